@@ -1,0 +1,104 @@
+"""The one command. Its table names recipes as strings, so that help imports nothing heavy."""
+
+import importlib
+import os
+import sys
+from collections.abc import Sequence
+
+from medloom import __version__
+from medloom.core.errors import UserError
+from medloom.core.lookup import did_you_mean
+
+# Words of the command -> (module with `Config` and `run`, one line of help).
+COMMANDS: dict[str, tuple[str, str]] = {
+    "demo": ("medloom.recipes.demo", "draw a small set of images, train on it, generate, evaluate, and show a report"),
+    "data check": ("medloom.recipes.data_check", "say what is in a manifest and what is wrong with it"),
+    "data split": ("medloom.recipes.data_split", "split a manifest by patient into train, validation and test"),
+    "train autoencoder": ("medloom.recipes.autoencoder", "train an image autoencoder for latent diffusion"),
+    "train text2image": ("medloom.recipes.text2image", "train a text-to-image generator"),
+    "generate": ("medloom.recipes.generate", "generate images from a prompt or a manifest of conditions"),
+    "evaluate": ("medloom.recipes.evaluate", "compare synthetic with real images, with intervals and floors"),
+    "compare": ("medloom.recipes.compare", "compare two models on the same held-out images, modality by modality"),
+}
+USER_ERROR = 2
+INTERRUPTED = 130
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run a command; returns the exit status: 0, 2 after a user's mistake, 130 after Ctrl-C."""
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    try:
+        return _dispatch(words)
+    except UserError as error:
+        print(f"medloom: {error}", file=sys.stderr)
+        return USER_ERROR
+    except KeyboardInterrupt:
+        print("medloom: interrupted; the same command goes on from the last checkpoint.", file=sys.stderr)
+        return INTERRUPTED
+
+
+def _dispatch(words: list[str]) -> int:
+    if not words or words[0] in ("-h", "--help", "help"):
+        print(overview())
+        return 0
+    if words[0] in ("-V", "--version"):
+        print(f"medloom {__version__}")
+        return 0
+    command, rest = split_command(words)
+    _quiet_libraries()
+    recipe = importlib.import_module(COMMANDS[command][0])
+    from medloom.core.config import parse
+
+    result = recipe.run(parse(recipe.Config, rest, command))
+    return result if isinstance(result, int) else 0
+
+
+def split_command(words: Sequence[str]) -> tuple[str, list[str]]:
+    """The command at the start of the words, and its arguments.
+
+    Raises:
+        UserError: no such command; with the closest one.
+    """
+    for length in (2, 1):
+        command = " ".join(words[:length])
+        if command in COMMANDS:
+            return command, _positional(command, list(words[length:]))
+    leading = [word for word in words[:2] if not word.startswith("-")]
+    group = [name for name in COMMANDS if leading and name.startswith(f"{leading[0]} ")]
+    typed = " ".join(leading)
+    hint = did_you_mean(typed, COMMANDS) or (f"; with {leading[0]!r} go: {', '.join(group)}." if group else ".")
+    raise UserError(f"unknown command {typed!r}{hint} See medloom --help.")
+
+
+def _positional(command: str, rest: list[str]) -> list[str]:
+    """`medloom data check TABLE` names its manifest without an option."""
+    if command.startswith("data ") and rest and not rest[0].startswith("-"):
+        return ["--data", *rest]
+    return rest
+
+
+def overview() -> str:
+    """The help of the command as a whole."""
+    width = max(map(len, COMMANDS))
+    lines = [f"  medloom {name:<{width}}  {line}" for name, (_, line) in COMMANDS.items()]
+    return "\n".join(
+        [
+            "medloom: conditional and counterfactual medical image generation. For research only.",
+            "",
+            *lines,
+            "",
+            "medloom COMMAND --help shows a command's options with their defaults.",
+        ]
+    )
+
+
+def _quiet_libraries() -> None:
+    """Libraries' progress bars and advice would stand between the user and our own messages."""
+    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+    os.environ.setdefault("DIFFUSERS_VERBOSITY", "error")
+    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+    os.environ.setdefault("TRANSFORMERS_NO_ADVISORY_WARNINGS", "1")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

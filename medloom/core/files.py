@@ -1,0 +1,177 @@
+"""Writing so that a reader sees the old file or the new one, never half of one; and hashing what was written."""
+
+import errno
+import hashlib
+import json
+import os
+import shutil
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from medloom.core.errors import UserError
+
+TEMPORARY_SUFFIX = ".partial"
+
+
+def sync(path: Path) -> None:
+    """Flush a file or a folder to the disk, so that a rename that follows cannot outrun its content."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+@contextmanager
+def explained_disk_errors(path: Path) -> Iterator[None]:
+    """Turn a full disk or a missing permission under `path` into a UserError."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise UserError(
+                f"no space left on the disk while writing {path}; nothing half-written was kept:"
+                " free some space and run the same command again."
+            ) from error
+        if error.errno in (errno.EACCES, errno.EROFS, errno.EPERM):
+            raise UserError(f"cannot write {path}: {error.strerror}; name a folder that you may write to.") from error
+        raise
+
+
+@contextmanager
+def atomic_file(path: Path) -> Iterator[Path]:
+    """Give a temporary path beside `path`; flush and rename it to `path` if the block ends well, else remove it."""
+    path = Path(path)
+    with explained_disk_errors(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        # Some writers choose a format by the ending, so the temporary name keeps it.
+        name = path.name.split(".", 1)
+        temporary = path.with_name(f".{name[0]}-{uuid.uuid4().hex[:8]}{TEMPORARY_SUFFIX}.{''.join(name[1:])}")
+        try:
+            yield temporary
+            sync(temporary)
+            os.replace(temporary, path)
+            sync(path.parent)
+        finally:
+            temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def atomic_folder(path: Path) -> Iterator[Path]:
+    """Give a temporary folder beside `path`; flush and rename it to `path` if the block ends well, else remove it.
+
+    An existing folder at `path` is replaced: it is set aside, the new one takes its name, then the old one goes.
+    """
+    path = Path(path)
+    with explained_disk_errors(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary = path.with_name(f".{path.name}-{uuid.uuid4().hex[:8]}{TEMPORARY_SUFFIX}")
+        temporary.mkdir()
+        try:
+            yield temporary
+            for entry in sorted(temporary.rglob("*")):
+                sync(entry)
+            sync(temporary)
+            if path.exists():
+                old = path.with_name(f".{path.name}-{uuid.uuid4().hex[:8]}.old{TEMPORARY_SUFFIX}")
+                os.replace(path, old)
+                os.replace(temporary, path)
+                shutil.rmtree(old)
+            else:
+                os.replace(temporary, path)
+            sync(path.parent)
+        finally:
+            shutil.rmtree(temporary, ignore_errors=True)
+
+
+def remove_leftovers(folder: Path) -> None:
+    """Remove what a killed run left half-written directly under `folder`."""
+    for entry in folder.glob(f".*{TEMPORARY_SUFFIX}*"):
+        if entry.is_dir():
+            shutil.rmtree(entry)
+        else:
+            entry.unlink()
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write UTF-8 text atomically."""
+    with atomic_file(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write JSON atomically, with sorted keys, so that equal values give equal bytes."""
+    write_text(path, json.dumps(value, indent=2, sort_keys=True, ensure_ascii=False, allow_nan=False) + "\n")
+
+
+def read_json(path: Path) -> Any:
+    """Read a JSON file.
+
+    Raises:
+        UserError: the file is missing or is not JSON (a run cut short, say).
+    """
+    try:
+        return json.loads(Path(path).read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise UserError(f"{path} is missing.") from error
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise UserError(f"{path} is not valid JSON ({error}): the file was cut short or edited.") from error
+
+
+def hash_text(text: str) -> str:
+    """SHA-256 of UTF-8 text, 16 hexadecimal digits."""
+    return hashlib.sha256(text.encode("utf-8")).hexdigest()[:16]
+
+
+def hash_json(value: Any) -> str:
+    """SHA-256 of a JSON value in canonical form, 16 hexadecimal digits."""
+    return hash_text(json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False))
+
+
+def hash_file(path: Path) -> str:
+    """SHA-256 of a file's bytes, 16 hexadecimal digits."""
+    digest = hashlib.sha256()
+    with Path(path).open("rb") as stream:
+        while block := stream.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()[:16]
+
+
+def hash_folder(folder: Path, pattern: str = "**/*") -> str:
+    """SHA-256 over the names and bytes of a folder's files, 16 hexadecimal digits."""
+    files = sorted(path for path in Path(folder).glob(pattern) if path.is_file())
+    return hash_json([[path.relative_to(folder).as_posix(), hash_file(path)] for path in files])
+
+
+def inside(root: Path, path: Path) -> bool:
+    """Whether `path`, links resolved, lies in `root`."""
+    return Path(path).resolve().is_relative_to(Path(root).resolve())
+
+
+def claim_output(folder: Path, marker: str) -> Path:
+    """Make `folder` for output, refusing one that holds something else.
+
+    Args:
+        folder: where output goes; may be missing, empty, or hold an earlier output of the same kind.
+        marker: the file that such an output always has (`manifest.csv`, `run.json`).
+
+    Raises:
+        UserError: the folder has content and no `marker`, or is a file.
+    """
+    folder = Path(folder)
+    if folder.is_file():
+        raise UserError(f"--out {folder} is a file; name a folder.")
+    if (
+        folder.is_dir()
+        and not (folder / marker).exists()
+        and any(not entry.name.endswith(TEMPORARY_SUFFIX) for entry in folder.iterdir())
+    ):
+        raise UserError(
+            f"--out {folder} already holds something else (it has no {marker}); name a new or an empty folder."
+        )
+    with explained_disk_errors(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+    return folder

@@ -1,0 +1,52 @@
+"""Grids of images as pictures for people."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from medloom.core.files import atomic_file
+
+GAP = 2
+
+
+def grid(images: Sequence[NDArray[np.float32]], columns: int) -> NDArray[np.uint8]:
+    """Tile images.
+
+    Args:
+        images: each float32 `(C, H, W)` or `(C, X, Y, Z)` in [-1, 1]; of a volume the middle axial slice is shown.
+        columns: images a row.
+
+    Returns:
+        uint8 `(rows, columns, 3)`, gaps grey.
+    """
+    tiles = [_tile(image) for image in images]
+    height, width = tiles[0].shape[:2]
+    rows = -(-len(tiles) // columns)
+    canvas = np.full((rows * (height + GAP) - GAP, columns * (width + GAP) - GAP, 3), 96, np.uint8)
+    for number, tile in enumerate(tiles):
+        top, left = (number // columns) * (height + GAP), (number % columns) * (width + GAP)
+        canvas[top : top + height, left : left + width] = tile
+    return canvas
+
+
+def _tile(image: NDArray[np.float32]) -> NDArray[np.uint8]:
+    if image.ndim == 4:
+        # Patient's right on the left of the picture, anterior up, as radiologists look at axial slices.
+        image = image[:, ::-1, ::-1, image.shape[3] // 2].transpose(0, 2, 1)[:, :, ::-1]
+    levels = np.clip(np.rint((image + 1) * 127.5), 0, 255).astype(np.uint8)
+    return np.moveaxis(np.repeat(levels, 3, axis=0) if len(levels) == 1 else levels, 0, -1)
+
+
+def save_grid(path: Path, images: Sequence[NDArray[np.float32]], columns: int, note: str = "") -> None:
+    """Write a grid as PNG; its metadata say that it is SYNTHETIC."""
+    from PIL import Image
+    from PIL.PngImagePlugin import PngInfo
+
+    information = PngInfo()
+    information.add_text("SYNTHETIC", "YES")
+    if note:
+        information.add_text("note", note)
+    with atomic_file(path) as temporary:
+        Image.fromarray(grid(images, columns)).save(temporary, pnginfo=information)

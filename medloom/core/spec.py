@@ -1,0 +1,156 @@
+"""ImageSpec: the model's image space, and for each modality the way between file values and [-1, 1].
+
+An ImageSpec is made when data are first read for training, stored in every checkpoint, and enforced when data or a
+model are loaded.
+"""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
+from typing import Any
+
+from medloom.core.errors import UserError
+from medloom.core.files import hash_json
+
+HU = "HU"
+GREY = "grey level"
+COLOUR = "sRGB level"
+RELATIVE = "relative"
+UNITS = (HU, GREY, COLOUR, RELATIVE)
+RESIZE_RULES = ("pad", "crop", "stretch", "none")
+
+
+@dataclass(frozen=True)
+class Intensity:
+    """How one modality's file values become [-1, 1].
+
+    `window` maps [low, high], in `unit`, linearly and invertibly (CT in HU; 8-bit files in grey levels).
+    `percentile` maps each image's own low-th to high-th percentile (MR, raw X-ray): the two values of every image are
+    stored with it, and what a model makes is declared to be in relative units from 0 to 1.
+    """
+
+    kind: str
+    unit: str
+    low: float
+    high: float
+
+    def __post_init__(self) -> None:
+        if self.kind not in ("window", "percentile") or self.unit not in UNITS or not self.low < self.high:
+            raise UserError(
+                f"intensity {self} is not valid: kind is window or percentile, unit one of {', '.join(UNITS)},"
+                " and low is below high."
+            )
+
+    @property
+    def colour(self) -> bool:
+        """Whether images of the modality have three channels of their own."""
+        return self.unit == COLOUR
+
+    @property
+    def output_unit(self) -> str:
+        """The unit of generated images: relative where the parameters belong to single images."""
+        return self.unit if self.kind == "window" else RELATIVE
+
+
+@dataclass(frozen=True)
+class ImageSpec:
+    """The model's image space.
+
+    Attributes:
+        size: pixels of each spatial axis, e.g. (64, 64) rows and columns, or three axes in RAS order.
+        channels: 1, or 3 where any modality is in colour (grey images are then repeated in the three channels).
+        resize: pad (aspect kept, border at the lowest value), crop (aspect kept, centre), stretch, or none (files must
+            have exactly `size`).
+        intensity: for each modality, by name.
+        spacing: mm of each spatial axis that images are resampled to, or None for 2-D images without spacing.
+        orientation: axis codes that volumes are brought to ("RAS"), or None in 2-D.
+    """
+
+    size: tuple[int, ...]
+    channels: int
+    resize: str
+    intensity: Mapping[str, Intensity]
+    spacing: tuple[float, ...] | None = None
+    orientation: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.resize not in RESIZE_RULES:
+            raise UserError(f"resize rule {self.resize!r} is not known; allowed: {', '.join(RESIZE_RULES)}.")
+        if len(self.size) not in (2, 3) or min(self.size) < 1 or self.channels not in (1, 3):
+            raise UserError(
+                f"image size {self.size} with {self.channels} channels: give 2 or 3 axes and 1 or 3 channels."
+            )
+
+    @property
+    def spatial_dims(self) -> int:
+        """2 or 3."""
+        return len(self.size)
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Shape of one image array: (channels, *size)."""
+        return (self.channels, *self.size)
+
+    def of(self, modality: str) -> Intensity:
+        """The intensity map of `modality`.
+
+        Raises:
+            UserError: a modality that the spec does not have; lists those it has.
+        """
+        if modality not in self.intensity:
+            raise UserError(f"modality {modality!r} was never trained on; known: {', '.join(sorted(self.intensity))}.")
+        return self.intensity[modality]
+
+    def fingerprint(self) -> str:
+        """A hash of everything in the spec."""
+        return hash_json(self.to_dict())
+
+    def to_dict(self) -> dict[str, Any]:
+        """As JSON values."""
+        values = asdict(self)
+        values["intensity"] = {name: asdict(entry) for name, entry in sorted(self.intensity.items())}
+        return {name: list(value) if isinstance(value, tuple) else value for name, value in values.items()}
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> "ImageSpec":
+        """From what `to_dict` gave.
+
+        Raises:
+            UserError: a field is missing or unknown.
+        """
+        names = {field.name for field in fields(cls)}
+        if set(values) != names:
+            raise UserError(
+                f"image spec has fields {sorted(values)}, expected {sorted(names)}: it was cut short or edited."
+            )
+        return cls(
+            size=tuple(values["size"]),
+            channels=values["channels"],
+            resize=values["resize"],
+            intensity={name: Intensity(**entry) for name, entry in values["intensity"].items()},
+            spacing=tuple(values["spacing"]) if values["spacing"] else None,
+            orientation=values["orientation"],
+        )
+
+    def require_same_space(self, other: "ImageSpec", mine: str, theirs: str) -> None:
+        """Refuse to put two things together whose images differ in shape, geometry or a shared modality's intensity.
+
+        Raises:
+            UserError: names both sides and every difference.
+        """
+        differences = [
+            f"{name} {getattr(self, name)} in {mine}, {getattr(other, name)} in {theirs}"
+            for name in ("size", "channels", "resize", "spacing", "orientation")
+            if getattr(self, name) != getattr(other, name)
+        ]
+        for modality in sorted(set(self.intensity) & set(other.intensity)):
+            if self.intensity[modality] != other.intensity[modality]:
+                differences.append(
+                    f"intensity of {modality} {_brief(self.intensity[modality])} in {mine},"
+                    f" {_brief(other.intensity[modality])} in {theirs}"
+                )
+        if differences:
+            raise UserError("image specs differ: " + "; ".join(differences) + ". Use data and models of one spec.")
+
+
+def _brief(intensity: Intensity) -> str:
+    return f"{intensity.kind} {intensity.low:g} to {intensity.high:g} ({intensity.unit})"

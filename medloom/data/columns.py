@@ -1,0 +1,82 @@
+"""The columns of a manifest: their standard names, the aliases that they are recognised by, and the way to name them."""
+
+from collections.abc import Mapping, Sequence
+
+from medloom.core.errors import UserError
+from medloom.core.lookup import did_you_mean
+
+ALIASES: dict[str, tuple[str, ...]] = {
+    "path": ("image", "image_path", "file", "filename", "img"),
+    "text": ("prompt", "caption", "report", "impression"),
+    "modality": ("modal",),
+    "patient_id": ("patient", "patientid", "subject_id", "subject"),
+    "time": ("study_date", "date"),
+    "view": ("view_position", "viewposition"),
+    "split": (),
+    "mask": ("mask_path",),
+    "prior": ("prior_path",),
+    "instruction": (),
+}
+PATH_COLUMNS = ("path", "mask", "prior")
+
+
+def standard_names(header: Sequence[str], named: Mapping[str, str], where: str) -> dict[str, str]:
+    """Map each standard column that a table has to the table's own name for it.
+
+    Args:
+        header: the table's column names, blanks trimmed.
+        named: standard name -> column, as the user said (`--text-column clinical_notes`).
+        where: the file, for errors.
+
+    Raises:
+        UserError: a named column that the table lacks, a column twice, or two aliases of one standard column.
+    """
+    repeated = sorted({name for name in header if header.count(name) > 1})
+    if repeated:
+        raise UserError(f"{where}: column {repeated[0]!r} stands twice in the header; rename one.")
+    found: dict[str, str] = {}
+    for standard, aliases in ALIASES.items():
+        if standard in named:
+            found[standard] = _named_column(header, standard, named[standard], where)
+        elif column := _by_alias(header, standard, aliases, where):
+            found[standard] = column
+    return found
+
+
+def _named_column(header: Sequence[str], standard: str, column: str, where: str) -> str:
+    if column in header:
+        return column
+    raise UserError(
+        f"{where}: no column {column!r} for {standard}{did_you_mean(column, header)} Columns: {', '.join(header)}."
+    )
+
+
+def _by_alias(header: Sequence[str], standard: str, aliases: Sequence[str], where: str) -> str | None:
+    folded = {name.casefold(): name for name in header}
+    if standard in folded:
+        return folded[standard]
+    present = [folded[alias] for alias in aliases if alias in folded]
+    if len(present) > 1:
+        raise UserError(
+            f"{where}: columns {' and '.join(map(repr, present))} could both be the {standard};"
+            f" say which with --{standard.replace('_', '-')}-column."
+        )
+    return present[0] if present else None
+
+
+def require(found: Mapping[str, str], standard: str, header: Sequence[str], where: str) -> None:
+    """Refuse a table that lacks a standard column.
+
+    Raises:
+        UserError: says the names it is recognised by, the closest column, and the table's columns.
+    """
+    if standard in found:
+        return
+    names = (standard, *ALIASES[standard])
+    close = next((hint for name in header if (hint := did_you_mean(name, names))), "")
+    similar = next((name for name in header if did_you_mean(name, names)), None)
+    suggestion = f" (column {similar!r}{close})" if similar else ""
+    raise UserError(
+        f"{where}: no {standard} column{suggestion}; it is recognised as {', '.join(names)}."
+        f" Columns: {', '.join(header)}. Rename one, or name it with --{standard.replace('_', '-')}-column."
+    )

@@ -1,0 +1,197 @@
+"""From a manifest to arrays in the model's space: the ImageSpec is measured, then images and masks are cached."""
+
+from collections import Counter
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from medloom.core.errors import UserError
+from medloom.core.progress import progress
+from medloom.core.spec import ImageSpec, Intensity
+from medloom.core.types import Condition, Sample
+from medloom.data.cache import Arrays, Column, cached_rows
+from medloom.data.image_io.types import Header, Image
+from medloom.data.images import check_pixels, read_header, read_image
+from medloom.data.placement import place, plan
+from medloom.data.transforms import ModelImage, choose_intensity, to_model
+
+# Decoding releases the interpreter's lock, so threads share the cores.
+READERS_AT_ONCE = 4
+
+
+def measure_spec(
+    samples: Sequence[Sample], size: tuple[int, ...], resize: str, unit: str | None = None, shown: bool = True
+) -> ImageSpec:
+    """The model's image space for some images, from their headers; no pixel is decoded.
+
+    Args:
+        samples: what a model will be trained on.
+        size: pixels of each spatial axis; one number stands for a square of two axes.
+        resize: pad, crop, stretch or none.
+        unit: what the values of files are that do not say so (NIfTI, MetaImage, NRRD), e.g. HU.
+        shown: whether to show progress.
+
+    Raises:
+        UserError: an unreadable header, a modality in mixed units, images of other dimensions, or of other sizes where
+            the resize rule is none.
+    """
+    units: dict[str, Counter[tuple[str, float]]] = {}
+    sizes: Counter[tuple[int, ...]] = Counter()
+    size = size * 2 if len(size) == 1 else size
+    with (
+        ThreadPoolExecutor(READERS_AT_ONCE) as pool,
+        progress("reading headers", len(samples), "files", 0, shown) as go,
+    ):
+        headers = pool.map(lambda sample: read_header(sample.path, unit), samples)
+        for sample, header in zip(samples, headers, strict=True):
+            _require_dimensions(sample.path, header, len(size))
+            units.setdefault(_modality(sample), Counter())[(header.unit, header.full_scale)] += 1
+            sizes[header.size] += 1
+            go()
+    if resize == "none" and (len(sizes) > 1 or next(iter(sizes)) != size):
+        _refuse_sizes(sizes, size)
+    intensity = {name: _intensity(name, counts) for name, counts in sorted(units.items())}
+    channels = 3 if any(entry.colour for entry in intensity.values()) else 1
+    return ImageSpec(size, channels, resize, intensity, orientation="RAS" if len(size) == 3 else None)
+
+
+def _modality(sample: Sample) -> str:
+    if sample.condition.modality is None:
+        raise ValueError("a sample of a manifest always has a modality")
+    return sample.condition.modality
+
+
+def _intensity(modality: str, counts: Counter[tuple[str, float]]) -> Intensity:
+    try:
+        return choose_intensity(counts)
+    except UserError as error:
+        raise UserError(f"modality {modality!r}: {error}") from error
+
+
+def _require_dimensions(path: Path, header: Header, dims: int) -> None:
+    if len(header.size) != dims:
+        raise UserError(
+            f"{path} has {len(header.size)} spatial axes and the model has {dims};"
+            f" give --image-size {dims} numbers for images of {dims} axes, or other images."
+        )
+
+
+def _refuse_sizes(sizes: Counter[tuple[int, ...]], size: tuple[int, ...]) -> None:
+    listed = ", ".join(f"{' x '.join(map(str, entry))} ({count} images)" for entry, count in sizes.most_common(3))
+    more = "" if len(sizes) <= 3 else f" and {len(sizes) - 3} more sizes"
+    raise UserError(
+        f"images have the sizes {listed}{more}, and the model takes {' x '.join(map(str, size))} with no resize rule;"
+        " choose one with --resize pad, crop or stretch."
+    )
+
+
+def read_sample(path: Path, spec: ImageSpec, modality: str, unit: str | None = None) -> ModelImage:
+    """One image in the model's space.
+
+    Raises:
+        UserError: unreadable, not finite, constant, or not of the spec; names the file.
+    """
+    image = read_image(path, unit=unit)
+    check_pixels(image, path)
+    try:
+        return to_model(image, spec, modality)
+    except UserError as error:
+        raise UserError(f"{path}: {error}") from error
+
+
+def read_labels(path: Path, spec: ImageSpec, image_size: tuple[int, ...] | None = None) -> NDArray[np.int16]:
+    """A label map on the model's grid, by nearest neighbour; -1 outside of the image.
+
+    Args:
+        path: an image file whose values are class labels.
+        spec: the model's space.
+        image_size: size of the image that the mask belongs to, or None where the mask stands alone.
+
+    Raises:
+        UserError: the mask has another size than its image, or values that are not whole labels.
+    """
+    mask = read_image(path)
+    labels = mask.pixels[0]
+    if len(mask.pixels) != 1 or not np.array_equal(labels, np.round(labels)):
+        raise UserError(f"{path} is not a label map: it has colours or values that are not whole numbers.")
+    if image_size is not None and mask.size != image_size:
+        raise UserError(f"{path}: a mask of {mask.size} pixels for an image of {image_size}; they have to be the same.")
+    return nearest_labels(mask, spec)
+
+
+def nearest_labels(mask: Image, spec: ImageSpec) -> NDArray[np.int16]:
+    """The labels of an image on the model's grid, int16 `(*size)`; -1 in the border that padding adds."""
+    placement = plan(mask.size, mask.spacing, spec)
+    # Coordinates are placed like an image, and rounded: that is nearest neighbour in exactly the image's geometry.
+    axes = np.meshgrid(*(np.arange(length, dtype=np.float32) for length in mask.size), indexing="ij")
+    inside = place(np.ones((1, *mask.size), np.float32), placement, spec.size)[0] > 0
+    picked = []
+    for axis, length in zip(axes, mask.size, strict=True):
+        placed = place(axis[None].astype(np.float32), placement, spec.size)[0]
+        picked.append(np.clip(np.rint(placed), 0, length - 1).astype(int))
+    labels = mask.pixels[0][tuple(picked)].astype(np.int16)
+    return np.where(inside, labels, np.int16(-1))
+
+
+@dataclass(frozen=True)
+class ImageSource:
+    """Where the images of a run come from.
+
+    Attributes:
+        samples: one a row.
+        spec: the model's space.
+        unit: of files that do not state theirs.
+        key: identifies the data for caches: manifest fingerprint, file times, spec.
+    """
+
+    samples: Sequence[Sample]
+    spec: ImageSpec
+    unit: str | None
+    key: dict[str, Any]
+
+    def images(self, rows: Sequence[int]) -> NDArray[np.float32]:
+        """Model-space images of some rows, `(N, C, *size)`."""
+        with ThreadPoolExecutor(READERS_AT_ONCE) as pool:
+            return np.stack(list(pool.map(self._image, rows)))
+
+    def _image(self, row: int) -> NDArray[np.float32]:
+        sample = self.samples[row]
+        return read_sample(sample.path, self.spec, _modality(sample), self.unit).array
+
+    def labels(self, rows: Sequence[int]) -> NDArray[np.int16]:
+        """Label maps of some rows, int16 `(N, *size)`; -1 everywhere in rows without a mask."""
+        return np.stack([self.label_map(self.samples[row].condition, self.samples[row].path) for row in rows])
+
+    def label_map(self, condition: Condition, image: Path | None = None) -> NDArray[np.int16]:
+        """The label map of a condition; see `read_labels`."""
+        if condition.mask is None:
+            return np.full(self.spec.size, -1, np.int16)
+        return read_labels(condition.mask, self.spec, read_header(image).size if image else None)
+
+
+def cached_images(source: ImageSource, folder: Path, shown: bool = True) -> NDArray[np.float16]:
+    """All images in the model's space, float16 `(N, C, *size)`, memory-mapped.
+
+    Half precision keeps 8-bit levels exactly and a window of 2,000 HU to half a HU.
+    """
+    columns = {"images": Column(source.spec.shape, "float16")}
+
+    def compute(rows: Sequence[int]) -> Arrays:
+        return {"images": source.images(rows).astype(np.float16)}
+
+    return cached_rows(folder, "images", source.key, len(source.samples), columns, compute, shown)["images"]
+
+
+def cached_labels(source: ImageSource, folder: Path, shown: bool = True) -> NDArray[np.int16]:
+    """All label maps on the model's grid, int16 `(N, *size)`, memory-mapped."""
+    columns = {"labels": Column(source.spec.size, "int16")}
+
+    def compute(rows: Sequence[int]) -> Arrays:
+        return {"labels": source.labels(rows)}
+
+    return cached_rows(folder, "masks", source.key, len(source.samples), columns, compute, shown)["labels"]

@@ -1,0 +1,1 @@
+"""One module a family of file formats; `medloom.data.images` holds the tables that choose among them."""

@@ -1,0 +1,190 @@
+"""Reading DICOM: one frame in the values of the modality, with padding and geometry."""
+
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from medloom.core.errors import UserError
+from medloom.core.spec import COLOUR, GREY, HU, RELATIVE
+from medloom.data.image_io.geometry import LPS_RAS
+from medloom.data.image_io.reading import explained_reading, require_sane_size
+from medloom.data.image_io.types import Affine, Header, Image, channel_first, choose_frame, full_scale_of
+
+INVERTED = "MONOCHROME1"
+GREYS = (INVERTED, "MONOCHROME2")
+COLOURS = (
+    "RGB",
+    "PALETTE COLOR",
+    "YBR_FULL",
+    "YBR_FULL_422",
+    "YBR_ICT",
+    "YBR_RCT",
+    "YBR_PARTIAL_420",
+    "YBR_PARTIAL_422",
+)
+PIXEL_KEYWORDS = ("PixelData", "FloatPixelData", "DoubleFloatPixelData")
+
+
+def read_dicom(path: Path, frame: int | None, unit: str | None) -> Image:
+    """Read one frame: rescaled or through the modality LUT, larger is brighter, palettes and YBR as RGB."""
+    import pydicom
+
+    with explained_reading(path, "DICOM"):
+        data = pydicom.dcmread(path)
+        _require_image(path, data)
+        if not any(keyword in data for keyword in PIXEL_KEYWORDS):
+            raise UserError(f"{path} is cut short or a header alone: it holds no pixel data; copy it again.")
+        chosen = choose_frame(path, _frames(data), frame)
+        stored = pydicom.pixels.pixel_array(data, index=chosen)
+        image_unit = _unit(data, chosen)
+        values = _colours(data, stored) if image_unit == COLOUR else _modality_values(data, chosen, stored)
+        spacing = _spacing(data, chosen)
+        return Image(
+            channel_first(values),
+            image_unit,
+            _header_of(data).full_scale,
+            spacing,
+            _affine(data, chosen, spacing),
+            None if image_unit == COLOUR else _padding(data, stored),
+            str(data.get("Modality", "")) or None,
+            frame,
+        )
+
+
+def dicom_header(path: Path, unit: str | None) -> Header:
+    """The header of a DICOM file; unit and spacing are those of its first frame."""
+    import pydicom
+
+    with explained_reading(path, "DICOM"):
+        data = pydicom.dcmread(path, stop_before_pixels=True)
+        _require_image(path, data)
+        return _header_of(data)
+
+
+def _header_of(data: Any) -> Header:
+    unit = _unit(data, 0)
+    bits = int(data.get("BitsStored", data.BitsAllocated))
+    if data.PhotometricInterpretation == "PALETTE COLOR":
+        bits = int(data.RedPaletteColorLookupTableDescriptor[2])
+    return Header(
+        "DICOM",
+        (int(data.Rows), int(data.Columns)),
+        3 if unit == COLOUR else 1,
+        bits,
+        unit,
+        _frames(data),
+        _spacing(data, 0),
+        str(data.get("Modality", "")) or None,
+    )
+
+
+def _require_image(path: Path, data: Any) -> None:
+    if "Rows" not in data or "Columns" not in data or "PhotometricInterpretation" not in data:
+        if "SOPClassUID" not in data:
+            raise UserError(f"{path} is cut short: neither a class nor an image can be found in it; copy it again.")
+        raise UserError(f"{path} holds no image (it is {data.SOPClassUID.name}); remove its row.")
+    require_sane_size(path, (int(data.Rows), int(data.Columns)))
+    if data.PhotometricInterpretation not in (*GREYS, *COLOURS):
+        raise UserError(
+            f"{path} stores colours as {data.PhotometricInterpretation}; known: {', '.join((*GREYS, *COLOURS))}."
+        )
+
+
+def _frames(data: Any) -> int:
+    return int(data.get("NumberOfFrames") or 1)
+
+
+def _frame_item(data: Any, frame: int, sequence: str) -> Any:
+    """The data set that holds a frame's attributes: its own functional group, the shared one, or the whole file."""
+    per_frame = data.get("PerFrameFunctionalGroupsSequence") or []
+    groups = [*per_frame[frame : frame + 1], *(data.get("SharedFunctionalGroupsSequence") or [])]
+    for group in groups:
+        if group.get(sequence):
+            return group[sequence].value[0]
+    return data
+
+
+def _unit(data: Any, frame: int) -> str:
+    if data.PhotometricInterpretation in COLOURS:
+        return COLOUR
+    item = _frame_item(data, frame, "PixelValueTransformationSequence")
+    slope, intercept = item.get("RescaleSlope"), item.get("RescaleIntercept")
+    if data.get("Modality") == "CT" and slope is not None and str(item.get("RescaleType") or "HU") in ("HU", "HU_MOD"):
+        return HU
+    unchanged = float(slope or 1) == 1 and float(intercept or 0) == 0 and not item.get("ModalityLUTSequence")
+    levels = data.get("BitsStored") == 8 and data.get("PixelRepresentation", 0) == 0
+    return GREY if unchanged and levels else RELATIVE
+
+
+def _modality_values(data: Any, frame: int, stored: NDArray[Any]) -> NDArray[Any]:
+    from pydicom.pixels import apply_modality_lut
+
+    item = _frame_item(data, frame, "PixelValueTransformationSequence")
+    values = apply_modality_lut(stored, item)
+    if data.PhotometricInterpretation != INVERTED or _unit(data, frame) == HU:
+        return np.asarray(values)
+    # Reflected about the range that could be stored, not the image's own, so that images of a set stay comparable.
+    ends = np.asarray(apply_modality_lut(np.asarray(_stored_range(data), dtype=stored.dtype), item), dtype=np.float64)
+    return ends.sum() - np.asarray(values, dtype=np.float64)
+
+
+def _stored_range(data: Any) -> tuple[int, int]:
+    bits = int(data.get("BitsStored", data.BitsAllocated))
+    if data.get("PixelRepresentation", 0) == 1:
+        return -(2 ** (bits - 1)), 2 ** (bits - 1) - 1
+    return 0, 2**bits - 1
+
+
+def _colours(data: Any, stored: NDArray[Any]) -> NDArray[Any]:
+    from pydicom.pixels import apply_color_lut
+
+    bits = int(data.BitsStored)
+    if data.PhotometricInterpretation == "PALETTE COLOR":
+        bits = int(data.RedPaletteColorLookupTableDescriptor[2])
+        stored = apply_color_lut(stored, data)[..., :3]
+    return stored.astype(np.float32) * np.float32(full_scale_of(bits) / (2**bits - 1))
+
+
+def _padding(data: Any, stored: NDArray[Any]) -> NDArray[np.bool_] | None:
+    if "PixelPaddingValue" not in data:
+        return None
+    first = _as_stored(data, data.PixelPaddingValue)
+    last = _as_stored(data, data.get("PixelPaddingRangeLimit", data.PixelPaddingValue))
+    mask: NDArray[np.bool_] = (stored >= min(first, last)) & (stored <= max(first, last))
+    return mask if mask.any() else None
+
+
+def _as_stored(data: Any, value: int) -> int:
+    # Writers often give the padding of signed pixels as if it were unsigned.
+    bits = int(data.BitsAllocated)
+    signed = data.get("PixelRepresentation", 0) == 1
+    return int(value) - 2**bits if signed and int(value) >= 2 ** (bits - 1) else int(value)
+
+
+def _spacing(data: Any, frame: int) -> tuple[float, ...] | None:
+    item = _frame_item(data, frame, "PixelMeasuresSequence")
+    stated: Sequence[float] | None = item.get("PixelSpacing") or data.get("ImagerPixelSpacing")
+    if not stated or len(stated) != 2:
+        return None
+    rows, columns = (float(value) for value in stated)
+    return (rows, columns) if rows > 0 and columns > 0 and math.isfinite(rows * columns) else None
+
+
+def _affine(data: Any, frame: int, spacing: tuple[float, ...] | None) -> Affine | None:
+    """(row, column, 0) to RAS mm, after DICOM PS3.3 equation C.7.6.2.1-1; the third column is the slice's normal."""
+    cosines = _frame_item(data, frame, "PlaneOrientationSequence").get("ImageOrientationPatient")
+    position = _frame_item(data, frame, "PlanePositionSequence").get("ImagePositionPatient")
+    if spacing is None or not cosines or not position:
+        return None
+    along_columns, along_rows = np.asarray(cosines[:3], dtype=np.float64), np.asarray(cosines[3:], dtype=np.float64)
+    measures = _frame_item(data, frame, "PixelMeasuresSequence")
+    affine = np.eye(4)
+    affine[:3, 0] = along_rows * spacing[0]
+    affine[:3, 1] = along_columns * spacing[1]
+    affine[:3, 2] = np.cross(along_columns, along_rows) * float(measures.get("SliceThickness") or 1.0)
+    affine[:3, 3] = [float(value) for value in position]
+    return LPS_RAS @ affine

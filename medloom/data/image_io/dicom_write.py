@@ -1,0 +1,160 @@
+"""Writing DICOM that says of itself that it is synthetic and names nobody."""
+
+import json
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from medloom.core.errors import UserError
+from medloom.core.files import atomic_file
+from medloom.core.spec import COLOUR, HU
+from medloom.data.image_io.geometry import LPS_RAS, stated_affine, voxel_spacing
+from medloom.data.image_io.levels import to_levels
+from medloom.data.image_io.reading import explained_reading
+from medloom.data.image_io.types import Image
+
+CT_INTERCEPT = -1024
+CT_BITS = 16
+MAX_COMMENT = 10240  # characters of a long text (LT)
+# Type 2 attributes that the two classes ask for: present, and empty because there is no patient.
+EMPTY = (
+    "PatientID",
+    "PatientBirthDate",
+    "PatientSex",
+    "StudyID",
+    "AccessionNumber",
+    "ReferringPhysicianName",
+    "SeriesNumber",
+    "Manufacturer",
+    "PatientOrientation",
+    "Laterality",
+)
+EMPTY_CT = ("KVP", "AcquisitionNumber", "PositionReferenceIndicator", "PatientPosition")
+
+
+def write_dicom(path: Path, image: Image, provenance: Mapping[str, str]) -> None:
+    """Write a 2-D image: CT Image Storage for HU (stored as HU + 1024, 16 bits), Secondary Capture for levels.
+
+    Raises:
+        UserError: a volume, more than one channel of HU, or provenance that is too long for the file.
+    """
+    if len(image.size) != 2:
+        raise UserError(f"{path}: a DICOM file is written for one slice and the image is a volume; write a .nii.gz.")
+    data = _common(path, provenance)
+    if image.unit == HU:
+        _add_ct(data, image)
+    else:
+        _add_secondary_capture(data, path, image)
+    with atomic_file(path) as temporary:
+        data.save_as(temporary, enforce_file_format=True)
+
+
+def dicom_provenance(path: Path) -> dict[str, str]:
+    """The provenance in the comments of a file whose Synthetic Data is YES, or nothing."""
+    import pydicom
+
+    with explained_reading(path, "DICOM"):
+        data = pydicom.dcmread(path, stop_before_pixels=True)
+        comments = str(data.get("ImageComments", ""))
+        if data.get("SyntheticData") != "YES" or not comments.startswith("{"):
+            return {}
+        return dict(json.loads(comments))
+
+
+def _common(path: Path, provenance: Mapping[str, str]) -> Any:
+    from pydicom.dataset import Dataset
+    from pydicom.uid import generate_uid
+
+    comments = json.dumps(dict(provenance))
+    if len(comments) > MAX_COMMENT:
+        raise UserError(
+            f"{path}: the provenance has {len(comments)} characters, DICOM holds {MAX_COMMENT}; write less of it."
+        )
+    data = Dataset()
+    for keyword in EMPTY:
+        setattr(data, keyword, None)
+    now = datetime.now(UTC)
+    data.StudyDate = data.ContentDate = now.strftime("%Y%m%d")
+    data.StudyTime = data.ContentTime = now.strftime("%H%M%S")
+    data.PatientName = "SYNTHETIC"
+    data.SOPInstanceUID = generate_uid(None)
+    data.StudyInstanceUID = generate_uid(None)
+    data.SeriesInstanceUID = generate_uid(None)
+    data.SyntheticData = "YES"
+    data.ContentQualification = "RESEARCH"
+    data.DerivationDescription = "SYNTHETIC image made by a generative model; not an image of a patient"
+    data.ImageComments = comments
+    data.InstanceNumber = 1
+    return data
+
+
+def _add_secondary_capture(data: Any, path: Path, image: Image) -> None:
+    from pydicom.uid import SecondaryCaptureImageStorage
+
+    levels = to_levels(path, image)
+    _set_class(data, SecondaryCaptureImageStorage, "OT")
+    data.ImageType = ["DERIVED", "SECONDARY"]
+    data.ConversionType = "WSD"
+    if image.spacing is not None:
+        data.NominalScannedPixelSpacing = list(image.spacing)
+        data.PixelSpacing = list(image.spacing)
+    _set_pixels(data, levels, "RGB" if image.unit == COLOUR or levels.ndim == 3 else "MONOCHROME2")
+
+
+def _add_ct(data: Any, image: Image) -> None:
+    from pydicom.uid import CTImageStorage, generate_uid
+
+    _set_class(data, CTImageStorage, "CT")
+    for keyword in EMPTY_CT:
+        setattr(data, keyword, None)
+    data.ImageType = ["DERIVED", "SECONDARY", "AXIAL"]
+    data.FrameOfReferenceUID = generate_uid(None)
+    data.RescaleIntercept, data.RescaleSlope, data.RescaleType = CT_INTERCEPT, 1, "HU"
+    _set_plane(data, image)
+    stored = np.clip(np.rint(image.pixels[0]) - CT_INTERCEPT, 0, 2**CT_BITS - 1).astype(np.uint16)
+    _set_pixels(data, stored, "MONOCHROME2")
+
+
+def _set_class(data: Any, sop_class: str, modality: str) -> None:
+    from pydicom.dataset import FileMetaDataset
+    from pydicom.uid import ExplicitVRLittleEndian
+
+    data.SOPClassUID, data.Modality = sop_class, modality
+    data.file_meta = FileMetaDataset()
+    data.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
+    data.file_meta.MediaStorageSOPClassUID = sop_class
+    data.file_meta.MediaStorageSOPInstanceUID = data.SOPInstanceUID
+
+
+def _set_plane(data: Any, image: Image) -> None:
+    affine = LPS_RAS @ stated_affine(image)
+    rows, columns, thickness = voxel_spacing(affine)
+    data.PixelSpacing = [_decimal(rows), _decimal(columns)]
+    data.SliceThickness = _decimal(thickness)
+    along_columns, along_rows = affine[:3, 1] / columns, affine[:3, 0] / rows
+    data.ImageOrientationPatient = [_decimal(value) for value in (*along_columns, *along_rows)]
+    data.ImagePositionPatient = [_decimal(value) for value in affine[:3, 3]]
+
+
+def _decimal(value: float) -> Any:
+    from pydicom.valuerep import DSfloat
+
+    # Adding zero turns -0.0 into 0.0.
+    return DSfloat(float(value) + 0.0, auto_format=True)
+
+
+def _set_pixels(data: Any, stored: np.ndarray[Any, Any], photometric: str) -> None:
+    bits = stored.dtype.itemsize * 8
+    data.Rows, data.Columns = stored.shape[:2]
+    data.SamplesPerPixel = 3 if stored.ndim == 3 else 1
+    if stored.ndim == 3:
+        data.PlanarConfiguration = 0
+    data.PhotometricInterpretation = photometric
+    data.BitsAllocated = data.BitsStored = bits
+    data.HighBit, data.PixelRepresentation = bits - 1, 0
+    values = stored.tobytes()
+    data.PixelData = values + b"\x00" * (len(values) % 2)
+    data["PixelData"].VR = "OW" if bits > 8 else "OB"

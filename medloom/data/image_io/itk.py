@@ -1,0 +1,145 @@
+"""Reading and writing MetaImage (MHA, MHD) and NRRD; their LPS coordinates become RAS."""
+
+import json
+import os
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from medloom.core.errors import UserError
+from medloom.core.files import atomic_file, explained_disk_errors
+from medloom.data.image_io.geometry import LPS_RAS, stated_affine, turned_geometry, voxel_spacing
+from medloom.data.image_io.reading import MAX_VOXELS, explained_reading, require_sane_size
+from medloom.data.image_io.types import Affine, Header, Image, choose_frame
+from medloom.data.image_io.volume import stored_volume, volume_image, volume_unit
+
+PROVENANCE = "provenance"
+SQUARENESS = 1e-3  # largest cosine between two axes that are still held to be at right angles
+
+
+def read_itk(path: Path, frame: int | None, unit: str | None) -> Image:
+    """Read a volume (or one of a series) in RAS order, `(1, X, Y, Z)`."""
+    import SimpleITK
+
+    kind = _kind(path)
+    with explained_reading(path, kind):
+        reader = _reader(path)
+        size, frames = _size(path, reader)
+        chosen = choose_frame(path, frames, frame)
+        stored = SimpleITK.GetArrayFromImage(reader.Execute())
+        values = stored[chosen] if reader.GetDimension() == 4 else stored
+        volume = values.T.reshape(size).astype(np.float32)
+    return volume_image(path, volume, _affine(reader), values.dtype, unit, frame)
+
+
+def itk_header(path: Path, unit: str | None) -> Header:
+    """The header of a MetaImage or NRRD file, size and spacing in RAS order."""
+    kind = _kind(path)
+    with explained_reading(path, kind):
+        reader = _reader(path)
+        size, frames = _size(path, reader)
+        stored = _stored_type(reader)
+        size_ras, spacing = turned_geometry(size, _affine(reader), "RAS", path)
+    return Header(kind, size_ras, 1, stored.itemsize * 8, volume_unit(path, stored, unit), frames, spacing)
+
+
+def write_itk(path: Path, image: Image, provenance: Mapping[str, str]) -> None:
+    """Write `.mha` or `.nrrd`: int16 for HU, float32 otherwise, geometry in LPS, provenance as metadata."""
+    import SimpleITK
+
+    written = _itk_image(path, image, provenance)
+    with atomic_file(path) as temporary:
+        SimpleITK.WriteImage(written, os.fspath(temporary), useCompression=True)
+
+
+def write_mhd(path: Path, image: Image, provenance: Mapping[str, str]) -> None:
+    """Write a `.mhd` header and its `.raw` values; each appears whole, the header last."""
+    import SimpleITK
+
+    written = _itk_image(path, image, provenance)
+    with explained_disk_errors(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+    # The header names the file of values, so both get their last names in a folder of their own.
+    with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.stem}-", suffix=".partial") as folder:
+        SimpleITK.WriteImage(written, os.fspath(Path(folder) / path.name))
+        for name in (path.with_suffix(".raw").name, path.name):
+            with atomic_file(path.with_name(name)) as temporary:
+                (Path(folder) / name).replace(temporary)
+
+
+def itk_provenance(path: Path) -> dict[str, str]:
+    """The provenance that `write_itk` wrote, or nothing."""
+    with explained_reading(path, _kind(path)):
+        reader = _reader(path)
+        if not reader.HasMetaDataKey(PROVENANCE):
+            return {}
+        return dict(json.loads(reader.GetMetaData(PROVENANCE)))
+
+
+def _kind(path: Path) -> str:
+    return "NRRD" if path.suffix.lower() == ".nrrd" else "MetaImage"
+
+
+def _reader(path: Path) -> Any:
+    import SimpleITK
+
+    reader = SimpleITK.ImageFileReader()
+    reader.SetFileName(os.fspath(path))
+    reader.ReadImageInformation()
+    return reader
+
+
+def _size(path: Path, reader: Any) -> tuple[tuple[int, int, int], int]:
+    if reader.GetNumberOfComponents() != 1 or not 2 <= reader.GetDimension() <= 4:
+        raise UserError(
+            f"{path} has {reader.GetDimension()} axes and {reader.GetNumberOfComponents()} values a voxel;"
+            " volumes and series of volumes of one value a voxel are read."
+        )
+    columns, rows, slices, frames = (*(int(axis) for axis in reader.GetSize()), 1, 1)[:4]
+    require_sane_size(path, (columns, rows, slices), MAX_VOXELS)
+    require_sane_size(path, (frames,))
+    return (columns, rows, slices), frames
+
+
+def _stored_type(reader: Any) -> np.dtype[Any]:
+    import SimpleITK
+
+    name = SimpleITK.GetPixelIDValueAsString(reader.GetPixelID())
+    bits = next(word for word in name.split() if word.endswith("-bit")).removesuffix("-bit")
+    kind = "f" if "float" in name else "u" if "unsigned" in name else "i"
+    return np.dtype(f"{kind}{int(bits) // 8}")
+
+
+def _affine(reader: Any) -> Affine:
+    """The affine to RAS mm of the first three axes; a 2-D image lies in the plane of the first two."""
+    axes = reader.GetDimension()
+    direction = np.reshape(reader.GetDirection(), (axes, axes))
+    used = min(axes, 3)
+    affine = np.eye(4)
+    affine[:used, :used] = direction[:used, :used] * np.asarray(reader.GetSpacing())[:used]
+    affine[:used, 3] = reader.GetOrigin()[:used]
+    return LPS_RAS @ affine
+
+
+def _itk_image(path: Path, image: Image, provenance: Mapping[str, str]) -> Any:
+    import SimpleITK
+
+    if len(image.pixels) != 1:
+        raise UserError(f"{path}: volumes hold one channel, the image has {len(image.pixels)}; write a .png or .tif.")
+    affine = LPS_RAS @ stated_affine(image)
+    spacing = np.asarray(voxel_spacing(affine))
+    direction = affine[:3, :3] / spacing
+    if not np.allclose(direction.T @ direction, np.eye(3), atol=SQUARENESS):
+        raise UserError(
+            f"{path}: the image's axes are not at right angles, which {_kind(path)} cannot say; write a .nii.gz."
+        )
+    written = SimpleITK.GetImageFromArray(np.ascontiguousarray(stored_volume(image).T))
+    written.SetSpacing(spacing.tolist())
+    written.SetDirection(direction.ravel().tolist())
+    written.SetOrigin(affine[:3, 3].tolist())
+    written.SetMetaData("SYNTHETIC", "YES")
+    written.SetMetaData(PROVENANCE, json.dumps(dict(provenance)))
+    return written

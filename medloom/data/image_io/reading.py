@@ -1,0 +1,63 @@
+"""What all readers share: one sentence for a file that cannot be read, and limits on what a header may claim."""
+
+import math
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from medloom.core.errors import UserError
+
+MAX_PIXELS = 178_956_970  # Pillow's own limit for an image, held to for every 2-D format.
+MAX_VOXELS = 2**31  # 8 GiB as float32.
+
+
+def reason(error: BaseException) -> str:
+    """The last line of a library's message, without a full stop, or the kind of error where there is no message."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return lines[-1].rstrip(".") if lines else type(error).__name__
+
+
+def require_file(path: Path) -> None:
+    """Refuse a path that is no file with content.
+
+    Raises:
+        UserError: missing, a folder, or empty.
+    """
+    if path.is_dir():
+        raise UserError(f"{path} is a folder; name an image file.")
+    if not path.is_file():
+        raise UserError(f"{path} is missing.")
+    if path.stat().st_size == 0:
+        raise UserError(f"{path} is empty (0 bytes); copy it again or remove its row.")
+
+
+@contextmanager
+def explained_reading(path: Path, kind: str) -> Iterator[None]:
+    """Turn whatever a decoder raises about the file into a UserError.
+
+    Decoders raise errors of every class on damaged files, so the block should hold their calls and little else.
+    """
+    try:
+        yield
+    except UserError:
+        raise
+    except MemoryError as error:
+        raise UserError(f"{path} needs more memory than there is to be read as {kind}.") from error
+    except Exception as error:
+        raise UserError(
+            f"{path} cannot be read as {kind} ({reason(error)}): it is damaged, cut short or of another format;"
+            " copy it again or remove its row."
+        ) from error
+
+
+def require_sane_size(path: Path, size: Sequence[int], limit: int = MAX_PIXELS) -> None:
+    """Refuse a header that claims an axis below 1 or more pixels than `limit`, before memory is given to it.
+
+    Raises:
+        UserError: names the size and the limit.
+    """
+    if min(size) < 1 or math.prod(size) > limit:
+        shape = " x ".join(str(axis) for axis in size)
+        raise UserError(
+            f"{path} claims a size of {shape}; each axis must be at least 1 and all at most {limit} pixels."
+        )

@@ -1,0 +1,48 @@
+"""Left-right flips, which nothing here does unless asked, with the words and mask classes that have to follow."""
+
+import re
+from collections.abc import Sequence
+from typing import Any, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from medloom.core.errors import UserError
+
+Element = TypeVar("Element", bound=np.generic)
+
+# The words alone or as leftward, leftmost; with a hyphen (left-sided) they stand alone already. Not in "all right".
+_SIDE = re.compile(r"\b(?<!\ball )(left|right)(?=(?:wards?|most)?\b)", re.IGNORECASE)
+_OTHER = {"left": "right", "right": "left"}
+
+
+def flip_left_right(array: NDArray[Element], axis: int) -> NDArray[Element]:
+    """A copy of an image or mask of any shape and dtype, mirrored along the axis that runs between left and right."""
+    return np.ascontiguousarray(np.flip(array, axis))
+
+
+def swap_sides(text: str) -> str:
+    """Swap the words left and right, their case kept, with -sided, -ward and -most; abbreviations (RLL) stay."""
+    return _SIDE.sub(lambda found: _like(_OTHER[found[1].lower()], found[1]), text)
+
+
+def swap_mask_classes(mask: NDArray[Any], pairs: Sequence[tuple[int, int]]) -> NDArray[Any]:
+    """Swap the two classes of each pair in an integer mask of any shape (left lung and right lung, say).
+
+    Raises:
+        UserError: a class stands in two pairs.
+    """
+    classes = [entry for pair in pairs for entry in pair]
+    if len(set(classes)) != len(classes):
+        raise UserError(f"mask class pairs {list(pairs)} name a class twice; each class has one opposite.")
+    swapped = mask.copy()
+    for one, other in pairs:
+        swapped[mask == one] = other
+        swapped[mask == other] = one
+    return swapped
+
+
+def _like(word: str, model: str) -> str:
+    if model.isupper():
+        return word.upper()
+    return word.capitalize() if model[0].isupper() else word

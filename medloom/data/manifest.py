@@ -1,0 +1,297 @@
+"""The manifest: the one form in which image sets travel. One image a row; relative paths are relative to the file."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from medloom.core.errors import UserError
+from medloom.core.files import hash_file, hash_json
+from medloom.core.types import Condition, Sample
+from medloom.data.columns import ALIASES, PATH_COLUMNS, require, standard_names
+from medloom.data.tables import Problem, Table, read_table
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+MISSING = frozenset({"", "na", "n/a", "nan", "none", "null"})
+SHOWN_PROBLEMS = 20
+NO_MODALITY = "image"
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """A checked table of images.
+
+    Attributes:
+        frame: one image a row. Standard columns (`path`, `text`, `modality`, ...) under their standard names, path
+            columns absolute; every other column is a clinical column and keeps its name and type. The index is the row
+            number, `line` the line in the file.
+        source: the file that it came from.
+        columns: standard name -> the file's own name, for the columns that the file has.
+        problems: rows that cannot be used.
+        patients_are_images: whether each image counts as a patient of its own.
+    """
+
+    frame: "pd.DataFrame"
+    source: Path
+    columns: Mapping[str, str]
+    problems: tuple[Problem, ...] = ()
+    patients_are_images: bool = False
+    notes: tuple[str, ...] = field(default=())
+
+    def __len__(self) -> int:
+        return len(self.frame)
+
+    @property
+    def clinical_columns(self) -> list[str]:
+        """Names of the columns that are not standard ones."""
+        return [name for name in self.frame.columns if name not in ALIASES and name != "line"]
+
+    @property
+    def modalities(self) -> list[str]:
+        """The modalities that occur, sorted."""
+        return sorted(set(self.frame["modality"]))
+
+    def samples(self) -> list[Sample]:
+        """The rows as Samples, in order."""
+        clinical = self.clinical_columns
+        return [
+            Sample(
+                path=Path(record["path"]),
+                condition=_condition(record, clinical),
+                patient=str(record["patient_id"]),
+                row=position,
+            )
+            for position, record in enumerate(self.frame.to_dict("records"))
+        ]
+
+    def select(self, keep: Iterable[bool]) -> "Manifest":
+        """The manifest with only the rows for which `keep` is true."""
+        return replace(self, frame=self.frame[list(keep)].reset_index(drop=True))
+
+    def fingerprint(self) -> str:
+        """A hash of the rows (paths relative to the manifest, file sizes, texts, modalities): what a run was given."""
+        root = self.source.parent.resolve()
+        names = [name for name in ("text", "modality", "view", "patient_id", "mask", "prior") if name in self.frame]
+        rows = self.frame[names].astype(str).map(lambda cell: cell.removeprefix(f"{root}/")).values.tolist()
+        files = [[_relative(path, root), Path(path).stat().st_size] for path in self.frame["path"]]
+        return hash_json([names, rows, files])
+
+    def stamp(self) -> str:
+        """A hash of the files' times: with the fingerprint, the key of what is cached from them."""
+        return hash_json([Path(path).stat().st_mtime_ns for path in self.frame["path"]])
+
+    def write(self, path: Path) -> None:
+        """Write the rows to another CSV; paths become relative to it where they lie below its folder."""
+        from medloom.data.tables import write_csv
+
+        frame = self.frame.drop(columns="line")
+        folder = Path(path).resolve().parent
+        for name in PATH_COLUMNS:
+            if name in frame:
+                frame[name] = [_relative(cell, folder) for cell in frame[name]]
+        cells = frame.astype(object).where(frame.notna(), None)
+        write_csv(path, list(cells.columns), cells.values.tolist())
+
+
+def read_manifest(
+    path: Path,
+    *,
+    named: Mapping[str, str] | None = None,
+    images_are_patients: bool = False,
+    skip_bad: bool = False,
+    need: Sequence[str] = ("path", "text"),
+    need_patients: bool = True,
+) -> Manifest:
+    """Read a manifest for use: every row is right, or the error lists those that are not.
+
+    Args:
+        path: CSV, TSV, Parquet, JSONL or XLSX.
+        named: standard column -> column, where the file has a name of its own.
+        images_are_patients: each image is a patient of its own (told apart by the file's content).
+        skip_bad: go on without rows that cannot be used; `notes` says how many.
+        need: standard columns that must be there.
+        need_patients: refuse a table that names no patients.
+
+    Raises:
+        UserError: see `inspect_manifest`; and, unless `skip_bad`, any row that cannot be used.
+    """
+    manifest = inspect_manifest(path, named=named, need=need)
+    if manifest.problems and not skip_bad:
+        raise UserError(_list_problems(manifest))
+    if not len(manifest):
+        raise UserError(f"{path}: no row can be used; `medloom data check {path}` lists why.")
+    if manifest.problems:
+        left_out = f"{path}: {len(manifest.problems)} bad rows were left out (--skip-bad), {len(manifest)} are used."
+        manifest = replace(manifest, notes=(*manifest.notes, left_out))
+    return _with_patients(manifest, images_are_patients, need_patients)
+
+
+def inspect_manifest(
+    path: Path, *, named: Mapping[str, str] | None = None, need: Sequence[str] = ("path", "text")
+) -> Manifest:
+    """Read a manifest and collect the rows that cannot be used, by line: for `medloom data check`.
+
+    Checks what costs no decoding: the fields, existence of files, empty texts, paths that stand twice.
+
+    Raises:
+        UserError: the table as a whole cannot be used: missing, empty, not UTF-8, no path or text column.
+    """
+    path = Path(path)
+    table = read_table(path)
+    found = standard_names(table.header, named or {}, str(path))
+    for standard in need:
+        require(found, standard, table.header, str(path))
+    frame = _frame(table, found, path.parent)
+    problems = [*table.problems, *_row_problems(frame, found, need)]
+    bad = {problem.line for problem in problems}
+    usable = frame[~frame["line"].isin(bad)].reset_index(drop=True)
+    problems.sort(key=lambda problem: problem.line)
+    return Manifest(usable, path, found, tuple(problems))
+
+
+def _frame(table: Table, found: Mapping[str, str], root: Path) -> "pd.DataFrame":
+    import pandas as pd
+
+    def objects(cells: Sequence[Any]) -> "pd.Series[Any]":
+        # A plain list would become a string column, in which None turns into NaN.
+        return pd.Series(cells, dtype=object)
+
+    by_column = {column: standard for standard, column in found.items()}
+    header = _unshadowed([by_column.get(name, name) for name in table.header])
+    frame = pd.DataFrame(table.rows, columns=header, dtype=object)
+    for name in frame.columns:
+        frame[name] = _typed(frame[name], name in ALIASES, table.typed)
+    for name in PATH_COLUMNS:
+        if name in frame:
+            frame[name] = objects([None if cell is None else str((root / cell).resolve()) for cell in frame[name]])
+    if "modality" not in frame:
+        frame["modality"] = NO_MODALITY
+    frame["line"] = table.lines
+    return frame
+
+
+def _unshadowed(header: list[str]) -> list[str]:
+    """A clinical column that happens to bear the name `line` must not collide with ours."""
+    return ["line_" if name == "line" else name for name in header]
+
+
+def _typed(column: "pd.Series[Any]", standard: bool, typed: bool) -> "pd.Series[Any]":
+    """Missing cells become None; clinical columns of a text file get a number type where every cell is a number."""
+    import pandas as pd
+
+    missing = [cell is None or (isinstance(cell, str) and cell.strip().casefold() in MISSING) for cell in column]
+    values = [None if gone else cell for gone, cell in zip(missing, column, strict=True)]
+    cells = pd.Series(values, index=column.index, dtype=object)
+    if standard:
+        texts = [None if cell is None else str(cell).strip() for cell in values]
+        return pd.Series(texts, index=column.index, dtype=object)
+    if typed:
+        return cells.infer_objects()
+    numbers = pd.to_numeric(cells, errors="coerce")
+    if bool((numbers.notna() | cells.isna()).all()) and bool(numbers.notna().any()):
+        return numbers
+    return cells
+
+
+def _row_problems(frame: "pd.DataFrame", found: Mapping[str, str], need: Sequence[str]) -> list[Problem]:
+    problems: list[Problem] = []
+    seen: dict[str, int] = {}
+    texts: Sequence[Any] = frame["text"].tolist() if "text" in frame else [""] * len(frame)
+    masks: Sequence[Any] = frame["mask"].tolist() if "mask" in frame else [None] * len(frame)
+    rows = zip(frame["line"], frame["path"], frame["modality"], texts, masks, strict=True)
+    for line, path, modality, text, mask in rows:
+        reason = _reason(path, modality, text, mask, found, need, seen)
+        if reason:
+            problems.append(Problem(line, reason))
+        elif path:
+            seen[path] = line
+    return problems
+
+
+def _reason(
+    path: str | None,
+    modality: str | None,
+    text: str | None,
+    mask: str | None,
+    found: Mapping[str, str],
+    need: Sequence[str],
+    seen: Mapping[str, int],
+) -> str | None:
+    """Why a row cannot be used, or None."""
+    if path is None:
+        return f"column {found['path']!r}: no path"
+    if path in seen:
+        return f"column {found['path']!r}: the same path as line {seen[path]} ({path})"
+    if not Path(path).is_file():
+        return f"column {found['path']!r}: file missing ({path})"
+    if "text" in need and not text:
+        return f"column {found['text']!r}: empty text"
+    if modality is None:
+        return f"column {found['modality']!r}: no modality"
+    if mask is not None and not Path(mask).is_file():
+        return f"column {found['mask']!r}: file missing ({mask})"
+    return None
+
+
+def _list_problems(manifest: Manifest) -> str:
+    shown = manifest.problems[:SHOWN_PROBLEMS]
+    lines = [f"  line {problem.line}: {problem.reason}" for problem in shown]
+    if len(manifest.problems) > len(shown):
+        lines.append(f"  ... and {len(manifest.problems) - len(shown)} more")
+    total = len(manifest.problems) + len(manifest)
+    return (
+        f"{manifest.source}: {len(manifest.problems)} of {total} rows cannot be used;"
+        " mend them, or go on without them with --skip-bad:\n" + "\n".join(lines)
+    )
+
+
+def _with_patients(manifest: Manifest, images_are_patients: bool, need_patients: bool) -> Manifest:
+    frame = manifest.frame.copy()
+    if images_are_patients:
+        frame["patient_id"] = [f"image-{hash_file(Path(path))}" for path in frame["path"]]
+    elif "patient_id" in frame:
+        nameless = frame.loc[frame["patient_id"].isna(), "line"]
+        if len(nameless) and need_patients:
+            raise UserError(
+                f"{manifest.source}, line {int(nameless.iloc[0])}: no patient in column"
+                f" {manifest.columns['patient_id']!r} ({len(nameless)} such rows); name the patient in every row,"
+                " or say --images-are-patients."
+            )
+        frame["patient_id"] = frame["patient_id"].where(frame["patient_id"].notna(), "unknown")
+    elif need_patients:
+        raise UserError(
+            f"{manifest.source} names no patients; add a column patient_id so that no patient is in two splits,"
+            " or say --images-are-patients where every image is another patient."
+        )
+    else:
+        frame["patient_id"] = "unknown"
+    return replace(manifest, frame=frame, patients_are_images=images_are_patients)
+
+
+def _condition(record: Mapping[str, Any], clinical: Sequence[str]) -> Condition:
+    def path_of(name: str) -> Path | None:
+        return Path(record[name]) if record.get(name) else None
+
+    return Condition(
+        text=record.get("instruction") or record.get("text"),
+        modality=record["modality"],
+        view=record.get("view"),
+        prior=path_of("prior"),
+        mask=path_of("mask"),
+        table={name: _cell(record[name]) for name in clinical},
+    )
+
+
+def _cell(value: Any) -> float | str | None:
+    if value is None or value != value:
+        return None
+    return float(value) if isinstance(value, int | float) else str(value)
+
+
+def _relative(path: str | None, folder: Path) -> str | None:
+    if path is None or path != path:
+        return None
+    resolved = Path(path)
+    return resolved.relative_to(folder).as_posix() if resolved.is_relative_to(folder) else str(resolved)

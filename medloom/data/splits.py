@@ -1,0 +1,134 @@
+"""Splits by patient, and the fingerprint that travels with everything trained on one."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from medloom.core.errors import UserError
+from medloom.core.files import hash_json, hash_text
+from medloom.core.seeds import numpy_generator
+from medloom.data.manifest import Manifest
+
+NAMES = {
+    "train": "train",
+    "training": "train",
+    "val": "validation",
+    "valid": "validation",
+    "validate": "validation",
+    "validation": "validation",
+    "dev": "validation",
+    "test": "test",
+    "testing": "test",
+}
+
+
+@dataclass(frozen=True)
+class Split:
+    """Which patients a model has seen, as salted hashes: enough to recognise a patient, not to name one.
+
+    Attributes:
+        salt: what the hashes are salted with.
+        patients: split name -> hashes of its patients, sorted.
+    """
+
+    salt: str
+    patients: Mapping[str, tuple[str, ...]]
+
+    @property
+    def fingerprint(self) -> str:
+        """A hash of the split."""
+        return hash_json(self.to_dict())
+
+    def to_dict(self) -> dict[str, Any]:
+        """As JSON values."""
+        return {"salt": self.salt, "patients": {name: list(ids) for name, ids in self.patients.items()}}
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> "Split":
+        """From what `to_dict` gave."""
+        return cls(values["salt"], {name: tuple(ids) for name, ids in values["patients"].items()})
+
+    def seen(self, patients: Sequence[str], name: str = "train") -> list[str]:
+        """Those of `patients` that are in split `name`."""
+        known = set(self.patients.get(name, ()))
+        return [patient for patient in dict.fromkeys(patients) if hash_patient(patient, self.salt) in known]
+
+    def refuse_overlap(self, manifest: Manifest, model: str) -> None:
+        """Refuse a test manifest with patients that a model was trained on.
+
+        Raises:
+            UserError: says how many patients and the first line that has one.
+        """
+        overlap = set(self.seen(list(manifest.frame["patient_id"])))
+        if not overlap:
+            return
+        line = int(manifest.frame.loc[manifest.frame["patient_id"].isin(overlap), "line"].iloc[0])
+        total = manifest.frame["patient_id"].nunique()
+        raise UserError(
+            f"{manifest.source}: {len(overlap)} of its {total} patients were in the training set of {model}"
+            f" (first at line {line}); evaluate on patients that it has not seen."
+        )
+
+
+def hash_patient(patient: str, salt: str) -> str:
+    """A salted hash of a patient's identifier, 16 hexadecimal digits."""
+    return hash_text(f"{salt}\x1f{patient}")
+
+
+def assign_splits(manifest: Manifest, fractions: Mapping[str, float], seed: int) -> list[str]:
+    """The split of each row: from the column `split` where there is one, else by patient at random.
+
+    Args:
+        fractions: split name -> share of the patients; the first takes what rounding leaves.
+
+    Raises:
+        UserError: an unknown name in the column, a patient in two splits, or too few patients.
+    """
+    if "split" in manifest.frame:
+        return _from_column(manifest)
+    patients = sorted(set(manifest.frame["patient_id"]))
+    needed = sum(1 for share in fractions.values() if share > 0)
+    if len(patients) < needed:
+        raise UserError(
+            f"{manifest.source}: {len(patients)} patients cannot fill {needed} splits; add patients or ask for fewer."
+        )
+    order = numpy_generator(seed, "split").permutation(len(patients))
+    first, *others = fractions
+    of_patient = {patients[index]: first for index in order}
+    start = 0
+    for name in others:
+        # At least one patient where a share was asked for, so that small tables still get a validation set.
+        count = max(1, round(fractions[name] * len(patients))) if fractions[name] > 0 else 0
+        for index in order[start : start + count]:
+            of_patient[patients[index]] = name
+        start += count
+    return [of_patient[patient] for patient in manifest.frame["patient_id"]]
+
+
+def _from_column(manifest: Manifest) -> list[str]:
+    splits: list[str] = []
+    of_patient: dict[str, str] = {}
+    rows = zip(manifest.frame["line"], manifest.frame["split"], manifest.frame["patient_id"], strict=True)
+    for line, cell, patient in rows:
+        name = NAMES.get(str(cell).casefold())
+        if name is None:
+            raise UserError(
+                f"{manifest.source}, line {line}, column 'split': {cell!r} is not a split; allowed: train, val, test."
+            )
+        if of_patient.setdefault(patient, name) != name:
+            raise UserError(
+                f"{manifest.source}, line {line}: this patient is in {of_patient[patient]} and in {name};"
+                " put all images of a patient in one split."
+            )
+        splits.append(name)
+    return splits
+
+
+def make_split(manifest: Manifest, splits: Sequence[str]) -> Split:
+    """The Split that says which patients are where."""
+    patients = [str(patient) for patient in manifest.frame["patient_id"]]
+    salt = hash_json([sorted(set(patients)), sorted(set(splits))])
+    by_name: dict[str, set[str]] = {}
+    for patient, name in zip(patients, splits, strict=True):
+        by_name.setdefault(name, set()).add(hash_patient(patient, salt))
+    return Split(salt, {name: tuple(sorted(ids)) for name, ids in sorted(by_name.items())})

@@ -1,0 +1,218 @@
+"""Between an image in its file's values and the model's space, both ways."""
+
+import math
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from medloom.core.errors import UserError
+from medloom.core.spec import COLOUR, GREY, HU, RELATIVE, ImageSpec, Intensity
+from medloom.data.image_io.geometry import axial_affine, reorient
+from medloom.data.image_io.types import FloatArray, Image
+from medloom.data.laterality import flip_left_right, swap_mask_classes, swap_sides
+from medloom.data.placement import Placement, place, plan, restore
+
+__all__ = [
+    "ModelImage",
+    "choose_intensity",
+    "flip_left_right",
+    "from_model",
+    "swap_mask_classes",
+    "swap_sides",
+    "to_model",
+]
+
+HU_WINDOW = (-1000.0, 1000.0)
+LEVELS = (0.0, 255.0)
+PERCENTILES = (0.5, 99.5)
+
+
+@dataclass(frozen=True, eq=False)
+class ModelImage:
+    """An image in the model's space, with what brings it back.
+
+    Attributes:
+        array: float32 `(C, *size)` in [-1, 1].
+        parameters: `low` and `high`, the values that became -1 and 1 (levels out of 255 under a window);
+            `clipped_share`, the share of values that lay outside them, padding left out; `original_`, `resized_`,
+            `offset_` and `scale_` of each axis, as in `Placement`.
+    """
+
+    array: FloatArray
+    parameters: dict[str, float]
+
+
+def to_model(image: Image, spec: ImageSpec, modality: str) -> ModelImage:
+    """Bring an image to the model's space: intensities to [-1, 1], then geometry; padding and border become -1.
+
+    Raises:
+        UserError: a unit, number of channels, size or geometry that the spec cannot take; an unknown modality.
+    """
+    intensity = spec.of(modality)
+    _require_unit(image, intensity, modality, spec.channels)
+    image = _oriented(image, spec)
+    values = _values(image, intensity)
+    considered = values if image.padding is None else values[:, ~image.padding]
+    low, high = _range(considered, intensity)
+    scaled = np.clip((values - low) * (2 / (high - low)) - 1, -1, 1).astype(np.float32)
+    if image.padding is not None:
+        scaled[:, image.padding] = -1
+    placement = plan(image.size, image.spacing, spec)
+    array = np.clip(place(scaled, placement, spec.size), -1, 1)
+    clipped = float(((considered < low) | (considered > high)).mean()) if considered.size else 0.0
+    return ModelImage(
+        np.repeat(array, spec.channels // len(array), axis=0),
+        {"low": low, "high": high, "clipped_share": clipped, **placement.to_parameters()},
+    )
+
+
+def from_model(
+    array: NDArray[Any],
+    spec: ImageSpec,
+    modality: str,
+    parameters: Mapping[str, float] | None = None,
+    reference: Image | None = None,
+    restore_geometry: bool = False,
+) -> Image:
+    """Bring an array of the model's space back to values of the modality.
+
+    Args:
+        array: `(C, *size)` in [-1, 1]; values outside are clipped; grey modalities take the mean of three channels.
+        spec: the model's space.
+        modality: chooses the intensity map.
+        parameters: those of `to_model` for the image that this one belongs to. Without them a percentile modality
+            gives relative values from 0 to 1.
+        reference: the image that this one belongs to; gives geometry, and with parameters a percentile modality's unit.
+        restore_geometry: bring the image back to the size of the original, border cut off; what was cropped has the
+            lowest value. Otherwise it stays on the model's grid.
+
+    Returns:
+        HU, levels out of 255, or relative values; spacing and affine are those of the pixels as returned.
+
+    Raises:
+        UserError: the array does not have the spec's shape, or the original geometry is asked for and not given.
+    """
+    intensity = spec.of(modality)
+    if array.shape != spec.shape:
+        raise UserError(f"an array of shape {array.shape} is not of the model's shape {spec.shape}.")
+    scaled = np.clip(np.asarray(array, dtype=np.float32), -1, 1)
+    if not intensity.colour:
+        scaled = scaled.mean(axis=0, keepdims=True, dtype=np.float32)
+    placement = _placement(spec, parameters, reference)
+    if restore_geometry:
+        if placement is None:
+            raise UserError("the original geometry cannot be restored without the reference or its parameters.")
+        scaled = restore(scaled, placement)
+    values, unit, full_scale = _file_values(scaled, intensity, parameters, reference)
+    return _with_geometry(Image(values, unit, full_scale), spec, placement, reference, restore_geometry)
+
+
+def choose_intensity(units: Counter[tuple[str, float]]) -> Intensity:
+    """The intensity map of one modality, from how many of its files have each (unit, full scale).
+
+    HU take the window -1000 to 1000; a set with colour, levels 0 to 255; 8-bit grey, levels 0 to 255; deeper grey and
+    relative values, each image's own 0.5th to 99.5th percentile.
+
+    Raises:
+        UserError: no file; or units that no single map takes, with the number of files of each.
+    """
+    counts: Counter[str] = Counter()
+    for (unit, _), count in units.items():
+        counts[unit] += count
+    if not counts:
+        raise UserError("an intensity map cannot be chosen from no image; the manifest has no row of the modality.")
+    if (HU in counts and len(counts) > 1) or (COLOUR in counts and RELATIVE in counts):
+        listed = " and ".join(f"{count} in {unit}" for unit, count in sorted(counts.items()))
+        raise UserError(
+            f"images of one modality are in different units ({listed}): name them as two modalities, or give the unit"
+            " of files that do not state it."
+        )
+    if HU in counts:
+        return Intensity("window", HU, *HU_WINDOW)
+    if COLOUR in counts:
+        return Intensity("window", COLOUR, *LEVELS)
+    if RELATIVE not in counts and all(full_scale == LEVELS[1] for _, full_scale in units):
+        return Intensity("window", GREY, *LEVELS)
+    return Intensity("percentile", RELATIVE, *PERCENTILES)
+
+
+def _require_unit(image: Image, intensity: Intensity, modality: str, channels: int) -> None:
+    if len(image.pixels) > channels:
+        raise UserError(f"a colour image cannot be put into the model's one channel (modality {modality}).")
+    if len(image.pixels) == 3 and not intensity.colour:
+        raise UserError(f"an image of modality {modality} is in colour and the model knows it in {intensity.unit}.")
+    taken = {COLOUR: (COLOUR, GREY)}.get(intensity.unit, (intensity.unit,))
+    if intensity.kind == "window" and image.unit not in taken:
+        raise UserError(
+            f"an image of modality {modality} is in {image.unit} and the model's window is in {intensity.unit};"
+            f" allowed: {', '.join(taken)}. Give the unit of files that do not state it, or another modality."
+        )
+
+
+def _values(image: Image, intensity: Intensity) -> FloatArray:
+    """The pixels in what the intensity map counts in: under a window levels are out of 255."""
+    if intensity.kind == "window" and image.unit in (GREY, COLOUR) and image.full_scale != LEVELS[1]:
+        return image.pixels * np.float32(LEVELS[1] / image.full_scale)
+    return image.pixels
+
+
+def _range(values: FloatArray, intensity: Intensity) -> tuple[float, float]:
+    if intensity.kind == "window":
+        return intensity.low, intensity.high
+    if not values.size:
+        raise UserError("an image is padding alone, so that it has no percentiles; remove its row.")
+    low, high = (float(value) for value in np.percentile(values, (intensity.low, intensity.high)))
+    if not low < high:
+        raise UserError(
+            f"an image has the value {low:g} at both its {intensity.low:g}th and its {intensity.high:g}th percentile:"
+            " it is all but constant; remove its row."
+        )
+    return low, high
+
+
+def _file_values(
+    scaled: FloatArray, intensity: Intensity, parameters: Mapping[str, float] | None, reference: Image | None
+) -> tuple[FloatArray, str, float]:
+    """Values, unit and full scale for an array in [-1, 1]."""
+    unit, full_scale = intensity.output_unit, LEVELS[1] if intensity.unit in (GREY, COLOUR) else math.nan
+    low, high = (intensity.low, intensity.high) if intensity.kind == "window" else (0.0, 1.0)
+    if intensity.kind == "percentile" and parameters is not None:
+        low, high = parameters["low"], parameters["high"]
+        if reference is not None:
+            unit, full_scale = reference.unit, reference.full_scale
+    values = (scaled + 1) * np.float32((high - low) / 2) + np.float32(low)
+    return values.astype(np.float32, copy=False), unit, full_scale
+
+
+def _placement(spec: ImageSpec, parameters: Mapping[str, float] | None, reference: Image | None) -> Placement | None:
+    if parameters is not None:
+        return Placement.from_parameters(parameters, spec.spatial_dims)
+    if reference is None:
+        return None
+    return plan(_oriented(reference, spec).size, _oriented(reference, spec).spacing, spec)
+
+
+def _oriented(image: Image, spec: ImageSpec) -> Image:
+    return image if spec.orientation is None else reorient(image, spec.orientation)
+
+
+def _with_geometry(
+    image: Image, spec: ImageSpec, placement: Placement | None, reference: Image | None, restored: bool
+) -> Image:
+    """Add spacing and affine to an image on the model's grid, or on the original one where it is restored."""
+    if reference is not None:
+        known = _oriented(reference, spec)
+        affine, spacing, modality = known.affine, known.spacing, known.modality
+        change = None if restored or placement is None else (placement.matrix(), placement.scale)
+    else:
+        modality, spacing = None, spec.spacing
+        affine = axial_affine(spec.spacing) if spec.spacing and spec.spatial_dims == 3 else None
+        change = placement.inverse() if restored and placement is not None else None
+    if change is not None:
+        affine = None if affine is None else affine @ change[0]
+        spacing = None if spacing is None else tuple(mm * scale for mm, scale in zip(spacing, change[1], strict=True))
+    return replace(image, affine=affine, spacing=spacing, modality=modality)

@@ -1,0 +1,214 @@
+"""Making a diffusion generator: from scratch, or from Stable Diffusion weights."""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+from torch import nn
+
+from medloom.core.errors import UserError
+from medloom.core.files import read_json
+from medloom.core.initialise import initial_weights
+from medloom.core.spec import ImageSpec
+from medloom.generators.diffusion.generator import DiffusionGenerator
+from medloom.generators.diffusion.model import DiffusionModel
+from medloom.generators.diffusion.options import NetworkOptions, NoiseOptions, TextOptions
+from medloom.networks.autoencoder import KLAutoencoder, load_autoencoder
+from medloom.networks.conditioning import ConditionConfig, ConditionEncoder
+from medloom.networks.denoiser import UNet, UNetConfig
+from medloom.networks.local_text import make_text_model, train_tokenizer
+from medloom.networks.stable_diffusion import StableDiffusionUNet, add_lora, make_unet
+from medloom.networks.text import LOCAL, TextEncoder, load_text_encoder, load_text_parts
+from medloom.processes.paths import DDPM, ProbabilityPath
+
+
+def build_generator(
+    spec: ImageSpec,
+    corpus: Sequence[str],
+    modalities: Sequence[str],
+    views: Sequence[str],
+    autoencoder: KLAutoencoder | None,
+    network: NetworkOptions,
+    text: TextOptions,
+    noise: NoiseOptions,
+    seed: int,
+) -> DiffusionGenerator:
+    """A generator with fresh weights.
+
+    Args:
+        spec: the model's image space.
+        corpus: texts that a local tokenizer is trained on.
+        modalities: names that can condition the model.
+        views: the same for views.
+        autoencoder: for latent diffusion, or None for pixels.
+        network: the denoiser.
+        text: the text encoder.
+        noise: the probability path.
+        seed: of the initial weights.
+
+    Raises:
+        UserError: options that exclude each other, or an image size that the network cannot take.
+    """
+    with initial_weights(seed, "text"):
+        encoder = _text_encoder(corpus, text, "max" if network.exportable else "trim")
+    shape = spec.shape if autoencoder is None else autoencoder.latent_shape(spec.size)
+    with initial_weights(seed, "denoiser"):
+        if network.exportable:
+            model = _exportable_model(shape, autoencoder, network, encoder)
+        else:
+            model = _native_model(shape, network, encoder, modalities, views)
+    modality_as = "text" if network.exportable else text.modality_as
+    return DiffusionGenerator(spec, noise.path(), model, autoencoder, modality_as, text.train or text.encoder == LOCAL)
+
+
+def _text_encoder(corpus: Sequence[str], text: TextOptions, pad: str) -> TextEncoder:
+    if text.encoder != LOCAL:
+        return load_text_encoder(text.encoder, text.max_tokens, pad)
+    tokenizer = train_tokenizer(corpus, text.vocabulary, text.max_tokens)
+    model = make_text_model(tokenizer, text.width, text.layers, text.max_tokens)
+    return TextEncoder(tokenizer, model, text.max_tokens, pad)
+
+
+def _exportable_model(
+    shape: tuple[int, ...], autoencoder: KLAutoencoder | None, network: NetworkOptions, encoder: TextEncoder
+) -> DiffusionModel:
+    if autoencoder is None or len(shape) != 3 or shape[1] != shape[2]:
+        raise UserError(
+            "--network.exportable needs square 2-D images and an autoencoder, as Stable Diffusion's pipeline does;"
+            " train one with `medloom train autoencoder` and name it with --autoencoder."
+        )
+    if network.mask != "none" or network.fusion != "cross-attention":
+        raise UserError("--network.exportable takes text by cross-attention only; leave --network.mask and fusion out.")
+    unet = make_unet(shape[0], network.widths, network.depth, encoder.width, shape[1], network.head_width)
+    if network.gradient_checkpointing:
+        unet.enable_gradient_checkpointing()
+    return DiffusionModel(encoder, None, StableDiffusionUNet(unet))
+
+
+def _native_model(
+    shape: tuple[int, ...],
+    network: NetworkOptions,
+    encoder: TextEncoder,
+    modalities: Sequence[str],
+    views: Sequence[str],
+) -> DiffusionModel:
+    masked = network.mask != "none"
+    config = UNetConfig(
+        dims=len(shape) - 1,
+        channels=shape[0],
+        widths=tuple(network.widths),
+        depth=network.depth,
+        attention=tuple(network.attention),
+        head_width=network.head_width,
+        patch=network.patch,
+        fusion=network.fusion,
+        context_width=network.condition_width,
+        pooled_width=network.condition_width,
+        spatial_channels=len(network.mask_classes) + 1 if masked else 0,
+        spatial_fusion=network.mask if masked else "channels",
+        gradient_checkpointing=network.gradient_checkpointing,
+    )
+    if any(axis % config.divisor for axis in shape[1:]):
+        raise UserError(f"images of {shape[1:]} pixels: this network needs multiples of {config.divisor} on each axis.")
+    condition = ConditionEncoder(
+        ConditionConfig(encoder.width, network.condition_width, tuple(modalities), tuple(views))
+    )
+    return DiffusionModel(encoder, condition, UNet(config), network.mask_classes if masked else ())
+
+
+def from_stable_diffusion(
+    base: str, spec: ImageSpec, text: TextOptions, lora: int | None, seed: int
+) -> DiffusionGenerator:
+    """A generator that starts from a Stable Diffusion 1.x or 2.x folder or hub id.
+
+    Args:
+        base: the folder or hub id.
+        spec: the model's image space.
+        text: its `encoder` other than `local` takes the place of the base's own text encoder (any width equal to the
+            network's).
+        lora: rank of low-rank updates, or None for training the whole U-Net.
+        seed: of the fresh low-rank weights.
+
+    Raises:
+        UserError: it is not such a folder, or its parts do not fit.
+    """
+    folder = locate_base(base)
+    unet = _load_unet(folder)
+    autoencoder = load_autoencoder(folder / "vae")
+    if autoencoder.image_channels != spec.channels:
+        raise UserError(f"{base} takes images of {autoencoder.image_channels} channels, the data have {spec.channels}.")
+    encoder = _base_text(folder, text)
+    if encoder.width != unet.config.cross_attention_dim:
+        raise UserError(
+            f"text encoder of width {encoder.width} does not fit {base}, whose network takes"
+            f" {unet.config.cross_attention_dim}; choose one of that width."
+        )
+    if lora is not None:
+        if lora < 1:
+            raise UserError(f"--lora {lora}: the rank has to be at least 1.")
+        with initial_weights(seed, "lora"):
+            add_lora(unet, lora)
+    path = _path_of(folder)
+    return DiffusionGenerator(
+        spec, path, DiffusionModel(encoder, None, StableDiffusionUNet(unet)), autoencoder, "text", text.train
+    )
+
+
+def locate_base(base: str) -> Path:
+    """The folder of a Stable Diffusion model: as given, or downloaded from the hub (safetensors only).
+
+    Raises:
+        UserError: not found, or not a Stable Diffusion folder.
+    """
+    folder = Path(base)
+    if not folder.is_dir():
+        folder = _download(base)
+    if not (folder / "model_index.json").is_file():
+        raise UserError(f"--base {base} is not a Stable Diffusion folder: it has no model_index.json.")
+    return folder
+
+
+def _download(base: str) -> Path:
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HFValidationError, HfHubHTTPError, LocalEntryNotFoundError
+
+    wanted = ["*.json", "*.txt", "unet/*.safetensors", "vae/*.safetensors", "text_encoder/*.safetensors"]
+    try:
+        return Path(snapshot_download(base, allow_patterns=wanted))
+    except (HFValidationError, HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
+        reason = str(error).strip().splitlines()[0]
+        raise UserError(f"--base {base} is no folder and cannot be fetched from the hub ({reason}).") from error
+
+
+def _load_unet(folder: Path) -> nn.Module:
+    from diffusers import UNet2DConditionModel
+
+    try:
+        return UNet2DConditionModel.from_pretrained(folder, subfolder="unet", use_safetensors=True)
+    except (OSError, ValueError) as error:
+        reason = str(error).strip().splitlines()[0]
+        raise UserError(f"{folder}/unet cannot be loaded ({reason}).") from error
+
+
+def _base_text(folder: Path, text: TextOptions) -> TextEncoder:
+    if text.encoder != LOCAL:
+        return load_text_encoder(text.encoder, text.max_tokens, "max")
+    return load_text_parts(str(folder / "text_encoder"), str(folder / "tokenizer"), text.max_tokens, "max")
+
+
+def _path_of(folder: Path) -> ProbabilityPath:
+    """The path that a Stable Diffusion model was trained on, from its scheduler's settings."""
+    values = read_json(folder / "scheduler" / "scheduler_config.json")
+    kind = values.get("prediction_type", "epsilon")
+    known = {"epsilon": "epsilon", "v_prediction": "v"}
+    schedules = {"linear": "linear", "scaled_linear": "scaled-linear", "squaredcos_cap_v2": "cosine"}
+    schedule = values.get("beta_schedule", "linear")
+    if kind not in known or schedule not in schedules:
+        raise UserError(
+            f"{folder}/scheduler: prediction {kind!r} with schedule {json.dumps(schedule)} is not one that can be"
+            f" trained on; allowed: {', '.join(known)}; {', '.join(schedules)}."
+        )
+    betas = (
+        {} if schedules[schedule] == "cosine" else {"beta_start": values["beta_start"], "beta_end": values["beta_end"]}
+    )
+    return DDPM(schedules[schedule], values.get("num_train_timesteps", 1000), known[kind], **betas)

@@ -1,0 +1,124 @@
+"""Options of the diffusion family: its network, its text and its noise."""
+
+from dataclasses import dataclass
+
+from medloom.core.errors import UserError
+from medloom.networks.conditioning import MODALITY_AS
+from medloom.networks.denoiser import FUSIONS, SPATIAL_FUSIONS
+from medloom.processes.paths import DDPM, ProbabilityPath, RectifiedFlow
+
+MASKS = ("none", *SPATIAL_FUSIONS)
+
+
+@dataclass(frozen=True)
+class NetworkOptions:
+    """The denoiser.
+
+    Attributes:
+        exportable: use diffusers' U-Net and Stable Diffusion's conventions (modality in the text, padding not masked),
+            so that the model opens in diffusers; needs an autoencoder.
+        widths: feature channels of each resolution.
+        depth: residual blocks a resolution.
+        attention: for each resolution, whether it has attention (the exportable network decides for itself).
+        head_width: channels of an attention head.
+        patch: pixels of each axis folded into channels; 0 folds images to a grid of 32, and latents not at all.
+        fusion: how text reaches the network: cross-attention, affine or none.
+        mask: how a segmentation mask reaches the network: none, channels or spade.
+        mask_classes: labels in the masks, background left out.
+        condition_width: width of context tokens.
+        gradient_checkpointing: compute activations again in the backward pass to save memory.
+    """
+
+    exportable: bool = False
+    widths: tuple[int, ...] = (64, 128, 256)
+    depth: int = 1
+    attention: tuple[bool, ...] = (False, False, True)
+    head_width: int = 64
+    patch: int = 0
+    fusion: str = "cross-attention"
+    mask: str = "none"
+    mask_classes: tuple[int, ...] = ()
+    condition_width: int = 128
+    gradient_checkpointing: bool = False
+
+    def __post_init__(self) -> None:
+        if self.fusion not in FUSIONS or self.mask not in MASKS:
+            raise UserError(
+                f"--network.fusion {self.fusion} and --network.mask {self.mask}: allowed are {', '.join(FUSIONS)};"
+                f" {', '.join(MASKS)}."
+            )
+        if self.mask != "none" and not self.mask_classes:
+            raise UserError("--network.mask needs --network.mask-classes, the labels in the masks (e.g. 255).")
+
+
+@dataclass(frozen=True)
+class TextOptions:
+    """The text encoder and how the modality is told.
+
+    Attributes:
+        encoder: `local` (trained with the generator, no download), or a folder or hub id of a transformers encoder.
+        max_tokens: longest text; what is longer is cut, and said.
+        modality_as: text ("CT: ..."), token (an embedding of its own), or both.
+        train: train the encoder too; a local one always is.
+        vocabulary: tokens of a local tokenizer.
+        width: width of a local encoder.
+        layers: layers of a local encoder.
+        dropout: share of each nested subset of the condition that is dropped in training, for guidance.
+    """
+
+    encoder: str = "local"
+    max_tokens: int = 77
+    modality_as: str = "both"
+    train: bool = False
+    vocabulary: int = 2000
+    width: int = 128
+    layers: int = 2
+    dropout: float = 0.1
+
+    def __post_init__(self) -> None:
+        if self.modality_as not in MODALITY_AS:
+            raise UserError(f"--text.modality-as {self.modality_as}: allowed are {', '.join(MODALITY_AS)}.")
+        if not 0 <= self.dropout <= 0.3 or self.max_tokens < 4 or self.layers < 1 or self.width < 1:
+            raise UserError(
+                f"--text.dropout {self.dropout}, --text.max-tokens {self.max_tokens}, --text.layers {self.layers}:"
+                " dropout is in [0, 0.3], texts have at least 4 tokens, an encoder at least one layer."
+            )
+
+
+@dataclass(frozen=True)
+class NoiseOptions:
+    """The noising process.
+
+    Attributes:
+        process: flow (rectified flow) or ddpm.
+        schedule: of ddpm: linear, scaled-linear or cosine.
+        steps: noise levels of ddpm.
+        prediction: of ddpm: epsilon or v.
+        min_snr_gamma: of ddpm: gamma of min-SNR weights, or none.
+        offset: strength of the noise offset.
+        logit_mean: of flow: mean of the logit of training times.
+        logit_std: of flow: deviation of the logit of training times.
+        shift: of flow: above 1 moves times towards noise, for large images.
+    """
+
+    process: str = "flow"
+    schedule: str = "scaled-linear"
+    steps: int = 1000
+    prediction: str = "epsilon"
+    min_snr_gamma: float | None = None
+    offset: float = 0.0
+    logit_mean: float = 0.0
+    logit_std: float = 1.0
+    shift: float = 1.0
+
+    def path(self) -> ProbabilityPath:
+        """The probability path of these options.
+
+        Raises:
+            UserError: an unknown process or schedule, or a value out of range.
+        """
+        if self.process == "flow":
+            return RectifiedFlow(self.logit_mean, self.logit_std, self.shift, self.offset)
+        if self.process == "ddpm":
+            return DDPM(self.schedule, self.steps, self.prediction, self.min_snr_gamma, self.offset)
+        raise UserError(f"--noise.process {self.process}: allowed are flow, ddpm.")

@@ -1,0 +1,108 @@
+"""Run folders: what stands in them, opening one, and the hash that names its model."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from medloom.core.errors import UserError
+from medloom.core.files import hash_folder, read_json, write_json
+
+INDEX = "index.json"
+RUN = "run.json"
+MODEL = "model"
+CARD = "model_card.md"
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """A training run on disk.
+
+    Attributes:
+        path: the folder.
+    """
+
+    path: Path
+
+    @property
+    def model(self) -> Path:
+        """Folder of the trained components."""
+        return self.path / MODEL
+
+    def index(self) -> dict[str, Any]:
+        """index.json: family, component classes, exporter."""
+        return read_json(self.path / INDEX)
+
+    def description(self) -> dict[str, Any]:
+        """run.json: every option, versions, fingerprints, ImageSpec, split."""
+        return read_json(self.path / RUN)
+
+    def model_hash(self) -> str:
+        """A hash over the weights and settings of the model."""
+        return hash_folder(self.model)
+
+
+def open_run(path: Path, families: tuple[str, ...], option: str = "--model") -> RunFolder:
+    """Open a run folder for use.
+
+    Args:
+        path: the folder.
+        families: what it may hold: diffusion, autoencoder, classifier, ...
+        option: the option that named it, for errors.
+
+    Raises:
+        UserError: not a run folder, of another kind, or one that has no model yet.
+    """
+    path = Path(path)
+    if not path.is_dir():
+        raise UserError(f"{option} {path} is not a folder; give a run folder that `medloom train` wrote.")
+    if not (path / INDEX).is_file():
+        raise UserError(f"{option} {path} is not a run folder: it has no {INDEX}.")
+    run = RunFolder(path)
+    family = run.index().get("family")
+    if family not in families:
+        raise UserError(f"{option} {path} holds a {family}; this needs {' or '.join(families)}.")
+    if not run.model.is_dir():
+        raise UserError(
+            f"{option} {path} has no model yet: its run was stopped before the first checkpoint;"
+            " run the same training command again."
+        )
+    return run
+
+
+def describe_run(path: Path, family: str, index: dict[str, Any], description: dict[str, Any]) -> bool:
+    """Write index.json and run.json before the first step, or compare them with those of an earlier start.
+
+    Returns:
+        Whether the folder already held this run.
+
+    Raises:
+        UserError: it holds a run with other options; every difference is shown.
+    """
+    if (path / RUN).is_file():
+        old = read_json(path / RUN)
+        differences = _differences(old["identity"], description["identity"])
+        if differences:
+            raise UserError(
+                f"--out {path} holds a run with other options: " + "; ".join(differences) + "."
+                " Give the same options to resume it, or another --out."
+            )
+        return True
+    write_json(path / RUN, description)
+    # index.json last: a folder that has one is a run.
+    write_json(path / INDEX, {"family": family, **index})
+    return False
+
+
+def _differences(old: Any, new: Any, name: str = "") -> list[str]:
+    if isinstance(old, dict) and isinstance(new, dict):
+        return [
+            line
+            for key in sorted({*old, *new})
+            for line in _differences(old.get(key), new.get(key), f"{name}.{key}" if name else key)
+        ]
+    return [] if old == new else [f"{name} was {_shown(old)}, now {_shown(new)}"]
+
+
+def _shown(value: Any) -> str:
+    text = str(value)
+    return text if len(text) <= 60 else text[:57] + "..."

@@ -1,0 +1,81 @@
+"""Precision and recall (Kynkaanniemi et al. 2019), density and coverage (Naeem et al. 2020) of feature sets."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+from medloom.core.errors import UserError
+from medloom.metrics.frechet import check_features
+
+CHUNK = 1024
+
+
+@dataclass(frozen=True)
+class PRDC:
+    """The four shares.
+
+    Attributes:
+        precision: share of synthetic samples within reach of a real one, 0 to 1.
+        recall: share of real samples within reach of a synthetic one, 0 to 1.
+        density: how many real samples a synthetic one is within reach of, over k; about 1 for equal sets.
+        coverage: share of real samples with a synthetic one within their reach, 0 to 1.
+    """
+
+    precision: float
+    recall: float
+    density: float
+    coverage: float
+
+
+def prdc(real: np.ndarray, synthetic: np.ndarray, k: int = 5) -> PRDC:
+    """Precision, recall, density and coverage; a sample's reach is the distance to its k-th neighbour in its own set.
+
+    Args:
+        real: features `(n, d)`.
+        synthetic: features `(m, d)`.
+        k: neighbours.
+
+    Raises:
+        UserError: wrong shapes, values that are not finite, or a set of k samples or fewer.
+    """
+    real, synthetic = check_features(real, synthetic)
+    if not 1 <= k < min(len(real), len(synthetic)):
+        raise UserError(f"k = {k} neighbours in sets of {len(real)} and {len(synthetic)}; each must hold more than k.")
+    centre = real.mean(axis=0)
+    # Centred, since the distances are differences of squares and would lose digits far from the origin.
+    real, synthetic = real - centre, synthetic - centre
+    real_reach, synthetic_reach = _reach(real, k), _reach(synthetic, k)
+    balls = np.zeros(len(synthetic))
+    recalled, covered = np.zeros(len(real), bool), np.zeros(len(real), bool)
+    for rows, squared in _chunks(real, synthetic):
+        within = squared <= real_reach[rows, None]
+        balls += within.sum(axis=0)
+        covered[rows] = within.any(axis=1)  # Naeem et al. 2020, eq. 6
+        recalled[rows] = (squared <= synthetic_reach).any(axis=1)  # Kynkaanniemi et al. 2019, eq. 2
+    return PRDC(
+        precision=float((balls > 0).mean()),
+        recall=float(recalled.mean()),
+        density=float(balls.mean() / k),  # Naeem et al. 2020, eq. 5
+        coverage=float(covered.mean()),
+    )
+
+
+def _reach(x: np.ndarray, k: int) -> np.ndarray:
+    """Squared distance to the k-th neighbour, the sample itself not counted: `(n,)`."""
+    return np.concatenate([_kth(squared, rows, k) for rows, squared in _chunks(x, x)])
+
+
+def _kth(squared: np.ndarray, rows: slice, k: int) -> np.ndarray:
+    own = np.arange(rows.start, rows.start + len(squared))
+    squared[np.arange(len(squared)), own] = np.inf
+    return np.partition(squared, k - 1, axis=1)[:, k - 1]
+
+
+def _chunks(x: np.ndarray, y: np.ndarray) -> Iterator[tuple[slice, np.ndarray]]:
+    """Squared distances of some rows of x to all of y at a time, so that memory is bounded by CHUNK x m."""
+    norms = np.sum(y**2, axis=1)
+    for start in range(0, len(x), CHUNK):
+        rows = slice(start, start + CHUNK)
+        part = x[rows]
+        yield rows, np.maximum(np.sum(part**2, axis=1)[:, None] + norms - 2 * part @ y.T, 0)

@@ -1,0 +1,71 @@
+"""Similarity of paired images: PSNR and SSIM, in two and three dimensions."""
+
+import numpy as np
+from scipy.ndimage import gaussian_filter
+
+from medloom.core.errors import UserError
+
+SIGMA, RADIUS = 1.5, 5
+K1, K2 = 0.01, 0.03
+
+
+def psnr(x: np.ndarray, y: np.ndarray, data_range: float) -> float:
+    """Peak signal-to-noise ratio, 10 log10(range^2 / mean squared difference), in dB; infinite for equal images.
+
+    Args:
+        x: image `(C, *spatial)`.
+        y: image of the same shape.
+        data_range: highest minus lowest value that such images can have (2 for [-1, 1]).
+
+    Raises:
+        UserError: shapes that differ, values that are not finite, or a range that is not above 0.
+    """
+    x, y = _images(x, y, data_range)
+    error = float(np.mean((x - y) ** 2))
+    return float("inf") if error == 0 else 10 * float(np.log10(data_range**2 / error))
+
+
+def ssim(x: np.ndarray, y: np.ndarray, data_range: float) -> float:
+    """Structural similarity (Wang et al. 2004, eq. 13), -1 to 1, mean over channels and pixels.
+
+    The window is a Gaussian of sigma 1.5 pixels, 11 pixels wide, in two or three dimensions; images are mirrored at
+    their borders.
+
+    Args:
+        x: image `(C, *spatial)`, two or three spatial axes of 6 pixels or more, values from 0 to `data_range`.
+        y: image of the same shape.
+        data_range: highest value that such images can have, the lowest being 0.
+
+    Raises:
+        UserError: shapes that differ or are too small, values that are negative or not finite, or a range that is not
+            above 0.
+    """
+    x, y = _images(x, y, data_range)
+    if x.ndim not in (3, 4) or min(x.shape[1:]) <= RADIUS:
+        raise UserError(f"SSIM of images of shape {x.shape}; give (C, *spatial), every axis {RADIUS + 1} or more.")
+    # Local means of opposite sign would make two wrongs a right: an image and its negative would score high.
+    if min(x.min(), y.min()) < 0:
+        raise UserError(
+            f"SSIM of values down to {min(x.min(), y.min()):g}; shift images so that their range starts at 0."
+        )
+    mean_x, mean_y = _window(x), _window(y)
+    variance_x, variance_y = _window(x * x) - mean_x**2, _window(y * y) - mean_y**2
+    covariance = _window(x * y) - mean_x * mean_y
+    c1, c2 = (K1 * data_range) ** 2, (K2 * data_range) ** 2
+    luminance = (2 * mean_x * mean_y + c1) / (mean_x**2 + mean_y**2 + c1)  # eq. 6
+    structure = (2 * covariance + c2) / (variance_x + variance_y + c2)  # eq. 9 times eq. 10
+    return float(np.mean(luminance * structure))
+
+
+def _window(x: np.ndarray) -> np.ndarray:
+    """Gaussian means around each pixel of each channel."""
+    return np.asarray(gaussian_filter(x, SIGMA, axes=tuple(range(1, x.ndim)), radius=RADIUS, mode="mirror"))
+
+
+def _images(x: np.ndarray, y: np.ndarray, data_range: float) -> tuple[np.ndarray, np.ndarray]:
+    x, y = np.asarray(x, dtype=np.float64), np.asarray(y, dtype=np.float64)
+    if x.shape != y.shape or not x.size:
+        raise UserError(f"paired images have shapes {x.shape} and {y.shape}; they must be equal and not empty.")
+    if not (np.isfinite(x).all() and np.isfinite(y).all() and 0 < data_range < np.inf):
+        raise UserError(f"image values must be finite and the data range, {data_range}, above 0.")
+    return x, y

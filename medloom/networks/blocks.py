@@ -1,0 +1,181 @@
+"""Building blocks of the N-D networks: convolution, normalisation, time embedding, residual and attention blocks."""
+
+import math
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+CONVOLUTION = {2: nn.Conv2d, 3: nn.Conv3d}
+INTERPOLATION = {2: "bilinear", 3: "trilinear"}
+
+
+def convolution(dims: int, inputs: int, outputs: int, kernel: int = 3, *, zero: bool = False) -> nn.Module:
+    """A same-size convolution in `dims` dimensions; `zero` starts it at zero, so that a residual branch starts silent."""
+    layer = CONVOLUTION[dims](inputs, outputs, kernel, padding=kernel // 2)
+    if zero:
+        nn.init.zeros_(layer.weight)
+        if layer.bias is not None:
+            nn.init.zeros_(layer.bias)
+    return layer
+
+
+def group_norm(channels: int) -> nn.GroupNorm:
+    """Group normalisation with at most 32 groups of at least 4 channels."""
+    groups = next(n for n in (32, 16, 8, 4, 2, 1) if channels % n == 0 and channels // n >= min(4, channels))
+    return nn.GroupNorm(groups, channels)
+
+
+def time_features(time: Tensor, width: int) -> Tensor:
+    """Sinusoidal features of a time in 0..1000 (Vaswani et al. 2017, section 3.5).
+
+    Args:
+        time: float `(N,)`.
+        width: even number of features.
+
+    Returns:
+        float32 `(N, width)`.
+    """
+    half = width // 2
+    frequencies = torch.exp(-math.log(10_000.0) * torch.arange(half, device=time.device, dtype=torch.float32) / half)
+    angles = time.float()[:, None] * frequencies
+    return torch.cat([angles.cos(), angles.sin()], dim=1)
+
+
+def space_to_channels(x: Tensor, factor: int) -> Tensor:
+    """Fold blocks of `factor` pixels along each spatial axis into channels: `(N, C, *S)` to `(N, C f^d, *S/f)`."""
+    if factor == 1:
+        return x
+    n, c, *size = x.shape
+    dims = len(size)
+    split = [part for length in size for part in (length // factor, factor)]
+    axes = [0, 1, *range(3, 3 + 2 * dims, 2), *range(2, 2 + 2 * dims, 2)]
+    folded = x.reshape(n, c, *split).permute(axes)
+    return folded.reshape(n, c * factor**dims, *(length // factor for length in size))
+
+
+def channels_to_space(x: Tensor, factor: int) -> Tensor:
+    """The inverse of `space_to_channels`."""
+    if factor == 1:
+        return x
+    n, c, *size = x.shape
+    dims = len(size)
+    channels = c // factor**dims
+    axes = [0, 1, *(axis for k in range(dims) for axis in (2 + dims + k, 2 + k))]
+    unfolded = x.reshape(n, channels, *([factor] * dims), *size).permute(axes)
+    return unfolded.reshape(n, channels, *(length * factor for length in size))
+
+
+def downsample(x: Tensor) -> Tensor:
+    """Halve each spatial axis by averaging."""
+    return F.avg_pool2d(x, 2) if x.ndim == 4 else F.avg_pool3d(x, 2)
+
+
+def upsample(x: Tensor) -> Tensor:
+    """Double each spatial axis by repeating."""
+    return F.interpolate(x, scale_factor=2.0, mode="nearest")
+
+
+class Affine(nn.Module):
+    """Scale and shift of channels by a pooled vector, zero-initialised (FiLM; the affine units of DF-GAN)."""
+
+    def __init__(self, pooled: int, channels: int) -> None:
+        super().__init__()
+        self.projection = nn.Linear(pooled, 2 * channels)
+        nn.init.zeros_(self.projection.weight)
+        nn.init.zeros_(self.projection.bias)
+
+    def forward(self, x: Tensor, pooled: Tensor) -> Tensor:
+        """`x` `(N, C, *spatial)`, `pooled` `(N, P)`."""
+        scale, shift = self.projection(F.silu(pooled)).reshape(len(x), 2, x.shape[1], *[1] * (x.ndim - 2)).unbind(1)
+        return x * (1 + scale) + shift
+
+
+class Spade(nn.Module):
+    """Scale and shift by a map, computed from it at the block's resolution (Park et al. 2019), zero-initialised."""
+
+    def __init__(self, dims: int, map_channels: int, channels: int, hidden: int = 32) -> None:
+        super().__init__()
+        self.shared = convolution(dims, map_channels, hidden)
+        self.projection = convolution(dims, hidden, 2 * channels, zero=True)
+
+    def forward(self, x: Tensor, spatial: Tensor) -> Tensor:
+        """`x` `(N, C, *size)`, `spatial` `(N, M, *any size)`."""
+        resized = F.interpolate(spatial, size=x.shape[2:], mode="nearest")
+        scale, shift = self.projection(F.silu(self.shared(resized))).chunk(2, dim=1)
+        return x * (1 + scale) + shift
+
+
+class ResidualBlock(nn.Module):
+    """Normalise, convolve twice; the second normalisation is modulated by the pooled vector and, if asked, by a map."""
+
+    def __init__(self, dims: int, inputs: int, outputs: int, pooled: int, map_channels: int = 0) -> None:
+        super().__init__()
+        self.norm1 = group_norm(inputs)
+        self.conv1 = convolution(dims, inputs, outputs)
+        self.norm2 = group_norm(outputs)
+        self.affine = Affine(pooled, outputs)
+        self.spade = Spade(dims, map_channels, outputs) if map_channels else None
+        self.conv2 = convolution(dims, outputs, outputs, zero=True)
+        self.skip = convolution(dims, inputs, outputs, 1) if inputs != outputs else nn.Identity()
+
+    def forward(self, x: Tensor, pooled: Tensor, spatial: Tensor | None) -> Tensor:
+        """`x` `(N, C, *size)` to `(N, C', *size)`."""
+        h = self.conv1(F.silu(self.norm1(x)))
+        h = self.affine(self.norm2(h), pooled)
+        if self.spade is not None and spatial is not None:
+            h = self.spade(h, spatial)
+        return self.skip(x) + self.conv2(F.silu(h))
+
+
+class Attention(nn.Module):
+    """Multi-head attention of tokens to themselves, or to context tokens under a mask (scaled dot product)."""
+
+    def __init__(self, width: int, context: int, head_width: int) -> None:
+        super().__init__()
+        self.heads = max(1, width // head_width)
+        self.query = nn.Linear(width, width, bias=False)
+        self.key_value = nn.Linear(context, 2 * width, bias=False)
+        self.out = nn.Linear(width, width)
+        nn.init.zeros_(self.out.weight)
+        nn.init.zeros_(self.out.bias)
+
+    def forward(self, x: Tensor, context: Tensor, mask: Tensor | None = None) -> Tensor:
+        """`x` `(N, L, W)`, `context` `(N, K, C)`, `mask` bool `(N, K)` true where a context token counts."""
+        n, length, width = x.shape
+        query = self.query(x).reshape(n, length, self.heads, -1).transpose(1, 2)
+        key, value = self.key_value(context).reshape(n, context.shape[1], 2, self.heads, -1).permute(2, 0, 3, 1, 4)
+        bias = None if mask is None else mask[:, None, None, :]
+        attended = F.scaled_dot_product_attention(query, key, value, attn_mask=bias)
+        return self.out(attended.transpose(1, 2).reshape(n, length, width))
+
+
+class TransformerBlock(nn.Module):
+    """Self-attention over positions, cross-attention to context tokens, and a two-layer network; all residual."""
+
+    def __init__(self, width: int, context: int, head_width: int, expansion: int = 2) -> None:
+        super().__init__()
+        self.norm1 = nn.LayerNorm(width)
+        self.self_attention = Attention(width, width, head_width)
+        self.norm2 = nn.LayerNorm(width) if context else None
+        self.cross_attention = Attention(width, context, head_width) if context else None
+        self.norm3 = nn.LayerNorm(width)
+        self.network = nn.Sequential(
+            nn.Linear(width, expansion * width), nn.GELU(), nn.Linear(expansion * width, width)
+        )
+
+    def forward(self, x: Tensor, context: Tensor | None, mask: Tensor | None) -> Tensor:
+        """`x` `(N, C, *size)` to the same shape."""
+        tokens = x.flatten(2).transpose(1, 2)
+        normed = self.norm1(tokens)
+        tokens = tokens + self.self_attention(normed, normed)
+        if self.cross_attention is not None and self.norm2 is not None and context is not None:
+            tokens = tokens + self.cross_attention(self.norm2(tokens), context, mask)
+        tokens = tokens + self.network(self.norm3(tokens))
+        return tokens.transpose(1, 2).reshape(x.shape)
+
+
+def parameters(modules: Sequence[nn.Module]) -> int:
+    """The number of trainable parameters."""
+    return sum(p.numel() for module in modules for p in module.parameters() if p.requires_grad)

@@ -1,0 +1,119 @@
+"""From encoded text, modality and view to the context tokens and the pooled vector that a denoiser takes."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from medloom.core.errors import UserError
+from medloom.core.files import read_json
+
+MODALITY_AS = ("text", "token", "both")
+ABSENT = 0
+
+
+@dataclass(frozen=True)
+class ConditionConfig:
+    """Shape of the condition encoder.
+
+    Attributes:
+        text_width: width of the text encoder's embeddings.
+        width: width of context tokens and of the pooled vector.
+        modalities: names, in the order of their embeddings.
+        views: names, in the order of their embeddings.
+    """
+
+    text_width: int
+    width: int
+    modalities: tuple[str, ...]
+    views: tuple[str, ...] = ()
+
+
+class ConditionEncoder(nn.Module):
+    """Projects text tokens, and adds one token for the modality and one for the view.
+
+    An absent modality or view has an embedding of its own (index 0), so that conditions can be dropped for guidance.
+    """
+
+    def __init__(self, config: ConditionConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.text = nn.Sequential(nn.LayerNorm(config.text_width), nn.Linear(config.text_width, config.width))
+        self.pooled = nn.Sequential(nn.LayerNorm(config.text_width), nn.Linear(config.text_width, config.width))
+        self.modality = nn.Embedding(1 + len(config.modalities), config.width)
+        self.view = nn.Embedding(1 + len(config.views), config.width)
+
+    def forward(
+        self, tokens: Tensor, mask: Tensor, pooled: Tensor, modality: Tensor, view: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Combine the parts.
+
+        Args:
+            tokens: text embeddings `(N, L, T)`; mask: bool `(N, L)`; pooled: `(N, T)`.
+            modality: int64 `(N,)`, 0 where absent; view: the same.
+
+        Returns:
+            Context `(N, L + 2, D)`, its mask bool `(N, L + 2)`, and the pooled vector `(N, D)`.
+        """
+        own = torch.stack([self.modality(modality), self.view(view)], dim=1)
+        text = self.text(tokens)
+        context = torch.cat([own.to(text.dtype), text], dim=1)
+        counts = torch.cat([torch.ones_like(mask[:, :1]).expand(-1, 2), mask], dim=1)
+        return context, counts, self.pooled(pooled) + own.sum(1).to(text.dtype)
+
+    def indices(self, modalities: Sequence[str | None], views: Sequence[str | None]) -> tuple[Tensor, Tensor]:
+        """Embedding indices of names; None is absent.
+
+        Raises:
+            UserError: a name that was never trained on; lists the known ones.
+        """
+        return (
+            _indices(modalities, self.config.modalities, "modality"),
+            _indices(views, self.config.views, "view"),
+        )
+
+    def save_pretrained(self, folder: Path) -> None:
+        """Write config.json and the weights as safetensors to `folder`."""
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "config.json").write_text(json.dumps(asdict(self.config), indent=2) + "\n", encoding="utf-8")
+        weights = {name: tensor.detach().cpu().contiguous() for name, tensor in self.state_dict().items()}
+        save_file(weights, folder / "model.safetensors")
+
+    @classmethod
+    def from_pretrained(cls, folder: Path) -> "ConditionEncoder":
+        """Read what `save_pretrained` wrote."""
+        values = read_json(folder / "config.json")
+        config = ConditionConfig(**{name: tuple(v) if isinstance(v, list) else v for name, v in values.items()})
+        encoder = cls(config)
+        encoder.load_state_dict(load_file(folder / "model.safetensors"))
+        return encoder
+
+    def extended(self, modalities: Sequence[str], views: Sequence[str]) -> "ConditionEncoder":
+        """A copy that also knows further modalities and views; a new one starts as the mean of the known ones."""
+        config = ConditionConfig(
+            self.config.text_width,
+            self.config.width,
+            tuple(dict.fromkeys([*self.config.modalities, *modalities])),
+            tuple(dict.fromkeys([*self.config.views, *views])),
+        )
+        grown = ConditionEncoder(config)
+        state = dict(self.state_dict())
+        for name in ("modality.weight", "view.weight"):
+            old = state[name]
+            new = old.mean(0, keepdim=True).expand(len(grown.state_dict()[name]) - len(old), -1)
+            state[name] = torch.cat([old, new])
+        grown.load_state_dict(state)
+        return grown
+
+
+def _indices(names: Sequence[str | None], known: Sequence[str], what: str) -> Tensor:
+    table: Mapping[str, int] = {name: number for number, name in enumerate(known, 1)}
+    unknown = sorted({name for name in names if name is not None and name not in table})
+    if unknown:
+        listed = ", ".join(known) if known else "none"
+        raise UserError(f"{what} {unknown[0]!r} was never trained on; known: {listed}.")
+    return torch.tensor([ABSENT if name is None else table[name] for name in names], dtype=torch.long)

@@ -1,0 +1,242 @@
+"""The denoiser contract, and the N-D U-Net with every fusion for training from scratch."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Protocol
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+
+from medloom.core.errors import UserError
+from medloom.core.files import read_json
+from medloom.networks import blocks
+
+FUSIONS = ("cross-attention", "affine", "none")
+SPATIAL_FUSIONS = ("channels", "spade")
+
+
+class Denoiser(Protocol):
+    """Predicts noise, velocity or flow from a noisy image, its time and what is known about it."""
+
+    def __call__(
+        self,
+        x: Tensor,
+        t: Tensor,
+        context: Tensor | None = None,
+        context_mask: Tensor | None = None,
+        pooled: Tensor | None = None,
+        spatial: Tensor | None = None,
+    ) -> Tensor:
+        """Predict for a batch.
+
+        Args:
+            x: `(N, C, *spatial)`, noisy image or latent.
+            t: float `(N,)`, time in 0..1000.
+            context: `(N, L, D)` tokens (text, modality, table), for cross-attention.
+            context_mask: bool `(N, L)`, true where a token counts.
+            pooled: `(N, P)`, for affine scale and shift.
+            spatial: `(N, S, *spatial)` (mask, prior), for channels or SPADE.
+
+        Returns:
+            `(N, C, *spatial)`.
+        """
+        ...
+
+
+@dataclass(frozen=True)
+class UNetConfig:
+    """Shape of the U-Net.
+
+    Attributes:
+        dims: 2 or 3.
+        channels: of the image or latent, in and out.
+        widths: feature channels of each resolution; each further one is half the size.
+        depth: residual blocks a resolution.
+        attention: for each resolution, whether its blocks are followed by attention.
+        head_width: channels of an attention head; 64 keeps the product of queries and keys efficient on a CPU.
+        patch: pixels of each axis folded into channels first, so that small images in pixel space are affordable.
+        fusion: how context reaches the network.
+        context_width: channels of context tokens (0: none).
+        pooled_width: channels of the pooled vector (0: none).
+        spatial_channels: channels of the spatial condition (0: none).
+        spatial_fusion: join it on the channels of the input, or by SPADE in every block.
+        gradient_checkpointing: compute activations again in the backward pass to save memory.
+    """
+
+    dims: int = 2
+    channels: int = 3
+    widths: tuple[int, ...] = (64, 128, 192)
+    depth: int = 1
+    attention: tuple[bool, ...] = (False, True, True)
+    head_width: int = 64
+    patch: int = 2
+    fusion: str = "cross-attention"
+    context_width: int = 0
+    pooled_width: int = 0
+    spatial_channels: int = 0
+    spatial_fusion: str = "channels"
+    gradient_checkpointing: bool = False
+
+    def __post_init__(self) -> None:
+        if self.fusion not in FUSIONS or self.spatial_fusion not in SPATIAL_FUSIONS:
+            raise UserError(
+                f"fusion {self.fusion!r} with spatial fusion {self.spatial_fusion!r} is not known; allowed:"
+                f" {', '.join(FUSIONS)}; spatial: {', '.join(SPATIAL_FUSIONS)}."
+            )
+        if len(self.widths) != len(self.attention) or self.dims not in blocks.CONVOLUTION:
+            raise UserError(
+                f"U-Net with widths {self.widths}, attention {self.attention}, {self.dims} dimensions:"
+                " give as many attention entries as widths, and 2 or 3 dimensions."
+            )
+
+    @property
+    def divisor(self) -> int:
+        """Each spatial axis has to be a multiple of this."""
+        return self.patch * 2 ** (len(self.widths) - 1)
+
+
+class Level(nn.Module):
+    """A residual block and, where asked, attention."""
+
+    def __init__(self, config: UNetConfig, inputs: int, outputs: int, embedding: int, attention: bool) -> None:
+        super().__init__()
+        spade = config.spatial_channels if config.spatial_fusion == "spade" else 0
+        context = config.context_width if config.fusion == "cross-attention" else 0
+        self.block = blocks.ResidualBlock(config.dims, inputs, outputs, embedding, spade)
+        self.attention = blocks.TransformerBlock(outputs, context, config.head_width) if attention else None
+
+    def forward(
+        self, x: Tensor, embedding: Tensor, context: Tensor | None, mask: Tensor | None, spatial: Tensor | None
+    ) -> Tensor:
+        """`x` `(N, C, *size)` to `(N, C', *size)`."""
+        x = self.block(x, embedding, spatial)
+        return x if self.attention is None else self.attention(x, context, mask)
+
+
+class UNet(nn.Module):
+    """N-D U-Net (Ronneberger et al. 2015; Dhariwal and Nichol 2021) behind the Denoiser contract."""
+
+    def __init__(self, config: UNetConfig) -> None:
+        super().__init__()
+        self.config = config
+        dims, widths = config.dims, config.widths
+        embedding = 4 * widths[0]
+        folded = config.channels * config.patch**dims
+        joined = config.spatial_channels if config.spatial_fusion == "channels" else 0
+        self.time = nn.Sequential(nn.Linear(widths[0], embedding), nn.SiLU(), nn.Linear(embedding, embedding))
+        # With no fusion only time conditions the network; with the two others the pooled vector does as well.
+        pooled = config.pooled_width if config.fusion != "none" else 0
+        self.pooled = nn.Linear(pooled, embedding) if pooled else None
+        self.input = blocks.convolution(dims, folded + joined * config.patch**dims, widths[0])
+        self.down = nn.ModuleList()
+        self.up = nn.ModuleList()
+        stack = self._build_down(embedding)
+        top = widths[-1]
+        self.middle = nn.ModuleList([Level(config, top, top, embedding, config.attention[-1])])
+        self._build_up(stack, embedding)
+        self.norm = blocks.group_norm(widths[0])
+        self.output = blocks.convolution(dims, widths[0], folded, zero=True)
+
+    def _build_down(self, embedding: int) -> list[int]:
+        config = self.config
+        current, stack = config.widths[0], [config.widths[0]]
+        for width, attention in zip(config.widths, config.attention, strict=True):
+            levels = nn.ModuleList()
+            for _ in range(config.depth):
+                levels.append(Level(config, current, width, embedding, attention))
+                current = width
+                stack.append(width)
+            self.down.append(levels)
+        return stack
+
+    def _build_up(self, stack: list[int], embedding: int) -> None:
+        config = self.config
+        current = config.widths[-1]
+        last = len(config.widths) - 1
+        for index in range(last, -1, -1):
+            levels = nn.ModuleList()
+            # The first resolution also takes back what the input convolution gave.
+            for _ in range(config.depth + (index == 0)):
+                width = config.widths[index]
+                levels.append(Level(config, current + stack.pop(), width, embedding, config.attention[index]))
+                current = width
+            self.up.append(levels)
+
+    def forward(
+        self,
+        x: Tensor,
+        t: Tensor,
+        context: Tensor | None = None,
+        context_mask: Tensor | None = None,
+        pooled: Tensor | None = None,
+        spatial: Tensor | None = None,
+    ) -> Tensor:
+        """See Denoiser."""
+        config = self.config
+        embedding = self.time(blocks.time_features(t, config.widths[0]).to(x.dtype))
+        if self.pooled is not None and pooled is not None:
+            embedding = embedding + self.pooled(pooled)
+        if config.spatial_channels and config.spatial_fusion == "channels":
+            if spatial is None:
+                raise ValueError("this network was built with a spatial condition and got none")
+            x = torch.cat([x, spatial], dim=1)
+        features = self.input(self._fold(x))
+        features = self._run(features, embedding, context, context_mask, spatial)
+        output = self.output(nn.functional.silu(self.norm(features)))
+        return blocks.channels_to_space(output, config.patch)
+
+    def _fold(self, x: Tensor) -> Tensor:
+        folded = blocks.space_to_channels(x, self.config.patch)
+        like = torch.channels_last if self.config.dims == 2 else torch.channels_last_3d
+        return folded.contiguous(memory_format=like)
+
+    def _run(
+        self,
+        x: Tensor,
+        embedding: Tensor,
+        context: Tensor | None,
+        mask: Tensor | None,
+        spatial: Tensor | None,
+    ) -> Tensor:
+        stack = [x]
+        for index, levels in enumerate(self.down):
+            x = blocks.downsample(x) if index else x
+            for level in _levels(levels):
+                x = self._call(level, x, embedding, context, mask, spatial)
+                stack.append(x)
+        for level in _levels(self.middle):
+            x = self._call(level, x, embedding, context, mask, spatial)
+        for index, levels in enumerate(self.up):
+            x = blocks.upsample(x) if index else x
+            for level in _levels(levels):
+                x = self._call(level, torch.cat([x, stack.pop()], dim=1), embedding, context, mask, spatial)
+        return x
+
+    def _call(self, level: nn.Module, *inputs: Tensor | None) -> Tensor:
+        if self.config.gradient_checkpointing and self.training:
+            return checkpoint(level, *inputs, use_reentrant=False)
+        return level(*inputs)
+
+    def save_pretrained(self, folder: Path) -> None:
+        """Write config.json and the weights as safetensors to `folder`."""
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "config.json").write_text(json.dumps(asdict(self.config), indent=2) + "\n", encoding="utf-8")
+        weights = {name: tensor.detach().cpu().contiguous() for name, tensor in self.state_dict().items()}
+        save_file(weights, folder / "model.safetensors")
+
+    @classmethod
+    def from_pretrained(cls, folder: Path) -> "UNet":
+        """Read what `save_pretrained` wrote."""
+        values = read_json(folder / "config.json")
+        config = UNetConfig(**{name: tuple(v) if isinstance(v, list) else v for name, v in values.items()})
+        network = cls(config)
+        network.load_state_dict(load_file(folder / "model.safetensors"))
+        return network
+
+
+def _levels(levels: nn.Module) -> Sequence[nn.Module]:
+    return list(levels.children())

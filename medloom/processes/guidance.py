@@ -1,0 +1,98 @@
+"""Guidance over an ordered list of parts of the condition, and the dropout in training that makes it possible.
+
+With e_i the prediction given parts 1..i:  e = e_0 + sum_i s_i (e_i - e_{i-1})  (Brooks et al. 2023, InstructPix2Pix,
+eq. 3, for any number of parts; one part is Ho and Salimans 2022).
+"""
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from itertools import pairwise
+
+import torch
+from torch import Tensor
+
+from medloom.core.errors import UserError
+from medloom.core.lookup import look_up
+from medloom.processes.steps import Denoise
+
+Conditions = Mapping[str, Tensor | None]
+Predict = Callable[[Tensor, Tensor, Conditions], Tensor]
+
+
+def nested_subsets(parts: Sequence[str]) -> list[frozenset[str]]:
+    """The parts kept in e_0, e_1, ..., e_k: none of them, the first, the first two, ... all."""
+    return [frozenset(parts[:count]) for count in range(len(parts) + 1)]
+
+
+def draw_subset(u: Tensor, parts: Sequence[str], rate: float) -> list[frozenset[str]]:
+    """The parts that training drops from each sample, covering exactly the nested subsets.
+
+    Args:
+        u: uniforms `(N,)` in [0, 1), one a sample.
+        parts: the parts in guidance order.
+        rate: probability of each proper subset; everything is kept with probability 1 - k rate.
+
+    Raises:
+        UserError: k rate is not between 0 and 1.
+    """
+    if not 0 <= rate * len(parts) <= 1:
+        raise UserError(f"condition dropout {rate} for {len(parts)} parts; allowed: 0 to 1/{max(len(parts), 1)}.")
+    kept = [min(int(value / rate), len(parts)) if rate else len(parts) for value in u.tolist()]
+    return [frozenset(parts[count:]) for count in kept]
+
+
+def guidance_coefficients(parts: Sequence[str], scales: Mapping[str, float]) -> list[tuple[frozenset[str], float]]:
+    """The subsets of parts that have to be evaluated, with the factor of each prediction; the factors sum to 1.
+
+    Args:
+        parts: the parts present, in guidance order.
+        scales: scale s_i by part; a part not named has 1, which adds no evaluation beside the next part's.
+
+    Returns:
+        Pairs (parts kept, c): c_0 = 1 - s_1, c_i = s_i - s_{i+1}, c_k = s_k; those with c = 0 are left out.
+
+    Raises:
+        UserError: a scale of a part that is not there, negative or not finite.
+    """
+    for name, scale in scales.items():
+        look_up(dict.fromkeys(parts), name, "condition part with a guidance scale")
+        if not (math.isfinite(scale) and scale >= 0):
+            raise UserError(f"guidance scale of {name} is {scale}; allowed: a finite number, 0 or more.")
+    ladder = [1.0, *(float(scales.get(part, 1.0)) for part in parts), 0.0]
+    factors = [here - after for here, after in pairwise(ladder)]
+    return [(kept, factor) for kept, factor in zip(nested_subsets(parts), factors, strict=True) if factor != 0]
+
+
+def guide(predict: Predict, conditions: Sequence[Conditions], coefficients: Sequence[float]) -> Denoise:
+    """A denoiser that evaluates all subsets in one batch and sums the predictions.
+
+    Args:
+        predict: the network: (x, t, conditions) with first axis K N to predictions with first axis K N.
+        conditions: for each of K subsets, tensors by name with first axis N, or None where the network takes none.
+        coefficients: the factor of each subset, as `guidance_coefficients` gives them.
+
+    Raises:
+        UserError: the subsets have different names, or a tensor stands beside a None.
+    """
+    if not conditions or len(conditions) != len(coefficients):
+        raise UserError(f"{len(conditions)} conditions for {len(coefficients)} guidance factors; give one for each.")
+    joined = _concatenate(conditions)
+    count = len(coefficients)
+
+    def denoise(x: Tensor, t: Tensor) -> Tensor:
+        predictions = predict(torch.cat([x] * count), torch.cat([t] * count), joined).to(x.dtype)
+        terms = zip(coefficients, predictions.chunk(count), strict=True)
+        return torch.stack([factor * prediction for factor, prediction in terms]).sum(dim=0)
+
+    return denoise
+
+
+def _concatenate(conditions: Sequence[Conditions]) -> dict[str, Tensor | None]:
+    joined: dict[str, Tensor | None] = {}
+    for name in sorted({name for condition in conditions for name in condition}):
+        values = [condition.get(name) for condition in conditions]
+        tensors = [value for value in values if value is not None]
+        if tensors and len(tensors) < len(values):
+            raise UserError(f"condition {name!r} is absent in some guidance subsets; give the empty value there.")
+        joined[name] = torch.cat(tensors) if tensors else None
+    return joined

@@ -1,0 +1,250 @@
+"""Probability paths: how data, noise and time make a noisy sample, and what a network is asked to predict from it.
+
+A path is data only. Every draw is given by the caller, so that randomness is a function of (run seed, step, row).
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from medloom.core.errors import UserError
+from medloom.core.lookup import look_up
+from medloom.processes.predictions import noise_from, x0_from
+from medloom.processes.schedules import SCHEDULES, min_snr_weight
+
+PREDICTIONS = ("epsilon", "v")
+# Networks are given a flow's time in [0, 1] times this, as diffusers does, so that one embedding serves both paths.
+TIME_SCALE = 1000
+
+
+class ProbabilityPath(ABC):
+    """x_t = alpha(t) x0 + sigma(t) noise, and the quantity that a network predicts from x_t and t.
+
+    Images and predictions are `(N, C, *spatial)`; times are `(N,)`, in the path's own unit.
+
+    Attributes:
+        noise_offset: strength for `apply_noise_offset` in training; 0 for none.
+    """
+
+    noise_offset: float
+
+    @property
+    @abstractmethod
+    def kind(self) -> str:
+        """What the network predicts: `epsilon`, `v` or `flow`."""
+
+    @abstractmethod
+    def draw_time(self, u: Tensor) -> Tensor:
+        """Times `(N,)` as a function of uniforms `(N,)`, float64 in (0, 1)."""
+
+    @abstractmethod
+    def time_embedding_value(self, t: Tensor) -> Tensor:
+        """What the network is given as time: float32 `(N,)`."""
+
+    @abstractmethod
+    def alpha(self, t: Tensor) -> Tensor:
+        """The factor of the data in x_t: float64 `(N,)`."""
+
+    @abstractmethod
+    def sigma(self, t: Tensor) -> Tensor:
+        """The factor of the noise in x_t: float64 `(N,)`."""
+
+    @abstractmethod
+    def target(self, x0: Tensor, noise: Tensor, t: Tensor) -> Tensor:
+        """What the network should predict: `(N, C, *spatial)`."""
+
+    @abstractmethod
+    def weight(self, t: Tensor) -> Tensor:
+        """Weight of each sample's squared error: float32 `(N,)`."""
+
+    @abstractmethod
+    def to_dict(self) -> dict[str, Any]:
+        """As JSON values, which `path_from_dict` reads."""
+
+    def levels(self, t: Tensor, like: Tensor) -> tuple[Tensor, Tensor]:
+        """alpha and sigma in the dtype of `like`, shaped to multiply it."""
+        shape = (-1, *[1] * (like.ndim - 1))
+        return self.alpha(t).to(like).view(shape), self.sigma(t).to(like).view(shape)
+
+    def add_noise(self, x0: Tensor, noise: Tensor, t: Tensor) -> Tensor:
+        """x_t = alpha(t) x0 + sigma(t) noise: `(N, C, *spatial)`, dtype of `x0`."""
+        alpha, sigma = self.levels(t, x0)
+        return alpha * x0 + sigma * noise  # Ho et al. 2020, eq. 4; Liu et al. 2023, eq. 1
+
+    def to_x0(self, prediction: Tensor, x_t: Tensor, t: Tensor) -> Tensor:
+        """The data that a prediction implies: `(N, C, *spatial)`."""
+        return x0_from(self.kind, prediction, x_t, *self.levels(t, x_t))
+
+    def to_noise(self, prediction: Tensor, x_t: Tensor, t: Tensor) -> Tensor:
+        """The noise that a prediction implies: `(N, C, *spatial)`."""
+        return noise_from(self.kind, prediction, x_t, *self.levels(t, x_t))
+
+
+@dataclass(frozen=True)
+class DDPM(ProbabilityPath):
+    """The variance-preserving path of discrete diffusion (Ho et al. 2020); t is a whole step, long, 0 to steps - 1.
+
+    Attributes:
+        schedule: a name in SCHEDULES.
+        steps: number of noise levels.
+        prediction: `epsilon` (the noise) or `v` = alpha noise - sigma x0.
+        min_snr_gamma: gamma of min-SNR loss weights (5 in the paper), or None for weight 1.
+        noise_offset: strength of the noise offset in training, 0 for none.
+        beta_start: first beta, or None for the schedule's own.
+        beta_end: last beta, or None for the schedule's own.
+    """
+
+    schedule: str = "scaled-linear"
+    steps: int = 1000
+    prediction: str = "epsilon"
+    min_snr_gamma: float | None = None
+    noise_offset: float = 0.0
+    beta_start: float | None = None
+    beta_end: float | None = None
+
+    def __post_init__(self) -> None:
+        look_up(SCHEDULES, self.schedule, "noise schedule")
+        look_up(dict.fromkeys(PREDICTIONS), self.prediction, "prediction")
+        _require(self.steps >= 2, "steps", self.steps, "at least 2")
+        _require(self.min_snr_gamma is None or self.min_snr_gamma > 0, "min_snr_gamma", self.min_snr_gamma, "above 0")
+        _require(0 <= self.noise_offset < float("inf"), "noise_offset", self.noise_offset, "0 or more")
+        if self.schedule == "cosine" and self._beta_range():
+            raise UserError("the cosine schedule has no beta_start or beta_end; leave them out or use linear.")
+        for name, beta in self._beta_range().items():
+            _require(0 < beta < 1, f"beta_{name}", beta, "above 0 and below 1")
+
+    def _beta_range(self) -> dict[str, float]:
+        given = {"start": self.beta_start, "end": self.beta_end}
+        return {name: value for name, value in given.items() if value is not None}
+
+    @cached_property
+    def betas(self) -> Tensor:
+        """Variance of the noise that each step adds: float64 `(steps,)`."""
+        return SCHEDULES[self.schedule](self.steps, **self._beta_range())
+
+    @cached_property
+    def alpha_bar(self) -> Tensor:
+        """Product of 1 - beta up to each step: float64 `(steps,)`."""
+        return torch.cumprod(1 - self.betas, dim=0)  # Ho et al. 2020, eq. 4
+
+    @property
+    def kind(self) -> str:
+        """`epsilon` or `v`."""
+        return self.prediction
+
+    def draw_time(self, u: Tensor) -> Tensor:
+        """Whole steps, equally likely: long `(N,)` from uniforms `(N,)` in [0, 1)."""
+        return (u * self.steps).long().clamp(max=self.steps - 1)
+
+    def time_embedding_value(self, t: Tensor) -> Tensor:
+        """The step itself: float32 `(N,)`, 0 to steps - 1."""
+        return t.float()
+
+    def alpha(self, t: Tensor) -> Tensor:
+        """Square root of alpha-bar: float64 `(N,)`."""
+        return self.alpha_bar.to(t.device)[t].sqrt()
+
+    def sigma(self, t: Tensor) -> Tensor:
+        """Square root of 1 - alpha-bar: float64 `(N,)`."""
+        return (1 - self.alpha_bar.to(t.device)[t]).sqrt()
+
+    def target(self, x0: Tensor, noise: Tensor, t: Tensor) -> Tensor:
+        """The noise, or v = alpha noise - sigma x0 (Salimans and Ho 2022, section 4)."""
+        if self.prediction == "epsilon":
+            return noise
+        alpha, sigma = self.levels(t, x0)
+        return alpha * noise - sigma * x0
+
+    def weight(self, t: Tensor) -> Tensor:
+        """Min-SNR weights, or ones: float32 `(N,)`."""
+        if self.min_snr_gamma is None:
+            return torch.ones(t.shape, device=t.device)
+        snr = (self.alpha(t) / self.sigma(t)) ** 2
+        return min_snr_weight(snr, self.min_snr_gamma, self.prediction).float()
+
+    def to_dict(self) -> dict[str, Any]:
+        """As JSON values."""
+        return {"path": "ddpm", **asdict(self)}
+
+
+@dataclass(frozen=True)
+class RectifiedFlow(ProbabilityPath):
+    """The straight path x_t = (1 - t) x0 + t noise (Liu et al. 2023); t is float32 in [0, 1], 1 being pure noise.
+
+    Attributes:
+        logit_mean: mean of the logit of training times (Esser et al. 2024, eq. 19); above 0 favours noisy times.
+        logit_std: standard deviation of it.
+        shift: above 1 moves times, in training and sampling, towards noise, for large images (eq. 23).
+        noise_offset: strength of the noise offset in training, 0 for none.
+    """
+
+    logit_mean: float = 0.0
+    logit_std: float = 1.0
+    shift: float = 1.0
+    noise_offset: float = 0.0
+
+    def __post_init__(self) -> None:
+        _require(abs(self.logit_mean) < float("inf"), "logit_mean", self.logit_mean, "any finite number")
+        for name in ("logit_std", "shift"):
+            _require(0 < getattr(self, name) < float("inf"), name, getattr(self, name), "above 0")
+        _require(0 <= self.noise_offset < float("inf"), "noise_offset", self.noise_offset, "0 or more")
+
+    @property
+    def kind(self) -> str:
+        """`flow`."""
+        return "flow"
+
+    def draw_time(self, u: Tensor) -> Tensor:
+        """Shifted logit-normal times: float32 `(N,)` from float64 uniforms `(N,)` in (0, 1)."""
+        time = torch.sigmoid(self.logit_mean + self.logit_std * torch.special.ndtri(u.double()))
+        return (self.shift * time / (1 + (self.shift - 1) * time)).float()  # Esser et al. 2024, eq. 23
+
+    def time_embedding_value(self, t: Tensor) -> Tensor:
+        """1000 t: float32 `(N,)`, 0 to 1000."""
+        return t.float() * TIME_SCALE
+
+    def alpha(self, t: Tensor) -> Tensor:
+        """1 - t: float64 `(N,)`."""
+        return 1 - t.double()
+
+    def sigma(self, t: Tensor) -> Tensor:
+        """t: float64 `(N,)`."""
+        return t.double()
+
+    def target(self, x0: Tensor, noise: Tensor, t: Tensor) -> Tensor:
+        """The velocity, noise - x0, whatever the time."""
+        return noise - x0
+
+    def weight(self, t: Tensor) -> Tensor:
+        """Ones, float32 `(N,)`: the density of times does the weighing."""
+        return torch.ones(t.shape, device=t.device)
+
+    def to_dict(self) -> dict[str, Any]:
+        """As JSON values."""
+        return {"path": "flow", **asdict(self)}
+
+
+PATHS: dict[str, type[DDPM] | type[RectifiedFlow]] = {"ddpm": DDPM, "flow": RectifiedFlow}
+
+
+def path_from_dict(values: Mapping[str, Any]) -> ProbabilityPath:
+    """The path that `to_dict` described.
+
+    Raises:
+        UserError: an unknown path, or a setting that is unknown or out of range.
+    """
+    settings = dict(values)
+    path = look_up(PATHS, str(settings.pop("path", None)), "path")
+    for name in settings:
+        look_up(path.__dataclass_fields__, name, f"setting of {path.__name__}")
+    return path(**settings)
+
+
+def _require(holds: bool, name: str, value: object, allowed: str) -> None:
+    if not holds:
+        raise UserError(f"{name} is {value}; allowed: {allowed}.")

@@ -1,0 +1,2 @@
+def find_autoencoder(path, prepared):
+    raise ValueError

@@ -1,0 +1,214 @@
+"""What training recipes share: from a manifest to split, spec and caches, and the description of the run."""
+
+import os
+import platform
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from medloom.core.errors import UserError
+from medloom.core.progress import say
+from medloom.core.spec import ImageSpec
+from medloom.data.dataset import ImageSource, measure_spec
+from medloom.data.manifest import Manifest
+from medloom.data.options import ManifestOptions, load_manifest
+from medloom.data.splits import Split, assign_splits, make_split
+from medloom.generators.run_folder import describe_run
+
+if TYPE_CHECKING:
+    from accelerate import Accelerator
+
+# What may differ when a run is resumed: where it runs and where things lie, not what is computed.
+FREE = ("out", "device", "cache", "config")
+LIBRARIES = ("torch", "diffusers", "transformers", "accelerate", "peft", "numpy")
+
+
+@dataclass(frozen=True, kw_only=True)
+class DataOptions(ManifestOptions):
+    """How training data are read and brought to the model's space.
+
+    Attributes:
+        image_size: pixels of the model's images; one number for a square, or one for each axis.
+        resize: how images get there: pad (aspect kept), crop, stretch, or none (files must have the size).
+        validation_fraction: share of the patients held out for validation, where no column says the split.
+    """
+
+    image_size: tuple[int, ...] = (64,)
+    resize: str = "pad"
+    validation_fraction: float = 0.05
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """Training data before anything is decoded.
+
+    Attributes:
+        manifest: all usable rows.
+        split: which patients are where.
+        spec: the model's image space.
+        train: training images; validation: held-out ones.
+    """
+
+    manifest: Manifest
+    split: Split
+    spec: ImageSpec
+    train: ImageSource
+    validation: ImageSource
+
+
+def prepare(data: Path, options: DataOptions, seed: int, shown: bool, known: ImageSpec | None = None) -> Prepared:
+    """Read a manifest, split it by patient and measure the model's image space.
+
+    Args:
+        data: the manifest.
+        options: how it is read.
+        seed: of the split.
+        shown: whether this process talks to the user.
+        known: the spec of a run that training goes on from; new modalities are added to it.
+
+    Raises:
+        UserError: see `read_manifest`, `assign_splits`, `measure_spec`.
+    """
+    if not 0 <= options.validation_fraction < 1:
+        raise UserError(f"--validation-fraction {options.validation_fraction}: it has to be in [0, 1).")
+    manifest = load_manifest(data, options)
+    for note in manifest.notes if shown else ():
+        say(note)
+    shares = {"train": 1.0 - options.validation_fraction, "validation": options.validation_fraction}
+    splits = assign_splits(manifest, shares, seed)
+    train = manifest.select(name == "train" for name in splits)
+    validation = manifest.select(name == "validation" for name in splits)
+    if not len(train):
+        raise UserError(f"{data}: no row is in the split 'train'.")
+    used = manifest.select(name != "test" for name in splits)
+    spec = measure_spec(used.samples(), options.image_size, options.resize, options.unit, shown)
+    if known is not None:
+        spec = _extended(known, spec)
+    if shown:
+        counts = f"{len(train)} training and {len(validation)} validation images"
+        say(f"{counts} of {', '.join(used.modalities)}; {splits.count('test')} test rows are not used")
+    return Prepared(
+        manifest,
+        make_split(manifest, splits),
+        spec,
+        _source(train, spec, options.unit),
+        _source(validation, spec, options.unit),
+    )
+
+
+def _extended(known: ImageSpec, measured: ImageSpec) -> ImageSpec:
+    """The spec of a run that is continued, with the modalities that are new in the data."""
+    known.require_same_space(_with_channels(measured, known.channels), "the model", "the data")
+    if measured.channels > known.channels:
+        raise UserError("the data are in colour and the model has one channel; train a new model on both.")
+    return ImageSpec(
+        known.size,
+        known.channels,
+        known.resize,
+        {**measured.intensity, **known.intensity},
+        known.spacing,
+        known.orientation,
+    )
+
+
+def _with_channels(spec: ImageSpec, channels: int) -> ImageSpec:
+    return ImageSpec(spec.size, channels, spec.resize, spec.intensity, spec.spacing, spec.orientation)
+
+
+def with_channels(prepared: Prepared, channels: int) -> Prepared:
+    """The same data for a model with a fixed number of channels (an autoencoder's).
+
+    Raises:
+        UserError: colour data for one channel.
+    """
+    if prepared.spec.channels > channels:
+        raise UserError(f"the data are in colour and the autoencoder takes {channels} channel.")
+    spec = _with_channels(prepared.spec, channels)
+    return Prepared(
+        prepared.manifest, prepared.split, spec, _respecified(prepared.train, spec), _respecified(prepared.validation, spec)
+    )
+
+
+def _respecified(source: ImageSource, spec: ImageSpec) -> ImageSource:
+    return ImageSource(source.samples, spec, source.unit, {**source.key, "spec": spec.fingerprint()})
+
+
+def _source(manifest: Manifest, spec: ImageSpec, unit: str | None) -> ImageSource:
+    key = {"data": manifest.fingerprint(), "stamp": manifest.stamp(), "spec": spec.fingerprint()}
+    return ImageSource(manifest.samples(), spec, unit, key)
+
+
+def start_run(
+    out: Path,
+    family: str,
+    index: Mapping[str, Any],
+    config: Any,
+    prepared: Prepared,
+    accelerator: "Accelerator",
+) -> None:
+    """Describe the run on disk before its first step, or check that it is the same run.
+
+    Raises:
+        UserError: --out holds something else, or the same run with other options.
+    """
+    from medloom.core.files import claim_output
+
+    if accelerator.is_main_process:
+        claim_output(out, "run.json")
+        describe_run(out, family, dict(index), description(config, prepared, accelerator))
+    accelerator.wait_for_everyone()
+
+
+def description(config: Any, prepared: Prepared, accelerator: "Accelerator") -> dict[str, Any]:
+    """What run.json holds: every option, data and split fingerprints, ImageSpec, versions, threads."""
+    import torch
+
+    import medloom
+
+    options = {name: value for name, value in plain(asdict(config)).items() if name not in FREE}
+    options["loop"] = {name: value for name, value in options["loop"].items() if name != "wandb"}
+    return {
+        "identity": {
+            "options": options,
+            "data": prepared.manifest.fingerprint(),
+            "split": prepared.split.fingerprint,
+            "spec": prepared.spec.to_dict(),
+        },
+        "split": prepared.split.to_dict(),
+        "images_are_patients": prepared.manifest.patients_are_images,
+        "environment": {
+            "medloom": medloom.__version__,
+            "python": platform.python_version(),
+            **{name: version(name) for name in LIBRARIES},
+            "threads": torch.get_num_threads(),
+            "processes": accelerator.num_processes,
+            "device": str(accelerator.device),
+            "platform": f"{sys.platform} {platform.machine()}",
+            "cores": os.cpu_count(),
+        },
+    }
+
+
+def plain(value: Any) -> Any:
+    """Options as JSON values: paths as text, tuples as lists."""
+    if isinstance(value, Mapping):
+        return {str(name): plain(entry) for name, entry in value.items()}
+    if isinstance(value, tuple | list):
+        return [plain(entry) for entry in value]
+    return str(value) if isinstance(value, Path) else value
+
+
+def spread(samples: Sequence[Any], groups: Sequence[str], count: int) -> list[int]:
+    """Indices of up to `count` samples, taken in turn from each group, so that every modality is among them."""
+    by_group: dict[str, list[int]] = {}
+    for index, group in enumerate(groups):
+        by_group.setdefault(group, []).append(index)
+    chosen: list[int] = []
+    while len(chosen) < min(count, len(samples)):
+        for group in sorted(by_group):
+            if by_group[group] and len(chosen) < count:
+                chosen.append(by_group[group].pop(0))
+    return sorted(chosen)

@@ -1,0 +1,274 @@
+"""`medloom train text2image`: from a table of images and texts to a generator."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from medloom.core.errors import UserError
+from medloom.generators.diffusion.options import NetworkOptions, NoiseOptions, TextOptions
+from medloom.recipes.preparation import DataOptions
+from medloom.training.options import LoopOptions
+
+if TYPE_CHECKING:
+    import torch
+
+    from medloom.data.cache import RaggedTexts
+    from medloom.data.dataset import ImageSource
+    from medloom.generators.diffusion.generator import DiffusionGenerator
+    from medloom.generators.diffusion.task import TrainingData
+    from medloom.networks.autoencoder import KLAutoencoder
+    from medloom.recipes.preparation import Prepared
+
+# Folded pixels of an axis that the network sees at its first resolution, where --network.patch is left to us.
+GRID = 32
+FIXED_CONDITIONS = 16
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config(DataOptions):
+    """Train a text-to-image diffusion generator.
+
+    Attributes:
+        data: manifest with path, Text and modality.
+        out: run folder; the same command run again resumes it.
+        size: how large: tiny (64 px, minutes on a laptop's CPU), small (128 px, one consumer GPU), base (512 px).
+        preset: a published system's settings: minim, minim-predecessor.
+        base: Stable Diffusion 1.x or 2.x to start from: a folder or hub id.
+        lora: rank of low-rank updates of the base, in place of training all of it.
+        autoencoder: run folder of `train autoencoder`, or a diffusers folder with one, for latent diffusion.
+        from_run: run to continue from with this manifest, which may add modalities (`--from`).
+        network: the denoiser.
+        text: the text encoder and how the modality is told.
+        noise: the noising process.
+        loop: the training loop.
+        cache: folder for decoded images, latents and embeddings (default: in the run folder).
+        device: auto, cpu or cuda.
+    """
+
+    data: Path
+    out: Path
+    size: str = "tiny"
+    preset: str | None = None
+    base: str | None = None
+    lora: int | None = None
+    autoencoder: str | None = None
+    from_run: Path | None = None
+    network: NetworkOptions = field(default_factory=NetworkOptions)
+    text: TextOptions = field(default_factory=TextOptions)
+    noise: NoiseOptions = field(default_factory=NoiseOptions)
+    loop: LoopOptions = field(default_factory=LoopOptions)
+    cache: Path | None = None
+    device: str = "auto"
+
+
+def run(config: Config) -> Path:
+    """Train; returns the run folder.
+
+    Raises:
+        UserError: see the errors of each step below.
+    """
+    from medloom.core.progress import say
+    from medloom.generators.diffusion.task import DiffusionTask
+    from medloom.recipes.preparation import prepare, start_run
+    from medloom.training.loop import finished_steps, make_accelerator, train
+
+    _check(config)
+    accelerator = make_accelerator(config.loop, config.device)
+    shown = accelerator.is_main_process
+    known = _load_previous(config)
+    prepared = prepare(config.data, config, config.loop.seed, shown, known.spec if known else None)
+    prepared, autoencoder = _with_autoencoder(config, prepared, known)
+    generator = _generator(config, prepared, autoencoder, known)
+    start_run(config.out, "diffusion", _index(generator), config, prepared, accelerator)
+    if finished_steps(config.out) >= config.loop.steps:
+        if shown:
+            say(f"{config.out} is finished: {config.loop.steps} steps. Generate with --model {config.out}.")
+        return config.out
+    generator.to(accelerator.device)
+    _channels_last(generator)
+    caches = _Caches(config, generator, accelerator)
+    task = DiffusionTask(
+        generator,
+        caches.data(prepared.train),
+        caches.data(prepared.validation),
+        config.loop,
+        config.text.dropout,
+        accelerator.device,
+        _renderer(prepared),
+    )
+    train(task, config.loop, config.out, accelerator)
+    if shown:
+        _finish(config, generator, prepared)
+    return config.out
+
+
+def _check(config: Config) -> None:
+    if config.lora is not None and config.base is None:
+        raise UserError("--lora needs --base, the Stable Diffusion model that it adapts.")
+    if config.base is not None and config.from_run is not None:
+        raise UserError("--base and --from exclude each other: a run that is continued has its own weights.")
+    if config.base is not None and config.autoencoder is not None:
+        raise UserError("--base and --autoencoder exclude each other: a base brings its own autoencoder.")
+
+
+def _load_previous(config: Config) -> "DiffusionGenerator | None":
+    if config.from_run is None:
+        return None
+    from medloom.generators.diffusion.storage import load_generator
+    from medloom.generators.run_folder import open_run
+
+    return load_generator(open_run(config.from_run, ("diffusion",), "--from").model)
+
+
+def _with_autoencoder(
+    config: Config, prepared: "Prepared", known: "DiffusionGenerator | None"
+) -> "tuple[Prepared, KLAutoencoder | None]":
+    """The autoencoder, and the data in the channels that it takes."""
+    from medloom.generators.diffusion.build import locate_base
+    from medloom.networks.autoencoder import load_autoencoder
+    from medloom.recipes.autoencoder import find_autoencoder
+    from medloom.recipes.preparation import with_channels
+
+    if known is not None:
+        return prepared, known.autoencoder
+    if config.base is not None:
+        autoencoder = load_autoencoder(locate_base(config.base) / "vae")
+    elif config.autoencoder is not None:
+        autoencoder = find_autoencoder(Path(config.autoencoder), prepared)
+    else:
+        return prepared, None
+    return with_channels(prepared, autoencoder.image_channels), autoencoder
+
+
+def _generator(
+    config: Config,
+    prepared: "Prepared",
+    autoencoder: "KLAutoencoder | None",
+    known: "DiffusionGenerator | None",
+) -> "DiffusionGenerator":
+    from medloom.generators.diffusion.build import build_generator, from_stable_diffusion
+    from medloom.generators.diffusion.extend import extend_generator
+
+    conditions = [sample.condition for sample in prepared.train.samples]
+    modalities = sorted({condition.modality for condition in conditions if condition.modality})
+    views = sorted({condition.view for condition in conditions if condition.view})
+    if known is not None:
+        return extend_generator(known, prepared.spec, modalities, views)
+    if config.base is not None:
+        return from_stable_diffusion(config.base, prepared.spec, config.text, config.lora, config.loop.seed)
+    corpus = [f"{condition.modality}: {condition.text}" for condition in conditions]
+    return build_generator(
+        prepared.spec,
+        corpus,
+        modalities,
+        views,
+        autoencoder,
+        _fitted(config.network, prepared.spec.size, autoencoder is not None),
+        config.text,
+        config.noise,
+        config.loop.seed,
+    )
+
+
+def _fitted(network: NetworkOptions, size: tuple[int, ...], latent: bool) -> NetworkOptions:
+    """The network options with the patch that was left open."""
+    if network.patch:
+        return network
+    return replace(network, patch=1 if latent else max(1, min(size) // GRID))
+
+
+def _index(generator: "DiffusionGenerator") -> dict[str, Any]:
+    from medloom.generators.diffusion.storage import EXPORTER
+
+    model = generator.model
+    components = {"text": model.text.model, "condition": model.condition, "denoiser": model.denoiser}
+    if generator.autoencoder is not None:
+        components["autoencoder"] = generator.autoencoder.vae
+    return {
+        "components": {name: type(part).__name__ for name, part in components.items() if part is not None},
+        "exporter": EXPORTER if generator.exportable else None,
+    }
+
+
+def _channels_last(generator: "DiffusionGenerator") -> None:
+    """2-D convolutions are faster with the channels last, on a CPU and on a GPU."""
+    import torch
+
+    if generator.spec.spatial_dims == 2:
+        generator.model.denoiser.to(memory_format=torch.channels_last)
+
+
+class _Caches:
+    """Decoded images or latents, masks and texts of the rows of a run, on disk."""
+
+    def __init__(self, config: Config, generator: "DiffusionGenerator", accelerator: Any) -> None:
+        self.folder = config.cache or config.out / "cache"
+        self.generator = generator
+        self.accelerator = accelerator
+
+    def data(self, source: "ImageSource") -> "TrainingData":
+        """The training data of a source; the main process fills the cache, the others wait and read it."""
+        if not self.accelerator.is_main_process:
+            self.accelerator.wait_for_everyone()
+        data = self._data(source, self.accelerator.is_main_process)
+        if self.accelerator.is_main_process:
+            self.accelerator.wait_for_everyone()
+        return data
+
+    def _data(self, source: "ImageSource", shown: bool) -> "TrainingData":
+        from medloom.data.dataset import cached_images, cached_labels
+        from medloom.generators.diffusion.latents import cached_moments
+        from medloom.generators.diffusion.task import TrainingData
+
+        autoencoder = self.generator.autoencoder
+        if autoencoder is None:
+            targets = cached_images(source, self.folder, shown)
+        else:
+            targets = cached_moments(source, autoencoder, self.folder, self.accelerator.device, shown)
+        labels = cached_labels(source, self.folder, shown) if self.generator.model.mask_classes else None
+        conditions = [sample.condition for sample in source.samples]
+        return TrainingData(targets, conditions, self._texts(source, shown), labels)
+
+    def _texts(self, source: "ImageSource", shown: bool) -> "RaggedTexts":
+        from medloom.generators.diffusion.latents import cached_embeddings, token_ids
+        from medloom.generators.diffusion.task import all_prompts
+
+        generator = self.generator
+        conditions = [sample.condition for sample in source.samples]
+        texts = all_prompts(conditions, generator.modality_as, generator.parts)
+        if generator.train_text:
+            return token_ids(generator.model.text, texts, shown)
+        return cached_embeddings(generator.model.text, texts, self.folder, self.accelerator.device, shown)
+
+
+def _renderer(prepared: "Prepared") -> "Callable[[DiffusionGenerator, Path, int], None]":
+    """Draws the same held-out conditions with the same seeds at each validation."""
+    source = prepared.validation if prepared.validation.samples else prepared.train
+    from medloom.recipes.preparation import spread
+
+    chosen = spread(source.samples, [str(sample.condition.modality) for sample in source.samples], FIXED_CONDITIONS)
+
+    def render(generator: "DiffusionGenerator", out: Path, step: int) -> None:
+        from medloom.core.pictures import save_grid
+
+        conditions = [source.samples[index].condition for index in chosen]
+        images = generator.generate(conditions, range(len(chosen)), read_mask=source.label_map)
+        save_grid(out / f"step-{step:08d}.png", list(images.numpy()), 4, f"after {step} steps")
+
+    return render
+
+
+def _finish(config: Config, generator: "DiffusionGenerator", prepared: "Prepared") -> None:
+    from medloom.core.progress import say
+    from medloom.generators.model_card import write_card
+
+    write_card(config.out, generator.spec, len(prepared.train.samples), config.loop.steps)
+    say(f"trained: {config.out}. Generate with: medloom generate --model {config.out} --out DIR --prompt ...")
+
+
+def default_device() -> "torch.device":
+    """A GPU where there is one."""
+    import torch
+
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")

@@ -1,0 +1,79 @@
+import numpy as np
+import pytest
+
+from medloom.core.errors import UserError
+from medloom.metrics import privacy as module
+from medloom.metrics.privacy import copy_rates, difference_of_shares, nearest
+
+
+def normals(seed, *shape):
+    return np.random.default_rng(seed).standard_normal(shape)
+
+
+def names(prefix, count, images=1):
+    return np.repeat([f"{prefix}{k}" for k in range(count)], images)
+
+
+def report(synthetic, seed=0, **options):
+    train, held_out = normals(0, 300, 16), normals(1, 400, 16)
+    return copy_rates(train, held_out, synthetic, names("t", 100, 3), names("v", 200, 2), seed, **options)
+
+
+def test_planted_copies_are_found():
+    train = normals(0, 300, 16)
+    planted = np.concatenate([normals(2, 190, 16), 5 * train[[7, 8, 9, 100]] + 1e-3, -train[:6]])
+    found = report(planted)
+    pairs = [(row, index) for row, index, _ in found.pairs]
+    assert {(190, 7), (191, 8), (192, 9), (193, 100)} <= set(pairs)
+    assert [cosine for _, _, cosine in found.pairs] == sorted((c for *_, c in found.pairs), reverse=True)
+    assert found.pairs[0][2] > 0.999 and found.synthetic_rate == len(pairs) / 200
+    assert found.patients_copied == len({index // 3 for _, index in pairs})  # 7 and 8 are of one patient
+    assert found.excess.value == pytest.approx(found.synthetic_rate - found.held_out_rate)
+
+
+def test_a_copying_generator_is_above_zero_and_an_honest_one_is_not():
+    copying = report(normals(0, 300, 16)[:200] + 0.05 * normals(3, 200, 16))
+    assert copying.synthetic_rate > 0.95 and copying.excess.low > 0.8
+    honest = [report(normals(4 + k, 200, 16), seed=k).excess for k in range(20)]
+    assert sum(excess.low <= 0 <= excess.high for excess in honest) >= 19
+    assert abs(np.mean([excess.value for excess in honest])) < 0.01
+    assert all(excess.low < 0 < excess.high for excess in honest if excess.value == 0)  # no interval of width 0
+
+
+def test_clusters_count_once():
+    copied = np.concatenate([np.repeat(normals(0, 300, 16)[:1], 100, axis=0), normals(5, 100, 16)])
+    clusters = np.concatenate([np.zeros(100, int), np.arange(1, 101)])
+    found = report(copied, synthetic_clusters=clusters)
+    assert found.excess.value > 0.45 and found.excess_by_patient.value < 0.05 and found.patients_copied <= 4
+
+
+def test_length_of_embeddings_and_chunks_do_not_matter(monkeypatch):
+    synthetic = normals(6, 50, 16)
+    plain = report(synthetic)
+    monkeypatch.setattr(module, "CHUNK", 7)
+    scaled = report(synthetic * np.linspace(0.1, 9, 50)[:, None])
+    assert scaled.excess == plain.excess and scaled.threshold == pytest.approx(plain.threshold)
+
+
+def test_nearest_by_hand():
+    cosine, index = nearest(np.array([[1.0, 0.0], [0.6, 0.8]]), np.array([[0.0, 1.0], [0.8, 0.6], [-1.0, 0.0]]))
+    assert index.tolist() == [1, 1] and cosine == pytest.approx([0.8, 0.96])
+
+
+def test_difference_of_shares_as_published():
+    interval = difference_of_shares(56 / 70, 70, 48 / 80, 80)  # Newcombe 1998, table II (a), method 10
+    assert (interval.low, interval.high) == pytest.approx((0.0524, 0.3339), abs=1e-4)
+    nothing = difference_of_shares(0.0, 10, 0.0, 20)  # (f)
+    assert (nothing.low, nothing.high) == pytest.approx((-0.1611, 0.2775), abs=1e-4)
+
+
+def test_misuse_is_named():
+    x = normals(7, 8, 4)
+    with pytest.raises(UserError, match=r"1 of them in the training set \(\['a'\]\)"):
+        copy_rates(x, x, x, ["a"] * 8, ["a", "b", "c", "d"] * 2, 0)
+    with pytest.raises(UserError, match="of 2 patients"):
+        copy_rates(x, x, x, ["t"] * 8, ["a", "b"] * 4, 0)
+    with pytest.raises(UserError, match="all zero"):
+        copy_rates(x, x * 0, x, ["t"] * 8, names("v", 8), 0)
+    with pytest.raises(UserError, match="one a row"):
+        copy_rates(x, x, x, ["t"] * 7, names("v", 8), 0)

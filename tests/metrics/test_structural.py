@@ -1,0 +1,57 @@
+import numpy as np
+import pytest
+import torch
+from torchmetrics.functional.image import peak_signal_noise_ratio, structural_similarity_index_measure
+
+from medloom.core.errors import UserError
+from medloom.metrics.structural import psnr, ssim
+
+
+def pair(*shape):
+    rng = np.random.default_rng(0)
+    x = rng.uniform(0, 1, shape)
+    return x, np.clip(x + 0.2 * rng.standard_normal(shape), 0, 1)
+
+
+def tensors(*images):
+    return [torch.from_numpy(image)[None] for image in images]
+
+
+@pytest.mark.parametrize("shape", [(1, 32, 40), (3, 24, 24), (1, 6, 9), (1, 16, 18, 20), (2, 12, 12, 12)])
+@pytest.mark.parametrize("data_range", [1.0, 2.0, 255.0])
+def test_agree_with_torchmetrics(shape, data_range):
+    x, y = pair(*shape)
+    theirs = structural_similarity_index_measure(*tensors(x, y), data_range=data_range)
+    assert ssim(x, y, data_range) == pytest.approx(theirs.item(), abs=1e-6)
+    theirs = peak_signal_noise_ratio(*tensors(x, y), data_range=data_range)
+    assert psnr(x, y, data_range) == pytest.approx(theirs.item(), abs=1e-4)
+
+
+def test_by_hand():
+    x = np.zeros((1, 12, 12))
+    assert psnr(x, x + 0.2, 2.0) == pytest.approx(20.0)
+    assert psnr(x, x, 2.0) == np.inf and ssim(x, x, 2.0) == 1.0
+    a, b, c1 = 0.5, 0.25, (0.01 * 2) ** 2
+    assert ssim(x + a, x + b, 2.0) == pytest.approx((2 * a * b + c1) / (a * a + b * b + c1))  # no structure: eq. 6
+
+
+def test_symmetry_scale_and_order():
+    x, y = pair(1, 20, 20)
+    assert ssim(x, y, 2.0) == pytest.approx(ssim(y, x, 2.0)) == pytest.approx(ssim(100 * x, 100 * y, 200.0))
+    assert psnr(x, y, 2.0) == pytest.approx(psnr(100 * y, 100 * x, 200.0))
+    assert ssim(x, y, 1.0) > 0 > ssim(x, 1 - x, 1.0)
+
+
+@pytest.mark.parametrize("measure", [psnr, ssim])
+def test_misuse_is_named(measure):
+    x, y = pair(1, 12, 12)
+    with pytest.raises(UserError, match="must be equal"):
+        measure(x, y[:, :6], 2.0)
+    with pytest.raises(UserError, match="finite"):
+        measure(x, y * np.nan, 2.0)
+    with pytest.raises(UserError, match="data range, 0"):
+        measure(x, y, 0)
+    with pytest.raises(UserError, match="every axis 6 or more"):
+        ssim(x[:, :5], y[:, :5], 2.0)
+    with pytest.raises(UserError, match="range starts at 0"):
+        ssim(x - 0.5, y - 0.5, 2.0)
