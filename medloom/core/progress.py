@@ -1,11 +1,15 @@
-"""The console: messages to standard error, and progress bars with rate and time left."""
+"""The console: messages to standard error, and progress with rate and time left."""
 
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
     from rich.console import Console
+
+# Where there is no terminal (a log file, a cluster's output), a line is printed this often instead of a bar.
+SECONDS_A_LINE = 30.0
 
 
 class Advance(Protocol):
@@ -30,7 +34,7 @@ def say(message: str) -> None:
 
 @contextmanager
 def progress(what: str, total: int, unit: str, done: int = 0, shown: bool = True) -> Iterator[Advance]:
-    """A progress bar with rate and time left.
+    """Progress with rate and time left: a bar in a terminal, else a line now and then.
 
     Args:
         what: the work, e.g. "training".
@@ -39,6 +43,46 @@ def progress(what: str, total: int, unit: str, done: int = 0, shown: bool = True
         done: how much an earlier, interrupted run has done.
         shown: false on all but the main process.
     """
+    if not shown:
+        yield _silent
+    elif not console().is_terminal:
+        yield _Lines(what, total, unit, done)
+    else:
+        with _bar(what, total, unit, done) as advance:
+            yield advance
+
+
+def _silent(count: int = 1, note: str = "") -> None:
+    """Shows nothing."""
+
+
+class _Lines:
+    """A line every SECONDS_A_LINE, and one at the end."""
+
+    def __init__(self, what: str, total: int, unit: str, done: int) -> None:
+        self.what, self.total, self.unit = what, total, unit
+        self.done = self.first = done
+        self.started = self.printed = time.monotonic()
+
+    def __call__(self, count: int = 1, note: str = "") -> None:
+        self.done += count
+        now = time.monotonic()
+        if self.done < self.total and now - self.printed < SECONDS_A_LINE:
+            return
+        self.printed = now
+        rate = (self.done - self.first) / max(now - self.started, 1e-9)
+        left = _duration((self.total - self.done) / rate) if rate else "?"
+        say(f"{self.what}: {self.done}/{self.total} {self.unit}, {rate:.3g} {self.unit}/s, {left} left {note}".rstrip())
+
+
+def _duration(seconds: float) -> str:
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02d}:{rest:02d}"
+
+
+@contextmanager
+def _bar(what: str, total: int, unit: str, done: int) -> Iterator[Advance]:
     from rich.progress import (
         BarColumn,
         MofNCompleteColumn,
@@ -59,13 +103,13 @@ def progress(what: str, total: int, unit: str, done: int = 0, shown: bool = True
         TimeRemainingColumn(),
         TextColumn("{task.fields[note]}"),
     )
-    with Progress(*columns, console=console(), disable=not shown, refresh_per_second=2) as bars:
+    with Progress(*columns, console=console(), refresh_per_second=2) as bars:
         task = bars.add_task(what, total=total, completed=done, unit=unit, rate="", note="")
 
         def advance(count: int = 1, note: str = "") -> None:
             bars.advance(task, count)
             speed = bars.tasks[0].speed
-            rate = f"{speed:.3g} {unit}/s" if speed else ""
-            bars.update(task, rate=rate, note=note)
+            shown_note = note or bars.tasks[0].fields["note"]
+            bars.update(task, rate=f"{speed:.3g} {unit}/s" if speed else "", note=shown_note)
 
         yield advance

@@ -59,7 +59,14 @@ class Prepared:
     validation: ImageSource
 
 
-def prepare(data: Path, options: DataOptions, seed: int, shown: bool, known: ImageSpec | None = None) -> Prepared:
+def prepare(
+    data: Path,
+    options: DataOptions,
+    seed: int,
+    shown: bool,
+    known: ImageSpec | None = None,
+    need: tuple[str, ...] = ("path", "text"),
+) -> Prepared:
     """Read a manifest, split it by patient and measure the model's image space.
 
     Args:
@@ -68,13 +75,14 @@ def prepare(data: Path, options: DataOptions, seed: int, shown: bool, known: Ima
         seed: of the split.
         shown: whether this process talks to the user.
         known: the spec of a run that training goes on from; new modalities are added to it.
+        need: standard columns that the manifest must have.
 
     Raises:
         UserError: see `read_manifest`, `assign_splits`, `measure_spec`.
     """
     if not 0 <= options.validation_fraction < 1:
         raise UserError(f"--validation-fraction {options.validation_fraction}: it has to be in [0, 1).")
-    manifest = load_manifest(data, options)
+    manifest = load_manifest(data, options, need)
     for note in manifest.notes if shown else ():
         say(note)
     shares = {"train": 1.0 - options.validation_fraction, "validation": options.validation_fraction}

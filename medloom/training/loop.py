@@ -259,12 +259,12 @@ class Loop:
         if (loss, self.step) in ranked:
             with atomic_folder(folder / f"step-{self.step:08d}") as temporary:
                 shutil.copytree(self.run_folder / "model", temporary, dirs_exist_ok=True)
-        kept = {f"step-{step:08d}" for _, step in ranked}
-        for old in folder.iterdir() if folder.is_dir() else ():
+        kept = {f"step-{step:08d}": loss for loss, step in ranked}
+        for old in folder.glob("step-*"):
             if old.name not in kept:
                 shutil.rmtree(old)
         self.best = ranked
-        write_json(folder / "best.json", {f"step-{step:08d}": loss for loss, step in ranked}) if ranked else None
+        write_json(folder / "best.json", kept)
 
 
 def train(task: Task, options: LoopOptions, run: Path, accelerator: "Accelerator") -> None:

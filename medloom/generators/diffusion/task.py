@@ -11,12 +11,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from medloom.core.seeds import mix, numpy_generator, torch_generator
+from medloom.core.seeds import mix, torch_generator
 from medloom.core.types import Batch, Condition, Phase
 from medloom.data.cache import RaggedTexts
 from medloom.generators.diffusion.generator import DiffusionGenerator
 from medloom.generators.diffusion.prompt import keep, prompt_of
 from medloom.generators.diffusion.storage import save_generator
+from medloom.generators.row_order import RowOrder
 from medloom.processes.guidance import draw_subset, nested_subsets
 from medloom.processes.predictions import apply_noise_offset
 from medloom.training.options import LoopOptions
@@ -82,6 +83,7 @@ class DiffusionTask:
         self.dropout = dropout
         self.device = device
         self.render = render
+        self.order = RowOrder(options.seed, len(data.conditions), options.batch)
         self._freeze()
 
     def _freeze(self) -> None:
@@ -121,25 +123,8 @@ class DiffusionTask:
     def batches(self, first_step: int, rank: int, processes: int) -> Iterator[Sequence[Batch]]:
         """This process's micro-batches of each step: its share of the step's rows, in order."""
         for step in count(first_step):
-            rows = self._rows_of_step(step)
-            share = len(rows) // processes
-            own = rows[rank * share : (rank + 1) * share]
-            size = share // self.options.accumulate
-            yield [self.batch(self.data, own[start : start + size], step) for start in range(0, share, size)]
-
-    def _rows_of_step(self, step: int) -> list[int]:
-        """The rows of a step: whole passes over the data, each in an order of its own."""
-        total = len(self.data.conditions)
-        first = step * self.options.batch
-        return [self._order(place // total)[place % total] for place in range(first, first + self.options.batch)]
-
-    def _order(self, epoch: int) -> list[int]:
-        cached: tuple[int, list[int]] | None = getattr(self, "_last_order", None)
-        if cached is None or cached[0] != epoch:
-            order = numpy_generator(self.options.seed, "order", epoch).permutation(len(self.data.conditions)).tolist()
-            cached = (epoch, order)
-            self._last_order = cached
-        return cached[1]
+            parts = self.order.micro_batches(step, rank, processes, self.options.accumulate)
+            yield [self.batch(self.data, rows, step) for rows in parts]
 
     def batch(self, data: TrainingData, rows: Sequence[int], step: int | str, dropout: float | None = None) -> Batch:
         """A batch of some rows: targets with their noise and times, and the condition's tensors.

@@ -1,0 +1,111 @@
+"""What is in a manifest's image files: sizes and kinds from headers, and, where asked, every pixel."""
+
+import hashlib
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from itertools import islice
+from pathlib import Path
+
+from medloom.core.errors import UserError
+from medloom.core.files import hash_file
+from medloom.core.progress import progress
+from medloom.data.images import check_pixels, read_header, read_image
+from medloom.data.manifest import Manifest
+from medloom.data.tables import Problem
+
+WORKERS = 4
+CHUNK = 1024
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What one image file says: its description and digest, or why it cannot be used."""
+
+    line: int
+    description: str = ""
+    digest: str = ""
+    reason: str = ""
+
+
+@dataclass
+class Inspection:
+    """Counts over all files; memory grows with the number of rows, never with pixels.
+
+    Attributes:
+        kinds: modality -> description (format, size, channels, unit) -> number of files.
+        problems: files that cannot be used.
+        identical: lines of files that show the same image, a group each.
+        decoded: whether pixels were read.
+    """
+
+    decoded: bool
+    kinds: dict[str, Counter[str]] = field(default_factory=dict)
+    problems: list[Problem] = field(default_factory=list)
+    identical: list[list[int]] = field(default_factory=list)
+
+
+def inspect_images(manifest: Manifest, decode: bool, unit: str | None = None) -> Inspection:
+    """Look at every file of a manifest.
+
+    Args:
+        manifest: its usable rows.
+        decode: read the pixels too: finds truncated, non-finite and constant images, and images whose pixels are the
+            same. Without it, headers are read, and files of the same bytes found.
+        unit: of files that do not state theirs.
+    """
+    frame = manifest.frame
+    result = Inspection(decode)
+    by_digest: dict[str, list[int]] = defaultdict(list)
+    jobs = list(zip(frame["line"].tolist(), frame["path"].tolist(), strict=True))
+    modalities = frame["modality"].tolist()
+    with progress("decoding" if decode else "reading headers", len(jobs), "files") as advance:
+        for modality, finding in zip(modalities, _findings(jobs, decode, unit), strict=True):
+            advance()
+            if finding.reason:
+                result.problems.append(Problem(finding.line, finding.reason))
+                continue
+            result.kinds.setdefault(modality, Counter())[finding.description] += 1
+            if finding.digest:
+                by_digest[finding.digest].append(finding.line)
+    if not decode:
+        by_digest = _same_bytes(jobs)
+    result.identical = [lines for lines in by_digest.values() if len(lines) > 1]
+    return result
+
+
+def _findings(jobs: Sequence[tuple[int, str]], decode: bool, unit: str | None) -> Iterator[Finding]:
+    # In chunks: a pool's map takes all of its work at once, with a future for each.
+    remaining = iter(jobs)
+    with ThreadPoolExecutor(WORKERS) as pool:
+        while chunk := list(islice(remaining, CHUNK)):
+            yield from pool.map(lambda job: _finding(job[0], Path(job[1]), decode, unit), chunk)
+
+
+def _finding(line: int, path: Path, decode: bool, unit: str | None) -> Finding:
+    try:
+        header = read_header(path, unit)
+        size = " x ".join(map(str, header.size))
+        colour = "colour" if header.channels == 3 else "grey"
+        description = f"{header.kind}, {size}, {header.bits} bit {colour}, {header.unit}"
+        if not decode:
+            return Finding(line, description)
+        image = read_image(path, unit=unit)
+        check_pixels(image, path)
+        digest = hashlib.sha256(repr(image.pixels.shape).encode() + image.pixels.tobytes()).hexdigest()
+        return Finding(line, description, digest)
+    except UserError as error:
+        return Finding(line, reason=str(error))
+
+
+def _same_bytes(jobs: Sequence[tuple[int, str]]) -> dict[str, list[int]]:
+    """Digest -> lines, for files that share their size with another one."""
+    by_size: dict[int, list[tuple[int, str]]] = defaultdict(list)
+    for line, path in jobs:
+        by_size[Path(path).stat().st_size].append((line, path))
+    by_digest: dict[str, list[int]] = defaultdict(list)
+    for group in by_size.values():
+        for line, path in group if len(group) > 1 else ():
+            by_digest[hash_file(Path(path))].append(line)
+    return by_digest

@@ -1,0 +1,223 @@
+"""Features of images by named extractors, each with its own stated preprocessing, kept on disk by file and extractor."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from medloom.core.errors import UserError
+from medloom.core.files import atomic_file, hash_json
+from medloom.core.lookup import look_up
+from medloom.core.progress import progress
+from medloom.core.spec import ImageSpec
+from medloom.data.dataset import ImageSource
+from medloom.downstream.classifier import Classifier
+from medloom.evaluation.sets import ImageSet
+from medloom.evaluation.vision_models import load_vision_model
+
+__all__ = ["EXTRACTORS", "Extractor", "FeatureSet", "Sources", "check_extractor", "extract", "make_extractor"]
+
+BATCH = 64
+PIXELS = {2: (32, 32), 3: (16, 16, 16)}
+
+
+@dataclass(frozen=True, eq=False)
+class Extractor:
+    """A map from images to features.
+
+    Attributes:
+        name: as it was asked for.
+        statement: its preprocessing and features, in words, for the report.
+        identity: a hash of everything that its features depend on.
+        spec: the space that it takes images in.
+        compute: maps float32 `(N, C, *size)` in [-1, 1] to features float32 `(N, d)`.
+    """
+
+    name: str
+    statement: str
+    identity: str
+    spec: ImageSpec
+    compute: Callable[[NDArray[np.float32]], NDArray[np.float32]]
+
+
+@dataclass(frozen=True, eq=False)
+class Sources:
+    """What extractors are made from.
+
+    Attributes:
+        spec: the space in which the images of this evaluation are read.
+        classifier: trained on real images, or None where there is no label.
+        device: a torch device.
+    """
+
+    spec: ImageSpec
+    classifier: Classifier | None
+    device: str = "cpu"
+
+
+@dataclass(frozen=True, eq=False)
+class FeatureSet:
+    """Features of a set of images.
+
+    Attributes:
+        values: float32 `(n, d)`.
+        units: patient or prompt of each row.
+        groups: modality of each row.
+    """
+
+    values: NDArray[np.float32]
+    units: NDArray[Any]
+    groups: NDArray[Any]
+
+    def rows(self, rows: NDArray[Any]) -> "FeatureSet":
+        """Some rows, by number or mask."""
+        return FeatureSet(self.values[rows], self.units[rows], self.groups[rows])
+
+
+def _classifier(sources: Sources, argument: str) -> Extractor:
+    if sources.classifier is None:
+        raise UserError(
+            "--features classifier needs a label with 2 to 100 values, or two modalities: name a column with --label,"
+            " or give another extractor, e.g. --features hf:FOLDER."
+        )
+    network = sources.classifier
+    size = " x ".join(map(str, sources.spec.size))
+    return Extractor(
+        "classifier",
+        f"penultimate features of the classifier of this evaluation ({network.name}, {len(network.classes)} classes),"
+        f" images of {size} pixels ({sources.spec.resize})",
+        hash_json(["classifier", network.fingerprint(), sources.spec.fingerprint()]),
+        sources.spec,
+        network.features,
+    )
+
+
+def _pixels(sources: Sources, argument: str) -> Extractor:
+    size = PIXELS[sources.spec.spatial_dims]
+    spec = replace(sources.spec, size=size, resize="pad")
+    return Extractor(
+        "pixels",
+        f"grey levels of {' x '.join(map(str, size))} pixels (aspect kept), each image's mean removed, unit length",
+        hash_json(["pixels", spec.fingerprint()]),
+        spec,
+        _unit_pixels,
+    )
+
+
+def _unit_pixels(images: NDArray[np.float32]) -> NDArray[np.float32]:
+    grey = images.mean(axis=1).reshape(len(images), -1)
+    centred = grey - grey.mean(axis=1, keepdims=True)
+    lengths = np.linalg.norm(centred, axis=1, keepdims=True)
+    # An image that is flat at this size has no direction; it gets one that no other image is close to.
+    flat = lengths[:, 0] == 0
+    centred[flat] = np.eye(1, centred.shape[1], dtype=np.float32)
+    lengths[flat] = 1
+    return np.asarray(centred / lengths, np.float32)
+
+
+def _vision_model(sources: Sources, argument: str) -> Extractor:
+    if sources.spec.spatial_dims != 2:
+        raise UserError(f"--features hf:{argument} takes images of two axes; for volumes use --features classifier.")
+    model = load_vision_model(argument, sources.device)
+    spec = replace(sources.spec, size=model.size, resize="crop" if model.crop else "pad")
+    return Extractor(
+        f"hf:{argument}", model.statement, hash_json(["hf", model.identity, spec.fingerprint()]), spec, model
+    )
+
+
+EXTRACTORS: dict[str, Callable[[Sources, str], Extractor]] = {
+    "classifier": _classifier,
+    "hf": _vision_model,
+    "pixels": _pixels,
+}
+
+
+def check_extractor(name: str) -> None:
+    """Refuse a name that no extractor has: `classifier`, `pixels`, or `hf:` and a model.
+
+    Raises:
+        UserError: an unknown name, with the closest, or `hf:` without a model.
+    """
+    kind, _, argument = name.partition(":")
+    look_up(EXTRACTORS, kind, "feature extractor")
+    if (kind == "hf") != bool(argument):
+        raise UserError(f"feature extractor {name!r}: give classifier, pixels, or hf:PATH with a folder or hub id.")
+
+
+def make_extractor(name: str, sources: Sources) -> Extractor:
+    """The extractor of a name.
+
+    Raises:
+        UserError: an unknown name; a model that cannot be loaded; no classifier where it is asked for.
+    """
+    check_extractor(name)
+    kind, _, argument = name.partition(":")
+    return EXTRACTORS[kind](sources, argument)
+
+
+def extract(
+    extractor: Extractor, images: ImageSet, cache: Path, unit: str | None = None, shown: bool = True
+) -> FeatureSet:
+    """Features of a set, from the cache where the same extractor has seen the same file.
+
+    Args:
+        extractor: what computes them.
+        images: the set.
+        cache: folder of the features' files, one an extractor.
+        unit: what the values of files are that do not say so.
+        shown: whether to show progress.
+
+    Raises:
+        UserError: an image that cannot be read; names the file.
+    """
+    # The modality decides how a file's values are read, so that the file alone is not the key.
+    keys = [hash_json([digest, group]) for digest, group in zip(images.hashes, images.groups, strict=True)]
+    path = Path(cache) / f"{extractor.identity}.npy"
+    known = _load(path)
+    missing = [row for row, key in enumerate(keys) if key not in known]
+    source = ImageSource(images.samples, extractor.spec, unit, {})
+    unsaved = 0
+    with progress(
+        f"{extractor.name} features of {images.name}", len(keys), "images", len(keys) - len(missing), shown
+    ) as go:
+        for start in range(0, len(missing), BATCH):
+            rows = missing[start : start + BATCH]
+            for row, values in zip(rows, _finite(extractor, images, source, rows), strict=True):
+                known[keys[row]] = values
+            unsaved += len(rows)
+            go(len(rows))
+            # Written when they have doubled, so that all writing together costs little more than the last.
+            if start + BATCH >= len(missing) or unsaved > max(1024, len(known) // 2):
+                _save(path, known)
+                unsaved = 0
+    return FeatureSet(np.stack([known[key] for key in keys]), np.asarray(images.units), np.asarray(images.groups))
+
+
+def _finite(extractor: Extractor, images: ImageSet, source: ImageSource, rows: Sequence[int]) -> NDArray[np.float32]:
+    features = extractor.compute(source.images(rows))
+    bad = np.flatnonzero(~np.isfinite(features).all(axis=1))
+    if len(bad):
+        raise UserError(f"{extractor.name} gives features that are not finite for {images.samples[rows[bad[0]]].path}.")
+    return features
+
+
+def _load(path: Path) -> dict[str, NDArray[np.float32]]:
+    if not path.is_file():
+        return {}
+    try:
+        table = np.load(path, allow_pickle=False)
+        return {key.decode(): row for key, row in zip(table["key"], table["features"], strict=True)}
+    except (ValueError, IndexError, EOFError) as error:
+        raise UserError(f"{path} is not a file of features ({error}); remove it.") from error
+
+
+def _save(path: Path, known: dict[str, NDArray[np.float32]]) -> None:
+    width = len(next(iter(known.values())))
+    table = np.empty(len(known), [("key", "S16"), ("features", "f4", (width,))])
+    table["key"] = [key.encode() for key in known]
+    table["features"] = np.stack(list(known.values()))
+    with atomic_file(path) as temporary:
+        np.save(temporary, table, allow_pickle=False)

@@ -1,0 +1,1 @@
+"""Autoencoders: images to latents of unit deviation and back."""

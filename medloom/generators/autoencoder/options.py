@@ -1,0 +1,88 @@
+"""Options of the autoencoder: its shape, and what it is trained to keep."""
+
+from dataclasses import dataclass
+
+from medloom.core.errors import UserError
+
+KINDS = ("kl",)
+ERRORS = ("l1", "l2")
+NORMS = ("spectral", "group")
+
+
+@dataclass(frozen=True)
+class AutoencoderOptions:
+    """The autoencoder and its losses.
+
+    Attributes:
+        kind: kl (latents are a normal distribution, as in Stable Diffusion).
+        widths: feature channels of each resolution; each after the first halves the image.
+        latent_channels: channels of a latent.
+        depth: residual blocks a resolution.
+        error: of reconstruction: l1 or l2, mean over an image's values.
+        kl_weight: weight of the divergence from a standard normal distribution, in nats per value of the image.
+        perceptual: none, discriminator (its features), or a folder or hub id of a transformers vision model.
+        perceptual_weight: weight of the perceptual distance.
+        adversarial_weight: weight of the adversarial loss; 0 for none.
+        adversarial_start: step from which the autoencoder hears the discriminator, which learns from the first.
+        adaptive: scale the adversarial loss so that its gradient is as large as that of the other losses.
+        discriminator_width: feature channels of its first layer.
+        discriminator_layers: layers of it that halve the image; 3 judge patches of 70 pixels, 2 of 34.
+        discriminator_norm: spectral or group.
+        discriminator_every: steps between two of the discriminator.
+    """
+
+    kind: str = "kl"
+    widths: tuple[int, ...] = (32, 64, 128)
+    latent_channels: int = 4
+    depth: int = 1
+    error: str = "l1"
+    kl_weight: float = 1e-6
+    perceptual: str = "discriminator"
+    perceptual_weight: float = 0.5
+    adversarial_weight: float = 0.1
+    adversarial_start: int = 1000
+    adaptive: bool = True
+    discriminator_width: int = 32
+    discriminator_layers: int = 3
+    discriminator_norm: str = "spectral"
+    discriminator_every: int = 1
+
+    def __post_init__(self) -> None:
+        _require("kind", self.kind, KINDS)
+        _require("error", self.error, ERRORS)
+        _require("discriminator-norm", self.discriminator_norm, NORMS)
+        counts = ("latent_channels", "depth", "discriminator_width", "discriminator_layers", "discriminator_every")
+        for name in counts:
+            if getattr(self, name) < 1:
+                raise UserError(f"--autoencoder.{_spoken(name)} {getattr(self, name)}: it has to be at least 1.")
+        for name in ("kl_weight", "perceptual_weight", "adversarial_weight", "adversarial_start"):
+            if not 0 <= getattr(self, name) < float("inf"):
+                raise UserError(f"--autoencoder.{_spoken(name)} {getattr(self, name)}: it has to be 0 or more.")
+        self._check_widths()
+
+    def _check_widths(self) -> None:
+        groups = min(32, min(self.widths, default=0) // 4)
+        if not groups or any(width % groups for width in self.widths):
+            raise UserError(
+                f"--autoencoder.widths {' '.join(map(str, self.widths))}: give one or more widths of at least 4"
+                f" channels, all of them multiples of {groups or 1} (a group norm's groups)."
+            )
+
+    @property
+    def needs_discriminator(self) -> bool:
+        """Whether any loss uses the discriminator."""
+        return self.adversarial_weight > 0 or self.uses_features
+
+    @property
+    def uses_features(self) -> bool:
+        """Whether the perceptual distance is that of the discriminator's features."""
+        return self.perceptual == "discriminator" and self.perceptual_weight > 0
+
+
+def _require(option: str, value: str, allowed: tuple[str, ...]) -> None:
+    if value not in allowed:
+        raise UserError(f"--autoencoder.{option} {value}: allowed are {', '.join(allowed)}.")
+
+
+def _spoken(name: str) -> str:
+    return name.replace("_", "-")

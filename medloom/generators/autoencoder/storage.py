@@ -1,0 +1,100 @@
+"""An autoencoder on disk: diffusers' layout, with latents of unit deviation, and the image space that it is for."""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from medloom.core.errors import UserError
+from medloom.core.files import read_json
+from medloom.core.seeds import torch_generator
+from medloom.core.spec import ImageSpec
+from medloom.networks.autoencoder import KLAutoencoder
+
+VAE = "vae"
+SETTINGS = "autoencoder.json"
+CLASS = "AutoencoderKL"
+MEASURED_IMAGES = 256
+BATCH = 16
+
+
+def save_autoencoder(autoencoder: KLAutoencoder, spec: ImageSpec, scale: float, folder: Path) -> None:
+    """Write `vae/`, in diffusers' layout, and autoencoder.json.
+
+    Args:
+        autoencoder: what is written; it keeps its own scale.
+        spec: the image space that it was trained in.
+        scale: becomes the saved `scaling_factor`.
+        folder: an existing folder.
+    """
+    config = autoencoder.vae.config
+    own = {"scaling_factor": config.scaling_factor, "shift_factor": config.shift_factor}
+    # Put back afterwards: a scale that changed in training would change its arithmetic from one save to the next.
+    autoencoder.vae.register_to_config(scaling_factor=scale, shift_factor=None)
+    try:
+        autoencoder.save(folder / VAE)
+    finally:
+        autoencoder.vae.register_to_config(**own)
+    settings = {"kind": "kl", "spec": spec.to_dict(), "factor": autoencoder.factor}
+    (folder / SETTINGS).write_text(json.dumps(settings, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+
+
+def load_spec(folder: Path) -> ImageSpec:
+    """The image space of the autoencoder that `save_autoencoder` wrote to `folder`.
+
+    Raises:
+        UserError: it is missing or cut short.
+    """
+    return ImageSpec.from_dict(read_json(folder / SETTINGS)["spec"])
+
+
+def vae_folder(path: Path, option: str) -> Path:
+    """Where a diffusers folder holds its AutoencoderKL: in `vae/`, or itself.
+
+    Raises:
+        UserError: it holds none.
+    """
+    for folder in (path / VAE, path):
+        if (folder / "config.json").is_file() and read_json(folder / "config.json").get("_class_name") == CLASS:
+            return folder
+    raise UserError(
+        f"{option} {path} holds no {CLASS}; give a run folder of `medloom train autoencoder`, or a diffusers folder with"
+        f" {VAE}/config.json and its safetensors."
+    )
+
+
+@torch.no_grad()
+def latent_scale(autoencoder: KLAutoencoder, images: NDArray[Any], seed: int, device: torch.device) -> float:
+    """1 / standard deviation of latents, which brings them to unit deviation (Rombach et al. 2022, appendix G).
+
+    The deviation is over all values of the latents of up to 256 images, spread evenly over the rows, each drawn from its
+    posterior with noise of its own.
+
+    Args:
+        autoencoder: on `device`, in evaluation mode.
+        images: `(rows, C, *size)` in [-1, 1].
+        seed: of the posterior noise.
+        device: where the encoder runs.
+    """
+    chosen = np.unique(np.linspace(0, len(images) - 1, min(MEASURED_IMAGES, len(images))).round().astype(int)).tolist()
+    latents = [
+        _latents(autoencoder, images, chosen[start : start + BATCH], seed, device)
+        for start in range(0, len(chosen), BATCH)
+    ]
+    return 1.0 / float(torch.cat(latents).std())
+
+
+def _latents(
+    autoencoder: KLAutoencoder, images: NDArray[Any], rows: Sequence[int], seed: int, device: torch.device
+) -> torch.Tensor:
+    """Unscaled latents of some rows, float64, flat."""
+    batch = torch.from_numpy(np.stack([images[row] for row in rows]).astype(np.float32)).to(device)
+    moments = autoencoder.moments(batch)
+    shape = (moments.shape[1] // 2, *moments.shape[2:])
+    noise = torch.stack([torch.randn(shape, generator=torch_generator(seed, "latent scale", row)) for row in rows])
+    scaled = autoencoder.sample(moments, noise.to(device))
+    return scaled.double().cpu().flatten() / autoencoder.vae.config.scaling_factor

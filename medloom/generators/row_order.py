@@ -1,0 +1,39 @@
+"""Which rows a training step sees: a function of (run seed, step) alone, so that a resumed run sees the same."""
+
+from collections.abc import Sequence
+
+from medloom.core.seeds import numpy_generator
+
+
+class RowOrder:
+    """Whole passes over the rows, each in an order of its own.
+
+    Attributes:
+        seed: the run's seed.
+        total: number of rows.
+        batch: rows a step, over all processes and micro-batches.
+    """
+
+    def __init__(self, seed: int, total: int, batch: int) -> None:
+        self.seed = seed
+        self.total = total
+        self.batch = batch
+        self._last: tuple[int, list[int]] | None = None
+
+    def rows(self, step: int) -> list[int]:
+        """The rows of a step, over all processes."""
+        first = step * self.batch
+        return [self._order(place // self.total)[place % self.total] for place in range(first, first + self.batch)]
+
+    def micro_batches(self, step: int, rank: int, processes: int, accumulate: int) -> list[Sequence[int]]:
+        """One process's rows of a step, in `accumulate` equal parts."""
+        rows = self.rows(step)
+        share = len(rows) // processes
+        own = rows[rank * share : (rank + 1) * share]
+        size = share // accumulate
+        return [own[start : start + size] for start in range(0, share, size)]
+
+    def _order(self, epoch: int) -> list[int]:
+        if self._last is None or self._last[0] != epoch:
+            self._last = (epoch, numpy_generator(self.seed, "order", epoch).permutation(self.total).tolist())
+        return self._last[1]

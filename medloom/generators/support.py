@@ -1,0 +1,80 @@
+"""The support table: what errors, tests and documentation read. What it says is supported is tested."""
+
+from dataclasses import dataclass
+
+from medloom.core.errors import UserError
+
+
+@dataclass(frozen=True)
+class Row:
+    """One combination.
+
+    Attributes:
+        family: diffusion, ...
+        network: native (the N-D U-Net) or exportable (diffusers' U-Net).
+        part: part of the condition.
+        fusion: how it reaches the network.
+        dims: 2 or 3.
+        supported: whether it can be trained.
+        instead: where it is not, what to do.
+    """
+
+    family: str
+    network: str
+    part: str
+    fusion: str
+    dims: int
+    supported: bool = True
+    instead: str = ""
+
+
+def _native(part: str, fusion: str) -> list[Row]:
+    return [Row("diffusion", "native", part, fusion, dims) for dims in (2, 3)]
+
+
+def _exportable(part: str, fusion: str, supported: bool, instead: str = "") -> Row:
+    return Row("diffusion", "exportable", part, fusion, 2, supported, instead)
+
+
+_NATIVE = "use the native network (leave --network.exportable and --base out)"
+SUPPORT: tuple[Row, ...] = (
+    *_native("text", "cross-attention"),
+    *_native("text", "affine"),
+    *_native("modality", "cross-attention"),
+    *_native("modality", "affine"),
+    *_native("modality", "text"),
+    *_native("mask", "channels"),
+    *_native("mask", "spade"),
+    _exportable("text", "cross-attention", True),
+    _exportable("modality", "text", True),
+    _exportable("text", "affine", False, _NATIVE),
+    _exportable("modality", "cross-attention", False, _NATIVE),
+    _exportable("modality", "affine", False, _NATIVE),
+    _exportable("mask", "channels", False, _NATIVE),
+    _exportable("mask", "spade", False, _NATIVE),
+    Row("diffusion", "exportable", "text", "cross-attention", 3, False, _NATIVE),
+)
+
+
+def require_support(family: str, network: str, part: str, fusion: str, dims: int) -> None:
+    """Refuse a combination that the table does not support.
+
+    Raises:
+        UserError: says what to do instead.
+    """
+    wanted = (family, network, part, fusion, dims)
+    for row in SUPPORT:
+        if (row.family, row.network, row.part, row.fusion, row.dims) == wanted:
+            if row.supported:
+                return
+            raise UserError(f"{part} by {fusion} in {dims}-D is not supported by the {network} network: {row.instead}.")
+    raise UserError(f"{part} by {fusion} in {dims}-D is not supported by the {network} network of {family}.")
+
+
+def as_markdown() -> str:
+    """The table for the documentation."""
+    lines = ["| family | network | part | fusion | dims | supported |", "|---|---|---|---|---|---|"]
+    for row in SUPPORT:
+        answer = "yes" if row.supported else f"no: {row.instead}"
+        lines.append(f"| {row.family} | {row.network} | {row.part} | {row.fusion} | {row.dims} | {answer} |")
+    return "\n".join(lines)

@@ -1,0 +1,121 @@
+"""`medloom data check`: what is in a manifest, and what is wrong with it."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from medloom.data.options import ManifestOptions
+
+if TYPE_CHECKING:
+    from medloom.data.inspection import Inspection
+    from medloom.data.manifest import Manifest
+
+# Up to this many rows pixels are read without asking.
+DECODED_ROWS = 10_000
+SHOWN = 50
+PROBLEMS_FOUND = 2
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config(ManifestOptions):
+    """Check a manifest; ends with status 2 where rows cannot be used.
+
+    Attributes:
+        data: the manifest.
+        decode: read every pixel (always, never, or auto: up to 10,000 rows).
+    """
+
+    data: Path
+    decode: str = "auto"
+
+
+def run(config: Config) -> int:
+    """Print the tables; returns the exit status.
+
+    Raises:
+        UserError: the table as a whole cannot be read.
+    """
+    from medloom.core.errors import UserError
+    from medloom.data.inspection import inspect_images
+    from medloom.data.manifest import inspect_manifest
+    from medloom.data.options import named_columns
+
+    if config.decode not in ("always", "never", "auto"):
+        raise UserError(f"--decode {config.decode}: allowed are always, never, auto.")
+    manifest = inspect_manifest(config.data, named=named_columns(config))
+    decode = config.decode == "always" or (config.decode == "auto" and len(manifest) <= DECODED_ROWS)
+    inspection = inspect_images(manifest, decode, config.unit)
+    problems = sorted([*manifest.problems, *inspection.problems], key=lambda problem: problem.line)
+    _print(config, manifest, inspection, len(problems))
+    for problem in problems[:SHOWN]:
+        print(f"line {problem.line}: {problem.reason}")
+    if len(problems) > SHOWN:
+        print(f"... and {len(problems) - SHOWN} more")
+    return PROBLEMS_FOUND if problems else 0
+
+
+def _print(config: Config, manifest: "Manifest", inspection: "Inspection", problems: int) -> None:
+    from rich.console import Console
+
+    console = Console(highlight=False)
+    console.print(_summary(config, manifest, inspection, problems))
+    console.print(_kinds(inspection))
+    console.print(_missing(manifest))
+    if inspection.identical:
+        what = "whose pixels are the same" if inspection.decoded else "that are the same byte for byte"
+        console.print(f"{len(inspection.identical)} groups of images {what}; lines:")
+        for lines in inspection.identical[:SHOWN]:
+            console.print("  " + ", ".join(map(str, lines)))
+
+
+def _summary(config: Config, manifest: "Manifest", inspection: "Inspection", problems: int) -> object:
+    from rich.table import Table
+
+    table = Table(title=str(config.data), title_justify="left", show_header=False)
+    table.add_row("rows", f"{len(manifest) + len(manifest.problems)}")
+    table.add_row("rows that cannot be used", f"{problems}")
+    table.add_row("patients", _patients(config, manifest))
+    table.add_row("modalities", ", ".join(manifest.modalities))
+    table.add_row("different texts", str(manifest.frame["text"].nunique()))
+    table.add_row("pixels", "read" if inspection.decoded else "not read (--decode always reads them)")
+    return table
+
+
+def _patients(config: Config, manifest: "Manifest") -> str:
+    if config.images_are_patients:
+        return f"{len(manifest)} (every image is one)"
+    if "patient_id" not in manifest.frame:
+        return "not named: training needs a column patient_id, or --images-are-patients"
+    nameless = int(manifest.frame["patient_id"].isna().sum())
+    return f"{manifest.frame['patient_id'].nunique()}" + (f"; {nameless} rows name none" if nameless else "")
+
+
+def _kinds(inspection: "Inspection") -> object:
+    from rich.table import Table
+
+    table = Table("modality", "images", "files", title="images", title_justify="left")
+    for modality, kinds in sorted(inspection.kinds.items()):
+        common = kinds.most_common(4)
+        listed = "\n".join(f"{count} {description}" for description, count in common)
+        more = "" if len(kinds) <= len(common) else f"\n... and {len(kinds) - len(common)} more kinds"
+        table.add_row(modality, str(sum(kinds.values())), listed + more)
+    return table
+
+
+def _missing(manifest: "Manifest") -> object:
+    from rich.table import Table
+
+    from medloom.data.columns import PATH_COLUMNS
+
+    table = Table("column", "type", "missing", "examples", title="columns", title_justify="left")
+    unshown = (*PATH_COLUMNS, "patient_id")
+    standard: Sequence[str] = [name for name in manifest.frame.columns if name in manifest.columns]
+    for name in [*standard, *manifest.clinical_columns]:
+        column = manifest.frame[name]
+        present = column.dropna()
+        numeric = present.map(lambda cell: isinstance(cell, int | float)).all() if len(present) else False
+        examples = ", ".join(str(cell)[:24] for cell in present.drop_duplicates().head(3)) if name not in unshown else ""
+        kind = "standard" if name in manifest.columns else ("number" if numeric else "text")
+        table.add_row(name, kind, f"{int(column.isna().sum())}", examples)
+    return table

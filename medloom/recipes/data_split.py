@@ -1,0 +1,58 @@
+"""`medloom data split`: a training and a test manifest with no patient in both."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from medloom.core.errors import UserError
+from medloom.data.options import ManifestOptions
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config(ManifestOptions):
+    """Split a manifest by patient.
+
+    Attributes:
+        data: the manifest.
+        out: folder for train.csv (training and validation rows, told apart by its column `split`), test.csv and
+            split.json.
+        validation: share of the patients for validation.
+        test: share of the patients for the test.
+        seed: of the random order of patients.
+    """
+
+    data: Path
+    out: Path
+    validation: float = 0.1
+    test: float = 0.2
+    seed: int = 0
+
+
+def run(config: Config) -> Path:
+    """Split; returns the folder.
+
+    Raises:
+        UserError: shares that leave nothing to train on, or too few patients.
+    """
+    from medloom.core.files import claim_output, write_json
+    from medloom.core.progress import say
+    from medloom.data.options import load_manifest
+    from medloom.data.splits import assign_splits, make_split
+
+    if min(config.validation, config.test) < 0 or config.validation + config.test >= 1:
+        raise UserError(
+            f"--validation {config.validation} and --test {config.test}: shares are not negative and together below 1."
+        )
+    manifest = load_manifest(config.data, config)
+    for note in manifest.notes:
+        say(note)
+    shares = {"train": 1 - config.validation - config.test, "validation": config.validation, "test": config.test}
+    splits = assign_splits(manifest, shares, config.seed)
+    out = claim_output(config.out, "split.json")
+    manifest.frame["split"] = splits
+    for file, names in (("train.csv", ("train", "validation")), ("test.csv", ("test",))):
+        manifest.select(split in names for split in splits).write(out / file)
+        for name in names:
+            part = manifest.select(split == name for split in splits)
+            say(f"{name}: {len(part)} images of {part.frame['patient_id'].nunique()} patients in {out / file}")
+    write_json(out / "split.json", make_split(manifest, splits).to_dict())
+    return out

@@ -1,0 +1,92 @@
+"""Fixtures that several test folders share."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"
+
+
+def pytest_configure() -> None:
+    # Bits of a result depend on the number of threads; tests compare bits.
+    torch.set_num_threads(2)
+
+
+@pytest.fixture
+def shared() -> Path:
+    """The folder of real data beside the checkout."""
+    if not SHARED.is_dir():
+        pytest.skip(f"no real data at {SHARED}")
+    return SHARED
+
+
+def draw(rng: np.random.Generator, kind: str, size: int = 16) -> np.ndarray:
+    """A grey disc or a colour square on a dark ground, uint8."""
+    rows, columns = np.mgrid[:size, :size]
+    centre = rng.uniform(size * 0.35, size * 0.65, 2)
+    if kind == "disc":
+        inside = (rows - centre[0]) ** 2 + (columns - centre[1]) ** 2 < (size * rng.uniform(0.15, 0.3)) ** 2
+        return np.where(inside, rng.integers(150, 250), rng.integers(5, 40)).astype(np.uint8)
+    half = size * rng.uniform(0.15, 0.3)
+    inside = (abs(rows - centre[0]) < half) & (abs(columns - centre[1]) < half)
+    colour = np.where(inside[..., None], rng.integers(100, 250, 3), rng.integers(5, 40, 3))
+    return colour.astype(np.uint8)
+
+
+@pytest.fixture
+def make_manifest(tmp_path: Path) -> Callable[..., Path]:
+    """Draws images and writes a manifest of two modalities: grey discs and colour squares."""
+
+    def make(count: int = 12, size: int = 16, folder: str = "data", seed: int = 0, masks: bool = False) -> Path:
+        root = tmp_path / folder
+        root.mkdir()
+        rng = np.random.default_rng(seed)
+        lines = ["path,Text,modality,patient_id,view,label" + (",mask" if masks else "")]
+        for number in range(count):
+            kind = ("disc", "square")[number % 2]
+            picture = draw(rng, kind, size)
+            Image.fromarray(picture).save(root / f"{number}.png")
+            side = ("left", "right")[number // 2 % 2]
+            line = f'{number}.png,"A {kind}, {side}.",{kind.title()},p{number},{side},{kind}'
+            if masks:
+                grey = picture if picture.ndim == 2 else picture.max(-1)
+                Image.fromarray((grey > 60).astype(np.uint8)).save(root / f"m{number}.png")
+                line += f",m{number}.png"
+            lines.append(line)
+        (root / "manifest.csv").write_text("\n".join(lines) + "\n", encoding="utf-8")
+        return root / "manifest.csv"
+
+    return make
+
+
+TINY = {
+    "image_size": [16],
+    "validation_fraction": 0.2,
+    "network.widths": [16, 32],
+    "network.attention": [False, True],
+    "network.patch": 2,
+    "network.head_width": 16,
+    "network.condition_width": 16,
+    "text.width": 16,
+    "text.layers": 1,
+    "text.vocabulary": 300,
+    "text.max_tokens": 24,
+    "loop.precision": "fp32",
+    "loop.batch": 4,
+    "loop.steps": 4,
+    "loop.warmup": 2,
+    "loop.log_every": 1,
+    "loop.validate_every": 4,
+    "loop.checkpoint_every": 2,
+    "device": "cpu",
+}
+
+
+@pytest.fixture
+def tiny_options() -> dict[str, object]:
+    """Options of a text-to-image run that takes a second."""
+    return dict(TINY)
