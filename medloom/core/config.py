@@ -149,7 +149,7 @@ def _is_option(word: str) -> bool:
 
 def _known(written: str, kinds: Mapping[str, Any], program: str) -> str:
     name = KEYWORDS.get(written, written.replace("-", "_"))
-    if name in kinds or name == "config" or written in KEYWORDS and name in kinds:
+    if name in kinds or name == "config" or (written in KEYWORDS and name in kinds):
         return name
     options = [shown(known) for known in (*kinds, "config")]
     hint = did_you_mean(f"--{written}", options)
@@ -216,7 +216,7 @@ def _check_yaml(path: Path, kinds: Mapping[str, Any]) -> None:
 
 
 def shipped(cls: type, kind: str) -> dict[str, dict[str, Any]]:
-    """Name -> options of the sizes or presets that a recipe ships, from `recipes/settings/<recipe>/<kind>-<name>.yaml`."""
+    """Name -> options of the sizes or presets that a recipe ships: `recipes/settings/<recipe>/<kind>-<name>.yaml`."""
     import yaml
 
     folder = resources.files("medloom.recipes").joinpath("settings", cls.__module__.rsplit(".", 1)[-1])

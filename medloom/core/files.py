@@ -14,6 +14,7 @@ from typing import Any
 from medloom.core.errors import UserError
 
 TEMPORARY_SUFFIX = ".partial"
+SET_ASIDE = ".old"
 
 
 def sync(path: Path) -> None:
@@ -53,7 +54,7 @@ def atomic_file(path: Path) -> Iterator[Path]:
         try:
             yield temporary
             sync(temporary)
-            os.replace(temporary, path)
+            temporary.replace(path)
             sync(path.parent)
         finally:
             temporary.unlink(missing_ok=True)
@@ -76,19 +77,26 @@ def atomic_folder(path: Path) -> Iterator[Path]:
                 sync(entry)
             sync(temporary)
             if path.exists():
-                old = path.with_name(f".{path.name}-{uuid.uuid4().hex[:8]}.old{TEMPORARY_SUFFIX}")
-                os.replace(path, old)
-                os.replace(temporary, path)
+                old = path.with_name(f".{path.name}-{uuid.uuid4().hex[:8]}{SET_ASIDE}{TEMPORARY_SUFFIX}")
+                path.replace(old)
+                temporary.replace(path)
                 shutil.rmtree(old)
             else:
-                os.replace(temporary, path)
+                temporary.replace(path)
             sync(path.parent)
         finally:
             shutil.rmtree(temporary, ignore_errors=True)
 
 
 def remove_leftovers(folder: Path) -> None:
-    """Remove what a killed run left half-written directly under `folder`."""
+    """Remove what a killed run left half-written directly under `folder`.
+
+    A folder that was set aside and whose replacement never came gets its name back.
+    """
+    for aside in folder.glob(f".*{SET_ASIDE}{TEMPORARY_SUFFIX}"):
+        original = folder / aside.name[1:].removesuffix(f"{SET_ASIDE}{TEMPORARY_SUFFIX}").rsplit("-", 1)[0]
+        if not original.exists():
+            aside.replace(original)
     for entry in folder.glob(f".*{TEMPORARY_SUFFIX}*"):
         if entry.is_dir():
             shutil.rmtree(entry)

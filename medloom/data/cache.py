@@ -97,7 +97,8 @@ def _fill(
             advance(len(wanted))
             if number % BATCHES_A_RECORD == 0 or wanted.stop == rows:
                 for array in maps.values():
-                    array.flush()
+                    if isinstance(array, np.memmap):
+                        array.flush()
                 write_json(target / INDEX, {"key": identity, "done": wanted.stop})
 
 

@@ -1,4 +1,4 @@
-"""The columns of a manifest: their standard names, the aliases that they are recognised by, and the way to name them."""
+"""The columns of a manifest: standard names, the aliases that they are recognised by, and the way to name them."""
 
 from collections.abc import Mapping, Sequence
 

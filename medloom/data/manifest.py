@@ -63,7 +63,7 @@ class Manifest:
                 patient=str(record["patient_id"]),
                 row=position,
             )
-            for position, record in enumerate(self.frame.to_dict("records"))
+            for position, record in enumerate(_records(self.frame))
         ]
 
     def select(self, keep: Iterable[bool]) -> "Manifest":
@@ -268,6 +268,10 @@ def _with_patients(manifest: Manifest, images_are_patients: bool, need_patients:
     else:
         frame["patient_id"] = "unknown"
     return replace(manifest, frame=frame, patients_are_images=images_are_patients)
+
+
+def _records(frame: "pd.DataFrame") -> list[dict[str, Any]]:
+    return [{str(name): cell for name, cell in record.items()} for record in frame.to_dict("records")]
 
 
 def _condition(record: Mapping[str, Any], clinical: Sequence[str]) -> Condition:

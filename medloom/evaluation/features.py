@@ -1,4 +1,4 @@
-"""Features of images by named extractors, each with its own stated preprocessing, kept on disk by file and extractor."""
+"""Features of images by named extractors, each with its stated preprocessing, kept on disk by file and extractor."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -21,6 +21,8 @@ from medloom.evaluation.vision_models import load_vision_model
 __all__ = ["EXTRACTORS", "Extractor", "FeatureSet", "Sources", "check_extractor", "extract", "make_extractor"]
 
 BATCH = 64
+# Fewer prompts are a fixed list and no sample of prompts, so that drawing half of them would change what is compared.
+PROMPTS_THAT_ARE_A_SAMPLE = 30
 PIXELS = {2: (32, 32), 3: (16, 16, 16)}
 
 
@@ -75,6 +77,12 @@ class FeatureSet:
     def rows(self, rows: NDArray[Any]) -> "FeatureSet":
         """Some rows, by number or mask."""
         return FeatureSet(self.values[rows], self.units[rows], self.groups[rows])
+
+    def with_sampled_units(self) -> "FeatureSet":
+        """With each image a unit of its own where there are fewer than 30 prompts."""
+        if len(set(self.units)) >= PROMPTS_THAT_ARE_A_SAMPLE:
+            return self
+        return FeatureSet(self.values, np.arange(len(self.values)), self.groups)
 
 
 def _classifier(sources: Sources, argument: str) -> Extractor:

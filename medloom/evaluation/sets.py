@@ -14,6 +14,7 @@ from medloom.core.errors import UserError
 from medloom.core.files import hash_file
 from medloom.core.lookup import look_up
 from medloom.core.types import Sample
+from medloom.data.columns import PATH_COLUMNS
 from medloom.data.manifest import Manifest
 
 LABEL_COLUMNS = ("label", "finding", "class")
@@ -97,8 +98,8 @@ def choose_label(label: str, real: Manifest, synthetic: Manifest) -> str:
     """The column that says an image's class, or `none`.
 
     Args:
-        label: a column of both manifests, `modality`, `none`, or `auto`: a column called label, finding or class that
-            both have with 2 to 100 values, else the modality where there are two or more, else none.
+        label: a column of both manifests (`modality` is one), `none`, or `auto`: a column called label, finding or
+            class that both have with 2 to 100 values, else the modality where there are two or more, else none.
         real: the real manifest.
         synthetic: the synthetic one.
 
@@ -113,7 +114,8 @@ def choose_label(label: str, real: Manifest, synthetic: Manifest) -> str:
         return usable[0] if usable else MODALITY if len(real.modalities) > 1 else NONE
     if label != MODALITY:
         for manifest in (real, synthetic):
-            look_up({name: None for name in manifest.clinical_columns}, label, f"--label column of {manifest.source}")
+            columns = [name for name in manifest.frame.columns if name not in (*PATH_COLUMNS, "line")]
+            look_up(dict.fromkeys(columns), label, f"--label column of {manifest.source}")
     values = len(_classes(real, label))
     if not CLASSES[0] <= values <= CLASSES[1]:
         raise UserError(

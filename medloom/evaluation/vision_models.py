@@ -121,13 +121,17 @@ def _load_network(name: str) -> tuple[nn.Module, set[str]]:
     try:
         with initial_weights(0):
             network, info = AutoModel.from_pretrained(
-                name, use_safetensors=True, local_files_only=Path(name).is_dir(), output_loading_info=True
+                name,
+                use_safetensors=True,
+                local_files_only=Path(name).is_dir(),
+                output_loading_info=True,
+                dtype=torch.float32,
             )
     except (OSError, ValueError, KeyError, ImportError, RuntimeError) as error:
         reason = str(error).strip().split("\n")[0]
         raise UserError(
-            f"hf:{name} cannot be loaded ({reason}); give a folder with config.json and safetensors weights, or a hub id"
-            " that can be reached from here."
+            f"hf:{name} cannot be loaded ({reason}); give a folder with config.json and safetensors weights,"
+            " or a hub id that can be reached from here."
         ) from error
     return network, set(info["missing_keys"])
 

@@ -37,3 +37,9 @@ class RowOrder:
         if self._last is None or self._last[0] != epoch:
             self._last = (epoch, numpy_generator(self.seed, "order", epoch).permutation(self.total).tolist())
         return self._last[1]
+
+
+def spread_rows(total: int, count: int) -> list[int]:
+    """Up to `count` of `total` rows, evenly over all of them: tables are often sorted by modality."""
+    wanted = min(total, count)
+    return [place * total // wanted for place in range(wanted)]

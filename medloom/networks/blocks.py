@@ -12,7 +12,7 @@ INTERPOLATION = {2: "bilinear", 3: "trilinear"}
 
 
 def convolution(dims: int, inputs: int, outputs: int, kernel: int = 3, *, zero: bool = False) -> nn.Module:
-    """A same-size convolution in `dims` dimensions; `zero` starts it at zero, so that a residual branch starts silent."""
+    """A same-size convolution in `dims` dimensions; `zero` starts it at zero, so that a branch starts silent."""
     layer = CONVOLUTION[dims](inputs, outputs, kernel, padding=kernel // 2)
     if zero:
         nn.init.zeros_(layer.weight)

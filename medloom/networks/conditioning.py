@@ -4,6 +4,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors.torch import load_file, save_file
@@ -86,8 +87,9 @@ class ConditionEncoder(nn.Module):
     @classmethod
     def from_pretrained(cls, folder: Path) -> "ConditionEncoder":
         """Read what `save_pretrained` wrote."""
-        values = read_json(folder / "config.json")
-        config = ConditionConfig(**{name: tuple(v) if isinstance(v, list) else v for name, v in values.items()})
+        values: dict[str, Any] = read_json(folder / "config.json")
+        tuples: dict[str, Any] = {name: tuple(v) if isinstance(v, list) else v for name, v in values.items()}
+        config = ConditionConfig(**tuples)
         encoder = cls(config)
         encoder.load_state_dict(load_file(folder / "model.safetensors"))
         return encoder

@@ -4,7 +4,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 from safetensors.torch import load_file, save_file
@@ -231,8 +231,9 @@ class UNet(nn.Module):
     @classmethod
     def from_pretrained(cls, folder: Path) -> "UNet":
         """Read what `save_pretrained` wrote."""
-        values = read_json(folder / "config.json")
-        config = UNetConfig(**{name: tuple(v) if isinstance(v, list) else v for name, v in values.items()})
+        values: dict[str, Any] = read_json(folder / "config.json")
+        tuples: dict[str, Any] = {name: tuple(v) if isinstance(v, list) else v for name, v in values.items()}
+        config = UNetConfig(**tuples)
         network = cls(config)
         network.load_state_dict(load_file(folder / "model.safetensors"))
         return network

@@ -1,4 +1,4 @@
-"""The `local` text encoder: a tokenizer trained on the manifest's own text and a small CLIP text model to train with it.
+"""The `local` text encoder: a tokenizer trained on the manifest's text and a small CLIP text model.
 
 It needs no download, and it is saved in the layout that diffusers' Stable Diffusion pipeline reads.
 """

@@ -139,8 +139,8 @@ def load_vision_features(name: str) -> VisionFeatures:
 
 def _not_usable(name: str, reason: str) -> UserError:
     return UserError(
-        f"perceptual encoder {name!r} cannot be used ({reason}); give {NONE}, {DISCRIMINATOR}, or a folder or hub id of a"
-        f" transformers vision model with safetensors weights and a {SETTINGS} with image_mean and image_std."
+        f"perceptual encoder {name!r} cannot be used ({reason}); give {NONE}, {DISCRIMINATOR}, or a folder or hub id of"
+        f" a transformers vision model with safetensors weights and a {SETTINGS} with image_mean and image_std."
     )
 
 

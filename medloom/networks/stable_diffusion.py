@@ -1,4 +1,4 @@
-"""diffusers' U-Net behind the Denoiser contract: for Stable Diffusion weights, and for presets that open in diffusers."""
+"""diffusers' U-Net behind the Denoiser contract: for Stable Diffusion weights and presets that open there."""
 
 from typing import Any
 
@@ -80,7 +80,8 @@ def widen_input(unet: Any, extra: int) -> Any:
     with torch.no_grad():
         new.weight.zero_()
         new.weight[:, : old.in_channels].copy_(old.weight)
-        new.bias.copy_(old.bias)
+        if new.bias is not None:
+            new.bias.copy_(old.bias)
     unet.conv_in = new
     unet.register_to_config(in_channels=old.in_channels + extra)
     return unet

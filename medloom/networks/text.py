@@ -24,6 +24,8 @@ class TextEncoder(nn.Module):
             `max_tokens`, as Stable Diffusion's pipeline does.
     """
 
+    model: Any
+
     def __init__(self, tokenizer: Any, model: nn.Module, max_tokens: int, pad: str = "trim") -> None:
         super().__init__()
         self.tokenizer = tokenizer
@@ -72,8 +74,12 @@ class TextEncoder(nn.Module):
 
     def save(self, tokenizer: Path, model: Path) -> None:
         """Write the tokenizer and the weights (safetensors) to two folders."""
+        from transformers.utils import logging
+
+        # A bar of the library for each checkpoint would break up our own.
+        logging.disable_progress_bar()
         self.tokenizer.save_pretrained(tokenizer)
-        self.model.save_pretrained(model, safe_serialization=True)  # type: ignore[operator]
+        self.model.save_pretrained(model, safe_serialization=True)
 
 
 def load_text_encoder(name: str, max_tokens: int, pad: str = "trim") -> TextEncoder:

@@ -1,2 +1,251 @@
-def find_autoencoder(path, prepared):
-    raise ValueError
+"""`medloom train autoencoder`: from a table of images to the latent space of a latent generator."""
+
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from medloom.core.errors import UserError
+from medloom.generators.autoencoder.options import AutoencoderOptions
+from medloom.recipes.preparation import DataOptions
+from medloom.training.options import LoopOptions
+
+if TYPE_CHECKING:
+    import numpy as np
+    from accelerate import Accelerator
+    from numpy.typing import NDArray
+
+    from medloom.core.spec import ImageSpec
+    from medloom.data.dataset import ImageSource
+    from medloom.generators.autoencoder.quality import Quality
+    from medloom.generators.autoencoder.task import AutoencoderTask, ImageData
+    from medloom.generators.run_folder import RunFolder
+    from medloom.networks.autoencoder import KLAutoencoder
+    from medloom.recipes.preparation import Prepared
+
+FAMILY = "autoencoder"
+EXPORTER = "diffusers.AutoencoderKL"
+NEED = ("path",)
+FIXED_IMAGES = 16
+SHOWN_IMAGES = 24
+REPORT = "reconstruction.json"
+PICTURE = "reconstruction.png"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config(DataOptions):
+    """Train an image autoencoder for latent diffusion.
+
+    Attributes:
+        data: manifest with path and modality; texts are not needed.
+        out: run folder; the same command run again resumes it.
+        size: how large: tiny (64 px, minutes on a laptop's CPU), small (128 px, one consumer GPU), base (512 px).
+        preset: a published system's settings: stable-diffusion.
+        base: diffusers folder with an AutoencoderKL (in vae/, or itself) to start from; it brings its own shape.
+        autoencoder: the autoencoder and its losses.
+        loop: the training loop.
+        cache: folder for decoded images (default: in the run folder).
+        device: auto, cpu or cuda.
+    """
+
+    data: Path
+    out: Path
+    size: str = "tiny"
+    preset: str | None = None
+    base: Path | None = None
+    autoencoder: AutoencoderOptions = field(default_factory=AutoencoderOptions)
+    loop: LoopOptions = field(default_factory=LoopOptions)
+    cache: Path | None = None
+    device: str = "auto"
+
+
+def run(config: Config) -> Path:
+    """Train; returns the run folder.
+
+    Raises:
+        UserError: see the errors of each step below.
+    """
+    from medloom.core.progress import say
+    from medloom.recipes.preparation import prepare, start_run
+    from medloom.training.loop import finished_steps, make_accelerator, train
+
+    _check(config)
+    accelerator = make_accelerator(config.loop, config.device)
+    shown = accelerator.is_main_process
+    prepared = prepare(config.data, config, config.loop.seed, shown, need=NEED)
+    prepared, autoencoder = _with_autoencoder(config, prepared)
+    index = {"components": {"autoencoder": type(autoencoder.vae).__name__}, "exporter": EXPORTER}
+    start_run(config.out, FAMILY, index, config, prepared, accelerator)
+    if finished_steps(config.out) >= config.loop.steps and (config.out / REPORT).is_file():
+        if shown:
+            say(f"{config.out} is finished: {config.loop.steps} steps. {_use(config)}")
+        return config.out
+    task = _task(config, prepared, autoencoder, accelerator)
+    train(task, config.loop, config.out, accelerator)
+    if shown:
+        _finish(config, prepared, task)
+    accelerator.wait_for_everyone()
+    return config.out
+
+
+def _check(config: Config) -> None:
+    if len(config.image_size) > 2:
+        raise UserError(
+            f"--image-size {' '.join(map(str, config.image_size))}: the KL autoencoder takes images of two axes;"
+            " give one or two numbers."
+        )
+
+
+def _with_autoencoder(config: Config, prepared: "Prepared") -> "tuple[Prepared, KLAutoencoder]":
+    """The autoencoder that is trained, and the data in the channels that it takes."""
+    from medloom.core.initialise import initial_weights
+    from medloom.generators.autoencoder.storage import vae_folder
+    from medloom.networks.autoencoder import load_autoencoder, make_autoencoder
+    from medloom.recipes.preparation import with_channels
+
+    options = config.autoencoder
+    if config.base is not None:
+        autoencoder = load_autoencoder(vae_folder(config.base, "--base"))
+        prepared = with_channels(prepared, autoencoder.image_channels)
+    else:
+        with initial_weights(config.loop.seed, "autoencoder"):
+            autoencoder = make_autoencoder(
+                prepared.spec.channels, options.widths, options.latent_channels, options.depth
+            )
+    autoencoder.latent_shape(prepared.spec.size)
+    return prepared, autoencoder
+
+
+def _task(
+    config: Config, prepared: "Prepared", autoencoder: "KLAutoencoder", accelerator: "Accelerator"
+) -> "AutoencoderTask":
+    import torch
+
+    from medloom.generators.autoencoder.losses import AutoencoderLosses
+    from medloom.generators.autoencoder.task import AutoencoderTask
+
+    folder = config.cache or config.out / "cache"
+    # The main process fills the cache, the others wait and read it.
+    with accelerator.main_process_first():
+        data, validation = (
+            _images(source, folder, accelerator.is_main_process) for source in (prepared.train, prepared.validation)
+        )
+    device, spec = accelerator.device, prepared.spec
+    # 2-D convolutions are faster with the channels last, on a CPU and on a GPU.
+    autoencoder.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    losses = AutoencoderLosses(config.autoencoder, spec, config.loop.seed, device)
+    examples = _chosen(validation if len(validation.images) else data, FIXED_IMAGES)[0]
+    return AutoencoderTask(autoencoder, losses, data, validation, examples, spec, config.loop, device)
+
+
+def _images(source: "ImageSource", folder: Path, shown: bool) -> "ImageData":
+    from medloom.data.dataset import cached_images
+    from medloom.generators.autoencoder.task import ImageData
+
+    modalities = [str(sample.condition.modality) for sample in source.samples]
+    return ImageData(cached_images(source, folder, shown), modalities)
+
+
+def _chosen(data: "ImageData", number: int) -> "tuple[NDArray[np.float32], list[int]]":
+    """Up to `number` images, of every modality, and their rows."""
+    import numpy as np
+
+    from medloom.recipes.preparation import spread
+
+    rows = spread(data.modalities, data.modalities, number)
+    return np.asarray(data.images[rows], np.float32), rows
+
+
+def _finish(config: Config, prepared: "Prepared", task: "AutoencoderTask") -> None:
+    """Say how good the saved model is, on held-out images where there are any."""
+    from medloom.core.progress import say
+    from medloom.generators.model_card import write_card
+
+    held_out = len(task.validation.images) > 0
+    quality = _report(config, task, "validation" if held_out else "train")
+    _print(quality, "held-out" if held_out else "training")
+    write_card(config.out, prepared.spec, len(prepared.train.samples), config.loop.steps)
+    say(f"trained: {config.out}. {_use(config)}")
+
+
+def _report(config: Config, task: "AutoencoderTask", split: str) -> "dict[str, Quality]":
+    """Write reconstruction.png, then reconstruction.json, whose presence says that the run is finished."""
+    from medloom.core.files import write_json
+    from medloom.core.progress import progress
+    from medloom.generators.autoencoder.quality import reconstruct, reconstruction_quality, save_comparison
+    from medloom.generators.autoencoder.storage import VAE
+    from medloom.networks.autoencoder import load_autoencoder
+
+    data = task.validation if split == "validation" else task.data
+    autoencoder = load_autoencoder(config.out / "model" / VAE).to(task.device).eval()
+    with progress("reconstructing", len(data.images), "images") as advance:
+        reconstructions = reconstruct(autoencoder, data.images, task.device, advance)
+    quality = reconstruction_quality(data.images, reconstructions, data.modalities)
+    images, rows = _chosen(data, SHOWN_IMAGES)
+    save_comparison(config.out / PICTURE, images, reconstructions[rows], f"after {config.loop.steps} steps")
+    figures = {name: entry.to_dict() for name, entry in quality.items()}
+    write_json(config.out / REPORT, {"split": split, "steps": config.loop.steps, "modalities": figures})
+    return quality
+
+
+def _print(quality: "dict[str, Quality]", images: str) -> None:
+    from rich.table import Table
+
+    from medloom.core.progress import console
+
+    table = Table(title=f"reconstruction of {images} images (values from 0 to 1)")
+    for name in ("modality", "n", "PSNR, dB", "SSIM", "mean absolute difference"):
+        table.add_column(name, justify="left" if name == "modality" else "right")
+    for name, entry in quality.items():
+        table.add_row(name, str(entry.n), f"{entry.psnr:.2f}", f"{entry.ssim:.3f}", f"{entry.l1:.4f}")
+    console().print(table)
+
+
+def _use(config: Config) -> str:
+    return f"Use it with: medloom train text2image --autoencoder {config.out} --data MANIFEST --out RUN"
+
+
+def find_autoencoder(path: Path, prepared: "Prepared") -> "KLAutoencoder":
+    """The autoencoder for a latent generator of some data.
+
+    Args:
+        path: a run folder of `medloom train autoencoder`, or a diffusers folder with an AutoencoderKL.
+        prepared: the generator's data.
+
+    Raises:
+        UserError: there is none, it was trained in another image space, or on patients of the data's test set.
+    """
+    from medloom.generators.autoencoder.storage import VAE, load_spec, vae_folder
+    from medloom.generators.run_folder import INDEX, open_run
+    from medloom.networks.autoencoder import load_autoencoder
+
+    if not (path / INDEX).is_file():
+        return load_autoencoder(vae_folder(path, "--autoencoder"))
+    found = open_run(path, (FAMILY,), "--autoencoder")
+    _require_space(load_spec(found.model), prepared, path)
+    _refuse_seen(found, prepared)
+    return load_autoencoder(found.model / VAE)
+
+
+def _require_space(spec: "ImageSpec", prepared: "Prepared", path: Path) -> None:
+    from medloom.core.progress import say
+
+    # Grey data are given to a colour autoencoder in three channels; the other way round is refused by with_channels.
+    aligned = replace(prepared.spec, channels=spec.channels)
+    spec.require_same_space(aligned, f"the autoencoder {path}", "the data")
+    if unknown := sorted(set(prepared.spec.intensity) - set(spec.intensity)):
+        say(f"the autoencoder {path} was not trained on {', '.join(unknown)}: look at how it gives them back.")
+
+
+def _refuse_seen(found: "RunFolder", prepared: "Prepared") -> None:
+    """Refuse an autoencoder that has seen the test set; say where it has seen images held out for validation."""
+    from medloom.core.progress import say
+    from medloom.data.splits import Split
+
+    seen = Split.from_dict(found.description()["split"])
+    frame, split = prepared.manifest.frame, prepared.split
+    tested = set(split.seen(list(frame["patient_id"]), "test"))
+    test = prepared.manifest.select(patient in tested for patient in frame["patient_id"])
+    seen.refuse_overlap(test, f"the autoencoder {found.path}")
+    held_out = [sample.patient for sample in prepared.validation.samples]
+    if known := seen.seen(held_out):
+        say(f"{len(known)} patients held out for validation were in the training set of the autoencoder {found.path}.")

@@ -115,7 +115,9 @@ def _missing(manifest: "Manifest") -> object:
         column = manifest.frame[name]
         present = column.dropna()
         numeric = present.map(lambda cell: isinstance(cell, int | float)).all() if len(present) else False
-        examples = ", ".join(str(cell)[:24] for cell in present.drop_duplicates().head(3)) if name not in unshown else ""
+        examples = (
+            ", ".join(str(cell)[:24] for cell in present.drop_duplicates().head(3)) if name not in unshown else ""
+        )
         kind = "standard" if name in manifest.columns else ("number" if numeric else "text")
         table.add_row(name, kind, f"{int(column.isna().sum())}", examples)
     return table

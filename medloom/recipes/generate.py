@@ -145,7 +145,9 @@ def _check(config: Config) -> None:
     if config.data is not None and (config.prompt, config.modality, config.view, config.mask) != (None,) * 4:
         raise UserError("--data brings its own conditions; leave --prompt, --modality, --view and --mask out.")
     if config.data is None and config.prompt is None and config.modality is None and config.mask is None:
-        raise UserError("say what to generate: --prompt, --modality or --mask, or a manifest of conditions with --data.")
+        raise UserError(
+            "say what to generate: --prompt, --modality or --mask, or a manifest of conditions with --data."
+        )
 
 
 def _jobs(config: Config) -> tuple[list[Job], list[str]]:
@@ -158,7 +160,9 @@ def _jobs(config: Config) -> tuple[list[Job], list[str]]:
         rows, kept = _rows_of_manifest(config)
     last = config.seed + len(rows) * config.n - 1
     if last > MAX_SEED:
-        raise UserError(f"--seed {config.seed} with {len(rows) * config.n} images passes {MAX_SEED}; take a smaller one.")
+        raise UserError(
+            f"--seed {config.seed} with {len(rows) * config.n} images passes {MAX_SEED}; take a smaller one."
+        )
     jobs = [
         Job(index * config.n + k, condition, config.seed + index * config.n + k, source, patient, values)
         for index, (condition, source, patient, values) in enumerate(rows)
@@ -336,6 +340,8 @@ def _previews(out: Path, spec: Any, jobs: Sequence[Job], suffix: str) -> Iterato
         intensity = spec.of(job.condition.modality or next(iter(spec.intensity)))
         image = read_image(out / f"{job.sample_id}{suffix}")
         relative = intensity.kind == "percentile"
-        low, high = (0.0, image.full_scale if suffix == ".png" else 1.0) if relative else (intensity.low, intensity.high)
+        low, high = (
+            (0.0, image.full_scale if suffix == ".png" else 1.0) if relative else (intensity.low, intensity.high)
+        )
         scaled = (image.pixels - low) / (high - low) * 2 - 1
         yield scaled[..., 0] if scaled.ndim == 4 and spec.spatial_dims == 2 else scaled

@@ -136,7 +136,11 @@ def with_channels(prepared: Prepared, channels: int) -> Prepared:
         raise UserError(f"the data are in colour and the autoencoder takes {channels} channel.")
     spec = _with_channels(prepared.spec, channels)
     return Prepared(
-        prepared.manifest, prepared.split, spec, _respecified(prepared.train, spec), _respecified(prepared.validation, spec)
+        prepared.manifest,
+        prepared.split,
+        spec,
+        _respecified(prepared.train, spec),
+        _respecified(prepared.validation, spec),
     )
 
 

@@ -11,8 +11,6 @@ from medloom.recipes.preparation import DataOptions
 from medloom.training.options import LoopOptions
 
 if TYPE_CHECKING:
-    import torch
-
     from medloom.data.cache import RaggedTexts
     from medloom.data.dataset import ImageSource
     from medloom.generators.diffusion.generator import DiffusionGenerator
@@ -196,7 +194,7 @@ def _channels_last(generator: "DiffusionGenerator") -> None:
     import torch
 
     if generator.spec.spatial_dims == 2:
-        generator.model.denoiser.to(memory_format=torch.channels_last)
+        generator.model.denoiser.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
 
 class _Caches:
@@ -265,10 +263,3 @@ def _finish(config: Config, generator: "DiffusionGenerator", prepared: "Prepared
 
     write_card(config.out, generator.spec, len(prepared.train.samples), config.loop.steps)
     say(f"trained: {config.out}. Generate with: medloom generate --model {config.out} --out DIR --prompt ...")
-
-
-def default_device() -> "torch.device":
-    """A GPU where there is one."""
-    import torch
-
-    return torch.device("cuda" if torch.cuda.is_available() else "cpu")

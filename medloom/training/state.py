@@ -1,5 +1,6 @@
-"""What a run needs to go on exactly: raw weights, averages, optimiser moments and counters. Safetensors and JSON only."""
+"""What a run needs to go on exactly: raw weights, averages, moments, counters. Safetensors and JSON only."""
 
+import json
 import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -44,8 +45,6 @@ def save_state(
             _save(_moments(trainable), temporary / f"{trainable.name}.optimizer.safetensors")
         _save(tensors, temporary / "task.safetensors")
         values = {"step": step, **counters}
-        import json
-
         (temporary / COUNTERS).write_text(json.dumps(values, indent=2, sort_keys=True) + "\n", encoding="utf-8")
     for old in states(folder):
         if old != target:
@@ -106,9 +105,6 @@ def _load_moments(trainable: Trainable, moments: Mapping[str, Tensor]) -> None:
     for full_name, value in moments.items():
         name, key = full_name.rsplit("|", 1)
         parameter = by_name[name]
-        if value.shape == parameter.shape:
-            # The parameter's own memory layout, so that arithmetic after a resume runs over the same order of numbers.
-            restored = torch.empty_like(parameter).copy_(value)
-        else:
-            restored = value.clone()
-        trainable.optimizer.state[parameter][key] = restored
+        # The parameter's own memory layout, so that arithmetic after a resume runs over the same order of numbers.
+        like = torch.empty_like(parameter) if value.shape == parameter.shape else torch.empty_like(value)
+        trainable.optimizer.state[parameter][key] = like.copy_(value)

@@ -37,7 +37,10 @@ def test_a_run_folder_holds_what_it_should(run: Path) -> None:
     assert set(description["identity"]["spec"]["intensity"]) == {"Disc", "Square"}
     assert (run / "samples" / "step-00000004.png").is_file()
     assert [path.name for path in (run / "state").iterdir()] == ["step-00000004"]
-    assert "SYNTHETIC" in (run / "model_card.md").read_text() and "Research use only" in (run / "model_card.md").read_text()
+    assert (
+        "SYNTHETIC" in (run / "model_card.md").read_text()
+        and "Research use only" in (run / "model_card.md").read_text()
+    )
     assert not list(run.rglob("*.pt")) + list(run.rglob("*.bin")) + list(run.rglob("*.pkl")) or all(
         path.parent.parent.name == "cache" for path in run.rglob("*.bin")
     )

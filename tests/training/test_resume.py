@@ -9,8 +9,6 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-import pytest
-
 from medloom.training.loop import finished_steps
 
 STEPS = 24

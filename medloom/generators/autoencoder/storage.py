@@ -13,6 +13,7 @@ from medloom.core.errors import UserError
 from medloom.core.files import read_json
 from medloom.core.seeds import torch_generator
 from medloom.core.spec import ImageSpec
+from medloom.generators.row_order import spread_rows
 from medloom.networks.autoencoder import KLAutoencoder
 
 VAE = "vae"
@@ -62,8 +63,8 @@ def vae_folder(path: Path, option: str) -> Path:
         if (folder / "config.json").is_file() and read_json(folder / "config.json").get("_class_name") == CLASS:
             return folder
     raise UserError(
-        f"{option} {path} holds no {CLASS}; give a run folder of `medloom train autoencoder`, or a diffusers folder with"
-        f" {VAE}/config.json and its safetensors."
+        f"{option} {path} holds no {CLASS}; give a run folder of `medloom train autoencoder`, or a diffusers folder"
+        f" with {VAE}/config.json and its safetensors."
     )
 
 
@@ -71,8 +72,8 @@ def vae_folder(path: Path, option: str) -> Path:
 def latent_scale(autoencoder: KLAutoencoder, images: NDArray[Any], seed: int, device: torch.device) -> float:
     """1 / standard deviation of latents, which brings them to unit deviation (Rombach et al. 2022, appendix G).
 
-    The deviation is over all values of the latents of up to 256 images, spread evenly over the rows, each drawn from its
-    posterior with noise of its own.
+    The deviation is over all values of the latents of up to 256 images, spread evenly over the rows, each drawn from
+    its posterior with noise of its own.
 
     Args:
         autoencoder: on `device`, in evaluation mode.
@@ -80,7 +81,7 @@ def latent_scale(autoencoder: KLAutoencoder, images: NDArray[Any], seed: int, de
         seed: of the posterior noise.
         device: where the encoder runs.
     """
-    chosen = np.unique(np.linspace(0, len(images) - 1, min(MEASURED_IMAGES, len(images))).round().astype(int)).tolist()
+    chosen = spread_rows(len(images), MEASURED_IMAGES)
     latents = [
         _latents(autoencoder, images, chosen[start : start + BATCH], seed, device)
         for start in range(0, len(chosen), BATCH)

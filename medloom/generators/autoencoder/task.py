@@ -17,7 +17,7 @@ from medloom.core.types import Batch, Condition, Phase
 from medloom.generators.autoencoder.losses import AutoencoderLosses
 from medloom.generators.autoencoder.quality import ALL, reconstruct, reconstruction_quality, save_comparison
 from medloom.generators.autoencoder.storage import latent_scale, save_autoencoder
-from medloom.generators.row_order import RowOrder
+from medloom.generators.row_order import RowOrder, spread_rows
 from medloom.networks.autoencoder import KLAutoencoder
 from medloom.training.options import LoopOptions
 
@@ -168,8 +168,9 @@ class AutoencoderTask:
         return figures
 
     def _figures(self) -> dict[str, float]:
-        images = self.validation.images[:VALIDATION_IMAGES]
-        modalities = self.validation.modalities[:VALIDATION_IMAGES]
+        rows = spread_rows(len(self.validation.images), VALIDATION_IMAGES)
+        images = self.validation.images[rows]
+        modalities = [self.validation.modalities[row] for row in rows]
         reconstructions = reconstruct(self.module.autoencoder, images, self.device)
         quality = reconstruction_quality(images, reconstructions, modalities)
         figures = {

@@ -3,8 +3,7 @@
 import json
 from collections.abc import Sequence
 from pathlib import Path
-
-from torch import nn
+from typing import Any
 
 from medloom.core.errors import UserError
 from medloom.core.files import read_json
@@ -13,6 +12,7 @@ from medloom.core.spec import ImageSpec
 from medloom.generators.diffusion.generator import DiffusionGenerator
 from medloom.generators.diffusion.model import DiffusionModel
 from medloom.generators.diffusion.options import NetworkOptions, NoiseOptions, TextOptions
+from medloom.generators.support import require_support
 from medloom.networks.autoencoder import KLAutoencoder, load_autoencoder
 from medloom.networks.conditioning import ConditionConfig, ConditionEncoder
 from medloom.networks.denoiser import UNet, UNetConfig
@@ -49,6 +49,7 @@ def build_generator(
     Raises:
         UserError: options that exclude each other, or an image size that the network cannot take.
     """
+    _require_support(network, text, spec.spatial_dims)
     with initial_weights(seed, "text"):
         encoder = _text_encoder(corpus, text, "max" if network.exportable else "trim")
     shape = spec.shape if autoencoder is None else autoencoder.latent_shape(spec.size)
@@ -59,6 +60,20 @@ def build_generator(
             model = _native_model(shape, network, encoder, modalities, views)
     modality_as = "text" if network.exportable else text.modality_as
     return DiffusionGenerator(spec, noise.path(), model, autoencoder, modality_as, text.train or text.encoder == LOCAL)
+
+
+def _require_support(network: NetworkOptions, text: TextOptions, dims: int) -> None:
+    """Refuse, by the support table, a part of the condition that the network cannot take."""
+    kind = "exportable" if network.exportable else "native"
+    parts: dict[str, str] = {}
+    if network.fusion != "none":
+        parts["text"] = network.fusion
+        by_text = network.exportable or text.modality_as == "text"
+        parts["modality"] = "text" if by_text else network.fusion
+    if network.mask != "none":
+        parts["mask"] = network.mask
+    for part, fusion in parts.items():
+        require_support("diffusion", kind, part, fusion, dims)
 
 
 def _text_encoder(corpus: Sequence[str], text: TextOptions, pad: str) -> TextEncoder:
@@ -77,8 +92,6 @@ def _exportable_model(
             "--network.exportable needs square 2-D images and an autoencoder, as Stable Diffusion's pipeline does;"
             " train one with `medloom train autoencoder` and name it with --autoencoder."
         )
-    if network.mask != "none" or network.fusion != "cross-attention":
-        raise UserError("--network.exportable takes text by cross-attention only; leave --network.mask and fusion out.")
     unet = make_unet(shape[0], network.widths, network.depth, encoder.width, shape[1], network.head_width)
     if network.gradient_checkpointing:
         unet.enable_gradient_checkpointing()
@@ -170,7 +183,7 @@ def locate_base(base: str) -> Path:
 
 def _download(base: str) -> Path:
     from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HFValidationError, HfHubHTTPError, LocalEntryNotFoundError
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 
     wanted = ["*.json", "*.txt", "unet/*.safetensors", "vae/*.safetensors", "text_encoder/*.safetensors"]
     try:
@@ -180,7 +193,7 @@ def _download(base: str) -> Path:
         raise UserError(f"--base {base} is no folder and cannot be fetched from the hub ({reason}).") from error
 
 
-def _load_unet(folder: Path) -> nn.Module:
+def _load_unet(folder: Path) -> Any:
     from diffusers import UNet2DConditionModel
 
     try:

@@ -12,7 +12,7 @@ from medloom.core.seeds import sample_noise
 from medloom.core.spec import ImageSpec
 from medloom.core.types import Condition
 from medloom.generators.diffusion.model import DiffusionModel
-from medloom.generators.diffusion.prompt import EMPTY, keep, known_parts, prompt_of
+from medloom.generators.diffusion.prompt import keep, known_parts, prompt_of
 from medloom.networks.autoencoder import KLAutoencoder
 from medloom.networks.text import embed_texts
 from medloom.processes.guidance import guidance_coefficients, guide

@@ -70,5 +70,4 @@ class DiffusionModel(nn.Module):
         if channels.shape[2:] == x.shape[2:]:
             return channels
         # On a latent grid a class is the share of the pixels below each latent pixel.
-        resize = F.adaptive_avg_pool2d if x.ndim == 4 else F.adaptive_avg_pool3d
-        return resize(channels, x.shape[2:])
+        return F.interpolate(channels, size=x.shape[2:], mode="area")

@@ -1,4 +1,4 @@
-"""A diffusion generator on disk: a folder for each component, in the diffusers layout where a diffusers class exists."""
+"""A diffusion generator on disk: a folder a component, in the diffusers layout where a diffusers class exists."""
 
 import json
 from pathlib import Path

@@ -1,0 +1,209 @@
+"""Whether synthetic images show what their condition says, and whether a classifier can learn from them."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from medloom.core.errors import UserError
+from medloom.core.seeds import numpy_generator
+from medloom.downstream.classifier import Classifier, ClassifierOptions, hold_out, train_classifier
+from medloom.evaluation.figures import EVERYTHING, HIGHER, Figure, Reference, rate, units_counted
+from medloom.evaluation.sets import MODALITY, ImageSet
+from medloom.metrics.uncertainty import Interval, bootstrap_interval
+
+__all__ = ["Judged", "judge", "recognition_figures", "train_on_real", "train_on_synthetic", "utility_figures"]
+
+SECTION = "alignment"
+RECOGNITION, SHUFFLED = "recognition", "recognition, conditions shuffled"
+UTILITY, UTILITY_SHARE = "accuracy of a classifier trained on synthetic images", "the same as a share of real-trained"
+HELD_OUT = "held-out real images"
+SHUFFLES = 200
+VALIDATION = 0.15
+
+
+@dataclass(frozen=True, eq=False)
+class Judged:
+    """Images as a classifier sees them.
+
+    Attributes:
+        truth: the class in each image's condition (synthetic) or table (real).
+        predicted: the class that the classifier gives.
+        units: patient or prompt of each.
+        groups: modality of each.
+        counted: what the units are.
+    """
+
+    truth: NDArray[Any]
+    predicted: NDArray[Any]
+    units: NDArray[Any]
+    groups: NDArray[Any]
+    counted: str
+
+    @property
+    def hits(self) -> NDArray[np.bool_]:
+        """Whether each is recognised."""
+        return np.asarray(self.truth == self.predicted)
+
+
+def judge(classifier: Classifier, images: NDArray[Any], members: ImageSet) -> Judged:
+    """What a classifier says of labelled images `(N, C, *size)` in [-1, 1]."""
+    predicted = np.asarray(classifier.classes)[classifier.predict(images).argmax(axis=1)]
+    truth, units, groups = (np.asarray(values) for values in (members.labels, members.units, members.groups))
+    return Judged(truth, predicted, units, groups, members.counted)
+
+
+def train_on_real(images: NDArray[Any], members: ImageSet, options: ClassifierOptions) -> Classifier:
+    """A classifier of labelled real images, selected on 15 % of their patients.
+
+    Raises:
+        UserError: one class, or a class with a single patient.
+    """
+    labels = [str(label) for label in members.labels]
+    held = hold_out(members.units, labels, VALIDATION, options.seed)
+    return train_classifier(images, labels, members.units, held, options)
+
+
+def train_on_synthetic(images: NDArray[Any], members: ImageSet, options: ClassifierOptions) -> Classifier:
+    """A classifier of labelled synthetic images, selected on 15 % of them, in as many steps as the real one.
+
+    Single images are held out and not whole prompts, since a prompt may be all that there is of a class.
+
+    Raises:
+        UserError: one class, or a class with a single image.
+    """
+    labels = [str(label) for label in members.labels]
+    own = [str(row) for row in range(len(labels))]
+    return train_classifier(images, labels, own, hold_out(own, labels, VALIDATION, options.seed), options)
+
+
+def recognition_figures(label: str, real: Judged, synthetic: Judged, seed: int) -> list[Figure]:
+    """How often synthetic images are taken for the class of their condition, over all and by class.
+
+    The reference of the whole is the held-out accuracy at the synthetic set's mix of classes; that of a class, the
+    share of its held-out real images that are recognised. Shuffling the conditions within a modality shows what rate
+    the modality alone explains; where the label is the modality, all conditions are shuffled.
+
+    Args:
+        label: the column that the classes are of.
+        real: held-out real images.
+        synthetic: synthetic images.
+        seed: of resamples and shuffles.
+    """
+    figures = [
+        _recognition(EVERYTHING, synthetic, Reference.of(_held_out_accuracy(real, synthetic, seed), HELD_OUT), seed),
+        _shuffled(label, synthetic, seed),
+    ]
+    for name in sorted(set(synthetic.truth)):
+        theirs = real.truth == name
+        reference = Reference.of(rate(real.hits[theirs], real.units[theirs], seed), HELD_OUT)
+        figures.append(_recognition(str(name), _of_class(synthetic, name), reference, seed))
+    return figures
+
+
+def _recognition(subset: str, judged: Judged, reference: Reference, seed: int) -> Figure:
+    interval = rate(judged.hits, judged.units, seed)
+    counted = units_counted(judged.units, judged.counted)
+    single = counted != judged.counted
+    return Figure(
+        section=SECTION,
+        metric=RECOGNITION,
+        subset=subset,
+        value=interval.value,
+        low=interval.low,
+        high=interval.high,
+        n=interval.n,
+        counted=counted,
+        reference=reference,
+        better=HIGHER,
+        note="One prompt: the interval is over its images." if single else "",
+    )
+
+
+def _of_class(judged: Judged, name: str) -> Judged:
+    rows = judged.truth == name
+    return Judged(judged.truth[rows], judged.predicted[rows], judged.units[rows], judged.groups[rows], judged.counted)
+
+
+def _held_out_accuracy(real: Judged, synthetic: Judged, seed: int) -> Interval:
+    """Accuracy on real images at the synthetic set's mix of classes."""
+    rows = np.isin(real.truth, synthetic.truth)
+    if not rows.any():
+        raise UserError("no held-out real image is of a class of the synthetic images.")
+    truth, hits = real.truth[rows], real.hits[rows]
+    weights = np.array([(synthetic.truth == name).mean() / (truth == name).mean() for name in truth])
+    return bootstrap_interval(
+        lambda drawn: float(np.average(hits[drawn], weights=weights[drawn])), real.units[rows], seed
+    )
+
+
+def _shuffled(label: str, judged: Judged, seed: int) -> Figure:
+    """The rate when conditions are dealt to other images, of the same modality unless that is the label itself."""
+    rng = numpy_generator("shuffled conditions", seed)
+    groups = np.zeros(len(judged.truth), int) if label == MODALITY else judged.groups
+    rates = np.array([float((_dealt(judged.truth, groups, rng) == judged.predicted).mean()) for _ in range(SHUFFLES)])
+    low, high = np.quantile(rates, [0.025, 0.975])
+    return Figure(
+        section=SECTION,
+        metric=SHUFFLED,
+        subset=EVERYTHING,
+        value=float(rates.mean()),
+        low=float(low),
+        high=float(high),
+        n=len(judged.truth),
+        counted="images",
+        reference=Reference("recognition as made", float(judged.hits.mean())),
+        note=f"The range is over {SHUFFLES} shuffles{' of all conditions' if label == MODALITY else ' within modality'}.",
+    )
+
+
+def _dealt(truth: NDArray[Any], groups: NDArray[Any], rng: np.random.Generator) -> NDArray[Any]:
+    dealt = truth.copy()
+    for group in np.unique(groups):
+        rows = np.flatnonzero(groups == group)
+        dealt[rows] = truth[rng.permutation(rows)]
+    return dealt
+
+
+def utility_figures(by_real: Judged, by_synthetic: Judged, trained: Sequence[int], seed: int) -> list[Figure]:
+    """Accuracy on held-out real images of a classifier trained on synthetic ones (CAS, Ravuri and Vinyals 2019).
+
+    Args:
+        by_real: held-out real images as the real-trained classifier sees them.
+        by_synthetic: the same images as the synthetic-trained one sees them.
+        trained: how many real and how many synthetic images the two were trained on.
+        seed: of resamples of patients.
+    """
+    hits, reference_hits = by_synthetic.hits, by_real.hits
+    if not reference_hits.any():
+        raise UserError("the classifier trained on real images is right on none that was held out: check the label.")
+    share = bootstrap_interval(lambda rows: _ratio(hits[rows], reference_hits[rows]), by_real.units, seed)
+    own, theirs = rate(hits, by_real.units, seed), rate(reference_hits, by_real.units, seed)
+    note = f"Trained on {trained[1]} synthetic and {trained[0]} real images, in equal steps."
+    return [
+        _utility(UTILITY, own, by_real.counted, Reference.of(theirs, "trained on real images"), note),
+        _utility(UTILITY_SHARE, share, by_real.counted, Reference("trained on real images", 1.0), note),
+    ]
+
+
+def _ratio(hits: NDArray[np.bool_], reference: NDArray[np.bool_]) -> float:
+    # A resample in which the real-trained classifier is never right says nothing against the synthetic-trained one.
+    return float(hits.mean() / reference.mean()) if reference.any() else 1.0
+
+
+def _utility(metric: str, interval: Interval, counted: str, reference: Reference, note: str) -> Figure:
+    return Figure(
+        section=SECTION,
+        metric=metric,
+        subset=EVERYTHING,
+        value=interval.value,
+        low=interval.low,
+        high=interval.high,
+        n=interval.n,
+        counted=counted,
+        reference=reference,
+        better=HIGHER,
+        note=note,
+    )

@@ -1,0 +1,134 @@
+"""Whether synthetic images are copies of training images, judged against real images that were not trained on."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from medloom.core.errors import UserError
+from medloom.data.tables import write_csv
+from medloom.evaluation.features import FeatureSet
+from medloom.evaluation.figures import EVERYTHING, LOWER, Figure, Reference, rate
+from medloom.evaluation.sets import ImageSet
+from medloom.metrics.privacy import CopyReport, copy_rates
+
+SECTION = "privacy"
+LEAST_PATIENTS = 20
+COPIED, EXCESS, IDENTICAL = "share of copies", "excess of copies", "identical files"
+
+
+@dataclass(frozen=True)
+class Copy:
+    """A synthetic image that is closer to a training image than unseen images are.
+
+    Attributes:
+        embedding: in which it is.
+        synthetic: its file.
+        train: the training image's file.
+        cosine: of the two, -1 to 1.
+    """
+
+    embedding: str
+    synthetic: Path
+    train: Path
+    cosine: float
+
+
+def copy_figures(
+    embedding: str, sets: Mapping[str, ImageSet], features: Mapping[str, FeatureSet], seed: int
+) -> tuple[list[Figure], list[Copy], list[str]]:
+    """Figures over all images and by modality, the copies, and notes on what was left out.
+
+    Args:
+        embedding: name of the features' extractor.
+        sets: `train`, `real` (held out) and `synthetic`.
+        features: of the same sets.
+        seed: of the halving of the held-out patients.
+
+    Raises:
+        UserError: fewer than 20 held-out patients, or a patient in `train` and `real`.
+    """
+    patients = len(set(features["real"].units))
+    if patients < LEAST_PATIENTS:
+        raise UserError(f"copies cannot be told with {patients} held-out patients in --real; give {LEAST_PATIENTS}.")
+    report = _report(features, seed)
+    figures, notes = _figures(embedding, EVERYTHING, report), []
+    groups = sorted(set(features["real"].groups))
+    for group in groups if len(groups) > 1 else []:
+        part = {name: entry.rows(entry.groups == group) for name, entry in features.items()}
+        if len(set(part["real"].units)) < LEAST_PATIENTS or not all(len(entry.values) > 1 for entry in part.values()):
+            notes.append(
+                f"{group}: no copy figures, since they need {LEAST_PATIENTS} held-out patients and 2 images a set."
+            )
+            continue
+        figures += _figures(embedding, group, _report(part, seed))
+    pairs = [
+        Copy(embedding, sets["synthetic"].samples[row].path, sets["train"].samples[nearest].path, cosine)
+        for row, nearest, cosine in report.pairs
+    ]
+    return figures, pairs, notes
+
+
+def identical_files(sets: Mapping[str, ImageSet], seed: int) -> Figure:
+    """The share of synthetic files that are, byte for byte, files of the training set."""
+    train = set(sets["train"].hashes)
+    synthetic, real = sets["synthetic"], sets["real"]
+    found = rate(np.array([digest in train for digest in synthetic.hashes]), np.arange(len(synthetic)), seed)
+    unseen = rate(np.array([digest in train for digest in real.hashes]), np.arange(len(real)), seed)
+    return Figure(
+        section=SECTION,
+        metric=IDENTICAL,
+        subset=EVERYTHING,
+        value=found.value,
+        low=found.low,
+        high=found.high,
+        n=found.n,
+        counted="images",
+        reference=Reference("the same of held-out real files", unseen.value, n=unseen.n),
+        better=LOWER,
+    )
+
+
+def write_copies(path: Path, copies: list[Copy]) -> None:
+    """Write the pairs as CSV. It names training images, so it is not for sharing."""
+    rows = [[copy.embedding, copy.synthetic, copy.train, f"{copy.cosine:.6f}"] for copy in copies]
+    write_csv(path, ["embedding", "synthetic", "train", "cosine"], rows)
+
+
+def _report(features: Mapping[str, FeatureSet], seed: int) -> CopyReport:
+    train, real, synthetic = features["train"], features["real"], features["synthetic"].with_sampled_units()
+    return copy_rates(
+        train.values,
+        real.values,
+        synthetic.values,
+        train.units,
+        real.units,
+        seed,
+        synthetic_clusters=synthetic.units,
+    )
+
+
+def _figures(embedding: str, subset: str, report: CopyReport) -> list[Figure]:
+    note = f"Counted from cosine {report.threshold:.4f} to the nearest training image."
+    share = Reference("held-out real images", report.held_out_rate)
+    return [
+        Figure(
+            section=SECTION,
+            metric=metric,
+            subset=subset,
+            value=value,
+            low=excess.low if excess else None,
+            high=excess.high if excess else None,
+            n=report.excess.n,
+            counted="images or prompts",
+            reference=reference,
+            better=LOWER,
+            extractor=embedding,
+            note=note,
+        )
+        for metric, value, excess, reference in (
+            (COPIED, report.synthetic_rate, None, share),
+            (EXCESS, report.excess.value, report.excess, Reference("no more than held-out images", 0.0)),
+        )
+    ]

@@ -1,0 +1,97 @@
+"""What medloom trains for diffusers opens there, and gives the same image from the same noise."""
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from diffusers import StableDiffusionPipeline
+
+from medloom.core.config import configure
+from medloom.core.errors import UserError
+from medloom.core.seeds import sample_noise
+from medloom.core.types import Condition
+from medloom.generators.diffusion.generator import SamplingOptions
+from medloom.generators.registry import load_run
+from medloom.recipes import text2image
+
+sys.path.insert(0, str(Path(__file__).parent))
+from stable_diffusion import make_stable_diffusion
+
+OPTIONS = {
+    "image_size": [16],
+    "validation_fraction": 0.2,
+    "text.max_tokens": 24,
+    "loop.precision": "fp32",
+    "loop.batch": 4,
+    "loop.steps": 2,
+    "loop.warmup": 0,
+    "loop.learning_rate": 1e-3,
+    "loop.log_every": 1,
+    "loop.validate_every": 2,
+    "loop.checkpoint_every": 2,
+    "device": "cpu",
+}
+
+
+def same_in_diffusers(run: Path, steps: int = 6, scale: float = 3.0) -> float:
+    """Largest difference, in grey levels of 255, between our image and the pipeline's from the same noise."""
+    _, generator = load_run(run)
+    condition = Condition("A square, left.", "Square")
+    ours = generator.generate([condition], [11], SamplingOptions(steps=steps, guidance=scale))[0]
+    pipeline = StableDiffusionPipeline.from_pretrained(run / "model", safety_checker=None)
+    pipeline.set_progress_bar_config(disable=True)
+    noise = sample_noise([11], generator.latent_shape)
+    theirs = pipeline(
+        prompt="Square: A square, left.",
+        height=16,
+        width=16,
+        latents=noise,
+        num_inference_steps=steps,
+        guidance_scale=scale,
+        output_type="np",
+    ).images[0]
+    mine = ((ours + 1) / 2).clamp(0, 1).permute(1, 2, 0).numpy()
+    assert mine.std() > 0.01
+    return float(np.abs(mine - theirs).max() * 255)
+
+
+@pytest.mark.parametrize("prediction", ["epsilon", "v_prediction"])
+@pytest.mark.parametrize("lora", [None, 4])
+def test_fine_tuned_from_stable_diffusion(
+    make_manifest: Callable[..., Path], tmp_path: Path, lora: int | None, prediction: str
+) -> None:
+    base = make_stable_diffusion(tmp_path / "sd", prediction)
+    values = dict(OPTIONS, base=str(base), lora=lora)
+    run = text2image.run(configure(text2image.Config, data=make_manifest(), out=tmp_path / "run", **values))
+    assert same_in_diffusers(run) < 0.5
+    changed = StableDiffusionPipeline.from_pretrained(run / "model", safety_checker=None).unet.state_dict()
+    before = StableDiffusionPipeline.from_pretrained(base, safety_checker=None).unet.state_dict()
+    moved = {name for name in before if not torch.equal(before[name], changed[name])}
+    assert moved if lora is None else moved and all(".to_" in name for name in moved)
+
+
+def test_from_scratch_in_flow(make_manifest: Callable[..., Path], tmp_path: Path) -> None:
+    base = make_stable_diffusion(tmp_path / "sd")
+    values = {
+        **OPTIONS,
+        "autoencoder": str(base),
+        "network.exportable": True,
+        "network.widths": [16, 32],
+        "network.head_width": 16,
+        "text.width": 16,
+        "text.layers": 1,
+        "text.vocabulary": 600,
+    }
+    run = text2image.run(configure(text2image.Config, data=make_manifest(), out=tmp_path / "run", **values))
+    assert same_in_diffusers(run, steps=8) < 0.5
+
+
+def test_a_base_that_is_none_is_refused(make_manifest: Callable[..., Path], tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    values = dict(OPTIONS, base=str(tmp_path / "empty"))
+    with pytest.raises(UserError, match=r"no model_index\.json"):
+        text2image.run(configure(text2image.Config, data=make_manifest(), out=tmp_path / "run", **values))
+    assert not (tmp_path / "run").exists()
