@@ -27,6 +27,8 @@ INTERRUPTED = 130
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command; returns the exit status: 0, 2 after a user's mistake, 130 after Ctrl-C."""
     words = list(sys.argv[1:] if arguments is None else arguments)
+    # torchrun takes --n for one of its own options unless `--` stands before the command.
+    words = words[1:] if words[:1] == ["--"] else words
     try:
         return _dispatch(words)
     except UserError as error:

@@ -4,6 +4,7 @@ import errno
 import hashlib
 import json
 import os
+import re
 import shutil
 import uuid
 from collections.abc import Iterator
@@ -31,15 +32,26 @@ def explained_disk_errors(path: Path) -> Iterator[None]:
     """Turn a full disk or a missing permission under `path` into a UserError."""
     try:
         yield
-    except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+    except Exception as error:
+        number = _error_number(error)
+        if number in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
             raise UserError(
-                f"no space left on the disk while writing {path}; nothing half-written was kept:"
+                f"no space left for writing {path} ({os.strerror(number)}); nothing half-written was kept:"
                 " free some space and run the same command again."
             ) from error
-        if error.errno in (errno.EACCES, errno.EROFS, errno.EPERM):
-            raise UserError(f"cannot write {path}: {error.strerror}; name a folder that you may write to.") from error
+        if number in (errno.EACCES, errno.EROFS, errno.EPERM):
+            raise UserError(
+                f"cannot write {path}: {os.strerror(number)}; name a folder that you may write to."
+            ) from error
         raise
+
+
+def _error_number(error: Exception) -> int | None:
+    """The system's error number; safetensors tells it in its message only."""
+    if isinstance(error, OSError):
+        return error.errno
+    found = re.search(r"os error (\d+)", str(error))
+    return int(found[1]) if found else None
 
 
 @contextmanager

@@ -12,7 +12,8 @@ Value = TypeVar("Value")
 def did_you_mean(name: str, known: Iterable[str]) -> str:
     """A clause to append to an error: `, did you mean 'x'?`, or the empty string where nothing is close."""
     by_folded = {candidate.casefold(): candidate for candidate in known}
-    close = get_close_matches(name.casefold(), list(by_folded), n=1, cutoff=0.6)
+    # Two swapped letters in a short word already bring the ratio down to a half.
+    close = get_close_matches(name.casefold(), list(by_folded), n=1, cutoff=0.5)
     return f", did you mean {by_folded[close[0]]!r}?" if close else ""
 
 

@@ -62,12 +62,13 @@ class Condition:
 
 @dataclass(frozen=True)
 class Sample:
-    """One row of a manifest, ready for use: the image's path, its condition and whose it is."""
+    """One row of a manifest, ready for use: the image's path, its condition, whose it is, and its line in the file."""
 
     path: Path
     condition: Condition
     patient: str
     row: int
+    line: int
 
 
 @dataclass(frozen=True)

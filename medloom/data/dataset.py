@@ -11,13 +11,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from medloom.core.errors import UserError
-from medloom.core.progress import progress
+from medloom.core.progress import progress, say
 from medloom.core.spec import ImageSpec, Intensity
 from medloom.core.types import Condition, Sample
 from medloom.data.cache import Arrays, Column, cached_rows
 from medloom.data.image_io.types import Header, Image
 from medloom.data.images import check_pixels, read_header, read_image
+from medloom.data.manifest import list_problems
 from medloom.data.placement import place, plan
+from medloom.data.tables import Problem
 from medloom.data.transforms import ModelImage, choose_intensity, to_model
 
 # Decoding releases the interpreter's lock, so threads share the cores.
@@ -155,13 +157,48 @@ class ImageSource:
     key: dict[str, Any]
 
     def images(self, rows: Sequence[int]) -> NDArray[np.float32]:
-        """Model-space images of some rows, `(N, C, *size)`."""
-        with ThreadPoolExecutor(READERS_AT_ONCE) as pool:
-            return np.stack(list(pool.map(self._image, rows)))
+        """Model-space images of some rows, `(N, C, *size)`.
 
-    def _image(self, row: int) -> NDArray[np.float32]:
+        Raises:
+            UserError: any of them cannot be used.
+        """
+        with ThreadPoolExecutor(READERS_AT_ONCE) as pool:
+            return np.stack(list(pool.map(self.image, rows)))
+
+    def readable_images(self, rows: Sequence[int]) -> tuple[NDArray[np.float32], NDArray[np.uint8]]:
+        """Model-space images of some rows, `(N, C, *size)`, and which of them cannot be used, uint8 `(N,)`.
+
+        A row that cannot be used holds zeros; `refusal` says why.
+        """
+        with ThreadPoolExecutor(READERS_AT_ONCE) as pool:
+            read = list(pool.map(self._image_or_none, rows))
+        blank = np.zeros(self.spec.shape, np.float32)
+        bad = np.array([array is None for array in read], np.uint8)
+        return np.stack([blank if array is None else array for array in read]), bad
+
+    def _image_or_none(self, row: int) -> NDArray[np.float32] | None:
+        try:
+            return self.image(row)
+        except UserError:
+            # Kept as a mark in the cache, so that all such rows can be listed at once.
+            return None
+
+    def image(self, row: int) -> NDArray[np.float32]:
+        """The model-space image of a row.
+
+        Raises:
+            UserError: see `read_sample`.
+        """
         sample = self.samples[row]
         return read_sample(sample.path, self.spec, _modality(sample), self.unit).array
+
+    def refusal(self, row: int) -> Problem:
+        """Why a row's image cannot be used."""
+        try:
+            self.image(row)
+        except UserError as error:
+            return Problem(self.samples[row].line, str(error))
+        return Problem(self.samples[row].line, f"{self.samples[row].path} could not be read when it was cached")
 
     def labels(self, rows: Sequence[int]) -> NDArray[np.int16]:
         """Label maps of some rows, int16 `(N, *size)`; -1 everywhere in rows without a mask."""
@@ -175,16 +212,47 @@ class ImageSource:
 
 
 def cached_images(source: ImageSource, folder: Path, shown: bool = True) -> NDArray[np.float16]:
-    """All images in the model's space, float16 `(N, C, *size)`, memory-mapped.
+    """All images in the model's space, float16 `(N, C, *size)`, memory-mapped; see `cached_usable_images`.
+
+    Raises:
+        UserError: any image cannot be used.
+    """
+    return cached_usable_images(source, folder, False, shown)[0]
+
+
+def cached_usable_images(
+    source: ImageSource, folder: Path, skip_bad: bool, shown: bool = True
+) -> tuple[NDArray[np.float16], list[int]]:
+    """All images in the model's space, float16 `(N, C, *size)`, memory-mapped, and the rows that can be used.
 
     Half precision keeps 8-bit levels exactly and a window of 2,000 HU to half a HU.
+
+    Raises:
+        UserError: see `usable_rows`.
     """
-    columns = {"images": Column(source.spec.shape, "float16")}
+    columns = {"images": Column(source.spec.shape, "float16"), "bad": Column((), "uint8")}
 
     def compute(rows: Sequence[int]) -> Arrays:
-        return {"images": source.images(rows).astype(np.float16)}
+        images, bad = source.readable_images(rows)
+        return {"images": images.astype(np.float16), "bad": bad}
 
-    return cached_rows(folder, "images", source.key, len(source.samples), columns, compute, shown)["images"]
+    arrays = cached_rows(folder, "images", source.key, len(source.samples), columns, compute, shown)
+    return arrays["images"], usable_rows(source, arrays["bad"], skip_bad, shown)
+
+
+def usable_rows(source: ImageSource, bad: NDArray[np.uint8], skip_bad: bool, shown: bool) -> list[int]:
+    """The rows whose image could be read.
+
+    Raises:
+        UserError: some could not and `skip_bad` is off (lists them by line), or none could.
+    """
+    refused = np.flatnonzero(bad).tolist()
+    usable = np.flatnonzero(np.asarray(bad) == 0).tolist()
+    if refused and (not skip_bad or not usable):
+        raise UserError(list_problems("the manifest", [source.refusal(row) for row in refused], len(bad)))
+    if refused and shown:
+        say(f"{len(refused)} images that cannot be used were left out (--skip-bad), {len(usable)} are used.")
+    return usable
 
 
 def cached_labels(source: ImageSource, folder: Path, shown: bool = True) -> NDArray[np.int16]:

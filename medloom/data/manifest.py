@@ -62,6 +62,7 @@ class Manifest:
                 condition=_condition(record, clinical),
                 patient=str(record["patient_id"]),
                 row=position,
+                line=int(record["line"]),
             )
             for position, record in enumerate(_records(self.frame))
         ]
@@ -119,7 +120,8 @@ def read_manifest(
     """
     manifest = inspect_manifest(path, named=named, need=need)
     if manifest.problems and not skip_bad:
-        raise UserError(_list_problems(manifest))
+        total = len(manifest.problems) + len(manifest)
+        raise UserError(list_problems(str(manifest.source), manifest.problems, total))
     if not len(manifest):
         raise UserError(f"{path}: no row can be used; `medloom data check {path}` lists why.")
     if manifest.problems:
@@ -235,14 +237,20 @@ def _reason(
     return None
 
 
-def _list_problems(manifest: Manifest) -> str:
-    shown = manifest.problems[:SHOWN_PROBLEMS]
+def list_problems(source: str, problems: Sequence[Problem], total: int) -> str:
+    """The sentence and the list of an error about rows that cannot be used.
+
+    Args:
+        source: the file, for the sentence.
+        problems: the rows.
+        total: rows in all.
+    """
+    shown = problems[:SHOWN_PROBLEMS]
     lines = [f"  line {problem.line}: {problem.reason}" for problem in shown]
-    if len(manifest.problems) > len(shown):
-        lines.append(f"  ... and {len(manifest.problems) - len(shown)} more")
-    total = len(manifest.problems) + len(manifest)
+    if len(problems) > len(shown):
+        lines.append(f"  ... and {len(problems) - len(shown)} more")
     return (
-        f"{manifest.source}: {len(manifest.problems)} of {total} rows cannot be used;"
+        f"{source}: {len(problems)} of {total} rows cannot be used;"
         " mend them, or go on without them with --skip-bad:\n" + "\n".join(lines)
     )
 

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
@@ -23,8 +24,8 @@ __all__ = [
     "NETWORKS",
     "Classifier",
     "ClassifierOptions",
-    "hold_out",
     "hash_weights",
+    "hold_out",
     "load_classifier",
     "mean_recall",
     "train_classifier",
@@ -110,7 +111,7 @@ def load_classifier(folder: Path, device: str = "cpu") -> Classifier:
         network = look_up(NETWORKS, config["network"], "network")(shape[0], len(classes), len(shape) - 1)
     try:
         network.load_state_dict(load_file(folder / WEIGHTS))
-    except (OSError, RuntimeError, ValueError) as error:
+    except (OSError, RuntimeError, SafetensorError) as error:
         raise UserError(f"{folder / WEIGHTS} does not hold the classifier of {CONFIG}: {error}.") from error
     network = _placed(network, len(shape) - 1, device)
     return Classifier(network.eval(), config["network"], classes, shape, config["validation"])

@@ -1,5 +1,6 @@
 """Whether synthetic images show what their condition says, and whether a classifier can learn from them."""
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -10,17 +11,16 @@ from numpy.typing import NDArray
 from medloom.core.errors import UserError
 from medloom.core.seeds import numpy_generator
 from medloom.downstream.classifier import Classifier, ClassifierOptions, hold_out, train_classifier
-from medloom.evaluation.figures import EVERYTHING, HIGHER, Figure, Reference, rate, units_counted
+from medloom.evaluation.figures import EVERYTHING, HIGHER, Figure, Reference, rate, sampled_units
 from medloom.evaluation.sets import MODALITY, ImageSet
 from medloom.metrics.uncertainty import Interval, bootstrap_interval
-
-__all__ = ["Judged", "judge", "recognition_figures", "train_on_real", "train_on_synthetic", "utility_figures"]
 
 SECTION = "alignment"
 RECOGNITION, SHUFFLED = "recognition", "recognition, conditions shuffled"
 UTILITY, UTILITY_SHARE = "accuracy of a classifier trained on synthetic images", "the same as a share of real-trained"
 HELD_OUT = "held-out real images"
 SHUFFLES = 200
+LEAST = 10
 VALIDATION = 0.15
 
 
@@ -79,6 +79,15 @@ def train_on_synthetic(images: NDArray[Any], members: ImageSet, options: Classif
     return train_classifier(images, labels, own, hold_out(own, labels, VALIDATION, options.seed), options)
 
 
+def lacking_for_training(members: ImageSet) -> str:
+    """What a set lacks for a classifier to be trained on it, or nothing."""
+    counts = Counter(members.labels)
+    if len(counts) < 2:
+        return f"all of them are of class {members.labels[0]!r}"
+    name, count = min(counts.items(), key=lambda item: item[1])
+    return f"class {name!r} has {count} image and needs 2" if count < 2 else ""
+
+
 def recognition_figures(label: str, real: Judged, synthetic: Judged, seed: int) -> list[Figure]:
     """How often synthetic images are taken for the class of their condition, over all and by class.
 
@@ -104,9 +113,10 @@ def recognition_figures(label: str, real: Judged, synthetic: Judged, seed: int) 
 
 
 def _recognition(subset: str, judged: Judged, reference: Reference, seed: int) -> Figure:
-    interval = rate(judged.hits, judged.units, seed)
-    counted = units_counted(judged.units, judged.counted)
-    single = counted != judged.counted
+    units = sampled_units(judged.units)
+    interval = rate(judged.hits, units, seed)
+    prompts = len(set(judged.units))
+    fixed = judged.counted != "images" and interval.n != prompts
     return Figure(
         section=SECTION,
         metric=RECOGNITION,
@@ -115,10 +125,10 @@ def _recognition(subset: str, judged: Judged, reference: Reference, seed: int) -
         low=interval.low,
         high=interval.high,
         n=interval.n,
-        counted=counted,
+        counted="images" if fixed else judged.counted,
         reference=reference,
         better=HIGHER,
-        note="One prompt: the interval is over its images." if single else "",
+        note=f"The interval is over images and holds for these {judged.counted} ({prompts})." if fixed else "",
     )
 
 
@@ -155,7 +165,7 @@ def _shuffled(label: str, judged: Judged, seed: int) -> Figure:
         n=len(judged.truth),
         counted="images",
         reference=Reference("recognition as made", float(judged.hits.mean())),
-        note=f"The range is over {SHUFFLES} shuffles{' of all conditions' if label == MODALITY else ' within modality'}.",
+        note=f"The range is over {SHUFFLES} shuffles of {'all conditions' if label == MODALITY else 'each modality'}.",
     )
 
 
@@ -189,8 +199,8 @@ def utility_figures(by_real: Judged, by_synthetic: Judged, trained: Sequence[int
 
 
 def _ratio(hits: NDArray[np.bool_], reference: NDArray[np.bool_]) -> float:
-    # A resample in which the real-trained classifier is never right says nothing against the synthetic-trained one.
-    return float(hits.mean() / reference.mean()) if reference.any() else 1.0
+    # In a resample of a small set the real-trained classifier may never be right; one hit keeps the share finite.
+    return float(hits.mean() / max(reference.mean(), 1 / len(reference)))
 
 
 def _utility(metric: str, interval: Interval, counted: str, reference: Reference, note: str) -> Figure:

@@ -1,6 +1,7 @@
 """Features of images by named extractors, each with its stated preprocessing, kept on disk by file and extractor."""
 
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -13,16 +14,13 @@ from medloom.core.files import atomic_file, hash_json
 from medloom.core.lookup import look_up
 from medloom.core.progress import progress
 from medloom.core.spec import ImageSpec
-from medloom.data.dataset import ImageSource
+from medloom.data.dataset import READERS_AT_ONCE, ImageSource
 from medloom.downstream.classifier import Classifier
+from medloom.evaluation.figures import sampled_units
 from medloom.evaluation.sets import ImageSet
 from medloom.evaluation.vision_models import load_vision_model
 
-__all__ = ["EXTRACTORS", "Extractor", "FeatureSet", "Sources", "check_extractor", "extract", "make_extractor"]
-
 BATCH = 64
-# Fewer prompts are a fixed list and no sample of prompts, so that drawing half of them would change what is compared.
-PROMPTS_THAT_ARE_A_SAMPLE = 30
 PIXELS = {2: (32, 32), 3: (16, 16, 16)}
 
 
@@ -79,10 +77,8 @@ class FeatureSet:
         return FeatureSet(self.values[rows], self.units[rows], self.groups[rows])
 
     def with_sampled_units(self) -> "FeatureSet":
-        """With each image a unit of its own where there are fewer than 30 prompts."""
-        if len(set(self.units)) >= PROMPTS_THAT_ARE_A_SAMPLE:
-            return self
-        return FeatureSet(self.values, np.arange(len(self.values)), self.groups)
+        """With the units that intervals are over; see `sampled_units`."""
+        return FeatureSet(self.values, sampled_units(self.units), self.groups)
 
 
 def _classifier(sources: Sources, argument: str) -> Extractor:
@@ -205,11 +201,21 @@ def extract(
 
 
 def _finite(extractor: Extractor, images: ImageSet, source: ImageSource, rows: Sequence[int]) -> NDArray[np.float32]:
-    features = extractor.compute(source.images(rows))
+    features = extractor.compute(read_images(source, rows))
     bad = np.flatnonzero(~np.isfinite(features).all(axis=1))
     if len(bad):
         raise UserError(f"{extractor.name} gives features that are not finite for {images.samples[rows[bad[0]]].path}.")
     return features
+
+
+def read_images(source: ImageSource, rows: Sequence[int]) -> NDArray[np.float32]:
+    """Images `(N, C, *size)` in [-1, 1] of some rows.
+
+    Raises:
+        UserError: an image that cannot be read; names the file.
+    """
+    with ThreadPoolExecutor(READERS_AT_ONCE) as pool:
+        return np.stack(list(pool.map(source.image, rows)))
 
 
 def _load(path: Path) -> dict[str, NDArray[np.float32]]:

@@ -4,7 +4,8 @@ A distance between two finite sets is never 0, so each figure is computed on n' 
 figure between two halves of the real images, n' a side as well.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,8 +18,6 @@ from medloom.evaluation.figures import EVERYTHING, HIGHER, LOWER, Figure, Refere
 from medloom.metrics.frechet import frechet_distance
 from medloom.metrics.prdc import PRDC, prdc
 from medloom.metrics.uncertainty import floor, subsample_interval
-
-__all__ = ["FD", "FD_INFINITY", "LEAST", "fidelity_figures"]
 
 SECTION = "fidelity"
 FD, FD_INFINITY = "Frechet distance", "Frechet distance, endless sets"
@@ -35,6 +34,8 @@ REAL_TO_REAL = "real against real"
 LEAST = 20
 LEAST_PATIENTS = 8
 REPEATS = 100
+# The value is the mean over so many draws of n' images a side; its interval has the width of one draw's.
+DRAWS = 20
 DIMENSIONS_RULE = 10
 
 Rows = NDArray[np.intp]
@@ -75,7 +76,16 @@ def fidelity_figures(
     return figures, notes
 
 
-def require_enough(real: FeatureSet, synthetic: FeatureSet) -> None:
+class Counted(Protocol):
+    """A set that says the unit of each of its images."""
+
+    @property
+    def units(self) -> Sequence[Any] | NDArray[Any]:
+        """One an image."""
+        ...
+
+
+def require_enough(real: Counted, synthetic: Counted) -> None:
     """Refuse sets that are too small.
 
     Raises:
@@ -86,15 +96,15 @@ def require_enough(real: FeatureSet, synthetic: FeatureSet) -> None:
         raise UserError(f"fidelity cannot be measured: {lack}.")
 
 
-def _lack(real: FeatureSet, synthetic: FeatureSet) -> str:
+def _lack(real: Counted, synthetic: Counted) -> str:
     """What is missing, or nothing."""
-    if len(synthetic.values) < LEAST:
-        return f"there are {len(synthetic.values)} synthetic images and it needs {LEAST}"
-    if len(real.values) < 2 * LEAST:
-        return f"there are {len(real.values)} real images and it needs {2 * LEAST} (two sides of {LEAST})"
+    if len(synthetic.units) < LEAST:
+        return f"there are {len(synthetic.units)} synthetic images and it needs {LEAST}"
+    if len(real.units) < 2 * LEAST:
+        return f"there are {len(real.units)} held-out real images and it needs {2 * LEAST} (two sides of {LEAST})"
     patients = len(set(real.units))
     if patients < LEAST_PATIENTS:
-        return f"there are {patients} real patients and it needs {LEAST_PATIENTS}"
+        return f"the held-out real images are of {patients} patients and it needs {LEAST_PATIENTS}"
     return ""
 
 
@@ -105,19 +115,22 @@ def _subset(features: FeatureSet, name: str) -> FeatureSet:
 def _figures(extractor: str, subset: str, real: FeatureSet, synthetic: FeatureSet, seed: int) -> Iterator[Figure]:
     synthetic = synthetic.with_sampled_units()
     n = min(len(synthetic.values), len(real.values) // 2)
-    one, other = (_some(features, n, seed) for features in (real, synthetic))
+    drawn = [_matched(real, synthetic, n, seed, draw) for draw in range(DRAWS)]
+    ours, theirs = [_statistics(*pair) for pair in drawn], _statistics(real, real)
+    whole = np.arange(n)
     width = real.values.shape[1]
     note = f"n is below 10 d (d = {width}): read it beside its reference only." if n < DIMENSIONS_RULE * width else ""
-    ours, theirs = _statistics(one, other), _statistics(real, real)
-    for name, (low, high, better) in BOUNDS.items():
-        interval = subsample_interval(ours[name], one.units, other.units, seed=seed, at="n", repeats=REPEATS)
+    for name, (lowest, highest, better) in BOUNDS.items():
+        units = drawn[0][0].units, drawn[0][1].units
+        interval = subsample_interval(ours[0][name], *units, seed=seed, at="n", repeats=REPEATS)
+        value = float(np.mean([statistics[name](whole, whole) for statistics in ours]))
         yield Figure(
             section=SECTION,
             metric=name,
             subset=subset,
-            value=interval.value,
-            low=max(interval.low, low),
-            high=min(interval.high, high),
+            value=value,
+            low=max(value - interval.value + interval.low, lowest),
+            high=min(value - interval.value + interval.high, highest),
             n=n,
             counted="images",
             reference=Reference.of(floor(theirs[name], real.units, n, seed=seed), REAL_TO_REAL),
@@ -172,9 +185,13 @@ def _remembered(function: Callable[[Rows, Rows], PRDC]) -> Callable[[Rows, Rows]
     return recall
 
 
-def _some(features: FeatureSet, n: int, seed: int) -> FeatureSet:
+def _matched(real: FeatureSet, synthetic: FeatureSet, n: int, seed: int, draw: int) -> tuple[FeatureSet, FeatureSet]:
+    return _some(real, n, seed, draw), _some(synthetic, n, seed, draw)
+
+
+def _some(features: FeatureSet, n: int, seed: int, draw: int) -> FeatureSet:
     """n rows of as few units as hold them, as the sides of the reference are drawn."""
-    rng = numpy_generator("fidelity", seed)
+    rng = numpy_generator("fidelity", seed, draw)
     names, codes = np.unique(features.units, return_inverse=True)
     rank = rng.permutation(len(names))[codes]
     order = np.lexsort((rng.permutation(len(codes)), rank))

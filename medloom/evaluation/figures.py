@@ -11,7 +11,9 @@ from scipy.stats import binomtest
 from medloom.metrics.uncertainty import Interval, bootstrap_mean
 
 LOWER, HIGHER = "lower", "higher"
+WITHIN, WORSE = "within the reference", ": worse"
 EVERYTHING = "all"
+PROMPTS_THAT_ARE_A_SAMPLE = 30
 
 
 @dataclass(frozen=True)
@@ -72,18 +74,33 @@ class Figure:
 
     @property
     def reading(self) -> str:
-        """Where the value stands to the reference's span, in words: a description, not a test."""
-        low = self.reference.value if self.reference.low is None else self.reference.low
-        high = self.reference.value if self.reference.high is None else self.reference.high
+        """Where the value stands to the span of its reference, in words: a description, not a test.
+
+        Outside of the span it is called worse only where its interval does not reach the span.
+        """
+        reference = self.reference
+        low = reference.value if reference.low is None else reference.low
+        high = reference.value if reference.high is None else reference.high
         if low <= self.value <= high:
-            return "within the reference"
-        if not self.better:
-            return "outside the reference"
-        return "worse than the reference" if (self.value > high) == (self.better == LOWER) else "better than it"
+            return WITHIN
+        above = self.value > high
+        side = "above" if above else "below"
+        if self.low is not None and self.high is not None and self.low <= high and self.high >= low:
+            return f"{side} the reference, which the interval reaches"
+        return f"{side} the reference{WORSE if self.better == (LOWER if above else HIGHER) else ''}"
 
     def to_dict(self) -> dict[str, Any]:
         """As JSON values."""
         return {**asdict(self), "reading": self.reading}
+
+
+def sampled_units(units: Sequence[object] | NDArray[Any]) -> NDArray[Any]:
+    """The units that intervals of synthetic images are over: prompts, or single images where there are fewer than 30.
+
+    So few prompts are a fixed list and no sample of prompts: leaving some out would change what is measured.
+    """
+    few = len(set(units)) < PROMPTS_THAT_ARE_A_SAMPLE
+    return np.arange(len(units)) if few else np.asarray(units)
 
 
 def rate(hits: NDArray[Any], units: Sequence[object] | NDArray[Any], seed: int) -> Interval:
@@ -94,18 +111,14 @@ def rate(hits: NDArray[Any], units: Sequence[object] | NDArray[Any], seed: int) 
 
     Args:
         hits: `(n,)` of 0 and 1 (or booleans).
-        units: the unit of each hit; where all are of one unit, each hit stands for itself.
+        units: the unit of each hit.
         seed: of the bootstrap.
+
+    Raises:
+        UserError: hits that differ, of a single unit.
     """
-    values = np.asarray(hits, float)
-    names: Sequence[object] | NDArray[Any] = units if len(set(units)) > 1 else np.arange(len(values))
-    count = len(set(names))
+    values, count = np.asarray(hits, float), len(set(units))
     if values.min() == values.max():
         ends = binomtest(round(values[0] * count), count).proportion_ci(method="wilson")
         return Interval(float(values[0]), float(ends.low), float(ends.high), count)
-    return bootstrap_mean(values, names, seed)
-
-
-def units_counted(units: Sequence[object] | NDArray[Any], what: str) -> str:
-    """What `rate` counts: `what`, or images where all are of one unit."""
-    return what if len(set(units)) > 1 else "images"
+    return bootstrap_mean(values, units, seed)

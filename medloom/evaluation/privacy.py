@@ -1,6 +1,6 @@
 """Whether synthetic images are copies of training images, judged against real images that were not trained on."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -37,8 +37,8 @@ class Copy:
 
 def copy_figures(
     embedding: str, sets: Mapping[str, ImageSet], features: Mapping[str, FeatureSet], seed: int
-) -> tuple[list[Figure], list[Copy], list[str]]:
-    """Figures over all images and by modality, the copies, and notes on what was left out.
+) -> tuple[list[Figure], list[str], list[Copy]]:
+    """Figures over all images and by modality, notes on what was left out, and the copies.
 
     Args:
         embedding: name of the features' extractor.
@@ -49,9 +49,7 @@ def copy_figures(
     Raises:
         UserError: fewer than 20 held-out patients, or a patient in `train` and `real`.
     """
-    patients = len(set(features["real"].units))
-    if patients < LEAST_PATIENTS:
-        raise UserError(f"copies cannot be told with {patients} held-out patients in --real; give {LEAST_PATIENTS}.")
+    require_enough(features["real"].units)
     report = _report(features, seed)
     figures, notes = _figures(embedding, EVERYTHING, report), []
     groups = sorted(set(features["real"].groups))
@@ -67,7 +65,18 @@ def copy_figures(
         Copy(embedding, sets["synthetic"].samples[row].path, sets["train"].samples[nearest].path, cosine)
         for row, nearest, cosine in report.pairs
     ]
-    return figures, pairs, notes
+    return figures, notes, pairs
+
+
+def require_enough(units: Sequence[object] | np.ndarray) -> None:
+    """Refuse too few held-out real patients, given the patient of each image.
+
+    Raises:
+        UserError: says how many there are and are needed.
+    """
+    patients = len(set(units))
+    if patients < LEAST_PATIENTS:
+        raise UserError(f"copies cannot be told with {patients} held-out patients in --real; give {LEAST_PATIENTS}.")
 
 
 def identical_files(sets: Mapping[str, ImageSet], seed: int) -> Figure:

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from safetensors import SafetensorError
 from torch import Tensor, nn
 
 from medloom.core.errors import UserError
@@ -127,7 +128,7 @@ def _load_network(name: str) -> tuple[nn.Module, set[str]]:
                 output_loading_info=True,
                 dtype=torch.float32,
             )
-    except (OSError, ValueError, KeyError, ImportError, RuntimeError) as error:
+    except (OSError, ValueError, KeyError, ImportError, RuntimeError, SafetensorError) as error:
         reason = str(error).strip().split("\n")[0]
         raise UserError(
             f"hf:{name} cannot be loaded ({reason}); give a folder with config.json and safetensors weights,"

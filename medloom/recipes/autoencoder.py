@@ -16,8 +16,8 @@ if TYPE_CHECKING:
 
     from medloom.core.spec import ImageSpec
     from medloom.data.dataset import ImageSource
-    from medloom.generators.autoencoder.quality import Quality
-    from medloom.generators.autoencoder.task import AutoencoderTask, ImageData
+    from medloom.generators.autoencoder.quality import ImageData, Quality
+    from medloom.generators.autoencoder.task import AutoencoderTask
     from medloom.generators.run_folder import RunFolder
     from medloom.networks.autoencoder import KLAutoencoder
     from medloom.recipes.preparation import Prepared
@@ -27,6 +27,7 @@ EXPORTER = "diffusers.AutoencoderKL"
 NEED = ("path",)
 FIXED_IMAGES = 16
 SHOWN_IMAGES = 24
+REPORTED_IMAGES = 2000
 REPORT = "reconstruction.json"
 PICTURE = "reconstruction.png"
 
@@ -65,7 +66,7 @@ def run(config: Config) -> Path:
         UserError: see the errors of each step below.
     """
     from medloom.core.progress import say
-    from medloom.recipes.preparation import prepare, start_run
+    from medloom.recipes.preparation import nothing_left, prepare, start_run
     from medloom.training.loop import finished_steps, make_accelerator, train
 
     _check(config)
@@ -74,12 +75,13 @@ def run(config: Config) -> Path:
     prepared = prepare(config.data, config, config.loop.seed, shown, need=NEED)
     prepared, autoencoder = _with_autoencoder(config, prepared)
     index = {"components": {"autoencoder": type(autoencoder.vae).__name__}, "exporter": EXPORTER}
-    start_run(config.out, FAMILY, index, config, prepared, accelerator)
+    fresh = start_run(config.out, FAMILY, index, config, prepared, accelerator)
     if finished_steps(config.out) >= config.loop.steps and (config.out / REPORT).is_file():
         if shown:
             say(f"{config.out} is finished: {config.loop.steps} steps. {_use(config)}")
         return config.out
-    task = _task(config, prepared, autoencoder, accelerator)
+    with nothing_left(config.out, fresh and shown):
+        task = _task(config, prepared, autoencoder, accelerator)
     train(task, config.loop, config.out, accelerator)
     if shown:
         _finish(config, prepared, task)
@@ -127,32 +129,31 @@ def _task(
     # The main process fills the cache, the others wait and read it.
     with accelerator.main_process_first():
         data, validation = (
-            _images(source, folder, accelerator.is_main_process) for source in (prepared.train, prepared.validation)
+            _images(source, folder, config.skip_bad, accelerator.is_main_process)
+            for source in (prepared.train, prepared.validation)
         )
     device, spec = accelerator.device, prepared.spec
     # 2-D convolutions are faster with the channels last, on a CPU and on a GPU.
     autoencoder.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     losses = AutoencoderLosses(config.autoencoder, spec, config.loop.seed, device)
-    examples = _chosen(validation if len(validation.images) else data, FIXED_IMAGES)[0]
+    examples = _chosen(validation if len(validation) else data, FIXED_IMAGES)
     return AutoencoderTask(autoencoder, losses, data, validation, examples, spec, config.loop, device)
 
 
-def _images(source: "ImageSource", folder: Path, shown: bool) -> "ImageData":
-    from medloom.data.dataset import cached_images
-    from medloom.generators.autoencoder.task import ImageData
+def _images(source: "ImageSource", folder: Path, skip_bad: bool, shown: bool) -> "ImageData":
+    from medloom.data.dataset import cached_usable_images
+    from medloom.generators.autoencoder.quality import ImageData
 
-    modalities = [str(sample.condition.modality) for sample in source.samples]
-    return ImageData(cached_images(source, folder, shown), modalities)
+    images, usable = cached_usable_images(source, folder, skip_bad, shown)
+    return ImageData(images, [str(sample.condition.modality) for sample in source.samples], usable)
 
 
-def _chosen(data: "ImageData", number: int) -> "tuple[NDArray[np.float32], list[int]]":
-    """Up to `number` images, of every modality, and their rows."""
-    import numpy as np
-
+def _chosen(data: "ImageData", number: int) -> "NDArray[np.float32]":
+    """Up to `number` images, of every modality."""
     from medloom.recipes.preparation import spread
 
-    rows = spread(data.modalities, data.modalities, number)
-    return np.asarray(data.images[rows], np.float32), rows
+    places = spread(data.usable, [data.modalities[row] for row in data.usable], number)
+    return data.take([data.usable[place] for place in places])
 
 
 def _finish(config: Config, prepared: "Prepared", task: "AutoencoderTask") -> None:
@@ -160,10 +161,9 @@ def _finish(config: Config, prepared: "Prepared", task: "AutoencoderTask") -> No
     from medloom.core.progress import say
     from medloom.generators.model_card import write_card
 
-    held_out = len(task.validation.images) > 0
-    quality = _report(config, task, "validation" if held_out else "train")
-    _print(quality, "held-out" if held_out else "training")
-    write_card(config.out, prepared.spec, len(prepared.train.samples), config.loop.steps)
+    split = "validation" if len(task.validation) else "train"
+    _print(_report(config, task, split), "held-out" if split == "validation" else "training")
+    write_card(config.out, prepared.spec, len(task.data), config.loop.steps)
     say(f"trained: {config.out}. {_use(config)}")
 
 
@@ -171,17 +171,17 @@ def _report(config: Config, task: "AutoencoderTask", split: str) -> "dict[str, Q
     """Write reconstruction.png, then reconstruction.json, whose presence says that the run is finished."""
     from medloom.core.files import write_json
     from medloom.core.progress import progress
-    from medloom.generators.autoencoder.quality import reconstruct, reconstruction_quality, save_comparison
+    from medloom.generators.autoencoder.quality import reconstruction_quality, save_comparison
     from medloom.generators.autoencoder.storage import VAE
     from medloom.networks.autoencoder import load_autoencoder
 
     data = task.validation if split == "validation" else task.data
     autoencoder = load_autoencoder(config.out / "model" / VAE).to(task.device).eval()
-    with progress("reconstructing", len(data.images), "images") as advance:
-        reconstructions = reconstruct(autoencoder, data.images, task.device, advance)
-    quality = reconstruction_quality(data.images, reconstructions, data.modalities)
-    images, rows = _chosen(data, SHOWN_IMAGES)
-    save_comparison(config.out / PICTURE, images, reconstructions[rows], f"after {config.loop.steps} steps")
+    rows = data.spread(REPORTED_IMAGES)
+    with progress("reconstructing", len(rows), "images") as advance:
+        quality = reconstruction_quality(autoencoder, data, rows, task.device, advance)
+    note = f"after {config.loop.steps} steps"
+    save_comparison(config.out / PICTURE, autoencoder, _chosen(data, SHOWN_IMAGES), task.device, note)
     figures = {name: entry.to_dict() for name, entry in quality.items()}
     write_json(config.out / REPORT, {"split": split, "steps": config.loop.steps, "modalities": figures})
     return quality

@@ -106,6 +106,7 @@ def run(config: Config) -> Path:
     run_folder, generator = load_run(config.model)
     jobs, header = _jobs(config)
     generator.check_conditions([job.condition for job in jobs])
+    generator.check_sampling(_sampling(config, generator))
     state = PartialState(cpu=config.device == "cpu")
     generator.to(state.device)
     suffix = _suffix(config.format, generator.spec, jobs)

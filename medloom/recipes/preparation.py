@@ -2,8 +2,10 @@
 
 import os
 import platform
+import shutil
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -160,18 +162,39 @@ def start_run(
     config: Any,
     prepared: Prepared,
     accelerator: "Accelerator",
-) -> None:
+) -> bool:
     """Describe the run on disk before its first step, or check that it is the same run.
+
+    Returns:
+        Whether this is its first start.
 
     Raises:
         UserError: --out holds something else, or the same run with other options.
     """
     from medloom.core.files import claim_output
 
+    fresh = False
     if accelerator.is_main_process:
         claim_output(out, "run.json")
-        describe_run(out, family, dict(index), description(config, prepared, accelerator))
+        fresh = not describe_run(out, family, dict(index), description(config, prepared, accelerator))
     accelerator.wait_for_everyone()
+    return fresh
+
+
+@contextmanager
+def nothing_left(out: Path, fresh: bool) -> Iterator[None]:
+    """Where a run fails at its first start, before its first step, its folder is emptied again."""
+    try:
+        yield
+    except UserError:
+        if fresh:
+            for entry in out.iterdir():
+                if entry.is_dir():
+                    shutil.rmtree(entry)
+                else:
+                    entry.unlink()
+            out.rmdir()
+        raise
 
 
 def description(config: Any, prepared: Prepared, accelerator: "Accelerator") -> dict[str, Any]:

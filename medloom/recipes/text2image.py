@@ -68,7 +68,7 @@ def run(config: Config) -> Path:
     """
     from medloom.core.progress import say
     from medloom.generators.diffusion.task import DiffusionTask
-    from medloom.recipes.preparation import prepare, start_run
+    from medloom.recipes.preparation import nothing_left, prepare, start_run
     from medloom.training.loop import finished_steps, make_accelerator, train
 
     _check(config)
@@ -78,7 +78,7 @@ def run(config: Config) -> Path:
     prepared = prepare(config.data, config, config.loop.seed, shown, known.spec if known else None)
     prepared, autoencoder = _with_autoencoder(config, prepared, known)
     generator = _generator(config, prepared, autoencoder, known)
-    start_run(config.out, "diffusion", _index(generator), config, prepared, accelerator)
+    fresh = start_run(config.out, "diffusion", _index(generator), config, prepared, accelerator)
     if finished_steps(config.out) >= config.loop.steps:
         if shown:
             say(f"{config.out} is finished: {config.loop.steps} steps. Generate with --model {config.out}.")
@@ -86,10 +86,12 @@ def run(config: Config) -> Path:
     generator.to(accelerator.device)
     _channels_last(generator)
     caches = _Caches(config, generator, accelerator)
+    with nothing_left(config.out, fresh and shown):
+        data, validation = caches.data(prepared.train), caches.data(prepared.validation)
     task = DiffusionTask(
         generator,
-        caches.data(prepared.train),
-        caches.data(prepared.validation),
+        data,
+        validation,
         config.loop,
         config.text.dropout,
         accelerator.device,
@@ -202,6 +204,7 @@ class _Caches:
 
     def __init__(self, config: Config, generator: "DiffusionGenerator", accelerator: Any) -> None:
         self.folder = config.cache or config.out / "cache"
+        self.skip_bad = config.skip_bad
         self.generator = generator
         self.accelerator = accelerator
 
@@ -215,18 +218,19 @@ class _Caches:
         return data
 
     def _data(self, source: "ImageSource", shown: bool) -> "TrainingData":
-        from medloom.data.dataset import cached_images, cached_labels
+        from medloom.data.dataset import cached_labels, cached_usable_images
         from medloom.generators.diffusion.latents import cached_moments
         from medloom.generators.diffusion.task import TrainingData
 
         autoencoder = self.generator.autoencoder
         if autoencoder is None:
-            targets = cached_images(source, self.folder, shown)
+            targets, usable = cached_usable_images(source, self.folder, self.skip_bad, shown)
         else:
-            targets = cached_moments(source, autoencoder, self.folder, self.accelerator.device, shown)
+            device = self.accelerator.device
+            targets, usable = cached_moments(source, autoencoder, self.folder, device, self.skip_bad, shown)
         labels = cached_labels(source, self.folder, shown) if self.generator.model.mask_classes else None
         conditions = [sample.condition for sample in source.samples]
-        return TrainingData(targets, conditions, self._texts(source, shown), labels)
+        return TrainingData(targets, usable, conditions, self._texts(source, shown), labels)
 
     def _texts(self, source: "ImageSource", shown: bool) -> "RaggedTexts":
         from medloom.generators.diffusion.latents import cached_embeddings, token_ids

@@ -1,6 +1,7 @@
 """A run that is killed and resumed ends in the same bytes as one that was not."""
 
 import hashlib
+import json
 import os
 import signal
 import subprocess
@@ -31,7 +32,7 @@ def digests(run: Path) -> dict[str, str]:
 
 
 def environment() -> dict[str, str]:
-    return {**os.environ, "OMP_NUM_THREADS": "2"}
+    return {**os.environ, "OMP_NUM_THREADS": "1"}
 
 
 def run_to_end(words: list[str]) -> str:
@@ -68,3 +69,17 @@ def test_killed_while_training_and_saving(
     assert second > first >= EVERY and second % EVERY == 0
     assert digests(out) == digests(tmp_path / "whole")
     assert not [path for path in out.rglob(".*") if "partial" in path.name]
+
+
+def test_killed_while_caching(
+    make_manifest: Callable[..., Path], tmp_path: Path, tiny_options: dict[str, object]
+) -> None:
+    manifest = make_manifest(700, size=64)
+    run_to_end(command(manifest, tmp_path / "whole", tiny_options))
+    out = tmp_path / "killed"
+    words = command(manifest, out, tiny_options)
+    kill_when(words, lambda: bool(list(out.glob("cache/images-*/index.json"))))
+    done = json.loads(next(out.glob("cache/images-*/index.json")).read_text())["done"]
+    assert 0 < done < 560 and not list((out / "state").glob("*"))
+    run_to_end(words)
+    assert digests(out) == digests(tmp_path / "whole")

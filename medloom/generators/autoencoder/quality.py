@@ -10,6 +10,7 @@ import torch
 from numpy.typing import NDArray
 
 from medloom.core.pictures import save_grid
+from medloom.generators.row_order import spread_rows
 from medloom.metrics.structural import psnr, ssim
 from medloom.networks.autoencoder import KLAutoencoder
 
@@ -17,6 +18,32 @@ BATCH = 16
 # Original, reconstruction, difference: two triplets a row.
 COLUMNS = 6
 ALL = "all images"
+
+
+@dataclass(frozen=True)
+class ImageData:
+    """Images by row, on disk or in memory.
+
+    Attributes:
+        images: `(rows, C, *size)` in [-1, 1].
+        modalities: one a row.
+        usable: the rows that are used.
+    """
+
+    images: NDArray[Any]
+    modalities: Sequence[str]
+    usable: Sequence[int]
+
+    def __len__(self) -> int:
+        return len(self.usable)
+
+    def spread(self, count: int) -> list[int]:
+        """Up to `count` usable rows, evenly over all of them."""
+        return [self.usable[place] for place in spread_rows(len(self.usable), count)]
+
+    def take(self, rows: Sequence[int]) -> NDArray[np.float32]:
+        """The images of some rows, float32 `(N, C, *size)`."""
+        return np.stack([self.images[row] for row in rows]).astype(np.float32)
 
 
 @dataclass(frozen=True)
@@ -41,52 +68,51 @@ class Quality:
 
 
 @torch.no_grad()
-def reconstruct(
-    autoencoder: KLAutoencoder,
-    images: NDArray[Any],
-    device: torch.device,
-    advance: Callable[[int], object] | None = None,
-) -> NDArray[np.float32]:
+def reconstruct(autoencoder: KLAutoencoder, images: NDArray[np.float32], device: torch.device) -> NDArray[np.float32]:
     """Images through the mean of their posterior and back, so that no chance is in it.
 
     Args:
         autoencoder: in evaluation mode, on `device`.
-        images: `(N, C, *size)` in [-1, 1].
+        images: float32 `(N, C, *size)` in [-1, 1].
         device: where the networks run.
-        advance: told how many images were done.
 
     Returns:
         float32 `(N, C, *size)`, clipped to [-1, 1].
     """
-    results = []
-    for start in range(0, len(images), BATCH):
-        batch = torch.from_numpy(np.asarray(images[start : start + BATCH], np.float32)).to(device)
-        mean = autoencoder.moments(batch).chunk(2, dim=1)[0]
-        decoded = autoencoder.decode(mean * autoencoder.vae.config.scaling_factor)
-        results.append(decoded.float().clamp(-1, 1).cpu().numpy())
-        if advance is not None:
-            advance(len(batch))
-    return np.concatenate(results)
+    mean = autoencoder.moments(torch.from_numpy(images).to(device)).chunk(2, dim=1)[0]
+    decoded = autoencoder.decode(mean * autoencoder.vae.config.scaling_factor)
+    return decoded.float().clamp(-1, 1).cpu().numpy()
 
 
 def reconstruction_quality(
-    images: NDArray[Any], reconstructions: NDArray[np.float32], modalities: Sequence[str]
+    autoencoder: KLAutoencoder,
+    data: ImageData,
+    rows: Sequence[int],
+    device: torch.device,
+    advance: Callable[[int], object] = lambda count: None,
 ) -> dict[str, Quality]:
-    """PSNR, SSIM and mean absolute difference, as values from 0 to 1, by modality and over all images.
+    """PSNR, SSIM and mean absolute difference of values from 0 to 1, by modality and over all images.
 
     Args:
-        images: `(N, C, *size)` in [-1, 1].
-        reconstructions: of the same shape and range.
-        modalities: one an image.
+        autoencoder: in evaluation mode, on `device`.
+        data: where the images are.
+        rows: which of them; one or more.
+        device: where the networks run.
+        advance: told how many images were done.
 
     Returns:
         Modality -> its figures, sorted by name; `all images` comes last.
     """
-    pairs = zip(images, reconstructions, strict=True)
-    figures = np.array([_figures(_levels(image), _levels(other)) for image, other in pairs])
-    of = np.array(modalities)
-    groups = {name: figures[of == name] for name in sorted(set(modalities))} | {ALL: figures}
-    return {name: Quality(len(rows), *map(float, rows.mean(0))) for name, rows in groups.items()}
+    figures: list[tuple[float, float, float]] = []
+    for start in range(0, len(rows), BATCH):
+        images = data.take(rows[start : start + BATCH])
+        pairs = zip(images, reconstruct(autoencoder, images, device), strict=True)
+        figures += [_figures(_levels(image), _levels(other)) for image, other in pairs]
+        advance(len(images))
+    of = np.array([data.modalities[row] for row in rows])
+    table = np.array(figures)
+    groups = {str(name): table[of == name] for name in np.unique(of)} | {ALL: table}
+    return {name: Quality(len(group), *map(float, group.mean(0))) for name, group in groups.items()}
 
 
 def _levels(image: NDArray[Any]) -> NDArray[np.float64]:
@@ -97,9 +123,20 @@ def _figures(image: NDArray[np.float64], other: NDArray[np.float64]) -> tuple[fl
     return psnr(image, other, 1.0), ssim(image, other, 1.0), float(np.abs(image - other).mean())
 
 
-def save_comparison(path: Path, images: NDArray[Any], reconstructions: NDArray[np.float32], note: str) -> None:
-    """Write original, reconstruction and their difference (grey: none) side by side as PNG."""
+def save_comparison(
+    path: Path, autoencoder: KLAutoencoder, images: NDArray[np.float32], device: torch.device, note: str
+) -> None:
+    """Write original, reconstruction and their difference (grey: none) side by side as PNG.
+
+    Args:
+        path: the PNG.
+        autoencoder: in evaluation mode, on `device`.
+        images: float32 `(N, C, *size)` in [-1, 1]; a few.
+        device: where the networks run.
+        note: for the picture's metadata.
+    """
+    reconstructions = reconstruct(autoencoder, images, device)
     tiles: list[NDArray[np.float32]] = []
-    for image, other in zip(np.asarray(images, np.float32), reconstructions, strict=True):
+    for image, other in zip(images, reconstructions, strict=True):
         tiles += [image, other, np.clip(other - image, -1, 1)]
     save_grid(path, tiles, COLUMNS, f"original, reconstruction, difference; {note}")

@@ -3,24 +3,20 @@
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 
 from medloom.core.errors import UserError
 from medloom.core.files import read_json
 from medloom.core.seeds import torch_generator
 from medloom.core.spec import ImageSpec
-from medloom.generators.row_order import spread_rows
+from medloom.generators.autoencoder.quality import BATCH, ImageData
 from medloom.networks.autoencoder import KLAutoencoder
 
 VAE = "vae"
 SETTINGS = "autoencoder.json"
 CLASS = "AutoencoderKL"
 MEASURED_IMAGES = 256
-BATCH = 16
 
 
 def save_autoencoder(autoencoder: KLAutoencoder, spec: ImageSpec, scale: float, folder: Path) -> None:
@@ -69,7 +65,7 @@ def vae_folder(path: Path, option: str) -> Path:
 
 
 @torch.no_grad()
-def latent_scale(autoencoder: KLAutoencoder, images: NDArray[Any], seed: int, device: torch.device) -> float:
+def latent_scale(autoencoder: KLAutoencoder, data: ImageData, seed: int, device: torch.device) -> float:
     """1 / standard deviation of latents, which brings them to unit deviation (Rombach et al. 2022, appendix G).
 
     The deviation is over all values of the latents of up to 256 images, spread evenly over the rows, each drawn from
@@ -77,24 +73,20 @@ def latent_scale(autoencoder: KLAutoencoder, images: NDArray[Any], seed: int, de
 
     Args:
         autoencoder: on `device`, in evaluation mode.
-        images: `(rows, C, *size)` in [-1, 1].
+        data: the training images.
         seed: of the posterior noise.
         device: where the encoder runs.
     """
-    chosen = spread_rows(len(images), MEASURED_IMAGES)
-    latents = [
-        _latents(autoencoder, images, chosen[start : start + BATCH], seed, device)
-        for start in range(0, len(chosen), BATCH)
-    ]
-    return 1.0 / float(torch.cat(latents).std())
+    rows = data.spread(MEASURED_IMAGES)
+    batches = [rows[start : start + BATCH] for start in range(0, len(rows), BATCH)]
+    return 1.0 / float(torch.cat([_latents(autoencoder, data, batch, seed, device) for batch in batches]).std())
 
 
 def _latents(
-    autoencoder: KLAutoencoder, images: NDArray[Any], rows: Sequence[int], seed: int, device: torch.device
+    autoencoder: KLAutoencoder, data: ImageData, rows: Sequence[int], seed: int, device: torch.device
 ) -> torch.Tensor:
     """Unscaled latents of some rows, float64, flat."""
-    batch = torch.from_numpy(np.stack([images[row] for row in rows]).astype(np.float32)).to(device)
-    moments = autoencoder.moments(batch)
+    moments = autoencoder.moments(torch.from_numpy(data.take(rows)).to(device))
     shape = (moments.shape[1] // 2, *moments.shape[2:])
     noise = torch.stack([torch.randn(shape, generator=torch_generator(seed, "latent scale", row)) for row in rows])
     scaled = autoencoder.sample(moments, noise.to(device))

@@ -1,10 +1,8 @@
 """Training an autoencoder: the Task that the loop sees, with a phase for it and one for its discriminator."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -15,27 +13,14 @@ from medloom.core.seeds import torch_generator
 from medloom.core.spec import ImageSpec
 from medloom.core.types import Batch, Condition, Phase
 from medloom.generators.autoencoder.losses import AutoencoderLosses
-from medloom.generators.autoencoder.quality import ALL, reconstruct, reconstruction_quality, save_comparison
+from medloom.generators.autoencoder.quality import ALL, ImageData, reconstruction_quality, save_comparison
 from medloom.generators.autoencoder.storage import latent_scale, save_autoencoder
-from medloom.generators.row_order import RowOrder, spread_rows
+from medloom.generators.row_order import RowOrder
 from medloom.networks.autoencoder import KLAutoencoder
 from medloom.training.options import LoopOptions
 
 VALIDATION_IMAGES = 256
 DISCRIMINATOR_BETAS = (0.5, 0.9)
-
-
-@dataclass(frozen=True)
-class ImageData:
-    """Images by row, on disk or in memory.
-
-    Attributes:
-        images: `(rows, C, *size)` in [-1, 1].
-        modalities: one a row.
-    """
-
-    images: NDArray[Any]
-    modalities: Sequence[str]
 
 
 class Reconstructor(nn.Module):
@@ -72,7 +57,7 @@ class AutoencoderTask:
         losses: AutoencoderLosses,
         data: ImageData,
         validation: ImageData,
-        examples: NDArray[Any],
+        examples: NDArray[np.float32],
         spec: ImageSpec,
         options: LoopOptions,
         device: torch.device,
@@ -85,7 +70,7 @@ class AutoencoderTask:
         self.spec = spec
         self.options = options
         self.device = device
-        self.order = RowOrder(options.seed, len(data.images), options.batch)
+        self.order = RowOrder(options.seed, len(data), options.batch)
         self._latent_shape = autoencoder.latent_shape(spec.size)
         self._reconstructed: dict[tuple[int, ...], Tensor] = {}
         self.module.train()
@@ -127,7 +112,7 @@ class AutoencoderTask:
         """Write `vae/`, its scale measured on training images, and autoencoder.json."""
         autoencoder = self.module.autoencoder
         self.module.eval()
-        scale = latent_scale(autoencoder, self.data.images, self.options.seed, self.device)
+        scale = latent_scale(autoencoder, self.data, self.options.seed, self.device)
         self.module.train()
         save_autoencoder(autoencoder, self.spec, scale, folder)
 
@@ -135,11 +120,11 @@ class AutoencoderTask:
         """This process's micro-batches of each step: its share of the step's rows, in order."""
         for step in count(first_step):
             parts = self.order.micro_batches(step, rank, processes, self.options.accumulate)
-            yield [self.batch(rows, step) for rows in parts]
+            yield [self.batch([self.data.usable[place] for place in part], step) for part in parts]
 
     def batch(self, rows: Sequence[int], step: int) -> Batch:
         """Training images of some rows with their posterior noise."""
-        images = torch.from_numpy(np.stack([self.data.images[row] for row in rows]).astype(np.float32))
+        images = torch.from_numpy(self.data.take(rows))
         generators = [torch_generator(self.options.seed, "row", step, row) for row in rows]
         noise = torch.stack([torch.randn(self._latent_shape, generator=generator) for generator in generators])
         conditions = tuple(Condition(modality=self.data.modalities[row]) for row in rows)
@@ -160,19 +145,15 @@ class AutoencoderTask:
 
         The loss is the mean absolute difference of values from 0 to 1.
         """
-        self.module.eval()
-        drawn = reconstruct(self.module.autoencoder, self.examples, self.device)
-        save_comparison(out / f"step-{step:08d}.png", self.examples, drawn, f"after {step} steps")
-        figures = self._figures() if len(self.validation.images) else {}
+        autoencoder = self.module.eval().autoencoder
+        save_comparison(out / f"step-{step:08d}.png", autoencoder, self.examples, self.device, f"after {step} steps")
+        figures = self._figures() if len(self.validation) else {}
         self.module.train()
         return figures
 
     def _figures(self) -> dict[str, float]:
-        rows = spread_rows(len(self.validation.images), VALIDATION_IMAGES)
-        images = self.validation.images[rows]
-        modalities = [self.validation.modalities[row] for row in rows]
-        reconstructions = reconstruct(self.module.autoencoder, images, self.device)
-        quality = reconstruction_quality(images, reconstructions, modalities)
+        rows = self.validation.spread(VALIDATION_IMAGES)
+        quality = reconstruction_quality(self.module.autoencoder, self.validation, rows, self.device)
         figures = {
             f"validation/{name}/{modality}": getattr(entry, name)
             for modality, entry in quality.items()

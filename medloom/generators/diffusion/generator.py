@@ -120,6 +120,17 @@ class DiffusionGenerator:
         if self.model.condition is not None:
             self.model.condition.indices([None] * len(conditions), [condition.view for condition in conditions])
 
+    def check_sampling(self, options: SamplingOptions) -> None:
+        """Refuse sampling options that do not fit the model.
+
+        Raises:
+            UserError: an unknown or unfitting sampler, no step, or a guidance scale out of range or of no part.
+        """
+        get_sampler(options.sampler or default_sampler(self.path), self.path)
+        guidance_coefficients(self.parts, self._scales(options))
+        if options.steps < 1:
+            raise UserError(f"{options.steps} sampling steps; at least 1 is needed.")
+
     @torch.no_grad()
     def generate(
         self,

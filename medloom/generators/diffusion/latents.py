@@ -13,7 +13,7 @@ from medloom.core.errors import UserError
 from medloom.core.files import hash_json
 from medloom.core.progress import say
 from medloom.data.cache import Arrays, Column, RaggedTexts, cached_rows, cached_texts, ragged_ids
-from medloom.data.dataset import ImageSource
+from medloom.data.dataset import ImageSource, usable_rows
 from medloom.networks.autoencoder import KLAutoencoder
 from medloom.networks.text import TextEncoder, embed_texts
 
@@ -30,24 +30,25 @@ def weights_hash(module: nn.Module) -> str:
 
 
 def cached_moments(
-    source: ImageSource, autoencoder: KLAutoencoder, folder: Path, device: torch.device, shown: bool
-) -> NDArray[np.float16]:
-    """Posterior moments of all images, float16 `(N, 2 C, *latent)`, memory-mapped.
+    source: ImageSource, autoencoder: KLAutoencoder, folder: Path, device: torch.device, skip_bad: bool, shown: bool
+) -> tuple[NDArray[np.float16], list[int]]:
+    """Posterior moments of all images, float16 `(N, 2 C, *latent)`, memory-mapped, and the rows that can be used.
 
     Both moments are kept, so that training draws another latent each time, as with an encoder in the loop.
     """
     channels, *size = autoencoder.latent_shape(source.spec.size)
-    columns = {"moments": Column((2 * channels, *size), "float16")}
+    columns = {"moments": Column((2 * channels, *size), "float16"), "bad": Column((), "uint8")}
     autoencoder.eval()
 
     @torch.no_grad()
     def compute(rows: Sequence[int]) -> Arrays:
-        images = torch.from_numpy(source.images(rows)).to(device)
-        moments = autoencoder.moments(images).float().cpu().numpy()
-        return {"moments": np.clip(moments, -6e4, 6e4).astype(np.float16)}
+        images, bad = source.readable_images(rows)
+        moments = autoencoder.moments(torch.from_numpy(images).to(device)).float().cpu().numpy()
+        return {"moments": np.clip(moments, -6e4, 6e4).astype(np.float16), "bad": bad}
 
     key = {**source.key, "autoencoder": weights_hash(autoencoder)}
-    return cached_rows(folder, "latents", key, len(source.samples), columns, compute, shown)["moments"]
+    arrays = cached_rows(folder, "latents", key, len(source.samples), columns, compute, shown)
+    return arrays["moments"], usable_rows(source, arrays["bad"], skip_bad, shown)
 
 
 def cached_embeddings(

@@ -17,7 +17,7 @@ from medloom.data.cache import RaggedTexts
 from medloom.generators.diffusion.generator import DiffusionGenerator
 from medloom.generators.diffusion.prompt import keep, prompt_of
 from medloom.generators.diffusion.storage import save_generator
-from medloom.generators.row_order import RowOrder
+from medloom.generators.row_order import RowOrder, spread_rows
 from medloom.processes.guidance import draw_subset, nested_subsets
 from medloom.processes.predictions import apply_noise_offset
 from medloom.training.options import LoopOptions
@@ -35,12 +35,14 @@ class TrainingData:
 
     Attributes:
         targets: images `(rows, C, *size)` in [-1, 1], or posterior moments `(rows, 2 C, *latent)` of an autoencoder.
+        usable: the rows that are trained on.
         conditions: one a row.
         texts: token ids or embeddings of every text that the rows can give.
         labels: label maps int16 `(rows, *size)`, or None.
     """
 
     targets: "NDArray[Any]"
+    usable: Sequence[int]
     conditions: Sequence[Condition]
     texts: RaggedTexts
     labels: "NDArray[np.int16] | None" = None
@@ -83,7 +85,7 @@ class DiffusionTask:
         self.dropout = dropout
         self.device = device
         self.render = render
-        self.order = RowOrder(options.seed, len(data.conditions), options.batch)
+        self.order = RowOrder(options.seed, len(data.usable), options.batch)
         self._freeze()
 
     def _freeze(self) -> None:
@@ -124,7 +126,7 @@ class DiffusionTask:
         """This process's micro-batches of each step: its share of the step's rows, in order."""
         for step in count(first_step):
             parts = self.order.micro_batches(step, rank, processes, self.options.accumulate)
-            yield [self.batch(self.data, rows, step) for rows in parts]
+            yield [self.batch(self.data, [self.data.usable[place] for place in part], step) for part in parts]
 
     def batch(self, data: TrainingData, rows: Sequence[int], step: int | str, dropout: float | None = None) -> Batch:
         """A batch of some rows: targets with their noise and times, and the condition's tensors.
@@ -209,7 +211,8 @@ class DiffusionTask:
         """The loss on held-out rows at fixed times and noise, and the fixed conditions rendered to `out`."""
         model = self.generator.model
         model.eval()
-        rows = range(min(VALIDATION_IMAGES, len(self.validation.conditions)))
+        usable = self.validation.usable
+        rows = [usable[place] for place in spread_rows(len(usable), VALIDATION_IMAGES)]
         losses: list[float] = []
         for start in range(0, len(rows), VALIDATION_BATCH):
             batch = self.batch(self.validation, rows[start : start + VALIDATION_BATCH], "validation", dropout=0.0)

@@ -1,0 +1,179 @@
+"""From manifests to the sets that are compared: which real images are the reference, which train the classifier."""
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from medloom.core.errors import UserError
+from medloom.core.spec import ImageSpec
+from medloom.data.dataset import measure_spec
+from medloom.data.manifest import Manifest
+from medloom.downstream.classifier import hold_out
+from medloom.evaluation.sets import (
+    NONE,
+    ImageSet,
+    choose_label,
+    real_set,
+    refuse_shared_files,
+    refuse_shared_patients,
+    refuse_unknown,
+    synthetic_set,
+)
+
+HALF = 0.5
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """What is compared.
+
+    Attributes:
+        real: held-out real images, the reference of everything.
+        synthetic: the images in question.
+        fit: labelled real images that the classifier is trained on, or None where there is no label.
+        train: the generator's training images, or None where they were not given.
+        label: the column of the classes, `modality` or `none`.
+        spec: the space in which images are read, measured on real images.
+        table: for the report, a row for each set.
+        notes: how the sets came about.
+    """
+
+    real: ImageSet
+    synthetic: ImageSet
+    fit: ImageSet | None
+    train: ImageSet | None
+    label: str
+    spec: ImageSpec
+    table: tuple[Mapping[str, Any], ...]
+    notes: tuple[str, ...]
+
+
+def compare(
+    real: Manifest,
+    synthetic: Manifest,
+    train: Manifest | None,
+    *,
+    label: str,
+    image_size: tuple[int, ...],
+    resize: str,
+    seed: int,
+    unit: str | None = None,
+) -> Comparison:
+    """Put the sets of an evaluation together.
+
+    With a training manifest the classifier is trained on it and all of `real` is the reference. Without one it is
+    trained on one half of the patients of `real`, and the other half is the reference.
+
+    Args:
+        real: real images that the generator was not trained on.
+        synthetic: what it made.
+        train: what it was trained on, or None.
+        label: see `choose_label`.
+        image_size: pixels of the classifier's images.
+        resize: how images get there.
+        seed: of the halves.
+        unit: what the values of files are that do not say so.
+
+    Raises:
+        UserError: files or patients in two sets; a label that cannot be used; a class or modality without real images.
+    """
+    refuse_shared_files(synthetic, real)
+    if train is not None:
+        refuse_shared_files(synthetic, train)
+        refuse_shared_patients(train, real)
+    chosen = choose_label(label, real, synthetic)
+    everything, ours = real_set(real, chosen, "real"), synthetic_set(synthetic, chosen)
+    refuse_unknown(ours, everything, synthetic.source)
+    trained = real_set(train, chosen, "training") if train is not None else None
+    if trained is not None:
+        refuse_unknown(ours, trained, synthetic.source)
+        reference, fit = everything, trained.labelled()
+    else:
+        reference, fit = _halves(everything, chosen, seed)
+    samples = [*everything.samples, *(trained.samples if trained else ())]
+    known = [*manifest_notes(real, synthetic, train), *_label_notes(chosen, ours)]
+    return Comparison(
+        real=reference,
+        synthetic=ours,
+        fit=fit if chosen != NONE else None,
+        train=trained,
+        label=chosen,
+        spec=measure_spec(samples, image_size, resize, unit),
+        table=_table(real, synthetic, train, reference, ours, fit if trained is None else trained),
+        notes=tuple(known),
+    )
+
+
+def _halves(everything: ImageSet, label: str, seed: int) -> tuple[ImageSet, ImageSet]:
+    """The reference and what the classifier is trained on, with no patient in common."""
+    if label == NONE:
+        return everything, everything.rows([])
+    labelled = everything.labelled()
+    held = hold_out(labelled.units, [str(name) for name in labelled.labels], HALF, seed)
+    fit = labelled.rows(np.setdiff1d(np.arange(len(labelled)), held), "real, first half")
+    taken = set(fit.units)
+    others = [row for row, patient in enumerate(everything.units) if patient not in taken]
+    return everything.rows(others, "real, second half"), fit
+
+
+def manifest_notes(*manifests: Manifest | None) -> list[str]:
+    """What was left out when the manifests were read."""
+    return [note for manifest in manifests if manifest is not None for note in manifest.notes]
+
+
+def _label_notes(label: str, synthetic: ImageSet) -> list[str]:
+    if label == NONE:
+        return ["No class label: alignment is not measured."]
+    nameless = sum(value is None for value in synthetic.labels)
+    named = f"The class of an image is its {label!r}."
+    return (
+        [named] if not nameless else [f"{named} {nameless} synthetic images have none and do not count for alignment."]
+    )
+
+
+def _table(
+    real: Manifest, synthetic: Manifest, train: Manifest | None, reference: ImageSet, ours: ImageSet, fit: ImageSet
+) -> tuple[Mapping[str, Any], ...]:
+    rows = [
+        _entry(ours, synthetic, "the images in question"),
+        _entry(reference, real, "reference: held-out real images"),
+    ]
+    if len(fit):
+        role = (
+            "training images of the generator; the classifier is trained on them" if train else "trains the classifier"
+        )
+        rows.append(_entry(fit, train or real, role))
+    return tuple(rows)
+
+
+def _entry(members: ImageSet, manifest: Manifest, role: str) -> dict[str, Any]:
+    return {
+        "name": members.name,
+        "file": manifest.source.name,
+        "fingerprint": manifest.fingerprint(),
+        "role": role,
+        "images": len(members),
+        "units": len(set(members.units)),
+        "counted": members.counted,
+        "modalities": dict(sorted(Counter(members.groups).items())),
+        "classes": dict(sorted(Counter(label for label in members.labels if label is not None).items())),
+    }
+
+
+def require_classes(comparison: Comparison, least: int) -> None:
+    """Refuse alignment without a label, or with too few synthetic images that have one.
+
+    Raises:
+        UserError: says how many there are and are needed.
+    """
+    if comparison.fit is None:
+        raise UserError(
+            "alignment needs a class of each image: name a column of both manifests with --label (they do not both have"
+            " a label, finding or class with 2 to 100 values, and there is one modality)."
+        )
+    labelled = len(comparison.synthetic.labelled())
+    if labelled < least:
+        raise UserError(f"alignment cannot be measured: {labelled} synthetic images have a class and it needs {least}.")

@@ -1,0 +1,292 @@
+"""`medloom evaluate`: whether synthetic images can be trusted, in figures with intervals beside real references."""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from medloom.core.errors import UserError
+from medloom.core.lookup import look_up
+from medloom.data.options import ManifestOptions, load_manifest, named_columns
+
+if TYPE_CHECKING:
+    from medloom.data.manifest import Manifest
+    from medloom.downstream.classifier import Classifier, ClassifierOptions
+    from medloom.evaluation.classifiers import Train
+    from medloom.evaluation.comparison import Comparison
+    from medloom.evaluation.features import Extractor, FeatureSet
+    from medloom.evaluation.figures import Figure
+    from medloom.evaluation.report import Evaluation
+    from medloom.evaluation.sets import ImageSet
+
+SECTIONS: dict[str, str] = {
+    "fidelity": "whether synthetic images are distributed like real ones",
+    "alignment": "whether they show what their condition says; needs a label or two modalities",
+    "privacy": "whether they are copies of training images; needs --train",
+}
+FAMILIES = ("diffusion", "gan", "tokens")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config(ManifestOptions):
+    """Compare synthetic images with real ones.
+
+    Attributes:
+        real: manifest of real images that the generator was not trained on.
+        synthetic: manifest of synthetic images, as `medloom generate` writes it.
+        out: folder for scores.json and report.html; the same command run again uses what it kept there.
+        train: manifest of the generator's training images: needed for privacy, and the classifier is trained on it.
+            Without it the classifier is trained on one half of the patients of --real, and the other half compared.
+        model: run folder of the generator; patients of --real that it has seen are refused.
+        label: column of the class that a classifier tells, modality, or none. auto takes a column called label, finding
+            or class that both manifests have, else the modality.
+        features: extractors of features: classifier, pixels, hf:PATH (a transformers vision model, folder or hub id).
+        only: fidelity, alignment, privacy; all that the data allow, where none is named.
+        image_size: pixels of the classifier's images; one number for a square, or one for each axis.
+        resize: how images get there: pad (aspect kept), crop, stretch, or none (files must have the size).
+        network: the classifier: small (for a CPU) or densenet121.
+        steps: optimiser steps of the classifier.
+        seed: of the split, the classifier, and all resamples.
+        cache: folder for decoded images, features and classifiers (default: in --out).
+        device: auto, cpu or cuda.
+    """
+
+    real: Path
+    synthetic: Path
+    out: Path
+    train: Path | None = None
+    model: Path | None = None
+    label: str = "auto"
+    features: tuple[str, ...] = ("classifier",)
+    only: tuple[str, ...] = ()
+    image_size: tuple[int, ...] = (64,)
+    resize: str = "pad"
+    network: str = "small"
+    steps: int = 200
+    seed: int = 0
+    cache: Path | None = None
+    device: str = "auto"
+
+
+def run(config: Config) -> Path:
+    """Evaluate; returns the folder with scores.json and report.html.
+
+    Raises:
+        UserError: see the errors of each step below.
+    """
+    from medloom.core.files import claim_output
+    from medloom.core.progress import say
+    from medloom.evaluation.report import HTML, SCORES, begin_report, write_report
+
+    _check_names(config)
+    data = _compare(config)
+    sections = _sections(config, data)
+    claim_output(config.out, SCORES)
+    begin_report(config.out)
+    data = _readable(config, data)
+    for note in data.notes:
+        say(note)
+    evaluation = _evaluate(config, data, sections)
+    write_report(config.out, evaluation, data.synthetic, data.spec, config.unit)
+    say(f"evaluated: {config.out / HTML} for people, {config.out / SCORES} for programs.")
+    return config.out
+
+
+def _check_names(config: Config) -> None:
+    from medloom.core.seeds import check_seed
+    from medloom.downstream.classifier import NETWORKS
+    from medloom.evaluation.features import check_extractor
+    from medloom.training.loop import check_device
+
+    for name in config.only:
+        look_up(SECTIONS, name, "name in --only")
+    for name in config.features:
+        check_extractor(name)
+    if not config.features:
+        raise UserError("--features names no extractor; give classifier, pixels or hf:PATH.")
+    look_up(NETWORKS, config.network, "--network")
+    if config.steps < 1:
+        raise UserError(f"--steps {config.steps}: the classifier needs 1 or more.")
+    check_seed(config.seed)
+    check_device(config.device)
+
+
+def _compare(config: Config) -> "Comparison":
+    from medloom.data.manifest import read_manifest
+    from medloom.evaluation.comparison import compare
+
+    real = load_manifest(config.real, config, need=("path",))
+    synthetic = read_manifest(config.synthetic, skip_bad=config.skip_bad, need=("path",), need_patients=False)
+    if config.model is not None:
+        _refuse_seen(config, config.model, real)
+    return compare(
+        real,
+        synthetic,
+        load_manifest(config.train, config, need=("path",)) if config.train else None,
+        label=config.label,
+        image_size=config.image_size,
+        resize=config.resize,
+        seed=config.seed,
+        unit=config.unit,
+    )
+
+
+def _refuse_seen(config: Config, model: Path, real: "Manifest") -> None:
+    """Refuse patients that the generator was trained on, told in the way in which its run told them."""
+    from medloom.data.manifest import read_manifest
+    from medloom.data.splits import Split
+    from medloom.generators.run_folder import open_run
+
+    description = open_run(model, FAMILIES).description()
+    if description["images_are_patients"] and not real.patients_are_images:
+        named, skip = named_columns(config), config.skip_bad
+        real = read_manifest(config.real, named=named, images_are_patients=True, skip_bad=skip, need=("path",))
+    elif real.patients_are_images and not description["images_are_patients"]:
+        raise UserError(
+            f"{model} knows its patients by name and {config.real} was read with --images-are-patients, so that it"
+            " cannot be told whom it has seen; name the patients in --real, or leave out --model."
+        )
+    Split.from_dict(description["split"]).refuse_overlap(real, str(model))
+
+
+def _readable(config: Config, data: "Comparison") -> "Comparison":
+    """With --skip-bad, the sets without images that cannot be decoded; otherwise the first such image is an error."""
+    from medloom.evaluation.classifiers import readable
+
+    notes = list(data.notes)
+    changed: dict[str, Any] = {}
+    for name in ("real", "synthetic", "fit", "train") if config.skip_bad else ():
+        members = getattr(data, name)
+        if members is not None:
+            changed[name], note = readable(members, data.spec, config.unit)
+            notes += [note] if note else []
+    return replace(data, **changed, notes=tuple(notes))
+
+
+def _sections(config: Config, data: "Comparison") -> list[str]:
+    """The sections to measure: those asked for, else all that the data allow. What is asked for must be possible."""
+    from medloom.evaluation import alignment, comparison, fidelity, privacy
+
+    possible = {"fidelity": True, "alignment": data.fit is not None, "privacy": data.train is not None}
+    chosen = [name for name in SECTIONS if (name in config.only if config.only else possible[name])]
+    if "classifier" in config.features and data.fit is None and chosen != ["alignment"]:
+        raise UserError(
+            "--features classifier needs a class of each image: name a column of both manifests with --label, or give"
+            " other features (pixels, hf:PATH)."
+        )
+    if "fidelity" in chosen:
+        fidelity.require_enough(data.real, data.synthetic)
+    if "alignment" in chosen:
+        comparison.require_classes(data, alignment.LEAST)
+    if "privacy" in chosen:
+        if data.train is None:
+            raise UserError(
+                "--only privacy needs --train, the manifest of the images that the generator was trained on."
+            )
+        privacy.require_enough(data.real.units)
+    return chosen
+
+
+def _evaluate(config: Config, data: "Comparison", sections: list[str]) -> "Evaluation":
+    from medloom.evaluation import fidelity, privacy
+    from medloom.evaluation.features import Sources, make_extractor
+    from medloom.evaluation.report import Evaluation
+
+    options = _classifier_options(config)
+    measured = set(sections) & {"fidelity", "privacy"}
+    wanted = "alignment" in sections or (measured and "classifier" in config.features)
+    classifier = _trained(config, data, options) if wanted else None
+    found = Evaluation([], list(data.notes), data.table, {}, _facts(config, data, classifier), [])
+    sets = {"real": data.real, "synthetic": data.synthetic, **({"train": data.train} if data.train else {})}
+    extra = ("pixels",) if "privacy" in sections else ()
+    for name in dict.fromkeys((*config.features, *extra)) if measured else ():
+        extractor = make_extractor(name, Sources(data.spec, classifier, options.device))
+        found.extractors[name] = extractor.statement
+        features = _features(config, extractor, sets, sections)
+        if "fidelity" in sections and name in config.features:
+            found.add(*fidelity.fidelity_figures(name, features["real"], features["synthetic"], config.seed))
+        if "privacy" in sections:
+            found.add(*privacy.copy_figures(name, sets, features, config.seed))
+    if "privacy" in sections:
+        found.add([privacy.identical_files(sets, config.seed)])
+    if classifier is not None and "alignment" in sections:
+        found.add(*_alignment(config, data, classifier, options))
+    return found
+
+
+def _features(
+    config: Config, extractor: "Extractor", sets: "Mapping[str, ImageSet]", sections: list[str]
+) -> "dict[str, FeatureSet]":
+    from medloom.evaluation.features import extract
+
+    folder = (config.cache or config.out) / "features"
+    used = [name for name in sets if name != "train" or "privacy" in sections]
+    return {name: extract(extractor, sets[name], folder, config.unit) for name in used}
+
+
+def _classifier_options(config: Config) -> "ClassifierOptions":
+    import torch
+
+    from medloom.downstream.classifier import ClassifierOptions
+
+    device = "cuda" if config.device != "cpu" and torch.cuda.is_available() else "cpu"
+    return ClassifierOptions(network=config.network, steps=config.steps, seed=config.seed, device=device)
+
+
+def _trained(config: Config, data: "Comparison", options: "ClassifierOptions") -> "Classifier":
+    """The classifier of real images."""
+    from medloom.evaluation.alignment import train_on_real
+
+    if data.fit is None:
+        raise ValueError("no classifier without a class of each image; _sections refuses that")
+    return _kept(config, data, data.fit, options, train_on_real)
+
+
+def _kept(
+    config: Config, data: "Comparison", members: "ImageSet", options: "ClassifierOptions", train: "Train"
+) -> "Classifier":
+    from medloom.evaluation.classifiers import kept_classifier, kept_images
+
+    cache = config.cache or config.out
+    images = kept_images(cache / "images", members, data.spec, config.unit)
+    return kept_classifier(cache / "classifiers", members, images, data.spec, options, train)
+
+
+def _alignment(
+    config: Config, data: "Comparison", classifier: "Classifier", options: "ClassifierOptions"
+) -> "tuple[list[Figure], list[str]]":
+    from medloom.evaluation import alignment
+    from medloom.evaluation.classifiers import kept_images
+
+    folder = (config.cache or config.out) / "images"
+    real, synthetic = data.real.labelled(), data.synthetic.labelled()
+    pictures = {members.name: kept_images(folder, members, data.spec, config.unit) for members in (real, synthetic)}
+    by_real = alignment.judge(classifier, pictures[real.name], real)
+    ours = alignment.judge(classifier, pictures[synthetic.name], synthetic)
+    figures = alignment.recognition_figures(data.label, by_real, ours, config.seed)
+    lack = alignment.lacking_for_training(synthetic)
+    if lack or data.fit is None:
+        return figures, [f"No classifier was trained on synthetic images: {lack}."]
+    student = _kept(config, data, synthetic, options, alignment.train_on_synthetic)
+    by_synthetic = alignment.judge(student, pictures[real.name], real)
+    trained = (len(data.fit), len(synthetic))
+    return [*figures, *alignment.utility_figures(by_real, by_synthetic, trained, config.seed)], []
+
+
+def _facts(config: Config, data: "Comparison", classifier: "Classifier | None") -> dict[str, Any]:
+    """What scores.json says of the evaluation itself."""
+    from importlib.metadata import version
+
+    import medloom
+    from medloom.recipes.preparation import LIBRARIES, plain
+
+    told = None
+    if classifier is not None:
+        told = {"network": classifier.name, "classes": list(classifier.classes), "selected": classifier.validation}
+    return {
+        "options": plain(asdict(config)),
+        "label": data.label,
+        "spec": data.spec.to_dict(),
+        "classifier": told,
+        "versions": {"medloom": medloom.__version__, **{name: version(name) for name in LIBRARIES}},
+    }

@@ -1,0 +1,58 @@
+"""Two processes train like one, and generate the same images as one."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from medloom.training.trackers import read_metrics
+
+# Gradients are summed in another order.
+TOLERANCE = 2e-4
+
+
+def words_of(options: dict[str, object]) -> list[str]:
+    words: list[str] = []
+    for name, value in options.items():
+        words += [f"--{name}", *(map(str, value) if isinstance(value, list) else [str(value)])]
+    return words
+
+
+def launch(processes: int, *words: str) -> None:
+    single = [sys.executable, "-m", "medloom"]
+    several = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", str(processes)]
+    command = single if processes == 1 else [*several, "-m", "medloom", "--"]
+    environment = {**os.environ, "ACCELERATE_USE_CPU": "1", "OMP_NUM_THREADS": "1"}
+    done = subprocess.run([*command, *words], capture_output=True, text=True, env=environment, timeout=200)
+    assert done.returncode == 0, done.stderr
+
+
+def losses(run: Path) -> list[float]:
+    return [float(value) for _, name, value in read_metrics(run / "logs" / "metrics.csv") if name == "loss"]
+
+
+def test_two_processes_are_like_one(
+    make_manifest: Callable[..., Path], tmp_path: Path, tiny_options: dict[str, object]
+) -> None:
+    manifest = str(make_manifest())
+    options = words_of({**tiny_options, "loop.steps": 8, "loop.checkpoint_every": 8, "loop.validate_every": 8})
+    for processes in (1, 2):
+        out = str(tmp_path / f"run{processes}")
+        launch(processes, "train", "text2image", "--data", manifest, "--out", out, *options)
+    one, two = losses(tmp_path / "run1"), losses(tmp_path / "run2")
+    assert len(one) == len(two) == 8 and one[0] != one[-1]
+    np.testing.assert_allclose(two, one, rtol=TOLERANCE)
+
+    job = ["--prompt", "A disc.", "--modality", "Disc", "--n", "6", "--batch", "2", "--steps", "3", "--device", "cpu"]
+    for processes in (1, 2):
+        launch(
+            processes, "generate", "--model", str(tmp_path / "run1"), "--out", str(tmp_path / f"out{processes}"), *job
+        )
+    assert (tmp_path / "out1" / "manifest.csv").read_bytes() == (tmp_path / "out2" / "manifest.csv").read_bytes()
+    for number in range(6):
+        pictures = [np.asarray(Image.open(tmp_path / f"out{p}" / f"{number:06d}.png")).astype(int) for p in (1, 2)]
+        assert np.abs(pictures[0] - pictures[1]).max() <= 1
