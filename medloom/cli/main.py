@@ -68,7 +68,8 @@ def split_command(words: Sequence[str]) -> tuple[str, list[str]]:
     leading = [word for word in words[:2] if not word.startswith("-")]
     group = [name for name in COMMANDS if leading and name.startswith(f"{leading[0]} ")]
     typed = " ".join(leading)
-    hint = did_you_mean(typed, COMMANDS) or (f"; with {leading[0]!r} go: {', '.join(group)}." if group else ".")
+    with_it = f"; with {leading[0]!r} go: {', '.join(group)}." if group else ""
+    hint = (len(leading) == 2 or not group) and did_you_mean(typed, COMMANDS) or with_it or "."
     raise UserError(f"unknown command {typed!r}{hint} See medloom --help.")
 
 

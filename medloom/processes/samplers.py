@@ -43,7 +43,7 @@ def _only_for(kind: type[ProbabilityPath], name: str, sampler: Sampler) -> Sampl
 
 
 _FITTING: dict[type[ProbabilityPath], dict[str, Sampler]] = {
-    DDPM: {"ddim": ddim, "pndm": pndm, "euler": euler, "dpm++2m-karras": dpm_solver_karras},
+    DDPM: {"dpm++2m-karras": dpm_solver_karras, "ddim": ddim, "pndm": pndm, "euler": euler},
     RectifiedFlow: {
         "flow-dpm++2m": flow_dpm_solver,
         "flow-euler": flow_euler,
@@ -62,7 +62,7 @@ def samplers_for(path: ProbabilityPath) -> tuple[str, ...]:
 
 
 def default_sampler(path: ProbabilityPath) -> str:
-    """The sampler used where none is named: `ddim`, or for a flow `flow-dpm++2m`, which its export also has."""
+    """The sampler used where none is named: DPM-Solver++(2M), which the export of a model also has."""
     return samplers_for(path)[0]
 
 

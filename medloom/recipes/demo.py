@@ -60,7 +60,8 @@ def run(config: Config) -> Path:
         configure(generate.Config, model=model, data=test, n=config.n, out=out / "images", device=config.device)
     )
     say("4/4  comparing them with the held-out ones")
-    report = evaluate.run(
+    report = "report.html"
+    folder = evaluate.run(
         configure(
             evaluate.Config,
             real=test,
@@ -72,9 +73,9 @@ def run(config: Config) -> Path:
             device=config.device,
         )
     )
-    say(f"\nLook at the images: {out / 'images' / 'grid.png'}\nand at the report: {report}\n\nTry next:")
+    say(f"\nLook at the images: {out / 'images' / 'grid.png'}\nand at the report: {folder / report}\n\nTry next:")
     example = '--prompt "A large ring on the left." --modality "Colour drawing" --n 8'
     say(f"  medloom generate --model {model} {example} --out {out / 'rings'}")
     say("  medloom data check YOUR_TABLE.csv")
     say("  medloom train text2image --data YOUR_TABLE.csv --out runs/mine")
-    return report
+    return folder / report

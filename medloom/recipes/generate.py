@@ -34,7 +34,7 @@ class Config(ManifestOptions):
         data: manifest of conditions, in place of the prompt: images for each of its rows.
         n: images a prompt, or a row.
         seed: of the first image; the k-th has seed + k, and looks the same in any batch and number of processes.
-        steps: steps of the sampler; 0 takes the model's default.
+        steps: steps of the sampler.
         guidance: how strongly the condition is followed; 1 is no guidance.
         guidance_mask: in place of `guidance`, for the mask.
         guidance_modality: in place of `guidance`, for modality and view.
@@ -57,7 +57,7 @@ class Config(ManifestOptions):
     data: Path | None = None
     n: int = 1
     seed: int = 0
-    steps: int = 0
+    steps: int = 20
     guidance: float = 2.0
     guidance_mask: float | None = None
     guidance_modality: float | None = None
@@ -133,10 +133,9 @@ def run(config: Config) -> Path:
 def _check(config: Config) -> None:
     from medloom.core.lookup import look_up
 
-    if config.n < 1 or config.batch < 1 or config.steps < 0:
+    if config.n < 1 or config.batch < 1 or config.steps < 1:
         raise UserError(
-            f"--n {config.n}, --batch {config.batch}, --steps {config.steps}: the first two are at least 1, steps at"
-            " least 1 (or 0 for the default)."
+            f"--n {config.n}, --batch {config.batch}, --steps {config.steps}: each is at least 1."
         )
     check_seed(config.seed)
     if config.format != "auto":
@@ -248,11 +247,11 @@ def _describe(config: Config, run_folder: "RunFolder") -> None:
 
 
 def _sampling(config: Config, generator: Any) -> Any:
-    from medloom.generators.diffusion.generator import SamplingOptions, default_path_steps
+    from medloom.generators.diffusion.generator import SamplingOptions
 
     given = {"mask": config.guidance_mask, "modality": config.guidance_modality, "text": config.guidance_text}
     return SamplingOptions(
-        steps=config.steps or default_path_steps(generator.path),
+        steps=config.steps,
         guidance=config.guidance,
         guidance_by_part={part: scale for part, scale in given.items() if scale is not None},
         sampler=config.sampler,

@@ -205,11 +205,11 @@ def test_every_sampler_reports_a_connected_path(name):
 
 
 def test_defaults_and_misuse():
-    assert default_sampler(DDPM()) == "ddim" and default_sampler(RectifiedFlow()) == "flow-dpm++2m"
+    assert default_sampler(DDPM()) == "dpm++2m-karras" and default_sampler(RectifiedFlow()) == "flow-dpm++2m"
     assert get_sampler("pndm", DDPM()) is SAMPLERS["pndm"]
     with pytest.raises(UserError, match=r"does not fit a RectifiedFlow path; use flow-dpm\+\+2m, flow-euler"):
         SAMPLERS["ddim"](network, noise(*SHAPE), RectifiedFlow(), 5)
-    with pytest.raises(UserError, match="Known: ddim, pndm, euler"):
+    with pytest.raises(UserError, match=r"Known: dpm\+\+2m-karras, ddim, pndm, euler"):
         get_sampler("flow-heun", DDPM())
     with pytest.raises(UserError, match="did you mean 'flow-heun'"):
         get_sampler("flow-huen", RectifiedFlow())

@@ -119,6 +119,17 @@ def test_a_run_is_found_for_a_generator(trained):
     assert find_autoencoder(out / "model" / "vae", prepared_as(data)).factor == 2
 
 
+def test_grey_data_fit_a_colour_autoencoder(make_manifest: Callable[..., Path], tmp_path):
+    colour = make_manifest()
+    out = train(colour, tmp_path / "run")
+    lines = colour.read_text().splitlines()
+    grey = colour.with_name("grey.csv")
+    grey.write_text("\n".join([lines[0], *(line for line in lines if "Disc" in line)]) + "\n")
+    prepared = prepared_as(grey)
+    assert prepared.spec.channels == 1
+    assert find_autoencoder(out, prepared).image_channels == 3
+
+
 def test_an_autoencoder_of_another_image_space_is_refused(trained):
     data, out = trained
     with pytest.raises(UserError, match=r"size \(16, 16\) in the autoencoder .*, \(32, 32\) in the data"):

@@ -16,7 +16,7 @@ from medloom.generators.diffusion.prompt import keep, known_parts, prompt_of
 from medloom.networks.autoencoder import KLAutoencoder
 from medloom.networks.text import embed_texts
 from medloom.processes.guidance import guidance_coefficients, guide
-from medloom.processes.paths import DDPM, ProbabilityPath
+from medloom.processes.paths import ProbabilityPath
 from medloom.processes.samplers import default_sampler, get_sampler
 
 if TYPE_CHECKING:
@@ -221,11 +221,6 @@ class DiffusionGenerator:
                     raise ValueError("a condition has a mask and no way to read it was given")
                 labels[row] = torch.from_numpy(read_mask(condition)).long()
         return labels.to(self.device)
-
-
-def default_path_steps(path: ProbabilityPath) -> int:
-    """Steps that the default sampler of a path needs for a clean image."""
-    return 50 if isinstance(path, DDPM) else DEFAULT_STEPS
 
 
 def _same_length(inputs: list[dict[str, Tensor | None]]) -> list[dict[str, Tensor | None]]:

@@ -120,7 +120,7 @@ def _save_exportable(generator: DiffusionGenerator, folder: Path) -> None:
 
 def export_scheduler(path: ProbabilityPath) -> Any:
     """The diffusers scheduler that samples like the default sampler of `path`."""
-    from diffusers import DDIMScheduler, DPMSolverMultistepScheduler
+    from diffusers import DPMSolverMultistepScheduler
 
     if not isinstance(path, DDPM):
         # FlowMatchEuler does not run in Stable Diffusion's pipeline; this one takes flow predictions there.
@@ -128,13 +128,12 @@ def export_scheduler(path: ProbabilityPath) -> Any:
         return DPMSolverMultistepScheduler(
             use_flow_sigmas=True, prediction_type="flow_prediction", flow_shift=shift, final_sigmas_type="zero"
         )
-    return DDIMScheduler(
+    return DPMSolverMultistepScheduler(
         num_train_timesteps=path.steps,
         trained_betas=path.betas.tolist(),
         prediction_type={"epsilon": "epsilon", "v": "v_prediction"}[path.prediction],
-        clip_sample=False,
-        set_alpha_to_one=False,
-        steps_offset=1,
+        use_karras_sigmas=True,
+        final_sigmas_type="zero",
     )
 
 
