@@ -18,7 +18,7 @@ D = 6
 def clusters(n: int, seed: int, modes: tuple[int, ...] = (0, 1, 2, 3), shift: float = 0.0) -> FeatureSet:
     """Points around four corners; two points a unit, corners 0 and 1 of modality A."""
     rng = np.random.default_rng(seed)
-    corner = np.array(modes)[np.arange(n) // 2 % len(modes)]
+    corner = rng.choice(modes, n)[np.arange(n) // 2]
     values = rng.normal(0, 1, (n, D)) + 12 * np.eye(D)[corner] + shift
     units = np.array([f"{seed}-{row // 2}" for row in range(n)])
     return FeatureSet(values.astype(np.float32), units, np.where(corner < 2, "A", "B"))

@@ -1,0 +1,1 @@
+"""Measurements that docs/benchmarks.md quotes: `python -m benchmarks NAME [--option value]`."""

@@ -1,0 +1,24 @@
+"""`python -m benchmarks` lists the benchmarks, `python -m benchmarks NAME ...` runs one and prints its table."""
+
+import importlib
+import sys
+
+BENCHMARKS = {
+    "training_speed": "images/s in training against the standard loop",
+    "sampling_speed": "images/s in sampling against 100 PNDM steps one image at a time, with Frechet distances",
+    "kills": "ten kills at random times: what is done again, and whether the end is the same",
+    "million_rows": "time and memory for checking a manifest of a million rows",
+}
+
+
+def main() -> int:
+    """Run the benchmark that the first argument names."""
+    if len(sys.argv) < 2 or sys.argv[1] not in BENCHMARKS:
+        print("\n".join(f"python -m benchmarks {name:<16} {line}" for name, line in BENCHMARKS.items()))
+        return 0 if len(sys.argv) < 2 else 2
+    importlib.import_module(f"benchmarks.{sys.argv[1]}").main(sys.argv[2:])
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,1 @@
+"""Listings that medloom is measured against, pinned so that the comparison can be repeated."""

@@ -1,0 +1,59 @@
+"""The standard fine-tuning step of a latent text-to-image model, as the well-known example scripts do it.
+
+Each step decodes and transforms the image files, runs the frozen VAE and the frozen text encoder, adds noise, and takes
+an AdamW step on the U-Net. `dtype` is float32; the benchmark also shows bfloat16 autocast as a row of its own.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+from torch.nn import functional as F
+
+
+class StandardLoop:
+    """Trains the U-Net of a Stable Diffusion folder."""
+
+    def __init__(self, folder: Path, paths: Sequence[Path], texts: Sequence[str], size: int, bf16: bool) -> None:
+        from diffusers import AutoencoderKL, DDPMScheduler, UNet2DConditionModel
+        from transformers import CLIPTextModel, CLIPTokenizer
+
+        self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        self.tokenizer = CLIPTokenizer.from_pretrained(folder / "tokenizer")
+        self.text = CLIPTextModel.from_pretrained(folder / "text_encoder").to(self.device).requires_grad_(False)
+        self.vae = AutoencoderKL.from_pretrained(folder / "vae").to(self.device).requires_grad_(False)
+        self.unet = UNet2DConditionModel.from_pretrained(folder / "unet").to(self.device).train()
+        self.scheduler = DDPMScheduler.from_pretrained(folder / "scheduler")
+        self.optimizer = torch.optim.AdamW(self.unet.parameters(), lr=1e-5)
+        self.paths, self.texts, self.size, self.bf16 = paths, texts, size, bf16
+
+    def _image(self, path: Path) -> torch.Tensor:
+        image = Image.open(path).convert("RGB").resize((self.size, self.size), Image.Resampling.BILINEAR)
+        return torch.from_numpy(np.asarray(image, np.float32) / 127.5 - 1).permute(2, 0, 1)
+
+    def _tokens(self, texts: Sequence[str]) -> torch.Tensor:
+        length = self.text.config.max_position_embeddings
+        encoded: Any = self.tokenizer(
+            list(texts), max_length=length, padding="max_length", truncation=True, return_tensors="pt"
+        )
+        return encoded.input_ids
+
+    def step(self, rows: Sequence[int]) -> float:
+        """One optimiser step; the loss."""
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.bf16):
+            pixels = torch.stack([self._image(self.paths[row]) for row in rows]).to(self.device)
+            latents = self.vae.encode(pixels).latent_dist.sample() * self.vae.config.scaling_factor
+            noise = torch.randn_like(latents)
+            times = torch.randint(0, self.scheduler.config.num_train_timesteps, (len(rows),), device=self.device)
+            noisy = self.scheduler.add_noise(latents, noise, times)
+            context = self.text(self._tokens([self.texts[row] for row in rows]).to(self.device))[0]
+            prediction = self.unet(noisy, times, context, return_dict=False)[0]
+        loss = F.mse_loss(prediction.float(), noise.float())
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(self.unet.parameters(), 1.0)
+        self.optimizer.step()
+        self.optimizer.zero_grad()
+        return float(loss.detach())

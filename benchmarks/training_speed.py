@@ -1,0 +1,104 @@
+"""Training images/s: medloom against the standard loop, same U-Net, batch and data, frozen encoders, in one process.
+
+The contestants take turns of a few steps each; a figure is the median over turns: a noisy machine hits all alike.
+"""
+
+import argparse
+import statistics
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+
+from benchmarks.baselines.standard_loop import StandardLoop
+from benchmarks.folders import make_folder
+from medloom.core.config import configure
+from medloom.core.seeds import numpy_generator
+from medloom.data.sources.drawings import write_drawings
+
+
+def medloom_steps(folder: Path, manifest: Path, out: Path, pixels: int, batch: int) -> Callable[[], None]:
+    """A function that takes one training step of `medloom train text2image --base`, caches filled before."""
+    from medloom.generators.diffusion.task import DiffusionTask
+    from medloom.recipes import text2image
+    from medloom.recipes.preparation import prepare
+    from medloom.training.loop import Loop, make_accelerator
+
+    options = {"image_size": [pixels], "loop.batch": batch, "loop.steps": 10**6, "validation_fraction": 0.1}
+    values = {"data": manifest, "out": out, "base": str(folder), **options, "loop.log_every": 10**6}
+    config = configure(text2image.Config, **values)
+    accelerator = make_accelerator(config.loop)
+    prepared = prepare(config.data, config, 0, False)
+    prepared, autoencoder = text2image._with_autoencoder(config, prepared, None)
+    generator = text2image._generator(config, prepared, autoencoder, None).to(accelerator.device)
+    text2image._channels_last(generator)
+    caches = text2image._Caches(config, generator, accelerator)
+    data, validation = caches.data(prepared.train), caches.data(prepared.validation)
+    task = DiffusionTask(
+        generator, data, validation, config.loop, 0.1, accelerator.device, lambda generator, path, step: None
+    )
+    loop = Loop(task, config.loop, out, accelerator)
+    batches = task.batches(0, 0, 1)
+    return lambda: loop._one_step(next(batches)) and None
+
+
+def standard_steps(folder: Path, manifest: Path, pixels: int, batch: int, bf16: bool) -> Callable[[], None]:
+    """A function that takes one step of the standard loop."""
+    from medloom.data.manifest import read_manifest
+
+    samples = read_manifest(manifest).samples()
+    texts = [f"{sample.condition.modality}: {sample.condition.text}" for sample in samples]
+    loop = StandardLoop(folder, [sample.path for sample in samples], texts, pixels, bf16)
+    rng = numpy_generator("standard")
+    return lambda: loop.step(rng.integers(0, len(samples), batch).tolist()) and None
+
+
+def main(words: list[str]) -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--size", default="cpu", choices=("cpu", "sd15"))
+    parser.add_argument("--pixels", type=int, default=128)
+    parser.add_argument("--batch", type=int, default=8)
+    parser.add_argument("--turns", type=int, default=7)
+    parser.add_argument("--steps", type=int, default=3, help="steps a turn")
+    options = parser.parse_args(words)
+    with tempfile.TemporaryDirectory() as name:
+        root = Path(name)
+        folder = make_folder(root / "sd", options.size, options.pixels)
+        manifest = write_drawings(root / "data", 240, 2 * options.pixels, seed=0)
+        contestants = {
+            "medloom (cached latents and texts, bf16)": medloom_steps(
+                folder, manifest, root / "run", options.pixels, options.batch
+            ),
+            "standard loop, fp32": standard_steps(folder, manifest, options.pixels, options.batch, False),
+            "standard loop, bf16 autocast": standard_steps(folder, manifest, options.pixels, options.batch, True),
+        }
+        seconds = take_turns(contestants, options.turns, options.steps)
+    print(f"{options.size}, {options.pixels} px, batch {options.batch}, {_device()}, {options.turns} turns")
+    ours = statistics.median(next(iter(seconds.values())))
+    print("| loop | images/s | medloom is faster by (median, range over turns) |\n|---|---|---|")
+    for name, values in seconds.items():
+        ratios = [theirs / mine for theirs, mine in zip(values, next(iter(seconds.values())), strict=True)]
+        rate = options.batch * options.steps / statistics.median(values)
+        print(f"| {name} | {rate:.1f} | {statistics.median(values) / ours:.2f} ({min(ratios):.2f}-{max(ratios):.2f}) |")
+
+
+def take_turns(contestants: dict[str, Callable[[], None]], turns: int, steps: int) -> dict[str, list[float]]:
+    """Seconds of each turn of each contestant, after one warm-up turn."""
+    seconds: dict[str, list[float]] = {name: [] for name in contestants}
+    for turn in range(turns + 1):
+        for name, step in contestants.items():
+            started = time.perf_counter()
+            for _ in range(steps):
+                step()
+            if torch.cuda.is_available():
+                torch.cuda.synchronize()
+            if turn:
+                seconds[name].append(time.perf_counter() - started)
+    return seconds
+
+
+def _device() -> str:
+    return torch.cuda.get_device_name() if torch.cuda.is_available() else f"{torch.get_num_threads()} CPU threads"
