@@ -7,10 +7,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from medloom.core.errors import UserError
 from medloom.core.files import hash_json
 from medloom.core.progress import progress, say
 from medloom.core.spec import ImageSpec
-from medloom.data.dataset import ImageSource, cached_images, usable_rows
+from medloom.data.dataset import ImageSource, cached_images
 from medloom.downstream.classifier import Classifier, ClassifierOptions, load_classifier
 from medloom.evaluation.sets import ImageSet
 
@@ -39,16 +40,18 @@ def readable(members: ImageSet, spec: ImageSpec, unit: str | None = None, shown:
         UserError: none can be read.
     """
     source = ImageSource(members.samples, spec, unit, {})
-    bad = np.zeros(len(members), np.uint8)
+    usable: list[int] = []
     with progress(f"reading {members.name} images", len(members), "images", 0, shown) as advance:
         for start in range(0, len(members), READ_AT_ONCE):
             rows = range(start, min(start + READ_AT_ONCE, len(members)))
-            bad[rows.start : rows.stop] = source.images(rows)[1]
+            _, bad = source.readable_images(rows)
+            usable += [row for row, refused in zip(rows, bad, strict=True) if not refused]
             advance(len(rows))
-    usable = usable_rows(source, bad, skip_bad=True, shown=shown)
-    left_out = len(members) - len(usable)
-    if not left_out:
+    if not usable:
+        raise UserError(f"none of the {len(members)} {members.name} images can be read; `medloom data check` says why.")
+    if len(usable) == len(members):
         return members, ""
+    left_out = len(members) - len(usable)
     return members.rows(usable), f"{left_out} {members.name} images cannot be read and were left out (--skip-bad)."
 
 

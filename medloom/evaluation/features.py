@@ -1,7 +1,6 @@
 """Features of images by named extractors, each with its stated preprocessing, kept on disk by file and extractor."""
 
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -14,7 +13,7 @@ from medloom.core.files import atomic_file, hash_json
 from medloom.core.lookup import look_up
 from medloom.core.progress import progress
 from medloom.core.spec import ImageSpec
-from medloom.data.dataset import READERS_AT_ONCE, ImageSource
+from medloom.data.dataset import ImageSource
 from medloom.downstream.classifier import Classifier
 from medloom.evaluation.figures import sampled_units
 from medloom.evaluation.sets import ImageSet
@@ -63,12 +62,12 @@ class FeatureSet:
     """Features of a set of images.
 
     Attributes:
-        values: float32 `(n, d)`.
+        values: floats `(n, d)`.
         units: patient or prompt of each row.
         groups: modality of each row.
     """
 
-    values: NDArray[np.float32]
+    values: NDArray[np.floating[Any]]
     units: NDArray[Any]
     groups: NDArray[Any]
 
@@ -201,21 +200,11 @@ def extract(
 
 
 def _finite(extractor: Extractor, images: ImageSet, source: ImageSource, rows: Sequence[int]) -> NDArray[np.float32]:
-    features = extractor.compute(read_images(source, rows))
+    features = extractor.compute(source.images(rows))
     bad = np.flatnonzero(~np.isfinite(features).all(axis=1))
     if len(bad):
         raise UserError(f"{extractor.name} gives features that are not finite for {images.samples[rows[bad[0]]].path}.")
     return features
-
-
-def read_images(source: ImageSource, rows: Sequence[int]) -> NDArray[np.float32]:
-    """Images `(N, C, *size)` in [-1, 1] of some rows.
-
-    Raises:
-        UserError: an image that cannot be read; names the file.
-    """
-    with ThreadPoolExecutor(READERS_AT_ONCE) as pool:
-        return np.stack(list(pool.map(source.image, rows)))
 
 
 def _load(path: Path) -> dict[str, NDArray[np.float32]]:

@@ -113,12 +113,12 @@ def _subset(features: FeatureSet, name: str) -> FeatureSet:
 
 
 def _figures(extractor: str, subset: str, real: FeatureSet, synthetic: FeatureSet, seed: int) -> Iterator[Figure]:
-    synthetic = synthetic.with_sampled_units()
+    width = real.values.shape[1]
+    real, synthetic = _in_their_span(real, synthetic.with_sampled_units())
     n = min(len(synthetic.values), len(real.values) // 2)
     drawn = [_matched(real, synthetic, n, seed, draw) for draw in range(DRAWS)]
     ours, theirs = [_statistics(*pair) for pair in drawn], _statistics(real, real)
     whole = np.arange(n)
-    width = real.values.shape[1]
     note = f"n is below 10 d (d = {width}): read it beside its reference only." if n < DIMENSIONS_RULE * width else ""
     for name, (lowest, highest, better) in BOUNDS.items():
         units = drawn[0][0].units, drawn[0][1].units
@@ -139,6 +139,16 @@ def _figures(extractor: str, subset: str, real: FeatureSet, synthetic: FeatureSe
             note=note if name == FD else "",
         )
     yield _endless(extractor, subset, real, synthetic, seed)
+
+
+def _in_their_span(*sets: FeatureSet) -> list[FeatureSet]:
+    """Features in coordinates of the space that they span, where that has fewer dimensions: all distances stay."""
+    together = np.concatenate([features.values for features in sets]).astype(np.float64)
+    if len(together) >= together.shape[1]:
+        return list(sets)
+    coordinates = np.linalg.qr(together.T, mode="r").T
+    parts = np.split(coordinates, np.cumsum([len(features.values) for features in sets])[:-1])
+    return [FeatureSet(part, own.units, own.groups) for part, own in zip(parts, sets, strict=True)]
 
 
 def _endless(extractor: str, subset: str, real: FeatureSet, synthetic: FeatureSet, seed: int) -> Figure:

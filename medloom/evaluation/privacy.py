@@ -9,7 +9,7 @@ import numpy as np
 from medloom.core.errors import UserError
 from medloom.data.tables import write_csv
 from medloom.evaluation.features import FeatureSet
-from medloom.evaluation.figures import EVERYTHING, LOWER, Figure, Reference, rate
+from medloom.evaluation.figures import EVERYTHING, LOWER, Figure, Reference, rate, sampled_units
 from medloom.evaluation.sets import ImageSet
 from medloom.metrics.privacy import CopyReport, copy_rates
 
@@ -51,7 +51,7 @@ def copy_figures(
     """
     require_enough(features["real"].units)
     report = _report(features, seed)
-    figures, notes = _figures(embedding, EVERYTHING, report), []
+    figures, notes = _figures(embedding, EVERYTHING, report, features["synthetic"].units, seed), []
     groups = sorted(set(features["real"].groups))
     for group in groups if len(groups) > 1 else []:
         part = {name: entry.rows(entry.groups == group) for name, entry in features.items()}
@@ -60,7 +60,7 @@ def copy_figures(
                 f"{group}: no copy figures, since they need {LEAST_PATIENTS} held-out patients and 2 images a set."
             )
             continue
-        figures += _figures(embedding, group, _report(part, seed))
+        figures += _figures(embedding, group, _report(part, seed), part["synthetic"].units, seed)
     pairs = [
         Copy(embedding, sets["synthetic"].samples[row].path, sets["train"].samples[nearest].path, cosine)
         for row, nearest, cosine in report.pairs
@@ -118,26 +118,27 @@ def _report(features: Mapping[str, FeatureSet], seed: int) -> CopyReport:
     )
 
 
-def _figures(embedding: str, subset: str, report: CopyReport) -> list[Figure]:
-    note = f"Counted from cosine {report.threshold:.4f} to the nearest training image."
-    share = Reference("held-out real images", report.held_out_rate)
+def _figures(embedding: str, subset: str, report: CopyReport, units: np.ndarray, seed: int) -> list[Figure]:
+    hits = np.isin(np.arange(len(units)), [row for row, _, _ in report.pairs])
+    share = rate(hits, sampled_units(units), seed)
+    rows = (
+        (COPIED, share, "images", Reference("held-out real images", report.held_out_rate), ""),
+        (EXCESS, report.excess, "units", Reference("no more than held-out images", 0.0), LOWER),
+    )
     return [
         Figure(
             section=SECTION,
             metric=metric,
             subset=subset,
-            value=value,
-            low=excess.low if excess else None,
-            high=excess.high if excess else None,
-            n=report.excess.n,
-            counted="images or prompts",
+            value=interval.value,
+            low=interval.low,
+            high=interval.high,
+            n=interval.n,
+            counted=counted,
             reference=reference,
-            better=LOWER,
+            better=better,
             extractor=embedding,
-            note=note,
+            note=f"A copy has a cosine above {report.threshold:.4f} to a training image.",
         )
-        for metric, value, excess, reference in (
-            (COPIED, report.synthetic_rate, None, share),
-            (EXCESS, report.excess.value, report.excess, Reference("no more than held-out images", 0.0)),
-        )
+        for metric, interval, counted, reference, better in rows
     ]

@@ -183,7 +183,7 @@ def _strips(synthetic: ImageSet, spec: ImageSpec, unit: str | None) -> list[tupl
     strips = []
     for name in sorted(set(names), key=lambda name: (-int((names == name).sum()), name))[:SHOWN_GROUPS]:
         rows = [int(row) for row in order if names[row] == name][:SHOWN_IMAGES]
-        strips.append((f"{name} ({int((names == name).sum())} images)", _png([source.image(row) for row in rows])))
+        strips.append((f"{name} ({int((names == name).sum())} images)", _png(list(source.images(rows)))))
     return strips
 
 

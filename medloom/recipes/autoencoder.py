@@ -99,20 +99,16 @@ def _check(config: Config) -> None:
 
 def _with_autoencoder(config: Config, prepared: "Prepared") -> "tuple[Prepared, KLAutoencoder]":
     """The autoencoder that is trained, and the data in the channels that it takes."""
-    from medloom.core.initialise import initial_weights
+    from medloom.generators.autoencoder.build import build_autoencoder
     from medloom.generators.autoencoder.storage import vae_folder
-    from medloom.networks.autoencoder import load_autoencoder, make_autoencoder
+    from medloom.networks.autoencoder import load_autoencoder
     from medloom.recipes.preparation import with_channels
 
-    options = config.autoencoder
     if config.base is not None:
         autoencoder = load_autoencoder(vae_folder(config.base, "--base"))
         prepared = with_channels(prepared, autoencoder.image_channels)
     else:
-        with initial_weights(config.loop.seed, "autoencoder"):
-            autoencoder = make_autoencoder(
-                prepared.spec.channels, options.widths, options.latent_channels, options.depth
-            )
+        autoencoder = build_autoencoder(prepared.spec.channels, config.autoencoder, config.loop.seed)
     autoencoder.latent_shape(prepared.spec.size)
     return prepared, autoencoder
 

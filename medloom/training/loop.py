@@ -97,7 +97,7 @@ class Loop:
         if not parameters:
             raise ValueError(f"phase {phase.name!r} has nothing to train")
         optimizer = torch.optim.AdamW(
-            parameters, lr=phase.learning_rate, betas=phase.betas, weight_decay=phase.weight_decay
+            parameters, lr=phase.learning_rate, betas=phase.betas, weight_decay=phase.weight_decay, fused=True
         )
         module = torch.compile(phase.module) if self.options.compile else phase.module
         wrapped, prepared_optimizer = self.accelerator.prepare(module, optimizer)

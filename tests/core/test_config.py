@@ -51,7 +51,8 @@ def test_published_settings() -> None:
     assert (minim.loop.steps, minim.loop.batch, minim.loop.accumulate, minim.loop.learning_rate) == (20000, 80, 4, 1e-5)
     assert (minim.noise.process, minim.noise.schedule, minim.noise.prediction) == ("ddpm", "linear", "epsilon")
     before = configure(Config, data="a.csv", out="run", preset="minim-predecessor")
-    assert (before.noise.schedule, before.loop.learning_rate, before.text.modality_as) == ("scaled-linear", 1e-5, "text")
+    assert (before.noise.schedule, before.text.modality_as) == ("scaled-linear", "text")
+    assert before.loop.learning_rate == 1e-5
 
 
 def test_every_option_has_a_line_of_help(capsys: pytest.CaptureFixture[str]) -> None:

@@ -12,7 +12,6 @@ from medloom.data.dataset import ImageSource
 from medloom.downstream.classifier import ClassifierOptions
 from medloom.evaluation import alignment
 from medloom.evaluation.alignment import Judged
-from medloom.evaluation.features import read_images
 from medloom.evaluation.figures import Figure
 from medloom.evaluation.sets import ImageSet, real_set, synthetic_set
 
@@ -87,7 +86,7 @@ def test_utility_by_hand() -> None:
 
 
 def pixels(members: ImageSet) -> np.ndarray:
-    return read_images(ImageSource(members.samples, SPEC, None, {}), range(len(members)))
+    return ImageSource(members.samples, SPEC, None, {}).images(range(len(members)))
 
 
 def test_a_label_swapped_set_loses_recognition_and_utility(tmp_path: Path) -> None:

@@ -14,8 +14,9 @@ from transformers import BertConfig, BertModel, Dinov2Config, Dinov2Model, SwinC
 from medloom.core.errors import UserError
 from medloom.core.initialise import initial_weights
 from medloom.core.spec import GREY, ImageSpec, Intensity
+from medloom.data.dataset import ImageSource
 from medloom.downstream.classifier import ClassifierOptions, train_classifier
-from medloom.evaluation.features import Sources, check_extractor, extract, make_extractor, read_images
+from medloom.evaluation.features import Sources, check_extractor, extract, make_extractor
 from medloom.evaluation.sets import ImageSet, real_set
 
 sys.path.insert(0, str(Path(__file__).parent))
@@ -122,9 +123,7 @@ def test_aspect_is_kept(tmp_path: Path) -> None:
     (tmp_path / "m.csv").write_text("path,modality,patient_id\nwide.png,dark,p\n")
     extractor = make_extractor(f"hf:{folder}", SOURCES)
     members = real_set(read(tmp_path / "m.csv"), "none", "real")
-    from medloom.data.dataset import ImageSource
-
-    (image,) = read_images(ImageSource(members.samples, extractor.spec, None, {}), [0])
+    (image,) = ImageSource(members.samples, extractor.spec, None, {}).images([0])
     assert (image[0, :7] == -1).all() and (image[0, 21:] == -1).all() and (image[0, 7:21] > 0).all()
 
 

@@ -62,6 +62,15 @@ def test_a_dropped_mode_loses_coverage_and_recall_and_not_precision() -> None:
     assert figures["coverage", "B"].reading.endswith("worse")
 
 
+def test_more_dimensions_than_images_change_nothing() -> None:
+    real, synthetic = clusters(60, 0), clusters(40, 1)
+    turn = np.linalg.qr(np.random.default_rng(0).normal(size=(300, D)))[0].T
+    wide = [FeatureSet(part.values @ turn, part.units, part.groups) for part in (real, synthetic)]
+    narrow_figures, _ = fidelity.fidelity_figures("x", real, synthetic, 0, shown=False)
+    for one, other in zip(narrow_figures, fidelity.fidelity_figures("x", *wide, 0, shown=False)[0], strict=True):
+        assert one.value == pytest.approx(other.value, abs=1e-4), one.metric
+
+
 def test_too_few_images_are_refused_and_a_small_modality_is_noted() -> None:
     with pytest.raises(UserError, match="there are 19 synthetic images and it needs 20"):
         fidelity.fidelity_figures("x", clusters(400, 0), clusters(19, 1), 0, shown=False)

@@ -11,15 +11,15 @@ from diffusers import AutoencoderKL
 
 from medloom.core.errors import UserError
 from medloom.core.files import hash_file, hash_folder
-from medloom.core.initialise import initial_weights
 from medloom.core.seeds import numpy_generator
 from medloom.core.spec import ImageSpec, Intensity
+from medloom.generators.autoencoder.build import build_autoencoder
 from medloom.generators.autoencoder.losses import AutoencoderLosses, balance, divergence
 from medloom.generators.autoencoder.options import AutoencoderOptions
 from medloom.generators.autoencoder.quality import ALL, ImageData, reconstruct, reconstruction_quality
 from medloom.generators.autoencoder.storage import load_spec
 from medloom.generators.autoencoder.task import AutoencoderTask
-from medloom.networks.autoencoder import load_autoencoder, make_autoencoder
+from medloom.networks.autoencoder import load_autoencoder
 from medloom.training.loop import Loop, make_accelerator, train
 from medloom.training.options import LoopOptions
 
@@ -48,8 +48,7 @@ def make_task(loop: LoopOptions = LOOP, options: AutoencoderOptions = OPTIONS) -
     images = discs(12)
     train_data = ImageData(images, ["CT"] * 12, range(8))
     validation = ImageData(images, ["CT", "MRI"] * 6, range(8, 12))
-    with initial_weights(loop.seed, "autoencoder"):
-        autoencoder = make_autoencoder(1, options.widths, options.latent_channels)
+    autoencoder = build_autoencoder(1, options, loop.seed)
     losses = AutoencoderLosses(options, SPEC, loop.seed, CPU)
     return AutoencoderTask(autoencoder, losses, train_data, validation, images[8:], SPEC, loop, CPU)
 
@@ -192,8 +191,15 @@ def test_the_autoencoder_does_not_hear_the_discriminator_before_its_step():
     phase = task.phases()[0]
     _, silent = phase.loss(phase.module, task.batch(range(4), 0))
     _, heard = phase.loss(phase.module, task.batch(range(4), 1))
-    assert "autoencoder/adversarial" not in silent
-    assert "autoencoder/adversarial" in heard
+    assert set(heard) - set(silent) == {
+        f"autoencoder/{name}" for name in ("adversarial", "adversarial weight", "perceptual")
+    }
+
+
+def test_latents_start_with_little_noise():
+    task = make_task()
+    log_variance = task.module.autoencoder.moments(torch.from_numpy(task.data.take([0]))).chunk(2, dim=1)[1]
+    assert float(log_variance.detach().mean()) == pytest.approx(-5, abs=0.5)
 
 
 def test_the_adaptive_weight_balances_gradients():

@@ -128,7 +128,8 @@ def test_no_patients(fails: Callable[..., str], manifest: Path) -> None:
 
 
 def test_options(fails: Callable[..., str], manifest: Path, tmp_path: Path) -> None:
-    assert "unknown option --loop.stepz, did you mean '--loop.steps'?" in fails(*train_words(manifest, "--loop.stepz", "3"))
+    error = fails(*train_words(manifest, "--loop.stepz", "3"))
+    assert "unknown option --loop.stepz, did you mean '--loop.steps'?" in error
     assert "--loop.steps: Expected a <class 'int'>" in fails(*train_words(manifest, "--loop.steps", "many"))
     assert "--loop.steps 0: it has to be at least 1" in fails(*train_words(manifest, "--loop.steps", "0"))
     (tmp_path / "options.yaml").write_text("loop:\n  batchh: 3\n")

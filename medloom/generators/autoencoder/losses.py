@@ -55,7 +55,7 @@ class AutoencoderLosses:
         parts = {"error": error(reconstructions, images), "kl": divergence(moments, images.numel())}
         faithful = parts["error"]
         with self._frozen_discriminator():
-            if self.distance is not None:
+            if self.distance is not None and (step >= options.adversarial_start or not options.uses_features):
                 parts["perceptual"] = self.distance(reconstructions, images).mean()
                 faithful = faithful + options.perceptual_weight * parts["perceptual"]
             total = faithful + options.kl_weight * parts["kl"]

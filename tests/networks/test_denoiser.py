@@ -1,0 +1,101 @@
+"""The N-D U-Net: shapes, folding, checkpointing, saving."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from medloom.core.errors import UserError
+from medloom.core.initialise import initial_weights
+from medloom.core.seeds import torch_generator
+from medloom.networks.blocks import channels_to_space, space_to_channels, time_features
+from medloom.networks.denoiser import UNet, UNetConfig
+
+CONFIG = UNetConfig(
+    channels=1, widths=(16, 32), attention=(False, True), head_width=16, patch=2, context_width=8, pooled_width=8
+)
+
+
+def normal(name: str, *shape: int) -> torch.Tensor:
+    return torch.randn(shape, generator=torch_generator(name))
+
+
+def network(config: UNetConfig) -> UNet:
+    with initial_weights(0):
+        unet = UNet(config)
+        # The output convolution starts at zero, which would make every test of it pass.
+        torch.nn.init.normal_(unet.output.weight)
+    return unet
+
+
+def inputs(dims: int) -> tuple[torch.Tensor, ...]:
+    x = normal("x", 2, 1, *(8,) * dims)
+    mask = torch.tensor([[True] * 5, [True] * 3 + [False] * 2])
+    return x, torch.tensor([10.0, 900.0]), normal("context", 2, 5, 8), mask, normal("pooled", 2, 8)
+
+
+@pytest.mark.parametrize("dims", [2, 3])
+@pytest.mark.parametrize("factor", [1, 2, 4])
+def test_folding_is_undone(dims: int, factor: int) -> None:
+    x = normal("x", 2, 3, *(8,) * dims)
+    folded = space_to_channels(x, factor)
+    assert folded.shape == (2, 3 * factor**dims, *(8 // factor,) * dims)
+    assert torch.equal(channels_to_space(folded, factor), x)
+
+
+def test_folding_agrees_with_torch() -> None:
+    x = normal("x", 2, 3, 8, 12)
+    assert torch.equal(space_to_channels(x, 2), torch.nn.functional.pixel_unshuffle(x, 2))
+
+
+@pytest.mark.parametrize("dims", [2, 3])
+def test_shape_in_is_shape_out(dims: int) -> None:
+    arguments = inputs(dims)
+    assert network(replace(CONFIG, dims=dims))(*arguments).shape == arguments[0].shape
+
+
+def test_masked_tokens_do_not_count() -> None:
+    unet = network(CONFIG)
+    for name, parameter in unet.named_parameters():
+        if "out.weight" in name:
+            torch.nn.init.normal_(parameter, generator=torch_generator(name))
+    x, t, context, mask, pooled = inputs(2)
+    other = context.clone()
+    other[1, 3:] = 100.0
+    first, second = unet(x, t, context, mask, pooled), unet(x, t, other, mask, pooled)
+    assert torch.equal(first, second)
+    other[1, 2] = 100.0
+    assert not torch.equal(first[1], unet(x, t, other, mask, pooled)[1])
+
+
+def test_checkpointing_gives_the_same_gradients() -> None:
+    gradients = []
+    for checkpointing in (False, True):
+        unet = network(replace(CONFIG, gradient_checkpointing=checkpointing)).train()
+        unet(*inputs(2)).square().mean().backward()
+        gradients.append([p.grad for p in unet.parameters() if p.grad is not None])
+    assert len(gradients[0]) == len(gradients[1])
+    for one, two in zip(*gradients, strict=True):
+        torch.testing.assert_close(one, two)
+
+
+def test_saved_and_loaded(tmp_path: Path) -> None:
+    unet = network(CONFIG)
+    unet.save_pretrained(tmp_path)
+    again = UNet.from_pretrained(tmp_path)
+    assert again.config == CONFIG and torch.equal(unet(*inputs(2)), again(*inputs(2)))
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["config.json", "model.safetensors"]
+
+
+def test_time_features_are_known() -> None:
+    features = time_features(torch.tensor([0.0, 1.0]), 4)
+    expected = torch.tensor([[1.0, 1.0, 0.0, 0.0], [0.5403, 0.99995, 0.84147, 0.0099998]])
+    torch.testing.assert_close(features, expected, atol=1e-4, rtol=0)
+
+
+def test_options_that_cannot_be() -> None:
+    with pytest.raises(UserError, match="as many attention entries as widths"):
+        UNetConfig(widths=(8, 16), attention=(True,))
+    with pytest.raises(UserError, match="fusion 'sum'"):
+        UNetConfig(fusion="sum")

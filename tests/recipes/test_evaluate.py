@@ -1,0 +1,221 @@
+"""`medloom evaluate` from manifests to a report, and what it refuses."""
+
+import base64
+import io
+import json
+import re
+import shutil
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from medloom.core.errors import UserError
+from medloom.core.files import write_json
+from medloom.data.manifest import read_manifest
+from medloom.data.splits import make_split
+from medloom.recipes.evaluate import Config, run
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "evaluation"))
+from drawn import drawn_set
+
+QUICK: dict[str, Any] = {"image_size": (16,), "steps": 50, "device": "cpu"}
+
+
+@pytest.fixture(scope="module")
+def sets(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """Training, real and synthetic images; half of `copied` are copies of training images, `dropped` has no squares."""
+    root = tmp_path_factory.mktemp("sets")
+    made = {
+        "train": drawn_set(root / "train", 160, 0),
+        "real": drawn_set(root / "real", 120, 1),
+        "good": drawn_set(root / "good", 80, 2, patients=False),
+        "swapped": drawn_set(root / "swapped", 80, 3, swapped=True, patients=False),
+        "dropped": drawn_set(root / "dropped", 80, 4, kinds=("disc",), patients=False),
+        "copied": drawn_set(root / "copied", 80, 5, patients=False),
+    }
+    for number in range(40):
+        shutil.copy(root / "train" / f"{number}.png", root / "copied" / f"{number}.png")
+    return made
+
+
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("cache")
+
+
+def evaluate(sets: dict[str, Path], name: str, out: Path, **options: Any) -> dict[tuple[str, str, str], dict[str, Any]]:
+    """Figures by metric, subset and extractor."""
+    run(Config(real=sets["real"], synthetic=sets[name], out=out, **{**QUICK, **options}))
+    figures = json.loads((out / "scores.json").read_text())["figures"]
+    return {(entry["metric"], entry["subset"], entry["extractor"]): entry for entry in figures}
+
+
+def test_a_good_set_passes_and_the_page_shows_no_real_image(sets: dict[str, Path], cache: Path, tmp_path: Path) -> None:
+    figures = evaluate(sets, "good", tmp_path / "out", train=sets["train"], cache=cache)
+    assert {entry["section"] for entry in figures.values()} == {"fidelity", "alignment", "privacy"}
+    recognition = figures["recognition", "all", ""]
+    assert recognition["value"] > 0.8 and recognition["reference"]["n"] == 60
+    assert not figures["coverage", "all", "classifier"]["reading"].endswith("worse")
+    assert figures["excess of copies", "all", "pixels"]["low"] < 0.01
+    assert figures["identical files", "all", ""]["value"] == 0
+    assert {subset for _, subset, _ in figures} == {"all", "dark", "light", "disc", "square"}
+    page = (tmp_path / "out" / "report.html").read_text()
+    assert "http" not in re.sub(r"base64,[A-Za-z0-9+/=]+", "", page)
+    assert str(sets["real"].parent) not in page and str(sets["train"].parent) not in page
+    shown = [Image.open(io.BytesIO(base64.b64decode(part))) for part in re.findall(r"base64,([A-Za-z0-9+/=]+)", page)]
+    assert sum(picture.info.get("SYNTHETIC") == "YES" for picture in shown) == 2
+
+
+def test_the_same_command_again_reads_what_it_kept(
+    sets: dict[str, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    first = evaluate(sets, "good", tmp_path, only=("alignment",), steps=5)
+    assert "training classifier" in capsys.readouterr().err
+    assert evaluate(sets, "good", tmp_path, only=("alignment",), steps=5) == first
+    again = capsys.readouterr().err
+    assert "training classifier" not in again and "first half images: read from" in again
+    assert {section["section"] for section in first.values()} == {"alignment"}
+
+
+def test_a_copied_set_is_caught(sets: dict[str, Path], cache: Path, tmp_path: Path) -> None:
+    figures = evaluate(sets, "copied", tmp_path / "out", train=sets["train"], cache=cache, only=("privacy",))
+    excess = figures["excess of copies", "all", "pixels"]
+    assert excess["value"] == pytest.approx(0.5, abs=0.1) and excess["low"] > 0.3
+    assert figures["identical files", "all", ""]["value"] == 0.5
+    assert "train/0.png" in (tmp_path / "out" / "copies-internal.csv").read_text()
+
+
+def test_a_dropped_mode_loses_coverage(sets: dict[str, Path], cache: Path, tmp_path: Path) -> None:
+    figures = evaluate(sets, "dropped", tmp_path / "out", train=sets["train"], cache=cache, label="label")
+    for metric in ("coverage", "Frechet distance"):
+        assert figures[metric, "all", "classifier"]["reading"].endswith("worse"), metric
+    notes = json.loads((tmp_path / "out" / "scores.json").read_text())["notes"]
+    assert any("all of them are of class 'disc'" in note for note in notes)
+
+
+def test_a_label_swapped_set_loses_recognition(sets: dict[str, Path], cache: Path, tmp_path: Path) -> None:
+    figures = evaluate(sets, "swapped", tmp_path / "out", train=sets["train"], cache=cache, only=("alignment",))
+    assert figures["recognition", "all", ""]["value"] < 0.25
+    assert figures["recognition", "all", ""]["reading"].endswith("worse")
+    assert figures["the same as a share of real-trained", "all", ""]["value"] < 0.5
+
+
+def test_without_a_label_the_modality_is_the_class(sets: dict[str, Path], tmp_path: Path) -> None:
+    figures = evaluate(sets, "good", tmp_path, label="modality", only=("alignment",), steps=20)
+    assert {subset for metric, subset, _ in figures if metric == "recognition"} == {"all", "dark", "light"}
+
+
+def test_pixels_need_no_class(sets: dict[str, Path], tmp_path: Path) -> None:
+    figures = evaluate(sets, "good", tmp_path, label="none", features=("pixels",))
+    assert {entry["section"] for entry in figures.values()} == {"fidelity"}
+    assert figures["Frechet distance", "all", "pixels"]["reference"]["n"] == 60
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"only": ("fidelty",)}, "unknown name in --only 'fidelty', did you mean 'fidelity'"),
+        ({"features": ("clasifier",)}, "did you mean 'classifier'"),
+        ({"features": ()}, "--features names no extractor"),
+        ({"network": "tiny"}, "unknown --network 'tiny'"),
+        ({"label": "lable"}, "did you mean 'label'"),
+        ({"label": "sample_id"}, "120 different values in it; a class label has 2 to 100"),
+        ({"label": "none"}, "--features classifier needs a class"),
+        ({"label": "none", "only": ("alignment",)}, "alignment needs a class"),
+        ({"only": ("privacy",)}, "--only privacy needs --train"),
+        ({"seed": -1}, "--seed -1 is out of range"),
+        ({"device": "gpu"}, "allowed: auto, cpu, cuda"),
+        ({"steps": 0}, "--steps 0"),
+    ],
+)
+def test_options_that_cannot_be(options: dict[str, Any], message: str, sets: dict[str, Path], tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=message):
+        evaluate(sets, "good", tmp_path / "out", **options)
+    assert not (tmp_path / "out").exists()
+
+
+def test_sets_that_must_not_be_compared(sets: dict[str, Path], tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    with pytest.raises(UserError, match="share 120 of their files"):
+        evaluate(sets, "real", out)
+    with pytest.raises(UserError, match="share 80 of their files"):
+        evaluate(sets, "good", out, train=sets["good"], images_are_patients=True)
+    with pytest.raises(UserError, match="60 of the 60 patients"):
+        evaluate(sets, "good", out, train=sets["real"])
+    with pytest.raises(UserError, match="names no patients"):
+        evaluate({**sets, "real": sets["swapped"]}, "good", out)
+    few = drawn_set(tmp_path / "few", 8, 9, patients=False)
+    with pytest.raises(UserError, match="8 synthetic images and it needs 20"):
+        evaluate({**sets, "few": few}, "few", out)
+    other = few.with_name("other.csv")
+    other.write_text(few.read_text().replace(",light,", ",MR,"))
+    with pytest.raises(UserError, match="4 rows are of modality 'MR', of which there is no real image"):
+        evaluate({**sets, "other": other}, "other", out)
+    other.write_text(few.read_text().replace(",square,", ",star,"))
+    with pytest.raises(UserError, match="4 rows are of class 'star'"):
+        evaluate({**sets, "other": other}, "other", out)
+    one = drawn_set(tmp_path / "one", 60, 10, kinds=("disc",))
+    with pytest.raises(UserError, match="has 1 different value"):
+        evaluate({**sets, "real": one}, "dropped", out, label="label")
+    assert not out.exists()
+
+
+def test_a_folder_of_something_else_is_refused(sets: dict[str, Path], tmp_path: Path) -> None:
+    (tmp_path / "thesis.txt").write_text("mine")
+    with pytest.raises(UserError, match=r"has no scores\.json"):
+        evaluate(sets, "good", tmp_path, label="none", features=("pixels",))
+
+
+def make_run(folder: Path, manifest: Path, images_are_patients: bool) -> Path:
+    """A run folder that says which patients it has seen."""
+    seen = read_manifest(manifest, images_are_patients=images_are_patients, need=("path",))
+    split = make_split(seen, ["train"] * len(seen))
+    write_json(folder / "run.json", {"split": split.to_dict(), "images_are_patients": images_are_patients})
+    write_json(folder / "index.json", {"family": "diffusion"})
+    (folder / "model").mkdir()
+    return folder
+
+
+def test_patients_that_the_model_has_seen_are_refused(sets: dict[str, Path], tmp_path: Path) -> None:
+    options: dict[str, Any] = {"label": "none", "features": ("pixels",)}
+    for number, as_images in enumerate((False, True)):
+        own = make_run(tmp_path / f"own{number}", sets["real"], as_images)
+        with pytest.raises(UserError, match="patients were in the training set"):
+            evaluate(sets, "good", tmp_path / "out", model=own, **options)
+    named = make_run(tmp_path / "named", sets["train"], False)
+    with pytest.raises(UserError, match="cannot be told whom it has seen"):
+        evaluate(sets, "good", tmp_path / "out", model=named, images_are_patients=True, **options)
+    assert evaluate(sets, "good", tmp_path / "out", model=named, **options)
+
+
+def test_bad_images_are_named_or_left_out(sets: dict[str, Path], tmp_path: Path) -> None:
+    bad = drawn_set(tmp_path / "bad", 40, 11, patients=False)
+    Image.fromarray(np.full((16, 16), 7, np.uint8)).save(bad.parent / "3.png")
+    both = {**sets, "bad": bad}
+    options: dict[str, Any] = {"label": "none", "features": ("pixels",)}
+    with pytest.raises(UserError, match=r"3\.png is constant"):
+        evaluate(both, "bad", tmp_path / "out", **options)
+    evaluate(both, "bad", tmp_path / "out", skip_bad=True, **options)
+    scores = json.loads((tmp_path / "out" / "scores.json").read_text())
+    assert "1 synthetic images cannot be read and were left out (--skip-bad)." in scores["notes"]
+
+
+@pytest.mark.slow
+@pytest.mark.shared
+def test_real_halves_are_at_their_reference(shared: Path, tmp_path: Path) -> None:
+    lines = (shared / "medmnist64.csv").read_text().splitlines()
+    rows = [f"{shared}/{line}" for line in lines[1:]]
+    order = np.random.default_rng(0).permutation(len(rows))
+    halves = {}
+    for name, part in (("real", order[::2]), ("synthetic", order[1::2])):
+        halves[name] = tmp_path / f"{name}.csv"
+        halves[name].write_text("\n".join([lines[0], *(rows[row] for row in part)]) + "\n")
+    options = {"image_size": (64,), "steps": 200, "images_are_patients": True}
+    figures = evaluate(halves, "synthetic", tmp_path / "out", **options)
+    assert not figures["Frechet distance", "all", "classifier"]["reading"].endswith("worse")
+    recognition = figures["recognition", "all", ""]
+    assert recognition["value"] == pytest.approx(recognition["reference"]["value"], abs=0.03)
