@@ -65,6 +65,8 @@ def cached_rows(
     Raises:
         UserError: too little disk; nothing half-written is taken for whole.
     """
+    if rows == 0:
+        return {name: np.empty((0, *column.shape), column.dtype) for name, column in columns.items()}
     identity = {**key, "rows": rows, "columns": {name: [list(c.shape), c.dtype] for name, c in columns.items()}}
     target = folder / f"{what}-{hash_json(identity)}"
     index = target / INDEX
@@ -110,8 +112,7 @@ def _allocate(target: Path, rows: int, columns: Mapping[str, Column]) -> None:
     for name, column in columns.items():
         with (target / f"{name}.bin").open("wb") as stream:
             # Space is claimed now: a memory map that meets a full disk later would be killed without a word.
-            if rows * column.bytes:
-                _claim(stream.fileno(), rows * column.bytes)
+            _claim(stream.fileno(), rows * column.bytes)
 
 
 def _claim(descriptor: int, length: int) -> None:
@@ -127,8 +128,6 @@ def _open(target: Path, name: str, column: Column, rows: int, mode: str) -> NDAr
     path = target / f"{name}.bin"
     if path.stat().st_size != rows * column.bytes:
         raise UserError(f"{path} has not the size that {INDEX} says: the cache was cut short; remove {target}.")
-    if rows * column.bytes == 0:
-        return np.empty((rows, *column.shape), column.dtype)
     return np.memmap(path, dtype=column.dtype, mode=mode, shape=(rows, *column.shape))  # type: ignore[call-overload]
 
 
@@ -195,6 +194,8 @@ def cached_texts(
         shown: whether to show progress.
     """
     distinct = sorted(set(texts))
+    if not distinct:
+        return ragged_ids([], list)
     target = folder / f"texts-{hash_json([dict(key), distinct])}"
     if not (target / INDEX).is_file():
         with explained_disk_errors(target):
@@ -232,7 +233,7 @@ def _embed_all(
     (target / INDEX).write_text(json.dumps({"tokens": offsets[-1], "width": width}), encoding="utf-8")
 
 
-def ragged_ids(texts: Sequence[str], ids: Callable[[str], Sequence[int]]) -> RaggedTexts:
+def ragged_ids(texts: Sequence[str], ids: Callable[[str], Sequence[Any]]) -> RaggedTexts:
     """Token ids of a corpus in the form of RaggedTexts, for a text encoder that is trained."""
     distinct = sorted(set(texts))
     encoded = [np.asarray(ids(text), np.int64) for text in distinct]

@@ -11,17 +11,42 @@ from numpy.typing import NDArray
 from medloom.core.errors import UserError
 from medloom.core.seeds import numpy_generator
 from medloom.downstream.classifier import Classifier, ClassifierOptions, hold_out, train_classifier
+from medloom.evaluation.classifiers import Workshop
+from medloom.evaluation.comparison import Comparison
 from medloom.evaluation.figures import EVERYTHING, HIGHER, Figure, Reference, rate, sampled_units
 from medloom.evaluation.sets import MODALITY, ImageSet
 from medloom.metrics.uncertainty import Interval, bootstrap_interval
 
 SECTION = "alignment"
 RECOGNITION, SHUFFLED = "recognition", "recognition, conditions shuffled"
-UTILITY, UTILITY_SHARE = "accuracy of a classifier trained on synthetic images", "the same as a share of real-trained"
+UTILITY, UTILITY_SHARE = "accuracy, trained on synthetic", "accuracy, trained on synthetic, over real-trained"
 HELD_OUT = "held-out real images"
 SHUFFLES = 200
 LEAST = 10
 VALIDATION = 0.15
+
+
+def alignment_figures(
+    workshop: Workshop, classifier: Classifier, data: Comparison, seed: int
+) -> tuple[list[Figure], list[str]]:
+    """Recognition, its null, and the use of the images to train on; and notes on what was left out.
+
+    Args:
+        workshop: where images and the classifier of synthetic images are made.
+        classifier: trained on `data.fit`.
+        data: the sets.
+        seed: of resamples and shuffles.
+    """
+    real, synthetic = data.real.labelled(), data.synthetic.labelled()
+    by_real = judge(classifier, workshop.images(real), real)
+    figures = recognition_figures(data.label, by_real, judge(classifier, workshop.images(synthetic), synthetic), seed)
+    lack = lacking_for_training(synthetic)
+    if lack:
+        return figures, [f"No classifier was trained on synthetic images: {lack}."]
+    student = workshop.classifier(synthetic, train_on_synthetic)
+    by_synthetic = judge(student, workshop.images(real), real)
+    trained = (len(data.fit) if data.fit else 0, len(synthetic))
+    return [*figures, *utility_figures(by_real, by_synthetic, trained, seed)], []
 
 
 @dataclass(frozen=True, eq=False)

@@ -2,14 +2,15 @@
 
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
 from medloom.core.errors import UserError
+from medloom.core.progress import progress
 from medloom.core.spec import ImageSpec
-from medloom.data.dataset import measure_spec
+from medloom.data.dataset import ImageSource, measure_spec
 from medloom.data.manifest import Manifest
 from medloom.downstream.classifier import hold_out
 from medloom.evaluation.sets import (
@@ -24,6 +25,7 @@ from medloom.evaluation.sets import (
 )
 
 HALF = 0.5
+READ_AT_ONCE = 64
 
 
 @dataclass(frozen=True)
@@ -105,6 +107,38 @@ def compare(
         table=_table(real, synthetic, train, reference, ours, fit if trained is None else trained),
         notes=tuple(known),
     )
+
+
+def readable_only(comparison: Comparison, unit: str | None = None) -> Comparison:
+    """The comparison without images that cannot be decoded, for `--skip-bad`; the notes say how many there were.
+
+    Raises:
+        UserError: none of a set can be read.
+    """
+    notes = list(comparison.notes)
+    changed: dict[str, ImageSet] = {}
+    for name in ("real", "synthetic", "fit", "train"):
+        members: ImageSet | None = getattr(comparison, name)
+        if members is not None:
+            changed[name], note = _readable(members, comparison.spec, unit)
+            notes += [note] if note else []
+    return replace(comparison, **changed, notes=tuple(notes))  # type: ignore[arg-type]
+
+
+def _readable(members: ImageSet, spec: ImageSpec, unit: str | None) -> tuple[ImageSet, str]:
+    source = ImageSource(members.samples, spec, unit, {})
+    usable: list[int] = []
+    with progress(f"reading {members.name} images", len(members), "images") as advance:
+        for start in range(0, len(members), READ_AT_ONCE):
+            rows = range(start, min(start + READ_AT_ONCE, len(members)))
+            _, bad = source.readable_images(rows)
+            usable += [row for row, refused in zip(rows, bad, strict=True) if not refused]
+            advance(len(rows))
+    if not usable:
+        raise UserError(f"none of the {len(members)} {members.name} images can be read; `medloom data check` says why.")
+    left_out = len(members) - len(usable)
+    note = f"{left_out} {members.name} images cannot be read and were left out (--skip-bad)." if left_out else ""
+    return members.rows(usable), note
 
 
 def _halves(everything: ImageSet, label: str, seed: int) -> tuple[ImageSet, ImageSet]:

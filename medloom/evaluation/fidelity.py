@@ -146,7 +146,7 @@ def _in_their_span(*sets: FeatureSet) -> list[FeatureSet]:
     together = np.concatenate([features.values for features in sets]).astype(np.float64)
     if len(together) >= together.shape[1]:
         return list(sets)
-    coordinates = np.linalg.qr(together.T, mode="r").T
+    coordinates: NDArray[np.float64] = np.asarray(np.linalg.qr(together.T, mode="r")).T
     parts = np.split(coordinates, np.cumsum([len(features.values) for features in sets])[:-1])
     return [FeatureSet(part, own.units, own.groups) for part, own in zip(parts, sets, strict=True)]
 

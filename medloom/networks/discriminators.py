@@ -48,22 +48,26 @@ class PatchDiscriminator(nn.Module):
         )
         self.judge = _convolution(dims, widths[-1], 1, 1, norm)
 
+    def require_size(self, size: tuple[int, ...]) -> None:
+        """Refuse images of which no patch would be left.
+
+        Raises:
+            UserError: says how large they have to be.
+        """
+        layers = len(self.blocks) - 1
+        smallest = 3 * 2**layers
+        if min(size) < smallest:
+            raise UserError(
+                f"images of {size} pixels are too small for a discriminator of {layers} layers,"
+                f" which takes {smallest} pixels or more an axis; use larger images, or no discriminator."
+            )
+
     def features(self, images: Tensor) -> list[Tensor]:
         """Activations after each hidden layer, first to last, each `(N, C', *size')`.
 
         Args:
-            images: `(N, C, *size)` in [-1, 1].
-
-        Raises:
-            UserError: images that are too small for its layers.
+            images: `(N, C, *size)` in [-1, 1]; see `require_size`.
         """
-        layers = len(self.blocks) - 1
-        smallest = 3 * 2**layers
-        if min(images.shape[2:]) < smallest:
-            raise UserError(
-                f"images of {tuple(images.shape[2:])} pixels are too small for a discriminator of {layers} layers,"
-                f" which takes {smallest} pixels or more an axis; use larger images, or no discriminator."
-            )
         found: list[Tensor] = []
         for block in self.blocks:
             images = block(images)

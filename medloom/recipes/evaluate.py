@@ -1,7 +1,7 @@
 """`medloom evaluate`: whether synthetic images can be trusted, in figures with intervals beside real references."""
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,11 +11,10 @@ from medloom.data.options import ManifestOptions, load_manifest, named_columns
 
 if TYPE_CHECKING:
     from medloom.data.manifest import Manifest
-    from medloom.downstream.classifier import Classifier, ClassifierOptions
-    from medloom.evaluation.classifiers import Train
+    from medloom.downstream.classifier import Classifier
+    from medloom.evaluation.classifiers import Workshop
     from medloom.evaluation.comparison import Comparison
     from medloom.evaluation.features import Extractor, FeatureSet
-    from medloom.evaluation.figures import Figure
     from medloom.evaluation.report import Evaluation
     from medloom.evaluation.sets import ImageSet
 
@@ -76,6 +75,7 @@ def run(config: Config) -> Path:
     """
     from medloom.core.files import claim_output
     from medloom.core.progress import say
+    from medloom.evaluation.comparison import readable_only
     from medloom.evaluation.report import HTML, SCORES, begin_report, write_report
 
     _check_names(config)
@@ -83,7 +83,7 @@ def run(config: Config) -> Path:
     sections = _sections(config, data)
     claim_output(config.out, SCORES)
     begin_report(config.out)
-    data = _readable(config, data)
+    data = readable_only(data, config.unit) if config.skip_bad else data
     for note in data.notes:
         say(note)
     evaluation = _evaluate(config, data, sections)
@@ -149,20 +149,6 @@ def _refuse_seen(config: Config, model: Path, real: "Manifest") -> None:
     Split.from_dict(description["split"]).refuse_overlap(real, str(model))
 
 
-def _readable(config: Config, data: "Comparison") -> "Comparison":
-    """With --skip-bad, the sets without images that cannot be decoded; otherwise the first such image is an error."""
-    from medloom.evaluation.classifiers import readable
-
-    notes = list(data.notes)
-    changed: dict[str, Any] = {}
-    for name in ("real", "synthetic", "fit", "train") if config.skip_bad else ():
-        members = getattr(data, name)
-        if members is not None:
-            changed[name], note = readable(members, data.spec, config.unit)
-            notes += [note] if note else []
-    return replace(data, **changed, notes=tuple(notes))
-
-
 def _sections(config: Config, data: "Comparison") -> list[str]:
     """The sections to measure: those asked for, else all that the data allow. What is asked for must be possible."""
     from medloom.evaluation import alignment, comparison, fidelity, privacy
@@ -188,19 +174,19 @@ def _sections(config: Config, data: "Comparison") -> list[str]:
 
 
 def _evaluate(config: Config, data: "Comparison", sections: list[str]) -> "Evaluation":
-    from medloom.evaluation import fidelity, privacy
+    from medloom.evaluation import alignment, fidelity, privacy
     from medloom.evaluation.features import Sources, make_extractor
     from medloom.evaluation.report import Evaluation
 
-    options = _classifier_options(config)
+    shop = _workshop(config, data)
     measured = set(sections) & {"fidelity", "privacy"}
     wanted = "alignment" in sections or (measured and "classifier" in config.features)
-    classifier = _trained(config, data, options) if wanted else None
+    classifier = shop.classifier(data.fit, alignment.train_on_real) if wanted and data.fit else None
     found = Evaluation([], list(data.notes), data.table, {}, _facts(config, data, classifier), [])
     sets = {"real": data.real, "synthetic": data.synthetic, **({"train": data.train} if data.train else {})}
     extra = ("pixels",) if "privacy" in sections else ()
     for name in dict.fromkeys((*config.features, *extra)) if measured else ():
-        extractor = make_extractor(name, Sources(data.spec, classifier, options.device))
+        extractor = make_extractor(name, Sources(data.spec, classifier, shop.options.device))
         found.extractors[name] = extractor.statement
         features = _features(config, extractor, sets, sections)
         if "fidelity" in sections and name in config.features:
@@ -210,7 +196,7 @@ def _evaluate(config: Config, data: "Comparison", sections: list[str]) -> "Evalu
     if "privacy" in sections:
         found.add([privacy.identical_files(sets, config.seed)])
     if classifier is not None and "alignment" in sections:
-        found.add(*_alignment(config, data, classifier, options))
+        found.add(*alignment.alignment_figures(shop, classifier, data, config.seed))
     return found
 
 
@@ -224,53 +210,15 @@ def _features(
     return {name: extract(extractor, sets[name], folder, config.unit) for name in used}
 
 
-def _classifier_options(config: Config) -> "ClassifierOptions":
+def _workshop(config: Config, data: "Comparison") -> "Workshop":
     import torch
 
     from medloom.downstream.classifier import ClassifierOptions
+    from medloom.evaluation.classifiers import Workshop
 
     device = "cuda" if config.device != "cpu" and torch.cuda.is_available() else "cpu"
-    return ClassifierOptions(network=config.network, steps=config.steps, seed=config.seed, device=device)
-
-
-def _trained(config: Config, data: "Comparison", options: "ClassifierOptions") -> "Classifier":
-    """The classifier of real images."""
-    from medloom.evaluation.alignment import train_on_real
-
-    if data.fit is None:
-        raise ValueError("no classifier without a class of each image; _sections refuses that")
-    return _kept(config, data, data.fit, options, train_on_real)
-
-
-def _kept(
-    config: Config, data: "Comparison", members: "ImageSet", options: "ClassifierOptions", train: "Train"
-) -> "Classifier":
-    from medloom.evaluation.classifiers import kept_classifier, kept_images
-
-    cache = config.cache or config.out
-    images = kept_images(cache / "images", members, data.spec, config.unit)
-    return kept_classifier(cache / "classifiers", members, images, data.spec, options, train)
-
-
-def _alignment(
-    config: Config, data: "Comparison", classifier: "Classifier", options: "ClassifierOptions"
-) -> "tuple[list[Figure], list[str]]":
-    from medloom.evaluation import alignment
-    from medloom.evaluation.classifiers import kept_images
-
-    folder = (config.cache or config.out) / "images"
-    real, synthetic = data.real.labelled(), data.synthetic.labelled()
-    pictures = {members.name: kept_images(folder, members, data.spec, config.unit) for members in (real, synthetic)}
-    by_real = alignment.judge(classifier, pictures[real.name], real)
-    ours = alignment.judge(classifier, pictures[synthetic.name], synthetic)
-    figures = alignment.recognition_figures(data.label, by_real, ours, config.seed)
-    lack = alignment.lacking_for_training(synthetic)
-    if lack or data.fit is None:
-        return figures, [f"No classifier was trained on synthetic images: {lack}."]
-    student = _kept(config, data, synthetic, options, alignment.train_on_synthetic)
-    by_synthetic = alignment.judge(student, pictures[real.name], real)
-    trained = (len(data.fit), len(synthetic))
-    return [*figures, *alignment.utility_figures(by_real, by_synthetic, trained, config.seed)], []
+    options = ClassifierOptions(network=config.network, steps=config.steps, seed=config.seed, device=device)
+    return Workshop(config.cache or config.out, data.spec, options, config.unit)
 
 
 def _facts(config: Config, data: "Comparison", classifier: "Classifier | None") -> dict[str, Any]:

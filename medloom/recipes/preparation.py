@@ -93,13 +93,15 @@ def prepare(
     validation = manifest.select(name == "validation" for name in splits)
     if not len(train):
         raise UserError(f"{data}: no row is in the split 'train'.")
-    used = manifest.select(name != "test" for name in splits)
-    spec = measure_spec(used.samples(), options.image_size, options.resize, options.unit, shown)
+    validation = _known_to_training(validation, train, shown)
+    spec = measure_spec(
+        [*train.samples(), *validation.samples()], options.image_size, options.resize, options.unit, shown
+    )
     if known is not None:
         spec = _extended(known, spec)
     if shown:
         counts = f"{len(train)} training and {len(validation)} validation images"
-        say(f"{counts} of {', '.join(used.modalities)}; {splits.count('test')} test rows are not used")
+        say(f"{counts} of {', '.join(train.modalities)}; {splits.count('test')} test rows are not used")
     return Prepared(
         manifest,
         make_split(manifest, splits),
@@ -107,6 +109,18 @@ def prepare(
         _source(train, spec, options.unit),
         _source(validation, spec, options.unit),
     )
+
+
+def _known_to_training(validation: Manifest, train: Manifest, shown: bool) -> Manifest:
+    """The validation rows whose modality and view occur in training; a model cannot be asked for others."""
+    keep = [True] * len(validation)
+    for name in ("modality", "view"):
+        if name in train.frame:
+            known = {None, *train.frame[name]}
+            keep = [kept and cell in known for kept, cell in zip(keep, validation.frame[name], strict=True)]
+    if not all(keep) and shown:
+        say(f"{keep.count(False)} validation rows are not used: no training patient has their modality or view.")
+    return validation.select(keep)
 
 
 def _extended(known: ImageSpec, measured: ImageSpec) -> ImageSpec:

@@ -150,14 +150,15 @@ def test_folders_without_an_autoencoder_are_refused(trained, tmp_path):
         find_autoencoder(tmp_path, prepared_as(data))
 
 
-def test_volumes_and_sizes_that_do_not_divide_are_refused(trained, tmp_path):
+def test_images_that_the_networks_cannot_take_are_refused_and_leave_nothing(trained, tmp_path):
     data, _ = trained
     with pytest.raises(UserError, match="two axes"):
         train(data, tmp_path / "a", image_size=[16, 16, 16])
     with pytest.raises(UserError, match="not a multiple of 2"):
         train(data, tmp_path / "b", image_size=[15])
-    assert not (tmp_path / "a").exists()
-    assert not (tmp_path / "b").exists()
+    with pytest.raises(UserError, match="too small for a discriminator of 3 layers"):
+        train(data, tmp_path / "c", **{"autoencoder.discriminator_layers": 3})
+    assert not [name for name in "abc" if (tmp_path / name).exists()]
 
 
 @pytest.mark.parametrize("kind", ["size", "preset"])

@@ -108,6 +108,7 @@ def _discriminator(
             options.discriminator_layers,
             options.discriminator_norm,
         )
+    network.require_size(spec.size)
     return network.to(device)
 
 

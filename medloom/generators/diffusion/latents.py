@@ -9,7 +9,6 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from medloom.core.errors import UserError
 from medloom.core.files import hash_json
 from medloom.core.progress import say
 from medloom.data.cache import Arrays, Column, RaggedTexts, cached_rows, cached_texts, ragged_ids
@@ -82,9 +81,7 @@ def token_ids(encoder: TextEncoder, texts: Sequence[str], shown: bool) -> Ragged
 
 
 def _report_cut(encoder: TextEncoder, texts: Sequence[str], shown: bool) -> None:
-    if not texts:
-        raise UserError("there is no text to encode.")
-    counts = encoder.count_tokens(texts)
+    counts = encoder.count_tokens(texts) if texts else []
     cut = [count for count in counts if count > encoder.max_tokens]
     if cut and shown:
         say(
