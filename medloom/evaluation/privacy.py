@@ -138,7 +138,7 @@ def _figures(embedding: str, subset: str, report: CopyReport, units: np.ndarray,
             reference=reference,
             better=better,
             extractor=embedding,
-            note=f"A copy has a cosine above {report.threshold:.4f} to a training image.",
+            note=f"A copy has a cosine above {report.threshold:.6f} to a training image.",
         )
         for metric, interval, counted, reference, better in rows
     ]

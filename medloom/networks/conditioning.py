@@ -13,7 +13,6 @@ from torch import Tensor, nn
 from medloom.core.errors import UserError
 from medloom.core.files import read_json
 
-MODALITY_AS = ("text", "token", "both")
 ABSENT = 0
 
 

@@ -11,12 +11,10 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from medloom.core.choices import FUSIONS, SPATIAL_FUSIONS
 from medloom.core.errors import UserError
 from medloom.core.files import read_json
 from medloom.networks import blocks
-
-FUSIONS = ("cross-attention", "affine", "none")
-SPATIAL_FUSIONS = ("channels", "spade")
 
 
 class Denoiser(Protocol):

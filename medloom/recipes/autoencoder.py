@@ -121,6 +121,8 @@ def _task(
     from medloom.generators.autoencoder.losses import AutoencoderLosses
     from medloom.generators.autoencoder.task import AutoencoderTask
 
+    device, spec = accelerator.device, prepared.spec
+    losses = AutoencoderLosses(config.autoencoder, spec, config.loop.seed, device)
     folder = config.cache or config.out / "cache"
     # The main process fills the cache, the others wait and read it.
     with accelerator.main_process_first():
@@ -128,10 +130,8 @@ def _task(
             _images(source, folder, config.skip_bad, accelerator.is_main_process)
             for source in (prepared.train, prepared.validation)
         )
-    device, spec = accelerator.device, prepared.spec
     # 2-D convolutions are faster with the channels last, on a CPU and on a GPU.
     autoencoder.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-    losses = AutoencoderLosses(config.autoencoder, spec, config.loop.seed, device)
     examples = _chosen(validation if len(validation) else data, FIXED_IMAGES)
     return AutoencoderTask(autoencoder, losses, data, validation, examples, spec, config.loop, device)
 

@@ -23,8 +23,8 @@ class AutoencoderOptions:
         perceptual: none, discriminator (its features), or a folder or hub id of a transformers vision model.
         perceptual_weight: weight of the perceptual distance.
         adversarial_weight: weight of the adversarial loss; 0 for none.
-        adversarial_start: step from which the autoencoder hears the discriminator and its features; that learns
-            from the first step.
+        adversarial_start: step from which the autoencoder hears the discriminator and its features (the
+            discriminator itself learns from the first step).
         adaptive: scale the adversarial loss so that its gradient is as large as that of the other losses.
         discriminator_width: feature channels of its first layer.
         discriminator_layers: layers of it that halve the image; 3 judge patches of 70 pixels, 2 of 34.

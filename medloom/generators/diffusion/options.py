@@ -1,11 +1,13 @@
 """Options of the diffusion family: its network, its text and its noise."""
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
+from medloom.core.choices import FUSIONS, MODALITY_AS, SPATIAL_FUSIONS
 from medloom.core.errors import UserError
-from medloom.networks.conditioning import MODALITY_AS
-from medloom.networks.denoiser import FUSIONS, SPATIAL_FUSIONS
-from medloom.processes.paths import DDPM, ProbabilityPath, RectifiedFlow
+
+if TYPE_CHECKING:
+    from medloom.processes.paths import ProbabilityPath
 
 MASKS = ("none", *SPATIAL_FUSIONS)
 
@@ -111,12 +113,14 @@ class NoiseOptions:
     logit_std: float = 1.0
     shift: float = 1.0
 
-    def path(self) -> ProbabilityPath:
+    def path(self) -> "ProbabilityPath":
         """The probability path of these options.
 
         Raises:
             UserError: an unknown process or schedule, or a value out of range.
         """
+        from medloom.processes.paths import DDPM, RectifiedFlow
+
         if self.process == "flow":
             return RectifiedFlow(self.logit_mean, self.logit_std, self.shift, self.offset)
         if self.process == "ddpm":

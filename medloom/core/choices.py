@@ -1,0 +1,8 @@
+"""Names that options choose from and networks implement; here, so that reading options imports no torch."""
+
+# How text reaches a network.
+FUSIONS = ("cross-attention", "affine", "none")
+# How a mask reaches a network.
+SPATIAL_FUSIONS = ("channels", "spade")
+# How the modality is told: in the text, as a token of its own, or both.
+MODALITY_AS = ("text", "token", "both")
