@@ -75,7 +75,7 @@ class Manifest:
         """A hash of the rows (paths relative to the manifest, file sizes, texts, modalities): what a run was given."""
         root = self.source.parent.resolve()
         names = [name for name in ("text", "modality", "view", "patient_id", "mask", "prior") if name in self.frame]
-        rows = self.frame[names].astype(str).map(lambda cell: cell.removeprefix(f"{root}/")).values.tolist()
+        rows = [[str(cell).removeprefix(f"{root}/") for cell in row] for row in self.frame[names].values.tolist()]
         files = [[_relative(path, root), Path(path).stat().st_size] for path in self.frame["path"]]
         return hash_json([names, rows, files])
 

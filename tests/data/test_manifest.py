@@ -1,6 +1,7 @@
 """Manifests: forms, aliases, types, problems by line, memory."""
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -129,3 +130,14 @@ def test_a_patient_in_two_splits_is_refused(pictures: Path) -> None:
     (pictures / "m.csv").write_text("path,Text,patient_id,split\n0.png,a,1,train\n1.png,b,1,test\n")
     with pytest.raises(UserError, match="line 3: this patient is in train and in test"):
         assign_splits(read_manifest(pictures / "m.csv"), {"train": 1.0}, 0)
+
+
+def test_the_fingerprint_moves_with_the_folder_and_sees_every_change(pictures: Path, tmp_path: Path) -> None:
+    text = "path,Text,patient_id,mask,view\n0.png,a,1,3.png,PA\n1.png,b,2,,\n"
+    (pictures / "m.csv").write_text(text)
+    first = read_manifest(pictures / "m.csv").fingerprint()
+    copy = shutil.copytree(pictures, tmp_path.parent / f"{tmp_path.name}-moved")
+    assert read_manifest(copy / "m.csv").fingerprint() == first
+    for old, new in (("a,1", "c,1"), ("2,,", "3,,"), (",PA", ",AP"), ("3.png", "2.png")):
+        (copy / "m.csv").write_text(text.replace(old, new))
+        assert read_manifest(copy / "m.csv").fingerprint() != first
