@@ -69,7 +69,8 @@ def split_command(words: Sequence[str]) -> tuple[str, list[str]]:
     group = [name for name in COMMANDS if leading and name.startswith(f"{leading[0]} ")]
     typed = " ".join(leading)
     with_it = f"; with {leading[0]!r} go: {', '.join(group)}." if group else ""
-    hint = (len(leading) == 2 or not group) and did_you_mean(typed, COMMANDS) or with_it or "."
+    close = did_you_mean(typed, COMMANDS) if len(leading) == 2 or not group else ""
+    hint = close or with_it or "."
     raise UserError(f"unknown command {typed!r}{hint} See medloom --help.")
 
 

@@ -100,7 +100,7 @@ class Phase:
             gradients of several processes are averaged.
         loss: maps (module as prepared for several processes, batch) to the mean loss over the batch and figures to log.
         learning_rate: peak learning rate.
-        every: the phase runs at steps divisible by it.
+        every: the phase runs at steps, counted from 1, divisible by it.
         betas: Adam's decay rates.
         weight_decay: decoupled weight decay.
     """

@@ -134,9 +134,7 @@ def _check(config: Config) -> None:
     from medloom.core.lookup import look_up
 
     if config.n < 1 or config.batch < 1 or config.steps < 1:
-        raise UserError(
-            f"--n {config.n}, --batch {config.batch}, --steps {config.steps}: each is at least 1."
-        )
+        raise UserError(f"--n {config.n}, --batch {config.batch}, --steps {config.steps}: each is at least 1.")
     check_seed(config.seed)
     if config.format != "auto":
         look_up(FORMATS, config.format, "--format")

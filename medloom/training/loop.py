@@ -136,7 +136,7 @@ class Loop:
                     figures = self._one_step(next(batches))
                     self._after_step(figures, trackers, started)
                     started = time.perf_counter()
-                    advance(1, f"loss {figures[self.prepared[0].phase.name]:.4f}" if figures else "")
+                    advance(1, ", ".join(f"{n} {v:.4f}" for n, v in figures.items() if "/" not in n))
         finally:
             if trackers is not None:
                 trackers.close()
@@ -146,7 +146,7 @@ class Loop:
         logged: dict[str, Tensor] = {}
         factor = learning_rate_factor(self.options, self.step)
         for entry in self.prepared:
-            if self.step % entry.phase.every:
+            if (self.step + 1) % entry.phase.every:
                 continue
             logged |= self._phase_step(entry, micro_batches, factor)
         self.step += 1
