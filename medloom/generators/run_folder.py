@@ -6,6 +6,7 @@ from typing import Any
 
 from medloom.core.errors import UserError
 from medloom.core.files import hash_folder, read_json, write_json
+from medloom.data.splits import Split
 
 INDEX = "index.json"
 RUN = "run.json"
@@ -35,6 +36,11 @@ class RunFolder:
     def description(self) -> dict[str, Any]:
         """run.json: every option, versions, fingerprints, ImageSpec, split."""
         return read_json(self.path / RUN)
+
+    def splits(self) -> list[Split]:
+        """The split that it was trained on, and those of the runs that it started from (an autoencoder's, say)."""
+        description = self.description()
+        return [Split.from_dict(values) for values in (description["split"], *description["inherited_splits"])]
 
     def model_hash(self) -> str:
         """A hash over the weights and settings of the model."""

@@ -82,15 +82,16 @@ def run(config: Config) -> Path:
 def _common_modalities(config: Config, manifest: "Manifest") -> list[str]:
     """The modalities of the data that both models know, with both models' training patients refused."""
     from medloom.core.spec import ImageSpec
-    from medloom.data.splits import Split
     from medloom.generators.registry import FAMILIES
     from medloom.generators.run_folder import open_run
 
     known: list[set[str]] = []
     for option, model in (("--before", config.before), ("--after", config.after)):
-        description = open_run(model, tuple(FAMILIES), option).description()
+        run = open_run(model, tuple(FAMILIES), option)
+        description = run.description()
         known.append(set(ImageSpec.from_dict(description["identity"]["spec"]).intensity))
-        Split.from_dict(description["split"]).refuse_overlap(manifest, str(model))
+        for split in run.splits():
+            split.refuse_overlap(manifest, str(model))
     common = sorted(known[0] & known[1] & set(manifest.modalities))
     if not common:
         raise UserError(

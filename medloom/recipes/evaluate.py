@@ -134,10 +134,10 @@ def _compare(config: Config) -> "Comparison":
 def _refuse_seen(config: Config, model: Path, real: "Manifest") -> None:
     """Refuse patients that the generator was trained on, told in the way in which its run told them."""
     from medloom.data.manifest import read_manifest
-    from medloom.data.splits import Split
     from medloom.generators.run_folder import open_run
 
-    description = open_run(model, FAMILIES).description()
+    run = open_run(model, FAMILIES)
+    description = run.description()
     if description["images_are_patients"] and not real.patients_are_images:
         named, skip = named_columns(config), config.skip_bad
         real = read_manifest(config.real, named=named, images_are_patients=True, skip_bad=skip, need=("path",))
@@ -146,7 +146,8 @@ def _refuse_seen(config: Config, model: Path, real: "Manifest") -> None:
             f"{model} knows its patients by name and {config.real} was read with --images-are-patients, so that it"
             " cannot be told whom it has seen; name the patients in --real, or leave out --model."
         )
-    Split.from_dict(description["split"]).refuse_overlap(real, str(model))
+    for split in run.splits():
+        split.refuse_overlap(real, str(model))
 
 
 def _sections(config: Config, data: "Comparison") -> list[str]:

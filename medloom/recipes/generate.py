@@ -190,11 +190,10 @@ def _rows_of_manifest(config: Config) -> tuple[list[tuple[Condition, str, str, t
     if missing := [name for name in config.keep if name not in kept and name not in LABEL_COLUMNS]:
         raise UserError(f"--keep: {config.data} has no clinical column {missing[0]!r}.")
     salt = hash_file(config.data)
-    rows = [
-        (sample.condition, hash_text(f"{salt}{sample.row}"), hash_text(f"{salt}{sample.patient}"), values)
-        for sample, *values_list in zip(manifest.samples(), *(manifest.frame[name] for name in kept), strict=True)
-        for values in [tuple(values_list)]
-    ]
+    rows = []
+    for sample in manifest.samples():
+        source, patient = hash_text(f"{salt}{sample.row}"), hash_text(f"{salt}{sample.patient}")
+        rows.append((sample.condition, source, patient, tuple(sample.condition.table[name] for name in kept)))
     return rows, kept
 
 

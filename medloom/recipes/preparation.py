@@ -18,7 +18,7 @@ from medloom.data.dataset import ImageSource, measure_spec
 from medloom.data.manifest import Manifest
 from medloom.data.options import ManifestOptions, load_manifest
 from medloom.data.splits import Split, assign_splits, make_split
-from medloom.generators.run_folder import describe_run
+from medloom.generators.run_folder import RunFolder, describe_run
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
@@ -176,8 +176,18 @@ def start_run(
     config: Any,
     prepared: Prepared,
     accelerator: "Accelerator",
+    parents: Sequence[Path] = (),
 ) -> bool:
     """Describe the run on disk before its first step, or check that it is the same run.
+
+    Args:
+        out: the run folder.
+        family: what is trained.
+        index: further values of index.json.
+        config: the recipe's options.
+        prepared: the data.
+        accelerator: of the run.
+        parents: run folders that it starts from, whose training patients it has therefore seen.
 
     Returns:
         Whether this is its first start.
@@ -190,7 +200,7 @@ def start_run(
     fresh = False
     if accelerator.is_main_process:
         claim_output(out, "run.json")
-        fresh = not describe_run(out, family, dict(index), description(config, prepared, accelerator))
+        fresh = not describe_run(out, family, dict(index), description(config, prepared, accelerator, parents))
     accelerator.wait_for_everyone()
     return fresh
 
@@ -211,7 +221,9 @@ def nothing_left(out: Path, fresh: bool) -> Iterator[None]:
         raise
 
 
-def description(config: Any, prepared: Prepared, accelerator: "Accelerator") -> dict[str, Any]:
+def description(
+    config: Any, prepared: Prepared, accelerator: "Accelerator", parents: Sequence[Path] = ()
+) -> dict[str, Any]:
     """What run.json holds: every option, data and split fingerprints, ImageSpec, versions, threads."""
     import torch
 
@@ -227,6 +239,7 @@ def description(config: Any, prepared: Prepared, accelerator: "Accelerator") -> 
             "spec": prepared.spec.to_dict(),
         },
         "split": prepared.split.to_dict(),
+        "inherited_splits": [split.to_dict() for parent in parents for split in RunFolder(parent).splits()],
         "images_are_patients": prepared.manifest.patients_are_images,
         "environment": {
             "medloom": medloom.__version__,

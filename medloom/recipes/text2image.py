@@ -72,13 +72,15 @@ def run(config: Config) -> Path:
     from medloom.training.loop import finished_steps, make_accelerator, train
 
     _check(config)
-    accelerator = make_accelerator(config.loop, config.device)
+    # Without cross-attention the text's tokens go nowhere; only its pooled vector does.
+    some_unused = config.network.fusion != "cross-attention"
+    accelerator = make_accelerator(config.loop, config.device, some_unused)
     shown = accelerator.is_main_process
     known = _load_previous(config)
     prepared = prepare(config.data, config, config.loop.seed, shown, known.spec if known else None)
     prepared, autoencoder = _with_autoencoder(config, prepared, known)
     generator = _generator(config, prepared, autoencoder, known)
-    fresh = start_run(config.out, "diffusion", _index(generator), config, prepared, accelerator)
+    fresh = start_run(config.out, "diffusion", _index(generator), config, prepared, accelerator, _parents(config))
     if finished_steps(config.out) >= config.loop.steps:
         if shown:
             say(f"{config.out} is finished: {config.loop.steps} steps. Generate with --model {config.out}.")
@@ -189,6 +191,14 @@ def _index(generator: "DiffusionGenerator") -> dict[str, Any]:
         "components": {name: type(part).__name__ for name, part in components.items() if part is not None},
         "exporter": EXPORTER if generator.exportable else None,
     }
+
+
+def _parents(config: Config) -> list[Path]:
+    """The run folders that this run starts from."""
+    from medloom.generators.run_folder import RUN
+
+    named = [config.from_run, Path(config.autoencoder) if config.autoencoder else None]
+    return [path for path in named if path is not None and (path / RUN).is_file()]
 
 
 def _channels_last(generator: "DiffusionGenerator") -> None:

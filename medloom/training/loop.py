@@ -26,12 +26,14 @@ if TYPE_CHECKING:
 EMA_PREFIX = "ema."
 
 
-def make_accelerator(options: LoopOptions, device: str = "auto") -> "Accelerator":
+def make_accelerator(options: LoopOptions, device: str = "auto", some_unused: bool = False) -> "Accelerator":
     """The Accelerator of a run.
 
     Args:
         options: precision is read from them.
         device: auto (a GPU where there is one), cpu or cuda.
+        some_unused: whether a step may leave some trained weights without gradient, which several processes have to
+            look for (at a cost).
 
     Raises:
         UserError: CUDA asked for where there is none, fp16 on a CPU, or a batch that does not divide.
@@ -40,7 +42,7 @@ def make_accelerator(options: LoopOptions, device: str = "auto") -> "Accelerator
     from datetime import timedelta
 
     from accelerate import Accelerator
-    from accelerate.utils import InitProcessGroupKwargs
+    from accelerate.utils import DistributedDataParallelKwargs, InitProcessGroupKwargs
 
     on_cpu = device == "cpu" or not torch.cuda.is_available()
     if options.precision == "fp16" and on_cpu:
@@ -48,7 +50,8 @@ def make_accelerator(options: LoopOptions, device: str = "auto") -> "Accelerator
     mixed = "no" if options.precision == "fp32" else options.precision
     # Caching on the main process may take hours while the others wait.
     patience = InitProcessGroupKwargs(timeout=timedelta(hours=24))
-    accelerator = Accelerator(mixed_precision=mixed, cpu=on_cpu, kwargs_handlers=[patience])
+    gradients = DistributedDataParallelKwargs(find_unused_parameters=some_unused)
+    accelerator = Accelerator(mixed_precision=mixed, cpu=on_cpu, kwargs_handlers=[patience, gradients])
     share = accelerator.num_processes * options.accumulate
     if options.batch % share:
         raise UserError(
