@@ -32,10 +32,12 @@ class Config(DataOptions):
         out: run folder; the same command run again resumes it.
         size: how large: tiny (64 px, minutes on a laptop's CPU), small (128 px, one consumer GPU), base (512 px).
         preset: a published system's settings: minim, minim-predecessor.
-        base: Stable Diffusion 1.x or 2.x to start from: a folder or hub id.
+        base: Stable Diffusion 1.x or 2.x to start from: a folder or hub id; it decides the network's shape, the noise
+            schedule and the prediction, and brings its text encoder unless another is named.
         lora: rank of low-rank updates of the base, in place of training all of it.
         autoencoder: run folder of `train autoencoder`, or a diffusers folder with one, for latent diffusion.
-        from_run: run to continue from with this manifest, which may add modalities (`--from`).
+        from_run: run to continue from with this manifest, which may add modalities; its networks, text encoder and
+            noising process are kept (`--from`).
         network: the denoiser.
         text: the text encoder and how the modality is told.
         noise: the noising process.
@@ -158,7 +160,8 @@ def _generator(
     if known is not None:
         return extend_generator(known, prepared.spec, modalities, views)
     if config.base is not None:
-        return from_stable_diffusion(config.base, prepared.spec, config.text, config.lora, config.loop.seed)
+        options = (config.network, config.text, config.noise)
+        return from_stable_diffusion(config.base, prepared.spec, *options, config.lora, config.loop.seed)
     corpus = [f"{condition.modality}: {condition.text}" for condition in conditions]
     return build_generator(
         prepared.spec,

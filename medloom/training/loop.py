@@ -17,7 +17,7 @@ from medloom.core.progress import progress, say
 from medloom.core.types import Batch, Phase, Task
 from medloom.networks.ema import ExponentialMovingAverage
 from medloom.training.options import LoopOptions, learning_rate_factor
-from medloom.training.state import Trainable, load_state, save_state, states
+from medloom.training.state import Trainable, disk_needed, load_state, save_state, states
 from medloom.training.trackers import Trackers
 
 if TYPE_CHECKING:
@@ -127,6 +127,7 @@ class Loop:
         if self.main:
             remove_leftovers(self.run_folder)
             remove_leftovers(self.run_folder / "state")
+            self._announce_disk()
         accelerator.wait_for_everyone()
         trackers = Trackers(self.run_folder / "logs", self.step, options.wandb, vars(options)) if self.main else None
         batches = self.task.batches(self.step, accelerator.process_index, accelerator.num_processes)
@@ -143,6 +144,18 @@ class Loop:
         finally:
             if trackers is not None:
                 trackers.close()
+
+    def _announce_disk(self) -> None:
+        """Say how much disk the checkpoints will take, before the first step."""
+        self.run_folder.mkdir(parents=True, exist_ok=True)
+        needed = disk_needed([e.trainable for e in self.prepared], self.ema is not None, self.options.keep_best)
+        free = shutil.disk_usage(self.run_folder).free
+        say(f"checkpoints take up to {needed / 1e9:.2f} GB in {self.run_folder}; {free / 1e9:.1f} GB are free")
+        if needed > free and not self.step:
+            raise UserError(
+                f"checkpoints need {needed / 1e9:.2f} GB under {self.run_folder}, and {free / 1e9:.2f} GB are free;"
+                " free some space, or take another --out."
+            )
 
     def _one_step(self, micro_batches: Sequence[Batch]) -> dict[str, float]:
         """One optimiser step of every phase that is due; figures where the step is logged."""

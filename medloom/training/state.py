@@ -52,6 +52,13 @@ def save_state(
     return target
 
 
+def disk_needed(trainables: Sequence[Trainable], averaged: bool, kept_models: int) -> int:
+    """Bytes that checkpoints take at most: two states while one replaces the other, and the models."""
+    weights = sum(p.numel() * p.element_size() for entry in trainables for p in entry.weights().values())
+    state = weights * (4 if averaged else 3)
+    return 2 * state + (2 + kept_models) * weights
+
+
 def states(folder: Path) -> list[Path]:
     """Complete states under `folder`, oldest first."""
     return sorted(path for path in folder.glob(f"{PREFIX}*") if (path / COUNTERS).is_file())

@@ -84,7 +84,7 @@ def test_the_discriminator_runs_at_its_own_pace(tmp_path):
     task = make_task(options=replace(OPTIONS, discriminator_every=2))
     train(task, replace(LOOP, steps=4, validate_every=4), tmp_path, make_accelerator(LOOP, "cpu"))
     rows = (tmp_path / "logs" / "metrics.csv").read_text().splitlines()
-    assert [int(row.split(",")[0]) for row in rows if ",discriminator," in row] == [1, 3]
+    assert [int(row.split(",")[0]) for row in rows if ",discriminator," in row] == [2, 4]
     assert [int(row.split(",")[0]) for row in rows if ",autoencoder," in row] == [1, 2, 3, 4]
 
 

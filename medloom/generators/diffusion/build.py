@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -130,23 +131,34 @@ def _native_model(
 
 
 def from_stable_diffusion(
-    base: str, spec: ImageSpec, text: TextOptions, lora: int | None, seed: int
+    base: str,
+    spec: ImageSpec,
+    network: NetworkOptions,
+    text: TextOptions,
+    noise: NoiseOptions,
+    lora: int | None,
+    seed: int,
 ) -> DiffusionGenerator:
     """A generator that starts from a Stable Diffusion 1.x or 2.x folder or hub id.
 
     Args:
-        base: the folder or hub id.
+        base: the folder or hub id; it decides the network's shape, the noise schedule and the prediction.
         spec: the model's image space.
+        network: gradient checkpointing is read from it; a mask is refused.
         text: its `encoder` other than `local` takes the place of the base's own text encoder (any width equal to the
             network's).
+        noise: min-SNR weights and noise offset are read from it.
         lora: rank of low-rank updates, or None for training the whole U-Net.
         seed: of the fresh low-rank weights.
 
     Raises:
         UserError: it is not such a folder, or its parts do not fit.
     """
+    _require_support(replace(network, exportable=True), text, spec.spatial_dims)
     folder = locate_base(base)
     unet = _load_unet(folder)
+    if network.gradient_checkpointing:
+        unet.enable_gradient_checkpointing()
     autoencoder = load_autoencoder(folder / "vae")
     if autoencoder.image_channels != spec.channels:
         raise UserError(f"{base} takes images of {autoencoder.image_channels} channels, the data have {spec.channels}.")
@@ -161,7 +173,7 @@ def from_stable_diffusion(
             raise UserError(f"--lora {lora}: the rank has to be at least 1.")
         with initial_weights(seed, "lora"):
             add_lora(unet, lora)
-    path = _path_of(folder)
+    path = _path_of(folder, noise)
     return DiffusionGenerator(
         spec, path, DiffusionModel(encoder, None, StableDiffusionUNet(unet)), autoencoder, "text", text.train
     )
@@ -209,8 +221,8 @@ def _base_text(folder: Path, text: TextOptions) -> TextEncoder:
     return load_text_parts(str(folder / "text_encoder"), str(folder / "tokenizer"), text.max_tokens, "max")
 
 
-def _path_of(folder: Path) -> ProbabilityPath:
-    """The path that a Stable Diffusion model was trained on, from its scheduler's settings."""
+def _path_of(folder: Path, noise: NoiseOptions) -> ProbabilityPath:
+    """The path that a Stable Diffusion model was trained on, from its scheduler's settings, with our loss weights."""
     values = read_json(folder / "scheduler" / "scheduler_config.json")
     kind = values.get("prediction_type", "epsilon")
     known = {"epsilon": "epsilon", "v_prediction": "v"}
@@ -221,7 +233,12 @@ def _path_of(folder: Path) -> ProbabilityPath:
             f"{folder}/scheduler: prediction {kind!r} with schedule {json.dumps(schedule)} is not one that can be"
             f" trained on; allowed: {', '.join(known)}; {', '.join(schedules)}."
         )
-    betas = (
-        {} if schedules[schedule] == "cosine" else {"beta_start": values["beta_start"], "beta_end": values["beta_end"]}
+    ends = () if schedules[schedule] == "cosine" else ("beta_start", "beta_end")
+    return DDPM(
+        schedules[schedule],
+        values.get("num_train_timesteps", 1000),
+        known[kind],
+        noise.min_snr_gamma,
+        noise.offset,
+        **{name: values[name] for name in ends},
     )
-    return DDPM(schedules[schedule], values.get("num_train_timesteps", 1000), known[kind], **betas)
