@@ -33,7 +33,6 @@ def medloom_steps(folder: Path, manifest: Path, out: Path, pixels: int, batch: i
     prepared = prepare(config.data, config, 0, False)
     prepared, autoencoder = text2image._with_autoencoder(config, prepared, None)
     generator = text2image._generator(config, prepared, autoencoder, None).to(accelerator.device)
-    text2image._channels_last(generator)
     caches = text2image._Caches(config, generator, accelerator)
     data, validation = caches.data(prepared.train), caches.data(prepared.validation)
     task = DiffusionTask(

@@ -88,7 +88,6 @@ def run(config: Config) -> Path:
             say(f"{config.out} is finished: {config.loop.steps} steps. Generate with --model {config.out}.")
         return config.out
     generator.to(accelerator.device)
-    _channels_last(generator)
     caches = _Caches(config, generator, accelerator)
     with nothing_left(config.out, fresh and shown):
         data, validation = caches.data(prepared.train), caches.data(prepared.validation)
@@ -202,14 +201,6 @@ def _parents(config: Config) -> list[Path]:
 
     named = [config.from_run, Path(config.autoencoder) if config.autoencoder else None]
     return [path for path in named if path is not None and (path / RUN).is_file()]
-
-
-def _channels_last(generator: "DiffusionGenerator") -> None:
-    """2-D convolutions are faster with the channels last, on a CPU and on a GPU."""
-    import torch
-
-    if generator.spec.spatial_dims == 2:
-        generator.model.denoiser.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
 
 class _Caches:

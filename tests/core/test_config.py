@@ -65,3 +65,9 @@ def test_every_option_has_a_line_of_help(capsys: pytest.CaptureFixture[str]) -> 
 def test_abbreviations_are_refused() -> None:
     with pytest.raises(UserError, match="unknown option --loop.step, did you mean '--loop.steps'"):
         parse(Config, [*NEEDED, "--loop.step", "3"], "x")
+
+
+@pytest.mark.parametrize("path", sorted((Path(__file__).resolve().parents[2] / "examples").glob("*.yaml")), ids=str)
+def test_every_example_is_valid(path: Path) -> None:
+    config = parse(Config, [*NEEDED, "--config", str(path)], "train text2image")
+    assert config.image_size in ((256,), (512,))

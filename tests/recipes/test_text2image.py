@@ -127,3 +127,30 @@ def test_a_new_modality_is_added_to_a_run(
     assert set(spec["intensity"]) == {"Disc", "Square", "Cross"}
     assert len(make(grown, tmp_path / "old", prompt="A square.", modality="Square")) == 1
     assert len(make(grown, tmp_path / "fresh", prompt="A square.", modality="Cross")) == 1
+
+
+def test_one_modality_need_not_be_named(
+    make_manifest: Callable[..., Path], tmp_path: Path, tiny_options: dict[str, object]
+) -> None:
+    manifest = make_manifest()
+    manifest.write_text(manifest.read_text().replace("Square", "Drawing").replace("Disc", "Drawing"))
+    run = train(manifest, tmp_path / "one", tiny_options)
+    make(run, tmp_path / "unnamed", prompt="A disc.")
+    make(run, tmp_path / "named", prompt="A disc.", modality="Drawing")
+    pictures = [np.asarray(Image.open(tmp_path / name / "000000.png")) for name in ("unnamed", "named")]
+    np.testing.assert_array_equal(*pictures)
+
+
+def test_negative_prompts_and_guidance_change_the_image(run: Path, tmp_path: Path) -> None:
+    options = {"prompt": "A disc, left.", "modality": "Disc"}
+    variants = {
+        "plain": {},
+        "strong": {"guidance": 6.0},
+        "negative": {"negative": "A square."},
+        "text": {"guidance_text": 7.0},
+    }
+    pictures = {}
+    for name, more in variants.items():
+        make(run, tmp_path / name, **options, **more)
+        pictures[name] = (tmp_path / name / "grid.png").read_bytes()
+    assert len(set(pictures.values())) == len(variants)

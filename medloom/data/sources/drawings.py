@@ -10,7 +10,7 @@ from PIL import Image
 from medloom.core.seeds import numpy_generator
 from medloom.data.tables import write_csv
 
-SHAPES = ("disc", "square", "ring")
+SHAPES = ("disc", "cross", "ring")
 SIDES = ("left", "right")
 SIZES = ("small", "large")
 MODALITIES = ("Grey drawing", "Colour drawing")
@@ -34,11 +34,12 @@ class Drawing:
 def draw(drawing: Drawing, pixels: int, rng: np.random.Generator) -> NDArray[np.uint8]:
     """Draw: uint8 `(pixels, pixels)`, or `(pixels, pixels, 3)` in colour; edges are smooth, the ground is noisy."""
     rows, columns = np.mgrid[:pixels, :pixels] / pixels
-    radius = rng.uniform(0.09, 0.12) if drawing.size == "small" else rng.uniform(0.17, 0.21)
+    radius = rng.uniform(0.12, 0.14) if drawing.size == "small" else rng.uniform(0.19, 0.22)
     x = rng.uniform(0.24, 0.32) if drawing.side == "left" else rng.uniform(0.68, 0.76)
     y = rng.uniform(0.35, 0.65)
-    if drawing.shape == "square":
-        distance = np.maximum(abs(rows - y), abs(columns - x)) * 1.12
+    if drawing.shape == "cross":
+        down, across = abs(rows - y), abs(columns - x)
+        distance = np.minimum(np.maximum(down, 3 * across), np.maximum(3 * down, across))
     else:
         distance = np.hypot(rows - y, columns - x)
     edge = 1 / pixels

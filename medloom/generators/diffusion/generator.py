@@ -1,7 +1,7 @@
 """The diffusion generator: from conditions and seeds to images."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 import torch
@@ -70,6 +70,9 @@ class DiffusionGenerator:
         modality_as: str,
         train_text: bool,
     ) -> None:
+        if spec.spatial_dims == 2:
+            # 2-D convolutions are faster with the channels last, on a CPU and on a GPU.
+            model.denoiser.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.spec = spec
         self.path = path
         self.model = model
@@ -120,6 +123,12 @@ class DiffusionGenerator:
         if self.model.condition is not None:
             self.model.condition.indices([None] * len(conditions), [condition.view for condition in conditions])
 
+    def completed(self, condition: Condition) -> Condition:
+        """The condition with the modality named, where the model knows one only and was always told it in training."""
+        if condition.modality is not None or len(self.spec.intensity) > 1:
+            return condition
+        return replace(condition, modality=next(iter(self.spec.intensity)))
+
     def check_sampling(self, options: SamplingOptions) -> None:
         """Refuse sampling options that do not fit the model.
 
@@ -155,6 +164,7 @@ class DiffusionGenerator:
         """
         options = options or SamplingOptions()
         self.check_conditions(conditions)
+        conditions = [self.completed(condition) for condition in conditions]
         self.model.eval()
         sampler = get_sampler(options.sampler or default_sampler(self.path), self.path)
         subsets = guidance_coefficients(self.parts, self._scales(options))
