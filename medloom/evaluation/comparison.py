@@ -14,6 +14,8 @@ from medloom.data.dataset import ImageSource, measure_spec
 from medloom.data.manifest import Manifest
 from medloom.downstream.classifier import hold_out
 from medloom.evaluation.sets import (
+    AUTO,
+    MODALITY,
     NONE,
     ImageSet,
     choose_label,
@@ -25,6 +27,9 @@ from medloom.evaluation.sets import (
 )
 
 HALF = 0.5
+# A classifier is trained on some patients of a class and selected on others.
+PATIENTS_A_CLASS = 2
+SHOWN_CLASSES = 20
 READ_AT_ONCE = 64
 
 
@@ -87,16 +92,18 @@ def compare(
         refuse_shared_files(synthetic, train)
         refuse_shared_patients(train, real)
     chosen = choose_label(label, real, synthetic)
-    everything, ours = real_set(real, chosen, "real"), synthetic_set(synthetic, chosen)
-    refuse_unknown(ours, everything, synthetic.source)
-    trained = real_set(train, chosen, "training") if train is not None else None
+    sets = _labelled_sets(chosen, real, synthetic, train)
+    if label == AUTO and chosen != MODALITY and sets.unjudged and len(real.modalities) > 1:
+        # A free column of that name is no class label; one that was asked for is taken as far as it goes.
+        chosen = MODALITY
+        sets = _labelled_sets(chosen, real, synthetic, train)
+    everything, ours, trained = sets.real, sets.synthetic, sets.train
     if trained is not None:
-        refuse_unknown(ours, trained, synthetic.source)
         reference, fit = everything, trained.labelled()
     else:
         reference, fit = _halves(everything, chosen, seed)
     samples = [*everything.samples, *(trained.samples if trained else ())]
-    known = [*manifest_notes(real, synthetic, train), *_label_notes(chosen, ours)]
+    known = [*manifest_notes(real, synthetic, train), *_label_notes(chosen, ours), *_unjudged_notes(sets.unjudged)]
     return Comparison(
         real=reference,
         synthetic=ours,
@@ -166,6 +173,45 @@ def _label_notes(label: str, synthetic: ImageSet) -> list[str]:
     return (
         [named] if not nameless else [f"{named} {nameless} synthetic images have none and do not count for alignment."]
     )
+
+
+@dataclass(frozen=True)
+class _Sets:
+    """The three sets with their labels, less the classes on which no classifier can be trained and judged."""
+
+    real: ImageSet
+    synthetic: ImageSet
+    train: ImageSet | None
+    unjudged: frozenset[str]
+
+
+def _labelled_sets(label: str, real: Manifest, synthetic: Manifest, train: Manifest | None) -> _Sets:
+    everything, ours = real_set(real, label, "real"), synthetic_set(synthetic, label)
+    trained = real_set(train, label, "training") if train is not None else None
+    for known in (everything, trained):
+        if known is not None:
+            refuse_unknown(ours, known, synthetic.source)
+    source = trained or everything
+    rare = source.rare_classes(PATIENTS_A_CLASS if trained else 2 * PATIENTS_A_CLASS)
+    rare |= everything.rare_classes(PATIENTS_A_CLASS)
+    unjudged = rare | ours.classes_beyond(everything) | ours.classes_beyond(source)
+    return _Sets(
+        everything.without_classes(unjudged),
+        ours.without_classes(unjudged),
+        trained.without_classes(unjudged) if trained else None,
+        unjudged,
+    )
+
+
+def _unjudged_notes(unjudged: frozenset[str]) -> list[str]:
+    if not unjudged:
+        return []
+    shown = sorted(unjudged)[:SHOWN_CLASSES]
+    more = f" and {len(unjudged) - len(shown)} more" if len(unjudged) > len(shown) else ""
+    return [
+        "Classes without enough real patients to train and judge a classifier on, left out of alignment:"
+        f" {', '.join(shown)}{more}."
+    ]
 
 
 def _table(

@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -62,6 +62,27 @@ class ImageSet:
             tuple(self.units[row] for row in rows),
             self.counted,
             tuple(self.labels[row] for row in rows),
+        )
+
+    def without_classes(self, names: frozenset[str]) -> "ImageSet":
+        """The same images, those of some classes without a label."""
+        if not names:
+            return self
+        return replace(self, labels=tuple(None if label in names else label for label in self.labels))
+
+    def rare_classes(self, least: int) -> frozenset[str]:
+        """The classes that fewer than `least` patients have, a patient counting for the class of its first image."""
+        first: dict[str, str] = {}
+        for unit, label in zip(self.units, self.labels, strict=True):
+            if label is not None:
+                first.setdefault(unit, label)
+        counts = Counter(first.values())
+        return frozenset(label for label in self.labels if label is not None and counts[label] < least)
+
+    def classes_beyond(self, other: "ImageSet") -> frozenset[str]:
+        """The classes that `other` has no image of."""
+        return frozenset(label for label in self.labels if label is not None) - frozenset(
+            label for label in other.labels if label is not None
         )
 
     def labelled(self) -> "ImageSet":
@@ -179,20 +200,16 @@ def refuse_shared_patients(train: Manifest, real: Manifest) -> None:
 
 
 def refuse_unknown(synthetic: ImageSet, real: ImageSet, source: Path) -> None:
-    """Refuse synthetic images of a modality or class of which there is no real image.
+    """Refuse synthetic images of a modality of which there is no real image.
 
     Raises:
         UserError: names what is unknown, what is known, and how many rows have it.
     """
-    for what, ours, theirs in (
-        ("modality", synthetic.groups, real.groups),
-        ("class", synthetic.labels, real.labels),
-    ):
-        known = {value for value in theirs if value is not None}
-        unknown = Counter(value for value in ours if value is not None and value not in known)
-        if unknown:
-            name, count = unknown.most_common(1)[0]
-            raise UserError(
-                f"{source}: {count} rows are of {what} {name!r}, of which there is no real image;"
-                f" known: {', '.join(sorted(known))}."
-            )
+    known = set(real.groups)
+    unknown = Counter(group for group in synthetic.groups if group not in known)
+    if unknown:
+        name, count = unknown.most_common(1)[0]
+        raise UserError(
+            f"{source}: {count} rows are of modality {name!r}, of which there is no real image;"
+            f" known: {', '.join(sorted(known))}."
+        )
