@@ -1,17 +1,14 @@
 """From encoded text, modality and view to the context tokens and the pooled vector that a denoiser takes."""
 
-import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
-from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from medloom.core.errors import UserError
-from medloom.core.files import read_json
+from medloom.networks.weights import load_network, save_network
 
 ABSENT = 0
 
@@ -78,20 +75,12 @@ class ConditionEncoder(nn.Module):
 
     def save_pretrained(self, folder: Path) -> None:
         """Write config.json and the weights as safetensors to `folder`."""
-        folder.mkdir(parents=True, exist_ok=True)
-        (folder / "config.json").write_text(json.dumps(asdict(self.config), indent=2) + "\n", encoding="utf-8")
-        weights = {name: tensor.detach().cpu().contiguous() for name, tensor in self.state_dict().items()}
-        save_file(weights, folder / "model.safetensors")
+        save_network(self, self.config, folder)
 
     @classmethod
     def from_pretrained(cls, folder: Path) -> "ConditionEncoder":
         """Read what `save_pretrained` wrote."""
-        values: dict[str, Any] = read_json(folder / "config.json")
-        tuples: dict[str, Any] = {name: tuple(v) if isinstance(v, list) else v for name, v in values.items()}
-        config = ConditionConfig(**tuples)
-        encoder = cls(config)
-        encoder.load_state_dict(load_file(folder / "model.safetensors"))
-        return encoder
+        return load_network(folder, ConditionConfig, cls)
 
     def extended(self, modalities: Sequence[str], views: Sequence[str]) -> "ConditionEncoder":
         """A copy that also knows further modalities and views; a new one starts as the mean of the known ones."""

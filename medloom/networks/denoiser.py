@@ -1,20 +1,18 @@
 """The denoiser contract, and the N-D U-Net with every fusion for training from scratch."""
 
-import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
 import torch
-from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from medloom.core.choices import FUSIONS, SPATIAL_FUSIONS
 from medloom.core.errors import UserError
-from medloom.core.files import read_json
 from medloom.networks import blocks
+from medloom.networks.weights import load_network, save_network
 
 
 class Denoiser(Protocol):
@@ -221,20 +219,12 @@ class UNet(nn.Module):
 
     def save_pretrained(self, folder: Path) -> None:
         """Write config.json and the weights as safetensors to `folder`."""
-        folder.mkdir(parents=True, exist_ok=True)
-        (folder / "config.json").write_text(json.dumps(asdict(self.config), indent=2) + "\n", encoding="utf-8")
-        weights = {name: tensor.detach().cpu().contiguous() for name, tensor in self.state_dict().items()}
-        save_file(weights, folder / "model.safetensors")
+        save_network(self, self.config, folder)
 
     @classmethod
     def from_pretrained(cls, folder: Path) -> "UNet":
         """Read what `save_pretrained` wrote."""
-        values: dict[str, Any] = read_json(folder / "config.json")
-        tuples: dict[str, Any] = {name: tuple(v) if isinstance(v, list) else v for name, v in values.items()}
-        config = UNetConfig(**tuples)
-        network = cls(config)
-        network.load_state_dict(load_file(folder / "model.safetensors"))
-        return network
+        return load_network(folder, UNetConfig, cls)
 
 
 def _levels(levels: nn.Module) -> Sequence[nn.Module]:

@@ -4,11 +4,12 @@ It needs no download, and it is saved in the layout that diffusers' Stable Diffu
 """
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 END_OF_WORD = "</w>"
 START, END = "<|startoftext|>", "<|endoftext|>"
+PRIVATE_USE = 0xE000
 
 
 def train_tokenizer(texts: Iterable[str], vocabulary: int, max_tokens: int) -> Any:
@@ -24,22 +25,12 @@ def train_tokenizer(texts: Iterable[str], vocabulary: int, max_tokens: int) -> A
     Returns:
         A `transformers.CLIPTokenizer`.
     """
-    from tokenizers import pre_tokenizers, trainers
+    from tokenizers import pre_tokenizers
     from transformers import CLIPTokenizer
 
-    pipeline = CLIPTokenizer().backend_tokenizer
     alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
-    # The trainer reserves room for its own alphabet only; ends of words and the two marks come on top.
-    trainer = trainers.BpeTrainer(
-        vocab_size=max(vocabulary - len(alphabet) - 2, len(alphabet) + 1),
-        initial_alphabet=alphabet,
-        end_of_word_suffix=END_OF_WORD,
-        special_tokens=[],
-        show_progress=False,
-    )
-    # Sorted, so that ties between pairs do not depend on the order of rows.
-    pipeline.train_from_iterator(sorted(set(texts)), trainer)
-    merges = [tuple(pair) for pair in json.loads(pipeline.to_str())["model"]["merges"]]
+    # Room for the alphabet, its ends of words, and the two marks comes first.
+    merges = _merges(texts, alphabet, max(0, vocabulary - 2 * len(alphabet) - 2))
     tokens = [
         *alphabet,
         *(letter + END_OF_WORD for letter in alphabet),
@@ -49,6 +40,38 @@ def train_tokenizer(texts: Iterable[str], vocabulary: int, max_tokens: int) -> A
     ]
     ids = {token: number for number, token in enumerate(dict.fromkeys(tokens))}
     return CLIPTokenizer(vocab=ids, merges=merges, model_max_length=max_tokens)
+
+
+def _merges(texts: Iterable[str], alphabet: Sequence[str], count: int) -> list[tuple[str, str]]:
+    """The pairs to merge, most frequent first; a function of the set of texts alone.
+
+    The library numbers letters that end a word in the order of a hash table, so that ties between pairs would fall
+    differently from run to run. Here such letters are letters of their own, from Unicode's private use area.
+    """
+    from tokenizers import Tokenizer, models, pre_tokenizers, trainers
+    from transformers import CLIPTokenizer
+
+    ends = {letter: chr(PRIVATE_USE + number) for number, letter in enumerate(alphabet)}
+    spoken = {end: letter + END_OF_WORD for letter, end in ends.items()}
+    trained = Tokenizer(models.BPE())
+    trained.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    trainer = trainers.BpeTrainer(
+        vocab_size=2 * len(alphabet) + count, initial_alphabet=[*alphabet, *ends.values()], show_progress=False
+    )
+    pipeline = CLIPTokenizer().backend_tokenizer
+    trained.train_from_iterator((" ".join(_words(text, pipeline, ends)) for text in sorted(set(texts))), trainer)
+    pairs = json.loads(trained.to_str())["model"]["merges"]
+
+    def plain(part: str) -> str:
+        return "".join(spoken.get(letter, letter) for letter in part)
+
+    return [(plain(left), plain(right)) for left, right in pairs[:count]]
+
+
+def _words(text: str, pipeline: Any, ends: Mapping[str, str]) -> list[str]:
+    """The words of a text as CLIP's tokenizer splits them, the last letter of each marked as such."""
+    words = pipeline.pre_tokenizer.pre_tokenize_str(pipeline.normalizer.normalize_str(text))
+    return [word[:-1] + ends[word[-1]] for word, _ in words]
 
 
 def make_text_model(tokenizer: Any, width: int, layers: int, max_tokens: int) -> Any:
