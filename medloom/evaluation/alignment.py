@@ -142,14 +142,11 @@ def _recognition(subset: str, judged: Judged, reference: Reference, seed: int) -
     interval = rate(judged.hits, units, seed)
     prompts = len(set(judged.units))
     fixed = judged.counted != "images" and interval.n != prompts
-    return Figure(
+    return Figure.of(
+        interval,
         section=SECTION,
         metric=RECOGNITION,
         subset=subset,
-        value=interval.value,
-        low=interval.low,
-        high=interval.high,
-        n=interval.n,
         counted="images" if fixed else judged.counted,
         reference=reference,
         better=HIGHER,
@@ -229,14 +226,11 @@ def _ratio(hits: NDArray[np.bool_], reference: NDArray[np.bool_]) -> float:
 
 
 def _utility(metric: str, interval: Interval, counted: str, reference: Reference, note: str) -> Figure:
-    return Figure(
+    return Figure.of(
+        interval,
         section=SECTION,
         metric=metric,
         subset=EVERYTHING,
-        value=interval.value,
-        low=interval.low,
-        high=interval.high,
-        n=interval.n,
         counted=counted,
         reference=reference,
         better=HIGHER,

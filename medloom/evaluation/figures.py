@@ -72,6 +72,11 @@ class Figure:
     extractor: str = ""
     note: str = ""
 
+    @classmethod
+    def of(cls, interval: Interval, **told: Any) -> "Figure":
+        """A figure whose value, ends and n are an interval's; `told` are the other fields."""
+        return cls(value=interval.value, low=interval.low, high=interval.high, n=interval.n, **told)
+
     @property
     def reading(self) -> str:
         """Where the value stands to the span of its reference, in words: a description, not a test.

@@ -85,14 +85,11 @@ def identical_files(sets: Mapping[str, ImageSet], seed: int) -> Figure:
     synthetic, real = sets["synthetic"], sets["real"]
     found = rate(np.array([digest in train for digest in synthetic.hashes]), np.arange(len(synthetic)), seed)
     unseen = rate(np.array([digest in train for digest in real.hashes]), np.arange(len(real)), seed)
-    return Figure(
+    return Figure.of(
+        found,
         section=SECTION,
         metric=IDENTICAL,
         subset=EVERYTHING,
-        value=found.value,
-        low=found.low,
-        high=found.high,
-        n=found.n,
         counted="images",
         reference=Reference("the same of held-out real files", unseen.value, n=unseen.n),
         better=LOWER,
@@ -126,14 +123,11 @@ def _figures(embedding: str, subset: str, report: CopyReport, units: np.ndarray,
         (EXCESS, report.excess, "units", Reference("no more than held-out images", 0.0), LOWER),
     )
     return [
-        Figure(
+        Figure.of(
+            interval,
             section=SECTION,
             metric=metric,
             subset=subset,
-            value=interval.value,
-            low=interval.low,
-            high=interval.high,
-            n=interval.n,
             counted=counted,
             reference=reference,
             better=better,
