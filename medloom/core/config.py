@@ -149,7 +149,7 @@ def _is_option(word: str) -> bool:
 
 def _known(written: str, kinds: Mapping[str, Any], program: str) -> str:
     name = KEYWORDS.get(written, written.replace("-", "_"))
-    if name in kinds or name == "config" or (written in KEYWORDS and name in kinds):
+    if name in kinds or name == "config":
         return name
     options = [shown(known) for known in (*kinds, "config")]
     hint = did_you_mean(f"--{written}", options)

@@ -166,11 +166,6 @@ def hash_folder(folder: Path, pattern: str = "**/*") -> str:
     return hash_json([[path.relative_to(folder).as_posix(), hash_file(path)] for path in files])
 
 
-def inside(root: Path, path: Path) -> bool:
-    """Whether `path`, links resolved, lies in `root`."""
-    return Path(path).resolve().is_relative_to(Path(root).resolve())
-
-
 def claim_output(folder: Path, marker: str) -> Path:
     """Make `folder` for output, refusing one that holds something else.
 

@@ -1,7 +1,6 @@
 """Building blocks of the N-D networks: convolution, normalisation, time embedding, residual and attention blocks."""
 
 import math
-from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
@@ -174,8 +173,3 @@ class TransformerBlock(nn.Module):
             tokens = tokens + self.cross_attention(self.norm2(tokens), context, mask)
         tokens = tokens + self.network(self.norm3(tokens))
         return tokens.transpose(1, 2).reshape(x.shape)
-
-
-def parameters(modules: Sequence[nn.Module]) -> int:
-    """The number of trainable parameters."""
-    return sum(p.numel() for module in modules for p in module.parameters() if p.requires_grad)

@@ -5,8 +5,6 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from medloom.core.errors import UserError
-
 
 class StableDiffusionUNet(nn.Module):
     """Adapts `diffusers.UNet2DConditionModel`: context by cross-attention, a spatial condition on channels.
@@ -62,29 +60,6 @@ def make_unet(channels: int, widths: tuple[int, ...], depth: int, context: int, 
         attention_head_dim=tuple(max(1, width // head_width) for width in widths),
         norm_num_groups=min(32, min(widths) // 4),
     )
-
-
-def widen_input(unet: Any, extra: int) -> Any:
-    """Give a U-Net `extra` input channels for a spatial condition; their weights start at zero.
-
-    Raises:
-        UserError: the U-Net has been widened already.
-    """
-    old = unet.conv_in
-    if unet.config.in_channels != unet.config.out_channels:
-        raise UserError(
-            f"this U-Net already takes {unet.config.in_channels} channels for {unet.config.out_channels}:"
-            " its spatial condition cannot be changed."
-        )
-    new = nn.Conv2d(old.in_channels + extra, old.out_channels, old.kernel_size, old.stride, old.padding)
-    with torch.no_grad():
-        new.weight.zero_()
-        new.weight[:, : old.in_channels].copy_(old.weight)
-        if new.bias is not None:
-            new.bias.copy_(old.bias)
-    unet.conv_in = new
-    unet.register_to_config(in_channels=old.in_channels + extra)
-    return unet
 
 
 def add_lora(unet: Any, rank: int) -> None:

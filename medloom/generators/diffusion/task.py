@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from medloom.core.seeds import mix, torch_generator
+from medloom.core.seeds import torch_generator
 from medloom.core.types import Batch, Condition, Phase
 from medloom.data.cache import RaggedTexts
 from medloom.generators.diffusion.generator import DiffusionGenerator
@@ -225,8 +225,3 @@ class DiffusionTask:
 def _draws(generators: Sequence[torch.Generator], shape: Sequence[int]) -> Tensor:
     """Standard normal draws `(N, *shape)`, row k from generator k."""
     return torch.stack([torch.randn(tuple(shape), generator=generator) for generator in generators])
-
-
-def sample_seed(seed: int, name: str, row: int) -> int:
-    """The sampling seed of fixed validation condition `row`."""
-    return mix(seed, name, row) % 2**31
