@@ -13,10 +13,13 @@ from medloom.core.lookup import did_you_mean
 COMMANDS: dict[str, tuple[str, str]] = {
     "demo": ("medloom.recipes.demo", "draw a small set of images, train on it, generate, evaluate, and show a report"),
     "data check": ("medloom.recipes.data_check", "say what is in a manifest and what is wrong with it"),
+    "data phantom": ("medloom.recipes.data_phantom", "make a virtual cohort whose true counterfactuals are known"),
     "data split": ("medloom.recipes.data_split", "split a manifest by patient into train, validation and test"),
+    "data prompts": ("medloom.recipes.data_prompts", "word a clinical table: a text for each row, by a template"),
     "train autoencoder": ("medloom.recipes.autoencoder", "train an image autoencoder for latent diffusion"),
     "train text2image": ("medloom.recipes.text2image", "train a text-to-image generator"),
     "generate": ("medloom.recipes.generate", "generate images from a prompt or a manifest of conditions"),
+    "whatif": ("medloom.recipes.whatif", "change clinical columns, hold the seed, and see what becomes of the images"),
     "evaluate": ("medloom.recipes.evaluate", "compare synthetic with real images, with intervals and floors"),
     "compare": ("medloom.recipes.compare", "compare two models on the same held-out images, modality by modality"),
 }

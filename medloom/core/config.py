@@ -4,6 +4,7 @@ Precedence, weakest first: the dataclass, `--size`, `--preset`, `--config`, the 
 """
 
 import dataclasses
+import json
 import re
 import types
 import typing
@@ -23,6 +24,12 @@ Options = TypeVar("Options")
 # Options whose name is a keyword of Python.
 KEYWORDS = {"from": "from_run"}
 SHIPPED = ("size", "preset")
+REPEATED = "repeated"
+
+
+def repeated() -> Any:
+    """A field for an option that is given again for each of its values: `--set a=1 --set b=2,c=3`."""
+    return dataclasses.field(default=(), metadata={REPEATED: True})
 
 
 def option_types(cls: type, prefix: str = "") -> dict[str, Any]:
@@ -55,10 +62,13 @@ def configure(cls: type[Options], **values: Any) -> Options:
         UserError: as on the command line.
     """
     arguments: list[str] = []
+    again = _repeated_options(cls)
     for name, value in _flatten(values).items():
         if value is None:
             continue
-        if isinstance(value, tuple | list):
+        if name in again:
+            arguments += [word for entry in value for word in (f"--{name}", str(entry))]
+        elif isinstance(value, tuple | list):
             arguments += [f"--{name}", *map(str, value)]
         else:
             arguments.append(f"--{name}={value}")
@@ -73,13 +83,15 @@ def parse(cls: type[Options], arguments: Sequence[str], program: str) -> Options
         SystemExit: status 0 after `--help`.
     """
     kinds = option_types(cls)
-    tokens = _normalise(arguments, kinds, program)
+    again = _repeated_options(cls)
+    tokens = _gathered(_normalise(arguments, kinds | dict.fromkeys(again, str), program), again)
     parser = _parser(cls, program)
     if "--help" in tokens:
         print(_spoken(parser.format_help()))
         raise SystemExit(0)
     for kind in SHIPPED:
-        if kind in kinds:
+        # Where `--size` is a number it is an option like any other.
+        if kind in kinds and kinds[kind] is not int:
             chosen = _value_of(tokens, kind) or _yaml_value(tokens, kind) or _default(cls, kind)
             _apply(parser, cls, kind, chosen, kinds)
     if path := _value_of(tokens, "config"):
@@ -119,6 +131,19 @@ def _flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
         else:
             flat[f"{prefix}{name}"] = value
     return flat
+
+
+def _repeated_options(cls: type) -> frozenset[str]:
+    return frozenset(entry.name for entry in dataclasses.fields(cls) if entry.metadata.get(REPEATED))
+
+
+def _gathered(tokens: Sequence[str], again: frozenset[str]) -> list[str]:
+    """Every value of an option that is given again and again as one list."""
+    gathered = [token for token in tokens if token[2:].partition("=")[0] not in again]
+    for name in sorted(again):
+        if values := _values_of(tokens, name):
+            gathered.append(f"--{name}={json.dumps(values)}")
+    return gathered
 
 
 def _normalise(arguments: Sequence[str], kinds: Mapping[str, Any], program: str) -> list[str]:
@@ -178,8 +203,12 @@ def _is_list(kind: Any) -> bool:
     return any(typing.get_origin(option) in (tuple, list) for option in options)
 
 
+def _values_of(tokens: Sequence[str], name: str) -> list[str]:
+    return [token.partition("=")[2] for token in tokens if token.startswith(f"--{name}=")]
+
+
 def _value_of(tokens: Sequence[str], name: str) -> str | None:
-    values = [token.partition("=")[2] for token in tokens if token.startswith(f"--{name}=")]
+    values = _values_of(tokens, name)
     return values[-1] if values else None
 
 

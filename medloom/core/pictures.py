@@ -31,11 +31,16 @@ def grid(images: Sequence[NDArray[np.float32]], columns: int) -> NDArray[np.uint
     return canvas
 
 
+def flat(image: NDArray[np.float32]) -> NDArray[np.float32]:
+    """What is shown of an image `(C, *spatial)`: itself in 2-D, the middle axial slice `(C, H, W)` of a volume."""
+    if image.ndim < 4:
+        return image
+    # Patient's right on the left of the picture, anterior up, as radiologists look at axial slices.
+    return image[:, ::-1, ::-1, image.shape[3] // 2].transpose(0, 2, 1)[:, :, ::-1]
+
+
 def _tile(image: NDArray[np.float32]) -> NDArray[np.uint8]:
-    if image.ndim == 4:
-        # Patient's right on the left of the picture, anterior up, as radiologists look at axial slices.
-        image = image[:, ::-1, ::-1, image.shape[3] // 2].transpose(0, 2, 1)[:, :, ::-1]
-    levels = np.clip(np.rint((image + 1) * 127.5), 0, 255).astype(np.uint8)
+    levels = np.clip(np.rint((flat(image) + 1) * 127.5), 0, 255).astype(np.uint8)
     return np.moveaxis(np.repeat(levels, 3, axis=0) if len(levels) == 1 else levels, 0, -1)
 
 

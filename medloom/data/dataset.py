@@ -20,14 +20,19 @@ from medloom.data.images import check_pixels, read_header, read_image
 from medloom.data.manifest import list_problems
 from medloom.data.placement import place, plan
 from medloom.data.tables import Problem
-from medloom.data.transforms import ModelImage, choose_intensity, to_model
+from medloom.data.transforms import HU_WINDOW, ModelImage, choose_intensity, to_model
 
 # Decoding releases the interpreter's lock, so threads share the cores.
 READERS_AT_ONCE = 4
 
 
 def measure_spec(
-    samples: Sequence[Sample], size: tuple[int, ...], resize: str, unit: str | None = None, shown: bool = True
+    samples: Sequence[Sample],
+    size: tuple[int, ...],
+    resize: str,
+    unit: str | None = None,
+    shown: bool = True,
+    hu_window: tuple[float, float] = HU_WINDOW,
 ) -> ImageSpec:
     """The model's image space for some images, from their headers; no pixel is decoded.
 
@@ -37,6 +42,7 @@ def measure_spec(
         resize: pad, crop, stretch or none.
         unit: what the values of files are that do not say so (NIfTI, MetaImage, NRRD), e.g. HU.
         shown: whether to show progress.
+        hu_window: HU that become -1 and 1 where images are in HU.
 
     Raises:
         UserError: an unreadable header, a modality in mixed units, images of other dimensions, or of other sizes where
@@ -57,7 +63,7 @@ def measure_spec(
             go()
     if resize == "none" and (len(sizes) > 1 or next(iter(sizes)) != size):
         _refuse_sizes(sizes, size)
-    intensity = {name: _intensity(name, counts) for name, counts in sorted(units.items())}
+    intensity = {name: _intensity(name, counts, hu_window) for name, counts in sorted(units.items())}
     channels = 3 if any(entry.colour for entry in intensity.values()) else 1
     return ImageSpec(size, channels, resize, intensity, orientation="RAS" if len(size) == 3 else None)
 
@@ -68,9 +74,9 @@ def _modality(sample: Sample) -> str:
     return sample.condition.modality
 
 
-def _intensity(modality: str, counts: Counter[tuple[str, float]]) -> Intensity:
+def _intensity(modality: str, counts: Counter[tuple[str, float]], hu_window: tuple[float, float]) -> Intensity:
     try:
-        return choose_intensity(counts)
+        return choose_intensity(counts, hu_window)
     except UserError as error:
         raise UserError(f"modality {modality!r}: {error}") from error
 

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 MISSING = frozenset({"", "na", "n/a", "nan", "none", "null"})
+NONE = "none"
 SHOWN_PROBLEMS = 20
 NO_MODALITY = "image"
 
@@ -189,12 +190,13 @@ def _typed(column: "pd.Series[Any]", standard: bool, typed: bool) -> "pd.Series[
     if standard:
         texts = [None if cell is None else str(cell).strip() for cell in values]
         return pd.Series(texts, index=column.index, dtype=object)
-    if typed:
-        return cells.infer_objects()
-    numbers = pd.to_numeric(cells, errors="coerce")
-    if bool((numbers.notna() | cells.isna()).all()) and bool(numbers.notna().any()):
+    numbers = cells.infer_objects() if typed else pd.to_numeric(cells, errors="coerce")
+    numeric = pd.api.types.is_numeric_dtype(numbers)
+    if numeric and bool((numbers.notna() | cells.isna()).all()) and bool(numbers.notna().any()):
         return numbers
-    return cells
+    # Among words, `none` is one of them (no finding); only among numbers does it stand for a missing one.
+    words = [cell if cell == NONE else value for cell, value in zip(column, values, strict=True)]
+    return pd.Series(words, index=column.index, dtype=object)
 
 
 def _row_problems(frame: "pd.DataFrame", found: Mapping[str, str], need: Sequence[str]) -> list[Problem]:

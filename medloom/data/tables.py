@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+from zipfile import BadZipFile
 
 from medloom.core.errors import UserError
 from medloom.core.lookup import look_up
@@ -39,18 +40,25 @@ class Table:
     typed: bool = False
 
 
-def read_table(path: Path) -> Table:
+def read_table(path: Path, sheet: str | None = None) -> Table:
     """Read a table by its ending.
 
+    Args:
+        path: one of READERS by its ending.
+        sheet: of an XLSX file, by name; the first one where it is None.
+
     Raises:
-        UserError: missing file, unknown ending, text that is not UTF-8 (names the line), a quote that never closes, or
-            no row at all.
+        UserError: missing file, unknown ending, text that is not UTF-8 (names the line), a quote that never closes, no
+            row at all, or a sheet that the file does not have.
     """
     path = Path(path)
     if not path.is_file():
         raise UserError(f"{path} does not exist or is not a file; name a manifest ({', '.join(READERS)}).")
     suffix = path.suffix.lower()
-    table = look_up(READERS, suffix, f"manifest ending of {path}:")(path)
+    reader = look_up(READERS, suffix, f"manifest ending of {path}:")
+    if sheet is not None and suffix != XLSX:
+        raise UserError(f"--sheet {sheet}: {path} has no sheets; leave the option out.")
+    table = reader(path) if sheet is None else _read_xlsx(path, sheet)
     if not table.rows and not table.problems:
         raise UserError(f"{path} is empty: a manifest has a header and at least one row.")
     return table
@@ -141,7 +149,7 @@ def _read_jsonl(path: Path) -> Table:
 def _from_frame(path: Path, read: Callable[[Path], Any]) -> Table:
     try:
         frame = read(path)
-    except (ValueError, OSError, KeyError) as error:
+    except (ValueError, OSError, KeyError, BadZipFile) as error:
         raise UserError(f"{path} cannot be read as {path.suffix} ({error}).") from error
     header = [str(name).strip() for name in frame.columns]
     rows = frame.astype(object).where(frame.notna(), None).values.tolist()
@@ -154,18 +162,24 @@ def _read_parquet(path: Path) -> Table:
     return _from_frame(path, pd.read_parquet)
 
 
-def _read_xlsx(path: Path) -> Table:
+def _read_xlsx(path: Path, sheet: str | None = None) -> Table:
     import pandas as pd
 
-    return _from_frame(path, pd.read_excel)
+    def read(workbook: Path) -> Any:
+        with pd.ExcelFile(workbook) as opened:
+            sheets = {str(name): name for name in opened.sheet_names}
+            return opened.parse(0 if sheet is None else look_up(sheets, sheet, f"sheet of {path}:"))
+
+    return _from_frame(path, read)
 
 
+XLSX = ".xlsx"
 READERS: dict[str, Callable[[Path], Table]] = {
     ".csv": _read_csv,
     ".tsv": _read_tsv,
     ".parquet": _read_parquet,
     ".jsonl": _read_jsonl,
-    ".xlsx": _read_xlsx,
+    XLSX: _read_xlsx,
 }
 
 

@@ -111,10 +111,10 @@ def from_model(
     return _with_geometry(Image(values, unit, full_scale), spec, placement, reference, restore_geometry)
 
 
-def choose_intensity(units: Counter[tuple[str, float]]) -> Intensity:
+def choose_intensity(units: Counter[tuple[str, float]], hu_window: tuple[float, float] = HU_WINDOW) -> Intensity:
     """The intensity map of one modality, from how many of its files have each (unit, full scale).
 
-    HU take the window -1000 to 1000; a set with colour, levels 0 to 255; 8-bit grey, levels 0 to 255; deeper grey and
+    HU take `hu_window`; a set with colour, levels 0 to 255; 8-bit grey, levels 0 to 255; deeper grey and
     relative values, each image's own 0.5th to 99.5th percentile.
 
     Raises:
@@ -132,7 +132,7 @@ def choose_intensity(units: Counter[tuple[str, float]]) -> Intensity:
             " of files that do not state it."
         )
     if HU in counts:
-        return Intensity("window", HU, *HU_WINDOW)
+        return Intensity("window", HU, *hu_window)
     if COLOUR in counts:
         return Intensity("window", COLOUR, *LEVELS)
     if RELATIVE not in counts and all(full_scale == LEVELS[1] for _, full_scale in units):

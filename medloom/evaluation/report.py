@@ -1,10 +1,8 @@
 """The report of an evaluation: scores.json for programs, and one self-contained report.html for people."""
 
-import base64
 import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +15,7 @@ from medloom.core.spec import ImageSpec
 from medloom.data.dataset import ImageSource
 from medloom.evaluation import alignment, fidelity, privacy
 from medloom.evaluation.figures import EVERYTHING, Figure
+from medloom.evaluation.pages import embedded, page
 from medloom.evaluation.plots import Panel, draw
 from medloom.evaluation.sets import ImageSet
 
@@ -113,18 +112,14 @@ def render(evaluation: Evaluation, strips: Sequence[tuple[str, bytes]]) -> str:
         evaluation: what it tells.
         strips: a heading and a PNG of synthetic images each.
     """
-    from jinja2 import Environment, StrictUndefined
-
-    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    environment.filters["number"] = _number
-    template = environment.from_string(files("medloom.evaluation").joinpath(TEMPLATE).read_text(encoding="utf-8"))
-    return template.render(
+    return page(
+        TEMPLATE,
         evaluation=evaluation,
         sections=[
             _section(name, evaluation.figures) for name in (fidelity.SECTION, alignment.SECTION, privacy.SECTION)
         ],
         glance=[figure for figure in evaluation.figures if figure.subset == EVERYTHING],
-        strips=[(heading, _embedded(picture)) for heading, picture in strips],
+        strips=[(heading, embedded(picture)) for heading, picture in strips],
         meanings=MEANINGS,
         copies_file=COPIES,
     )
@@ -135,7 +130,7 @@ def _section(name: str, figures: Sequence[Figure]) -> dict[str, Any]:
     return {
         "name": name,
         "figures": own,
-        "plots": [(title, _embedded(draw(panels))) for title, panels in PANELS[name](own)] if own else [],
+        "plots": [(title, embedded(draw(panels))) for title, panels in PANELS[name](own)] if own else [],
         "metrics": list(dict.fromkeys(figure.metric for figure in own)),
     }
 
@@ -196,14 +191,3 @@ def _png(images: list[Any]) -> bytes:
     stream = io.BytesIO()
     Image.fromarray(grid(images, len(images))).save(stream, "PNG", pnginfo=information)
     return stream.getvalue()
-
-
-def _embedded(picture: bytes) -> str:
-    return "data:image/png;base64," + base64.b64encode(picture).decode("ascii")
-
-
-def _number(value: float | None) -> str:
-    """Three digits, as people read them."""
-    if value is None:
-        return "–"
-    return f"{value:.0f}" if abs(value) >= 1000 else f"{value:.3g}"

@@ -22,12 +22,15 @@ class ConditionConfig:
         width: width of context tokens and of the pooled vector.
         modalities: names, in the order of their embeddings.
         views: names, in the order of their embeddings.
+        sum_tokens: whether the pooled vector also has the sum of the text's tokens. A text encoder that is trained from
+            scratch tells them apart long before its end token does.
     """
 
     text_width: int
     width: int
     modalities: tuple[str, ...]
     views: tuple[str, ...] = ()
+    sum_tokens: bool = False
 
 
 class ConditionEncoder(nn.Module):
@@ -60,7 +63,11 @@ class ConditionEncoder(nn.Module):
         text = self.text(tokens)
         context = torch.cat([own.to(text.dtype), text], dim=1)
         counts = torch.cat([torch.ones_like(mask[:, :1]).expand(-1, 2), mask], dim=1)
-        return context, counts, self.pooled(pooled) + own.sum(1).to(text.dtype)
+        summary = self.pooled(pooled) + own.sum(1).to(text.dtype)
+        if self.config.sum_tokens:
+            weight = mask.to(text.dtype)[..., None]
+            summary = summary + (text * weight).sum(1) / weight.sum(1).clamp(min=1).sqrt()
+        return context, counts, summary
 
     def indices(self, modalities: Sequence[str | None], views: Sequence[str | None]) -> tuple[Tensor, Tensor]:
         """Embedding indices of names; None is absent.
@@ -89,6 +96,7 @@ class ConditionEncoder(nn.Module):
             self.config.width,
             tuple(dict.fromkeys([*self.config.modalities, *modalities])),
             tuple(dict.fromkeys([*self.config.views, *views])),
+            self.config.sum_tokens,
         )
         grown = ConditionEncoder(config)
         state = dict(self.state_dict())

@@ -88,6 +88,12 @@ class UNetConfig:
                 f"U-Net with widths {self.widths}, attention {self.attention}, {self.dims} dimensions:"
                 " give as many attention entries as widths, and 2 or 3 dimensions."
             )
+        attended = [width for width, attends in zip(self.widths, self.attention, strict=True) if attends]
+        if uneven := [width for width in attended if width % max(1, width // self.head_width)]:
+            raise UserError(
+                f"--network.widths {uneven[0]} cannot be shared between heads of --network.head-width"
+                f" {self.head_width}; give widths with attention that are multiples of it."
+            )
 
     @property
     def divisor(self) -> int:

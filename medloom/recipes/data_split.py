@@ -14,7 +14,7 @@ class Config(ManifestOptions):
     Attributes:
         data: the manifest.
         out: folder for train.csv (training and validation rows, told apart by its column `split`), test.csv and
-            split.json.
+            split.json; the table's prompt template is copied along.
         validation: share of the patients for validation.
         test: share of the patients for the test.
         seed: of the random order of patients.
@@ -33,9 +33,10 @@ def run(config: Config) -> Path:
     Raises:
         UserError: shares that leave nothing to train on, or too few patients.
     """
-    from medloom.core.files import claim_output, write_json
+    from medloom.core.files import claim_output, write_json, write_text
     from medloom.core.progress import say
     from medloom.data.options import load_manifest
+    from medloom.data.prompts import template_beside
     from medloom.data.splits import assign_splits, make_split
 
     if min(config.validation, config.test) < 0 or config.validation + config.test >= 1:
@@ -54,5 +55,7 @@ def run(config: Config) -> Path:
         for name in names:
             part = manifest.select(split == name for split in splits)
             say(f"{name}: {len(part)} images of {part.frame['patient_id'].nunique()} patients in {out / file}")
+    if template := template_beside(config.data):
+        write_text(out / "template.yaml", template.read_text(encoding="utf-8"))
     write_json(out / "split.json", make_split(manifest, splits).to_dict())
     return out

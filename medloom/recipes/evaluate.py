@@ -33,6 +33,8 @@ class Config(ManifestOptions):
     Attributes:
         real: manifest of real images that the generator was not trained on.
         synthetic: manifest of synthetic images, as `medloom generate` writes it.
+        whatif: in place of the two, manifest.csv of `medloom whatif`: its effects are measured.
+        truth: phantom cohort whose rows were given to `medloom whatif`: the effects are compared with the true ones.
         out: folder for scores.json and report.html; the same command run again uses what it kept there.
         train: manifest of the generator's training images: needed for privacy, and the classifier is trained on it.
             Without it the classifier is trained on one half of the patients of --real, and the other half compared.
@@ -50,9 +52,11 @@ class Config(ManifestOptions):
         device: auto, cpu or cuda.
     """
 
-    real: Path
-    synthetic: Path
     out: Path
+    real: Path | None = None
+    synthetic: Path | None = None
+    whatif: Path | None = None
+    truth: Path | None = None
     train: Path | None = None
     model: Path | None = None
     label: str = "auto"
@@ -79,6 +83,8 @@ def run(config: Config) -> Path:
     from medloom.evaluation.report import HTML, SCORES, begin_report, write_report
 
     _check_names(config)
+    if config.whatif is not None:
+        return _effects(config, config.whatif)
     data = _compare(config)
     sections = _sections(config, data)
     claim_output(config.out, SCORES)
@@ -98,6 +104,10 @@ def _check_names(config: Config) -> None:
     from medloom.evaluation.features import check_extractor
     from medloom.training.loop import check_device
 
+    if config.whatif is not None and (config.real, config.synthetic, config.train) != (None,) * 3:
+        raise UserError("--whatif is an evaluation of its own; leave --real, --synthetic and --train out.")
+    if config.truth is not None and config.whatif is None:
+        raise UserError("--truth belongs to --whatif.")
     for name in config.only:
         look_up(SECTIONS, name, "name in --only")
     for name in config.features:
@@ -111,14 +121,38 @@ def _check_names(config: Config) -> None:
     check_device(config.device)
 
 
+def _effects(config: Config, whatif: Path) -> Path:
+    """The other kind of evaluation: what changes of the condition do."""
+    from medloom.core.files import claim_output, hash_file
+    from medloom.core.progress import say
+    from medloom.data.phantom.cohort import Cohort
+    from medloom.evaluation.effects import measure_effects
+    from medloom.evaluation.effects_report import write_effects
+    from medloom.evaluation.recovery import effect_figures
+    from medloom.evaluation.report import HTML, SCORES, begin_report
+
+    truth = None if config.truth is None else Cohort(config.truth)
+    effects = measure_effects(whatif, truth)
+    figures, verdicts, notes = effect_figures(effects, config.seed)
+    claim_output(config.out, SCORES)
+    begin_report(config.out)
+    write_effects(config.out, effects, figures, verdicts, notes, {"whatif": hash_file(whatif), "seed": config.seed})
+    for verdict in verdicts:
+        say(f"{'holds' if verdict.passed else 'FAILS'}: {verdict.attribute}, {verdict.metric}: {verdict.rule}")
+    say(f"evaluated: {config.out / HTML} for people, {config.out / SCORES} for programs.")
+    return config.out
+
+
 def _compare(config: Config) -> "Comparison":
     from medloom.data.manifest import read_manifest
     from medloom.evaluation.comparison import compare
 
+    if config.real is None or config.synthetic is None:
+        raise UserError("name two manifests, --real and --synthetic, or one with --whatif.")
     real = load_manifest(config.real, config, need=("path",))
     synthetic = read_manifest(config.synthetic, skip_bad=config.skip_bad, need=("path",), need_patients=False)
     if config.model is not None:
-        _refuse_seen(config, config.model, real)
+        _refuse_seen(config, config.model, config.real, real)
     return compare(
         real,
         synthetic,
@@ -131,7 +165,7 @@ def _compare(config: Config) -> "Comparison":
     )
 
 
-def _refuse_seen(config: Config, model: Path, real: "Manifest") -> None:
+def _refuse_seen(config: Config, model: Path, path: Path, real: "Manifest") -> None:
     """Refuse patients that the generator was trained on, told in the way in which its run told them."""
     from medloom.data.manifest import read_manifest
     from medloom.generators.run_folder import open_run
@@ -140,10 +174,10 @@ def _refuse_seen(config: Config, model: Path, real: "Manifest") -> None:
     description = run.description()
     if description["images_are_patients"] and not real.patients_are_images:
         named, skip = named_columns(config), config.skip_bad
-        real = read_manifest(config.real, named=named, images_are_patients=True, skip_bad=skip, need=("path",))
+        real = read_manifest(path, named=named, images_are_patients=True, skip_bad=skip, need=("path",))
     elif real.patients_are_images and not description["images_are_patients"]:
         raise UserError(
-            f"{model} knows its patients by name and {config.real} was read with --images-are-patients, so that it"
+            f"{model} knows its patients by name and {path} was read with --images-are-patients, so that it"
             " cannot be told whom it has seen; name the patients in --real, or leave out --model."
         )
     for split in run.splits():

@@ -36,11 +36,13 @@ class DataOptions(ManifestOptions):
         image_size: pixels of the model's images; one number for a square, or one for each axis.
         resize: how images get there: pad (aspect kept), crop, stretch, or none (files must have the size).
         validation_fraction: share of the patients held out for validation, where no column says the split.
+        hu_window: HU that become the lowest and highest value of the model's images; values beyond are clipped.
     """
 
     image_size: tuple[int, ...] = (64,)
     resize: str = "pad"
     validation_fraction: float = 0.05
+    hu_window: tuple[float, float] = (-1000.0, 1000.0)
 
 
 @dataclass(frozen=True)
@@ -95,7 +97,12 @@ def prepare(
         raise UserError(f"{data}: no row is in the split 'train'.")
     validation = _known_to_training(validation, train, shown)
     spec = measure_spec(
-        [*train.samples(), *validation.samples()], options.image_size, options.resize, options.unit, shown
+        [*train.samples(), *validation.samples()],
+        options.image_size,
+        options.resize,
+        options.unit,
+        shown,
+        options.hu_window,
     )
     if known is not None:
         spec = _extended(known, spec)

@@ -32,7 +32,7 @@ def test_an_unknown_command(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["genrate"]) == 2
     assert "unknown command 'genrate', did you mean 'generate'?" in capsys.readouterr().err
     assert main(["data", "--x"]) == 2
-    assert "with 'data' go: data check, data split" in capsys.readouterr().err
+    assert "with 'data' go: data check, data phantom" in capsys.readouterr().err
 
 
 def test_import_and_help_are_quick_and_light() -> None:

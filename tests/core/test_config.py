@@ -7,6 +7,7 @@ import pytest
 from medloom.core.config import configure, parse, shipped
 from medloom.core.errors import UserError
 from medloom.recipes.text2image import Config
+from medloom.recipes.whatif import Config as WhatIf
 
 NEEDED = ["--data", "a.csv", "--out", "run"]
 
@@ -20,6 +21,13 @@ def test_dashes_flags_and_lists() -> None:
 
 def test_from_is_spoken_as_it_is_written() -> None:
     assert parse(Config, [*NEEDED, "--from", "old"], "x").from_run == Path("old")
+
+
+def test_an_option_that_is_given_again_and_again() -> None:
+    words = ["--data", "a.csv", "--model", "m", "--out", "o", "--set", "a=1,b=2", "--set=c='x y'"]
+    config = parse(WhatIf, words, "whatif")
+    assert config.set == ("a=1,b=2", "c='x y'") and parse(WhatIf, words[:6], "whatif").set == ()
+    assert configure(WhatIf, data="a.csv", model="m", out="o", set=config.set) == config
 
 
 def test_precedence(tmp_path: Path) -> None:

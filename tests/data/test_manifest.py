@@ -69,6 +69,16 @@ def test_clinical_columns_keep_their_type(pictures: Path) -> None:
     assert frame["age"].dtype.kind == "f" and frame["stage"].tolist() == ["2A", None] and frame["line_"][0] == "x"
 
 
+@pytest.mark.parametrize("form", ["csv", "parquet"])
+def test_the_word_none_is_a_value_among_words_only(pictures: Path, form: str) -> None:
+    cells = {"path": ["0.png", "1.png"], "Text": ["a", "b"], "patient_id": ["1", "2"], "view": ["none", "PA"]}
+    frame = pd.DataFrame({**cells, "diagnosis": ["none", "None"], "age": ["none", "61"]})
+    frame.to_csv(pictures / "m.csv", index=False) if form == "csv" else frame.to_parquet(pictures / "m.parquet")
+    read = read_manifest(pictures / f"m.{form}").frame
+    assert read["diagnosis"].tolist() == ["none", None] and read["view"].tolist() == [None, "PA"]
+    assert form == "parquet" or (read["age"].isna().tolist() == [True, False] and read["age"][1] == 61)
+
+
 def test_a_text_over_several_lines_keeps_line_numbers_right(pictures: Path) -> None:
     (pictures / "m.csv").write_text('path,Text,patient_id\n0.png,"first\nsecond",1\n1.png,bad,comma,2\n2.png,x,3\n')
     manifest = inspect_manifest(pictures / "m.csv")

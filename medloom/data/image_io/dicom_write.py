@@ -1,8 +1,9 @@
 """Writing DICOM that says of itself that it is synthetic and names nobody."""
 
+import hashlib
 import json
+import uuid
 from collections.abc import Mapping
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,8 @@ MAX_COMMENT = 10240  # characters of a long text (LT)
 EMPTY = (
     "PatientID",
     "PatientBirthDate",
+    "StudyDate",
+    "StudyTime",
     "PatientSex",
     "StudyID",
     "AccessionNumber",
@@ -43,9 +46,9 @@ def write_dicom(path: Path, image: Image, provenance: Mapping[str, str]) -> None
     """
     if len(image.size) != 2:
         raise UserError(f"{path}: a DICOM file is written for one slice and the image is a volume; write a .nii.gz.")
-    data = _common(path, provenance)
+    data = _common(path, image, provenance)
     if image.unit == HU:
-        _add_ct(data, image)
+        _add_ct(data, path, image)
     else:
         _add_secondary_capture(data, path, image)
     with atomic_file(path) as temporary:
@@ -64,9 +67,8 @@ def dicom_provenance(path: Path) -> dict[str, str]:
         return dict(json.loads(comments))
 
 
-def _common(path: Path, provenance: Mapping[str, str]) -> Any:
+def _common(path: Path, image: Image, provenance: Mapping[str, str]) -> Any:
     from pydicom.dataset import Dataset
-    from pydicom.uid import generate_uid
 
     comments = json.dumps(dict(provenance))
     if len(comments) > MAX_COMMENT:
@@ -76,19 +78,23 @@ def _common(path: Path, provenance: Mapping[str, str]) -> Any:
     data = Dataset()
     for keyword in EMPTY:
         setattr(data, keyword, None)
-    now = datetime.now(UTC)
-    data.StudyDate = data.ContentDate = now.strftime("%Y%m%d")
-    data.StudyTime = data.ContentTime = now.strftime("%H%M%S")
     data.PatientName = "SYNTHETIC"
-    data.SOPInstanceUID = generate_uid(None)
-    data.StudyInstanceUID = generate_uid(None)
-    data.SeriesInstanceUID = generate_uid(None)
+    data.SOPInstanceUID = _uid("instance", path, image, comments)
+    data.StudyInstanceUID = _uid("study", path, image, comments)
+    data.SeriesInstanceUID = _uid("series", path, image, comments)
     data.SyntheticData = "YES"
     data.ContentQualification = "RESEARCH"
     data.DerivationDescription = "SYNTHETIC image made by a generative model; not an image of a patient"
     data.ImageComments = comments
     data.InstanceNumber = 1
     return data
+
+
+def _uid(what: str, path: Path, image: Image, comments: str) -> str:
+    """A UID derived from a UUID (PS3.5 B.2) of the file's name and content: the same image is the same file again."""
+    digest = hashlib.sha256("\x1f".join((what, path.name, comments)).encode())
+    digest.update(np.ascontiguousarray(image.pixels).tobytes())
+    return f"2.25.{uuid.UUID(bytes=digest.digest()[:16], version=5).int}"
 
 
 def _add_secondary_capture(data: Any, path: Path, image: Image) -> None:
@@ -104,14 +110,14 @@ def _add_secondary_capture(data: Any, path: Path, image: Image) -> None:
     _set_pixels(data, levels, "RGB" if image.unit == COLOUR or levels.ndim == 3 else "MONOCHROME2")
 
 
-def _add_ct(data: Any, image: Image) -> None:
-    from pydicom.uid import CTImageStorage, generate_uid
+def _add_ct(data: Any, path: Path, image: Image) -> None:
+    from pydicom.uid import CTImageStorage
 
     _set_class(data, CTImageStorage, "CT")
     for keyword in EMPTY_CT:
         setattr(data, keyword, None)
     data.ImageType = ["DERIVED", "SECONDARY", "AXIAL"]
-    data.FrameOfReferenceUID = generate_uid(None)
+    data.FrameOfReferenceUID = _uid("frame of reference", path, image, data.ImageComments)
     data.RescaleIntercept, data.RescaleSlope, data.RescaleType = CT_INTERCEPT, 1, "HU"
     _set_plane(data, image)
     stored = np.clip(np.rint(image.pixels[0]) - CT_INTERCEPT, 0, 2**CT_BITS - 1).astype(np.uint16)

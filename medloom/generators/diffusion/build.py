@@ -58,7 +58,7 @@ def build_generator(
         if network.exportable:
             model = _exportable_model(shape, autoencoder, network, encoder)
         else:
-            model = _native_model(shape, network, encoder, modalities, views)
+            model = _native_model(shape, network, encoder, modalities, views, text.encoder == LOCAL)
     modality_as = "text" if network.exportable else text.modality_as
     return DiffusionGenerator(spec, noise.path(), model, autoencoder, modality_as, text.train or text.encoder == LOCAL)
 
@@ -105,6 +105,7 @@ def _native_model(
     encoder: TextEncoder,
     modalities: Sequence[str],
     views: Sequence[str],
+    from_scratch: bool,
 ) -> DiffusionModel:
     masked = network.mask != "none"
     config = UNetConfig(
@@ -125,7 +126,9 @@ def _native_model(
     if any(axis % config.divisor for axis in shape[1:]):
         raise UserError(f"images of {shape[1:]} pixels: this network needs multiples of {config.divisor} on each axis.")
     condition = ConditionEncoder(
-        ConditionConfig(encoder.width, network.condition_width, tuple(modalities), tuple(views))
+        ConditionConfig(
+            encoder.width, network.condition_width, tuple(modalities), tuple(views), sum_tokens=from_scratch
+        )
     )
     return DiffusionModel(encoder, condition, UNet(config), network.mask_classes if masked else ())
 

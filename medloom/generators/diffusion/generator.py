@@ -91,6 +91,12 @@ class DiffusionGenerator:
         return known_parts(self.exportable, bool(self.model.mask_classes))
 
     @property
+    def takes_text(self) -> bool:
+        """Whether text conditions it: a network without fusion sees no more than a mask."""
+        config = getattr(self.model.denoiser, "config", None)
+        return self.exportable or getattr(config, "fusion", "none") != "none"
+
+    @property
     def latent_shape(self) -> tuple[int, ...]:
         """Shape of what is denoised: `(C, *spatial)`."""
         if self.autoencoder is None:

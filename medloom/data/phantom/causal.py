@@ -1,0 +1,329 @@
+"""The structural causal model of the virtual cohort: who a patient is, and what would be otherwise if one cause were.
+
+Every variable is a function of its parents and of exogenous noise that belongs to the patient alone. Holding the noise
+and setting a variable gives the counterfactual (Pearl 2009, chapter 7). `docs/phantom.md` has the graph and a source
+for each magnitude.
+"""
+
+import math
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass
+from statistics import NormalDist
+from typing import Any
+
+import numpy as np
+
+from medloom.core.errors import UserError
+from medloom.core.lookup import look_up
+from medloom.core.seeds import numpy_generator
+
+NORMAL = NormalDist()
+SEXES = ("female", "male")
+SMOKING = ("never", "former", "current")
+COFFEE = ("rarely", "daily")
+DIAGNOSES = ("none", "IPF", "CTD-ILD", "emphysema", "pneumonia", "effusion", "nodule", "cardiomegaly")
+EXTENTS = ("mild", "moderate", "severe")
+SIDES = ("left", "right")
+ONE_SIDED = ("pneumonia", "effusion", "nodule")
+OUTCOMES = ("alive", "dead")
+NOT_APPLICABLE = "none"
+AGES = (20, 95)
+# Of the disease at a visit, a factor on its severity; 1 at the first visit, 0 once it has cleared.
+SIZE = "size"
+# Of what smoking does to the lung, a factor on the magnitudes of the literature.
+AMPLIFY = "amplify"
+TINY = 1e-9
+OLDEST_START, MOST_PACK_YEARS = 30.0, 120
+
+Values = Mapping[str, Any]
+Noise = Mapping[str, float]
+
+
+@dataclass(frozen=True)
+class Variable:
+    """One variable of the model.
+
+    Attributes:
+        parents: the variables that it is a function of.
+        equation: (values of the parents and what came before, noise of the patient) to its value.
+        allowed: its possible values: names, or the lowest and highest number.
+        unit: of a number.
+        observed: whether it may stand in a clinical table.
+    """
+
+    parents: tuple[str, ...]
+    equation: Callable[[Values, Noise], Any]
+    allowed: tuple[Any, ...]
+    unit: str = ""
+    observed: bool = True
+
+    @property
+    def is_number(self) -> bool:
+        """Whether its values are numbers."""
+        return not isinstance(self.allowed[0], str)
+
+
+def _age(_: Values, noise: Noise) -> int:
+    ages = NormalDist(59, 14)
+    low, high = ages.cdf(AGES[0]), ages.cdf(AGES[1])
+    return round(ages.inv_cdf(low + NORMAL.cdf(noise["age"]) * (high - low)))
+
+
+def _sex(_: Values, noise: Noise) -> str:
+    return SEXES[noise["sex"] > 0]
+
+
+def _height(values: Values, noise: Noise) -> int:
+    return round(176 + 7 * noise["height"] if values["sex"] == "male" else 163 + 6.5 * noise["height"])
+
+
+def _smoking(values: Values, noise: Noise) -> str:
+    """Older people have quit, or never started: age confounds smoking. One noise orders never, former, current."""
+    inclination = NORMAL.cdf(noise["habit"])
+    age = values["age"]
+    never = 0.30 + 0.003 * (age - 20)
+    current = 0.50 * _logistic((55 - age) / 10) + 0.12
+    if inclination < never:
+        return "never"
+    return "current" if inclination > 1 - current else "former"
+
+
+def _coffee(_: Values, noise: Noise) -> str:
+    """The placebo: it shares the inclination with smoking, and nothing is a function of it."""
+    return COFFEE[0.8 * noise["habit"] + 0.6 * noise["coffee"] > 0]
+
+
+def _pack_years(values: Values, noise: Noise) -> int:
+    if values["smoking"] == "never":
+        return 0
+    start = min(17 + 2 * abs(noise["start"]), OLDEST_START)
+    years = max(values["age"] - start, 1.0)
+    if values["smoking"] == "former":
+        years *= 0.3 + 0.6 * NORMAL.cdf(noise["quit"])
+    packs_a_day = 0.8 * math.exp(0.4 * noise["packs"])
+    return max(1, min(MOST_PACK_YEARS, round(years * packs_a_day)))
+
+
+def _diagnosis(values: Values, noise: Noise) -> str:
+    """Gumbel-max, so that a diagnosis changes only to one whose risk rose (Oberst and Sontag 2019)."""
+    older, smoked = (values["age"] - 60) / 10, min(values["pack_years"], 60) / 10
+    male = values["sex"] == "male"
+    risk = {
+        "none": 0.0,
+        "IPF": -2.2 + 0.6 * older + 0.10 * smoked + 0.5 * male,
+        "CTD-ILD": -1.6 - 0.1 * older + 0.6 * (not male),
+        "emphysema": -3.0 + 0.45 * smoked,
+        "pneumonia": -1.3 + 0.1 * older,
+        "effusion": -0.6 + 0.2 * older,
+        "nodule": -1.4 + 0.2 * older + 0.15 * smoked,
+        "cardiomegaly": -1.3 + 0.3 * older,
+    }
+    if noise[SIZE] == 0:
+        return "none"
+    return max(risk, key=lambda name: risk[name] - math.log(-math.log(NORMAL.cdf(noise[f"diagnosis {name}"]))))
+
+
+def _own_severity(noise: Noise) -> float:
+    """In thirds: the whole part is the extent that the patient would have, the rest lies within it."""
+    third = min(2, int(3 * NORMAL.cdf(noise["extent"]))) + NORMAL.cdf(noise["severity"])
+    return min(third * noise[SIZE], 3 - TINY)
+
+
+def _extent(values: Values, noise: Noise) -> str:
+    return NOT_APPLICABLE if values["diagnosis"] == "none" else EXTENTS[int(_own_severity(noise))]
+
+
+def _side(values: Values, noise: Noise) -> str:
+    return SIDES[noise["side"] > 0] if values["diagnosis"] in ONE_SIDED else NOT_APPLICABLE
+
+
+def _severity(values: Values, noise: Noise) -> float:
+    """From 0 to 1, a third for each extent; where in the third is the patient's own."""
+    if values["extent"] == NOT_APPLICABLE:
+        return 0.0
+    return (EXTENTS.index(values["extent"]) + _own_severity(noise) % 1) / 3
+
+
+def _inflammation(values: Values, noise: Noise) -> float:
+    """HU that smoking adds to a lung now."""
+    if values["smoking"] != "current":
+        return 0.0
+    return 12.0 * noise[AMPLIFY] * math.exp(0.2 * noise["inflammation"] - 0.02)
+
+
+def _emphysema(values: Values, noise: Noise) -> float:
+    """Share of lung tissue that is lost, more in the susceptible."""
+    by_smoke = 0.002 * noise[AMPLIFY] * values["pack_years"] * math.exp(0.25 * noise["susceptibility"] - 0.03)
+    by_disease = 0.15 + 0.35 * values["severity"] if values["diagnosis"] == "emphysema" else 0.0
+    return min(by_smoke + by_disease, 0.8)
+
+
+def _lung_density(values: Values, noise: Noise) -> float:
+    """HU of lung parenchyma at the reference inspiration, before emphysema."""
+    return -845.0 - 0.4 * (values["age"] - 60) + values["inflammation"] + 8.0 * noise["lung"]
+
+
+def _bone_density(values: Values, noise: Noise) -> float:
+    """HU of trabecular bone."""
+    return max(40.0, 158.0 - 2.5 * (values["age"] - 55) + 25.0 * noise["bone"])
+
+
+def _heart_ratio(values: Values, noise: Noise) -> float:
+    """Width of the heart as a share of the width of the thorax."""
+    enlarged = 0.09 + 0.10 * values["severity"] if values["diagnosis"] == "cardiomegaly" else 0.0
+    return 0.42 + 0.0008 * (values["age"] - 60) + enlarged + 0.012 * noise["heart"]
+
+
+def _outcome(values: Values, noise: Noise) -> str:
+    """Death within a year."""
+    grave = {"IPF": 2.5, "pneumonia": 2.0, "effusion": 1.0, "emphysema": 1.0, "cardiomegaly": 1.0}
+    risk = -3.5 + 0.05 * (values["age"] - 60) + grave.get(values["diagnosis"], 0.0) * values["severity"]
+    return OUTCOMES[_logistic(risk) > NORMAL.cdf(noise["outcome"])]
+
+
+def _logistic(x: float) -> float:
+    return 1 / (1 + math.exp(-x))
+
+
+# In the order of their causes.
+MODEL: dict[str, Variable] = {
+    "age": Variable((), _age, AGES, "years"),
+    "sex": Variable((), _sex, SEXES),
+    "height": Variable(("sex",), _height, (130, 215), "cm"),
+    "smoking": Variable(("age",), _smoking, SMOKING),
+    "coffee": Variable((), _coffee, COFFEE),
+    "pack_years": Variable(("age", "smoking"), _pack_years, (0, MOST_PACK_YEARS), "pack-years"),
+    "diagnosis": Variable(("age", "sex", "pack_years"), _diagnosis, DIAGNOSES),
+    "extent": Variable(("diagnosis",), _extent, (NOT_APPLICABLE, *EXTENTS)),
+    "side": Variable(("diagnosis",), _side, (NOT_APPLICABLE, *SIDES)),
+    "severity": Variable(("extent",), _severity, (0.0, 1.0), observed=False),
+    "inflammation": Variable(("smoking",), _inflammation, (0.0, 100.0), "HU", observed=False),
+    "emphysema": Variable(("pack_years", "diagnosis", "severity"), _emphysema, (0.0, 0.8), observed=False),
+    "lung_density": Variable(("age", "inflammation"), _lung_density, (-1000.0, -500.0), "HU", observed=False),
+    "bone_density": Variable(("age",), _bone_density, (0.0, 500.0), "HU", observed=False),
+    "heart_ratio": Variable(("age", "diagnosis", "severity"), _heart_ratio, (0.2, 0.8), observed=False),
+    "outcome": Variable(("age", "diagnosis", "severity"), _outcome, OUTCOMES),
+}
+NOISES = (
+    *("age", "sex", "height", "habit", "coffee", "start", "quit", "packs"),
+    *(f"diagnosis {name}" for name in DIAGNOSES),
+    *("extent", "side", "severity", "inflammation", "susceptibility", "lung", "bone", "heart", "outcome"),
+    # Of the anatomy, which no other variable of the model touches.
+    *("width", "depth", "fat", "muscle", "tilt", "place across", "place along", "place up", "progress"),
+)
+
+
+@dataclass(frozen=True)
+class Patient:
+    """One virtual patient.
+
+    Attributes:
+        cohort: seed of the cohort.
+        number: of the patient in the cohort.
+        noise: exogenous, by name, the same in every counterfactual; standard normal but for SIZE and AMPLIFY.
+        values: of every variable of MODEL.
+    """
+
+    cohort: int
+    number: int
+    noise: Noise
+    values: Values
+
+
+def make_patient(cohort: int, number: int, amplify: float = 1.0) -> Patient:
+    """The patient of a cohort by number: a function of the two alone.
+
+    Args:
+        cohort: seed of the cohort.
+        number: of the patient.
+        amplify: factor on what smoking does to the lung; 1 is what the literature says.
+    """
+    drawn = numpy_generator("phantom", cohort, number).standard_normal(len(NOISES))
+    # Beyond 3.5 deviations a body would not fit its field of view.
+    noise = dict(zip(NOISES, np.clip(drawn, -3.5, 3.5).tolist(), strict=True)) | {SIZE: 1.0, AMPLIFY: amplify}
+    return Patient(cohort, number, noise, solve(noise))
+
+
+def evolved(patient: Patient, size: float) -> Patient:
+    """The same patient at another visit, at which the disease has `size` times the severity of the first one."""
+    noise = {**patient.noise, SIZE: size}
+    return Patient(patient.cohort, patient.number, noise, solve(noise))
+
+
+def solve(noise: Noise, do: Values | None = None) -> dict[str, Any]:
+    """Values of every variable for a patient's noise, those in `do` set in place of their equations."""
+    do = do or {}
+    values: dict[str, Any] = {}
+    for name, variable in MODEL.items():
+        values[name] = do[name] if name in do else variable.equation(values, noise)
+    return values
+
+
+def counterfactual(patient: Patient, do: Values, hold: Collection[str] = ()) -> Patient:
+    """The same patient, had the variables in `do` been so: noise kept, the change propagated through the graph.
+
+    Args:
+        patient: the factual one.
+        do: variable to value.
+        hold: variables that keep their factual value, for an effect that does not pass through them (a direct effect);
+            all others that depend on `do` follow it (a total effect).
+
+    Raises:
+        UserError: an unknown variable or value, or a combination that no patient can have.
+    """
+    for name in (*do, *hold):
+        look_up(MODEL, name, "variable")
+    if both := sorted(set(do) & set(hold)):
+        raise UserError(f"{both[0]} is both set and held; name it once.")
+    held = {name: patient.values[name] for name in hold}
+    fixed = {**held, **{name: checked_value(name, value) for name, value in do.items()}}
+    values = solve(patient.noise, fixed)
+    _refuse_impossible(values, fixed)
+    return Patient(patient.cohort, patient.number, patient.noise, values)
+
+
+def checked_value(name: str, value: Any) -> Any:
+    """A value of a variable, text brought to a number where it is one.
+
+    Raises:
+        UserError: a value that the variable cannot have; says which it can.
+    """
+    variable = MODEL[name]
+    if not variable.is_number:
+        return look_up({allowed: allowed for allowed in variable.allowed}, str(value), name)
+    low, high = variable.allowed
+    try:
+        number = float(value)
+    except (TypeError, ValueError):
+        raise UserError(f"{name}={value}: give a number, {low} to {high} {variable.unit}.".replace(" .", ".")) from None
+    if not low <= number <= high:
+        raise UserError(f"{name}={value} is out of range; allowed: {low} to {high} {variable.unit}.".replace(" .", "."))
+    return int(number) if number.is_integer() and isinstance(low, int) else number
+
+
+def _refuse_impossible(values: Values, fixed: Values) -> None:
+    """Refuse values that contradict each other; only fixed ones can."""
+    never, smoked = values["smoking"] == "never", values["pack_years"] > 0
+    ill, extent = values["diagnosis"] != "none", values["extent"] != NOT_APPLICABLE
+    one_sided, sided = values["diagnosis"] in ONE_SIDED, values["side"] != NOT_APPLICABLE
+    contradictions = (
+        (never == smoked, "smoking", "pack_years"),
+        (ill != extent, "diagnosis", "extent"),
+        (one_sided != sided, "diagnosis", "side"),
+    )
+    for contradicted, cause, effect in contradictions:
+        if contradicted:
+            kept = effect if effect in fixed else cause
+            raise UserError(
+                f"{cause}={values[cause]} with {effect}={values[effect]} is impossible; leave {kept} to follow from"
+                f" {cause}, or set both."
+            )
+
+
+def descendants(name: str) -> set[str]:
+    """The variables that depend on `name`, directly or not."""
+    found: set[str] = set()
+    for other, variable in MODEL.items():
+        if found & set(variable.parents) or name in variable.parents:
+            found.add(other)
+    return found

@@ -1,0 +1,158 @@
+"""The arms of a what-if: changes of a clinical row, and what the difference to the factual row estimates."""
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from medloom.core.errors import UserError
+from medloom.data.prompts.column import Cell
+from medloom.data.prompts.template import Template
+
+FACTUAL = "factual"
+DIRECT, TOTAL, ASSOCIATION = "direct", "total", "association"
+ESTIMANDS = (DIRECT, TOTAL)
+
+
+@dataclass(frozen=True)
+class Arm:
+    """One change against the factual.
+
+    Attributes:
+        name: the change as text, e.g. "smoking=never"; `factual` for none.
+        changes: column -> value as written.
+        values: column -> value as read.
+    """
+
+    name: str
+    changes: Mapping[str, str]
+    values: Mapping[str, Cell]
+
+    def outcomes(self, template: Template) -> list[str]:
+        """The changed columns that are outcomes, of which no effect can be asked."""
+        return [name for name in self.changes if template.columns[name].outcome]
+
+
+@dataclass(frozen=True)
+class Told:
+    """A row in an arm.
+
+    Attributes:
+        cells: what is told.
+        held: columns that keep the factual value although they follow from what was changed.
+        followed: columns that changed along by the template's rules.
+    """
+
+    cells: Mapping[str, Cell]
+    held: tuple[str, ...] = ()
+    followed: tuple[str, ...] = ()
+
+
+def factual_arm() -> Arm:
+    """The arm in which nothing is changed."""
+    return Arm(FACTUAL, {}, {})
+
+
+def read_arms(given: Sequence[str], template: Template) -> list[Arm]:
+    """Arms from texts such as `smoking=never` and `age=24,sex=male`.
+
+    Raises:
+        UserError: no `=`, a column or value that the template does not know, or an arm twice.
+    """
+    arms: list[Arm] = []
+    for text in given:
+        changes = _changes(text)
+        try:
+            values = template.choices(changes)
+        except UserError as error:
+            raise UserError(f"--set {text}: {error}") from error
+        if same := next((arm for arm in arms if arm.values == values), None):
+            raise UserError(f"--set {text}: the same arm as --set {same.name}; leave one out.")
+        arms.append(Arm(",".join(f"{name}={value}" for name, value in changes.items()), changes, values))
+    return arms
+
+
+def _changes(text: str) -> dict[str, str]:
+    changes: dict[str, str] = {}
+    for part in text.split(","):
+        name, equals, value = (piece.strip() for piece in part.partition("="))
+        if not (name and equals and value):
+            raise UserError(f"--set {text}: {part.strip()!r} is not COLUMN=VALUE, as in --set smoking=never,age=24.")
+        if name in changes:
+            raise UserError(f"--set {text}: {name} is set twice; an arm sets a column once.")
+        changes[name] = value
+    return changes
+
+
+def tell(template: Template, row: Mapping[str, Cell], arm: Arm) -> Told:
+    """A row in an arm; see `Template.changed`."""
+    cells, held = template.changed(row, arm.changes)
+    followed = tuple(name for name in cells if name not in arm.changes and cells[name] != row[name])
+    return Told(cells, held, followed)
+
+
+def effect_of(kind: str, template: Template, arm: Arm, told: Sequence[Told], masked: bool) -> dict[str, Any]:
+    """What the differences of an arm estimate, as JSON values.
+
+    Args:
+        kind: direct or total.
+        template: which columns are outcomes.
+        arm: the change.
+        told: every row in the arm.
+        masked: whether a mask is held.
+
+    Returns:
+        `changes`, `estimand` in words, `held` (columns), `held_in_rows` and `propagated_in_rows` (column -> rows).
+    """
+    held = _counted(template, [entry.held for entry in told])
+    followed = _counted(template, [entry.followed for entry in told])
+    outcomes = arm.outcomes(template)
+    parts = [f"difference of conditional means between {arm.name} and the factual"]
+    if outcomes:
+        parts.append(f"{', '.join(outcomes)} is a consequence of what the image shows, not a cause")
+    if followed:
+        parts.append(f"{_in_words(followed, len(told))} changed along by the template's rules")
+    if held:
+        parts.append(
+            f"{_in_words(held, len(told))} held at factual values, so that what passes through them is left out"
+        )
+    if masked:
+        parts.append("the mask held, so that what passes through it is left out")
+    return {
+        "changes": dict(arm.values),
+        "estimand": f"{ASSOCIATION if outcomes else kind}: {'; '.join(parts)}",
+        "held": list(held),
+        "held_in_rows": held,
+        "propagated_in_rows": followed,
+    }
+
+
+def _counted(template: Template, names: Sequence[Sequence[str]]) -> dict[str, int]:
+    """Column -> in how many rows it stands, in the order of the template."""
+    counts = Counter(name for entry in names for name in entry)
+    return {name: counts[name] for name in template.columns if name in counts}
+
+
+def _in_words(counts: Mapping[str, int], rows: int) -> str:
+    """Columns, and in how many rows where it is not in all."""
+    return ", ".join(name if count == rows else f"{name} (in {count} of {rows} rows)" for name, count in counts.items())
+
+
+def refuse_held(arms: Sequence[Arm], told: Mapping[str, Sequence[Told]]) -> None:
+    """Refuse to call an effect total where something that follows from the change is held.
+
+    Args:
+        arms: the changes.
+        told: arm -> every row in it.
+
+    Raises:
+        UserError: names what would be held, and says what to do.
+    """
+    for arm in arms:
+        held = list(dict.fromkeys(name for entry in told[arm.name] for name in entry.held))
+        if held:
+            raise UserError(
+                f"--estimand total: {', '.join(held)} follow from {', '.join(arm.changes)} by the template and would be"
+                f" held at factual values; set them as well (--set {arm.name},{held[0]}=...), give the template rules"
+                " for them, or use one that does not tell them."
+            )

@@ -1,0 +1,58 @@
+"""Columns that would tell who a patient is: by their name, or by values that are dates."""
+
+import re
+
+from medloom.data.columns import ALIASES, PATH_COLUMNS
+
+IDENTIFYING_WORDS = """
+    id ids uid uuid name names firstname lastname surname forename fullname initials mrn ssn accession passport account
+    address street city county zip zipcode postcode phone telephone mobile fax email mail url ip serial licence license
+    patientid subjectid studyid seriesid caseid imageid patientname phonenumber
+"""
+DATING_WORDS = """
+    date dates datetime timestamp dob birthday birthdate dateofbirth studydate scandate examdate visitdate
+"""
+IDENTIFIERS, DATES = frozenset(IDENTIFYING_WORDS.split()), frozenset(DATING_WORDS.split())
+MONTHS = "(?:jan|feb|mar|apr|may|jun|jul|aug|sep|oct|nov|dec)[a-z]*"
+YEAR, MONTH_OR_DAY = r"(?:19|20)\d\d", r"(?:0?[1-9]|[12]\d|3[01])"
+# A date with its year, anywhere in a text.
+DATE_WITHIN = re.compile(
+    rf"(?<!\d){YEAR}(?P<mark>[-/.]){MONTH_OR_DAY}(?P=mark){MONTH_OR_DAY}(?!\d)"
+    rf"|(?<!\d){MONTH_OR_DAY}(?P<sign>[-/.]){MONTH_OR_DAY}(?P=sign){YEAR}(?!\d)"
+    rf"|\b{MONTH_OR_DAY}\.?\s+{MONTHS}\.?,?\s+{YEAR}\b|\b{MONTHS}\.?\s+{MONTH_OR_DAY},?\s+{YEAR}\b",
+    re.IGNORECASE,
+)
+# What is a date only where nothing else stands in the cell: 20240131, and 31.1.24.
+DATE_ALONE = re.compile(rf"{YEAR}(?:0[1-9]|1[0-2])(?:0[1-9]|[12]\d|3[01])|{MONTH_OR_DAY}([-/.]){MONTH_OR_DAY}\1\d\d")
+
+
+def names_identity(column: str) -> str | None:
+    """What a column holds by its name: "an identifier", "a date", or None.
+
+    `PatientID`, `patient_id` and `patient id` are the same.
+    """
+    folded = column.strip().casefold()
+    if folded in (*ALIASES["patient_id"], "patient_id") or any(
+        folded in (standard, *ALIASES[standard]) for standard in PATH_COLUMNS
+    ):
+        return "an identifier"
+    words = name_words(column)
+    if words & IDENTIFIERS:
+        return "an identifier"
+    return "a date" if words & DATES else None
+
+
+def name_words(column: str) -> frozenset[str]:
+    """The words of a column's name, in lower case."""
+    parted = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", " ", column)
+    return frozenset(word.casefold() for word in re.split(r"[\W\d_]+", parted) if word)
+
+
+def is_age(column: str) -> bool:
+    """Whether a column is an age by its name."""
+    return "age" in name_words(column)
+
+
+def is_date(text: str) -> bool:
+    """Whether a value is an absolute date, or a text with one in it."""
+    return bool(DATE_WITHIN.search(text) or DATE_ALONE.fullmatch(text))

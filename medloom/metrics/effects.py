@@ -1,0 +1,127 @@
+"""Recovery of known effects: slopes over dose levels, agreement of signs, correlation and place of difference maps.
+
+The effects of a change are compared with those of a causal model that knows them. Effects differ between
+patients, and a generator can only know the part that its condition tells: so slopes are fitted through the means
+of groups that share condition and dose, in which the unknowable part averages out (Wald 1940), and not through single
+patients, where it would flatten them.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from medloom.core.errors import UserError
+from medloom.metrics.uncertainty import Groups, Interval, bootstrap_interval
+
+Array = NDArray[np.float64]
+Mask = NDArray[np.bool_]
+FLAT = 1e-6
+
+
+@dataclass(frozen=True)
+class Line:
+    """A line through dose levels: estimated = intercept + slope x true.
+
+    Attributes:
+        slope: 1 where the effect is recovered whole, 0 where not at all.
+        intercept: in the unit of the effect; 0 where nothing is added.
+    """
+
+    slope: Interval
+    intercept: Interval
+
+
+def dose_line(
+    true: Array, estimated: Array, doses: Sequence[object], patients: Groups, seed: int, level: float = 0.95
+) -> Line:
+    """Slope and intercept over the means of dose levels, weighted by their size, with intervals over patients.
+
+    Args:
+        true: effects `(k,)`.
+        estimated: the same, of the generator.
+        doses: the group of each: what was changed, from what to what.
+        patients: of each; resampled as a whole.
+        seed: of the resamples.
+        level: coverage aimed at, in (0, 1).
+
+    Raises:
+        UserError: fewer than two groups, or groups with equal true effects.
+    """
+    codes = np.unique(np.asarray([str(dose) for dose in doses]), return_inverse=True)[1]
+    if len(set(codes.tolist())) < 2 or np.ptp(_means(true, codes)) < FLAT:
+        raise UserError("a slope needs two dose levels or more whose true effects differ; give more arms.")
+
+    def fitted(rows: NDArray[np.intp]) -> tuple[float, float]:
+        return _line(_means(true[rows], codes[rows]), _means(estimated[rows], codes[rows]))
+
+    slope = bootstrap_interval(lambda rows: fitted(rows)[0], patients, seed, level=level)
+    return Line(slope, bootstrap_interval(lambda rows: fitted(rows)[1], patients, seed, level=level))
+
+
+def recovered_share(true: Array, estimated: Array, patients: Groups, seed: int, level: float = 0.95) -> Interval:
+    """The mean estimated effect in the direction of the true one, as a share of the mean size of the true one.
+
+    Rows without a true effect (a change to what already was) are to be left out before.
+
+    Raises:
+        UserError: no true effect at all.
+    """
+    if not np.abs(true).sum() > FLAT:
+        raise UserError("no true effect: its recovered share is not defined.")
+
+    def share(rows: NDArray[np.intp]) -> float:
+        return float((estimated[rows] * np.sign(true[rows])).sum() / np.abs(true[rows]).sum())
+
+    return bootstrap_interval(share, patients, seed, level=level)
+
+
+def right_signs(true: Array, estimated: Array, noise: float) -> NDArray[np.float64]:
+    """For each row whose true effect exceeds `noise`, 1 where the estimated one has its sign, else 0."""
+    told = np.abs(true) > noise
+    return (np.sign(true[told]) == np.sign(estimated[told])).astype(np.float64)
+
+
+def map_correlation(true: NDArray[np.floating], estimated: NDArray[np.floating], within: Mask) -> float:
+    """Pearson's correlation of two difference maps over the voxels `within`; 0 where the estimated map is flat.
+
+    Raises:
+        ValueError: the true map is flat, so that no correlation is defined.
+    """
+    x, y = true[within].astype(np.float64), estimated[within].astype(np.float64)
+    x, y = x - x.mean(), y - y.mean()
+    if np.linalg.norm(x) < FLAT:
+        raise ValueError("the true difference is the same everywhere.")
+    scale = np.linalg.norm(x) * np.linalg.norm(y)
+    return float(x @ y / scale) if np.linalg.norm(y) > FLAT else 0.0
+
+
+def off_target(estimated: NDArray[np.floating], affected: Mask, within: Mask) -> tuple[float, float]:
+    """Mean absolute difference outside and inside of the affected region, both within `within`, in the maps' unit.
+
+    Raises:
+        ValueError: a region without voxels.
+    """
+    inside, outside = affected & within, ~affected & within
+    if not inside.any() or not outside.any():
+        raise ValueError("the affected region is empty, or is everything.")
+    return float(np.abs(estimated[outside]).mean()), float(np.abs(estimated[inside]).mean())
+
+
+def affected_region(true: NDArray[np.floating], share: float = 0.1) -> Mask:
+    """Voxels whose true difference is at least `share` of the largest: what the change reaches."""
+    size = np.abs(true)
+    return np.asarray((size >= share * size.max()) & (size > 0))
+
+
+def _means(values: Array, codes: NDArray[np.intp]) -> Array:
+    """Each row's value replaced by the mean of its group: a fit over rows is then one over groups, by their size."""
+    sums, counts = np.bincount(codes, values), np.bincount(codes)
+    return np.asarray(sums[codes] / counts[codes])
+
+
+def _line(x: Array, y: Array) -> tuple[float, float]:
+    centred = x - x.mean()
+    slope = float(centred @ y / (centred @ centred))
+    return slope, float(y.mean() - slope * x.mean())

@@ -1,0 +1,107 @@
+"""`medloom data phantom`: a virtual cohort whose anatomy and disease come from a known causal model."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from medloom.data.prompts import Template
+
+TEMPLATE = "template.yaml"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config:
+    """Make a cohort of virtual patients: CT in HU, masks, labels, reports, a clinical table, and the truth.
+
+    Attributes:
+        out: folder for images/, masks/, labels/, train.csv, test.csv, truth.csv and cohort.json.
+        patients: how many.
+        dims: 2 for one axial slice a visit, 3 for volumes.
+        size: pixels of each axis.
+        visits: of each patient; disease grows, clears or stays in between.
+        retests: take the first visit twice, with nothing changed but position, inspiration and noise.
+        hide: columns that the table does not show, as a confounder that nobody measured.
+        complete: leave no cell of the table missing.
+        test: share of the patients in test.csv.
+        validation: share of the patients in the split "validation" of train.csv.
+        template: how the table is worded in the column Text: a ready template's name, or a file.
+        amplify: factor on what smoking does to the lung; 1 is what the literature says, a few HU, which only a long
+            training can tell.
+        seed: of the cohort; the same seed gives the same files.
+        workers: processes; 0 takes one for each core.
+    """
+
+    out: Path
+    patients: int = 2000
+    dims: int = 2
+    size: int = 64
+    visits: int = 1
+    retests: bool = False
+    hide: tuple[str, ...] = ()
+    complete: bool = False
+    test: float = 0.2
+    validation: float = 0.05
+    template: str = "phantom"
+    amplify: float = 1.0
+    seed: int = 0
+    workers: int = 0
+
+
+def run(config: Config) -> Path:
+    """Make the cohort; returns its folder. The same command again goes on where it stopped.
+
+    Raises:
+        UserError: an option out of range, a column that the table does not have, or --out that holds something else.
+    """
+    import os
+
+    from medloom.core.errors import UserError
+    from medloom.core.files import claim_output
+    from medloom.core.progress import say
+    from medloom.data.phantom.cohort import MARKER, CohortSpec, write_cohort
+    from medloom.data.prompts import find_template
+
+    if config.workers < 0:
+        raise UserError(f"--workers {config.workers}: give 0 for one a core, or more.")
+    spec = CohortSpec(
+        patients=config.patients,
+        seed=config.seed,
+        dims=config.dims,
+        size=config.size,
+        visits=config.visits,
+        retests=config.retests,
+        hide=config.hide,
+        complete=config.complete,
+        test=config.test,
+        validation=config.validation,
+        amplify=config.amplify,
+    )
+    wording = find_template(config.template)
+    out = claim_output(config.out, MARKER)
+    template = _write_template(wording, config.hide, out / TEMPLATE)
+    write_cohort(out, spec, template.render, config.workers or os.cpu_count() or 1)
+    say(f"{config.patients} patients in {out}: train.csv and test.csv, and in truth.csv what they truly have")
+    return out
+
+
+def _write_template(source: Path, hidden: tuple[str, ...], out: Path) -> "Template":
+    """Keep the template beside the manifests, where what-if finds it, less the columns that the table hides."""
+    import yaml
+
+    from medloom.core.files import write_text
+    from medloom.data.phantom.table import observed_columns
+    from medloom.data.prompts import read_template, template_values
+
+    read_template(source).check_columns(observed_columns(), "the cohort's table")
+    values = template_values(source)
+    columns = values["columns"]
+    for name in hidden:
+        columns.pop(name, None)
+    for column in columns.values():
+        if "parents" in column:
+            column["parents"] = [parent for parent in column["parents"] if parent not in hidden]
+        if "follows" in column:
+            column["follows"] = [rule for rule in column["follows"] if not set(rule["when"]) & set(hidden)]
+    write_text(out, yaml.safe_dump(values, sort_keys=False, allow_unicode=True))
+    return read_template(out)

@@ -1,0 +1,382 @@
+"""What generate and whatif share: jobs, and images made from them in batches, with provenance, manifest and grid."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from medloom.core.errors import UserError
+from medloom.core.seeds import MAX_SEED, check_seed
+from medloom.core.types import Condition, Sample
+from medloom.data.options import ManifestOptions
+from medloom.data.prompts.arms import FACTUAL
+
+if TYPE_CHECKING:
+    from medloom.data.manifest import Manifest
+    from medloom.generators.run_folder import RunFolder
+
+FORMATS = {"png": ".png", "tiff": ".tiff", "dicom": ".dcm", "nifti": ".nii.gz", "nrrd": ".nrrd", "mhd": ".mhd"}
+LABEL_COLUMNS = ("label", "finding", "class")
+HEADER = ("sample_id", "path", "source_id", "arm", "attribute", "value", "seed", "patient", "text", "modality", "view")
+GRID_IMAGES = 64
+GRID_COLUMNS = 8
+# What may differ when a folder is gone on with: where things lie and run, not what is made.
+FREE = ("out", "device", "batch", "model")
+# Texts of a condition, of which only a hash is written unless provenance is full.
+TOLD = ("prompt", "negative")
+
+
+@dataclass(frozen=True, kw_only=True)
+class MakingOptions(ManifestOptions):
+    """How images are made.
+
+    Attributes:
+        model: run folder.
+        out: folder for the images and their manifest.csv.
+        n: images a prompt, or a row.
+        seed: of the first image; the k-th has seed + k, and looks the same in any batch and number of processes.
+        steps: steps of the sampler.
+        guidance: how strongly the condition is followed; 1 is no guidance.
+        guidance_mask: in place of `guidance`, for the mask.
+        guidance_modality: in place of `guidance`, for modality and view.
+        guidance_text: in place of `guidance`, for the text.
+        negative: what the images should not show.
+        sampler: name of a sampler; the default fits the model.
+        batch: images at a time.
+        format: auto, png, tiff, dicom, nifti, nrrd or mhd; auto is PNG, or DICOM (NIfTI in 3-D) for values in HU.
+        provenance: hash, or full, which writes the condition's text into every file.
+        keep: clinical columns of `data` to carry into the manifest (default: label, finding, class).
+        device: auto, cpu or cuda.
+    """
+
+    model: Path
+    out: Path
+    n: int = 1
+    seed: int = 0
+    steps: int = 20
+    guidance: float = 2.0
+    guidance_mask: float | None = None
+    guidance_modality: float | None = None
+    guidance_text: float | None = None
+    negative: str | None = None
+    sampler: str | None = None
+    batch: int = 16
+    format: str = "auto"
+    provenance: str = "hash"
+    keep: tuple[str, ...] = LABEL_COLUMNS
+    device: str = "auto"
+
+
+@dataclass(frozen=True)
+class Origin:
+    """Where an image's condition comes from: hashes of the row and of the patient, salted by the table."""
+
+    source: str = ""
+    patient: str = ""
+
+
+@dataclass(frozen=True)
+class Job:
+    """One image to make.
+
+    Attributes:
+        number: of the image in the folder.
+        condition: what it should show.
+        seed: of all its noise.
+        origin: where the condition comes from.
+        cells: of the manifest's further columns.
+        arm: `factual`, or what was changed.
+        attribute: the columns that were changed.
+        value: what they were changed to.
+    """
+
+    number: int
+    condition: Condition
+    seed: int
+    origin: Origin
+    cells: tuple[Any, ...] = ()
+    arm: str = FACTUAL
+    attribute: str | None = None
+    value: str | None = None
+
+    @property
+    def sample_id(self) -> str:
+        """The image's name; nothing of a table is in it."""
+        return f"{self.number:06d}"
+
+
+@dataclass(frozen=True)
+class Maker:
+    """A trained model, ready to make images."""
+
+    options: MakingOptions
+    run_folder: "RunFolder"
+    generator: Any
+
+    @property
+    def sampling(self) -> Any:
+        """The options as `SamplingOptions`."""
+        from medloom.generators.diffusion.generator import SamplingOptions
+
+        options = self.options
+        given = {"mask": options.guidance_mask, "modality": options.guidance_modality, "text": options.guidance_text}
+        return SamplingOptions(
+            steps=options.steps,
+            guidance=options.guidance,
+            guidance_by_part={part: scale for part, scale in given.items() if scale is not None},
+            sampler=options.sampler,
+            negative=options.negative,
+        )
+
+
+def check_making(options: MakingOptions) -> None:
+    """Refuse values out of range.
+
+    Raises:
+        UserError: the first of them.
+    """
+    from medloom.core.lookup import look_up
+
+    if options.n < 1 or options.batch < 1 or options.steps < 1:
+        raise UserError(f"--n {options.n}, --batch {options.batch}, --steps {options.steps}: each is at least 1.")
+    check_seed(options.seed)
+    if options.format != "auto":
+        look_up(FORMATS, options.format, "--format")
+    if options.provenance not in ("hash", "full"):
+        raise UserError(f"--provenance {options.provenance}: allowed are hash, full.")
+
+
+def load_maker(options: MakingOptions) -> Maker:
+    """Load the model.
+
+    Raises:
+        UserError: no such device, or not a run folder of a generator.
+    """
+    from medloom.generators.registry import load_run
+    from medloom.training.loop import check_device
+
+    check_device(options.device)
+    return Maker(options, *load_run(options.model))
+
+
+def read_conditions(options: MakingOptions, data: Path, need: Sequence[str] = ("path", "text")) -> "Manifest":
+    """The manifest of conditions; says what was left out of it."""
+    from medloom.core.progress import say
+    from medloom.data.manifest import read_manifest
+    from medloom.data.options import named_columns
+
+    manifest = read_manifest(
+        data,
+        named=named_columns(options),
+        images_are_patients=options.images_are_patients,
+        skip_bad=options.skip_bad,
+        need=need,
+        need_patients=False,
+    )
+    for note in manifest.notes:
+        say(note)
+    return manifest
+
+
+def kept_columns(options: MakingOptions, manifest: "Manifest") -> list[str]:
+    """The clinical columns to carry along.
+
+    Raises:
+        UserError: one that was asked for and is not there.
+    """
+    kept = [name for name in options.keep if name in manifest.clinical_columns]
+    if missing := [name for name in options.keep if name not in kept and name not in LABEL_COLUMNS]:
+        raise UserError(f"--keep: {manifest.source} has no clinical column {missing[0]!r}.")
+    return kept
+
+
+def origins(data: Path, samples: Sequence[Sample]) -> list[Origin]:
+    """Where the images of some rows come from, without saying whose they are."""
+    from medloom.core.files import hash_file, hash_text
+
+    salt = hash_file(data)
+    return [Origin(hash_text(f"{salt}{sample.row}"), hash_text(f"{salt}{sample.patient}")) for sample in samples]
+
+
+def check_seeds(options: MakingOptions, images: int) -> None:
+    """Refuse a seed from which so many cannot be counted.
+
+    Raises:
+        UserError: the last seed would pass 63 bits.
+    """
+    if options.seed + images - 1 > MAX_SEED:
+        raise UserError(f"--seed {options.seed} with {images} images passes {MAX_SEED}; take a smaller one.")
+
+
+def make_images(maker: Maker, jobs: Sequence[Job], file: str, more: Mapping[str, Any] | None = None) -> str:
+    """Make the images that are not there yet, over all processes; returns the ending of their files.
+
+    Args:
+        maker: the model.
+        jobs: what to make.
+        file: JSON file in the folder that says what it holds, e.g. generation.json.
+        more: what it says besides the model and the options.
+
+    Raises:
+        UserError: a condition that the model cannot follow, a sampler or format that does not fit, or --out that holds
+            something else.
+    """
+    from accelerate import PartialState
+
+    from medloom.core.files import claim_output
+    from medloom.core.progress import progress
+
+    options, generator = maker.options, maker.generator
+    generator.check_conditions([job.condition for job in jobs])
+    generator.check_sampling(maker.sampling)
+    state = PartialState(cpu=options.device == "cpu")
+    generator.to(state.device)
+    suffix = _suffix(options.format, generator.spec, jobs)
+    model = maker.run_folder.model_hash()
+    if state.is_main_process:
+        claim_output(options.out, file)
+        _describe(options, file, {"SYNTHETIC": "YES", "model": model, **(more or {})})
+    state.wait_for_everyone()
+    todo = [job for job in jobs if not (options.out / f"{job.sample_id}{suffix}").exists()]
+    batches = [todo[start : start + options.batch] for start in range(0, len(todo), options.batch)]
+    done = len(jobs) - len(todo)
+    with progress("generating", len(jobs), "images", done, state.is_main_process) as advance:
+        for batch in batches[state.process_index :: state.num_processes]:
+            _make(maker, batch, suffix, model)
+            advance(min(len(batch) * state.num_processes, len(jobs)))
+    state.wait_for_everyone()
+    return suffix
+
+
+def is_main_process() -> bool:
+    """Whether this process writes what there is one of, and talks to the user."""
+    from accelerate import PartialState
+
+    return PartialState().is_main_process
+
+
+def _suffix(form: str, spec: Any, jobs: Sequence[Job]) -> str:
+    """The ending of the images' files.
+
+    Raises:
+        UserError: a format that cannot hold the modality's values.
+    """
+    from medloom.core.spec import HU
+
+    units = {spec.of(_modality(job, spec)).output_unit for job in jobs}
+    if form == "auto":
+        form = ("nifti" if spec.spatial_dims == 3 else "dicom") if HU in units else "png"
+        form = "nifti" if spec.spatial_dims == 3 else form
+    if HU in units and form in ("png", "tiff"):
+        raise UserError(f"--format {form} cannot hold values in HU; use dicom, nifti, nrrd or mhd.")
+    if spec.spatial_dims == 3 and form in ("png", "tiff", "dicom"):
+        raise UserError(f"--format {form} cannot hold a volume; use nifti, nrrd or mhd.")
+    return FORMATS[form]
+
+
+def _modality(job: Job, spec: Any) -> str:
+    return job.condition.modality or next(iter(spec.intensity))
+
+
+def _describe(options: MakingOptions, file: str, description: Mapping[str, Any]) -> None:
+    """Write what the folder holds, or refuse to mix images of two kinds in it.
+
+    Raises:
+        UserError: the folder holds images of other options.
+    """
+    from dataclasses import asdict
+
+    from medloom.core.files import hash_json, read_json, write_json
+    from medloom.recipes.preparation import plain
+
+    told = {name: value for name, value in plain(asdict(options)).items() if name not in FREE}
+    if options.provenance != "full":
+        told |= {name: hash_json(told[name]) for name in TOLD if told.get(name) is not None}
+    wanted = {**description, "options": told}
+    path = options.out / file
+    if path.is_file() and (old := read_json(path)) != wanted:
+        changed = [name for name, value in told.items() if old.get("options", {}).get(name) != value]
+        others = [f"another {name}" for name in description if old.get(name) != description[name]]
+        what = ", ".join(f"--{name.replace('_', '-')}" for name in changed) or " and ".join(others)
+        raise UserError(f"--out {options.out} holds images made with other options ({what}); name another folder.")
+    write_json(path, wanted)
+
+
+def _make(maker: Maker, batch: Sequence[Job], suffix: str, model: str) -> None:
+    from medloom.data.dataset import read_labels
+    from medloom.data.images import write_image
+    from medloom.data.transforms import from_model
+
+    spec = maker.generator.spec
+    images = maker.generator.generate(
+        [job.condition for job in batch],
+        [job.seed for job in batch],
+        maker.sampling,
+        read_mask=lambda condition: read_labels(condition.mask, spec),
+    )
+    for job, array in zip(batch, images.numpy(), strict=True):
+        image = from_model(array, spec, _modality(job, spec))
+        path = maker.options.out / f"{job.sample_id}{suffix}"
+        write_image(path, image, _provenance(job, model, maker.options.provenance == "full"))
+
+
+def _provenance(job: Job, model: str, full: bool) -> dict[str, str]:
+    import medloom
+
+    told = {"model": model, "seed": str(job.seed), "condition": _told(job.condition).hash()}
+    if full:
+        told["text"] = job.condition.text or ""
+        told["modality"] = job.condition.modality or ""
+    return {"SYNTHETIC": "YES", "generator": f"medloom {medloom.__version__}", **told}
+
+
+def _told(condition: Condition) -> Condition:
+    """The parts that a text-to-image model is told."""
+    return Condition(condition.text, condition.modality, condition.view, mask=condition.mask)
+
+
+def write_making_manifest(path: Path, jobs: Sequence[Job], suffix: str, further: Sequence[str]) -> None:
+    """Write the manifest of the images; `further` names the columns of the jobs' cells."""
+    from medloom.data.tables import write_csv
+
+    rows = [
+        [
+            job.sample_id,
+            f"{job.sample_id}{suffix}",
+            job.origin.source,
+            job.arm,
+            job.attribute,
+            job.value,
+            job.seed,
+            job.origin.patient,
+            job.condition.text,
+            job.condition.modality,
+            job.condition.view,
+            *job.cells,
+        ]
+        for job in jobs
+    ]
+    write_csv(path, [*HEADER, *further], rows)
+
+
+def write_grid(out: Path, spec: Any, jobs: Sequence[Job], suffix: str, columns: int = GRID_COLUMNS) -> None:
+    """Write grid.png: the first images, `columns` of them a row."""
+    from medloom.core.pictures import save_grid
+
+    arrays = list(previews(out, spec, jobs[: max(GRID_IMAGES // columns, 1) * columns], suffix))
+    save_grid(out / "grid.png", arrays, min(columns, len(arrays)))
+
+
+def previews(out: Path, spec: Any, jobs: Sequence[Job], suffix: str) -> Iterator[Any]:
+    """Images as written, float32 `(C, *spatial)`, brought back to [-1, 1]."""
+    from medloom.data.images import read_image
+
+    for job in jobs:
+        intensity = spec.of(_modality(job, spec))
+        image = read_image(out / f"{job.sample_id}{suffix}")
+        relative = intensity.kind == "percentile"
+        low, high = (
+            (0.0, image.full_scale if suffix == ".png" else 1.0) if relative else (intensity.low, intensity.high)
+        )
+        scaled = (image.pixels - low) / (high - low) * 2 - 1
+        yield scaled[..., 0] if scaled.ndim == 4 and spec.spatial_dims == 2 else scaled

@@ -1,0 +1,301 @@
+"""`medloom whatif`: the same images with some columns of the clinical table changed, and the noise held."""
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from medloom.core.config import repeated
+from medloom.core.errors import UserError
+from medloom.core.types import Condition, Sample
+from medloom.data.prompts.arms import ESTIMANDS, TOTAL, Arm, Told, effect_of, factual_arm, read_arms, refuse_held, tell
+from medloom.recipes.making import HEADER, Job, Maker, MakingOptions, Origin
+
+if TYPE_CHECKING:
+    from medloom.data.prompts import Cell, Template
+    from medloom.evaluation.difference_maps import DifferenceRow
+
+DESCRIPTION = "whatif.json"
+MASK, HELD = "mask", "held"
+SHOWN_ROWS = 6
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config(MakingOptions):
+    """Change columns of the condition, hold the seed, and see what becomes of the images.
+
+    Attributes:
+        data: manifest of the factual conditions, with the columns that the template tells.
+        set: one arm, e.g. smoking=never, or several columns at once, age=24,sex=male; given again for each arm.
+        template: YAML file or ready name; by default the one beside the manifest.
+        rows: the first so many rows of the manifest; 0 is all.
+        n: images a row and arm.
+        seed: of the first image; the k-th of row r has seed + r n + k in every arm, and so the same noise.
+        estimand: direct holds what follows from the changed columns at its factual value and says so; total refuses to.
+    """
+
+    data: Path
+    set: tuple[str, ...] = repeated()
+    template: str | None = None
+    rows: int = 32
+    n: int = 2
+    seed: int = 0
+    estimand: str = "direct"
+
+
+@dataclass(frozen=True)
+class Row:
+    """One row of the manifest: its sample, its template's columns, and cells that are carried along."""
+
+    sample: Sample
+    origin: Origin
+    cells: Mapping[str, "Cell"]
+    kept: tuple[Any, ...]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is to be told.
+
+    Attributes:
+        template: words it.
+        rows: to make images for.
+        arms: the factual one first.
+        told: arm -> each of the rows in it.
+        kept: names of the columns that are carried along.
+    """
+
+    template: "Template"
+    rows: Sequence[Row]
+    arms: Sequence[Arm]
+    told: Mapping[str, Sequence[Told]]
+    kept: Sequence[str]
+
+    @property
+    def masked(self) -> bool:
+        """Whether any row has a mask."""
+        return any(row.sample.condition.mask for row in self.rows)
+
+
+def run(config: Config) -> Path:
+    """Make every arm; returns the path of manifest.csv.
+
+    Raises:
+        UserError: a change that the template does not know or that contradicts a row, an estimand that the template
+            does not allow, or as `medloom generate`.
+    """
+    from medloom.core.files import hash_file, write_text
+    from medloom.core.progress import say
+    from medloom.data.prompts import read_template, template_path
+    from medloom.recipes.making import is_main_process, load_maker, make_images, write_grid, write_making_manifest
+
+    _check(config)
+    file = _template_file(config)
+    plan = _plan(config, read_template(file))
+    maker = load_maker(config)
+    jobs = _jobs(config, plan)
+    effects = _effects(config, plan, maker)
+    facts = {"data": hash_file(config.data), "template": hash_file(file), "rows": len(plan.rows), "arms": effects}
+    suffix = make_images(maker, jobs, DESCRIPTION, facts)
+    manifest = config.out / "manifest.csv"
+    if is_main_process():
+        write_making_manifest(manifest, jobs, suffix, _columns(plan))
+        write_text(template_path(manifest), file.read_text(encoding="utf-8"))
+        write_grid(config.out, maker.generator.spec, jobs, suffix, len(plan.arms))
+        _write_differences(config, plan, maker, jobs, suffix)
+        for name, effect in effects.items():
+            say(f"{name}: {effect['estimand']}")
+        say(f"{len(jobs)} images: {manifest}; look at {config.out / 'differences.png'}")
+    return manifest
+
+
+def _check(config: Config) -> None:
+    from medloom.core.lookup import look_up
+    from medloom.recipes.making import check_making
+
+    check_making(config)
+    look_up({name: name for name in ESTIMANDS}, config.estimand, "--estimand")
+    if config.rows < 0:
+        raise UserError(f"--rows {config.rows}: give a number of rows, or 0 for all.")
+    if not config.set:
+        raise UserError("say what to change with --set COLUMN=VALUE, once for each arm.")
+
+
+def _template_file(config: Config) -> Path:
+    from medloom.data.prompts import find_template, template_beside, template_path
+
+    if config.template is not None:
+        return find_template(config.template)
+    beside = template_beside(config.data)
+    if beside is None:
+        names = f"{template_path(config.data).name} or template.yaml"
+        raise UserError(
+            f"{config.data} has no template beside it ({names}); name the one of its texts with --template."
+        )
+    return beside
+
+
+def _plan(config: Config, template: "Template") -> Plan:
+    """What is to be told, row by row.
+
+    Raises:
+        UserError: see `read_arms`, `_rows` and `refuse_held`; or a change that contradicts a row.
+    """
+    arms = [factual_arm(), *read_arms(config.set, template)]
+    rows, kept = _rows(config, template)
+    told = {arm.name: [_told(config, template, row, arm) for row in rows] for arm in arms}
+    if config.estimand == TOTAL:
+        refuse_held(arms, told)
+    return Plan(template, rows, arms, told, kept)
+
+
+def _told(config: Config, template: "Template", row: Row, arm: Arm) -> Told:
+    try:
+        return tell(template, row.cells, arm)
+    except UserError as error:
+        raise UserError(f"--set {arm.name}: {config.data}, line {row.sample.line}: {error}") from error
+
+
+def _rows(config: Config, template: "Template") -> tuple[list[Row], list[str]]:
+    """The rows to make images for, and the names of the columns that are carried along.
+
+    Raises:
+        UserError: a row that the template cannot tell (unless such are skipped), or a template column that is a column
+            of the images' manifest.
+    """
+    from medloom.data.columns import ALIASES
+    from medloom.data.prompts import read_rows
+    from medloom.data.tables import read_table
+    from medloom.recipes.making import kept_columns, origins, read_conditions
+
+    if taken := [name for name in template.columns if name.casefold() in {*HEADER, *ALIASES, HELD}]:
+        raise UserError(f"the template tells {taken[0]!r}, a column of the images' manifest; use one without it.")
+    manifest = read_conditions(config, config.data, need=("path",))
+    kept = [name for name in kept_columns(config, manifest) if name not in template.columns]
+    samples = manifest.samples()[: config.rows or None]
+    cells, problems = read_rows(read_table(config.data), template, str(config.data))
+    lines = {sample.line for sample in samples}
+    _left_out(config, [problem for problem in problems if problem.line in lines], len(samples))
+    rows = [
+        Row(sample, origin, cells[sample.line], tuple(sample.condition.table[name] for name in kept))
+        for sample, origin in zip(samples, origins(config.data, samples), strict=True)
+        if sample.line in cells
+    ]
+    _say_other_texts(template, rows)
+    return rows, kept
+
+
+def _left_out(config: Config, bad: Sequence[Any], total: int) -> None:
+    """Say which rows are left out, or refuse to.
+
+    Raises:
+        UserError: rows that cannot be told, and they are not to be skipped, or they are all.
+    """
+    from medloom.core.progress import say
+    from medloom.data.manifest import list_problems
+
+    if bad and (not config.skip_bad or len(bad) == total):
+        raise UserError(list_problems(str(config.data), bad, total))
+    if bad:
+        say(f"{config.data}: {len(bad)} rows that cannot be told were left out (--skip-bad).")
+
+
+def _say_other_texts(template: "Template", rows: Sequence[Row]) -> None:
+    from medloom.core.progress import say
+
+    other = sum(row.sample.condition.text not in (None, template.render(row.cells)) for row in rows)
+    if other:
+        say(
+            f"{other} of {len(rows)} rows have another text in the manifest than the template gives, which is what the"
+            " images are made from: was the model trained on this template's texts?"
+        )
+
+
+def _jobs(config: Config, plan: Plan) -> list[Job]:
+    """The images to make: row by row, seed by seed, the arms of a seed together."""
+    from medloom.recipes.making import check_seeds
+
+    check_seeds(config, len(plan.rows) * config.n)
+    jobs: list[Job] = []
+    for index in range(len(plan.rows)):
+        for k in range(config.n):
+            seed = config.seed + index * config.n + k
+            jobs += [_job(config, plan, len(jobs) + place, index, seed, arm) for place, arm in enumerate(plan.arms)]
+    return jobs
+
+
+def _job(config: Config, plan: Plan, number: int, index: int, seed: int, arm: Arm) -> Job:
+    row, told = plan.rows[index], plan.told[arm.name][index]
+    known, text = row.sample.condition, plan.template.render(told.cells)
+    if not text:
+        raise UserError(f"{config.data}, line {row.sample.line}: the template says nothing in the arm {arm.name}.")
+    mask = Path(os.path.relpath(known.mask, config.out.resolve())).as_posix() if known.mask else None
+    cells = [column.told(told.cells[name]) for name, column in plan.template.columns.items()]
+    return Job(
+        number,
+        Condition(text, known.modality, known.view, mask=known.mask),
+        seed,
+        row.origin,
+        (*([mask] if plan.masked else []), *cells, *row.kept, ",".join(told.held) or None),
+        arm.name,
+        ",".join(arm.changes) or None,
+        ",".join(arm.changes.values()) or None,
+    )
+
+
+def _columns(plan: Plan) -> list[str]:
+    """Names of the cells of `_job`."""
+    return [*([MASK] if plan.masked else []), *plan.template.columns, *plan.kept, HELD]
+
+
+def _effects(config: Config, plan: Plan, maker: Maker) -> dict[str, dict[str, Any]]:
+    """What the differences of each arm estimate.
+
+    Raises:
+        UserError: the model takes no text.
+    """
+    if not maker.generator.takes_text:
+        raise UserError(f"--model {config.model} takes no text, by which a what-if tells its changes; name another.")
+    masked = plan.masked and MASK in maker.generator.parts
+    return {
+        arm.name: effect_of(config.estimand, plan.template, arm, plan.told[arm.name], masked) for arm in plan.arms[1:]
+    }
+
+
+def _write_differences(config: Config, plan: Plan, maker: Maker, jobs: Sequence[Job], suffix: str) -> None:
+    from medloom.core.files import atomic_file
+    from medloom.evaluation.difference_maps import draw_differences
+
+    each = config.n * len(plan.arms)
+    rows = [
+        _difference_row(config, plan, maker, row, jobs[index * each : (index + 1) * each], suffix)
+        for index, row in enumerate(plan.rows[:SHOWN_ROWS])
+    ]
+    seeds = f"over {config.n} seeds that the arms share" if config.n > 1 else "over one seed that the arms share"
+    with atomic_file(config.out / "differences.png") as temporary:
+        temporary.write_bytes(draw_differences(rows, f"SYNTHETIC: differences of conditional means, {seeds}"))
+
+
+def _difference_row(
+    config: Config, plan: Plan, maker: Maker, row: Row, jobs: Sequence[Job], suffix: str
+) -> "DifferenceRow":
+    import numpy as np
+
+    from medloom.evaluation.difference_maps import DifferenceRow
+    from medloom.recipes.making import previews
+
+    spec = maker.generator.spec
+    made = np.stack(list(previews(config.out, spec, jobs, suffix)))
+    # Seeds first, then arms, as in `_jobs`.
+    factual, *others = made.reshape(config.n, len(plan.arms), *made.shape[1:]).mean(axis=0)
+    modality = row.sample.condition.modality or next(iter(spec.intensity))
+    intensity = spec.of(modality)
+    span = intensity.high - intensity.low if intensity.kind == "window" else 1.0
+    arms = {_title(arm, plan.template): image for arm, image in zip(plan.arms[1:], others, strict=True)}
+    return DifferenceRow(f"{modality}, line {row.sample.line}", intensity.output_unit, span, factual, arms)
+
+
+def _title(arm: Arm, template: "Template") -> str:
+    """An arm's name on several lines; a change of an outcome is titled association."""
+    return arm.name.replace(",", "\n") + ("\n(association)" if arm.outcomes(template) else "")

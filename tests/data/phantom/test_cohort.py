@@ -1,0 +1,156 @@
+"""A cohort on disk: the same bytes whatever the workers, resumed, refused, and its truth."""
+
+import csv
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from medloom.core.errors import UserError
+from medloom.core.files import hash_file, hash_folder, hash_text
+from medloom.data.images import read_image, read_provenance
+from medloom.data.phantom.causal import make_patient
+from medloom.data.phantom.cohort import Cohort, CohortSpec, condition_mask, write_cohort
+from medloom.data.phantom.reports import report_of
+from medloom.data.phantom.visits import retest, visits_of
+
+SPEC = CohortSpec(patients=6, seed=2, size=32, visits=2, retests=True)
+
+
+def word(row: Mapping[str, Any]) -> str:
+    return f"{row['smoking']}, {row['age']}"
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("cohort")
+    return write_cohort(out, SPEC, word, workers=1)
+
+
+def rows_of(path: Path) -> list[dict[str, str]]:
+    with path.open(encoding="utf-8") as stream:
+        return list(csv.DictReader(stream))
+
+
+def test_the_same_bytes_whatever_the_workers(folder: Path, tmp_path: Path) -> None:
+    write_cohort(tmp_path, SPEC, word, workers=2)
+    assert hash_folder(tmp_path) == hash_folder(folder)
+
+
+def test_a_cohort_goes_on_where_it_stopped(folder: Path, tmp_path: Path) -> None:
+    write_cohort(tmp_path, SPEC, word)
+    before = hash_folder(tmp_path)
+    (tmp_path / "train.csv").unlink()
+    next((tmp_path / "images").iterdir()).unlink()
+    write_cohort(tmp_path, SPEC, word)
+    assert hash_folder(tmp_path) == before == hash_folder(folder)
+
+
+def test_another_cohort_in_the_same_folder_is_refused(folder: Path) -> None:
+    with pytest.raises(UserError, match="another --size"):
+        write_cohort(folder, CohortSpec(patients=6, seed=2, size=48, visits=2, retests=True), word)
+
+
+def test_tables_name_patients_of_one_split_only_and_every_file_is_there(folder: Path) -> None:
+    train, test = rows_of(folder / "train.csv"), rows_of(folder / "test.csv")
+    assert not {row["patient_id"] for row in train} & {row["patient_id"] for row in test}
+    assert len(train) + len(test) == 6 * 3
+    for row in (*train, *test):
+        image = read_image(folder / row["path"])
+        assert image.unit == "HU"
+        assert image.size == read_image(folder / row["mask"]).size == (32, 32)
+        assert read_provenance(folder / row["path"])["SYNTHETIC"] == "YES"
+
+
+def test_twins_with_no_change_are_equal_and_with_a_change_are_not(folder: Path) -> None:
+    cohort = Cohort(folder)
+    salt = hash_file(folder / "train.csv")
+    source = hash_text(f"{salt}0")
+    patient, _ = cohort.patient_of(source)
+    assert not cohort.twins(source, {"age": patient.values["age"]}).difference.any()
+    assert cohort.twins(source, {"age": 30 if patient.values["age"] > 60 else 90}).difference.any()
+    first = rows_of(folder / "train.csv")[0]
+    factual = cohort.twins(source, {}).factual
+    written = read_image(folder / first["labels"]).pixels[0]
+    assert np.array_equal(factual.labels, written)
+    assert np.array_equal(condition_mask(factual.labels), read_image(folder / first["mask"]).pixels[0])
+
+
+def test_a_row_of_another_table_has_no_truth(folder: Path) -> None:
+    with pytest.raises(UserError, match="is no row of a table"):
+        Cohort(folder).patient_of("0" * 16)
+    with pytest.raises(UserError, match="holds no phantom cohort"):
+        Cohort(folder / "images")
+
+
+def test_volumes_are_written_with_their_geometry(tmp_path: Path) -> None:
+    write_cohort(tmp_path, CohortSpec(patients=1, dims=3, size=24), word)
+    row = (rows_of(tmp_path / "train.csv") + rows_of(tmp_path / "test.csv"))[0]
+    image = read_image(tmp_path / row["path"], unit="HU")
+    assert image.size == (24, 24, 24)
+    assert image.spacing == pytest.approx((380 / 24, 380 / 24, 300 / 24))
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"dims": 4}, "--dims 4"),
+        ({"size": 4}, "--size 4"),
+        ({"patients": 0}, "--patients 0"),
+        ({"seed": -1}, "--seed -1"),
+        ({"hide": ("agee",)}, "did you mean 'age'"),
+        ({"test": 1.0}, "--test 1.0"),
+    ],
+)
+def test_options_that_cannot_be(options: dict[str, Any], said: str) -> None:
+    with pytest.raises(UserError, match=said):
+        CohortSpec(**{"patients": 3, **options})
+
+
+def test_hidden_columns_and_missing_cells() -> None:
+    from medloom.data.phantom.table import observed_columns, observed_row
+
+    assert "age" not in observed_columns(("age",))
+    rows = [observed_row(make_patient(0, number)) for number in range(800)]
+    assert 0.005 < np.mean([row["smoking"] is None for row in rows]) < 0.05
+    assert any(row["pack_years"] == -999 for row in rows)
+    assert all(None not in observed_row(make_patient(0, number), complete=True).values() for number in range(50))
+
+
+def test_visits_are_dated_and_a_retest_differs_in_position_alone() -> None:
+    for number in range(40):
+        patient = make_patient(1, number)
+        visits = visits_of(patient, 3)
+        assert [visit.days for visit in visits] == sorted({visit.days for visit in visits})
+        assert visits[0].size == 1
+        if patient.values["diagnosis"] == "pneumonia":
+            assert visits[2].size <= visits[1].size < 1
+        if patient.values["diagnosis"] == "nodule":
+            assert visits[2].size > visits[1].size > 1
+        again = retest(patient, visits[1])
+        assert (again.index, again.days, again.size) == (visits[1].index, visits[1].days, visits[1].size)
+        assert again.shift != visits[1].shift
+
+
+def test_reports_say_what_is_there_and_deny_what_is_not() -> None:
+    for number in range(150):
+        patient = make_patient(9, number)
+        visits = visits_of(patient, 2)
+        first, second = report_of(patient, visits[:1]).lower(), report_of(patient, visits).lower()
+        assert first.startswith("findings:")
+        assert "impression:" in first
+        diagnosis, side = patient.values["diagnosis"], patient.values["side"]
+        if diagnosis == "effusion":
+            assert f"{side}" in first
+            assert "no pleural effusion" not in first
+        else:
+            assert "layering" not in first
+        if diagnosis == "nodule":
+            assert f"{side}" in first
+            assert "mm" in first
+        if diagnosis in ("effusion", "nodule", "pneumonia"):
+            assert any(w in second for w in ("previous", "before", "stable")), second
+        if visits[1].size == 0:
+            assert "resolved" in second

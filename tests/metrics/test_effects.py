@@ -1,0 +1,71 @@
+"""Recovery of effects against cases known by construction."""
+
+import numpy as np
+import pytest
+
+from medloom.core.errors import UserError
+from medloom.metrics.effects import (
+    affected_region,
+    dose_line,
+    map_correlation,
+    off_target,
+    recovered_share,
+    right_signs,
+)
+
+RNG = np.random.default_rng(0)
+LEVELS = np.repeat([-30.0, -10.0, 0.0, 20.0], 60)
+PATIENTS = np.tile(np.arange(60), 4)
+DOSES = [str(level) for level in LEVELS]
+
+
+@pytest.mark.parametrize(("slope", "intercept"), [(1.0, 0.0), (0.4, 3.0), (0.0, 0.0)])
+def test_a_known_line_is_found_within_its_interval(slope: float, intercept: float) -> None:
+    estimated = intercept + slope * LEVELS + RNG.normal(0, 4, len(LEVELS))
+    line = dose_line(LEVELS, estimated, DOSES, PATIENTS, seed=0)
+    assert line.slope.low <= slope <= line.slope.high
+    assert line.intercept.low <= intercept <= line.intercept.high
+    assert line.slope.high - line.slope.low < 0.15
+
+
+def test_what_no_generator_can_know_does_not_flatten_the_slope() -> None:
+    own = RNG.normal(0, 15, len(LEVELS))
+    line = dose_line(LEVELS + own, LEVELS.copy(), DOSES, PATIENTS, seed=0)
+    through_patients = np.polyfit(LEVELS + own, LEVELS, 1)[0]
+    assert through_patients < 0.75
+    assert line.slope.value == pytest.approx(1.0, abs=0.1)
+
+
+def test_a_line_needs_two_levels() -> None:
+    with pytest.raises(UserError, match="two dose levels"):
+        dose_line(np.ones(6), np.ones(6), ["a"] * 6, range(6), seed=0)
+
+
+def test_the_recovered_share_by_hand() -> None:
+    true, estimated = np.array([10.0, -10.0, 20.0, -20.0]), np.array([5.0, -5.0, 10.0, 10.0])
+    # (5 + 5 + 10 - 10) / 60
+    assert recovered_share(true, estimated, [1, 2, 3, 4], seed=0).value == pytest.approx(10 / 60)
+    with pytest.raises(UserError, match="no true effect"):
+        recovered_share(np.zeros(3), estimated[:3], [1, 2, 3], seed=0)
+
+
+def test_only_signs_above_the_noise_count() -> None:
+    hits = right_signs(np.array([5.0, -5.0, 0.5, 5.0]), np.array([1.0, -1.0, -9.0, -1.0]), noise=1.0)
+    assert hits.tolist() == [1.0, 1.0, 0.0]
+
+
+def test_maps_by_hand() -> None:
+    true = np.zeros((4, 4))
+    true[1, 1], true[2, 2] = 10.0, 0.5
+    everywhere = np.ones((4, 4), dtype=bool)
+    assert map_correlation(true, 3 * true + 7, everywhere) == pytest.approx(1.0)
+    assert map_correlation(true, -true, everywhere) == pytest.approx(-1.0)
+    assert map_correlation(true, np.zeros((4, 4)), everywhere) == 0.0
+    with pytest.raises(ValueError, match="same everywhere"):
+        map_correlation(np.zeros((4, 4)), true, everywhere)
+    region = affected_region(true)
+    assert np.argwhere(region).tolist() == [[1, 1]]
+    outside, inside = off_target(true, region, everywhere)
+    assert (outside, inside) == (pytest.approx(0.5 / 15), 10.0)
+    with pytest.raises(ValueError, match="empty"):
+        off_target(true, np.zeros_like(everywhere), everywhere)
