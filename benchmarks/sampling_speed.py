@@ -24,6 +24,22 @@ if TYPE_CHECKING:
 PIXELS = 32
 DEFAULT, PNDM = "medloom's default", "100 PNDM steps, one at a time"
 SAMPLINGS: dict[str, dict[str, Any]] = {DEFAULT: {}, PNDM: {"sampler": "pndm", "steps": 100, "batch": 1}}
+TRAINING: dict[str, Any] = {
+    "size": "tiny",
+    "image_size": [PIXELS],
+    "network.widths": [48, 96, 144],
+    "network.attention": [False, True, True],
+    "network.patch": 2,
+    "network.head_width": 48,
+    "text.vocabulary": 600,
+    "text.max_tokens": 24,
+    "loop.batch": 32,
+    "loop.learning_rate": 1e-3,
+    "loop.validate_every": 300,
+    "loop.checkpoint_every": 150,
+    "noise.process": "ddpm",
+    "noise.prediction": "v",
+}
 # Each end of a 90 % interval is a one-sided test of 5 %.
 LEVEL = 0.90
 
@@ -52,9 +68,8 @@ def main(words: list[str]) -> None:
 
 def _train(root: Path, data: Path, steps: int) -> Path:
     from medloom.recipes import text2image
-    from medloom.recipes.demo import TRAINING
 
-    settings = {**TRAINING, "loop.steps": steps, "noise.process": "ddpm", "noise.prediction": "v"}
+    settings = {**TRAINING, "loop.steps": steps}
     return text2image.run(configure(text2image.Config, data=data, out=root / "run", **settings))
 
 

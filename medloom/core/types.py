@@ -103,6 +103,7 @@ class Phase:
         every: the phase runs at steps, counted from 1, divisible by it.
         betas: Adam's decay rates.
         weight_decay: decoupled weight decay.
+        rates: factors on the learning rate of the parameters whose names start so.
     """
 
     name: str
@@ -112,6 +113,7 @@ class Phase:
     every: int = 1
     betas: tuple[float, float] = (0.9, 0.999)
     weight_decay: float = 0.01
+    rates: Mapping[str, float] = field(default_factory=dict)
 
 
 class Task(Protocol):

@@ -30,7 +30,7 @@ MEASURED: Mapping[str, tuple[str, ...]] = {
     "smoking": LUNGS,
     "pack_years": LUNGS,
     "coffee": LUNGS,
-    "age": (*LUNGS, "bone", "heart"),
+    "age": ("bone",),
     "diagnosis": WITHIN,
     "extent": WITHIN,
     "side": WITHIN,

@@ -106,6 +106,12 @@ class Spade(nn.Module):
         return x * (1 + scale) + shift
 
 
+def coordinates(x: Tensor) -> Tensor:
+    """For `(N, C, *spatial)` the place of each element along each axis, -1 to 1: `(N, axes, *spatial)`."""
+    axes = [torch.linspace(-1, 1, size, device=x.device, dtype=x.dtype) for size in x.shape[2:]]
+    return torch.stack(torch.meshgrid(*axes, indexing="ij")).expand(len(x), -1, *x.shape[2:])
+
+
 class ResidualBlock(nn.Module):
     """Normalise, convolve twice; the second normalisation is modulated by the pooled vector and, if asked, by a map."""
 

@@ -61,6 +61,8 @@ class UNetConfig:
         spatial_channels: channels of the spatial condition (0: none).
         spatial_fusion: join it on the channels of the input, or by SPADE in every block.
         gradient_checkpointing: compute activations again in the backward pass to save memory.
+        coordinates: tell each place where it lies in the image (Liu et al. 2018, CoordConv), so that left and right are
+            learnt at once and not from the border inwards.
     """
 
     dims: int = 2
@@ -76,6 +78,7 @@ class UNetConfig:
     spatial_channels: int = 0
     spatial_fusion: str = "channels"
     gradient_checkpointing: bool = False
+    coordinates: bool = False
 
     def __post_init__(self) -> None:
         if self.fusion not in FUSIONS or self.spatial_fusion not in SPATIAL_FUSIONS:
@@ -133,7 +136,8 @@ class UNet(nn.Module):
         # With no fusion only time conditions the network; with the two others the pooled vector does as well.
         pooled = config.pooled_width if config.fusion != "none" else 0
         self.pooled = nn.Linear(pooled, embedding) if pooled else None
-        self.input = blocks.convolution(dims, folded + joined * config.patch**dims, widths[0])
+        places = dims if config.coordinates else 0
+        self.input = blocks.convolution(dims, folded + joined * config.patch**dims + places, widths[0])
         self.down = nn.ModuleList()
         self.up = nn.ModuleList()
         stack = self._build_down(embedding)
@@ -193,6 +197,8 @@ class UNet(nn.Module):
 
     def _fold(self, x: Tensor) -> Tensor:
         folded = blocks.space_to_channels(x, self.config.patch)
+        if self.config.coordinates:
+            folded = torch.cat([folded, blocks.coordinates(folded)], dim=1)
         like = torch.channels_last if self.config.dims == 2 else torch.channels_last_3d
         return folded.contiguous(memory_format=like)
 

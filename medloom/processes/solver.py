@@ -21,13 +21,13 @@ def dpm_solver_2m(
     dtype: torch.dtype,
     callback: Callback | None,
 ) -> Tensor:
-    """DPM-Solver++(2M), midpoint form (Lu et al. 2022, arXiv:2211.01095, algorithm 2), first order at the last step.
+    """DPM-Solver++(2M), midpoint form (Lu et al. 2022, arXiv:2211.01095, algorithm 2), first order at a last step to sigma 0.
 
     Args:
         denoise: the network with its guidance.
         x: samples at the first level, `(N, C, *spatial)`.
         kind: what the network predicts: `epsilon`, `v` or `flow`.
-        levels: (alpha, sigma) of each visited level and of the last, which is (1, 0).
+        levels: (alpha, sigma) of each visited level and of the last.
         times: what `denoise` is given at each level but the last.
         dtype: dtype of the times.
         callback: called with each Step.

@@ -16,16 +16,18 @@ TRAINING: Mapping[str, Any] = {
     "size": "tiny",
     "image_size": [PIXELS],
     "hu_window": [-1024, 476],
-    "network.widths": [96, 192],
+    "network.fusion": "affine",
+    "network.widths": [64, 128],
     "network.attention": [False, True],
     "network.patch": 4,
-    "network.head_width": 48,
     "network.mask": "channels",
     "network.mask_classes": [1, 2, 3],
     "text.vocabulary": 700,
     "text.max_tokens": 40,
     "loop.batch": 32,
-    "loop.learning_rate": 1e-3,
+    "text.layers": 1,
+    "text.rate": 0.2,
+    "loop.learning_rate": 2e-3,
     "loop.validate_every": 600,
     "loop.checkpoint_every": 300,
 }
@@ -105,7 +107,7 @@ def run(config: Config) -> Path:
         configure(evaluate.Config, whatif=answers, truth=cohort, out=out / "report", seed=config.seed)
     )
     say(f"\nRead the report: {report / 'report.html'}\nand see the images: {out / 'whatif' / 'grid.png'}\n\nTry next:")
-    prompt = '--prompt "nodule, severe, on the left, current smoker, in the sixties, male"'
+    prompt = '--prompt "lung nodule, severe, on the left, current smoker, in the sixties, male"'
     mask = next((cohort / "masks").iterdir())
     say(f"  medloom generate --model {model} {prompt} --modality CT --mask {mask} --n 8 --out {out / 'nodules'}")
     say("  medloom data check YOUR_TABLE.csv")

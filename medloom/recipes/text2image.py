@@ -99,6 +99,7 @@ def run(config: Config) -> Path:
         config.text.dropout,
         accelerator.device,
         _renderer(prepared),
+        config.text.rate,
     )
     train(task, config.loop, config.out, accelerator)
     if shown:

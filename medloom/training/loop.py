@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from accelerate import Accelerator
 
 EMA_PREFIX = "ema."
+RATE = "rate"
 
 
 def make_accelerator(options: LoopOptions, device: str = "auto", some_unused: bool = False) -> "Accelerator":
@@ -96,11 +97,12 @@ class Loop:
         self.step = self._restore()
 
     def _prepare(self, phase: Phase) -> _Prepared:
-        parameters = [p for p in phase.module.parameters() if p.requires_grad]
-        if not parameters:
-            raise ValueError(f"phase {phase.name!r} has nothing to train")
         optimizer = torch.optim.AdamW(
-            parameters, lr=phase.learning_rate, betas=phase.betas, weight_decay=phase.weight_decay, fused=True
+            _parameter_groups(phase),
+            lr=phase.learning_rate,
+            betas=phase.betas,
+            weight_decay=phase.weight_decay,
+            fused=True,
         )
         module = torch.compile(phase.module) if self.options.compile else phase.module
         wrapped, prepared_optimizer = self.accelerator.prepare(module, optimizer)
@@ -176,7 +178,7 @@ class Loop:
     def _phase_step(self, entry: _Prepared, micro_batches: Sequence[Batch], factor: float) -> dict[str, Tensor]:
         optimizer = entry.trainable.optimizer
         for group in optimizer.param_groups:
-            group["lr"] = entry.phase.learning_rate * factor
+            group["lr"] = entry.phase.learning_rate * group[RATE] * factor
         parts = len(micro_batches)
         totals: dict[str, Tensor] = {}
         for number, batch in enumerate(micro_batches, 1):
@@ -302,3 +304,15 @@ def finished_steps(run: Path) -> int:
     """Optimiser steps that a run folder's last checkpoint has."""
     found = states(run / "state")
     return int(read_json(found[-1] / "state.json")["step"]) if found else 0
+
+
+def _parameter_groups(phase: Phase) -> list[dict[str, Any]]:
+    """What a phase trains, a group for each factor on the learning rate."""
+    groups: dict[float, list[torch.nn.Parameter]] = {}
+    for name, parameter in phase.module.named_parameters():
+        if parameter.requires_grad:
+            rate = next((factor for start, factor in phase.rates.items() if name.startswith(start)), 1.0)
+            groups.setdefault(rate, []).append(parameter)
+    if not groups:
+        raise ValueError(f"phase {phase.name!r} has nothing to train")
+    return [{"params": parameters, RATE: rate} for rate, parameters in groups.items()]

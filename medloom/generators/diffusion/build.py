@@ -122,6 +122,7 @@ def _native_model(
         spatial_channels=len(network.mask_classes) + 1 if masked else 0,
         spatial_fusion=network.mask if masked else "channels",
         gradient_checkpointing=network.gradient_checkpointing,
+        coordinates=network.coordinates,
     )
     if any(axis % config.divisor for axis in shape[1:]):
         raise UserError(f"images of {shape[1:]} pixels: this network needs multiples of {config.divisor} on each axis.")

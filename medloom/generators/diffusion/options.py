@@ -28,6 +28,7 @@ class NetworkOptions:
         mask: how a segmentation mask reaches the network: none, channels or spade.
         mask_classes: labels in the masks, background left out.
         condition_width: width of context tokens.
+        coordinates: tell each place where it lies in the image, for what depends on left and right, top and bottom.
         gradient_checkpointing: compute activations again in the backward pass to save memory.
     """
 
@@ -41,6 +42,7 @@ class NetworkOptions:
     mask: str = "none"
     mask_classes: tuple[int, ...] = ()
     condition_width: int = 128
+    coordinates: bool = True
     gradient_checkpointing: bool = False
 
     def __post_init__(self) -> None:
@@ -65,6 +67,7 @@ class TextOptions:
         vocabulary: tokens of a local tokenizer.
         width: width of a local encoder.
         layers: layers of a local encoder.
+        rate: factor on the learning rate of an encoder that is trained; transformers take less than U-Nets.
         dropout: share of each nested subset of the condition that is dropped in training, for guidance.
     """
 
@@ -75,11 +78,14 @@ class TextOptions:
     vocabulary: int = 2000
     width: int = 128
     layers: int = 2
+    rate: float = 1.0
     dropout: float = 0.1
 
     def __post_init__(self) -> None:
         if self.modality_as not in MODALITY_AS:
             raise UserError(f"--text.modality-as {self.modality_as}: allowed are {', '.join(MODALITY_AS)}.")
+        if not 0 < self.rate <= 10:
+            raise UserError(f"--text.rate {self.rate}: a factor above 0 and at most 10.")
         if not 0 <= self.dropout <= 0.3 or self.max_tokens < 4 or self.layers < 1 or self.width < 1:
             raise UserError(
                 f"--text.dropout {self.dropout}, --text.max-tokens {self.max_tokens}, --text.layers {self.layers}:"

@@ -133,7 +133,7 @@ def export_scheduler(path: ProbabilityPath) -> Any:
         trained_betas=path.betas.tolist(),
         prediction_type={"epsilon": "epsilon", "v": "v_prediction"}[path.prediction],
         use_karras_sigmas=True,
-        final_sigmas_type="zero",
+        final_sigmas_type="sigma_min",
     )
 
 

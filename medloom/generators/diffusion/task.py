@@ -65,6 +65,7 @@ class DiffusionTask:
         options: of the loop.
         dropout: share of each nested subset of the condition that is dropped.
         device: where batches go.
+        text_rate: factor on the learning rate of the text encoder.
         render: draws the fixed validation conditions, `(generator, out, step)`.
     """
 
@@ -77,6 +78,7 @@ class DiffusionTask:
         dropout: float,
         device: torch.device,
         render: Callable[[DiffusionGenerator, Path, int], None],
+        text_rate: float = 1.0,
     ) -> None:
         self.generator = generator
         self.data = data
@@ -85,6 +87,7 @@ class DiffusionTask:
         self.dropout = dropout
         self.device = device
         self.render = render
+        self.text_rate = text_rate
         self.order = RowOrder(options.seed, len(data.usable), options.batch)
         self._freeze()
 
@@ -101,7 +104,14 @@ class DiffusionTask:
         """One phase: all trained networks together."""
         options = self.options
         return [
-            Phase("loss", self.generator.model, self._loss, options.learning_rate, weight_decay=options.weight_decay)
+            Phase(
+                "loss",
+                self.generator.model,
+                self._loss,
+                options.learning_rate,
+                weight_decay=options.weight_decay,
+                rates={"text.": self.text_rate},
+            )
         ]
 
     def ema(self) -> nn.Module:
