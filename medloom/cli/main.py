@@ -11,7 +11,10 @@ from medloom.core.lookup import did_you_mean
 
 # Words of the command -> (module with `Config` and `run`, one line of help).
 COMMANDS: dict[str, tuple[str, str]] = {
-    "demo": ("medloom.recipes.demo", "make a virtual cohort, train on it, ask what if, and check the answers against the truth"),
+    "demo": (
+        "medloom.recipes.demo",
+        "make a virtual cohort, train on it, ask what if, and check the answers against the truth",
+    ),
     "data check": ("medloom.recipes.data_check", "say what is in a manifest and what is wrong with it"),
     "data phantom": ("medloom.recipes.data_phantom", "make a virtual cohort whose true counterfactuals are known"),
     "data split": ("medloom.recipes.data_split", "split a manifest by patient into train, validation and test"),

@@ -64,7 +64,7 @@ class Arm:
 
 @dataclass(frozen=True, eq=False)
 class Example:
-    """Maps of one patient and arm, for a picture; `true` is None without a truth."""
+    """Maps of one patient and arm, for a picture; without a truth `true` is None, and everything counts as changed."""
 
     source: str
     arm: str
@@ -72,6 +72,7 @@ class Example:
     other: Map
     difference: Map
     true: Map | None
+    changed: bool
 
 
 @dataclass
@@ -125,10 +126,19 @@ def measure_effects(manifest: Path, truth: Cohort | None, shown: bool = True) ->
         for source, images in sources.items():
             for row, example in _of_patient(manifest.parent, source, images, arms, truth, effects):
                 effects.rows.append(row)
-                if sum(known.arm == example.arm for known in effects.examples) < EXAMPLES:
-                    effects.examples.append(example)
+                _show(effects.examples, example)
             advance()
     return effects
+
+
+def _show(examples: list[Example], example: Example) -> None:
+    """Keep the first examples of an arm, those in which nothing truly changes only until there are others."""
+    own = [index for index, known in enumerate(examples) if known.arm == example.arm]
+    same = [index for index in own if not examples[index].changed]
+    if len(own) < EXAMPLES:
+        examples.append(example)
+    elif example.changed and same:
+        examples[same[0]] = example
 
 
 def read_arms(folder: Path) -> dict[str, Arm]:
@@ -183,7 +193,8 @@ def _of_patient(
         values = differences[:, region].mean(axis=1)
         row["estimated"] = float(values.mean())
         row["spread"] = float(values.std(ddof=1)) if len(values) > 1 else float("nan")
-        yield row, Example(source, name, factual.mean(axis=0), other.mean(axis=0), mean, true)
+        changed = row.get("changed", True)
+        yield row, Example(source, name, factual.mean(axis=0), other.mean(axis=0), mean, true, changed)
 
 
 def _beside_truth(

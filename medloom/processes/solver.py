@@ -21,7 +21,9 @@ def dpm_solver_2m(
     dtype: torch.dtype,
     callback: Callback | None,
 ) -> Tensor:
-    """DPM-Solver++(2M), midpoint form (Lu et al. 2022, arXiv:2211.01095, algorithm 2), first order at a last step to sigma 0.
+    """DPM-Solver++(2M), midpoint form (Lu et al. 2022, arXiv:2211.01095, algorithm 2).
+
+    A last step to sigma 0 is of first order.
 
     Args:
         denoise: the network with its guidance.

@@ -98,7 +98,7 @@ class Loop:
 
     def _prepare(self, phase: Phase) -> _Prepared:
         optimizer = torch.optim.AdamW(
-            _parameter_groups(phase),
+            parameter_groups(phase),
             lr=phase.learning_rate,
             betas=phase.betas,
             weight_decay=phase.weight_decay,
@@ -306,7 +306,7 @@ def finished_steps(run: Path) -> int:
     return int(read_json(found[-1] / "state.json")["step"]) if found else 0
 
 
-def _parameter_groups(phase: Phase) -> list[dict[str, Any]]:
+def parameter_groups(phase: Phase) -> list[dict[str, Any]]:
     """What a phase trains, a group for each factor on the learning rate."""
     groups: dict[float, list[torch.nn.Parameter]] = {}
     for name, parameter in phase.module.named_parameters():

@@ -284,3 +284,7 @@ def test_flip_and_mask_classes() -> None:
     np.testing.assert_array_equal(swap_mask_classes(mask, [(1, 2)]), [[0, 2, 1], [3, 2, 0]])
     with pytest.raises(UserError, match="twice"):
         swap_mask_classes(mask, [(1, 2), (2, 3)])
+
+
+def test_the_hu_window_is_the_users() -> None:
+    assert choose_intensity(Counter([(HU, math.nan)]), (-1024.0, 476.0)) == Intensity("window", HU, -1024.0, 476.0)

@@ -99,3 +99,21 @@ def test_options_that_cannot_be() -> None:
         UNetConfig(widths=(8, 16), attention=(True,))
     with pytest.raises(UserError, match="fusion 'sum'"):
         UNetConfig(fusion="sum")
+
+
+def test_widths_that_heads_cannot_share() -> None:
+    with pytest.raises(UserError, match="160 cannot be shared between heads"):
+        UNetConfig(widths=(96, 160), attention=(False, True), head_width=48)
+
+
+@pytest.mark.parametrize("dims", [2, 3])
+def test_a_network_with_coordinates_tells_left_from_right(dims: int) -> None:
+    torch.manual_seed(0)
+    config = UNetConfig(dims=dims, channels=1, widths=(8, 16), attention=(False, False), patch=1, coordinates=True)
+    network = UNet(config)
+    torch.nn.init.normal_(network.output.weight)
+    x = torch.zeros(1, 1, *[16] * dims)
+    out = network(x, torch.tensor([500.0]))
+    middle = out[(0, 0, *[8] * (dims - 1))]
+    # Without coordinates a blank image gives the same value everywhere but near the border.
+    assert middle[6:10].std() > 1e-3

@@ -1,0 +1,30 @@
+"""Parts of a phase that learn at a rate of their own."""
+
+import pytest
+import torch
+from torch import nn
+
+from medloom.core.types import Phase
+from medloom.training.loop import RATE, parameter_groups
+
+
+def phase_of(module: nn.Module) -> Phase:
+    def loss(network: nn.Module, batch: object) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
+        raise AssertionError("not called")
+
+    return Phase("loss", module, loss, 1e-3, rates={"text.": 0.2})
+
+
+def test_every_parameter_is_in_one_group_and_frozen_ones_in_none() -> None:
+    module = nn.ModuleDict({"text": nn.Linear(2, 3), "unet": nn.Linear(3, 2), "frozen": nn.Linear(4, 4)})
+    module["frozen"].requires_grad_(False)
+    groups = {group[RATE]: group["params"] for group in parameter_groups(phase_of(module))}
+    assert groups.keys() == {0.2, 1.0}
+    assert [p.shape for p in groups[0.2]] == [p.shape for p in module["text"].parameters()]
+    assert [p.shape for p in groups[1.0]] == [p.shape for p in module["unet"].parameters()]
+
+
+def test_nothing_to_train_is_a_mistake() -> None:
+    module = nn.Linear(2, 2).requires_grad_(False)
+    with pytest.raises(ValueError, match="nothing to train"):
+        parameter_groups(phase_of(module))
