@@ -7,6 +7,7 @@ BENCHMARKS = {
     "training_speed": "images/s in training against the standard loop",
     "sampling_speed": "images/s in sampling against 100 PNDM steps one image at a time, with Frechet distances",
     "kills": "ten kills at random times: what is done again, and whether the end is the same",
+    "phantom_oracle": "how well the phantom's measurements read true images",
     "phantom_gallery": "the picture of 16 virtual patients in docs/phantom.md",
     "million_rows": "time and memory for checking a manifest of a million rows",
 }

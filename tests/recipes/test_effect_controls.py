@@ -1,0 +1,91 @@
+"""Effects come from what was trained: they are there with the attribute, and gone when it is dealt to others."""
+
+import csv
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from medloom.cli.main import main
+from medloom.core.config import configure
+from medloom.data.phantom.cohort import Cohort
+from medloom.evaluation.effects import measure_effects
+from medloom.metrics.effects import dose_line
+from medloom.metrics.uncertainty import Interval, equivalent
+from medloom.recipes import text2image, whatif
+
+TEMPLATE = """
+columns:
+  smoking: {values: {never: never smoker, former: ex-smoker, current: current smoker}}
+  pack_years: {say: "{value} smoking history", bands: {0: "", 1: light, 15: moderate, 30: heavy, 50: very heavy},
+    parents: [smoking], follows: [{when: {smoking: never}, value: 0},
+    {when: {smoking: [former, current]}, was: 0, unknown: true}]}
+"""
+TRAINING = {
+    "size": "tiny",
+    "image_size": [32],
+    "hu_window": [-1024, 476],
+    "network.widths": [32, 64],
+    "network.attention": [False, False],
+    "network.patch": 4,
+    "network.fusion": "affine",
+    "network.mask": "channels",
+    "network.mask_classes": [1, 2, 3],
+    "text.vocabulary": 560,
+    "text.max_tokens": 16,
+    "text.layers": 1,
+    "text.width": 32,
+    "text.rate": 0.2,
+    "loop.batch": 32,
+    "loop.learning_rate": 3e-3,
+    "loop.steps": 400,
+    "loop.validate_every": 400,
+    "loop.checkpoint_every": 400,
+    "device": "cpu",
+}
+# Of the slope: what half a minute of training reaches at least, and what chance must stay within.
+MARGIN = 0.08
+ARMS = ["smoking=never", "smoking=former,pack_years=70", "smoking=current,pack_years=5"]
+
+
+@pytest.fixture(scope="module")
+def cohort(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Patients in whom smoking does five times what it does."""
+    root = tmp_path_factory.mktemp("controls")
+    (root / "t.yaml").write_text(TEMPLATE)
+    words = ["--patients", "400", "--size", "32", "--amplify", "5", "--complete", "--template", str(root / "t.yaml")]
+    assert main(["data", "phantom", "--out", str(root / "cohort"), *words]) == 0
+    return root / "cohort"
+
+
+def slope(cohort: Path, data: Path, out: Path) -> Interval:
+    """The slope over doses of a generator that was trained on `data`."""
+    model = text2image.run(configure(text2image.Config, data=data, out=out / "run", **TRAINING))
+    settings = {"rows": 24, "n": 1, "steps": 6, "guidance": 1.0, "device": "cpu"}
+    made = whatif.run(
+        configure(whatif.Config, model=model, data=cohort / "test.csv", set=ARMS, out=out / "w", **settings)
+    )
+    effects = measure_effects(made, Cohort(cohort), shown=False)
+    columns = {name: effects.column(name, "smoking") for name in ("true", "estimated", "dose", "source")}
+    return dose_line(columns["true"], columns["estimated"], columns["dose"].tolist(), columns["source"], 0).slope
+
+
+def dealt(cohort: Path) -> Path:
+    """The training table with the texts, and so all that is told of smoking, dealt to other patients."""
+    with (cohort / "train.csv").open(encoding="utf-8") as stream:
+        rows = list(csv.DictReader(stream))
+    texts = [row["Text"] for row in rows]
+    for row, place in zip(rows, np.random.default_rng(0).permutation(len(rows)), strict=True):
+        row["Text"] = texts[place]
+    with (cohort / "permuted.csv").open("w", encoding="utf-8", newline="") as stream:
+        writer = csv.DictWriter(stream, rows[0])
+        writer.writeheader()
+        writer.writerows(rows)
+    return cohort / "permuted.csv"
+
+
+def test_the_effect_is_there_with_the_attribute_and_gone_without(cohort: Path, tmp_path: Path) -> None:
+    taught = slope(cohort, cohort / "train.csv", tmp_path / "taught")
+    permuted = slope(cohort, dealt(cohort), tmp_path / "permuted")
+    assert taught.low > MARGIN, taught
+    assert equivalent(permuted, MARGIN), permuted
