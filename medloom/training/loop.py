@@ -43,6 +43,7 @@ def make_accelerator(options: LoopOptions, device: str = "auto", some_unused: bo
     from datetime import timedelta
 
     from accelerate import Accelerator
+    from accelerate.state import AcceleratorState
     from accelerate.utils import DistributedDataParallelKwargs, InitProcessGroupKwargs
 
     on_cpu = device == "cpu" or not torch.cuda.is_available()
@@ -52,6 +53,8 @@ def make_accelerator(options: LoopOptions, device: str = "auto", some_unused: bo
     # Caching on the main process may take hours while the others wait.
     patience = InitProcessGroupKwargs(timeout=timedelta(hours=24))
     gradients = DistributedDataParallelKwargs(find_unused_parameters=some_unused)
+    # A second training of the same program may ask for another precision, which Accelerate would refuse.
+    AcceleratorState._reset_state()
     accelerator = Accelerator(mixed_precision=mixed, cpu=on_cpu, kwargs_handlers=[patience, gradients])
     share = accelerator.num_processes * options.accumulate
     if options.batch % share:

@@ -36,6 +36,7 @@ TRAINING = {
     "text.layers": 1,
     "text.width": 32,
     "text.rate": 0.2,
+    "loop.precision": "fp32",
     "loop.batch": 32,
     "loop.learning_rate": 3e-3,
     "loop.steps": 400,

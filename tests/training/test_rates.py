@@ -1,11 +1,12 @@
-"""Parts of a phase that learn at a rate of their own."""
+"""Parts of a phase that learn at a rate of their own, and trainings that follow each other in one program."""
 
 import pytest
 import torch
 from torch import nn
 
 from medloom.core.types import Phase
-from medloom.training.loop import RATE, parameter_groups
+from medloom.training.loop import RATE, make_accelerator, parameter_groups
+from medloom.training.options import LoopOptions
 
 
 def phase_of(module: nn.Module) -> Phase:
@@ -28,3 +29,9 @@ def test_nothing_to_train_is_a_mistake() -> None:
     module = nn.Linear(2, 2).requires_grad_(False)
     with pytest.raises(ValueError, match="nothing to train"):
         parameter_groups(phase_of(module))
+
+
+def test_two_trainings_of_one_program_may_have_two_precisions() -> None:
+    for precision, expected in (("fp32", "no"), ("bf16", "bf16"), ("fp32", "no")):
+        accelerator = make_accelerator(LoopOptions(precision=precision), "cpu")
+        assert accelerator.mixed_precision == expected
