@@ -35,12 +35,16 @@ class Verdict:
     Attributes:
         attribute: whose effect.
         metric: of which figure.
+        value: of the figure; low and high: ends of its interval.
         rule: in words.
         passed: whether it holds.
     """
 
     attribute: str
     metric: str
+    value: float
+    low: float | None
+    high: float | None
     rule: str
     passed: bool
 
@@ -79,7 +83,7 @@ def _arm_figure(effects: Effects, name: str, seed: int) -> Figure:
     truth = [row["true"] for row in rows if "true" in row]
     what = Reference("true effect", float(np.mean(truth))) if truth else Reference("no effect", 0.0)
     interval = bootstrap_mean(values, [row["source"] for row in rows], seed)
-    return _figure(EFFECT, name, interval, what, note=f"{effects.unit}; {effects.arms[name].estimand}")
+    return _figure(EFFECT, name, interval, what, note=effects.unit)
 
 
 def _spread(effects: Effects, attribute: str, seed: int) -> list[Figure]:
@@ -154,7 +158,8 @@ def _judged(figures: Sequence[Figure]) -> list[Verdict]:
         if figure.metric in ALLOWED:
             low, high = ALLOWED[figure.metric]
             rule = f"{low:g} to {high:g}"
-            verdicts.append(Verdict(figure.subset, figure.metric, rule, low <= figure.value <= high))
+            passed = low <= figure.value <= high
+            verdicts.append(Verdict(figure.subset, figure.metric, figure.value, figure.low, figure.high, rule, passed))
     return verdicts
 
 
@@ -171,7 +176,8 @@ def _placebo(effects: Effects, attribute: str, seed: int, notes: list[str]) -> l
         rows = [row for row in effects.rows if row["arm"] == name]
         interval = bootstrap_mean(np.array([row["estimated"] for row in rows]), [row["source"] for row in rows], seed)
         rule = f"{name}: whole interval within ±{margin:.3g} {effects.unit}, a tenth of the effect of {AGAINST}"
-        verdicts.append(Verdict(attribute, EFFECT, rule, equivalent(interval, margin)))
+        passed = equivalent(interval, margin)
+        verdicts.append(Verdict(attribute, EFFECT, interval.value, interval.low, interval.high, rule, passed))
     return verdicts
 
 
