@@ -60,7 +60,8 @@ def run(config: Config) -> Path:
     from medloom.core.files import claim_output
     from medloom.core.progress import say
     from medloom.data.phantom.cohort import MARKER, CohortSpec, write_cohort
-    from medloom.data.prompts import find_template
+    from medloom.data.phantom.table import observed_columns
+    from medloom.data.prompts import find_template, read_template
 
     if config.workers < 0:
         raise UserError(f"--workers {config.workers}: give 0 for one a core, or more.")
@@ -78,6 +79,7 @@ def run(config: Config) -> Path:
         amplify=config.amplify,
     )
     wording = find_template(config.template)
+    read_template(wording).check_columns(observed_columns(), "the cohort's table")
     out = claim_output(config.out, MARKER)
     template = _write_template(wording, config.hide, out / TEMPLATE)
     write_cohort(out, spec, template.render, config.workers or os.cpu_count() or 1)
@@ -90,17 +92,16 @@ def _write_template(source: Path, hidden: tuple[str, ...], out: Path) -> "Templa
     import yaml
 
     from medloom.core.files import write_text
-    from medloom.data.phantom.table import observed_columns
     from medloom.data.prompts import read_template, template_values
 
-    read_template(source).check_columns(observed_columns(), "the cohort's table")
     values = template_values(source)
     columns = values["columns"]
     for name in hidden:
         columns.pop(name, None)
     for column in columns.values():
         if "parents" in column:
-            column["parents"] = [parent for parent in column["parents"] if parent not in hidden]
+            named = [column["parents"]] if isinstance(column["parents"], str) else column["parents"]
+            column["parents"] = [parent for parent in named if parent not in hidden]
         if "follows" in column:
             column["follows"] = [rule for rule in column["follows"] if not set(rule["when"]) & set(hidden)]
     write_text(out, yaml.safe_dump(values, sort_keys=False, allow_unicode=True))
