@@ -1,6 +1,6 @@
 """`medloom data phantom`: a virtual cohort whose anatomy and disease come from a known causal model."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -65,19 +65,7 @@ def run(config: Config) -> Path:
 
     if config.workers < 0:
         raise UserError(f"--workers {config.workers}: give 0 for one a core, or more.")
-    spec = CohortSpec(
-        patients=config.patients,
-        seed=config.seed,
-        dims=config.dims,
-        size=config.size,
-        visits=config.visits,
-        retests=config.retests,
-        hide=config.hide,
-        complete=config.complete,
-        test=config.test,
-        validation=config.validation,
-        amplify=config.amplify,
-    )
+    spec = CohortSpec(**{entry.name: getattr(config, entry.name) for entry in fields(CohortSpec)})
     wording = find_template(config.template)
     read_template(wording).check_columns(observed_columns(), "the cohort's table")
     out = claim_output(config.out, MARKER)
