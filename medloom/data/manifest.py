@@ -5,6 +5,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from medloom.core.cells import MISSING
 from medloom.core.errors import UserError
 from medloom.core.files import hash_file, hash_json
 from medloom.core.types import Condition, Sample
@@ -14,7 +15,6 @@ from medloom.data.tables import Problem, Table, read_table
 if TYPE_CHECKING:
     import pandas as pd
 
-MISSING = frozenset({"", "na", "n/a", "nan", "none", "null"})
 NONE = "none"
 SHOWN_PROBLEMS = 20
 NO_MODALITY = "image"

@@ -37,12 +37,15 @@ def _exportable(part: str, fusion: str, supported: bool, instead: str = "") -> R
 
 
 _NATIVE = "use the native network (leave --network.exportable and --base out)"
+_WORDED = "word the columns as text with `medloom data prompts`, or " + _NATIVE
 SUPPORT: tuple[Row, ...] = (
     *_native("text", "cross-attention"),
     *_native("text", "affine"),
     *_native("modality", "cross-attention"),
     *_native("modality", "affine"),
     *_native("modality", "text"),
+    *_native("table", "cross-attention"),
+    *_native("table", "affine"),
     *_native("mask", "channels"),
     *_native("mask", "spade"),
     _exportable("text", "cross-attention", True),
@@ -50,6 +53,7 @@ SUPPORT: tuple[Row, ...] = (
     _exportable("text", "affine", False, _NATIVE),
     _exportable("modality", "cross-attention", False, _NATIVE),
     _exportable("modality", "affine", False, _NATIVE),
+    _exportable("table", "cross-attention", False, _WORDED),
     _exportable("mask", "channels", False, _NATIVE),
     _exportable("mask", "spade", False, _NATIVE),
     Row("diffusion", "exportable", "text", "cross-attention", 3, False, _NATIVE),

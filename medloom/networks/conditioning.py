@@ -1,13 +1,16 @@
-"""From encoded text, modality and view to the context tokens and the pooled vector that a denoiser takes."""
+"""From encoded text, modality, view and table to the context tokens and the pooled vector that a denoiser takes."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from medloom.core.errors import UserError
+from medloom.core.table_column import TableColumn
+from medloom.networks.table import TableEncoder
 from medloom.networks.weights import load_network, save_network
 
 ABSENT = 0
@@ -24,6 +27,7 @@ class ConditionConfig:
         views: names, in the order of their embeddings.
         sum_tokens: whether the pooled vector also has the sum of the text's tokens. A text encoder that is trained from
             scratch tells them apart long before its end token does.
+        columns: of the clinical table, in the order of their tokens.
     """
 
     text_width: int
@@ -31,12 +35,19 @@ class ConditionConfig:
     modalities: tuple[str, ...]
     views: tuple[str, ...] = ()
     sum_tokens: bool = False
+    columns: tuple[TableColumn, ...] = ()
+
+    @classmethod
+    def from_json(cls, columns: Sequence[Mapping[str, Any]] = (), **values: Any) -> "ConditionConfig":
+        """From the values of config.json."""
+        return cls(**values, columns=tuple(TableColumn.from_dict(column) for column in columns))
 
 
 class ConditionEncoder(nn.Module):
-    """Projects text tokens, and adds one token for the modality and one for the view.
+    """Projects text tokens, and adds one token for the modality, one for the view and one a column of the table.
 
-    An absent modality or view has an embedding of its own (index 0), so that conditions can be dropped for guidance.
+    An absent modality or view has an embedding of its own (index 0), and a missing cell has one too, so that conditions
+    can be dropped for guidance.
     """
 
     def __init__(self, config: ConditionConfig) -> None:
@@ -46,23 +57,35 @@ class ConditionEncoder(nn.Module):
         self.pooled = nn.Sequential(nn.LayerNorm(config.text_width), nn.Linear(config.text_width, config.width))
         self.modality = nn.Embedding(1 + len(config.modalities), config.width)
         self.view = nn.Embedding(1 + len(config.views), config.width)
+        self.table = TableEncoder(config.columns, config.width) if config.columns else None
 
     def forward(
-        self, tokens: Tensor, mask: Tensor, pooled: Tensor, modality: Tensor, view: Tensor
+        self,
+        tokens: Tensor,
+        mask: Tensor,
+        pooled: Tensor,
+        modality: Tensor,
+        view: Tensor,
+        table: Tensor | None = None,
     ) -> tuple[Tensor, Tensor, Tensor]:
         """Combine the parts.
 
         Args:
             tokens: text embeddings `(N, L, T)`; mask: bool `(N, L)`; pooled: `(N, T)`.
             modality: int64 `(N,)`, 0 where absent; view: the same.
+            table: float32 `(N, K)`, for an encoder with K columns; see `TableEncoder`.
 
         Returns:
-            Context `(N, L + 2, D)`, its mask bool `(N, L + 2)`, and the pooled vector `(N, D)`.
+            Context `(N, 2 + K + L, D)`, its mask bool `(N, 2 + K + L)`, and the pooled vector `(N, D)`.
         """
         own = torch.stack([self.modality(modality), self.view(view)], dim=1)
+        if self.table is not None:
+            if table is None:
+                raise ValueError("this encoder was built with columns of a table and got none")
+            own = torch.cat([own, self.table(table)], dim=1)
         text = self.text(tokens)
         context = torch.cat([own.to(text.dtype), text], dim=1)
-        counts = torch.cat([torch.ones_like(mask[:, :1]).expand(-1, 2), mask], dim=1)
+        counts = torch.cat([torch.ones_like(mask[:, :1]).expand(-1, own.shape[1]), mask], dim=1)
         summary = self.pooled(pooled) + own.sum(1).to(text.dtype)
         if self.config.sum_tokens:
             weight = mask.to(text.dtype)[..., None]
@@ -80,6 +103,16 @@ class ConditionEncoder(nn.Module):
             _indices(views, self.config.views, "view"),
         )
 
+    def cells(self, tables: Sequence[Mapping[str, Any]]) -> Tensor:
+        """Cells of tables by column name as float32 `(N, K)`; an absent column is missing.
+
+        Raises:
+            UserError: a category that was never trained on, or a text for a number.
+        """
+        columns = self.config.columns
+        rows = [[column.encode(table.get(column.name)) for column in columns] for table in tables]
+        return torch.tensor(rows, dtype=torch.float32).reshape(len(tables), len(columns))
+
     def save_pretrained(self, folder: Path) -> None:
         """Write config.json and the weights as safetensors to `folder`."""
         save_network(self, self.config, folder)
@@ -87,7 +120,7 @@ class ConditionEncoder(nn.Module):
     @classmethod
     def from_pretrained(cls, folder: Path) -> "ConditionEncoder":
         """Read what `save_pretrained` wrote."""
-        return load_network(folder, ConditionConfig, cls)
+        return load_network(folder, ConditionConfig.from_json, cls)
 
     def extended(self, modalities: Sequence[str], views: Sequence[str]) -> "ConditionEncoder":
         """A copy that also knows further modalities and views; a new one starts as the mean of the known ones."""
@@ -97,6 +130,7 @@ class ConditionEncoder(nn.Module):
             tuple(dict.fromkeys([*self.config.modalities, *modalities])),
             tuple(dict.fromkeys([*self.config.views, *views])),
             self.config.sum_tokens,
+            self.config.columns,
         )
         grown = ConditionEncoder(config)
         state = dict(self.state_dict())

@@ -152,8 +152,8 @@ def _paths(
 ) -> dict[str, str]:
     import os
 
+    from medloom.core.cells import MISSING
     from medloom.data.columns import PATH_COLUMNS
-    from medloom.data.manifest import MISSING
 
     moved: dict[str, str] = {}
     for column in (found[name] for name in PATH_COLUMNS if name in found):

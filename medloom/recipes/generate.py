@@ -1,12 +1,15 @@
 """`medloom generate`: images from a prompt, or from a manifest of conditions."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from medloom.core.errors import UserError
+from medloom.core.lookup import look_up
 from medloom.core.types import Condition
-from medloom.recipes.making import Job, MakingOptions, Origin
+from medloom.data.prompts.arms import read_changes
+from medloom.recipes.making import Job, Maker, MakingOptions, Origin
 
 DESCRIPTION = "generation.json"
 
@@ -20,6 +23,7 @@ class Config(MakingOptions):
         modality: imaging modality; one that the model was trained on.
         view: view or plane; one that the model was trained on.
         mask: label map that the images should follow, for a model trained with masks.
+        table: values of the columns of a table that the model is told, as age=60,smoking=never; the others are unknown.
         data: manifest of conditions, in place of the prompt: images for each of its rows.
     """
 
@@ -27,6 +31,7 @@ class Config(MakingOptions):
     modality: str | None = None
     view: str | None = None
     mask: Path | None = None
+    table: str | None = None
     data: Path | None = None
 
 
@@ -41,7 +46,7 @@ def run(config: Config) -> Path:
 
     _check(config)
     maker = load_maker(config)
-    jobs, kept = _jobs(config)
+    jobs, kept = _jobs(config, maker)
     suffix = make_images(maker, jobs, DESCRIPTION)
     manifest = config.out / "manifest.csv"
     if is_main_process():
@@ -55,19 +60,24 @@ def _check(config: Config) -> None:
     from medloom.recipes.making import check_making
 
     check_making(config)
-    if config.data is not None and (config.prompt, config.modality, config.view, config.mask) != (None,) * 4:
-        raise UserError("--data brings its own conditions; leave --prompt, --modality, --view and --mask out.")
-    if config.data is None and config.prompt is None and config.modality is None and config.mask is None:
+    if config.data is not None and _alone(config) != (None,) * 5:
+        raise UserError("--data brings its own conditions; leave --prompt, --modality, --view, --mask and --table out.")
+    if config.data is None and _alone(config) == (None,) * 5:
         raise UserError(
-            "say what to generate: --prompt, --modality or --mask, or a manifest of conditions with --data."
+            "say what to generate: --prompt, --modality, --mask or --table, or a manifest of conditions with --data."
         )
 
 
-def _jobs(config: Config) -> tuple[list[Job], list[str]]:
+def _alone(config: Config) -> tuple[Any, ...]:
+    """What says a condition without a manifest."""
+    return (config.prompt, config.modality, config.view, config.mask, config.table)
+
+
+def _jobs(config: Config, maker: Maker) -> tuple[list[Job], list[str]]:
     """The images to make, in order, and the names of the columns that are carried along."""
     from medloom.recipes.making import check_seeds
 
-    rows, kept = _conditions(config)
+    rows, kept = _conditions(config, maker)
     check_seeds(config, len(rows) * config.n)
     jobs = [
         Job(index * config.n + k, condition, config.seed + index * config.n + k, origin, cells)
@@ -77,16 +87,38 @@ def _jobs(config: Config) -> tuple[list[Job], list[str]]:
     return jobs, kept
 
 
-def _conditions(config: Config) -> tuple[list[tuple[Condition, Origin, tuple[Any, ...]]], list[str]]:
+def _conditions(config: Config, maker: Maker) -> tuple[list[tuple[Condition, Origin, tuple[Any, ...]]], list[str]]:
     """The one condition of the options, or those of a manifest; and the names of the columns of their cells."""
-    from medloom.recipes.making import kept_columns, origins, read_conditions
+    from medloom.recipes.making import kept_columns, origins, read_conditions, told
 
+    names = [column.name for column in maker.generator.columns]
     if config.data is None:
-        return [(Condition(config.prompt, config.modality, config.view, mask=config.mask), Origin(), ())], []
+        table = _table(config.table, names)
+        condition = Condition(config.prompt, config.modality, config.view, mask=config.mask, table=table)
+        known = told(maker, condition, "--table")
+        return [(known, Origin(), tuple(known.table[name] for name in names))], names
     manifest = read_conditions(config, config.data)
-    kept, samples = kept_columns(config, manifest), manifest.samples()
-    rows = [
-        (sample.condition, origin, tuple(sample.condition.table[name] for name in kept))
-        for sample, origin in zip(samples, origins(config.data, samples), strict=True)
-    ]
-    return rows, kept
+    further, samples = [name for name in kept_columns(config, manifest) if name not in names], manifest.samples()
+    rows: list[tuple[Condition, Origin, tuple[Any, ...]]] = []
+    for sample, origin in zip(samples, origins(config.data, samples), strict=True):
+        known = told(maker, sample.condition, f"{config.data}, line {sample.line}")
+        carried = [known.table[name] for name in names] + [sample.condition.table[name] for name in further]
+        rows.append((known, origin, tuple(carried)))
+    return rows, [*names, *further]
+
+
+def _table(given: str | None, names: Sequence[str]) -> dict[str, str | None]:
+    """Cells by column from `age=60,smoking=never`; the columns that are not named are unknown.
+
+    Raises:
+        UserError: no `=`, a column twice, or one that the model is not told.
+    """
+    cells: dict[str, str | None] = dict.fromkeys(names)
+    if given is None:
+        return cells
+    if not names:
+        raise UserError("--table: the model is told no columns of a table; say it in --prompt.")
+    for name, value in read_changes("--table", given).items():
+        look_up(dict.fromkeys(names), name, "--table: column that the model is told")
+        cells[name] = value
+    return cells

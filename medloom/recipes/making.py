@@ -1,7 +1,7 @@
 """What generate and whatif share: jobs, and images made from them in batches, with provenance, manifest and grid."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -39,6 +39,7 @@ class MakingOptions(ManifestOptions):
         guidance: how strongly the condition is followed; 1 is no guidance.
         guidance_mask: in place of `guidance`, for the mask.
         guidance_modality: in place of `guidance`, for modality and view.
+        guidance_table: in place of `guidance`, for the columns of the clinical table.
         guidance_text: in place of `guidance`, for the text.
         negative: what the images should not show.
         sampler: name of a sampler; the default fits the model.
@@ -57,6 +58,7 @@ class MakingOptions(ManifestOptions):
     guidance: float = 2.0
     guidance_mask: float | None = None
     guidance_modality: float | None = None
+    guidance_table: float | None = None
     guidance_text: float | None = None
     negative: str | None = None
     sampler: str | None = None
@@ -119,7 +121,7 @@ class Maker:
         from medloom.generators.diffusion.generator import SamplingOptions
 
         options = self.options
-        given = {"mask": options.guidance_mask, "modality": options.guidance_modality, "text": options.guidance_text}
+        given = {part: getattr(options, f"guidance_{part}") for part in ("mask", "modality", "table", "text")}
         return SamplingOptions(
             steps=options.steps,
             guidance=options.guidance,
@@ -323,16 +325,28 @@ def _make(maker: Maker, batch: Sequence[Job], suffix: str, model: str) -> None:
 def _provenance(job: Job, model: str, full: bool) -> dict[str, str]:
     import medloom
 
-    told = {"model": model, "seed": str(job.seed), "condition": _told(job.condition).hash()}
+    told = {"model": model, "seed": str(job.seed), "condition": job.condition.hash()}
     if full:
         told["text"] = job.condition.text or ""
         told["modality"] = job.condition.modality or ""
     return {"SYNTHETIC": "YES", "generator": f"medloom {medloom.__version__}", **told}
 
 
-def _told(condition: Condition) -> Condition:
-    """The parts that a text-to-image model is told."""
-    return Condition(condition.text, condition.modality, condition.view, mask=condition.mask)
+def told(maker: Maker, condition: Condition, where: str) -> Condition:
+    """The parts of a condition that the model is told, the table's cells as it reads them.
+
+    Args:
+        maker: the model.
+        condition: with all columns of its table.
+        where: the file and line, or the option, for errors.
+
+    Raises:
+        UserError: the table lacks a column, or has a value, that the model needs or does not know.
+    """
+    if refusal := maker.generator.table_refusal(condition):
+        raise UserError(f"{where}: {refusal}")
+    table = {column.name: column.read(condition.table[column.name]) for column in maker.generator.columns}
+    return replace(condition, table=table)
 
 
 def write_making_manifest(path: Path, jobs: Sequence[Job], suffix: str, further: Sequence[str]) -> None:

@@ -11,6 +11,9 @@ from medloom.recipes.preparation import DataOptions
 from medloom.training.options import LoopOptions
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
+    from medloom.core.table_column import TableColumn
     from medloom.data.cache import RaggedTexts
     from medloom.data.dataset import ImageSource
     from medloom.generators.diffusion.generator import DiffusionGenerator
@@ -38,6 +41,8 @@ class Config(DataOptions):
         autoencoder: run folder of `train autoencoder`, or a diffusers folder with one, for latent diffusion.
         from_run: run to continue from with this manifest, which may add modalities; its networks, text encoder and
             noising process are kept (`--from`).
+        table: clinical columns that the model is told directly, as numbers and categories, beside the text; a template
+            beside the manifest says how their cells are read.
         network: the denoiser.
         text: the text encoder and how the modality is told.
         noise: the noising process.
@@ -54,6 +59,7 @@ class Config(DataOptions):
     lora: int | None = None
     autoencoder: str | None = None
     from_run: Path | None = None
+    table: tuple[str, ...] = ()
     network: NetworkOptions = field(default_factory=NetworkOptions)
     text: TextOptions = field(default_factory=TextOptions)
     noise: NoiseOptions = field(default_factory=NoiseOptions)
@@ -82,6 +88,7 @@ def run(config: Config) -> Path:
     prepared = prepare(config.data, config, config.loop.seed, shown, known.spec if known else None)
     prepared, autoencoder = _with_autoencoder(config, prepared, known)
     generator = _generator(config, prepared, autoencoder, known)
+    prepared = _readable(prepared, generator, config, shown)
     fresh = start_run(config.out, "diffusion", _index(generator), config, prepared, accelerator, _parents(config))
     if finished_steps(config.out) >= config.loop.steps:
         if shown:
@@ -168,12 +175,47 @@ def _generator(
         corpus,
         modalities,
         views,
+        _columns(config, prepared),
         autoencoder,
         _fitted(config.network, prepared.spec.size, autoencoder is not None),
         config.text,
         config.noise,
         config.loop.seed,
     )
+
+
+def _columns(config: Config, prepared: "Prepared") -> "tuple[TableColumn, ...]":
+    """The columns of --table, as the training rows have them."""
+    from medloom.data.prompts import read_template, template_beside
+    from medloom.data.table_columns import measure_columns
+
+    beside = template_beside(config.data)
+    template = read_template(beside) if config.table and beside is not None else None
+    return measure_columns(config.table, prepared.train.samples, template, str(config.data))
+
+
+def _readable(prepared: "Prepared", generator: "DiffusionGenerator", config: Config, shown: bool) -> "Prepared":
+    """The data less the validation rows whose table holds what no training row has.
+
+    Raises:
+        UserError: a training row with such a table, in a run that goes on from another.
+    """
+    from medloom.core.progress import say
+
+    if generator.model.condition is None:
+        return prepared
+    reasons = [generator.table_refusal(sample.condition) for sample in prepared.train.samples]
+    for sample, reason in zip(prepared.train.samples, reasons, strict=True):
+        if reason is not None:
+            raise UserError(f"{config.data}, line {sample.line}: {reason}")
+    source = prepared.validation
+    kept = [sample for sample in source.samples if generator.table_refusal(sample.condition) is None]
+    if len(kept) == len(source.samples):
+        return prepared
+    if shown:
+        say(f"{len(source.samples) - len(kept)} validation rows are not used: their table has values new to training.")
+    key = {**source.key, "lines": [sample.line for sample in kept]}
+    return replace(prepared, validation=replace(source, samples=kept, key=key))
 
 
 def _fitted(network: NetworkOptions, size: tuple[int, ...], latent: bool) -> NetworkOptions:
@@ -235,7 +277,14 @@ class _Caches:
             targets, usable = cached_moments(source, autoencoder, self.folder, device, self.skip_bad, shown)
         labels = cached_labels(source, self.folder, shown) if self.generator.model.mask_classes else None
         conditions = [sample.condition for sample in source.samples]
-        return TrainingData(targets, usable, conditions, self._texts(source, shown), labels)
+        return TrainingData(targets, usable, conditions, self._texts(source, shown), labels, self._cells(source))
+
+    def _cells(self, source: "ImageSource") -> "Tensor | None":
+        """The columns of the table that the model is told, encoded."""
+        encoder = self.generator.model.condition
+        if encoder is None or not self.generator.columns:
+            return None
+        return encoder.cells([sample.condition.table for sample in source.samples])
 
     def _texts(self, source: "ImageSource", shown: bool) -> "RaggedTexts":
         from medloom.generators.diffusion.latents import cached_embeddings, token_ids

@@ -94,7 +94,7 @@ def run(config: Config) -> Path:
     file = _template_file(config)
     plan = _plan(config, read_template(file))
     maker = load_maker(config)
-    jobs = _jobs(config, plan)
+    jobs = _jobs(config, plan, maker)
     effects = _effects(config, plan, maker)
     facts = {"data": hash_file(config.data), "template": hash_file(file), "rows": len(plan.rows), "arms": effects}
     suffix = make_images(maker, jobs, DESCRIPTION, facts)
@@ -212,7 +212,7 @@ def _say_other_texts(template: "Template", rows: Sequence[Row]) -> None:
         )
 
 
-def _jobs(config: Config, plan: Plan) -> list[Job]:
+def _jobs(config: Config, plan: Plan, maker: Maker) -> list[Job]:
     """The images to make: row by row, seed by seed, the arms of a seed together."""
     from medloom.recipes.making import check_seeds
 
@@ -221,23 +221,28 @@ def _jobs(config: Config, plan: Plan) -> list[Job]:
     for index in range(len(plan.rows)):
         for k in range(config.n):
             seed = config.seed + index * config.n + k
-            jobs += [_job(config, plan, len(jobs) + place, index, seed, arm) for place, arm in enumerate(plan.arms)]
+            for arm in plan.arms:
+                jobs.append(_job(config, plan, maker, len(jobs), index, seed, arm))
     return jobs
 
 
-def _job(config: Config, plan: Plan, number: int, index: int, seed: int, arm: Arm) -> Job:
-    row, told = plan.rows[index], plan.told[arm.name][index]
-    known, text = row.sample.condition, plan.template.render(told.cells)
+def _job(config: Config, plan: Plan, maker: Maker, number: int, index: int, seed: int, arm: Arm) -> Job:
+    row, changed = plan.rows[index], plan.told[arm.name][index]
+    from medloom.recipes.making import told
+
+    known, text = row.sample.condition, plan.template.render(changed.cells)
     if not text:
         raise UserError(f"{config.data}, line {row.sample.line}: the template says nothing in the arm {arm.name}.")
     mask = Path(os.path.relpath(known.mask, config.out.resolve())).as_posix() if known.mask else None
-    cells = [column.told(told.cells[name]) for name, column in plan.template.columns.items()]
+    cells = {name: column.told(changed.cells[name]) for name, column in plan.template.columns.items()}
+    whole = Condition(text, known.modality, known.view, mask=known.mask, table={**known.table, **cells})
+    condition = told(maker, whole, f"--set {arm.name}: {config.data}, line {row.sample.line}")
     return Job(
         number,
-        Condition(text, known.modality, known.view, mask=known.mask),
+        condition,
         seed,
         row.origin,
-        (*([mask] if plan.masked else []), *cells, *row.kept, ",".join(told.held) or None),
+        (*([mask] if plan.masked else []), *cells.values(), *row.kept, ",".join(changed.held) or None),
         arm.name,
         ",".join(arm.changes) or None,
         ",".join(arm.changes.values()) or None,
@@ -253,10 +258,12 @@ def _effects(config: Config, plan: Plan, maker: Maker) -> dict[str, dict[str, An
     """What the differences of each arm estimate.
 
     Raises:
-        UserError: the model takes no text.
+        UserError: the model takes neither text nor a table.
     """
     if not maker.generator.takes_text:
-        raise UserError(f"--model {config.model} takes no text, by which a what-if tells its changes; name another.")
+        raise UserError(
+            f"--model {config.model} takes neither text nor table, by which a what-if tells its changes; name another."
+        )
     masked = plan.masked and MASK in maker.generator.parts
     return {
         arm.name: effect_of(config.estimand, plan.template, arm, plan.told[arm.name], masked) for arm in plan.arms[1:]

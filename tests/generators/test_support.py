@@ -12,6 +12,7 @@ from torch import Tensor
 from medloom.core.errors import UserError
 from medloom.core.seeds import torch_generator
 from medloom.core.spec import GREY, ImageSpec, Intensity
+from medloom.core.table_column import TableColumn
 from medloom.core.types import Condition
 from medloom.generators.diffusion.build import build_generator
 from medloom.generators.diffusion.generator import DiffusionGenerator
@@ -20,10 +21,14 @@ from medloom.generators.support import SUPPORT, Row, as_markdown, require_suppor
 from medloom.networks.autoencoder import make_autoencoder
 
 DOCS = Path(__file__).resolve().parents[2] / "docs" / "support.md"
-FACTUAL = Condition("a disc on the left", "Disc", "left", mask=Path("some mask"))
+COLUMNS = (TableColumn("age", mean=60.0, deviation=10.0, low=30.0, high=90.0), TableColumn("ward", ("north", "south")))
+FACTUAL = Condition(
+    "a disc on the left", "Disc", "left", mask=Path("some mask"), table={"age": 50.0, "ward": "north"}
+)
 CHANGED = {
     "text": replace(FACTUAL, text="a large square on the right"),
     "modality": replace(FACTUAL, modality="Square"),
+    "table": replace(FACTUAL, table={"age": 51.0, "ward": "north"}),
     "mask": replace(FACTUAL, mask=Path("another mask")),
 }
 # The trained weights that a part reaches the denoiser through.
@@ -33,6 +38,8 @@ WEIGHTS = {
     ("modality", "cross-attention"): "condition.modality",
     ("modality", "affine"): "condition.modality",
     ("modality", "text"): "text.model",
+    ("table", "cross-attention"): "condition.table",
+    ("table", "affine"): "condition.table",
     ("mask", "channels"): "denoiser.input",
     ("mask", "spade"): "spade",
 }
@@ -57,8 +64,9 @@ def build(row: Row) -> DiffusionGenerator:
     text = TextOptions(width=16, layers=1, vocabulary=600, max_tokens=24, modality_as=modality_as)
     autoencoder = make_autoencoder(1, (16,), 4) if network.exportable else None
     corpus = [f"{condition.modality}: {condition.text}" for condition in CHANGED.values()]
+    columns = COLUMNS if row.part == "table" else ()
     generator = build_generator(
-        spec, corpus, ["Disc", "Square"], ["left"], autoencoder, network, text, NoiseOptions(), seed=0
+        spec, corpus, ["Disc", "Square"], ["left"], columns, autoencoder, network, text, NoiseOptions(), seed=0
     )
     randomise(generator.model)
     return generator
@@ -110,7 +118,7 @@ def test_a_supported_part_changes_the_output_and_learns(row: Row) -> None:
 
 @pytest.mark.parametrize("row", [row for row in SUPPORT if not row.supported], ids=row_id)
 def test_what_is_not_supported_gives_one_sentence(row: Row) -> None:
-    with pytest.raises(UserError, match=r"is not supported .*: use the native network"):
+    with pytest.raises(UserError, match=r"is not supported .*use the native network"):
         require_support(row.family, row.network, row.part, row.fusion, row.dims)
 
 

@@ -5,8 +5,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from medloom.core.cells import Cell
 from medloom.core.errors import UserError
-from medloom.data.prompts.column import Cell
 from medloom.data.prompts.template import Template
 
 FACTUAL = "factual"
@@ -61,7 +61,7 @@ def read_arms(given: Sequence[str], template: Template) -> list[Arm]:
     """
     arms: list[Arm] = []
     for text in given:
-        changes = _changes(text)
+        changes = read_changes("--set", text)
         try:
             values = template.choices(changes)
         except UserError as error:
@@ -72,14 +72,21 @@ def read_arms(given: Sequence[str], template: Template) -> list[Arm]:
     return arms
 
 
-def _changes(text: str) -> dict[str, str]:
+def read_changes(option: str, text: str) -> dict[str, str]:
+    """Column -> value from a text such as `age=24,sex=male`.
+
+    Raises:
+        UserError: a part that is not COLUMN=VALUE, or a column twice.
+    """
     changes: dict[str, str] = {}
     for part in text.split(","):
         name, equals, value = (piece.strip() for piece in part.partition("="))
         if not (name and equals and value):
-            raise UserError(f"--set {text}: {part.strip()!r} is not COLUMN=VALUE, as in --set smoking=never,age=24.")
+            raise UserError(
+                f"{option} {text}: {part.strip()!r} is not COLUMN=VALUE, as in {option} smoking=never,age=24."
+            )
         if name in changes:
-            raise UserError(f"--set {text}: {name} is set twice; an arm sets a column once.")
+            raise UserError(f"{option} {text}: {name} is set twice; leave one out.")
         changes[name] = value
     return changes
 

@@ -1,23 +1,16 @@
 """One column of a template: what its cells mean, and how they are said."""
 
 import math
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from medloom.core.cells import MISSING, NUMBER, Cell, capped_age, spelled
 from medloom.core.errors import UserError
 from medloom.core.lookup import did_you_mean
-from medloom.data.manifest import MISSING
 from medloom.data.prompts.identity import is_age, is_date
 
-# A number, a text, or None where the value is missing. Zero is a value.
-Cell = float | str | None
 SLOT = "{value}"
-LARGE = 1e7
-NUMBER = re.compile(r"[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?")
-# Ages that a table has already capped: 90+, > 89, >= 90.
-CAPPED_AGE = re.compile(r"(?:(?P<over>>)|>=|≥)?\s*(?P<years>\d+)\s*\+?")
 
 
 @dataclass(frozen=True)
@@ -132,7 +125,8 @@ class Column:
     def _number(self, cell: Any, text: str) -> Cell:
         if NUMBER.fullmatch(text):
             return self._in_a_band(float(str(cell).strip()))
-        if (age := self._capped_age(text)) is not None:
+        age = capped_age(text, self.cap) if is_age(self.name) else None
+        if age is not None:
             return age
         if self.is_number:
             unit = f" ({self.unit})" if self.unit else ""
@@ -151,14 +145,6 @@ class Column:
             )
         return number
 
-    def _capped_age(self, text: str) -> float | None:
-        """The age that a text such as `90+` or `> 89` stands for, where it is above the cap anyway."""
-        found = CAPPED_AGE.fullmatch(text)
-        if found is None or self.cap is None or not is_age(self.name):
-            return None
-        age = float(found["years"]) + bool(found["over"])
-        return age if age > self.cap else None
-
     def _capped(self) -> str:
         """An age says what comes before it and `90 or older`; another number, that it is over the cap."""
         if self.cap is None:
@@ -166,24 +152,6 @@ class Column:
         if is_age(self.name):
             return f"{self.say.partition(SLOT)[0]}{math.floor(self.cap) + 1} or older"
         return self.say.replace(SLOT, f"over {spelled(self.cap)}")
-
-
-def spelled(cell: Any) -> str:
-    """A cell as text: whole numbers without a decimal point, however the table held them; missing ones empty."""
-    if cell is None or cell != cell:
-        return ""
-    if isinstance(cell, bool):
-        return str(cell).casefold()
-    text = str(cell).strip()
-    if not NUMBER.fullmatch(text):
-        return text
-    number = float(text)
-    if not math.isfinite(number):
-        return text
-    if number.is_integer() or abs(number) >= LARGE:
-        return f"{number:.0f}"
-    # Seven digits are what single precision holds: 0.1 of a Parquet file is not 0.10000000149.
-    return f"{number:.7g}"
 
 
 def relative_days(days: float, event: str = "") -> str:

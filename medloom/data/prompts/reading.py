@@ -5,10 +5,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from medloom.core.cells import MISSING, NUMBER, Cell, spelled
 from medloom.core.errors import UserError
 from medloom.core.lookup import did_you_mean
-from medloom.data.manifest import MISSING
-from medloom.data.prompts.column import NUMBER, SLOT, Cell, Column, Rule, spelled
+from medloom.data.prompts.column import SLOT, Column, Rule
 from medloom.data.prompts.identity import is_age, names_identity
 from medloom.data.prompts.template import Template
 

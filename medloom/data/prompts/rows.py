@@ -1,7 +1,7 @@
 """Rows of a table as a template understands them."""
 
+from medloom.core.cells import Cell
 from medloom.core.errors import UserError
-from medloom.data.prompts.column import Cell
 from medloom.data.prompts.template import Template
 from medloom.data.tables import Problem, Table
 

@@ -5,9 +5,10 @@ from dataclasses import dataclass
 from graphlib import CycleError, TopologicalSorter
 from typing import Any
 
+from medloom.core.cells import Cell, spelled
 from medloom.core.errors import UserError
 from medloom.core.lookup import did_you_mean, look_up
-from medloom.data.prompts.column import Cell, Column, Rule, spelled
+from medloom.data.prompts.column import Column, Rule
 
 
 @dataclass(frozen=True)

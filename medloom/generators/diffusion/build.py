@@ -10,6 +10,7 @@ from medloom.core.errors import UserError
 from medloom.core.files import read_json
 from medloom.core.initialise import initial_weights
 from medloom.core.spec import ImageSpec
+from medloom.core.table_column import TableColumn
 from medloom.generators.diffusion.generator import DiffusionGenerator
 from medloom.generators.diffusion.model import DiffusionModel
 from medloom.generators.diffusion.options import NetworkOptions, NoiseOptions, TextOptions
@@ -28,6 +29,7 @@ def build_generator(
     corpus: Sequence[str],
     modalities: Sequence[str],
     views: Sequence[str],
+    columns: Sequence[TableColumn],
     autoencoder: KLAutoencoder | None,
     network: NetworkOptions,
     text: TextOptions,
@@ -41,6 +43,7 @@ def build_generator(
         corpus: texts that a local tokenizer is trained on.
         modalities: names that can condition the model.
         views: the same for views.
+        columns: of a clinical table that condition the model.
         autoencoder: for latent diffusion, or None for pixels.
         network: the denoiser.
         text: the text encoder.
@@ -50,7 +53,7 @@ def build_generator(
     Raises:
         UserError: options that exclude each other, or an image size that the network cannot take.
     """
-    _require_support(network, text, spec.spatial_dims)
+    _require_support(network, text, spec.spatial_dims, bool(columns))
     with initial_weights(seed, "text"):
         encoder = _text_encoder(corpus, text, "max" if network.exportable else "trim")
     shape = spec.shape if autoencoder is None else autoencoder.latent_shape(spec.size)
@@ -58,12 +61,20 @@ def build_generator(
         if network.exportable:
             model = _exportable_model(shape, autoencoder, network, encoder)
         else:
-            model = _native_model(shape, network, encoder, modalities, views, text.encoder == LOCAL)
+            condition = ConditionConfig(
+                encoder.width,
+                network.condition_width,
+                tuple(modalities),
+                tuple(views),
+                sum_tokens=text.encoder == LOCAL,
+                columns=tuple(columns),
+            )
+            model = _native_model(shape, network, encoder, condition)
     modality_as = "text" if network.exportable else text.modality_as
     return DiffusionGenerator(spec, noise.path(), model, autoencoder, modality_as, text.train or text.encoder == LOCAL)
 
 
-def _require_support(network: NetworkOptions, text: TextOptions, dims: int) -> None:
+def _require_support(network: NetworkOptions, text: TextOptions, dims: int, table: bool = False) -> None:
     """Refuse, by the support table, a part of the condition that the network cannot take."""
     kind = "exportable" if network.exportable else "native"
     parts: dict[str, str] = {}
@@ -71,6 +82,8 @@ def _require_support(network: NetworkOptions, text: TextOptions, dims: int) -> N
         parts["text"] = network.fusion
         by_text = network.exportable or text.modality_as == "text"
         parts["modality"] = "text" if by_text else network.fusion
+    if table:
+        parts["table"] = network.fusion
     if network.mask != "none":
         parts["mask"] = network.mask
     for part, fusion in parts.items():
@@ -103,9 +116,7 @@ def _native_model(
     shape: tuple[int, ...],
     network: NetworkOptions,
     encoder: TextEncoder,
-    modalities: Sequence[str],
-    views: Sequence[str],
-    from_scratch: bool,
+    condition: ConditionConfig,
 ) -> DiffusionModel:
     masked = network.mask != "none"
     config = UNetConfig(
@@ -126,12 +137,8 @@ def _native_model(
     )
     if any(axis % config.divisor for axis in shape[1:]):
         raise UserError(f"images of {shape[1:]} pixels: this network needs multiples of {config.divisor} on each axis.")
-    condition = ConditionEncoder(
-        ConditionConfig(
-            encoder.width, network.condition_width, tuple(modalities), tuple(views), sum_tokens=from_scratch
-        )
-    )
-    return DiffusionModel(encoder, condition, UNet(config), network.mask_classes if masked else ())
+    joined = ConditionEncoder(condition)
+    return DiffusionModel(encoder, joined, UNet(config), network.mask_classes if masked else ())
 
 
 def from_stable_diffusion(

@@ -10,6 +10,7 @@ from torch import Tensor
 from medloom.core.errors import UserError
 from medloom.core.seeds import sample_noise
 from medloom.core.spec import ImageSpec
+from medloom.core.table_column import TableColumn
 from medloom.core.types import Condition
 from medloom.generators.diffusion.model import DiffusionModel
 from medloom.generators.diffusion.prompt import keep, known_parts, prompt_of
@@ -35,7 +36,7 @@ class SamplingOptions:
     Attributes:
         steps: steps of the sampler.
         guidance: scale for all parts of the condition; 1 is none.
-        guidance_by_part: scales of single parts (mask, modality, text), in place of `guidance`.
+        guidance_by_part: scales of single parts (mask, modality, table, text), in place of `guidance`.
         sampler: name, or None for the generator's default.
         negative: text that takes the place of the empty text, or None.
     """
@@ -88,7 +89,12 @@ class DiffusionGenerator:
     @property
     def parts(self) -> tuple[str, ...]:
         """The parts of a condition that it tells apart, in the order of guidance."""
-        return known_parts(self.exportable, bool(self.model.mask_classes))
+        return known_parts(self.exportable, bool(self.model.mask_classes), bool(self.columns))
+
+    @property
+    def columns(self) -> tuple[TableColumn, ...]:
+        """The columns of a clinical table that condition it."""
+        return () if self.model.condition is None else self.model.condition.config.columns
 
     @property
     def takes_text(self) -> bool:
@@ -119,7 +125,7 @@ class DiffusionGenerator:
         """Refuse conditions that the model cannot follow.
 
         Raises:
-            UserError: a modality or view never trained on, or a mask for a model without masks.
+            UserError: a modality, view or category of the table never trained on, or a text for a number.
         """
         for condition in conditions:
             if condition.modality is None and len(self.spec.intensity) > 1:
@@ -128,6 +134,18 @@ class DiffusionGenerator:
                 self.spec.of(condition.modality)
         if self.model.condition is not None:
             self.model.condition.indices([None] * len(conditions), [condition.view for condition in conditions])
+            self.model.condition.cells([condition.table for condition in conditions])
+
+    def table_refusal(self, condition: Condition) -> str | None:
+        """Why a condition's table cannot be told to the model, or None."""
+        for column in self.columns:
+            if column.name not in condition.table:
+                return f"no column {column.name!r}, which the model is told; add it, with empty cells where unknown."
+            try:
+                column.encode(condition.table[column.name])
+            except UserError as error:
+                return str(error)
+        return None
 
     def completed(self, condition: Condition) -> Condition:
         """The condition with the modality named, where the model knows one only and was always told it in training."""
@@ -213,6 +231,8 @@ class DiffusionGenerator:
             names = [None if self.modality_as == "text" else condition.modality for condition in reduced]
             modality, view = self.model.condition.indices(names, [condition.view for condition in reduced])
             tensors |= {"modality": modality.to(self.device), "view": view.to(self.device)}
+        if self.columns and self.model.condition is not None:
+            tensors["table"] = self.model.condition.cells([condition.table for condition in reduced]).to(self.device)
         if self.model.mask_classes:
             tensors["labels"] = self._labels(reduced, read_mask)
         return tensors

@@ -17,7 +17,8 @@ class DiffusionModel(nn.Module):
 
     Attributes:
         text: the text encoder; in a run with a frozen one, embeddings are computed outside and given.
-        condition: joins text, modality and view; None in Stable Diffusion's conventions, where text alone conditions.
+        condition: joins text, modality, view and table; None in Stable Diffusion's conventions, where text alone
+            conditions.
         denoiser: see `medloom.networks.denoiser.Denoiser`.
         mask_classes: labels of a segmentation mask that the denoiser sees, one channel each, and one that says whether
             there is a mask.
@@ -43,7 +44,8 @@ class DiffusionModel(nn.Module):
             x: `(N, C, *spatial)`.
             t: float `(N,)` in 0..1000.
             inputs: `ids` int64 `(N, L)`, or `tokens` `(N, L, T)` with `pooled` `(N, T)`; `mask` bool `(N, L)`;
-                `modality` and `view` int64 `(N,)`; `labels` int64 `(N, *size)` with -1 where there is no mask.
+                `modality` and `view` int64 `(N,)`; `table` float32 `(N, K)`, NaN where missing;
+                `labels` int64 `(N, *size)` with -1 where there is no mask.
 
         Returns:
             `(N, C, *spatial)`.
@@ -60,7 +62,7 @@ class DiffusionModel(nn.Module):
             tokens, pooled = inputs["tokens"], inputs["pooled"]
         if self.condition is None:
             return tokens, None, None
-        return self.condition(tokens, mask, pooled, inputs["modality"], inputs["view"])
+        return self.condition(tokens, mask, pooled, inputs["modality"], inputs["view"], inputs.get("table"))
 
     def _spatial(self, labels: Tensor | None, x: Tensor) -> Tensor | None:
         if not self.mask_classes or labels is None:

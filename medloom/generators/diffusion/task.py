@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from medloom.core.seeds import torch_generator
+from medloom.core.table_column import NOT_KNOWN
 from medloom.core.types import Batch, Condition, Phase
 from medloom.data.cache import RaggedTexts
 from medloom.generators.diffusion.generator import DiffusionGenerator
@@ -25,6 +26,8 @@ from medloom.training.options import LoopOptions
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+# The tensors of a batch that the networks take.
+INPUTS = ("ids", "tokens", "pooled", "mask", "modality", "view", "table", "labels")
 VALIDATION_IMAGES = 256
 VALIDATION_BATCH = 32
 
@@ -39,6 +42,7 @@ class TrainingData:
         conditions: one a row.
         texts: token ids or embeddings of every text that the rows can give.
         labels: label maps int16 `(rows, *size)`, or None.
+        cells: columns of the clinical table float32 `(rows, K)`, NaN where missing, or None.
     """
 
     targets: "NDArray[Any]"
@@ -46,6 +50,7 @@ class TrainingData:
     conditions: Sequence[Condition]
     texts: RaggedTexts
     labels: "NDArray[np.int16] | None" = None
+    cells: Tensor | None = None
 
 
 def all_prompts(conditions: Sequence[Condition], modality_as: str, parts: Sequence[str]) -> list[str]:
@@ -177,6 +182,9 @@ class DiffusionTask:
             names = [None if generator.modality_as == "text" else condition.modality for condition in conditions]
             modality, view = generator.model.condition.indices(names, [condition.view for condition in conditions])
             tensors |= {"modality": modality, "view": view}
+        if generator.columns and data.cells is not None:
+            untold = torch.tensor(["table" not in own for own in kept])
+            tensors["table"] = data.cells[list(rows)].masked_fill(untold[:, None], NOT_KNOWN)
         if data.labels is not None:
             labels = torch.from_numpy(np.stack([data.labels[row] for row in rows]).astype(np.int64))
             gone = torch.tensor(["mask" not in own for own in kept])
@@ -211,7 +219,7 @@ class DiffusionTask:
             noise = apply_noise_offset(noise, extra["offset"], path.noise_offset)
         time = extra["time"]
         noisy = path.add_noise(clean, noise, time)
-        inputs = {name: extra.get(name) for name in ("ids", "tokens", "pooled", "mask", "modality", "view", "labels")}
+        inputs = {name: extra.get(name) for name in INPUTS}
         prediction = model(noisy, path.time_embedding_value(time), inputs)
         errors = F.mse_loss(prediction.float(), path.target(clean, noise, time).float(), reduction="none")
         return path.weight(time) * errors.flatten(1).mean(1)

@@ -1,0 +1,100 @@
+"""From the rows of a training table to the columns that a model is told directly, as numbers and categories."""
+
+from collections.abc import Sequence
+from statistics import fmean, pstdev
+
+from medloom.core.cells import MISSING, NUMBER, capped_age, spelled
+from medloom.core.errors import UserError
+from medloom.core.lookup import look_up
+from medloom.core.table_column import TableColumn, read_number
+from medloom.core.types import Sample
+from medloom.data.prompts.column import Column
+from medloom.data.prompts.identity import is_age, is_date, names_identity
+from medloom.data.prompts.reading import AGE_CAP
+from medloom.data.prompts.template import Template
+
+MOST_CATEGORIES = 100
+
+
+def measure_columns(
+    names: Sequence[str], samples: Sequence[Sample], template: Template | None, where: str
+) -> tuple[TableColumn, ...]:
+    """The columns to tell a model, as the training rows have them.
+
+    A column is a number where every known cell is one, unless its template has a value map. Sentinels and caps are the
+    template's; ages are capped at 89 without one too.
+
+    Args:
+        names: clinical columns of the table.
+        samples: the training rows.
+        template: how the columns are understood; None reads them as they are.
+        where: the table, for errors.
+
+    Raises:
+        UserError: a column that is lacking, twice, identifies patients, holds dates, free text, or one value only.
+    """
+    if twice := [name for place, name in enumerate(names) if name in names[:place]]:
+        raise UserError(f"--table names {twice[0]!r} twice; leave one out.")
+    known = {name: name for sample in samples[:1] for name in sample.condition.table}
+    return tuple(
+        _measure(look_up(known, name, f"--table: clinical column of {where}"), samples, _told(name, template), where)
+        for name in names
+    )
+
+
+def _told(name: str, template: Template | None) -> Column:
+    """The template's column; one that it does not tell is read as it is, identifiers refused."""
+    if template is not None and name in template.columns:
+        return template.columns[name]
+    if what := names_identity(name):
+        raise UserError(f"--table {name}: it is {what} by its name and is not told to a model; leave it out.")
+    return Column(name, cap=AGE_CAP if is_age(name) else None)
+
+
+def _measure(name: str, samples: Sequence[Sample], column: Column, where: str) -> TableColumn:
+    cells = [(spelled(sample.condition.table[name]), sample.line) for sample in samples]
+    sentinels = tuple(sorted(column.sentinels))
+    words = {spelled(key) for key in column.values or ()}
+    known = [(text, line) for text, line in cells if text in words or not _missing(text, sentinels)]
+    for text, line in known:
+        if not column.allowed and is_date(text):
+            raise UserError(f"{where}, line {line}: column {name!r}: {text!r} looks like a date; leave the column out.")
+    distinct = sorted({text for text, _ in known})
+    if len(distinct) < 2:
+        held = f"only {distinct[0]!r}" if distinct else "nothing"
+        raise UserError(f"--table {name}: {where} has {held} in it for training; a model cannot learn from it.")
+    cap = column.cap if column.cap is not None or not is_age(name) else AGE_CAP
+    if column.values is not None or not all(NUMBER.fullmatch(t) or capped_age(t, cap) is not None for t in distinct):
+        return _category(name, distinct, column, sentinels, where)
+    return _number(name, [read_number(name, text, cap) for text, _ in known], cap, sentinels)
+
+
+def _missing(text: str, sentinels: Sequence[str]) -> bool:
+    # The word `none` has become a missing value in a manifest already, where it stands for one.
+    return text in sentinels or (text.casefold() in MISSING and text != "none")
+
+
+def _category(
+    name: str, distinct: Sequence[str], column: Column, sentinels: tuple[str, ...], where: str
+) -> TableColumn:
+    if column.is_number:
+        wrong = next(text for text in distinct if not NUMBER.fullmatch(text))
+        raise UserError(f"--table {name}: {where} has {wrong!r} among its numbers; mend it, or make it a sentinel.")
+    if len(distinct) > MOST_CATEGORIES:
+        raise UserError(
+            f"--table {name}: {len(distinct)} different texts are not categories (at most {MOST_CATEGORIES}); tell them"
+            " in the text, by a template."
+        )
+    return TableColumn(name, tuple(distinct), sentinels=sentinels)
+
+
+def _number(name: str, values: Sequence[float], cap: float | None, sentinels: tuple[str, ...]) -> TableColumn:
+    return TableColumn(
+        name,
+        mean=fmean(values),
+        deviation=pstdev(values) or 1.0,
+        low=min(values),
+        high=max(values),
+        cap=cap,
+        sentinels=sentinels,
+    )
