@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from medloom.data.phantom.causal import EXTENTS
-from medloom.data.phantom.cohort import CohortSpec, condition_mask
+from medloom.data.phantom.cohort_spec import CohortSpec, condition_mask
 from medloom.data.phantom.oracle import Measurement, measure
 from medloom.data.phantom.thorax import LABELS
 
@@ -36,8 +36,8 @@ def _seen(spec: CohortSpec) -> Seen:
     for number in range(spec.patients):
         patient = spec.patient(number)
         image = spec.render(patient, spec.visits_of(patient)[0])
-        lungs = float(image.hu[np.isin(image.labels, LUNGS)].mean())
-        seen.append((dict(patient.values), measure(image.hu, condition_mask(image.labels)), lungs))
+        lungs = float(image.values[np.isin(image.labels, LUNGS)].mean())
+        seen.append((dict(patient.values), measure(image.values, condition_mask(image.labels)), lungs))
     return seen
 
 

@@ -16,8 +16,8 @@ from medloom.core.errors import UserError
 from medloom.core.files import read_json
 from medloom.core.progress import progress
 from medloom.data.images import read_image
-from medloom.data.phantom.cohort import Cohort
 from medloom.data.phantom.thorax import LABELS
+from medloom.data.phantom.truth import Cohort
 from medloom.data.tables import read_table
 from medloom.metrics.effects import affected_region, map_correlation, off_target
 
@@ -189,7 +189,7 @@ def _of_patient(
             region, true = np.ones(mean.shape, dtype=bool), None
         else:
             held = [column for column in str(images[name][0].get("held") or "").split(",") if column]
-            region, true = _beside_truth(row, mean, arm, held, truth)
+            region, true = _beside_truth(row, mean, arm, held, truth, effects)
         values = differences[:, region].mean(axis=1)
         row["estimated"] = float(values.mean())
         row["spread"] = float(values.std(ddof=1)) if len(values) > 1 else float("nan")
@@ -198,11 +198,13 @@ def _of_patient(
 
 
 def _beside_truth(
-    row: dict[str, Any], mean: Map, arm: Arm, held: Sequence[str], truth: Cohort
+    row: dict[str, Any], mean: Map, arm: Arm, held: Sequence[str], truth: Cohort, effects: Effects
 ) -> tuple[NDArray[np.bool_], Map]:
     """Add to `row` what the truth says; returns the measured region and the true difference."""
     twins = truth.twins(row["source"], arm.changes, held)
     true = twins.difference
+    if twins.factual.unit != effects.unit:
+        raise UserError(f"images in {effects.unit} and a cohort in {twins.factual.unit}: these are not its images.")
     if true.shape != mean.shape:
         raise UserError(f"images of {mean.shape} pixels and a cohort of {true.shape}: generate at the cohort's size.")
     labels = [LABELS[name] for name in MEASURED.get(arm.attribute, tuple(LABELS)[1:])]

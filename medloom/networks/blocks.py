@@ -106,6 +106,25 @@ class Spade(nn.Module):
         return x * (1 + scale) + shift
 
 
+class RegionStyles(nn.Module):
+    """Channels that hold, in each region of a map, a few numbers computed from the pooled vector, zero-initialised.
+
+    After SEAN (Zhu et al. 2020). An attribute that changes one region only, as age changes bone, has a short way to it;
+    without it a network has to find the region and the attribute together, by products of features.
+    """
+
+    def __init__(self, map_channels: int, pooled: int, width: int) -> None:
+        super().__init__()
+        self.projection = nn.Linear(pooled, map_channels * width)
+        nn.init.zeros_(self.projection.weight)
+        nn.init.zeros_(self.projection.bias)
+
+    def forward(self, spatial: Tensor, pooled: Tensor) -> Tensor:
+        """`spatial` `(N, M, *size)`, `pooled` `(N, P)` to `(N, W, *size)`."""
+        styles = self.projection(F.silu(pooled)).reshape(len(pooled), spatial.shape[1], -1)
+        return torch.einsum("nm...,nmw->nw...", spatial, styles.to(spatial.dtype))
+
+
 def coordinates(x: Tensor) -> Tensor:
     """For `(N, C, *spatial)` the place of each element along each axis, -1 to 1: `(N, axes, *spatial)`."""
     axes = [torch.linspace(-1, 1, size, device=x.device, dtype=x.dtype) for size in x.shape[2:]]

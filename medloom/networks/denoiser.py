@@ -60,6 +60,7 @@ class UNetConfig:
         pooled_width: channels of the pooled vector (0: none).
         spatial_channels: channels of the spatial condition (0: none).
         spatial_fusion: join it on the channels of the input, or by SPADE in every block.
+        region_styles: channels that the pooled vector fills, region by region of the spatial condition; 0 for none.
         gradient_checkpointing: compute activations again in the backward pass to save memory.
         coordinates: tell each place where it lies in the image (Liu et al. 2018, CoordConv), so that left and right are
             learnt at once and not from the border inwards.
@@ -77,6 +78,7 @@ class UNetConfig:
     pooled_width: int = 0
     spatial_channels: int = 0
     spatial_fusion: str = "channels"
+    region_styles: int = 0
     gradient_checkpointing: bool = False
     coordinates: bool = False
 
@@ -91,12 +93,19 @@ class UNetConfig:
                 f"U-Net with widths {self.widths}, attention {self.attention}, {self.dims} dimensions:"
                 " give as many attention entries as widths, and 2 or 3 dimensions."
             )
+        if self.region_styles and (self.fusion == "none" or not (self.spatial_channels and self.pooled_width)):
+            raise UserError("styles of regions need a spatial condition, and a pooled vector that is fused.")
         attended = [width for width, attends in zip(self.widths, self.attention, strict=True) if attends]
         if uneven := [width for width in attended if width % max(1, width // self.head_width)]:
             raise UserError(
                 f"--network.widths {uneven[0]} cannot be shared between heads of --network.head-width"
                 f" {self.head_width}; give widths with attention that are multiples of it."
             )
+
+    @property
+    def map_channels(self) -> int:
+        """Channels of the spatial condition and of the styles of its regions."""
+        return self.spatial_channels + self.region_styles
 
     @property
     def divisor(self) -> int:
@@ -109,7 +118,7 @@ class Level(nn.Module):
 
     def __init__(self, config: UNetConfig, inputs: int, outputs: int, embedding: int, attention: bool) -> None:
         super().__init__()
-        spade = config.spatial_channels if config.spatial_fusion == "spade" else 0
+        spade = config.map_channels if config.spatial_fusion == "spade" else 0
         context = config.context_width if config.fusion == "cross-attention" else 0
         self.block = blocks.ResidualBlock(config.dims, inputs, outputs, embedding, spade)
         self.attention = blocks.TransformerBlock(outputs, context, config.head_width) if attention else None
@@ -131,11 +140,13 @@ class UNet(nn.Module):
         dims, widths = config.dims, config.widths
         embedding = 4 * widths[0]
         folded = config.channels * config.patch**dims
-        joined = config.spatial_channels if config.spatial_fusion == "channels" else 0
+        joined = config.map_channels if config.spatial_fusion == "channels" else 0
         self.time = nn.Sequential(nn.Linear(widths[0], embedding), nn.SiLU(), nn.Linear(embedding, embedding))
         # With no fusion only time conditions the network; with the two others the pooled vector does as well.
         pooled = config.pooled_width if config.fusion != "none" else 0
         self.pooled = nn.Linear(pooled, embedding) if pooled else None
+        styles = config.region_styles
+        self.styles = blocks.RegionStyles(config.spatial_channels, pooled, styles) if styles else None
         places = dims if config.coordinates else 0
         self.input = blocks.convolution(dims, folded + joined * config.patch**dims + places, widths[0])
         self.down = nn.ModuleList()
@@ -186,14 +197,23 @@ class UNet(nn.Module):
         embedding = self.time(blocks.time_features(t, config.widths[0]).to(x.dtype))
         if self.pooled is not None and pooled is not None:
             embedding = embedding + self.pooled(pooled)
-        if config.spatial_channels and config.spatial_fusion == "channels":
-            if spatial is None:
-                raise ValueError("this network was built with a spatial condition and got none")
+        spatial = self._styled(spatial, pooled)
+        if spatial is not None and config.spatial_fusion == "channels":
             x = torch.cat([x, spatial], dim=1)
         features = self.input(self._fold(x))
         features = self._run(features, embedding, context, context_mask, spatial)
         output = self.output(nn.functional.silu(self.norm(features)))
         return blocks.channels_to_space(output, config.patch)
+
+    def _styled(self, spatial: Tensor | None, pooled: Tensor | None) -> Tensor | None:
+        """The spatial condition with the styles of its regions beside it."""
+        if not self.config.spatial_channels:
+            return None
+        if spatial is None:
+            raise ValueError("this network was built with a spatial condition and got none")
+        if self.styles is None or pooled is None:
+            return spatial
+        return torch.cat([spatial, self.styles(spatial, pooled)], dim=1)
 
     def _fold(self, x: Tensor) -> Tensor:
         folded = blocks.space_to_channels(x, self.config.patch)

@@ -19,6 +19,7 @@ class Config:
         patients: how many.
         dims: 2 for one axial slice a visit, 3 for volumes.
         size: pixels of each axis.
+        modalities: images of each visit: CT, X-ray (a frontal projection of the erect patient; --dims 2), or both.
         visits: of each patient; disease grows, clears or stays in between.
         retests: take the first visit twice, with nothing changed but position, inspiration and noise.
         hide: columns that the table does not show, as a confounder that nobody measured.
@@ -36,6 +37,7 @@ class Config:
     patients: int = 2000
     dims: int = 2
     size: int = 64
+    modalities: tuple[str, ...] = ("CT",)
     visits: int = 1
     retests: bool = False
     hide: tuple[str, ...] = ()
@@ -59,7 +61,8 @@ def run(config: Config) -> Path:
     from medloom.core.errors import UserError
     from medloom.core.files import claim_output
     from medloom.core.progress import say
-    from medloom.data.phantom.cohort import MARKER, CohortSpec, write_cohort
+    from medloom.data.phantom.cohort import MARKER, write_cohort
+    from medloom.data.phantom.cohort_spec import CohortSpec
     from medloom.data.phantom.table import observed_columns
     from medloom.data.prompts import find_template, read_template
 

@@ -125,7 +125,7 @@ def _effects(config: Config, whatif: Path) -> Path:
     """The other kind of evaluation: what changes of the condition do."""
     from medloom.core.files import claim_output, hash_file
     from medloom.core.progress import say
-    from medloom.data.phantom.cohort import Cohort
+    from medloom.data.phantom.truth import Cohort
     from medloom.evaluation.effects import measure_effects
     from medloom.evaluation.effects_report import write_effects
     from medloom.evaluation.recovery import effect_figures

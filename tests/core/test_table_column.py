@@ -36,7 +36,9 @@ def test_codes_of_categories_are_the_same_however_the_table_held_them() -> None:
 
 
 def test_a_category_that_training_never_saw_is_refused_with_those_it_saw() -> None:
-    with pytest.raises(UserError, match=r"'curent' was never trained on, did you mean 'current'\? Seen: current, never"):
+    with pytest.raises(
+        UserError, match=r"'curent' was never trained on, did you mean 'current'\? Seen: current, never"
+    ):
         SMOKING.encode("curent")
 
 

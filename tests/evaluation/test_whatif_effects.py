@@ -14,7 +14,7 @@ from medloom.core.errors import UserError
 from medloom.core.files import hash_file, hash_text, write_json
 from medloom.core.spec import HU
 from medloom.data.images import write_image
-from medloom.data.phantom.cohort import Cohort
+from medloom.data.phantom.truth import Cohort
 from medloom.data.tables import read_table, write_csv
 from medloom.evaluation.effects import measure_effects
 from medloom.evaluation.recovery import EFFECT, MAPS, OUTSIDE, SHARE, SIGNS, SLOPE, effect_figures
@@ -45,7 +45,7 @@ def answered(folder: Path, out: Path, answer: Answer, n: int = 2) -> Path:
         source = hash_text(f"{salt}{row}")
         for k in range(n):
             noise = np.random.default_rng([row, k]).normal(0, 15, (32, 32)).astype(np.float32)
-            factual = cohort.twins(source, {}).factual.hu + noise
+            factual = cohort.twins(source, {}).factual.values + noise
             images = {"factual": factual}
             for name, changes in ARMS.items():
                 held = [column for column in HELD if column not in changes]

@@ -22,9 +22,7 @@ from medloom.networks.autoencoder import make_autoencoder
 
 DOCS = Path(__file__).resolve().parents[2] / "docs" / "support.md"
 COLUMNS = (TableColumn("age", mean=60.0, deviation=10.0, low=30.0, high=90.0), TableColumn("ward", ("north", "south")))
-FACTUAL = Condition(
-    "a disc on the left", "Disc", "left", mask=Path("some mask"), table={"age": 50.0, "ward": "north"}
-)
+FACTUAL = Condition("a disc on the left", "Disc", "left", mask=Path("some mask"), table={"age": 50.0, "ward": "north"})
 CHANGED = {
     "text": replace(FACTUAL, text="a large square on the right"),
     "modality": replace(FACTUAL, modality="Square"),

@@ -8,7 +8,7 @@ import pytest
 
 from medloom.cli.main import main
 from medloom.core.config import configure
-from medloom.data.phantom.cohort import Cohort
+from medloom.data.phantom.truth import Cohort
 from medloom.evaluation.effects import measure_effects
 from medloom.metrics.effects import dose_line
 from medloom.metrics.uncertainty import Interval, equivalent

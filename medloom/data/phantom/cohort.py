@@ -1,4 +1,4 @@
-"""A cohort on disk: images, masks, labels, tables and reports that are a function of a few numbers, and their truth."""
+"""Writing a cohort: images, masks, labels, tables and reports that are a function of a few numbers."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -6,120 +6,22 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from medloom.core.errors import UserError
-from medloom.core.files import hash_file, hash_text, read_json, write_json
+from medloom.core.files import read_json, write_json
 from medloom.core.progress import progress
-from medloom.core.seeds import check_seed, numpy_generator
-from medloom.core.spec import GREY, HU
-from medloom.data.image_io.types import Image
+from medloom.core.seeds import numpy_generator
 from medloom.data.images import write_image
-from medloom.data.phantom.anatomy import Visit, anatomy_of
-from medloom.data.phantom.causal import MODEL, Patient, counterfactual, evolved, make_patient
-from medloom.data.phantom.grids import slice_affine, slice_points, volume_affine, volume_points
+from medloom.data.phantom.anatomy import Visit
+from medloom.data.phantom.causal import MODEL, Patient, evolved
+from medloom.data.phantom.cohort_spec import CT, VIEWS, CohortSpec, condition_mask, label_image
 from medloom.data.phantom.reports import report_of
 from medloom.data.phantom.table import observed_columns, observed_row
-from medloom.data.phantom.thorax import LABELS, Rendering, render
-from medloom.data.phantom.visits import retest, visits_of
-from medloom.data.tables import read_table, write_csv
+from medloom.data.tables import write_csv
 
 MARKER = "cohort.json"
-MODALITY, VIEW = "CT", "axial"
 PROVENANCE = {"generator": "medloom phantom cohort"}
-# The labels of the condition mask, which no cause but sex changes.
-CONDITION_LABELS = {"body": 1, "thoracic cavity": 2, "bone": 3}
-SPLITS = ("train", "validation", "test")
-SMALLEST, LARGEST = 16, 512
-MOST_AMPLIFIED = 5.0
 FIRST_DAY = np.datetime64("2020-01-01")
-
-
-@dataclass(frozen=True)
-class CohortSpec:
-    """Everything that a cohort is a function of.
-
-    Attributes:
-        patients: how many.
-        seed: of the cohort.
-        dims: 2 for one axial slice, 3 for volumes.
-        size: pixels of each axis.
-        visits: of each patient.
-        retests: whether the first visit is taken twice.
-        hide: columns that the table does not have.
-        complete: whether no cell of the table is missing.
-        test: share of the patients in test.csv.
-        validation: share in the split "validation" of train.csv.
-        amplify: factor on what smoking does to the lung; 1 is what the literature says.
-    """
-
-    patients: int
-    seed: int = 0
-    dims: int = 2
-    size: int = 64
-    visits: int = 1
-    retests: bool = False
-    hide: tuple[str, ...] = ()
-    complete: bool = False
-    test: float = 0.2
-    validation: float = 0.05
-    amplify: float = 1.0
-
-    def __post_init__(self) -> None:
-        check_seed(self.seed)
-        observed_columns(self.hide)
-        if self.dims not in (2, 3):
-            raise UserError(f"--dims {self.dims}: allowed are 2 and 3.")
-        if self.patients < 1 or self.visits < 1:
-            raise UserError(f"--patients {self.patients}, --visits {self.visits}: each is at least 1.")
-        if not SMALLEST <= self.size <= LARGEST:
-            raise UserError(f"--size {self.size}: allowed are {SMALLEST} to {LARGEST} pixels.")
-        if min(self.test, self.validation) < 0 or self.test + self.validation >= 1:
-            raise UserError(f"--test {self.test}, --validation {self.validation}: not negative, together below 1.")
-        if not 0 <= self.amplify <= MOST_AMPLIFIED:
-            raise UserError(
-                f"--amplify {self.amplify}: allowed are 0 to {MOST_AMPLIFIED}; 1 is what the literature says."
-            )
-
-    def patient(self, number: int) -> Patient:
-        """A patient of the cohort, at the first visit."""
-        return make_patient(self.seed, number, self.amplify)
-
-    @property
-    def suffix(self) -> str:
-        """Of image files."""
-        return ".dcm" if self.dims == 2 else ".nii.gz"
-
-    def split(self, number: int) -> str:
-        """The split of a patient: of the cohort's seed and the number alone."""
-        chance = numpy_generator("phantom", "split", self.seed, number).uniform()
-        return "test" if chance < self.test else "validation" if chance < self.test + self.validation else "train"
-
-    def visits_of(self, patient: Patient) -> tuple[Visit, ...]:
-        """All acquisitions of a patient, in order."""
-        visits = visits_of(patient, self.visits)
-        return (*visits, retest(patient, visits[0])) if self.retests else visits
-
-    def render(self, patient: Patient, visit: Visit, noisy: bool = True) -> Rendering:
-        """The image of a visit; without the scanner's noise where not `noisy`."""
-        points = slice_points(self.size) if self.dims == 2 else volume_points(self.size)
-        placed = points.moved(visit.shift, visit.turn)
-        return render(anatomy_of(patient, visit), placed, scanner=visit.seed if noisy else None)
-
-    def image(self, values: NDArray[np.generic], unit: str) -> Image:
-        """An array of this grid with its geometry."""
-        affine = slice_affine(self.size) if self.dims == 2 else volume_affine(self.size)
-        spacing = tuple(np.linalg.norm(affine[:3, : self.dims], axis=0).tolist())
-        return Image(values[None].astype(np.float32), unit, spacing=spacing, affine=affine)
-
-
-def condition_mask(labels: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """The non-descendant part of a label map: body, thoracic cavity with all that lies in it, and bone."""
-    mapped = np.full(len(LABELS), CONDITION_LABELS["thoracic cavity"], dtype=np.uint8)
-    for name in ("body", "bone"):
-        mapped[LABELS[name]] = CONDITION_LABELS[name]
-    mapped[LABELS["outside"]] = 0
-    return mapped[labels]
 
 
 @dataclass(frozen=True)
@@ -201,30 +103,36 @@ def _over(workers: int, out: Path, spec: CohortSpec, numbers: Sequence[int]) -> 
 def _write_patient(out: Path, spec: CohortSpec, number: int) -> list[Row]:
     patient = spec.patient(number)
     visits = spec.visits_of(patient)
-    return [_write_visit(out, spec, patient, visits, index) for index in range(len(visits))]
+    return [
+        _write_visit(out, spec, patient, visits, index, modality)
+        for index in range(len(visits))
+        for modality in spec.modalities
+    ]
 
 
-def _write_visit(out: Path, spec: CohortSpec, patient: Patient, visits: Sequence[Visit], acquisition: int) -> Row:
+def _write_visit(
+    out: Path, spec: CohortSpec, patient: Patient, visits: Sequence[Visit], acquisition: int, modality: str
+) -> Row:
     visit = visits[acquisition]
     today = evolved(patient, visit.size)
-    name = f"{patient.number:06d}-{acquisition}"
+    name = f"{patient.number:06d}-{acquisition}" + (f"-{modality}" if modality != CT else "")
     label_suffix = ".png" if spec.dims == 2 else ".nii.gz"
     paths = {
-        "path": f"images/{name}{spec.suffix}",
+        "path": f"images/{name}{spec.suffix(modality)}",
         "mask": f"masks/{name}{label_suffix}",
         "labels": f"labels/{name}{label_suffix}",
     }
     if not all((out / path).exists() for path in paths.values()):
-        rendering = spec.render(today, visit)
-        write_image(out / paths["path"], spec.image(np.rint(rendering.hu), HU), PROVENANCE)
-        write_image(out / paths["mask"], label_image(spec, condition_mask(rendering.labels)), PROVENANCE)
-        write_image(out / paths["labels"], label_image(spec, rendering.labels), PROVENANCE)
+        seen = spec.render(today, visit, modality)
+        write_image(out / paths["path"], spec.image(np.rint(seen.values), seen.unit, modality), PROVENANCE)
+        write_image(out / paths["mask"], label_image(spec, condition_mask(seen.labels), modality), PROVENANCE)
+        write_image(out / paths["labels"], label_image(spec, seen.labels, modality), PROVENANCE)
     start = int(numpy_generator("phantom", "first day", spec.seed, patient.number).integers(0, 1400))
     split = spec.split(patient.number)
     cells = {
         **paths,
-        "modality": MODALITY,
-        "view": VIEW,
+        "modality": modality,
+        "view": VIEWS[modality],
         "patient_id": patient_name(patient.number),
         "visit": visit.index,
         "time": str(FIRST_DAY + start + visit.days),
@@ -240,85 +148,8 @@ def patient_name(number: int) -> str:
     return f"P{number:06d}"
 
 
-def label_image(spec: CohortSpec, labels: NDArray[np.uint8]) -> Image:
-    """A label map as an image of the cohort's grid."""
-    image = spec.image(labels, GREY)
-    return Image(image.pixels, GREY, 255.0, image.spacing, image.affine)
-
-
 def _write_truth(path: Path, spec: CohortSpec) -> None:
     """Every variable of the model, those that no table shows included."""
     patients = map(spec.patient, range(spec.patients))
     rows = [[patient_name(patient.number), *(patient.values[name] for name in MODEL)] for patient in patients]
     write_csv(path, ["patient_id", *MODEL], rows)
-
-
-@dataclass(frozen=True)
-class Twins:
-    """One acquisition as it was and as it would have been, without the scanner's noise.
-
-    Attributes:
-        factual: as it was.
-        other: had the set variables been so.
-    """
-
-    factual: Rendering
-    other: Rendering
-
-    @property
-    def difference(self) -> NDArray[np.float32]:
-        """HU, other less factual."""
-        return self.other.hu - self.factual.hu
-
-
-class Cohort:
-    """A cohort that was written, read for its truth."""
-
-    def __init__(self, folder: Path) -> None:
-        """Open.
-
-        Raises:
-            UserError: `folder` holds no cohort.
-        """
-        if not (folder / MARKER).is_file():
-            raise UserError(f"{folder} holds no phantom cohort ({MARKER} is missing); name what `data phantom` wrote.")
-        values = dict(read_json(folder / MARKER))
-        values.pop("SYNTHETIC", None)
-        self.folder = folder
-        self.spec = CohortSpec(**{**values, "hide": tuple(values["hide"])})
-        self._sources = self._read_sources()
-
-    def _read_sources(self) -> dict[str, tuple[int, int]]:
-        """From the salted hash of a manifest's row, as generated images carry it, to (patient, acquisition)."""
-        found: dict[str, tuple[int, int]] = {}
-        for file in sorted(self.folder.glob("*.csv")):
-            table = read_table(file)
-            if "path" not in table.header:
-                continue
-            column, salt = table.header.index("path"), hash_file(file)
-            for row, cells in enumerate(table.rows):
-                number, acquisition = Path(str(cells[column])).name.split(".")[0].split("-")
-                found[hash_text(f"{salt}{row}")] = (int(number), int(acquisition))
-        return found
-
-    def patient_of(self, source: str) -> tuple[Patient, Visit]:
-        """The patient, as he or she was at the visit, and the visit of a `source_id` of generated images.
-
-        Raises:
-            UserError: the images were made for rows of another table.
-        """
-        if source not in self._sources:
-            raise UserError(
-                f"source {source} is no row of a table in {self.folder}; --truth takes the cohort whose own train.csv"
-                " or test.csv was given to `medloom whatif --data`, unchanged."
-            )
-        number, acquisition = self._sources[source]
-        patient = self.spec.patient(number)
-        visit = self.spec.visits_of(patient)[acquisition]
-        return evolved(patient, visit.size), visit
-
-    def twins(self, source: str, do: Mapping[str, Any], hold: Sequence[str] = ()) -> Twins:
-        """The true pair for a change of some variables, others held; no change gives two equal images."""
-        patient, visit = self.patient_of(source)
-        other = counterfactual(patient, do, hold)
-        return Twins(self.spec.render(patient, visit, noisy=False), self.spec.render(other, visit, noisy=False))

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from medloom.data.phantom.anatomy import SLICE_LEVEL
-from medloom.data.phantom.cohort import CONDITION_LABELS
+from medloom.data.phantom.cohort_spec import CONDITION_LABELS
 from medloom.data.phantom.grids import volume_points
 
 LUNG_BELOW = -500.0  # HU

@@ -18,6 +18,8 @@ BONE_WEIGHT = 0.35  # at diagnostic energies bone attenuates more than its HU sa
 MIDDLE = (TOP + BASE) / 2
 SHOWN = (0.7, 6.2)  # line integrals that become black and white
 NOISE = 0.006
+# In the order in which one covers the other. Ribs cross the lungs, so that bone is told beside the thorax only.
+PAINTED = ("body", "bone", "thoracic cavity", "left lung", "right lung", "heart", "airway", "lesion")
 
 
 @dataclass(frozen=True, eq=False)
@@ -31,6 +33,14 @@ class Projection:
 
     levels: NDArray[np.float32]
     masks: dict[str, NDArray[np.bool_]]
+
+    @property
+    def labels(self) -> NDArray[np.uint8]:
+        """A label map uint8 `(size, size)`: of the structures that a ray meets, the one that a reader would name."""
+        painted = np.zeros(self.levels.shape, np.uint8)
+        for name in PAINTED:
+            painted[self.masks[name]] = LABELS[name]
+        return painted
 
 
 def project(anatomy: Anatomy, visit: Visit, size: int, noisy: bool = True) -> Projection:

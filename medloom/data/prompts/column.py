@@ -38,7 +38,7 @@ class Column:
 
     Attributes:
         name: in the table.
-        say: the phrase, with `{value}` in it.
+        say: the phrase, with `{value}` in it; empty where the column is not said, as one that a model is told directly.
         values: every allowed value and its words, empty words being left out; None where anything may stand.
         unit: of a number.
         cap: numbers above it are not told exactly.
@@ -97,8 +97,8 @@ class Column:
 
     def phrase(self, cell: Cell) -> str:
         """What is said of a value that `read` gave; empty where nothing is."""
-        if cell is None:
-            return self.missing
+        if not self.say or cell is None:
+            return self.missing if self.say else ""
         if self.values is not None:
             words = self.values[str(cell)]
         elif isinstance(cell, str):

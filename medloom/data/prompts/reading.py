@@ -167,6 +167,8 @@ def _values(values: Mapping[str, Any], name: str) -> dict[str, str] | None:
 
 def _say(given: Any, name: str) -> str:
     text = _text(given, f"{name}: say")
+    if not text:
+        return text
     rest = text.replace(SLOT, "", 1)
     if SLOT not in text or "{" in rest or "}" in rest:
         raise UserError(f"column {name!r}: say {text!r} has to have {SLOT} in it once, and no other braces.")

@@ -132,6 +132,7 @@ def _native_model(
         pooled_width=network.condition_width,
         spatial_channels=len(network.mask_classes) + 1 if masked else 0,
         spatial_fusion=network.mask if masked else "channels",
+        region_styles=network.region_styles if masked and network.fusion != "none" else 0,
         gradient_checkpointing=network.gradient_checkpointing,
         coordinates=network.coordinates,
     )

@@ -27,6 +27,8 @@ class NetworkOptions:
         fusion: how text reaches the network: cross-attention, affine or none.
         mask: how a segmentation mask reaches the network: none, channels or spade.
         mask_classes: labels in the masks, background left out.
+        region_styles: channels that text and table fill region by region of the mask, by which an attribute finds the
+            region that it changes; 0 for none.
         condition_width: width of context tokens.
         coordinates: tell each place where it lies in the image, for what depends on left and right, top and bottom.
         gradient_checkpointing: compute activations again in the backward pass to save memory.
@@ -41,6 +43,7 @@ class NetworkOptions:
     fusion: str = "cross-attention"
     mask: str = "none"
     mask_classes: tuple[int, ...] = ()
+    region_styles: int = 8
     condition_width: int = 128
     coordinates: bool = True
     gradient_checkpointing: bool = False
@@ -51,6 +54,8 @@ class NetworkOptions:
                 f"--network.fusion {self.fusion} and --network.mask {self.mask}: allowed are {', '.join(FUSIONS)};"
                 f" {', '.join(MASKS)}."
             )
+        if self.region_styles < 0:
+            raise UserError(f"--network.region-styles {self.region_styles}: give a number of channels, or 0 for none.")
         if self.mask != "none" and not self.mask_classes:
             raise UserError("--network.mask needs --network.mask-classes, the labels in the masks (e.g. 255).")
 

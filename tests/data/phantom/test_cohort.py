@@ -12,8 +12,11 @@ from medloom.core.errors import UserError
 from medloom.core.files import hash_file, hash_folder, hash_text
 from medloom.data.images import read_image, read_provenance
 from medloom.data.phantom.causal import make_patient
-from medloom.data.phantom.cohort import Cohort, CohortSpec, condition_mask, write_cohort
+from medloom.data.phantom.cohort import write_cohort
+from medloom.data.phantom.cohort_spec import CohortSpec, condition_mask
 from medloom.data.phantom.reports import report_of
+from medloom.data.phantom.thorax import LABELS
+from medloom.data.phantom.truth import Cohort
 from medloom.data.phantom.visits import retest, visits_of
 
 SPEC = CohortSpec(patients=6, seed=2, size=32, visits=2, retests=True)
@@ -68,7 +71,7 @@ def test_twins_with_no_change_are_equal_and_with_a_change_are_not(folder: Path) 
     cohort = Cohort(folder)
     salt = hash_file(folder / "train.csv")
     source = hash_text(f"{salt}0")
-    patient, _ = cohort.patient_of(source)
+    patient, _, _ = cohort.patient_of(source)
     assert not cohort.twins(source, {"age": patient.values["age"]}).difference.any()
     assert cohort.twins(source, {"age": 30 if patient.values["age"] > 60 else 90}).difference.any()
     first = rows_of(folder / "train.csv")[0]
@@ -154,3 +157,34 @@ def test_reports_say_what_is_there_and_deny_what_is_not() -> None:
             assert any(w in second for w in ("previous", "before", "stable")), second
         if visits[1].size == 0:
             assert "resolved" in second
+
+
+def test_a_cohort_of_both_modalities_has_each_patient_in_both_and_knows_the_truth_of_each(tmp_path: Path) -> None:
+    spec = CohortSpec(patients=8, size=48, modalities=("CT", "X-ray"))
+    write_cohort(tmp_path, spec, word)
+    rows = rows_of(tmp_path / "train.csv")
+    assert [(row["modality"], row["view"]) for row in rows] == len(rows) // 2 * [("CT", "axial"), ("X-ray", "PA")]
+    assert rows[0]["patient_id"] == rows[1]["patient_id"] and rows[0]["report"] == rows[1]["report"]
+    image = read_image(tmp_path / rows[1]["path"])
+    assert image.pixels.shape == (1, 48, 48) and image.full_scale == 255
+    source = hash_text(f"{hash_file(tmp_path / 'train.csv')}1")
+    cohort = Cohort(tmp_path)
+    twins = cohort.twins(source, {"diagnosis": "effusion", "extent": "severe", "side": "left"})
+    # A fluid is white, and the patient's left is on the right of a frontal image.
+    assert twins.difference[:, 24:].mean() > 2 * abs(twins.difference[:, :24].mean())
+    written = read_image(tmp_path / rows[1]["labels"]).pixels[0]
+    assert np.array_equal(cohort.twins(source, {}).factual.labels, written)
+    assert {LABELS["left lung"], LABELS["right lung"], LABELS["heart"]} <= set(np.unique(written).tolist())
+
+
+@pytest.mark.parametrize(
+    ("modalities", "dims", "message"),
+    [
+        (("CT", "CT"), 2, "name each of CT, X-ray at most once"),
+        (("MR",), 2, "unknown --modalities: 'MR'"),
+        (("X-ray",), 3, "a projection is flat"),
+    ],
+)
+def test_modalities_that_a_cohort_cannot_have_are_refused(modalities: tuple[str, ...], dims: int, message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        CohortSpec(patients=1, dims=dims, modalities=modalities)

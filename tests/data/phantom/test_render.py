@@ -7,7 +7,7 @@ import pytest
 
 from medloom.data.phantom.anatomy import Anatomy, Visit, anatomy_of, make_visit
 from medloom.data.phantom.causal import counterfactual, make_patient
-from medloom.data.phantom.cohort import condition_mask
+from medloom.data.phantom.cohort_spec import condition_mask
 from medloom.data.phantom.grids import slice_points, volume_points
 from medloom.data.phantom.oracle import measure
 from medloom.data.phantom.projection import project
