@@ -117,3 +117,30 @@ def test_a_network_with_coordinates_tells_left_from_right(dims: int) -> None:
     middle = out[(0, 0, *[8] * (dims - 1))]
     # Without coordinates a blank image gives the same value everywhere but near the border.
     assert middle[6:10].std() > 1e-3
+
+
+@pytest.mark.parametrize(("dims", "fusion"), [(2, "channels"), (2, "spade"), (3, "channels")])
+def test_a_style_of_a_region_reaches_that_region_at_once(dims: int, fusion: str) -> None:
+    """The pooled vector fills channels in the regions of the map and nowhere else; SPADE takes them in, from zero."""
+    config = replace(
+        CONFIG, dims=dims, spatial_channels=2, spatial_fusion=fusion, region_styles=3, attention=(False, False)
+    )
+    unet = network(config)
+    assert unet.styles is not None
+    x, t, context, mask, pooled = inputs(dims)
+    spatial = torch.zeros(2, 2, *(8,) * dims)
+    spatial[:, 0, 2:6] = 1.0
+    assert not unet.styles(spatial, pooled).any(), "they start at zero"
+    torch.nn.init.normal_(unet.styles.projection.weight)
+    styles = unet.styles(spatial, pooled)
+    assert styles.shape == (2, 3, *(8,) * dims)
+    assert styles[:, :, 2:6].any() and not styles[:, :, :2].any()
+    before = unet(x, t, context, mask, pooled, spatial)
+    torch.nn.init.zeros_(unet.styles.projection.weight)
+    assert before.shape == x.shape
+    assert fusion == "spade" or not torch.allclose(before, unet(x, t, context, mask, pooled, spatial))
+
+
+def test_styles_without_a_region_are_refused() -> None:
+    with pytest.raises(UserError, match="styles of regions need a spatial condition"):
+        UNet(replace(CONFIG, region_styles=4))
