@@ -16,8 +16,8 @@ if TYPE_CHECKING:
     from medloom.core.table_column import TableColumn
     from medloom.data.cache import RaggedTexts
     from medloom.data.dataset import ImageSource
+    from medloom.generators.conditioned_data import TrainingData
     from medloom.generators.diffusion.generator import DiffusionGenerator
-    from medloom.generators.diffusion.task import TrainingData
     from medloom.networks.autoencoder import KLAutoencoder
     from medloom.recipes.preparation import Prepared
 
@@ -266,8 +266,8 @@ class _Caches:
 
     def _data(self, source: "ImageSource", shown: bool) -> "TrainingData":
         from medloom.data.dataset import cached_labels, cached_usable_images
+        from medloom.generators.conditioned_data import TrainingData
         from medloom.generators.diffusion.latents import cached_moments
-        from medloom.generators.diffusion.task import TrainingData
 
         autoencoder = self.generator.autoencoder
         if autoencoder is None:
@@ -287,8 +287,8 @@ class _Caches:
         return encoder.cells([sample.condition.table for sample in source.samples])
 
     def _texts(self, source: "ImageSource", shown: bool) -> "RaggedTexts":
+        from medloom.generators.conditioned_data import all_prompts
         from medloom.generators.diffusion.latents import cached_embeddings, token_ids
-        from medloom.generators.diffusion.task import all_prompts
 
         generator = self.generator
         conditions = [sample.condition for sample in source.samples]

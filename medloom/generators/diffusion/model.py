@@ -1,27 +1,19 @@
 """The trained part of a diffusion generator: text encoder, condition encoder and denoiser as one module."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
-import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
+from medloom.generators.conditioned_model import ConditionedModel, Inputs
 from medloom.networks.conditioning import ConditionEncoder
 from medloom.networks.text import TextEncoder
 
-Inputs = Mapping[str, Tensor | None]
 
-
-class DiffusionModel(nn.Module):
+class DiffusionModel(ConditionedModel):
     """Predicts from a noisy image, its time, and a condition given as tensors.
 
     Attributes:
-        text: the text encoder; in a run with a frozen one, embeddings are computed outside and given.
-        condition: joins text, modality, view and table; None in Stable Diffusion's conventions, where text alone
-            conditions.
         denoiser: see `medloom.networks.denoiser.Denoiser`.
-        mask_classes: labels of a segmentation mask that the denoiser sees, one channel each, and one that says whether
-            there is a mask.
     """
 
     def __init__(
@@ -31,11 +23,8 @@ class DiffusionModel(nn.Module):
         denoiser: nn.Module,
         mask_classes: Sequence[int] = (),
     ) -> None:
-        super().__init__()
-        self.text = text
-        self.condition = condition
+        super().__init__(text, condition, mask_classes)
         self.denoiser = denoiser
-        self.mask_classes = tuple(mask_classes)
 
     def forward(self, x: Tensor, t: Tensor, inputs: Inputs) -> Tensor:
         """Predict.
@@ -43,33 +32,11 @@ class DiffusionModel(nn.Module):
         Args:
             x: `(N, C, *spatial)`.
             t: float `(N,)` in 0..1000.
-            inputs: `ids` int64 `(N, L)`, or `tokens` `(N, L, T)` with `pooled` `(N, T)`; `mask` bool `(N, L)`;
-                `modality` and `view` int64 `(N,)`; `table` float32 `(N, K)`, NaN where missing;
-                `labels` int64 `(N, *size)` with -1 where there is no mask.
+            inputs: see `context`; and `labels` int64 `(N, *size)` with -1 where there is no mask.
 
         Returns:
             `(N, C, *spatial)`.
         """
-        spatial = self._spatial(inputs.get("labels"), x)
-        context, mask, pooled = self._context(inputs)
+        spatial = self.spatial(inputs.get("labels"), x)
+        context, mask, pooled = self.context(inputs)
         return self.denoiser(x, t, context, mask, pooled, spatial)
-
-    def _context(self, inputs: Inputs) -> tuple[Tensor, Tensor | None, Tensor | None]:
-        mask = inputs["mask"]
-        if inputs.get("ids") is not None:
-            tokens, pooled = self.text(inputs["ids"], mask)
-        else:
-            tokens, pooled = inputs["tokens"], inputs["pooled"]
-        if self.condition is None:
-            return tokens, None, None
-        return self.condition(tokens, mask, pooled, inputs["modality"], inputs["view"], inputs.get("table"))
-
-    def _spatial(self, labels: Tensor | None, x: Tensor) -> Tensor | None:
-        if not self.mask_classes or labels is None:
-            return None
-        classes = [(labels == label) for label in self.mask_classes]
-        channels = torch.stack([*classes, labels >= 0], dim=1).to(x.dtype)
-        if channels.shape[2:] == x.shape[2:]:
-            return channels
-        # On a latent grid a class is the share of the pixels below each latent pixel.
-        return F.interpolate(channels, size=x.shape[2:], mode="area")

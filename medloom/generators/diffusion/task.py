@@ -1,10 +1,9 @@
 """Training a diffusion generator: the Task that the loop sees."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -12,51 +11,19 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from medloom.core.seeds import torch_generator
-from medloom.core.table_column import NOT_KNOWN
-from medloom.core.types import Batch, Condition, Phase
-from medloom.data.cache import RaggedTexts
+from medloom.core.types import Batch, Phase
+from medloom.generators.conditioned_data import INPUTS, TrainingData, condition_tensors
 from medloom.generators.diffusion.generator import DiffusionGenerator
-from medloom.generators.diffusion.prompt import keep, prompt_of
 from medloom.generators.diffusion.storage import save_generator
 from medloom.generators.row_order import RowOrder, spread_rows
-from medloom.processes.guidance import draw_subset, nested_subsets
 from medloom.processes.predictions import apply_noise_offset
 from medloom.training.options import LoopOptions
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
+    pass
 
-# The tensors of a batch that the networks take.
-INPUTS = ("ids", "tokens", "pooled", "mask", "modality", "view", "table", "labels")
 VALIDATION_IMAGES = 256
 VALIDATION_BATCH = 32
-
-
-@dataclass(frozen=True)
-class TrainingData:
-    """Everything a step needs, on disk or in memory, by row.
-
-    Attributes:
-        targets: images `(rows, C, *size)` in [-1, 1], or posterior moments `(rows, 2 C, *latent)` of an autoencoder.
-        usable: the rows that are trained on.
-        conditions: one a row.
-        texts: token ids or embeddings of every text that the rows can give.
-        labels: label maps int16 `(rows, *size)`, or None.
-        cells: columns of the clinical table float32 `(rows, K)`, NaN where missing, or None.
-    """
-
-    targets: "NDArray[Any]"
-    usable: Sequence[int]
-    conditions: Sequence[Condition]
-    texts: RaggedTexts
-    labels: "NDArray[np.int16] | None" = None
-    cells: Tensor | None = None
-
-
-def all_prompts(conditions: Sequence[Condition], modality_as: str, parts: Sequence[str]) -> list[str]:
-    """Every text that training can ask for: that of each nested subset of each condition."""
-    subsets = nested_subsets(parts)
-    return sorted({prompt_of(keep(c, kept, parts), modality_as, parts) for c in conditions for kept in subsets})
 
 
 class DiffusionTask:
@@ -159,7 +126,9 @@ class DiffusionTask:
         extra = {
             "time": self.generator.path.draw_time(uniforms[:, 0].clamp(1e-9, 1 - 1e-9)),
             "noise": _draws(generators, shape),
-            **self._condition_tensors(data, rows, uniforms[:, 1], self.dropout if dropout is None else dropout),
+            **condition_tensors(
+                self.generator, data, rows, uniforms[:, 1], self.dropout if dropout is None else dropout
+            ),
         }
         if self.generator.autoencoder is not None:
             extra["posterior"] = _draws(generators, shape)
@@ -169,41 +138,6 @@ class DiffusionTask:
         conditions = tuple(data.conditions[row] for row in rows)
         number = step if isinstance(step, int) else -1
         return Batch(targets.to(self.device, non_blocking=True), tuple(rows), conditions, number, moved)
-
-    def _condition_tensors(
-        self, data: TrainingData, rows: Sequence[int], uniforms: Tensor, dropout: float
-    ) -> dict[str, Tensor]:
-        generator, parts = self.generator, self.generator.parts
-        dropped = draw_subset(uniforms, parts, dropout)
-        kept = [frozenset(parts) - gone for gone in dropped]
-        conditions = [keep(data.conditions[row], own, parts) for row, own in zip(rows, kept, strict=True)]
-        tensors = self._text_tensors(data.texts, conditions)
-        if generator.model.condition is not None:
-            names = [None if generator.modality_as == "text" else condition.modality for condition in conditions]
-            modality, view = generator.model.condition.indices(names, [condition.view for condition in conditions])
-            tensors |= {"modality": modality, "view": view}
-        if generator.columns and data.cells is not None:
-            untold = torch.tensor(["table" not in own for own in kept])
-            tensors["table"] = data.cells[list(rows)].masked_fill(untold[:, None], NOT_KNOWN)
-        if data.labels is not None:
-            labels = torch.from_numpy(np.stack([data.labels[row] for row in rows]).astype(np.int64))
-            gone = torch.tensor(["mask" not in own for own in kept])
-            tensors["labels"] = labels.masked_fill(gone.view(-1, *[1] * (labels.ndim - 1)), -1)
-        return tensors
-
-    def _text_tensors(self, texts: RaggedTexts, conditions: Sequence[Condition]) -> dict[str, Tensor]:
-        generator = self.generator
-        prompts = [prompt_of(condition, generator.modality_as, generator.parts) for condition in conditions]
-        tokens, mask, pooled = texts.rows([texts.index[prompt] for prompt in prompts])
-        if not generator.train_text:
-            return {
-                "tokens": torch.from_numpy(tokens.astype(np.float32)),
-                "pooled": torch.from_numpy(pooled.astype(np.float32)),
-                "mask": torch.from_numpy(mask),
-            }
-        ids = torch.from_numpy(tokens[..., 0].astype(np.int64))
-        pad = generator.model.text.tokenizer.pad_token_id
-        return {"ids": ids.masked_fill(~torch.from_numpy(mask), pad), "mask": torch.from_numpy(mask)}
 
     def _loss(self, model: nn.Module, batch: Batch) -> tuple[Tensor, Mapping[str, Tensor]]:
         return self._losses(model, batch).mean(), {}

@@ -1,0 +1,162 @@
+"""What every family of generators shares: conditions that are checked, reduced to the parts told, and made tensors."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from medloom.core.errors import UserError
+from medloom.core.spec import ImageSpec
+from medloom.core.table_column import TableColumn
+from medloom.core.types import Condition
+from medloom.generators.conditioned_model import ConditionedModel
+from medloom.generators.prompt import keep, known_parts, prompt_of
+from medloom.networks.text import embed_texts
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+# Reads the label map of a condition's mask in the model's geometry: int64 `(*size)`.
+ReadMask = Callable[[Condition], "NDArray[Any]"]
+
+
+class ConditionedGenerator(ABC):
+    """An image generator: image = generator(condition, seed).
+
+    Attributes:
+        family: name of the family.
+        spec: the model's image space.
+        model: networks, in evaluation mode for sampling.
+        modality_as: how the modality conditions the model: text, token or both.
+        train_text: whether the text encoder belongs to the trained weights.
+    """
+
+    family: str
+
+    def __init__(self, spec: ImageSpec, model: ConditionedModel, modality_as: str, train_text: bool) -> None:
+        self.spec = spec
+        self.model = model
+        self.modality_as = modality_as
+        self.train_text = train_text
+
+    @property
+    @abstractmethod
+    def takes_text(self) -> bool:
+        """Whether text and table condition it."""
+
+    @abstractmethod
+    def check_sampling(self, options: Any) -> None:
+        """Refuse sampling options that do not fit the model."""
+
+    @abstractmethod
+    def generate(
+        self,
+        conditions: Sequence[Condition],
+        seeds: Sequence[int],
+        options: Any = None,
+        read_mask: ReadMask | None = None,
+    ) -> Tensor:
+        """Generate one image a condition, float32 `(N, C, *size)` in [-1, 1], on the CPU."""
+
+    @abstractmethod
+    def to(self, device: torch.device | str) -> "ConditionedGenerator":
+        """Move all networks to a device."""
+
+    @property
+    def exportable(self) -> bool:
+        """Whether it follows Stable Diffusion's conventions and opens in diffusers."""
+        return self.model.condition is None
+
+    @property
+    def parts(self) -> tuple[str, ...]:
+        """The parts of a condition that it tells apart, in the order of guidance."""
+        return known_parts(self.exportable, bool(self.model.mask_classes), bool(self.columns))
+
+    @property
+    def columns(self) -> tuple[TableColumn, ...]:
+        """The columns of a clinical table that condition it."""
+        return () if self.model.condition is None else self.model.condition.config.columns
+
+    @property
+    def device(self) -> torch.device:
+        """Where the networks are."""
+        return next(self.model.parameters()).device
+
+    def check_conditions(self, conditions: Sequence[Condition]) -> None:
+        """Refuse conditions that the model cannot follow.
+
+        Raises:
+            UserError: a modality, view or category of the table never trained on, or a text for a number.
+        """
+        for condition in conditions:
+            if condition.modality is None and len(self.spec.intensity) > 1:
+                raise UserError(f"name a modality; known: {', '.join(sorted(self.spec.intensity))}.")
+            if condition.modality is not None:
+                self.spec.of(condition.modality)
+        if self.model.condition is not None:
+            self.model.condition.indices([None] * len(conditions), [condition.view for condition in conditions])
+            self.model.condition.cells([condition.table for condition in conditions])
+
+    def table_refusal(self, condition: Condition) -> str | None:
+        """Why a condition's table cannot be told to the model, or None."""
+        for column in self.columns:
+            if column.name not in condition.table:
+                return f"no column {column.name!r}, which the model is told; add it, with empty cells where unknown."
+            try:
+                column.encode(condition.table[column.name])
+            except UserError as error:
+                return str(error)
+        return None
+
+    def completed(self, condition: Condition) -> Condition:
+        """The condition with the modality named, where the model knows one only and was always told it in training."""
+        if condition.modality is not None or len(self.spec.intensity) > 1:
+            return condition
+        return replace(condition, modality=next(iter(self.spec.intensity)))
+
+    def inputs(
+        self,
+        conditions: Sequence[Condition],
+        kept: frozenset[str],
+        negative: str | None = None,
+        read_mask: ReadMask | None = None,
+    ) -> dict[str, Tensor | None]:
+        """The tensors of conditions of which only the `kept` parts are told; see DiffusionModel.forward."""
+        reduced = [keep(condition, kept, self.parts) for condition in conditions]
+        texts = [prompt_of(condition, self.modality_as, self.parts) for condition in reduced]
+        if negative is not None and "text" not in kept:
+            texts = [negative] * len(texts)
+        tensors: dict[str, Tensor | None] = dict(self._embed(texts))
+        if self.model.condition is not None:
+            names = [None if self.modality_as == "text" else condition.modality for condition in reduced]
+            modality, view = self.model.condition.indices(names, [condition.view for condition in reduced])
+            tensors |= {"modality": modality.to(self.device), "view": view.to(self.device)}
+        if self.columns and self.model.condition is not None:
+            tensors["table"] = self.model.condition.cells([condition.table for condition in reduced]).to(self.device)
+        if self.model.mask_classes:
+            tensors["labels"] = self._labels(reduced, read_mask)
+        return tensors
+
+    def _embed(self, texts: Sequence[str]) -> dict[str, Tensor]:
+        """Embeddings of texts, each embedded alone, so that it does not depend on the batch."""
+        distinct = list(dict.fromkeys(texts))
+        embedded = dict(zip(distinct, embed_texts(self.model.text, distinct, self.device), strict=True))
+        tokens = [embedded[text][0] for text in texts]
+        mask = torch.zeros(len(texts), max(map(len, tokens)), dtype=torch.bool)
+        for row, entry in enumerate(tokens):
+            mask[row, : len(entry)] = True
+        padded = torch.nn.utils.rnn.pad_sequence(tokens, batch_first=True)
+        pooled = torch.stack([embedded[text][1] for text in texts])
+        return {"tokens": padded.to(self.device), "pooled": pooled.to(self.device), "mask": mask.to(self.device)}
+
+    def _labels(self, conditions: Sequence[Condition], read_mask: ReadMask | None) -> Tensor:
+        labels = torch.full((len(conditions), *self.spec.size), -1, dtype=torch.long)
+        for row, condition in enumerate(conditions):
+            if condition.mask is not None:
+                if read_mask is None:
+                    raise ValueError("a condition has a mask and no way to read it was given")
+                labels[row] = torch.from_numpy(read_mask(condition)).long()
+        return labels.to(self.device)

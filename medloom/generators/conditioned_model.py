@@ -1,0 +1,62 @@
+"""The networks that read a condition, as every family has them: text encoder, condition encoder, mask channels."""
+
+from collections.abc import Mapping, Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from medloom.networks.conditioning import ConditionEncoder
+from medloom.networks.text import TextEncoder
+
+Inputs = Mapping[str, Tensor | None]
+
+
+class ConditionedModel(nn.Module):
+    """Reads a condition given as tensors; families add the network that makes the image.
+
+    Attributes:
+        text: the text encoder; in a run with a frozen one, embeddings are computed outside and given.
+        condition: joins text, modality, view and table; None in Stable Diffusion's conventions, where text alone
+            conditions.
+        mask_classes: labels of a segmentation mask that the network sees, one channel each, and one that says whether
+            there is a mask.
+    """
+
+    def __init__(self, text: TextEncoder, condition: ConditionEncoder | None, mask_classes: Sequence[int] = ()) -> None:
+        super().__init__()
+        self.text = text
+        self.condition = condition
+        self.mask_classes = tuple(mask_classes)
+
+    def context(self, inputs: Inputs) -> tuple[Tensor, Tensor | None, Tensor | None]:
+        """Context tokens `(N, L, D)`, their mask bool `(N, L)`, and the pooled vector `(N, D)`.
+
+        Args:
+            inputs: `ids` int64 `(N, L)`, or `tokens` `(N, L, T)` with `pooled` `(N, T)`; `mask` bool `(N, L)`;
+                `modality` and `view` int64 `(N,)`; `table` float32 `(N, K)`, NaN where missing.
+        """
+        mask = inputs["mask"]
+        if inputs.get("ids") is not None:
+            tokens, pooled = self.text(inputs["ids"], mask)
+        else:
+            tokens, pooled = inputs["tokens"], inputs["pooled"]
+        if self.condition is None:
+            return tokens, None, None
+        return self.condition(tokens, mask, pooled, inputs["modality"], inputs["view"], inputs.get("table"))
+
+    def spatial(self, labels: Tensor | None, x: Tensor) -> Tensor | None:
+        """Mask channels `(N, classes + 1, *spatial)` on the grid of `x` `(N, C, *spatial)`.
+
+        Args:
+            labels: int64 `(N, *size)` with -1 where there is no mask.
+            x: what the network is given.
+        """
+        if not self.mask_classes or labels is None:
+            return None
+        classes = [(labels == label) for label in self.mask_classes]
+        channels = torch.stack([*classes, labels >= 0], dim=1).to(x.dtype)
+        if channels.shape[2:] == x.shape[2:]:
+            return channels
+        # On a latent grid a class is the share of the pixels below each latent pixel.
+        return F.interpolate(channels, size=x.shape[2:], mode="area")
