@@ -14,6 +14,7 @@ from medloom.core.table_column import TableColumn
 from medloom.core.types import Condition
 from medloom.generators.conditioned_model import ConditionedModel
 from medloom.generators.prompt import keep, known_parts, prompt_of
+from medloom.networks.autoencoder import KLAutoencoder
 from medloom.networks.text import embed_texts
 
 if TYPE_CHECKING:
@@ -30,11 +31,13 @@ class ConditionedGenerator(ABC):
         family: name of the family.
         spec: the model's image space.
         model: networks, in evaluation mode for sampling.
+        autoencoder: between pixels and latents, or None.
         modality_as: how the modality conditions the model: text, token or both.
         train_text: whether the text encoder belongs to the trained weights.
     """
 
     family: str
+    autoencoder: KLAutoencoder | None = None
 
     def __init__(self, spec: ImageSpec, model: ConditionedModel, modality_as: str, train_text: bool) -> None:
         self.spec = spec

@@ -55,8 +55,16 @@ class ConditionedModel(nn.Module):
         if not self.mask_classes or labels is None:
             return None
         classes = [(labels == label) for label in self.mask_classes]
-        channels = torch.stack([*classes, labels >= 0], dim=1).to(x.dtype)
-        if channels.shape[2:] == x.shape[2:]:
-            return channels
-        # On a latent grid a class is the share of the pixels below each latent pixel.
-        return F.interpolate(channels, size=x.shape[2:], mode="area")
+        return _on_grid(torch.stack([*classes, labels >= 0], dim=1), x)
+
+    def regions(self, labels: Tensor, x: Tensor) -> Tensor:
+        """The share of each place of `x` that lies in each class, and in none, `(N, classes + 1, *spatial)`."""
+        classes = [(labels == label) for label in self.mask_classes]
+        rest = (labels >= 0) & ~torch.stack(classes).any(0)
+        return _on_grid(torch.stack([*classes, rest], dim=1), x)
+
+
+def _on_grid(channels: Tensor, x: Tensor) -> Tensor:
+    """Masks as shares on the grid of `x`: on a latent grid, of the pixels below each latent pixel."""
+    channels = channels.to(x.dtype)
+    return channels if channels.shape[2:] == x.shape[2:] else F.interpolate(channels, size=x.shape[2:], mode="area")

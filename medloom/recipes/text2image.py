@@ -11,12 +11,7 @@ from medloom.recipes.preparation import DataOptions
 from medloom.training.options import LoopOptions
 
 if TYPE_CHECKING:
-    from torch import Tensor
-
     from medloom.core.table_column import TableColumn
-    from medloom.data.cache import RaggedTexts
-    from medloom.data.dataset import ImageSource
-    from medloom.generators.conditioned_data import TrainingData
     from medloom.generators.diffusion.generator import DiffusionGenerator
     from medloom.networks.autoencoder import KLAutoencoder
     from medloom.recipes.preparation import Prepared
@@ -76,6 +71,7 @@ def run(config: Config) -> Path:
     """
     from medloom.core.progress import say
     from medloom.generators.diffusion.task import DiffusionTask
+    from medloom.recipes.caches import Caches
     from medloom.recipes.preparation import nothing_left, prepare, start_run
     from medloom.training.loop import finished_steps, make_accelerator, train
 
@@ -95,7 +91,7 @@ def run(config: Config) -> Path:
             say(f"{config.out} is finished: {config.loop.steps} steps. Generate with --model {config.out}.")
         return config.out
     generator.to(accelerator.device)
-    caches = _Caches(config, generator, accelerator)
+    caches = Caches(config.cache or config.out / "cache", config.skip_bad, generator, accelerator)
     with nothing_left(config.out, fresh and shown):
         data, validation = caches.data(prepared.train), caches.data(prepared.validation)
     task = DiffusionTask(
@@ -107,6 +103,7 @@ def run(config: Config) -> Path:
         accelerator.device,
         _renderer(prepared),
         config.text.rate,
+        config.network.mask_balance,
     )
     train(task, config.loop, config.out, accelerator)
     if shown:
@@ -244,58 +241,6 @@ def _parents(config: Config) -> list[Path]:
 
     named = [config.from_run, Path(config.autoencoder) if config.autoencoder else None]
     return [path for path in named if path is not None and (path / RUN).is_file()]
-
-
-class _Caches:
-    """Decoded images or latents, masks and texts of the rows of a run, on disk."""
-
-    def __init__(self, config: Config, generator: "DiffusionGenerator", accelerator: Any) -> None:
-        self.folder = config.cache or config.out / "cache"
-        self.skip_bad = config.skip_bad
-        self.generator = generator
-        self.accelerator = accelerator
-
-    def data(self, source: "ImageSource") -> "TrainingData":
-        """The training data of a source; the main process fills the cache, the others wait and read it."""
-        if not self.accelerator.is_main_process:
-            self.accelerator.wait_for_everyone()
-        data = self._data(source, self.accelerator.is_main_process)
-        if self.accelerator.is_main_process:
-            self.accelerator.wait_for_everyone()
-        return data
-
-    def _data(self, source: "ImageSource", shown: bool) -> "TrainingData":
-        from medloom.data.dataset import cached_labels, cached_usable_images
-        from medloom.generators.conditioned_data import TrainingData
-        from medloom.generators.diffusion.latents import cached_moments
-
-        autoencoder = self.generator.autoencoder
-        if autoencoder is None:
-            targets, usable = cached_usable_images(source, self.folder, self.skip_bad, shown)
-        else:
-            device = self.accelerator.device
-            targets, usable = cached_moments(source, autoencoder, self.folder, device, self.skip_bad, shown)
-        labels = cached_labels(source, self.folder, shown) if self.generator.model.mask_classes else None
-        conditions = [sample.condition for sample in source.samples]
-        return TrainingData(targets, usable, conditions, self._texts(source, shown), labels, self._cells(source))
-
-    def _cells(self, source: "ImageSource") -> "Tensor | None":
-        """The columns of the table that the model is told, encoded."""
-        encoder = self.generator.model.condition
-        if encoder is None or not self.generator.columns:
-            return None
-        return encoder.cells([sample.condition.table for sample in source.samples])
-
-    def _texts(self, source: "ImageSource", shown: bool) -> "RaggedTexts":
-        from medloom.generators.conditioned_data import all_prompts
-        from medloom.generators.diffusion.latents import cached_embeddings, token_ids
-
-        generator = self.generator
-        conditions = [sample.condition for sample in source.samples]
-        texts = all_prompts(conditions, generator.modality_as, generator.parts)
-        if generator.train_text:
-            return token_ids(generator.model.text, texts, shown)
-        return cached_embeddings(generator.model.text, texts, self.folder, self.accelerator.device, shown)
 
 
 def _renderer(prepared: "Prepared") -> "Callable[[DiffusionGenerator, Path, int], None]":

@@ -29,6 +29,8 @@ class NetworkOptions:
         mask_classes: labels in the masks, background left out.
         region_styles: channels that text and table fill region by region of the mask, by which an attribute finds the
             region that it changes; 0 for none.
+        mask_balance: how far small regions of the mask count as much as large ones in the loss; 0 weighs all pixels
+            alike, 1 all regions.
         condition_width: width of context tokens.
         coordinates: tell each place where it lies in the image, for what depends on left and right, top and bottom.
         gradient_checkpointing: compute activations again in the backward pass to save memory.
@@ -43,6 +45,7 @@ class NetworkOptions:
     fusion: str = "cross-attention"
     mask: str = "none"
     mask_classes: tuple[int, ...] = ()
+    mask_balance: float = 0.0
     region_styles: int = 8
     condition_width: int = 128
     coordinates: bool = True
@@ -54,6 +57,8 @@ class NetworkOptions:
                 f"--network.fusion {self.fusion} and --network.mask {self.mask}: allowed are {', '.join(FUSIONS)};"
                 f" {', '.join(MASKS)}."
             )
+        if not 0 <= self.mask_balance <= 1:
+            raise UserError(f"--network.mask-balance {self.mask_balance}: it is in [0, 1].")
         if self.region_styles < 0:
             raise UserError(f"--network.region-styles {self.region_styles}: give a number of channels, or 0 for none.")
         if self.mask != "none" and not self.mask_classes:

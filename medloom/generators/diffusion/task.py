@@ -38,6 +38,7 @@ class DiffusionTask:
         dropout: share of each nested subset of the condition that is dropped.
         device: where batches go.
         text_rate: factor on the learning rate of the text encoder.
+        balance: how far small regions of the mask count as much as large ones; see `region_weights`.
         render: draws the fixed validation conditions, `(generator, out, step)`.
     """
 
@@ -51,6 +52,7 @@ class DiffusionTask:
         device: torch.device,
         render: Callable[[DiffusionGenerator, Path, int], None],
         text_rate: float = 1.0,
+        balance: float = 0.0,
     ) -> None:
         self.generator = generator
         self.data = data
@@ -60,6 +62,7 @@ class DiffusionTask:
         self.device = device
         self.render = render
         self.text_rate = text_rate
+        self.balance = balance
         self.order = RowOrder(options.seed, len(data.usable), options.batch)
         self._freeze()
 
@@ -156,6 +159,8 @@ class DiffusionTask:
         inputs = {name: extra.get(name) for name in INPUTS}
         prediction = model(noisy, path.time_embedding_value(time), inputs)
         errors = F.mse_loss(prediction.float(), path.target(clean, noise, time).float(), reduction="none")
+        if self.balance and "labels" in extra:
+            errors = errors * region_weights(self.generator.model.regions(extra["labels"], errors), self.balance)
         return path.weight(time) * errors.flatten(1).mean(1)
 
     @torch.no_grad()
@@ -172,6 +177,25 @@ class DiffusionTask:
         self.render(self.generator, out, step)
         self._freeze()
         return {"validation/loss": float(np.mean(losses))} if losses else {}
+
+
+def region_weights(regions: Tensor, balance: float) -> Tensor:
+    """Weights of places, mean 1 in each image, by which regions of a mask count by their area to the power 1 - balance.
+
+    They depend on the mask alone, which the network is told, and so change no minimiser of a squared error; they do
+    change how soon a region of few pixels is learnt.
+
+    Args:
+        regions: `(N, R, *spatial)`, the share of each place in each region; they sum to 1 where there is a mask.
+        balance: 0 for places alike, 1 for regions alike.
+
+    Returns:
+        `(N, 1, *spatial)`; 1 everywhere in an image without a mask.
+    """
+    areas = regions.flatten(2).mean(2).clamp(min=1e-6) ** -balance
+    weights = torch.einsum("nr,nr...->n...", areas, regions)[:, None]
+    means = weights.flatten(1).mean(1).reshape(-1, *[1] * (weights.ndim - 1))
+    return torch.where(means > 0, weights / means.clamp(min=1e-12), torch.ones_like(weights))
 
 
 def _draws(generators: Sequence[torch.Generator], shape: Sequence[int]) -> Tensor:
