@@ -47,6 +47,12 @@ class TableColumn:
         """What training saw, in words."""
         return ", ".join(self.categories) if self.categories else f"{spelled(self.low)} to {spelled(self.high)}"
 
+    def has(self, value: Cell) -> bool:
+        """Whether a value lies in what training saw; a missing one is in nothing."""
+        if self.categories:
+            return spelled(value) in self.categories
+        return isinstance(value, float) and self.low <= _capped(value, self.cap) <= self.high
+
     def read(self, cell: Any) -> Cell:
         """What a cell means: a number, capped; a category's name; or None where it is missing.
 
@@ -88,5 +94,8 @@ def read_number(name: str, text: str, cap: float | None) -> float:
         raise UserError(
             f"column {name!r}: {text!r} is not a number; mend it, or leave the cell empty where it is unknown."
         )
-    number = float(text) if capped is None else capped
+    return _capped(float(text) if capped is None else capped, cap)
+
+
+def _capped(number: float, cap: float | None) -> float:
     return number if cap is None or number <= cap else float(math.floor(cap) + 1)

@@ -42,6 +42,24 @@ def measure_columns(
     )
 
 
+def seen_columns(samples: Sequence[Sample], template: Template) -> tuple[TableColumn, ...]:
+    """What training rows hold of a template's columns: categories, and ranges of numbers.
+
+    Columns that the table lacks, that are empty, or that hold free text are left out.
+    """
+    found: list[TableColumn] = []
+    for name, column in template.columns.items():
+        if not samples or any(name not in sample.condition.table for sample in samples):
+            continue
+        known = _known([spelled(sample.condition.table[name]) for sample in samples], column)
+        distinct = sorted(set(known))
+        if column.values is None and distinct and _numbers(name, distinct, column):
+            found.append(_number(name, known, _cap(name, column), tuple(sorted(column.sentinels))))
+        elif 0 < len(distinct) <= MOST_CATEGORIES:
+            found.append(TableColumn(name, tuple(distinct), sentinels=tuple(sorted(column.sentinels))))
+    return tuple(found)
+
+
 def _told(name: str, template: Template | None) -> Column:
     """The template's column; one that it does not tell is read as it is, identifiers refused."""
     if template is not None and name in template.columns:
@@ -52,31 +70,16 @@ def _told(name: str, template: Template | None) -> Column:
 
 
 def _measure(name: str, samples: Sequence[Sample], column: Column, where: str) -> TableColumn:
-    cells = [(spelled(sample.condition.table[name]), sample.line) for sample in samples]
-    sentinels = tuple(sorted(column.sentinels))
-    words = {spelled(key) for key in column.values or ()}
-    known = [(text, line) for text, line in cells if text in words or not _missing(text, sentinels)]
-    for text, line in known:
-        if not column.allowed and is_date(text):
-            raise UserError(f"{where}, line {line}: column {name!r}: {text!r} looks like a date; leave the column out.")
-    distinct = sorted({text for text, _ in known})
+    if not column.allowed:
+        _refuse_dates(name, samples, where)
+    known = _known([spelled(sample.condition.table[name]) for sample in samples], column)
+    distinct = sorted(set(known))
     if len(distinct) < 2:
         held = f"only {distinct[0]!r}" if distinct else "nothing"
         raise UserError(f"--table {name}: {where} has {held} in it for training; a model cannot learn from it.")
-    cap = column.cap if column.cap is not None or not is_age(name) else AGE_CAP
-    if column.values is not None or not all(NUMBER.fullmatch(t) or capped_age(t, cap) is not None for t in distinct):
-        return _category(name, distinct, column, sentinels, where)
-    return _number(name, [read_number(name, text, cap) for text, _ in known], cap, sentinels)
-
-
-def _missing(text: str, sentinels: Sequence[str]) -> bool:
-    # The word `none` has become a missing value in a manifest already, where it stands for one.
-    return text in sentinels or (text.casefold() in MISSING and text != "none")
-
-
-def _category(
-    name: str, distinct: Sequence[str], column: Column, sentinels: tuple[str, ...], where: str
-) -> TableColumn:
+    sentinels = tuple(sorted(column.sentinels))
+    if column.values is None and _numbers(name, distinct, column):
+        return _number(name, known, _cap(name, column), sentinels)
     if column.is_number:
         wrong = next(text for text in distinct if not NUMBER.fullmatch(text))
         raise UserError(f"--table {name}: {where} has {wrong!r} among its numbers; mend it, or make it a sentinel.")
@@ -88,7 +91,33 @@ def _category(
     return TableColumn(name, tuple(distinct), sentinels=sentinels)
 
 
-def _number(name: str, values: Sequence[float], cap: float | None, sentinels: tuple[str, ...]) -> TableColumn:
+def _refuse_dates(name: str, samples: Sequence[Sample], where: str) -> None:
+    for sample in samples:
+        if is_date(text := spelled(sample.condition.table[name])):
+            raise UserError(
+                f"{where}, line {sample.line}: column {name!r}: {text!r} looks like a date; leave the column out."
+            )
+
+
+def _known(cells: Sequence[str], column: Column) -> list[str]:
+    """The cells that are not missing. The word `none` is missing already in a manifest where it stands for that."""
+    words = {spelled(key) for key in column.values or ()}
+    missing = (MISSING - {"none"}) | column.sentinels
+    return [text for text in cells if text in words or (text.casefold() not in missing and text not in missing)]
+
+
+def _cap(name: str, column: Column) -> float | None:
+    return column.cap if column.cap is not None or not is_age(name) else AGE_CAP
+
+
+def _numbers(name: str, distinct: Sequence[str], column: Column) -> bool:
+    """Whether all texts are numbers, or ages that are capped already."""
+    cap = _cap(name, column)
+    return all(NUMBER.fullmatch(text) or capped_age(text, cap) is not None for text in distinct)
+
+
+def _number(name: str, known: Sequence[str], cap: float | None, sentinels: tuple[str, ...]) -> TableColumn:
+    values = [read_number(name, text, cap) for text in known]
     return TableColumn(
         name,
         mean=fmean(values),

@@ -248,6 +248,7 @@ def description(
         "split": prepared.split.to_dict(),
         "inherited_splits": [split.to_dict() for parent in parents for split in RunFolder(parent).splits()],
         "images_are_patients": prepared.manifest.patients_are_images,
+        "seen": seen_values(prepared),
         "environment": {
             "medloom": medloom.__version__,
             "python": platform.python_version(),
@@ -259,6 +260,17 @@ def description(
             "cores": os.cpu_count(),
         },
     }
+
+
+def seen_values(prepared: Prepared) -> list[dict[str, Any]]:
+    """What the training rows hold of the columns of the template beside the manifest; empty without one."""
+    from medloom.data.prompts import read_template, template_beside
+    from medloom.data.table_columns import seen_columns
+
+    beside = template_beside(prepared.manifest.source)
+    if beside is None:
+        return []
+    return [asdict(column) for column in seen_columns(prepared.train.samples, read_template(beside))]
 
 
 def plain(value: Any) -> Any:

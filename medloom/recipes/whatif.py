@@ -32,6 +32,7 @@ class Config(MakingOptions):
         rows: the first so many rows of the manifest; 0 is all.
         n: images a row and arm.
         seed: of the first image; the k-th of row r has seed + r n + k in every arm, and so the same noise.
+        allow_unseen: ask for values that training has not seen, too; what comes is an extrapolation.
         estimand: direct holds what follows from the changed columns at its factual value and says so; total refuses to.
     """
 
@@ -41,6 +42,7 @@ class Config(MakingOptions):
     rows: int = 32
     n: int = 2
     seed: int = 0
+    allow_unseen: bool = False
     estimand: str = "direct"
 
 
@@ -94,6 +96,8 @@ def run(config: Config) -> Path:
     file = _template_file(config)
     plan = _plan(config, read_template(file))
     maker = load_maker(config)
+    if not config.allow_unseen:
+        _refuse_unseen(plan, maker)
     jobs = _jobs(config, plan, maker)
     effects = _effects(config, plan, maker)
     facts = {"data": hash_file(config.data), "template": hash_file(file), "rows": len(plan.rows), "arms": effects}
@@ -184,6 +188,24 @@ def _rows(config: Config, template: "Template") -> tuple[list[Row], list[str]]:
     ]
     _say_other_texts(template, rows)
     return rows, kept
+
+
+def _refuse_unseen(plan: Plan, maker: Maker) -> None:
+    """Refuse to set a column to what no training row had.
+
+    Raises:
+        UserError: lists what training has seen.
+    """
+    from medloom.core.table_column import TableColumn
+
+    seen = {entry["name"]: TableColumn.from_dict(entry) for entry in maker.run_folder.description().get("seen", [])}
+    for arm in plan.arms:
+        for name, value in arm.values.items():
+            if name in seen and not seen[name].has(value):
+                raise UserError(
+                    f"--set {arm.name}: training has not seen {name}={arm.changes[name]}; seen: {seen[name].seen}. Set"
+                    " another value, or go beyond with --allow-unseen."
+                )
 
 
 def _left_out(config: Config, bad: Sequence[Any], total: int) -> None:

@@ -16,7 +16,7 @@ from medloom.recipes import generate, text2image, whatif
 
 TEMPLATE = """
 columns:
-  kind: {values: {disc: a disc, square: a square}}
+  kind: {values: {disc: a disc, square: a square, ring: a ring}}
   level: {say: "", unit: grey levels, sentinels: [-1]}
 """
 ROWS = 48
@@ -104,6 +104,21 @@ def test_cells_that_do_not_fit_are_refused_in_one_sentence(
     assert main([*given, *arguments]) == 2
     error = capsys.readouterr().err
     assert message in error and not out.exists()
+
+
+def test_a_change_to_what_training_never_saw_is_refused_unless_allowed(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "out"
+    given = ["whatif", "--model", str(folder / "run"), "--data", str(folder / "data.csv"), "--rows", "1", "--n", "1"]
+    given += ["--steps", "2", "--out", str(out), "--set"]
+    assert main([*given, "level=900"]) == 2
+    error = capsys.readouterr().err
+    assert "training has not seen level=900; seen: 33 to 235" in error and "--allow-unseen" in error and not out.exists()
+    assert main([*given, "kind=ring"]) == 2
+    assert "training has not seen kind=ring; seen: disc, square" in capsys.readouterr().err
+    assert main([*given, "level=900", "--allow-unseen"]) == 0
+    assert (out / "manifest.csv").is_file()
 
 
 def test_a_manifest_without_a_column_of_the_model_is_refused(

@@ -204,4 +204,4 @@ def test_a_model_that_takes_no_text(folder: Path, tmp_path: Path, fails: Callabl
     options = {**TINY, "network.fusion": "none", "network.mask": "channels", "network.mask_classes": [1]}
     options |= {"loop.steps": 1, "loop.warmup": 0}
     run = text2image.run(configure(text2image.Config, data=folder / "data.csv", out=tmp_path / "mute", **options))
-    assert "takes no text" in fails("--model", run, "--set", "kind=disc")
+    assert "takes neither text nor table" in fails("--model", run, "--set", "kind=disc")
