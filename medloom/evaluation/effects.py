@@ -19,6 +19,7 @@ from medloom.data.images import read_image
 from medloom.data.phantom.thorax import LABELS
 from medloom.data.phantom.truth import Cohort
 from medloom.data.tables import read_table
+from medloom.evaluation.regions import Regions
 from medloom.metrics.effects import affected_region, map_correlation, off_target
 
 DESCRIPTION = "whatif.json"
@@ -87,11 +88,13 @@ class Effects:
             measured region), spread (its deviation over seeds, nan for one seed); with a truth also true, changed,
             correlation, outside and inside.
         examples: for pictures.
+        regions: shifts inside the classes of the masks that were held.
     """
 
     unit: str
     seeds: int
     arms: dict[str, Arm]
+    regions: Regions
     rows: list[dict[str, Any]] = field(default_factory=list)
     examples: list[Example] = field(default_factory=list)
 
@@ -121,7 +124,7 @@ def measure_effects(manifest: Path, truth: Cohort | None, shown: bool = True) ->
     # In the order in which they were asked for.
     arms = {name: described[name] for name in next(iter(sources.values())) if name != FACTUAL}
     seeds = len(next(iter(sources.values()))[FACTUAL])
-    effects = Effects(unit="", seeds=seeds, arms=arms)
+    effects = Effects("", seeds, arms, Regions.of(manifest.parent, read_json(manifest.parent / DESCRIPTION)))
     with progress("measuring effects", len(sources), "patients", 0, shown) as advance:
         for source, images in sources.items():
             for row, example in _of_patient(manifest.parent, source, images, arms, truth, effects):
@@ -180,8 +183,10 @@ def _of_patient(
 ) -> Iterator[tuple[dict[str, Any], Example]]:
     factual = _stack(folder, images[FACTUAL], effects)
     told = images[FACTUAL][0]
+    changed_images = {name: _stack(folder, images[name], effects) for name in arms}
+    effects.regions.add(source, told, factual, changed_images)
     for name, arm in arms.items():
-        other = _stack(folder, images[name], effects)
+        other = changed_images[name]
         differences = other - factual
         mean = differences.mean(axis=0)
         row: dict[str, Any] = {"arm": name, "attribute": arm.attribute, "source": source, "dose": _dose(arm, told)}

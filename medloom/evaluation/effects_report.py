@@ -14,9 +14,11 @@ from medloom.core.spec import HU
 from medloom.evaluation import recovery
 from medloom.evaluation.effects import Effects, Example
 from medloom.evaluation.figures import Figure
+from medloom.evaluation.observed import BESIDE
 from medloom.evaluation.pages import embedded, page
 from medloom.evaluation.plots import Panel, draw
 from medloom.evaluation.recovery import Verdict
+from medloom.evaluation.regions import SHIFT
 from medloom.evaluation.report import HTML, SCHEMA, SCORES
 
 TEMPLATE = "effects.html"
@@ -61,6 +63,8 @@ def write_effects(
         known=known,
         verdicts=verdicts,
         arms=[figure for figure in figures if figure.metric == recovery.EFFECT],
+        observed=[figure for figure in figures if figure.metric == BESIDE],
+        regions=[figure for figure in figures if figure.metric == SHIFT],
         by_attribute=[(name, [f for f in figures if f.subset == name]) for name in effects.attributes],
         notes=notes,
         meanings={name: text for name, text in MEANINGS.items() if any(f.metric == name for f in figures)},

@@ -62,6 +62,7 @@ def effect_figures(effects: Effects, seed: int) -> tuple[list[Figure], list[Verd
     if len({row["source"] for row in effects.rows}) < 2:
         raise UserError("effects of one patient have no interval; give two or more with --rows of `medloom whatif`.")
     figures = [_arm_figure(effects, name, seed) for name in effects.arms]
+    figures.extend(effects.regions.figures(effects.unit, seed))
     verdicts: list[Verdict] = []
     notes: list[str] = []
     for attribute in effects.attributes:

@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING, Any
 
 from medloom.core.errors import UserError
 from medloom.core.lookup import look_up
-from medloom.data.options import ManifestOptions, load_manifest, named_columns
+from medloom.data.options import ManifestOptions, load_manifest
+from medloom.recipes.effects import Beside, evaluate_effects
+from medloom.recipes.seen import refuse_seen
 
 if TYPE_CHECKING:
-    from medloom.data.manifest import Manifest
     from medloom.downstream.classifier import Classifier
     from medloom.evaluation.classifiers import Workshop
     from medloom.evaluation.comparison import Comparison
@@ -23,7 +24,6 @@ SECTIONS: dict[str, str] = {
     "alignment": "whether they show what their condition says; needs a label or two modalities",
     "privacy": "whether they are copies of training images; needs --train",
 }
-FAMILIES = ("diffusion", "gan", "tokens")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,6 +35,9 @@ class Config(ManifestOptions):
         synthetic: manifest of synthetic images, as `medloom generate` writes it.
         whatif: in place of the two, manifest.csv of `medloom whatif`: its effects are measured.
         truth: phantom cohort whose rows were given to `medloom whatif`: the effects are compared with the true ones.
+        observed: manifest of held-out real images with masks and the template's columns: what they show between patients
+            with and without a value is set beside the shifts of --whatif.
+        adjust: columns that the observed difference is adjusted for, e.g. age view.
         out: folder for scores.json and report.html; the same command run again uses what it kept there.
         train: manifest of the generator's training images: needed for privacy, and the classifier is trained on it.
             Without it the classifier is trained on one half of the patients of --real, and the other half compared.
@@ -57,6 +60,8 @@ class Config(ManifestOptions):
     synthetic: Path | None = None
     whatif: Path | None = None
     truth: Path | None = None
+    observed: Path | None = None
+    adjust: tuple[str, ...] = ()
     train: Path | None = None
     model: Path | None = None
     label: str = "auto"
@@ -84,7 +89,8 @@ def run(config: Config) -> Path:
 
     _check_names(config)
     if config.whatif is not None:
-        return _effects(config, config.whatif)
+        beside = Beside(config.truth, config.observed, config.adjust, config.model, config)
+        return evaluate_effects(config.whatif, config.out, beside, config.seed)
     data = _compare(config)
     sections = _sections(config, data)
     claim_output(config.out, SCORES)
@@ -106,8 +112,10 @@ def _check_names(config: Config) -> None:
 
     if config.whatif is not None and (config.real, config.synthetic, config.train) != (None,) * 3:
         raise UserError("--whatif is an evaluation of its own; leave --real, --synthetic and --train out.")
-    if config.truth is not None and config.whatif is None:
-        raise UserError("--truth belongs to --whatif.")
+    if (config.truth is not None or config.observed is not None) and config.whatif is None:
+        raise UserError(f"--{'truth' if config.truth is not None else 'observed'} belongs to --whatif.")
+    if config.adjust and config.observed is None:
+        raise UserError("--adjust belongs to --observed.")
     for name in config.only:
         look_up(SECTIONS, name, "name in --only")
     for name in config.features:
@@ -121,28 +129,6 @@ def _check_names(config: Config) -> None:
     check_device(config.device)
 
 
-def _effects(config: Config, whatif: Path) -> Path:
-    """The other kind of evaluation: what changes of the condition do."""
-    from medloom.core.files import claim_output, hash_file
-    from medloom.core.progress import say
-    from medloom.data.phantom.truth import Cohort
-    from medloom.evaluation.effects import measure_effects
-    from medloom.evaluation.effects_report import write_effects
-    from medloom.evaluation.recovery import effect_figures
-    from medloom.evaluation.report import HTML, SCORES, begin_report
-
-    truth = None if config.truth is None else Cohort(config.truth)
-    effects = measure_effects(whatif, truth)
-    figures, verdicts, notes = effect_figures(effects, config.seed)
-    claim_output(config.out, SCORES)
-    begin_report(config.out)
-    write_effects(config.out, effects, figures, verdicts, notes, {"whatif": hash_file(whatif), "seed": config.seed})
-    for verdict in verdicts:
-        say(f"{'holds' if verdict.passed else 'FAILS'}: {verdict.attribute}, {verdict.metric}: {verdict.rule}")
-    say(f"evaluated: {config.out / HTML} for people, {config.out / SCORES} for programs.")
-    return config.out
-
-
 def _compare(config: Config) -> "Comparison":
     from medloom.data.manifest import read_manifest
     from medloom.evaluation.comparison import compare
@@ -152,7 +138,7 @@ def _compare(config: Config) -> "Comparison":
     real = load_manifest(config.real, config, need=("path",))
     synthetic = read_manifest(config.synthetic, skip_bad=config.skip_bad, need=("path",), need_patients=False)
     if config.model is not None:
-        _refuse_seen(config, config.model, config.real, real)
+        refuse_seen(config, config.model, config.real, real)
     return compare(
         real,
         synthetic,
@@ -163,25 +149,6 @@ def _compare(config: Config) -> "Comparison":
         seed=config.seed,
         unit=config.unit,
     )
-
-
-def _refuse_seen(config: Config, model: Path, path: Path, real: "Manifest") -> None:
-    """Refuse patients that the generator was trained on, told in the way in which its run told them."""
-    from medloom.data.manifest import read_manifest
-    from medloom.generators.run_folder import open_run
-
-    run = open_run(model, FAMILIES)
-    description = run.description()
-    if description["images_are_patients"] and not real.patients_are_images:
-        named, skip = named_columns(config), config.skip_bad
-        real = read_manifest(path, named=named, images_are_patients=True, skip_bad=skip, need=("path",))
-    elif real.patients_are_images and not description["images_are_patients"]:
-        raise UserError(
-            f"{model} knows its patients by name and {path} was read with --images-are-patients, so that it"
-            " cannot be told whom it has seen; name the patients in --real, or leave out --model."
-        )
-    for split in run.splits():
-        split.refuse_overlap(real, str(model))
 
 
 def _sections(config: Config, data: "Comparison") -> list[str]:

@@ -101,6 +101,7 @@ def run(config: Config) -> Path:
     jobs = _jobs(config, plan, maker)
     effects = _effects(config, plan, maker)
     facts = {"data": hash_file(config.data), "template": hash_file(file), "rows": len(plan.rows), "arms": effects}
+    facts["spec"] = maker.generator.spec.to_dict()
     suffix = make_images(maker, jobs, DESCRIPTION, facts)
     manifest = config.out / "manifest.csv"
     if is_main_process():
