@@ -31,12 +31,17 @@ def grid(images: Sequence[NDArray[np.float32]], columns: int) -> NDArray[np.uint
     return canvas
 
 
-def flat(image: NDArray[np.float32]) -> NDArray[np.float32]:
-    """What is shown of an image `(C, *spatial)`: itself in 2-D, the middle axial slice `(C, H, W)` of a volume."""
+def flat(image: NDArray[np.float32], level: int | None = None) -> NDArray[np.float32]:
+    """What is shown of an image `(C, *spatial)`: itself in 2-D, an axial slice `(C, H, W)` of a volume in RAS order.
+
+    Args:
+        image: the image.
+        level: of the slice, from the feet; the middle one where it is None.
+    """
     if image.ndim < 4:
         return image
     # Patient's right on the left of the picture, anterior up, as radiologists look at axial slices.
-    return image[:, ::-1, ::-1, image.shape[3] // 2].transpose(0, 2, 1)[:, :, ::-1]
+    return image[:, ::-1, ::-1, image.shape[3] // 2 if level is None else level].transpose(0, 2, 1)
 
 
 def _tile(image: NDArray[np.float32]) -> NDArray[np.uint8]:

@@ -12,8 +12,9 @@ from medloom.core.pictures import flat
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.image import AxesImage
 
-COLOURS = "RdBu_r"
+COLOURS, SIZES = "RdBu_r", "magma"
 DPI, TILE = 110, 1.7
 # A few bright pixels are not to make all others pale.
 SHOWN_QUANTILE = 0.995
@@ -40,30 +41,50 @@ class DifferenceRow:
     arms: Mapping[str, Map]
 
     def difference(self, arm: str) -> Map:
-        """Arm less factual in `unit`, `(H, W)`; of colours, the mean over channels."""
-        return flat(self.arms[arm] - self.factual).mean(axis=0) * np.float32(self.span / 2)
+        """Arm less factual in `unit`, `(*spatial)`; of colours, the mean over channels."""
+        return np.asarray((self.arms[arm] - self.factual).mean(axis=0) * np.float32(self.span / 2))
+
+    @property
+    def level(self) -> int | None:
+        """The axial slice of a volume that the arms change most; None in 2-D."""
+        if self.factual.ndim < 4:
+            return None
+        return int(sum(np.abs(self.difference(arm)).sum(axis=(0, 1)) for arm in self.arms).argmax())
+
+    def shown(self, image: Map) -> Map:
+        """The shown slice of an image `(C, *spatial)`."""
+        return flat(image, self.level)
 
 
-def draw_differences(rows: Sequence[DifferenceRow], title: str) -> bytes:
+def draw_differences(
+    rows: Sequence[DifferenceRow], title: str, absolute: bool = False, scales: Mapping[str, float] | None = None
+) -> bytes:
     """Factual, arm and difference side by side, one line a row, as a PNG file's bytes.
 
-    Differences of one unit share a scale; red is more, blue is less.
+    Differences of one unit share a scale; red is more, blue is less. Of a volume each line shows the axial slice that
+    its arms change most.
+
+    Args:
+        rows: what is drawn.
+        title: above all.
+        absolute: sizes of the differences in place of the differences.
+        scales: unit -> largest difference shown, as of a whole cohort; by default that of `rows`.
     """
     from matplotlib.figure import Figure
 
     arms = list(rows[0].arms)
     columns = 1 + 2 * len(arms)
-    scales = _scales(rows)
+    scales = scales or difference_scales(rows)
     canvas = Figure(figsize=(TILE * columns + 1.2, (TILE + 0.15) * len(rows) + 1.1), layout="constrained", dpi=DPI)
     canvas.suptitle(title, fontsize=9)
     for number, (axes, row) in enumerate(zip(canvas.subplots(len(rows), columns, squeeze=False), rows, strict=True)):
-        _image(axes[0], row.factual, "factual" if number == 0 else "")
+        _image(axes[0], row.shown(row.factual), "factual" if number == 0 else "")
         axes[0].set_ylabel(row.label, fontsize=8)
         for index, arm in enumerate(arms):
             pair = axes[1 + 2 * index : 3 + 2 * index]
-            _image(pair[0], row.arms[arm], arm if number == 0 else "")
-            drawn = pair[1].imshow(row.difference(arm), cmap=COLOURS, vmin=-scales[row.unit], vmax=scales[row.unit])
-            _bare(pair[1], "difference of\nconditional means" if number == 0 else "")
+            _image(pair[0], row.shown(row.arms[arm]), arm if number == 0 else "")
+            drawn = _map(pair[1], row.shown(row.difference(arm)[None])[0], scales[row.unit], absolute)
+            _bare(pair[1], f"{'absolute ' if absolute else ''}difference of\nconditional means" if number == 0 else "")
         bar = canvas.colorbar(drawn, ax=axes.tolist(), shrink=0.85, pad=0.01, extend="both")
         bar.set_label(row.unit, fontsize=8)
         bar.ax.tick_params(labelsize=7)
@@ -72,7 +93,13 @@ def draw_differences(rows: Sequence[DifferenceRow], title: str) -> bytes:
     return stream.getvalue()
 
 
-def _scales(rows: Sequence[DifferenceRow]) -> dict[str, float]:
+def _map(axes: "Axes", difference: Map, scale: float, absolute: bool) -> "AxesImage":
+    if absolute:
+        return axes.imshow(np.abs(difference), cmap=SIZES, vmin=0, vmax=scale)
+    return axes.imshow(difference, cmap=COLOURS, vmin=-scale, vmax=scale)
+
+
+def difference_scales(rows: Sequence[DifferenceRow]) -> dict[str, float]:
     """The largest difference shown of each unit."""
     scales: dict[str, float] = {}
     for row in rows:
@@ -83,7 +110,7 @@ def _scales(rows: Sequence[DifferenceRow]) -> dict[str, float]:
 
 
 def _image(axes: "Axes", image: Map, title: str) -> None:
-    shown = np.moveaxis(np.clip((flat(image) + 1) / 2, 0, 1), 0, -1)
+    shown = np.moveaxis(np.clip((image + 1) / 2, 0, 1), 0, -1)
     axes.imshow(shown if shown.shape[-1] == 3 else shown[..., 0], cmap="gray", vmin=0, vmax=1)
     _bare(axes, title)
 

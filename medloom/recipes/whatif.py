@@ -294,17 +294,53 @@ def _effects(config: Config, plan: Plan, maker: Maker) -> dict[str, dict[str, An
 
 
 def _write_differences(config: Config, plan: Plan, maker: Maker, jobs: Sequence[Job], suffix: str) -> None:
+    """Pictures of the first rows, and a GIF and a NIfTI file of each of their differences.
+
+    The scale of the colours is that of all rows, so that no patient's noise is drawn as an effect.
+    """
     from medloom.core.files import atomic_file
-    from medloom.evaluation.difference_maps import draw_differences
+    from medloom.evaluation.difference_maps import difference_scales, draw_differences
 
     each = config.n * len(plan.arms)
-    rows = [
-        _difference_row(config, plan, maker, row, jobs[index * each : (index + 1) * each], suffix)
-        for index, row in enumerate(plan.rows[:SHOWN_ROWS])
-    ]
+    rows: list[DifferenceRow] = []
+    scales: dict[str, float] = {}
+    for index, row in enumerate(plan.rows):
+        drawn = _difference_row(config, plan, maker, row, jobs[index * each : (index + 1) * each], suffix)
+        for unit, reach in difference_scales([drawn]).items():
+            scales[unit] = max(scales.get(unit, 0.0), reach)
+        if index < SHOWN_ROWS:
+            rows.append(drawn)
     seeds = f"over {config.n} seeds that the arms share" if config.n > 1 else "over one seed that the arms share"
-    with atomic_file(config.out / "differences.png") as temporary:
-        temporary.write_bytes(draw_differences(rows, f"SYNTHETIC: differences of conditional means, {seeds}"))
+    title = f"SYNTHETIC: differences of conditional means, {seeds}"
+    for name, absolute in (("differences.png", False), ("absolute_differences.png", True)):
+        with atomic_file(config.out / name) as temporary:
+            temporary.write_bytes(draw_differences(rows, title, absolute, scales))
+    _write_difference_files(config, plan, jobs[::each], rows, scales, suffix)
+
+
+def _write_difference_files(
+    config: Config,
+    plan: Plan,
+    factual: Sequence[Job],
+    rows: Sequence["DifferenceRow"],
+    scales: Mapping[str, float],
+    suffix: str,
+) -> None:
+    from medloom.data.images import read_image
+    from medloom.data.tables import write_csv
+    from medloom.evaluation.difference_files import write_difference_gif, write_difference_volume
+
+    folder = config.out / "differences"
+    folder.mkdir(exist_ok=True)
+    index: list[list[str]] = []
+    for row, job in zip(rows, factual, strict=False):
+        reference = read_image(config.out / f"{job.sample_id}{suffix}")
+        for number, arm in enumerate(row.arms, 1):
+            name = f"{job.sample_id}-arm{number}"
+            write_difference_gif(folder / f"{name}.gif", row, arm, scales[row.unit])
+            write_difference_volume(folder / f"{name}.nii.gz", row, arm, reference)
+            index.append([name, job.origin.source, plan.arms[number].name])
+    write_csv(folder / "index.csv", ["name", "source_id", "arm"], index)
 
 
 def _difference_row(
