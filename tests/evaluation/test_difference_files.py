@@ -32,7 +32,7 @@ def test_a_difference_in_a_file_has_unit_geometry_and_its_mark(shape: tuple[int,
     read = read_image(path, unit=HU)
     values = read.pixels[0].reshape(shape)
     if len(shape) == 2:
-        values = values.T  # A slice is written with its columns along the first axis, as NIfTI has them.
+        values = values.T[::-1]  # NIfTI counts columns first, and rows from the posterior up.
     np.testing.assert_allclose(values[0], 250.0)
     np.testing.assert_allclose(values[1:], 0.0)
     if affine is not None:
