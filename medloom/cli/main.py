@@ -21,6 +21,8 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "data prompts": ("medloom.recipes.data_prompts", "word a clinical table: a text for each row, by a template"),
     "train autoencoder": ("medloom.recipes.autoencoder", "train an image autoencoder for latent diffusion"),
     "train text2image": ("medloom.recipes.text2image", "train a text-to-image generator"),
+    "train mask2image": ("medloom.recipes.mask2image", "train a generator that makes images of masks, 2-D and 3-D"),
+    "train mask2image-gan": ("medloom.recipes.mask2image_gan", "train a conditional GAN that makes images of masks"),
     "generate": ("medloom.recipes.generate", "generate images from a prompt or a manifest of conditions"),
     "whatif": ("medloom.recipes.whatif", "change clinical columns, hold the seed, and see what becomes of the images"),
     "evaluate": ("medloom.recipes.evaluate", "compare synthetic with real images, with intervals and floors"),

@@ -160,6 +160,17 @@ def hash_file(path: Path) -> str:
     return digest.hexdigest()[:16]
 
 
+def hash_content(path: Path) -> str:
+    """`hash_file` of a file, `hash_folder` of a folder."""
+    return hash_folder(path) if Path(path).is_dir() else hash_file(path)
+
+
+def content_stamp(path: Path) -> tuple[int, int]:
+    """Bytes, and time of the latest change in ns, of a file or of all files in a folder."""
+    stats = [entry.stat() for entry in sorted(Path(path).iterdir())] if Path(path).is_dir() else [Path(path).stat()]
+    return sum(entry.st_size for entry in stats), max((entry.st_mtime_ns for entry in stats), default=0)
+
+
 def hash_folder(folder: Path, pattern: str = "**/*") -> str:
     """SHA-256 over the names and bytes of a folder's files, 16 hexadecimal digits."""
     files = sorted(path for path in Path(folder).glob(pattern) if path.is_file())

@@ -22,12 +22,12 @@ def grid(images: Sequence[NDArray[np.float32]], columns: int) -> NDArray[np.uint
         uint8 `(rows, columns, 3)`, gaps grey.
     """
     tiles = [_tile(image) for image in images]
-    height, width = tiles[0].shape[:2]
+    height, width = (max(tile.shape[axis] for tile in tiles) for axis in (0, 1))
     rows = -(-len(tiles) // columns)
     canvas = np.full((rows * (height + GAP) - GAP, columns * (width + GAP) - GAP, 3), 96, np.uint8)
     for number, tile in enumerate(tiles):
         top, left = (number // columns) * (height + GAP), (number % columns) * (width + GAP)
-        canvas[top : top + height, left : left + width] = tile
+        canvas[top : top + tile.shape[0], left : left + tile.shape[1]] = tile
     return canvas
 
 

@@ -56,13 +56,16 @@ class ImageSpec:
     """The model's image space.
 
     Attributes:
-        size: pixels of each spatial axis, e.g. (64, 64) rows and columns, or three axes in RAS order.
+        size: pixels of each spatial axis, e.g. (64, 64) rows and columns, or three axes in RAS order; with `patch`,
+            those of a patch.
         channels: 1, or 3 where any modality is in colour (grey images are then repeated in the three channels).
         resize: pad (aspect kept, border at the lowest value), crop (aspect kept, centre), stretch, or none (files must
             have exactly `size`).
         intensity: for each modality, by name.
         spacing: mm of each spatial axis that images are resampled to, or None for 2-D images without spacing.
         orientation: axis codes that volumes are brought to ("RAS"), or None in 2-D.
+        patch: whether the model sees patches of images of any size, which are then neither padded nor cropped; the
+            resize rule is not used.
     """
 
     size: tuple[int, ...]
@@ -71,6 +74,7 @@ class ImageSpec:
     intensity: Mapping[str, Intensity]
     spacing: tuple[float, ...] | None = None
     orientation: str | None = None
+    patch: bool = False
 
     def __post_init__(self) -> None:
         if self.resize not in RESIZE_RULES:
@@ -79,6 +83,8 @@ class ImageSpec:
             raise UserError(
                 f"image size {self.size} with {self.channels} channels: give 2 or 3 axes and 1 or 3 channels."
             )
+        if self.spacing is not None and (len(self.spacing) != len(self.size) or min(self.spacing) <= 0):
+            raise UserError(f"spacing {self.spacing}: give mm above 0 for each of {len(self.size)} axes.")
 
     @property
     def spatial_dims(self) -> int:
@@ -87,7 +93,7 @@ class ImageSpec:
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """Shape of one image array: (channels, *size)."""
+        """Shape of one image array, or of one patch: (channels, *size)."""
         return (self.channels, *self.size)
 
     def of(self, modality: str) -> Intensity:
@@ -108,6 +114,9 @@ class ImageSpec:
         """As JSON values."""
         values = asdict(self)
         values["intensity"] = {name: asdict(entry) for name, entry in sorted(self.intensity.items())}
+        if not self.patch:
+            # So that specs from before there were patches are the same still.
+            del values["patch"]
         return {name: list(value) if isinstance(value, tuple) else value for name, value in values.items()}
 
     @classmethod
@@ -117,8 +126,8 @@ class ImageSpec:
         Raises:
             UserError: a field is missing or unknown.
         """
-        names = {field.name for field in fields(cls)}
-        if set(values) != names:
+        names = {field.name for field in fields(cls)} - {"patch"}
+        if set(values) - {"patch"} != names:
             raise UserError(
                 f"image spec has fields {sorted(values)}, expected {sorted(names)}: it was cut short or edited."
             )
@@ -129,6 +138,7 @@ class ImageSpec:
             intensity={name: Intensity(**entry) for name, entry in values["intensity"].items()},
             spacing=tuple(values["spacing"]) if values["spacing"] else None,
             orientation=values["orientation"],
+            patch=values.get("patch", False),
         )
 
     def require_same_space(self, other: "ImageSpec", mine: str, theirs: str) -> None:
@@ -139,7 +149,7 @@ class ImageSpec:
         """
         differences = [
             f"{name} {getattr(self, name)} in {mine}, {getattr(other, name)} in {theirs}"
-            for name in ("size", "channels", "resize", "spacing", "orientation")
+            for name in ("size", "channels", "resize", "spacing", "orientation", "patch")
             if getattr(self, name) != getattr(other, name)
         ]
         for modality in sorted(set(self.intensity) & set(other.intensity)):

@@ -112,10 +112,11 @@ def _allocate(target: Path, rows: int, columns: Mapping[str, Column]) -> None:
     for name, column in columns.items():
         with (target / f"{name}.bin").open("wb") as stream:
             # Space is claimed now: a memory map that meets a full disk later would be killed without a word.
-            _claim(stream.fileno(), rows * column.bytes)
+            claim_space(stream.fileno(), rows * column.bytes)
 
 
-def _claim(descriptor: int, length: int) -> None:
+def claim_space(descriptor: int, length: int) -> None:
+    """Give an open file its length, with the disk space for it."""
     import os
 
     if hasattr(os, "posix_fallocate"):

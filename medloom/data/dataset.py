@@ -1,9 +1,9 @@
 """From a manifest to arrays in the model's space: the ImageSpec is measured, then images and masks are cached."""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -11,19 +11,22 @@ import numpy as np
 from numpy.typing import NDArray
 
 from medloom.core.errors import UserError
+from medloom.core.mask_spec import NO_MASK, MaskSpec
 from medloom.core.progress import progress, say
 from medloom.core.spec import ImageSpec, Intensity
 from medloom.core.types import Condition, Sample
 from medloom.data.cache import Arrays, Column, cached_rows
-from medloom.data.image_io.types import Header, Image
+from medloom.data.image_io.types import Header
 from medloom.data.images import check_pixels, read_header, read_image
 from medloom.data.manifest import list_problems
-from medloom.data.placement import place, plan
+from medloom.data.masks import Labels, read_labels
 from medloom.data.tables import Problem
 from medloom.data.transforms import HU_WINDOW, ModelImage, choose_intensity, to_model
 
 # Decoding releases the interpreter's lock, so threads share the cores.
 READERS_AT_ONCE = 4
+# Volumes of spacings that differ by no more than this share are taken to have one: headers are rounded.
+SAME_SPACING = 1e-3
 
 
 def measure_spec(
@@ -33,6 +36,8 @@ def measure_spec(
     unit: str | None = None,
     shown: bool = True,
     hu_window: tuple[float, float] = HU_WINDOW,
+    spacing: tuple[float, ...] | None = None,
+    patch: bool = False,
 ) -> ImageSpec:
     """The model's image space for some images, from their headers; no pixel is decoded.
 
@@ -43,13 +48,16 @@ def measure_spec(
         unit: what the values of files are that do not say so (NIfTI, MetaImage, NRRD), e.g. HU.
         shown: whether to show progress.
         hu_window: HU that become -1 and 1 where images are in HU.
+        spacing: mm of each axis that images are resampled to, or None for the images' own.
+        patch: whether `size` is that of patches, and images stay whole.
 
     Raises:
         UserError: an unreadable header, a modality in mixed units, images of other dimensions, or of other sizes where
-            the resize rule is none.
+            the resize rule is none; patches of volumes of several spacings, and no spacing to bring them to.
     """
     units: dict[str, Counter[tuple[str, float]]] = {}
     sizes: Counter[tuple[int, ...]] = Counter()
+    spacings: Counter[tuple[float, ...] | None] = Counter()
     size = size * 2 if len(size) == 1 else size
     with (
         ThreadPoolExecutor(READERS_AT_ONCE) as pool,
@@ -60,12 +68,38 @@ def measure_spec(
             _require_dimensions(sample.path, header, len(size))
             units.setdefault(_modality(sample), Counter())[(header.unit, header.full_scale)] += 1
             sizes[header.size] += 1
+            spacings[header.spacing] += 1
             go()
-    if resize == "none" and (len(sizes) > 1 or next(iter(sizes)) != size):
+    if patch and spacing is None and len(size) == 3:
+        spacing = _common_spacing(spacings)
+    if not patch and resize == "none" and (len(sizes) > 1 or next(iter(sizes)) != size):
         _refuse_sizes(sizes, size)
     intensity = {name: _intensity(name, counts, hu_window) for name, counts in sorted(units.items())}
     channels = 3 if any(entry.colour for entry in intensity.values()) else 1
-    return ImageSpec(size, channels, resize, intensity, orientation="RAS" if len(size) == 3 else None)
+    return ImageSpec(size, channels, resize, intensity, spacing, "RAS" if len(size) == 3 else None, patch)
+
+
+def _common_spacing(spacings: Counter[tuple[float, ...] | None]) -> tuple[float, ...]:
+    """The spacing that volumes share.
+
+    Raises:
+        UserError: they do not share one.
+    """
+    known = [spacing for spacing, _ in spacings.most_common() if spacing is not None]
+    first = known[0]
+    if any(not np.allclose(spacing, first, rtol=SAME_SPACING) for spacing in known):
+        listed = ", ".join(f"{_mm(spacing)} ({spacings[spacing]} volumes)" for spacing in known[:3])
+        more = "" if len(known) <= 3 else f" and {len(known) - 3} more"
+        all_of_them = [spacing for spacing in known for _ in range(spacings[spacing])]
+        raise UserError(
+            f"volumes have the spacings {listed}{more}; name one that all are resampled to, e.g. --spacing"
+            f" {_mm(tuple(np.median(all_of_them, axis=0)), ' ').removesuffix(' mm')}."
+        )
+    return first
+
+
+def _mm(spacing: Sequence[float], between: str = " x ") -> str:
+    return between.join(f"{mm:.3g}" for mm in spacing) + " mm"
 
 
 def _modality(sample: Sample) -> str:
@@ -112,40 +146,6 @@ def read_sample(path: Path, spec: ImageSpec, modality: str, unit: str | None = N
         raise UserError(f"{path}: {error}") from error
 
 
-def read_labels(path: Path, spec: ImageSpec, image_size: tuple[int, ...] | None = None) -> NDArray[np.int16]:
-    """A label map on the model's grid, by nearest neighbour; -1 outside of the image.
-
-    Args:
-        path: an image file whose values are class labels.
-        spec: the model's space.
-        image_size: size of the image that the mask belongs to, or None where the mask stands alone.
-
-    Raises:
-        UserError: the mask has another size than its image, or values that are not whole labels.
-    """
-    mask = read_image(path)
-    labels = mask.pixels[0]
-    if len(mask.pixels) != 1 or not np.array_equal(labels, np.round(labels)):
-        raise UserError(f"{path} is not a label map: it has colours or values that are not whole numbers.")
-    if image_size is not None and mask.size != image_size:
-        raise UserError(f"{path}: a mask of {mask.size} pixels for an image of {image_size}; they have to be the same.")
-    return nearest_labels(mask, spec)
-
-
-def nearest_labels(mask: Image, spec: ImageSpec) -> NDArray[np.int16]:
-    """The labels of an image on the model's grid, int16 `(*size)`; -1 in the border that padding adds."""
-    placement = plan(mask.size, mask.spacing, spec)
-    # Coordinates are placed like an image, and rounded: that is nearest neighbour in exactly the image's geometry.
-    axes = np.meshgrid(*(np.arange(length, dtype=np.float32) for length in mask.size), indexing="ij")
-    inside = place(np.ones((1, *mask.size), np.float32), placement, spec.size)[0] > 0
-    picked = []
-    for axis, length in zip(axes, mask.size, strict=True):
-        placed = place(axis[None].astype(np.float32), placement, spec.size)[0]
-        picked.append(np.clip(np.rint(placed), 0, length - 1).astype(int))
-    labels = mask.pixels[0][tuple(picked)].astype(np.int16)
-    return np.where(inside, labels, np.int16(-1))
-
-
 @dataclass(frozen=True)
 class ImageSource:
     """Where the images of a run come from.
@@ -155,12 +155,14 @@ class ImageSource:
         spec: the model's space.
         unit: of files that do not state theirs.
         key: identifies the data for caches: manifest fingerprint, file times, spec.
+        masks: the classes of the masks.
     """
 
     samples: Sequence[Sample]
     spec: ImageSpec
     unit: str | None
     key: dict[str, Any]
+    masks: MaskSpec = field(default_factory=MaskSpec)
 
     def images(self, rows: Sequence[int]) -> NDArray[np.float32]:
         """Model-space images of some rows, `(N, C, *size)`.
@@ -177,12 +179,13 @@ class ImageSource:
         A row that cannot be used holds zeros; `refusal` says why.
         """
         with ThreadPoolExecutor(READERS_AT_ONCE) as pool:
-            read = list(pool.map(self._image_or_none, rows))
+            read = list(pool.map(self.image_or_none, rows))
         blank = np.zeros(self.spec.shape, np.float32)
         bad = np.array([array is None for array in read], np.uint8)
         return np.stack([blank if array is None else array for array in read]), bad
 
-    def _image_or_none(self, row: int) -> NDArray[np.float32] | None:
+    def image_or_none(self, row: int) -> NDArray[np.float32] | None:
+        """The model-space image of a row, or None where `refusal` says why it cannot be used."""
         try:
             return self.image(row)
         except UserError:
@@ -206,15 +209,31 @@ class ImageSource:
             return Problem(self.samples[row].line, str(error))
         return Problem(self.samples[row].line, f"{self.samples[row].path} could not be read when it was cached")
 
-    def labels(self, rows: Sequence[int]) -> NDArray[np.int16]:
-        """Label maps of some rows, int16 `(N, *size)`; -1 everywhere in rows without a mask."""
-        return np.stack([self.label_map(self.samples[row].condition, self.samples[row].path) for row in rows])
+    def label_map(self, condition: Condition, image: Path | None = None) -> Labels:
+        """The label map of a condition, int16 `(*size)`, or with patches of the whole image's size; see `read_labels`.
 
-    def label_map(self, condition: Condition, image: Path | None = None) -> NDArray[np.int16]:
-        """The label map of a condition; see `read_labels`."""
+        Raises:
+            UserError: see `read_labels`.
+        """
         if condition.mask is None:
-            return np.full(self.spec.size, -1, np.int16)
-        return read_labels(condition.mask, self.spec, read_header(image).size if image else None)
+            return np.full(self.spec.size, NO_MASK, np.int16)
+        return read_labels(condition.mask, self.spec, image, self.masks)
+
+    def labels_or_none(self, row: int) -> Labels | None:
+        """The label map of a row, or None where `mask_refusal` says why it cannot be used."""
+        try:
+            return self.label_map(self.samples[row].condition, self.samples[row].path)
+        except UserError:
+            return None
+
+    def mask_refusal(self, row: int) -> Problem:
+        """Why a row's mask cannot be used."""
+        sample = self.samples[row]
+        try:
+            self.label_map(sample.condition, sample.path)
+        except UserError as error:
+            return Problem(sample.line, str(error))
+        return Problem(sample.line, f"{sample.condition.mask} could not be read when it was cached")
 
 
 def cached_images(source: ImageSource, folder: Path, shown: bool = True) -> NDArray[np.float16]:
@@ -252,20 +271,67 @@ def usable_rows(source: ImageSource, bad: NDArray[np.uint8], skip_bad: bool, sho
     Raises:
         UserError: some could not and `skip_bad` is off (lists them by line), or none could.
     """
+    return rows_left(bad, source.refusal, "images", skip_bad, shown)
+
+
+def rows_left(
+    bad: NDArray[np.uint8], refusal: Callable[[int], Problem], what: str, skip_bad: bool, shown: bool
+) -> list[int]:
+    """The rows that are not marked.
+
+    Args:
+        bad: marks, uint8 `(N,)`.
+        refusal: says why a row is marked.
+        what: what cannot be used, for the user.
+        skip_bad: go on without the marked rows.
+        shown: whether to say how many were left out.
+
+    Raises:
+        UserError: some are marked and `skip_bad` is off (lists them by line), or all are.
+    """
     refused = np.flatnonzero(bad).tolist()
     usable = np.flatnonzero(np.asarray(bad) == 0).tolist()
     if refused and (not skip_bad or not usable):
-        raise UserError(list_problems("the manifest", [source.refusal(row) for row in refused], len(bad)))
+        raise UserError(list_problems("the manifest", [refusal(row) for row in refused], len(bad)))
     if refused and shown:
-        say(f"{len(refused)} images that cannot be used were left out (--skip-bad), {len(usable)} are used.")
+        say(f"{len(refused)} {what} that cannot be used were left out (--skip-bad), {len(usable)} are used.")
     return usable
 
 
+def mask_key(source: ImageSource) -> dict[str, Any]:
+    """What identifies the label maps of a source for caches; `grid` counts changes in how they are placed."""
+    return {**source.key, "masks": source.masks.to_dict(), "grid": 2}
+
+
 def cached_labels(source: ImageSource, folder: Path, shown: bool = True) -> NDArray[np.int16]:
-    """All label maps on the model's grid, int16 `(N, *size)`, memory-mapped."""
-    columns = {"labels": Column(source.spec.size, "int16")}
+    """All label maps on the model's grid, int16 `(N, *size)`, memory-mapped; see `cached_usable_labels`.
+
+    Raises:
+        UserError: any mask cannot be used.
+    """
+    return cached_usable_labels(source, folder, False, shown)[0]
+
+
+def cached_usable_labels(
+    source: ImageSource, folder: Path, skip_bad: bool, shown: bool = True
+) -> tuple[NDArray[np.int16], list[int]]:
+    """All label maps on the model's grid, int16 `(N, *size)`, memory-mapped, and the rows whose mask can be used.
+
+    Rows without a mask are usable, and -1 everywhere.
+
+    Raises:
+        UserError: see `rows_left`.
+    """
+    columns = {"labels": Column(source.spec.size, "int16"), "bad": Column((), "uint8")}
 
     def compute(rows: Sequence[int]) -> Arrays:
-        return {"labels": source.labels(rows)}
+        with ThreadPoolExecutor(READERS_AT_ONCE) as pool:
+            read = list(pool.map(source.labels_or_none, rows))
+        blank = np.full(source.spec.size, NO_MASK, np.int16)
+        return {
+            "labels": np.stack([blank if labels is None else labels for labels in read]),
+            "bad": np.array([labels is None for labels in read], np.uint8),
+        }
 
-    return cached_rows(folder, "masks", source.key, len(source.samples), columns, compute, shown)["labels"]
+    arrays = cached_rows(folder, "masks", mask_key(source), len(source.samples), columns, compute, shown)
+    return arrays["labels"], rows_left(arrays["bad"], source.mask_refusal, "masks", skip_bad, shown)

@@ -1,4 +1,4 @@
-"""Reading and writing images: PNG, JPEG, TIFF, DICOM, NIfTI, MetaImage and NRRD.
+"""Reading and writing images: PNG, JPEG, TIFF, DICOM (files and series), NIfTI, MetaImage and NRRD.
 
 What a file says is kept: values in their own unit, mm, orientation, and where there are no data.
 """
@@ -10,7 +10,7 @@ from typing import NamedTuple
 import numpy as np
 
 from medloom.core.errors import UserError
-from medloom.data.image_io import dicom, dicom_write, itk, nifti, raster, raster_write, tiff
+from medloom.data.image_io import dicom, dicom_series, dicom_write, itk, nifti, raster, raster_write, tiff
 from medloom.data.image_io.reading import require_file
 from medloom.data.image_io.types import Affine, Header, Image
 
@@ -58,6 +58,8 @@ _PNG = Reader(raster.read_png, raster.png_header)
 _JPEG = Reader(raster.read_jpeg, raster.jpeg_header)
 _TIFF = Reader(tiff.read_tiff, tiff.tiff_header)
 _DICOM = Reader(dicom.read_dicom, dicom.dicom_header)
+# A folder is read as one DICOM series.
+_SERIES = Reader(dicom_series.read_series, dicom_series.series_header)
 _NIFTI = Reader(nifti.read_nifti, nifti.nifti_header, states_unit=False)
 _ITK = Reader(itk.read_itk, itk.itk_header, states_unit=False)
 
@@ -89,15 +91,13 @@ WRITERS: dict[str, Writer] = {
     ".nrrd": Writer(itk.write_itk, itk.itk_provenance),
 }
 
-DICOM_MAGIC_OFFSET = 128
-DICOM_MAGIC = b"DICM"
-
 
 def read_image(path: Path, frame: int | None = None, unit: str | None = None) -> Image:
     """Read one image.
 
     Args:
-        path: a file of a format in READERS; a file of any other name is read as DICOM if it starts like one.
+        path: a file of a format in READERS; a file of any other name is read as DICOM if it starts like one; a folder
+            is read as one DICOM series.
         frame: which image of a file that holds several, from 0.
         unit: what the values of a NIfTI, MetaImage or NRRD file are ("HU", say), which such files do not state.
 
@@ -105,7 +105,8 @@ def read_image(path: Path, frame: int | None = None, unit: str | None = None) ->
         The image in the file's values; volumes in RAS order.
 
     Raises:
-        UserError: missing, damaged, cut short, of an unknown format, or of several frames and none named.
+        UserError: missing, damaged, cut short, of an unknown format, of several frames and none named, or a folder that
+            is not one whole series.
     """
     path = Path(path)
     return _reader(path, unit).image(path, frame, unit)
@@ -167,13 +168,19 @@ def read_provenance(path: Path) -> dict[str, str]:
 
 
 def _reader(path: Path, unit: str | None) -> Reader:
-    require_file(path)
-    reader = _DICOM if not _known(path, READERS) and _has_dicom_magic(path) else READERS[_suffix(path, READERS, "read")]
+    reader = _SERIES if path.is_dir() else _file_reader(path)
     if unit is not None and reader.states_unit:
         raise UserError(
             f"{path} states its own unit; unit {unit!r} can be given for NIfTI, MetaImage and NRRD files only."
         )
     return reader
+
+
+def _file_reader(path: Path) -> Reader:
+    require_file(path)
+    if not _known(path, READERS) and dicom.has_dicom_magic(path):
+        return _DICOM
+    return READERS[_suffix(path, READERS, "read")]
 
 
 def _known(path: Path, table: Mapping[str, object]) -> list[str]:
@@ -185,9 +192,3 @@ def _suffix(path: Path, table: Mapping[str, object], done: str) -> str:
     if not known:
         raise UserError(f"{path} is not of a format that is {done}; allowed endings: {', '.join(table)}.")
     return max(known, key=len)
-
-
-def _has_dicom_magic(path: Path) -> bool:
-    with path.open("rb") as stream:
-        stream.seek(DICOM_MAGIC_OFFSET)
-        return stream.read(len(DICOM_MAGIC)) == DICOM_MAGIC

@@ -9,7 +9,7 @@ from itertools import islice
 from pathlib import Path
 
 from medloom.core.errors import UserError
-from medloom.core.files import hash_file
+from medloom.core.files import content_stamp, hash_content
 from medloom.core.progress import progress
 from medloom.data.images import check_pixels, read_header, read_image
 from medloom.data.manifest import Manifest
@@ -103,9 +103,9 @@ def _same_bytes(jobs: Sequence[tuple[int, str]]) -> dict[str, list[int]]:
     """Digest -> lines, for files that share their size with another one."""
     by_size: dict[int, list[tuple[int, str]]] = defaultdict(list)
     for line, path in jobs:
-        by_size[Path(path).stat().st_size].append((line, path))
+        by_size[content_stamp(Path(path))[0]].append((line, path))
     by_digest: dict[str, list[int]] = defaultdict(list)
     for group in by_size.values():
         for line, path in group if len(group) > 1 else ():
-            by_digest[hash_file(Path(path))].append(line)
+            by_digest[hash_content(Path(path))].append(line)
     return by_digest

@@ -2,12 +2,14 @@
 
 import re
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from medloom.core.errors import UserError
+from medloom.core.types import Condition
 
 Element = TypeVar("Element", bound=np.generic)
 
@@ -24,6 +26,13 @@ def flip_left_right(array: NDArray[Element], axis: int) -> NDArray[Element]:
 def swap_sides(text: str) -> str:
     """Swap the words left and right, their case kept, with -sided, -ward and -most; abbreviations (RLL) stay."""
     return _SIDE.sub(lambda found: _like(_OTHER[found[1].lower()], found[1]), text)
+
+
+def mirrored_condition(condition: Condition) -> Condition:
+    """What is known of an image's mirror image: sides change in the text, in the view and in the words of the table."""
+    table = {name: swap_sides(cell) if isinstance(cell, str) else cell for name, cell in condition.table.items()}
+    text, view = (None if words is None else swap_sides(words) for words in (condition.text, condition.view))
+    return replace(condition, text=text, view=view, table=table)
 
 
 def swap_mask_classes(mask: NDArray[Any], pairs: Sequence[tuple[int, int]]) -> NDArray[Any]:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from medloom.core.cells import MISSING
 from medloom.core.errors import UserError
-from medloom.core.files import hash_file, hash_json
+from medloom.core.files import content_stamp, hash_content, hash_json
 from medloom.core.types import Condition, Sample
 from medloom.data.columns import ALIASES, PATH_COLUMNS, require, standard_names
 from medloom.data.tables import Problem, Table, read_table
@@ -70,19 +70,22 @@ class Manifest:
 
     def select(self, keep: Iterable[bool]) -> "Manifest":
         """The manifest with only the rows for which `keep` is true."""
-        return replace(self, frame=self.frame[list(keep)].reset_index(drop=True))
+        # By position: an empty list would be taken for a list of no columns.
+        rows = [place for place, kept in enumerate(keep) if kept]
+        return replace(self, frame=self.frame.iloc[rows].reset_index(drop=True))
 
     def fingerprint(self) -> str:
         """A hash of the rows (paths relative to the manifest, file sizes, texts, modalities): what a run was given."""
         root = self.source.parent.resolve()
         names = [name for name in ("text", "modality", "view", "patient_id", "mask", "prior") if name in self.frame]
         rows = [[str(cell).removeprefix(f"{root}/") for cell in row] for row in self.frame[names].values.tolist()]
-        files = [[_relative(path, root), Path(path).stat().st_size] for path in self.frame["path"]]
+        files = [[_relative(path, root), content_stamp(Path(path))[0]] for path in self.frame["path"]]
         return hash_json([names, rows, files])
 
     def stamp(self) -> str:
         """A hash of the files' times: with the fingerprint, the key of what is cached from them."""
-        return hash_json([Path(path).stat().st_mtime_ns for path in self.frame["path"]])
+        files = [path for name in ("path", "mask") if name in self.frame for path in self.frame[name] if path]
+        return hash_json([content_stamp(Path(path))[1] for path in files])
 
     def write(self, path: Path) -> None:
         """Write the rows to another CSV; paths become relative to it where they lie below its folder."""
@@ -228,12 +231,15 @@ def _reason(
         return f"column {found['path']!r}: no path"
     if path in seen:
         return f"column {found['path']!r}: the same path as line {seen[path]} ({path})"
-    if not Path(path).is_file():
+    # A folder is a DICOM series.
+    if not Path(path).exists():
         return f"column {found['path']!r}: file missing ({path})"
     if "text" in need and not text:
         return f"column {found['text']!r}: empty text"
     if modality is None:
         return f"column {found['modality']!r}: no modality"
+    if mask is None and "mask" in need:
+        return f"column {found['mask']!r}: no mask"
     if mask is not None and not Path(mask).is_file():
         return f"column {found['mask']!r}: file missing ({mask})"
     return None
@@ -260,7 +266,7 @@ def list_problems(source: str, problems: Sequence[Problem], total: int) -> str:
 def _with_patients(manifest: Manifest, images_are_patients: bool, need_patients: bool) -> Manifest:
     frame = manifest.frame.copy()
     if images_are_patients:
-        frame["patient_id"] = [f"image-{hash_file(Path(path))}" for path in frame["path"]]
+        frame["patient_id"] = [f"image-{hash_content(Path(path))}" for path in frame["path"]]
     elif "patient_id" in frame:
         nameless = frame.loc[frame["patient_id"].isna(), "line"]
         if len(nameless) and need_patients:

@@ -87,7 +87,8 @@ def plan(original: tuple[int, ...], spacing: Sequence[float] | None, spec: Image
     """How an image of `original` pixels, at `spacing` mm, is laid in the spec's frame.
 
     With a spec spacing, the image is resampled to it and padded or cropped about its centre; otherwise the resize rule
-    holds. Aspect is that of pixels.
+    holds. Aspect is that of pixels. A spec of patches has no frame: the image is resampled to the spacing, if there is
+    one, and stays whole.
 
     Raises:
         UserError: another number of axes; no spacing where one is needed; rule none and another size.
@@ -105,10 +106,16 @@ def plan(original: tuple[int, ...], spacing: Sequence[float] | None, spec: Image
         scale = tuple(target / own for target, own in zip(spec.spacing, spacing, strict=True))
         resized = tuple(max(1, round(size / step)) for size, step in zip(original, scale, strict=True))
     else:
-        resized = _resized(original, spec)
+        resized = original if spec.patch else _resized(original, spec)
         scale = tuple(size / new for size, new in zip(original, resized, strict=True))
-    offset = tuple((frame - new) // 2 for frame, new in zip(spec.size, resized, strict=True))
+    frame = resized if spec.patch else spec.size
+    offset = tuple((length - new) // 2 for length, new in zip(frame, resized, strict=True))
     return Placement(original, resized, offset, scale)
+
+
+def frame_of(placement: Placement, spec: ImageSpec) -> tuple[int, ...]:
+    """The size that an image has once placed: the spec's, or with patches that of the whole image."""
+    return placement.resized if spec.patch else spec.size
 
 
 def place(array: FloatArray, placement: Placement, frame: Sequence[int]) -> FloatArray:

@@ -14,13 +14,14 @@ from medloom.core.spec import COLOUR, GREY, HU, RELATIVE, ImageSpec, Intensity
 from medloom.data.image_io.geometry import axial_affine, reorient
 from medloom.data.image_io.types import FloatArray, Image
 from medloom.data.laterality import flip_left_right, swap_mask_classes, swap_sides
-from medloom.data.placement import Placement, place, plan, restore
+from medloom.data.placement import Placement, frame_of, place, plan, restore
 
 __all__ = [
     "ModelImage",
     "choose_intensity",
     "flip_left_right",
     "from_model",
+    "oriented",
     "swap_mask_classes",
     "swap_sides",
     "to_model",
@@ -36,7 +37,7 @@ class ModelImage:
     """An image in the model's space, with what brings it back.
 
     Attributes:
-        array: float32 `(C, *size)` in [-1, 1].
+        array: float32 `(C, *size)` in [-1, 1]; with a spec of patches, the whole image of any size.
         parameters: `low` and `high`, the values that became -1 and 1 (levels out of 255 under a window);
             `clipped_share`, the share of values that lay outside them, padding left out; `original_`, `resized_`,
             `offset_` and `scale_` of each axis, as in `Placement`.
@@ -54,7 +55,7 @@ def to_model(image: Image, spec: ImageSpec, modality: str) -> ModelImage:
     """
     intensity = spec.of(modality)
     _require_unit(image, intensity, modality, spec.channels)
-    image = _oriented(image, spec)
+    image = oriented(image, spec)
     values = _values(image, intensity)
     considered = values if image.padding is None else values[:, ~image.padding]
     low, high = _range(considered, intensity)
@@ -62,7 +63,7 @@ def to_model(image: Image, spec: ImageSpec, modality: str) -> ModelImage:
     if image.padding is not None:
         scaled[:, image.padding] = -1
     placement = plan(image.size, image.spacing, spec)
-    array = np.clip(place(scaled, placement, spec.size), -1, 1)
+    array = np.clip(place(scaled, placement, frame_of(placement, spec)), -1, 1)
     clipped = float(((considered < low) | (considered > high)).mean()) if considered.size else 0.0
     return ModelImage(
         np.repeat(array, spec.channels // len(array), axis=0),
@@ -77,11 +78,13 @@ def from_model(
     parameters: Mapping[str, float] | None = None,
     reference: Image | None = None,
     restore_geometry: bool = False,
+    placement: Placement | None = None,
 ) -> Image:
     """Bring an array of the model's space back to values of the modality.
 
     Args:
-        array: `(C, *size)` in [-1, 1]; values outside are clipped; grey modalities take the mean of three channels.
+        array: `(C, *size)` in [-1, 1], with a spec of patches of any size; values outside are clipped; grey modalities
+            take the mean of three channels.
         spec: the model's space.
         modality: chooses the intensity map.
         parameters: those of `to_model` for the image that this one belongs to. Without them a percentile modality
@@ -89,6 +92,7 @@ def from_model(
         reference: the image that this one belongs to; gives geometry, and with parameters a percentile modality's unit.
         restore_geometry: bring the image back to the size of the original, border cut off; what was cropped has the
             lowest value. Otherwise it stays on the model's grid.
+        placement: where the array lies on the reference's grid, in place of what parameters or reference say (a patch).
 
     Returns:
         HU, levels out of 255, or relative values; spacing and affine are those of the pixels as returned.
@@ -97,12 +101,16 @@ def from_model(
         UserError: the array does not have the spec's shape, or the original geometry is asked for and not given.
     """
     intensity = spec.of(modality)
-    if array.shape != spec.shape:
+    if (
+        array.shape[:1] != spec.shape[:1]
+        or array.ndim != len(spec.shape)
+        or (not spec.patch and array.shape != spec.shape)
+    ):
         raise UserError(f"an array of shape {array.shape} is not of the model's shape {spec.shape}.")
     scaled = np.clip(np.asarray(array, dtype=np.float32), -1, 1)
     if not intensity.colour:
         scaled = scaled.mean(axis=0, keepdims=True, dtype=np.float32)
-    placement = _placement(spec, parameters, reference)
+    placement = placement or _placement(spec, parameters, reference)
     if restore_geometry:
         if placement is None:
             raise UserError("the original geometry cannot be restored without the reference or its parameters.")
@@ -193,10 +201,12 @@ def _placement(spec: ImageSpec, parameters: Mapping[str, float] | None, referenc
         return Placement.from_parameters(parameters, spec.spatial_dims)
     if reference is None:
         return None
-    return plan(_oriented(reference, spec).size, _oriented(reference, spec).spacing, spec)
+    known = oriented(reference, spec)
+    return plan(known.size, known.spacing, spec)
 
 
-def _oriented(image: Image, spec: ImageSpec) -> Image:
+def oriented(image: Image, spec: ImageSpec) -> Image:
+    """An image with its axes as the spec has them."""
     return image if spec.orientation is None else reorient(image, spec.orientation)
 
 
@@ -205,7 +215,7 @@ def _with_geometry(
 ) -> Image:
     """Add spacing and affine to an image on the model's grid, or on the original one where it is restored."""
     if reference is not None:
-        known = _oriented(reference, spec)
+        known = oriented(reference, spec)
         affine, spacing, modality = known.affine, known.spacing, known.modality
         change = None if restored or placement is None else (placement.matrix(), placement.scale)
     else:

@@ -9,11 +9,13 @@ import torch
 from torch import Tensor
 
 from medloom.core.errors import UserError
+from medloom.core.mask_spec import NO_MASK, MaskSpec, numbered
 from medloom.core.spec import ImageSpec
 from medloom.core.table_column import TableColumn
 from medloom.core.types import Condition
 from medloom.generators.conditioned_model import ConditionedModel
 from medloom.generators.prompt import keep, known_parts, prompt_of
+from medloom.generators.volumes import WholeMask
 from medloom.networks.autoencoder import KLAutoencoder
 from medloom.networks.text import embed_texts
 
@@ -34,9 +36,12 @@ class ConditionedGenerator(ABC):
         autoencoder: between pixels and latents, or None.
         modality_as: how the modality conditions the model: text, token or both.
         train_text: whether the text encoder belongs to the trained weights.
+        reads_text: whether a text can change the image; where not, a prompt is refused.
+        masks: the classes of masks, by name, and which of them the model is not told.
     """
 
     family: str
+    reads_text: bool = True
     autoencoder: KLAutoencoder | None = None
 
     def __init__(self, spec: ImageSpec, model: ConditionedModel, modality_as: str, train_text: bool) -> None:
@@ -44,6 +49,7 @@ class ConditionedGenerator(ABC):
         self.model = model
         self.modality_as = modality_as
         self.train_text = train_text
+        self.masks = MaskSpec(numbered(model.mask_classes)) if model.mask_classes else MaskSpec()
 
     @property
     @abstractmethod
@@ -63,6 +69,48 @@ class ConditionedGenerator(ABC):
         read_mask: ReadMask | None = None,
     ) -> Tensor:
         """Generate one image a condition, float32 `(N, C, *size)` in [-1, 1], on the CPU."""
+
+    def generate_patches(
+        self,
+        conditions: Sequence[Condition],
+        seeds: Sequence[int],
+        labels: Tensor,
+        places: Tensor,
+        options: Any = None,
+    ) -> Tensor:
+        """Generate one patch a condition, for a model that was trained on patches.
+
+        Args:
+            conditions: what the patches should show.
+            seeds: one integer a patch; all of its noise is drawn from it, on the CPU.
+            labels: the label maps of the patches, int64 `(N, *size)`.
+            places: where they lie in their images, float32 `(N, axes, 2)`; see `data.patches.place_of`.
+            options: how images are sampled.
+
+        Returns:
+            float32 `(N, C, *size)` in [-1, 1], on the CPU.
+
+        Raises:
+            UserError: the family makes whole images only.
+        """
+        raise UserError(f"a {self.family} makes whole images of {self.spec.size} pixels, not patches.")
+
+    def generate_whole(self, condition: Condition, seed: int, mask: WholeMask, options: Any = None) -> Tensor:
+        """Generate one whole image of its mask's size, for a model that was trained on patches.
+
+        Args:
+            condition: what the image should show.
+            seed: all of the image's noise is drawn from it, on the CPU.
+            mask: the label map at the model's spacing, of any size, and the windows that see it.
+            options: how images are sampled.
+
+        Returns:
+            float32 `(C, *size of the mask)` in [-1, 1], on the CPU.
+
+        Raises:
+            UserError: the family makes images of one size only.
+        """
+        raise UserError(f"a {self.family} makes images of {self.spec.size} pixels, not of a mask's size.")
 
     @abstractmethod
     def to(self, device: torch.device | str) -> "ConditionedGenerator":
@@ -128,6 +176,16 @@ class ConditionedGenerator(ABC):
         read_mask: ReadMask | None = None,
     ) -> dict[str, Tensor | None]:
         """The tensors of conditions of which only the `kept` parts are told; see DiffusionModel.forward."""
+        tensors = self.told(conditions, kept, negative)
+        if self.model.mask_classes:
+            reduced = [keep(condition, kept, self.parts) for condition in conditions]
+            tensors["labels"] = self._labels(reduced, read_mask)
+        return tensors
+
+    def told(
+        self, conditions: Sequence[Condition], kept: frozenset[str], negative: str | None = None
+    ) -> dict[str, Tensor | None]:
+        """As `inputs`, less the label maps of masks."""
         reduced = [keep(condition, kept, self.parts) for condition in conditions]
         texts = [prompt_of(condition, self.modality_as, self.parts) for condition in reduced]
         if negative is not None and "text" not in kept:
@@ -139,8 +197,6 @@ class ConditionedGenerator(ABC):
             tensors |= {"modality": modality.to(self.device), "view": view.to(self.device)}
         if self.columns and self.model.condition is not None:
             tensors["table"] = self.model.condition.cells([condition.table for condition in reduced]).to(self.device)
-        if self.model.mask_classes:
-            tensors["labels"] = self._labels(reduced, read_mask)
         return tensors
 
     def _embed(self, texts: Sequence[str]) -> dict[str, Tensor]:
@@ -156,7 +212,7 @@ class ConditionedGenerator(ABC):
         return {"tokens": padded.to(self.device), "pooled": pooled.to(self.device), "mask": mask.to(self.device)}
 
     def _labels(self, conditions: Sequence[Condition], read_mask: ReadMask | None) -> Tensor:
-        labels = torch.full((len(conditions), *self.spec.size), -1, dtype=torch.long)
+        labels = torch.full((len(conditions), *self.spec.size), NO_MASK, dtype=torch.long)
         for row, condition in enumerate(conditions):
             if condition.mask is not None:
                 if read_mask is None:

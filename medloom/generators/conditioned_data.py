@@ -1,4 +1,4 @@
-"""What a training step of any family needs of its rows: images, masks, and conditions as tensors."""
+"""What a training step of any family needs of its rows: images or patches, masks, and conditions as tensors."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -8,9 +8,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from medloom.core.mask_spec import NO_MASK
+from medloom.core.seeds import numpy_generator
 from medloom.core.table_column import NOT_KNOWN
 from medloom.core.types import Condition
 from medloom.data.cache import RaggedTexts
+from medloom.data.patches import Crop, PatchRules, cut, cut_labels, draw_crop
+from medloom.data.ragged import Ragged
+from medloom.data.whole import ClassPlaces
 from medloom.generators.conditioned import ConditionedGenerator
 from medloom.generators.prompt import keep, prompt_of
 from medloom.processes.guidance import draw_subset, nested_subsets
@@ -19,7 +24,26 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 # The tensors of a batch that the networks take.
-INPUTS = ("ids", "tokens", "pooled", "mask", "modality", "view", "table", "labels")
+INPUTS = ("ids", "tokens", "pooled", "mask", "modality", "view", "table", "labels", "place")
+
+
+@dataclass(frozen=True)
+class PatchData:
+    """What cutting patches needs.
+
+    Attributes:
+        rules: how patches are cut.
+        places: pixels of each mask class in each image, or None where there are no masks.
+        sides: pairs of mask classes that change places in a mirrored patch.
+        mirrored: the condition of each row's mirror image; empty where nothing is mirrored.
+        mirrored_cells: as `TrainingData.cells`, of the mirror images.
+    """
+
+    rules: PatchRules
+    places: ClassPlaces | None = None
+    sides: Sequence[tuple[int, int]] = ()
+    mirrored: Sequence[Condition] = ()
+    mirrored_cells: Tensor | None = None
 
 
 @dataclass(frozen=True)
@@ -27,20 +51,80 @@ class TrainingData:
     """Everything a step needs, on disk or in memory, by row.
 
     Attributes:
-        targets: images `(rows, C, *size)` in [-1, 1], or posterior moments `(rows, 2 C, *latent)` of an autoencoder.
+        targets: images `(rows, C, *size)` in [-1, 1], or posterior moments `(rows, 2 C, *latent)` of an autoencoder;
+            with patches, whole images of any size.
         usable: the rows that are trained on.
         conditions: one a row.
         texts: token ids or embeddings of every text that the rows can give.
-        labels: label maps int16 `(rows, *size)`, or None.
+        labels: label maps int16 `(rows, *size)`, or None; with patches, of the whole images.
         cells: columns of the clinical table float32 `(rows, K)`, NaN where missing, or None.
+        patches: how patches are cut, or None where the model sees whole images.
     """
 
-    targets: "NDArray[Any]"
+    targets: "NDArray[Any] | Ragged"
     usable: Sequence[int]
     conditions: Sequence[Condition]
     texts: RaggedTexts
-    labels: "NDArray[np.int16] | None" = None
+    labels: "NDArray[np.int16] | Ragged | None" = None
     cells: Tensor | None = None
+    patches: PatchData | None = None
+
+    def draw_crops(self, seed: int, step: int | str, rows: Sequence[int], repeated: Sequence[int]) -> list[Crop] | None:
+        """A patch of each row, a function of the run's seed, the step, the row, and how often it stood before.
+
+        None where the model sees whole images.
+        """
+        if self.patches is None:
+            return None
+        crops = []
+        for row, repeat in zip(rows, repeated, strict=True):
+            places = self.patches.places.of(row) if self.patches.places is not None else []
+            rng = numpy_generator(seed, "crop", step, row, repeat)
+            crops.append(draw_crop(rng, self.targets[row].shape[1:], self.patches.rules, places))
+        return crops
+
+    def images(self, rows: Sequence[int], crops: Sequence[Crop] | None = None) -> Tensor:
+        """The targets of some rows, or patches of them, float32 `(N, C, *size)`."""
+        if crops is None:
+            return torch.from_numpy(np.stack([self.targets[row] for row in rows]).astype(np.float32))
+        return torch.from_numpy(np.stack([cut(self.targets[row], crop) for row, crop in zip(rows, crops, strict=True)]))
+
+    def label_maps(self, rows: Sequence[int], crops: Sequence[Crop] | None = None) -> Tensor | None:
+        """The label maps of some rows, or patches of them, int64 `(N, *size)`."""
+        if self.labels is None:
+            return None
+        if crops is None:
+            maps = [self.labels[row] for row in rows]
+        else:
+            sides = self.patches.sides if self.patches is not None else ()
+            maps = [cut_labels(self.labels[row], crop, sides) for row, crop in zip(rows, crops, strict=True)]
+        return torch.from_numpy(np.stack(maps).astype(np.int64))
+
+    def places(self, rows: Sequence[int], crops: Sequence[Crop]) -> Tensor:
+        """Where patches lie in their images, float32 `(N, axes, 2)`; see `Crop.place`."""
+        found = [crop.place(self.targets[row].shape[1:]) for row, crop in zip(rows, crops, strict=True)]
+        return torch.from_numpy(np.stack(found))
+
+    def told(self, rows: Sequence[int], crops: Sequence[Crop] | None = None) -> list[Condition]:
+        """The conditions of some rows; of mirrored patches those of the mirror images."""
+        if crops is None or self.patches is None:
+            return [self.conditions[row] for row in rows]
+        patches = self.patches
+        return [
+            patches.mirrored[row] if crop.mirrored else self.conditions[row]
+            for row, crop in zip(rows, crops, strict=True)
+        ]
+
+    def cell_rows(self, rows: Sequence[int], crops: Sequence[Crop] | None = None) -> Tensor | None:
+        """The table's cells of some rows, or of their mirror images, float32 `(N, K)`."""
+        if self.cells is None:
+            return None
+        cells = self.cells[list(rows)]
+        mirrored = self.patches.mirrored_cells if self.patches is not None else None
+        if crops is None or mirrored is None:
+            return cells
+        flipped = torch.tensor([crop.mirrored for crop in crops])
+        return torch.where(flipped[:, None], mirrored[list(rows)], cells)
 
 
 def all_prompts(conditions: Sequence[Condition], modality_as: str, parts: Sequence[str]) -> list[str]:
@@ -50,7 +134,12 @@ def all_prompts(conditions: Sequence[Condition], modality_as: str, parts: Sequen
 
 
 def condition_tensors(
-    generator: ConditionedGenerator, data: TrainingData, rows: Sequence[int], uniforms: Tensor, dropout: float
+    generator: ConditionedGenerator,
+    data: TrainingData,
+    rows: Sequence[int],
+    uniforms: Tensor,
+    dropout: float,
+    crops: Sequence[Crop] | None = None,
 ) -> dict[str, Tensor]:
     """The conditions of some rows as tensors, each less a nested subset of its parts that is drawn.
 
@@ -60,23 +149,26 @@ def condition_tensors(
         rows: which.
         uniforms: float64 `(N,)` in [0, 1): what is dropped.
         dropout: share of each nested subset.
+        crops: the patch of each row, where patches are cut.
     """
     parts = generator.parts
     dropped = draw_subset(uniforms, parts, dropout)
     kept = [frozenset(parts) - gone for gone in dropped]
-    conditions = [keep(data.conditions[row], own, parts) for row, own in zip(rows, kept, strict=True)]
+    conditions = [keep(condition, own, parts) for condition, own in zip(data.told(rows, crops), kept, strict=True)]
     tensors = _text_tensors(generator, data.texts, conditions)
     if generator.model.condition is not None:
         names = [None if generator.modality_as == "text" else condition.modality for condition in conditions]
         modality, view = generator.model.condition.indices(names, [condition.view for condition in conditions])
         tensors |= {"modality": modality, "view": view}
-    if generator.columns and data.cells is not None:
+    cells, labels = data.cell_rows(rows, crops), data.label_maps(rows, crops)
+    if generator.columns and cells is not None:
         untold = torch.tensor(["table" not in own for own in kept])
-        tensors["table"] = data.cells[list(rows)].masked_fill(untold[:, None], NOT_KNOWN)
-    if data.labels is not None:
-        labels = torch.from_numpy(np.stack([data.labels[row] for row in rows]).astype(np.int64))
+        tensors["table"] = cells.masked_fill(untold[:, None], NOT_KNOWN)
+    if labels is not None:
         gone = torch.tensor(["mask" not in own for own in kept])
-        tensors["labels"] = labels.masked_fill(gone.view(-1, *[1] * (labels.ndim - 1)), -1)
+        tensors["labels"] = labels.masked_fill(gone.view(-1, *[1] * (labels.ndim - 1)), NO_MASK)
+    if crops is not None:
+        tensors["place"] = data.places(rows, crops)
     return tensors
 
 

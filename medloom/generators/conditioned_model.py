@@ -54,17 +54,27 @@ class ConditionedModel(nn.Module):
         """
         if not self.mask_classes or labels is None:
             return None
-        classes = [(labels == label) for label in self.mask_classes]
-        return _on_grid(torch.stack([*classes, labels >= 0], dim=1), x)
+        channels = _one_hot(labels, self.mask_classes, x.dtype)
+        channels[:, -1] = labels >= 0
+        return _on_grid(channels, x)
 
     def regions(self, labels: Tensor, x: Tensor) -> Tensor:
         """The share of each place of `x` that lies in each class, and in none, `(N, classes + 1, *spatial)`."""
-        classes = [(labels == label) for label in self.mask_classes]
-        rest = (labels >= 0) & ~torch.stack(classes).any(0)
-        return _on_grid(torch.stack([*classes, rest], dim=1), x)
+        channels = _one_hot(labels, self.mask_classes, x.dtype)
+        channels[:, -1] *= labels >= 0
+        return _on_grid(channels, x)
+
+
+def _one_hot(labels: Tensor, classes: Sequence[int], dtype: torch.dtype) -> Tensor:
+    """Channels `(N, classes + 1, *size)`, the last for any other label; one pass, however many classes there are."""
+    rest = len(classes)
+    table = torch.full((max(classes) + 3,), rest, device=labels.device)
+    table[torch.tensor(classes, device=labels.device) + 1] = torch.arange(rest, device=labels.device)
+    channel = table[(labels.long() + 1).clamp(0, len(table) - 1)]
+    channels = torch.zeros((len(labels), rest + 1, *labels.shape[1:]), dtype=dtype, device=labels.device)
+    return channels.scatter_(1, channel[:, None], 1.0)
 
 
 def _on_grid(channels: Tensor, x: Tensor) -> Tensor:
     """Masks as shares on the grid of `x`: on a latent grid, of the pixels below each latent pixel."""
-    channels = channels.to(x.dtype)
     return channels if channels.shape[2:] == x.shape[2:] else F.interpolate(channels, size=x.shape[2:], mode="area")

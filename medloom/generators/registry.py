@@ -4,11 +4,16 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from medloom.generators.diffusion.generator import DiffusionGenerator
+from medloom.generators.conditioned import ConditionedGenerator
+from medloom.generators.diffusion.generator import SamplingOptions as DiffusionSampling
 from medloom.generators.diffusion.storage import load_generator as load_diffusion
+from medloom.generators.gan.generator import SamplingOptions as GANSampling
+from medloom.generators.gan.storage import load_generator as load_gan
 from medloom.generators.run_folder import RunFolder, open_run
 
-FAMILIES: dict[str, Callable[[Path], DiffusionGenerator]] = {"diffusion": load_diffusion}
+FAMILIES: dict[str, Callable[[Path], ConditionedGenerator]] = {"diffusion": load_diffusion, "gan": load_gan}
+# What each family takes for sampling; what is not given has the family's default.
+SAMPLING: dict[str, Callable[..., Any]] = {"diffusion": DiffusionSampling, "gan": GANSampling}
 
 
 def load_run(path: Path, option: str = "--model") -> tuple[RunFolder, Any]:

@@ -10,8 +10,8 @@ class Row:
     """One combination.
 
     Attributes:
-        family: diffusion, ...
-        network: native (the N-D U-Net) or exportable (diffusers' U-Net).
+        family: diffusion or gan.
+        network: of diffusion: native (the N-D U-Net) or exportable (diffusers' U-Net); of gan: resnet or unet.
         part: part of the condition.
         fusion: how it reaches the network.
         dims: 2 or 3.
@@ -36,6 +36,15 @@ def _exportable(part: str, fusion: str, supported: bool, instead: str = "") -> R
     return Row("diffusion", "exportable", part, fusion, 2, supported, instead)
 
 
+def _gan() -> list[Row]:
+    ways = [(part, fusion) for part in ("text", "modality", "table") for fusion in ("cross-attention", "affine")]
+    ways += [("modality", "text"), ("mask", "channels"), ("mask", "spade")]
+    networks = [(network, dims) for network in ("resnet", "unet") for dims in (2, 3)]
+    rows = [Row("gan", network, part, fusion, dims) for network, dims in networks for part, fusion in ways]
+    return rows + [Row("gan", network, "table", "none", dims, False, _FUSED) for network, dims in networks]
+
+
+_FUSED = "tell the columns with --fusion affine or cross-attention, or leave --table out"
 _NATIVE = "use the native network (leave --network.exportable and --base out)"
 _WORDED = "word the columns as text with `medloom data prompts`, or " + _NATIVE
 SUPPORT: tuple[Row, ...] = (
@@ -57,6 +66,7 @@ SUPPORT: tuple[Row, ...] = (
     _exportable("mask", "channels", False, _NATIVE),
     _exportable("mask", "spade", False, _NATIVE),
     Row("diffusion", "exportable", "text", "cross-attention", 3, False, _NATIVE),
+    *_gan(),
 )
 
 

@@ -138,10 +138,29 @@ class RegionStyles(nn.Module):
         return torch.einsum("nm...,nmw->nw...", spatial, styles.to(spatial.dtype))
 
 
-def coordinates(x: Tensor) -> Tensor:
-    """For `(N, C, *spatial)` the place of each element along each axis, -1 to 1: `(N, axes, *spatial)`."""
+def coordinates(x: Tensor, place: Tensor | None = None) -> Tensor:
+    """The place of each element along each axis, -1 to 1: `(N, axes, *spatial)`.
+
+    Args:
+        x: `(N, C, *spatial)`.
+        place: `(N, axes, 2)`, where the first and last edge of a patch lie in its whole image, -1 to 1 from edge to
+            edge; None for whole images, whose first and last element have -1 and 1.
+    """
+    if place is not None:
+        return _places(x, place.to(x.dtype))
     axes = [torch.linspace(-1, 1, size, device=x.device, dtype=x.dtype) for size in x.shape[2:]]
     return torch.stack(torch.meshgrid(*axes, indexing="ij")).expand(len(x), -1, *x.shape[2:])
+
+
+def _places(x: Tensor, place: Tensor) -> Tensor:
+    """The place of each element's centre between a patch's edges."""
+    found = []
+    for axis, size in enumerate(x.shape[2:]):
+        share = (torch.arange(size, device=x.device, dtype=x.dtype) + 0.5) / size
+        low, high = place[:, axis, :1], place[:, axis, 1:]
+        shape = [len(x), *[1] * axis, size, *[1] * (x.ndim - 3 - axis)]
+        found.append((low + (high - low) * share).view(shape).expand(len(x), *x.shape[2:]))
+    return torch.stack(found, dim=1)
 
 
 class ResidualBlock(nn.Module):

@@ -26,6 +26,7 @@ class Denoiser(Protocol):
         context_mask: Tensor | None = None,
         pooled: Tensor | None = None,
         spatial: Tensor | None = None,
+        place: Tensor | None = None,
     ) -> Tensor:
         """Predict for a batch.
 
@@ -36,6 +37,7 @@ class Denoiser(Protocol):
             context_mask: bool `(N, L)`, true where a token counts.
             pooled: `(N, P)`, for affine scale and shift.
             spatial: `(N, S, *spatial)` (mask, prior), for channels or SPADE.
+            place: `(N, axes, 2)`, where patches lie in their images; see `blocks.coordinates`.
 
         Returns:
             `(N, C, *spatial)`.
@@ -61,6 +63,8 @@ class UNetConfig:
         spatial_channels: channels of the spatial condition (0: none).
         spatial_fusion: join it on the channels of the input, or by SPADE in every block.
         region_styles: channels that the pooled vector fills, region by region of the spatial condition; 0 for none.
+        spatial_width: channels that the spatial condition and its styles are brought to, place by place, before all
+            else, so that a mask of 100 classes is affordable; 0 leaves them as they are.
         gradient_checkpointing: compute activations again in the backward pass to save memory.
         coordinates: tell each place where it lies in the image (Liu et al. 2018, CoordConv), so that left and right are
             learnt at once and not from the border inwards.
@@ -79,6 +83,7 @@ class UNetConfig:
     spatial_channels: int = 0
     spatial_fusion: str = "channels"
     region_styles: int = 0
+    spatial_width: int = 0
     gradient_checkpointing: bool = False
     coordinates: bool = False
 
@@ -95,6 +100,8 @@ class UNetConfig:
             )
         if self.region_styles and (self.fusion == "none" or not (self.spatial_channels and self.pooled_width)):
             raise UserError("styles of regions need a spatial condition, and a pooled vector that is fused.")
+        if self.spatial_width and not self.spatial_channels:
+            raise UserError("a width of the spatial condition needs one.")
         attended = [width for width, attends in zip(self.widths, self.attention, strict=True) if attends]
         if uneven := [width for width in attended if width % max(1, width // self.head_width)]:
             raise UserError(
@@ -104,8 +111,8 @@ class UNetConfig:
 
     @property
     def map_channels(self) -> int:
-        """Channels of the spatial condition and of the styles of its regions."""
-        return self.spatial_channels + self.region_styles
+        """Channels of the spatial condition and of the styles of its regions, as blocks see them."""
+        return self.spatial_width if self.spatial_width else self.spatial_channels + self.region_styles
 
     @property
     def divisor(self) -> int:
@@ -147,6 +154,8 @@ class UNet(nn.Module):
         self.pooled = nn.Linear(pooled, embedding) if pooled else None
         styles = config.region_styles
         self.styles = blocks.RegionStyles(config.spatial_channels, pooled, styles) if styles else None
+        given = config.spatial_channels + styles
+        self.classes = blocks.convolution(dims, given, config.spatial_width, 1) if config.spatial_width else None
         places = dims if config.coordinates else 0
         self.input = blocks.convolution(dims, folded + joined * config.patch**dims + places, widths[0])
         self.down = nn.ModuleList()
@@ -191,6 +200,7 @@ class UNet(nn.Module):
         context_mask: Tensor | None = None,
         pooled: Tensor | None = None,
         spatial: Tensor | None = None,
+        place: Tensor | None = None,
     ) -> Tensor:
         """See Denoiser."""
         config = self.config
@@ -200,7 +210,7 @@ class UNet(nn.Module):
         spatial = self._styled(spatial, pooled)
         if spatial is not None and config.spatial_fusion == "channels":
             x = torch.cat([x, spatial], dim=1)
-        features = self.input(self._fold(x))
+        features = self.input(self._fold(x, place))
         features = self._run(features, embedding, context, context_mask, spatial)
         output = self.output(nn.functional.silu(self.norm(features)))
         return blocks.channels_to_space(output, config.patch)
@@ -211,14 +221,14 @@ class UNet(nn.Module):
             return None
         if spatial is None:
             raise ValueError("this network was built with a spatial condition and got none")
-        if self.styles is None or pooled is None:
-            return spatial
-        return torch.cat([spatial, self.styles(spatial, pooled)], dim=1)
+        if self.styles is not None and pooled is not None:
+            spatial = torch.cat([spatial, self.styles(spatial, pooled)], dim=1)
+        return spatial if self.classes is None else self.classes(spatial)
 
-    def _fold(self, x: Tensor) -> Tensor:
+    def _fold(self, x: Tensor, place: Tensor | None) -> Tensor:
         folded = blocks.space_to_channels(x, self.config.patch)
         if self.config.coordinates:
-            folded = torch.cat([folded, blocks.coordinates(folded)], dim=1)
+            folded = torch.cat([folded, blocks.coordinates(folded, place)], dim=1)
         like = torch.channels_last if self.config.dims == 2 else torch.channels_last_3d
         return folded.contiguous(memory_format=like)
 

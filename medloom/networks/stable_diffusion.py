@@ -24,10 +24,11 @@ class StableDiffusionUNet(nn.Module):
         context_mask: Tensor | None = None,
         pooled: Tensor | None = None,
         spatial: Tensor | None = None,
+        place: Tensor | None = None,
     ) -> Tensor:
-        """See Denoiser. `context_mask` and `pooled` must be None."""
-        if context_mask is not None or pooled is not None:
-            raise ValueError("Stable Diffusion's U-Net takes neither a context mask nor a pooled vector")
+        """See Denoiser. `context_mask`, `pooled` and `place` must be None."""
+        if context_mask is not None or pooled is not None or place is not None:
+            raise ValueError("Stable Diffusion's U-Net takes no context mask, no pooled vector and no place of a patch")
         if spatial is not None:
             x = torch.cat([x, spatial], dim=1)
         return self.unet(x, t, encoder_hidden_states=context, return_dict=False)[0]

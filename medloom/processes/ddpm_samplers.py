@@ -46,6 +46,19 @@ def ddim(
     return x
 
 
+def ancestral(
+    denoise: Denoise,
+    x: Tensor,
+    path: DDPM,
+    steps: int,
+    *,
+    noise_fn: NoiseFunction | None = None,
+    callback: Callback | None = None,
+) -> Tensor:
+    """DDPM's own sampling (Ho et al. 2020, algorithm 2), over all levels or evenly fewer: DDIM with eta 1."""
+    return ddim(denoise, x, path, steps, noise_fn=noise_fn, callback=callback, eta=1.0, spacing="trailing")
+
+
 # Adams-Bashforth coefficients, newest prediction first (Liu et al. 2022, PNDM, eq. 12 and appendix).
 PLMS = ((1.0,), (3 / 2, -1 / 2), (23 / 12, -16 / 12, 5 / 12), (55 / 24, -59 / 24, 37 / 24, -9 / 24))
 

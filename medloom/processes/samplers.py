@@ -22,7 +22,7 @@ from torch import Tensor
 
 from medloom.core.errors import UserError
 from medloom.core.lookup import look_up
-from medloom.processes.ddpm_samplers import ddim, dpm_solver_karras, euler, pndm
+from medloom.processes.ddpm_samplers import ancestral, ddim, dpm_solver_karras, euler, pndm
 from medloom.processes.flow_samplers import flow_dpm_solver, flow_euler, flow_heun, flow_sde
 from medloom.processes.paths import DDPM, ProbabilityPath, RectifiedFlow
 from medloom.processes.steps import Denoise
@@ -43,7 +43,13 @@ def _only_for(kind: type[ProbabilityPath], name: str, sampler: Sampler) -> Sampl
 
 
 _FITTING: dict[type[ProbabilityPath], dict[str, Sampler]] = {
-    DDPM: {"dpm++2m-karras": dpm_solver_karras, "ddim": ddim, "pndm": pndm, "euler": euler},
+    DDPM: {
+        "dpm++2m-karras": dpm_solver_karras,
+        "ddim": ddim,
+        "pndm": pndm,
+        "euler": euler,
+        "ancestral": ancestral,
+    },
     RectifiedFlow: {
         "flow-dpm++2m": flow_dpm_solver,
         "flow-euler": flow_euler,

@@ -45,8 +45,10 @@ def dpm_solver_2m(
         h = _log_snr(then) - _log_snr(level)
         direction = x0
         if before is not None and then[1] > 0:
-            direction = x0 + (x0 - before) * (h / (2 * h_before))  # algorithm 2, line 9: 1 / (2 r), r = h_before / h
-        x_next = then[1] / level[1] * x - then[0] * math.expm1(-h) * direction  # line 10
+            # x0 + (x0 - before) h / (2 h_before), algorithm 2, line 9 with r = h_before / h; in place, since whole
+            # volumes are sampled and the memory of a step is counted in copies of them.
+            direction = before.neg_().add_(x0).mul_(h / (2 * h_before)).add_(x0)
+        x_next = (then[1] / level[1] * x).sub_(direction, alpha=then[0] * math.expm1(-h))  # line 10
         if callback:
             callback(deterministic(index, time, ends[index], x, x_next))
         x, before, h_before = x_next, x0, h

@@ -73,15 +73,17 @@ def ddpm_times(path: DDPM, steps: int, spacing: str = "leading") -> list[tuple[i
     """Pairs (time, next time) of a discrete sampler, from noise to data.
 
     `leading` with an offset of 1 is Stable Diffusion's own grid; it starts below the noisiest level, so few steps lose
-    contrast. `trailing` starts at the noisiest level (Lin et al. 2024, table 2). Both end at level 0.
+    contrast. `trailing` starts at the noisiest level (Lin et al. 2024, table 2), and can visit all of them. Both end at
+    level 0.
 
     Raises:
         UserError: the number of steps or the spacing is not possible.
     """
-    if not 1 <= steps < path.steps:
-        raise UserError(f"{steps} sampling steps; allowed: 1 to {path.steps - 1} for a path of {path.steps} levels.")
     if spacing not in SPACINGS:
         raise UserError(f"spacing {spacing!r} is not known; allowed: {', '.join(SPACINGS)}.")
+    most = path.steps - (spacing == "leading")
+    if not 1 <= steps <= most:
+        raise UserError(f"{steps} sampling steps; allowed: 1 to {most} for a path of {path.steps} levels.")
     stride = path.steps // steps
     if spacing == "leading":
         times = np.arange(steps)[::-1] * stride + 1

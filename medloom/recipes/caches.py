@@ -3,35 +3,54 @@
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from medloom.core.errors import UserError
+
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from torch import Tensor
 
+    from medloom.core.types import Condition
     from medloom.data.cache import RaggedTexts
     from medloom.data.dataset import ImageSource
+    from medloom.data.patches import PatchRules
     from medloom.generators.conditioned import ConditionedGenerator
-    from medloom.generators.conditioned_data import TrainingData
+    from medloom.generators.conditioned_data import PatchData, TrainingData
 
 
 class Caches:
     """Decoded images or latents, masks and texts of the rows of a run, on disk."""
 
-    def __init__(self, folder: Path, skip_bad: bool, generator: "ConditionedGenerator", accelerator: Any) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        skip_bad: bool,
+        generator: "ConditionedGenerator",
+        accelerator: Any,
+        patches: "PatchRules | None" = None,
+    ) -> None:
         self.folder = folder
         self.skip_bad = skip_bad
         self.generator = generator
         self.accelerator = accelerator
+        self.patches = patches
 
     def data(self, source: "ImageSource") -> "TrainingData":
-        """The training data of a source; the main process fills the cache, the others wait and read it."""
+        """The training data of a source; the main process fills the cache, the others wait and read it.
+
+        Raises:
+            UserError: images or masks that cannot be used, or too little disk.
+        """
         if not self.accelerator.is_main_process:
             self.accelerator.wait_for_everyone()
-        data = self._data(source, self.accelerator.is_main_process)
+        shown = self.accelerator.is_main_process
+        data = self._data(source, shown) if self.patches is None else self._whole(source, self.patches, shown)
         if self.accelerator.is_main_process:
             self.accelerator.wait_for_everyone()
         return data
 
     def _data(self, source: "ImageSource", shown: bool) -> "TrainingData":
-        from medloom.data.dataset import cached_labels, cached_usable_images
+        from medloom.data.dataset import cached_usable_images, cached_usable_labels
         from medloom.generators.conditioned_data import TrainingData
         from medloom.generators.diffusion.latents import cached_moments
 
@@ -41,24 +60,74 @@ class Caches:
         else:
             device = self.accelerator.device
             targets, usable = cached_moments(source, autoencoder, self.folder, device, self.skip_bad, shown)
-        labels = cached_labels(source, self.folder, shown) if self.generator.model.mask_classes else None
+        labels = None
+        if self.generator.model.mask_classes:
+            labels, masked = cached_usable_labels(source, self.folder, self.skip_bad, shown)
+            usable = _both(usable, masked)
         conditions = [sample.condition for sample in source.samples]
-        return TrainingData(targets, usable, conditions, self._texts(source, shown), labels, self._cells(source))
+        texts = self._texts(conditions, shown)
+        return TrainingData(targets, usable, conditions, texts, labels, self._cells(conditions))
 
-    def _cells(self, source: "ImageSource") -> "Tensor | None":
+    def _whole(self, source: "ImageSource", rules: "PatchRules", shown: bool) -> "TrainingData":
+        """Whole images, of which patches are cut."""
+        from medloom.data.whole import cached_places, cached_whole_images, cached_whole_labels, whole_sizes
+        from medloom.generators.conditioned_data import PatchData, TrainingData
+
+        sizes = whole_sizes(source)
+        images, usable = cached_whole_images(source, sizes, self.folder, self.skip_bad, shown)
+        labels, places = None, None
+        if self.generator.model.mask_classes:
+            labels, masked = cached_whole_labels(source, sizes, self.folder, self.skip_bad, shown)
+            places, usable = cached_places(source, labels, self.folder, shown), _both(usable, masked)
+        conditions = [sample.condition for sample in source.samples]
+        patches = self._mirrored(source, PatchData(rules, places)) if rules.flip else PatchData(rules, places)
+        texts = self._texts([*conditions, *patches.mirrored], shown)
+        return TrainingData(images, usable, conditions, texts, labels, self._cells(conditions), patches)
+
+    def _mirrored(self, source: "ImageSource", patches: "PatchData") -> "PatchData":
+        """With what mirror images are told.
+
+        Raises:
+            UserError: a side whose other side the model does not know.
+        """
+        from dataclasses import replace
+
+        from medloom.data.laterality import mirrored_condition
+        from medloom.data.masks import opposite_classes
+
+        conditions = [mirrored_condition(sample.condition) for sample in source.samples]
+        try:
+            self.generator.check_conditions(conditions)
+        except UserError as error:
+            raise UserError(f"--flip: {error}") from error
+        sides = opposite_classes(source.masks)
+        return replace(patches, sides=sides, mirrored=conditions, mirrored_cells=self._cells(conditions))
+
+    def _cells(self, conditions: "Sequence[Condition]") -> "Tensor | None":
         """The columns of the table that the model is told, encoded."""
         encoder = self.generator.model.condition
         if encoder is None or not self.generator.columns:
             return None
-        return encoder.cells([sample.condition.table for sample in source.samples])
+        return encoder.cells([condition.table for condition in conditions])
 
-    def _texts(self, source: "ImageSource", shown: bool) -> "RaggedTexts":
+    def _texts(self, conditions: "Sequence[Condition]", shown: bool) -> "RaggedTexts":
         from medloom.generators.conditioned_data import all_prompts
         from medloom.generators.diffusion.latents import cached_embeddings, token_ids
 
         generator = self.generator
-        conditions = [sample.condition for sample in source.samples]
         texts = all_prompts(conditions, generator.modality_as, generator.parts)
         if generator.train_text:
             return token_ids(generator.model.text, texts, shown)
         return cached_embeddings(generator.model.text, texts, self.folder, self.accelerator.device, shown)
+
+
+def _both(images: "list[int]", masks: "list[int]") -> "list[int]":
+    """The rows whose image and mask can be used.
+
+    Raises:
+        UserError: there is no such row.
+    """
+    usable = [row for row in images if row in set(masks)]
+    if images and not usable:
+        raise UserError("no row of the manifest has both an image and a mask that can be used.")
+    return usable

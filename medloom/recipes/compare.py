@@ -27,8 +27,8 @@ class Config(ManifestOptions):
         out: folder for both sets of images, both reports, and comparison.csv.
         n: images a row.
         seed: of the first image; both models get the same seeds.
-        steps: steps of the sampler.
-        guidance: how strongly the condition is followed.
+        steps: steps of the sampler (default: 20 for diffusion; a GAN has no sampler).
+        guidance: how strongly the condition is followed (default: 2 for diffusion; a GAN has none).
         label: as in evaluate: column of the class that a classifier tells, modality, or auto.
         features: as in evaluate: extractors of features.
         image_size: as in evaluate: pixels of the judging classifier's images.
@@ -42,8 +42,8 @@ class Config(ManifestOptions):
     train: Path | None = None
     n: int = 1
     seed: int = 0
-    steps: int = 20
-    guidance: float = 2.0
+    steps: int | None = None
+    guidance: float | None = None
     label: str = "auto"
     features: tuple[str, ...] = ("classifier",)
     image_size: tuple[int, ...] = (64,)

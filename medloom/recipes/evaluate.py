@@ -35,8 +35,8 @@ class Config(ManifestOptions):
         synthetic: manifest of synthetic images, as `medloom generate` writes it.
         whatif: in place of the two, manifest.csv of `medloom whatif`: its effects are measured.
         truth: phantom cohort whose rows were given to `medloom whatif`: the effects are compared with the true ones.
-        observed: manifest of held-out real images with masks and the template's columns: what they show between patients
-            with and without a value is set beside the shifts of --whatif.
+        observed: manifest of held-out real images with masks and the template's columns: what they show between
+            patients with and without a value is set beside the shifts of --whatif.
         adjust: columns that the observed difference is adjusted for, e.g. age view.
         out: folder for scores.json and report.html; the same command run again uses what it kept there.
         train: manifest of the generator's training images: needed for privacy, and the classifier is trained on it.

@@ -1,5 +1,6 @@
 """`medloom generate`: images from a prompt, or from a manifest of conditions."""
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -79,6 +80,9 @@ def _jobs(config: Config, maker: Maker) -> tuple[list[Job], list[str]]:
 
     rows, kept = _conditions(config, maker)
     check_seeds(config, len(rows) * config.n)
+    if any(condition.mask for condition, _, _ in rows):
+        rows = [(condition, origin, (_beside(config, condition.mask), *cells)) for condition, origin, cells in rows]
+        kept = ["mask", *kept]
     jobs = [
         Job(index * config.n + k, condition, config.seed + index * config.n + k, origin, cells)
         for index, (condition, origin, cells) in enumerate(rows)
@@ -87,17 +91,25 @@ def _jobs(config: Config, maker: Maker) -> tuple[list[Job], list[str]]:
     return jobs, kept
 
 
+def _beside(config: Config, path: Path | None) -> str | None:
+    """A path relative to the images' manifest."""
+    return Path(os.path.relpath(path, config.out.resolve())).as_posix() if path else None
+
+
 def _conditions(config: Config, maker: Maker) -> tuple[list[tuple[Condition, Origin, tuple[Any, ...]]], list[str]]:
     """The one condition of the options, or those of a manifest; and the names of the columns of their cells."""
     from medloom.recipes.making import kept_columns, origins, read_conditions, told
 
     names = [column.name for column in maker.generator.columns]
     if config.data is None:
+        if config.prompt is not None and not maker.generator.reads_text:
+            raise UserError("--prompt: the model reads no texts; leave it out.")
         table = _table(config.table, names)
         condition = Condition(config.prompt, config.modality, config.view, mask=config.mask, table=table)
         known = told(maker, condition, "--table")
         return [(known, Origin(), tuple(known.table[name] for name in names))], names
-    manifest = read_conditions(config, config.data)
+    need = ("path", "text") if maker.generator.reads_text else ("path",)
+    manifest = read_conditions(config, config.data, need)
     further, samples = [name for name in kept_columns(config, manifest) if name not in names], manifest.samples()
     rows: list[tuple[Condition, Origin, tuple[Any, ...]]] = []
     for sample, origin in zip(samples, origins(config.data, samples), strict=True):

@@ -14,6 +14,7 @@ from medloom.data.prompts.arms import FACTUAL
 if TYPE_CHECKING:
     from medloom.data.manifest import Manifest
     from medloom.generators.run_folder import RunFolder
+    from medloom.recipes.drawing import Drawing
 
 FORMATS = {"png": ".png", "tiff": ".tiff", "dicom": ".dcm", "nifti": ".nii.gz", "nrrd": ".nrrd", "mhd": ".mhd"}
 LABEL_COLUMNS = ("label", "finding", "class")
@@ -21,7 +22,7 @@ HEADER = ("sample_id", "path", "source_id", "arm", "attribute", "value", "seed",
 GRID_IMAGES = 64
 GRID_COLUMNS = 8
 # What may differ when a folder is gone on with: where things lie and run, not what is made.
-FREE = ("out", "device", "batch", "model")
+FREE = ("out", "device", "batch", "windows", "model")
 # Texts of a condition, of which only a hash is written unless provenance is full.
 TOLD = ("prompt", "negative")
 
@@ -35,8 +36,8 @@ class MakingOptions(ManifestOptions):
         out: folder for the images and their manifest.csv.
         n: images a prompt, or a row.
         seed: of the first image; the k-th has seed + k, and looks the same in any batch and number of processes.
-        steps: steps of the sampler.
-        guidance: how strongly the condition is followed; 1 is no guidance.
+        steps: steps of the sampler (default: 20 for diffusion; a GAN has no sampler).
+        guidance: how strongly the condition is followed; 1 is no guidance (default: 2 for diffusion; a GAN has none).
         guidance_mask: in place of `guidance`, for the mask.
         guidance_modality: in place of `guidance`, for modality and view.
         guidance_table: in place of `guidance`, for the columns of the clinical table.
@@ -44,6 +45,11 @@ class MakingOptions(ManifestOptions):
         negative: what the images should not show.
         sampler: name of a sampler; the default fits the model.
         batch: images at a time.
+        whole: make images of their mask's size, any size, from overlapping windows that are blended at each step; a
+            model that was trained on patches (`train mask2image --patch`) does so unless --crops is given.
+        crops: of such a model, make one patch an image, about a place of the mask that is a function of the seed.
+        overlap: of whole images: least share of a window's axis that neighbours share.
+        windows: of whole images: windows at a time.
         format: auto, png, tiff, dicom, nifti, nrrd or mhd; auto is PNG, or DICOM (NIfTI in 3-D) for values in HU.
         provenance: hash, or full, which writes the condition's text into every file.
         keep: clinical columns of `data` to carry into the manifest (default: label, finding, class).
@@ -54,8 +60,8 @@ class MakingOptions(ManifestOptions):
     out: Path
     n: int = 1
     seed: int = 0
-    steps: int = 20
-    guidance: float = 2.0
+    steps: int | None = None
+    guidance: float | None = None
     guidance_mask: float | None = None
     guidance_modality: float | None = None
     guidance_table: float | None = None
@@ -63,6 +69,10 @@ class MakingOptions(ManifestOptions):
     negative: str | None = None
     sampler: str | None = None
     batch: int = 16
+    whole: bool = False
+    crops: bool = False
+    overlap: float = 0.25
+    windows: int = 4
     format: str = "auto"
     provenance: str = "hash"
     keep: tuple[str, ...] = LABEL_COLUMNS
@@ -117,18 +127,29 @@ class Maker:
 
     @property
     def sampling(self) -> Any:
-        """The options as `SamplingOptions`."""
-        from medloom.generators.diffusion.generator import SamplingOptions
+        """The options as the model's family takes them; its defaults where none were given."""
+        from medloom.generators.registry import SAMPLING
 
         options = self.options
-        given = {part: getattr(options, f"guidance_{part}") for part in ("mask", "modality", "table", "text")}
-        return SamplingOptions(
-            steps=options.steps,
-            guidance=options.guidance,
-            guidance_by_part={part: scale for part, scale in given.items() if scale is not None},
-            sampler=options.sampler,
-            negative=options.negative,
+        parts = {part: getattr(options, f"guidance_{part}") for part in ("mask", "modality", "table", "text")}
+        given = {name: getattr(options, name) for name in ("steps", "guidance", "sampler", "negative")}
+        return SAMPLING[self.generator.family](
+            **{name: value for name, value in given.items() if value is not None},
+            guidance_by_part={part: scale for part, scale in parts.items() if scale is not None},
         )
+
+    @property
+    def drawing(self) -> "Drawing":
+        """How images are drawn."""
+        from medloom.recipes.drawing import Drawing
+
+        options = self.options
+        return Drawing(self.generator, self.sampling, options.whole, options.crops, options.overlap, options.windows)
+
+    @property
+    def resolved(self) -> MakingOptions:
+        """The options with the family's defaults in place of what was not given."""
+        return replace(self.options, steps=self.sampling.steps, guidance=self.sampling.guidance)
 
 
 def check_making(options: MakingOptions) -> None:
@@ -139,9 +160,13 @@ def check_making(options: MakingOptions) -> None:
     """
     from medloom.core.lookup import look_up
 
-    if options.n < 1 or options.batch < 1 or options.steps < 1:
-        raise UserError(f"--n {options.n}, --batch {options.batch}, --steps {options.steps}: each is at least 1.")
+    counts = {"--n": options.n, "--batch": options.batch, "--windows": options.windows, "--steps": options.steps}
+    given = {name: count for name, count in counts.items() if count is not None}
+    if min(given.values()) < 1:
+        raise UserError(f"{', '.join(f'{name} {count}' for name, count in given.items())}: each is at least 1.")
     check_seed(options.seed)
+    if not 0 <= options.overlap < 1:
+        raise UserError(f"--overlap {options.overlap}: a share of a window, from 0 to below 1.")
     if options.format != "auto":
         look_up(FORMATS, options.format, "--format")
     if options.provenance not in ("hash", "full"):
@@ -231,16 +256,19 @@ def make_images(maker: Maker, jobs: Sequence[Job], file: str, more: Mapping[str,
     options, generator = maker.options, maker.generator
     generator.check_conditions([job.condition for job in jobs])
     generator.check_sampling(maker.sampling)
+    maker.drawing.check([job.condition for job in jobs])
     state = PartialState(cpu=options.device == "cpu")
     generator.to(state.device)
     suffix = _suffix(options.format, generator.spec, jobs)
     model = maker.run_folder.model_hash()
     if state.is_main_process:
         claim_output(options.out, file)
-        _describe(options, file, {"SYNTHETIC": "YES", "model": model, **(more or {})})
+        _describe(maker.resolved, file, {"SYNTHETIC": "YES", "model": model, **(more or {})})
     state.wait_for_everyone()
     todo = [job for job in jobs if not (options.out / f"{job.sample_id}{suffix}").exists()]
-    batches = [todo[start : start + options.batch] for start in range(0, len(todo), options.batch)]
+    # Whole images are made one by one, and a batch of them would be lost together.
+    size = 1 if maker.drawing.one_by_one else options.batch
+    batches = [todo[start : start + size] for start in range(0, len(todo), size)]
     done = len(jobs) - len(todo)
     with progress("generating", len(jobs), "images", done, state.is_main_process) as advance:
         for batch in batches[state.process_index :: state.num_processes]:
@@ -264,8 +292,9 @@ def _suffix(form: str, spec: Any, jobs: Sequence[Job]) -> str:
         UserError: a format that cannot hold the modality's values.
     """
     from medloom.core.spec import HU
+    from medloom.recipes.drawing import modality_of
 
-    units = {spec.of(_modality(job, spec)).output_unit for job in jobs}
+    units = {spec.of(modality_of(job.condition, spec)).output_unit for job in jobs}
     if form == "auto":
         form = ("nifti" if spec.spatial_dims == 3 else "dicom") if HU in units else "png"
         form = "nifti" if spec.spatial_dims == 3 else form
@@ -274,10 +303,6 @@ def _suffix(form: str, spec: Any, jobs: Sequence[Job]) -> str:
     if spec.spatial_dims == 3 and form in ("png", "tiff", "dicom"):
         raise UserError(f"--format {form} cannot hold a volume; use nifti, nrrd or mhd.")
     return FORMATS[form]
-
-
-def _modality(job: Job, spec: Any) -> str:
-    return job.condition.modality or next(iter(spec.intensity))
 
 
 def _describe(options: MakingOptions, file: str, description: Mapping[str, Any]) -> None:
@@ -305,19 +330,10 @@ def _describe(options: MakingOptions, file: str, description: Mapping[str, Any])
 
 
 def _make(maker: Maker, batch: Sequence[Job], suffix: str, model: str) -> None:
-    from medloom.data.dataset import read_labels
     from medloom.data.images import write_image
-    from medloom.data.transforms import from_model
 
-    spec = maker.generator.spec
-    images = maker.generator.generate(
-        [job.condition for job in batch],
-        [job.seed for job in batch],
-        maker.sampling,
-        read_mask=lambda condition: read_labels(condition.mask, spec),
-    )
-    for job, array in zip(batch, images.numpy(), strict=True):
-        image = from_model(array, spec, _modality(job, spec))
+    images = maker.drawing.draw([job.condition for job in batch], [job.seed for job in batch])
+    for job, image in zip(batch, images, strict=True):
         path = maker.options.out / f"{job.sample_id}{suffix}"
         write_image(path, image, _provenance(job, model, maker.options.provenance == "full"))
 
@@ -375,18 +391,20 @@ def write_making_manifest(path: Path, jobs: Sequence[Job], suffix: str, further:
 
 def write_grid(out: Path, spec: Any, jobs: Sequence[Job], suffix: str, columns: int = GRID_COLUMNS) -> None:
     """Write grid.png: the first images, `columns` of them a row."""
-    from medloom.core.pictures import save_grid
+    from medloom.core.pictures import flat, save_grid
 
-    arrays = list(previews(out, spec, jobs[: max(GRID_IMAGES // columns, 1) * columns], suffix))
+    shown = jobs[: max(GRID_IMAGES // columns, 1) * columns]
+    arrays = [flat(image) for image in previews(out, spec, shown, suffix)]
     save_grid(out / "grid.png", arrays, min(columns, len(arrays)))
 
 
 def previews(out: Path, spec: Any, jobs: Sequence[Job], suffix: str) -> Iterator[Any]:
     """Images as written, float32 `(C, *spatial)`, brought back to [-1, 1]."""
     from medloom.data.images import read_image
+    from medloom.recipes.drawing import modality_of
 
     for job in jobs:
-        intensity = spec.of(_modality(job, spec))
+        intensity = spec.of(modality_of(job.condition, spec))
         image = read_image(out / f"{job.sample_id}{suffix}")
         relative = intensity.kind == "percentile"
         low, high = (

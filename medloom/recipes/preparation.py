@@ -6,12 +6,13 @@ import shutil
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from medloom.core.errors import UserError
+from medloom.core.mask_spec import MaskSpec
 from medloom.core.progress import say
 from medloom.core.spec import ImageSpec
 from medloom.data.dataset import ImageSource, measure_spec
@@ -46,6 +47,21 @@ class DataOptions(ManifestOptions):
 
 
 @dataclass(frozen=True)
+class Space:
+    """The space that images are brought to.
+
+    Attributes:
+        size: pixels of each axis; one number stands for a square.
+        spacing: mm of each axis, or None for the images' own.
+        patch: whether the size is that of patches, and images stay whole.
+    """
+
+    size: tuple[int, ...]
+    spacing: tuple[float, ...] | None = None
+    patch: bool = False
+
+
+@dataclass(frozen=True)
 class Prepared:
     """Training data before anything is decoded.
 
@@ -70,6 +86,7 @@ def prepare(
     shown: bool,
     known: ImageSpec | None = None,
     need: tuple[str, ...] = ("path", "text"),
+    space: Space | None = None,
 ) -> Prepared:
     """Read a manifest, split it by patient and measure the model's image space.
 
@@ -80,6 +97,7 @@ def prepare(
         shown: whether this process talks to the user.
         known: the spec of a run that training goes on from; new modalities are added to it.
         need: standard columns that the manifest must have.
+        space: in place of the options' image size.
 
     Raises:
         UserError: see `read_manifest`, `assign_splits`, `measure_spec`.
@@ -96,13 +114,16 @@ def prepare(
     if not len(train):
         raise UserError(f"{data}: no row is in the split 'train'.")
     validation = _known_to_training(validation, train, shown)
+    space = space or Space(options.image_size)
     spec = measure_spec(
         [*train.samples(), *validation.samples()],
-        options.image_size,
+        space.size,
         options.resize,
         options.unit,
         shown,
         options.hu_window,
+        space.spacing,
+        space.patch,
     )
     if known is not None:
         spec = _extended(known, spec)
@@ -135,18 +156,11 @@ def _extended(known: ImageSpec, measured: ImageSpec) -> ImageSpec:
     known.require_same_space(_with_channels(measured, known.channels), "the model", "the data")
     if measured.channels > known.channels:
         raise UserError("the data are in colour and the model has one channel; train a new model on both.")
-    return ImageSpec(
-        known.size,
-        known.channels,
-        known.resize,
-        {**measured.intensity, **known.intensity},
-        known.spacing,
-        known.orientation,
-    )
+    return replace(known, intensity={**measured.intensity, **known.intensity})
 
 
 def _with_channels(spec: ImageSpec, channels: int) -> ImageSpec:
-    return ImageSpec(spec.size, channels, spec.resize, spec.intensity, spec.spacing, spec.orientation)
+    return replace(spec, channels=channels)
 
 
 def with_channels(prepared: Prepared, channels: int) -> Prepared:
@@ -158,17 +172,22 @@ def with_channels(prepared: Prepared, channels: int) -> Prepared:
     if prepared.spec.channels > channels:
         raise UserError(f"the data are in colour and the autoencoder takes {channels} channel.")
     spec = _with_channels(prepared.spec, channels)
-    return Prepared(
-        prepared.manifest,
-        prepared.split,
-        spec,
-        _respecified(prepared.train, spec),
-        _respecified(prepared.validation, spec),
+    return replace(
+        prepared,
+        spec=spec,
+        train=_respecified(prepared.train, spec),
+        validation=_respecified(prepared.validation, spec),
     )
 
 
 def _respecified(source: ImageSource, spec: ImageSpec) -> ImageSource:
-    return ImageSource(source.samples, spec, source.unit, {**source.key, "spec": spec.fingerprint()})
+    return replace(source, spec=spec, key={**source.key, "spec": spec.fingerprint()})
+
+
+def with_masks(prepared: Prepared, masks: MaskSpec) -> Prepared:
+    """The same data with the classes of their masks known: other labels are refused, and some are hidden."""
+    train, validation = (replace(source, masks=masks) for source in (prepared.train, prepared.validation))
+    return replace(prepared, train=train, validation=validation)
 
 
 def _source(manifest: Manifest, spec: ImageSpec, unit: str | None) -> ImageSource:

@@ -1,9 +1,8 @@
 """`medloom train text2image`: from a table of images and texts to a generator."""
 
-from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from medloom.core.errors import UserError
 from medloom.generators.diffusion.options import NetworkOptions, NoiseOptions, TextOptions
@@ -11,14 +10,13 @@ from medloom.recipes.preparation import DataOptions
 from medloom.training.options import LoopOptions
 
 if TYPE_CHECKING:
-    from medloom.core.table_column import TableColumn
     from medloom.generators.diffusion.generator import DiffusionGenerator
     from medloom.networks.autoencoder import KLAutoencoder
     from medloom.recipes.preparation import Prepared
 
 # Folded pixels of an axis that the network sees at its first resolution, where --network.patch is left to us.
 GRID = 32
-FIXED_CONDITIONS = 16
+FAMILY = "diffusion"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,7 +70,8 @@ def run(config: Config) -> Path:
     from medloom.core.progress import say
     from medloom.generators.diffusion.task import DiffusionTask
     from medloom.recipes.caches import Caches
-    from medloom.recipes.preparation import nothing_left, prepare, start_run
+    from medloom.recipes.conditioned import diffusion_index, readable, renderer
+    from medloom.recipes.preparation import nothing_left, prepare, start_run, with_masks
     from medloom.training.loop import finished_steps, make_accelerator, train
 
     _check(config)
@@ -84,8 +83,8 @@ def run(config: Config) -> Path:
     prepared = prepare(config.data, config, config.loop.seed, shown, known.spec if known else None)
     prepared, autoencoder = _with_autoencoder(config, prepared, known)
     generator = _generator(config, prepared, autoencoder, known)
-    prepared = _readable(prepared, generator, config, shown)
-    fresh = start_run(config.out, "diffusion", _index(generator), config, prepared, accelerator, _parents(config))
+    prepared = with_masks(readable(prepared, generator, config.data, shown), generator.masks)
+    fresh = start_run(config.out, FAMILY, diffusion_index(generator), config, prepared, accelerator, _parents(config))
     if finished_steps(config.out) >= config.loop.steps:
         if shown:
             say(f"{config.out} is finished: {config.loop.steps} steps. Generate with --model {config.out}.")
@@ -101,9 +100,10 @@ def run(config: Config) -> Path:
         config.loop,
         config.text.dropout,
         accelerator.device,
-        _renderer(prepared),
+        renderer(prepared),
         config.text.rate,
         config.network.mask_balance,
+        config.noise.loss,
     )
     train(task, config.loop, config.out, accelerator)
     if shown:
@@ -118,6 +118,8 @@ def _check(config: Config) -> None:
         raise UserError("--base and --from exclude each other: a run that is continued has its own weights.")
     if config.base is not None and config.autoencoder is not None:
         raise UserError("--base and --autoencoder exclude each other: a base brings its own autoencoder.")
+    if config.network.mask != "none" and not config.network.mask_classes:
+        raise UserError("--network.mask needs --network.mask-classes, the labels in the masks (e.g. 255).")
 
 
 def _load_previous(config: Config) -> "DiffusionGenerator | None":
@@ -157,6 +159,7 @@ def _generator(
 ) -> "DiffusionGenerator":
     from medloom.generators.diffusion.build import build_generator, from_stable_diffusion
     from medloom.generators.diffusion.extend import extend_generator
+    from medloom.recipes.conditioned import corpus_text, measured_columns
 
     conditions = [sample.condition for sample in prepared.train.samples]
     modalities = sorted({condition.modality for condition in conditions if condition.modality})
@@ -166,53 +169,19 @@ def _generator(
     if config.base is not None:
         options = (config.network, config.text, config.noise)
         return from_stable_diffusion(config.base, prepared.spec, *options, config.lora, config.loop.seed)
-    corpus = [f"{condition.modality}: {condition.text}" for condition in conditions]
+    corpus = [corpus_text(condition) for condition in conditions]
     return build_generator(
         prepared.spec,
         corpus,
         modalities,
         views,
-        _columns(config, prepared),
+        measured_columns(config.table, config.data, prepared),
         autoencoder,
         _fitted(config.network, prepared.spec.size, autoencoder is not None),
         config.text,
         config.noise,
         config.loop.seed,
     )
-
-
-def _columns(config: Config, prepared: "Prepared") -> "tuple[TableColumn, ...]":
-    """The columns of --table, as the training rows have them."""
-    from medloom.data.prompts import read_template, template_beside
-    from medloom.data.table_columns import measure_columns
-
-    beside = template_beside(config.data)
-    template = read_template(beside) if config.table and beside is not None else None
-    return measure_columns(config.table, prepared.train.samples, template, str(config.data))
-
-
-def _readable(prepared: "Prepared", generator: "DiffusionGenerator", config: Config, shown: bool) -> "Prepared":
-    """The data less the validation rows whose table holds what no training row has.
-
-    Raises:
-        UserError: a training row with such a table, in a run that goes on from another.
-    """
-    from medloom.core.progress import say
-
-    if generator.model.condition is None:
-        return prepared
-    reasons = [generator.table_refusal(sample.condition) for sample in prepared.train.samples]
-    for sample, reason in zip(prepared.train.samples, reasons, strict=True):
-        if reason is not None:
-            raise UserError(f"{config.data}, line {sample.line}: {reason}")
-    source = prepared.validation
-    kept = [sample for sample in source.samples if generator.table_refusal(sample.condition) is None]
-    if len(kept) == len(source.samples):
-        return prepared
-    if shown:
-        say(f"{len(source.samples) - len(kept)} validation rows are not used: their table has values new to training.")
-    key = {**source.key, "lines": [sample.line for sample in kept]}
-    return replace(prepared, validation=replace(source, samples=kept, key=key))
 
 
 def _fitted(network: NetworkOptions, size: tuple[int, ...], latent: bool) -> NetworkOptions:
@@ -222,42 +191,12 @@ def _fitted(network: NetworkOptions, size: tuple[int, ...], latent: bool) -> Net
     return replace(network, patch=1 if latent else max(1, min(size) // GRID))
 
 
-def _index(generator: "DiffusionGenerator") -> dict[str, Any]:
-    from medloom.generators.diffusion.storage import EXPORTER
-
-    model = generator.model
-    components = {"text": model.text.model, "condition": model.condition, "denoiser": model.denoiser}
-    if generator.autoencoder is not None:
-        components["autoencoder"] = generator.autoencoder.vae
-    return {
-        "components": {name: type(part).__name__ for name, part in components.items() if part is not None},
-        "exporter": EXPORTER if generator.exportable else None,
-    }
-
-
 def _parents(config: Config) -> list[Path]:
     """The run folders that this run starts from."""
     from medloom.generators.run_folder import RUN
 
     named = [config.from_run, Path(config.autoencoder) if config.autoencoder else None]
     return [path for path in named if path is not None and (path / RUN).is_file()]
-
-
-def _renderer(prepared: "Prepared") -> "Callable[[DiffusionGenerator, Path, int], None]":
-    """Draws the same held-out conditions with the same seeds at each validation."""
-    source = prepared.validation if prepared.validation.samples else prepared.train
-    from medloom.recipes.preparation import spread
-
-    chosen = spread(source.samples, [str(sample.condition.modality) for sample in source.samples], FIXED_CONDITIONS)
-
-    def render(generator: "DiffusionGenerator", out: Path, step: int) -> None:
-        from medloom.core.pictures import save_grid
-
-        conditions = [source.samples[index].condition for index in chosen]
-        images = generator.generate(conditions, range(len(chosen)), read_mask=source.label_map)
-        save_grid(out / f"step-{step:08d}.png", list(images.numpy()), 4, f"after {step} steps")
-
-    return render
 
 
 def _finish(config: Config, generator: "DiffusionGenerator", prepared: "Prepared") -> None:

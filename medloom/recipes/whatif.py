@@ -102,6 +102,7 @@ def run(config: Config) -> Path:
     effects = _effects(config, plan, maker)
     facts = {"data": hash_file(config.data), "template": hash_file(file), "rows": len(plan.rows), "arms": effects}
     facts["spec"] = maker.generator.spec.to_dict()
+    facts["classes"] = maker.generator.masks.to_dict()["names"]
     suffix = make_images(maker, jobs, DESCRIPTION, facts)
     manifest = config.out / "manifest.csv"
     if is_main_process():
@@ -123,6 +124,8 @@ def _check(config: Config) -> None:
     look_up({name: name for name in ESTIMANDS}, config.estimand, "--estimand")
     if config.rows < 0:
         raise UserError(f"--rows {config.rows}: give a number of rows, or 0 for all.")
+    if config.crops:
+        raise UserError("--crops: a what-if makes whole images, in which regions can be measured; leave it out.")
     if not config.set:
         raise UserError("say what to change with --set COLUMN=VALUE, once for each arm.")
 

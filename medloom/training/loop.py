@@ -154,6 +154,8 @@ class Loop:
         """Say how much disk the checkpoints will take, before the first step."""
         self.run_folder.mkdir(parents=True, exist_ok=True)
         needed = disk_needed([e.trainable for e in self.prepared], self.ema is not None, self.options.keep_best)
+        # The task's own tensors (a pool of images, say) are in both states while one replaces the other.
+        needed += 2 * sum(tensor.numel() * tensor.element_size() for tensor in self.task.state().values())
         free = shutil.disk_usage(self.run_folder).free
         say(f"checkpoints take up to {needed / 1e9:.2f} GB in {self.run_folder}; {free / 1e9:.1f} GB are free")
         if needed > free and not self.step:

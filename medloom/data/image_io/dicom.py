@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +27,15 @@ COLOURS = (
     "YBR_PARTIAL_420",
     "YBR_PARTIAL_422",
 )
+MAGIC_OFFSET, MAGIC = 128, b"DICM"
 PIXEL_KEYWORDS = ("PixelData", "FloatPixelData", "DoubleFloatPixelData")
+
+
+def has_dicom_magic(path: Path) -> bool:
+    """Whether a file of any name starts like a DICOM file."""
+    with path.open("rb") as stream:
+        stream.seek(MAGIC_OFFSET)
+        return stream.read(len(MAGIC)) == MAGIC
 
 
 def read_dicom(path: Path, frame: int | None, unit: str | None) -> Image:
@@ -65,8 +74,62 @@ def dicom_header(path: Path, unit: str | None) -> Header:
         return _header_of(data)
 
 
+@dataclass(frozen=True, eq=False)
+class Slice:
+    """Where the one image of a DICOM file lies, read without decoding pixels.
+
+    Attributes:
+        path: the file.
+        series: UID of its series.
+        header: size, unit, pixel spacing.
+        spacing: mm between rows and between columns.
+        cosines: float64 `(2, 3)`, the directions along a row and along a column, in LPS.
+        position: float64 `(3,)`, LPS mm of its first pixel.
+    """
+
+    path: Path
+    series: str
+    header: Header
+    spacing: tuple[float, ...]
+    cosines: NDArray[np.float64]
+    position: NDArray[np.float64]
+
+    @property
+    def normal(self) -> NDArray[np.float64]:
+        """The unit vector across the slice, in LPS: float64 `(3,)`."""
+        return np.cross(self.cosines[0], self.cosines[1])
+
+
+def read_slice_place(path: Path) -> Slice:
+    """Where the one image of a DICOM file lies.
+
+    Raises:
+        UserError: no image, several frames, or no position, orientation or pixel spacing.
+    """
+    import pydicom
+
+    with explained_reading(path, "DICOM"):
+        data = pydicom.dcmread(path, stop_before_pixels=True)
+        _require_image(path, data)
+        header = _header_of(data)
+        cosines = _frame_item(data, 0, "PlaneOrientationSequence").get("ImageOrientationPatient")
+        position = _frame_item(data, 0, "PlanePositionSequence").get("ImagePositionPatient")
+    if header.frames > 1:
+        raise UserError(f"{path} holds {header.frames} frames, and a series one in each file; convert it to NIfTI.")
+    if not cosines or not position or header.spacing is None:
+        raise UserError(f"{path} does not say where its slice lies (position, orientation, pixel spacing).")
+    return Slice(
+        path,
+        str(data.get("SeriesInstanceUID", "")),
+        header,
+        header.spacing,
+        np.asarray(cosines, dtype=np.float64).reshape(2, 3),
+        np.asarray(position, dtype=np.float64),
+    )
+
+
 def _header_of(data: Any) -> Header:
-    unit = _unit(data, 0)
+    unit, spacing = _unit(data, 0), _spacing(data, 0)
     bits = int(data.get("BitsStored", data.BitsAllocated))
     if data.PhotometricInterpretation == "PALETTE COLOR":
         bits = int(data.RedPaletteColorLookupTableDescriptor[2])
@@ -77,8 +140,9 @@ def _header_of(data: Any) -> Header:
         bits,
         unit,
         _frames(data),
-        _spacing(data, 0),
+        spacing,
         str(data.get("Modality", "")) or None,
+        _affine(data, 0, spacing),
     )
 
 

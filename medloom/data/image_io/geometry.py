@@ -48,16 +48,18 @@ def to_orientation(
 
 def turned_geometry(
     size: tuple[int, int, int], affine: Affine, codes: str, name: object
-) -> tuple[tuple[int, ...], tuple[float, float, float]]:
-    """Size and spacing that a volume will have once `to_orientation` has turned it.
+) -> tuple[tuple[int, ...], tuple[float, float, float], Affine]:
+    """Size, spacing and affine that a volume will have once `to_orientation` has turned it.
 
     Raises:
         UserError: the affine is singular.
     """
-    new_axes = _axis_change(affine, codes, name)[:, 0].astype(int)
-    order = np.argsort(new_axes)
-    first, second, third = np.asarray(voxel_spacing(affine))[order].tolist()
-    return tuple(size[axis] for axis in order), (first, second, third)
+    from nibabel import orientations
+
+    change = _axis_change(affine, codes, name)
+    order = np.argsort(change[:, 0].astype(int))
+    turned: Affine = affine @ orientations.inv_ornt_aff(change, size)
+    return tuple(size[axis] for axis in order), voxel_spacing(turned), turned
 
 
 def _axis_change(affine: Affine, codes: str, name: object) -> NDArray[np.float64]:

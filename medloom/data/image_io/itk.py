@@ -42,8 +42,9 @@ def itk_header(path: Path, unit: str | None) -> Header:
         reader = _reader(path)
         size, frames = _size(path, reader)
         stored = _stored_type(reader)
-        size_ras, spacing = turned_geometry(size, _affine(reader), "RAS", path)
-    return Header(kind, size_ras, 1, stored.itemsize * 8, volume_unit(path, stored, unit), frames, spacing)
+        size_ras, spacing, affine = turned_geometry(size, _affine(reader), "RAS", path)
+    bits, said = stored.itemsize * 8, volume_unit(path, stored, unit)
+    return Header(kind, size_ras, 1, bits, said, frames, spacing, affine=affine)
 
 
 def write_itk(path: Path, image: Image, provenance: Mapping[str, str]) -> None:

@@ -35,9 +35,10 @@ def nifti_header(path: Path, unit: str | None) -> Header:
     with explained_reading(path, "NIfTI"):
         opened = _opened(path)
         shape, frames = _shape(path, opened)
-        size, spacing = turned_geometry(shape, _affine_mm(opened), "RAS", path)
+        size, spacing, affine = turned_geometry(shape, _affine_mm(opened), "RAS", path)
         stored = opened.get_data_dtype()
-    return Header("NIfTI", size, 1, stored.itemsize * 8, volume_unit(path, stored, unit), frames, spacing)
+    bits, said = stored.itemsize * 8, volume_unit(path, stored, unit)
+    return Header("NIfTI", size, 1, bits, said, frames, spacing, affine=affine)
 
 
 def write_nifti(path: Path, image: Image, provenance: Mapping[str, str]) -> None:

@@ -1,7 +1,7 @@
 """What is read from an image file and what is known of it before its pixels are read."""
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,6 +27,7 @@ class Image:
         padding: bool `(*spatial)`, True where the file says that there are no data, or None.
         modality: the modality that the file names (DICOM), or None.
         frame: the frame that was read of a file of several, or None.
+        stored_axes: axis codes of a volume's file ("LPS"), before it was brought to RAS order, or None.
     """
 
     pixels: FloatArray
@@ -37,6 +38,7 @@ class Image:
     padding: NDArray[np.bool_] | None = None
     modality: str | None = None
     frame: int | None = None
+    stored_axes: str | None = None
 
     @property
     def size(self) -> tuple[int, ...]:
@@ -49,7 +51,7 @@ class Header:
     """What a file says of its image, read without decoding pixels.
 
     Attributes:
-        kind: PNG, JPEG, TIFF, DICOM, NIfTI, MetaImage or NRRD.
+        kind: PNG, JPEG, TIFF, DICOM, DICOM series, NIfTI, MetaImage or NRRD.
         size: pixels of each spatial axis, as `read_image` would give them.
         channels: 1 or 3.
         bits: bits of one stored value.
@@ -57,6 +59,7 @@ class Header:
         frames: images in the file.
         spacing: mm of each spatial axis, or None.
         modality: the modality that the file names (DICOM), or None.
+        affine: as that of the image, or None.
     """
 
     kind: str
@@ -67,6 +70,7 @@ class Header:
     frames: int
     spacing: tuple[float, ...] | None = None
     modality: str | None = None
+    affine: Affine | None = field(default=None, compare=False)
 
     @property
     def full_scale(self) -> float:

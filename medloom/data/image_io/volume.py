@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from medloom.core.errors import UserError
 from medloom.core.spec import COLOUR, GREY, HU, RELATIVE, UNITS
-from medloom.data.image_io.geometry import to_orientation, voxel_spacing
+from medloom.data.image_io.geometry import axis_codes, to_orientation, voxel_spacing
 from medloom.data.image_io.types import Affine, Image, full_scale_of
 
 
@@ -20,7 +20,9 @@ def volume_image(
     stated = volume_unit(path, stored, unit)
     volume, turned = to_orientation(values, affine, "RAS", path)
     scale = full_scale_of(stored.itemsize * 8) if stated == GREY else math.nan
-    return Image(volume[None], stated, scale, voxel_spacing(turned), turned, frame=frame)
+    return Image(
+        volume[None], stated, scale, voxel_spacing(turned), turned, frame=frame, stored_axes=axis_codes(affine)
+    )
 
 
 def volume_unit(path: Path, stored: np.dtype[Any], unit: str | None) -> str:

@@ -15,13 +15,16 @@ from medloom.generators.diffusion.generator import DiffusionGenerator
 from medloom.generators.diffusion.model import DiffusionModel
 from medloom.generators.diffusion.options import NetworkOptions, NoiseOptions, TextOptions
 from medloom.generators.support import require_support
+from medloom.generators.text_encoder import build_text_encoder
 from medloom.networks.autoencoder import KLAutoencoder, load_autoencoder
 from medloom.networks.conditioning import ConditionConfig, ConditionEncoder
 from medloom.networks.denoiser import UNet, UNetConfig
-from medloom.networks.local_text import make_text_model, train_tokenizer
 from medloom.networks.stable_diffusion import StableDiffusionUNet, add_lora, make_unet
 from medloom.networks.text import LOCAL, TextEncoder, load_text_encoder, load_text_parts
 from medloom.processes.paths import DDPM, ProbabilityPath
+
+# More classes of a mask than this are brought to so many channels, unless the options say otherwise.
+MANY_CLASSES = 16
 
 
 def build_generator(
@@ -55,7 +58,7 @@ def build_generator(
     """
     _require_support(network, text, spec.spatial_dims, bool(columns))
     with initial_weights(seed, "text"):
-        encoder = _text_encoder(corpus, text, "max" if network.exportable else "trim")
+        encoder = build_text_encoder(corpus, text, "max" if network.exportable else "trim")
     shape = spec.shape if autoencoder is None else autoencoder.latent_shape(spec.size)
     with initial_weights(seed, "denoiser"):
         if network.exportable:
@@ -88,14 +91,6 @@ def _require_support(network: NetworkOptions, text: TextOptions, dims: int, tabl
         parts["mask"] = network.mask
     for part, fusion in parts.items():
         require_support("diffusion", kind, part, fusion, dims)
-
-
-def _text_encoder(corpus: Sequence[str], text: TextOptions, pad: str) -> TextEncoder:
-    if text.encoder != LOCAL:
-        return load_text_encoder(text.encoder, text.max_tokens, pad)
-    tokenizer = train_tokenizer(corpus, text.vocabulary, text.max_tokens)
-    model = make_text_model(tokenizer, text.width, text.layers, text.max_tokens)
-    return TextEncoder(tokenizer, model, text.max_tokens, pad)
 
 
 def _exportable_model(
@@ -133,6 +128,7 @@ def _native_model(
         spatial_channels=len(network.mask_classes) + 1 if masked else 0,
         spatial_fusion=network.mask if masked else "channels",
         region_styles=network.region_styles if masked and network.fusion != "none" else 0,
+        spatial_width=_mask_width(network) if masked else 0,
         gradient_checkpointing=network.gradient_checkpointing,
         coordinates=network.coordinates,
     )
@@ -140,6 +136,10 @@ def _native_model(
         raise UserError(f"images of {shape[1:]} pixels: this network needs multiples of {config.divisor} on each axis.")
     joined = ConditionEncoder(condition)
     return DiffusionModel(encoder, joined, UNet(config), network.mask_classes if masked else ())
+
+
+def _mask_width(network: NetworkOptions) -> int:
+    return network.mask_width or (MANY_CLASSES if len(network.mask_classes) > MANY_CLASSES else 0)
 
 
 def from_stable_diffusion(

@@ -1,22 +1,25 @@
 """The diffusion generator: from conditions and seeds to images."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
 from medloom.core.errors import UserError
+from medloom.core.mask_spec import NO_MASK
 from medloom.core.seeds import sample_noise
 from medloom.core.spec import ImageSpec
 from medloom.core.types import Condition
 from medloom.generators.conditioned import ConditionedGenerator, ReadMask
 from medloom.generators.diffusion.model import DiffusionModel
+from medloom.generators.volumes import WholeMask, Window, blended
 from medloom.networks.autoencoder import KLAutoencoder
 from medloom.processes.guidance import guidance_coefficients, guide
 from medloom.processes.paths import ProbabilityPath
 from medloom.processes.samplers import default_sampler, get_sampler
+from medloom.processes.steps import Denoise
 
 if TYPE_CHECKING:
     pass
@@ -91,6 +94,11 @@ class DiffusionGenerator(ConditionedGenerator):
             self.autoencoder.to(device)
         return self
 
+    def completed(self, condition: Condition) -> Condition:
+        """As every family; and without the text, where training had none."""
+        known = super().completed(condition)
+        return known if self.reads_text else replace(known, text=None)
+
     def check_sampling(self, options: SamplingOptions) -> None:
         """Refuse sampling options that do not fit the model.
 
@@ -125,20 +133,82 @@ class DiffusionGenerator(ConditionedGenerator):
             UserError: a condition, sampler or scale that does not fit the model.
         """
         options = options or SamplingOptions()
-        self.check_conditions(conditions)
-        conditions = [self.completed(condition) for condition in conditions]
-        self.model.eval()
-        sampler = get_sampler(options.sampler or default_sampler(self.path), self.path)
-        subsets = guidance_coefficients(self.parts, self._scales(options))
+        conditions, subsets = self._prepared(conditions, options)
         inputs = [self.inputs(conditions, kept, options.negative, read_mask) for kept, _ in subsets]
         denoise = guide(self._predict, _same_length(inputs), [factor for _, factor in subsets])
-        noise = sample_noise(seeds, self.latent_shape).to(self.device)
+        latents = self._sampled(denoise, seeds, self.latent_shape, options)
+        return self.decode(latents).clamp(-1, 1).float().cpu()
+
+    @torch.no_grad()
+    def generate_patches(
+        self,
+        conditions: Sequence[Condition],
+        seeds: Sequence[int],
+        labels: Tensor,
+        places: Tensor,
+        options: SamplingOptions | None = None,
+    ) -> Tensor:
+        """As every family that was trained on patches."""
+        options = options or SamplingOptions()
+        conditions, subsets = self._prepared(conditions, options)
+        told = _same_length([self.told(conditions, kept, options.negative) for kept, _ in subsets])
+        inputs = [self._seen(each, kept, labels, places) for each, (kept, _) in zip(told, subsets, strict=True)]
+        denoise = guide(self._predict, inputs, [factor for _, factor in subsets])
+        return self._sampled(denoise, seeds, self.spec.shape, options).clamp(-1, 1).float().cpu()
+
+    @torch.no_grad()
+    def generate_whole(
+        self, condition: Condition, seed: int, mask: WholeMask, options: SamplingOptions | None = None
+    ) -> Tensor:
+        """As every family that was trained on patches: windows are blended at each step of the sampler."""
+        options = options or SamplingOptions()
+        conditions, subsets = self._prepared([condition], options)
+        told = _same_length([self.told(conditions, kept, options.negative) for kept, _ in subsets])
+        factors = [factor for _, factor in subsets]
+
+        def denoise(x: Tensor, t: Tensor) -> Tensor:
+            def predict(windows: Sequence[Window]) -> Tensor:
+                labels, places = mask.labels_of(windows), mask.places_of(windows)
+                inputs = [
+                    self._seen(_repeated(each, len(windows)), kept, labels, places)
+                    for each, (kept, _) in zip(told, subsets, strict=True)
+                ]
+                parts = torch.stack([window.of(x[0]) for window in windows])
+                return guide(self._predict, inputs, factors)(parts, t.expand(len(windows)))
+
+            return blended(predict, mask.frame, mask.tiling)[None]
+
+        whole = self._sampled(denoise, [seed], (self.spec.channels, *mask.frame), options)
+        return mask.cropped(whole[0]).clamp(-1, 1).float().cpu()
+
+    def _prepared(
+        self, conditions: Sequence[Condition], options: SamplingOptions
+    ) -> tuple[list[Condition], list[tuple[frozenset[str], float]]]:
+        """The conditions, checked and completed, and the subsets of their parts that guidance evaluates."""
+        self.check_conditions(conditions)
+        self.model.eval()
+        return [self.completed(condition) for condition in conditions], guidance_coefficients(
+            self.parts, self._scales(options)
+        )
+
+    def _sampled(
+        self, denoise: Denoise, seeds: Sequence[int], shape: Sequence[int], options: SamplingOptions
+    ) -> Tensor:
+        """What a sampler makes of each seed's noise `(C, *spatial)`."""
+        sampler = get_sampler(options.sampler or default_sampler(self.path), self.path)
 
         def noise_of_step(index: int) -> Tensor:
-            return sample_noise(seeds, self.latent_shape, "step", index).to(self.device)
+            return sample_noise(seeds, shape, "step", index).to(self.device)
 
-        latents = sampler(denoise, noise, self.path, options.steps, noise_fn=noise_of_step)
-        return self.decode(latents).clamp(-1, 1).float().cpu()
+        noise = sample_noise(seeds, shape).to(self.device)
+        return sampler(denoise, noise, self.path, options.steps, noise_fn=noise_of_step)
+
+    def _seen(
+        self, told: Mapping[str, Tensor | None], kept: frozenset[str], labels: Tensor, places: Tensor
+    ) -> dict[str, Tensor | None]:
+        """The tensors of some patches: what they are told, their labels unless they are not told them, their places."""
+        labels = labels if "mask" in kept else torch.full_like(labels, NO_MASK)
+        return {**told, "labels": labels.to(self.device), "place": places.to(self.device)}
 
     def decode(self, latents: Tensor) -> Tensor:
         """Images of what was denoised: the autoencoder's decoder, or the identity."""
@@ -151,6 +221,11 @@ class DiffusionGenerator(ConditionedGenerator):
 
     def _predict(self, x: Tensor, t: Tensor, inputs: Mapping[str, Tensor | None]) -> Tensor:
         return self.model(x, self.path.time_embedding_value(t), inputs)
+
+
+def _repeated(tensors: Mapping[str, Tensor | None], count: int) -> dict[str, Tensor | None]:
+    """The tensors of one condition for so many windows."""
+    return {name: None if value is None else value.expand(count, *value.shape[1:]) for name, value in tensors.items()}
 
 
 def _same_length(inputs: list[dict[str, Tensor | None]]) -> list[dict[str, Tensor | None]]:

@@ -32,11 +32,12 @@ class DiffusionModel(ConditionedModel):
         Args:
             x: `(N, C, *spatial)`.
             t: float `(N,)` in 0..1000.
-            inputs: see `context`; and `labels` int64 `(N, *size)` with -1 where there is no mask.
+            inputs: see `context`; `labels` int64 `(N, *size)` with -1 where there is no mask; and of patches `place`
+                float32 `(N, axes, 2)`, where they lie in their images.
 
         Returns:
             `(N, C, *spatial)`.
         """
         spatial = self.spatial(inputs.get("labels"), x)
         context, mask, pooled = self.context(inputs)
-        return self.denoiser(x, t, context, mask, pooled, spatial)
+        return self.denoiser(x, t, context, mask, pooled, spatial, inputs.get("place"))

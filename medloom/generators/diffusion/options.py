@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from medloom.processes.paths import ProbabilityPath
 
 MASKS = ("none", *SPATIAL_FUSIONS)
+LOSSES = ("l2", "l1")
 
 
 @dataclass(frozen=True)
@@ -29,6 +30,8 @@ class NetworkOptions:
         mask_classes: labels in the masks, background left out.
         region_styles: channels that text and table fill region by region of the mask, by which an attribute finds the
             region that it changes; 0 for none.
+        mask_width: channels that a mask's classes are brought to, place by place, before all else; 0 leaves up to 16
+            classes as they are, and brings more of them to 16.
         mask_balance: how far small regions of the mask count as much as large ones in the loss; 0 weighs all pixels
             alike, 1 all regions.
         condition_width: width of context tokens.
@@ -45,6 +48,7 @@ class NetworkOptions:
     fusion: str = "cross-attention"
     mask: str = "none"
     mask_classes: tuple[int, ...] = ()
+    mask_width: int = 0
     mask_balance: float = 0.0
     region_styles: int = 8
     condition_width: int = 128
@@ -59,10 +63,10 @@ class NetworkOptions:
             )
         if not 0 <= self.mask_balance <= 1:
             raise UserError(f"--network.mask-balance {self.mask_balance}: it is in [0, 1].")
+        if self.mask_width < 0:
+            raise UserError(f"--network.mask-width {self.mask_width}: give a number of channels, or 0.")
         if self.region_styles < 0:
             raise UserError(f"--network.region-styles {self.region_styles}: give a number of channels, or 0 for none.")
-        if self.mask != "none" and not self.mask_classes:
-            raise UserError("--network.mask needs --network.mask-classes, the labels in the masks (e.g. 255).")
 
 
 @dataclass(frozen=True)
@@ -113,6 +117,7 @@ class NoiseOptions:
         steps: noise levels of ddpm.
         prediction: of ddpm: epsilon or v.
         min_snr_gamma: of ddpm: gamma of min-SNR weights, or none.
+        loss: error of predictions: l2 (squared) or l1 (absolute).
         offset: strength of the noise offset.
         logit_mean: of flow: mean of the logit of training times.
         logit_std: of flow: deviation of the logit of training times.
@@ -124,10 +129,15 @@ class NoiseOptions:
     steps: int = 1000
     prediction: str = "epsilon"
     min_snr_gamma: float | None = None
+    loss: str = "l2"
     offset: float = 0.0
     logit_mean: float = 0.0
     logit_std: float = 1.0
     shift: float = 1.0
+
+    def __post_init__(self) -> None:
+        if self.loss not in LOSSES:
+            raise UserError(f"--noise.loss {self.loss}: allowed are {', '.join(LOSSES)}.")
 
     def path(self) -> "ProbabilityPath":
         """The probability path of these options.

@@ -6,6 +6,7 @@ from typing import Any
 
 from medloom.core.errors import UserError
 from medloom.core.files import read_json
+from medloom.core.mask_spec import MaskSpec
 from medloom.core.spec import ImageSpec
 from medloom.generators.diffusion.generator import DiffusionGenerator
 from medloom.generators.diffusion.model import DiffusionModel
@@ -39,6 +40,8 @@ def save_generator(generator: DiffusionGenerator, folder: Path) -> None:
         "max_tokens": model.text.max_tokens,
         "pad": model.text.pad,
         "mask_classes": list(model.mask_classes),
+        "masks": generator.masks.to_dict(),
+        "reads_text": generator.reads_text,
         "exportable": generator.exportable,
         "latent": generator.autoencoder is not None,
     }
@@ -66,6 +69,9 @@ def load_generator(folder: Path) -> DiffusionGenerator:
         settings["modality_as"],
         settings["train_text"],
     )
+    generator.reads_text = settings.get("reads_text", True)
+    if "masks" in settings:
+        generator.masks = MaskSpec.from_dict(settings["masks"])
     return generator
 
 

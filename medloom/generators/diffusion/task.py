@@ -3,27 +3,26 @@
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import count
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from medloom.core.lookup import look_up
 from medloom.core.seeds import torch_generator
 from medloom.core.types import Batch, Phase
 from medloom.generators.conditioned_data import INPUTS, TrainingData, condition_tensors
 from medloom.generators.diffusion.generator import DiffusionGenerator
 from medloom.generators.diffusion.storage import save_generator
-from medloom.generators.row_order import RowOrder, spread_rows
+from medloom.generators.row_order import RowOrder, repeats, spread_rows
 from medloom.processes.predictions import apply_noise_offset
 from medloom.training.options import LoopOptions
 
-if TYPE_CHECKING:
-    pass
-
 VALIDATION_IMAGES = 256
 VALIDATION_BATCH = 32
+VALIDATION_PATCHES = 16
+ERRORS: Mapping[str, Callable[..., Tensor]] = {"l2": F.mse_loss, "l1": F.l1_loss}
 
 
 class DiffusionTask:
@@ -39,6 +38,7 @@ class DiffusionTask:
         device: where batches go.
         text_rate: factor on the learning rate of the text encoder.
         balance: how far small regions of the mask count as much as large ones; see `region_weights`.
+        error: l2 (squared) or l1 (absolute) error of predictions.
         render: draws the fixed validation conditions, `(generator, out, step)`.
     """
 
@@ -53,7 +53,9 @@ class DiffusionTask:
         render: Callable[[DiffusionGenerator, Path, int], None],
         text_rate: float = 1.0,
         balance: float = 0.0,
+        error: str = "l2",
     ) -> None:
+        self.error = look_up(ERRORS, error, "--noise.loss")
         self.generator = generator
         self.data = data
         self.validation = validation
@@ -110,10 +112,21 @@ class DiffusionTask:
     def batches(self, first_step: int, rank: int, processes: int) -> Iterator[Sequence[Batch]]:
         """This process's micro-batches of each step: its share of the step's rows, in order."""
         for step in count(first_step):
-            parts = self.order.micro_batches(step, rank, processes, self.options.accumulate)
-            yield [self.batch(self.data, [self.data.usable[place] for place in part], step) for part in parts]
+            where = (step, rank, processes, self.options.accumulate)
+            parts = zip(self.order.micro_batches(*where), self.order.micro_repeats(*where), strict=True)
+            yield [
+                self.batch(self.data, [self.data.usable[place] for place in part], step, repeated=repeated)
+                for part, repeated in parts
+            ]
 
-    def batch(self, data: TrainingData, rows: Sequence[int], step: int | str, dropout: float | None = None) -> Batch:
+    def batch(
+        self,
+        data: TrainingData,
+        rows: Sequence[int],
+        step: int | str,
+        dropout: float | None = None,
+        repeated: Sequence[int] | None = None,
+    ) -> Batch:
         """A batch of some rows: targets with their noise and times, and the condition's tensors.
 
         Args:
@@ -121,16 +134,20 @@ class DiffusionTask:
             rows: which.
             step: optimiser step, or a name for batches outside of training.
             dropout: in place of the task's own.
+            repeated: how often each row stood before in the step, so that its noise is another each time.
         """
-        generators = [torch_generator(self.options.seed, "row", step, row) for row in rows]
+        repeated = repeats(rows) if repeated is None else repeated
+        keys = [(row, repeat) if repeat else (row,) for row, repeat in zip(rows, repeated, strict=True)]
+        generators = [torch_generator(self.options.seed, "row", step, *key) for key in keys]
         uniforms = torch.stack([torch.rand(2, generator=g, dtype=torch.float64) for g in generators])
-        targets = torch.from_numpy(np.stack([data.targets[row] for row in rows]).astype(np.float32))
+        crops = data.draw_crops(self.options.seed, step, rows, repeated)
+        targets = data.images(rows, crops)
         shape = self.generator.latent_shape
         extra = {
             "time": self.generator.path.draw_time(uniforms[:, 0].clamp(1e-9, 1 - 1e-9)),
             "noise": _draws(generators, shape),
             **condition_tensors(
-                self.generator, data, rows, uniforms[:, 1], self.dropout if dropout is None else dropout
+                self.generator, data, rows, uniforms[:, 1], self.dropout if dropout is None else dropout, crops
             ),
         }
         if self.generator.autoencoder is not None:
@@ -138,7 +155,7 @@ class DiffusionTask:
         if self.generator.path.noise_offset:
             extra["offset"] = _draws(generators, shape[:1])
         moved = {name: tensor.to(self.device, non_blocking=True) for name, tensor in extra.items()}
-        conditions = tuple(data.conditions[row] for row in rows)
+        conditions = tuple(data.told(rows, crops))
         number = step if isinstance(step, int) else -1
         return Batch(targets.to(self.device, non_blocking=True), tuple(rows), conditions, number, moved)
 
@@ -146,7 +163,7 @@ class DiffusionTask:
         return self._losses(model, batch).mean(), {}
 
     def _losses(self, model: nn.Module, batch: Batch) -> Tensor:
-        """Weighted squared error of each sample, `(N,)`."""
+        """Weighted error of each sample, `(N,)`."""
         path, extra = self.generator.path, batch.extra
         clean = batch.images
         if self.generator.autoencoder is not None:
@@ -158,7 +175,7 @@ class DiffusionTask:
         noisy = path.add_noise(clean, noise, time)
         inputs = {name: extra.get(name) for name in INPUTS}
         prediction = model(noisy, path.time_embedding_value(time), inputs)
-        errors = F.mse_loss(prediction.float(), path.target(clean, noise, time).float(), reduction="none")
+        errors = self.error(prediction.float(), path.target(clean, noise, time).float(), reduction="none")
         if self.balance and "labels" in extra:
             errors = errors * region_weights(self.generator.model.regions(extra["labels"], errors), self.balance)
         return path.weight(time) * errors.flatten(1).mean(1)
@@ -168,15 +185,25 @@ class DiffusionTask:
         """The loss on held-out rows at fixed times and noise, and the fixed conditions rendered to `out`."""
         model = self.generator.model
         model.eval()
-        usable = self.validation.usable
-        rows = [usable[place] for place in spread_rows(len(usable), VALIDATION_IMAGES)]
+        rows = self._validation_rows()
+        again = repeats(rows)
         losses: list[float] = []
-        for start in range(0, len(rows), VALIDATION_BATCH):
-            batch = self.batch(self.validation, rows[start : start + VALIDATION_BATCH], "validation", dropout=0.0)
+        # Volumes take no more memory than a micro-batch of training does.
+        volumes = self.generator.spec.spatial_dims == 3
+        size = self.options.batch // self.options.accumulate if volumes else VALIDATION_BATCH
+        for start in range(0, len(rows), size):
+            part = slice(start, start + size)
+            batch = self.batch(self.validation, rows[part], "validation", dropout=0.0, repeated=again[part])
             losses += self._losses(model, batch).tolist()
         self.render(self.generator, out, step)
         self._freeze()
         return {"validation/loss": float(np.mean(losses))} if losses else {}
+
+    def _validation_rows(self) -> list[int]:
+        """Rows evenly over all of them; of few whole images, several patches each."""
+        usable = self.validation.usable
+        rows = [usable[place] for place in spread_rows(len(usable), VALIDATION_IMAGES)]
+        return rows * -(-VALIDATION_PATCHES // len(rows)) if rows and self.validation.patches is not None else rows
 
 
 def region_weights(regions: Tensor, balance: float) -> Tensor:

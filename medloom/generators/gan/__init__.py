@@ -1,0 +1,1 @@
+"""Conditional GANs: an image from a mask, a text and noise in one step."""

@@ -1,0 +1,167 @@
+"""Options of the GAN family: its network, what it is trained for, and against whom."""
+
+from dataclasses import dataclass
+
+from medloom.core.choices import FUSIONS, SPATIAL_FUSIONS
+from medloom.core.errors import UserError
+
+KINDS = ("resnet", "unet")
+ADVERSARIES = ("none", "lsgan", "hinge")
+ERRORS = ("l1", "l2")
+NORMS = ("spectral", "group")
+
+
+@dataclass(frozen=True)
+class NetworkOptions:
+    """The network that makes images.
+
+    Attributes:
+        kind: resnet (down, residual blocks, up; no skip connections) or unet (skip connections at every resolution).
+        widths: feature channels of each resolution; each further one is half the size.
+        blocks: residual blocks at the smallest resolution of a resnet.
+        depth: residual blocks a resolution of a unet.
+        attention: for each resolution, whether it has attention; a resnet has it at its smallest only.
+        head_width: channels of an attention head.
+        patch: pixels of each axis folded into channels, which makes large images affordable.
+        style: values of the noise vector that scales and shifts features together with the text; 0 for none.
+        mask: how the mask reaches the network: channels (of its input) or spade (in every block).
+        mask_classes: labels in the masks, background left out (default: those that the training masks have).
+        region_styles: channels that text, table and noise fill region by region of the mask, by which an attribute
+            finds the region that it changes; 0 for none.
+        condition_width: width of context tokens.
+        coordinates: tell each place where it lies in the image, for what depends on left and right, top and bottom.
+        gradient_checkpointing: compute activations again in the backward pass to save memory.
+    """
+
+    kind: str = "resnet"
+    widths: tuple[int, ...] = (32, 64, 128)
+    blocks: int = 6
+    depth: int = 1
+    attention: tuple[bool, ...] = (False, False, True)
+    head_width: int = 64
+    patch: int = 1
+    style: int = 100
+    mask: str = "channels"
+    mask_classes: tuple[int, ...] = ()
+    region_styles: int = 8
+    condition_width: int = 128
+    coordinates: bool = True
+    gradient_checkpointing: bool = False
+
+    def __post_init__(self) -> None:
+        _require("--network.kind", self.kind, KINDS)
+        _require("--network.mask", self.mask, SPATIAL_FUSIONS)
+        for name in ("blocks", "depth", "head_width", "patch", "condition_width"):
+            if getattr(self, name) < 1:
+                raise UserError(f"--network.{_spoken(name)} {getattr(self, name)}: it has to be at least 1.")
+        for name in ("style", "region_styles"):
+            if getattr(self, name) < 0:
+                raise UserError(f"--network.{_spoken(name)} {getattr(self, name)}: give a number, or 0 for none.")
+        if not self.widths or min(self.widths) < 1 or len(self.widths) != len(self.attention):
+            raise UserError(
+                f"--network.widths {_listed(self.widths)} and --network.attention {_listed(self.attention)}: give"
+                " widths of at least 1, and an entry of attention for each of them."
+            )
+
+
+@dataclass(frozen=True)
+class GANOptions:
+    """What the generator is trained for, and its adversary.
+
+    Attributes:
+        adversary: lsgan (Mao et al. 2017), hinge (Lim and Ye 2017), or none: the same generator without an adversary.
+        adversarial_weight: weight of the adversarial loss.
+        reconstruction: error between a generated image and the real one of the same mask: l1 or l2, mean over values.
+        reconstruction_weight: weight of that error.
+        correlation_weight: weight of 1 - Pearson's correlation between the two images.
+        feature_weight: weight of the difference between the discriminator's features of the two (pix2pixHD).
+        r1: gamma of the penalty on the discriminator's slope at real images (Mescheder et al. 2018); 0 for none.
+        r1_every: steps between two penalties, each weighted by that number (StyleGAN2's lazy regularisation).
+        pool: earlier images that the discriminator is shown among the latest (Shrivastava et al. 2017); 0 for none.
+        discriminator_rate: peak learning rate of the discriminator; the generator's is --loop.learning-rate (two
+            rates, Heusel et al. 2017).
+        scales: sizes of the image that are judged: full, half, a quarter, ...
+        width: feature channels of the discriminator's first layer.
+        layers: layers of it that halve the image; 3 judge patches of 70 pixels, 2 of 34.
+        norm: its normalisation: group (closest to pix2pix) or spectral, which bounds its slope.
+        unpaired: learn from images and masks of different rows (CycleGAN, Zhu et al. 2017): a second network finds the
+            mask in an image, and each way and back has to end where it began.
+        mask_weight: unpaired only: weight of the cross-entropy of the mask found in a generated image.
+    """
+
+    adversary: str = "lsgan"
+    adversarial_weight: float = 1.0
+    reconstruction: str = "l2"
+    reconstruction_weight: float = 2.0
+    correlation_weight: float = 0.5
+    feature_weight: float = 0.0
+    r1: float = 0.1
+    r1_every: int = 16
+    pool: int = 50
+    discriminator_rate: float = 4e-4
+    scales: int = 2
+    width: int = 32
+    layers: int = 3
+    norm: str = "group"
+    unpaired: bool = False
+    mask_weight: float = 1.0
+
+    def __post_init__(self) -> None:
+        _require("--gan.adversary", self.adversary, ADVERSARIES)
+        _require("--gan.reconstruction", self.reconstruction, ERRORS)
+        _require("--gan.norm", self.norm, NORMS)
+        for name in ("r1_every", "scales", "width", "layers"):
+            if getattr(self, name) < 1:
+                raise UserError(f"--gan.{_spoken(name)} {getattr(self, name)}: it has to be at least 1.")
+        weights = ("adversarial_weight", "reconstruction_weight", "correlation_weight", "feature_weight", "mask_weight")
+        for name in (*weights, "r1", "pool"):
+            if not 0 <= getattr(self, name) < float("inf"):
+                raise UserError(f"--gan.{_spoken(name)} {getattr(self, name)}: it has to be 0 or more.")
+        if not 0 < self.discriminator_rate < float("inf"):
+            raise UserError(f"--gan.discriminator-rate {self.discriminator_rate}: it has to be above 0.")
+        self._check_together()
+
+    def _check_together(self) -> None:
+        if not self.adversarial and self.feature_weight:
+            raise UserError("--gan.feature-weight needs an adversary, whose features it compares; name one.")
+        if not self.adversarial and self.unpaired:
+            raise UserError("--gan.unpaired needs an adversary: only it says what images look like; name one.")
+        if self.unpaired and self.feature_weight:
+            raise UserError("--gan.feature-weight compares an image with the real one of its mask; unpaired has none.")
+        if not self.adversarial and not self.reconstruction_weight and not self.correlation_weight:
+            raise UserError(
+                "--gan.adversary none with --gan.reconstruction-weight 0 and --gan.correlation-weight 0 leaves nothing"
+                " to learn from; give one of them a weight."
+            )
+
+    @property
+    def adversarial(self) -> bool:
+        """Whether there is a discriminator."""
+        return self.adversary != "none"
+
+
+def check_fusion(fusion: str, network: NetworkOptions) -> None:
+    """Refuse an unknown fusion, or cross-attention in a network without attention.
+
+    Raises:
+        UserError: says what is allowed.
+    """
+    _require("--fusion", fusion, FUSIONS)
+    # A resnet attends at its smallest resolution only.
+    attends = network.attention[-1] if network.kind == "resnet" else any(network.attention)
+    if fusion == "cross-attention" and not attends:
+        where = "its last resolution" if network.kind == "resnet" else "one resolution at least"
+        raise UserError(f"--fusion cross-attention: --network.attention has to be true at {where} of a {network.kind}.")
+
+
+def _require(option: str, value: str, allowed: tuple[str, ...]) -> None:
+    if value not in allowed:
+        raise UserError(f"{option} {value}: allowed are {', '.join(allowed)}.")
+
+
+def _spoken(name: str) -> str:
+    return name.replace("_", "-")
+
+
+def _listed(values: tuple[object, ...]) -> str:
+    return " ".join(str(value).lower() for value in values)
