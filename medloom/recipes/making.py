@@ -72,7 +72,7 @@ class MakingOptions(ManifestOptions):
     whole: bool = False
     crops: bool = False
     overlap: float = 0.25
-    windows: int = 4
+    windows: int = 2
     format: str = "auto"
     provenance: str = "hash"
     keep: tuple[str, ...] = LABEL_COLUMNS

@@ -119,6 +119,12 @@ def test_written_and_read_again(pictures: Path) -> None:
     assert (pictures / "again.csv").read_text().splitlines()[1].startswith("0.png,")
 
 
+def test_no_row_is_still_a_manifest(pictures: Path) -> None:
+    manifest = read_manifest(write_as(pictures, "csv"))
+    nothing = manifest.select([False] * len(manifest))
+    assert len(nothing.select([])) == 0 and nothing.select([]).samples() == [] and nothing.fingerprint()
+
+
 def test_splits_keep_patients_together_and_recognise_them(make_manifest: Callable[..., Path]) -> None:
     path = make_manifest(40)
     path.write_text(path.read_text().replace(",p1,", ",p3,"))

@@ -147,6 +147,16 @@ def test_ddim_with_full_noise_approaches_the_known_distribution():
     assert errors[1] < 0.01 and errors[1] < errors[0] / 3
 
 
+def test_ancestral_sampling_visits_all_levels_of_a_short_path_and_has_the_known_distribution():
+    x, path, steps = noise(4, 1, 60, 60), DDPM("cosine", 250), []
+    noise_fn = lambda i: noise(*x.shape, name=f"step {i}")  # noqa: E731
+    got = SAMPLERS["ancestral"](gaussian_denoiser(path), x, path, 250, noise_fn=noise_fn, callback=steps.append)
+    assert [step.time for step in steps] == list(range(249, -1, -1))
+    assert got.mean().item() == pytest.approx(MEAN, abs=0.01) and got.std().item() == pytest.approx(STD, abs=0.02)
+    with pytest.raises(UserError, match="251 sampling steps; allowed: 1 to 250"):
+        SAMPLERS["ancestral"](gaussian_denoiser(path), x, path, 251, noise_fn=noise_fn)
+
+
 def flow_error(name, steps):
     x, path = torch.linspace(-2, 2, 9, dtype=torch.float64).view(1, 1, 9), RectifiedFlow()
     exact = MEAN + STD * x  # the flow between Gaussians is affine

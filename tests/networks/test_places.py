@@ -1,0 +1,79 @@
+"""What a network is told of a patch: where it lies in the whole image, and many mask classes at little cost."""
+
+import pytest
+import torch
+from torch import Tensor
+
+from medloom.core.errors import UserError
+from medloom.core.initialise import initial_weights
+from medloom.core.seeds import torch_generator
+from medloom.generators.conditioned_model import ConditionedModel
+from medloom.networks.blocks import coordinates
+from medloom.networks.denoiser import UNet, UNetConfig
+from medloom.networks.stable_diffusion import StableDiffusionUNet
+
+
+def test_patches_that_share_a_place_are_told_the_same_there() -> None:
+    """The right half of one patch is the left half of the next, and they are told one place for each pixel."""
+    x = torch.zeros(2, 1, 8, 6)
+    place = torch.tensor([[[-1.0, 0.0], [-1.0, 1.0]], [[-0.5, 0.5], [-1.0, 1.0]]])
+    told = coordinates(x, place)
+    torch.testing.assert_close(told[0, :, 4:], told[1, :, :4])
+    torch.testing.assert_close(told[0, 0, :, 0], torch.linspace(-0.9375, -0.0625, 8))
+    torch.testing.assert_close(told[:, 1], coordinates(x, place)[:, 1].flip(2).neg())
+
+
+def test_a_folded_patch_is_told_the_middle_of_each_block() -> None:
+    fine, folded = (coordinates(torch.zeros(1, 1, n, n, n), torch.tensor([[[-1.0, 1.0]] * 3])) for n in (8, 4))
+    torch.testing.assert_close(torch.nn.functional.avg_pool3d(fine, 2), folded)
+
+
+def test_whole_images_are_told_what_they_were() -> None:
+    told = coordinates(torch.zeros(2, 3, 5, 4))
+    assert told.shape == (2, 2, 5, 4) and told[0, 0, 0, 0] == -1 and told[0, 1, 0, -1] == 1
+
+
+def test_stable_diffusion_has_no_slot_for_a_place() -> None:
+    with pytest.raises(ValueError, match="no place of a patch"):
+        StableDiffusionUNet(torch.nn.Identity())(torch.zeros(1), torch.zeros(1), place=torch.zeros(1))
+
+
+def stacked(labels: Tensor, classes: tuple[int, ...]) -> Tensor:
+    """Channels of classes one by one, as the definition has them."""
+    return torch.stack([labels == label for label in classes], dim=1).float()
+
+
+@pytest.mark.parametrize("classes", [(1, 2), (255,), tuple(range(1, 101)), (7, 3)])
+def test_one_hot_channels_are_those_of_the_definition(classes: tuple[int, ...]) -> None:
+    model = ConditionedModel(torch.nn.Identity(), None, classes)
+    labels = torch.randint(-1, 258, (2, 6, 5, 4), generator=torch_generator("labels"))
+    x = torch.zeros(2, 1, 6, 5, 4)
+    channels, regions = model.spatial(labels, x), model.regions(labels, x)
+    assert channels is not None and channels.shape[1] == len(classes) + 1
+    torch.testing.assert_close(channels[:, :-1], stacked(labels, classes))
+    torch.testing.assert_close(channels[:, -1], (labels >= 0).float())
+    torch.testing.assert_close(regions[:, :-1], stacked(labels, classes))
+    torch.testing.assert_close(regions.sum(1), (labels >= 0).float())
+
+
+@pytest.mark.parametrize("fusion", ["channels", "spade"])
+def test_many_classes_are_brought_to_few_channels_and_are_still_told_apart(fusion: str) -> None:
+    settings = {"dims": 3, "channels": 1, "widths": (8, 8), "attention": (False, False), "patch": 2, "fusion": "affine"}
+    maps = {"pooled_width": 4, "spatial_channels": 101, "spatial_fusion": fusion, "region_styles": 4}
+    with initial_weights(0):
+        wide, narrow = (UNet(UNetConfig(**settings, **maps, spatial_width=width)) for width in (0, 16))
+        for unet in (wide, narrow):
+            # Branches start silent, and a test on zeros would pass whatever they do.
+            for parameter in unet.parameters():
+                if not parameter.any():
+                    torch.nn.init.normal_(parameter, std=0.1)
+    assert narrow.config.map_channels == 16 and wide.config.map_channels == 105
+    weights = [sum(parameter.numel() for parameter in unet.parameters()) for unet in (wide, narrow)]
+    assert weights[1] < 0.6 * weights[0]
+    x = torch.zeros(2, 1, 8, 8, 8)
+    spatial = torch.zeros(2, 101, 8, 8, 8)
+    spatial[0, 3], spatial[1, 97] = 1, 1
+    made = narrow(x, torch.zeros(2), pooled=torch.ones(2, 4), spatial=spatial)
+    assert (made[0] - made[1]).abs().max() > 1e-3
+    with pytest.raises(UserError, match="a width of the spatial condition needs one"):
+        UNetConfig(spatial_width=4)
