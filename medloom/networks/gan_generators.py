@@ -1,5 +1,6 @@
 """Networks that make an image in one step from noise, a mask and what is known about it, in two or three dimensions."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -108,7 +109,7 @@ class ImageNetworkConfig:
         )
 
 
-class ImageNetwork(nn.Module):
+class ImageNetwork(nn.Module, ABC):
     """What the networks of `NETWORKS` have in common: noise, style, context, pooled vector and mask in, values out.
 
     Attributes:
@@ -117,6 +118,7 @@ class ImageNetwork(nn.Module):
 
     config: ImageNetworkConfig
 
+    @abstractmethod
     def forward(
         self,
         x: Tensor,
@@ -141,7 +143,6 @@ class ImageNetwork(nn.Module):
         Returns:
             `(N, outputs, *spatial)`.
         """
-        raise NotImplementedError
 
     def told(self, style: Tensor | None, pooled: Tensor | None) -> Tensor | None:
         """Pooled vector and noise vector joined, `(N, told_width)`; None where there is neither."""
