@@ -12,7 +12,7 @@ other decision about a person.
 
 | | |
 |---|---|
-| what it makes | {dims}-D images of {size} pixels, {channels} |
+| what it makes | {dims}-D images of {size}, {channels} |
 | modalities | {modalities} |
 | training images | {images} |
 | optimiser steps | {steps} |
@@ -35,9 +35,10 @@ def write_card(run: Path, spec: ImageSpec, images: int, steps: int) -> None:
         else f"- {name}: each image's own percentiles {entry.low:g} to {entry.high:g}; generated in relative units"
         for name, entry in sorted(spec.intensity.items())
     ]
+    size = f"{' x '.join(map(str, spec.size))} pixels"
     text = CARD.format(
         dims=spec.spatial_dims,
-        size=" x ".join(map(str, spec.size)),
+        size=f"their mask's size, from windows of {size}" if spec.patch else size,
         channels="colour" if spec.channels == 3 else "grey",
         modalities=", ".join(sorted(spec.intensity)),
         images=images,
