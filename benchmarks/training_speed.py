@@ -23,6 +23,7 @@ def medloom_steps(folder: Path, manifest: Path, out: Path, pixels: int, batch: i
     """A function that takes one training step of `medloom train text2image --base`, caches filled before."""
     from medloom.generators.diffusion.task import DiffusionTask
     from medloom.recipes import text2image
+    from medloom.recipes.caches import Caches
     from medloom.recipes.preparation import prepare
     from medloom.training.loop import Loop, make_accelerator
 
@@ -33,7 +34,7 @@ def medloom_steps(folder: Path, manifest: Path, out: Path, pixels: int, batch: i
     prepared = prepare(config.data, config, 0, False)
     prepared, autoencoder = text2image._with_autoencoder(config, prepared, None)
     generator = text2image._generator(config, prepared, autoencoder, None).to(accelerator.device)
-    caches = text2image._Caches(config, generator, accelerator)
+    caches = Caches(out / "cache", config.skip_bad, generator, accelerator)
     data, validation = caches.data(prepared.train), caches.data(prepared.validation)
     task = DiffusionTask(
         generator, data, validation, config.loop, 0.1, accelerator.device, lambda generator, path, step: None
