@@ -21,7 +21,7 @@ def grid(images: Sequence[NDArray[np.float32]], columns: int) -> NDArray[np.uint
     Returns:
         uint8 `(rows, columns, 3)`, gaps grey.
     """
-    tiles = [_tile(image) for image in images]
+    tiles = [levels_of(flat(image)) for image in images]
     height, width = (max(tile.shape[axis] for tile in tiles) for axis in (0, 1))
     rows = -(-len(tiles) // columns)
     canvas = np.full((rows * (height + GAP) - GAP, columns * (width + GAP) - GAP, 3), 96, np.uint8)
@@ -44,8 +44,9 @@ def flat(image: NDArray[np.float32], level: int | None = None) -> NDArray[np.flo
     return image[:, ::-1, ::-1, image.shape[3] // 2 if level is None else level].transpose(0, 2, 1)
 
 
-def _tile(image: NDArray[np.float32]) -> NDArray[np.uint8]:
-    levels = np.clip(np.rint((flat(image) + 1) * 127.5), 0, 255).astype(np.uint8)
+def levels_of(image: NDArray[np.float32]) -> NDArray[np.uint8]:
+    """A flat image `(C, H, W)` in [-1, 1] as uint8 `(H, W, 3)`."""
+    levels = np.clip(np.rint((image + 1) * 127.5), 0, 255).astype(np.uint8)
     return np.moveaxis(np.repeat(levels, 3, axis=0) if len(levels) == 1 else levels, 0, -1)
 
 

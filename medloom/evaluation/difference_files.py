@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from medloom.core.files import atomic_file
+from medloom.core.pictures import flat, levels_of
 from medloom.data.image_io.types import Image
 from medloom.data.images import write_image
 from medloom.evaluation.difference_maps import COLOURS, DifferenceRow, Map
@@ -59,22 +60,14 @@ def write_difference_gif(path: Path, row: DifferenceRow, arm: str, scale: float)
 def _frames(row: DifferenceRow, arm: str, scale: float) -> list[NDArray[np.uint8]]:
     if row.level is None:
         coloured = _coloured(row.difference(arm), scale)
-        return [_enlarged(np.hstack([_grey(image), coloured])) for image in (row.factual, row.arms[arm])]
+        return [_enlarged(np.hstack([levels_of(image), coloured])) for image in (row.factual, row.arms[arm])]
     difference = row.difference(arm)[None]
     return [_enlarged(_slice(row, arm, difference, level, scale)) for level in range(row.factual.shape[3])]
 
 
 def _slice(row: DifferenceRow, arm: str, difference: Map, level: int, scale: float) -> NDArray[np.uint8]:
-    from medloom.core.pictures import flat
-
-    images = [_grey(flat(image, level)) for image in (row.factual, row.arms[arm])]
+    images = [levels_of(flat(image, level)) for image in (row.factual, row.arms[arm])]
     return np.hstack([*images, _coloured(flat(difference, level)[0], scale)])
-
-
-def _grey(image: Map) -> NDArray[np.uint8]:
-    """`(C, H, W)` in [-1, 1] as `(H, W, 3)`."""
-    levels = np.clip(np.rint((image + 1) * 127.5), 0, 255).astype(np.uint8)
-    return np.moveaxis(np.repeat(levels, 3, axis=0) if len(levels) == 1 else levels, 0, -1)
 
 
 def _coloured(difference: Map, scale: float) -> NDArray[np.uint8]:
