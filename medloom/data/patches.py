@@ -58,12 +58,14 @@ class Crop:
         size: pixels of each axis.
         mirrored: whether the image is mirrored between left and right first.
         turn: float64 `(axes, axes)`, from a step in the patch to one in the image, about the patch's centre; or None.
+        edge: beyond the image its nearest pixel stands, as in a whole image that is shifted.
     """
 
     start: tuple[int, ...]
     size: tuple[int, ...]
     mirrored: bool = False
     turn: NDArray[np.float64] | None = None
+    edge: bool = False
 
     def place(self, whole: Sequence[int]) -> NDArray[np.float32]:
         """Where the patch's edges lie in an image of that size, -1 to 1 from edge to edge: `(axes, 2)`.
@@ -107,6 +109,11 @@ def draw_crop(
         start = _anywhere(anywhere.tolist(), size, whole)
     turn = _turn(angles, SCALE**factor, rules.spec) if rules.augment == "affine" else None
     return Crop(start, size, mirrored, turn)
+
+
+def draw_shift(rng: np.random.Generator, whole: Sequence[int], reach: int) -> Crop:
+    """A whole image, shifted by up to `reach` pixels along each axis."""
+    return Crop(tuple(rng.integers(-reach, reach + 1, len(whole)).tolist()), tuple(whole), edge=True)
 
 
 def cut(image: NDArray[Any], crop: Crop) -> NDArray[np.float32]:
@@ -169,6 +176,10 @@ def _mirrored(array: NDArray[Any], crop: Crop, leading: int) -> NDArray[Any]:
 
 def _block(array: NDArray[Any], crop: Crop, outside: float) -> NDArray[Any]:
     """The pixels `(C, *size)` of `(C, *whole)` from the crop's start on."""
+    if crop.edge:
+        steps = zip(crop.start, crop.size, array.shape[1:], strict=True)
+        indices = [np.clip(np.arange(first, first + length), 0, axis - 1) for first, length, axis in steps]
+        return array[np.ix_(np.arange(len(array)), *indices)]
     patch = np.full((len(array), *crop.size), outside, array.dtype)
     ends = [(first, first + length) for first, length in zip(crop.start, crop.size, strict=True)]
     inside = tuple(

@@ -13,7 +13,7 @@ from medloom.core.seeds import numpy_generator
 from medloom.core.table_column import NOT_KNOWN
 from medloom.core.types import Condition
 from medloom.data.cache import RaggedTexts
-from medloom.data.patches import Crop, PatchRules, cut, cut_labels, draw_crop
+from medloom.data.patches import Crop, PatchRules, cut, cut_labels, draw_crop, draw_shift
 from medloom.data.ragged import Ragged
 from medloom.data.whole import ClassPlaces
 from medloom.generators.conditioned import ConditionedGenerator
@@ -59,6 +59,7 @@ class TrainingData:
         labels: label maps int16 `(rows, *size)`, or None; with patches, of the whole images.
         cells: columns of the clinical table float32 `(rows, K)`, NaN where missing, or None.
         patches: how patches are cut, or None where the model sees whole images.
+        shift: pixels by which whole images and their masks are shifted at most along each axis, each time anew.
     """
 
     targets: "NDArray[Any] | Ragged"
@@ -68,20 +69,25 @@ class TrainingData:
     labels: "NDArray[np.int16] | Ragged | None" = None
     cells: Tensor | None = None
     patches: PatchData | None = None
+    shift: int = 0
 
     def draw_crops(self, seed: int, step: int | str, rows: Sequence[int], repeated: Sequence[int]) -> list[Crop] | None:
         """A patch of each row, a function of the run's seed, the step, the row, and how often it stood before.
 
-        None where the model sees whole images.
+        None where the model sees whole images as they are.
         """
         if self.patches is None:
-            return None
+            return self._draw_shifts(seed, step, rows, repeated) if self.shift else None
         crops = []
         for row, repeat in zip(rows, repeated, strict=True):
             places = self.patches.places.of(row) if self.patches.places is not None else []
             rng = numpy_generator(seed, "crop", step, row, repeat)
             crops.append(draw_crop(rng, self.targets[row].shape[1:], self.patches.rules, places))
         return crops
+
+    def _draw_shifts(self, seed: int, step: int | str, rows: Sequence[int], repeated: Sequence[int]) -> list[Crop]:
+        draws = [numpy_generator(seed, "shift", step, *again) for again in zip(rows, repeated, strict=True)]
+        return [draw_shift(rng, self.targets[row].shape[1:], self.shift) for rng, row in zip(draws, rows, strict=True)]
 
     def images(self, rows: Sequence[int], crops: Sequence[Crop] | None = None) -> Tensor:
         """The targets of some rows, or patches of them, float32 `(N, C, *size)`."""
@@ -167,7 +173,7 @@ def condition_tensors(
     if labels is not None:
         gone = torch.tensor(["mask" not in own for own in kept])
         tensors["labels"] = labels.masked_fill(gone.view(-1, *[1] * (labels.ndim - 1)), NO_MASK)
-    if crops is not None:
+    if crops is not None and data.patches is not None:
         tensors["place"] = data.places(rows, crops)
     return tensors
 

@@ -12,6 +12,7 @@ from torch.utils.checkpoint import checkpoint
 from medloom.core.choices import FUSIONS, SPATIAL_FUSIONS
 from medloom.core.errors import UserError
 from medloom.networks import blocks
+from medloom.networks.pixel_head import PixelHead
 from medloom.networks.weights import load_network, save_network
 
 
@@ -68,6 +69,8 @@ class UNetConfig:
         gradient_checkpointing: compute activations again in the backward pass to save memory.
         coordinates: tell each place where it lies in the image (Liu et al. 2018, CoordConv), so that left and right are
             learnt at once and not from the border inwards.
+        pixel_width: hidden channels of a head at the image's own resolution, by which thin regions of the spatial
+            condition reach the prediction unfolded; 0 for none.
     """
 
     dims: int = 2
@@ -86,6 +89,7 @@ class UNetConfig:
     spatial_width: int = 0
     gradient_checkpointing: bool = False
     coordinates: bool = False
+    pixel_width: int = 0
 
     def __post_init__(self) -> None:
         if self.fusion not in FUSIONS or self.spatial_fusion not in SPATIAL_FUSIONS:
@@ -166,6 +170,13 @@ class UNet(nn.Module):
         self._build_up(stack, embedding)
         self.norm = blocks.group_norm(widths[0])
         self.output = blocks.convolution(dims, widths[0], folded, zero=True)
+        self.head = self._build_head(embedding) if config.pixel_width else None
+
+    def _build_head(self, embedding: int) -> PixelHead:
+        config = self.config
+        given = config.channels + config.map_channels + (config.dims if config.coordinates else 0)
+        hidden = config.pixel_width
+        return PixelHead(config.dims, config.widths[0], config.patch, given, embedding, hidden, config.channels)
 
     def _build_down(self, embedding: int) -> list[int]:
         config = self.config
@@ -208,12 +219,14 @@ class UNet(nn.Module):
         if self.pooled is not None and pooled is not None:
             embedding = embedding + self.pooled(pooled)
         spatial = self._styled(spatial, pooled)
-        if spatial is not None and config.spatial_fusion == "channels":
-            x = torch.cat([x, spatial], dim=1)
-        features = self.input(self._fold(x, place))
+        given = x if spatial is None else torch.cat([x, spatial], dim=1)
+        features = self.input(self._fold(given if config.spatial_fusion == "channels" else x, place))
         features = self._run(features, embedding, context, context_mask, spatial)
-        output = self.output(nn.functional.silu(self.norm(features)))
-        return blocks.channels_to_space(output, config.patch)
+        features = nn.functional.silu(self.norm(features))
+        output = blocks.channels_to_space(self.output(features), config.patch)
+        if self.head is None:
+            return output
+        return output + self.head(features, self._placed(given, place), embedding)
 
     def _styled(self, spatial: Tensor | None, pooled: Tensor | None) -> Tensor | None:
         """The spatial condition with the styles of its regions beside it."""
@@ -226,11 +239,11 @@ class UNet(nn.Module):
         return spatial if self.classes is None else self.classes(spatial)
 
     def _fold(self, x: Tensor, place: Tensor | None) -> Tensor:
-        folded = blocks.space_to_channels(x, self.config.patch)
-        if self.config.coordinates:
-            folded = torch.cat([folded, blocks.coordinates(folded, place)], dim=1)
-        like = torch.channels_last if self.config.dims == 2 else torch.channels_last_3d
-        return folded.contiguous(memory_format=like)
+        return blocks.channels_last(self._placed(blocks.space_to_channels(x, self.config.patch), place))
+
+    def _placed(self, x: Tensor, place: Tensor | None) -> Tensor:
+        """With the place of each element beside it, where the network is told."""
+        return torch.cat([x, blocks.coordinates(x, place)], dim=1) if self.config.coordinates else x
 
     def _run(
         self,

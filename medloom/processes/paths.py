@@ -29,9 +29,11 @@ class ProbabilityPath(ABC):
 
     Attributes:
         noise_offset: strength for `apply_noise_offset` in training; 0 for none.
+        data_std: deviation of the data, by which a network's output is preconditioned; 0 for none.
     """
 
     noise_offset: float
+    data_std: float
 
     @property
     @abstractmethod
@@ -55,8 +57,8 @@ class ProbabilityPath(ABC):
         """The factor of the noise in x_t: float64 `(N,)`."""
 
     @abstractmethod
-    def target(self, x0: Tensor, noise: Tensor, t: Tensor) -> Tensor:
-        """What the network should predict: `(N, C, *spatial)`."""
+    def target_factors(self, t: Tensor) -> tuple[Tensor, Tensor]:
+        """The factors of the noise and of the data in what is predicted: float64 `(N,)` each."""
 
     @abstractmethod
     def weight(self, t: Tensor) -> Tensor:
@@ -68,13 +70,32 @@ class ProbabilityPath(ABC):
 
     def levels(self, t: Tensor, like: Tensor) -> tuple[Tensor, Tensor]:
         """alpha and sigma in the dtype of `like`, shaped to multiply it."""
-        shape = (-1, *[1] * (like.ndim - 1))
-        return self.alpha(t).to(like).view(shape), self.sigma(t).to(like).view(shape)
+        return _like(self.alpha(t), like), _like(self.sigma(t), like)
 
     def add_noise(self, x0: Tensor, noise: Tensor, t: Tensor) -> Tensor:
         """x_t = alpha(t) x0 + sigma(t) noise: `(N, C, *spatial)`, dtype of `x0`."""
         alpha, sigma = self.levels(t, x0)
         return alpha * x0 + sigma * noise  # Ho et al. 2020, eq. 4; Liu et al. 2023, eq. 1
+
+    def target(self, x0: Tensor, noise: Tensor, t: Tensor) -> Tensor:
+        """What should be predicted: `(N, C, *spatial)`."""
+        of_noise, of_data = (_like(factor, x0) for factor in self.target_factors(t))
+        return of_noise * noise + of_data * x0
+
+    def predicted(self, output: Tensor, x_t: Tensor, t: Tensor) -> Tensor:
+        """What a network's output says of the target: `(N, C, *spatial)`.
+
+        With `data_std` s, the part of the target that is linear in x_t is added, and the network has to find the rest,
+        scaled to variance 1 at each time (Karras et al. 2022, section 5, for any target n noise + d x0).
+        """
+        if not self.data_std:
+            return output
+        alpha, sigma = self.alpha(t), self.sigma(t)
+        of_noise, of_data = self.target_factors(t)
+        variance = alpha**2 * self.data_std**2 + sigma**2
+        skip = (of_noise * sigma + of_data * alpha * self.data_std**2) / variance  # Cov(target, x_t) / Var(x_t)
+        scale = self.data_std * (of_noise * alpha - of_data * sigma).abs() / variance.sqrt()
+        return _like(skip, x_t) * x_t + _like(scale, x_t) * output.to(x_t.dtype)
 
     def to_x0(self, prediction: Tensor, x_t: Tensor, t: Tensor) -> Tensor:
         """The data that a prediction implies: `(N, C, *spatial)`."""
@@ -97,6 +118,7 @@ class DDPM(ProbabilityPath):
         noise_offset: strength of the noise offset in training, 0 for none.
         beta_start: first beta, or None for the schedule's own.
         beta_end: last beta, or None for the schedule's own.
+        data_std: see ProbabilityPath.
     """
 
     schedule: str = "scaled-linear"
@@ -106,13 +128,14 @@ class DDPM(ProbabilityPath):
     noise_offset: float = 0.0
     beta_start: float | None = None
     beta_end: float | None = None
+    data_std: float = 0.0
 
     def __post_init__(self) -> None:
         look_up(SCHEDULES, self.schedule, "noise schedule")
         look_up(dict.fromkeys(PREDICTIONS), self.prediction, "prediction")
         _require(self.steps >= 2, "steps", self.steps, "at least 2")
         _require(self.min_snr_gamma is None or self.min_snr_gamma > 0, "min_snr_gamma", self.min_snr_gamma, "above 0")
-        _require(0 <= self.noise_offset < float("inf"), "noise_offset", self.noise_offset, "0 or more")
+        _require_not_negative(self)
         if self.schedule == "cosine" and self._beta_range():
             raise UserError("the cosine schedule has no beta_start or beta_end; leave them out or use linear.")
         for name, beta in self._beta_range().items():
@@ -153,12 +176,12 @@ class DDPM(ProbabilityPath):
         """Square root of 1 - alpha-bar: float64 `(N,)`."""
         return (1 - self.alpha_bar.to(t.device)[t]).sqrt()
 
-    def target(self, x0: Tensor, noise: Tensor, t: Tensor) -> Tensor:
-        """The noise, or v = alpha noise - sigma x0 (Salimans and Ho 2022, section 4)."""
+    def target_factors(self, t: Tensor) -> tuple[Tensor, Tensor]:
+        """Of the noise, or of v = alpha noise - sigma x0 (Salimans and Ho 2022, section 4)."""
         if self.prediction == "epsilon":
-            return noise
-        alpha, sigma = self.levels(t, x0)
-        return alpha * noise - sigma * x0
+            ones = torch.ones(t.shape, dtype=torch.float64, device=t.device)
+            return ones, torch.zeros_like(ones)
+        return self.alpha(t), -self.sigma(t)
 
     def weight(self, t: Tensor) -> Tensor:
         """Min-SNR weights, or ones: float32 `(N,)`."""
@@ -181,18 +204,20 @@ class RectifiedFlow(ProbabilityPath):
         logit_std: standard deviation of it.
         shift: above 1 moves times, in training and sampling, towards noise, for large images (eq. 23).
         noise_offset: strength of the noise offset in training, 0 for none.
+        data_std: see ProbabilityPath.
     """
 
     logit_mean: float = 0.0
     logit_std: float = 1.0
     shift: float = 1.0
     noise_offset: float = 0.0
+    data_std: float = 0.0
 
     def __post_init__(self) -> None:
         _require(abs(self.logit_mean) < float("inf"), "logit_mean", self.logit_mean, "any finite number")
         for name in ("logit_std", "shift"):
             _require(0 < getattr(self, name) < float("inf"), name, getattr(self, name), "above 0")
-        _require(0 <= self.noise_offset < float("inf"), "noise_offset", self.noise_offset, "0 or more")
+        _require_not_negative(self)
 
     @property
     def kind(self) -> str:
@@ -216,9 +241,10 @@ class RectifiedFlow(ProbabilityPath):
         """t: float64 `(N,)`."""
         return t.double()
 
-    def target(self, x0: Tensor, noise: Tensor, t: Tensor) -> Tensor:
-        """The velocity, noise - x0, whatever the time."""
-        return noise - x0
+    def target_factors(self, t: Tensor) -> tuple[Tensor, Tensor]:
+        """Of the velocity, noise - x0, whatever the time."""
+        ones = torch.ones(t.shape, dtype=torch.float64, device=t.device)
+        return ones, -ones
 
     def weight(self, t: Tensor) -> Tensor:
         """Ones, float32 `(N,)`: the density of times does the weighing."""
@@ -243,6 +269,16 @@ def path_from_dict(values: Mapping[str, Any]) -> ProbabilityPath:
     for name in settings:
         look_up(path.__dataclass_fields__, name, f"setting of {path.__name__}")
     return path(**settings)
+
+
+def _like(factors: Tensor, like: Tensor) -> Tensor:
+    """Factors `(N,)` in the dtype of `like`, shaped to multiply it."""
+    return factors.to(like).view(-1, *[1] * (like.ndim - 1))
+
+
+def _require_not_negative(path: ProbabilityPath) -> None:
+    for name in ("noise_offset", "data_std"):
+        _require(0 <= getattr(path, name) < float("inf"), name, getattr(path, name), "0 or more")
 
 
 def _require(holds: bool, name: str, value: object, allowed: str) -> None:

@@ -127,7 +127,8 @@ def _both(images: "list[int]", masks: "list[int]") -> "list[int]":
     Raises:
         UserError: there is no such row.
     """
-    usable = [row for row in images if row in set(masks)]
+    masked = set(masks)
+    usable = [row for row in images if row in masked]
     if images and not usable:
         raise UserError("no row of the manifest has both an image and a mask that can be used.")
     return usable

@@ -36,6 +36,8 @@ class Config(DataOptions):
             noising process are kept (`--from`).
         table: clinical columns that the model is told directly, as numbers and categories, beside the text; a template
             beside the manifest says how their cells are read.
+        shift: pixels by which training images and their masks are shifted at most along each axis, each time anew, so
+            that a small data set is not learnt by heart.
         network: the denoiser.
         text: the text encoder and how the modality is told.
         noise: the noising process.
@@ -53,6 +55,7 @@ class Config(DataOptions):
     autoencoder: str | None = None
     from_run: Path | None = None
     table: tuple[str, ...] = ()
+    shift: int = 0
     network: NetworkOptions = field(default_factory=NetworkOptions)
     text: TextOptions = field(default_factory=TextOptions)
     noise: NoiseOptions = field(default_factory=NoiseOptions)
@@ -83,6 +86,8 @@ def run(config: Config) -> Path:
     prepared = prepare(config.data, config, config.loop.seed, shown, known.spec if known else None)
     prepared, autoencoder = _with_autoencoder(config, prepared, known)
     generator = _generator(config, prepared, autoencoder, known)
+    if config.shift and generator.autoencoder is not None:
+        raise UserError("--shift moves pixels, and this model sees an autoencoder's latents; leave it out.")
     prepared = with_masks(readable(prepared, generator, config.data, shown), generator.masks)
     fresh = start_run(config.out, FAMILY, diffusion_index(generator), config, prepared, accelerator, _parents(config))
     if finished_steps(config.out) >= config.loop.steps:
@@ -92,7 +97,8 @@ def run(config: Config) -> Path:
     generator.to(accelerator.device)
     caches = Caches(config.cache or config.out / "cache", config.skip_bad, generator, accelerator)
     with nothing_left(config.out, fresh and shown):
-        data, validation = caches.data(prepared.train), caches.data(prepared.validation)
+        data = replace(caches.data(prepared.train), shift=config.shift)
+        validation = caches.data(prepared.validation)
     task = DiffusionTask(
         generator,
         data,
@@ -118,6 +124,8 @@ def _check(config: Config) -> None:
         raise UserError("--base and --from exclude each other: a run that is continued has its own weights.")
     if config.base is not None and config.autoencoder is not None:
         raise UserError("--base and --autoencoder exclude each other: a base brings its own autoencoder.")
+    if config.shift < 0:
+        raise UserError(f"--shift {config.shift}: give a number of pixels, or 0 to leave images where they are.")
     if config.network.mask != "none" and not config.network.mask_classes:
         raise UserError("--network.mask needs --network.mask-classes, the labels in the masks (e.g. 255).")
 

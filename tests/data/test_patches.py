@@ -11,7 +11,7 @@ from medloom.core.seeds import numpy_generator
 from medloom.core.spec import HU, ImageSpec, Intensity
 from medloom.core.types import Condition
 from medloom.data.laterality import mirrored_condition
-from medloom.data.patches import Crop, PatchRules, cut, cut_labels, draw_crop
+from medloom.data.patches import Crop, PatchRules, cut, cut_labels, draw_crop, draw_shift
 from medloom.data.ragged import Ragged, cached_ragged
 
 WHOLE, PATCH = (20, 30, 9), (8, 10, 12)
@@ -195,3 +195,21 @@ def test_an_interrupted_cache_is_filled_from_the_start_of_what_was_not_recorded(
 def test_a_ragged_view_is_no_copy() -> None:
     arrays = Ragged.of(np.arange(20), [(2, 3), (14,)])
     assert arrays[1].base is not None and arrays[1][0] == 6
+
+
+@pytest.mark.parametrize("axes", [2, 3])
+def test_a_shifted_image_keeps_its_size_and_its_edge_comes_in(axes: int) -> None:
+    whole = (6, 7, 8)[:axes]
+    image = np.random.default_rng(0).normal(size=(2, *whole)).astype(np.float32)
+    labels = (image[0] > 0).astype(np.int16)
+    seen = set()
+    for number in range(60):
+        crop = draw_shift(np.random.default_rng(number), whole, 2)
+        moved = cut(image, crop)
+        seen.update(crop.start)
+        padded = np.pad(image, [(0, 0), *[(2, 2)] * axes], mode="edge")
+        start = [2 + first for first in crop.start]
+        expected = padded[(slice(None), *(slice(a, a + n) for a, n in zip(start, whole, strict=True)))]
+        assert np.array_equal(moved, expected)
+        assert np.array_equal(cut_labels(labels, crop), moved[0] > 0), "the mask moves along"
+    assert seen == {-2, -1, 0, 1, 2}

@@ -141,6 +141,29 @@ def test_a_style_of_a_region_reaches_that_region_at_once(dims: int, fusion: str)
     assert fusion == "spade" or not torch.allclose(before, unet(x, t, context, mask, pooled, spatial))
 
 
+@pytest.mark.parametrize(("dims", "fusion"), [(2, "channels"), (2, "spade"), (3, "channels")])
+def test_the_head_sees_single_pixels_of_the_spatial_condition(dims: int, fusion: str) -> None:
+    """A style of a region of one pixel changes the head's output there, and nowhere else."""
+    config = replace(
+        CONFIG, dims=dims, patch=2, spatial_channels=2, spatial_fusion=fusion, region_styles=3, pixel_width=8
+    )
+    unet = network(replace(config, attention=(False, False)))
+    assert unet.head is not None and unet.styles is not None
+    x, t, context, mask, pooled = inputs(dims)
+    spatial = torch.zeros(2, 2, *(8,) * dims)
+    pixel = (5,) * dims
+    spatial[(slice(None), 0, *pixel)] = 1.0
+    assert unet(x, t, context, mask, pooled, spatial).shape == x.shape
+    torch.nn.init.normal_(unet.head.output.weight)
+    features = torch.randn(2, config.widths[0], *(4,) * dims)
+    given = torch.cat([x, spatial, torch.zeros(2, 3, *(8,) * dims)], dim=1)
+    embedding = torch.randn(2, 4 * config.widths[0])
+    plain = unet.head(features, given, embedding)
+    given[(slice(None), -1, *pixel)] = 1.0
+    changed = (unet.head(features, given, embedding) - plain).abs().sum(1) > 0
+    assert changed[(slice(None), *pixel)].all() and int(changed.sum()) == 2
+
+
 def test_styles_without_a_region_are_refused() -> None:
     with pytest.raises(UserError, match="styles of regions need a spatial condition"):
         UNet(replace(CONFIG, region_styles=4))

@@ -1,4 +1,5 @@
 import json
+from dataclasses import replace
 
 import pytest
 import torch
@@ -32,6 +33,30 @@ def test_noise_levels_grow_with_time(path):
     t = path.draw_time(torch.linspace(0.001, 0.999, 15, dtype=torch.float64))
     assert (path.sigma(t).diff() > 0).all() and (path.alpha(t).diff() < 0).all()
     assert path.weight(t).shape == t.shape and path.weight(t).dtype == torch.float32
+
+
+@pytest.mark.parametrize("path", [*ALL_PATHS, DDPM(prediction="v")], ids=str)
+def test_preconditioning_leaves_the_network_what_is_not_linear_in_the_noisy_image(path):
+    """For normal data the best prediction is linear, so that an output of 0 is it, and what is left has scale 1."""
+    std = 0.4
+    path = replace(path, data_std=std)
+    x0, noise = draws("x0", "noise", shape=(5, 1, 400, 400))
+    x0 = x0 * std
+    t = path.draw_time(torch.tensor([0.05, 0.3, 0.5, 0.7, 0.9], dtype=torch.float64))
+    x_t, target = path.add_noise(x0, noise, t), path.target(x0, noise, t)
+    nothing, ones = torch.zeros_like(x_t), torch.ones_like(x_t)
+    left = target - path.predicted(nothing, x_t, t)
+    scale = (path.predicted(ones, x_t, t) - path.predicted(nothing, x_t, t)).flatten(1)[:, 0]
+    assert ((left * x_t).flatten(1).mean(1).abs() < 0.01).all()
+    torch.testing.assert_close(left.flatten(1).std(1), scale, rtol=0.02, atol=1e-3)
+
+
+def test_without_a_deviation_of_the_data_an_output_is_the_prediction():
+    output, x_t = draws("output", "x_t")
+    assert RectifiedFlow().predicted(output, x_t, torch.full((5,), 0.5)) is output
+    assert path_from_dict({"path": "flow"}).data_std == 0.0, "as runs of before have it"
+    with pytest.raises(UserError, match="data_std is -1"):
+        DDPM(data_std=-1)
 
 
 @pytest.mark.parametrize("prediction", ["epsilon", "v"])

@@ -111,9 +111,18 @@ def test_masks_on_channels_and_by_spade(
     manifest = make_manifest(masks=True)
     for fusion in ("channels", "spade"):
         options = {**tiny_options, "network.mask": fusion, "network.mask_classes": [1]}
+        options |= {"network.pixel_width": 4, "noise.data_std": 0.5, "shift": 1}
         run = train(manifest, tmp_path / fusion, options)
         rows = make(run, tmp_path / f"{fusion}-out", modality="Disc", prompt="A disc.", mask=manifest.parent / "m0.png")
         assert len(rows) == 1
+
+
+def test_a_shift_that_cannot_be_is_refused(
+    make_manifest: Callable[..., Path], tmp_path: Path, tiny_options: dict[str, object]
+) -> None:
+    with pytest.raises(UserError, match="--shift -1: give a number of pixels"):
+        train(make_manifest(), tmp_path / "run", tiny_options, shift=-1)
+    assert not (tmp_path / "run").exists()
 
 
 def test_a_new_modality_is_added_to_a_run(

@@ -57,6 +57,8 @@ def build_generator(
         UserError: options that exclude each other, or an image size that the network cannot take.
     """
     _require_support(network, text, spec.spatial_dims, bool(columns))
+    if network.exportable:
+        _refuse_own_ways(network, noise)
     with initial_weights(seed, "text"):
         encoder = build_text_encoder(corpus, text, "max" if network.exportable else "trim")
     shape = spec.shape if autoencoder is None else autoencoder.latent_shape(spec.size)
@@ -91,6 +93,14 @@ def _require_support(network: NetworkOptions, text: TextOptions, dims: int, tabl
         parts["mask"] = network.mask
     for part, fusion in parts.items():
         require_support("diffusion", kind, part, fusion, dims)
+
+
+def _refuse_own_ways(network: NetworkOptions, noise: NoiseOptions) -> None:
+    """Stable Diffusion's pipeline knows no head and no preconditioning."""
+    if noise.data_std:
+        raise UserError("--noise.data-std: a model that opens in diffusers has no preconditioning; leave it out.")
+    if network.pixel_width:
+        raise UserError("--network.pixel-width: a model that opens in diffusers has no such head; leave it out.")
 
 
 def _exportable_model(
@@ -131,6 +141,7 @@ def _native_model(
         spatial_width=_mask_width(network) if masked else 0,
         gradient_checkpointing=network.gradient_checkpointing,
         coordinates=network.coordinates,
+        pixel_width=network.pixel_width,
     )
     if any(axis % config.divisor for axis in shape[1:]):
         raise UserError(f"images of {shape[1:]} pixels: this network needs multiples of {config.divisor} on each axis.")
@@ -167,6 +178,7 @@ def from_stable_diffusion(
         UserError: it is not such a folder, or its parts do not fit.
     """
     _require_support(replace(network, exportable=True), text, spec.spatial_dims)
+    _refuse_own_ways(network, noise)
     folder = locate_base(base)
     unet = _load_unet(folder)
     if network.gradient_checkpointing:

@@ -220,7 +220,7 @@ class DiffusionGenerator(ConditionedGenerator):
         )
 
     def _predict(self, x: Tensor, t: Tensor, inputs: Mapping[str, Tensor | None]) -> Tensor:
-        return self.model(x, self.path.time_embedding_value(t), inputs)
+        return self.path.predicted(self.model(x, self.path.time_embedding_value(t), inputs), x, t)
 
 
 def _repeated(tensors: Mapping[str, Tensor | None], count: int) -> dict[str, Tensor | None]:

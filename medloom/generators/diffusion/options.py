@@ -36,6 +36,8 @@ class NetworkOptions:
             alike, 1 all regions.
         condition_width: width of context tokens.
         coordinates: tell each place where it lies in the image, for what depends on left and right, top and bottom.
+        pixel_width: hidden channels of a head at the image's own resolution, by which thin regions of a mask reach the
+            prediction unfolded; 0 for none.
         gradient_checkpointing: compute activations again in the backward pass to save memory.
     """
 
@@ -53,6 +55,7 @@ class NetworkOptions:
     region_styles: int = 8
     condition_width: int = 128
     coordinates: bool = True
+    pixel_width: int = 0
     gradient_checkpointing: bool = False
 
     def __post_init__(self) -> None:
@@ -63,10 +66,10 @@ class NetworkOptions:
             )
         if not 0 <= self.mask_balance <= 1:
             raise UserError(f"--network.mask-balance {self.mask_balance}: it is in [0, 1].")
-        if self.mask_width < 0:
-            raise UserError(f"--network.mask-width {self.mask_width}: give a number of channels, or 0.")
-        if self.region_styles < 0:
-            raise UserError(f"--network.region-styles {self.region_styles}: give a number of channels, or 0 for none.")
+        for name in ("mask_width", "region_styles", "pixel_width"):
+            if getattr(self, name) < 0:
+                option = name.replace("_", "-")
+                raise UserError(f"--network.{option} {getattr(self, name)}: give a number of channels, or 0.")
 
 
 @dataclass(frozen=True)
@@ -122,6 +125,8 @@ class NoiseOptions:
         logit_mean: of flow: mean of the logit of training times.
         logit_std: of flow: deviation of the logit of training times.
         shift: of flow: above 1 moves times towards noise, for large images.
+        data_std: deviation of the data (about 0.5 for images in [-1, 1]), by which the network's output is
+            preconditioned, so that it is not asked for what the noisy image already says; 0 for none.
     """
 
     process: str = "flow"
@@ -134,6 +139,7 @@ class NoiseOptions:
     logit_mean: float = 0.0
     logit_std: float = 1.0
     shift: float = 1.0
+    data_std: float = 0.0
 
     def __post_init__(self) -> None:
         if self.loss not in LOSSES:
@@ -148,7 +154,8 @@ class NoiseOptions:
         from medloom.processes.paths import DDPM, RectifiedFlow
 
         if self.process == "flow":
-            return RectifiedFlow(self.logit_mean, self.logit_std, self.shift, self.offset)
+            return RectifiedFlow(self.logit_mean, self.logit_std, self.shift, self.offset, self.data_std)
         if self.process == "ddpm":
-            return DDPM(self.schedule, self.steps, self.prediction, self.min_snr_gamma, self.offset)
+            given = (self.schedule, self.steps, self.prediction, self.min_snr_gamma, self.offset)
+            return DDPM(*given, data_std=self.data_std)
         raise UserError(f"--noise.process {self.process}: allowed are flow, ddpm.")

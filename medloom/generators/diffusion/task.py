@@ -174,7 +174,7 @@ class DiffusionTask:
         time = extra["time"]
         noisy = path.add_noise(clean, noise, time)
         inputs = {name: extra.get(name) for name in INPUTS}
-        prediction = model(noisy, path.time_embedding_value(time), inputs)
+        prediction = path.predicted(model(noisy, path.time_embedding_value(time), inputs), noisy, time)
         errors = self.error(prediction.float(), path.target(clean, noise, time).float(), reduction="none")
         if self.balance and "labels" in extra:
             errors = errors * region_weights(self.generator.model.regions(extra["labels"], errors), self.balance)

@@ -1,0 +1,37 @@
+"""`medloom demo`: the whole chain, with few patients and steps."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from medloom.cli.main import main
+from medloom.core.config import configure
+from medloom.core.errors import UserError
+from medloom.recipes import demo
+
+SMALL = ["--patients", "80", "--steps", "3", "--rows", "6", "--n", "1"]
+
+
+def test_the_chain_ends_with_a_report_and_what_to_try_next(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = tmp_path / "demo"
+    assert main(["demo", "--out", str(out), *SMALL]) == 0
+    told = capsys.readouterr()
+    assert f"Read the report: {out / 'report' / 'report.html'}" in told.out + told.err
+    assert (told.out + told.err).count("\n  medloom ") == 3, "three commands to try next"
+    scores = json.loads((out / "report" / "scores.json").read_text())
+    judged = {(verdict["attribute"], verdict["metric"]) for verdict in scores["verdicts"]}
+    for attribute in ("smoking", "age", "diagnosis"):
+        for metric in ("share of the true effect", "correlation of difference maps", "change outside / inside"):
+            assert (attribute, metric) in judged
+    assert ("coffee", "mean effect") in judged, "the placebo is judged too"
+    assert not all(verdict["passed"] for verdict in scores["verdicts"]), "three steps recover no effect"
+    page = (out / "report" / "report.html").read_text()
+    assert "http://" not in page and "https://" not in page and "SYNTHETIC" in page
+
+
+def test_a_folder_of_something_else_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "notes.txt").write_text("mine")
+    with pytest.raises(UserError, match=r"notes\.txt|is not empty|something else"):
+        demo.run(configure(demo.Config, out=tmp_path, patients=80, steps=1))
+    assert (tmp_path / "notes.txt").read_text() == "mine"
