@@ -10,7 +10,7 @@ from medloom.core.config import configure
 from medloom.core.errors import UserError
 from medloom.recipes import demo
 
-SMALL = ["--patients", "80", "--steps", "3", "--rows", "6", "--n", "1"]
+SMALL = ["--patients", "80", "--steps", "20", "--rows", "6", "--n", "1"]
 
 
 def test_the_chain_ends_with_a_report_and_what_to_try_next(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -25,7 +25,7 @@ def test_the_chain_ends_with_a_report_and_what_to_try_next(tmp_path: Path, capsy
         for metric in ("share of the true effect", "correlation of difference maps", "change outside / inside"):
             assert (attribute, metric) in judged
     assert ("coffee", "mean effect") in judged, "the placebo is judged too"
-    assert not all(verdict["passed"] for verdict in scores["verdicts"]), "three steps recover no effect"
+    assert not all(verdict["passed"] for verdict in scores["verdicts"]), "twenty steps recover no effect"
     page = (out / "report" / "report.html").read_text()
     assert "http://" not in page and "https://" not in page and "SYNTHETIC" in page
 
