@@ -100,10 +100,11 @@ def describe_run(path: Path, family: str, index: dict[str, Any], description: di
 
 
 def _differences(old: Any, new: Any, name: str = "") -> list[str]:
+    """What differs; an option that an earlier version did not have counts only where it is in use."""
     if isinstance(old, dict) and isinstance(new, dict):
         return [
             line
-            for key in sorted({*old, *new})
+            for key in sorted({*old, *(key for key in new if new[key])})
             for line in _differences(old.get(key), new.get(key), f"{name}.{key}" if name else key)
         ]
     return [] if old == new else [f"{name} was {_shown(old)}, now {_shown(new)}"]

@@ -105,6 +105,16 @@ def test_resuming_with_other_options_shows_the_difference(run: Path, tiny_option
         train(run.parent / "data" / "manifest.csv", run, tiny_options, **{"loop.learning_rate": 0.1})
 
 
+def test_a_run_of_before_an_option_existed_is_resumed(run: Path, tiny_options: dict[str, object]) -> None:
+    description = json.loads((run / "run.json").read_text())
+    assert description["identity"]["options"].pop("shift") == 0
+    (run / "run.json").write_text(json.dumps(description))
+    manifest = run.parent / "data" / "manifest.csv"
+    train(manifest, run, tiny_options)
+    with pytest.raises(UserError, match=r"options\.shift was None, now 2"):
+        train(manifest, run, tiny_options, shift=2)
+
+
 def test_masks_on_channels_and_by_spade(
     make_manifest: Callable[..., Path], tmp_path: Path, tiny_options: dict[str, object]
 ) -> None:
