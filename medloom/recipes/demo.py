@@ -58,7 +58,7 @@ class Config:
 
     Attributes:
         out: folder for cohort, run, images and report.
-        patients: virtual patients; about four fifths are trained on.
+        patients: virtual patients; about three quarters are trained on.
         steps: training steps.
         rows: held-out patients that are asked about.
         n: images of each of them in each arm; their mean difference is compared with the truth.
