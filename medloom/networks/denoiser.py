@@ -219,8 +219,9 @@ class UNet(nn.Module):
         if self.pooled is not None and pooled is not None:
             embedding = embedding + self.pooled(pooled)
         spatial = self._styled(spatial, pooled)
-        given = x if spatial is None else torch.cat([x, spatial], dim=1)
-        features = self.input(self._fold(given if config.spatial_fusion == "channels" else x, place))
+        joined = config.spatial_fusion == "channels"
+        given = torch.cat([x, spatial], dim=1) if spatial is not None and (joined or self.head) else x
+        features = self.input(self._fold(given if joined else x, place))
         features = self._run(features, embedding, context, context_mask, spatial)
         features = nn.functional.silu(self.norm(features))
         output = blocks.channels_to_space(self.output(features), config.patch)
