@@ -124,25 +124,6 @@ class Spade(nn.Module):
         return x * (1 + scale) + shift
 
 
-class RegionStyles(nn.Module):
-    """Channels that hold, in each region of a map, a few numbers computed from the pooled vector, zero-initialised.
-
-    After SEAN (Zhu et al. 2020). An attribute that changes one region only, as age changes bone, has a short way to it;
-    without it a network has to find the region and the attribute together, by products of features.
-    """
-
-    def __init__(self, map_channels: int, pooled: int, width: int) -> None:
-        super().__init__()
-        self.projection = nn.Linear(pooled, map_channels * width)
-        nn.init.zeros_(self.projection.weight)
-        nn.init.zeros_(self.projection.bias)
-
-    def forward(self, spatial: Tensor, pooled: Tensor) -> Tensor:
-        """`spatial` `(N, M, *size)`, `pooled` `(N, P)` to `(N, W, *size)`."""
-        styles = self.projection(F.silu(pooled)).reshape(len(pooled), spatial.shape[1], -1)
-        return torch.einsum("nm...,nmw->nw...", spatial, styles.to(spatial.dtype))
-
-
 def coordinates(x: Tensor, place: Tensor | None = None) -> Tensor:
     """The place of each element along each axis, -1 to 1: `(N, axes, *spatial)`.
 
@@ -166,6 +147,31 @@ def _places(x: Tensor, place: Tensor) -> Tensor:
         shape = [len(x), *[1] * axis, size, *[1] * (x.ndim - 3 - axis)]
         found.append((low + (high - low) * share).view(shape).expand(len(x), *x.shape[2:]))
     return torch.stack(found, dim=1)
+
+
+class RegionStyles(nn.Module):
+    """Channels that hold, in each region of a map, a few numbers computed from the pooled vector, zero-initialised.
+
+    After SEAN (Zhu et al. 2020). An attribute that changes one region only, as age changes bone, has a short way to it;
+    without it a network has to find the region and the attribute together, by products of features. With `axes` the
+    numbers also grow along each axis of the image, which is a short way to a side that is told in words.
+    """
+
+    def __init__(self, map_channels: int, pooled: int, width: int, axes: int = 0) -> None:
+        super().__init__()
+        self.axes = axes
+        self.projection = nn.Linear(pooled, (1 + axes) * map_channels * width)
+        nn.init.zeros_(self.projection.weight)
+        nn.init.zeros_(self.projection.bias)
+
+    def forward(self, spatial: Tensor, pooled: Tensor, place: Tensor | None = None) -> Tensor:
+        """`spatial` `(N, M, *size)`, `pooled` `(N, P)`, `place` as in `coordinates`, to `(N, W, *size)`."""
+        styles = self.projection(F.silu(pooled)).reshape(len(pooled), 1 + self.axes, spatial.shape[1], -1)
+        level, *slopes = torch.einsum("nm...,nkmw->knw...", spatial, styles.to(spatial.dtype))
+        if not slopes:
+            return level
+        along = coordinates(spatial, place).unbind(1)
+        return sum((slope * axis[:, None] for slope, axis in zip(slopes, along, strict=True)), start=level)
 
 
 class ResidualBlock(nn.Module):

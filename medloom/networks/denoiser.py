@@ -64,6 +64,7 @@ class UNetConfig:
         spatial_channels: channels of the spatial condition (0: none).
         spatial_fusion: join it on the channels of the input, or by SPADE in every block.
         region_styles: channels that the pooled vector fills, region by region of the spatial condition; 0 for none.
+        region_slopes: whether these styles also grow along each axis, by which a side that is told finds its place.
         spatial_width: channels that the spatial condition and its styles are brought to, place by place, before all
             else, so that a mask of 100 classes is affordable; 0 leaves them as they are.
         gradient_checkpointing: compute activations again in the backward pass to save memory.
@@ -86,6 +87,7 @@ class UNetConfig:
     spatial_channels: int = 0
     spatial_fusion: str = "channels"
     region_styles: int = 0
+    region_slopes: bool = False
     spatial_width: int = 0
     gradient_checkpointing: bool = False
     coordinates: bool = False
@@ -104,6 +106,8 @@ class UNetConfig:
             )
         if self.region_styles and (self.fusion == "none" or not (self.spatial_channels and self.pooled_width)):
             raise UserError("styles of regions need a spatial condition, and a pooled vector that is fused.")
+        if self.region_slopes and not self.region_styles:
+            raise UserError("--network.region-slopes needs a mask, a fusion, and --network.region-styles above 0.")
         if self.spatial_width and not self.spatial_channels:
             raise UserError("a width of the spatial condition needs one.")
         attended = [width for width, attends in zip(self.widths, self.attention, strict=True) if attends]
@@ -156,8 +160,8 @@ class UNet(nn.Module):
         # With no fusion only time conditions the network; with the two others the pooled vector does as well.
         pooled = config.pooled_width if config.fusion != "none" else 0
         self.pooled = nn.Linear(pooled, embedding) if pooled else None
-        styles = config.region_styles
-        self.styles = blocks.RegionStyles(config.spatial_channels, pooled, styles) if styles else None
+        styles, slopes = config.region_styles, dims if config.region_slopes else 0
+        self.styles = blocks.RegionStyles(config.spatial_channels, pooled, styles, slopes) if styles else None
         given = config.spatial_channels + styles
         self.classes = blocks.convolution(dims, given, config.spatial_width, 1) if config.spatial_width else None
         places = dims if config.coordinates else 0
@@ -218,7 +222,7 @@ class UNet(nn.Module):
         embedding = self.time(blocks.time_features(t, config.widths[0]).to(x.dtype))
         if self.pooled is not None and pooled is not None:
             embedding = embedding + self.pooled(pooled)
-        spatial = self._styled(spatial, pooled)
+        spatial = self._styled(spatial, pooled, place)
         joined = config.spatial_fusion == "channels"
         given = torch.cat([x, spatial], dim=1) if spatial is not None and (joined or self.head) else x
         features = self.input(self._fold(given if joined else x, place))
@@ -229,14 +233,14 @@ class UNet(nn.Module):
             return output
         return output + self.head(features, self._placed(given, place), embedding)
 
-    def _styled(self, spatial: Tensor | None, pooled: Tensor | None) -> Tensor | None:
+    def _styled(self, spatial: Tensor | None, pooled: Tensor | None, place: Tensor | None) -> Tensor | None:
         """The spatial condition with the styles of its regions beside it."""
         if not self.config.spatial_channels:
             return None
         if spatial is None:
             raise ValueError("this network was built with a spatial condition and got none")
         if self.styles is not None and pooled is not None:
-            spatial = torch.cat([spatial, self.styles(spatial, pooled)], dim=1)
+            spatial = torch.cat([spatial, self.styles(spatial, pooled, place)], dim=1)
         return spatial if self.classes is None else self.classes(spatial)
 
     def _fold(self, x: Tensor, place: Tensor | None) -> Tensor:

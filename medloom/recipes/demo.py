@@ -15,15 +15,16 @@ COLUMNS = ("age", "smoking", "pack_years", "sex", "coffee")
 TRAINING: Mapping[str, Any] = {
     "size": "tiny",
     "image_size": [PIXELS],
-    "shift": 3,
+    "shift": 5,
     "hu_window": [-1024, 476],
     "network.fusion": "affine",
     "network.widths": [64, 128],
-    "network.attention": [False, True],
+    "network.attention": [False, False],
     "network.patch": 4,
     "network.mask": "channels",
     "network.mask_classes": [1, 2, 3],
     "network.mask_balance": 0.25,
+    "network.region_slopes": True,
     "network.pixel_width": 16,
     "noise.shift": 4.0,
     "noise.data_std": 0.5,
@@ -34,6 +35,8 @@ TRAINING: Mapping[str, Any] = {
     "text.layers": 1,
     "text.rate": 0.5,
     "loop.learning_rate": 2e-3,
+    # Decay acts by rate x steps: so that weights without signal do not change elsewhere what an attribute changes.
+    "loop.weight_decay": 0.8,
     "loop.schedule": "cosine",
     "loop.validate_every": 1000,
     "loop.checkpoint_every": 500,
@@ -68,7 +71,7 @@ class Config:
 
     out: Path = Path("runs/demo")
     patients: int = 6000
-    steps: int = 1450
+    steps: int = 1500
     rows: int = 40
     n: int = 2
     seed: int = 0
@@ -122,12 +125,15 @@ def make_cohort(config: Config, out: Path) -> Path:
     )
 
 
-def train(config: Config, cohort: Path, out: Path, cache: Path | None = None) -> Path:
-    """A generator of the cohort's images."""
+def train(
+    config: Config, cohort: Path, out: Path, cache: Path | None = None, changed: Mapping[str, Any] | None = None
+) -> Path:
+    """A generator of the cohort's images, by the demo's options but for those `changed`."""
     from medloom.core.config import configure
     from medloom.recipes import text2image
 
     options = {**TRAINING, "loop.steps": config.steps, "device": config.device, "loop.seed": config.seed}
+    options |= changed or {}
     data = cohort / "train.csv"
     return text2image.run(configure(text2image.Config, data=data, out=out, table=COLUMNS, cache=cache, **options))
 

@@ -186,6 +186,7 @@ def _parents(config: Config) -> list[Path]:
 def _task(
     config: Config, prepared: "Prepared", generator: "DiffusionGenerator", accelerator: "Accelerator"
 ) -> "DiffusionTask":
+    from medloom.generators.diffusion.objective import Objective
     from medloom.generators.diffusion.task import DiffusionTask
     from medloom.recipes.caches import Caches
     from medloom.recipes.conditioned import renderer
@@ -205,8 +206,7 @@ def _task(
         accelerator.device,
         renderer(prepared, masked=True) if rules is None else patch_renderer(drawn, config.loop.seed, batch),
         config.text.rate,
-        config.network.mask_balance,
-        config.noise.loss,
+        Objective(config.noise.loss, config.network.mask_balance, config.network.mask_means),
     )
 
 

@@ -71,6 +71,7 @@ def run(config: Config) -> Path:
         UserError: see the errors of each step below.
     """
     from medloom.core.progress import say
+    from medloom.generators.diffusion.objective import Objective
     from medloom.generators.diffusion.task import DiffusionTask
     from medloom.recipes.caches import Caches
     from medloom.recipes.conditioned import diffusion_index, readable, renderer
@@ -108,8 +109,7 @@ def run(config: Config) -> Path:
         accelerator.device,
         renderer(prepared),
         config.text.rate,
-        config.network.mask_balance,
-        config.noise.loss,
+        Objective(config.noise.loss, config.network.mask_balance, config.network.mask_means),
     )
     train(task, config.loop, config.out, accelerator)
     if shown:

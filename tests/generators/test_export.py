@@ -97,7 +97,10 @@ def test_a_base_that_is_none_is_refused(make_manifest: Callable[..., Path], tmp_
     assert not (tmp_path / "run").exists()
 
 
-@pytest.mark.parametrize(("option", "value"), [("network.pixel_width", 8), ("noise.data_std", 0.5), ("shift", 1)])
+@pytest.mark.parametrize(
+    ("option", "value"),
+    [("network.pixel_width", 8), ("network.region_slopes", True), ("noise.data_std", 0.5), ("shift", 1)],
+)
 @pytest.mark.parametrize("scratch", [True, False])
 def test_what_diffusers_does_not_know_is_refused(
     make_manifest: Callable[..., Path], tmp_path: Path, option: str, value: float, scratch: bool
@@ -105,6 +108,6 @@ def test_what_diffusers_does_not_know_is_refused(
     base = str(make_stable_diffusion(tmp_path / "sd"))
     how = {"autoencoder": base, "network.exportable": True} if scratch else {"base": base}
     values = {**OPTIONS, **how, option: value}
-    with pytest.raises(UserError, match="opens in diffusers has no|sees an autoencoder's latents"):
+    with pytest.raises(UserError, match="opens in diffusers cannot have it|sees an autoencoder's latents"):
         text2image.run(configure(text2image.Config, data=make_manifest(), out=tmp_path / "run", **values))
     assert not (tmp_path / "run").exists()

@@ -164,6 +164,34 @@ def test_the_head_sees_single_pixels_of_the_spatial_condition(dims: int, fusion:
     assert changed[(slice(None), *pixel)].all() and int(changed.sum()) == 2
 
 
+@pytest.mark.parametrize("dims", [2, 3])
+def test_styles_with_slopes_grow_along_the_axes_inside_their_region(dims: int) -> None:
+    config = replace(CONFIG, dims=dims, spatial_channels=1, region_styles=2, region_slopes=True)
+    styles = network(config).styles
+    assert styles is not None
+    spatial = torch.zeros(1, 1, *(8,) * dims)
+    spatial[:, :, 1:7] = 1.0
+    # A pooled vector of which only the bias is left: level 0, slope 1 along the first axis, 2 along the second.
+    torch.nn.init.zeros_(styles.projection.weight)
+    levels = torch.tensor([0.0, 1.0, 2.0, 0.0][: 1 + dims])
+    styles.projection.bias.data = levels[:, None, None].expand(1 + dims, 1, 2).flatten().clone()
+    filled = styles(spatial, torch.zeros(1, CONFIG.pooled_width))
+    axis = torch.linspace(-1, 1, 8)
+    expected = axis.view(-1, *[1] * (dims - 1)) + 2 * axis.view(1, -1, *[1] * (dims - 2))
+    torch.testing.assert_close(filled[0, 0, 1:7], expected.expand(8, *(8,) * (dims - 1))[1:7])
+    assert not filled[0, 0, 0].any() and not filled[0, 0, 7].any()
+    # The right half of an image, as a patch, is told that it is the right half.
+    place = torch.tensor([[[-1.0, 1.0]] * (dims - 1) + [[0.0, 1.0]]])
+    styles.projection.bias.data = torch.zeros_like(styles.projection.bias)
+    styles.projection.bias.data[-1] = 1.0
+    assert (styles(spatial, torch.zeros(1, CONFIG.pooled_width), place)[0, 1, 1:7] > 0).all()
+
+
+def test_slopes_without_styles_are_refused() -> None:
+    with pytest.raises(UserError, match="--network.region-slopes needs a mask"):
+        UNet(replace(CONFIG, region_slopes=True))
+
+
 def test_styles_without_a_region_are_refused() -> None:
     with pytest.raises(UserError, match="styles of regions need a spatial condition"):
         UNet(replace(CONFIG, region_styles=4))

@@ -96,11 +96,14 @@ def _require_support(network: NetworkOptions, text: TextOptions, dims: int, tabl
 
 
 def _refuse_own_ways(network: NetworkOptions, noise: NoiseOptions) -> None:
-    """Stable Diffusion's pipeline knows no head and no preconditioning."""
-    if noise.data_std:
-        raise UserError("--noise.data-std: a model that opens in diffusers has no preconditioning; leave it out.")
-    if network.pixel_width:
-        raise UserError("--network.pixel-width: a model that opens in diffusers has no such head; leave it out.")
+    """Stable Diffusion's pipeline knows none of medloom's own ways."""
+    own = {
+        "--noise.data-std": noise.data_std,
+        "--network.pixel-width": network.pixel_width,
+        "--network.region-slopes": network.region_slopes,
+    }
+    if used := [option for option, value in own.items() if value]:
+        raise UserError(f"{used[0]}: a model that opens in diffusers cannot have it; leave it out.")
 
 
 def _exportable_model(
@@ -124,6 +127,7 @@ def _native_model(
     condition: ConditionConfig,
 ) -> DiffusionModel:
     masked = network.mask != "none"
+    styles = network.region_styles if masked and network.fusion != "none" else 0
     config = UNetConfig(
         dims=len(shape) - 1,
         channels=shape[0],
@@ -137,7 +141,8 @@ def _native_model(
         pooled_width=network.condition_width,
         spatial_channels=len(network.mask_classes) + 1 if masked else 0,
         spatial_fusion=network.mask if masked else "channels",
-        region_styles=network.region_styles if masked and network.fusion != "none" else 0,
+        region_styles=styles,
+        region_slopes=network.region_slopes,
         spatial_width=_mask_width(network) if masked else 0,
         gradient_checkpointing=network.gradient_checkpointing,
         coordinates=network.coordinates,

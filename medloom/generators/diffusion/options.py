@@ -30,10 +30,13 @@ class NetworkOptions:
         mask_classes: labels in the masks, background left out.
         region_styles: channels that text and table fill region by region of the mask, by which an attribute finds the
             region that it changes; 0 for none.
+        region_slopes: let these channels also grow along each axis, by which a side that is told finds its place.
         mask_width: channels that a mask's classes are brought to, place by place, before all else; 0 leaves up to 16
             classes as they are, and brings more of them to 16.
         mask_balance: how far small regions of the mask count as much as large ones in the loss; 0 weighs all pixels
             alike, 1 all regions.
+        mask_means: weight of the errors of regions' means beside those of pixels in the loss, for attributes that shift
+            whole regions; 0 for none.
         condition_width: width of context tokens.
         coordinates: tell each place where it lies in the image, for what depends on left and right, top and bottom.
         pixel_width: hidden channels of a head at the image's own resolution, by which thin regions of a mask reach the
@@ -52,7 +55,9 @@ class NetworkOptions:
     mask_classes: tuple[int, ...] = ()
     mask_width: int = 0
     mask_balance: float = 0.0
+    mask_means: float = 0.0
     region_styles: int = 8
+    region_slopes: bool = False
     condition_width: int = 128
     coordinates: bool = True
     pixel_width: int = 0
@@ -66,6 +71,8 @@ class NetworkOptions:
             )
         if not 0 <= self.mask_balance <= 1:
             raise UserError(f"--network.mask-balance {self.mask_balance}: it is in [0, 1].")
+        if self.mask_means < 0:
+            raise UserError(f"--network.mask-means {self.mask_means}: give a weight, or 0.")
         for name in ("mask_width", "region_styles", "pixel_width"):
             if getattr(self, name) < 0:
                 option = name.replace("_", "-")

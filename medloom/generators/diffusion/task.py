@@ -7,13 +7,12 @@ from pathlib import Path
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
-from medloom.core.lookup import look_up
 from medloom.core.seeds import torch_generator
 from medloom.core.types import Batch, Phase
 from medloom.generators.conditioned_data import INPUTS, TrainingData, condition_tensors
 from medloom.generators.diffusion.generator import DiffusionGenerator
+from medloom.generators.diffusion.objective import Objective
 from medloom.generators.diffusion.storage import save_generator
 from medloom.generators.row_order import RowOrder, repeats, spread_rows
 from medloom.processes.predictions import apply_noise_offset
@@ -22,7 +21,6 @@ from medloom.training.options import LoopOptions
 VALIDATION_IMAGES = 256
 VALIDATION_BATCH = 32
 VALIDATION_PATCHES = 16
-ERRORS: Mapping[str, Callable[..., Tensor]] = {"l2": F.mse_loss, "l1": F.l1_loss}
 
 
 class DiffusionTask:
@@ -37,8 +35,7 @@ class DiffusionTask:
         dropout: share of each nested subset of the condition that is dropped.
         device: where batches go.
         text_rate: factor on the learning rate of the text encoder.
-        balance: how far small regions of the mask count as much as large ones; see `region_weights`.
-        error: l2 (squared) or l1 (absolute) error of predictions.
+        objective: what errors of predictions cost.
         render: draws the fixed validation conditions, `(generator, out, step)`.
     """
 
@@ -52,10 +49,8 @@ class DiffusionTask:
         device: torch.device,
         render: Callable[[DiffusionGenerator, Path, int], None],
         text_rate: float = 1.0,
-        balance: float = 0.0,
-        error: str = "l2",
+        objective: Objective | None = None,
     ) -> None:
-        self.error = look_up(ERRORS, error, "--noise.loss")
         self.generator = generator
         self.data = data
         self.validation = validation
@@ -64,7 +59,7 @@ class DiffusionTask:
         self.device = device
         self.render = render
         self.text_rate = text_rate
-        self.balance = balance
+        self.objective = objective or Objective()
         self.order = RowOrder(options.seed, len(data.usable), options.batch)
         self._freeze()
 
@@ -175,10 +170,11 @@ class DiffusionTask:
         noisy = path.add_noise(clean, noise, time)
         inputs = {name: extra.get(name) for name in INPUTS}
         prediction = path.predicted(model(noisy, path.time_embedding_value(time), inputs), noisy, time)
-        errors = self.error(prediction.float(), path.target(clean, noise, time).float(), reduction="none")
-        if self.balance and "labels" in extra:
-            errors = errors * region_weights(self.generator.model.regions(extra["labels"], errors), self.balance)
-        return path.weight(time) * errors.flatten(1).mean(1)
+        target = path.target(clean, noise, time).float()
+        regions = None
+        if self.objective.by_region and "labels" in extra:
+            regions = self.generator.model.regions(extra["labels"], clean)
+        return path.weight(time) * self.objective.losses(prediction.float(), target, regions)
 
     @torch.no_grad()
     def validate(self, out: Path, step: int) -> Mapping[str, float]:
@@ -204,25 +200,6 @@ class DiffusionTask:
         usable = self.validation.usable
         rows = [usable[place] for place in spread_rows(len(usable), VALIDATION_IMAGES)]
         return rows * -(-VALIDATION_PATCHES // len(rows)) if rows and self.validation.patches is not None else rows
-
-
-def region_weights(regions: Tensor, balance: float) -> Tensor:
-    """Weights of places, mean 1 in each image, by which regions of a mask count by their area to the power 1 - balance.
-
-    They depend on the mask alone, which the network is told, and so change no minimiser of a squared error; they do
-    change how soon a region of few pixels is learnt.
-
-    Args:
-        regions: `(N, R, *spatial)`, the share of each place in each region; they sum to 1 where there is a mask.
-        balance: 0 for places alike, 1 for regions alike.
-
-    Returns:
-        `(N, 1, *spatial)`; 1 everywhere in an image without a mask.
-    """
-    areas = regions.flatten(2).mean(2).clamp(min=1e-6) ** -balance
-    weights = torch.einsum("nr,nr...->n...", areas, regions)[:, None]
-    means = weights.flatten(1).mean(1).reshape(-1, *[1] * (weights.ndim - 1))
-    return torch.where(means > 0, weights / means.clamp(min=1e-12), torch.ones_like(weights))
 
 
 def _draws(generators: Sequence[torch.Generator], shape: Sequence[int]) -> Tensor:

@@ -1,6 +1,9 @@
 """A cohort on disk: the same bytes whatever the workers, resumed, refused, and its truth."""
 
 import csv
+import os
+import subprocess
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -40,6 +43,35 @@ def rows_of(path: Path) -> list[dict[str, str]]:
 def test_the_same_bytes_whatever_the_workers(folder: Path, tmp_path: Path) -> None:
     write_cohort(tmp_path, SPEC, word, workers=2)
     assert hash_folder(tmp_path) == hash_folder(folder)
+
+
+def test_another_processor_renders_within_one_hu(tmp_path: Path) -> None:
+    """A processor with none of this one's vector instructions beyond what NumPy and OpenBLAS need, in 2-D and 3-D."""
+    vector = np.show_config(mode="dicts")["SIMD Extensions"].get("found", [])
+    if not vector:
+        pytest.skip("this processor has no vector instructions to leave out")
+    plain = {**os.environ, "NPY_DISABLE_CPU_FEATURES": " ".join(vector), "OPENBLAS_CORETYPE": "Nehalem"}
+    for dims in ("2", "3"):
+        options = ["--patients", "4", "--size", "32", "--dims", dims, "--workers", "1"]
+        for name, environment in (("here", dict(os.environ)), ("there", plain)):
+            command = [
+                sys.executable,
+                "-m",
+                "medloom",
+                "data",
+                "phantom",
+                *options,
+                "--out",
+                str(tmp_path / name / dims),
+            ]
+            subprocess.run(command, check=True, env=environment, capture_output=True)
+        here, there = tmp_path / "here" / dims, tmp_path / "there" / dims
+        assert hash_file(here / "truth.csv") == hash_file(there / "truth.csv")
+        images = [path for kind in ("images", "labels", "masks") for path in sorted((here / kind).iterdir())]
+        assert len(images) >= 12
+        for path in images:
+            other = read_image(there / path.relative_to(here)).pixels.astype(np.float64)
+            assert np.abs(read_image(path).pixels - other).max() <= (1 if path.parent.name == "images" else 0)
 
 
 def test_a_cohort_goes_on_where_it_stopped(folder: Path, tmp_path: Path) -> None:
