@@ -18,7 +18,7 @@ from medloom.evaluation.observed import BESIDE
 from medloom.evaluation.pages import embedded, page
 from medloom.evaluation.plots import Panel, draw
 from medloom.evaluation.recovery import Verdict
-from medloom.evaluation.regions import SHIFT
+from medloom.evaluation.regions import shift_table
 from medloom.evaluation.report import HTML, SCHEMA, SCORES
 
 TEMPLATE = "effects.html"
@@ -64,7 +64,7 @@ def write_effects(
         verdicts=verdicts,
         arms=[figure for figure in figures if figure.metric == recovery.EFFECT],
         observed=[figure for figure in figures if figure.metric == BESIDE],
-        regions=[figure for figure in figures if figure.metric == SHIFT],
+        regions=shift_table(figures),
         by_attribute=[(name, [f for f in figures if f.subset == name]) for name in effects.attributes],
         notes=notes,
         meanings={name: text for name, text in MEANINGS.items() if any(f.metric == name for f in figures)},

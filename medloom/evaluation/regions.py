@@ -17,6 +17,8 @@ from medloom.metrics.uncertainty import bootstrap_mean
 
 SECTION = "effects"
 SHIFT = "shift in region"
+NOISE = "deviation over seeds, in region"
+BETWEEN = " | "
 FAMILY = 0.05
 
 
@@ -108,18 +110,34 @@ class Regions:
                 self.shifts.append(RegionShift(name, region, source, shift, noise))
 
     def figures(self, unit: str, seed: int) -> list[Figure]:
-        """The mean shift of each arm in each region that two patients or more have.
+        """The mean shift of each arm in each region that two patients or more have, and what another seed moves there.
 
-        Intervals hold together: each has the level at which all of them cover with 95 % (Bonferroni).
+        Intervals of shifts hold together: each has the level at which all of them cover with 95 % (Bonferroni).
         """
         by_pair: dict[tuple[str, str], list[RegionShift]] = {}
         for entry in self.shifts:
             by_pair.setdefault((entry.arm, entry.region), []).append(entry)
         pairs = {pair: rows for pair, rows in by_pair.items() if len({row.source for row in rows}) > 1}
-        return [_figure(arm, region, rows, len(pairs), unit, seed) for (arm, region), rows in pairs.items()]
+        shifts = [_shift(arm, region, rows, len(pairs), unit, seed) for (arm, region), rows in pairs.items()]
+        by_region = {region: rows for (_, region), rows in pairs.items()}
+        noise = {region: rows for region, rows in by_region.items() if not any(np.isnan(row.noise) for row in rows)}
+        return [*shifts, *(_noise(region, rows, unit, seed) for region, rows in noise.items())]
 
 
-def _figure(arm: str, region: str, rows: Sequence[RegionShift], comparisons: int, unit: str, seed: int) -> Figure:
+def shift_table(figures: Sequence[Figure]) -> tuple[list[str], list[tuple[str, list[Figure | None]]]]:
+    """Shifts for people: the regions, and for each arm, and at last for another seed, the figure in each of them.
+
+    Args:
+        figures: of a what-if; those of other metrics are left out.
+    """
+    shifts = {tuple(f.subset.split(BETWEEN, 1)): f for f in figures if f.metric == SHIFT}
+    noise = {f.subset: f for f in figures if f.metric == NOISE}
+    arms, regions = (list(dict.fromkeys(key[place] for key in shifts)) for place in (0, 1))
+    rows = [(arm, [shifts.get((arm, region)) for region in regions]) for arm in arms]
+    return regions, [*rows, *([("another seed", [noise.get(region) for region in regions])] if noise else [])]
+
+
+def _shift(arm: str, region: str, rows: Sequence[RegionShift], comparisons: int, unit: str, seed: int) -> Figure:
     interval = bootstrap_mean(
         np.array([row.shift for row in rows]),
         [row.source for row in rows],
@@ -128,14 +146,25 @@ def _figure(arm: str, region: str, rows: Sequence[RegionShift], comparisons: int
         n=max(1000, 200 * comparisons),
         level=1 - FAMILY / comparisons,
     )
-    noise = np.array([row.noise for row in rows])
-    seeds = "" if np.isnan(noise).any() else f"; another seed: {noise.mean():.3g} {unit}"
     return Figure.of(
         interval,
         section=SECTION,
         metric=SHIFT,
-        subset=f"{arm} | {region}",
+        subset=f"{arm}{BETWEEN}{region}",
         counted="patients",
         reference=Reference("no change", 0.0),
-        note=f"{unit}; interval for {comparisons} comparisons together{seeds}",
+        note=f"{unit}; interval for {comparisons} comparisons together",
+    )
+
+
+def _noise(region: str, rows: Sequence[RegionShift], unit: str, seed: int) -> Figure:
+    interval = bootstrap_mean(np.array([row.noise for row in rows]), [row.source for row in rows], seed)
+    return Figure.of(
+        interval,
+        section=SECTION,
+        metric=NOISE,
+        subset=region,
+        counted="patients",
+        reference=Reference("the same seed", 0.0),
+        note=f"{unit}; of the factual image's mean",
     )

@@ -14,7 +14,8 @@ from medloom.data.image_io.types import Image
 from medloom.data.images import write_image
 from medloom.data.tables import write_csv
 from medloom.evaluation.effects import Effects, measure_effects
-from medloom.evaluation.regions import SHIFT
+from medloom.evaluation.figures import Figure, Reference
+from medloom.evaluation.regions import NOISE, SHIFT, shift_table
 from medloom.metrics.uncertainty import bootstrap_mean
 
 PATIENTS, SEEDS = 12, 2
@@ -53,7 +54,7 @@ def whatif(folder: Path, mask_size: int = 16, **described: Any) -> Path:
 
 
 def shifts_of(effects: Effects) -> dict[str, Any]:
-    return {figure.subset: figure for figure in effects.regions.figures(effects.unit, 0)}
+    return {figure.subset: figure for figure in effects.regions.figures(effects.unit, 0) if figure.metric == SHIFT}
 
 
 def test_a_shift_is_found_in_its_region_and_nowhere_else(tmp_path: Path) -> None:
@@ -64,7 +65,12 @@ def test_a_shift_is_found_in_its_region_and_nowhere_else(tmp_path: Path) -> None
     for control in ("a=1 | lower", "b=1 | upper", "b=1 | lower"):
         assert found[control].low < 0 < found[control].high
         assert found[control].high - found[control].low < 1
-    assert "another seed" in found["a=1 | upper"].note and found["a=1 | upper"].n == PATIENTS
+    assert found["a=1 | upper"].n == PATIENTS
+    noise = [figure for figure in effects.regions.figures(effects.unit, 0) if figure.metric == NOISE]
+    assert [figure.subset for figure in noise] == ["upper", "lower"]
+    # Seeds are 3 levels apart.
+    expected = 3 * np.std(np.arange(SEEDS), ddof=1)
+    assert all(figure.value == pytest.approx(expected, rel=0.2) for figure in noise)
 
 
 def test_intervals_hold_for_all_comparisons_together(tmp_path: Path) -> None:
@@ -88,4 +94,21 @@ def test_the_report_shows_the_regions(tmp_path: Path) -> None:
     manifest = whatif(tmp_path / "w", classes={"1": "upper", "2": "lower"})
     assert main(["evaluate", "--whatif", str(manifest), "--out", str(tmp_path / "r")]) == 0
     page = (tmp_path / "r" / "report.html").read_text(encoding="utf-8")
-    assert "Shift inside each region" in page and "a=1 | upper" in page and SHIFT in page
+    assert "Shift inside each region" in page and page.count('<td class="of">a=1</td>') >= 1
+    assert ">upper</th>" in page and "another seed" in page and "moved" in page
+
+
+def test_the_table_of_shifts_has_arms_in_rows_and_regions_in_columns() -> None:
+    def figure(metric: str, subset: str) -> Figure:
+        return Figure("effects", metric, subset, 1.0, 0.5, 1.5, 3, "patients", Reference("no change", 0.0))
+
+    made = [
+        figure(SHIFT, "a=1 | lung"),
+        figure(SHIFT, "a=1 | bone"),
+        figure(SHIFT, "b=1 | bone"),
+        figure(NOISE, "bone"),
+    ]
+    regions, rows = shift_table(made)
+    assert regions == ["lung", "bone"]
+    assert rows == [("a=1", made[:2]), ("b=1", [None, made[2]]), ("another seed", [None, made[3]])]
+    assert shift_table([]) == ([], [])
