@@ -9,6 +9,7 @@ BENCHMARKS = {
     "kills": "ten kills at random times: what is done again, and whether the end is the same",
     "phantom_oracle": "how well the phantom's measurements read true images",
     "effect_recovery": "how much of the true effects the demo's generator recovers, over five trainings",
+    "family_recovery": "the same for diffusion and GAN by every fusion, in slices and in volumes",
     "phantom_gallery": "the picture of 16 virtual patients in docs/phantom.md",
     "whole_volume": "whole volumes: time against 250 steps patch by patch, and memory against the size",
     "million_rows": "time and memory for checking a manifest of a million rows",

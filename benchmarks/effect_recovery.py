@@ -15,7 +15,7 @@ from medloom.evaluation.recovery import MAPS, OUTSIDE, SHARE, SIGNS, SLOPE
 from medloom.recipes import demo, evaluate
 
 # Against the demo: effects in their full size, which decay in a longer training would take from them.
-CHANGED = {"loop.weight_decay": 0.5, "network.mask_means": 0.5}
+CHANGED = {"loop.weight_decay": 0.3, "network.mask_means": 1.0}
 FIGURES = (SHARE, SLOPE, SIGNS, MAPS, OUTSIDE)
 Figures = Mapping[tuple[str, str], Mapping[str, Any]]
 
@@ -26,7 +26,7 @@ def main(words: list[str]) -> None:
     parser.add_argument("--out", type=Path, default=Path("runs/effect_recovery"))
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--patients", type=int, default=12000)
-    parser.add_argument("--steps", type=int, default=3000)
+    parser.add_argument("--steps", type=int, default=3300)
     parser.add_argument("--rows", type=int, default=100)
     options = parser.parse_args(words)
     config = demo.Config(out=options.out, patients=options.patients, steps=options.steps, rows=options.rows)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from medloom.core.errors import UserError
 from medloom.generators.diffusion.options import NetworkOptions, NoiseOptions, TextOptions
+from medloom.recipes.preparation import check_shift
 from medloom.recipes.wholes import VolumeOptions
 from medloom.training.options import LoopOptions
 
@@ -123,6 +124,7 @@ def _check(config: Config) -> None:
         raise UserError("--network.mask none: images are made of masks; give channels or spade.")
     if config.autoencoder is not None and (config.patch or config.dims == 3 or len(config.image_size) == 3):
         raise UserError("--autoencoder takes whole 2-D images; leave it out, or leave out --patch and --dims 3.")
+    check_shift(config.shift, config.autoencoder is not None)
 
 
 def _with_autoencoder(config: Config, prepared: "Prepared") -> "tuple[Prepared, KLAutoencoder | None]":
@@ -194,7 +196,8 @@ def _task(
 
     rules = rules_of(config, prepared.spec)
     caches = Caches(config.cache or config.out / "cache", config.skip_bad, generator, accelerator, rules)
-    data, validation = caches.data(prepared.train), caches.data(prepared.validation)
+    data = replace(caches.data(prepared.train), shift=config.shift)
+    validation = caches.data(prepared.validation)
     batch = config.loop.batch // config.loop.accumulate
     drawn = validation if validation.usable else data
     return DiffusionTask(

@@ -162,7 +162,8 @@ def _task(
     pairing.module.to(accelerator.device)
     rules = rules_of(config, prepared.spec)
     caches = Caches(config.cache or config.out / "cache", config.skip_bad, generator, accelerator, rules)
-    data, validation = caches.data(prepared.train), caches.data(prepared.validation)
+    data = replace(caches.data(prepared.train), shift=config.shift)
+    validation = caches.data(prepared.validation)
     batch = config.loop.batch // config.loop.accumulate
     return GANTask(
         generator,

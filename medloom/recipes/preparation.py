@@ -79,6 +79,18 @@ class Prepared:
     validation: ImageSource
 
 
+def check_shift(shift: int, latents: bool = False) -> None:
+    """Refuse a --shift that cannot be.
+
+    Raises:
+        UserError: below 0, or of a model that sees latents.
+    """
+    if shift < 0:
+        raise UserError(f"--shift {shift}: give a number of pixels, or 0 to leave images where they are.")
+    if shift and latents:
+        raise UserError("--shift moves pixels, and this model sees an autoencoder's latents; leave it out.")
+
+
 def prepare(
     data: Path,
     options: DataOptions,

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from medloom.core.errors import UserError
 from medloom.generators.diffusion.options import NetworkOptions, NoiseOptions, TextOptions
-from medloom.recipes.preparation import DataOptions
+from medloom.recipes.preparation import DataOptions, check_shift
 from medloom.training.options import LoopOptions
 
 if TYPE_CHECKING:
@@ -87,8 +87,7 @@ def run(config: Config) -> Path:
     prepared = prepare(config.data, config, config.loop.seed, shown, known.spec if known else None)
     prepared, autoencoder = _with_autoencoder(config, prepared, known)
     generator = _generator(config, prepared, autoencoder, known)
-    if config.shift and generator.autoencoder is not None:
-        raise UserError("--shift moves pixels, and this model sees an autoencoder's latents; leave it out.")
+    check_shift(config.shift, generator.autoencoder is not None)
     prepared = with_masks(readable(prepared, generator, config.data, shown), generator.masks)
     fresh = start_run(config.out, FAMILY, diffusion_index(generator), config, prepared, accelerator, _parents(config))
     if finished_steps(config.out) >= config.loop.steps:
@@ -124,8 +123,7 @@ def _check(config: Config) -> None:
         raise UserError("--base and --from exclude each other: a run that is continued has its own weights.")
     if config.base is not None and config.autoencoder is not None:
         raise UserError("--base and --autoencoder exclude each other: a base brings its own autoencoder.")
-    if config.shift < 0:
-        raise UserError(f"--shift {config.shift}: give a number of pixels, or 0 to leave images where they are.")
+    check_shift(config.shift)
     if config.network.mask != "none" and not config.network.mask_classes:
         raise UserError("--network.mask needs --network.mask-classes, the labels in the masks (e.g. 255).")
 

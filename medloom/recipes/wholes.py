@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from medloom.core.errors import UserError
 from medloom.core.mask_spec import MaskSpec, numbered
-from medloom.recipes.preparation import DataOptions, Space
+from medloom.recipes.preparation import DataOptions, Space, check_shift
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -38,6 +38,8 @@ class VolumeOptions(DataOptions):
             have.
         hide_classes: mask classes that the model is not told, as lesion=lung (told as lung) or lesion (as background).
         resample_masks: resample masks that lie on another grid than their image, in place of refusing them.
+        shift: pixels by which whole training images and their masks are shifted at most along each axis, each time
+            anew, so that few images are not learnt by heart; patches lie anywhere already.
     """
 
     dims: int | None = None
@@ -49,6 +51,7 @@ class VolumeOptions(DataOptions):
     classes: Path | None = None
     hide_classes: tuple[str, ...] = ()
     resample_masks: bool = False
+    shift: int = 0
 
 
 def space_of(options: VolumeOptions) -> Space:
@@ -68,6 +71,9 @@ def space_of(options: VolumeOptions) -> Space:
         raise UserError(f"--spacing {_listed(options.spacing)}: give {dims} numbers of mm above 0.")
     if not options.patch and (options.augment != "none" or options.flip):
         raise UserError("--augment and --flip change patches; give --patch, the size of them.")
+    check_shift(options.shift)
+    if options.patch and options.shift:
+        raise UserError("--shift moves whole images, and patches lie anywhere in theirs already; leave it out.")
     return Space(given * dims if len(given) == 1 else given, options.spacing or None, bool(options.patch))
 
 

@@ -18,6 +18,7 @@ from scipy import ndimage
 
 from medloom.cli.main import main
 from medloom.core.config import configure, shipped
+from medloom.core.files import hash_file
 from medloom.data.image_io.geometry import to_orientation
 from medloom.data.image_io.types import Image
 from medloom.data.images import read_image, write_image
@@ -456,6 +457,8 @@ def test_a_series_that_cannot_be_read(folder: Path, tmp_path: Path, fails: Calla
         (["--spacing", "1", "1"], "--spacing 1 1: give 3 numbers of mm"),
         (["--augment", "afine"], "did you mean 'affine'"),
         (["--flip"], "--flip needs --classes"),
+        (["--shift", "1"], "--shift moves whole images"),
+        (["--patch", "[]", "--image-size", "8", "--shift", "-1"], "--shift -1: give a number of pixels"),
         (["--foreground", "2"], "--foreground 2"),
         (["--network.mask", "none"], "images are made of masks"),
         (["--network.mask-classes", "1", "2"], "label 3 is not"),
@@ -479,6 +482,13 @@ def test_volumes_of_several_spacings_need_one_named(folder: Path, tmp_path: Path
     assert "volumes have the spacings 2 x 2 x 3 mm (7 volumes), 1 x 1 x 1 mm (1 volumes)" in error
     assert "e.g. --spacing 2 2 3." in error
     train(data, tmp_path / "run", "--spacing", "2", "2", "3")
+
+
+def test_whole_volumes_are_shifted_with_their_masks(folder: Path, tmp_path: Path) -> None:
+    whole = ["--patch", "[]", "--image-size", "8", "--cache", str(tmp_path / "cache")]
+    runs = [train(folder / "data.csv", tmp_path / name, *whole, "--shift", name[0]) for name in ("0", "0again", "2")]
+    weights = [hash_file(run / "model" / "denoiser" / "model.safetensors") for run in runs]
+    assert weights[0] == weights[1] != weights[2]
 
 
 def test_whole_images_are_what_other_models_make_already(

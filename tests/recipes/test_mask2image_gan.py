@@ -236,7 +236,7 @@ def test_volumes(tmp_path: Path, patch: bool) -> None:
             nibabel.save(nibabel.Nifti1Image(values, np.eye(4)), tmp_path / f"{name}.nii.gz")
         lines.append(f"{number}.nii.gz,m{number}.nii.gz,p{number}")
     (tmp_path / "data.csv").write_text("\n".join(lines) + "\n")
-    size = ["--patch", 8, 8, 8] if patch else ["--image-size", 16, 16, 8]
+    size = ["--patch", 8, 8, 8] if patch else ["--image-size", 16, 16, 8, "--shift", 1]
     words = ["--unit", "HU", *size, "--gan.scales", 1]
     run = train(tmp_path / "data.csv", tmp_path / "run", *words)
     rows = make("generate", run, tmp_path / "out", "--mask", tmp_path / "m0.nii.gz", "--n", 2)
