@@ -5,7 +5,7 @@ With the cohort that the rows came from, the true difference of the same change 
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ from medloom.core.errors import UserError
 from medloom.core.files import read_json
 from medloom.core.progress import progress
 from medloom.data.images import read_image
+from medloom.data.phantom.cohort_spec import CONDITION_LABELS
 from medloom.data.phantom.thorax import LABELS
 from medloom.data.phantom.truth import Cohort
 from medloom.data.tables import read_table
@@ -124,7 +125,10 @@ def measure_effects(manifest: Path, truth: Cohort | None, shown: bool = True) ->
     # In the order in which they were asked for.
     arms = {name: described[name] for name in next(iter(sources.values())) if name != FACTUAL}
     seeds = len(next(iter(sources.values()))[FACTUAL])
-    effects = Effects("", seeds, arms, Regions.of(manifest.parent, read_json(manifest.parent / DESCRIPTION)))
+    regions = Regions.of(manifest.parent, read_json(manifest.parent / DESCRIPTION))
+    if truth is not None:
+        regions = replace(regions, names={label: name for name, label in CONDITION_LABELS.items()})
+    effects = Effects("", seeds, arms, regions)
     with progress("measuring effects", len(sources), "patients", 0, shown) as advance:
         for source, images in sources.items():
             for row, example in _of_patient(manifest.parent, source, images, arms, truth, effects):

@@ -28,6 +28,7 @@ def test_the_chain_ends_with_a_report_and_what_to_try_next(tmp_path: Path, capsy
     assert not all(verdict["passed"] for verdict in scores["verdicts"]), "twenty steps recover no effect"
     page = (out / "report" / "report.html").read_text()
     assert "http://" not in page and "https://" not in page and "SYNTHETIC" in page
+    assert ">thoracic cavity</th>" in page, "regions of the held mask have the cohort's names"
 
 
 def test_a_folder_of_something_else_is_refused(tmp_path: Path) -> None:

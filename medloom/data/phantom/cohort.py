@@ -8,18 +8,19 @@ from typing import Any
 import numpy as np
 
 from medloom.core.errors import UserError
-from medloom.core.files import read_json, write_json
+from medloom.core.files import read_json, write_json, write_text
 from medloom.core.progress import progress
 from medloom.core.seeds import numpy_generator
 from medloom.data.images import write_image
 from medloom.data.phantom.anatomy import Visit
 from medloom.data.phantom.causal import MODEL, Patient, evolved
-from medloom.data.phantom.cohort_spec import CT, VIEWS, CohortSpec, condition_mask, label_image
+from medloom.data.phantom.cohort_spec import CONDITION_LABELS, CT, VIEWS, CohortSpec, condition_mask, label_image
 from medloom.data.phantom.reports import report_of
 from medloom.data.phantom.table import observed_columns, observed_row
 from medloom.data.tables import write_csv
 
 MARKER = "cohort.json"
+CLASSES = "classes.yaml"
 PROVENANCE = {"generator": "medloom phantom cohort"}
 FIRST_DAY = np.datetime64("2020-01-01")
 
@@ -42,7 +43,7 @@ class Row:
 
 
 def write_cohort(out: Path, spec: CohortSpec, word: Callable[[Mapping[str, Any]], str], workers: int = 1) -> Path:
-    """Write a cohort: images/, masks/, labels/, train.csv, test.csv, truth.csv and cohort.json.
+    """Write a cohort: images/, masks/, labels/, train.csv, test.csv, truth.csv, classes.yaml and cohort.json.
 
     Every file is a function of `spec` and `word` alone, byte for byte, whatever the number of workers. The same call
     again goes on where it stopped.
@@ -72,6 +73,7 @@ def write_cohort(out: Path, spec: CohortSpec, word: Callable[[Mapping[str, Any]]
         texts = [{**row.cells, "Text": word(row.cells)} for row in chosen]
         write_csv(out / file, header, [[cells[name] for name in header] for cells in texts])
     _write_truth(out / "truth.csv", spec)
+    write_text(out / CLASSES, "".join(f"{label}: {name}\n" for name, label in CONDITION_LABELS.items()))
     return out
 
 

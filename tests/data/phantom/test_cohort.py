@@ -14,9 +14,10 @@ import pytest
 from medloom.core.errors import UserError
 from medloom.core.files import hash_file, hash_folder, hash_text
 from medloom.data.images import read_image, read_provenance
+from medloom.data.masks import read_classes
 from medloom.data.phantom.causal import make_patient
 from medloom.data.phantom.cohort import write_cohort
-from medloom.data.phantom.cohort_spec import CohortSpec, condition_mask
+from medloom.data.phantom.cohort_spec import CONDITION_LABELS, CohortSpec, condition_mask
 from medloom.data.phantom.reports import report_of
 from medloom.data.phantom.thorax import LABELS
 from medloom.data.phantom.truth import Cohort
@@ -72,6 +73,13 @@ def test_another_processor_renders_within_one_hu(tmp_path: Path) -> None:
         for path in images:
             other = read_image(there / path.relative_to(here)).pixels.astype(np.float64)
             assert np.abs(read_image(path).pixels - other).max() <= (1 if path.parent.name == "images" else 0)
+
+
+def test_the_classes_of_the_masks_are_named(folder: Path) -> None:
+    named = read_classes(folder / "classes.yaml")
+    assert named == {label: name for name, label in CONDITION_LABELS.items()}
+    found = {int(label) for path in (folder / "masks").iterdir() for label in np.unique(read_image(path).pixels)}
+    assert found == {0, *named}
 
 
 def test_a_cohort_goes_on_where_it_stopped(folder: Path, tmp_path: Path) -> None:
