@@ -12,6 +12,7 @@ BENCHMARKS = {
     "family_recovery": "the same for diffusion and GAN by every fusion, in slices and in volumes",
     "phantom_gallery": "the picture of 16 virtual patients in docs/phantom.md",
     "whole_volume": "whole volumes: time against 250 steps patch by patch, and memory against the size",
+    "moved_masks": "how far lesions go when their masks move, with a model of real images",
     "million_rows": "time and memory for checking a manifest of a million rows",
 }
 

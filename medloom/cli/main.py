@@ -20,6 +20,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "data split": ("medloom.recipes.data_split", "split a manifest by patient into train, validation and test"),
     "data prompts": ("medloom.recipes.data_prompts", "word a clinical table: a text for each row, by a template"),
     "train autoencoder": ("medloom.recipes.autoencoder", "train an image autoencoder for latent diffusion"),
+    "train text-encoder": ("medloom.recipes.text_encoder", "train a text encoder on pairs of images and texts"),
     "train text2image": ("medloom.recipes.text2image", "train a text-to-image generator"),
     "train mask2image": ("medloom.recipes.mask2image", "train a generator that makes images of masks, 2-D and 3-D"),
     "train mask2image-gan": ("medloom.recipes.mask2image_gan", "train a conditional GAN that makes images of masks"),

@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     from medloom.data.dataset import ImageSource
     from medloom.generators.autoencoder.quality import ImageData, Quality
     from medloom.generators.autoencoder.task import AutoencoderTask
-    from medloom.generators.run_folder import RunFolder
     from medloom.networks.autoencoder import KLAutoencoder
     from medloom.recipes.preparation import Prepared
 
@@ -213,12 +212,13 @@ def find_autoencoder(path: Path, prepared: "Prepared") -> "KLAutoencoder":
     from medloom.generators.autoencoder.storage import VAE, load_spec, vae_folder
     from medloom.generators.run_folder import INDEX, open_run
     from medloom.networks.autoencoder import load_autoencoder
+    from medloom.recipes.seen import refuse_seen_parent
 
     if not (path / INDEX).is_file():
         return load_autoencoder(vae_folder(path, "--autoencoder"))
     found = open_run(path, (FAMILY,), "--autoencoder")
     _require_space(load_spec(found.model), prepared, path)
-    _refuse_seen(found, prepared)
+    refuse_seen_parent(found, prepared, "autoencoder")
     return load_autoencoder(found.model / VAE)
 
 
@@ -230,18 +230,3 @@ def _require_space(spec: "ImageSpec", prepared: "Prepared", path: Path) -> None:
     spec.require_same_space(aligned, f"the autoencoder {path}", "the data")
     if unknown := sorted(set(prepared.spec.intensity) - set(spec.intensity)):
         say(f"the autoencoder {path} was not trained on {', '.join(unknown)}: look at how it gives them back.")
-
-
-def _refuse_seen(found: "RunFolder", prepared: "Prepared") -> None:
-    """Refuse an autoencoder that has seen the test set; say where it has seen images held out for validation."""
-    from medloom.core.progress import say
-    from medloom.data.splits import Split
-
-    seen = Split.from_dict(found.description()["split"])
-    frame, split = prepared.manifest.frame, prepared.split
-    tested = set(split.seen(list(frame["patient_id"]), "test"))
-    test = prepared.manifest.select(patient in tested for patient in frame["patient_id"])
-    seen.refuse_overlap(test, f"the autoencoder {found.path}")
-    held_out = [sample.patient for sample in prepared.validation.samples]
-    if known := seen.seen(held_out):
-        say(f"{len(known)} patients held out for validation were in the training set of the autoencoder {found.path}.")

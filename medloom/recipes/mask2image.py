@@ -83,6 +83,7 @@ def run(config: Config) -> Path:
     from medloom.core.progress import say
     from medloom.recipes.conditioned import diffusion_index, readable
     from medloom.recipes.preparation import nothing_left, prepare, start_run, with_masks
+    from medloom.recipes.seen import runs_among
     from medloom.recipes.wholes import masks_of, space_of
     from medloom.training.loop import finished_steps, make_accelerator, train
 
@@ -97,7 +98,8 @@ def run(config: Config) -> Path:
     prepared, autoencoder = _with_autoencoder(config, with_masks(prepared, masks))
     generator = _generator(config, prepared, masks, autoencoder, shown)
     prepared = readable(prepared, generator, config.data, shown)
-    fresh = start_run(config.out, FAMILY, diffusion_index(generator), config, prepared, accelerator, _parents(config))
+    parents = runs_among(config.autoencoder, config.text.encoder)
+    fresh = start_run(config.out, FAMILY, diffusion_index(generator), config, prepared, accelerator, parents)
     if finished_steps(config.out) >= config.loop.steps:
         if shown:
             say(f"{config.out} is finished: {config.loop.steps} steps. Generate with --model {config.out}.")
@@ -143,6 +145,7 @@ def _generator(
 ) -> "DiffusionGenerator":
     from medloom.generators.diffusion.build import build_generator
     from medloom.recipes.conditioned import corpus_text, measured_columns, say_missing
+    from medloom.recipes.text_encoder import find_text_encoder
 
     conditions = [sample.condition for sample in prepared.train.samples]
     say_missing(conditions, shown)
@@ -154,7 +157,7 @@ def _generator(
         measured_columns(config.table, config.data, prepared),
         autoencoder,
         _fitted(config.network, prepared.spec.size, masks, autoencoder is not None),
-        config.text,
+        find_text_encoder(config.text, prepared),
         config.noise,
         config.loop.seed,
     )
@@ -175,14 +178,6 @@ def _fitted(network: NetworkOptions, size: tuple[int, ...], masks: "MaskSpec", l
     while math.prod(size) > CELLS[dims] * fold**dims and all(length % (2 * fold) == 0 for length in size):
         fold *= 2
     return replace(fitted, patch=fold)
-
-
-def _parents(config: Config) -> list[Path]:
-    """The run folders that this run starts from."""
-    from medloom.generators.run_folder import RUN
-
-    found = Path(config.autoencoder) if config.autoencoder else None
-    return [found] if found is not None and (found / RUN).is_file() else []
 
 
 def _task(

@@ -72,6 +72,7 @@ def run(config: Config) -> Path:
     from medloom.core.progress import say
     from medloom.recipes.conditioned import readable
     from medloom.recipes.preparation import nothing_left, prepare, start_run, with_masks
+    from medloom.recipes.seen import runs_among
     from medloom.recipes.wholes import masks_of, space_of
     from medloom.training.loop import finished_steps, make_accelerator, train
 
@@ -87,7 +88,8 @@ def run(config: Config) -> Path:
     generator = _generator(config, prepared, masks, shown)
     prepared = readable(prepared, generator, config.data, shown)
     pairing, objective = _training(config, generator, accelerator)
-    fresh = start_run(config.out, FAMILY, _index(generator), config, prepared, accelerator)
+    parents = runs_among(config.text.encoder)
+    fresh = start_run(config.out, FAMILY, _index(generator), config, prepared, accelerator, parents)
     if finished_steps(config.out) >= config.loop.steps:
         if shown:
             say(f"{config.out} is finished: {config.loop.steps} steps. Generate with --model {config.out}.")
@@ -111,6 +113,7 @@ def _check(config: Config) -> None:
 def _generator(config: Config, prepared: "Prepared", masks: "MaskSpec", shown: bool) -> "GANGenerator":
     from medloom.generators.gan.build import build_generator
     from medloom.recipes.conditioned import corpus_text, measured_columns, say_missing
+    from medloom.recipes.text_encoder import find_text_encoder
 
     conditions = [sample.condition for sample in prepared.train.samples]
     say_missing(conditions, shown)
@@ -123,7 +126,7 @@ def _generator(config: Config, prepared: "Prepared", masks: "MaskSpec", shown: b
         masks.told,
         config.fusion,
         config.network,
-        config.text,
+        find_text_encoder(config.text, prepared),
         config.loop.seed,
         reads_text=any(condition.text for condition in conditions),
         needs_mask=config.gan.unpaired or (not config.text.dropout and all(condition.mask for condition in conditions)),

@@ -76,6 +76,7 @@ def run(config: Config) -> Path:
     from medloom.recipes.caches import Caches
     from medloom.recipes.conditioned import diffusion_index, readable, renderer
     from medloom.recipes.preparation import nothing_left, prepare, start_run, with_masks
+    from medloom.recipes.seen import runs_among
     from medloom.training.loop import finished_steps, make_accelerator, train
 
     _check(config)
@@ -89,7 +90,8 @@ def run(config: Config) -> Path:
     generator = _generator(config, prepared, autoencoder, known)
     check_shift(config.shift, generator.autoencoder is not None)
     prepared = with_masks(readable(prepared, generator, config.data, shown), generator.masks)
-    fresh = start_run(config.out, FAMILY, diffusion_index(generator), config, prepared, accelerator, _parents(config))
+    parents = runs_among(config.from_run, config.autoencoder, config.text.encoder)
+    fresh = start_run(config.out, FAMILY, diffusion_index(generator), config, prepared, accelerator, parents)
     if finished_steps(config.out) >= config.loop.steps:
         if shown:
             say(f"{config.out} is finished: {config.loop.steps} steps. Generate with --model {config.out}.")
@@ -166,14 +168,16 @@ def _generator(
     from medloom.generators.diffusion.build import build_generator, from_stable_diffusion
     from medloom.generators.diffusion.extend import extend_generator
     from medloom.recipes.conditioned import corpus_text, measured_columns
+    from medloom.recipes.text_encoder import find_text_encoder
 
     conditions = [sample.condition for sample in prepared.train.samples]
     modalities = sorted({condition.modality for condition in conditions if condition.modality})
     views = sorted({condition.view for condition in conditions if condition.view})
     if known is not None:
         return extend_generator(known, prepared.spec, modalities, views)
+    text = find_text_encoder(config.text, prepared)
     if config.base is not None:
-        options = (config.network, config.text, config.noise)
+        options = (config.network, text, config.noise)
         return from_stable_diffusion(config.base, prepared.spec, *options, config.lora, config.loop.seed)
     corpus = [corpus_text(condition) for condition in conditions]
     return build_generator(
@@ -184,7 +188,7 @@ def _generator(
         measured_columns(config.table, config.data, prepared),
         autoencoder,
         _fitted(config.network, prepared.spec.size, autoencoder is not None),
-        config.text,
+        text,
         config.noise,
         config.loop.seed,
     )
@@ -195,14 +199,6 @@ def _fitted(network: NetworkOptions, size: tuple[int, ...], latent: bool) -> Net
     if network.patch:
         return network
     return replace(network, patch=1 if latent else max(1, min(size) // GRID))
-
-
-def _parents(config: Config) -> list[Path]:
-    """The run folders that this run starts from."""
-    from medloom.generators.run_folder import RUN
-
-    named = [config.from_run, Path(config.autoencoder) if config.autoencoder else None]
-    return [path for path in named if path is not None and (path / RUN).is_file()]
 
 
 def _finish(config: Config, generator: "DiffusionGenerator", prepared: "Prepared") -> None:

@@ -1,0 +1,1 @@
+"""A text encoder that is trained on pairs of images and texts."""

@@ -1,0 +1,37 @@
+"""Options of a text encoder that is trained on pairs of images and texts."""
+
+from dataclasses import dataclass
+
+from medloom.core.errors import UserError
+
+
+@dataclass(frozen=True)
+class EncoderOptions:
+    """The text encoder and the image encoder beside it.
+
+    Attributes:
+        vocabulary: tokens of the tokenizer, which is trained on the texts.
+        max_tokens: longest text; what is longer is cut, and said.
+        width: width of the text encoder.
+        layers: of the text encoder.
+        image_widths: feature channels of the image encoder, each after halving the image.
+        joint: width of the space in which images and texts are compared.
+        temperature: of the comparison at the start; it is trained.
+    """
+
+    vocabulary: int = 2000
+    max_tokens: int = 77
+    width: int = 128
+    layers: int = 2
+    image_widths: tuple[int, ...] = (32, 64, 128, 128)
+    joint: int = 128
+    temperature: float = 0.07
+
+    def __post_init__(self) -> None:
+        if self.max_tokens < 4 or min(self.width, self.layers, self.joint, *self.image_widths) < 1:
+            raise UserError(
+                f"--encoder.max-tokens {self.max_tokens}, --encoder.layers {self.layers}: texts have at least 4 tokens,"
+                " an encoder at least one layer, and all widths are at least 1."
+            )
+        if not 0.01 <= self.temperature <= 1:
+            raise UserError(f"--encoder.temperature {self.temperature}: it is in [0.01, 1].")

@@ -1,0 +1,150 @@
+"""Training a text encoder against the images of its texts: the Task that the loop sees."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import count
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from medloom.core.types import Batch, Condition, Phase
+from medloom.data.cache import RaggedTexts
+from medloom.generators.contrastive.pairs import PairEncoder, contrastive_loss, found_first
+from medloom.generators.row_order import RowOrder, spread_rows
+from medloom.training.options import LoopOptions
+
+Row = TypeVar("Row")
+VALIDATION_IMAGES = 512
+VALIDATION_BATCH = 64
+
+
+@dataclass(frozen=True)
+class PairData:
+    """Images and their texts by row.
+
+    Attributes:
+        images: `(rows, C, *size)` in [-1, 1], on disk or in memory.
+        texts: one a row.
+        ids: their tokens.
+        usable: the rows that are used.
+    """
+
+    images: NDArray[Any]
+    texts: Sequence[str]
+    ids: RaggedTexts
+    usable: Sequence[int]
+
+    def take(self, rows: Sequence[int]) -> Tensor:
+        """The images of some rows, float32 `(N, C, *size)`."""
+        return torch.from_numpy(np.stack([self.images[row] for row in rows]).astype(np.float32))
+
+    def tokens(self, texts: Sequence[str]) -> tuple[Tensor, Tensor]:
+        """Token ids `(N, L)` and their mask `(N, L)`."""
+        ids, mask, _ = self.ids.rows([self.ids.index[text] for text in texts])
+        return torch.from_numpy(ids[..., 0]), torch.from_numpy(mask)
+
+
+class ContrastiveTask:
+    """Each image finds its text among those of its batch, and each text its image.
+
+    Attributes:
+        pairs: what is trained.
+        data: the training rows; validation: the validation rows.
+        options: of the loop.
+        device: where batches go.
+    """
+
+    def __init__(
+        self, pairs: PairEncoder, data: PairData, validation: PairData, options: LoopOptions, device: torch.device
+    ) -> None:
+        self.pairs = pairs
+        self.data = data
+        self.validation = validation
+        self.options = options
+        self.device = device
+        self.order = RowOrder(options.seed, len(data.usable), options.batch)
+        pairs.train()
+
+    def phases(self) -> Sequence[Phase]:
+        """One phase: both encoders together."""
+        options = self.options
+        return [Phase("loss", self.pairs, self._loss, options.learning_rate, weight_decay=options.weight_decay)]
+
+    def ema(self) -> nn.Module:
+        """Both encoders."""
+        return self.pairs
+
+    def after_step(self, step: int) -> None:
+        """Nothing changes outside of the weights."""
+
+    def state(self) -> Mapping[str, Tensor]:
+        """No state beyond the weights."""
+        return {}
+
+    def load_state(self, state: Mapping[str, Tensor]) -> None:
+        """No state beyond the weights."""
+
+    def save_model(self, folder: Path) -> None:
+        """Write both encoders."""
+        self.pairs.save(folder)
+
+    def batches(self, first_step: int, rank: int, processes: int) -> Iterator[Sequence[Batch]]:
+        """This process's micro-batches of each step: its share of the step's rows, in order."""
+        for step in count(first_step):
+            parts = self.order.micro_batches(step, rank, processes, self.options.accumulate)
+            yield [self.batch([self.data.usable[place] for place in part], step) for part in parts]
+
+    def batch(self, rows: Sequence[int], step: int) -> Batch:
+        """Images and texts of some rows."""
+        texts = [self.data.texts[row] for row in rows]
+        ids, mask = self.data.tokens(texts)
+        numbers = torch.tensor([self.data.ids.index[text] for text in texts])
+        extra = {"ids": ids, "mask": mask, "text": numbers}
+        moved = {name: tensor.to(self.device, non_blocking=True) for name, tensor in extra.items()}
+        images = self.data.take(rows).to(self.device, non_blocking=True)
+        return Batch(images, tuple(rows), tuple(Condition(text) for text in texts), step, moved)
+
+    def _loss(self, module: nn.Module, batch: Batch) -> tuple[Tensor, Mapping[str, Tensor]]:
+        images, texts, scale = module(batch.images, batch.extra["ids"], batch.extra["mask"])
+        same = batch.extra["text"][:, None] == batch.extra["text"][None]
+        return contrastive_loss(images, texts, same, scale), {}
+
+    def validate(self, out: Path, step: int) -> Mapping[str, float]:
+        """See `retrieval`; the loss is the share that is not found."""
+        self.pairs.eval()
+        figures = retrieval(self.pairs, self.validation, self.device)
+        self.pairs.train()
+        if not figures:
+            return {}
+        return {"validation/loss": 1 - figures["found"], **{f"validation/{name}": figures[name] for name in figures}}
+
+
+@torch.no_grad()
+def retrieval(pairs: PairEncoder, data: PairData, device: torch.device) -> dict[str, float]:
+    """The share of images whose nearest text, among the distinct ones of all these images, is theirs, and chance.
+
+    Args:
+        pairs: in evaluation mode.
+        data: the images, of which up to 512 are used.
+        device: where it is computed.
+
+    Returns:
+        `found` and `chance`, 0 to 1; nothing where there are no images.
+    """
+    rows = [data.usable[place] for place in spread_rows(len(data.usable), VALIDATION_IMAGES)]
+    if not rows:
+        return {}
+    told = [data.texts[row] for row in rows]
+    distinct = list(dict.fromkeys(told))
+    images = [pairs.joint.see(data.take(part).to(device)) for part in _parts(rows)]
+    texts = [pairs.read(*(tensor.to(device) for tensor in data.tokens(part))) for part in _parts(distinct)]
+    owner = torch.tensor([distinct.index(text) for text in told])
+    return {"found": found_first(torch.cat(images), torch.cat(texts), owner), "chance": 1 / len(distinct)}
+
+
+def _parts(values: Sequence[Row]) -> list[Sequence[Row]]:
+    return [values[at : at + VALIDATION_BATCH] for at in range(0, len(values), VALIDATION_BATCH)]
