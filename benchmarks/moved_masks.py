@@ -64,7 +64,9 @@ def main(words: list[str]) -> None:
         where = [_centre(images[way][number], images["without"][number]) for way in ("kept", "moved")]
         # Whole images are padded to the model's size; a mask has its own.
         move = lesion.move * max(images["kept"][number].shape[1:]) / max(lesion.maps["kept"].shape)
-        went = (where[1] - where[0]) @ move / (move @ move)
+        went = float((where[1] - where[0]) @ move / (move @ move))
+        # A lesion that adds nothing to the image has not gone anywhere.
+        went = went if np.isfinite(went) else 0.0
         shares.append(went)
         print(f"{lesion.patient}: moved by {np.round(lesion.move, 1).tolist()} pixels, went {went:.2f} of that")
     values = np.array(shares)
@@ -117,8 +119,9 @@ def _made(options: argparse.Namespace, lesions: Sequence[Lesion], way: str) -> l
         name = f"{number:04d}.png"
         values = lesion.maps[way][None].astype(np.float32)
         write_image(folder / name, Image(values, GREY, 255.0), {})
-        rows.append([name, *lesion.told])
-    write_csv(folder / "conditions.csv", ["mask", "Text", "modality"], rows)
+        # A row has to name an image; the mask stands for the one that is to be made.
+        rows.append([name, name, *lesion.told])
+    write_csv(folder / "conditions.csv", ["path", "mask", "Text", "modality"], rows)
     out = options.out / way
     generate.run(configure(generate.Config, model=options.model, data=folder / "conditions.csv", out=out, n=options.n))
     paths = sorted(out.glob("[0-9]*.png"))
