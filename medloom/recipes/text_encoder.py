@@ -58,6 +58,7 @@ def run(config: Config) -> Path:
     shown = accelerator.is_main_process
     prepared = prepare(config.data, config, config.loop.seed, shown)
     _require_texts(config.data, prepared)
+    _require_size(config, prepared)
     text = _text_encoder(config, prepared)
     index = {"components": {"text_encoder": type(text.model).__name__}, "exporter": "transformers.CLIPTextModel"}
     fresh = start_run(config.out, FAMILY, index, config, prepared, accelerator)
@@ -78,6 +79,15 @@ def _require_texts(data: Path, prepared: "Prepared") -> None:
     texts = {sample.condition.text for sample in prepared.train.samples if sample.condition.text}
     if len(texts) < 2:
         raise UserError(f"{data}: the training images have {len(texts)} different texts; there have to be two or more.")
+
+
+def _require_size(config: Config, prepared: "Prepared") -> None:
+    halved, size = 2 ** len(config.encoder.image_widths), prepared.spec.size
+    if min(size) < halved:
+        raise UserError(
+            f"--image-size {' '.join(map(str, size))}: {len(config.encoder.image_widths)} --encoder.image-widths halve"
+            f" images of at least {halved} pixels; give larger images or fewer widths."
+        )
 
 
 def _text_encoder(config: Config, prepared: "Prepared") -> "TextEncoder":

@@ -121,6 +121,8 @@ def test_the_same_seed_gives_the_same_encoder_and_a_finished_run_says_so(
     [
         (["--encoder.temperature", "0"], "--encoder.temperature 0.0: it is in [0.01, 1]"),
         (["--encoder.layers", "0"], "--encoder.layers 0"),
+        (["--encoder.image-widths", "[]"], "encoders at least one layer or width"),
+        (["--encoder.image-widths", "4", "4", "4", "4", "4"], "halve images of at least 32 pixels"),
         (["--text-column", "nothing"], "no column 'nothing' for text"),
         (["--text-column", "modality_of"], "1 different texts"),
     ],

@@ -28,10 +28,14 @@ class EncoderOptions:
     temperature: float = 0.07
 
     def __post_init__(self) -> None:
-        if self.max_tokens < 4 or min(self.width, self.layers, self.joint, *self.image_widths) < 1:
+        if (
+            not self.image_widths
+            or self.max_tokens < 4
+            or min(self.width, self.layers, self.joint, *self.image_widths) < 1
+        ):
             raise UserError(
                 f"--encoder.max-tokens {self.max_tokens}, --encoder.layers {self.layers}: texts have at least 4 tokens,"
-                " an encoder at least one layer, and all widths are at least 1."
+                " encoders at least one layer or width, and all widths are at least 1."
             )
         if not 0.01 <= self.temperature <= 1:
             raise UserError(f"--encoder.temperature {self.temperature}: it is in [0.01, 1].")
