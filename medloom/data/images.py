@@ -167,6 +167,15 @@ def read_provenance(path: Path) -> dict[str, str]:
     return WRITERS[_suffix(path, WRITERS, "written")].provenance(path)
 
 
+def states_unit(path: Path) -> bool:
+    """Whether a file's format says what its values are; NIfTI, MetaImage and NRRD do not.
+
+    Raises:
+        UserError: missing, or of an unknown format.
+    """
+    return _reader(Path(path), None).states_unit
+
+
 def _reader(path: Path, unit: str | None) -> Reader:
     reader = _SERIES if path.is_dir() else _file_reader(path)
     if unit is not None and reader.states_unit:

@@ -15,7 +15,9 @@ from numpy.typing import NDArray
 from medloom.core.errors import UserError
 from medloom.core.files import read_json
 from medloom.core.progress import progress
-from medloom.data.images import read_image
+from medloom.core.spec import HU, ImageSpec
+from medloom.data.image_io.types import Image
+from medloom.data.images import read_image, states_unit
 from medloom.data.phantom.cohort_spec import CONDITION_LABELS
 from medloom.data.phantom.thorax import LABELS
 from medloom.data.phantom.truth import Cohort
@@ -231,9 +233,16 @@ def _beside_truth(
 
 def _stack(folder: Path, rows: Sequence[Mapping[str, Any]], effects: Effects) -> Map:
     """Images of one arm, `(seeds, *spatial)`."""
-    images = [read_image(folder / str(row["path"])) for row in rows]
+    images = [_image(folder / str(row["path"]), row, effects.regions.spec) for row in rows]
     effects.unit = images[0].unit
     return np.stack([image.pixels[0] for image in images])
+
+
+def _image(path: Path, row: Mapping[str, Any], spec: ImageSpec | None) -> Image:
+    """An image; in HU where the model makes them and the file cannot say so, as a volume's cannot."""
+    made = spec.intensity.get(str(row.get("modality"))) if spec is not None else None
+    in_hu = made is not None and made.unit == HU and not states_unit(path)
+    return read_image(path, unit=HU if in_hu else None)
 
 
 def _dose(arm: Arm, told: Mapping[str, Any]) -> str:

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 PIXELS = 64
-SAMPLER_STEPS = 10
+SAMPLING: Mapping[str, Any] = {"steps": 10, "guidance": 1.0}
 # What smoking does to a lung is a few HU; four minutes of training can tell four times that.
 AMPLIFY = 4.0
 # Findings are told as text; the numbers, which a text encoder from scratch is slow to read, as columns of the table.
@@ -106,23 +106,14 @@ def run(config: Config) -> Path:
     return report / "report.html"
 
 
-def make_cohort(config: Config, out: Path) -> Path:
-    """The virtual patients, CT slices of whom are told in full."""
+def make_cohort(config: Config, out: Path, changed: Mapping[str, Any] | None = None) -> Path:
+    """The virtual patients, CT slices of whom are told in full, by the demo's options but for those `changed`."""
     from medloom.core.config import configure
     from medloom.recipes import data_phantom
 
-    return data_phantom.run(
-        configure(
-            data_phantom.Config,
-            out=out,
-            patients=config.patients,
-            size=PIXELS,
-            amplify=AMPLIFY,
-            complete=True,
-            template=WORDING,
-            seed=config.seed,
-        )
-    )
+    options = {"size": PIXELS, "amplify": AMPLIFY, "complete": True, "template": WORDING, **(changed or {})}
+    given = {"out": out, "patients": config.patients, "seed": config.seed}
+    return data_phantom.run(configure(data_phantom.Config, **given, **options))
 
 
 def train(
@@ -132,13 +123,13 @@ def train(
     from medloom.core.config import configure
     from medloom.recipes import text2image
 
-    options = {**TRAINING, "loop.steps": config.steps, "device": config.device, "loop.seed": config.seed}
-    options |= changed or {}
+    own = {"loop.steps": config.steps, "device": config.device, "loop.seed": config.seed}
+    options = {**TRAINING, **own, **(changed or {})}
     data = cohort / "train.csv"
     return text2image.run(configure(text2image.Config, data=data, out=out, table=COLUMNS, cache=cache, **options))
 
 
-def ask(config: Config, cohort: Path, model: Path, out: Path) -> Path:
+def ask(config: Config, cohort: Path, model: Path, out: Path, sampling: Mapping[str, Any] = SAMPLING) -> Path:
     """What would be different in held-out patients, arm by arm."""
     from medloom.core.config import configure
     from medloom.recipes import whatif
@@ -151,12 +142,11 @@ def ask(config: Config, cohort: Path, model: Path, out: Path) -> Path:
             set=list(ARMS),
             rows=config.rows,
             n=config.n,
-            steps=SAMPLER_STEPS,
-            guidance=1.0,
             # A cohort of few patients may lack the largest dose.
             allow_unseen=True,
             out=out,
             seed=config.seed,
             device=config.device,
+            **sampling,
         )
     )

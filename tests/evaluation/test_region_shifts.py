@@ -9,7 +9,7 @@ import pytest
 from medloom.cli.main import main
 from medloom.core.errors import UserError
 from medloom.core.files import write_json
-from medloom.core.spec import GREY, ImageSpec, Intensity
+from medloom.core.spec import GREY, HU, RELATIVE, ImageSpec, Intensity
 from medloom.data.image_io.types import Image
 from medloom.data.images import write_image
 from medloom.data.tables import write_csv
@@ -88,6 +88,22 @@ def test_a_mask_of_another_grid_is_brought_to_the_images(tmp_path: Path) -> None
     assert shifts_of(effects)["a=1 | label 1"].low > 10
     with pytest.raises(UserError, match="a mask of .48, 48. for images of .16, 16."):
         measure_effects(whatif(tmp_path / "x", mask_size=48), None, shown=False)
+
+
+def test_volumes_are_in_the_unit_in_which_the_model_made_them(tmp_path: Path) -> None:
+    """NIfTI does not say HU; the what-if's description of the model does."""
+    rows: list[list[Any]] = []
+    for arm, level in (("factual", -800), ("a=1", -780)):
+        values = np.full((1, 4, 4, 4), level, np.float32)
+        write_image(tmp_path / f"{arm}.nii.gz", Image(values, HU), {})
+        rows.append([f"{arm}.nii.gz", "p", arm, 0, "CT"])
+    write_csv(tmp_path / "manifest.csv", ["path", "source_id", "arm", "seed", "modality"], rows)
+    spec = ImageSpec((4, 4, 4), 1, "pad", {"CT": Intensity("window", HU, -1000, 1000)})
+    described = {"arms": {"a=1": {"changes": {"a": 1}, "estimand": "in words"}}}
+    for known, unit in ((described, RELATIVE), ({**described, "spec": spec.to_dict()}, HU)):
+        write_json(tmp_path / "whatif.json", known)
+        effects = measure_effects(tmp_path / "manifest.csv", None, shown=False)
+        assert effects.unit == unit and effects.rows[0]["estimated"] == pytest.approx(20)
 
 
 def test_the_report_shows_the_regions(tmp_path: Path) -> None:
