@@ -119,9 +119,8 @@ def _made(options: argparse.Namespace, lesions: Sequence[Lesion], way: str) -> l
         name = f"{number:04d}.png"
         values = lesion.maps[way][None].astype(np.float32)
         write_image(folder / name, Image(values, GREY, 255.0), {})
-        # A row has to name an image; the mask stands for the one that is to be made.
-        rows.append([name, name, *lesion.told])
-    write_csv(folder / "conditions.csv", ["path", "mask", "Text", "modality"], rows)
+        rows.append([name, *lesion.told])
+    write_csv(folder / "conditions.csv", ["mask", "Text", "modality"], rows)
     out = options.out / way
     generate.run(configure(generate.Config, model=options.model, data=folder / "conditions.csv", out=out, n=options.n))
     paths = sorted(out.glob("[0-9]*.png"))

@@ -62,7 +62,15 @@ class Condition:
 
 @dataclass(frozen=True)
 class Sample:
-    """One row of a manifest, ready for use: the image's path, its condition, whose it is, and its line in the file."""
+    """One row of a manifest, ready for use.
+
+    Attributes:
+        path: of the image; empty where a condition stands alone.
+        condition: what is known about the image.
+        patient: whose it is.
+        row: position among the rows.
+        line: in the file.
+    """
 
     path: Path
     condition: Condition

@@ -59,7 +59,7 @@ class Manifest:
         clinical = self.clinical_columns
         return [
             Sample(
-                path=Path(record["path"]),
+                path=Path(record.get("path") or ""),
                 condition=_condition(record, clinical),
                 patient=str(record["patient_id"]),
                 row=position,
@@ -116,7 +116,7 @@ def read_manifest(
         named: standard column -> column, where the file has a name of its own.
         images_are_patients: each image is a patient of its own (told apart by the file's content).
         skip_bad: go on without rows that cannot be used; `notes` says how many.
-        need: standard columns that must be there.
+        need: standard columns that must be there; without `path`, the rows are conditions, whose images may be missing.
         need_patients: refuse a table that names no patients.
 
     Raises:
@@ -207,9 +207,11 @@ def _row_problems(frame: "pd.DataFrame", found: Mapping[str, str], need: Sequenc
     seen: dict[str, int] = {}
     texts: Sequence[Any] = frame["text"].tolist() if "text" in frame else [""] * len(frame)
     masks: Sequence[Any] = frame["mask"].tolist() if "mask" in frame else [None] * len(frame)
-    rows = zip(frame["line"], frame["path"], frame["modality"], texts, masks, strict=True)
+    paths: Sequence[Any] = frame["path"].tolist() if "path" in need else [None] * len(frame)
+    rows = zip(frame["line"], paths, frame["modality"], texts, masks, strict=True)
     for line, path, modality, text, mask in rows:
-        reason = _reason(path, modality, text, mask, found, need, seen)
+        reason = _path_reason(path, found, seen) if "path" in need else None
+        reason = reason or _reason(modality, text, mask, found, need)
         if reason:
             problems.append(Problem(line, reason))
         elif path:
@@ -217,16 +219,8 @@ def _row_problems(frame: "pd.DataFrame", found: Mapping[str, str], need: Sequenc
     return problems
 
 
-def _reason(
-    path: str | None,
-    modality: str | None,
-    text: str | None,
-    mask: str | None,
-    found: Mapping[str, str],
-    need: Sequence[str],
-    seen: Mapping[str, int],
-) -> str | None:
-    """Why a row cannot be used, or None."""
+def _path_reason(path: str | None, found: Mapping[str, str], seen: Mapping[str, int]) -> str | None:
+    """Why a row's image cannot be used, or None."""
     if path is None:
         return f"column {found['path']!r}: no path"
     if path in seen:
@@ -234,6 +228,13 @@ def _reason(
     # A folder is a DICOM series.
     if not Path(path).exists():
         return f"column {found['path']!r}: file missing ({path})"
+    return None
+
+
+def _reason(
+    modality: str | None, text: str | None, mask: str | None, found: Mapping[str, str], need: Sequence[str]
+) -> str | None:
+    """Why a row's condition cannot be used, or None."""
     if "text" in need and not text:
         return f"column {found['text']!r}: empty text"
     if modality is None:
@@ -266,7 +267,8 @@ def list_problems(source: str, problems: Sequence[Problem], total: int) -> str:
 def _with_patients(manifest: Manifest, images_are_patients: bool, need_patients: bool) -> Manifest:
     frame = manifest.frame.copy()
     if images_are_patients:
-        frame["patient_id"] = [f"image-{hash_content(Path(path))}" for path in frame["path"]]
+        paths = frame["path"] if "path" in frame else [None] * len(frame)
+        frame["patient_id"] = [_own_patient(*row) for row in zip(paths, frame["line"], strict=True)]
     elif "patient_id" in frame:
         nameless = frame.loc[frame["patient_id"].isna(), "line"]
         if len(nameless) and need_patients:
@@ -284,6 +286,11 @@ def _with_patients(manifest: Manifest, images_are_patients: bool, need_patients:
     else:
         frame["patient_id"] = "unknown"
     return replace(manifest, frame=frame, patients_are_images=images_are_patients)
+
+
+def _own_patient(path: str | None, line: int) -> str:
+    """A patient for each image, or each row where a condition has none."""
+    return f"image-{hash_content(Path(path))}" if path and Path(path).exists() else f"row-{line}"
 
 
 def _records(frame: "pd.DataFrame") -> list[dict[str, Any]]:

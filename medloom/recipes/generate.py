@@ -108,7 +108,7 @@ def _conditions(config: Config, maker: Maker) -> tuple[list[tuple[Condition, Ori
         condition = Condition(config.prompt, config.modality, config.view, mask=config.mask, table=table)
         known = told(maker, condition, "--table")
         return [(known, Origin(), tuple(known.table[name] for name in names))], names
-    need = ("path", "text") if maker.generator.reads_text else ("path",)
+    need = ("text",) if maker.generator.reads_text else ()
     manifest = read_conditions(config, config.data, need)
     further, samples = [name for name in kept_columns(config, manifest) if name not in names], manifest.samples()
     rows: list[tuple[Condition, Origin, tuple[Any, ...]]] = []

@@ -186,8 +186,8 @@ def load_maker(options: MakingOptions) -> Maker:
     return Maker(options, *load_run(options.model))
 
 
-def read_conditions(options: MakingOptions, data: Path, need: Sequence[str] = ("path", "text")) -> "Manifest":
-    """The manifest of conditions; says what was left out of it."""
+def read_conditions(options: MakingOptions, data: Path, need: Sequence[str]) -> "Manifest":
+    """The manifest of conditions, whose images need not be there; says what was left out of it."""
     from medloom.core.progress import say
     from medloom.data.manifest import read_manifest
     from medloom.data.options import named_columns

@@ -179,7 +179,7 @@ def _rows(config: Config, template: "Template") -> tuple[list[Row], list[str]]:
 
     if taken := [name for name in template.columns if name.casefold() in {*HEADER, *ALIASES, HELD}]:
         raise UserError(f"the template tells {taken[0]!r}, a column of the images' manifest; use one without it.")
-    manifest = read_conditions(config, config.data, need=("path",))
+    manifest = read_conditions(config, config.data, need=())
     kept = [name for name in kept_columns(config, manifest) if name not in template.columns]
     samples = manifest.samples()[: config.rows or None]
     cells, problems = read_rows(read_table(config.data), template, str(config.data))

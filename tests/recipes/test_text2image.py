@@ -91,6 +91,24 @@ def test_a_manifest_of_conditions(run: Path, make_manifest: Callable[..., Path],
     assert len({row["patient"] for row in rows}) == 4 and "p0" not in {row["patient"] for row in rows}
 
 
+def test_conditions_need_no_images(run: Path, tmp_path: Path) -> None:
+    table = tmp_path / "prompts.csv"
+    table.write_text(
+        "path,Text,modality,label\ngone.png,A disc.,Disc,disc\n,A square.,Square,square\n", encoding="utf-8"
+    )
+    with_paths = make(run, tmp_path / "with", data=table, seed=3)
+    table.write_text("Text,modality,label\nA disc.,Disc,disc\nA square.,Square,square\n", encoding="utf-8")
+    without = make(run, tmp_path / "without", data=table, seed=3)
+    assert [row["label"] for row in without] == ["disc", "square"]
+    for one, other in zip(with_paths, without, strict=True):
+        pictures = [
+            np.array(Image.open(tmp_path / place / row["path"])) for place, row in (("with", one), ("without", other))
+        ]
+        assert np.array_equal(*pictures)
+    own = make(run, tmp_path / "own", data=table, seed=3, images_are_patients=True)
+    assert len({row["patient"] for row in own}) == 2 and len({row["patient"] for row in without}) == 1
+
+
 def test_the_same_command_says_that_a_run_is_finished(
     run: Path, make_manifest: Callable[..., Path], tiny_options: dict[str, object], capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -88,6 +88,21 @@ def test_the_batch_changes_nothing(folder: Path, tmp_path: Path) -> None:
         assert np.abs(pixels(tmp_path / "1", row) - pixels(tmp_path / "12", row)).max() <= 1
 
 
+def test_the_rows_need_no_images(folder: Path, tmp_path: Path) -> None:
+    with (folder / "data.csv").open(encoding="utf-8") as stream:
+        rows = [{name: cell for name, cell in row.items() if name != "path"} for row in csv.DictReader(stream)]
+    with (folder / "conditions.csv").open("w", encoding="utf-8") as stream:
+        writer = csv.DictWriter(stream, list(rows[0]))
+        writer.writeheader()
+        writer.writerows(rows)
+    alone = {"data": folder / "conditions.csv", "template": folder / "t.yaml"}
+    with_images, without = (
+        [pixels(tmp_path / name, row) for row in make(folder, tmp_path / name, "kind=square,ward=south", **options)]
+        for name, options in (("with", {}), ("without", alone))
+    )
+    np.testing.assert_array_equal(with_images, without)
+
+
 def test_the_manifest_tells_every_arm(folder: Path, tmp_path: Path) -> None:
     rows = make(folder, tmp_path / "out", "kind=square", "kind=disc,size=5", n=1, rows=0)
     assert list(rows[0]) == [
