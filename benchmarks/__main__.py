@@ -13,6 +13,7 @@ BENCHMARKS = {
     "phantom_gallery": "the picture of 16 virtual patients in docs/phantom.md",
     "whole_volume": "whole volumes: time against 250 steps patch by patch, and memory against the size",
     "moved_masks": "how far lesions go when their masks move, with a model of real images",
+    "registration": "known motions found again, lung masks of real pairs before and after, and time",
     "million_rows": "time and memory for checking a manifest of a million rows",
 }
 

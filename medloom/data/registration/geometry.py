@@ -1,0 +1,197 @@
+"""Grids in a common space, motions between them, and sampling one image on the grid of another.
+
+The common space is counted in mm where both images say how large their pixels are, else in pixels of the later image.
+A world matrix maps points of the later (fixed) image to points of the earlier (moving) one, as resampling needs it.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from medloom.core.errors import UserError
+from medloom.data.image_io.types import FloatArray, Image
+
+Matrix = NDArray[np.float64]
+Vector = Sequence[float] | NDArray[np.float64]
+
+# Images without spacing whose shorter sides differ by more than this factor are held to be of different resolution.
+RESOLUTION = 1.25
+
+
+@dataclass(frozen=True, eq=False)
+class Grid:
+    """The pixels of an image in the common space.
+
+    Attributes:
+        size: pixels of each axis.
+        matrix: `(d + 1, d + 1)`, index to point.
+    """
+
+    size: tuple[int, ...]
+    matrix: Matrix
+
+    @property
+    def dims(self) -> int:
+        """2 or 3."""
+        return len(self.size)
+
+    @property
+    def steps(self) -> NDArray[np.float64]:
+        """Length of a step along each axis."""
+        return np.asarray(np.linalg.norm(self.matrix[:-1, :-1], axis=0))
+
+    @property
+    def directions(self) -> Matrix:
+        """`(d, d)`, a unit vector a column along each axis."""
+        return self.matrix[:-1, :-1] / self.steps
+
+    @property
+    def centre(self) -> NDArray[np.float64]:
+        """The point in the middle."""
+        return self.matrix[:-1, :-1] @ ((np.array(self.size) - 1) / 2) + self.matrix[:-1, -1]
+
+    def reduced(self, step: float) -> "Grid":
+        """A grid of the same extent with steps of at least that length."""
+        factors = np.maximum(step / self.steps, 1.0)
+        size = np.maximum(1, np.rint(np.array(self.size) / factors)).astype(int)
+        change = np.diag([*factors, 1.0])
+        change[:-1, -1] = (np.array(self.size) - 1) / 2 - factors * (size - 1) / 2
+        return Grid(tuple(size.tolist()), self.matrix @ change)
+
+
+@dataclass(frozen=True)
+class Motion:
+    """What was done to the earlier image, in words of geometry.
+
+    Attributes:
+        translation: by how much the point at the later image's centre moved, along rows and columns in 2-D and along
+            the axes R, A, S of the patient in 3-D, in `unit`.
+        rotation: degrees; one angle in 2-D, positive counter-clockwise as images are shown; in 3-D the rotation vector
+            (axis times angle).
+        scale: factor by which lengths grew, the geometric mean over directions.
+        unit: mm, or px (pixels of the later image).
+    """
+
+    translation: tuple[float, ...]
+    rotation: tuple[float, ...]
+    scale: float
+    unit: str
+
+    @property
+    def angle(self) -> float:
+        """Degrees turned in all, without sign."""
+        return float(np.linalg.norm(self.rotation))
+
+
+def common_space(moving: Image, fixed: Image) -> tuple[Grid, Grid, str]:
+    """The two images' grids in one space, moving first, and its unit.
+
+    Volumes that both have an affine lie where they lie in RAS mm. All other images' centres coincide, at their spacing
+    if both state it. Otherwise a pixel of both is as long, unless their shorter sides differ by more than RESOLUTION:
+    then the shorter sides are.
+
+    Raises:
+        UserError: different numbers of axes.
+    """
+    dims = len(fixed.size)
+    if len(moving.size) != dims:
+        raise UserError(
+            f"an image of {len(moving.size)} axes cannot be registered to one of {dims}; give two of the same kind."
+        )
+    if dims == 3 and moving.affine is not None and fixed.affine is not None:
+        return Grid(moving.size, moving.affine), Grid(fixed.size, fixed.affine), "mm"
+    if moving.spacing is not None and fixed.spacing is not None:
+        return _centred(moving.size, moving.spacing), _centred(fixed.size, fixed.spacing), "mm"
+    ratio = min(fixed.size) / min(moving.size)
+    length = ratio if max(ratio, 1 / ratio) > RESOLUTION else 1.0
+    return _centred(moving.size, (length,) * dims), _centred(fixed.size, (1.0,) * dims), "px"
+
+
+def similarity(translation: Vector, rotation: Vector, scale: float, centre: Vector) -> Matrix:
+    """`(d + 1, d + 1)`: turned and scaled about a centre, then moved.
+
+    Args:
+        translation: `(d,)`.
+        rotation: degrees, as in `Motion`.
+        scale: factor.
+        centre: `(d,)`.
+    """
+    middle = np.asarray(centre, dtype=np.float64)
+    matrix = np.eye(len(middle) + 1)
+    matrix[:-1, :-1] = scale * _turn(rotation)
+    matrix[:-1, -1] = middle + translation - matrix[:-1, :-1] @ middle
+    return matrix
+
+
+def motion_of(world: Matrix, fixed: Grid, unit: str) -> Motion:
+    """The motion of the moving image that a world matrix stands for."""
+    back = np.linalg.inv(world)
+    linear, centre = back[:-1, :-1], fixed.centre
+    left, values, right = np.linalg.svd(linear)
+    moved = linear @ centre + back[:-1, -1] - centre
+    scale = float(np.exp(np.log(values).mean()))
+    return Motion(tuple(moved.tolist()), _angles(left @ right), scale, unit)
+
+
+def stretches(world: Matrix) -> tuple[float, float]:
+    """The smallest and the largest factor by which the moving image grew in any direction."""
+    values = 1 / np.linalg.svd(world[:-1, :-1], compute_uv=False)
+    return float(values.min()), float(values.max())
+
+
+def index_matrix(world: Matrix, moving: Grid, fixed: Grid) -> Matrix:
+    """`(d + 1, d + 1)`, index of the fixed image to index of the moving one."""
+    return np.asarray(np.linalg.inv(moving.matrix) @ world @ fixed.matrix, dtype=np.float64)
+
+
+def sample(pixels: FloatArray, matrix: Matrix, size: Sequence[int]) -> FloatArray:
+    """`(C, *spatial)` at index `matrix @ i` for each index `i` of a grid; edge values go on beyond the edge.
+
+    Finer detail than the grid shows is blurred away first.
+    """
+    from scipy.ndimage import affine_transform, gaussian_filter
+
+    step = np.abs(np.diag(matrix)[:-1]).clip(np.linalg.norm(matrix[:-1, :-1], axis=1))
+    sigma = np.maximum(step - 1, 0) / 2
+    smooth = gaussian_filter(pixels, (0.0, *sigma), mode="nearest") if sigma.max() > 0.05 else pixels
+    linear, shift = matrix[:-1, :-1], matrix[:-1, -1]
+    planes = [affine_transform(plane, linear, shift, tuple(size), order=1, mode="nearest") for plane in smooth]
+    return np.stack(planes).astype(np.float32, copy=False)
+
+
+def sample_nearest(values: NDArray[Any], matrix: Matrix, size: Sequence[int], outside: int) -> NDArray[Any]:
+    """`(*spatial)` at the nearest pixel; `outside` beyond the image's outer pixel edges."""
+    from scipy.ndimage import affine_transform
+
+    # A frame one pixel wide takes what rounds to just outside, so that half a pixel beyond the last centre is inside.
+    framed = np.pad(values, 1, constant_values=outside)
+    shift = matrix[:-1, -1] + 1
+    return np.asarray(
+        affine_transform(framed, matrix[:-1, :-1], shift, tuple(size), order=0, mode="constant", cval=outside)
+    )
+
+
+def _centred(size: tuple[int, ...], steps: Sequence[float]) -> Grid:
+    matrix = np.diag([*steps, 1.0])
+    matrix[:-1, -1] = -np.asarray(steps) * (np.array(size) - 1) / 2
+    return Grid(size, matrix)
+
+
+def _turn(rotation: Vector) -> Matrix:
+    from scipy.spatial.transform import Rotation
+
+    if len(rotation) == 3:
+        return np.asarray(Rotation.from_rotvec(rotation, degrees=True).as_matrix())
+    cosine, sine = np.cos(np.deg2rad(rotation[0])), np.sin(np.deg2rad(rotation[0]))
+    return np.array([[cosine, -sine], [sine, cosine]])
+
+
+def _angles(turn: Matrix) -> tuple[float, ...]:
+    from scipy.spatial.transform import Rotation
+
+    if len(turn) == 3:
+        return tuple(Rotation.from_matrix(turn).as_rotvec(degrees=True).tolist())
+    return (float(np.rad2deg(np.arctan2(turn[1, 0], turn[0, 0]))),)
