@@ -22,7 +22,7 @@ from medloom.data.sources.drawings import write_drawings
 def medloom_steps(folder: Path, manifest: Path, out: Path, pixels: int, batch: int) -> Callable[[], None]:
     """A function that takes one training step of `medloom train text2image --base`, caches filled before."""
     from medloom.generators.diffusion.task import DiffusionTask
-    from medloom.recipes import text2image
+    from medloom.recipes import diffusion_run, text2image
     from medloom.recipes.caches import Caches
     from medloom.recipes.preparation import prepare
     from medloom.training.loop import Loop, make_accelerator
@@ -32,8 +32,8 @@ def medloom_steps(folder: Path, manifest: Path, out: Path, pixels: int, batch: i
     config = configure(text2image.Config, **values)
     accelerator = make_accelerator(config.loop)
     prepared = prepare(config.data, config, 0, False)
-    prepared, autoencoder = text2image._with_autoencoder(config, prepared, None)
-    generator = text2image._generator(config, prepared, autoencoder, None).to(accelerator.device)
+    prepared, autoencoder = diffusion_run.with_autoencoder(config, prepared, None)
+    generator = diffusion_run.fresh_generator(config, prepared, autoencoder, None).to(accelerator.device)
     caches = Caches(out / "cache", config.skip_bad, generator, accelerator)
     data, validation = caches.data(prepared.train), caches.data(prepared.validation)
     task = DiffusionTask(

@@ -19,12 +19,18 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "data phantom": ("medloom.recipes.data_phantom", "make a virtual cohort whose true counterfactuals are known"),
     "data split": ("medloom.recipes.data_split", "split a manifest by patient into train, validation and test"),
     "data prompts": ("medloom.recipes.data_prompts", "word a clinical table: a text for each row, by a template"),
+    "data journeys": ("medloom.recipes.data_journeys", "pair a patient's images over time, with what changed"),
+    "data import mimic-cxr": ("medloom.recipes.data_import_mimic_cxr", "make a manifest of MIMIC-CXR or MIMIC-CXR-JPG"),
+    "data import openi": ("medloom.recipes.data_import_openi", "make a manifest of the Open-i chest X-ray reports"),
+    "data import covid-cxr": ("medloom.recipes.data_import_covid_cxr", "make a manifest of covid-chestxray-dataset"),
     "train autoencoder": ("medloom.recipes.autoencoder", "train an image autoencoder for latent diffusion"),
     "train text-encoder": ("medloom.recipes.text_encoder", "train a text encoder on pairs of images and texts"),
     "train text2image": ("medloom.recipes.text2image", "train a text-to-image generator"),
+    "train edit": ("medloom.recipes.editor", "train an editor of earlier images by instruction"),
     "train mask2image": ("medloom.recipes.mask2image", "train a generator that makes images of masks, 2-D and 3-D"),
     "train mask2image-gan": ("medloom.recipes.mask2image_gan", "train a conditional GAN that makes images of masks"),
     "generate": ("medloom.recipes.generate", "generate images from a prompt or a manifest of conditions"),
+    "edit": ("medloom.recipes.edit", "edit a patient's earlier image by an instruction"),
     "whatif": ("medloom.recipes.whatif", "change clinical columns, hold the seed, and see what becomes of the images"),
     "evaluate": ("medloom.recipes.evaluate", "compare synthetic with real images, with intervals and floors"),
     "compare": ("medloom.recipes.compare", "compare two models on the same held-out images, modality by modality"),
@@ -70,23 +76,30 @@ def split_command(words: Sequence[str]) -> tuple[str, list[str]]:
     Raises:
         UserError: no such command; with the closest one.
     """
-    for length in (2, 1):
+    for length in (3, 2, 1):
         command = " ".join(words[:length])
         if command in COMMANDS:
             return command, _positional(command, list(words[length:]))
-    leading = [word for word in words[:2] if not word.startswith("-")]
-    group = [name for name in COMMANDS if leading and name.startswith(f"{leading[0]} ")]
-    typed = " ".join(leading)
-    with_it = f"; with {leading[0]!r} go: {', '.join(group)}." if group else ""
-    close = did_you_mean(typed, COMMANDS) if len(leading) == 2 or not group else ""
+    leading = [word for word in words[:3] if not word.startswith("-")]
+    # A group is "data", or "data import" within it; the word after it is the one that is not known.
+    depth = 2 if len(leading) > 1 and _group(leading[:2]) else 1
+    group = _group(leading[:depth])
+    typed = " ".join(leading[: depth + 1])
+    with_it = f"; with {' '.join(leading[:depth])!r} go: {', '.join(group)}." if group else ""
+    close = did_you_mean(typed, COMMANDS) if len(leading) > depth or not group else ""
     hint = close or with_it or "."
     raise UserError(f"unknown command {typed!r}{hint} See medloom --help.")
 
 
+def _group(words: Sequence[str]) -> list[str]:
+    """The commands that begin with these words and go on."""
+    return [name for name in COMMANDS if words and name.startswith(f"{' '.join(words)} ")]
+
+
 def _positional(command: str, rest: list[str]) -> list[str]:
-    """`medloom data check TABLE` names its manifest without an option."""
+    """`medloom data check TABLE` names its manifest without an option, `medloom data import SOURCE ROOT` its folder."""
     if command.startswith("data ") and rest and not rest[0].startswith("-"):
-        return ["--data", *rest]
+        return ["--root" if command.startswith("data import ") else "--data", *rest]
     return rest
 
 

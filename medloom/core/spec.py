@@ -50,6 +50,11 @@ class Intensity:
         """The unit of generated images: relative where the parameters belong to single images."""
         return self.unit if self.kind == "window" else RELATIVE
 
+    @property
+    def span(self) -> float:
+        """The width of [-1, 1] in the unit of generated images."""
+        return self.high - self.low if self.kind == "window" else 1.0
+
 
 @dataclass(frozen=True)
 class ImageSpec:

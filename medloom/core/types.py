@@ -70,6 +70,7 @@ class Sample:
         patient: whose it is.
         row: position among the rows.
         line: in the file.
+        registered_prior: the condition's earlier image on this image's grid, where the two were registered.
     """
 
     path: Path
@@ -77,6 +78,7 @@ class Sample:
     patient: str
     row: int
     line: int
+    registered_prior: Path | None = None
 
 
 @dataclass(frozen=True)

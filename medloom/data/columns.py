@@ -15,9 +15,10 @@ ALIASES: dict[str, tuple[str, ...]] = {
     "split": (),
     "mask": ("mask_path",),
     "prior": ("prior_path",),
+    "registered_prior": (),
     "instruction": (),
 }
-PATH_COLUMNS = ("path", "mask", "prior")
+PATH_COLUMNS = ("path", "mask", "prior", "registered_prior")
 
 
 def standard_names(header: Sequence[str], named: Mapping[str, str], where: str) -> dict[str, str]:

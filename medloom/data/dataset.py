@@ -3,7 +3,7 @@
 from collections import Counter
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -218,6 +218,32 @@ class ImageSource:
         if condition.mask is None:
             return np.full(self.spec.size, NO_MASK, np.int16)
         return read_labels(condition.mask, self.spec, image, self.masks)
+
+    def prior_image(self, condition: Condition) -> NDArray[np.float32]:
+        """The earlier image of a condition in the model's space, float32 `(C, *size)`.
+
+        Raises:
+            UserError: see `read_sample`.
+        """
+        if condition.prior is None or condition.modality is None:
+            raise ValueError("a condition without an earlier image, or without its modality")
+        return read_sample(condition.prior, self.spec, condition.modality, self.unit).array
+
+    def priors(self, registered: bool) -> tuple["ImageSource", list[int]]:
+        """The earlier images as a source of their own, and the entry in it of each row, -1 for rows without one.
+
+        Args:
+            registered: those on the later image's grid; of rows that have none the earlier image as it is.
+        """
+        samples: list[Sample] = []
+        entries: list[int] = []
+        for sample in self.samples:
+            path = (sample.registered_prior if registered else None) or sample.condition.prior
+            entries.append(len(samples) if path is not None else -1)
+            if path is not None:
+                samples.append(replace(sample, path=path))
+        key = {**self.key, "priors": "registered" if registered else "as they are"}
+        return replace(self, samples=samples, key=key), entries
 
     def labels_or_none(self, row: int) -> Labels | None:
         """The label map of a row, or None where `mask_refusal` says why it cannot be used."""

@@ -24,6 +24,7 @@ __all__ = [
     "read_header",
     "read_image",
     "read_provenance",
+    "write_derived",
     "write_image",
 ]
 
@@ -63,6 +64,7 @@ _SERIES = Reader(dicom_series.read_series, dicom_series.series_header)
 _NIFTI = Reader(nifti.read_nifti, nifti.nifti_header, states_unit=False)
 _ITK = Reader(itk.read_itk, itk.itk_header, states_unit=False)
 
+DERIVED_FORMATS = (".png", ".tiff", ".dcm", ".nii.gz")
 READERS: dict[str, Reader] = {
     ".png": _PNG,
     ".jpg": _JPEG,
@@ -154,6 +156,22 @@ def write_image(path: Path, image: Image, provenance: Mapping[str, str]) -> None
     """
     path = Path(path)
     WRITERS[_suffix(path, WRITERS, "written")].image(path, image, {"SYNTHETIC": "YES", **provenance})
+
+
+def write_derived(path: Path, image: Image, origin: str) -> None:
+    """Write a patient's own image that was resampled; it does not say SYNTHETIC, and names nobody.
+
+    Args:
+        path: a name that ends in one of DERIVED_FORMATS.
+        image: as for `write_image`.
+        origin: how it was derived, in a few words.
+
+    Raises:
+        UserError: a format that is not written so, or cannot hold the image.
+    """
+    path = Path(path)
+    formats = {suffix: WRITERS[suffix] for suffix in DERIVED_FORMATS}
+    formats[_suffix(path, formats, "written for derived images")].image(path, image, {"DERIVED": origin})
 
 
 def read_provenance(path: Path) -> dict[str, str]:

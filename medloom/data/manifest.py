@@ -64,6 +64,7 @@ class Manifest:
                 patient=str(record["patient_id"]),
                 row=position,
                 line=int(record["line"]),
+                registered_prior=_path_of(record, "registered_prior"),
             )
             for position, record in enumerate(_records(self.frame))
         ]
@@ -77,14 +78,18 @@ class Manifest:
     def fingerprint(self) -> str:
         """A hash of the rows (paths relative to the manifest, file sizes, texts, modalities): what a run was given."""
         root = self.source.parent.resolve()
-        names = [name for name in ("text", "modality", "view", "patient_id", "mask", "prior") if name in self.frame]
+        names = [
+            name
+            for name in ("text", "instruction", "modality", "view", "patient_id", "mask", "prior")
+            if name in self.frame
+        ]
         rows = [[str(cell).removeprefix(f"{root}/") for cell in row] for row in self.frame[names].values.tolist()]
         files = [[_relative(path, root), content_stamp(Path(path))[0]] for path in self.frame["path"]]
         return hash_json([names, rows, files])
 
     def stamp(self) -> str:
         """A hash of the files' times: with the fingerprint, the key of what is cached from them."""
-        files = [path for name in ("path", "mask") if name in self.frame for path in self.frame[name] if path]
+        files = [path for name in PATH_COLUMNS if name in self.frame for path in self.frame[name] if path]
         return hash_json([content_stamp(Path(path))[1] for path in files])
 
     def write(self, path: Path) -> None:
@@ -165,7 +170,7 @@ def _frame(table: Table, found: Mapping[str, str], root: Path) -> "pd.DataFrame"
         return pd.Series(cells, dtype=object)
 
     by_column = {column: standard for standard, column in found.items()}
-    header = _unshadowed([by_column.get(name, name) for name in table.header])
+    header = [by_column.get(name) or _unshadowed(name, found) for name in table.header]
     frame = pd.DataFrame(table.rows, columns=header, dtype=object)
     for name in frame.columns:
         frame[name] = _typed(frame[name], name in ALIASES, table.typed)
@@ -178,9 +183,9 @@ def _frame(table: Table, found: Mapping[str, str], root: Path) -> "pd.DataFrame"
     return frame
 
 
-def _unshadowed(header: list[str]) -> list[str]:
-    """A clinical column that happens to bear the name `line` must not collide with ours."""
-    return ["line_" if name == "line" else name for name in header]
+def _unshadowed(name: str, found: Mapping[str, str]) -> str:
+    """A clinical column must not bear the name of ours: of `line`, or of a standard one that is another column."""
+    return f"{name}_" if name == "line" or name.casefold() in found else name
 
 
 def _typed(column: "pd.Series[Any]", standard: bool, typed: bool) -> "pd.Series[Any]":
@@ -207,11 +212,12 @@ def _row_problems(frame: "pd.DataFrame", found: Mapping[str, str], need: Sequenc
     seen: dict[str, int] = {}
     texts: Sequence[Any] = frame["text"].tolist() if "text" in frame else [""] * len(frame)
     masks: Sequence[Any] = frame["mask"].tolist() if "mask" in frame else [None] * len(frame)
+    priors: Sequence[Any] = frame["prior"].tolist() if "prior" in frame else [None] * len(frame)
     paths: Sequence[Any] = frame["path"].tolist() if "path" in need else [None] * len(frame)
-    rows = zip(frame["line"], paths, frame["modality"], texts, masks, strict=True)
-    for line, path, modality, text, mask in rows:
+    rows = zip(frame["line"], paths, frame["modality"], texts, masks, priors, strict=True)
+    for line, path, modality, text, mask, prior in rows:
         reason = _path_reason(path, found, seen) if "path" in need else None
-        reason = reason or _reason(modality, text, mask, found, need)
+        reason = reason or _reason(modality, text, mask, found, need) or _prior_reason(prior, path, found, need)
         if reason:
             problems.append(Problem(line, reason))
         elif path:
@@ -243,6 +249,18 @@ def _reason(
         return f"column {found['mask']!r}: no mask"
     if mask is not None and not Path(mask).is_file():
         return f"column {found['mask']!r}: file missing ({mask})"
+    return None
+
+
+def _prior_reason(prior: str | None, path: str | None, found: Mapping[str, str], need: Sequence[str]) -> str | None:
+    """Why a row's earlier image cannot be used, or None."""
+    if prior is None:
+        return f"column {found['prior']!r}: no earlier image" if "prior" in need else None
+    # A folder is a DICOM series.
+    if not Path(prior).exists():
+        return f"column {found['prior']!r}: file missing ({prior})"
+    if prior == path:
+        return f"column {found['prior']!r}: the earlier image is the image itself ({prior})"
     return None
 
 
@@ -298,17 +316,18 @@ def _records(frame: "pd.DataFrame") -> list[dict[str, Any]]:
 
 
 def _condition(record: Mapping[str, Any], clinical: Sequence[str]) -> Condition:
-    def path_of(name: str) -> Path | None:
-        return Path(record[name]) if record.get(name) else None
-
     return Condition(
         text=record.get("instruction") or record.get("text"),
         modality=record["modality"],
         view=record.get("view"),
-        prior=path_of("prior"),
-        mask=path_of("mask"),
+        prior=_path_of(record, "prior"),
+        mask=_path_of(record, "mask"),
         table={name: _cell(record[name]) for name in clinical},
     )
+
+
+def _path_of(record: Mapping[str, Any], name: str) -> Path | None:
+    return Path(record[name]) if record.get(name) else None
 
 
 def _cell(value: Any) -> float | str | None:

@@ -21,6 +21,9 @@ class ManifestOptions:
         view_column: column of the views, where it has another name.
         mask_column: column of the masks' paths, where it has another name.
         split_column: column of the splits, where it has another name.
+        time_column: column of the dates, or days, where it has another name.
+        prior_column: column of the earlier images' paths, where it has another name.
+        instruction_column: column of the instructions, where it has another name.
         unit: what the values of NIfTI, MetaImage and NRRD files are, which do not say so (HU or relative).
     """
 
@@ -33,6 +36,9 @@ class ManifestOptions:
     view_column: str | None = None
     mask_column: str | None = None
     split_column: str | None = None
+    time_column: str | None = None
+    prior_column: str | None = None
+    instruction_column: str | None = None
     unit: str | None = None
 
 

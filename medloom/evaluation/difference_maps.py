@@ -57,7 +57,11 @@ class DifferenceRow:
 
 
 def draw_differences(
-    rows: Sequence[DifferenceRow], title: str, absolute: bool = False, scales: Mapping[str, float] | None = None
+    rows: Sequence[DifferenceRow],
+    title: str,
+    absolute: bool = False,
+    scales: Mapping[str, float] | None = None,
+    names: tuple[str, str] = ("factual", "difference of\nconditional means"),
 ) -> bytes:
     """Factual, arm and difference side by side, one line a row, as a PNG file's bytes.
 
@@ -69,6 +73,7 @@ def draw_differences(
         title: above all.
         absolute: sizes of the differences in place of the differences.
         scales: unit -> largest difference shown, as of a whole cohort; by default that of `rows`.
+        names: of the first image of a line, and of the differences.
     """
     from matplotlib.figure import Figure
 
@@ -78,16 +83,40 @@ def draw_differences(
     canvas = Figure(figsize=(TILE * columns + 1.2, (TILE + 0.15) * len(rows) + 1.1), layout="constrained", dpi=DPI)
     canvas.suptitle(title, fontsize=9)
     for number, (axes, row) in enumerate(zip(canvas.subplots(len(rows), columns, squeeze=False), rows, strict=True)):
-        _image(axes[0], row.shown(row.factual), "factual" if number == 0 else "")
+        _image(axes[0], row.shown(row.factual), names[0] if number == 0 else "")
         axes[0].set_ylabel(row.label, fontsize=8)
         for index, arm in enumerate(arms):
             pair = axes[1 + 2 * index : 3 + 2 * index]
             _image(pair[0], row.shown(row.arms[arm]), arm if number == 0 else "")
             drawn = _map(pair[1], row.shown(row.difference(arm)[None])[0], scales[row.unit], absolute)
-            _bare(pair[1], f"{'absolute ' if absolute else ''}difference of\nconditional means" if number == 0 else "")
+            _bare(pair[1], f"{'absolute ' if absolute else ''}{names[1]}" if number == 0 else "")
         bar = canvas.colorbar(drawn, ax=axes.tolist(), shrink=0.85, pad=0.01, extend="both")
         bar.set_label(row.unit, fontsize=8)
         bar.ax.tick_params(labelsize=7)
+    stream = io.BytesIO()
+    canvas.savefig(stream, format="png", metadata={"Software": "medloom", "SYNTHETIC": "YES"})
+    return stream.getvalue()
+
+
+def draw_table(images: Mapping[tuple[float, float], Map], rows: str, columns: str, title: str) -> bytes:
+    """Images by two numbers, as a PNG file's bytes.
+
+    Args:
+        images: (number of the row, number of the column) -> image `(C, *spatial)` in [-1, 1].
+        rows: what the rows' numbers are of; columns: the same.
+        title: above all.
+    """
+    from matplotlib.figure import Figure
+
+    down, across = sorted({key[0] for key in images}), sorted({key[1] for key in images})
+    size = (TILE * len(across) + 0.6, TILE * len(down) + 0.7)
+    canvas = Figure(figsize=size, layout="constrained", dpi=DPI)
+    canvas.suptitle(title, fontsize=9)
+    grid = canvas.subplots(len(down), len(across), squeeze=False)
+    for line, row in enumerate(down):
+        for place, column in enumerate(across):
+            _image(grid[line, place], flat(images[row, column]), f"{columns} {column:g}" if line == 0 else "")
+        grid[line, 0].set_ylabel(f"{rows} {row:g}", fontsize=8)
     stream = io.BytesIO()
     canvas.savefig(stream, format="png", metadata={"Software": "medloom", "SYNTHETIC": "YES"})
     return stream.getvalue()

@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
 # Reads the label map of a condition's mask in the model's geometry: int64 `(*size)`.
 ReadMask = Callable[[Condition], "NDArray[Any]"]
+# Reads the earlier image of a condition in the model's space: float32 `(C, *size)`.
+ReadPrior = Callable[[Condition], "NDArray[Any]"]
 
 
 class ConditionedGenerator(ABC):
@@ -124,7 +126,8 @@ class ConditionedGenerator(ABC):
     @property
     def parts(self) -> tuple[str, ...]:
         """The parts of a condition that it tells apart, in the order of guidance."""
-        return known_parts(self.exportable, bool(self.model.mask_classes), bool(self.columns))
+        model = self.model
+        return known_parts(self.exportable, bool(model.mask_classes), bool(self.columns), bool(model.prior_channels))
 
     @property
     def columns(self) -> tuple[TableColumn, ...]:
@@ -174,9 +177,12 @@ class ConditionedGenerator(ABC):
         kept: frozenset[str],
         negative: str | None = None,
         read_mask: ReadMask | None = None,
+        prior: Tensor | None = None,
     ) -> dict[str, Tensor | None]:
         """The tensors of conditions of which only the `kept` parts are told; see DiffusionModel.forward."""
         tensors = self.told(conditions, kept, negative)
+        if prior is not None:
+            tensors["prior"] = prior if "prior" in kept else torch.zeros_like(prior)
         if self.model.mask_classes:
             reduced = [keep(condition, kept, self.parts) for condition in conditions]
             tensors["labels"] = self._labels(reduced, read_mask)
@@ -198,6 +204,13 @@ class ConditionedGenerator(ABC):
         if self.columns and self.model.condition is not None:
             tensors["table"] = self.model.condition.cells([condition.table for condition in reduced]).to(self.device)
         return tensors
+
+    def prior_of(self, kept: Tensor) -> Tensor:
+        """What the networks see of earlier images as training data keep them, `(N, C + 1, *spatial)`.
+
+        The last channel says where there is one, and is left as it is.
+        """
+        return kept
 
     def _embed(self, texts: Sequence[str]) -> dict[str, Tensor]:
         """Embeddings of texts, each embedded alone, so that it does not depend on the batch."""

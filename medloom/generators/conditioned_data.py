@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 # The tensors of a batch that the networks take.
-INPUTS = ("ids", "tokens", "pooled", "mask", "modality", "view", "table", "labels", "place")
+INPUTS = ("ids", "tokens", "pooled", "mask", "modality", "view", "table", "labels", "prior", "place")
 
 
 @dataclass(frozen=True)
@@ -47,6 +47,40 @@ class PatchData:
 
 
 @dataclass(frozen=True)
+class PriorData:
+    """Earlier images of some rows, as the targets are kept.
+
+    Attributes:
+        ways: arrays `(M, C, *size)`, each with the same earlier images: as they are, and, where pairs were registered,
+            on the later image's grid.
+        entries: of each row, its entry in the arrays, -1 where it has no earlier image.
+        as_is: share of draws that take the earlier image as it is, which is all that there will be at use.
+    """
+
+    ways: Sequence["NDArray[Any]"]
+    entries: Sequence[int]
+    as_is: float = 1.0
+
+    def images(self, rows: Sequence[int], uniforms: Sequence[float], crops: Sequence[Crop] | None = None) -> Tensor:
+        """Those of some rows, float32 `(N, C + 1, *size)`; the last channel is 1 where there is one, else all are 0.
+
+        Args:
+            rows: which.
+            uniforms: in [0, 1), one a row: whether it is taken as it is.
+            crops: by which the rows' images are shifted.
+        """
+        own: Sequence[Crop | None] = crops or [None] * len(rows)
+        return torch.stack([self._image(*each) for each in zip(rows, uniforms, own, strict=True)])
+
+    def _image(self, row: int, uniform: float, crop: Crop | None) -> Tensor:
+        way, entry = self.ways[0 if uniform < self.as_is else -1], self.entries[row]
+        if entry < 0:
+            return torch.zeros(way.shape[1] + 1, *way.shape[2:])
+        image = way[entry].astype(np.float32) if crop is None else cut(way[entry], crop)
+        return torch.cat([torch.from_numpy(image), torch.ones(1, *image.shape[1:])])
+
+
+@dataclass(frozen=True)
 class TrainingData:
     """Everything a step needs, on disk or in memory, by row.
 
@@ -59,7 +93,9 @@ class TrainingData:
         labels: label maps int16 `(rows, *size)`, or None; with patches, of the whole images.
         cells: columns of the clinical table float32 `(rows, K)`, NaN where missing, or None.
         patches: how patches are cut, or None where the model sees whole images.
-        shift: pixels by which whole images and their masks are shifted at most along each axis, each time anew.
+        shift: pixels by which whole images, their masks and earlier images are shifted at most along each axis, each
+            time anew.
+        priors: the rows' earlier images, or None.
     """
 
     targets: "NDArray[Any] | Ragged"
@@ -70,6 +106,7 @@ class TrainingData:
     cells: Tensor | None = None
     patches: PatchData | None = None
     shift: int = 0
+    priors: PriorData | None = None
 
     def draw_crops(self, seed: int, step: int | str, rows: Sequence[int], repeated: Sequence[int]) -> list[Crop] | None:
         """A patch of each row, a function of the run's seed, the step, the row, and how often it stood before.
@@ -88,6 +125,20 @@ class TrainingData:
     def _draw_shifts(self, seed: int, step: int | str, rows: Sequence[int], repeated: Sequence[int]) -> list[Crop]:
         draws = [numpy_generator(seed, "shift", step, *again) for again in zip(rows, repeated, strict=True)]
         return [draw_shift(rng, self.targets[row].shape[1:], self.shift) for rng, row in zip(draws, rows, strict=True)]
+
+    def draw_priors(
+        self,
+        seed: int,
+        step: int | str,
+        rows: Sequence[int],
+        repeated: Sequence[int],
+        crops: Sequence[Crop] | None = None,
+    ) -> Tensor | None:
+        """The earlier images of some rows, each as it is or registered, drawn like `draw_crops`; None without any."""
+        if self.priors is None:
+            return None
+        uniforms = [numpy_generator(seed, "prior", step, *again).random() for again in zip(rows, repeated, strict=True)]
+        return self.priors.images(rows, uniforms, crops)
 
     def images(self, rows: Sequence[int], crops: Sequence[Crop] | None = None) -> Tensor:
         """The targets of some rows, or patches of them, float32 `(N, C, *size)`."""
@@ -146,6 +197,7 @@ def condition_tensors(
     uniforms: Tensor,
     dropout: float,
     crops: Sequence[Crop] | None = None,
+    priors: Tensor | None = None,
 ) -> dict[str, Tensor]:
     """The conditions of some rows as tensors, each less a nested subset of its parts that is drawn.
 
@@ -156,6 +208,7 @@ def condition_tensors(
         uniforms: float64 `(N,)` in [0, 1): what is dropped.
         dropout: share of each nested subset.
         crops: the patch of each row, where patches are cut.
+        priors: the earlier image of each row, as `PriorData.images` gives them.
     """
     parts = generator.parts
     dropped = draw_subset(uniforms, parts, dropout)
@@ -173,6 +226,9 @@ def condition_tensors(
     if labels is not None:
         gone = torch.tensor(["mask" not in own for own in kept])
         tensors["labels"] = labels.masked_fill(gone.view(-1, *[1] * (labels.ndim - 1)), NO_MASK)
+    if priors is not None:
+        told = torch.tensor(["prior" in own for own in kept])
+        tensors["prior"] = generator.prior_of(priors) * told.view(-1, *[1] * (priors.ndim - 1))
     if crops is not None and data.patches is not None:
         tensors["place"] = data.places(rows, crops)
     return tensors

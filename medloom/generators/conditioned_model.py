@@ -21,13 +21,22 @@ class ConditionedModel(nn.Module):
             conditions.
         mask_classes: labels of a segmentation mask that the network sees, one channel each, and one that says whether
             there is a mask.
+        prior_channels: channels of an earlier image that the network sees; 0 for none. One more than the image or
+            latent has says whether there is one; in Stable Diffusion's conventions nothing does.
     """
 
-    def __init__(self, text: TextEncoder, condition: ConditionEncoder | None, mask_classes: Sequence[int] = ()) -> None:
+    def __init__(
+        self,
+        text: TextEncoder,
+        condition: ConditionEncoder | None,
+        mask_classes: Sequence[int] = (),
+        prior_channels: int = 0,
+    ) -> None:
         super().__init__()
         self.text = text
         self.condition = condition
         self.mask_classes = tuple(mask_classes)
+        self.prior_channels = prior_channels
 
     def context(self, inputs: Inputs) -> tuple[Tensor, Tensor | None, Tensor | None]:
         """Context tokens `(N, L, D)`, their mask bool `(N, L)`, and the pooled vector `(N, D)`.
@@ -45,13 +54,22 @@ class ConditionedModel(nn.Module):
             return tokens, None, None
         return self.condition(tokens, mask, pooled, inputs["modality"], inputs["view"], inputs.get("table"))
 
-    def spatial(self, labels: Tensor | None, x: Tensor) -> Tensor | None:
-        """Mask channels `(N, classes + 1, *spatial)` on the grid of `x` `(N, C, *spatial)`.
+    def spatial(self, labels: Tensor | None, x: Tensor, prior: Tensor | None = None) -> Tensor | None:
+        """Channels of the mask, `classes + 1`, and then of the prior, on the grid of `x` `(N, C, *spatial)`.
 
         Args:
             labels: int64 `(N, *size)` with -1 where there is no mask.
             x: what the network is given.
+            prior: `(N, C + 1, *spatial)`, the last channel 1 where there is a prior, and all of them 0 where there is
+                none.
         """
+        channels = self._mask_channels(labels, x)
+        if not self.prior_channels or prior is None:
+            return channels
+        seen = prior[:, : self.prior_channels].to(x.dtype)
+        return seen if channels is None else torch.cat([channels, seen], dim=1)
+
+    def _mask_channels(self, labels: Tensor | None, x: Tensor) -> Tensor | None:
         if not self.mask_classes or labels is None:
             return None
         channels = _one_hot(labels, self.mask_classes, x.dtype)

@@ -41,10 +41,12 @@ def _gan() -> list[Row]:
     ways += [("modality", "text"), ("mask", "channels"), ("mask", "spade")]
     networks = [(network, dims) for network in ("resnet", "unet") for dims in (2, 3)]
     rows = [Row("gan", network, part, fusion, dims) for network, dims in networks for part, fusion in ways]
-    return rows + [Row("gan", network, "table", "none", dims, False, _FUSED) for network, dims in networks]
+    rows += [Row("gan", network, "table", "none", dims, False, _FUSED) for network, dims in networks]
+    return rows + [Row("gan", network, "prior", "channels", dims, False, _DIFFUSION) for network, dims in networks]
 
 
 _FUSED = "tell the columns with --fusion affine or cross-attention, or leave --table out"
+_DIFFUSION = "train an editor of the diffusion family with `medloom train edit`"
 _NATIVE = "use the native network (leave --network.exportable and --base out)"
 _WORDED = "word the columns as text with `medloom data prompts`, or " + _NATIVE
 SUPPORT: tuple[Row, ...] = (
@@ -57,8 +59,10 @@ SUPPORT: tuple[Row, ...] = (
     *_native("table", "affine"),
     *_native("mask", "channels"),
     *_native("mask", "spade"),
+    *_native("prior", "channels"),
     _exportable("text", "cross-attention", True),
     _exportable("modality", "text", True),
+    _exportable("prior", "channels", True),
     _exportable("text", "affine", False, _NATIVE),
     _exportable("modality", "cross-attention", False, _NATIVE),
     _exportable("modality", "affine", False, _NATIVE),

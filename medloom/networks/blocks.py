@@ -79,6 +79,11 @@ def channels_to_space(x: Tensor, factor: int) -> Tensor:
     return unfolded.reshape(n, channels, *(length * factor for length in size))
 
 
+def joined(*parts: Tensor | None) -> Tensor:
+    """Those of the parts `(N, C, *size)` that are there, on channels."""
+    return torch.cat([part for part in parts if part is not None], dim=1)
+
+
 def channels_last(x: Tensor) -> Tensor:
     """The same values with the channels last in memory, in which convolutions are faster."""
     return x.contiguous(memory_format=torch.channels_last if x.ndim == 4 else torch.channels_last_3d)

@@ -37,7 +37,7 @@ class Denoiser(Protocol):
             context: `(N, L, D)` tokens (text, modality, table), for cross-attention.
             context_mask: bool `(N, L)`, true where a token counts.
             pooled: `(N, P)`, for affine scale and shift.
-            spatial: `(N, S, *spatial)` (mask, prior), for channels or SPADE.
+            spatial: `(N, S, *spatial)` (mask, then prior), for channels or SPADE.
             place: `(N, axes, 2)`, where patches lie in their images; see `blocks.coordinates`.
 
         Returns:
@@ -61,8 +61,10 @@ class UNetConfig:
         fusion: how context reaches the network.
         context_width: channels of context tokens (0: none).
         pooled_width: channels of the pooled vector (0: none).
-        spatial_channels: channels of the spatial condition (0: none).
-        spatial_fusion: join it on the channels of the input, or by SPADE in every block.
+        spatial_channels: channels of a mask in the spatial condition (0: none).
+        spatial_fusion: join these on the channels of the input, or by SPADE in every block.
+        prior_channels: channels of an earlier image in the spatial condition, after those of the mask (0: none); they
+            are joined on the channels of the input.
         region_styles: channels that the pooled vector fills, region by region of the spatial condition; 0 for none.
         region_slopes: whether these styles also grow along each axis, by which a side that is told finds its place.
         spatial_width: channels that the spatial condition and its styles are brought to, place by place, before all
@@ -86,6 +88,7 @@ class UNetConfig:
     pooled_width: int = 0
     spatial_channels: int = 0
     spatial_fusion: str = "channels"
+    prior_channels: int = 0
     region_styles: int = 0
     region_slopes: bool = False
     spatial_width: int = 0
@@ -155,7 +158,7 @@ class UNet(nn.Module):
         dims, widths = config.dims, config.widths
         embedding = 4 * widths[0]
         folded = config.channels * config.patch**dims
-        joined = config.map_channels if config.spatial_fusion == "channels" else 0
+        joined = config.prior_channels + (config.map_channels if config.spatial_fusion == "channels" else 0)
         self.time = nn.Sequential(nn.Linear(widths[0], embedding), nn.SiLU(), nn.Linear(embedding, embedding))
         # With no fusion only time conditions the network; with the two others the pooled vector does as well.
         pooled = config.pooled_width if config.fusion != "none" else 0
@@ -178,7 +181,8 @@ class UNet(nn.Module):
 
     def _build_head(self, embedding: int) -> PixelHead:
         config = self.config
-        given = config.channels + config.map_channels + (config.dims if config.coordinates else 0)
+        given = config.channels + config.map_channels + config.prior_channels
+        given += config.dims if config.coordinates else 0
         hidden = config.pixel_width
         return PixelHead(config.dims, config.widths[0], config.patch, given, embedding, hidden, config.channels)
 
@@ -222,16 +226,25 @@ class UNet(nn.Module):
         embedding = self.time(blocks.time_features(t, config.widths[0]).to(x.dtype))
         if self.pooled is not None and pooled is not None:
             embedding = embedding + self.pooled(pooled)
+        spatial, prior = self._split(spatial)
         spatial = self._styled(spatial, pooled, place)
-        joined = config.spatial_fusion == "channels"
-        given = torch.cat([x, spatial], dim=1) if spatial is not None and (joined or self.head) else x
-        features = self.input(self._fold(given if joined else x, place))
+        given = blocks.joined(x, spatial if config.spatial_fusion == "channels" else None, prior)
+        features = self.input(self._fold(given, place))
         features = self._run(features, embedding, context, context_mask, spatial)
         features = nn.functional.silu(self.norm(features))
         output = blocks.channels_to_space(self.output(features), config.patch)
         if self.head is None:
             return output
-        return output + self.head(features, self._placed(given, place), embedding)
+        return output + self.head(features, self._placed(blocks.joined(x, spatial, prior), place), embedding)
+
+    def _split(self, spatial: Tensor | None) -> tuple[Tensor | None, Tensor | None]:
+        """The mask's channels and the prior's."""
+        if not self.config.prior_channels:
+            return spatial, None
+        if spatial is None:
+            raise ValueError("this network was built with a prior image and got none")
+        masked = self.config.spatial_channels
+        return (spatial[:, :masked] if masked else None), spatial[:, masked:]
 
     def _styled(self, spatial: Tensor | None, pooled: Tensor | None, place: Tensor | None) -> Tensor | None:
         """The spatial condition with the styles of its regions beside it."""

@@ -34,7 +34,9 @@ class StableDiffusionUNet(nn.Module):
         return self.unet(x, t, encoder_hidden_states=context, return_dict=False)[0]
 
 
-def make_unet(channels: int, widths: tuple[int, ...], depth: int, context: int, size: int, head_width: int = 64) -> Any:
+def make_unet(
+    channels: int, widths: tuple[int, ...], depth: int, context: int, size: int, head_width: int = 64, prior: int = 0
+) -> Any:
     """A fresh `diffusers.UNet2DConditionModel`: attention in all but the last resolution, as in Stable Diffusion.
 
     Args:
@@ -44,13 +46,14 @@ def make_unet(channels: int, widths: tuple[int, ...], depth: int, context: int, 
         context: width of the text tokens.
         size: latent pixels of an axis.
         head_width: channels of an attention head.
+        prior: channels of an earlier image's latent beside it.
     """
     from diffusers import UNet2DConditionModel
 
     levels = len(widths)
     return UNet2DConditionModel(
         sample_size=size,
-        in_channels=channels,
+        in_channels=channels + prior,
         out_channels=channels,
         block_out_channels=widths,
         layers_per_block=depth,

@@ -49,6 +49,10 @@ class ProbabilityPath(ABC):
         """What the network is given as time: float32 `(N,)`."""
 
     @abstractmethod
+    def share(self, t: Tensor) -> Tensor:
+        """How much of the way from data to noise has been gone at times `(N,)`: float64 `(N,)` in [0, 1]."""
+
+    @abstractmethod
     def alpha(self, t: Tensor) -> Tensor:
         """The factor of the data in x_t: float64 `(N,)`."""
 
@@ -168,6 +172,10 @@ class DDPM(ProbabilityPath):
         """The step itself: float32 `(N,)`, 0 to steps - 1."""
         return t.float()
 
+    def share(self, t: Tensor) -> Tensor:
+        """(t + 1) / steps: float64 `(N,)`."""
+        return (t.double() + 1) / self.steps
+
     def alpha(self, t: Tensor) -> Tensor:
         """Square root of alpha-bar: float64 `(N,)`."""
         return self.alpha_bar.to(t.device)[t].sqrt()
@@ -232,6 +240,10 @@ class RectifiedFlow(ProbabilityPath):
     def time_embedding_value(self, t: Tensor) -> Tensor:
         """1000 t: float32 `(N,)`, 0 to 1000."""
         return t.float() * TIME_SCALE
+
+    def share(self, t: Tensor) -> Tensor:
+        """The time itself: float64 `(N,)`."""
+        return t.double()
 
     def alpha(self, t: Tensor) -> Tensor:
         """1 - t: float64 `(N,)`."""

@@ -15,7 +15,7 @@ DDIM and PNDM ending at the path's first level.
 """
 
 from collections.abc import Callable
-from functools import wraps
+from functools import partial, wraps
 from typing import Any
 
 from torch import Tensor
@@ -25,7 +25,7 @@ from medloom.core.lookup import look_up
 from medloom.processes.ddpm_samplers import ancestral, ddim, dpm_solver_karras, euler, pndm
 from medloom.processes.flow_samplers import flow_dpm_solver, flow_euler, flow_heun, flow_sde
 from medloom.processes.paths import DDPM, ProbabilityPath, RectifiedFlow
-from medloom.processes.steps import Denoise
+from medloom.processes.steps import Denoise, ddpm_times, flow_sigmas
 
 Sampler = Callable[..., Tensor]
 
@@ -70,6 +70,16 @@ def samplers_for(path: ProbabilityPath) -> tuple[str, ...]:
 def default_sampler(path: ProbabilityPath) -> str:
     """The sampler used where none is named: DPM-Solver++(2M), which the export of a model also has."""
     return samplers_for(path)[0]
+
+
+def first_order(path: ProbabilityPath, steps: int) -> tuple[Sampler, list[float]]:
+    """The deterministic sampler of first order, and the times at which it asks the network, from noise to data."""
+    if isinstance(path, DDPM):
+        times = [float(time) for time, _ in ddpm_times(path, steps, "trailing")]
+        return partial(ddim, spacing="trailing"), times
+    if isinstance(path, RectifiedFlow):
+        return flow_euler, flow_sigmas(path, steps)[:-1]
+    raise UserError(f"a {type(path).__name__} path has no sampler of first order.")
 
 
 def get_sampler(name: str, path: ProbabilityPath) -> Sampler:

@@ -8,6 +8,7 @@ from medloom.core.errors import UserError
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from numpy.typing import NDArray
     from torch import Tensor
 
     from medloom.core.types import Condition
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
     from medloom.data.dataset import ImageSource
     from medloom.data.patches import PatchRules
     from medloom.generators.conditioned import ConditionedGenerator
-    from medloom.generators.conditioned_data import PatchData, TrainingData
+    from medloom.generators.conditioned_data import PatchData, PriorData, TrainingData
 
 
 class Caches:
@@ -28,12 +29,14 @@ class Caches:
         generator: "ConditionedGenerator",
         accelerator: Any,
         patches: "PatchRules | None" = None,
+        as_is: float = 1.0,
     ) -> None:
         self.folder = folder
         self.skip_bad = skip_bad
         self.generator = generator
         self.accelerator = accelerator
         self.patches = patches
+        self.as_is = as_is
 
     def data(self, source: "ImageSource") -> "TrainingData":
         """The training data of a source; the main process fills the cache, the others wait and read it.
@@ -50,23 +53,53 @@ class Caches:
         return data
 
     def _data(self, source: "ImageSource", shown: bool) -> "TrainingData":
-        from medloom.data.dataset import cached_usable_images, cached_usable_labels
+        from medloom.data.dataset import cached_usable_labels
         from medloom.generators.conditioned_data import TrainingData
-        from medloom.generators.diffusion.latents import cached_moments
 
-        autoencoder = self.generator.autoencoder
-        if autoencoder is None:
-            targets, usable = cached_usable_images(source, self.folder, self.skip_bad, shown)
-        else:
-            device = self.accelerator.device
-            targets, usable = cached_moments(source, autoencoder, self.folder, device, self.skip_bad, shown)
+        targets, usable = self._targets(source, shown)
         labels = None
         if self.generator.model.mask_classes:
             labels, masked = cached_usable_labels(source, self.folder, self.skip_bad, shown)
             usable = _both(usable, masked)
+        priors = None
+        if self.generator.model.prior_channels:
+            priors, usable = self._priors(source, targets, usable, shown)
         conditions = [sample.condition for sample in source.samples]
         texts = self._texts(conditions, shown)
-        return TrainingData(targets, usable, conditions, texts, labels, self._cells(conditions))
+        cells = self._cells(conditions)
+        return TrainingData(targets, usable, conditions, texts, labels, cells, priors=priors)
+
+    def _targets(self, source: "ImageSource", shown: bool) -> "tuple[NDArray[Any], list[int]]":
+        """Images, or the moments of their latents, and the rows that can be used."""
+        from medloom.data.dataset import cached_usable_images
+        from medloom.generators.diffusion.latents import cached_moments
+
+        autoencoder = self.generator.autoencoder
+        if autoencoder is None:
+            return cached_usable_images(source, self.folder, self.skip_bad, shown)
+        return cached_moments(source, autoencoder, self.folder, self.accelerator.device, self.skip_bad, shown)
+
+    def _priors(
+        self, source: "ImageSource", targets: "NDArray[Any]", usable: "list[int]", shown: bool
+    ) -> "tuple[PriorData, list[int]]":
+        """The earlier images, and the usable rows less those whose earlier image cannot be used.
+
+        Raises:
+            UserError: earlier images that cannot be used, unless such rows are skipped.
+        """
+        from medloom.generators.conditioned_data import PriorData
+
+        if all(sample.condition.prior is None for sample in source.samples):
+            return PriorData([targets[:1]], [-1] * len(source.samples)), usable
+        registered = any(sample.registered_prior is not None for sample in source.samples)
+        ways = []
+        for way in (False, True) if registered else (False,):
+            priors, entries = source.priors(way)
+            images, good = self._targets(priors, shown)
+            ways.append(images)
+            fine = {-1, *good}
+            usable = [row for row in usable if entries[row] in fine]
+        return PriorData(ways, entries, self.as_is if registered else 1.0), usable
 
     def _whole(self, source: "ImageSource", rules: "PatchRules", shown: bool) -> "TrainingData":
         """Whole images, of which patches are cut."""

@@ -35,7 +35,7 @@ def say_missing(conditions: "Sequence[Condition]", shown: bool) -> None:
 
 def diffusion_index(generator: "DiffusionGenerator") -> dict[str, Any]:
     """What index.json says of a diffusion generator: the classes of its components, and what exports it."""
-    from medloom.generators.diffusion.storage import EXPORTER
+    from medloom.generators.diffusion.storage import pipeline_of
 
     model = generator.model
     components = {"text": model.text.model, "condition": model.condition, "denoiser": model.denoiser}
@@ -43,7 +43,7 @@ def diffusion_index(generator: "DiffusionGenerator") -> dict[str, Any]:
         components["autoencoder"] = generator.autoencoder.vae
     return {
         "components": {name: type(part).__name__ for name, part in components.items() if part is not None},
-        "exporter": EXPORTER if generator.exportable else None,
+        "exporter": f"diffusers.{pipeline_of(generator)}" if generator.exportable else None,
     }
 
 
@@ -105,7 +105,10 @@ def renderer(prepared: "Prepared", masked: bool = False) -> "Callable[[Condition
         from medloom.core.pictures import save_grid
 
         conditions = [samples[index].condition for index in chosen]
-        images = generator.generate(conditions, range(len(chosen)), read_mask=source.label_map)
+        readers: dict[str, Any] = {"read_mask": source.label_map}
+        if "prior" in generator.parts:
+            readers["read_prior"] = source.prior_image
+        images = generator.generate(conditions, range(len(chosen)), **readers)
         save_grid(out / f"step-{step:08d}.png", list(images.numpy()), 4, f"after {step} steps")
 
     return render

@@ -9,6 +9,8 @@ from medloom.core.errors import UserError
 from medloom.core.types import Condition
 
 if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
     from medloom.core.spec import ImageSpec
     from medloom.data.image_io.types import Image
     from medloom.data.masks import Labels
@@ -27,6 +29,8 @@ class Drawing:
         crops: whether one patch an image was asked for.
         overlap: of windows of whole images.
         windows: at a time.
+        region: label map where edits may act, or None for everywhere.
+        unit: of earlier images whose files do not state theirs.
     """
 
     generator: "ConditionedGenerator"
@@ -35,6 +39,8 @@ class Drawing:
     crops: bool
     overlap: float
     windows: int
+    region: Path | None = None
+    unit: str | None = None
 
     @property
     def one_by_one(self) -> bool:
@@ -77,21 +83,56 @@ class Drawing:
         return [self._whole(condition, seed) for condition, seed in zip(conditions, seeds, strict=True)]
 
     def _framed(self, conditions: Sequence[Condition], seeds: Sequence[int]) -> "list[Image]":
-        """Images of the model's size; volumes lie where their mask does."""
-        from medloom.data.masks import read_labels, read_mask
+        """Images of the model's size; volumes lie where their mask or earlier image does."""
         from medloom.data.transforms import from_model
+
+        spec, images = self.generator.spec, []
+        for condition, array in zip(conditions, self.arrays(conditions, seeds), strict=True):
+            reference = self._reference(condition) if spec.spatial_dims == 3 else None
+            images.append(from_model(array, spec, modality_of(condition, spec), reference=reference))
+        return images
+
+    def arrays(self, conditions: Sequence[Condition], seeds: Sequence[int]) -> "NDArray[Any]":
+        """Images of a model of whole images, float32 `(N, C, *size)` in [-1, 1]."""
+        from medloom.data.masks import read_labels
 
         spec, masks = self.generator.spec, self.generator.masks
 
         def read(condition: Condition) -> "Labels":
             return read_labels(_mask_path(condition), spec, masks=masks)
 
-        made = self.generator.generate(conditions, seeds, self.sampling, read_mask=read).numpy()
-        images = []
-        for condition, array in zip(conditions, made, strict=True):
-            reference = read_mask(condition.mask) if spec.spatial_dims == 3 and condition.mask else None
-            images.append(from_model(array, spec, modality_of(condition, spec), reference=reference))
-        return images
+        more = self._priors(len(conditions)) if "prior" in self.generator.parts else {}
+        return self.generator.generate(conditions, seeds, self.sampling, read_mask=read, **more).numpy()
+
+    def _priors(self, count: int) -> dict[str, Any]:
+        """What an editor is given besides: how earlier images are read, and where they may be changed."""
+        import numpy as np
+        import torch
+
+        from medloom.data.dataset import read_sample
+        from medloom.data.masks import read_labels
+
+        spec = self.generator.spec
+
+        def read(condition: Condition) -> Any:
+            if condition.prior is None:
+                raise ValueError("a condition without an earlier image, which was checked for")
+            return read_sample(condition.prior, spec, modality_of(condition, spec), self.unit).array
+
+        regions = None
+        if self.region is not None:
+            inside = read_labels(self.region, spec) > 0
+            regions = torch.from_numpy(np.repeat(inside[None, None].astype(np.float32), count, axis=0))
+        return {"read_prior": read, "regions": regions}
+
+    def _reference(self, condition: Condition) -> "Image | None":
+        """What a volume lies on: its mask, or its earlier image."""
+        from medloom.data.images import read_image
+        from medloom.data.masks import read_mask
+
+        if condition.mask is not None:
+            return read_mask(condition.mask)
+        return None if condition.prior is None else read_image(condition.prior)
 
     def _whole(self, condition: Condition, seed: int) -> "Image":
         """An image of its mask's size, on its mask's grid, axes in the order of the mask's file."""

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from medloom.core.errors import UserError
 from medloom.core.lookup import look_up
 from medloom.data.options import ManifestOptions, load_manifest
+from medloom.recipes.edit_scores import evaluate_edits
 from medloom.recipes.effects import Beside, evaluate_effects
 from medloom.recipes.seen import refuse_seen
 
@@ -34,7 +35,10 @@ class Config(ManifestOptions):
         real: manifest of real images that the generator was not trained on.
         synthetic: manifest of synthetic images, as `medloom generate` writes it.
         whatif: in place of the two, manifest.csv of `medloom whatif`: its effects are measured.
-        truth: phantom cohort whose rows were given to `medloom whatif`: the effects are compared with the true ones.
+        edits: in place of these, manifest.csv of `medloom edit`: what it keeps and changes is measured.
+        reference: manifest of the triples that were edited, whose later images the edits are set beside.
+        truth: phantom cohort whose rows were given to `medloom whatif` or `medloom edit`: its effects, or what truly
+            happened, are compared.
         observed: manifest of held-out real images with masks and the template's columns: what they show between
             patients with and without a value is set beside the shifts of --whatif.
         adjust: columns that the observed difference is adjusted for, e.g. age view.
@@ -59,6 +63,8 @@ class Config(ManifestOptions):
     real: Path | None = None
     synthetic: Path | None = None
     whatif: Path | None = None
+    edits: Path | None = None
+    reference: Path | None = None
     truth: Path | None = None
     observed: Path | None = None
     adjust: tuple[str, ...] = ()
@@ -91,6 +97,8 @@ def run(config: Config) -> Path:
     if config.whatif is not None:
         beside = Beside(config.truth, config.observed, config.adjust, config.model, config)
         return evaluate_effects(config.whatif, config.out, beside, config.seed)
+    if config.edits is not None:
+        return evaluate_edits(config.edits, config.out, config.reference, config.truth, config, config.seed)
     data = _compare(config)
     sections = _sections(config, data)
     claim_output(config.out, SCORES)
@@ -110,10 +118,17 @@ def _check_names(config: Config) -> None:
     from medloom.evaluation.features import check_extractor
     from medloom.training.loop import check_device
 
-    if config.whatif is not None and (config.real, config.synthetic, config.train) != (None,) * 3:
-        raise UserError("--whatif is an evaluation of its own; leave --real, --synthetic and --train out.")
-    if (config.truth is not None or config.observed is not None) and config.whatif is None:
-        raise UserError(f"--{'truth' if config.truth is not None else 'observed'} belongs to --whatif.")
+    alone = "edits" if config.edits is not None else "whatif"
+    if getattr(config, alone) is not None and (config.real, config.synthetic, config.train) != (None,) * 3:
+        raise UserError(f"--{alone} is an evaluation of its own; leave --real, --synthetic and --train out.")
+    if config.edits is not None and config.whatif is not None:
+        raise UserError("--edits and --whatif are evaluations of their own; name one.")
+    if config.truth is not None and (config.whatif, config.edits) == (None, None):
+        raise UserError("--truth belongs to --whatif or --edits.")
+    if config.observed is not None and config.whatif is None:
+        raise UserError("--observed belongs to --whatif.")
+    if config.reference is not None and config.edits is None:
+        raise UserError("--reference belongs to --edits.")
     if config.adjust and config.observed is None:
         raise UserError("--adjust belongs to --observed.")
     for name in config.only:
@@ -134,7 +149,7 @@ def _compare(config: Config) -> "Comparison":
     from medloom.evaluation.comparison import compare
 
     if config.real is None or config.synthetic is None:
-        raise UserError("name two manifests, --real and --synthetic, or one with --whatif.")
+        raise UserError("name two manifests, --real and --synthetic, or one with --whatif or --edits.")
     real = load_manifest(config.real, config, need=("path",))
     synthetic = read_manifest(config.synthetic, skip_bad=config.skip_bad, need=("path",), need_patients=False)
     if config.model is not None:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from medloom.core.errors import UserError
 from medloom.core.seeds import MAX_SEED, check_seed
-from medloom.core.types import Condition, Sample
+from medloom.core.types import PARTS, Condition, Sample
 from medloom.data.options import ManifestOptions
 from medloom.data.prompts.arms import FACTUAL
 
@@ -23,6 +23,8 @@ GRID_IMAGES = 64
 GRID_COLUMNS = 8
 # What may differ when a folder is gone on with: where things lie and run, not what is made.
 FREE = ("out", "device", "batch", "windows", "model")
+# Options of a sampler; starts are of edits.
+SAMPLED = ("steps", "guidance", "sampler", "negative", "start", "strength")
 # Texts of a condition, of which only a hash is written unless provenance is full.
 TOLD = ("prompt", "negative")
 
@@ -39,6 +41,7 @@ class MakingOptions(ManifestOptions):
         steps: steps of the sampler (default: 20 for diffusion; a GAN has no sampler).
         guidance: how strongly the condition is followed; 1 is no guidance (default: 2 for diffusion; a GAN has none).
         guidance_mask: in place of `guidance`, for the mask.
+        guidance_prior: in place of `guidance`, for the earlier image of an editor.
         guidance_modality: in place of `guidance`, for modality and view.
         guidance_table: in place of `guidance`, for the columns of the clinical table.
         guidance_text: in place of `guidance`, for the text.
@@ -63,6 +66,7 @@ class MakingOptions(ManifestOptions):
     steps: int | None = None
     guidance: float | None = None
     guidance_mask: float | None = None
+    guidance_prior: float | None = None
     guidance_modality: float | None = None
     guidance_table: float | None = None
     guidance_text: float | None = None
@@ -131,8 +135,8 @@ class Maker:
         from medloom.generators.registry import SAMPLING
 
         options = self.options
-        parts = {part: getattr(options, f"guidance_{part}") for part in ("mask", "modality", "table", "text")}
-        given = {name: getattr(options, name) for name in ("steps", "guidance", "sampler", "negative")}
+        parts = {part: getattr(options, f"guidance_{part}") for part in PARTS}
+        given = {name: getattr(options, name, None) for name in SAMPLED}
         return SAMPLING[self.generator.family](
             **{name: value for name, value in given.items() if value is not None},
             guidance_by_part={part: scale for part, scale in parts.items() if scale is not None},
@@ -144,7 +148,17 @@ class Maker:
         from medloom.recipes.drawing import Drawing
 
         options = self.options
-        return Drawing(self.generator, self.sampling, options.whole, options.crops, options.overlap, options.windows)
+        region = getattr(options, "region", None)
+        return Drawing(
+            self.generator,
+            self.sampling,
+            options.whole,
+            options.crops,
+            options.overlap,
+            options.windows,
+            region,
+            options.unit,
+        )
 
     @property
     def resolved(self) -> MakingOptions:
@@ -259,7 +273,7 @@ def make_images(maker: Maker, jobs: Sequence[Job], file: str, more: Mapping[str,
     maker.drawing.check([job.condition for job in jobs])
     state = PartialState(cpu=options.device == "cpu")
     generator.to(state.device)
-    suffix = _suffix(options.format, generator.spec, jobs)
+    suffix = suffix_of(options.format, generator.spec, jobs)
     model = maker.run_folder.model_hash()
     if state.is_main_process:
         claim_output(options.out, file)
@@ -285,7 +299,7 @@ def is_main_process() -> bool:
     return PartialState().is_main_process
 
 
-def _suffix(form: str, spec: Any, jobs: Sequence[Job]) -> str:
+def suffix_of(form: str, spec: Any, jobs: Sequence[Job]) -> str:
     """The ending of the images' files.
 
     Raises:

@@ -360,9 +360,8 @@ def _difference_row(
     factual, *others = made.reshape(config.n, len(plan.arms), *made.shape[1:]).mean(axis=0)
     modality = row.sample.condition.modality or next(iter(spec.intensity))
     intensity = spec.of(modality)
-    span = intensity.high - intensity.low if intensity.kind == "window" else 1.0
     arms = {_title(arm, plan.template): image for arm, image in zip(plan.arms[1:], others, strict=True)}
-    return DifferenceRow(f"{modality}, line {row.sample.line}", intensity.output_unit, span, factual, arms)
+    return DifferenceRow(f"{modality}, line {row.sample.line}", intensity.output_unit, intensity.span, factual, arms)
 
 
 def _title(arm: Arm, template: "Template") -> str:

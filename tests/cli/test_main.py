@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-from medloom.cli.main import COMMANDS, main
+from medloom.cli.main import COMMANDS, main, split_command
 
 
 @pytest.mark.parametrize("command", sorted(COMMANDS))
@@ -33,6 +33,18 @@ def test_an_unknown_command(capsys: pytest.CaptureFixture[str]) -> None:
     assert "unknown command 'genrate', did you mean 'generate'?" in capsys.readouterr().err
     assert main(["data", "--x"]) == 2
     assert "with 'data' go: data check, data phantom" in capsys.readouterr().err
+
+
+def test_commands_of_three_words(capsys: pytest.CaptureFixture[str]) -> None:
+    assert split_command(["data", "import", "openi", "reports/", "--preview"]) == (
+        "data import openi",
+        ["--root", "reports/", "--preview"],
+    )
+    assert split_command(["data", "check", "a.csv"]) == ("data check", ["--data", "a.csv"])
+    assert main(["data", "import", "mimic", "cxr/"]) == 2
+    assert "unknown command 'data import mimic', did you mean 'data import mimic-cxr'?" in capsys.readouterr().err
+    assert main(["data", "import"]) == 2
+    assert "with 'data import' go: data import mimic-cxr, data import openi" in capsys.readouterr().err
 
 
 def test_import_and_help_are_quick_and_light() -> None:

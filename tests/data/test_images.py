@@ -6,6 +6,7 @@ import subprocess
 import sys
 import zlib
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,16 @@ from pydicom.uid import ExplicitVRLittleEndian, JPEG2000Lossless, RLELossless, g
 
 from medloom.core.errors import UserError
 from medloom.core.spec import COLOUR, GREY, HU, RELATIVE
-from medloom.data.images import Image, check_pixels, read_header, read_image, read_provenance, write_image
+from medloom.data.images import (
+    DERIVED_FORMATS,
+    Image,
+    check_pixels,
+    read_header,
+    read_image,
+    read_provenance,
+    write_derived,
+    write_image,
+)
 
 SHARED = Path(__file__).resolve().parents[2].parent / "shared" / "data"
 GREY8 = np.arange(24, dtype=np.uint8).reshape(4, 6) * 10
@@ -575,3 +585,19 @@ def test_real_files() -> None:
         assert (header.channels, *header.size) == image.pixels.shape and header.unit == image.unit
         if image.unit == HU:
             assert image.pixels.min() <= -1000 and image.pixels.max() > 500
+
+
+@pytest.mark.parametrize("ending", DERIVED_FORMATS)
+def test_a_patients_resampled_image_does_not_say_that_it_is_synthetic(tmp_path: Path, ending: str) -> None:
+    size, unit = ((4, 5, 6) if ending == ".nii.gz" else (4, 5)), {".dcm": HU, ".nii.gz": HU, ".tiff": RELATIVE}
+    values = np.linspace(0, 1, int(np.prod(size)), dtype=np.float32).reshape(1, *size)
+    image = Image(np.rint(values * 200), GREY, 255.0) if ending == ".png" else Image(values, unit[ending])
+    if image.unit == HU:
+        image = replace(image, pixels=np.rint(values * 1000 - 500))
+    path = tmp_path / f"prior{ending}"
+    write_derived(path, image, "registered")
+    assert read_provenance(path) == {} and b"not of a patient" not in path.read_bytes()
+    back = read_image(path, unit=HU if ending == ".nii.gz" else None)
+    np.testing.assert_allclose(back.pixels, image.pixels, atol=1e-6)
+    with pytest.raises(UserError, match="allowed endings"):
+        write_derived(tmp_path / "prior.jpg", image, "registered")

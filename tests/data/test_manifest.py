@@ -157,3 +157,11 @@ def test_the_fingerprint_moves_with_the_folder_and_sees_every_change(pictures: P
     for old, new in (("a,1", "c,1"), ("2,,", "3,,"), (",PA", ",AP"), ("3.png", "2.png")):
         (copy / "m.csv").write_text(text.replace(old, new))
         assert read_manifest(copy / "m.csv").fingerprint() != first
+
+
+def test_a_column_that_another_one_stands_for_is_kept_under_another_name(pictures: Path, tmp_path: Path) -> None:
+    (pictures / "two.csv").write_text("path,Text,report,patient_id\n0.png,worded,written,p\n", encoding="utf-8")
+    manifest = read_manifest(pictures / "two.csv", named={"text": "report"})
+    assert manifest.samples()[0].condition.text == "written" and manifest.clinical_columns == ["Text_"]
+    manifest.write(tmp_path / "again.csv")
+    assert read_manifest(tmp_path / "again.csv").samples()[0].condition.text == "written"

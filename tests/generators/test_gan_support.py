@@ -88,7 +88,7 @@ def test_a_run_of_two_steps_is_loaded_to_the_same_image(row: Row, tmp_path: Path
 
 @pytest.mark.parametrize("row", [row for row in ROWS if not row.supported], ids=row_id)
 def test_what_is_not_supported_gives_one_sentence(row: Row) -> None:
-    with pytest.raises(UserError, match="is not supported by the .* network: tell the columns with --fusion affine"):
+    with pytest.raises(UserError, match="is not supported by the .* network: (tell the columns with|train an editor)"):
         require_support(row.family, row.network, row.part, row.fusion, row.dims)
 
 
@@ -98,5 +98,5 @@ def test_columns_without_fusion_are_refused() -> None:
 
 
 def test_a_part_that_no_network_takes_is_refused() -> None:
-    with pytest.raises(UserError, match="prior by channels in 2-D is not supported by the unet network of gan"):
-        require_support("gan", "unet", "prior", "channels", 2)
+    with pytest.raises(UserError, match="prior by spade in 2-D is not supported by the unet network of gan"):
+        require_support("gan", "unet", "prior", "spade", 2)

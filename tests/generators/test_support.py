@@ -24,12 +24,14 @@ from medloom.networks.autoencoder import make_autoencoder
 DIFFUSION = [row for row in SUPPORT if row.family == "diffusion"]
 DOCS = Path(__file__).resolve().parents[2] / "docs" / "support.md"
 COLUMNS = (TableColumn("age", mean=60.0, deviation=10.0, low=30.0, high=90.0), TableColumn("ward", ("north", "south")))
-FACTUAL = Condition("a disc on the left", "Disc", "left", mask=Path("some mask"), table={"age": 50.0, "ward": "north"})
+TABLE = {"age": 50.0, "ward": "north"}
+FACTUAL = Condition("a disc on the left", "Disc", "left", Path("a prior"), Path("some mask"), TABLE)
 CHANGED = {
     "text": replace(FACTUAL, text="a large square on the right"),
     "modality": replace(FACTUAL, modality="Square"),
     "table": replace(FACTUAL, table={"age": 51.0, "ward": "north"}),
     "mask": replace(FACTUAL, mask=Path("another mask")),
+    "prior": replace(FACTUAL, prior=Path("another prior")),
 }
 # The trained weights that a part reaches the denoiser through.
 WEIGHTS = {
@@ -42,6 +44,7 @@ WEIGHTS = {
     ("table", "affine"): "condition.table",
     ("mask", "channels"): "denoiser.input",
     ("mask", "spade"): "spade",
+    ("prior", "channels"): "denoiser.input",
 }
 
 
@@ -58,6 +61,7 @@ def build(row: Row) -> DiffusionGenerator:
         fusion=fusion,
         mask=row.fusion if row.part == "mask" else "none",
         mask_classes=(1, 2) if row.part == "mask" else (),
+        prior=row.fusion if row.part == "prior" else "none",
         condition_width=16,
     )
     modality_as = "text" if row.fusion == "text" else "token"
@@ -89,9 +93,18 @@ def mask_reader(dims: int) -> Callable[[Condition], np.ndarray]:
     return read
 
 
+def prior_reader(dims: int) -> Callable[[Condition], np.ndarray]:
+    def read(condition: Condition) -> np.ndarray:
+        return np.full((1,) + (8,) * dims, 0.5 if condition.prior == FACTUAL.prior else -0.5, np.float32)
+
+    return read
+
+
 def predict(generator: DiffusionGenerator, condition: Condition, dims: int) -> Tensor:
     x = torch.randn((1, *generator.latent_shape), generator=torch_generator("x"))
-    inputs = generator.inputs([condition], frozenset(generator.parts), read_mask=mask_reader(dims))
+    priors = generator.priors([condition], prior_reader(dims))
+    prior = None if priors is None else priors.told
+    inputs = generator.inputs([condition], frozenset(generator.parts), None, mask_reader(dims), prior)
     ids, mask = generator.model.text.tokenize([f"{condition.modality}: {condition.text}"])
     if generator.modality_as == "text":
         inputs |= {"ids": ids, "mask": mask, "tokens": None, "pooled": None}

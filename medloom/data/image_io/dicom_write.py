@@ -1,4 +1,4 @@
-"""Writing DICOM that says of itself that it is synthetic and names nobody."""
+"""Writing DICOM that says of itself that it is synthetic, or derived from a patient's image, and names nobody."""
 
 import hashlib
 import json
@@ -19,6 +19,7 @@ from medloom.data.image_io.types import Image
 
 CT_INTERCEPT = -1024
 CT_BITS = 16
+MADE = "SYNTHETIC image made by a generative model; not an image of a patient"
 MAX_COMMENT = 10240  # characters of a long text (LT)
 # Type 2 attributes that the two classes ask for: present, and empty because there is no patient.
 EMPTY = (
@@ -78,13 +79,14 @@ def _common(path: Path, image: Image, provenance: Mapping[str, str]) -> Any:
     data = Dataset()
     for keyword in EMPTY:
         setattr(data, keyword, None)
-    data.PatientName = "SYNTHETIC"
+    synthetic = "SYNTHETIC" in provenance
+    data.PatientName = "SYNTHETIC" if synthetic else "ANONYMOUS"
     data.SOPInstanceUID = _uid("instance", path, image, comments)
     data.StudyInstanceUID = _uid("study", path, image, comments)
     data.SeriesInstanceUID = _uid("series", path, image, comments)
-    data.SyntheticData = "YES"
+    data.SyntheticData = "YES" if synthetic else "NO"
     data.ContentQualification = "RESEARCH"
-    data.DerivationDescription = "SYNTHETIC image made by a generative model; not an image of a patient"
+    data.DerivationDescription = MADE if synthetic else provenance["DERIVED"]
     data.ImageComments = comments
     data.InstanceNumber = 1
     return data

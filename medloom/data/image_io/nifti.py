@@ -16,6 +16,7 @@ from medloom.data.image_io.volume import stored_volume, volume_image, volume_uni
 
 COMMENT = 6  # The extension code that the NIfTI standard gives to plain text.
 DESCRIPTION = "SYNTHETIC image, not of a patient"
+DERIVED = "DERIVED: a resampled image of a patient"
 MM_PER_UNIT = {"unknown": 1.0, "mm": 1.0, "meter": 1000.0, "micron": 0.001}
 
 
@@ -51,7 +52,7 @@ def write_nifti(path: Path, image: Image, provenance: Mapping[str, str]) -> None
     written.header.set_xyzt_units("mm")
     written.set_sform(written.affine, code=1)
     written.set_qform(written.affine, code=1)
-    written.header["descrip"] = DESCRIPTION.encode("ascii")
+    written.header["descrip"] = (DESCRIPTION if "SYNTHETIC" in provenance else DERIVED).encode("ascii")
     text = json.dumps(dict(provenance)).encode("ascii")
     written.header.extensions.append(nibabel.nifti1.Nifti1Extension(COMMENT, text))
     with atomic_file(path) as temporary:

@@ -29,6 +29,7 @@ CORE_HALF = 1  # voxels of a soft thing around one that is not a vessel
 FRONT_OF_LESIONS = 0.15
 FRONT = 0.03  # of the cavity's depth behind its middle: the heart's width is measured before it
 
+BONE = CONDITION_LABELS["bone"]
 Image = NDArray[np.floating]
 Mask = NDArray[np.bool_]
 SIDES = ("left", "right")
@@ -43,12 +44,16 @@ class Measurement:
         low_attenuation: share of aerated lung below -950 HU.
         heart_ratio: width of the heart as a share of the width of the cavity.
         fluid: for each side, depth of the fluid at the back as a share of the depth of the cavity.
+        chest_width: width of the body as a share of the image's, told by the image alone.
+        bone_density: mean HU of bone.
         lesion: for each side, area of solid tissue in the lung, fluid left out, as a share of the cavity's area.
     """
 
     lung_density: float
     low_attenuation: float
     heart_ratio: float
+    chest_width: float
+    bone_density: float
     fluid: dict[str, float]
     lesion: dict[str, float]
 
@@ -83,6 +88,8 @@ def measure(hu: Image, mask: NDArray[np.integer]) -> Measurement:
         lung_density=float(lung.mean()) if lung.size else float("nan"),
         low_attenuation=float((lung < EMPHYSEMA_BELOW).mean()) if lung.size else float("nan"),
         heart_ratio=max(_heart(*pair) for pair in slices),
+        chest_width=_chest(hu),
+        bone_density=float(hu[mask == BONE].mean()) if BONE in mask else float("nan"),
         fluid=fluid,
         lesion={side: max(_lesion(*pair, side) for pair in slices) for side in SIDES},
     )
@@ -96,6 +103,17 @@ def _slices(hu: Image, cavity: Mask) -> Iterator[tuple[Image, Mask]]:
     heights = volume_points(hu.shape[2]).z.ravel()
     for level in np.flatnonzero(np.abs(heights - SLICE_LEVEL) <= ABOUT):
         yield hu[::-1, ::-1, level].T, cavity[::-1, ::-1, level].T
+
+
+def _chest(hu: Image) -> float:
+    """Columns of an axial slice, or of a volume seen from the front, in which there is a body."""
+    labels, count = ndimage.label(hu > LUNG_BELOW)
+    if not count:
+        return 0.0
+    largest = 1 + int(np.argmax(ndimage.sum_labels(labels > 0, labels, range(1, count + 1))))
+    across = 1 if hu.ndim == 2 else 0
+    seen = (labels == largest).any(axis=tuple(axis for axis in range(hu.ndim) if axis != across))
+    return float(seen.sum()) / len(seen)
 
 
 def _box(cavity: Mask) -> tuple[int, int, int, int]:

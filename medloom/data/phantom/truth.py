@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from medloom.core.errors import UserError
 from medloom.core.files import hash_file, hash_text, read_json
+from medloom.data.images import read_image
 from medloom.data.phantom.anatomy import Visit
 from medloom.data.phantom.causal import Patient, counterfactual, evolved
 from medloom.data.phantom.cohort import MARKER
@@ -81,6 +82,27 @@ class Cohort:
         patient = self.spec.patient(number)
         visit = self.spec.visits_of(patient)[acquisition]
         return evolved(patient, visit.size), visit, modality
+
+    def acquisition(self, image: Path) -> tuple[Patient, Visit]:
+        """The patient, as he or she was at the visit, and the visit, of one of the cohort's images.
+
+        Raises:
+            UserError: the image is none of the cohort's.
+        """
+        if not image.resolve().is_relative_to(self.folder.resolve()):
+            raise UserError(
+                f"{image} is no image of the cohort in {self.folder}; --truth takes the cohort of --reference."
+            )
+        number, acquisition, *_ = image.name.split(".")[0].split("-", 2)
+        patient = self.spec.patient(int(number))
+        visit = self.spec.visits_of(patient)[int(acquisition)]
+        return evolved(patient, visit.size), visit
+
+    def mask_of(self, image: Path) -> NDArray[np.uint8]:
+        """The condition mask of one of the cohort's images, by its name."""
+        name = image.name.split(".")[0]
+        suffix = ".png" if self.spec.dims == 2 else ".nii.gz"
+        return read_image(self.folder / "masks" / f"{name}{suffix}").pixels[0].round().astype(np.uint8)
 
     def twins(self, source: str, do: Mapping[str, Any], hold: Sequence[str] = ()) -> Twins:
         """The true pair for a change of some variables, others held; no change gives two equal images."""

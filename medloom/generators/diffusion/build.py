@@ -6,6 +6,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from medloom.core.errors import UserError
 from medloom.core.files import read_json
 from medloom.core.initialise import initial_weights
@@ -91,6 +93,8 @@ def _require_support(network: NetworkOptions, text: TextOptions, dims: int, tabl
         parts["table"] = network.fusion
     if network.mask != "none":
         parts["mask"] = network.mask
+    if network.prior != "none":
+        parts["prior"] = network.prior
     for part, fusion in parts.items():
         require_support("diffusion", kind, part, fusion, dims)
 
@@ -114,10 +118,11 @@ def _exportable_model(
             "--network.exportable needs square 2-D images and an autoencoder, as Stable Diffusion's pipeline does;"
             " train one with `medloom train autoencoder` and name it with --autoencoder."
         )
-    unet = make_unet(shape[0], network.widths, network.depth, encoder.width, shape[1], network.head_width)
+    prior = shape[0] if network.prior != "none" else 0
+    unet = make_unet(shape[0], network.widths, network.depth, encoder.width, shape[1], network.head_width, prior)
     if network.gradient_checkpointing:
         unet.enable_gradient_checkpointing()
-    return DiffusionModel(encoder, None, StableDiffusionUNet(unet))
+    return DiffusionModel(encoder, None, StableDiffusionUNet(unet), prior_channels=prior)
 
 
 def _native_model(
@@ -127,6 +132,8 @@ def _native_model(
     condition: ConditionConfig,
 ) -> DiffusionModel:
     masked = network.mask != "none"
+    # One more says whether there is an earlier image.
+    prior = shape[0] + 1 if network.prior != "none" else 0
     styles = network.region_styles if masked and network.fusion != "none" else 0
     config = UNetConfig(
         dims=len(shape) - 1,
@@ -141,6 +148,7 @@ def _native_model(
         pooled_width=network.condition_width,
         spatial_channels=len(network.mask_classes) + 1 if masked else 0,
         spatial_fusion=network.mask if masked else "channels",
+        prior_channels=prior,
         region_styles=styles,
         region_slopes=network.region_slopes,
         spatial_width=_mask_width(network) if masked else 0,
@@ -151,7 +159,7 @@ def _native_model(
     if any(axis % config.divisor for axis in shape[1:]):
         raise UserError(f"images of {shape[1:]} pixels: this network needs multiples of {config.divisor} on each axis.")
     joined = ConditionEncoder(condition)
-    return DiffusionModel(encoder, joined, UNet(config), network.mask_classes if masked else ())
+    return DiffusionModel(encoder, joined, UNet(config), network.mask_classes if masked else (), prior)
 
 
 def _mask_width(network: NetworkOptions) -> int:
@@ -186,6 +194,7 @@ def from_stable_diffusion(
     _refuse_own_ways(network, noise)
     folder = locate_base(base)
     unet = _load_unet(folder)
+    prior = _with_prior(unet) if network.prior != "none" else 0
     if network.gradient_checkpointing:
         unet.enable_gradient_checkpointing()
     autoencoder = load_autoencoder(folder / "vae")
@@ -203,9 +212,29 @@ def from_stable_diffusion(
         with initial_weights(seed, "lora"):
             add_lora(unet, lora)
     path = _path_of(folder, noise)
-    return DiffusionGenerator(
-        spec, path, DiffusionModel(encoder, None, StableDiffusionUNet(unet)), autoencoder, "text", text.train
-    )
+    model = DiffusionModel(encoder, None, StableDiffusionUNet(unet), prior_channels=prior)
+    return DiffusionGenerator(spec, path, model, autoencoder, "text", text.train)
+
+
+def _with_prior(unet: Any) -> int:
+    """Widen a U-Net's first convolution for an earlier image's latent, where it is not; returns that one's channels.
+
+    New weights are zero, so that the network is at first what it was (Brooks et al. 2023, section 3.2).
+    """
+    from torch import nn
+
+    channels = int(unet.config.out_channels)
+    old = unet.conv_in
+    if old.in_channels == 2 * channels:
+        return channels
+    wider = nn.Conv2d(2 * channels, old.out_channels, old.kernel_size, old.stride, old.padding)
+    with torch.no_grad():
+        wider.weight.zero_()
+        wider.weight[:, :channels] = old.weight
+        wider.bias = old.bias
+    unet.conv_in = wider
+    unet.register_to_config(in_channels=2 * channels)
+    return channels
 
 
 def locate_base(base: str) -> Path:

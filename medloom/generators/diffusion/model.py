@@ -22,8 +22,9 @@ class DiffusionModel(ConditionedModel):
         condition: ConditionEncoder | None,
         denoiser: nn.Module,
         mask_classes: Sequence[int] = (),
+        prior_channels: int = 0,
     ) -> None:
-        super().__init__(text, condition, mask_classes)
+        super().__init__(text, condition, mask_classes, prior_channels)
         self.denoiser = denoiser
 
     def forward(self, x: Tensor, t: Tensor, inputs: Inputs) -> Tensor:
@@ -32,12 +33,12 @@ class DiffusionModel(ConditionedModel):
         Args:
             x: `(N, C, *spatial)`.
             t: float `(N,)` in 0..1000.
-            inputs: see `context`; `labels` int64 `(N, *size)` with -1 where there is no mask; and of patches `place`
-                float32 `(N, axes, 2)`, where they lie in their images.
+            inputs: see `context` and `spatial`; and of patches `place` float32 `(N, axes, 2)`, where they lie in their
+                images.
 
         Returns:
             `(N, C, *spatial)`.
         """
-        spatial = self.spatial(inputs.get("labels"), x)
+        spatial = self.spatial(inputs.get("labels"), x, inputs.get("prior"))
         context, mask, pooled = self.context(inputs)
         return self.denoiser(x, t, context, mask, pooled, spatial, inputs.get("place"))

@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from medloom.processes.paths import ProbabilityPath
 
 MASKS = ("none", *SPATIAL_FUSIONS)
+PRIORS = ("none", "channels")
 LOSSES = ("l2", "l1")
 
 
@@ -37,6 +38,7 @@ class NetworkOptions:
             alike, 1 all regions.
         mask_means: weight of the errors of regions' means beside those of pixels in the loss, for attributes that shift
             whole regions; 0 for none.
+        prior: how an earlier image reaches the network: none or channels.
         condition_width: width of context tokens.
         coordinates: tell each place where it lies in the image, for what depends on left and right, top and bottom.
         pixel_width: hidden channels of a head at the image's own resolution, by which thin regions of a mask reach the
@@ -58,6 +60,7 @@ class NetworkOptions:
     mask_means: float = 0.0
     region_styles: int = 8
     region_slopes: bool = False
+    prior: str = "none"
     condition_width: int = 128
     coordinates: bool = True
     pixel_width: int = 0
@@ -69,6 +72,8 @@ class NetworkOptions:
                 f"--network.fusion {self.fusion} and --network.mask {self.mask}: allowed are {', '.join(FUSIONS)};"
                 f" {', '.join(MASKS)}."
             )
+        if self.prior not in PRIORS:
+            raise UserError(f"--network.prior {self.prior}: allowed are {', '.join(PRIORS)}.")
         if not 0 <= self.mask_balance <= 1:
             raise UserError(f"--network.mask-balance {self.mask_balance}: it is in [0, 1].")
         if self.mask_means < 0:

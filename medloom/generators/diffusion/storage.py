@@ -18,11 +18,11 @@ from medloom.networks.text import load_text_parts
 from medloom.processes.paths import DDPM, ProbabilityPath, path_from_dict
 
 SETTINGS = "generator.json"
-EXPORTER = "diffusers.StableDiffusionPipeline"
+PIPELINE, EDITING_PIPELINE = "StableDiffusionPipeline", "StableDiffusionInstructPix2PixPipeline"
 
 
 def save_generator(generator: DiffusionGenerator, folder: Path) -> None:
-    """Write all components to `folder`; an exportable one opens there with diffusers' StableDiffusionPipeline."""
+    """Write all components to `folder`; an exportable one opens there with the diffusers pipeline `pipeline_of`."""
     model = generator.model
     model.text.save(folder / "tokenizer", folder / "text_encoder")
     if generator.autoencoder is not None:
@@ -40,12 +40,18 @@ def save_generator(generator: DiffusionGenerator, folder: Path) -> None:
         "max_tokens": model.text.max_tokens,
         "pad": model.text.pad,
         "mask_classes": list(model.mask_classes),
+        "prior_channels": model.prior_channels,
         "masks": generator.masks.to_dict(),
         "reads_text": generator.reads_text,
         "exportable": generator.exportable,
         "latent": generator.autoencoder is not None,
     }
     _write(folder / SETTINGS, settings)
+
+
+def pipeline_of(generator: DiffusionGenerator) -> str:
+    """The diffusers pipeline that an exportable generator opens in."""
+    return EDITING_PIPELINE if generator.model.prior_channels else PIPELINE
 
 
 def load_generator(folder: Path) -> DiffusionGenerator:
@@ -59,7 +65,7 @@ def load_generator(folder: Path) -> DiffusionGenerator:
         str(folder / "text_encoder"), str(folder / "tokenizer"), settings["max_tokens"], settings["pad"]
     )
     condition, denoiser = _load_networks(folder, settings["exportable"])
-    model = DiffusionModel(text, condition, denoiser, settings["mask_classes"])
+    model = DiffusionModel(text, condition, denoiser, settings["mask_classes"], settings.get("prior_channels", 0))
     autoencoder = load_autoencoder(folder / "vae") if settings["latent"] else None
     generator = DiffusionGenerator(
         ImageSpec.from_dict(settings["spec"]),
@@ -110,7 +116,7 @@ def _save_exportable(generator: DiffusionGenerator, folder: Path) -> None:
     _write(
         folder / "model_index.json",
         {
-            "_class_name": "StableDiffusionPipeline",
+            "_class_name": pipeline_of(generator),
             "feature_extractor": [None, None],
             "image_encoder": [None, None],
             "requires_safety_checker": False,

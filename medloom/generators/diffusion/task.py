@@ -137,12 +137,13 @@ class DiffusionTask:
         uniforms = torch.stack([torch.rand(2, generator=g, dtype=torch.float64) for g in generators])
         crops = data.draw_crops(self.options.seed, step, rows, repeated)
         targets = data.images(rows, crops)
+        priors = data.draw_priors(self.options.seed, step, rows, repeated, crops)
         shape = self.generator.latent_shape
         extra = {
             "time": self.generator.path.draw_time(uniforms[:, 0].clamp(1e-9, 1 - 1e-9)),
             "noise": _draws(generators, shape),
             **condition_tensors(
-                self.generator, data, rows, uniforms[:, 1], self.dropout if dropout is None else dropout, crops
+                self.generator, data, rows, uniforms[:, 1], self.dropout if dropout is None else dropout, crops, priors
             ),
         }
         if self.generator.autoencoder is not None:

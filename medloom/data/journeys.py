@@ -1,0 +1,226 @@
+"""Pairs of a patient's images over time, chosen by rules that are stated, and counted where they reject something."""
+
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from datetime import date
+from itertools import combinations, groupby, pairwise
+from typing import Any
+
+from medloom.core.errors import UserError
+from medloom.data.manifest import Manifest, list_problems
+from medloom.data.tables import Problem
+
+ISO = re.compile(r"(\d{4})-(\d{2})-(\d{2})(?:[T ].*)?")
+PACKED = re.compile(r"(1[89]\d{2}|2[0-3]\d{2})(\d{2})(\d{2})(?:\.0)?")
+WAYS = ("consecutive", "all")
+
+
+@dataclass(frozen=True)
+class Rules:
+    """Which pairs of images are taken.
+
+    Attributes:
+        views: views that both images have, in any case; none for all.
+        min_days: days that lie at least between the two.
+        max_days: days that lie at most between the two, or None.
+        pairs: consecutive (each image with the next one), or all.
+        mixed_views: pair images of different views as well.
+        study: column of the study, of which one image is taken; by default the images of a day are one study.
+    """
+
+    views: tuple[str, ...] = ()
+    min_days: float = 0.0
+    max_days: float | None = None
+    pairs: str = "consecutive"
+    mixed_views: bool = False
+    study: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.pairs not in WAYS:
+            raise UserError(f"--pairs {self.pairs}: allowed are {', '.join(WAYS)}.")
+        if self.min_days < 0 or (self.max_days is not None and self.max_days < self.min_days):
+            raise UserError(f"--min-days {self.min_days:g} and --max-days {self.max_days}: 0 <= min-days <= max-days.")
+
+
+@dataclass(frozen=True)
+class Pair:
+    """Two images of a patient: positions of their rows, and the days between them."""
+
+    before: int
+    after: int
+    days: float
+
+
+@dataclass
+class Journeys:
+    """What the rules left.
+
+    Attributes:
+        pairs: by patient, in the order of time.
+        rejected: what each rule rejected, in the order in which rules are asked: (rule, how many, of what).
+    """
+
+    pairs: list[Pair]
+    rejected: list[tuple[str, int, str]] = field(default_factory=list)
+
+    def reject(self, rule: str, count: int, what: str) -> None:
+        """Count what a rule rejected."""
+        self.rejected.append((rule, count, what))
+
+    def lines(self) -> list[str]:
+        """The counts as sentences."""
+        return [f"{rule}: {count} {what} left out" for rule, count, what in self.rejected]
+
+
+def choose_pairs(manifest: Manifest, rules: Rules, skip_bad: bool = False) -> Journeys:
+    """The pairs of a manifest's images that the rules allow; both are of one patient, modality and view.
+
+    Days are compared within a patient only, since each patient's dates may be shifted by an amount of their own.
+
+    Raises:
+        UserError: no column of times, a time that cannot be read, an unknown view or study column, or no pair left
+            (says what each rule took).
+    """
+    journeys = Journeys([])
+    rows = _timed(manifest, rules, skip_bad, journeys)
+    rows = _of_views(rows, rules.views, journeys)
+    rows = _one_of_a_study(rows, manifest, rules.study, journeys)
+    rows.sort(key=lambda row: (*row.group, row.days, row.position))
+    candidates: list[Pair] = []
+    alone = 0
+    for _, members in groupby(rows, key=lambda row: row.group):
+        own = list(members)
+        alone += len(own) == 1
+        chosen: Iterable[tuple[_Row, _Row]] = pairwise(own) if rules.pairs == "consecutive" else combinations(own, 2)
+        candidates += [Pair(one.position, other.position, other.days - one.days) for one, other in chosen]
+    same = "modality" if rules.mixed_views else "modality and view"
+    journeys.reject(f"another image of the patient in the same {same}", alone, "images")
+    journeys.pairs = _within(candidates, rules, journeys)
+    if not journeys.pairs:
+        raise UserError(f"{manifest.source}: no pair is left; {'; '.join(journeys.lines())}.")
+    return journeys
+
+
+@dataclass(frozen=True)
+class _Row:
+    position: int
+    patient: str
+    modality: str
+    view: str
+    days: float
+    mixed: bool
+
+    @property
+    def group(self) -> tuple[str, str, str]:
+        """What the images of a pair share."""
+        return (self.patient, self.modality, "" if self.mixed else self.view.casefold())
+
+
+def _timed(manifest: Manifest, rules: Rules, skip_bad: bool, journeys: Journeys) -> list[_Row]:
+    """The rows with their days."""
+    frame = manifest.frame
+    if "time" not in frame:
+        raise UserError(
+            f"{manifest.source}: no column of times, by which a patient's images are put in order; name one with"
+            " --time-column (dates as 2021-03-14 or 20210314, or days as numbers)."
+        )
+    days, problems = read_days(frame["time"].tolist(), frame["line"].tolist())
+    if problems and not skip_bad:
+        raise UserError(list_problems(str(manifest.source), problems, len(frame)))
+    journeys.reject("a time that can be read", len(problems), "images")
+    views = frame["view"].tolist() if "view" in frame else [None] * len(frame)
+    columns = zip(frame["patient_id"], frame["modality"], views, days, strict=True)
+    return [
+        _Row(position, str(patient), str(modality), view or "", day, rules.mixed_views)
+        for position, (patient, modality, view, day) in enumerate(columns)
+        if day is not None
+    ]
+
+
+def read_days(cells: Sequence[Any], lines: Sequence[int]) -> tuple[list[float | None], list[Problem]]:
+    """Times as days: dates (2021-03-14, 20210314) or numbers of days, one kind in a column.
+
+    Args:
+        cells: of the column.
+        lines: of the file, for problems.
+
+    Returns:
+        Days, None for a cell that cannot be read; and why.
+    """
+    texts = ["" if cell is None or cell != cell else str(cell).strip() for cell in cells]
+    given = [text for text in texts if text]
+    kind = next(
+        (kind for kind in (_iso, _packed) if given and sum(kind(text) is not None for text in given) * 2 > len(given)),
+        _number,
+    )
+    days = [kind(text) if text else None for text in texts]
+    problems = [
+        Problem(line, f"column of times: {text!r} cannot be read" if text else "column of times: empty")
+        for line, text, day in zip(lines, texts, days, strict=True)
+        if day is None
+    ]
+    return days, problems
+
+
+def _iso(text: str) -> float | None:
+    return _date(ISO.fullmatch(text))
+
+
+def _packed(text: str) -> float | None:
+    return _date(PACKED.fullmatch(text))
+
+
+def _date(match: re.Match[str] | None) -> float | None:
+    if match is None:
+        return None
+    try:
+        return float(date(*map(int, match.groups())).toordinal())
+    except ValueError:
+        # No such day; the caller lists it as a problem.
+        return None
+
+
+def _number(text: str) -> float | None:
+    try:
+        value = float(text)
+    except ValueError:
+        return None
+    return value if abs(value) < 1e7 else None
+
+
+def _of_views(rows: list[_Row], views: Sequence[str], journeys: Journeys) -> list[_Row]:
+    if not views:
+        return rows
+    wanted = {view.casefold() for view in views}
+    known = {row.view.casefold(): row.view or "none" for row in rows}
+    if unknown := [view for view in views if view.casefold() not in known]:
+        raise UserError(f"--view {unknown[0]}: no image has it; views: {', '.join(sorted(known.values()))}.")
+    kept = [row for row in rows if row.view.casefold() in wanted]
+    journeys.reject(f"view {' or '.join(views)}", len(rows) - len(kept), "images")
+    return kept
+
+
+def _one_of_a_study(rows: list[_Row], manifest: Manifest, study: str | None, journeys: Journeys) -> list[_Row]:
+    """The first image of each study, modality and view."""
+    if study is not None and study not in manifest.frame:
+        raise UserError(
+            f"--study-column {study}: {manifest.source} has columns {', '.join(manifest.clinical_columns)}."
+        )
+    names: Sequence[Any] = manifest.frame[study].tolist() if study else [None] * len(manifest)
+    first: dict[tuple[Any, ...], _Row] = {}
+    for row in rows:
+        first.setdefault((*row.group, names[row.position] if study else row.days), row)
+    journeys.reject("one image a study", len(rows) - len(first), "images")
+    return list(first.values())
+
+
+def _within(pairs: Sequence[Pair], rules: Rules, journeys: Journeys) -> list[Pair]:
+    """The pairs whose interval is allowed."""
+    late = [pair for pair in pairs if pair.days >= rules.min_days]
+    journeys.reject(f"at least {rules.min_days:g} days between", len(pairs) - len(late), "pairs")
+    if rules.max_days is None:
+        return late
+    kept = [pair for pair in late if pair.days <= rules.max_days]
+    journeys.reject(f"at most {rules.max_days:g} days between", len(late) - len(kept), "pairs")
+    return kept

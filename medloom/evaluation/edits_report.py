@@ -1,0 +1,117 @@
+"""The report of edits: scores.json for programs, and one self-contained report.html for people."""
+
+import io
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from matplotlib.figure import Figure as Canvas
+
+from medloom.core.files import write_json, write_text
+from medloom.core.pictures import flat
+from medloom.evaluation import edit_truth, edits
+from medloom.evaluation.edits import Edit, Edits
+from medloom.evaluation.figures import Figure
+from medloom.evaluation.pages import embedded, page
+from medloom.evaluation.recovery import Verdict
+from medloom.evaluation.report import HTML, SCHEMA, SCORES
+
+TEMPLATE = "edits.html"
+SIZE, DPI = 1.9, 110
+SHOWN_DIFFERENCE = 0.995  # quantile of absolute differences at the ends of the colours
+MEANINGS = {
+    edits.LIKENESS: "structural similarity of edit and later image; positions differ, so that no edit reaches 1",
+    edits.CHANGE: "mean absolute difference of the edit and what was edited",
+    edits.NULL: "mean absolute difference where the instruction asks for no change; null2 to null10 one after another",
+    edits.REVERSED: "difference to the earlier image after the edit and the instruction that undoes it",
+    edits.IDENTITY: "how often an edit is nearer to its own patient's later image than another patient's is",
+    edit_truth.RIGHT: "share of edits whose named finding grew or shrank as it should, more than on the other side",
+    edit_truth.SHARE: "mean change of the finding in the true direction, divided by the true one",
+    edit_truth.STAYED: "mean absolute change of a measurement that no instruction names",
+}
+
+
+def write_edits(
+    out: Path,
+    measured: Edits,
+    figures: Sequence[Figure],
+    verdicts: Sequence[Verdict],
+    notes: Sequence[str],
+    facts: Mapping[str, Any],
+) -> None:
+    """Write scores.json and report.html.
+
+    Args:
+        out: the folder.
+        measured: what was measured, with the examples that are shown.
+        figures: of every arm.
+        verdicts: what has to hold, and whether it does.
+        notes: what a reader has to know.
+        facts: further values for scores.json.
+    """
+    html = page(
+        TEMPLATE,
+        figures=figures,
+        verdicts=verdicts,
+        notes=notes,
+        paired=any("likeness" in row for row in measured.rows),
+        unit=measured.unit,
+        meanings={name: text for name, text in MEANINGS.items() if any(f.metric == name for f in figures)},
+        picture=embedded(_picture(measured)) if measured.examples else "",
+    )
+    write_text(out / HTML, html)
+    scores = {
+        "schema": SCHEMA,
+        "finished": True,
+        "figures": [figure.to_dict() for figure in figures],
+        "verdicts": [vars(verdict) for verdict in verdicts],
+        "notes": list(notes),
+        **facts,
+    }
+    write_json(out / SCORES, scores)
+
+
+def _picture(measured: Edits) -> bytes:
+    """For some edits: earlier image, edit, later image, and both differences on one scale."""
+    examples = measured.examples
+    paired = all(example.later is not None for example in examples)
+    columns = 5 if paired else 3
+    canvas = Canvas(figsize=(SIZE * columns + 0.8, (SIZE + 0.3) * len(examples)), dpi=DPI, layout="constrained")
+    axes = canvas.subplots(len(examples), columns, squeeze=False)
+    half = measured.spec.of(next(iter(measured.spec.intensity))).span / 2
+    shown = np.stack([np.abs(flat(example.edited - example.prior)) for example in examples]) * half
+    reach = float(np.quantile(shown, SHOWN_DIFFERENCE)) or 1.0
+    for row, example in zip(axes, examples, strict=True):
+        drawn = _row(row, example, half, reach, paired)
+    titles = ("earlier image", "edited", "edited less earlier", "later image", "later less earlier")
+    for axis, title in zip(axes[0], titles, strict=False):
+        axis.set_title(f"{title}\n{axis.get_title()}" if axis.get_title() else title, fontsize=8)
+    canvas.colorbar(drawn, ax=axes.ravel().tolist(), shrink=0.6, label=measured.unit)
+    stream = io.BytesIO()
+    canvas.savefig(stream, format="png", metadata={"Software": "medloom"})
+    return stream.getvalue()
+
+
+def _row(axes: Sequence[Any], example: Edit, half: float, reach: float, paired: bool) -> Any:
+    difference = (example.edited - example.prior) * half
+    level = None if difference.ndim < 4 else int(np.abs(difference).sum(axis=(0, 1, 2)).argmax())
+    images = [example.prior, example.edited, difference]
+    if paired and example.later is not None:
+        images += [example.later, (example.later - example.prior) * half]
+    for place, (axis, image) in enumerate(zip(axes, images, strict=True)):
+        values = flat(image, level)
+        if place in (2, 4):
+            drawn = axis.imshow(values.mean(axis=0), cmap="RdBu_r", vmin=-reach, vmax=reach)
+        else:
+            axis.imshow(np.moveaxis((np.clip(values, -1, 1) + 1) / 2, 0, -1).squeeze(), cmap="gray", vmin=0, vmax=1)
+        axis.set_xticks([])
+        axis.set_yticks([])
+    axes[0].set_ylabel("\n".join(_wrapped(example.instruction)), fontsize=6)
+    return drawn
+
+
+def _wrapped(text: str) -> list[str]:
+    import textwrap
+
+    return textwrap.wrap(text, 30)[:5]

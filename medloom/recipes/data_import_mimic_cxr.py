@@ -1,0 +1,116 @@
+"""`medloom data import mimic-cxr`: MIMIC-CXR or MIMIC-CXR-JPG becomes a manifest with reports, labels and patients."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from medloom.recipes.importing import ReportOptions
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from medloom.data.sources.report_texts import TextRules, Texts
+    from medloom.data.sources.tally import Tally
+
+MODALITY = "X-ray"
+READ_FOR_PREVIEW = 100
+FIRST = ("path", "Text", "modality", "view", "patient_id", "study_id", "time")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config(ReportOptions):
+    """Make a manifest of MIMIC-CXR: one image a row, with its report, view, time, split, labels and patient.
+
+    Attributes:
+        root: folder of MIMIC-CXR-JPG or MIMIC-CXR: holds `files`, or p10, p11, ... itself.
+        tables: folder of mimic-cxr-*-metadata.csv and the tables of labels and splits, gzipped or not (default: root).
+        reports: folder of the unpacked reports (default: root).
+        demographics: folder of MIMIC-IV, for age, sex and race.
+        view: views that are taken, as ViewPosition has them (default: all).
+        one_a_study: take one image of each study: the first view of --view, else of PA, AP, LATERAL, LL.
+        split: official (the table), p10-p18 (p19 is the test, the others training and validation), or none.
+        validation: share of the patients of p10-p18 for validation.
+        seed: of that share.
+        labels: chexpert, negbio or none.
+        uncertain: what becomes of labels that the report is uncertain of: mask (empty), positive, negative, or keep
+            (-1).
+    """
+
+    tables: Path | None = None
+    reports: Path | None = None
+    demographics: Path | None = None
+    view: tuple[str, ...] = ()
+    one_a_study: bool = False
+    split: str = "official"
+    validation: float = 0.1
+    seed: int = 0
+    labels: str = "chexpert"
+    uncertain: str = "mask"
+
+
+def run(config: Config) -> Path | None:
+    """Import; returns the manifest's path, or None after a preview.
+
+    Raises:
+        UserError: folders that lack what is looked for, tables that are damaged, options out of range, images that
+            cannot be used and are not to be skipped, or no row that is left.
+    """
+    from medloom.core.progress import say
+    from medloom.data.sources.report_texts import add_texts
+    from medloom.data.sources.tally import Tally
+    from medloom.recipes.importing import check_folder, check_options, finish, text_rules
+
+    check_options(config)
+    check_folder(config)
+    rules = text_rules(config)
+    tally = Tally()
+    frame = _images(config, tally)
+    frame, labels = _described(config, frame, tally)
+    if config.preview and len(frame) > READ_FOR_PREVIEW:
+        # The reports of 227,835 studies are the slow part.
+        say(f"preview: the reports of the first {READ_FOR_PREVIEW} of {len(frame)} images are read.")
+        frame = frame.head(READ_FOR_PREVIEW)
+    texts = _texts(config, frame, rules, tally)
+    frame = add_texts(frame, "study_id", texts, rules, tally)
+    frame = frame.assign(modality=MODALITY, patient_id=frame["subject_id"])
+    patient = [name for name in ("split", "age", "sex", "race") if name in frame]
+    return finish(config, frame, [*FIRST, *patient, *rules.column_names, *labels], tally, texts)
+
+
+def _images(config: Config, tally: "Tally") -> "pd.DataFrame":
+    """The images that are wanted and there, with path and split."""
+    from medloom.data.sources.mimic_cxr import find_layout, on_disk, one_a_study, read_images
+    from medloom.data.sources.mimic_tables import add_split
+    from medloom.data.sources.tally import keep_values
+    from medloom.recipes.importing import paths_of
+
+    tables = config.tables or config.root
+    frame = keep_values(read_images(tables, tally), "view", config.view, tally)
+    layout = find_layout(config.root, frame)
+    frame = on_disk(frame, layout, config.skip_bad, tally)
+    frame["path"] = paths_of(config, layout.folder, frame["file"] + layout.suffix)
+    frame = add_split(frame, tables, config.split, config.validation, config.seed, config.skip_bad, tally)
+    return one_a_study(frame, config.view, tally) if config.one_a_study else frame
+
+
+def _described(config: Config, frame: "pd.DataFrame", tally: "Tally") -> "tuple[pd.DataFrame, list[str]]":
+    """The images with what tables say of their patients and studies, and the names of the labels."""
+    from medloom.data.sources.mimic_demographics import add_demographics
+    from medloom.data.sources.mimic_tables import add_labels
+
+    if config.demographics is not None:
+        frame = add_demographics(frame, config.demographics, tally)
+    return add_labels(frame, config.tables or config.root, config.labels, config.uncertain, tally)
+
+
+def _texts(config: Config, frame: "pd.DataFrame", rules: "TextRules", tally: "Tally") -> "Texts":
+    """What the reports of the studies say."""
+    from medloom.core.progress import progress
+    from medloom.data.sources.mimic_reports import find_reports, read_reports, report_files, require_reports
+    from medloom.data.sources.report_texts import gather_texts
+
+    where = config.reports or config.root
+    folder = find_reports(where, frame) if config.keep_without_text else require_reports(where, frame)
+    files = report_files(frame) if folder else {}
+    with progress("reports", len(files), "reports", shown=not config.preview) as advance:
+        return gather_texts(read_reports(folder or where, files, advance, tally), rules)

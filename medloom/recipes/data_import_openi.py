@@ -1,0 +1,80 @@
+"""`medloom data import openi`: the Open-i chest X-ray reports become a manifest, or a table of conditions."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from medloom.recipes.importing import ReportOptions
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from medloom.data.sources.openi import OpenReports
+    from medloom.data.sources.tally import Tally
+
+MODALITY = "X-ray"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config(ReportOptions):
+    """Make a manifest of the Open-i reports; without images, a table of texts for `medloom generate --data`.
+
+    Attributes:
+        root: folder of the reports' XML files, or their archive (NLMCXR_reports.tgz), which is read where it lies.
+        images: folder of the images, named <image>.png (NLMCXR_png.tgz); without it, a row is a report and has no path.
+        view: views that are taken: PA, AP, lateral (default: all, those without a view included).
+    """
+
+    images: Path | None = None
+    view: tuple[str, ...] = ()
+
+
+def run(config: Config) -> Path | None:
+    """Import; returns the table's path, or None after a preview.
+
+    Raises:
+        UserError: reports that cannot be read, images that are missing and not to be skipped, an unknown view or
+            section, or no row that is left.
+    """
+    from medloom.data.sources.openi import read_openi
+    from medloom.data.sources.openi_rows import COLUMNS
+    from medloom.data.sources.report_texts import add_texts, gather_texts
+    from medloom.data.sources.tally import Tally, keep_values
+    from medloom.recipes.importing import check_options, finish, text_rules
+
+    check_options(config)
+    rules = text_rules(config, COLUMNS)
+    tally = Tally()
+    read = read_openi(config.root)
+    _check_read(config, read, tally)
+    frame = keep_values(_rows(config, read, tally), "view", config.view, tally)
+    named = set(frame["patient_id"])
+    texts = gather_texts(((report.id, report.sections) for report in read.reports if report.id in named), rules)
+    frame = add_texts(frame, "patient_id", texts, rules, tally).assign(modality=MODALITY)
+    first = ["path"] if config.images else []
+    columns = [*first, "Text", "modality", "view", "patient_id", *rules.column_names, "mesh"]
+    return finish(config, frame, columns, tally, texts)
+
+
+def _check_read(config: Config, read: "OpenReports", tally: "Tally") -> None:
+    """Count the files that could not be read; refuse them unless they are to be skipped."""
+    from medloom.core.errors import UserError
+
+    tally.add("a file that can be read", len(read.problems), "files", names=read.problems)
+    if read.problems and not (config.skip_bad and read.reports):
+        name, reason = next(iter(read.problems.items()))
+        raise UserError(
+            f"{config.root}: {len(read.problems)} files cannot be read ({name}: {reason}, say); get them again, or go"
+            " on without them with --skip-bad."
+        )
+
+
+def _rows(config: Config, read: "OpenReports", tally: "Tally") -> "pd.DataFrame":
+    """The rows, with paths where there are images."""
+    from medloom.data.sources.openi_rows import image_rows, report_rows
+    from medloom.recipes.importing import paths_of
+
+    if config.images is None:
+        return report_rows(read.reports)
+    frame = image_rows(read.reports, config.images, config.skip_bad, tally)
+    return frame.assign(path=paths_of(config, config.images, frame["file"]))

@@ -1,0 +1,294 @@
+"""`medloom data journeys`: from a table of studies to triples of earlier image, instruction and later image."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from medloom.core.errors import UserError
+from medloom.core.spec import HU, RELATIVE
+from medloom.data.options import ManifestOptions
+
+if TYPE_CHECKING:
+    from medloom.data.journeys import Journeys, Pair
+    from medloom.data.manifest import Manifest
+    from medloom.data.progression import Progression
+    from medloom.data.registration import PairResult
+
+PROGRESSIONS = ("rules", "impression", "text", "llm", "none")
+DESCRIPTION = "journeys.json"
+SHEET_PAIRS = 12
+# Columns of the triples besides those of the later image's row.
+FURTHER = ("prior", "registered_prior", "instruction", "reverse_instruction", "days", "score")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config(ManifestOptions):
+    """Find pairs of a patient's images, register them, and word what changed.
+
+    Attributes:
+        data: manifest of studies with path, patient_id and time; Text holds the reports.
+        out: manifest of the triples, CSV; registered images and pictures go to a folder of its name beside it.
+        view: views that both images have (default: any, but the same).
+        mixed_views: pair images of different views as well.
+        min_days: days that lie at least between the two.
+        max_days: days that lie at most between the two.
+        pairs: consecutive (each image with the next one), or all.
+        study_column: column of the study, of which one image is taken (default: the images of a day are one study).
+        register: off, rigid, similarity or affine: how the earlier image is brought onto the later one for training.
+        min_score: least score of a registration, the correlation of the images where they overlap; pairs below are left
+            out.
+        progression: what the instruction says: rules (findings of the two reports compared), impression (of the later
+            report), text (the later row's whole text), llm (a language model asked what changed), or none.
+        llm_url: address of a server that speaks OpenAI's protocol (default: MEDLOOM_LLM_URL); the key is read from
+            MEDLOOM_LLM_KEY.
+        llm_model: the server's name of the model (default: MEDLOOM_LLM_MODEL).
+        llm_requests: requests at most, retries included.
+        llm_tokens: tokens at most, of questions and answers.
+        llm_per_minute: requests a minute at most.
+        reports_may_leave: you acknowledge that reports are sent to another machine than this one.
+        workers: processes that register; 0 takes one for each core.
+    """
+
+    data: Path
+    out: Path
+    view: tuple[str, ...] = ()
+    mixed_views: bool = False
+    min_days: float = 0.0
+    max_days: float | None = None
+    pairs: str = "consecutive"
+    study_column: str | None = None
+    register: str = "similarity"
+    min_score: float = 0.6
+    progression: str = "rules"
+    llm_url: str | None = None
+    llm_model: str | None = None
+    llm_requests: int | None = None
+    llm_tokens: int | None = None
+    llm_per_minute: float = 60.0
+    reports_may_leave: bool = False
+    workers: int = 1
+
+
+def run(config: Config) -> Path:
+    """Find the pairs; returns the path of the triples.
+
+    Raises:
+        UserError: options out of range, no pair that is left (says which rule took them), or a server that cannot be
+            asked.
+    """
+    from medloom.core.files import claim_output
+    from medloom.core.progress import say
+    from medloom.data.journeys import Rules, choose_pairs
+    from medloom.data.options import load_manifest
+
+    _check(config)
+    rules = Rules(config.view, config.min_days, config.max_days, config.pairs, config.mixed_views, config.study_column)
+    manifest = load_manifest(config.data, config, ("path",) if config.progression == "none" else ("path", "text"))
+    for note in manifest.notes:
+        say(note)
+    journeys = choose_pairs(manifest, rules, config.skip_bad)
+    folder = claim_output(config.out.with_suffix(""), DESCRIPTION)
+    triples = [Triple(pair) for pair in _different(manifest, journeys)]
+    if config.register != "off":
+        triples = _registered(config, manifest, triples, journeys, folder)
+    triples = _worded(config, manifest, triples, journeys, folder)
+    for line in journeys.lines():
+        say(line)
+    if not triples:
+        raise UserError(f"{config.data}: no pair is left; {'; '.join(journeys.lines())}.")
+    _write(config, manifest, triples)
+    _describe(config, journeys, len(triples), folder)
+    patients = {manifest.frame["patient_id"].iloc[triple.pair.after] for triple in triples}
+    say(f"{len(triples)} triples of {len(patients)} patients: {config.out}")
+    return config.out
+
+
+@dataclass(frozen=True)
+class Triple:
+    """A pair, and what is added to it.
+
+    Attributes:
+        pair: its rows and days.
+        registered: file of the earlier image on the later one's grid, or None.
+        score: of the registration, or None.
+        instruction: what changed, or None.
+        reverse: what would undo it, where rules say so, or None.
+    """
+
+    pair: "Pair"
+    registered: Path | None = None
+    score: float | None = None
+    instruction: str | None = None
+    reverse: str | None = None
+
+
+def _check(config: Config) -> None:
+    from medloom.core.lookup import look_up
+    from medloom.data.registration import TRANSFORMS
+
+    look_up(dict.fromkeys(PROGRESSIONS), config.progression, "--progression")
+    look_up(TRANSFORMS, config.register, "--register")
+    if not -1 <= config.min_score <= 1:
+        raise UserError(f"--min-score {config.min_score}: a correlation, from -1 to 1.")
+    if config.out.suffix != ".csv":
+        raise UserError(f"--out {config.out}: name a CSV file, e.g. triples.csv.")
+
+
+def _different(manifest: "Manifest", journeys: "Journeys") -> "list[Pair]":
+    """The pairs whose files hold different images."""
+    from medloom.core.files import hash_content
+
+    paths = [Path(path) for path in manifest.frame["path"]]
+    hashes = {row: hash_content(paths[row]) for pair in journeys.pairs for row in (pair.before, pair.after)}
+    kept = [pair for pair in journeys.pairs if hashes[pair.before] != hashes[pair.after]]
+    journeys.reject("two different images", len(journeys.pairs) - len(kept), "pairs")
+    return kept
+
+
+def _registered(
+    config: Config, manifest: "Manifest", triples: "list[Triple]", journeys: "Journeys", folder: Path
+) -> "list[Triple]":
+    """The pairs that register, their earlier images on the later ones' grids."""
+    import os
+
+    from medloom.core.files import write_json
+    from medloom.data.registration import Pair as Files
+    from medloom.data.registration import RegistrationOptions, failures, register_pairs
+
+    paths = [Path(path) for path in manifest.frame["path"]]
+    files = [Files(paths[triple.pair.before], paths[triple.pair.after]) for triple in triples]
+    options = RegistrationOptions(transform=config.register, min_score=config.min_score)
+    results = register_pairs(files, options, folder, config.workers or os.cpu_count() or 1)
+    lost = [{"prior": str(pair.prior), "path": str(pair.path), "reason": reason} for pair, reason in failures(results)]
+    write_json(folder / "not_registered.json", lost)
+    _write_sheet(folder, results)
+    passed = [(triple, result) for triple, result in zip(triples, results, strict=True) if result.passed]
+    journeys.reject(f"a registration that scores {config.min_score:g} or more", len(triples) - len(passed), "pairs")
+    (folder / "registered").mkdir(exist_ok=True)
+    return [
+        replace(triple, registered=_write_registered(folder / "registered", result), score=result.score)
+        for triple, result in passed
+    ]
+
+
+def _write_registered(folder: Path, result: "PairResult") -> Path:
+    """The earlier image on the later one's grid, as a file of the later one's format."""
+    from medloom.core.files import hash_text
+    from medloom.data.images import write_derived
+
+    image = result.load().image
+    # Values in HU stay what a DICOM file says that they are; padding has the lowest value already.
+    flat = {HU: ".dcm", RELATIVE: ".tiff"}.get(image.unit, ".png")
+    suffix = ".nii.gz" if len(image.size) == 3 else flat
+    path = folder / f"{hash_text(f'{result.pair.prior}|{result.pair.path}')}{suffix}"
+    if not path.exists():
+        write_derived(path, replace(image, padding=None), "registered to a later image of the patient")
+    return path
+
+
+def _write_sheet(folder: Path, results: "Sequence[PairResult]") -> None:
+    """A picture of some pairs: before, after, later image, checkerboard."""
+    from medloom.data.images import read_image
+    from medloom.data.registration import registration_sheet
+
+    shown = [result for result in results if result.folder is not None]
+    shown = shown[:: max(1, len(shown) // SHEET_PAIRS)][:SHEET_PAIRS]
+    if shown:
+        images = [(read_image(one.pair.prior), read_image(one.pair.path), one.load()) for one in shown]
+        registration_sheet(folder / "registration.png", images)
+
+
+def _worded(
+    config: Config, manifest: "Manifest", triples: "list[Triple]", journeys: "Journeys", folder: Path
+) -> "list[Triple]":
+    """The pairs with their instructions; those of which nothing can be said are left out."""
+    from medloom.data.progression import PROGRESSIONS as RULES
+
+    if config.progression == "none":
+        return triples
+    texts = manifest.frame["text"].tolist()
+    pairs = [(texts[triple.pair.before], texts[triple.pair.after]) for triple in triples]
+    said: list[str | None]
+    if config.progression == "llm":
+        said = _asked(config, pairs, folder)
+    elif config.progression == "text":
+        said = [after for _, after in pairs]
+    else:
+        said = [_by_rules(RULES[config.progression], before, after) for before, after in pairs]
+    journeys.reject(f"an instruction by {config.progression}", said.count(None), "pairs")
+    undone: list[str | None] = [None] * len(pairs)
+    if config.progression == "rules":
+        undone = [_by_rules(RULES["rules"], after, before) for before, after in pairs]
+    return [
+        replace(triple, instruction=text, reverse=back)
+        for triple, text, back in zip(triples, said, undone, strict=True)
+        if text is not None
+    ]
+
+
+def _by_rules(rule: "Callable[[str, str], Progression]", before: str, after: str) -> str | None:
+    """An instruction, or None where the report has no section that says it."""
+    try:
+        return rule(before, after).text
+    except UserError:
+        # Counted by the caller, which says how many pairs are left out.
+        return None
+
+
+def _asked(config: Config, pairs: "Sequence[tuple[str, str]]", folder: Path) -> list[str | None]:
+    """What a language model says changed."""
+    from medloom.core.progress import say
+    from medloom.data.chat_server import chat_server
+    from medloom.data.language_model import Limits, progression_texts
+
+    server = chat_server(config.llm_url, config.llm_model, None, config.reports_may_leave)
+    limits = Limits(config.llm_requests, config.llm_tokens, config.llm_per_minute)
+    answers = progression_texts(pairs, server, folder / "language_model.jsonl", limits)
+    if answers.problems:
+        number, reason = next(iter(answers.problems.items()))
+        say(f"{len(answers.problems)} of {len(pairs)} pairs have no answer (pair {number + 1}: {reason}); run again.")
+    return list(answers.texts)
+
+
+def _write(config: Config, manifest: "Manifest", triples: "Sequence[Triple]") -> None:
+    """The triples as a manifest: the later image's row, and what of the earlier one's differs."""
+    from medloom.data.tables import write_csv
+
+    root = config.out.resolve().parent
+    columns = [name for name in manifest.frame.columns if name not in ("line", *FURTHER)]
+    records = manifest.frame.astype(object).where(manifest.frame.notna(), None).to_dict("records")
+    earlier = [
+        name
+        for name in columns
+        if name != "path" and any(records[t.pair.before][name] != records[t.pair.after][name] for t in triples)
+    ]
+    rows = []
+    for triple in triples:
+        before, after = records[triple.pair.before], records[triple.pair.after]
+        own = [_moved(name, after[name], root) for name in columns]
+        own += [_moved("path", before["path"], root), _moved("path", triple.registered, root)]
+        own += [triple.instruction, triple.reverse, triple.pair.days, triple.score]
+        rows.append([*own, *(_moved(name, before[name], root) for name in earlier)])
+    write_csv(config.out, [*columns, *FURTHER, *(f"prior_{name}" for name in earlier)], rows)
+
+
+def _moved(column: str, cell: Any, root: Path) -> Any:
+    """A cell; a path relative to the triples where it lies below them."""
+    from medloom.data.columns import PATH_COLUMNS
+
+    if column not in PATH_COLUMNS or cell is None:
+        return cell
+    path = Path(cell)
+    return path.relative_to(root).as_posix() if path.is_relative_to(root) else str(path)
+
+
+def _describe(config: Config, journeys: "Journeys", count: int, folder: Path) -> None:
+    """How the triples were chosen."""
+    from medloom.core.files import hash_file, write_json
+    from medloom.recipes.preparation import plain
+
+    options = {name: value for name, value in plain(asdict(config)).items() if name not in ("data", "out", "workers")}
+    rejected = [{"rule": rule, "left_out": number, "of": what} for rule, number, what in journeys.rejected]
+    facts = {"data": hash_file(config.data), "options": options, "rules": rejected, "triples": count}
+    write_json(folder / DESCRIPTION, facts)

@@ -1,0 +1,79 @@
+"""Sampling that starts from an image or is held to it."""
+
+import pytest
+import torch
+from torch import Tensor
+
+from medloom.core.errors import UserError
+from medloom.core.seeds import torch_generator
+from medloom.processes.editing import check_start, held, invert
+from medloom.processes.paths import DDPM, ProbabilityPath, RectifiedFlow
+from medloom.processes.samplers import SAMPLERS, first_order, samplers_for
+
+PATHS = (DDPM(), DDPM("cosine", 200, "v"), RectifiedFlow(shift=3.0))
+SHAPE = (2, 1, 4, 4)
+
+
+def draws(name: str) -> Tensor:
+    return torch.randn(SHAPE, generator=torch_generator(name))
+
+
+def network(path: ProbabilityPath):
+    """The exact denoiser of data with mean 0.3 and deviation 0.5 in each pixel."""
+
+    def denoise(x: Tensor, t: Tensor) -> Tensor:
+        alpha, sigma = path.levels(t, x)
+        data = 0.3 + alpha * 0.25 * (x - alpha * 0.3) / (alpha**2 * 0.25 + sigma**2)
+        return path.target(data, (x - alpha * data) / sigma, t)
+
+    return denoise
+
+
+@pytest.mark.parametrize("path", PATHS, ids=str)
+@pytest.mark.parametrize("strength", [1.0, 0.5])
+def test_sampling_undoes_an_inversion(path: ProbabilityPath, strength: float) -> None:
+    clean, denoise = 0.5 * draws("clean"), network(path)
+    sampler, times = first_order(path, 40)
+    noise = invert(denoise, clean, path, times, strength)
+    back = sampler(held(denoise, path, clean, strength), noise, path, 40)
+    # Where nothing of the data is left, the last step is found less exactly.
+    assert (back - clean).abs().max() < (0.02 if strength == 1 else 2e-3)
+    assert (sampler(denoise, draws("other"), path, 40) - clean).abs().max() > 0.3
+
+
+@pytest.mark.parametrize("path", PATHS, ids=str)
+def test_little_strength_keeps_the_image_and_all_of_it_forgets_it(path: ProbabilityPath) -> None:
+    clean, denoise, noise = 0.5 * draws("clean"), network(path), draws("noise")
+    distances = []
+    for strength in (0.02, 0.3, 0.9):
+        for name in samplers_for(path):
+            made = SAMPLERS[name](
+                held(denoise, path, clean, strength), noise, path, 20, noise_fn=lambda step: draws(f"step {step}")
+            )
+            distances.append((strength, float((made - clean).abs().mean())))
+    means = {s: sum(d for other, d in distances if other == s) / len(samplers_for(path)) for s, _ in distances}
+    assert means[0.02] < 0.06 < means[0.3] < means[0.9]
+
+
+@pytest.mark.parametrize("path", PATHS, ids=str)
+def test_nothing_changes_outside_of_a_region(path: ProbabilityPath) -> None:
+    clean, denoise, noise = 0.5 * draws("clean"), network(path), draws("noise")
+    region = torch.zeros(2, 1, 4, 4)
+    region[..., :2] = 1
+    for name in samplers_for(path):
+        made = SAMPLERS[name](
+            held(denoise, path, clean, region=region), noise, path, 20, noise_fn=lambda step: draws(f"step {step}")
+        )
+        change = (made - clean).abs()
+        # Discrete diffusion ends at its first level, with 3 % of noise.
+        assert change[..., 2:].max() < 0.1 < change[..., :2].max()
+
+
+def test_what_cannot_be_is_refused() -> None:
+    for start, strength, message in (
+        ("middle", 1.0, "--start"),
+        ("prior", 0.0, "above 0 and at most 1"),
+        ("noise", 0.5, "goes with --start prior or inversion"),
+    ):
+        with pytest.raises(UserError, match=message):
+            check_start(start, strength)

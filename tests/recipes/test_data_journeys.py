@@ -1,0 +1,90 @@
+"""`medloom data journeys`: from studies to triples."""
+
+import csv
+import json
+from datetime import date
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from medloom.cli.main import main
+from medloom.core.config import configure
+from medloom.data.images import read_image
+from medloom.data.manifest import read_manifest
+from medloom.recipes import data_journeys, data_phantom
+
+
+@pytest.fixture(scope="module")
+def cohort(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("journeys") / "cohort"
+    options = {"patients": 24, "size": 32, "modalities": ("X-ray",), "visits": 3, "workers": 1, "seed": 2}
+    data_phantom.run(configure(data_phantom.Config, out=out, **options))
+    return out
+
+
+def triples(cohort: Path, out: Path, **options: object) -> list[dict[str, str]]:
+    given = {"register": "rigid", "text_column": "report", **options}
+    data_journeys.run(configure(data_journeys.Config, data=cohort / "train.csv", out=out, **given))
+    with out.open(encoding="utf-8") as stream:
+        return list(csv.DictReader(stream))
+
+
+def test_triples_are_a_manifest_with_registered_priors(cohort: Path, tmp_path: Path) -> None:
+    rows = triples(cohort, tmp_path / "triples.csv")
+    assert len({row["patient_id"] for row in rows}) > 10 and {row["modality"] for row in rows} == {"X-ray"}
+    samples = read_manifest(tmp_path / "triples.csv", need=("path", "prior")).samples()
+    for row, sample in zip(rows, samples, strict=True):
+        assert sample.condition.prior is not None and sample.registered_prior is not None
+        assert sample.condition.text == row["instruction"] and float(row["score"]) >= 0.6
+        assert int(row["visit"]) == int(row["prior_visit"]) + 1
+        between = date.fromisoformat(row["time"]) - date.fromisoformat(row["prior_time"])
+        assert float(row["days"]) == between.days > 0
+        later, aligned = read_image(sample.path), read_image(sample.registered_prior)
+        assert aligned.size == later.size and np.corrcoef(aligned.pixels.ravel(), later.pixels.ravel())[0, 1] > 0.6
+    facts = json.loads((tmp_path / "triples" / "journeys.json").read_text())
+    assert facts["triples"] == len(rows) and facts["rules"][-1]["rule"] == "an instruction by rules"
+    assert (tmp_path / "triples" / "registration.png").is_file()
+    assert json.loads((tmp_path / "triples" / "not_registered.json").read_text()) == []
+
+
+def test_instructions_say_what_changed(cohort: Path, tmp_path: Path) -> None:
+    rows = triples(cohort, tmp_path / "rules.csv", register="off")
+    changed = [row for row in rows if row["diagnosis"] != row.get("prior_diagnosis", row["diagnosis"])]
+    assert all("registered_prior" in row and not row["registered_prior"] for row in rows)
+    assert {row["instruction"] for row in rows} - {"No change."} and len(changed) < len(rows)
+    words = triples(cohort, tmp_path / "impression.csv", register="off", progression="impression")
+    assert all(row["instruction"] in row["text"] for row in words)
+    assert not any(
+        row["instruction"] for row in triples(cohort, tmp_path / "none.csv", register="off", progression="none")
+    )
+
+
+def test_the_same_command_gives_the_same_triples(cohort: Path, tmp_path: Path) -> None:
+    first = triples(cohort, tmp_path / "triples.csv", max_days=300, pairs="all")
+    again = triples(cohort, tmp_path / "triples.csv", max_days=300, pairs="all")
+    assert first == again and all(float(row["days"]) <= 300 for row in first)
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--max-days", "0"], "no pair is left"),
+        (["--register", "elastic"], "--register"),
+        (["--progression", "magic"], "--progression"),
+        (["--min-score", "2"], "--min-score 2"),
+        (["--out", "triples.txt"], "name a CSV file"),
+        (["--progression", "llm"], "MEDLOOM_LLM_URL"),
+        (["--progression", "llm", "--llm-url", "https://example.org/v1", "--llm-model", "m"], "--reports-may-leave"),
+        (["--time-column", "when"], "no column 'when' for time"),
+    ],
+)
+def test_mistakes(
+    cohort: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], words: list[str], message: str
+) -> None:
+    given = ["data", "journeys", str(cohort / "train.csv"), "--text-column", "report", "--register", "off"]
+    given += ["--out", str(tmp_path / "out.csv"), *words]
+    assert main(given) == 2
+    error = capsys.readouterr().err
+    assert message in error and "Traceback" not in error
+    assert not (tmp_path / "out.csv").exists()

@@ -1,0 +1,176 @@
+"""`medloom train edit` and `medloom edit`: earlier images, instructions, and what becomes of them."""
+
+import csv
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from conftest import TINY
+from PIL import Image
+
+from medloom.cli.main import main
+from medloom.core.config import configure
+from medloom.data.images import read_provenance
+from medloom.recipes import edit, editor, generate, text2image
+
+WORDS = {True: "Spot.", False: "Same."}
+
+
+def draw(folder: Path, number: int, spot: bool, name: str, shift: int = 0) -> None:
+    """A frame of its own brightness and size for each patient, and a spot where there is one."""
+    rng = np.random.default_rng(number)
+    picture = np.full((16, 16), 20, np.uint8)
+    picture[2 : 2 + rng.integers(8, 13), 2 : 2 + rng.integers(8, 13)] = rng.integers(70, 130)
+    if spot:
+        picture[4:12, 4:12] = 250
+    Image.fromarray(np.roll(picture, shift, axis=1)).save(folder / f"{name}{number}.png")
+
+
+@pytest.fixture(scope="module")
+def triples(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Pairs of which the later image has a spot where the instruction says so; half of the priors were registered."""
+    root = tmp_path_factory.mktemp("triples")
+    lines = ["path,prior,registered_prior,instruction,Text,modality,patient_id,label"]
+    for number in range(32):
+        spot = bool(number % 2)
+        draw(root, number, spot, "later")
+        draw(root, number, False, "prior", shift=1)
+        draw(root, number, False, "aligned")
+        aligned = f"aligned{number}.png" if number % 4 < 2 else ""
+        lines.append(
+            f"later{number}.png,prior{number}.png,{aligned},{WORDS[spot]},A report.,X-ray,p{number},{WORDS[spot][:-1]}"
+        )
+    (root / "triples.csv").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    return root / "triples.csv"
+
+
+LONGER = {"loop.steps": 300, "loop.learning_rate": 3e-3, "loop.batch": 16, "loop.validate_every": 250}
+LONGER |= {
+    "loop.checkpoint_every": 250,
+    "network.pixel_width": 8,
+    "text.dropout": 0.05,
+    "loop.ema": 0.98,
+    "network.fusion": "affine",
+}
+
+
+@pytest.fixture(scope="module")
+def model(triples: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("editor") / "run"
+    return editor.run(configure(editor.Config, data=triples, out=out, **{**TINY, **LONGER}))
+
+
+def make(model: Path, out: Path, **options: object) -> list[dict[str, str]]:
+    manifest = edit.run(configure(edit.Config, model=model, out=out, device="cpu", steps=10, guidance=1.0, **options))
+    with manifest.open(encoding="utf-8") as stream:
+        return list(csv.DictReader(stream))
+
+
+def pixels(path: Path) -> np.ndarray:
+    return np.asarray(Image.open(path)).astype(int)
+
+
+def test_the_instruction_changes_what_it_names_and_nothing_else(model: Path, triples: Path, tmp_path: Path) -> None:
+    prior = triples.parent / "prior1.png"
+    seen = pixels(prior)
+    made = {}
+    for spot, words in WORDS.items():
+        (row,) = make(model, tmp_path / str(spot), image=prior, text=words)
+        made[spot] = pixels(tmp_path / str(spot) / row["path"])
+        assert (tmp_path / str(spot) / row["prior"]).resolve() == prior and row["text"] == words
+        assert read_provenance(tmp_path / str(spot) / row["path"])["SYNTHETIC"] == "YES"
+    # The frame may lie where the registered earlier image has it, or where this one has.
+    assert made[True][4:12, 4:12].mean() > made[False][4:12, 4:12].mean() + 60
+    inside = seen > 40
+    assert abs(made[False][inside].mean() - seen[inside].mean()) < 15
+    assert (tmp_path / "True" / "differences.png").is_file()
+    facts = json.loads((tmp_path / "True" / "edits.json").read_text())
+    assert facts["SYNTHETIC"] == "YES" and "spot" not in json.dumps(facts)
+
+
+def test_another_prior_gives_another_image(model: Path, triples: Path, tmp_path: Path) -> None:
+    rows = make(model, tmp_path, data=triples)
+    assert [row["label"] for row in rows[:4]] == ["Same", "Spot", "Same", "Spot"] and len(rows) == 32
+    # A brighter earlier image gives a brighter one, whatever the instruction.
+    edited = np.stack([pixels(tmp_path / row["path"])[2:4, 2:8].mean() for row in rows])
+    priors = np.stack([pixels(triples.parent / f"aligned{number}.png")[2:4, 2:8].mean() for number in range(32)])
+    assert np.corrcoef(edited, priors)[0, 1] > 0.8
+
+
+@pytest.mark.parametrize("start", [{"start": "prior", "strength": 0.3}, {"start": "inversion"}])
+def test_other_starts_keep_the_earlier_image(
+    model: Path, triples: Path, tmp_path: Path, start: dict[str, object]
+) -> None:
+    prior = triples.parent / "prior2.png"
+    (row,) = make(model, tmp_path, image=prior, text=WORDS[False], **start)
+    assert np.abs(pixels(tmp_path / row["path"]) - pixels(prior)).mean() < 15
+
+
+def test_nothing_changes_outside_of_the_region(model: Path, triples: Path, tmp_path: Path) -> None:
+    region = np.zeros((16, 16), np.uint8)
+    region[3:12, 3:12] = 1
+    Image.fromarray(region).save(tmp_path / "region.png")
+    prior = triples.parent / "prior3.png"
+    options = {"image": prior, "text": WORDS[True], "region": tmp_path / "region.png"}
+    (row,) = make(model, tmp_path / "out", **options)
+    change = np.abs(pixels(tmp_path / "out" / row["path"]) - pixels(prior))
+    assert change[region == 0].max() <= 1 and change[region == 1].mean() > 40
+
+
+def test_a_grid_over_the_two_scales(model: Path, triples: Path, tmp_path: Path) -> None:
+    make(model, tmp_path, image=triples.parent / "prior1.png", text=WORDS[True], grid_text=(1, 3), grid_prior=(1, 2))
+    assert Image.open(tmp_path / "guidance_grid.png").size[0] > 100
+
+
+def test_generate_follows_an_earlier_image_too(model: Path, triples: Path, tmp_path: Path) -> None:
+    out = generate.run(configure(generate.Config, model=model, data=triples, out=tmp_path, device="cpu", steps=2))
+    assert sum(1 for _ in out.open()) == 33
+
+
+def test_two_stages(triples: Path, tmp_path: Path) -> None:
+    first = editor.run(configure(editor.Config, data=triples, out=tmp_path / "one", stage=1, **TINY))
+    second = editor.run(configure(editor.Config, data=triples, out=tmp_path / "two", from_run=first, **TINY))
+    assert make(second, tmp_path / "out", image=triples.parent / "prior1.png", text=WORDS[False])
+
+
+def test_mistakes(
+    model: Path, triples: Path, tmp_path: Path, make_manifest: Callable[..., Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    plain = text2image.run(configure(text2image.Config, data=make_manifest(), out=tmp_path / "plain", **TINY))
+    same = triples.with_name("same.csv")
+    same.write_text(triples.read_text().replace("later3.png,prior3.png", "later3.png,later3.png"))
+    small = ["--model", str(model), "--out", str(tmp_path / "o"), "--device", "cpu"]
+    prior = str(triples.parent / "prior1.png")
+    for words, message in (
+        (["edit", *small, "--image", prior], "--image and --text, or a manifest"),
+        (["edit", *small, "--image", prior, "--text", "x", "--strength", "0.5"], "goes with --start prior"),
+        (["edit", *small, "--image", prior, "--text", "x", "--grid-text", "1"], "go together"),
+        (["edit", *small, "--image", prior, "--text", "x", "--guidance-mask", "2"], "guidance scale 'mask'"),
+        (["edit", *small, "--image", "none.png", "--text", "x"], "none.png"),
+        (["edit", "--model", str(plain), *small[2:], "--image", prior, "--text", "x"], "takes no earlier image"),
+        (
+            [
+                "generate",
+                "--model",
+                str(plain),
+                *small[2:],
+                "--prompt",
+                "x",
+                "--modality",
+                "Disc",
+                "--guidance-prior",
+                "2",
+            ],
+            "prior",
+        ),
+        (["train", "edit", "--data", str(triples), "--out", str(tmp_path / "o"), "--stage", "3"], "--stage 3"),
+        (["train", "edit", "--data", str(same), "--out", str(tmp_path / "o")], "image itself"),
+        (["train", "edit", "--data", str(triples), "--from", str(plain), "--out", str(tmp_path / "o")], "no editor"),
+    ):
+        capsys.readouterr()
+        assert main(words) == 2, words
+        error = capsys.readouterr().err
+        assert message in error and "Traceback" not in error, (words, error)
+    assert not (tmp_path / "o").exists()

@@ -1,0 +1,122 @@
+"""`medloom evaluate --edits`: figures of edits that are known to be right, and of edits that change nothing."""
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from medloom.cli.main import main
+from medloom.core.config import configure
+from medloom.core.files import write_json
+from medloom.core.spec import HU, ImageSpec, Intensity
+from medloom.data.manifest import read_manifest
+from medloom.data.tables import write_csv
+from medloom.evaluation.edits import own_found
+from medloom.recipes import data_journeys, data_phantom, evaluate
+from medloom.recipes.making import HEADER, origins
+
+SIZE = 48
+
+
+@pytest.fixture(scope="module")
+def cohort(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Patients seen twice, the first time twice, and the triples of them."""
+    out = tmp_path_factory.mktemp("edits") / "cohort"
+    options = {"patients": 70, "size": SIZE, "visits": 2, "retests": True, "complete": True, "test": 0.9, "workers": 1}
+    data_phantom.run(configure(data_phantom.Config, out=out, **options))
+    given = {"register": "off", "text_column": "report"}
+    data_journeys.run(configure(data_journeys.Config, data=out / "test.csv", out=out / "triples.csv", **given))
+    return out
+
+
+def pretend(cohort: Path, out: Path, column: str, arms: tuple[str, ...] = ("edit",)) -> Path:
+    """Edits that are files of the cohort: the true later images, or the earlier ones."""
+    spec = ImageSpec((SIZE, SIZE), 1, "pad", {"CT": Intensity("window", HU, -1024, 476)})
+    write_json(out / "edits.json", {"SYNTHETIC": "YES", "spec": spec.to_dict()})
+    samples = read_manifest(cohort / "triples.csv", need=("path", "prior")).samples()
+    rows: list[list[Any]] = []
+    for sample, origin in zip(samples, origins(cohort / "triples.csv", samples), strict=True):
+        paths = {"later": sample.path, "prior": sample.condition.prior}
+        made, prior = (os.path.relpath(paths[name], out) for name in (column, "prior"))
+        for arm in arms:
+            text = sample.condition.text if arm == "edit" else "No change."
+            cells = [len(rows), made, origin.source, arm, None, None, 0, origin.patient, text, "CT", None]
+            rows.append([*cells, prior])
+    write_csv(out / "manifest.csv", [*HEADER, "prior"], rows)
+    return out / "manifest.csv"
+
+
+def scores(cohort: Path, edits: Path, out: Path, **options: Any) -> dict[str, Any]:
+    given = {"reference": cohort / "triples.csv", "truth": cohort, **options}
+    evaluate.run(configure(evaluate.Config, edits=edits, out=out, **given))
+    return json.loads((out / "scores.json").read_text())
+
+
+def figure(found: dict[str, Any], metric: str, subset: str) -> dict[str, Any]:
+    (one,) = [entry for entry in found["figures"] if metric in entry["metric"] and entry["subset"] == subset]
+    return one
+
+
+def test_the_true_later_image_is_a_right_edit(cohort: Path, tmp_path: Path) -> None:
+    found = scores(cohort, pretend(cohort, tmp_path, "later"), tmp_path / "report")
+    right = figure(found, "right direction", "all")
+    # Measured with the mask of another position, which costs a few.
+    assert right["value"] > 0.7 and right["reference"]["value"] > 0.9
+    assert figure(found, "share of the true change", "all")["value"] == pytest.approx(1, abs=0.25)
+    likeness = figure(found, "likeness", "edit")
+    assert likeness["value"] > 0.999 > likeness["reference"]["value"]
+    assert figure(found, "own patient", "edit")["value"] == 1.0
+    page = (tmp_path / "report" / "report.html").read_text()
+    assert "SYNTHETIC" in page and "http" not in page.replace("http-equiv", "")
+
+
+def test_a_copy_keeps_everything_and_moves_nothing(cohort: Path, tmp_path: Path) -> None:
+    found = scores(cohort, pretend(cohort, tmp_path, "prior", ("edit", "null", "back")), tmp_path / "report")
+    assert figure(found, "right direction", "all")["value"] == 0.0
+    assert figure(found, "share of the true change", "all")["value"] == 0.0
+    likeness = figure(found, "likeness", "edit")
+    assert likeness["value"] == likeness["reference"]["value"]
+    assert figure(found, "no instruction", "null")["value"] == figure(found, "going back", "back")["value"] == 0.0
+    held = {(verdict["attribute"], verdict["metric"]): verdict["passed"] for verdict in found["verdicts"]}
+    assert held["heart ratio", "change of what is not named"] and held["null", "change by no instruction"]
+    assert not held["all", "finding moved in the right direction on the right side"]
+
+
+def test_without_a_truth_and_without_triples(cohort: Path, tmp_path: Path) -> None:
+    edits = pretend(cohort, tmp_path, "later")
+    found = scores(cohort, edits, tmp_path / "paired", truth=None)
+    assert {entry["metric"] for entry in found["figures"]} == {
+        "likeness to the later image (SSIM)",
+        "change",
+        "own patient found",
+    }
+    alone = scores(cohort, edits, tmp_path / "alone", truth=None, reference=None)
+    assert [entry["metric"] for entry in alone["figures"]] == ["change"]
+
+
+def test_own_patients_by_hand() -> None:
+    later = np.array([[1.0, 0, 0, 0], [0, 1, 0, 0], [0, 0, 1, 0], [0, 0, 0, 1]])
+    assert own_found(later + 0.1, later, list("abcd")).tolist() == [1, 1, 1, 1]
+    swapped = own_found(later[[1, 0, 2, 3]], later, list("abcd"))
+    assert (swapped[:2] <= 0.5).all() and swapped[2:].tolist() == [1, 1]
+
+
+def test_mistakes(cohort: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    edits = str(pretend(cohort, tmp_path, "later"))
+    other = cohort / "other.csv"
+    other.write_text((cohort / "triples.csv").read_text() + "\n")
+    out = ["--out", str(tmp_path / "report")]
+    for words, message in (
+        (["--edits", edits, "--truth", str(cohort)], "needs --reference"),
+        (["--reference", edits], "--reference belongs to --edits"),
+        (["--edits", edits, "--real", edits], "--edits is an evaluation of its own"),
+        (["--edits", edits, "--whatif", edits], "name one"),
+        (["--edits", str(cohort / "triples.csv")], "holds no edits.json"),
+        (["--edits", edits, "--reference", str(other)], "not made of the rows of --reference"),
+    ):
+        assert main(["evaluate", *words, *out]) == 2, words
+        error = capsys.readouterr().err
+        assert message in error and "Traceback" not in error, (words, error)
