@@ -1,8 +1,9 @@
 """How far a lesion goes in the image when its mask moves.
 
 Of each row's mask the largest lesion is kept. Images are made with the same seeds of the mask as it is, with that
-lesion moved towards the middle, and without it. What the lesion adds is the image with it less the image without it;
-where that is, is its centre, weighted by what is above half of its maximum.
+lesion moved towards the middle, and without it. Where a lesion is in the mean image of the seeds is sought everywhere,
+its mask's place not told: where its shape, a frame of as much around it counting against, correlates most with the
+image. As a control it is sought in the images without it: how often something is found by chance where it was moved to.
 """
 
 import argparse
@@ -16,16 +17,19 @@ from scipy import ndimage
 
 from medloom.core.config import configure
 from medloom.core.pictures import grid
-from medloom.core.spec import GREY
+from medloom.core.spec import GREY, ImageSpec
 from medloom.data.image_io.types import Image
 from medloom.data.images import read_image, write_image
+from medloom.data.masks import read_labels
 from medloom.data.options import ManifestOptions, load_manifest
 from medloom.data.tables import write_csv
+from medloom.generators.registry import load_run
 from medloom.metrics.uncertainty import bootstrap_mean
 from medloom.recipes import generate
 
 WAYS = ("kept", "moved", "without")
 ENOUGH = 0.8
+NEAR = 2  # pixels
 
 
 @dataclass(frozen=True, eq=False)
@@ -35,13 +39,13 @@ class Lesion:
     Attributes:
         patient: whose it is.
         maps: label maps by way.
-        move: pixels along each axis by which it is moved.
+        labels: its labels.
         told: the row's text and modality.
     """
 
     patient: str
     maps: dict[str, NDArray[np.uint8]]
-    move: NDArray[np.float64]
+    labels: tuple[int, ...]
     told: tuple[str, str]
 
 
@@ -59,23 +63,36 @@ def main(words: list[str]) -> None:
     options = parser.parse_args(words)
     lesions = _lesions(options)
     images = {way: _made(options, lesions, way) for way in WAYS}
-    shares = []
+    spec = load_run(options.model)[1].spec
+    went: list[float] = []
+    there: dict[str, list[bool]] = {"moved": [], "without": []}
     for number, lesion in enumerate(lesions):
-        where = [_centre(images[way][number], images["without"][number]) for way in ("kept", "moved")]
-        # Whole images are padded to the model's size; a mask has its own.
-        move = lesion.move * max(images["kept"][number].shape[1:]) / max(lesion.maps["kept"].shape)
-        went = float((where[1] - where[0]) @ move / (move @ move))
-        # A lesion that adds nothing to the image has not gone anywhere.
-        went = went if np.isfinite(went) else 0.0
-        shares.append(went)
-        print(f"{lesion.patient}: moved by {np.round(lesion.move, 1).tolist()} pixels, went {went:.2f} of that")
-    values = np.array(shares)
-    found = bootstrap_mean(values, [lesion.patient for lesion in lesions], 0)
-    print(
-        f"{len(lesions)} lesions: median {np.median(values):.2f}, mean {found.value:.2f} ({found.low:.2f} to"
-        f" {found.high:.2f}) of the mask's move; at least {ENOUGH} in {np.mean(values >= ENOUGH):.0%}"
-    )
+        shape = _on_grid(options.out / "masks-kept" / f"{number:04d}.png", spec, lesion.labels)
+        move = _shift_of(shape, _on_grid(options.out / "masks-moved" / f"{number:04d}.png", spec, lesion.labels))
+        means = {way: images[way][number].mean(axis=0) for way in WAYS}
+        sign = _contrast_sign(means["kept"], shape)
+        start = _place(sign * means["kept"], shape)
+        for way, found in there.items():
+            place = _place(sign * means[way], shape)
+            found.append(bool(np.hypot(*(place - move)) <= NEAR))
+            if way == "moved":
+                went.append(float((place - start) @ move / (move @ move)))
+        print(f"{lesion.patient}: moved by {np.round(move, 1).tolist()} pixels, went {went[-1]:.2f} of that")
+    print(_line(np.array(went), [lesion.patient for lesion in lesions]))
+    shares = ", ".join(f"{way} {np.mean(found):.0%}" for way, found in there.items())
+    print(f"found within {NEAR} pixels of where it was moved to: {shares}")
     _picture(options.out / "moved.png", lesions, images)
+
+
+def _line(values: NDArray[np.float64], patients: Sequence[str]) -> str:
+    spread = ""
+    if len(set(patients)) > 1:
+        found = bootstrap_mean(values, patients, 0)
+        spread = f" ({found.low:.2f} to {found.high:.2f})"
+    return (
+        f"{len(values)} lesions of {len(set(patients))} patients: median {np.median(values):.2f}, mean"
+        f" {values.mean():.2f}{spread} of the mask's move; at least {ENOUGH} in {np.mean(values >= ENOUGH):.0%}"
+    )
 
 
 def _lesions(options: argparse.Namespace) -> list[Lesion]:
@@ -100,7 +117,7 @@ def _lesions(options: argparse.Namespace) -> list[Lesion]:
             "without": rest,
         }
         told = (str(row.get("text", "")), str(row.get("modality", "")))
-        found.append(Lesion(str(row["patient_id"]), maps, step.astype(float), told))
+        found.append(Lesion(str(row["patient_id"]), maps, tuple(np.unique(labels[lesion]).tolist()), told))
     return found
 
 
@@ -128,10 +145,44 @@ def _made(options: argparse.Namespace, lesions: Sequence[Lesion], way: str) -> l
     return [np.stack(made[start : start + options.n]) for start in range(0, len(made), options.n)]
 
 
-def _centre(images: NDArray[np.float64], without: NDArray[np.float64]) -> NDArray[np.float64]:
-    added = ndimage.gaussian_filter((images - without).mean(axis=0), 1.0)
-    added = added * np.sign(added.flat[np.abs(added).argmax()])
-    return np.array(ndimage.center_of_mass(np.where(added > added.max() / 2, added, 0.0)))
+def _on_grid(path: Path, spec: ImageSpec, labels: Sequence[int]) -> NDArray[np.bool_]:
+    """The lesion as the model saw it."""
+    return _largest(np.isin(read_labels(path, spec), labels))
+
+
+def _shift_of(one: NDArray[np.bool_], other: NDArray[np.bool_]) -> NDArray[np.float64]:
+    return np.array(ndimage.center_of_mass(other)) - np.array(ndimage.center_of_mass(one))
+
+
+def _frame(shape: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """As much around the lesion as it has itself, at least a pixel."""
+    frame = shape
+    while frame.sum() < 2 * shape.sum():
+        frame = ndimage.binary_dilation(frame)
+    return np.asarray(frame & ~shape)
+
+
+def _contrast_sign(image: NDArray[np.float64], shape: NDArray[np.bool_]) -> float:
+    """Whether the lesion is brighter than what is around it."""
+    return float(np.sign(image[shape].mean() - image[_frame(shape)].mean())) or 1.0
+
+
+def _place(image: NDArray[np.float64], shape: NDArray[np.bool_]) -> NDArray[np.float64]:
+    """Where the lesion's shape correlates most with the image: the shift from the shape's own place."""
+    inside, frame = (part.astype(float) for part in (shape, _frame(shape)))
+    template = inside / inside.sum() - frame / frame.sum()
+    support = (inside + frame) / (inside + frame).sum()
+    contrast = _correlated(image, template)
+    spread = np.sqrt(np.maximum(_correlated(image**2, support) - _correlated(image, support) ** 2, 0))
+    found = contrast / (spread + 0.05 * image.std())
+    best = np.array(np.unravel_index(int(found.argmax()), found.shape))
+    half = np.array(found.shape) // 2
+    return ((best + half) % np.array(found.shape) - half).astype(float)
+
+
+def _correlated(image: NDArray[np.float64], template: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Sums of image times template at each shift, with the borders wrapped."""
+    return np.fft.irfft2(np.fft.rfft2(image) * np.conj(np.fft.rfft2(template)), image.shape)
 
 
 def _picture(path: Path, lesions: Sequence[Lesion], images: dict[str, list[NDArray[np.float64]]]) -> None:

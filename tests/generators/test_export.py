@@ -1,5 +1,6 @@
 """What medloom trains for diffusers opens there, and gives the same image from the same noise."""
 
+import json
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -7,19 +8,23 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from diffusers import StableDiffusionPipeline
+from diffusers import StableDiffusionInstructPix2PixPipeline, StableDiffusionPipeline
 
 from medloom.core.config import configure
 from medloom.core.errors import UserError
 from medloom.core.seeds import sample_noise
+from medloom.core.spec import COLOUR, ImageSpec, Intensity
 from medloom.core.types import Condition
 from medloom.generators.diffusion.generator import SamplingOptions
+from medloom.generators.diffusion.options import NetworkOptions, NoiseOptions, TextOptions
+from medloom.generators.diffusion.storage import save_generator
 from medloom.generators.registry import load_run
-from medloom.recipes import text2image
+from medloom.recipes import editor, text2image
 
 sys.path.insert(0, str(Path(__file__).parent))
 from stable_diffusion import make_stable_diffusion
 
+PIPELINE = "StableDiffusionInstructPix2PixPipeline"
 OPTIONS = {
     "image_size": [16],
     "validation_fraction": 0.2,
@@ -87,6 +92,66 @@ def test_from_scratch_in_flow(make_manifest: Callable[..., Path], tmp_path: Path
     }
     run = text2image.run(configure(text2image.Config, data=make_manifest(), out=tmp_path / "run", **values))
     assert same_in_diffusers(run, steps=8) < 0.5
+
+
+def with_priors(manifest: Path) -> Path:
+    """Each row's earlier image is the next row's of the same kind."""
+    header, *rows = manifest.read_text(encoding="utf-8").splitlines()
+    paths = [row.split(",")[0] for row in rows]
+    lines = [f"{row},{paths[(number + 2) % len(rows)]}" for number, row in enumerate(rows)]
+    manifest.write_text("\n".join([f"{header},prior", *lines]) + "\n", encoding="utf-8")
+    return manifest
+
+
+@pytest.mark.parametrize("scratch", [True, False])
+def test_an_editor_opens_in_instruct_pix2pix(make_manifest: Callable[..., Path], tmp_path: Path, scratch: bool) -> None:
+    base = str(make_stable_diffusion(tmp_path / "sd"))
+    own = {"network.widths": [16, 32], "network.head_width": 16, "text.width": 16, "text.layers": 1}
+    own |= {"autoencoder": base, "network.exportable": True, "text.vocabulary": 600}
+    values = {**OPTIONS, **(own if scratch else {"base": base})}
+    data = with_priors(make_manifest())
+    run = editor.run(configure(editor.Config, data=data, out=tmp_path / "run", **values))
+    assert json.loads((run / "index.json").read_text())["exporter"] == f"diffusers.{PIPELINE}"
+    _, generator = load_run(run)
+    # Two steps teach it little of the earlier image, and a test on little would pass whatever the pipeline does.
+    with torch.no_grad():
+        generator.model.denoiser.unet.conv_in.weight[:, 4:] += 0.3
+    save_generator(generator, tmp_path / "model")
+    prior = np.linspace(-1, 1, 3 * 256, dtype=np.float32).reshape(3, 16, 16)
+    condition = Condition("A square, left.", "Square", prior=Path("prior"))
+    scales = SamplingOptions(steps=6, guidance_by_part={"text": 5.0, "prior": 1.5})
+    ours = generator.generate([condition], [11], scales, read_prior=lambda _: prior)[0]
+    pipeline = StableDiffusionInstructPix2PixPipeline.from_pretrained(tmp_path / "model", safety_checker=None)
+    pipeline.set_progress_bar_config(disable=True)
+    theirs = pipeline(
+        prompt="Square: A square, left.",
+        image=torch.from_numpy(prior)[None] / 2 + 0.5,
+        latents=sample_noise([11], generator.latent_shape),
+        num_inference_steps=6,
+        guidance_scale=5.0,
+        image_guidance_scale=1.5,
+        output_type="np",
+    ).images[0]
+    mine = ((ours + 1) / 2).clamp(0, 1).permute(1, 2, 0).numpy()
+    assert mine.std() > 0.01 and float(np.abs(mine - theirs).max() * 255) < 0.5
+    other = generator.generate([condition], [11], scales, read_prior=lambda _: -prior)[0]
+    assert float((other - ours).abs().max()) * 127.5 > 1
+
+
+def test_a_base_widened_for_earlier_images_starts_as_it_was(tmp_path: Path) -> None:
+    from medloom.generators.diffusion.build import from_stable_diffusion
+
+    base = str(make_stable_diffusion(tmp_path / "sd"))
+    spec = ImageSpec((16, 16), 3, "pad", {"Square": Intensity("window", COLOUR, 0, 255)})
+    made = []
+    for prior in ("none", "channels"):
+        network = NetworkOptions(prior=prior)
+        generator = from_stable_diffusion(base, spec, network, TextOptions("local", 24), NoiseOptions("ddpm"), None, 0)
+        condition = Condition("A square, left.", "Square", prior=Path("prior"))
+        read = {"read_prior": lambda _: np.full((3, 16, 16), 0.5, np.float32)}
+        options = SamplingOptions(steps=3, guidance=1.0)
+        made.append(generator.generate([condition], [3], options, **(read if prior == "channels" else {})))
+    assert torch.equal(*made)
 
 
 def test_a_base_that_is_none_is_refused(make_manifest: Callable[..., Path], tmp_path: Path) -> None:
