@@ -1,4 +1,4 @@
-"""The one command. Its table names recipes as strings, so that help imports nothing heavy."""
+"""The one command; `medloom.recipes.commands` has its table."""
 
 import importlib
 import os
@@ -8,33 +8,8 @@ from collections.abc import Sequence
 from medloom import __version__
 from medloom.core.errors import UserError
 from medloom.core.lookup import did_you_mean
+from medloom.recipes.commands import COMMANDS
 
-# Words of the command -> (module with `Config` and `run`, one line of help).
-COMMANDS: dict[str, tuple[str, str]] = {
-    "demo": (
-        "medloom.recipes.demo",
-        "make a virtual cohort, train on it, ask what if, and check the answers against the truth",
-    ),
-    "data check": ("medloom.recipes.data_check", "say what is in a manifest and what is wrong with it"),
-    "data phantom": ("medloom.recipes.data_phantom", "make a virtual cohort whose true counterfactuals are known"),
-    "data split": ("medloom.recipes.data_split", "split a manifest by patient into train, validation and test"),
-    "data prompts": ("medloom.recipes.data_prompts", "word a clinical table: a text for each row, by a template"),
-    "data journeys": ("medloom.recipes.data_journeys", "pair a patient's images over time, with what changed"),
-    "data import mimic-cxr": ("medloom.recipes.data_import_mimic_cxr", "make a manifest of MIMIC-CXR or MIMIC-CXR-JPG"),
-    "data import openi": ("medloom.recipes.data_import_openi", "make a manifest of the Open-i chest X-ray reports"),
-    "data import covid-cxr": ("medloom.recipes.data_import_covid_cxr", "make a manifest of covid-chestxray-dataset"),
-    "train autoencoder": ("medloom.recipes.autoencoder", "train an image autoencoder for latent diffusion"),
-    "train text-encoder": ("medloom.recipes.text_encoder", "train a text encoder on pairs of images and texts"),
-    "train text2image": ("medloom.recipes.text2image", "train a text-to-image generator"),
-    "train edit": ("medloom.recipes.editor", "train an editor of earlier images by instruction"),
-    "train mask2image": ("medloom.recipes.mask2image", "train a generator that makes images of masks, 2-D and 3-D"),
-    "train mask2image-gan": ("medloom.recipes.mask2image_gan", "train a conditional GAN that makes images of masks"),
-    "generate": ("medloom.recipes.generate", "generate images from a prompt or a manifest of conditions"),
-    "edit": ("medloom.recipes.edit", "edit a patient's earlier image by an instruction"),
-    "whatif": ("medloom.recipes.whatif", "change clinical columns, hold the seed, and see what becomes of the images"),
-    "evaluate": ("medloom.recipes.evaluate", "compare synthetic with real images, with intervals and floors"),
-    "compare": ("medloom.recipes.compare", "compare two models on the same held-out images, modality by modality"),
-}
 USER_ERROR = 2
 INTERRUPTED = 130
 

@@ -31,6 +31,7 @@ class Drawing:
         windows: at a time.
         region: label map where edits may act, or None for everywhere.
         unit: of earlier images whose files do not state theirs.
+        blind: whether an editor is not given the earlier images.
     """
 
     generator: "ConditionedGenerator"
@@ -41,6 +42,7 @@ class Drawing:
     windows: int
     region: Path | None = None
     unit: str | None = None
+    blind: bool = False
 
     @property
     def one_by_one(self) -> bool:
@@ -101,6 +103,8 @@ class Drawing:
         def read(condition: Condition) -> "Labels":
             return read_labels(_mask_path(condition), spec, masks=masks)
 
+        if self.blind:
+            conditions = [replace(condition, prior=None) for condition in conditions]
         more = self._priors(len(conditions)) if "prior" in self.generator.parts else {}
         return self.generator.generate(conditions, seeds, self.sampling, read_mask=read, **more).numpy()
 

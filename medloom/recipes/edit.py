@@ -46,6 +46,7 @@ class Config(MakingOptions):
         start: what sampling starts from: noise, prior (the earlier image with noise), or inversion (the noise that
             leads to the earlier image).
         strength: share of the way to noise at which the two last start; lower keeps more of the earlier image.
+        text_only: a baseline: the model is not given the earlier images.
         controls: further arms of each edit: null (an instruction that asks for no change), null10 (ten of them, each of
             the one before), contradict (another row's instruction), back (the edited image and the column
             reverse_instruction); `medloom evaluate --edits` reads them.
@@ -62,6 +63,7 @@ class Config(MakingOptions):
     region: Path | None = None
     start: str = "noise"
     strength: float = 1.0
+    text_only: bool = False
     controls: tuple[str, ...] = ()
     null_text: str = "No change."
     grid_text: tuple[float, ...] = ()
@@ -113,6 +115,8 @@ def _check(config: Config) -> None:
         raise UserError("say what to edit: --image and --text, or a manifest with prior and instruction with --data.")
     if bool(config.grid_text) != bool(config.grid_prior):
         raise UserError("--grid-text and --grid-prior go together: a picture for each pair of scales.")
+    if config.text_only and (config.start != "noise" or config.region is not None):
+        raise UserError("--text-only leaves the earlier image out; so leave --start and --region out as well.")
     for name in config.controls:
         look_up(CONTROLS, name, "--controls")
     if {"null", "null10"} <= set(config.controls):

@@ -148,7 +148,7 @@ class Maker:
         from medloom.recipes.drawing import Drawing
 
         options = self.options
-        region = getattr(options, "region", None)
+        region, blind = getattr(options, "region", None), getattr(options, "text_only", False)
         return Drawing(
             self.generator,
             self.sampling,
@@ -158,6 +158,7 @@ class Maker:
             options.windows,
             region,
             options.unit,
+            blind,
         )
 
     @property

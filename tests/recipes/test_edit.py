@@ -124,6 +124,26 @@ def test_a_grid_over_the_two_scales(model: Path, triples: Path, tmp_path: Path) 
     assert Image.open(tmp_path / "guidance_grid.png").size[0] > 100
 
 
+def test_controls_and_the_baseline_that_sees_no_earlier_image(model: Path, triples: Path, tmp_path: Path) -> None:
+    few = triples.with_name("few.csv")
+    header, *lines = triples.read_text().splitlines()
+    rows = [f"{line},{WORDS[index % 2 == 0]}" for index, line in enumerate(lines[:2])]
+    few.write_text("\n".join([f"{header},reverse_instruction", *rows]) + "\n")
+    made = make(
+        model, tmp_path / "controls", data=few, controls=("null10", "back", "contradict"), null_text=WORDS[False]
+    )
+    arms = [row["arm"] for row in made]
+    assert arms == ["edit", "null", *(f"null{turn}" for turn in range(2, 11)), "back", "contradict"] * 2
+    assert {row["seed"] for row in made[:13]} == {"0"} and made[12]["text"] == made[13]["text"]
+    by_arm = {row["arm"]: row for row in made[:13]}
+    assert by_arm["back"]["prior"] == by_arm["edit"]["path"] and by_arm["null3"]["prior"] == by_arm["null2"]["path"]
+    blind = [
+        pixels(tmp_path / name / make(model, tmp_path / name, image=prior, text=WORDS[True], text_only=True)[0]["path"])
+        for name, prior in (("a", triples.parent / "prior1.png"), ("b", triples.parent / "prior2.png"))
+    ]
+    np.testing.assert_array_equal(*blind)
+
+
 def test_generate_follows_an_earlier_image_too(model: Path, triples: Path, tmp_path: Path) -> None:
     out = generate.run(configure(generate.Config, model=model, data=triples, out=tmp_path, device="cpu", steps=2))
     assert sum(1 for _ in out.open()) == 33

@@ -1,0 +1,193 @@
+"""`medloom ablate`: a chain of commands over a grid of options, one table of the figures out."""
+
+import importlib
+import itertools
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from medloom.core.errors import UserError
+from medloom.core.lookup import look_up
+from medloom.recipes.commands import COMMANDS
+
+DESCRIPTION, TABLE, PAGE = "ablation.json", "ablation.csv", "ablation.md"
+KEYS = ("steps", "grid", "cells")
+HEADER = ("cell", "metric", "subset", "value", "low", "high", "n", "counted", "reference", "reference_value")
+SCORES = "scores.json"
+EARLIER = re.compile(r"\{([a-z0-9 ]+)\}")
+
+Overrides = Mapping[str, Any]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config:
+    """Run a chain of commands, e.g. train, generate, evaluate, once for each cell of a grid.
+
+    Attributes:
+        grid: YAML file with `steps` (a list of {run: COMMAND, options: {...}}, in which "{COMMAND}" stands for the
+            folder of an earlier step) and `grid` ("COMMAND.option" to a list of values: every combination is a cell) or
+            `cells` (name to {"COMMAND.option": value}).
+        out: folder for ablation.csv, ablation.md, and a folder for each step with other options; steps that cells share
+            are run once, and the same command run again goes on.
+    """
+
+    grid: Path
+    out: Path
+
+
+@dataclass(frozen=True)
+class Step:
+    """One command of the chain."""
+
+    command: str
+    options: Mapping[str, Any]
+
+
+def run(config: Config) -> Path:
+    """Run every cell; returns the path of ablation.csv.
+
+    Raises:
+        UserError: a file that is no such grid, an option that a command does not have, or what a command refuses.
+    """
+    from medloom.core.files import claim_output, hash_file, write_json
+    from medloom.core.progress import say
+
+    steps, cells = read_grid(config.grid)
+    out = claim_output(config.out, DESCRIPTION)
+    write_json(
+        out / DESCRIPTION, {"grid": hash_file(config.grid), "cells": {name: dict(c) for name, c in cells.items()}}
+    )
+    rows: list[list[Any]] = []
+    for number, (name, overrides) in enumerate(cells.items(), 1):
+        say(f"{number}/{len(cells)}  {name}")
+        rows += [[name, *row] for row in _figures(_run_cell(steps, overrides, out))]
+    _write(out, rows, list(cells))
+    say(f"{len(cells)} cells: {out / PAGE} for people, {out / TABLE} for programs.")
+    return out / TABLE
+
+
+def read_grid(path: Path) -> tuple[list[Step], dict[str, Overrides]]:
+    """The steps of a grid file, and its cells.
+
+    Raises:
+        UserError: says what is wrong in which file, and what is allowed.
+    """
+    import yaml
+
+    if not path.is_file():
+        raise UserError(f"--grid {path}: no such file; give a YAML file with {', '.join(KEYS)}.")
+    try:
+        told = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except yaml.YAMLError as error:
+        raise UserError(f"{path} is no YAML: {' '.join(str(error).split())}.") from error
+    if not isinstance(told, Mapping) or not isinstance(told.get("steps"), list) or not told["steps"]:
+        raise UserError(f"{path}: give `steps`, a list of {{run: COMMAND, options: {{...}}}}, and `grid` or `cells`.")
+    for name in told:
+        look_up(dict.fromkeys(KEYS), str(name), f"{path}: key")
+    steps = [_step(path, entry) for entry in told["steps"]]
+    cells = _cells(path, told)
+    for overrides in cells.values():
+        for key in overrides:
+            _check_key(path, key, steps)
+    return steps, cells
+
+
+def _step(path: Path, entry: Any) -> Step:
+    if not isinstance(entry, Mapping) or set(entry) - {"run", "options"} or "run" not in entry:
+        raise UserError(f"{path}: a step is {{run: COMMAND, options: {{...}}}}, not {entry!r}.")
+    command, options = str(entry["run"]), entry.get("options") or {}
+    look_up(COMMANDS, command, f"{path}: command")
+    if not isinstance(options, Mapping) or "out" in options:
+        raise UserError(f"{path}: options of {command} are a mapping, without out: every step has a folder of its own.")
+    return Step(command, {str(name): value for name, value in options.items()})
+
+
+def _cells(path: Path, told: Mapping[str, Any]) -> dict[str, Overrides]:
+    """Named cells, or every combination of a grid, named by its values."""
+    if ("grid" in told) == ("cells" in told):
+        raise UserError(f"{path}: give either `grid` or `cells`.")
+    if "cells" in told:
+        cells = told["cells"]
+        if not isinstance(cells, Mapping) or not cells:
+            raise UserError(f"{path}: `cells` is a mapping of names to options.")
+        return {str(name): dict(options or {}) for name, options in cells.items()}
+    grid = told["grid"]
+    if not isinstance(grid, Mapping) or not grid or not all(isinstance(v, list) and v for v in grid.values()):
+        raise UserError(f"{path}: `grid` is a mapping of COMMAND.option to a list of values.")
+    named: dict[str, Overrides] = {}
+    for values in itertools.product(*grid.values()):
+        chosen = dict(zip(map(str, grid), values, strict=True))
+        named[", ".join(f"{key.partition('.')[2]}={value}" for key, value in chosen.items())] = chosen
+    return named
+
+
+def _check_key(path: Path, key: str, steps: Sequence[Step]) -> None:
+    command, _, option = key.partition(".")
+    look_up({step.command: step for step in steps}, command, f"{path}: command of {key!r}")
+    if not option or option == "out":
+        raise UserError(f"{path}: {key!r} names no option; write COMMAND.option, e.g. 'train edit.unregistered'.")
+
+
+def _run_cell(steps: Sequence[Step], overrides: Overrides, out: Path) -> Path:
+    """Run the steps of a cell; returns the folder of the last one."""
+    from medloom.core.config import configure
+    from medloom.core.files import hash_json
+
+    folders: dict[str, Path] = {}
+    for step in steps:
+        own = {
+            key.partition(".")[2]: value for key, value in overrides.items() if key.partition(".")[0] == step.command
+        }
+        options = {name: _told(value, folders) for name, value in {**step.options, **own}.items()}
+        # Two cells that ask for the same share a folder; so does the same command run again.
+        folder = out / f"{step.command.replace(' ', '-')}-{hash_json([step.command, options])[:10]}"
+        recipe = importlib.import_module(COMMANDS[step.command][0])
+        recipe.run(configure(recipe.Config, **options, out=folder))
+        folders[step.command] = folder
+    return folders[steps[-1].command]
+
+
+def _told(value: Any, folders: Mapping[str, Path]) -> Any:
+    """A value with the folders of earlier steps in place of their names."""
+    if isinstance(value, list):
+        return [_told(entry, folders) for entry in value]
+    if not isinstance(value, str):
+        return value
+    return EARLIER.sub(lambda match: str(look_up(folders, match[1], "earlier step")), value)
+
+
+def _figures(folder: Path) -> list[list[Any]]:
+    """The figures of an evaluation, as rows of the table.
+
+    Raises:
+        UserError: the last step wrote none.
+    """
+    from medloom.core.files import read_json
+
+    path = folder / SCORES
+    if not path.is_file():
+        raise UserError(f"{folder} holds no {SCORES}: the last step of a grid has to be an evaluation.")
+    rows = []
+    for figure in read_json(path)["figures"]:
+        reference = figure["reference"]
+        told = [figure[name] for name in ("metric", "subset", "value", "low", "high", "n", "counted")]
+        rows.append([*told, reference["what"], reference["value"]])
+    return rows
+
+
+def _write(out: Path, rows: Sequence[Sequence[Any]], cells: Sequence[str]) -> None:
+    """The table for programs, a figure a row; and for people, a cell a column."""
+    from medloom.core.files import write_text
+    from medloom.data.tables import write_csv
+
+    write_csv(out / TABLE, HEADER, rows)
+    by_figure: dict[tuple[str, str], dict[str, str]] = {}
+    for cell, metric, subset, value, low, high, *_ in rows:
+        ends = "" if low is None else f" ({low:.3g} to {high:.3g})"
+        by_figure.setdefault((metric, subset), {})[cell] = f"{value:.3g}{ends}"
+    lines = [f"| figure | of | {' | '.join(cells)} |", "|---" * (2 + len(cells)) + "|"]
+    for (metric, subset), found in by_figure.items():
+        lines.append(f"| {metric} | {subset} | {' | '.join(found.get(cell, '') for cell in cells)} |")
+    write_text(out / PAGE, "\n".join(lines) + "\n")
