@@ -47,13 +47,14 @@ def _train(options: argparse.Namespace, cohort: Path, out: Path) -> Path:
         "out": out,
         "fusion": options.fusion,
         "image_size": [options.size] * options.dims,
-        # NIfTI files do not say so.
-        "unit": "HU",
         "cache": options.out / f"cache-{cohort.name}",
         "loop.steps": options.steps,
         "loop.batch": BATCH[options.dims],
         **{name: demo.TRAINING[name] for name in GIVEN},
     }
+    if options.dims == 3:
+        # NIfTI files do not say so; DICOM files do.
+        shared["unit"] = "HU"
     if options.told == "table":
         shared["table"] = demo.COLUMNS
     if options.family == "gan":

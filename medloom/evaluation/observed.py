@@ -121,7 +121,7 @@ def _beside(
     asked = [row for row in effects.regions.shifts if (row.arm, row.region) == (arm.name, region)]
     factual = {row.source: _as_cell(effects.regions.told[row.source].get(column)) for row in asked}
     moved = [row for row in asked if factual[row.source] not in (None, _as_cell(value))]
-    rows = [row for row in observed if region in row.regions and _complete(row, (column, *adjust))]
+    rows = [row for row in observed if region in row.regions and row.cells.get(column) is not None]
     exposure = _exposure(rows, column, value)
     if len({row.source for row in moved}) < 2 or exposure is None:
         notes.append(f"{arm.name}: too few patients on one side; no observed difference is set beside it.")
@@ -160,21 +160,24 @@ def _exposure(rows: Sequence[Observed], column: str, value: Any) -> NDArray[np.f
 
 
 def _covariates(rows: Sequence[Observed], adjust: Sequence[str]) -> list[NDArray[np.float64]]:
-    """Numbers as they are, categories as one column for each but the first."""
+    """Numbers as they are, categories as one column for each but the first.
+
+    A missing number counts as the mean, with a column that says so, and a missing category as one of its own: tables
+    of patients are seldom complete in every column.
+    """
     columns: list[NDArray[np.float64]] = []
     for name in adjust:
-        cells = [row.cells[name] for row in rows]
-        if all(isinstance(cell, float) for cell in cells):
-            numbers = np.array(cells, dtype=np.float64)
-            columns.append(numbers - numbers.mean())
+        cells = [row.cells.get(name) for row in rows]
+        known = [cell for cell in cells if cell is not None]
+        if known and all(isinstance(cell, float) for cell in known):
+            numbers = np.array([np.nan if cell is None else float(cell) for cell in cells])
+            missing = np.isnan(numbers)
+            columns.append(np.where(missing, 0.0, numbers - numbers[~missing].mean()))
+            columns += [missing.astype(np.float64)] if missing.any() else []
             continue
         for level in sorted({str(cell) for cell in cells})[1:]:
             columns.append(np.array([str(cell) == level for cell in cells], dtype=np.float64))
     return columns
-
-
-def _complete(row: Observed, columns: Sequence[str]) -> bool:
-    return all(row.cells.get(name) is not None for name in columns)
 
 
 def _as_cell(value: Any) -> Cell:
