@@ -57,6 +57,19 @@ def test_adjusting_takes_the_confounder_away_and_not_adjusting_leaves_it() -> No
     assert "adjusted for age, view" in adjusted.reference.what and "not adjusted" in plain.reference.what
 
 
+def test_patients_without_an_age_count_too() -> None:
+    """Half of the ages are missing, of patients whose lungs are 50 denser; the effect of smoking stays what it is."""
+    rows = []
+    for number, row in enumerate(patients(400)):
+        gone = number % 2 == 0
+        cells = {**row.cells, "age": None if gone else row.cells["age"]}
+        # A missing age says nothing of the lung, so that theirs is made not to depend on it.
+        lung = row.regions["lung"] + (50 - 2.0 * float(row.cells["age"]) if gone else 0)
+        rows.append(Observed(row.patient, cells, {"lung": lung}))
+    (figure,), _ = observed_figures(effects(SMOKING), rows, ["age", "view"], 0)
+    assert figure.reference.n == 400 and figure.reference.value == pytest.approx(10.0, abs=1.0)
+
+
 def test_only_patients_in_whom_it_is_a_change_count() -> None:
     (figure,), _ = observed_figures(effects(SMOKING), patients(), ["age"], 0)
     assert figure.n == 4
