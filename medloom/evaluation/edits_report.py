@@ -8,14 +8,14 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure as Canvas
 
-from medloom.core.files import write_json, write_text
+from medloom.core.files import write_text
 from medloom.core.pictures import flat
 from medloom.evaluation import edit_truth, edits
 from medloom.evaluation.edits import Edit, Edits
 from medloom.evaluation.figures import Figure
 from medloom.evaluation.pages import embedded, page
 from medloom.evaluation.recovery import Verdict
-from medloom.evaluation.report import HTML, SCHEMA, SCORES
+from medloom.evaluation.report import HTML, SCORES, write_judged
 
 TEMPLATE = "edits.html"
 SIZE, DPI = 1.9, 110
@@ -61,15 +61,7 @@ def write_edits(
         picture=embedded(_picture(measured)) if measured.examples else "",
     )
     write_text(out / HTML, html)
-    scores = {
-        "schema": SCHEMA,
-        "finished": True,
-        "figures": [figure.to_dict() for figure in figures],
-        "verdicts": [vars(verdict) for verdict in verdicts],
-        "notes": list(notes),
-        **facts,
-    }
-    write_json(out / SCORES, scores)
+    write_judged(out / SCORES, figures, verdicts, notes, facts)
 
 
 def _picture(measured: Edits) -> bytes:

@@ -9,7 +9,7 @@ import numpy as np
 from matplotlib.figure import Figure as Canvas
 from numpy.typing import NDArray
 
-from medloom.core.files import write_json, write_text
+from medloom.core.files import write_text
 from medloom.core.spec import HU
 from medloom.evaluation import recovery
 from medloom.evaluation.effects import Effects, Example
@@ -19,7 +19,7 @@ from medloom.evaluation.pages import embedded, page
 from medloom.evaluation.plots import Panel, draw
 from medloom.evaluation.recovery import Verdict
 from medloom.evaluation.regions import shift_table
-from medloom.evaluation.report import HTML, SCHEMA, SCORES
+from medloom.evaluation.report import HTML, SCORES, write_judged
 
 TEMPLATE = "effects.html"
 SHOWN_HU = (-1000.0, 300.0)
@@ -72,16 +72,8 @@ def write_effects(
         pictures=[(name, embedded(_picture(effects, name))) for name in effects.arms],
     )
     write_text(out / HTML, html)
-    scores = {
-        "schema": SCHEMA,
-        "finished": True,
-        "figures": [figure.to_dict() for figure in figures],
-        "verdicts": [vars(verdict) for verdict in verdicts],
-        "notes": list(notes),
-        "arms": {name: arm.estimand for name, arm in effects.arms.items()},
-        **facts,
-    }
-    write_json(out / SCORES, scores)
+    arms = {name: arm.estimand for name, arm in effects.arms.items()}
+    write_judged(out / SCORES, figures, verdicts, notes, {"arms": arms, **facts})
 
 
 def _plot(figures: Sequence[Figure]) -> bytes:

@@ -105,6 +105,18 @@ def scores(evaluation: Evaluation) -> dict[str, Any]:
     }
 
 
+def write_judged(
+    path: Path,
+    figures: Sequence[Figure],
+    verdicts: Sequence[Any],
+    notes: Sequence[str],
+    facts: Mapping[str, Any],
+) -> None:
+    """Write scores.json of figures of which some have to hold."""
+    told = {"figures": [figure.to_dict() for figure in figures], "verdicts": [vars(verdict) for verdict in verdicts]}
+    write_json(path, {"schema": SCHEMA, "finished": True, **told, "notes": list(notes), **facts})
+
+
 def render(evaluation: Evaluation, strips: Sequence[tuple[str, bytes]]) -> str:
     """The page.
 
