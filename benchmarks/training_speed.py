@@ -19,19 +19,21 @@ from medloom.core.seeds import numpy_generator
 from medloom.data.sources.drawings import write_drawings
 
 
-def medloom_steps(folder: Path, manifest: Path, out: Path, pixels: int, batch: int) -> Callable[[], None]:
-    """A function that takes one training step of `medloom train text2image --base`, caches filled before."""
+def medloom_steps(
+    folder: Path, manifest: Path, out: Path, pixels: int, batch: int, edit: bool = False
+) -> Callable[[], None]:
+    """A function that takes one training step of `medloom train text2image|edit --base`, caches filled before."""
     from medloom.generators.diffusion.task import DiffusionTask
-    from medloom.recipes import diffusion_run, text2image
+    from medloom.recipes import diffusion_run, editor, text2image
     from medloom.recipes.caches import Caches
     from medloom.recipes.preparation import prepare
     from medloom.training.loop import Loop, make_accelerator
 
     options = {"image_size": [pixels], "loop.batch": batch, "loop.steps": 10**6, "validation_fraction": 0.1}
     values = {"data": manifest, "out": out, "base": str(folder), **options, "loop.log_every": 10**6}
-    config = configure(text2image.Config, **values)
+    config = configure(editor.Config if edit else text2image.Config, **values)
     accelerator = make_accelerator(config.loop)
-    prepared = prepare(config.data, config, 0, False)
+    prepared = prepare(config.data, config, 0, False, need=("path", "prior") if edit else ("path", "text"))
     prepared, autoencoder = diffusion_run.with_autoencoder(config, prepared, None)
     generator = diffusion_run.fresh_generator(config, prepared, autoencoder, None).to(accelerator.device)
     caches = Caches(out / "cache", config.skip_bad, generator, accelerator)
@@ -44,13 +46,16 @@ def medloom_steps(folder: Path, manifest: Path, out: Path, pixels: int, batch: i
     return lambda: loop._one_step(next(batches)) and None
 
 
-def standard_steps(folder: Path, manifest: Path, pixels: int, batch: int, bf16: bool) -> Callable[[], None]:
+def standard_steps(
+    folder: Path, manifest: Path, pixels: int, batch: int, bf16: bool, edit: bool = False
+) -> Callable[[], None]:
     """A function that takes one step of the standard loop."""
     from medloom.data.manifest import read_manifest
 
     samples = read_manifest(manifest).samples()
     texts = [f"{sample.condition.modality}: {sample.condition.text}" for sample in samples]
-    loop = StandardLoop(folder, [sample.path for sample in samples], texts, pixels, bf16)
+    priors = [sample.condition.prior for sample in samples if edit and sample.condition.prior is not None]
+    loop = StandardLoop(folder, [sample.path for sample in samples], texts, pixels, bf16, priors)
     rng = numpy_generator("standard")
     return lambda: loop.step(rng.integers(0, len(samples), batch).tolist()) and None
 
@@ -61,6 +66,7 @@ def main(words: list[str]) -> None:
     parser.add_argument("--size", default="cpu", choices=("cpu", "sd15"))
     parser.add_argument("--pixels", type=int, default=128)
     parser.add_argument("--batch", type=int, default=8)
+    parser.add_argument("--edit", action="store_true", help="of an editor: earlier images are encoded as well")
     parser.add_argument("--turns", type=int, default=7)
     parser.add_argument("--steps", type=int, default=3, help="steps a turn")
     options = parser.parse_args(words)
@@ -68,12 +74,14 @@ def main(words: list[str]) -> None:
         root = Path(name)
         folder = make_folder(root / "sd", options.size, options.pixels)
         manifest = write_drawings(root / "data", 240, 2 * options.pixels, seed=0)
+        manifest = _with_priors(manifest) if options.edit else manifest
+        given = (options.pixels, options.batch)
         contestants = {
             "medloom (cached latents and texts, bf16)": medloom_steps(
-                folder, manifest, root / "run", options.pixels, options.batch
+                folder, manifest, root / "run", *given, options.edit
             ),
-            "standard loop, fp32": standard_steps(folder, manifest, options.pixels, options.batch, False),
-            "standard loop, bf16 autocast": standard_steps(folder, manifest, options.pixels, options.batch, True),
+            "standard loop, fp32": standard_steps(folder, manifest, *given, False, options.edit),
+            "standard loop, bf16 autocast": standard_steps(folder, manifest, *given, True, options.edit),
         }
         seconds = take_turns(contestants, options.turns, options.steps)
     print(f"{options.size}, {options.pixels} px, batch {options.batch}, {_device()}, {options.turns} turns")
@@ -83,6 +91,18 @@ def main(words: list[str]) -> None:
         ratios = [theirs / mine for theirs, mine in zip(values, next(iter(seconds.values())), strict=True)]
         rate = options.batch * options.steps / statistics.median(values)
         print(f"| {name} | {rate:.1f} | {statistics.median(values) / ours:.2f} ({min(ratios):.2f}-{max(ratios):.2f}) |")
+
+
+def _with_priors(manifest: Path) -> Path:
+    """The manifest with an earlier image for each row: that of the row two before, of the same modality."""
+    from medloom.data.tables import read_table, write_csv
+
+    table = read_table(manifest)
+    paths = [row[table.header.index("path")] for row in table.rows]
+    rows = [[*row, paths[number - 2]] for number, row in enumerate(table.rows)]
+    pairs = manifest.with_name("pairs.csv")
+    write_csv(pairs, [*table.header, "prior"], rows)
+    return pairs
 
 
 def take_turns(contestants: dict[str, Callable[[], None]], turns: int, steps: int) -> dict[str, list[float]]:
