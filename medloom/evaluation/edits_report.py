@@ -10,7 +10,7 @@ from matplotlib.figure import Figure as Canvas
 
 from medloom.core.files import write_text
 from medloom.core.pictures import flat
-from medloom.evaluation import edit_truth, edits
+from medloom.evaluation import edit_judges, edit_truth, edits
 from medloom.evaluation.edits import Edit, Edits
 from medloom.evaluation.figures import Figure
 from medloom.evaluation.pages import embedded, page
@@ -28,6 +28,10 @@ MEANINGS = {
     edits.IDENTITY: "how often an edit is nearer to its own patient's later image than another patient's is",
     edit_truth.RIGHT: "share of edits whose named finding grew or shrank as it should, more than on the other side",
     edit_truth.SHARE: "mean change of the finding in the true direction, divided by the true one",
+    edit_judges.AUROC: "how well a classifier of real images tells the later image's class from edits; 0.5 is chance",
+    edit_judges.CORRELATION: "the number that a classifier of real images expects, against the later image's",
+    edit_judges.FLIPPED: "of pairs whose class changed, the share of edits that are taken for the later class",
+    edit_judges.SHIFT: "Kullback-Leibler divergence of the edits' mean predicted classes from the later images'",
     edit_truth.STAYED: "mean absolute change of a measurement that no instruction names",
 }
 

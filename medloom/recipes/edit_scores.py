@@ -1,5 +1,6 @@
 """The part of `medloom evaluate` that reads edits: what they keep and change, and the truth where it is known."""
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -9,26 +10,46 @@ from medloom.data.options import ManifestOptions
 if TYPE_CHECKING:
     from medloom.core.types import Sample
     from medloom.data.phantom.truth import Cohort
+    from medloom.downstream.classifier import ClassifierOptions
     from medloom.evaluation.edits import Edits
     from medloom.evaluation.figures import Figure
     from medloom.evaluation.recovery import Verdict
 
 
-def evaluate_edits(
-    edits: Path, out: Path, reference: Path | None, truth: Path | None, reading: ManifestOptions, seed: int
-) -> Path:
+@dataclass(frozen=True)
+class EditsBeside:
+    """What edits are set beside; see the options of `medloom evaluate`.
+
+    Attributes:
+        reference: the triples that were edited.
+        truth: phantom cohort that they are of.
+        train: real images that judges are trained on.
+        judge: columns that they tell.
+        reading: how these are read.
+        classifier: how judges are trained.
+        image_size: pixels of the judges' images.
+    """
+
+    reference: Path | None
+    truth: Path | None
+    train: Path | None
+    judge: tuple[str, ...]
+    reading: ManifestOptions
+    classifier: "ClassifierOptions"
+    image_size: tuple[int, ...]
+
+
+def evaluate_edits(edits: Path, out: Path, beside: EditsBeside, seed: int) -> Path:
     """What edits keep and change; returns the folder with scores.json and report.html.
 
     Args:
         edits: manifest.csv of `medloom edit`.
         out: the folder.
-        reference: the triples that were edited.
-        truth: phantom cohort that they are of.
-        reading: how the triples are read.
+        beside: what they are set beside.
         seed: of the resamples.
 
     Raises:
-        UserError: see `measure_edits`, `edit_figures` and `truth_figures`.
+        UserError: see `measure_edits`, `edit_figures`, `truth_figures` and `judge_edits`.
     """
     from medloom.core.files import claim_output, hash_file
     from medloom.core.progress import say
@@ -38,24 +59,58 @@ def evaluate_edits(
     from medloom.evaluation.edits_report import write_edits
     from medloom.evaluation.report import HTML, SCORES, begin_report
 
-    if truth is not None and reference is None:
-        raise UserError("--truth of edits needs --reference, the triples that were edited.")
-    triples = {} if reference is None else _triples(reference, reading)
-    cohort = None if truth is None else Cohort(truth)
+    for name, given in (("truth", beside.truth), ("judge", beside.judge)):
+        if given and beside.reference is None:
+            raise UserError(f"--{name} of edits needs --reference, the triples that were edited.")
+    if beside.judge and beside.train is None:
+        raise UserError("--judge needs --train, real images of other patients on which the judges are trained.")
+    triples = {} if beside.reference is None else _triples(beside.reference, beside.reading)
+    cohort = None if beside.truth is None else Cohort(beside.truth)
     also = [] if cohort is None else [Truth(cohort, read_edits_spec(edits))]
-    measured = measure_edits(edits, triples, reading.unit, also)
+    measured = measure_edits(edits, triples, beside.reading.unit, also)
     figures, verdicts, notes = edit_figures(measured, seed), list["Verdict"](), list[str]()
     if cohort is not None:
         further, verdicts, notes = _beside_truth(measured, cohort, triples, seed)
         figures = [*figures, *further]
     claim_output(out, SCORES)
     begin_report(out)
+    if beside.judge:
+        further, more = _judged(edits, out, beside, triples, seed)
+        figures, notes = [*figures, *further], [*notes, *more]
     facts = {"edits": hash_file(edits), "seed": seed, "arms": measured.arms}
     write_edits(out, measured, figures, verdicts, notes, facts)
     for verdict in verdicts:
         say(f"{'holds' if verdict.passed else 'FAILS'}: {verdict.attribute}, {verdict.metric}: {verdict.rule}")
     say(f"evaluated: {out / HTML} for people, {out / SCORES} for programs.")
     return out
+
+
+def _judged(
+    edits: Path, out: Path, beside: EditsBeside, triples: "dict[str, Sample]", seed: int
+) -> "tuple[list[Figure], list[str]]":
+    """What classifiers of real images say of the arm `edit`."""
+    from medloom.data.dataset import measure_spec
+    from medloom.data.manifest import read_manifest
+    from medloom.data.options import load_manifest
+    from medloom.evaluation.classifiers import Workshop
+    from medloom.evaluation.edit_judges import composite, judge_edits, judged_figures
+    from medloom.evaluation.edits import EDIT
+
+    if beside.train is None:
+        raise ValueError("judges without training images, which was checked for")
+    train = load_manifest(beside.train, beside.reading, ("path",)).samples()
+    made = read_manifest(edits, need=("path",), need_patients=False)
+    rows = zip(made.samples(), made.frame["arm"], made.frame["source_id"], strict=True)
+    pairs = [(sample, triples[str(source)]) for sample, arm, source in rows if arm == EDIT and str(source) in triples]
+    reading = beside.reading
+    spec = measure_spec([*train, *triples.values()], beside.image_size, "pad", reading.unit)
+    shop = Workshop(out, spec, beside.classifier, reading.unit)
+    figures: list[Figure] = []
+    notes: list[str] = []
+    for column in beside.judge:
+        further, more = judged_figures(judge_edits(shop, train, pairs, column), seed)
+        figures, notes = [*figures, *further], [*notes, *more]
+    return figures, [*notes, *composite(figures)]
 
 
 def _triples(reference: Path, reading: ManifestOptions) -> "dict[str, Sample]":

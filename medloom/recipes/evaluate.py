@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Any
 from medloom.core.errors import UserError
 from medloom.core.lookup import look_up
 from medloom.data.options import ManifestOptions, load_manifest
-from medloom.recipes.edit_scores import evaluate_edits
+from medloom.recipes.edit_scores import EditsBeside, evaluate_edits
 from medloom.recipes.effects import Beside, evaluate_effects
 from medloom.recipes.seen import refuse_seen
 
 if TYPE_CHECKING:
-    from medloom.downstream.classifier import Classifier
+    from medloom.downstream.classifier import Classifier, ClassifierOptions
     from medloom.evaluation.classifiers import Workshop
     from medloom.evaluation.comparison import Comparison
     from medloom.evaluation.features import Extractor, FeatureSet
@@ -37,6 +37,8 @@ class Config(ManifestOptions):
         whatif: in place of the two, manifest.csv of `medloom whatif`: its effects are measured.
         edits: in place of these, manifest.csv of `medloom edit`: what it keeps and changes is measured.
         reference: manifest of the triples that were edited, whose later images the edits are set beside.
+        judge: columns of --train and --reference, e.g. finding sex age, that classifiers trained on --train tell on the
+            edits.
         truth: phantom cohort whose rows were given to `medloom whatif` or `medloom edit`: its effects, or what truly
             happened, are compared.
         observed: manifest of held-out real images with masks and the template's columns: what they show between
@@ -65,6 +67,7 @@ class Config(ManifestOptions):
     whatif: Path | None = None
     edits: Path | None = None
     reference: Path | None = None
+    judge: tuple[str, ...] = ()
     truth: Path | None = None
     observed: Path | None = None
     adjust: tuple[str, ...] = ()
@@ -98,7 +101,7 @@ def run(config: Config) -> Path:
         beside = Beside(config.truth, config.observed, config.adjust, config.model, config)
         return evaluate_effects(config.whatif, config.out, beside, config.seed)
     if config.edits is not None:
-        return evaluate_edits(config.edits, config.out, config.reference, config.truth, config, config.seed)
+        return evaluate_edits(config.edits, config.out, _beside_edits(config), config.seed)
     data = _compare(config)
     sections = _sections(config, data)
     claim_output(config.out, SCORES)
@@ -119,8 +122,12 @@ def _check_names(config: Config) -> None:
     from medloom.training.loop import check_device
 
     alone = "edits" if config.edits is not None else "whatif"
-    if getattr(config, alone) is not None and (config.real, config.synthetic, config.train) != (None,) * 3:
+    if getattr(config, alone) is not None and (config.real, config.synthetic) != (None,) * 2:
         raise UserError(f"--{alone} is an evaluation of its own; leave --real, --synthetic and --train out.")
+    if config.train is not None and config.whatif is not None:
+        raise UserError("--whatif is an evaluation of its own; leave --real, --synthetic and --train out.")
+    if config.judge and config.edits is None:
+        raise UserError("--judge belongs to --edits.")
     if config.edits is not None and config.whatif is not None:
         raise UserError("--edits and --whatif are evaluations of their own; name one.")
     if config.truth is not None and (config.whatif, config.edits) == (None, None):
@@ -142,6 +149,18 @@ def _check_names(config: Config) -> None:
         raise UserError(f"--steps {config.steps}: the classifier needs 1 or more.")
     check_seed(config.seed)
     check_device(config.device)
+
+
+def _beside_edits(config: Config) -> EditsBeside:
+    return EditsBeside(
+        config.reference,
+        config.truth,
+        config.train,
+        config.judge,
+        config,
+        _classifier_options(config),
+        config.image_size,
+    )
 
 
 def _compare(config: Config) -> "Comparison":
@@ -228,14 +247,18 @@ def _features(
 
 
 def _workshop(config: Config, data: "Comparison") -> "Workshop":
+    from medloom.evaluation.classifiers import Workshop
+
+    return Workshop(config.cache or config.out, data.spec, _classifier_options(config), config.unit)
+
+
+def _classifier_options(config: Config) -> "ClassifierOptions":
     import torch
 
     from medloom.downstream.classifier import ClassifierOptions
-    from medloom.evaluation.classifiers import Workshop
 
     device = "cuda" if config.device != "cpu" and torch.cuda.is_available() else "cpu"
-    options = ClassifierOptions(network=config.network, steps=config.steps, seed=config.seed, device=device)
-    return Workshop(config.cache or config.out, data.spec, options, config.unit)
+    return ClassifierOptions(network=config.network, steps=config.steps, seed=config.seed, device=device)
 
 
 def _facts(config: Config, data: "Comparison", classifier: "Classifier | None") -> dict[str, Any]:
