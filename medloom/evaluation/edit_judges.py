@@ -29,6 +29,7 @@ AUROC, CORRELATION = "AUROC of the later image's class", "correlation with the l
 FLIPPED, SHIFT, COMPOSITE = "changed class recognised", "divergence of predicted classes", "CMIG"
 KINDS = ("edited", "a copy of the earlier image", "the later image itself")
 FIFTHS = 5
+RESAMPLES = 200  # an AUROC takes a millisecond or two, and there is one for each class and kind
 LEAST = 2  # patients on each side of a class that counts
 # Columns by what they are in the composite of BiomedJourney.
 DEMOGRAPHIC, AGE = ("race", "sex"), ("age",)
@@ -185,7 +186,7 @@ def _auroc(judged: Judged, names: NDArray[Any], classes: Sequence[str], seed: in
             ]
             return float(np.mean(found)) if found else float("nan")
 
-        return bootstrap_interval(macro, judged.patients.tolist(), seed)
+        return bootstrap_interval(macro, judged.patients.tolist(), seed, RESAMPLES)
 
     ceiling = of(KINDS[2])
     note = f"mean over {', '.join(classes)}; the later images themselves: {ceiling.value:.2f}"
