@@ -202,12 +202,12 @@ def _stayed(edits: Edits, name: str, words: str, retests: NDArray[np.float64], s
 
 
 def _nulls(edits: Edits, seed: int) -> Iterator[Verdict]:
-    values = edits.column("levels", "null")
+    values = edits.column("levels", "nochange")
     if len(values):
-        interval = bootstrap_mean(values, edits.column("patient", "null").tolist(), seed)
+        interval = bootstrap_mean(values, edits.column("patient", "nochange").tolist(), seed)
         rule = f"below {ALLOWED_LEVELS:g} grey levels of 255"
         held = interval.value < ALLOWED_LEVELS
-        yield Verdict("null", "change by no instruction", interval.value, interval.low, interval.high, rule, held)
+        yield Verdict("nochange", "change by no instruction", interval.value, interval.low, interval.high, rule, held)
 
 
 def _verdict(figure: Figure, rule: str, held: bool) -> Verdict:

@@ -235,9 +235,9 @@ def _likeness(edits: Edits, seed: int) -> Figure:
 
 
 def _change(edits: Edits, arm: str, seed: int) -> Figure:
-    """How much an arm changes; null edits in levels of 255, so that modalities can be compared."""
+    """How much an arm changes; edits that ask for none in levels of 255, so that modalities can be compared."""
     patients = edits.column("patient", arm)
-    if arm.startswith("null"):
+    if arm.startswith("nochange"):
         reference = Reference("no change", 0.0)
         told = {"reference": reference, "better": LOWER, "note": "mean absolute change, grey levels of 255"}
         return _figure(NULL, arm, edits.column("levels", arm), patients, seed, **told)

@@ -23,7 +23,7 @@ SHOWN_DIFFERENCE = 0.995  # quantile of absolute differences at the ends of the 
 MEANINGS = {
     edits.LIKENESS: "structural similarity of edit and later image; positions differ, so that no edit reaches 1",
     edits.CHANGE: "mean absolute difference of the edit and what was edited",
-    edits.NULL: "mean absolute difference where the instruction asks for no change; null2 to null10 one after another",
+    edits.NULL: "mean absolute difference where no change is asked for; nochange2 to nochange10 one after another",
     edits.REVERSED: "difference to the earlier image after the edit and the instruction that undoes it",
     edits.IDENTITY: "how often an edit is nearer to its own patient's later image than another patient's is",
     edit_truth.RIGHT: "share of edits whose named finding grew or shrank as it should, more than on the other side",

@@ -19,15 +19,15 @@ ARM = "edit"
 PRIOR, REVERSE = "prior", "reverse_instruction"
 # Control -> its arms; an arm of BEFORE edits the image of another one.
 CONTROLS: Mapping[str, tuple[str, ...]] = {
-    "null": ("null",),
-    "null10": tuple("null" if turn == 0 else f"null{turn + 1}" for turn in range(10)),
+    "nochange": ("nochange",),
+    "nochange10": tuple("nochange" if turn == 0 else f"nochange{turn + 1}" for turn in range(10)),
     "contradict": ("contradict",),
     "back": ("back",),
 }
 BEFORE: Mapping[str, str] = {
     "back": ARM,
-    "null2": "null",
-    **{f"null{turn + 1}": f"null{turn}" for turn in range(2, 10)},
+    "nochange2": "nochange",
+    **{f"nochange{turn + 1}": f"nochange{turn}" for turn in range(2, 10)},
 }
 SHOWN_ROWS = 8
 
@@ -47,10 +47,10 @@ class Config(MakingOptions):
             leads to the earlier image).
         strength: share of the way to noise at which the two last start; lower keeps more of the earlier image.
         text_only: a baseline: the model is not given the earlier images.
-        controls: further arms of each edit: null (an instruction that asks for no change), null10 (ten of them, each of
-            the one before), contradict (another row's instruction), back (the edited image and the column
+        controls: further arms of each edit: nochange (an instruction that asks for no change), nochange10 (ten of them,
+            each of the one before), contradict (another row's instruction), back (the edited image and the column
             reverse_instruction); `medloom evaluate --edits` reads them.
-        null_text: the instruction of the null arms.
+        nochange_text: the instruction of the nochange arms.
         grid_text: scales of the text for guidance_grid.png, beside those of --grid-prior.
         grid_prior: scales of the earlier image for guidance_grid.png.
     """
@@ -65,7 +65,7 @@ class Config(MakingOptions):
     strength: float = 1.0
     text_only: bool = False
     controls: tuple[str, ...] = ()
-    null_text: str = "No change."
+    nochange_text: str = "No change."
     grid_text: tuple[float, ...] = ()
     grid_prior: tuple[float, ...] = ()
 
@@ -119,8 +119,8 @@ def _check(config: Config) -> None:
         raise UserError("--text-only leaves the earlier image out; so leave --start and --region out as well.")
     for name in config.controls:
         look_up(CONTROLS, name, "--controls")
-    if {"null", "null10"} <= set(config.controls):
-        raise UserError("--controls null10 has null in it; leave null out.")
+    if {"nochange", "nochange10"} <= set(config.controls):
+        raise UserError("--controls nochange10 has nochange in it; leave that out.")
     if config.whole or config.crops:
         raise UserError("--whole and --crops are of models that were trained on patches; an editor sees whole images.")
 
@@ -163,8 +163,8 @@ def _in_arm(config: Config, rows: "Sequence[Row]", index: int, arm: str) -> Cond
     row = rows[index]
     if arm == ARM:
         return row.condition
-    if arm.startswith("null"):
-        return replace(row.condition, text=config.null_text or None)
+    if arm.startswith("nochange"):
+        return replace(row.condition, text=config.nochange_text or None)
     if arm == "back":
         if not row.reverse:
             raise UserError(f"--controls back: {row.where} has no reverse_instruction.")

@@ -130,13 +130,20 @@ def test_controls_and_the_baseline_that_sees_no_earlier_image(model: Path, tripl
     rows = [f"{line},{WORDS[index % 2 == 0]}" for index, line in enumerate(lines[:2])]
     few.write_text("\n".join([f"{header},reverse_instruction", *rows]) + "\n")
     made = make(
-        model, tmp_path / "controls", data=few, controls=("null10", "back", "contradict"), null_text=WORDS[False]
+        model,
+        tmp_path / "controls",
+        data=few,
+        controls=("nochange10", "back", "contradict"),
+        nochange_text=WORDS[False],
     )
     arms = [row["arm"] for row in made]
-    assert arms == ["edit", "null", *(f"null{turn}" for turn in range(2, 11)), "back", "contradict"] * 2
+    assert arms == ["edit", "nochange", *(f"nochange{turn}" for turn in range(2, 11)), "back", "contradict"] * 2
     assert {row["seed"] for row in made[:13]} == {"0"} and made[12]["text"] == made[13]["text"]
     by_arm = {row["arm"]: row for row in made[:13]}
-    assert by_arm["back"]["prior"] == by_arm["edit"]["path"] and by_arm["null3"]["prior"] == by_arm["null2"]["path"]
+    assert (
+        by_arm["back"]["prior"] == by_arm["edit"]["path"]
+        and by_arm["nochange3"]["prior"] == by_arm["nochange2"]["path"]
+    )
     blind = [
         pixels(tmp_path / name / make(model, tmp_path / name, image=prior, text=WORDS[True], text_only=True)[0]["path"])
         for name, prior in (("a", triples.parent / "prior1.png"), ("b", triples.parent / "prior2.png"))
@@ -153,6 +160,13 @@ def test_two_stages(triples: Path, tmp_path: Path) -> None:
     first = editor.run(configure(editor.Config, data=triples, out=tmp_path / "one", stage=1, **TINY))
     second = editor.run(configure(editor.Config, data=triples, out=tmp_path / "two", from_run=first, **TINY))
     assert make(second, tmp_path / "out", image=triples.parent / "prior1.png", text=WORDS[False])
+
+
+def test_controls_from_the_command_line(model: Path, triples: Path, tmp_path: Path) -> None:
+    words = ["--image", str(triples.parent / "prior1.png"), "--text", "Spot.", "--controls", "nochange", "--steps", "2"]
+    assert main(["edit", "--model", str(model), "--out", str(tmp_path / "out"), "--device", "cpu", *words]) == 0
+    with (tmp_path / "out" / "manifest.csv").open(encoding="utf-8") as stream:
+        assert [row["arm"] for row in csv.DictReader(stream)] == ["edit", "nochange"]
 
 
 def test_mistakes(

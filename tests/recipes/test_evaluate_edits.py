@@ -74,14 +74,14 @@ def test_the_true_later_image_is_a_right_edit(cohort: Path, tmp_path: Path) -> N
 
 
 def test_a_copy_keeps_everything_and_moves_nothing(cohort: Path, tmp_path: Path) -> None:
-    found = scores(cohort, pretend(cohort, tmp_path, "prior", ("edit", "null", "back")), tmp_path / "report")
+    found = scores(cohort, pretend(cohort, tmp_path, "prior", ("edit", "nochange", "back")), tmp_path / "report")
     assert figure(found, "right direction", "all")["value"] == 0.0
     assert figure(found, "share of the true change", "all")["value"] == 0.0
     likeness = figure(found, "likeness", "edit")
     assert likeness["value"] == likeness["reference"]["value"]
-    assert figure(found, "no instruction", "null")["value"] == figure(found, "going back", "back")["value"] == 0.0
+    assert figure(found, "no instruction", "nochange")["value"] == figure(found, "going back", "back")["value"] == 0.0
     held = {(verdict["attribute"], verdict["metric"]): verdict["passed"] for verdict in found["verdicts"]}
-    assert held["heart ratio", "change of what is not named"] and held["null", "change by no instruction"]
+    assert held["heart ratio", "change of what is not named"] and held["nochange", "change by no instruction"]
     assert not held["all", "finding moved in the right direction on the right side"]
 
 
