@@ -279,7 +279,7 @@ def _moved(column: str, cell: Any, root: Path) -> Any:
 
     if column not in PATH_COLUMNS or cell is None:
         return cell
-    path = Path(cell)
+    path = Path(cell).resolve()
     return path.relative_to(root).as_posix() if path.is_relative_to(root) else str(path)
 
 

@@ -48,6 +48,16 @@ def test_triples_are_a_manifest_with_registered_priors(cohort: Path, tmp_path: P
     assert json.loads((tmp_path / "triples" / "not_registered.json").read_text()) == []
 
 
+def test_paths_are_relative_to_the_triples_and_not_to_where_the_command_ran(
+    cohort: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "deep").mkdir()
+    monkeypatch.chdir(tmp_path)
+    (row, *_) = triples(cohort, Path("deep/triples.csv"))
+    assert row["registered_prior"].startswith("triples/registered/")
+    assert read_manifest(Path("deep/triples.csv"), need=("path", "prior")).samples()[0].registered_prior.is_file()
+
+
 def test_instructions_say_what_changed(cohort: Path, tmp_path: Path) -> None:
     rows = triples(cohort, tmp_path / "rules.csv", register="off")
     changed = [row for row in rows if row["diagnosis"] != row.get("prior_diagnosis", row["diagnosis"])]
