@@ -73,7 +73,7 @@ def _picture(measured: Edits) -> bytes:
     examples = measured.examples
     paired = all(example.later is not None for example in examples)
     columns = 5 if paired else 3
-    canvas = Canvas(figsize=(SIZE * columns + 0.8, (SIZE + 0.3) * len(examples)), dpi=DPI, layout="constrained")
+    canvas = Canvas(figsize=(SIZE * columns + 1.2, SIZE * len(examples) + 0.3), dpi=DPI, layout="constrained")
     axes = canvas.subplots(len(examples), columns, squeeze=False)
     half = measured.spec.of(next(iter(measured.spec.intensity))).span / 2
     shown = np.stack([np.abs(flat(example.edited - example.prior)) for example in examples]) * half
@@ -82,8 +82,8 @@ def _picture(measured: Edits) -> bytes:
         drawn = _row(row, example, half, reach, paired)
     titles = ("earlier image", "edited", "edited less earlier", "later image", "later less earlier")
     for axis, title in zip(axes[0], titles, strict=False):
-        axis.set_title(f"{title}\n{axis.get_title()}" if axis.get_title() else title, fontsize=8)
-    canvas.colorbar(drawn, ax=axes.ravel().tolist(), shrink=0.6, label=measured.unit)
+        axis.set_title(title, fontsize=8)
+    canvas.colorbar(drawn, ax=axes.ravel().tolist(), shrink=0.5, aspect=30, pad=0.01, label=measured.unit)
     stream = io.BytesIO()
     canvas.savefig(stream, format="png", metadata={"Software": "medloom"})
     return stream.getvalue()

@@ -259,7 +259,7 @@ def _write_differences(config: Config, maker: Maker, jobs: Sequence[Job], suffix
 
     starts = range(0, min(len(jobs), SHOWN_ROWS * config.n), config.n)
     rows = [_difference_row(maker, jobs[start : start + config.n], suffix) for start in starts]
-    names = ("earlier image", "edited less\\nearlier image")
+    names = ("earlier image", "edited less\nearlier image")
     with atomic_file(config.out / "differences.png") as temporary:
         temporary.write_bytes(draw_differences(rows, "SYNTHETIC: edits beside the earlier image", names=names))
 
