@@ -50,6 +50,7 @@ class Edit:
         edited: what came of it.
         later: the patient's later image, or None.
         sample: the triple's row, or None.
+        span: the width of [-1, 1] in the unit of its modality.
     """
 
     source: str
@@ -61,6 +62,7 @@ class Edit:
     edited: Map
     later: Map | None
     sample: Sample | None
+    span: float
 
 
 # Measures an edit: further values of its row, by name.
@@ -147,30 +149,30 @@ def _read(folder: Path, row: Mapping[str, Any], sample: Sample | None, spec: Ima
 
     given = image(folder / str(row["prior"]))
     first = given if sample is None or sample.condition.prior is None else image(sample.condition.prior)
-    later = None if sample is None or not sample.path.is_file() else image(sample.path)
+    later = None if sample is None else image(sample.path)
     edited = image(folder / str(row["path"]))
     source = str(row["source_id"] or row["prior"])
     patient = source if sample is None else sample.patient
-    return Edit(source, patient, str(row["arm"]), str(row["text"] or ""), first, given, edited, later, sample)
+    span = spec.of(modality).span
+    return Edit(source, patient, str(row["arm"]), str(row["text"] or ""), first, given, edited, later, sample, span)
 
 
 def _measured(edit: Edit, edits: Edits) -> dict[str, Any]:
-    span = edits.spec.of(next(iter(edits.spec.intensity))).span
     change = float(np.abs(edit.edited - edit.given).mean())
     row = {
         "arm": edit.arm,
         "source": edit.source,
         "patient": edit.patient,
         "instruction": edit.instruction,
-        "change": change * span / 2,
+        "change": change * edit.span / 2,
         "levels": change * LEVELS / 2,
-        "left": float(np.abs(edit.edited - edit.prior).mean()) * span / 2,
+        "left": float(np.abs(edit.edited - edit.prior).mean()) * edit.span / 2,
     }
     if edit.later is not None:
         row |= {
             "likeness": likeness(edit.edited, edit.later),
             "copied": likeness(edit.prior, edit.later),
-            "apart": float(np.abs(edit.later - edit.prior).mean()) * span / 2,
+            "apart": float(np.abs(edit.later - edit.prior).mean()) * edit.span / 2,
         }
     if edit.arm == EDIT:
         _keep(edit, edits)

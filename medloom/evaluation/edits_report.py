@@ -75,11 +75,10 @@ def _picture(measured: Edits) -> bytes:
     columns = 5 if paired else 3
     canvas = Canvas(figsize=(SIZE * columns + 1.2, SIZE * len(examples) + 0.3), dpi=DPI, layout="constrained")
     axes = canvas.subplots(len(examples), columns, squeeze=False)
-    half = measured.spec.of(next(iter(measured.spec.intensity))).span / 2
-    shown = np.stack([np.abs(flat(example.edited - example.prior)) for example in examples]) * half
+    shown = np.stack([np.abs(flat(example.edited - example.prior)) * example.span / 2 for example in examples])
     reach = float(np.quantile(shown, SHOWN_DIFFERENCE)) or 1.0
     for row, example in zip(axes, examples, strict=True):
-        drawn = _row(row, example, half, reach, paired)
+        drawn = _row(row, example, reach, paired)
     titles = ("earlier image", "edited", "edited less earlier", "later image", "later less earlier")
     for axis, title in zip(axes[0], titles, strict=False):
         axis.set_title(title, fontsize=8)
@@ -89,7 +88,8 @@ def _picture(measured: Edits) -> bytes:
     return stream.getvalue()
 
 
-def _row(axes: Sequence[Any], example: Edit, half: float, reach: float, paired: bool) -> Any:
+def _row(axes: Sequence[Any], example: Edit, reach: float, paired: bool) -> Any:
+    half = example.span / 2
     difference = (example.edited - example.prior) * half
     level = None if difference.ndim < 4 else int(np.abs(difference).sum(axis=(0, 1, 2)).argmax())
     images = [example.prior, example.edited, difference]

@@ -77,7 +77,6 @@ def run(config: Config) -> Path:
         UserError: options out of range, no pair that is left (says which rule took them), or a server that cannot be
             asked.
     """
-    from medloom.core.files import claim_output
     from medloom.core.progress import say
     from medloom.data.journeys import Rules, choose_pairs
     from medloom.data.options import load_manifest
@@ -88,7 +87,7 @@ def run(config: Config) -> Path:
     for note in manifest.notes:
         say(note)
     journeys = choose_pairs(manifest, rules, config.skip_bad)
-    folder = claim_output(config.out.with_suffix(""), DESCRIPTION)
+    folder = _claimed(config)
     triples = [Triple(pair) for pair in _different(manifest, journeys)]
     if config.register != "off":
         triples = _registered(config, manifest, triples, journeys, folder)
@@ -133,6 +132,23 @@ def _check(config: Config) -> None:
         raise UserError(f"--min-score {config.min_score}: a correlation, from -1 to 1.")
     if config.out.suffix != ".csv":
         raise UserError(f"--out {config.out}: name a CSV file, e.g. triples.csv.")
+
+
+def _claimed(config: Config) -> Path:
+    """The folder beside the triples, marked at once, so that an interrupted run can be continued.
+
+    Raises:
+        UserError: it, or the table itself, is something else.
+    """
+    from medloom.core.files import claim_output, write_json
+
+    folder = config.out.with_suffix("")
+    if config.out.exists() and not (folder / DESCRIPTION).is_file():
+        raise UserError(f"--out {config.out} already exists and was not written by this command; give another name.")
+    claim_output(folder, DESCRIPTION)
+    if not (folder / DESCRIPTION).exists():
+        write_json(folder / DESCRIPTION, {"finished": False})
+    return folder
 
 
 def _different(manifest: "Manifest", journeys: "Journeys") -> "list[Pair]":
@@ -291,4 +307,4 @@ def _describe(config: Config, journeys: "Journeys", count: int, folder: Path) ->
     options = {name: value for name, value in plain(asdict(config)).items() if name not in ("data", "out", "workers")}
     rejected = [{"rule": rule, "left_out": number, "of": what} for rule, number, what in journeys.rejected]
     facts = {"data": hash_file(config.data), "options": options, "rules": rejected, "triples": count}
-    write_json(folder / DESCRIPTION, facts)
+    write_json(folder / DESCRIPTION, {"finished": True, **facts})

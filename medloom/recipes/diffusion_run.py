@@ -11,8 +11,11 @@ from medloom.recipes.preparation import DataOptions, check_shift
 from medloom.training.options import LoopOptions
 
 if TYPE_CHECKING:
+    from accelerate import Accelerator
+
     from medloom.data.dataset import ImageSource
     from medloom.generators.diffusion.generator import DiffusionGenerator
+    from medloom.generators.diffusion.task import DiffusionTask
     from medloom.networks.autoencoder import KLAutoencoder
     from medloom.recipes.preparation import Prepared
 
@@ -82,10 +85,7 @@ def train_diffusion(
         UserError: see the errors of each step below.
     """
     from medloom.core.progress import say
-    from medloom.generators.diffusion.objective import Objective
-    from medloom.generators.diffusion.task import DiffusionTask
-    from medloom.recipes.caches import Caches
-    from medloom.recipes.conditioned import diffusion_index, readable, renderer
+    from medloom.recipes.conditioned import diffusion_index, readable
     from medloom.recipes.preparation import nothing_left, prepare, start_run, with_masks
     from medloom.recipes.seen import runs_among
     from medloom.training.loop import finished_steps, make_accelerator, train
@@ -109,15 +109,31 @@ def train_diffusion(
         if shown:
             say(f"{config.out} is finished: {config.loop.steps} steps. Go on with: {use.format(config.out)}")
         return config.out
-    generator.to(accelerator.device)
-    caches = Caches(config.cache or config.out / "cache", config.skip_bad, generator, accelerator, as_is=as_is)
     with nothing_left(config.out, fresh and shown):
-        data = replace(caches.data(prepared.train), shift=config.shift)
-        validation = caches.data(prepared.validation)
-    task = DiffusionTask(
+        task = _task(config, prepared, generator.to(accelerator.device), accelerator, as_is)
+    train(task, config.loop, config.out, accelerator)
+    if shown:
+        _finish(config, generator, prepared, use)
+    return config.out
+
+
+def _task(
+    config: DiffusionOptions,
+    prepared: "Prepared",
+    generator: "DiffusionGenerator",
+    accelerator: "Accelerator",
+    as_is: float,
+) -> "DiffusionTask":
+    from medloom.generators.diffusion.objective import Objective
+    from medloom.generators.diffusion.task import DiffusionTask
+    from medloom.recipes.caches import Caches
+    from medloom.recipes.conditioned import renderer
+
+    caches = Caches(config.cache or config.out / "cache", config.skip_bad, generator, accelerator, as_is=as_is)
+    return DiffusionTask(
         generator,
-        data,
-        validation,
+        replace(caches.data(prepared.train), shift=config.shift),
+        caches.data(prepared.validation),
         config.loop,
         config.text.dropout,
         accelerator.device,
@@ -125,10 +141,6 @@ def train_diffusion(
         config.text.rate,
         Objective(config.noise.loss, config.network.mask_balance, config.network.mask_means),
     )
-    train(task, config.loop, config.out, accelerator)
-    if shown:
-        _finish(config, generator, prepared, use)
-    return config.out
 
 
 def _check(config: DiffusionOptions) -> None:

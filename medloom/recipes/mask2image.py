@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from medloom.core.errors import UserError
 from medloom.generators.diffusion.options import NetworkOptions, NoiseOptions, TextOptions
-from medloom.recipes.preparation import check_shift
+from medloom.recipes.preparation import check_shift, refuse_prior
 from medloom.recipes.wholes import VolumeOptions
 from medloom.training.options import LoopOptions
 
@@ -122,6 +122,7 @@ def _fused(config: Config) -> Config:
 def _check(config: Config) -> None:
     if config.network.exportable:
         raise UserError("--network.exportable takes no mask; use the native network (leave it out).")
+    refuse_prior(config.network)
     if config.network.mask == "none":
         raise UserError("--network.mask none: images are made of masks; give channels or spade.")
     if config.autoencoder is not None and (config.patch or config.dims == 3 or len(config.image_size) == 3):

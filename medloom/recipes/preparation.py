@@ -24,6 +24,8 @@ from medloom.generators.run_folder import RunFolder, describe_run
 if TYPE_CHECKING:
     from accelerate import Accelerator
 
+    from medloom.generators.diffusion.options import NetworkOptions
+
 # What may differ when a run is resumed: where it runs and where things lie, not what is computed.
 FREE = ("out", "device", "cache", "config")
 LIBRARIES = ("torch", "diffusers", "transformers", "accelerate", "peft", "numpy")
@@ -89,6 +91,18 @@ def check_shift(shift: int, latents: bool = False) -> None:
         raise UserError(f"--shift {shift}: give a number of pixels, or 0 to leave images where they are.")
     if shift and latents:
         raise UserError("--shift moves pixels, and this model sees an autoencoder's latents; leave it out.")
+
+
+def refuse_prior(network: "NetworkOptions") -> None:
+    """Refuse an earlier image in the condition of what is no editor.
+
+    Raises:
+        UserError: says which command trains one.
+    """
+    if network.prior != "none":
+        raise UserError(
+            "--network.prior: an editor of earlier images is trained with `medloom train edit`; leave it out."
+        )
 
 
 def prepare(

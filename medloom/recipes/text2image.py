@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from medloom.recipes.diffusion_run import DiffusionOptions, train_diffusion
+from medloom.recipes.preparation import refuse_prior
 
 NEED = ("path", "text")
 
@@ -22,6 +23,7 @@ def run(config: Config) -> Path:
     """Train; returns the run folder.
 
     Raises:
-        UserError: see `train_diffusion`.
+        UserError: see `train_diffusion`; or an earlier image in the condition.
     """
+    refuse_prior(config.network)
     return train_diffusion(config, NEED, "medloom generate --model {} --out DIR --prompt ...")

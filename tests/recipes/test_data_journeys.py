@@ -10,6 +10,7 @@ import pytest
 
 from medloom.cli.main import main
 from medloom.core.config import configure
+from medloom.core.errors import UserError
 from medloom.data.images import read_image
 from medloom.data.manifest import read_manifest
 from medloom.recipes import data_journeys, data_phantom
@@ -46,6 +47,23 @@ def test_triples_are_a_manifest_with_registered_priors(cohort: Path, tmp_path: P
     assert facts["triples"] == len(rows) and facts["rules"][-1]["rule"] == "an instruction by rules"
     assert (tmp_path / "triples" / "registration.png").is_file()
     assert json.loads((tmp_path / "triples" / "not_registered.json").read_text()) == []
+
+
+def test_an_interrupted_run_goes_on_and_what_it_did_not_write_is_left_alone(
+    cohort: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def stop(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(data_journeys, "_worded", stop)
+        with pytest.raises(KeyboardInterrupt):
+            triples(cohort, tmp_path / "triples.csv")
+    assert len(triples(cohort, tmp_path / "triples.csv")) > 10
+    (tmp_path / "other.csv").write_text("mine\n")
+    with pytest.raises(UserError, match="was not written by this command"):
+        triples(cohort, tmp_path / "other.csv")
+    assert (tmp_path / "other.csv").read_text() == "mine\n"
 
 
 def test_paths_are_relative_to_the_triples_and_not_to_where_the_command_ran(

@@ -200,6 +200,8 @@ def test_mistakes(
             "prior",
         ),
         (["train", "edit", "--data", str(triples), "--out", str(tmp_path / "o"), "--stage", "3"], "--stage 3"),
+        (["train", "text2image", "--data", str(triples), *small[2:4], "--network.prior", "channels"], "train edit"),
+        (["train", "mask2image", "--data", str(triples), *small[2:4], "--network.prior", "channels"], "train edit"),
         (["train", "edit", "--data", str(same), "--out", str(tmp_path / "o")], "image itself"),
         (["train", "edit", "--data", str(triples), "--from", str(plain), "--out", str(tmp_path / "o")], "no editor"),
     ):
