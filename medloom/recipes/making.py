@@ -281,6 +281,8 @@ def make_images(maker: Maker, jobs: Sequence[Job], file: str, more: Mapping[str,
         _describe(maker.resolved, file, {"SYNTHETIC": "YES", "model": model, **(more or {})})
     state.wait_for_everyone()
     todo = [job for job in jobs if not (options.out / f"{job.sample_id}{suffix}").exists()]
+    # All processes share the same list out: none may write before each has looked at what is there.
+    state.wait_for_everyone()
     # Whole images are made one by one, and a batch of them would be lost together.
     size = 1 if maker.drawing.one_by_one else options.batch
     batches = [todo[start : start + size] for start in range(0, len(todo), size)]

@@ -22,11 +22,12 @@ def words_of(options: dict[str, object]) -> list[str]:
     return words
 
 
-def launch(processes: int, *words: str) -> None:
+def launch(processes: int, *words: str, path: Path | None = None) -> None:
     single = [sys.executable, "-m", "medloom"]
     several = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", str(processes)]
     command = single if processes == 1 else [*several, "-m", "medloom", "--"]
     environment = {**os.environ, "ACCELERATE_USE_CPU": "1", "OMP_NUM_THREADS": "1"}
+    environment |= {} if path is None else {"PYTHONPATH": str(path)}
     done = subprocess.run([*command, *words], capture_output=True, text=True, env=environment, timeout=200)
     assert done.returncode == 0, done.stderr
 
@@ -56,3 +57,24 @@ def test_two_processes_are_like_one(
     for number in range(6):
         pictures = [np.asarray(Image.open(tmp_path / f"out{p}" / f"{number:06d}.png")).astype(int) for p in (1, 2)]
         assert np.abs(pictures[0] - pictures[1]).max() <= 1
+
+
+def test_no_process_writes_before_each_has_seen_what_is_there(
+    make_manifest: Callable[..., Path], tmp_path: Path, tiny_options: dict[str, object]
+) -> None:
+    """A process that looks late would share another list out, and leave images unmade."""
+    run, out = tmp_path / "run", tmp_path / "out"
+    launch(1, "train", "text2image", "--data", str(make_manifest()), "--out", str(run), *words_of(tiny_options))
+    slow = tmp_path / "slow"
+    slow.mkdir()
+    (slow / "sitecustomize.py").write_text(
+        "import os, pathlib, time\n"
+        "real = pathlib.Path.exists\n"
+        "def late(self, **options):\n"
+        "    time.sleep(0.3 if os.environ.get('RANK') == '1' and self.name.endswith('.png') else 0)\n"
+        "    return real(self, **options)\n"
+        "pathlib.Path.exists = late\n"
+    )
+    job = ["--prompt", "A disc.", "--modality", "Disc", "--n", "6", "--batch", "1", "--steps", "1", "--device", "cpu"]
+    launch(2, "generate", "--model", str(run), "--out", str(out), *job, path=slow)
+    assert len(list(out.glob("0*.png"))) == 6
