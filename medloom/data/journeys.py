@@ -5,13 +5,14 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import date
 from itertools import combinations, groupby, pairwise
+from math import floor
 from typing import Any
 
 from medloom.core.errors import UserError
 from medloom.data.manifest import Manifest, list_problems
 from medloom.data.tables import Problem
 
-ISO = re.compile(r"(\d{4})-(\d{2})-(\d{2})(?:[T ].*)?")
+ISO = re.compile(r"(\d{4})-(\d{2})-(\d{2})(?:[T ](?:(\d{2}):(\d{2})(?::(\d{2}(?:\.\d+)?))?.*|.*))?")
 PACKED = re.compile(r"(1[89]\d{2}|2[0-3]\d{2})(\d{2})(\d{2})(?:\.0)?")
 WAYS = ("consecutive", "all")
 
@@ -139,7 +140,7 @@ def _timed(manifest: Manifest, rules: Rules, skip_bad: bool, journeys: Journeys)
 
 
 def read_days(cells: Sequence[Any], lines: Sequence[int]) -> tuple[list[float | None], list[Problem]]:
-    """Times as days: dates (2021-03-14, 20210314) or numbers of days, one kind in a column.
+    """Times as days: dates (2021-03-14, with a time of day or without; 20210314) or numbers, one kind in a column.
 
     Args:
         cells: of the column.
@@ -175,7 +176,9 @@ def _date(match: re.Match[str] | None) -> float | None:
     if match is None:
         return None
     try:
-        return float(date(*map(int, match.groups())).toordinal())
+        year, month, day, *clock = match.groups()
+        hours, minutes, seconds = (float(part or 0) for part in (*clock, *(None,) * 3)[:3])
+        return date(int(year), int(month), int(day)).toordinal() + (hours + minutes / 60 + seconds / 3600) / 24
     except ValueError:
         # No such day; the caller lists it as a problem.
         return None
@@ -202,15 +205,15 @@ def _of_views(rows: list[_Row], views: Sequence[str], journeys: Journeys) -> lis
 
 
 def _one_of_a_study(rows: list[_Row], manifest: Manifest, study: str | None, journeys: Journeys) -> list[_Row]:
-    """The first image of each study, modality and view."""
+    """The first image of each study, modality and view; without a column the images of a day are one study."""
     if study is not None and study not in manifest.frame:
         raise UserError(
             f"--study-column {study}: {manifest.source} has columns {', '.join(manifest.clinical_columns)}."
         )
     names: Sequence[Any] = manifest.frame[study].tolist() if study else [None] * len(manifest)
     first: dict[tuple[Any, ...], _Row] = {}
-    for row in rows:
-        first.setdefault((*row.group, names[row.position] if study else row.days), row)
+    for row in sorted(rows, key=lambda row: (row.days, row.position)):
+        first.setdefault((*row.group, names[row.position] if study else floor(row.days)), row)
     journeys.reject("one image a study", len(rows) - len(first), "images")
     return list(first.values())
 

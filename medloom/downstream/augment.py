@@ -1,5 +1,7 @@
 """Classical augmentation of image batches. There is no left-right flip: the side of a finding is part of its label."""
 
+from collections.abc import Sequence
+
 import numpy as np
 import torch
 from torch import Tensor
@@ -24,6 +26,24 @@ def augment(images: Tensor, *seed: int | str) -> Tensor:
         As `images`; moved by up to 6 % of an axis, scaled by up to 8 %, contrast by up to 10 %, brightness by up to
         0.1. What comes in at a border repeats its pixels.
     """
+    grid, contrast, brightness = _draw(images, seed)
+    return _changed(images, grid, contrast, brightness)
+
+
+def augment_labelled(images: Tensor, labels: Tensor, *seed: int | str) -> tuple[Tensor, Tensor]:
+    """As `augment`, with label maps `(N, *spatial)`, integers, that move along with their images."""
+    grid, contrast, brightness = _draw(images, seed)
+    moved = F.grid_sample(labels[:, None].float(), grid, mode="nearest", padding_mode="border", align_corners=False)
+    return _changed(images, grid, contrast, brightness), moved[:, 0].round().to(labels.dtype)
+
+
+def _changed(images: Tensor, grid: Tensor, contrast: Tensor, brightness: Tensor) -> Tensor:
+    moved = F.grid_sample(images, grid, padding_mode="border", align_corners=False)
+    return (moved * contrast + brightness).clamp(-1, 1)
+
+
+def _draw(images: Tensor, seed: Sequence[int | str]) -> tuple[Tensor, Tensor, Tensor]:
+    """Where each pixel comes from, `(N, *spatial, axes)`; contrast and brightness of each image."""
     rng = numpy_generator(*seed, "augment")
     count, dims = len(images), images.ndim - 2
 
@@ -35,6 +55,5 @@ def augment(images: Tensor, *seed: int | str) -> Tensor:
     matrix = torch.cat([torch.eye(dims, device=images.device).repeat(count, 1, 1), 2 * draw(SHIFT, dims, 1)], dim=2)
     matrix[:, :, :dims] *= 1 + draw(SCALE, 1, 1)
     grid = F.affine_grid(matrix, list(images.shape), align_corners=False)
-    moved = F.grid_sample(images, grid, padding_mode="border", align_corners=False)
     ones = (1,) * (dims + 1)
-    return (moved * (1 + draw(CONTRAST, *ones)) + draw(BRIGHTNESS, *ones)).clamp(-1, 1)
+    return grid, 1 + draw(CONTRAST, *ones), draw(BRIGHTNESS, *ones)

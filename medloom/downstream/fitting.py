@@ -156,11 +156,11 @@ def _step(
     network.train()
     device = torch.device(options.device)
     for group in optimiser.param_groups:
-        group["lr"] = options.learning_rate * _rate(step, options.steps)
+        group["lr"] = options.learning_rate * learning_rate(step, options.steps)
     batch = to_tensor(images, device)
     if options.augmented:
         batch = augment(batch, options.seed, step)
-    with _autocast(device):
+    with autocast(device):
         loss = F.cross_entropy(
             network(batch).float(), torch.from_numpy(codes).to(device), label_smoothing=LABEL_SMOOTHING
         )
@@ -169,8 +169,8 @@ def _step(
     optimiser.step()
 
 
-def _rate(step: int, steps: int) -> float:
-    """Linear warm-up over a tenth of the steps, then half a cosine."""
+def learning_rate(step: int, steps: int) -> float:
+    """The share of the peak rate at a step: linear warm-up over a tenth of the steps, then half a cosine."""
     warm = max(1, round(WARM_UP * steps))
     return (step + 1) / warm if step < warm else 0.5 * (1 + np.cos(np.pi * (step - warm) / max(1, steps - warm)))
 
@@ -207,7 +207,7 @@ def to_tensor(images: NDArray[Any], device: torch.device) -> Tensor:
     return tensor.contiguous(memory_format=torch.channels_last) if tensor.ndim == 4 else tensor
 
 
-def _autocast(device: torch.device) -> AbstractContextManager[Any]:
+def autocast(device: torch.device) -> AbstractContextManager[Any]:
     """bfloat16 where the machine computes in it; a CPU without such instructions would only be slowed down."""
     fast = device.type == "cuda" and torch.cuda.is_bf16_supported()
     if device.type == "cpu":

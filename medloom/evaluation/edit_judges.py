@@ -33,6 +33,7 @@ RESAMPLES = 200  # an AUROC takes a millisecond or two, and there is one for eac
 LEAST = 2  # patients on each side of a class that counts
 # Columns by what they are in the composite of BiomedJourney.
 DEMOGRAPHIC, AGE = ("race", "sex"), ("age",)
+VIEW = "view"
 
 
 @dataclass(frozen=True)
@@ -70,30 +71,39 @@ def judge_edits(shop: Workshop, train: Sequence[Sample], edits: Sequence[tuple[S
         column: clinical column that both tables have.
 
     Raises:
-        UserError: a column that is lacking, one class only, or patients of the edits in `train`.
+        UserError: a column that is lacking, or one class only.
     """
-    known = {sample.patient for sample in train}
-    if shared := {triple.patient for _, triple in edits} & known:
-        raise UserError(f"{len(shared)} patients of --edits are in --train; judges are trained on other patients.")
     for name, samples in (("--train", train), ("--reference", [triple for _, triple in edits])):
-        if not any(sample.condition.table.get(column) is not None for sample in samples):
+        if not any(_cell(sample, column) is not None for sample in samples):
             raise UserError(f"--judge {column}: no row of {name} has such a cell; name a column of both tables.")
-    cells = [sample.condition.table.get(column) for sample in train]
+    cells = [_cell(sample, column) for sample in train]
     binned = _Fifths.of(cells)
     told = [row for row, cell in enumerate(cells) if cell is not None]
-    members = _set([train[row] for row in told], [binned.label(cells[row]) for row in told], f"judge of {column}")
+    labels = [binned.label(cells[row]) for row in told]
+    members = whole_set([train[row] for row in told], f"judge of {column}", labels)
     classifier = shop.classifier(members, train_on_real)
-    rows = [pair for pair in edits if pair[1].condition.table.get(column) is not None]
+    rows = [pair for pair in edits if _cell(pair[1], column) is not None]
     return Judged(
         column,
         classifier.classes,
         binned.means(classifier.classes),
         np.array([triple.patient for _, triple in rows]),
-        np.array([triple.condition.table[column] for _, triple in rows], dtype=object),
+        np.array([_cell(triple, column) for _, triple in rows], dtype=object),
         np.array([_earlier(triple, column) for _, triple in rows], dtype=object),
         _seen(shop, classifier, rows),
         classifier.validation.get("recall"),
     )
+
+
+def refuse_known(train: Sequence[Sample], edits: Sequence[tuple[Sample, Sample]]) -> None:
+    """Refuse judges that were trained on the patients whom they judge.
+
+    Raises:
+        UserError: says how many they are.
+    """
+    known = {sample.patient for sample in train}
+    if shared := {triple.patient for _, triple in edits} & known:
+        raise UserError(f"{len(shared)} patients of --edits are in --train; judges are trained on other patients.")
 
 
 @dataclass(frozen=True)
@@ -131,22 +141,34 @@ class _Fifths:
 
 def _earlier(triple: Sample, column: str) -> float | str | None:
     """The cell at the earlier image; `data journeys` writes it where it differs in any pair."""
-    table = triple.condition.table
-    return table.get(f"prior_{column}", table[column])
+    return triple.condition.table.get(f"prior_{column}", _cell(triple, column))
 
 
-def _set(samples: Sequence[Sample], labels: Sequence[str | None], name: str) -> ImageSet:
-    return ImageSet(name, samples, tuple(sample.patient for sample in samples), "patients", tuple(labels))
+def _cell(sample: Sample, column: str) -> float | str | None:
+    """A cell of the table; the view has its own place in a condition."""
+    return sample.condition.view if column == VIEW else sample.condition.table.get(column)
+
+
+def whole_set(samples: Sequence[Sample], name: str, labels: Sequence[str | None] | None = None) -> ImageSet:
+    """Images of patients, with the classes given, or none."""
+    classes = (None,) * len(samples) if labels is None else tuple(labels)
+    return ImageSet(name, samples, tuple(sample.patient for sample in samples), "patients", classes)
+
+
+def sets_of(rows: Sequence[tuple[Sample, Sample]]) -> dict[str, ImageSet]:
+    """Kind of KINDS to the images: edits, earlier and later ones.
+
+    Args:
+        rows: pairs of an edit, whose path is that of its image, and the triple that it was made of.
+    """
+    priors = [replace(triple, path=triple.condition.prior or triple.path) for _, triple in rows]
+    sets = ([edit for edit, _ in rows], priors, [triple for _, triple in rows])
+    return {kind: whole_set(samples, kind) for kind, samples in zip(KINDS, sets, strict=True)}
 
 
 def _seen(shop: Workshop, classifier: Classifier, rows: Sequence[tuple[Sample, Sample]]) -> dict[str, NDArray[Any]]:
     """Class probabilities of edits, earlier and later images."""
-    priors = [replace(triple, path=triple.condition.prior or triple.path) for _, triple in rows]
-    sets = ([edit for edit, _ in rows], priors, [triple for _, triple in rows])
-    return {
-        kind: classifier.predict(shop.images(_set(samples, [None] * len(samples), kind)))
-        for kind, samples in zip(KINDS, sets, strict=True)
-    }
+    return {kind: classifier.predict(shop.images(members)) for kind, members in sets_of(rows).items()}
 
 
 def judged_figures(judged: Judged, seed: int) -> tuple[list[Figure], list[str]]:

@@ -10,7 +10,7 @@ from matplotlib.figure import Figure as Canvas
 
 from medloom.core.files import write_text
 from medloom.core.pictures import flat
-from medloom.evaluation import edit_judges, edit_truth, edits
+from medloom.evaluation import edit_judges, edit_masks, edit_truth, edits
 from medloom.evaluation.edits import Edit, Edits
 from medloom.evaluation.figures import Figure
 from medloom.evaluation.pages import embedded, page
@@ -32,6 +32,10 @@ MEANINGS = {
     edit_judges.CORRELATION: "the number that a classifier of real images expects, against the later image's",
     edit_judges.FLIPPED: "of pairs whose class changed, the share of edits that are taken for the later class",
     edit_judges.SHIFT: "Kullback-Leibler divergence of the edits' mean predicted classes from the later images'",
+    edit_masks.PLACED: "overlap of the anatomy that a network finds in the edit with the later image's mask",
+    edit_masks.KEPT: "overlap of the anatomy that a network finds in the edit and in the earlier image",
+    edit_masks.OUTSIDE: "structural similarity of edit and earlier image where neither has anatomy",
+    edit_masks.PARTS: "share of images in which an anatomy has more parts than 99 % of real ones: two hearts, say",
     edit_truth.STAYED: "mean absolute change of a measurement that no instruction names",
 }
 

@@ -1,4 +1,4 @@
-"""Similarity of paired images: PSNR and SSIM, in two and three dimensions."""
+"""Similarity of paired images (PSNR and SSIM) and regions (Dice), in two and three dimensions."""
 
 import numpy as np
 from scipy.ndimage import gaussian_filter
@@ -25,7 +25,7 @@ def psnr(x: np.ndarray, y: np.ndarray, data_range: float) -> float:
     return float("inf") if error == 0 else 10 * float(np.log10(data_range**2 / error))
 
 
-def ssim(x: np.ndarray, y: np.ndarray, data_range: float) -> float:
+def ssim(x: np.ndarray, y: np.ndarray, data_range: float, where: np.ndarray | None = None) -> float:
     """Structural similarity (Wang et al. 2004, eq. 13), -1 to 1, mean over channels and pixels.
 
     The window is a Gaussian of sigma 1.5 pixels, 11 pixels wide, in two or three dimensions; images are mirrored at
@@ -35,6 +35,7 @@ def ssim(x: np.ndarray, y: np.ndarray, data_range: float) -> float:
         x: image `(C, *spatial)`, two or three spatial axes of 6 pixels or more, values from 0 to `data_range`.
         y: image of the same shape.
         data_range: highest value that such images can have, the lowest being 0.
+        where: bool `(*spatial)`, the pixels whose windows count; all by default. nan where it holds none.
 
     Raises:
         UserError: shapes that differ or are too small, values that are negative or not finite, or a range that is not
@@ -54,7 +55,21 @@ def ssim(x: np.ndarray, y: np.ndarray, data_range: float) -> float:
     c1, c2 = (K1 * data_range) ** 2, (K2 * data_range) ** 2
     luminance = (2 * mean_x * mean_y + c1) / (mean_x**2 + mean_y**2 + c1)  # eq. 6
     structure = (2 * covariance + c2) / (variance_x + variance_y + c2)  # eq. 9 times eq. 10
-    return float(np.mean(luminance * structure))
+    local = luminance * structure
+    if where is None:
+        return float(local.mean())
+    return float(local[:, where].mean()) if where.any() else float("nan")
+
+
+def dice(x: np.ndarray, y: np.ndarray) -> float:
+    """Overlap of two regions, 2 |x and y| / (|x| + |y|), 0 to 1; nan where both are empty (Dice 1945).
+
+    Args:
+        x: bool, any shape.
+        y: bool of the same shape.
+    """
+    both = int(x.sum()) + int(y.sum())
+    return 2 * int((x & y).sum()) / both if both else float("nan")
 
 
 def _window(x: np.ndarray) -> np.ndarray:

@@ -171,12 +171,12 @@ class RegionStyles(nn.Module):
 
     def forward(self, spatial: Tensor, pooled: Tensor, place: Tensor | None = None) -> Tensor:
         """`spatial` `(N, M, *size)`, `pooled` `(N, P)`, `place` as in `coordinates`, to `(N, W, *size)`."""
-        styles = self.projection(F.silu(pooled)).reshape(len(pooled), 1 + self.axes, spatial.shape[1], -1)
-        level, *slopes = torch.einsum("nm...,nkmw->knw...", spatial, styles.to(spatial.dtype))
-        if not slopes:
-            return level
-        along = coordinates(spatial, place).unbind(1)
-        return sum((slope * axis[:, None] for slope, axis in zip(slopes, along, strict=True)), start=level)
+        styles = self.projection(F.silu(pooled)).reshape(len(pooled), (1 + self.axes) * spatial.shape[1], -1)
+        if self.axes:
+            along = coordinates(spatial, place).unbind(1)
+            # The map along each axis has fewer channels than the styles, and asks for no gradient.
+            spatial = torch.cat([spatial, *(spatial * axis[:, None] for axis in along)], dim=1)
+        return torch.einsum("nm...,nmw->nw...", spatial, styles.to(spatial.dtype))
 
 
 class ResidualBlock(nn.Module):

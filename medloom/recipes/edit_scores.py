@@ -24,7 +24,7 @@ class EditsBeside:
         reference: the triples that were edited.
         truth: phantom cohort that they are of.
         train: real images that judges are trained on.
-        judge: columns that they tell.
+        judge: columns that they tell; `mask` is a segmenter's.
         reading: how these are read.
         classifier: how judges are trained.
         image_size: pixels of the judges' images.
@@ -88,12 +88,13 @@ def evaluate_edits(edits: Path, out: Path, beside: EditsBeside, seed: int) -> Pa
 def _judged(
     edits: Path, out: Path, beside: EditsBeside, triples: "dict[str, Sample]", seed: int
 ) -> "tuple[list[Figure], list[str]]":
-    """What classifiers of real images say of the arm `edit`."""
+    """What classifiers and a segmenter of real images say of the arm `edit`."""
     from medloom.data.dataset import measure_spec
     from medloom.data.manifest import read_manifest
     from medloom.data.options import load_manifest
     from medloom.evaluation.classifiers import Workshop
-    from medloom.evaluation.edit_judges import composite, judge_edits, judged_figures
+    from medloom.evaluation.edit_judges import composite, judge_edits, judged_figures, refuse_known
+    from medloom.evaluation.edit_masks import MASK, anatomy_figures, segment_edits
     from medloom.evaluation.edits import EDIT
 
     if beside.train is None:
@@ -102,13 +103,17 @@ def _judged(
     made = read_manifest(edits, need=("path",), need_patients=False)
     rows = zip(made.samples(), made.frame["arm"], made.frame["source_id"], strict=True)
     pairs = [(sample, triples[str(source)]) for sample, arm, source in rows if arm == EDIT and str(source) in triples]
+    refuse_known(train, pairs)
     reading = beside.reading
     spec = measure_spec([*train, *triples.values()], beside.image_size, "pad", reading.unit)
     shop = Workshop(out, spec, beside.classifier, reading.unit)
     figures: list[Figure] = []
     notes: list[str] = []
     for column in beside.judge:
-        further, more = judged_figures(judge_edits(shop, train, pairs, column), seed)
+        if column == MASK:
+            further, more = anatomy_figures(segment_edits(shop, train, pairs), seed)
+        else:
+            further, more = judged_figures(judge_edits(shop, train, pairs, column), seed)
         figures, notes = [*figures, *further], [*notes, *more]
     return figures, [*notes, *composite(figures)]
 

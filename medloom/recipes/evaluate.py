@@ -37,8 +37,8 @@ class Config(ManifestOptions):
         whatif: in place of the two, manifest.csv of `medloom whatif`: its effects are measured.
         edits: in place of these, manifest.csv of `medloom edit`: what it keeps and changes is measured.
         reference: manifest of the triples that were edited, whose later images the edits are set beside.
-        judge: columns of --train and --reference, e.g. finding sex age, that classifiers trained on --train tell on the
-            edits.
+        judge: columns of --train and --reference, e.g. finding sex age view, that classifiers trained on --train tell
+            on the edits; mask has a network segment them, and says whether the anatomy stays and is there once.
         truth: phantom cohort whose rows were given to `medloom whatif` or `medloom edit`: its effects, or what truly
             happened, are compared.
         observed: manifest of held-out real images with masks and the template's columns: what they show between
@@ -55,7 +55,7 @@ class Config(ManifestOptions):
         image_size: pixels of the classifier's images; one number for a square, or one for each axis.
         resize: how images get there: pad (aspect kept), crop, stretch, or none (files must have the size).
         network: the classifier: small (for a CPU) or densenet121.
-        steps: optimiser steps of the classifier.
+        steps: optimiser steps of the classifier, or the network that segments.
         seed: of the split, the classifier, and all resamples.
         cache: folder for decoded images, features and classifiers (default: in --out).
         device: auto, cpu or cuda.

@@ -1,5 +1,6 @@
 """Pairs of a patient's images by rules that are counted."""
 
+from datetime import date
 from pathlib import Path
 
 import pytest
@@ -72,8 +73,24 @@ def test_times_that_cannot_be_read_are_listed(tmp_path: Path) -> None:
     assert found(journeys(tmp_path, Rules(), studies, skip_bad=True))[0] == (0, 1, 31)
 
 
+def test_times_of_day_order_a_days_images(tmp_path: Path) -> None:
+    studies = [
+        ("a", "2020-01-01T18:00", "PA", "2"),
+        ("a", "2020-01-01 06:00:00.5", "PA", "1"),
+        ("a", "2020-01-03T06:00", "PA", "3"),
+    ]
+    ((before, after, days),) = found(journeys(tmp_path, Rules(), studies))
+    # The images of a day are one study, of which the first is taken, unless a column says that they are two.
+    assert (before, after) == (1, 2) and days == pytest.approx(2, abs=1e-4)
+    two = found(journeys(tmp_path, Rules(study="study"), studies))
+    assert [pair[:2] for pair in two] == [(1, 0), (0, 2)] and two[0][2] == pytest.approx(0.5, abs=1e-4)
+
+
 def test_dates_and_days() -> None:
-    assert read_days(["20200101", "20200201"], [2, 3])[0] == read_days(["2020-01-01", "2020-02-01 08:00"], [2, 3])[0]
+    days = [date(2020, month, 1).toordinal() for month in (1, 2)]
+    assert read_days(["20200101", "20200201"], [2, 3])[0] == days
+    assert read_days(["2020-01-01", "2020-02-01 08:00"], [2, 3])[0] == [days[0], pytest.approx(days[1] + 1 / 3)]
+    assert read_days(["2020-01-01", "2020-02-01 in the morning"], [2, 3])[0] == days
     assert read_days([0, -3.5, "12"], [2, 3, 4]) == ([0.0, -3.5, 12.0], [])
     days, problems = read_days(["0", None, float("nan")], [2, 3, 4])
     assert days == [0.0, None, None] and [problem.line for problem in problems] == [3, 4]

@@ -11,7 +11,7 @@ from medloom.core.spec import GREY, ImageSpec, Intensity
 from medloom.core.types import Condition, Sample
 from medloom.downstream.classifier import ClassifierOptions
 from medloom.evaluation.classifiers import Workshop
-from medloom.evaluation.edit_judges import composite, judge_edits, judged_figures
+from medloom.evaluation.edit_judges import composite, judge_edits, judged_figures, refuse_known
 from medloom.evaluation.figures import Figure, Reference
 
 SPEC = ImageSpec((16, 16), 1, "pad", {"X-ray": Intensity("window", GREY, 0, 255)})
@@ -85,7 +85,7 @@ def test_a_number_is_told_by_its_correlation(world: tuple[Workshop, list[Sample]
 def test_mistakes(world: tuple[Workshop, list[Sample], list[Sample]]) -> None:
     shop, train, triples = world
     with pytest.raises(UserError, match="2 patients of --edits are in --train"):
-        judge_edits(shop, [*train, *triples[:2]], edited(triples, "later"), "finding")
+        refuse_known([*train, *triples[:2]], edited(triples, "later"))
     with pytest.raises(UserError, match="--judge weight: no row of --train has such a cell"):
         judge_edits(shop, train, edited(triples, "later"), "weight")
     with pytest.raises(UserError, match="class"):

@@ -4,7 +4,7 @@ import torch
 from torchmetrics.functional.image import peak_signal_noise_ratio, structural_similarity_index_measure
 
 from medloom.core.errors import UserError
-from medloom.metrics.structural import psnr, ssim
+from medloom.metrics.structural import dice, psnr, ssim
 
 
 def pair(*shape):
@@ -40,6 +40,17 @@ def test_symmetry_scale_and_order():
     assert ssim(x, y, 2.0) == pytest.approx(ssim(y, x, 2.0)) == pytest.approx(ssim(100 * x, 100 * y, 200.0))
     assert psnr(x, y, 2.0) == pytest.approx(psnr(100 * y, 100 * x, 200.0))
     assert ssim(x, y, 1.0) > 0 > ssim(x, 1 - x, 1.0)
+
+
+def test_similarity_of_some_places_and_overlap_of_regions():
+    x, y = pair(1, 30, 30)
+    y[:, :15] = x[:, :15]
+    where = np.zeros((30, 30), bool)
+    where[:9] = True
+    assert ssim(x, y, 1.0, where) == pytest.approx(1.0) and ssim(x, y, 1.0, ~where) < ssim(x, y, 1.0) < 1.0
+    assert np.isnan(ssim(x, y, 1.0, where & False))
+    one, other = np.array([1, 1, 1, 0], bool), np.array([0, 1, 0, 0], bool)
+    assert dice(one, other) == 0.5 and dice(one, one) == 1.0 and np.isnan(dice(one & False, one & False))
 
 
 @pytest.mark.parametrize("measure", [psnr, ssim])

@@ -97,6 +97,18 @@ def test_without_a_truth_and_without_triples(cohort: Path, tmp_path: Path) -> No
     assert [entry["metric"] for entry in alone["figures"]] == ["change"]
 
 
+def test_a_network_looks_for_the_anatomy(cohort: Path, tmp_path: Path) -> None:
+    given = {"truth": None, "train": cohort / "train.csv", "judge": ("mask",), "steps": 30, "image_size": (SIZE,)}
+    found = scores(cohort, pretend(cohort, tmp_path, "later"), tmp_path / "report", **given)
+    # Edits that are the later images are as these are.
+    for metric in ("on the earlier image", "outside of the anatomy", "more parts"):
+        entry = figure(found, metric, "mask")
+        assert entry["value"] == entry["reference"]["value"], metric
+    placed = figure(found, "on the later image's mask", "mask")
+    assert placed["value"] > 0.5 and f"the later images themselves: {placed['value']:.2f}" in placed["note"]
+    assert any("mean Dice with the masks of held-out real patients" in note for note in found["notes"])
+
+
 def test_own_patients_by_hand() -> None:
     later = np.array([[1.0, 0, 0, 0], [0, 1, 0, 0], [0, 0, 1, 0], [0, 0, 0, 1]])
     assert own_found(later + 0.1, later, list("abcd")).tolist() == [1, 1, 1, 1]

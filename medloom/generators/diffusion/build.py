@@ -105,6 +105,7 @@ def _refuse_own_ways(network: NetworkOptions, noise: NoiseOptions) -> None:
         "--noise.data-std": noise.data_std,
         "--network.pixel-width": network.pixel_width,
         "--network.region-slopes": network.region_slopes,
+        "--network.input-kernel": network.input_kernel != 3,
     }
     if used := [option for option, value in own.items() if value]:
         raise UserError(f"{used[0]}: a model that opens in diffusers cannot have it; leave it out.")
@@ -143,6 +144,7 @@ def _native_model(
         attention=tuple(network.attention),
         head_width=network.head_width,
         patch=network.patch,
+        input_kernel=network.input_kernel,
         fusion=network.fusion,
         context_width=network.condition_width,
         pooled_width=network.condition_width,

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
 
 MASKS = ("none", *SPATIAL_FUSIONS)
 PRIORS = ("none", "channels")
+INPUT_KERNELS = (1, 3)
 LOSSES = ("l2", "l1")
 
 
@@ -26,6 +27,8 @@ class NetworkOptions:
         attention: for each resolution, whether it has attention (the exportable network decides for itself).
         head_width: channels of an attention head.
         patch: pixels of each axis folded into channels; 0 folds images to a grid of 32, and latents not at all.
+        input_kernel: places of each axis that the first convolution sees: 3, or 1, which is faster where many channels
+            are folded, as in volumes with a mask.
         fusion: how text reaches the network: cross-attention, affine or none.
         mask: how a segmentation mask reaches the network: none, channels or spade.
         mask_classes: labels in the masks, background left out.
@@ -52,6 +55,7 @@ class NetworkOptions:
     attention: tuple[bool, ...] = (False, False, True)
     head_width: int = 64
     patch: int = 0
+    input_kernel: int = 3
     fusion: str = "cross-attention"
     mask: str = "none"
     mask_classes: tuple[int, ...] = ()
@@ -74,6 +78,8 @@ class NetworkOptions:
             )
         if self.prior not in PRIORS:
             raise UserError(f"--network.prior {self.prior}: allowed are {', '.join(PRIORS)}.")
+        if self.input_kernel not in INPUT_KERNELS:
+            raise UserError(f"--network.input-kernel {self.input_kernel}: it is 1 or 3.")
         if not 0 <= self.mask_balance <= 1:
             raise UserError(f"--network.mask-balance {self.mask_balance}: it is in [0, 1].")
         if self.mask_means < 0:
