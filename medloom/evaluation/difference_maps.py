@@ -106,17 +106,29 @@ def draw_table(images: Mapping[tuple[float, float], Map], rows: str, columns: st
         rows: what the rows' numbers are of; columns: the same.
         title: above all.
     """
+    ordered = sorted(images)
+    named = {(f"{rows} {row:g}", f"{columns} {column:g}"): images[row, column] for row, column in ordered}
+    return draw_labelled(named, title)
+
+
+def draw_labelled(images: Mapping[tuple[str, str], Map], title: str) -> bytes:
+    """Images in rows and columns, as a PNG file's bytes.
+
+    Args:
+        images: (label of the row, label of the column) -> image `(C, *spatial)` in [-1, 1].
+        title: above all.
+    """
     from matplotlib.figure import Figure
 
-    down, across = sorted({key[0] for key in images}), sorted({key[1] for key in images})
+    down, across = (list(dict.fromkeys(key[axis] for key in images)) for axis in (0, 1))
     size = (TILE * len(across) + 0.6, TILE * len(down) + 0.7)
     canvas = Figure(figsize=size, layout="constrained", dpi=DPI)
     canvas.suptitle(title, fontsize=9)
     grid = canvas.subplots(len(down), len(across), squeeze=False)
     for line, row in enumerate(down):
         for place, column in enumerate(across):
-            _image(grid[line, place], flat(images[row, column]), f"{columns} {column:g}" if line == 0 else "")
-        grid[line, 0].set_ylabel(f"{rows} {row:g}", fontsize=8)
+            _image(grid[line, place], flat(images[row, column]), column if line == 0 else "")
+        grid[line, 0].set_ylabel(row, fontsize=8)
     stream = io.BytesIO()
     canvas.savefig(stream, format="png", metadata={"Software": "medloom", "SYNTHETIC": "YES"})
     return stream.getvalue()

@@ -18,6 +18,7 @@ from medloom.generators.prompt import keep, known_parts, prompt_of
 from medloom.generators.volumes import WholeMask
 from medloom.networks.autoencoder import KLAutoencoder
 from medloom.networks.text import embed_texts
+from medloom.networks.tokeniser import Tokeniser
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -36,6 +37,7 @@ class ConditionedGenerator(ABC):
         spec: the model's image space.
         model: networks, in evaluation mode for sampling.
         autoencoder: between pixels and latents, or None.
+        tokeniser: between pixels and tokens, or None.
         modality_as: how the modality conditions the model: text, token or both.
         train_text: whether the text encoder belongs to the trained weights.
         reads_text: whether a text can change the image; where not, a prompt is refused.
@@ -45,6 +47,7 @@ class ConditionedGenerator(ABC):
     family: str
     reads_text: bool = True
     autoencoder: KLAutoencoder | None = None
+    tokeniser: Tokeniser | None = None
 
     def __init__(self, spec: ImageSpec, model: ConditionedModel, modality_as: str, train_text: bool) -> None:
         self.spec = spec

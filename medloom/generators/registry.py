@@ -10,10 +10,16 @@ from medloom.generators.diffusion.storage import load_generator as load_diffusio
 from medloom.generators.gan.generator import SamplingOptions as GANSampling
 from medloom.generators.gan.storage import load_generator as load_gan
 from medloom.generators.run_folder import RunFolder, open_run
+from medloom.generators.tokens.options import SamplingOptions as TokenSampling
+from medloom.generators.tokens.storage import load_generator as load_tokens
 
-FAMILIES: dict[str, Callable[[Path], ConditionedGenerator]] = {"diffusion": load_diffusion, "gan": load_gan}
+FAMILIES: dict[str, Callable[[Path], ConditionedGenerator]] = {
+    "diffusion": load_diffusion,
+    "gan": load_gan,
+    "tokens": load_tokens,
+}
 # What each family takes for sampling; what is not given has the family's default.
-SAMPLING: dict[str, Callable[..., Any]] = {"diffusion": DiffusionSampling, "gan": GANSampling}
+SAMPLING: dict[str, type[Any]] = {"diffusion": DiffusionSampling, "gan": GANSampling, "tokens": TokenSampling}
 
 
 def load_run(path: Path, option: str = "--model") -> tuple[RunFolder, Any]:

@@ -10,8 +10,9 @@ class Row:
     """One combination.
 
     Attributes:
-        family: diffusion or gan.
-        network: of diffusion: native (the N-D U-Net) or exportable (diffusers' U-Net); of gan: resnet or unet.
+        family: diffusion, gan or tokens.
+        network: of diffusion: native (the N-D U-Net) or exportable (diffusers' U-Net); of gan: resnet or unet; of
+            tokens: transformer.
         part: part of the condition.
         fusion: how it reaches the network.
         dims: 2 or 3.
@@ -45,6 +46,13 @@ def _gan() -> list[Row]:
     return rows + [Row("gan", network, "prior", "channels", dims, False, _DIFFUSION) for network, dims in networks]
 
 
+def _tokens() -> list[Row]:
+    ways = [(part, fusion) for part in ("text", "modality", "table") for fusion in ("cross-attention", "affine")]
+    ways += [("modality", "text"), ("mask", "channels"), ("prior", "channels")]
+    rows = [Row("tokens", "transformer", part, fusion, dims) for dims in (2, 3) for part, fusion in ways]
+    return rows + [Row("tokens", "transformer", "table", "none", dims, False, _FUSED) for dims in (2, 3)]
+
+
 _FUSED = "tell the columns with --fusion affine or cross-attention, or leave --table out"
 _DIFFUSION = "train an editor of the diffusion family with `medloom train edit`"
 _NATIVE = "use the native network (leave --network.exportable and --base out)"
@@ -71,6 +79,7 @@ SUPPORT: tuple[Row, ...] = (
     _exportable("mask", "spade", False, _NATIVE),
     Row("diffusion", "exportable", "text", "cross-attention", 3, False, _NATIVE),
     *_gan(),
+    *_tokens(),
 )
 
 

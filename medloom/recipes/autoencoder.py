@@ -1,8 +1,8 @@
-"""`medloom train autoencoder`: from a table of images to the latent space of a latent generator."""
+"""`medloom train autoencoder`: from a table of images to the latents, or tokens, of a generator."""
 
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from medloom.core.errors import UserError
 from medloom.generators.autoencoder.options import AutoencoderOptions
@@ -16,13 +16,14 @@ if TYPE_CHECKING:
 
     from medloom.core.spec import ImageSpec
     from medloom.data.dataset import ImageSource
-    from medloom.generators.autoencoder.quality import ImageData, Quality
+    from medloom.generators.autoencoder.quality import Autoencoder, ImageData, Quality
     from medloom.generators.autoencoder.task import AutoencoderTask
     from medloom.networks.autoencoder import KLAutoencoder
+    from medloom.networks.tokeniser import Tokeniser
     from medloom.recipes.preparation import Prepared
 
 FAMILY = "autoencoder"
-EXPORTER = "diffusers.AutoencoderKL"
+KL, VQ = "kl", "vq"
 NEED = ("path",)
 FIXED_IMAGES = 16
 SHOWN_IMAGES = 24
@@ -33,14 +34,16 @@ PICTURE = "reconstruction.png"
 
 @dataclass(frozen=True, kw_only=True)
 class Config(DataOptions):
-    """Train an image autoencoder for latent diffusion.
+    """Train an image autoencoder: for latent diffusion, or, with --kind vq, the tokeniser of a token generator.
 
     Attributes:
         data: manifest with path and modality; texts are not needed.
         out: run folder; the same command run again resumes it.
         size: how large: tiny (64 px, minutes on a laptop's CPU), small (128 px, one consumer GPU), base (512 px).
-        preset: a published system's settings: stable-diffusion.
-        base: diffusers folder with an AutoencoderKL (in vae/, or itself) to start from; it brings its own shape.
+        preset: a published system's settings: stable-diffusion, raygen.
+        kind: kl or vq; in place of --autoencoder.kind.
+        base: diffusers folder with an AutoencoderKL (in vae/, or itself) to start from, or of vq with a VQModel (in
+            vq/, vqvae/, or itself); it brings its own shape.
         autoencoder: the autoencoder and its losses.
         loop: the training loop.
         cache: folder for decoded images (default: in the run folder).
@@ -51,6 +54,7 @@ class Config(DataOptions):
     out: Path
     size: str = "tiny"
     preset: str | None = None
+    kind: str | None = None
     base: Path | None = None
     autoencoder: AutoencoderOptions = field(default_factory=AutoencoderOptions)
     loop: LoopOptions = field(default_factory=LoopOptions)
@@ -68,13 +72,13 @@ def run(config: Config) -> Path:
     from medloom.recipes.preparation import nothing_left, prepare, start_run
     from medloom.training.loop import finished_steps, make_accelerator, train
 
+    config = _of_kind(config)
     _check(config)
     accelerator = make_accelerator(config.loop, config.device)
     shown = accelerator.is_main_process
     prepared = prepare(config.data, config, config.loop.seed, shown, need=NEED)
     prepared, autoencoder = _with_autoencoder(config, prepared)
-    index = {"components": {"autoencoder": type(autoencoder.vae).__name__}, "exporter": EXPORTER}
-    fresh = start_run(config.out, FAMILY, index, config, prepared, accelerator)
+    fresh = start_run(config.out, FAMILY, _index(autoencoder), config, prepared, accelerator)
     if finished_steps(config.out) >= config.loop.steps and (config.out / REPORT).is_file():
         if shown:
             say(f"{config.out} is finished: {config.loop.steps} steps. {_use(config)}")
@@ -88,32 +92,60 @@ def run(config: Config) -> Path:
     return config.out
 
 
+def _of_kind(config: Config) -> Config:
+    """With --kind in place of the autoencoder's own."""
+    if config.kind is None:
+        return config
+    return replace(config, kind=None, autoencoder=replace(config.autoencoder, kind=config.kind))
+
+
+def _index(autoencoder: "Autoencoder") -> dict[str, Any]:
+    """What index.json says: the class of the component, and what opens it."""
+    from medloom.networks.autoencoder import KLAutoencoder
+
+    inner = autoencoder.vae if isinstance(autoencoder, KLAutoencoder) else autoencoder.coder
+    name = type(inner).__name__
+    of_diffusers = type(inner).__module__.startswith("diffusers")
+    return {"components": {"autoencoder": name}, "exporter": f"diffusers.{name}" if of_diffusers else None}
+
+
 def _check(config: Config) -> None:
-    if len(config.image_size) > 2:
+    if config.autoencoder.kind == KL and len(config.image_size) > 2:
         raise UserError(
             f"--image-size {' '.join(map(str, config.image_size))}: the KL autoencoder takes images of two axes;"
-            " give one or two numbers."
+            " give one or two numbers, or --kind vq."
         )
 
 
-def _with_autoencoder(config: Config, prepared: "Prepared") -> "tuple[Prepared, KLAutoencoder]":
+def _with_autoencoder(config: Config, prepared: "Prepared") -> "tuple[Prepared, Autoencoder]":
     """The autoencoder that is trained, and the data in the channels that it takes."""
-    from medloom.generators.autoencoder.build import build_autoencoder
-    from medloom.generators.autoencoder.storage import vae_folder
+    from medloom.generators.autoencoder.build import build_autoencoder, build_tokeniser
+    from medloom.generators.autoencoder.storage import vae_folder, vq_folder
     from medloom.networks.autoencoder import load_autoencoder
+    from medloom.networks.tokeniser import load_tokeniser
     from medloom.recipes.preparation import with_channels
+
+    spec, seed = prepared.spec, config.loop.seed
+    if config.autoencoder.kind == VQ:
+        if config.base is not None:
+            tokeniser = load_tokeniser(vq_folder(config.base, "--base"))
+            prepared = with_channels(prepared, tokeniser.image_channels)
+        else:
+            tokeniser = build_tokeniser(spec.spatial_dims, spec.channels, config.autoencoder, seed)
+        tokeniser.grid(spec.size)
+        return prepared, tokeniser
 
     if config.base is not None:
         autoencoder = load_autoencoder(vae_folder(config.base, "--base"))
         prepared = with_channels(prepared, autoencoder.image_channels)
     else:
-        autoencoder = build_autoencoder(prepared.spec.channels, config.autoencoder, config.loop.seed)
+        autoencoder = build_autoencoder(spec.channels, config.autoencoder, seed)
     autoencoder.latent_shape(prepared.spec.size)
     return prepared, autoencoder
 
 
 def _task(
-    config: Config, prepared: "Prepared", autoencoder: "KLAutoencoder", accelerator: "Accelerator"
+    config: Config, prepared: "Prepared", autoencoder: "Autoencoder", accelerator: "Accelerator"
 ) -> "AutoencoderTask":
     import torch
 
@@ -129,8 +161,10 @@ def _task(
             _images(source, folder, config.skip_bad, accelerator.is_main_process)
             for source in (prepared.train, prepared.validation)
         )
-    # 2-D convolutions are faster with the channels last, on a CPU and on a GPU.
-    autoencoder.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    autoencoder.to(device)
+    if spec.spatial_dims == 2:
+        # 2-D convolutions are faster with the channels last, on a CPU and on a GPU.
+        autoencoder.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     examples = _chosen(validation if len(validation) else data, FIXED_IMAGES)
     return AutoencoderTask(autoencoder, losses, data, validation, examples, spec, config.loop, device)
 
@@ -165,21 +199,34 @@ def _finish(config: Config, prepared: "Prepared", task: "AutoencoderTask") -> No
 def _report(config: Config, task: "AutoencoderTask", split: str) -> "dict[str, Quality]":
     """Write reconstruction.png, then reconstruction.json, whose presence says that the run is finished."""
     from medloom.core.files import write_json
-    from medloom.core.progress import progress
-    from medloom.generators.autoencoder.quality import reconstruction_quality, save_comparison
-    from medloom.generators.autoencoder.storage import VAE
-    from medloom.networks.autoencoder import load_autoencoder
+    from medloom.core.progress import progress, say
+    from medloom.generators.autoencoder.quality import codes_used, reconstruction_quality, save_comparison
+    from medloom.networks.tokeniser import Tokeniser
 
     data = task.validation if split == "validation" else task.data
-    autoencoder = load_autoencoder(config.out / "model" / VAE).to(task.device).eval()
+    autoencoder = load_trained(config.out / "model").to(task.device).eval()
     rows = data.spread(REPORTED_IMAGES)
     with progress("reconstructing", len(rows), "images") as advance:
         quality = reconstruction_quality(autoencoder, data, rows, task.device, advance)
     note = f"after {config.loop.steps} steps"
     save_comparison(config.out / PICTURE, autoencoder, _chosen(data, SHOWN_IMAGES), task.device, note)
     figures = {name: entry.to_dict() for name, entry in quality.items()}
-    write_json(config.out / REPORT, {"split": split, "steps": config.loop.steps, "modalities": figures})
+    told: dict[str, Any] = {"split": split, "steps": config.loop.steps, "modalities": figures}
+    if isinstance(autoencoder, Tokeniser):
+        told["codebook"] = codes_used(autoencoder, data, rows, task.device)
+        used, even = told["codebook"].values()
+        say(f"of {autoencoder.codes} codes {used:.0%} are used; perplexity {even:.0f}")
+    write_json(config.out / REPORT, told)
     return quality
+
+
+def load_trained(model: Path) -> "Autoencoder":
+    """The autoencoder or tokeniser of a run's folder `model/`."""
+    from medloom.generators.autoencoder.storage import VAE, kind_of
+    from medloom.networks.autoencoder import load_autoencoder
+    from medloom.networks.tokeniser import load_tokeniser
+
+    return load_tokeniser(model / VQ) if kind_of(model) == VQ else load_autoencoder(model / VAE)
 
 
 def _print(quality: "dict[str, Quality]", images: str) -> None:
@@ -196,6 +243,8 @@ def _print(quality: "dict[str, Quality]", images: str) -> None:
 
 
 def _use(config: Config) -> str:
+    if config.autoencoder.kind == VQ:
+        return f"Use it with: medloom train tokens --tokenizer {config.out} --data MANIFEST --out RUN"
     return f"Use it with: medloom train text2image --autoencoder {config.out} --data MANIFEST --out RUN"
 
 
@@ -209,7 +258,7 @@ def find_autoencoder(path: Path, prepared: "Prepared") -> "KLAutoencoder":
     Raises:
         UserError: there is none, it was trained in another image space, or on patients of the data's test set.
     """
-    from medloom.generators.autoencoder.storage import VAE, load_spec, vae_folder
+    from medloom.generators.autoencoder.storage import VAE, kind_of, load_spec, vae_folder
     from medloom.generators.run_folder import INDEX, open_run
     from medloom.networks.autoencoder import load_autoencoder
     from medloom.recipes.seen import refuse_seen_parent
@@ -217,9 +266,38 @@ def find_autoencoder(path: Path, prepared: "Prepared") -> "KLAutoencoder":
     if not (path / INDEX).is_file():
         return load_autoencoder(vae_folder(path, "--autoencoder"))
     found = open_run(path, (FAMILY,), "--autoencoder")
+    if kind_of(found.model) != KL:
+        raise UserError(
+            f"--autoencoder {path} makes tokens, for `medloom train tokens`; latent diffusion takes --kind kl."
+        )
     _require_space(load_spec(found.model), prepared, path)
     refuse_seen_parent(found, prepared, "autoencoder")
     return load_autoencoder(found.model / VAE)
+
+
+def find_tokeniser(path: Path, prepared: "Prepared") -> "Tokeniser":
+    """The tokeniser for a token generator of some data.
+
+    Args:
+        path: a run folder of `medloom train autoencoder --kind vq`, or a diffusers folder with a VQModel.
+        prepared: the generator's data.
+
+    Raises:
+        UserError: there is none, it was trained in another image space, or on patients of the data's test set.
+    """
+    from medloom.generators.autoencoder.storage import kind_of, load_spec, vq_folder
+    from medloom.generators.run_folder import INDEX, open_run
+    from medloom.networks.tokeniser import load_tokeniser
+    from medloom.recipes.seen import refuse_seen_parent
+
+    if not (path / INDEX).is_file():
+        return load_tokeniser(vq_folder(path, "--tokenizer"))
+    found = open_run(path, (FAMILY,), "--tokenizer")
+    if kind_of(found.model) != VQ:
+        raise UserError(f"--tokenizer {path} has no codebook; train one with `medloom train autoencoder --kind vq`.")
+    _require_space(load_spec(found.model), prepared, path)
+    refuse_seen_parent(found, prepared, "tokenizer")
+    return load_tokeniser(found.model / VQ)
 
 
 def _require_space(spec: "ImageSpec", prepared: "Prepared", path: Path) -> None:

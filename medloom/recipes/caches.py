@@ -70,11 +70,14 @@ class Caches:
         return TrainingData(targets, usable, conditions, texts, labels, cells, priors=priors)
 
     def _targets(self, source: "ImageSource", shown: bool) -> "tuple[NDArray[Any], list[int]]":
-        """Images, or the moments of their latents, and the rows that can be used."""
+        """Images, the moments of their latents, or their tokens, and the rows that can be used."""
         from medloom.data.dataset import cached_usable_images
         from medloom.generators.diffusion.latents import cached_moments
+        from medloom.generators.tokens.cached_tokens import cached_tokens
 
-        autoencoder = self.generator.autoencoder
+        autoencoder, tokeniser = self.generator.autoencoder, self.generator.tokeniser
+        if tokeniser is not None:
+            return cached_tokens(source, tokeniser, self.folder, self.accelerator.device, self.skip_bad, shown)
         if autoencoder is None:
             return cached_usable_images(source, self.folder, self.skip_bad, shown)
         return cached_moments(source, autoencoder, self.folder, self.accelerator.device, self.skip_bad, shown)

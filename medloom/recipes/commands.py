@@ -18,6 +18,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "train text-encoder": ("medloom.recipes.text_encoder", "train a text encoder on pairs of images and texts"),
     "train text2image": ("medloom.recipes.text2image", "train a text-to-image generator"),
     "train edit": ("medloom.recipes.editor", "train an editor of earlier images by instruction"),
+    "train tokens": ("medloom.recipes.tokens", "train a generator that decodes an image's tokens in a few steps"),
     "train mask2image": ("medloom.recipes.mask2image", "train a generator that makes images of masks, 2-D and 3-D"),
     "train mask2image-gan": ("medloom.recipes.mask2image_gan", "train a conditional GAN that makes images of masks"),
     "generate": ("medloom.recipes.generate", "generate images from a prompt or a manifest of conditions"),

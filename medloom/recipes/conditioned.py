@@ -23,11 +23,11 @@ def corpus_text(condition: "Condition") -> str:
     return ": ".join(part for part in (condition.modality, condition.text) if part)
 
 
-def say_missing(conditions: "Sequence[Condition]", shown: bool) -> None:
-    """Say how many training images lack a mask or a text; none is left out because of it."""
+def say_missing(conditions: "Sequence[Condition]", shown: bool, masked: bool = True) -> None:
+    """Say how many training images lack a mask (of a model that takes them) or a text; none is left out for it."""
     from medloom.core.progress import say
 
-    for part in ("mask", "text"):
+    for part in ("mask", "text") if masked else ("text",):
         without = sum(not getattr(condition, part) for condition in conditions)
         if shown and without:
             say(f"{without} of {len(conditions)} training images have no {part}; they are used without it.")

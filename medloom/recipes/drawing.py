@@ -1,6 +1,6 @@
 """From conditions and seeds to images in the values of their modality: of the model's or a mask's size, or patches."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -32,6 +32,7 @@ class Drawing:
         region: label map where edits may act, or None for everywhere.
         unit: of earlier images whose files do not state theirs.
         blind: whether an editor is not given the earlier images.
+        callback: is given each step of decoding tokens, or None.
     """
 
     generator: "ConditionedGenerator"
@@ -43,6 +44,7 @@ class Drawing:
     region: Path | None = None
     unit: str | None = None
     blind: bool = False
+    callback: Callable[[Any], object] | None = None
 
     @property
     def one_by_one(self) -> bool:
@@ -106,6 +108,8 @@ class Drawing:
         if self.blind:
             conditions = [replace(condition, prior=None) for condition in conditions]
         more = self._priors(len(conditions)) if "prior" in self.generator.parts else {}
+        if self.callback is not None:
+            more["callback"] = self.callback
         return self.generator.generate(conditions, seeds, self.sampling, read_mask=read, **more).numpy()
 
     def _priors(self, count: int) -> dict[str, Any]:

@@ -26,6 +26,10 @@ class Config(MakingOptions):
         mask: label map that the images should follow, for a model trained with masks.
         table: values of the columns of a table that the model is told, as age=60,smoking=never; the others are unknown.
         data: manifest of conditions, in place of the prompt: images for each of its rows.
+        show_steps: of tokens: steps.png, what is decoded after each step of the first images.
+        grid_steps: of tokens: numbers of steps for decoding_grid.png, of the first image.
+        grid_temperature: temperatures for it (default: --temperature).
+        grid_guidance: guidance scales for it (default: --guidance).
     """
 
     prompt: str | None = None
@@ -34,6 +38,10 @@ class Config(MakingOptions):
     mask: Path | None = None
     table: str | None = None
     data: Path | None = None
+    show_steps: bool = False
+    grid_steps: tuple[int, ...] = ()
+    grid_temperature: tuple[float, ...] = ()
+    grid_guidance: tuple[float, ...] = ()
 
 
 def run(config: Config) -> Path:
@@ -47,12 +55,14 @@ def run(config: Config) -> Path:
 
     _check(config)
     maker = load_maker(config)
+    _check_pictures(config, maker)
     jobs, kept = _jobs(config, maker)
     suffix = make_images(maker, jobs, DESCRIPTION)
     manifest = config.out / "manifest.csv"
     if is_main_process():
         write_making_manifest(manifest, jobs, suffix, kept)
         write_grid(config.out, maker.generator.spec, jobs, suffix)
+        _write_pictures(config, maker, jobs)
         say(f"{len(jobs)} images: {manifest}; look at {config.out / 'grid.png'}")
     return manifest
 
@@ -67,6 +77,29 @@ def _check(config: Config) -> None:
         raise UserError(
             "say what to generate: --prompt, --modality, --mask or --table, or a manifest of conditions with --data."
         )
+
+
+def _check_pictures(config: Config, maker: Maker) -> None:
+    """Refuse pictures of decoding for models that decode no tokens."""
+    from medloom.recipes.token_pictures import require_tokens_family
+
+    further = (config.grid_temperature, config.grid_guidance)
+    if any(further) and not config.grid_steps:
+        raise UserError("--grid-temperature and --grid-guidance go with --grid-steps, the rows of the picture.")
+    for option, asked in (("--show-steps", config.show_steps), ("--grid-steps", bool(config.grid_steps))):
+        if asked:
+            require_tokens_family(maker, option)
+
+
+def _write_pictures(config: Config, maker: Maker, jobs: Sequence[Job]) -> None:
+    from medloom.recipes.token_pictures import write_decoding_grid, write_steps
+
+    if config.show_steps:
+        write_steps(maker, jobs)
+    if config.grid_steps:
+        temperatures = config.grid_temperature or (maker.sampling.temperature,)
+        guidances = config.grid_guidance or (maker.sampling.guidance,)
+        write_decoding_grid(maker, jobs[0], config.grid_steps, temperatures, guidances)
 
 
 def _alone(config: Config) -> tuple[Any, ...]:

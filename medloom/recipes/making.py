@@ -1,7 +1,7 @@
 """What generate and whatif share: jobs, and images made from them in batches, with provenance, manifest and grid."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,7 +24,23 @@ GRID_COLUMNS = 8
 # What may differ when a folder is gone on with: where things lie and run, not what is made.
 FREE = ("out", "device", "batch", "windows", "model")
 # Options of a sampler; starts are of edits.
-SAMPLED = ("steps", "guidance", "sampler", "negative", "start", "strength")
+SAMPLED = (
+    "steps",
+    "guidance",
+    "sampler",
+    "negative",
+    "start",
+    "strength",
+    "temperature",
+    "annealing",
+    "top_k",
+    "top_p",
+    "remasking",
+    "mask_schedule",
+    "guidance_schedule",
+)
+# What an option has that was not given, where that is not None.
+UNSAID = {"start": "noise", "strength": 1.0}
 # Texts of a condition, of which only a hash is written unless provenance is full.
 TOLD = ("prompt", "negative")
 
@@ -38,8 +54,8 @@ class MakingOptions(ManifestOptions):
         out: folder for the images and their manifest.csv.
         n: images a prompt, or a row.
         seed: of the first image; the k-th has seed + k, and looks the same in any batch and number of processes.
-        steps: steps of the sampler (default: 20 for diffusion; a GAN has no sampler).
-        guidance: how strongly the condition is followed; 1 is no guidance (default: 2 for diffusion; a GAN has none).
+        steps: steps of the sampler (default: 20 for diffusion, 8 for tokens; a GAN has no sampler).
+        guidance: how strongly the condition is followed; 1 is no guidance (default: 2; a GAN has none).
         guidance_mask: in place of `guidance`, for the mask.
         guidance_prior: in place of `guidance`, for the earlier image of an editor.
         guidance_modality: in place of `guidance`, for modality and view.
@@ -47,6 +63,13 @@ class MakingOptions(ManifestOptions):
         guidance_text: in place of `guidance`, for the text.
         negative: what the images should not show.
         sampler: name of a sampler; the default fits the model.
+        temperature: of tokens: above 1 for more variety, below for less (default: 1).
+        annealing: of tokens: share of the temperature that is taken away over the steps (default: 0).
+        top_k: of tokens: most likely codes that a draw chooses from (default: 0, all).
+        top_p: of tokens: least probability of the codes that a draw chooses from (default: 1, all).
+        remasking: of tokens: temperature of the noise by which tokens are masked again (default: 4.5).
+        mask_schedule: of tokens: how many stay masked: cosine, linear, square or root (default: cosine).
+        guidance_schedule: of tokens: constant, or linear, which grows to the whole scale (default: constant).
         batch: images at a time.
         whole: make images of their mask's size, any size, from overlapping windows that are blended at each step; a
             model that was trained on patches (`train mask2image --patch`) does so unless --crops is given.
@@ -72,6 +95,13 @@ class MakingOptions(ManifestOptions):
     guidance_text: float | None = None
     negative: str | None = None
     sampler: str | None = None
+    temperature: float | None = None
+    annealing: float | None = None
+    top_k: int | None = None
+    top_p: float | None = None
+    remasking: float | None = None
+    mask_schedule: str | None = None
+    guidance_schedule: str | None = None
     batch: int = 16
     whole: bool = False
     crops: bool = False
@@ -131,16 +161,26 @@ class Maker:
 
     @property
     def sampling(self) -> Any:
-        """The options as the model's family takes them; its defaults where none were given."""
+        """The options as the model's family takes them; its defaults where none were given.
+
+        Raises:
+            UserError: an option that the family does not have.
+        """
         from medloom.generators.registry import SAMPLING
 
-        options = self.options
+        options, family = self.options, self.generator.family
         parts = {part: getattr(options, f"guidance_{part}") for part in PARTS}
         given = {name: getattr(options, name, None) for name in SAMPLED}
-        return SAMPLING[self.generator.family](
-            **{name: value for name, value in given.items() if value is not None},
-            guidance_by_part={part: scale for part, scale in parts.items() if scale is not None},
-        )
+        given = {name: value for name, value in given.items() if value not in (None, UNSAID.get(name))}
+        taken = SAMPLING[family]
+        known = [entry.name for entry in fields(taken)]
+        if unknown := [name for name in given if name not in known]:
+            spoken = unknown[0].replace("_", "-")
+            raise UserError(
+                f"--{spoken}: the model {options.model} is of the family {family}, which has none; leave it out."
+            )
+        by_part = {part: scale for part, scale in parts.items() if scale is not None}
+        return taken(**given, guidance_by_part=by_part)
 
     @property
     def drawing(self) -> "Drawing":
@@ -338,12 +378,18 @@ def _describe(options: MakingOptions, file: str, description: Mapping[str, Any])
         told |= {name: hash_json(told[name]) for name in TOLD if told.get(name) is not None}
     wanted = {**description, "options": told}
     path = options.out / file
-    if path.is_file() and (old := read_json(path)) != wanted:
+    if path.is_file() and _given(old := read_json(path)) != _given(wanted):
         changed = [name for name, value in told.items() if old.get("options", {}).get(name) != value]
         others = [f"another {name}" for name in description if old.get(name) != description[name]]
         what = ", ".join(f"--{name.replace('_', '-')}" for name in changed) or " and ".join(others)
         raise UserError(f"--out {options.out} holds images made with other options ({what}); name another folder.")
     write_json(path, wanted)
+
+
+def _given(description: Mapping[str, Any]) -> dict[str, Any]:
+    """A description less the options that were not given, which an earlier version may not have had."""
+    options = {name: value for name, value in description.get("options", {}).items() if value is not None}
+    return {**description, "options": options}
 
 
 def _make(maker: Maker, batch: Sequence[Job], suffix: str, model: str) -> None:

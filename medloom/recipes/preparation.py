@@ -201,12 +201,13 @@ def with_channels(prepared: Prepared, channels: int) -> Prepared:
     return replace(
         prepared,
         spec=spec,
-        train=_respecified(prepared.train, spec),
-        validation=_respecified(prepared.validation, spec),
+        train=respecified(prepared.train, spec),
+        validation=respecified(prepared.validation, spec),
     )
 
 
-def _respecified(source: ImageSource, spec: ImageSpec) -> ImageSource:
+def respecified(source: ImageSource, spec: ImageSpec) -> ImageSource:
+    """The same images in another space."""
     return replace(source, spec=spec, key={**source.key, "spec": spec.fingerprint()})
 
 

@@ -13,7 +13,7 @@ from medloom.core.errors import UserError
 from medloom.core.files import hash_file, hash_folder
 from medloom.core.seeds import numpy_generator
 from medloom.core.spec import ImageSpec, Intensity
-from medloom.generators.autoencoder.build import build_autoencoder
+from medloom.generators.autoencoder.build import build_autoencoder, build_tokeniser
 from medloom.generators.autoencoder.losses import AutoencoderLosses, balance, divergence
 from medloom.generators.autoencoder.options import AutoencoderOptions
 from medloom.generators.autoencoder.quality import ALL, ImageData, reconstruct, reconstruction_quality
@@ -28,6 +28,7 @@ SPEC = ImageSpec((16, 16), 1, "none", {"CT": Intensity("window", "HU", -1000, 10
 OPTIONS = AutoencoderOptions(
     widths=(8, 16), latent_channels=3, adversarial_start=0, discriminator_width=4, discriminator_layers=1
 )
+TOKENS = replace(OPTIONS, kind="vq", codes=16, code_width=4)
 LOOP = LoopOptions(
     steps=6, batch=4, learning_rate=2e-3, warmup=1, precision="fp32", log_every=1, validate_every=6, checkpoint_every=3
 )
@@ -48,7 +49,10 @@ def make_task(loop: LoopOptions = LOOP, options: AutoencoderOptions = OPTIONS) -
     images = discs(12)
     train_data = ImageData(images, ["CT"] * 12, range(8))
     validation = ImageData(images, ["CT", "MRI"] * 6, range(8, 12))
-    autoencoder = build_autoencoder(1, options, loop.seed)
+    if options.kind == "vq":
+        autoencoder = build_tokeniser(2, 1, options, loop.seed)
+    else:
+        autoencoder = build_autoencoder(1, options, loop.seed)
     losses = AutoencoderLosses(options, SPEC, loop.seed, CPU)
     return AutoencoderTask(autoencoder, losses, train_data, validation, images[8:], SPEC, loop, CPU)
 
@@ -102,6 +106,17 @@ def test_it_overfits_eight_images():
     assert psnr_of_training(task) > before + 10
 
 
+def test_a_tokeniser_learns_with_codes_in_use(tmp_path):
+    options = replace(TOKENS, adversarial_weight=0.0, perceptual="none")
+    loop = replace(LOOP, steps=150, batch=8, learning_rate=4e-3, ema=0.9, log_every=50, validate_every=150)
+    task = make_task(loop, options)
+    before = psnr_of_training(task)
+    train(task, replace(loop, checkpoint_every=150), tmp_path, make_accelerator(loop, "cpu"))
+    assert psnr_of_training(task) > before + 6
+    figures = task.validate(tmp_path, 150)
+    assert figures["validation/codes used"] >= 0.5 and figures["validation/perplexity"] > 3
+
+
 class Killed(BaseException):
     pass
 
@@ -117,13 +132,14 @@ def train_and_kill(task: AutoencoderTask, loop: LoopOptions, out: Path, at: int)
         train(task, loop, out, make_accelerator(loop, "cpu"))
 
 
-def test_a_killed_run_resumes_to_the_same_bits(tmp_path):
+@pytest.mark.parametrize("options", [OPTIONS, TOKENS, replace(TOKENS, quantiser="gradient")])
+def test_a_killed_run_resumes_to_the_same_bits(tmp_path, options):
     loop = replace(LOOP, accumulate=2, validate_every=3)
     accelerator = make_accelerator(loop, "cpu")
-    train(make_task(loop), loop, tmp_path / "whole", accelerator)
-    train_and_kill(make_task(loop), loop, tmp_path / "killed", at=5)
+    train(make_task(loop, options), loop, tmp_path / "whole", accelerator)
+    train_and_kill(make_task(loop, options), loop, tmp_path / "killed", at=5)
     assert [path.name for path in (tmp_path / "killed" / "state").iterdir()] == ["step-00000003"]
-    train(make_task(loop), loop, tmp_path / "killed", accelerator)
+    train(make_task(loop, options), loop, tmp_path / "killed", accelerator)
     for folder in ("state", "model"):
         assert hash_folder(tmp_path / "whole" / folder) == hash_folder(tmp_path / "killed" / folder)
     metrics = "logs/metrics.csv"
@@ -216,7 +232,10 @@ def test_the_divergence_by_hand():
 @pytest.mark.parametrize(
     ("name", "value", "message"),
     [
-        ("kind", "vq", "allowed are kl"),
+        ("kind", "vae", "allowed are kl, vq"),
+        ("quantiser", "rvq", "allowed are ema, gradient, fsq"),
+        ("levels", (8, 1), "2 or more for each channel"),
+        ("codes", 1, "2 or more"),
         ("error", "l3", "allowed are l1, l2"),
         ("depth", 0, "at least 1"),
         ("kl_weight", -1.0, "0 or more"),

@@ -1,10 +1,12 @@
-"""Making a fresh autoencoder."""
+"""Making a fresh autoencoder, whose latents are normal or tokens."""
 
 import torch
 
+from medloom.core.choices import SCALARS
 from medloom.core.initialise import initial_weights
 from medloom.generators.autoencoder.options import AutoencoderOptions
 from medloom.networks.autoencoder import KLAutoencoder, make_autoencoder
+from medloom.networks.tokeniser import Tokeniser, TokeniserConfig
 
 # Log-variance of the posteriors at the first step: a deviation of 0.08.
 QUIET = -5.0
@@ -26,3 +28,19 @@ def build_autoencoder(channels: int, options: AutoencoderOptions, seed: int) -> 
     with torch.no_grad():
         autoencoder.vae.quant_conv.bias[options.latent_channels :] = QUIET
     return autoencoder
+
+
+def build_tokeniser(dims: int, channels: int, options: AutoencoderOptions, seed: int) -> Tokeniser:
+    """A tokeniser with fresh weights.
+
+    Args:
+        dims: 2 or 3.
+        channels: of the images.
+        options: its shape.
+        seed: of its weights.
+    """
+    codes, width = options.codebook
+    levels = tuple(options.levels) if options.quantiser == SCALARS else ()
+    shape = (dims, channels, tuple(options.widths), options.depth)
+    with initial_weights(seed, "tokeniser"):
+        return Tokeniser(TokeniserConfig(*shape, options.quantiser, codes, width, levels))

@@ -40,25 +40,26 @@ class AutoencoderLosses:
         self.distance = distance.to(device) if distance is not None else None
 
     def autoencoder(
-        self, reconstructions: Tensor, moments: Tensor, images: Tensor, step: int
+        self, reconstructions: Tensor, latents: Mapping[str, Tensor], images: Tensor, step: int
     ) -> tuple[Tensor, Mapping[str, Tensor]]:
         """The autoencoder's loss and its parts; no gradient reaches the discriminator.
 
         Args:
             reconstructions: float32 `(N, C, *size)`; gradients flow to them.
-            moments: mean and log-variance of the posterior, `(N, 2 C', *latent)`.
+            latents: what the latents cost, by name: `kl` or `quantiser`; and further figures.
             images: the originals in [-1, 1].
             step: optimiser step.
         """
         options = self.options
         error = F.l1_loss if options.error == "l1" else F.mse_loss
-        parts = {"error": error(reconstructions, images), "kl": divergence(moments, images.numel())}
+        parts = {"error": error(reconstructions, images), **latents}
         faithful = parts["error"]
         with self._frozen_discriminator():
             if self.distance is not None and (step >= options.adversarial_start or not options.uses_features):
                 parts["perceptual"] = self.distance(reconstructions, images).mean()
                 faithful = faithful + options.perceptual_weight * parts["perceptual"]
-            total = faithful + options.kl_weight * parts["kl"]
+            weights = {"kl": options.kl_weight, "quantiser": options.quantiser_weight}
+            total = faithful + sum(weight * parts[name] for name, weight in weights.items() if name in parts)
             if self.discriminator is not None and options.adversarial_weight and step >= options.adversarial_start:
                 parts["adversarial"] = hinge_generator_loss(self.discriminator(reconstructions))
                 weight = self._adversarial_weight(faithful, parts["adversarial"], reconstructions)

@@ -1,10 +1,12 @@
 """Options of the autoencoder: its shape, and what it is trained to keep."""
 
+import math
 from dataclasses import dataclass
 
+from medloom.core.choices import QUANTISERS, SCALARS
 from medloom.core.errors import UserError
 
-KINDS = ("kl",)
+KINDS = ("kl", "vq")
 ERRORS = ("l1", "l2")
 NORMS = ("spectral", "group")
 
@@ -14,12 +16,18 @@ class AutoencoderOptions:
     """The autoencoder and its losses.
 
     Attributes:
-        kind: kl (latents are a normal distribution, as in Stable Diffusion).
+        kind: kl (latents are a normal distribution, as in Stable Diffusion), or vq (latents are tokens of a codebook).
         widths: feature channels of each resolution; each after the first halves the image.
         latent_channels: channels of a latent.
         depth: residual blocks a resolution.
         error: of reconstruction: l1 or l2, mean over an image's values.
         kl_weight: weight of the divergence from a standard normal distribution, in nats per value of the image.
+        quantiser: of vq: ema (codes are averages of the latents that take them), gradient, or fsq (a grid of rounded
+            values, nothing to learn).
+        codes: of vq: size of the codebook; of fsq it is the product of the levels.
+        code_width: of vq: channels of a code; few of them keep all codes in use.
+        levels: of fsq: values of each channel of a code.
+        quantiser_weight: of vq: weight of the quantiser's cost, by which latents stay near their codes.
         perceptual: none, discriminator (its features), or a folder or hub id of a transformers vision model.
         perceptual_weight: weight of the perceptual distance.
         adversarial_weight: weight of the adversarial loss; 0 for none.
@@ -38,6 +46,11 @@ class AutoencoderOptions:
     depth: int = 1
     error: str = "l1"
     kl_weight: float = 1e-6
+    quantiser: str = "ema"
+    codes: int = 1024
+    code_width: int = 8
+    levels: tuple[int, ...] = (8, 5, 5, 5)
+    quantiser_weight: float = 1.0
     perceptual: str = "discriminator"
     perceptual_weight: float = 0.5
     adversarial_weight: float = 0.1
@@ -52,11 +65,17 @@ class AutoencoderOptions:
         _require("kind", self.kind, KINDS)
         _require("error", self.error, ERRORS)
         _require("discriminator-norm", self.discriminator_norm, NORMS)
-        counts = ("latent_channels", "depth", "discriminator_width", "discriminator_layers", "discriminator_every")
+        _require("quantiser", self.quantiser, QUANTISERS)
+        if not self.levels or min(self.levels) < 2:
+            raise UserError(f"--autoencoder.levels {' '.join(map(str, self.levels))}: give 2 or more for each channel.")
+        if self.codes < 2:
+            raise UserError(f"--autoencoder.codes {self.codes}: a codebook has 2 or more.")
+        judge = ("discriminator_width", "discriminator_layers", "discriminator_every")
+        counts = ("code_width", "latent_channels", "depth", *judge)
         for name in counts:
             if getattr(self, name) < 1:
                 raise UserError(f"--autoencoder.{_spoken(name)} {getattr(self, name)}: it has to be at least 1.")
-        for name in ("kl_weight", "perceptual_weight", "adversarial_weight", "adversarial_start"):
+        for name in ("kl_weight", "quantiser_weight", "perceptual_weight", "adversarial_weight", "adversarial_start"):
             if not 0 <= getattr(self, name) < float("inf"):
                 raise UserError(f"--autoencoder.{_spoken(name)} {getattr(self, name)}: it has to be 0 or more.")
         self._check_widths()
@@ -68,6 +87,13 @@ class AutoencoderOptions:
                 f"--autoencoder.widths {' '.join(map(str, self.widths))}: give one or more widths of at least 4"
                 f" channels, all of them multiples of {groups or 1} (a group norm's groups)."
             )
+
+    @property
+    def codebook(self) -> tuple[int, int]:
+        """Codes and channels of a code."""
+        if self.quantiser == SCALARS:
+            return math.prod(self.levels), len(self.levels)
+        return self.codes, self.code_width
 
     @property
     def needs_discriminator(self) -> bool:

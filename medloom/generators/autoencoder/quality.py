@@ -13,11 +13,14 @@ from medloom.core.pictures import save_grid
 from medloom.generators.row_order import spread_rows
 from medloom.metrics.structural import psnr, ssim
 from medloom.networks.autoencoder import KLAutoencoder
+from medloom.networks.tokeniser import Tokeniser
 
 BATCH = 16
 # Original, reconstruction, difference: two triplets a row.
 COLUMNS = 6
 ALL = "all images"
+
+Autoencoder = KLAutoencoder | Tokeniser
 
 
 @dataclass(frozen=True)
@@ -68,8 +71,8 @@ class Quality:
 
 
 @torch.no_grad()
-def reconstruct(autoencoder: KLAutoencoder, images: NDArray[np.float32], device: torch.device) -> NDArray[np.float32]:
-    """Images through the mean of their posterior and back, so that no chance is in it.
+def reconstruct(autoencoder: Autoencoder, images: NDArray[np.float32], device: torch.device) -> NDArray[np.float32]:
+    """Images through their latents and back; no chance is in it.
 
     Args:
         autoencoder: in evaluation mode, on `device`.
@@ -79,13 +82,12 @@ def reconstruct(autoencoder: KLAutoencoder, images: NDArray[np.float32], device:
     Returns:
         float32 `(N, C, *size)`, clipped to [-1, 1].
     """
-    mean = autoencoder.moments(torch.from_numpy(images).to(device)).chunk(2, dim=1)[0]
-    decoded = autoencoder.decode(mean * autoencoder.vae.config.scaling_factor)
+    decoded = autoencoder.reconstruct(torch.from_numpy(images).to(device))
     return decoded.float().clamp(-1, 1).cpu().numpy()
 
 
 def reconstruction_quality(
-    autoencoder: KLAutoencoder,
+    autoencoder: Autoencoder,
     data: ImageData,
     rows: Sequence[int],
     device: torch.device,
@@ -115,6 +117,32 @@ def reconstruction_quality(
     return {name: Quality(len(group), *map(float, group.mean(0))) for name, group in groups.items()}
 
 
+@torch.no_grad()
+def codes_used(autoencoder: Tokeniser, data: ImageData, rows: Sequence[int], device: torch.device) -> dict[str, float]:
+    """How many codes of a codebook images take.
+
+    Args:
+        autoencoder: in evaluation mode, on `device`.
+        data: where the images are.
+        rows: which of them; one or more.
+        device: where the networks run.
+
+    Returns:
+        `codes used`, the share of codes that any of the images takes, and `perplexity` of all their tokens.
+    """
+    counts = torch.zeros(autoencoder.codes)
+    for start in range(0, len(rows), BATCH):
+        tokens = autoencoder.tokens(torch.from_numpy(data.take(rows[start : start + BATCH])).to(device))
+        counts += torch.bincount(tokens.flatten().cpu(), minlength=autoencoder.codes)
+    shares = counts / counts.sum()
+    return {"codes used": float((counts > 0).float().mean()), "perplexity": float(perplexity(shares))}
+
+
+def perplexity(shares: torch.Tensor) -> torch.Tensor:
+    """The exponential of the entropy of shares `(K,)` that sum to 1: how many codes are as good as evenly used."""
+    return torch.exp(-torch.special.xlogy(shares, shares).sum())
+
+
 def _levels(image: NDArray[Any]) -> NDArray[np.float64]:
     return np.clip((np.asarray(image, np.float64) + 1) / 2, 0, 1)
 
@@ -124,7 +152,7 @@ def _figures(image: NDArray[np.float64], other: NDArray[np.float64]) -> tuple[fl
 
 
 def save_comparison(
-    path: Path, autoencoder: KLAutoencoder, images: NDArray[np.float32], device: torch.device, note: str
+    path: Path, autoencoder: Autoencoder, images: NDArray[np.float32], device: torch.device, note: str
 ) -> None:
     """Write original, reconstruction and their difference (grey: none) side by side as PNG.
 

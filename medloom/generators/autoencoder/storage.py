@@ -1,4 +1,4 @@
-"""An autoencoder on disk: diffusers' layout, with latents of unit deviation, and the image space that it is for."""
+"""An autoencoder on disk: diffusers' layout where it has one, and the image space that it is for."""
 
 import json
 from collections.abc import Sequence
@@ -12,8 +12,9 @@ from medloom.core.seeds import torch_generator
 from medloom.core.spec import ImageSpec
 from medloom.generators.autoencoder.quality import BATCH, ImageData
 from medloom.networks.autoencoder import KLAutoencoder
+from medloom.networks.tokeniser import DIFFUSERS, Tokeniser
 
-VAE = "vae"
+VAE, VQ = "vae", "vq"
 SETTINGS = "autoencoder.json"
 CLASS = "AutoencoderKL"
 MEASURED_IMAGES = 256
@@ -40,6 +41,24 @@ def save_autoencoder(autoencoder: KLAutoencoder, spec: ImageSpec, scale: float, 
     (folder / SETTINGS).write_text(json.dumps(settings, indent=2, sort_keys=True) + "\n", encoding="utf-8")
 
 
+def save_tokeniser(tokeniser: Tokeniser, spec: ImageSpec, folder: Path) -> None:
+    """Write `vq/`, in diffusers' layout where it has one, and autoencoder.json.
+
+    Args:
+        tokeniser: what is written.
+        spec: the image space that it was trained in.
+        folder: an existing folder.
+    """
+    tokeniser.save(folder / VQ)
+    settings = {"kind": "vq", "spec": spec.to_dict(), "factor": tokeniser.factor, "codes": tokeniser.codes}
+    (folder / SETTINGS).write_text(json.dumps(settings, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+
+
+def kind_of(folder: Path) -> str:
+    """kl or vq, of the autoencoder that `save_autoencoder` or `save_tokeniser` wrote to `folder`."""
+    return str(read_json(folder / SETTINGS)["kind"])
+
+
 def load_spec(folder: Path) -> ImageSpec:
     """The image space of the autoencoder that `save_autoencoder` wrote to `folder`.
 
@@ -55,12 +74,27 @@ def vae_folder(path: Path, option: str) -> Path:
     Raises:
         UserError: it holds none.
     """
-    for folder in (path / VAE, path):
-        if (folder / "config.json").is_file() and read_json(folder / "config.json").get("_class_name") == CLASS:
+    return _component(path, option, VAE, CLASS)
+
+
+def vq_folder(path: Path, option: str) -> Path:
+    """Where a diffusers folder holds its VQModel: in `vq/`, `vqvae/`, or itself.
+
+    Raises:
+        UserError: it holds none.
+    """
+    name = "vqvae" if (path / "vqvae").is_dir() else VQ
+    return _component(path, option, name, DIFFUSERS)
+
+
+def _component(path: Path, option: str, name: str, kind: str) -> Path:
+    for folder in (path / name, path):
+        if (folder / "config.json").is_file() and read_json(folder / "config.json").get("_class_name") == kind:
             return folder
+    command = "medloom train autoencoder" + (" --kind vq" if kind == DIFFUSERS else "")
     raise UserError(
-        f"{option} {path} holds no {CLASS}; give a run folder of `medloom train autoencoder`, or a diffusers folder"
-        f" with {VAE}/config.json and its safetensors."
+        f"{option} {path} holds no {kind}; give a run folder of `{command}`, or a diffusers folder with"
+        f" {name}/config.json and its safetensors."
     )
 
 

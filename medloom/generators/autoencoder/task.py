@@ -12,11 +12,20 @@ from torch import Tensor, nn
 from medloom.core.seeds import torch_generator
 from medloom.core.spec import ImageSpec
 from medloom.core.types import Batch, Condition, Phase
-from medloom.generators.autoencoder.losses import AutoencoderLosses
-from medloom.generators.autoencoder.quality import ALL, ImageData, reconstruction_quality, save_comparison
-from medloom.generators.autoencoder.storage import latent_scale, save_autoencoder
+from medloom.generators.autoencoder.losses import AutoencoderLosses, divergence
+from medloom.generators.autoencoder.quality import (
+    ALL,
+    Autoencoder,
+    ImageData,
+    codes_used,
+    perplexity,
+    reconstruction_quality,
+    save_comparison,
+)
+from medloom.generators.autoencoder.storage import latent_scale, save_autoencoder, save_tokeniser
 from medloom.generators.row_order import RowOrder
 from medloom.networks.autoencoder import KLAutoencoder
+from medloom.networks.tokeniser import Tokeniser
 from medloom.training.options import LoopOptions
 
 VALIDATION_IMAGES = 256
@@ -24,16 +33,54 @@ DISCRIMINATOR_BETAS = (0.5, 0.9)
 
 
 class Reconstructor(nn.Module):
-    """An autoencoder as training calls it: images and posterior noise in, reconstructions and moments out."""
+    """A KL autoencoder as training calls it: images and posterior noise in, reconstructions and the divergence out."""
 
     def __init__(self, autoencoder: KLAutoencoder) -> None:
         super().__init__()
         self.autoencoder = autoencoder
 
-    def forward(self, images: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
-        """Images `(N, C, *size)` and noise `(N, C', *latent)` to images and moments `(N, 2 C', *latent)`, float32."""
+    def forward(self, images: Tensor, noise: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+        """Images `(N, C, *size)` and noise `(N, C', *latent)` to images, float32, and `kl`."""
         moments = self.autoencoder.moments(images).float()
-        return self.autoencoder.decode(self.autoencoder.sample(moments, noise)).float(), moments
+        reconstructions = self.autoencoder.decode(self.autoencoder.sample(moments, noise)).float()
+        return reconstructions, {"kl": divergence(moments, images.numel())}
+
+    def noise_shape(self, size: tuple[int, ...]) -> tuple[int, ...]:
+        """Of the noise of one image."""
+        return self.autoencoder.latent_shape(size)
+
+    def update(self, step: int, seed: int) -> None:
+        """Nothing changes between steps."""
+
+    def save(self, folder: Path, data: ImageData, spec: ImageSpec, seed: int, device: torch.device) -> None:
+        """Write `vae/`, its scale measured on training images, and autoencoder.json."""
+        save_autoencoder(self.autoencoder, spec, latent_scale(self.autoencoder, data, seed, device), folder)
+
+
+class TokenReconstructor(nn.Module):
+    """A tokeniser as training calls it: images in, reconstructions and the quantiser's cost out."""
+
+    def __init__(self, autoencoder: Tokeniser) -> None:
+        super().__init__()
+        self.autoencoder = autoencoder
+
+    def forward(self, images: Tensor, noise: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+        """Images `(N, C, *size)` to images, float32, `quantiser`, and the tokens' perplexity; noise is not used."""
+        reconstructions, tokens, cost = self.autoencoder(images)
+        shares = torch.bincount(tokens.flatten(), minlength=self.autoencoder.codes) / tokens.numel()
+        return reconstructions.float(), {"quantiser": cost, "perplexity": perplexity(shares)}
+
+    def noise_shape(self, size: tuple[int, ...]) -> tuple[int, ...]:
+        """None is drawn."""
+        return (0,)
+
+    def update(self, step: int, seed: int) -> None:
+        """Move the codes."""
+        self.autoencoder.quantiser.update(step, seed)
+
+    def save(self, folder: Path, data: ImageData, spec: ImageSpec, seed: int, device: torch.device) -> None:
+        """Write `vq/` and autoencoder.json."""
+        save_tokeniser(self.autoencoder, spec, folder)
 
 
 class AutoencoderTask:
@@ -53,7 +100,7 @@ class AutoencoderTask:
 
     def __init__(
         self,
-        autoencoder: KLAutoencoder,
+        autoencoder: Autoencoder,
         losses: AutoencoderLosses,
         data: ImageData,
         validation: ImageData,
@@ -62,7 +109,11 @@ class AutoencoderTask:
         options: LoopOptions,
         device: torch.device,
     ) -> None:
-        self.module = Reconstructor(autoencoder)
+        self.module: Reconstructor | TokenReconstructor
+        if isinstance(autoencoder, KLAutoencoder):
+            self.module = Reconstructor(autoencoder)
+        else:
+            self.module = TokenReconstructor(autoencoder)
         self.losses = losses
         self.data = data
         self.validation = validation
@@ -71,7 +122,7 @@ class AutoencoderTask:
         self.options = options
         self.device = device
         self.order = RowOrder(options.seed, len(data), options.batch)
-        self._latent_shape = autoencoder.latent_shape(spec.size)
+        self._noise_shape = self.module.noise_shape(spec.size)
         self._reconstructed: dict[tuple[int, ...], Tensor] = {}
         self.module.train()
 
@@ -98,8 +149,9 @@ class AutoencoderTask:
         return self.module
 
     def after_step(self, step: int) -> None:
-        """Forget the step's reconstructions."""
+        """Forget the step's reconstructions, and move the codes of a codebook."""
         self._reconstructed.clear()
+        self.module.update(step, self.options.seed)
 
     def state(self) -> Mapping[str, Tensor]:
         """No state beyond the weights."""
@@ -109,12 +161,10 @@ class AutoencoderTask:
         """No state beyond the weights."""
 
     def save_model(self, folder: Path) -> None:
-        """Write `vae/`, its scale measured on training images, and autoencoder.json."""
-        autoencoder = self.module.autoencoder
+        """Write the autoencoder and autoencoder.json."""
         self.module.eval()
-        scale = latent_scale(autoencoder, self.data, self.options.seed, self.device)
+        self.module.save(folder, self.data, self.spec, self.options.seed, self.device)
         self.module.train()
-        save_autoencoder(autoencoder, self.spec, scale, folder)
 
     def batches(self, first_step: int, rank: int, processes: int) -> Iterator[Sequence[Batch]]:
         """This process's micro-batches of each step: its share of the step's rows, in order."""
@@ -126,16 +176,16 @@ class AutoencoderTask:
         """Training images of some rows with their posterior noise."""
         images = torch.from_numpy(self.data.take(rows))
         generators = [torch_generator(self.options.seed, "row", step, row) for row in rows]
-        noise = torch.stack([torch.randn(self._latent_shape, generator=generator) for generator in generators])
+        noise = torch.stack([torch.randn(self._noise_shape, generator=generator) for generator in generators])
         conditions = tuple(Condition(modality=self.data.modalities[row]) for row in rows)
         extra = {"noise": noise.to(self.device, non_blocking=True)}
         return Batch(images.to(self.device, non_blocking=True), tuple(rows), conditions, step, extra)
 
     def _autoencoder_loss(self, module: nn.Module, batch: Batch) -> tuple[Tensor, Mapping[str, Tensor]]:
-        reconstructions, moments = module(batch.images, batch.extra["noise"])
+        reconstructions, latents = module(batch.images, batch.extra["noise"])
         # The discriminator's phase follows in the same step and judges the same images.
         self._reconstructed[batch.rows] = reconstructions.detach()
-        return self.losses.autoencoder(reconstructions, moments, batch.images, batch.step)
+        return self.losses.autoencoder(reconstructions, latents, batch.images, batch.step)
 
     def _discriminator_loss(self, module: nn.Module, batch: Batch) -> tuple[Tensor, Mapping[str, Tensor]]:
         return self.losses.judge(module, batch.images, self._reconstructed[batch.rows])
@@ -143,7 +193,7 @@ class AutoencoderTask:
     def validate(self, out: Path, step: int) -> Mapping[str, float]:
         """PSNR, SSIM and mean absolute difference of held-out rows by modality; the fixed images drawn to `out`.
 
-        The loss is the mean absolute difference of values from 0 to 1.
+        The loss is the mean absolute difference of values from 0 to 1. Of tokens also the share of codes that are used.
         """
         autoencoder = self.module.eval().autoencoder
         save_comparison(out / f"step-{step:08d}.png", autoencoder, self.examples, self.device, f"after {step} steps")
@@ -159,4 +209,8 @@ class AutoencoderTask:
             for modality, entry in quality.items()
             for name in ("psnr", "ssim", "l1")
         }
+        autoencoder = self.module.autoencoder
+        if isinstance(autoencoder, Tokeniser):
+            used = codes_used(autoencoder, self.validation, rows, self.device)
+            figures |= {f"validation/{name}": value for name, value in used.items()}
         return {"validation/loss": quality[ALL].l1, **figures}

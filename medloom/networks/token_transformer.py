@@ -1,0 +1,266 @@
+"""A transformer that fills in masked tokens of a grid, given text, table, mask, earlier image and coarser tokens."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.utils.checkpoint import checkpoint
+
+from medloom.core.choices import FUSIONS
+from medloom.core.errors import UserError
+from medloom.networks import blocks
+from medloom.networks.weights import load_network, save_network
+
+POSITIONS = ("learned", "rotary")
+# Longest wave of rotary positions, in tokens of an axis.
+LONGEST = 10_000.0
+
+
+@dataclass(frozen=True)
+class TokenTransformerConfig:
+    """Shape of the transformer.
+
+    Attributes:
+        codes: size of the codebook.
+        grid: tokens along each axis, two or three of them.
+        width: of the features.
+        layers: of self-attention, cross-attention and a network of two layers.
+        heads: of each attention.
+        expansion: inner width of that network over `width`.
+        dropout: of features in training.
+        positions: learned (a vector for each place of each axis) or rotary.
+        fusion: how context reaches it: cross-attention (and the pooled vector by scale and shift), affine (the latter
+            alone), or none.
+        context_width: channels of context tokens.
+        pooled_width: channels of the pooled vector.
+        mask_channels: channels of a segmentation mask (0: none).
+        prior: whether it sees the tokens of an earlier image.
+        coarse_codes: codes of the coarser tokens that it sees (0: none).
+        gradient_checkpointing: compute activations again in the backward pass to save memory.
+    """
+
+    codes: int
+    grid: tuple[int, ...]
+    width: int = 256
+    layers: int = 6
+    heads: int = 4
+    expansion: int = 4
+    dropout: float = 0.0
+    positions: str = "learned"
+    fusion: str = "cross-attention"
+    context_width: int = 0
+    pooled_width: int = 0
+    mask_channels: int = 0
+    prior: bool = False
+    coarse_codes: int = 0
+    gradient_checkpointing: bool = False
+
+    def __post_init__(self) -> None:
+        if self.fusion not in FUSIONS or self.positions not in POSITIONS:
+            raise UserError(
+                f"fusion {self.fusion!r} and positions {self.positions!r}: allowed are {', '.join(FUSIONS)};"
+                f" {', '.join(POSITIONS)}."
+            )
+        if self.width % self.heads:
+            raise UserError(f"--network.width {self.width} cannot be shared between {self.heads} heads.")
+        part = 2 * len(self.grid)
+        if self.positions == "rotary" and (self.width // self.heads) % part:
+            raise UserError(
+                f"rotary positions need heads of a multiple of {part} channels; --network.width {self.width} with"
+                f" {self.heads} heads gives {self.width // self.heads}."
+            )
+
+
+class TokenTransformer(nn.Module):
+    """Predicts masked tokens (Chang et al. 2022, MaskGIT; Chang et al. 2023, Muse).
+
+    What lies on the image's grid (mask, earlier image, coarser tokens) is added to each token at its own place, where
+    self-attention of all others finds it.
+    """
+
+    def __init__(self, config: TokenTransformerConfig) -> None:
+        super().__init__()
+        self.config = config
+        width = config.width
+        # One more is the masked token.
+        self.tokens = nn.Embedding(config.codes + 1, width)
+        self.places = nn.ParameterList([nn.Parameter(0.02 * torch.randn(length, width)) for length in config.grid])
+        self.mask = nn.Linear(config.mask_channels, width) if config.mask_channels else None
+        # One more says that there is none.
+        self.prior = nn.Embedding(config.codes + 1, width) if config.prior else None
+        self.coarse = nn.Embedding(config.coarse_codes, width) if config.coarse_codes else None
+        pooled = config.pooled_width if config.fusion != "none" else 0
+        self.pooled = nn.Linear(pooled, width) if pooled else None
+        self.layers = nn.ModuleList(_Layer(config) for _ in range(config.layers))
+        self.norm = nn.LayerNorm(width)
+        self.head = nn.Linear(width, config.codes)
+        for embedding in (self.tokens, self.prior, self.coarse):
+            if embedding is not None:
+                nn.init.normal_(embedding.weight, std=0.02)
+
+    @property
+    def length(self) -> int:
+        """Tokens of a grid."""
+        return math.prod(self.config.grid)
+
+    def forward(
+        self,
+        tokens: Tensor,
+        context: Tensor | None = None,
+        context_mask: Tensor | None = None,
+        pooled: Tensor | None = None,
+        mask: Tensor | None = None,
+        prior: Tensor | None = None,
+        coarse: Tensor | None = None,
+        wanted: Tensor | None = None,
+    ) -> Tensor:
+        """Predict.
+
+        Args:
+            tokens: int64 `(N, L)` in 0..codes, `codes` where masked.
+            context: `(N, K, D)` tokens of text, modality and table.
+            context_mask: bool `(N, K)`, true where a context token counts.
+            pooled: `(N, P)`.
+            mask: channels of a segmentation mask `(N, S, *grid)`.
+            prior: tokens of an earlier image int64 `(N, L)`, `codes` where there is none.
+            coarse: coarser tokens int64 `(N, *coarse grid)`.
+            wanted: bool `(N, L)`: the tokens whose logits are wanted; all by default.
+
+        Returns:
+            Logits `(N, L, codes)`, or of the wanted tokens `(M, codes)`.
+        """
+        x = self._embedded(tokens, mask, prior, coarse)
+        told = F.silu(self.pooled(pooled)) if self.pooled is not None and pooled is not None else None
+        for layer in self.layers:
+            if self.config.gradient_checkpointing and self.training:
+                x = checkpoint(layer, x, context, context_mask, told, use_reentrant=False)
+            else:
+                x = layer(x, context, context_mask, told)
+        x = self.norm(x if wanted is None else x[wanted])
+        logits: Tensor = self.head(x)
+        return logits
+
+    def _embedded(self, tokens: Tensor, mask: Tensor | None, prior: Tensor | None, coarse: Tensor | None) -> Tensor:
+        x = self.tokens(tokens) + self._positions()
+        if self.mask is not None:
+            x = x + self.mask(_given(mask, "a mask").flatten(2).transpose(1, 2).to(x.dtype))
+        if self.prior is not None:
+            x = x + self.prior(_given(prior, "an earlier image"))
+        if self.coarse is not None:
+            seen = self.coarse(_given(coarse, "coarser tokens")).movedim(-1, 1)
+            x = x + F.interpolate(seen, size=self.config.grid, mode="nearest").flatten(2).transpose(1, 2)
+        return x
+
+    def _positions(self) -> Tensor:
+        """A vector for each place, `(L, width)`: the sum of one for each axis."""
+        grid = self.config.grid
+        total = torch.zeros(*grid, self.config.width, device=self.places[0].device)
+        for axis, table in enumerate(self.places):
+            total = total + table.view(*[length if a == axis else 1 for a, length in enumerate(grid)], -1)
+        return total.flatten(0, len(grid) - 1)
+
+    def save_pretrained(self, folder: Path) -> None:
+        """Write config.json and the weights as safetensors to `folder`."""
+        save_network(self, self.config, folder)
+
+    @classmethod
+    def from_pretrained(cls, folder: Path) -> "TokenTransformer":
+        """Read what `save_pretrained` wrote."""
+        return load_network(folder, TokenTransformerConfig, cls)
+
+
+class _Layer(nn.Module):
+    """Self-attention, cross-attention to the context, a network of two layers; pre-norm, all residual."""
+
+    def __init__(self, config: TokenTransformerConfig) -> None:
+        super().__init__()
+        width = config.width
+        self.dropout = config.dropout
+        self.norm1 = nn.LayerNorm(width)
+        self.attention = SelfAttention(width, config.heads, config.grid if config.positions == "rotary" else ())
+        crossed = config.fusion == "cross-attention" and config.context_width > 0
+        self.norm2 = nn.LayerNorm(width) if crossed else None
+        self.cross = blocks.Attention(width, config.context_width, width // config.heads) if crossed else None
+        self.norm3 = nn.LayerNorm(width)
+        self.network = nn.Sequential(
+            nn.Linear(width, config.expansion * width), nn.GELU(), nn.Linear(config.expansion * width, width)
+        )
+        # Scale and shift of both norms by the pooled vector, zero-initialised (Peebles and Xie 2023).
+        self.affine = nn.Linear(width, 4 * width) if config.pooled_width and config.fusion != "none" else None
+        if self.affine is not None:
+            nn.init.zeros_(self.affine.weight)
+            nn.init.zeros_(self.affine.bias)
+
+    def forward(self, x: Tensor, context: Tensor | None, context_mask: Tensor | None, told: Tensor | None) -> Tensor:
+        """`(N, L, W)` to the same."""
+        changes = [None] * 4
+        if self.affine is not None and told is not None:
+            changes = list(self.affine(told)[:, None].chunk(4, dim=-1))
+        x = x + self._dropped(self.attention(_changed(self.norm1(x), changes[0], changes[1])))
+        if self.cross is not None and self.norm2 is not None and context is not None:
+            x = x + self._dropped(self.cross(self.norm2(x), context.to(x.dtype), context_mask))
+        return x + self._dropped(self.network(_changed(self.norm3(x), changes[2], changes[3])))
+
+    def _dropped(self, x: Tensor) -> Tensor:
+        return F.dropout(x, self.dropout, self.training) if self.dropout else x
+
+
+class SelfAttention(nn.Module):
+    """Multi-head attention of tokens to each other (scaled dot product); of a given grid by rotary positions."""
+
+    def __init__(self, width: int, heads: int, grid: Sequence[int] = ()) -> None:
+        super().__init__()
+        self.heads = heads
+        self.projection = nn.Linear(width, 3 * width, bias=False)
+        self.out = nn.Linear(width, width)
+        angles = rotary_angles(grid, width // heads) if grid else torch.empty(0)
+        self.register_buffer("cosines", angles.cos(), persistent=False)
+        self.register_buffer("sines", angles.sin(), persistent=False)
+        self.cosines: Tensor
+        self.sines: Tensor
+
+    def forward(self, x: Tensor) -> Tensor:
+        """`(N, L, W)` to the same."""
+        n, length, width = x.shape
+        query, key, value = self.projection(x).reshape(n, length, 3, self.heads, -1).permute(2, 0, 3, 1, 4)
+        if len(self.cosines):
+            query, key = (self._turned(part) for part in (query, key))
+        attended = F.scaled_dot_product_attention(query, key, value)
+        output: Tensor = self.out(attended.transpose(1, 2).reshape(n, length, width))
+        return output
+
+    def _turned(self, x: Tensor) -> Tensor:
+        """Pairs of channels turned by the angle of their place (Su et al. 2024, eq. 34)."""
+        even, odd = x[..., 0::2], x[..., 1::2]
+        cosines, sines = self.cosines.to(x.dtype), self.sines.to(x.dtype)
+        return torch.stack([even * cosines - odd * sines, even * sines + odd * cosines], dim=-1).flatten(-2)
+
+
+def rotary_angles(grid: Sequence[int], width: int) -> Tensor:
+    """The angle of each pair of a head's channels at each place; axes share the pairs evenly.
+
+    Args:
+        grid: tokens along each axis.
+        width: channels of a head, a multiple of twice the axes.
+
+    Returns:
+        float32 `(L, width / 2)`.
+    """
+    pairs = width // 2 // len(grid)
+    frequencies = LONGEST ** (-torch.arange(pairs, dtype=torch.float32) / pairs)
+    axes = torch.meshgrid(*[torch.arange(length, dtype=torch.float32) for length in grid], indexing="ij")
+    return torch.cat([places.reshape(-1, 1) * frequencies for places in axes], dim=1)
+
+
+def _changed(x: Tensor, scale: Tensor | None, shift: Tensor | None) -> Tensor:
+    return x if scale is None or shift is None else x * (1 + scale) + shift
+
+
+def _given(value: Tensor | None, what: str) -> Tensor:
+    if value is None:
+        raise ValueError(f"this network was built with {what} and got none")
+    return value

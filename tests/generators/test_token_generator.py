@@ -1,0 +1,198 @@
+"""Token generators: seeds, trajectories that are scored again, guidance, edits, two stages, figures of validation."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from token_rows import (
+    CODES,
+    FACTUAL,
+    NETWORK,
+    generator_of,
+    randomise,
+    read_mask,
+    read_prior,
+    task_of,
+    tokeniser_of,
+)
+
+from medloom.core.errors import UserError
+from medloom.generators.tokens.generator import TokenGenerator, nearest
+from medloom.generators.tokens.options import SamplingOptions
+from medloom.generators.tokens.storage import load_generator
+from medloom.networks.tokeniser import load_tokeniser
+
+OTHER = replace(FACTUAL, text="a large square on the right", modality="Square")
+
+
+def ready(**network: object) -> TokenGenerator:
+    generator = generator_of(2, replace(NETWORK, **network))
+    randomise(generator.model)
+    return generator
+
+
+def test_an_image_is_a_function_of_its_condition_and_seed() -> None:
+    generator, options = ready(), SamplingOptions(steps=4)
+    conditions, seeds = [FACTUAL, OTHER, FACTUAL], [3, 9, 4]
+    together = generator.generate(conditions, seeds, options)
+    for row, (condition, seed) in enumerate(zip(conditions, seeds, strict=True)):
+        alone = generator.generate([condition], [seed], options)[0]
+        torch.testing.assert_close(alone, together[row], atol=1e-5, rtol=0)
+    assert not torch.equal(together[0], together[2])
+
+
+@pytest.mark.parametrize("guidance", [1.0, 2.5])
+def test_a_trajectory_is_scored_again(guidance: float) -> None:
+    generator = ready()
+    options = SamplingOptions(
+        steps=5, guidance=guidance, guidance_schedule="linear", temperature=1.3, annealing=0.5, top_k=9, top_p=0.9
+    )
+    made = generator.trajectory([FACTUAL, OTHER], [1, 2], options)
+    for step, again in zip(made.steps, generator.log_probabilities(made), strict=True):
+        torch.testing.assert_close(again, step.log_probabilities, atol=1e-4, rtol=0)
+    sum(again.sum() for again in generator.log_probabilities(made)).backward()
+    assert generator.model.network.head.weight.grad is not None
+    # Decoded once more, the same.
+    assert torch.equal(generator.trajectory([FACTUAL, OTHER], [1, 2], options).steps[-1].after, made.steps[-1].after)
+
+
+def test_guidance_goes_beyond_the_condition() -> None:
+    """With scale s the logits are those without the parts plus s times what the parts add."""
+    generator = ready()
+    tokens = torch.full((1, generator.model.network.length), CODES)
+
+    def logits(scale: float, **by_part: float) -> torch.Tensor:
+        options = SamplingOptions(guidance=scale, guidance_by_part=by_part)
+        return generator.logits([FACTUAL], options)(tokens, 0.5)
+
+    none, told, guided = logits(0.0), logits(1.0), logits(3.0)
+    torch.testing.assert_close(guided, none + 3 * (told - none), atol=1e-4, rtol=1e-4)
+    modality = logits(1.0, text=0.0)
+    torch.testing.assert_close(logits(1.0, text=2.0), modality + 2 * (told - modality), atol=1e-4, rtol=1e-4)
+
+
+def test_edits_stay_outside_of_a_region_and_start_from_the_earlier_image() -> None:
+    generator = ready(prior="channels")
+    read = read_prior(generator)
+    prior = torch.from_numpy(read(FACTUAL))[None]
+    earlier = generator.tokens_of(prior).flatten(1)
+    region = torch.zeros(1, 1, 16, 16)
+    region[..., 8:, :] = 1.0
+    options = SamplingOptions(steps=3)
+    made = generator.trajectory([FACTUAL], [1], options, read_prior=read, regions=region)
+    inside = torch.zeros(4, 4, dtype=torch.bool)
+    inside[2:] = True
+    assert torch.equal(made.started.tokens[0] == CODES, inside.flatten())
+    assert torch.equal(made.steps[-1].after[0][~inside.flatten()], earlier[0][~inside.flatten()])
+    edited = generator.generate([FACTUAL], [1], options, read_prior=read, regions=region)
+    torch.testing.assert_close(edited[..., :8, :], prior[..., :8, :])
+    half = generator.trajectory([FACTUAL], [1], replace(options, start="prior", strength=0.5), read_prior=read)
+    kept = half.started.tokens[0] < CODES
+    assert int(kept.sum()) == 8 and torch.equal(half.steps[-1].after[0][kept], earlier[0][kept])
+    none = generator.trajectory([replace(FACTUAL, prior=None)], [1], options)
+    assert (none.started.tokens == CODES).all()
+
+
+def test_a_second_stage_is_told_the_tokens_of_the_first(tmp_path: Path) -> None:
+    masked = replace(NETWORK, mask="channels", mask_classes=(1, 2))
+    first = generator_of(2, masked, size=8)
+    second = generator_of(2, masked, first=first)
+    for generator in (first, second):
+        randomise(generator.model)
+    read = read_mask(second)
+    options = SamplingOptions(steps=4)
+    made = second.trajectory([FACTUAL], [7], options, read)
+    assert made.coarse is not None and made.coarse.shape == (1, 2, 2)
+    other = second.logits([FACTUAL], options, read, None, (made.coarse + 1) % CODES)
+    same = second.logits([FACTUAL], options, read, None, made.coarse)
+    tokens = torch.full((1, 16), CODES)
+    assert not torch.allclose(other(tokens, 0.0), same(tokens, 0.0))
+    task = task_of(second, coarse=(np.zeros((8, 2, 2), np.int32),) * 2)
+    (batch,) = next(task.batches(0, 0, 1))
+    task.phases()[0].loss(second.model, batch)[0].backward()
+    assert second.model.network.coarse.weight.grad.abs().max() > 0
+    assert all(parameter.grad is None for parameter in first.model.parameters())
+    task.save_model(tmp_path / "model")
+    images = second.generate([FACTUAL], [7], options, read)
+    assert torch.equal(load_generator(tmp_path / "model").generate([FACTUAL], [7], options, read), images)
+
+
+def test_validation_says_the_loss_by_share_of_masked_tokens(tmp_path: Path) -> None:
+    task = task_of(ready())
+    figures = task.validate(tmp_path, 1)
+    shares = {name for name in figures if "masked" in name}
+    assert len(shares) == 6 and all(np.isfinite(value) for value in figures.values())
+    assert task.validate(tmp_path, 1) == figures
+
+
+def test_losses_are_of_masked_tokens_alone() -> None:
+    task = task_of(ready())
+    task.generator.model.eval()
+    (batch,) = next(task.batches(0, 0, 1))
+    losses = task._losses(task.generator.model, batch)
+    changed = batch.images.clone().flatten(1)
+    known = ~batch.extra["masked"]
+    inputs = torch.where(known, changed, torch.full_like(changed, CODES)).long()
+    logits = task.generator.model(inputs, {name: batch.extra.get(name) for name in ("ids", "mask", "modality", "view")})
+    scores = logits.log_softmax(-1).gather(2, changed.long()[..., None])[..., 0]
+    wanted = -(scores * batch.extra["masked"]).sum(1) / batch.extra["masked"].sum(1)
+    torch.testing.assert_close(losses, wanted, atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"steps": 17}, "--steps 17: of 16 tokens"),
+        ({"temperature": 0.0}, "--temperature 0.0"),
+        ({"start": "inversion"}, "--start inversion: tokens have no noise to invert"),
+        ({"start": "prior"}, "--start prior: the model takes no earlier image"),
+        ({"strength": 0.5}, "--strength goes with --start prior"),
+        ({"guidance_schedule": "cosine"}, "--guidance-schedule cosine: allowed are constant, linear"),
+        ({"guidance_by_part": {"mask": 2.0}}, "condition part with a guidance scale 'mask'"),
+    ],
+)
+def test_sampling_that_does_not_fit(options: dict[str, object], message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        ready().check_sampling(SamplingOptions(**options))
+
+
+@pytest.mark.parametrize(("dims", "quantiser"), [(2, "ema"), (2, "gradient"), (2, "fsq"), (3, "ema"), (3, "fsq")])
+def test_tokenisers_give_tokens_and_images_and_are_read_back(dims: int, quantiser: str, tmp_path: Path) -> None:
+    tokeniser = tokeniser_of(dims, quantiser=quantiser)
+    images = torch.rand(2, 1, *(16,) * dims) * 2 - 1
+    tokens = tokeniser.tokens(images)
+    assert tokens.shape == (2, *(4,) * dims) and 0 <= tokens.min() <= tokens.max() < CODES
+    decoded = tokeniser.decode(tokens)
+    assert decoded.shape == images.shape
+    # In training the same reconstruction comes with the tokens, and gradients reach the encoder.
+    reconstructed, same, cost = tokeniser(images)
+    assert torch.equal(same, tokens)
+    torch.testing.assert_close(reconstructed, decoded, atol=1e-5, rtol=1e-4)
+    (reconstructed.mean() + cost).backward()
+    assert next(tokeniser.coder.encoder.parameters()).grad.abs().max() > 0
+    tokeniser.save(tmp_path / "vq")
+    again = load_tokeniser(tmp_path / "vq").eval()
+    assert torch.equal(again.tokens(images), tokens)
+    torch.testing.assert_close(again.decode(tokens), decoded)
+    with pytest.raises(UserError, match="multiples of 4"):
+        tokeniser.grid((18,) * dims)
+
+
+def test_a_tokeniser_opens_in_diffusers(tmp_path: Path) -> None:
+    from diffusers import VQModel
+
+    tokeniser = tokeniser_of(2)
+    images = torch.rand(2, 1, 16, 16) * 2 - 1
+    tokeniser.save(tmp_path)
+    theirs = VQModel.from_pretrained(tmp_path).eval()
+    with torch.no_grad():
+        decoded = theirs.decode(theirs.encode(images).latents).sample
+        torch.testing.assert_close(decoded, tokeniser.reconstruct(images), atol=1e-5, rtol=1e-4)
+
+
+def test_labels_at_another_size() -> None:
+    labels = np.kron(np.arange(4).reshape(2, 2), np.ones((4, 4), int))
+    assert nearest(labels, (2, 2)).tolist() == [[0, 1], [2, 3]]
+    assert np.array_equal(nearest(labels, (8, 8)), labels)

@@ -1,0 +1,95 @@
+"""Every row of the token family in the support table: the part changes the prediction and learns; runs are kept."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from token_rows import (
+    COLUMNS,
+    FACTUAL,
+    LOOP,
+    NETWORK,
+    TEXT,
+    generator_of,
+    randomise,
+    read_mask,
+    read_prior,
+    task_of,
+)
+
+from medloom.core.errors import UserError
+from medloom.generators.support import SUPPORT, Row, require_support
+from medloom.generators.tokens.generator import TokenGenerator
+from medloom.generators.tokens.options import SamplingOptions
+from medloom.generators.tokens.storage import load_generator
+from medloom.training.loop import make_accelerator, train
+
+ROWS = [row for row in SUPPORT if row.family == "tokens"]
+CHANGED = {
+    "text": replace(FACTUAL, text="a large square on the right"),
+    "modality": replace(FACTUAL, modality="Square"),
+    "table": replace(FACTUAL, table={"age": 71.0, "ward": "north"}),
+    "mask": replace(FACTUAL, mask=Path("another mask")),
+    "prior": replace(FACTUAL, prior=Path("another prior")),
+}
+WEIGHTS = {
+    ("text", "cross-attention"): "condition.text",
+    ("text", "affine"): "condition.pooled",
+    ("modality", "cross-attention"): "condition.modality",
+    ("modality", "affine"): "condition.modality",
+    ("modality", "text"): "text.model",
+    ("table", "cross-attention"): "condition.table",
+    ("table", "affine"): "condition.table",
+    ("mask", "channels"): "network.mask",
+    ("prior", "channels"): "network.prior",
+}
+
+
+def build(row: Row) -> TokenGenerator:
+    network = replace(
+        NETWORK,
+        fusion=row.fusion if row.fusion in ("affine", "cross-attention") else "cross-attention",
+        mask="channels" if row.part == "mask" else "none",
+        mask_classes=(1, 2) if row.part == "mask" else (),
+        prior="channels" if row.part == "prior" else "none",
+    )
+    text = replace(TEXT, modality_as="text" if row.fusion == "text" else "token")
+    generator = generator_of(row.dims, network, text, COLUMNS if row.part == "table" else ())
+    randomise(generator.model)
+    return generator
+
+
+def row_id(row: Row) -> str:
+    return f"{row.part}-{row.fusion}-{row.dims}D"
+
+
+@pytest.mark.parametrize("row", [row for row in ROWS if row.supported], ids=row_id)
+def test_a_supported_part_changes_the_tokens_learns_and_is_kept(row: Row, tmp_path: Path) -> None:
+    generator = build(row)
+    require_support(row.family, row.network, row.part, row.fusion, row.dims)
+    pair, read = [FACTUAL, CHANGED[row.part]], {"read_mask": read_mask(generator), "read_prior": read_prior(generator)}
+    options = SamplingOptions(steps=3, guidance=1.0)
+    first = generator.trajectory(pair, [5, 5], options, **read).steps[0].log_probabilities
+    assert (first[0] - first[1]).abs().max() > 1e-4
+    task = task_of(generator)
+    (batch,) = next(task.batches(0, 0, 1))
+    task.phases()[0].loss(generator.model, batch)[0].backward()
+    part = WEIGHTS[row.part, row.fusion]
+    gradients = [p.grad for name, p in generator.model.named_parameters() if part in name]
+    assert gradients and any(gradient is not None and gradient.abs().max() > 0 for gradient in gradients)
+    generator.model.zero_grad()
+    train(task, LOOP, tmp_path, make_accelerator(LOOP, "cpu"))
+    task.save_model(tmp_path / "again")
+    again = load_generator(tmp_path / "again")
+    images = generator.generate(pair, [5, 6], options, **read)
+    assert images.shape == (2, *generator.spec.shape) and images.abs().max() <= 1
+    assert torch.equal(again.generate(pair, [5, 6], options, **read), images)
+
+
+@pytest.mark.parametrize("row", [row for row in ROWS if not row.supported], ids=row_id)
+def test_what_is_not_supported_gives_one_sentence(row: Row) -> None:
+    with pytest.raises(UserError, match="is not supported by the transformer network: tell the columns with"):
+        require_support(row.family, row.network, row.part, row.fusion, row.dims)
+    with pytest.raises(UserError, match="table by none"):
+        generator_of(row.dims, replace(NETWORK, fusion="none"), columns=COLUMNS)

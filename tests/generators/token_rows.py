@@ -1,0 +1,119 @@
+"""Small token generators, and rows to train them on."""
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from medloom.core.initialise import initial_weights
+from medloom.core.seeds import torch_generator
+from medloom.core.spec import GREY, ImageSpec, Intensity
+from medloom.core.table_column import TableColumn
+from medloom.core.types import Condition
+from medloom.generators.conditioned_data import PriorData, TrainingData, all_prompts
+from medloom.generators.diffusion.latents import token_ids
+from medloom.generators.diffusion.options import TextOptions
+from medloom.generators.tokens.build import build_generator
+from medloom.generators.tokens.generator import TokenGenerator
+from medloom.generators.tokens.options import NetworkOptions
+from medloom.generators.tokens.task import TokenTask
+from medloom.networks.tokeniser import Tokeniser, TokeniserConfig
+from medloom.training.options import LoopOptions
+
+CODES, SIZE = 16, 16
+COLUMNS = (TableColumn("age", mean=60.0, deviation=10.0, low=30.0, high=90.0), TableColumn("ward", ("north", "south")))
+FACTUAL = Condition(
+    "a disc on the left", "Disc", "left", Path("a prior"), Path("a mask"), {"age": 50.0, "ward": "north"}
+)
+LOOP = LoopOptions(steps=2, batch=4, precision="fp32", log_every=1, validate_every=2, checkpoint_every=2, warmup=0)
+TEXT = TextOptions(width=16, layers=1, vocabulary=600, max_tokens=24, modality_as="token")
+NETWORK = NetworkOptions(width=32, layers=2, heads=2, condition_width=16)
+
+
+def spec_of(dims: int, size: int = SIZE) -> ImageSpec:
+    intensity = {name: Intensity("window", GREY, 0, 255) for name in ("Disc", "Square")}
+    return ImageSpec((size,) * dims, 1, "pad", intensity)
+
+
+def tokeniser_of(dims: int, levels: int = 3, quantiser: str = "ema") -> Tokeniser:
+    """Four pixels of an axis a token, with three levels."""
+    with initial_weights(0):
+        config = TokeniserConfig(dims, 1, (8,) * levels, 1, quantiser, CODES, 4, (4, 4) if quantiser == "fsq" else ())
+        tokeniser = Tokeniser(replace(config, code_width=2) if quantiser == "fsq" else config)
+    return tokeniser.eval()
+
+
+def generator_of(
+    dims: int = 2,
+    network: NetworkOptions = NETWORK,
+    text: TextOptions = TEXT,
+    columns: tuple[TableColumn, ...] = (),
+    first: TokenGenerator | None = None,
+    size: int = SIZE,
+) -> TokenGenerator:
+    corpus = ["Disc: a disc on the left", "Square: a large square on the right"]
+    spec, names = spec_of(dims, size), ["Disc", "Square"]
+    tokeniser = tokeniser_of(dims)
+    return build_generator(
+        spec, corpus, names, ["left"], columns, tokeniser, network, text, 0, reads_text=True, first=first
+    )
+
+
+def randomise(module: torch.nn.Module) -> None:
+    """What starts at zero would make every test of what is told pass."""
+    with torch.no_grad():
+        for name, parameter in module.named_parameters():
+            if not parameter.any():
+                parameter.copy_(0.3 * torch.randn(parameter.shape, generator=torch_generator(name)))
+
+
+def read_mask(generator: TokenGenerator) -> Any:
+    def read(condition: Condition) -> NDArray[np.int16]:
+        mask = np.zeros(generator.spec.size, np.int16)
+        mask[4:12, 4:12] = 1 if condition.mask == FACTUAL.mask else 2
+        return mask
+
+    return read
+
+
+def read_prior(generator: TokenGenerator) -> Any:
+    """Images that take different tokens, another one for each path."""
+
+    def read(condition: Condition) -> NDArray[np.float32]:
+        rng = np.random.default_rng(len(str(condition.prior)))
+        return rng.uniform(-1, 1, generator.spec.shape).astype(np.float32)
+
+    return read
+
+
+def data_of(generator: TokenGenerator, rows: int = 8) -> TrainingData:
+    """Rows of random tokens."""
+    rng = np.random.default_rng(0)
+    targets = rng.integers(0, CODES, (rows, 1, *generator.grid)).astype(np.int32)
+    texts = ["a disc on the left", "a large square on the right"]
+    conditions = [
+        replace(
+            FACTUAL,
+            text=texts[row % 2],
+            modality=("Disc", "Square")[row % 2],
+            table={"age": 40.0 + row, "ward": "north"},
+        )
+        for row in range(rows)
+    ]
+    prompts = all_prompts(conditions, generator.modality_as, generator.parts)
+    labels = None
+    if generator.model.mask_classes:
+        labels = rng.integers(0, 3, (rows, *generator.spec.size)).astype(np.int16)
+    cells = generator.model.condition.cells([c.table for c in conditions]) if generator.columns else None
+    priors = PriorData([targets[::-1].copy()], range(rows)) if generator.model.prior_channels else None
+    ids = token_ids(generator.model.text, prompts, False)
+    return TrainingData(targets, range(rows), conditions, ids, labels, cells, priors=priors)
+
+
+def task_of(generator: TokenGenerator, loop: LoopOptions = LOOP, **named: Any) -> TokenTask:
+    data = data_of(generator)
+    render = lambda generator, out, step: None  # noqa: E731
+    return TokenTask(generator, data, data, loop, 0.1, torch.device("cpu"), render, **named)

@@ -1,0 +1,133 @@
+"""The transformer of tokens: what each part of the condition does, masked context, positions, saving."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from medloom.core.errors import UserError
+from medloom.core.initialise import initial_weights
+from medloom.core.seeds import torch_generator
+from medloom.networks.token_transformer import SelfAttention, TokenTransformer, TokenTransformerConfig, rotary_angles
+
+CONFIG = TokenTransformerConfig(
+    codes=11, grid=(4, 3), width=24, layers=2, heads=2, context_width=8, pooled_width=8, mask_channels=2, prior=True
+)
+
+
+def normal(name: str, *shape: int) -> torch.Tensor:
+    return torch.randn(shape, generator=torch_generator(name))
+
+
+def network(config: TokenTransformerConfig) -> TokenTransformer:
+    with initial_weights(0):
+        built = TokenTransformer(config)
+        for layer in built.layers:
+            # These start at zero, which would make every test of what is told pass.
+            if layer.affine is not None:
+                torch.nn.init.normal_(layer.affine.weight)
+            if layer.cross is not None:
+                torch.nn.init.normal_(layer.cross.out.weight)
+    return built.eval()
+
+
+def inputs(config: TokenTransformerConfig) -> dict[str, torch.Tensor]:
+    length = torch.tensor(config.grid).prod().item()
+    generator = torch_generator("tokens")
+    return {
+        "tokens": torch.randint(0, config.codes + 1, (2, length), generator=generator),
+        "context": normal("context", 2, 5, 8),
+        "context_mask": torch.tensor([[True] * 5, [True] * 3 + [False] * 2]),
+        "pooled": normal("pooled", 2, 8),
+        "mask": normal("mask", 2, 2, *config.grid),
+        "prior": torch.randint(0, config.codes + 1, (2, length), generator=generator),
+    }
+
+
+@pytest.mark.parametrize("positions", ["learned", "rotary"])
+@pytest.mark.parametrize("grid", [(4, 3), (2, 3, 2)])
+def test_each_part_changes_the_prediction(grid: tuple[int, ...], positions: str) -> None:
+    config = replace(CONFIG, grid=grid, positions=positions, width=24)
+    transformer, given = network(config), inputs(config)
+    logits = transformer(**given)
+    assert logits.shape == (2, given["tokens"].shape[1], 11)
+    for name in ("context", "pooled", "mask"):
+        assert not torch.allclose(logits, transformer(**{**given, name: given[name] + 1.0})), name
+    none = torch.full_like(given["prior"], config.codes)
+    assert not torch.allclose(logits, transformer(**{**given, "prior": none}))
+
+
+def test_context_that_does_not_count_changes_nothing() -> None:
+    transformer, given = network(CONFIG), inputs(CONFIG)
+    changed = given["context"].clone()
+    changed[1, 3:] += 10.0
+    torch.testing.assert_close(transformer(**given), transformer(**{**given, "context": changed}))
+
+
+@pytest.mark.parametrize("fusion", ["affine", "none"])
+def test_fusions_without_cross_attention(fusion: str) -> None:
+    transformer, given = network(replace(CONFIG, fusion=fusion)), inputs(CONFIG)
+    logits = transformer(**given)
+    torch.testing.assert_close(logits, transformer(**{**given, "context": given["context"] + 1.0}))
+    same = torch.allclose(logits, transformer(**{**given, "pooled": given["pooled"] + 1.0}))
+    assert same == (fusion == "none")
+
+
+def test_wanted_tokens_are_the_same_as_among_all() -> None:
+    transformer, given = network(CONFIG), inputs(CONFIG)
+    wanted = given["tokens"] % 2 == 0
+    torch.testing.assert_close(transformer(**given, wanted=wanted), transformer(**given)[wanted])
+
+
+def test_coarser_tokens_are_seen_where_they_lie() -> None:
+    config = replace(CONFIG, grid=(4, 4), coarse_codes=5, layers=0)
+    transformer = network(config)
+    given = inputs(config)
+    coarse = torch.zeros(2, 2, 2, dtype=torch.long)
+    before = transformer(**given, coarse=coarse)
+    coarse[:, 0, 1] = 3
+    changed = (transformer(**given, coarse=coarse) - before).abs().sum(2).reshape(2, 4, 4) > 0
+    expected = torch.zeros(2, 4, 4, dtype=torch.bool)
+    expected[:, :2, 2:] = True
+    assert torch.equal(changed, expected)
+
+
+def test_rotary_attention_sees_distances_only() -> None:
+    """A content moved by one place along an axis gives scores that are moved along."""
+    angles = rotary_angles((6, 5), 8)
+    assert angles.shape == (30, 4)
+    with initial_weights(0):
+        attention = SelfAttention(8, 1, (6, 5))
+    query, key = normal("q", 8), normal("k", 8)
+
+    def score(at: int, other: int) -> torch.Tensor:
+        turned = attention._turned(torch.stack([query, key])[:, None].expand(2, 30, 8)[None])[0]
+        return turned[0, at] @ turned[1, other]
+
+    torch.testing.assert_close(score(7, 13), score(7 + 5, 13 + 5))
+    torch.testing.assert_close(score(7, 13), score(8, 14))
+    assert not torch.allclose(score(7, 13), score(7, 14))
+
+
+def test_checkpointing_changes_nothing() -> None:
+    given = inputs(CONFIG)
+    plain, saved = (network(replace(CONFIG, gradient_checkpointing=on)).train() for on in (False, True))
+    torch.testing.assert_close(plain(**given), saved(**given))
+
+
+def test_saved_and_read_back(tmp_path: Path) -> None:
+    transformer, given = network(CONFIG), inputs(CONFIG)
+    transformer.save_pretrained(tmp_path)
+    again = TokenTransformer.from_pretrained(tmp_path).eval()
+    assert again.config == CONFIG
+    torch.testing.assert_close(again(**given), transformer(**given))
+
+
+def test_shapes_that_cannot_be() -> None:
+    with pytest.raises(UserError, match="cannot be shared between 5 heads"):
+        replace(CONFIG, heads=5)
+    with pytest.raises(UserError, match="rotary positions need heads of a multiple of 4"):
+        replace(CONFIG, positions="rotary", heads=12)
+    with pytest.raises(UserError, match="learned, rotary"):
+        replace(CONFIG, positions="sinusoidal")

@@ -1,0 +1,176 @@
+"""`medloom train tokens` from the command line: tokenizer, generator, pictures of decoding, edits, two stages."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from diffusers import VQModel
+from PIL import Image
+
+from medloom.cli.main import main
+from medloom.core.config import configure, shipped
+from medloom.core.files import hash_folder
+from medloom.recipes import autoencoder, tokens
+
+LOOP = {
+    "loop.steps": 2,
+    "loop.batch": 4,
+    "loop.precision": "fp32",
+    "loop.warmup": 1,
+    "loop.log_every": 1,
+    "loop.validate_every": 2,
+    "loop.checkpoint_every": 2,
+    "device": "cpu",
+}
+VQ = {
+    "kind": "vq",
+    "validation_fraction": 0.25,
+    "autoencoder.widths": [8, 8, 8],
+    "autoencoder.codes": 16,
+    "autoencoder.code_width": 4,
+    "autoencoder.discriminator_width": 4,
+    "autoencoder.discriminator_layers": 1,
+    **LOOP,
+}
+TOKENS = {
+    "validation_fraction": 0.25,
+    "network.width": 32,
+    "network.layers": 1,
+    "network.heads": 2,
+    "network.condition_width": 16,
+    "text.width": 16,
+    "text.layers": 1,
+    "text.vocabulary": 600,
+    **LOOP,
+}
+
+
+def fails(capsys: pytest.CaptureFixture[str], *words: object) -> str:
+    assert main([str(word) for word in words]) == 2
+    error = capsys.readouterr().err
+    assert "Traceback" not in error
+    return error
+
+
+def options(values: dict[str, Any]) -> list[str]:
+    words: list[str] = []
+    for name, value in values.items():
+        given = value if isinstance(value, list) else [value]
+        words += [f"--{name.replace('_', '-')}", *map(str, given)]
+    return words
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Squares on the left and on the right, each patient seen twice, the first time as prior."""
+    root = tmp_path_factory.mktemp("tokens")
+    rng = np.random.default_rng(0)
+    lines = ["path,Text,modality,patient_id,prior"]
+    for number in range(12):
+        for time in (0, 1):
+            picture = rng.integers(0, 60, (32, 32), dtype=np.uint8)
+            left = 4 if (number + time) % 2 else 20
+            picture[8:24, left : left + 8] = 220
+            Image.fromarray(picture).save(root / f"{number}-{time}.png")
+        side = "left" if (number + 1) % 2 else "right"
+        lines.append(f"{number}-1.png,square on the {side},X-ray,p{number},{number}-0.png")
+    (root / "data.csv").write_text("\n".join(lines) + "\n")
+    return root / "data.csv"
+
+
+@pytest.fixture(scope="module")
+def vq(data: Path) -> Path:
+    return autoencoder.run(
+        configure(autoencoder.Config, data=data, out=data.parent / "vq", **{**VQ, "image_size": [16]})
+    )
+
+
+@pytest.fixture(scope="module")
+def run(data: Path, vq: Path) -> Path:
+    given = {**TOKENS, "network.prior": "channels"}
+    return tokens.run(configure(tokens.Config, data=data, tokenizer=vq, out=data.parent / "run", **given))
+
+
+def test_a_tokenizer_says_how_many_codes_it_uses_and_opens_in_diffusers(vq: Path) -> None:
+    report = json.loads((vq / "reconstruction.json").read_text())
+    assert 0 < report["codebook"]["codes used"] <= 1 and report["codebook"]["perplexity"] >= 1
+    index = json.loads((vq / "index.json").read_text())
+    assert index["exporter"] == "diffusers.VQModel" and (vq / "reconstruction.png").is_file()
+    assert VQModel.from_pretrained(vq / "model" / "vq").config.num_vq_embeddings == 16
+
+
+def test_images_of_prompts_with_pictures_of_decoding(run: Path, tmp_path: Path) -> None:
+    words = ["generate", "--model", run, "--prompt", "square on the left", "--n", 3, "--steps", 4, "--temperature", 1.3]
+    pictures = ["--show-steps", "true", "--grid-steps", 1, 4, "--grid-temperature", 0.5, 1.3, "--grid-guidance", 1, 2]
+    assert main([str(word) for word in [*words, *pictures, "--out", tmp_path / "out"]]) == 0
+    assert {"000000.png", "000002.png", "manifest.csv", "grid.png"} <= {p.name for p in (tmp_path / "out").iterdir()}
+    steps = Image.open(tmp_path / "out" / "steps.png")
+    # Four steps of three images, 16 pixels each, with lines between.
+    assert steps.info["SYNTHETIC"] == "YES" and steps.width >= 64 and steps.height >= 48
+    assert Image.open(tmp_path / "out" / "decoding_grid.png").info["SYNTHETIC"] == "YES"
+    assert json.loads((tmp_path / "out" / "generation.json").read_text())["options"]["temperature"] == 1.3
+
+
+def test_the_same_command_says_that_it_is_finished(
+    data: Path, vq: Path, run: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = hash_folder(run)
+    words = ["train", "tokens", "--data", data, "--tokenizer", vq, "--out", run, "--network.prior", "channels"]
+    assert main([*map(str, words), *options(TOKENS)]) == 0
+    assert "is finished" in capsys.readouterr().err and hash_folder(run) == before
+
+
+def test_edits_by_the_same_command(run: Path, data: Path, tmp_path: Path) -> None:
+    edit = ["edit", "--model", run, "--data", data, "--n", "1", "--steps", "3", "--controls", "nochange"]
+    assert main([str(word) for word in [*edit, "--start", "prior", "--strength", 0.5, "--out", tmp_path / "half"]]) == 0
+    rows = (tmp_path / "half" / "manifest.csv").read_text().splitlines()
+    assert len(rows) == 25 and (tmp_path / "half" / "differences.png").is_file()
+    evaluate = ["evaluate", "--edits", tmp_path / "half" / "manifest.csv", "--reference", data, "--out", tmp_path / "r"]
+    assert main([str(word) for word in evaluate]) == 0
+    region = np.zeros((16, 16), np.uint8)
+    region[:, 8:] = 1
+    Image.fromarray(region).save(tmp_path / "region.png")
+    prior = data.parent / "0-0.png"
+    words = ["--image", prior, "--text", "square on the left", "--region", tmp_path / "region.png"]
+    assert main([str(word) for word in ["edit", "--model", run, *words, "--steps", 3, "--out", tmp_path / "in"]]) == 0
+
+
+def test_a_second_stage_makes_larger_images(data: Path, vq: Path, tmp_path: Path) -> None:
+    first = tokens.run(configure(tokens.Config, data=data, tokenizer=vq, out=tmp_path / "first", **TOKENS))
+    large = autoencoder.run(
+        configure(autoencoder.Config, data=data, out=tmp_path / "large", **{**VQ, "image_size": [32]})
+    )
+    given = {"from_run": first, "upscale": True, **TOKENS}
+    second = tokens.run(configure(tokens.Config, data=data, tokenizer=large, out=tmp_path / "second", **given))
+    words = ["generate", "--model", second, "--prompt", "square on the right", "--out", tmp_path / "out"]
+    assert main([str(word) for word in [*words, "--show-steps", "true"]]) == 0
+    assert Image.open(tmp_path / "out" / "000000.png").size == (32, 32)
+
+
+def test_mistakes(data: Path, vq: Path, run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    train = ["train", "tokens", "--data", data, "--out", tmp_path / "x", *options(TOKENS)]
+    wrong = "--image-size 32 x 32: the tokenizer"
+    assert wrong in fails(capsys, *train, "--tokenizer", vq, "--image-size", 32)
+    assert "--upscale and --from RUN go together" in fails(capsys, *train, "--tokenizer", vq, "--upscale", "true")
+    assert "holds no VQModel" in fails(capsys, *train, "--tokenizer", data.parent)
+    assert "--network.mask needs --network.mask-classes" in fails(
+        capsys, *train, "--tokenizer", vq, "--network.mask", "channels"
+    )
+    generate = ["generate", "--model", run, "--prompt", "square", "--out", tmp_path / "y"]
+    assert "--steps 17: of 16 tokens" in fails(capsys, *generate, "--steps", 17)
+    assert "--temperature 0.0: it is above 0" in fails(capsys, *generate, "--temperature", 0)
+    assert "--sampler" in fails(capsys, *generate, "--sampler", "ddim")
+    assert "go with --grid-steps" in fails(capsys, *generate, "--grid-guidance", 1, 2)
+    latent = ["train", "text2image", "--data", data, "--autoencoder", vq, "--out", tmp_path / "z", "--image-size", 16]
+    assert "makes tokens, for `medloom train tokens`" in fails(capsys, *latent)
+    assert not (tmp_path / "x").exists() and not (tmp_path / "y").exists() and not (tmp_path / "z").exists()
+
+
+def test_settings_are_read() -> None:
+    for recipe, given in ((tokens.Config, {"tokenizer": "vq"}), (autoencoder.Config, {})):
+        for name in shipped(recipe, "preset"):
+            configure(recipe, data="data.csv", out="out", preset=name, **given)
+    published = configure(tokens.Config, data="data.csv", out="out", preset="raygen", tokenizer="vq")
+    assert (published.network.width, published.network.layers, published.text.max_tokens) == (1024, 6, 256)
