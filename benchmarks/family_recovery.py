@@ -1,4 +1,4 @@
-"""How much of the true effects of a virtual cohort diffusion and GAN recover, in slices and in volumes."""
+"""How much of the true effects of a virtual cohort diffusion, GAN and tokens recover, in slices and in volumes."""
 
 import argparse
 from pathlib import Path
@@ -6,14 +6,28 @@ from typing import Any
 
 from medloom.core.config import configure
 from medloom.core.files import read_json
-from medloom.recipes import demo, evaluate, mask2image, mask2image_gan
+from medloom.recipes import autoencoder, demo, evaluate, mask2image, mask2image_gan, tokens
 
 GIVEN = ("network.mask_classes", "hu_window", "shift", "text.vocabulary", "text.max_tokens", "text.layers")
+# Tokens are not shifted: those of a shifted image are others.
+OF_TOKENS = ("network.mask_classes", "hu_window", "text.vocabulary", "text.max_tokens", "text.layers")
 BATCH = {2: 32, 3: 8}
 # Of volumes: what makes a step cheaper, and what brings effects nearer to their full size in a longer training.
 IN_VOLUMES: dict[str, Any] = {"network.input_kernel": 1, "network.mask_means": 1.0, "loop.weight_decay": 0.3}
+TOKENIZER: dict[str, Any] = {
+    "autoencoder.widths": [32, 64, 128],
+    "autoencoder.codes": 512,
+    "autoencoder.perceptual": "none",
+    "autoencoder.adversarial_weight": 0.0,
+    "loop.learning_rate": 1e-3,
+    "loop.validate_every": 500,
+}
 # A GAN's own way of sampling has no steps.
-SAMPLING = {"diffusion": demo.SAMPLING, "gan": {}}
+SAMPLING: dict[str, dict[str, Any]] = {
+    "diffusion": dict(demo.SAMPLING),
+    "gan": {},
+    "tokens": {"steps": 8, "guidance": 1.0},
+}
 
 
 def main(words: list[str]) -> None:
@@ -27,6 +41,7 @@ def main(words: list[str]) -> None:
     parser.add_argument("--size", type=int, default=48)
     parser.add_argument("--patients", type=int, default=3000)
     parser.add_argument("--steps", type=int, default=3000)
+    parser.add_argument("--tokenizer-steps", type=int, default=1500)
     parser.add_argument("--rows", type=int, default=30)
     parser.add_argument("--n", type=int, default=2)
     options = parser.parse_args(words)
@@ -42,8 +57,29 @@ def main(words: list[str]) -> None:
     print("\n".join(_lines(read_json(report / "scores.json"))))
 
 
+def _train_tokens(options: argparse.Namespace, cohort: Path, out: Path) -> Path:
+    """A tokenizer of the cohort's images, and a transformer of their tokens."""
+    size, cache = [options.size] * options.dims, options.out / f"cache-{cohort.name}"
+    shared: dict[str, Any] = {"data": cohort / "train.csv", "cache": cache, "hu_window": demo.TRAINING["hu_window"]}
+    if options.dims == 3:
+        shared["unit"] = "HU"
+    loop = {"loop.steps": options.tokenizer_steps, "loop.batch": BATCH[options.dims] // 2}
+    vq = configure(
+        autoencoder.Config, out=out.with_name("vq"), kind="vq", image_size=size, **loop, **TOKENIZER, **shared
+    )
+    own = {"fusion": "affine"} if options.fusion == "affine" else {}
+    given = {f"network.{name}": value for name, value in own.items()}
+    given |= {name: demo.TRAINING[name] for name in OF_TOKENS if name != "hu_window"}
+    given |= {"network.mask": "channels", "loop.steps": options.steps, "loop.batch": BATCH[options.dims]}
+    if options.told == "table":
+        given["table"] = demo.COLUMNS
+    return tokens.run(configure(tokens.Config, out=out, tokenizer=autoencoder.run(vq), **shared, **given))
+
+
 def _train(options: argparse.Namespace, cohort: Path, out: Path) -> Path:
     """The family's generator, as the demo trains it where both have an option."""
+    if options.family == "tokens":
+        return _train_tokens(options, cohort, out)
     shared: dict[str, Any] = {
         "data": cohort / "train.csv",
         "out": out,

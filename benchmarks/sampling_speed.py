@@ -62,7 +62,7 @@ def main(words: list[str]) -> None:
             started = time.perf_counter()
             made[label] = _generate(root / label.replace(" ", "_"), run, conditions, values)
             rate = options.images / (time.perf_counter() - started)
-            print(f"| {label} | {rate:.2f} | {_distance(root, train, test, made[label])} |", flush=True)
+            print(f"| {label} | {rate:.2f} | {distance_of(root, train, test, made[label])} |", flush=True)
         _print_difference(*_features(root / "cache", train, test, made))
 
 
@@ -79,8 +79,8 @@ def _generate(out: Path, run: Path, conditions: Path, values: dict[str, Any]) ->
     return generate.run(configure(generate.Config, model=run, data=conditions, out=out, **values))
 
 
-def _distance(root: Path, train: Path, test: Path, manifest: Path) -> str:
-    """Two cells of the table, as `medloom evaluate` finds them."""
+def distance_of(root: Path, train: Path, test: Path, manifest: Path) -> str:
+    """Two cells of a table, as `medloom evaluate` finds them: the distance, and that of real images to real ones."""
     from medloom.recipes import evaluate
 
     sets = {"real": test, "synthetic": manifest, "train": train}

@@ -38,6 +38,7 @@ SAMPLED = (
     "remasking",
     "mask_schedule",
     "guidance_schedule",
+    "precision",
 )
 # What an option has that was not given, where that is not None.
 UNSAID = {"start": "noise", "strength": 1.0}
@@ -69,6 +70,7 @@ class MakingOptions(ManifestOptions):
         top_p: of tokens: least probability of the codes that a draw chooses from (default: 1, all).
         remasking: of tokens: temperature of the noise by which tokens are masked again (default: 4.5).
         mask_schedule: of tokens: how many stay masked: cosine, linear, square or root (default: cosine).
+        precision: of tokens: fp32, in which an image does not depend on its batch, or bf16, faster (default: fp32).
         guidance_schedule: of tokens: constant, or linear, which grows to the whole scale (default: constant).
         batch: images at a time.
         whole: make images of their mask's size, any size, from overlapping windows that are blended at each step; a
@@ -102,6 +104,7 @@ class MakingOptions(ManifestOptions):
     remasking: float | None = None
     mask_schedule: str | None = None
     guidance_schedule: str | None = None
+    precision: str | None = None
     batch: int = 16
     whole: bool = False
     crops: bool = False

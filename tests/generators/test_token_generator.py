@@ -148,6 +148,7 @@ def test_losses_are_of_masked_tokens_alone() -> None:
         ({"temperature": 0.0}, "--temperature 0.0"),
         ({"start": "inversion"}, "--start inversion: tokens have no noise to invert"),
         ({"start": "prior"}, "--start prior: the model takes no earlier image"),
+        ({"precision": "fp16"}, "--precision fp16: allowed are fp32, bf16"),
         ({"strength": 0.5}, "--strength goes with --start prior"),
         ({"guidance_schedule": "cosine"}, "--guidance-schedule cosine: allowed are constant, linear"),
         ({"guidance_by_part": {"mask": 2.0}}, "condition part with a guidance scale 'mask'"),

@@ -219,7 +219,8 @@ class TokenGenerator(ConditionedGenerator):
         def predict(tokens: Tensor, done: float) -> Tensor:
             total: Tensor | None = None
             for kept, factor in guidance_coefficients(self.parts, self._scales(options, done)):
-                part = factor * self.model.network(tokens, **told_of(kept).tensors).float()
+                with torch.autocast(tokens.device.type, torch.bfloat16, enabled=options.precision == "bf16"):
+                    part = factor * self.model.network(tokens, **told_of(kept).tensors).float()
                 total = part if total is None else total + part
             if total is None:
                 raise ValueError("guidance factors sum to 1, so that there is one")

@@ -12,6 +12,7 @@ MASKS = ("none", "channels")
 PRIORS = ("none", "channels")
 DEFAULT_STEPS, DEFAULT_GUIDANCE = 8, 2.0
 GUIDANCE_SCHEDULES = ("constant", "linear")
+PRECISIONS = ("fp32", "bf16")
 
 
 @dataclass(frozen=True)
@@ -93,6 +94,7 @@ class SamplingOptions:
         top_p: least probability of the codes that a draw chooses from; 1 for all.
         remasking: temperature of the noise by which tokens are masked again.
         mask_schedule: share of tokens that stay masked: cosine, linear, square or root.
+        precision: of the transformer: fp32, in which an image does not depend on its batch, or bf16, which is faster.
         start: what decoding starts from: noise (all tokens masked) or prior (some of the earlier image's tokens).
         strength: share of the tokens that are masked where it starts from the earlier image.
     """
@@ -108,11 +110,12 @@ class SamplingOptions:
     top_p: float = 1.0
     remasking: float = 4.5
     mask_schedule: str = "cosine"
+    precision: str = "fp32"
     start: str = "noise"
     strength: float = 1.0
 
     def check(self) -> None:
-        """Refuse a schedule or start that is not known.
+        """Refuse a schedule, precision or start that is not known.
 
         Raises:
             UserError: says what is allowed.
@@ -120,6 +123,8 @@ class SamplingOptions:
         if self.guidance_schedule not in GUIDANCE_SCHEDULES:
             allowed = ", ".join(GUIDANCE_SCHEDULES)
             raise UserError(f"--guidance-schedule {self.guidance_schedule}: allowed are {allowed}.")
+        if self.precision not in PRECISIONS:
+            raise UserError(f"--precision {self.precision}: allowed are {', '.join(PRECISIONS)}.")
         if self.start == "inversion":
             raise UserError("--start inversion: tokens have no noise to invert; give noise or prior.")
         if self.start not in ("noise", "prior"):
