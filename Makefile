@@ -10,7 +10,7 @@ demo: $(VENV)/.ready
 
 # Files of tests are shared out over the cores; more than four processes need more memory than a laptop has.
 test: $(VENV)/.ready lint
-	$(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile
+	$(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 
 lint: $(VENV)/.ready
 	$(BIN)/ruff check .

@@ -11,6 +11,23 @@ from PIL import Image
 SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"
 
 
+# Files that take longest, so that none of them is begun last while other cores have nothing left to do.
+LONG = (
+    "test_effect_controls.py",
+    "test_demo.py",
+    "test_processes.py",
+    "test_edit.py",
+    "test_resume.py",
+    "test_ablate.py",
+)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Long files first; within a file and among the others the order stays."""
+    place = {name: number for number, name in enumerate(LONG)}
+    items.sort(key=lambda item: place.get(item.path.name, len(LONG)))
+
+
 def pytest_configure() -> None:
     # Bits of a result depend on the number of threads, and networks as tiny as these are fastest on one.
     torch.set_num_threads(1)

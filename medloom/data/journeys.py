@@ -46,7 +46,7 @@ class Rules:
 
 @dataclass(frozen=True)
 class Pair:
-    """Two images of a patient: positions of their rows, and the days between them."""
+    """Two images of a patient: positions of their rows, and the calendar days between them."""
 
     before: int
     after: int
@@ -94,7 +94,7 @@ def choose_pairs(manifest: Manifest, rules: Rules, skip_bad: bool = False) -> Jo
         own = list(members)
         alone += len(own) == 1
         chosen: Iterable[tuple[_Row, _Row]] = pairwise(own) if rules.pairs == "consecutive" else combinations(own, 2)
-        candidates += [Pair(one.position, other.position, other.days - one.days) for one, other in chosen]
+        candidates += [Pair(one.position, other.position, floor(other.days) - floor(one.days)) for one, other in chosen]
     same = "modality" if rules.mixed_views else "modality and view"
     journeys.reject(f"another image of the patient in the same {same}", alone, "images")
     journeys.pairs = _within(candidates, rules, journeys)
