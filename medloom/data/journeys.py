@@ -50,7 +50,7 @@ class Pair:
 
     before: int
     after: int
-    days: float
+    days: int
 
 
 @dataclass

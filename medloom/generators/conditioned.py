@@ -169,10 +169,14 @@ class ConditionedGenerator(ABC):
         return None
 
     def completed(self, condition: Condition) -> Condition:
-        """The condition with the modality named, where the model knows one only and was always told it in training."""
-        if condition.modality is not None or len(self.spec.intensity) > 1:
-            return condition
-        return replace(condition, modality=next(iter(self.spec.intensity)))
+        """The condition as the model was told it in training.
+
+        With the modality named, where it knows one only and was always told it; without a text, where there was none.
+        """
+        known = condition if self.reads_text else replace(condition, text=None)
+        if known.modality is not None or len(self.spec.intensity) > 1:
+            return known
+        return replace(known, modality=next(iter(self.spec.intensity)))
 
     def inputs(
         self,

@@ -142,7 +142,7 @@ def test_covid(covid: Path, fails: Callable[..., str]) -> None:
             data_journeys.Config, data=out, out=covid / "t.csv", register="off", progression="text", skip_bad=True
         )
     )
-    assert [row["days"] for row in rows_of(covid / "t.csv")] == ["3.0"]
+    assert [row["days"] for row in rows_of(covid / "t.csv")] == ["3"]
     options = {"root": covid, "out": out, "text": "none", "view": ("L",)}
     data_import_covid_cxr.run(configure(data_import_covid_cxr.Config, **options))
     assert [(row["path"], row["finding"]) for row in rows_of(out)] == [("images/d.jpg", "")]

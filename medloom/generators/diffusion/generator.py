@@ -1,7 +1,7 @@
 """The diffusion generator: from conditions and seeds to images."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
@@ -115,11 +115,6 @@ class DiffusionGenerator(ConditionedGenerator):
         if self.autoencoder is not None:
             self.autoencoder.to(device)
         return self
-
-    def completed(self, condition: Condition) -> Condition:
-        """As every family; and without the text, where training had none."""
-        known = super().completed(condition)
-        return known if self.reads_text else replace(known, text=None)
 
     def check_sampling(self, options: SamplingOptions) -> None:
         """Refuse sampling options that do not fit the model.

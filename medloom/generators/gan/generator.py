@@ -1,7 +1,7 @@
 """The GAN generator: from conditions and seeds to images in one step."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
@@ -102,11 +102,6 @@ class GANGenerator(ConditionedGenerator):
             raise UserError(
                 "the model makes images of masks and was never trained without one; give --mask, or a column mask."
             )
-
-    def completed(self, condition: Condition) -> Condition:
-        """As every family; and without the text, where training had none."""
-        known = super().completed(condition)
-        return known if self.reads_text else replace(known, text=None)
 
     @torch.no_grad()
     def generate(

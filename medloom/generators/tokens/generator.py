@@ -103,11 +103,6 @@ class TokenGenerator(ConditionedGenerator):
             self.first.to(device)
         return self
 
-    def completed(self, condition: Condition) -> Condition:
-        """As every family; and without the text, where training had none."""
-        known = super().completed(condition)
-        return known if self.reads_text else replace(known, text=None)
-
     def check_sampling(self, options: SamplingOptions) -> None:
         """Refuse options that do not fit the model.
 
