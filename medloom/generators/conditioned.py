@@ -212,6 +212,16 @@ class ConditionedGenerator(ABC):
             tensors["table"] = self.model.condition.cells([condition.table for condition in reduced]).to(self.device)
         return tensors
 
+    def prior_images(self, conditions: Sequence[Condition], read_prior: ReadPrior | None) -> Tensor:
+        """The earlier images of conditions, float32 `(N, C, *size)` in [-1, 1]; zeros where there is none."""
+        images = torch.zeros(len(conditions), *self.spec.shape)
+        for row, condition in enumerate(conditions):
+            if condition.prior is not None:
+                if read_prior is None:
+                    raise ValueError("a condition has an earlier image and no way to read it was given")
+                images[row] = torch.from_numpy(read_prior(condition))
+        return images.to(self.device)
+
     def prior_of(self, kept: Tensor) -> Tensor:
         """What the networks see of earlier images as training data keep them, `(N, C + 1, *spatial)`.
 

@@ -10,12 +10,11 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
-from medloom.core.choices import FUSIONS
+from medloom.core.choices import FUSIONS, POSITIONS
 from medloom.core.errors import UserError
 from medloom.networks import blocks
 from medloom.networks.weights import load_network, save_network
 
-POSITIONS = ("learned", "rotary")
 # Longest wave of rotary positions, in tokens of an axis.
 LONGEST = 10_000.0
 

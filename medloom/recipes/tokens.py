@@ -91,7 +91,7 @@ def run(config: Config) -> Path:
     prepared = prepare(config.data, options, config.loop.seed, shown, known, _need(config))
     tokeniser = find_tokeniser(config.tokenizer, prepared)
     prepared = with_channels(prepared, tokeniser.image_channels)
-    masks = _masks(config, prepared, shown)
+    masks = _masks(config)
     prepared = with_masks(prepared, masks)
     generator = _generator(config, prepared, masks, tokeniser, first, shown)
     prepared = readable(prepared, generator, config.data, shown)
@@ -157,7 +157,8 @@ def _space(config: Config) -> "ImageSpec | None":
     return spec
 
 
-def _masks(config: Config, prepared: "Prepared", shown: bool) -> "MaskSpec":
+def _masks(config: Config) -> "MaskSpec":
+    """The classes of the masks that the model is told."""
     from medloom.core.mask_spec import MaskSpec, numbered
 
     return MaskSpec(numbered(config.network.mask_classes)) if config.network.mask != "none" else MaskSpec()

@@ -265,13 +265,7 @@ class DiffusionGenerator(ConditionedGenerator):
         """
         if not self.model.prior_channels:
             return None
-        images = torch.zeros(len(conditions), *self.spec.shape)
-        for row, condition in enumerate(conditions):
-            if condition.prior is not None:
-                if read_prior is None:
-                    raise ValueError("a condition has an earlier image and no way to read it was given")
-                images[row] = torch.from_numpy(read_prior(condition))
-        images = images.to(self.device)
+        images = self.prior_images(conditions, read_prior)
         kept = images if self.autoencoder is None else self.autoencoder.moments(images)
         there = torch.tensor([condition.prior is not None for condition in conditions]).to(kept)
         there = there.view(-1, *[1] * (kept.ndim - 1))

@@ -63,9 +63,19 @@ def build_generator(
         sum_tokens=local,
         columns=tuple(columns),
     )
+    config = _config(network, grid, tokeniser.codes, first)
+    with initial_weights(seed, "transformer"):
+        classes = network.mask_classes if config.mask_channels else ()
+        model = TokenModel(encoder, ConditionEncoder(told), TokenTransformer(config), classes)
+    return TokenGenerator(spec, model, tokeniser, text.modality_as, text.train or local, reads_text, first)
+
+
+def _config(
+    network: NetworkOptions, grid: tuple[int, ...], codes: int, first: TokenGenerator | None
+) -> TokenTransformerConfig:
     masked = network.mask != "none"
-    config = TokenTransformerConfig(
-        codes=tokeniser.codes,
+    return TokenTransformerConfig(
+        codes=codes,
         grid=grid,
         width=network.width,
         layers=network.layers,
@@ -81,10 +91,6 @@ def build_generator(
         coarse_codes=first.tokeniser.codes if first is not None else 0,
         gradient_checkpointing=network.gradient_checkpointing,
     )
-    with initial_weights(seed, "transformer"):
-        classes = network.mask_classes if masked else ()
-        model = TokenModel(encoder, ConditionEncoder(told), TokenTransformer(config), classes)
-    return TokenGenerator(spec, model, tokeniser, text.modality_as, text.train or local, reads_text, first)
 
 
 def _require_support(network: NetworkOptions, text: TextOptions, dims: int, reads_text: bool, table: bool) -> None:

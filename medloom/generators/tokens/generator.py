@@ -265,13 +265,7 @@ class TokenGenerator(ConditionedGenerator):
         tokens = torch.full((len(conditions), length), codes, device=self.device)
         if not self.model.prior_channels:
             return Started(tokens)
-        images = torch.zeros(len(conditions), *self.spec.shape)
-        for row, condition in enumerate(conditions):
-            if condition.prior is not None:
-                if read_prior is None:
-                    raise ValueError("a condition has an earlier image and no way to read it was given")
-                images[row] = torch.from_numpy(read_prior(condition))
-        images = images.to(self.device)
+        images = self.prior_images(conditions, read_prior)
         earlier = self.tokens_of(images)
         there = torch.tensor([condition.prior is not None for condition in conditions], device=self.device)
         flags = there.view(-1, *[1] * len(self.grid)).expand(-1, *self.grid)

@@ -4,10 +4,9 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from medloom.core.choices import FUSIONS
+from medloom.core.choices import FUSIONS, POSITIONS
 from medloom.core.errors import UserError
 
-POSITIONS = ("learned", "rotary")
 MASKS = ("none", "channels")
 PRIORS = ("none", "channels")
 DEFAULT_STEPS, DEFAULT_GUIDANCE = 8, 2.0
