@@ -78,6 +78,9 @@ def open_run(path: Path, families: tuple[str, ...], option: str = "--model") -> 
 def describe_run(path: Path, family: str, index: dict[str, Any], description: dict[str, Any]) -> bool:
     """Write index.json and run.json before the first step, or compare them with those of an earlier start.
 
+    A run may be trained for more steps than it was begun with: run.json then lists the earlier lengths, because the
+    decay of the learning rate was another one until there.
+
     Returns:
         Whether the folder already held this run.
 
@@ -86,17 +89,33 @@ def describe_run(path: Path, family: str, index: dict[str, Any], description: di
     """
     if (path / RUN).is_file():
         old = read_json(path / RUN)
+        longer = _lengthened(old, description["identity"])
+        if longer:
+            old = longer
         differences = _differences(old["identity"], description["identity"])
         if differences:
             raise UserError(
                 f"--out {path} holds a run with other options: " + "; ".join(differences) + "."
-                " Give the same options to resume it, or another --out."
+                " Give the same options to resume it, more --loop.steps to train it longer, or another --out."
             )
+        if longer:
+            write_json(path / RUN, longer)
         return True
     write_json(path / RUN, description)
     # index.json last: a folder that has one is a run.
     write_json(path / INDEX, {"family": family, **index})
     return False
+
+
+def _lengthened(old: dict[str, Any], identity: dict[str, Any]) -> dict[str, Any] | None:
+    """A run's description with the larger number of steps that is now asked for; None where it is no larger."""
+    before, now = (values["options"].get("loop", {}).get("steps", 0) for values in (old["identity"], identity))
+    if now <= before:
+        return None
+    options = old["identity"]["options"]
+    changed = {**options, "loop": {**options["loop"], "steps": now}}
+    lengths = [*old.get("begun_with_steps", []), before]
+    return {**old, "identity": {**old["identity"], "options": changed}, "begun_with_steps": lengths}
 
 
 def _differences(old: Any, new: Any, name: str = "") -> list[str]:

@@ -2,17 +2,19 @@
 
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from medloom.core.errors import UserError
 from medloom.core.lookup import look_up
-from medloom.core.types import Condition
+from medloom.core.types import Condition, Sample
 from medloom.data.prompts.arms import read_changes
 from medloom.recipes.making import Job, Maker, MakingOptions, Origin
 
 DESCRIPTION = "generation.json"
+# Column of the manifest: the class that a row was drawn for.
+DRAWN_FOR = "drawn_for"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,6 +28,10 @@ class Config(MakingOptions):
         mask: label map that the images should follow, for a model trained with masks.
         table: values of the columns of a table that the model is told, as age=60,smoking=never; the others are unknown.
         data: manifest of conditions, in place of the prompt: images for each of its rows.
+        count: of `data`, rows to draw, as they come; without it, every row once (its paired synthetic version).
+        balance: draw as many of each class: one column, whose values are the classes (a clinical column, modality,
+            view or text), or several columns of findings, each of which is a class.
+        classes: the values of the column of `balance` to draw (default: all that stand there).
         show_steps: of tokens: steps.png, what is decoded after each step of the first images.
         grid_steps: of tokens: numbers of steps for decoding_grid.png, of the first image.
         grid_temperature: temperatures for it (default: --temperature).
@@ -38,6 +44,9 @@ class Config(MakingOptions):
     mask: Path | None = None
     table: str | None = None
     data: Path | None = None
+    count: int | None = None
+    balance: tuple[str, ...] = ()
+    classes: tuple[str, ...] = ()
     show_steps: bool = False
     grid_steps: tuple[int, ...] = ()
     grid_temperature: tuple[float, ...] = ()
@@ -77,6 +86,19 @@ def _check(config: Config) -> None:
         raise UserError(
             "say what to generate: --prompt, --modality, --mask or --table, or a manifest of conditions with --data."
         )
+    _check_drawing_of_rows(config)
+
+
+def _check_drawing_of_rows(config: Config) -> None:
+    """Refuse options of a draw of rows that do not go together."""
+    if config.count is not None and config.data is None:
+        raise UserError("--count draws rows of --data; for several images of one prompt give --n.")
+    if config.balance and config.count is None:
+        raise UserError("--balance needs --count, the number of rows to draw.")
+    if config.count is not None and config.count < 1:
+        raise UserError(f"--count {config.count}: at least 1.")
+    if config.classes and len(config.balance) != 1:
+        raise UserError("--classes are values of one column of --balance; of several columns, each is a class.")
 
 
 def _check_pictures(config: Config, maker: Maker) -> None:
@@ -143,13 +165,48 @@ def _conditions(config: Config, maker: Maker) -> tuple[list[tuple[Condition, Ori
         return [(known, Origin(), tuple(known.table[name] for name in names))], names
     need = ("text",) if maker.generator.reads_text else ()
     manifest = read_conditions(config, config.data, need)
-    further, samples = [name for name in kept_columns(config, manifest) if name not in names], manifest.samples()
+    carrying = replace(config, keep=_carried(config, manifest.clinical_columns))
+    further = [name for name in kept_columns(carrying, manifest) if name not in names]
+    samples, drawn_for = _draw(config, manifest.samples())
     rows: list[tuple[Condition, Origin, tuple[Any, ...]]] = []
     for sample, origin in zip(samples, origins(config.data, samples), strict=True):
         known = told(maker, sample.condition, f"{config.data}, line {sample.line}")
         carried = [known.table[name] for name in names] + [sample.condition.table[name] for name in further]
         rows.append((known, origin, tuple(carried)))
-    return rows, [*names, *further]
+    if not config.balance:
+        return rows, [*names, *further]
+    balanced = [(*row[:2], (*row[2], name)) for row, name in zip(rows, drawn_for, strict=True)]
+    return balanced, [*names, *further, DRAWN_FOR]
+
+
+def _carried(config: Config, clinical: Sequence[str]) -> tuple[str, ...]:
+    """The columns that go into the manifest: those of --keep and those that are balanced.
+
+    Raises:
+        UserError: a column to balance that the manifest lacks.
+    """
+    known = dict.fromkeys([*clinical, "modality", "view", "text"])
+    for name in config.balance:
+        look_up(known, name, f"--balance: column of {config.data}")
+    own = [name for name in config.balance if name in clinical]
+    return tuple(dict.fromkeys([*config.keep, *own]))
+
+
+def _draw(config: Config, samples: Sequence[Sample]) -> tuple[list[Sample], list[str]]:
+    """The rows to make images of, and the class that each was drawn for."""
+    from medloom.core.progress import say
+    from medloom.data.drawn_rows import draw_rows, rows_by_class
+
+    if config.count is None:
+        return list(samples), []
+    where = str(config.data)
+    if config.balance:
+        classes = rows_by_class(samples, config.balance, config.classes, where)
+        say("rows by class: " + ", ".join(f"{name} {len(rows)}" for name, rows in classes))
+    else:
+        classes = [("", range(len(samples)))]
+    drawn = draw_rows(classes, config.count, config.seed)
+    return [samples[index] for index, _ in drawn], [name for _, name in drawn]
 
 
 def _table(given: str | None, names: Sequence[str]) -> dict[str, str | None]:

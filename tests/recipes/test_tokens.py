@@ -1,5 +1,6 @@
 """`medloom train tokens` from the command line: tokenizer, generator, pictures of decoding, edits, two stages."""
 
+import csv
 import json
 from pathlib import Path
 from typing import Any
@@ -111,6 +112,25 @@ def test_images_of_prompts_with_pictures_of_decoding(run: Path, tmp_path: Path) 
     assert steps.info["SYNTHETIC"] == "YES" and steps.width >= 64 and steps.height >= 48
     assert Image.open(tmp_path / "out" / "decoding_grid.png").info["SYNTHETIC"] == "YES"
     assert json.loads((tmp_path / "out" / "generation.json").read_text())["options"]["temperature"] == 1.3
+
+
+def test_a_balanced_set_says_what_each_row_was_drawn_for(
+    data: Path, run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    table = tmp_path / "rows.csv"
+    lines = ["Text,modality,patient_id,size"]
+    lines += [f"square on the left,X-ray,p{n},{'large' if n == 4 else 'small'}" for n in range(5)]
+    table.write_text("\n".join(lines) + "\n")
+    words = ["generate", "--model", run, "--data", table, "--steps", 2, "--count", 6]
+    assert main([str(word) for word in [*words, "--balance", "size", "--out", tmp_path / "out"]]) == 0
+    rows = list(csv.DictReader((tmp_path / "out" / "manifest.csv").open()))
+    assert [row["size"] for row in rows] == [row["drawn_for"] for row in rows] == ["large", "small"] * 3
+    assert len({row["seed"] for row in rows}) == 6 and len({row["source_id"] for row in rows}) == 4
+    asked = ["--balance", "size", "--classes", "small", "medium", "--out", tmp_path / "none"]
+    assert "no row to balance size=medium from" in fails(capsys, *words, *asked)
+    assert "column of" in fails(capsys, *words, "--balance", "sizes", "--out", tmp_path / "none")
+    assert "--balance needs --count" in fails(capsys, *words[:-2], "--balance", "size", "--out", tmp_path / "none")
+    assert not (tmp_path / "none").exists()
 
 
 def test_the_same_command_says_that_it_is_finished(

@@ -1,4 +1,4 @@
-"""Two processes train like one, and generate the same images as one."""
+"""Two processes train like one, and generate the same images and tokens as one."""
 
 import os
 import subprocess
@@ -9,6 +9,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from medloom.core.config import configure
+from medloom.recipes import autoencoder, tokens
 from medloom.training.trackers import read_metrics
 
 # Gradients are summed in another order.
@@ -57,6 +59,33 @@ def test_two_processes_are_like_one(
     for number in range(6):
         pictures = [np.asarray(Image.open(tmp_path / f"out{p}" / f"{number:06d}.png")).astype(int) for p in (1, 2)]
         assert np.abs(pictures[0] - pictures[1]).max() <= 1
+
+
+def test_tokens_are_the_same_over_two_processes(
+    make_manifest: Callable[..., Path], tmp_path: Path, tiny_options: dict[str, object]
+) -> None:
+    data, loop = make_manifest(), {name: value for name, value in tiny_options.items() if name.startswith("loop.")}
+    shared = {"data": data, "images_are_patients": True, "device": "cpu", **loop}
+    vq = autoencoder.run(
+        configure(
+            autoencoder.Config,
+            out=tmp_path / "vq",
+            kind="vq",
+            image_size=[16],
+            **shared,
+            **{"autoencoder.widths": [8, 8], "autoencoder.codes": 32, "autoencoder.code_width": 4},
+            **{"autoencoder.perceptual": "none", "autoencoder.adversarial_weight": 0.0},
+        )
+    )
+    network = {"network.width": 32, "network.layers": 1, "network.heads": 2, "network.condition_width": 16}
+    text = {name: value for name, value in tiny_options.items() if name.startswith("text.")}
+    run = tokens.run(configure(tokens.Config, out=tmp_path / "run", tokenizer=vq, **shared, **network, **text))
+    job = ["--prompt", "A disc.", "--modality", "Disc", "--n", "6", "--batch", "2", "--steps", "8", "--device", "cpu"]
+    for processes in (1, 2):
+        launch(processes, "generate", "--model", str(run), "--out", str(tmp_path / f"out{processes}"), *job)
+    for number in range(6):
+        one, two = ((tmp_path / f"out{p}" / f"{number:06d}.png").read_bytes() for p in (1, 2))
+        assert one == two
 
 
 def test_no_process_writes_before_each_has_seen_what_is_there(
