@@ -6,16 +6,17 @@ import sys
 from collections.abc import Sequence
 
 from medloom import __version__
-from medloom.core.errors import UserError
+from medloom.core.errors import GateError, UserError
 from medloom.core.lookup import did_you_mean
 from medloom.recipes.commands import COMMANDS
 
 USER_ERROR = 2
+GATE_FAILED = 3
 INTERRUPTED = 130
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run a command; returns the exit status: 0, 2 after a user's mistake, 130 after Ctrl-C."""
+    """Run a command; returns the exit status: 0, 2 after a user's mistake, 3 where a gate failed, 130 after Ctrl-C."""
     words = list(sys.argv[1:] if arguments is None else arguments)
     # torchrun takes --n for one of its own options unless `--` stands before the command.
     words = words[1:] if words[:1] == ["--"] else words
@@ -24,6 +25,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except UserError as error:
         print(f"medloom: {error}", file=sys.stderr)
         return USER_ERROR
+    except GateError as error:
+        print(f"medloom: {error}", file=sys.stderr)
+        return GATE_FAILED
     except KeyboardInterrupt:
         print("medloom: interrupted; the same command goes on from the last checkpoint.", file=sys.stderr)
         return INTERRUPTED

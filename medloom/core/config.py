@@ -68,6 +68,8 @@ def configure(cls: type[Options], **values: Any) -> Options:
             continue
         if name in again:
             arguments += [word for entry in value for word in (f"--{name}", str(entry))]
+        elif isinstance(value, tuple | list) and not value:
+            arguments.append(f"--{name}=[]")
         elif isinstance(value, tuple | list):
             arguments += [f"--{name}", *map(str, value)]
         else:

@@ -1,4 +1,4 @@
-"""The error that a user's mistake raises."""
+"""The errors that end a command: a user's mistake, and a gate that is not passed."""
 
 
 class UserError(Exception):
@@ -6,3 +6,7 @@ class UserError(Exception):
 
     The command line prints the sentence and ends with status 2. From Python it is an ordinary exception.
     """
+
+
+class GateError(Exception):
+    """An evaluation that does not keep a threshold of its gate; what was measured is written. Ends with status 3."""

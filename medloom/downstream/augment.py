@@ -15,18 +15,19 @@ CONTRAST = 0.1
 BRIGHTNESS = 0.1
 
 
-def augment(images: Tensor, *seed: int | str) -> Tensor:
+def augment(images: Tensor, *seed: int | str, strength: float = 1.0) -> Tensor:
     """Small random shifts, scales, contrast and brightness, each image its own, as a function of the seed alone.
 
     Args:
         images: float `(N, C, *spatial)` in [-1, 1], two or three axes.
         seed: parts of the seed.
+        strength: multiplies all ranges.
 
     Returns:
         As `images`; moved by up to 6 % of an axis, scaled by up to 8 %, contrast by up to 10 %, brightness by up to
-        0.1. What comes in at a border repeats its pixels.
+        0.1 (at strength 1). What comes in at a border repeats its pixels.
     """
-    grid, contrast, brightness = _draw(images, seed)
+    grid, contrast, brightness = _draw(images, seed, strength)
     return _changed(images, grid, contrast, brightness)
 
 
@@ -42,13 +43,13 @@ def _changed(images: Tensor, grid: Tensor, contrast: Tensor, brightness: Tensor)
     return (moved * contrast + brightness).clamp(-1, 1)
 
 
-def _draw(images: Tensor, seed: Sequence[int | str]) -> tuple[Tensor, Tensor, Tensor]:
+def _draw(images: Tensor, seed: Sequence[int | str], strength: float = 1.0) -> tuple[Tensor, Tensor, Tensor]:
     """Where each pixel comes from, `(N, *spatial, axes)`; contrast and brightness of each image."""
     rng = numpy_generator(*seed, "augment")
     count, dims = len(images), images.ndim - 2
 
     def draw(half_range: float, *shape: int) -> Tensor:
-        values = rng.uniform(-half_range, half_range, (count, *shape)).astype(np.float32)
+        values = strength * rng.uniform(-half_range, half_range, (count, *shape)).astype(np.float32)
         return torch.from_numpy(values).to(images.device)
 
     # grid_sample counts from -1 to 1 along an axis, so a share of the axis is twice as much.

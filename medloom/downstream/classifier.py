@@ -1,38 +1,31 @@
 """A classifier of images: trained from a seed, selected on held-out patients, saved without pickles."""
 
-import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
-from torch import Tensor, nn
+from torch import Tensor
 
 from medloom.core.errors import UserError
-from medloom.core.files import atomic_folder, hash_json, read_json, write_json
+from medloom.core.files import hash_json
 from medloom.core.initialise import initial_weights
 from medloom.core.lookup import look_up
 from medloom.downstream.fitting import ClassifierOptions, fit, hold_out, map_images, mean_recall
 from medloom.downstream.networks import NETWORKS, HeadedNetwork
+from medloom.downstream.storage import hash_weights, placed, read_network, write_network
 
 __all__ = [
     "NETWORKS",
     "Classifier",
     "ClassifierOptions",
-    "hash_weights",
     "hold_out",
     "load_classifier",
     "mean_recall",
     "train_classifier",
 ]
-
-WEIGHTS = "model.safetensors"
-CONFIG = "config.json"
 
 
 @dataclass(frozen=True, eq=False)
@@ -84,19 +77,7 @@ class Classifier:
     def save(self, folder: Path) -> None:
         """Write the classifier to a folder: safetensors and JSON."""
         config = {"network": self.name, "classes": list(self.classes), "shape": list(self.shape)}
-        with atomic_folder(folder) as temporary:
-            state = {name: value.cpu().contiguous() for name, value in self.network.state_dict().items()}
-            save_file(state, temporary / WEIGHTS)
-            write_json(temporary / CONFIG, {**config, "validation": self.validation})
-
-
-def hash_weights(network: nn.Module) -> str:
-    """SHA-256 of the names and values of a network's weights, 16 hexadecimal digits."""
-    digest = hashlib.sha256()
-    for name, value in sorted(network.state_dict().items()):
-        digest.update(name.encode())
-        digest.update(value.detach().cpu().contiguous().numpy().tobytes())
-    return digest.hexdigest()[:16]
+        write_network(folder, self.network, {**config, "validation": self.validation})
 
 
 def load_classifier(folder: Path, device: str = "cpu") -> Classifier:
@@ -105,16 +86,9 @@ def load_classifier(folder: Path, device: str = "cpu") -> Classifier:
     Raises:
         UserError: a file is missing or damaged, or the network's name is not known.
     """
-    config = read_json(folder / CONFIG)
+    network, config = read_network(folder, lambda config: len(config["classes"]), device)
     shape, classes = tuple(config["shape"]), tuple(config["classes"])
-    with initial_weights(0):
-        network = look_up(NETWORKS, config["network"], "network")(shape[0], len(classes), len(shape) - 1)
-    try:
-        network.load_state_dict(load_file(folder / WEIGHTS))
-    except (OSError, RuntimeError, SafetensorError) as error:
-        raise UserError(f"{folder / WEIGHTS} does not hold the classifier of {CONFIG}: {error}.") from error
-    network = _placed(network, len(shape) - 1, device)
-    return Classifier(network.eval(), config["network"], classes, shape, config["validation"])
+    return Classifier(network, config["network"], classes, shape, config["validation"])
 
 
 def train_classifier(
@@ -142,14 +116,9 @@ def train_classifier(
     build = look_up(NETWORKS, options.network, "network")
     with initial_weights(options.seed, "classifier", options.network):
         network = build(images.shape[1], len(classes), images.ndim - 2)
-    network = _placed(network, images.ndim - 2, options.device)
+    network = placed(network, images.ndim - 2, options.device)
     kept = fit(network, images, codes, held, options)
     return Classifier(network.eval(), options.network, classes, tuple(images.shape[1:]), kept)
-
-
-def _placed(network: HeadedNetwork, dims: int, device: str) -> HeadedNetwork:
-    network = network.to(device)
-    return network.to(memory_format=torch.channels_last) if dims == 2 else network  # type: ignore[call-overload]
 
 
 def _classes(

@@ -1,4 +1,4 @@
-"""The images and classifiers of an evaluation, kept on disk so that the same evaluation run again is quick."""
+"""The images, classifiers and encoders of an evaluation, kept on disk so that the same one run again is quick."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -13,6 +13,7 @@ from medloom.core.progress import say
 from medloom.core.spec import ImageSpec
 from medloom.data.dataset import ImageSource, cached_images
 from medloom.downstream.classifier import Classifier, ClassifierOptions, load_classifier
+from medloom.downstream.ssl import Encoder, EncoderOptions, load_encoder, train_encoder
 from medloom.evaluation.sets import ImageSet
 
 Train = Callable[[NDArray[Any], ImageSet, ClassifierOptions], Classifier]
@@ -20,10 +21,10 @@ Train = Callable[[NDArray[Any], ImageSet, ClassifierOptions], Classifier]
 
 @dataclass(frozen=True)
 class Workshop:
-    """Where images are decoded and classifiers trained, each once.
+    """Where images are decoded, and classifiers and encoders trained, each once.
 
     Attributes:
-        folder: what is made is kept in its folders `images` and `classifiers`.
+        folder: what is made is kept in its folders `images`, `classifiers` and `encoders`.
         spec: the space of the images.
         options: how classifiers are trained.
         unit: what the values of files are that do not say so.
@@ -69,3 +70,20 @@ class Workshop:
         classifier = train(self.images(members), members, self.options)
         classifier.save(folder)
         return classifier
+
+    def encoder(self, members: ImageSet, options: EncoderOptions) -> Encoder:
+        """The self-supervised encoder of a set: an earlier run's, of the same images with the same options, or new.
+
+        Raises:
+            UserError: an image that cannot be read, or fewer images than an encoder can be trained on.
+        """
+        rows = [list(values) for values in (members.hashes, members.groups)]
+        key = hash_json([rows, self.spec.fingerprint(), self.unit, options.identity()])
+        folder = self.folder / "encoders" / key
+        if folder.is_dir():
+            if options.shown:
+                say(f"encoder of {members.name} images: read from {folder}")
+            return load_encoder(folder, options.device)
+        encoder = train_encoder(self.images(members), options)
+        encoder.save(folder)
+        return encoder

@@ -1,7 +1,7 @@
 """From manifests to the sets that are compared: which real images are the reference, which train the classifier."""
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -9,6 +9,7 @@ import numpy as np
 
 from medloom.core.errors import UserError
 from medloom.core.progress import progress
+from medloom.core.seeds import numpy_generator
 from medloom.core.spec import ImageSpec
 from medloom.data.dataset import ImageSource, measure_spec
 from medloom.data.manifest import Manifest
@@ -25,6 +26,7 @@ from medloom.evaluation.sets import (
     refuse_unknown,
     synthetic_set,
 )
+from medloom.evaluation.subsets import bands, check_columns, tagged
 
 HALF = 0.5
 # A classifier is trained on some patients of a class and selected on others.
@@ -41,6 +43,7 @@ class Comparison:
         real: held-out real images, the reference of everything.
         synthetic: the images in question.
         fit: labelled real images that the classifier is trained on, or None where there is no label.
+        seen: all real images outside of the reference, on which encoders of features are trained.
         train: the generator's training images, or None where they were not given.
         label: the column of the classes, `modality` or `none`.
         spec: the space in which images are read, measured on real images.
@@ -51,6 +54,7 @@ class Comparison:
     real: ImageSet
     synthetic: ImageSet
     fit: ImageSet | None
+    seen: ImageSet
     train: ImageSet | None
     label: str
     spec: ImageSpec
@@ -68,6 +72,8 @@ def compare(
     resize: str,
     seed: int,
     unit: str | None = None,
+    set_apart: bool = False,
+    by: Sequence[str] = (),
 ) -> Comparison:
     """Put the sets of an evaluation together.
 
@@ -83,14 +89,19 @@ def compare(
         resize: how images get there.
         seed: of the halves.
         unit: what the values of files are that do not say so.
+        set_apart: without a label and a training manifest, whether half of `real` is kept to train an encoder on.
+
+        by: columns of both manifests whose values, or bands of whose numbers, have figures of their own.
 
     Raises:
-        UserError: files or patients in two sets; a label that cannot be used; a class or modality without real images.
+        UserError: files or patients in two sets; a column that is missing; a label that cannot be used; a class or
+            modality without real images.
     """
     refuse_shared_files(synthetic, real)
     if train is not None:
         refuse_shared_files(synthetic, train)
         refuse_shared_patients(train, real)
+    check_columns(by, *(manifest for manifest in (real, synthetic, train) if manifest is not None))
     chosen = choose_label(label, real, synthetic)
     sets = _labelled_sets(chosen, real, synthetic, train)
     if label == AUTO and chosen != MODALITY and sets.unjudged and len(real.modalities) > 1:
@@ -99,16 +110,19 @@ def compare(
         sets = _labelled_sets(chosen, real, synthetic, train)
     everything, ours, trained = sets.real, sets.synthetic, sets.train
     if trained is not None:
-        reference, fit = everything, trained.labelled()
+        reference, fit, seen = everything, trained.labelled(), trained
     else:
-        reference, fit = _halves(everything, chosen, seed)
+        reference, fit = _halves(everything, chosen, seed, set_apart)
+        seen = fit
     samples = [*everything.samples, *(trained.samples if trained else ())]
     known = [*manifest_notes(real, synthetic, train), *_label_notes(chosen, ours), *_unjudged_notes(sets.unjudged)]
+    cuts, several = bands(reference, by), len(set(reference.groups)) > 1
     return Comparison(
-        real=reference,
-        synthetic=ours,
+        real=tagged(reference, by, cuts, several),
+        synthetic=tagged(ours, by, cuts, several),
         fit=fit if chosen != NONE else None,
-        train=trained,
+        seen=seen,
+        train=tagged(trained, by, cuts, several) if trained is not None else None,
         label=chosen,
         spec=measure_spec(samples, image_size, resize, unit),
         table=_table(real, synthetic, train, reference, ours, fit if trained is None else trained),
@@ -124,9 +138,9 @@ def readable_only(comparison: Comparison, unit: str | None = None) -> Comparison
     """
     notes = list(comparison.notes)
     changed: dict[str, ImageSet] = {}
-    for name in ("real", "synthetic", "fit", "train"):
+    for name in ("real", "synthetic", "fit", "seen", "train"):
         members: ImageSet | None = getattr(comparison, name)
-        if members is not None:
+        if members is not None and len(members):
             changed[name], note = _readable(members, comparison.spec, unit)
             notes += [note] if note else []
     return replace(comparison, **changed, notes=tuple(notes))  # type: ignore[arg-type]
@@ -148,10 +162,15 @@ def _readable(members: ImageSet, spec: ImageSpec, unit: str | None) -> tuple[Ima
     return members.rows(usable), note
 
 
-def _halves(everything: ImageSet, label: str, seed: int) -> tuple[ImageSet, ImageSet]:
-    """The reference and what the classifier is trained on, with no patient in common."""
-    if label == NONE:
+def _halves(everything: ImageSet, label: str, seed: int, set_apart: bool) -> tuple[ImageSet, ImageSet]:
+    """The reference, and what the classifier or an encoder is trained on, with no patient in common."""
+    if label == NONE and not set_apart:
         return everything, everything.rows([])
+    if label == NONE:
+        everyone = numpy_generator("halves", seed).permutation(np.unique(everything.units))
+        first = np.isin(everything.units, everyone[: len(everyone) // 2])
+        sides = np.flatnonzero(~first), np.flatnonzero(first)
+        return everything.rows(sides[0], "real, second half"), everything.rows(sides[1], "real, first half")
     labelled = everything.labelled()
     held = hold_out(labelled.units, [str(name) for name in labelled.labels], HALF, seed)
     fit = labelled.rows(np.setdiff1d(np.arange(len(labelled)), held), "real, first half")
@@ -223,7 +242,9 @@ def _table(
     ]
     if len(fit):
         role = (
-            "training images of the generator; the classifier is trained on them" if train else "trains the classifier"
+            "training images of the generator; the judging networks are trained on them"
+            if train
+            else "trains the judging networks"
         )
         rows.append(_entry(fit, train or real, role))
     return tuple(rows)

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +16,9 @@ from medloom.core.progress import progress
 from medloom.core.spec import ImageSpec
 from medloom.data.dataset import ImageSource
 from medloom.downstream.classifier import Classifier
+from medloom.downstream.ssl import Encoder
 from medloom.evaluation.figures import sampled_units
-from medloom.evaluation.sets import ImageSet
+from medloom.evaluation.sets import ImageSet, parts_of
 from medloom.evaluation.vision_models import load_vision_model
 
 BATCH = 64
@@ -33,6 +35,8 @@ class Extractor:
         identity: a hash of everything that its features depend on.
         spec: the space that it takes images in.
         compute: maps float32 `(N, C, *size)` in [-1, 1] to features float32 `(N, d)`.
+        views: maps features `(N, d)` to those of the same images flipped and moved, `(N, views, d)`, by which copies
+            are found that were changed so; None where features do not tell them.
     """
 
     name: str
@@ -40,6 +44,7 @@ class Extractor:
     identity: str
     spec: ImageSpec
     compute: Callable[[NDArray[np.float32]], NDArray[np.float32]]
+    views: Callable[[NDArray[Any]], NDArray[Any]] | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,11 +55,13 @@ class Sources:
         spec: the space in which the images of this evaluation are read.
         classifier: trained on real images, or None where there is no label.
         device: a torch device.
+        encoder: gives the self-supervised encoder that was trained on real images outside of those compared.
     """
 
     spec: ImageSpec
     classifier: Classifier | None
     device: str = "cpu"
+    encoder: Callable[[], Encoder] | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -65,19 +72,31 @@ class FeatureSet:
         values: floats `(n, d)`.
         units: patient or prompt of each row.
         groups: modality of each row.
+        tags: names of the subsets that each row is in; see ImageSet.
     """
 
     values: NDArray[np.floating[Any]]
     units: NDArray[Any]
     groups: NDArray[Any]
+    tags: tuple[tuple[str, ...], ...] = ()
+
+    @property
+    def parts(self) -> dict[str, NDArray[np.bool_]]:
+        """Which rows are in each subset that has figures of its own."""
+        return parts_of(self.tags, self.groups)
+
+    def part(self, name: str) -> "FeatureSet":
+        """The rows of a subset; none where the set has nothing of it."""
+        return self.rows(self.parts.get(name, np.zeros(len(self.values), bool)))
 
     def rows(self, rows: NDArray[Any]) -> "FeatureSet":
         """Some rows, by number or mask."""
-        return FeatureSet(self.values[rows], self.units[rows], self.groups[rows])
+        kept = tuple(self.tags[row] for row in np.arange(len(self.values))[rows]) if self.tags else ()
+        return FeatureSet(self.values[rows], self.units[rows], self.groups[rows], kept)
 
     def with_sampled_units(self) -> "FeatureSet":
         """With the units that intervals are over; see `sampled_units`."""
-        return FeatureSet(self.values, sampled_units(self.units), self.groups)
+        return replace(self, units=sampled_units(self.units))
 
 
 def _classifier(sources: Sources, argument: str) -> Extractor:
@@ -98,20 +117,61 @@ def _classifier(sources: Sources, argument: str) -> Extractor:
     )
 
 
+def _local(sources: Sources, argument: str) -> Extractor:
+    if sources.encoder is None:
+        raise UserError("--features local trains an encoder on real images, and there are none to train it on.")
+    encoder = sources.encoder()
+    size = " x ".join(map(str, sources.spec.size))
+    return Extractor(
+        "local",
+        f"penultimate features of a self-supervised encoder ({encoder.name}) that was trained on the real images that"
+        f" train the classifier, images of {size} pixels ({sources.spec.resize}); in its last steps"
+        f" {encoder.agreement:.0%} of all views found their partner",
+        hash_json(["local", encoder.fingerprint(), sources.spec.fingerprint()]),
+        sources.spec,
+        encoder.features,
+    )
+
+
 def _pixels(sources: Sources, argument: str) -> Extractor:
     size = PIXELS[sources.spec.spatial_dims]
     spec = replace(sources.spec, size=size, resize="pad")
     return Extractor(
         "pixels",
-        f"grey levels of {' x '.join(map(str, size))} pixels (aspect kept), each image's mean removed, unit length",
+        f"grey levels of {' x '.join(map(str, size))} pixels (aspect kept), each image's mean removed, unit length; for"
+        " copies each image is also flipped and moved by a pixel",
         hash_json(["pixels", spec.fingerprint()]),
         spec,
-        _unit_pixels,
+        lambda images: _unit(images.mean(axis=1).reshape(len(images), -1)),
+        lambda values: pixel_views(values, size),
     )
 
 
-def _unit_pixels(images: NDArray[np.float32]) -> NDArray[np.float32]:
-    grey = images.mean(axis=1).reshape(len(images), -1)
+def pixel_views(values: NDArray[Any], size: tuple[int, ...]) -> NDArray[Any]:
+    """Grey levels of images as they are and flipped along each axis, each moved by up to one pixel: `(N, views, d)`.
+
+    Args:
+        values: `(N, d)`, the pixels of images of `size` in one row each.
+        size: pixels along each axis; in 3-D images are moved along one axis at a time.
+    """
+    images = values.reshape(len(values), *size)
+    axes = range(1, images.ndim)
+    moves = [move for move in product((0, -1, 1), repeat=len(size)) if len(size) == 2 or sum(map(abs, move)) <= 1]
+    flipped = [images, *(np.flip(images, axis) for axis in axes)]
+    views = [_moved(image, move).reshape(len(values), -1) for image in flipped for move in moves]
+    return np.stack([_unit(view) for view in views], axis=1)
+
+
+def _moved(images: NDArray[Any], move: Sequence[int]) -> NDArray[Any]:
+    """Images moved by whole pixels; what comes in at a border repeats its pixels."""
+    for axis, by in enumerate(move, 1):
+        if by:
+            places = np.clip(np.arange(images.shape[axis]) + by, 0, images.shape[axis] - 1)
+            images = images.take(places, axis)
+    return images
+
+
+def _unit(grey: NDArray[Any]) -> NDArray[np.float32]:
     centred = grey - grey.mean(axis=1, keepdims=True)
     lengths = np.linalg.norm(centred, axis=1, keepdims=True)
     # An image that is flat at this size has no direction; it gets one that no other image is close to.
@@ -134,12 +194,13 @@ def _vision_model(sources: Sources, argument: str) -> Extractor:
 EXTRACTORS: dict[str, Callable[[Sources, str], Extractor]] = {
     "classifier": _classifier,
     "hf": _vision_model,
+    "local": _local,
     "pixels": _pixels,
 }
 
 
 def check_extractor(name: str) -> None:
-    """Refuse a name that no extractor has: `classifier`, `pixels`, or `hf:` and a model.
+    """Refuse a name that no extractor has: `classifier`, `local`, `pixels`, or `hf:` and a model.
 
     Raises:
         UserError: an unknown name, with the closest, or `hf:` without a model.
@@ -147,7 +208,9 @@ def check_extractor(name: str) -> None:
     kind, _, argument = name.partition(":")
     look_up(EXTRACTORS, kind, "feature extractor")
     if (kind == "hf") != bool(argument):
-        raise UserError(f"feature extractor {name!r}: give classifier, pixels, or hf:PATH with a folder or hub id.")
+        raise UserError(
+            f"feature extractor {name!r}: give classifier, local, pixels, or hf:PATH with a folder or hub id."
+        )
 
 
 def make_extractor(name: str, sources: Sources) -> Extractor:
@@ -196,7 +259,8 @@ def extract(
             if start + BATCH >= len(missing) or unsaved > max(1024, len(known) // 2):
                 _save(path, known)
                 unsaved = 0
-    return FeatureSet(np.stack([known[key] for key in keys]), np.asarray(images.units), np.asarray(images.groups))
+    values = np.stack([known[key] for key in keys])
+    return FeatureSet(values, np.asarray(images.units), np.asarray(images.groups), images.tags)
 
 
 def _finite(extractor: Extractor, images: ImageSet, source: ImageSource, rows: Sequence[int]) -> NDArray[np.float32]:

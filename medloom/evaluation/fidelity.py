@@ -1,10 +1,11 @@
-"""Whether synthetic images are distributed like real ones: Frechet distance, precision, recall, density, coverage.
+"""Whether synthetic images are distributed like real ones: distances, precision, recall, density, coverage, variety.
 
 A distance between two finite sets is never 0, so each figure is computed on n' images a side and stands beside the same
 figure between two halves of the real images, n' a side as well.
 """
 
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from typing import Any, Protocol
 
 import numpy as np
@@ -15,12 +16,15 @@ from medloom.core.progress import progress
 from medloom.core.seeds import numpy_generator
 from medloom.evaluation.features import FeatureSet
 from medloom.evaluation.figures import EVERYTHING, HIGHER, LOWER, Figure, Reference
+from medloom.metrics.diversity import vendi_score
 from medloom.metrics.frechet import frechet_distance
-from medloom.metrics.prdc import PRDC, prdc
+from medloom.metrics.kernel import squared_mmd
+from medloom.metrics.neighbours import PRDC, prdc
 from medloom.metrics.uncertainty import floor, subsample_interval
 
 SECTION = "fidelity"
 FD, FD_INFINITY = "Frechet distance", "Frechet distance, endless sets"
+KERNEL, VENDI = "kernel distance", "Vendi score"
 # The lowest and highest possible value, and which is better.
 BOUNDS = {
     FD: (0.0, np.inf, LOWER),
@@ -28,6 +32,9 @@ BOUNDS = {
     "recall": (0.0, 1.0, HIGHER),
     "density": (0.0, np.inf, HIGHER),
     "coverage": (0.0, 1.0, HIGHER),
+    # Unbiased, so that it falls below 0 about as often as above for equal distributions.
+    KERNEL: (-np.inf, np.inf, LOWER),
+    VENDI: (1.0, np.inf, HIGHER),
 }
 REAL_TO_REAL = "real against real"
 # Half of them, a subsample, still holds more than the 5 neighbours of precision and recall.
@@ -45,7 +52,7 @@ Statistic = Callable[[Rows, Rows], float]
 def fidelity_figures(
     extractor: str, real: FeatureSet, synthetic: FeatureSet, seed: int, shown: bool = True
 ) -> tuple[list[Figure], list[str]]:
-    """Figures over all images and by modality, and notes on what was left out.
+    """Figures over all images and by subset, and notes on what was left out.
 
     Args:
         extractor: name of the features' extractor.
@@ -60,8 +67,7 @@ def fidelity_figures(
     require_enough(real, synthetic)
     figures: list[Figure] = []
     notes: list[str] = []
-    groups = sorted(set(real.groups))
-    subsets = [EVERYTHING, *(groups if len(groups) > 1 else [])]
+    subsets = [EVERYTHING, *real.parts]
     with progress(f"fidelity by {extractor}", len(subsets) * (1 + len(BOUNDS)), "figures", 0, shown) as advance:
         for subset in subsets:
             pair = _subset(real, subset), _subset(synthetic, subset)
@@ -109,7 +115,7 @@ def _lack(real: Counted, synthetic: Counted) -> str:
 
 
 def _subset(features: FeatureSet, name: str) -> FeatureSet:
-    return features if name == EVERYTHING else features.rows(features.groups == name)
+    return features if name == EVERYTHING else features.part(name)
 
 
 def _figures(extractor: str, subset: str, real: FeatureSet, synthetic: FeatureSet, seed: int) -> Iterator[Figure]:
@@ -117,7 +123,7 @@ def _figures(extractor: str, subset: str, real: FeatureSet, synthetic: FeatureSe
     real, synthetic = _in_their_span(real, synthetic.with_sampled_units())
     n = min(len(synthetic.values), len(real.values) // 2)
     drawn = [_matched(real, synthetic, n, seed, draw) for draw in range(DRAWS)]
-    ours, theirs = [_statistics(*pair) for pair in drawn], _statistics(real, real)
+    ours, theirs = [_statistics(*pair, width) for pair in drawn], _statistics(real, real, width)
     whole = np.arange(n)
     note = f"n is below 10 d (d = {width}): read it beside its reference only." if n < DIMENSIONS_RULE * width else ""
     for name, (lowest, highest, better) in BOUNDS.items():
@@ -148,12 +154,12 @@ def _in_their_span(*sets: FeatureSet) -> list[FeatureSet]:
         return list(sets)
     coordinates: NDArray[np.float64] = np.asarray(np.linalg.qr(together.T, mode="r")).T
     parts = np.split(coordinates, np.cumsum([len(features.values) for features in sets])[:-1])
-    return [FeatureSet(part, own.units, own.groups) for part, own in zip(parts, sets, strict=True)]
+    return [replace(own, values=part) for part, own in zip(parts, sets, strict=True)]
 
 
 def _endless(extractor: str, subset: str, real: FeatureSet, synthetic: FeatureSet, seed: int) -> Figure:
     """FD with the bias of finite sets taken off, on all images; two endless samples of one distribution have 0."""
-    statistic = _statistics(real, synthetic)[FD]
+    statistic = _statistics(real, synthetic, real.values.shape[1])[FD]
     interval = subsample_interval(statistic, real.units, synthetic.units, seed=seed, at="infinity", repeats=REPEATS)
     return Figure(
         section=SECTION,
@@ -171,8 +177,13 @@ def _endless(extractor: str, subset: str, real: FeatureSet, synthetic: FeatureSe
     )
 
 
-def _statistics(real: FeatureSet, synthetic: FeatureSet) -> dict[str, Statistic]:
-    """The metrics as functions of row numbers; the four shares of the same rows are computed once."""
+def _statistics(real: FeatureSet, synthetic: FeatureSet, width: int) -> dict[str, Statistic]:
+    """The metrics as functions of row numbers; the four shares of the same rows are computed once.
+
+    Args:
+        real: features; synthetic: features.
+        width: dimensions of the features as they were extracted, which the kernel is scaled by.
+    """
     shares = _remembered(lambda x, y: prdc(real.values[x], synthetic.values[y]))
     return {
         FD: lambda x, y: frechet_distance(real.values[x], synthetic.values[y]),
@@ -180,6 +191,8 @@ def _statistics(real: FeatureSet, synthetic: FeatureSet) -> dict[str, Statistic]
         "recall": lambda x, y: shares(x, y).recall,
         "density": lambda x, y: shares(x, y).density,
         "coverage": lambda x, y: shares(x, y).coverage,
+        KERNEL: lambda x, y: squared_mmd(real.values[x], synthetic.values[y], width),
+        VENDI: lambda x, y: vendi_score(synthetic.values[y]),
     }
 
 

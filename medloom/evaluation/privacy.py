@@ -1,7 +1,7 @@
 """Whether synthetic images are copies of training images, judged against real images that were not trained on."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -9,13 +9,21 @@ import numpy as np
 from medloom.core.errors import UserError
 from medloom.data.tables import write_csv
 from medloom.evaluation.features import FeatureSet
-from medloom.evaluation.figures import EVERYTHING, LOWER, Figure, Reference, rate, sampled_units
+from medloom.evaluation.figures import EVERYTHING, HIGHER, LOWER, Figure, Reference, rate, sampled_units
 from medloom.evaluation.sets import ImageSet
-from medloom.metrics.privacy import CopyReport, copy_rates
+from medloom.metrics.privacy import CopyReport, Views, authenticity, copy_rates, distance_ratio
+from medloom.metrics.uncertainty import subsample_interval
 
 SECTION = "privacy"
 LEAST_PATIENTS = 20
-COPIED, EXCESS, IDENTICAL = "share of copies", "excess of copies", "identical files"
+REPEATS = 50
+COPIED, EXCESS, BY_PATIENT, IDENTICAL = (
+    "share of copies",
+    "excess of copies",
+    "excess of copies by patient",
+    "identical files",
+)
+AUTHENTIC, DISTANCE = "authenticity", "distance to training images over held-out's"
 
 
 @dataclass(frozen=True)
@@ -36,31 +44,36 @@ class Copy:
 
 
 def copy_figures(
-    embedding: str, sets: Mapping[str, ImageSet], features: Mapping[str, FeatureSet], seed: int
+    embedding: str,
+    sets: Mapping[str, ImageSet],
+    features: Mapping[str, FeatureSet],
+    seed: int,
+    views: Views | None = None,
 ) -> tuple[list[Figure], list[str], list[Copy]]:
-    """Figures over all images and by modality, notes on what was left out, and the copies.
+    """Figures over all images and by subset, notes on what was left out, and the copies.
 
     Args:
         embedding: name of the features' extractor.
         sets: `train`, `real` (held out) and `synthetic`.
         features: of the same sets.
         seed: of the halving of the held-out patients.
+        views: see `Extractor`.
 
     Raises:
         UserError: fewer than 20 held-out patients, or a patient in `train` and `real`.
     """
     require_enough(features["real"].units)
-    report = _report(features, seed)
+    report = _report(features, seed, views)
     figures, notes = _figures(embedding, EVERYTHING, report, features["synthetic"].units, seed), []
-    groups = sorted(set(features["real"].groups))
-    for group in groups if len(groups) > 1 else []:
-        part = {name: entry.rows(entry.groups == group) for name, entry in features.items()}
+    figures += _distances(embedding, features, seed)
+    for group in features["real"].parts:
+        part = {name: entry.part(group) for name, entry in features.items()}
         if len(set(part["real"].units)) < LEAST_PATIENTS or not all(len(entry.values) > 1 for entry in part.values()):
             notes.append(
                 f"{group}: no copy figures, since they need {LEAST_PATIENTS} held-out patients and 2 images a set."
             )
             continue
-        figures += _figures(embedding, group, _report(part, seed), part["synthetic"].units, seed)
+        figures += _figures(embedding, group, _report(part, seed, views), part["synthetic"].units, seed)
     pairs = [
         Copy(embedding, sets["synthetic"].samples[row].path, sets["train"].samples[nearest].path, cosine)
         for row, nearest, cosine in report.pairs
@@ -102,7 +115,36 @@ def write_copies(path: Path, copies: list[Copy]) -> None:
     write_csv(path, ["embedding", "synthetic", "train", "cosine"], rows)
 
 
-def _report(features: Mapping[str, FeatureSet], seed: int) -> CopyReport:
+def _distances(embedding: str, features: Mapping[str, FeatureSet], seed: int) -> list[Figure]:
+    """Authenticity, and how far synthetic images are from training images, each beside held-out ones."""
+    train, real, synthetic = features["train"], features["real"], features["synthetic"].with_sampled_units()
+    shares = [rate(authenticity(train.values, x.values, train.units), x.units, seed) for x in (synthetic, real)]
+
+    def ratio(x: np.ndarray, y: np.ndarray) -> float:
+        return distance_ratio(train.values, real.values[x], synthetic.values[y])
+
+    everyone = np.arange(len(real.values)), np.arange(len(synthetic.values))
+    interval = subsample_interval(ratio, real.units, synthetic.units, seed=seed, at="n", repeats=REPEATS)
+    told = {"section": SECTION, "subset": EVERYTHING, "better": HIGHER, "extractor": embedding}
+    return [
+        Figure.of(
+            shares[0],
+            metric=AUTHENTIC,
+            counted="units",
+            reference=Reference.of(shares[1], "held-out real images"),
+            **told,
+        ),
+        Figure.of(
+            replace(interval, value=ratio(*everyone)),
+            metric=DISTANCE,
+            counted="units",
+            reference=Reference("as far as held-out images", 1.0),
+            **told,
+        ),
+    ]
+
+
+def _report(features: Mapping[str, FeatureSet], seed: int, views: Views | None) -> CopyReport:
     train, real, synthetic = features["train"], features["real"], features["synthetic"].with_sampled_units()
     return copy_rates(
         train.values,
@@ -112,15 +154,18 @@ def _report(features: Mapping[str, FeatureSet], seed: int) -> CopyReport:
         real.units,
         seed,
         synthetic_clusters=synthetic.units,
+        views=views,
     )
 
 
 def _figures(embedding: str, subset: str, report: CopyReport, units: np.ndarray, seed: int) -> list[Figure]:
     hits = np.isin(np.arange(len(units)), [row for row, _, _ in report.pairs])
     share = rate(hits, sampled_units(units), seed)
+    none = Reference("no more than held-out images", 0.0)
     rows = (
         (COPIED, share, "images", Reference("held-out real images", report.held_out_rate), ""),
-        (EXCESS, report.excess, "units", Reference("no more than held-out images", 0.0), LOWER),
+        (EXCESS, report.excess, "units", none, LOWER),
+        (BY_PATIENT, report.excess_by_patient, "units", none, LOWER),
     )
     return [
         Figure.of(

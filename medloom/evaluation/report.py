@@ -13,13 +13,15 @@ from medloom.core.pictures import grid
 from medloom.core.seeds import numpy_generator
 from medloom.core.spec import ImageSpec
 from medloom.data.dataset import ImageSource
-from medloom.evaluation import alignment, fidelity, privacy
+from medloom.evaluation import alignment, fidelity, lint, membership, privacy, variety
 from medloom.evaluation.figures import EVERYTHING, Figure
+from medloom.evaluation.internal import INTERNAL
 from medloom.evaluation.pages import embedded, page
 from medloom.evaluation.plots import Panel, draw
 from medloom.evaluation.sets import ImageSet
 
-SCORES, HTML, COPIES = "scores.json", "report.html", "copies-internal.csv"
+SCORES, HTML = "scores.json", "report.html"
+COPIES, FINDINGS = "copies-internal.csv", "lint-internal.csv"
 SCHEMA = 1
 TEMPLATE = "report.html"
 SHOWN_GROUPS, SHOWN_IMAGES, THUMBNAIL = 12, 8, 96
@@ -31,13 +33,25 @@ MEANINGS: dict[str, str] = {
     "recall": "share of real images that look like some synthetic image; low means missing variety",
     "density": "how many real images a synthetic one is close to, over 5; about 1 for equal sets",
     "coverage": "share of real images with a synthetic one among their neighbours; low means missing kinds of images",
+    fidelity.KERNEL: "squared distance of the clouds by a cubic kernel (KID, of all pairs); about 0 for equal sets",
+    variety.SIMILARITY: "how alike two images of one prompt are, 0 to 1; far above real pairs means too little variety",
+    variety.SCORE: "how sure and how varied the classes are that a classifier of real images sees",
+    fidelity.VENDI: "how many different images there are in effect among n; the reference is that of real images",
     alignment.RECOGNITION: "share of synthetic images that a classifier of real images assigns to their condition",
     alignment.SHUFFLED: "the same when the conditions are dealt to other images: what chance and the modality explain",
     alignment.UTILITY: "accuracy on held-out real images of a classifier that has seen synthetic images only",
     alignment.UTILITY_SHARE: "that accuracy divided by the one of a classifier trained on real images",
     privacy.COPIED: "share of synthetic images closer to a training image than 99.9 % of unseen real images are",
     privacy.EXCESS: "share of copies less the same share among other unseen real images; above 0 means copying",
+    privacy.BY_PATIENT: "the same with each prompt or patient, not each image, counting once",
+    privacy.AUTHENTIC: "share of images farther from their nearest training image than other patients' images are",
+    privacy.DISTANCE: "median distance to the nearest training image over that of held-out images; 0 for copies",
+    membership.ATTACK: "area under the ROC curve of telling training images from held-out ones by the model's loss",
+    membership.HALVES: "control: the same between two halves of the training images, where nothing can be told",
+    membership.BLIND: "control: the same by a classifier that sees images and no model",
+    membership.FOUND: "share of training images that the attack finds when it is wrong about 1 % of the others",
     privacy.IDENTICAL: "share of synthetic files that are, byte for byte, files of the training set",
+    **lint.MEANINGS,
 }
 
 
@@ -52,6 +66,7 @@ class Evaluation:
         extractors: name -> preprocessing and features, in words.
         facts: further values for scores.json (options, versions).
         copies: pairs of a synthetic and a training image.
+        findings: what may identify someone in single images.
     """
 
     figures: list[Figure]
@@ -60,12 +75,16 @@ class Evaluation:
     extractors: dict[str, str]
     facts: Mapping[str, Any]
     copies: list[privacy.Copy]
+    findings: Sequence[lint.Finding] = ()
 
     def add(self, figures: Sequence[Figure], notes: Sequence[str] = (), copies: Sequence[privacy.Copy] = ()) -> None:
         """Add what a section found."""
         self.figures.extend(figures)
         self.notes.extend(notes)
         self.copies.extend(copies)
+
+
+METRICS = tuple(MEANINGS)
 
 
 def begin_report(out: Path) -> None:
@@ -75,7 +94,8 @@ def begin_report(out: Path) -> None:
 
 
 def write_report(out: Path, evaluation: Evaluation, synthetic: ImageSet, spec: ImageSpec, unit: str | None) -> None:
-    """Write scores.json, report.html and, where there are copies, copies-internal.csv, which is not for sharing.
+    """Write scores.json, report.html and, where there are copies, copies-internal.csv, and lint-internal.csv, which
+    are not for sharing.
 
     Args:
         out: the folder.
@@ -84,9 +104,12 @@ def write_report(out: Path, evaluation: Evaluation, synthetic: ImageSet, spec: I
         spec: the space in which they are read.
         unit: what the values of files are that do not say so.
     """
-    (out / COPIES).unlink(missing_ok=True)
+    for internal in (COPIES, FINDINGS, INTERNAL):
+        (out / internal).unlink(missing_ok=True)
     if evaluation.copies:
         privacy.write_copies(out / COPIES, evaluation.copies)
+    if evaluation.findings:
+        lint.write_findings(out / FINDINGS, evaluation.findings)
     write_text(out / HTML, render(evaluation, _strips(synthetic, spec, unit)))
     write_json(out / SCORES, scores(evaluation))
 
@@ -101,6 +124,7 @@ def scores(evaluation: Evaluation) -> dict[str, Any]:
         "sets": [dict(entry) for entry in evaluation.sets],
         "extractors": dict(evaluation.extractors),
         "copies": {"pairs": len(evaluation.copies), "file": COPIES if evaluation.copies else None},
+        "findings": {"images": len(evaluation.findings), "file": FINDINGS if evaluation.findings else None},
         **evaluation.facts,
     }
 
@@ -128,12 +152,14 @@ def render(evaluation: Evaluation, strips: Sequence[tuple[str, bytes]]) -> str:
         TEMPLATE,
         evaluation=evaluation,
         sections=[
-            _section(name, evaluation.figures) for name in (fidelity.SECTION, alignment.SECTION, privacy.SECTION)
+            _section(name, evaluation.figures)
+            for name in (fidelity.SECTION, alignment.SECTION, privacy.SECTION, lint.SECTION)
         ],
         glance=[figure for figure in evaluation.figures if figure.subset == EVERYTHING],
         strips=[(heading, embedded(picture)) for heading, picture in strips],
         meanings=MEANINGS,
         copies_file=COPIES,
+        findings_file=FINDINGS,
     )
 
 
@@ -173,10 +199,15 @@ def _privacy_panels(figures: Sequence[Figure]) -> list[tuple[str, list[Panel]]]:
     return [("copies of training images", [Panel(privacy.EXCESS, rows)])] if rows else []
 
 
+def _lint_panels(figures: Sequence[Figure]) -> list[tuple[str, list[Panel]]]:
+    return [("findings", [Panel("share of images", [(f.metric, f) for f in figures], (-0.03, 1.03))])]
+
+
 PANELS = {
     fidelity.SECTION: _fidelity_panels,
     alignment.SECTION: _alignment_panels,
     privacy.SECTION: _privacy_panels,
+    lint.SECTION: _lint_panels,
 }
 
 

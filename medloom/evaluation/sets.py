@@ -33,6 +33,7 @@ class ImageSet:
         units: patient of each real image, prompt of each synthetic one.
         counted: what the units are: patients, prompts or images.
         labels: class of each image, or None where the manifest has none.
+        tags: names of the subsets that each image is in, of those that have figures of their own; see `subsets.tagged`.
     """
 
     name: str
@@ -40,6 +41,7 @@ class ImageSet:
     units: tuple[str, ...]
     counted: str
     labels: tuple[str | None, ...]
+    tags: tuple[tuple[str, ...], ...] = ()
 
     def __len__(self) -> int:
         return len(self.samples)
@@ -62,7 +64,17 @@ class ImageSet:
             tuple(self.units[row] for row in rows),
             self.counted,
             tuple(self.labels[row] for row in rows),
+            tuple(self.tags[row] for row in rows) if self.tags else (),
         )
+
+    def with_tags(self, tags: tuple[tuple[str, ...], ...]) -> "ImageSet":
+        """The same images with the names of the subsets that each is in."""
+        return replace(self, tags=tags)
+
+    @property
+    def parts(self) -> dict[str, NDArray[np.bool_]]:
+        """Which images are in each subset that has figures of its own."""
+        return parts_of(self.tags, self.groups)
 
     def without_classes(self, names: frozenset[str]) -> "ImageSet":
         """The same images, those of some classes without a label."""
@@ -88,6 +100,15 @@ class ImageSet:
     def labelled(self) -> "ImageSet":
         """The images that have a label."""
         return self.rows([row for row, label in enumerate(self.labels) if label is not None])
+
+
+def parts_of(tags: Sequence[Sequence[str]], groups: Sequence[str] | NDArray[Any]) -> dict[str, NDArray[np.bool_]]:
+    """Which rows are in each subset: by tags, or where there are none by modality, if there are several."""
+    if not len(tags):
+        names = sorted({str(group) for group in groups})
+        return {name: np.asarray(groups) == name for name in names} if len(names) > 1 else {}
+    known = sorted({name for own in tags for name in own})
+    return {name: np.array([name in own for own in tags]) for name in known}
 
 
 def real_set(manifest: Manifest, label: str, name: str) -> ImageSet:

@@ -8,6 +8,7 @@ from typing import Generic, TypeVar
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from medloom.core.seeds import torch_generator
@@ -162,6 +163,20 @@ class ConditionedTask(ABC, Generic[Trained]):
         model = self.generator.model
         losses = [loss for batch in self.validation_batches(rows) for loss in self._losses(model, batch).tolist()]
         return {"validation/loss": float(np.mean(losses))}
+
+    def image_losses(self, data: TrainingData, rows: Sequence[int], name: str) -> NDArray[np.float64]:
+        """The loss of each of some rows, all of the condition told, at draws that are a function of row and name.
+
+        Args:
+            data: the rows' data.
+            rows: which.
+            name: of the draws.
+        """
+        found: list[float] = []
+        for start in range(0, len(rows), VALIDATION_BATCH):
+            batch = self.batch(data, rows[start : start + VALIDATION_BATCH], name, dropout=0.0)
+            found += self._losses(self.generator.model, batch).tolist()
+        return np.array(found)
 
     def validation_batches(self, rows: Sequence[int]) -> Iterator[Batch]:
         """Batches of held-out rows, all of the condition told."""

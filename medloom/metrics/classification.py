@@ -1,5 +1,8 @@
 """Scores of a classifier: accuracy, macro F1, area under the ROC curve."""
 
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
 import numpy as np
 from sklearn.metrics import accuracy_score, f1_score, roc_auc_score
 
@@ -47,6 +50,78 @@ def auroc(truth: np.ndarray, scores: np.ndarray) -> float:
     if not np.isfinite(scores).all():
         raise UserError(f"{int((~np.isfinite(scores)).sum())} of {len(scores)} AUROC scores are not finite.")
     return float(roc_auc_score(truth, scores))
+
+
+@dataclass(frozen=True)
+class ByClass:
+    """A score of each class of several labels, and its plain mean.
+
+    Attributes:
+        macro: mean over the classes that have a score.
+        of: score of each class; nan where it is not defined, as AUROC with positives alone.
+        left_out: names of the classes without a score.
+    """
+
+    macro: float
+    of: dict[str, float]
+    left_out: tuple[str, ...]
+
+
+def auroc_by_class(truth: np.ndarray, scores: np.ndarray, classes: Sequence[str]) -> ByClass:
+    """AUROC of each of several labels, and their mean.
+
+    Args:
+        truth: `(n, classes)` of 0, 1, and nan where it is not known: such a label is left out of its class alone.
+        scores: `(n, classes)`, finite, higher for positives.
+        classes: names.
+
+    Raises:
+        UserError: shapes that differ, labels other than 0, 1 and nan, or no class with both.
+    """
+    return _by_class(truth, scores, classes, "AUROC", lambda t, s: auroc(t, s) if len(set(t.tolist())) == 2 else np.nan)
+
+
+def f1_by_class(truth: np.ndarray, predicted: np.ndarray, classes: Sequence[str]) -> ByClass:
+    """F1 of the positives of each of several labels, and their mean; a class without any positive has none.
+
+    Args:
+        truth: `(n, classes)` of 0, 1 and nan.
+        predicted: `(n, classes)` of 0 and 1.
+        classes: names.
+
+    Raises:
+        UserError: as `auroc_by_class`.
+    """
+    return _by_class(
+        truth,
+        predicted,
+        classes,
+        "F1",
+        lambda t, p: float(f1_score(t, p, zero_division=0)) if t.any() else np.nan,
+    )
+
+
+def _by_class(
+    truth: np.ndarray,
+    other: np.ndarray,
+    classes: Sequence[str],
+    what: str,
+    score: Callable[[np.ndarray, np.ndarray], float],
+) -> ByClass:
+    truth, other = np.asarray(truth, dtype=float), np.asarray(other, dtype=float)
+    if truth.ndim != 2 or truth.shape != other.shape or truth.shape[1] != len(classes) or not len(truth):
+        raise UserError(f"{what} of labels {truth.shape} and scores {other.shape} of {len(classes)} classes.")
+    known = ~np.isnan(truth)
+    if not np.isin(truth[known], (0, 1)).all() or not np.isfinite(other).all():
+        raise UserError(f"{what}: labels are 0, 1, or nan where they are not known, and scores are finite.")
+    of = {
+        name: float(score(truth[known[:, c], c], other[known[:, c], c])) if known[:, c].any() else float("nan")
+        for c, name in enumerate(classes)
+    }
+    left_out = tuple(name for name, value in of.items() if np.isnan(value))
+    if len(left_out) == len(of):
+        raise UserError(f"{what} is defined for none of {', '.join(classes)}: each has one class only.")
+    return ByClass(float(np.nanmean(list(of.values()))), of, left_out)
 
 
 def _pairs(truth: np.ndarray, other: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

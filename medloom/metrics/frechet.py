@@ -4,6 +4,10 @@ import numpy as np
 
 from medloom.core.errors import UserError
 from medloom.core.seeds import numpy_generator
+from medloom.metrics.feature_sets import check_features, parts
+
+# Rows that are decomposed at a time.
+ROWS = 4096
 
 
 def frechet_distance(x: np.ndarray, y: np.ndarray) -> float:
@@ -25,7 +29,7 @@ def frechet_distance(x: np.ndarray, y: np.ndarray) -> float:
     """
     x, y = check_features(x, y)
     factor_x, factor_y = _factor(x), _factor(y)
-    shift = float(np.sum((x.mean(axis=0) - y.mean(axis=0)) ** 2))
+    shift = float(np.sum((_mean(x) - _mean(y)) ** 2))
     traces = float(np.sum(factor_x**2) + np.sum(factor_y**2))
     return shift + traces - 2 * float(np.linalg.svd(factor_x @ factor_y.T, compute_uv=False).sum())
 
@@ -58,25 +62,23 @@ def frechet_infinity(x: np.ndarray, y: np.ndarray, seed: int, points: int = 15, 
     return float(np.polyfit(1 / fractions, distances, 1)[1])
 
 
-def check_features(*sets: np.ndarray) -> list[np.ndarray]:
-    """Feature sets as float64 `(n, d)` with one d.
-
-    Raises:
-        UserError: wrong shapes, fewer than two samples, or values that are not finite.
-    """
-    arrays = [np.asarray(features, dtype=np.float64) for features in sets]
-    shapes = ", ".join(str(array.shape) for array in arrays)
-    if any(array.ndim != 2 or len(array) < 2 for array in arrays) or len({array.shape[1] for array in arrays}) > 1:
-        raise UserError(f"feature sets have shapes {shapes}; give (n, d) with one d and two samples or more each.")
-    if not all(np.isfinite(array).all() for array in arrays):
-        raise UserError(f"feature sets of shapes {shapes} hold values that are not finite; check the extractor.")
-    return arrays
-
-
 def _factor(x: np.ndarray) -> np.ndarray:
-    """A with A'A the covariance of x, and no more rows than min(n, d)."""
-    centred: np.ndarray = (x - x.mean(axis=0)) / np.sqrt(len(x) - 1)
-    return centred if len(x) <= x.shape[1] else np.asarray(np.linalg.qr(centred, mode="r"))
+    """A with A'A the covariance of x, and no more rows than min(n, d); float64.
+
+    Where there are more samples than dimensions it is the triangle of a QR decomposition to which some rows are added
+    at a time (Golub and Van Loan 2013, section 5.2.2), so that no second copy of x is made.
+    """
+    mean, scale = _mean(x), np.sqrt(len(x) - 1)
+    if len(x) <= x.shape[1]:
+        return np.asarray((x - mean) / scale)
+    factor = np.empty((0, x.shape[1]))
+    for part in parts(x, max(4 * x.shape[1], ROWS)):
+        factor = np.asarray(np.linalg.qr(np.vstack([factor, (part - mean) / scale]), mode="r"))
+    return factor
+
+
+def _mean(x: np.ndarray) -> np.ndarray:
+    return np.asarray(x.mean(axis=0, dtype=np.float64))
 
 
 def _subset(x: np.ndarray, fraction: float, rng: np.random.Generator) -> np.ndarray:

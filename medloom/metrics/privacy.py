@@ -1,7 +1,7 @@
 """Whether synthetic images are copies of training images, judged against held-out images of other patients."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -9,10 +9,10 @@ from scipy.stats import norm
 
 from medloom.core.errors import UserError
 from medloom.core.seeds import numpy_generator
-from medloom.metrics.frechet import check_features
+from medloom.metrics.feature_sets import CHUNK, check_features, unit_rows
 from medloom.metrics.uncertainty import Groups, Interval
 
-CHUNK = 1024
+Views = Callable[[np.ndarray], np.ndarray]
 
 
 @dataclass(frozen=True)
@@ -47,6 +47,7 @@ def copy_rates(
     seed: int,
     *,
     synthetic_clusters: Groups | None = None,
+    views: Views | None = None,
     percentile: float = 99.9,
     level: float = 0.95,
 ) -> CopyReport:
@@ -67,6 +68,8 @@ def copy_rates(
         held_out_patients: patient of each held-out image.
         seed: of the halving.
         synthetic_clusters: prompt or source patient of each synthetic image; by default each stands alone.
+        views: maps embeddings `(k, d)` to those of the same images flipped, moved, ..., `(k, views, d)`; of held-out
+            and synthetic images alike the view that is nearest to a training image counts.
         percentile: of the nearest cosine in V1.
         level: coverage of the intervals, in (0, 1).
 
@@ -74,14 +77,14 @@ def copy_rates(
         UserError: wrong shapes or lengths, a patient in both real sets, fewer than four held-out patients, or an
             embedding of length 0.
     """
-    train, held_out, synthetic = (_unit(features) for features in check_features(train, held_out, synthetic))
+    train, held_out, synthetic = (unit_rows(features) for features in check_features(train, held_out, synthetic))
     clusters = np.arange(len(synthetic)) if synthetic_clusters is None else np.asarray(synthetic_clusters)
     patients = np.asarray(train_patients)
     first = _halve(patients, np.asarray(held_out_patients), seed)
     if (len(patients), len(first), len(clusters)) != (len(train), len(held_out), len(synthetic)):
         raise UserError("patients or clusters do not match the embeddings; give one a row.")
-    held_out_cosine, _ = nearest(held_out, train)
-    cosine, index = nearest(synthetic, train)
+    held_out_cosine, _ = nearest(held_out, train, views)
+    cosine, index = nearest(synthetic, train, views)
     threshold = float(np.percentile(held_out_cosine[first], percentile))
     copied, chance = cosine > threshold, held_out_cosine[~first] > threshold
     chance_groups = np.asarray(held_out_patients)[~first]
@@ -102,19 +105,77 @@ def copy_rates(
     )
 
 
-def nearest(queries: np.ndarray, references: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def authenticity(train: np.ndarray, synthetic: np.ndarray, train_patients: Groups) -> np.ndarray:
+    """Whether each synthetic image is farther from its nearest training image than other patients' images are.
+
+    After Alaa et al. (2022, section 3.3), with other patients in place of other images, since two images of one patient
+    may be closer than any synthetic one. Distances are of unit vectors. Its share among held-out real images is what it
+    is to be read beside.
+
+    Args:
+        train: embeddings `(n, d)`.
+        synthetic: embeddings `(s, d)`.
+        train_patients: patient of each training image, two or more.
+
+    Returns:
+        bool `(s,)`.
+
+    Raises:
+        UserError: wrong shapes or lengths, one patient, or an embedding of length 0.
+    """
+    train, synthetic = (unit_rows(features) for features in check_features(train, synthetic))
+    codes = np.unique(np.asarray(train_patients), return_inverse=True)[1]
+    if len(codes) != len(train) or codes.max(initial=0) < 1:
+        raise UserError(f"authenticity of {len(train)} training images; give a patient each, two patients or more.")
+    cosine, index = nearest(synthetic, train)
+    used, inverse = np.unique(index, return_inverse=True)
+    between = np.empty(len(used))
+    for start in range(0, len(used), CHUNK):
+        rows = used[start : start + CHUNK]
+        products = train[rows] @ train.T
+        between[start : start + CHUNK] = np.where(codes[rows, None] == codes, -np.inf, products).max(axis=1)
+    return np.asarray(cosine < between[inverse])
+
+
+def distance_ratio(train: np.ndarray, held_out: np.ndarray, synthetic: np.ndarray) -> float:
+    """Median distance of synthetic images to their nearest training image, over that of held-out images.
+
+    1 where synthetic images are as far from the training set as unseen real ones; 0 for copies. Distances are of unit
+    vectors.
+
+    Args:
+        train: embeddings `(n, d)`.
+        held_out: embeddings `(v, d)`.
+        synthetic: embeddings `(s, d)`.
+
+    Raises:
+        UserError: as `authenticity`, or held-out images that are all copies.
+    """
+    train, held_out, synthetic = (unit_rows(features) for features in check_features(train, held_out, synthetic))
+    own, theirs = (np.median(np.sqrt(np.maximum(2 - 2 * nearest(x, train)[0], 0))) for x in (synthetic, held_out))
+    if not theirs > 0:
+        raise UserError("half of the held-out images are copies of training images; no distance can be told from them.")
+    return float(own / theirs)
+
+
+def nearest(queries: np.ndarray, references: np.ndarray, views: Views | None = None) -> tuple[np.ndarray, np.ndarray]:
     """For each query the greatest cosine to a reference, and which: float64 and integer `(q,)`.
 
     Args:
         queries: `(q, d)`, rows of length 1.
         references: `(r, d)`, rows of length 1.
+        views: of the queries, of which the nearest counts; see `copy_rates`.
     """
     cosine, index = np.empty(len(queries)), np.empty(len(queries), dtype=np.int64)
-    for start in range(0, len(queries), CHUNK):
-        rows = slice(start, start + CHUNK)
-        products = queries[rows] @ references.T
-        index[rows] = products.argmax(axis=1)
-        cosine[rows] = products.max(axis=1)
+    step = CHUNK if views is None else CHUNK // 16
+    for start in range(0, len(queries), step):
+        rows = slice(start, start + step)
+        seen = queries[rows, None] if views is None else views(queries[rows])
+        products = seen.reshape(-1, references.shape[1]) @ references.T
+        best, place = products.max(axis=1), products.argmax(axis=1)
+        view = best.reshape(seen.shape[:2]).argmax(axis=1)
+        chosen = np.arange(len(seen)) * seen.shape[1] + view
+        cosine[rows], index[rows] = best[chosen], place[chosen]
     return cosine, index
 
 
@@ -136,13 +197,6 @@ def _wilson(share: float, n: int, level: float) -> tuple[float, float]:
     centre = (share + z**2 / (2 * n)) / (1 + z**2 / n)
     half = z * math.sqrt(share * (1 - share) / n + z**2 / (4 * n**2)) / (1 + z**2 / n)
     return centre - half, centre + half
-
-
-def _unit(x: np.ndarray) -> np.ndarray:
-    lengths = np.linalg.norm(x, axis=1, keepdims=True)
-    if (lengths == 0).any():
-        raise UserError(f"{int((lengths == 0).sum())} of {len(x)} embeddings are all zero; check the extractor.")
-    return x / lengths
 
 
 def _halve(train_patients: np.ndarray, held_out_patients: np.ndarray, seed: int) -> np.ndarray:

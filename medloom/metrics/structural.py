@@ -1,4 +1,6 @@
-"""Similarity of paired images (PSNR and SSIM) and regions (Dice), in two and three dimensions."""
+"""Similarity of paired images (PSNR, SSIM, MS-SSIM) and regions (Dice), in two and three dimensions."""
+
+from collections.abc import Sequence
 
 import numpy as np
 from scipy.ndimage import gaussian_filter
@@ -7,6 +9,7 @@ from medloom.core.errors import UserError
 
 SIGMA, RADIUS = 1.5, 5
 K1, K2 = 0.01, 0.03
+WEIGHTS = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)
 
 
 def psnr(x: np.ndarray, y: np.ndarray, data_range: float) -> float:
@@ -42,6 +45,68 @@ def ssim(x: np.ndarray, y: np.ndarray, data_range: float, where: np.ndarray | No
             above 0.
     """
     x, y = _images(x, y, data_range)
+    luminance, structure = _local(x, y, data_range)
+    local = luminance * structure
+    if where is None:
+        return float(local.mean())
+    return float(local[:, where].mean()) if where.any() else float("nan")
+
+
+def ms_ssim(x: np.ndarray, y: np.ndarray, data_range: float, scales: int | None = None) -> float:
+    """Multi-scale structural similarity (Wang et al. 2003, eq. 7), 0 to 1, mean over channels.
+
+    Contrast and structure are compared at every scale, luminance at the coarsest alone; between scales images are
+    halved by means of 2 pixels along each axis. Contrast of opposite sign counts as 0, as its power is not defined.
+
+    Args:
+        x: image `(C, *spatial)`, values from 0 to `data_range`.
+        y: image of the same shape.
+        data_range: highest value that such images can have, the lowest being 0.
+        scales: how many; by default as many of the five as the image has room for (`scales_of`). With fewer than five
+            the published weights of those that are left are brought to a sum of 1.
+
+    Raises:
+        UserError: as `ssim`, or more scales than five or than there is room for.
+    """
+    x, y = _images(x, y, data_range)
+    room = scales_of(x.shape[1:])
+    if not 1 <= (scales := room if scales is None else scales) <= room:
+        raise UserError(f"MS-SSIM of {scales} scales of images of shape {x.shape}; there is room for {room}.")
+    weights = np.array(WEIGHTS[:scales]) / sum(WEIGHTS[:scales])
+    value = 1.0
+    for scale, weight in enumerate(weights, 1):
+        luminance, structure = _local(x, y, data_range)
+        last = luminance * structure if scale == scales else structure
+        value *= max(float(last.mean()), 0.0) ** weight
+        x, y = _halved(x), _halved(y)
+    return value
+
+
+def scales_of(size: Sequence[int]) -> int:
+    """How many of the five scales of MS-SSIM an image has room for: the window has to fit into the coarsest.
+
+    Five need more than 160 pixels along every axis.
+    """
+    return sum(min(size) > (2 * RADIUS) * 2**scale for scale in range(len(WEIGHTS)))
+
+
+def dice(x: np.ndarray, y: np.ndarray) -> float:
+    """Overlap of two regions, 2 |x and y| / (|x| + |y|), 0 to 1; nan where both are empty (Dice 1945).
+
+    Args:
+        x: bool, any shape.
+        y: bool of the same shape.
+    """
+    both = int(x.sum()) + int(y.sum())
+    return 2 * int((x & y).sum()) / both if both else float("nan")
+
+
+def _local(x: np.ndarray, y: np.ndarray, data_range: float) -> tuple[np.ndarray, np.ndarray]:
+    """Luminance, and contrast times structure, around each pixel of each channel.
+
+    Raises:
+        UserError: axes that are too short, or negative values.
+    """
     if x.ndim not in (3, 4) or min(x.shape[1:]) <= RADIUS:
         raise UserError(f"SSIM of images of shape {x.shape}; give (C, *spatial), every axis {RADIUS + 1} or more.")
     # Local means of opposite sign would make two wrongs a right: an image and its negative would score high.
@@ -55,21 +120,15 @@ def ssim(x: np.ndarray, y: np.ndarray, data_range: float, where: np.ndarray | No
     c1, c2 = (K1 * data_range) ** 2, (K2 * data_range) ** 2
     luminance = (2 * mean_x * mean_y + c1) / (mean_x**2 + mean_y**2 + c1)  # eq. 6
     structure = (2 * covariance + c2) / (variance_x + variance_y + c2)  # eq. 9 times eq. 10
-    local = luminance * structure
-    if where is None:
-        return float(local.mean())
-    return float(local[:, where].mean()) if where.any() else float("nan")
+    return luminance, structure
 
 
-def dice(x: np.ndarray, y: np.ndarray) -> float:
-    """Overlap of two regions, 2 |x and y| / (|x| + |y|), 0 to 1; nan where both are empty (Dice 1945).
-
-    Args:
-        x: bool, any shape.
-        y: bool of the same shape.
-    """
-    both = int(x.sum()) + int(y.sum())
-    return 2 * int((x & y).sum()) / both if both else float("nan")
+def _halved(x: np.ndarray) -> np.ndarray:
+    """Means of 2 pixels along each spatial axis; an odd one at the end is left out."""
+    for axis in range(1, x.ndim):
+        even = x.shape[axis] // 2 * 2
+        x = np.add.reduceat(x.take(range(even), axis), range(0, even, 2), axis) / 2
+    return x
 
 
 def _window(x: np.ndarray) -> np.ndarray:

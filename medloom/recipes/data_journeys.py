@@ -83,12 +83,14 @@ def run(config: Config) -> Path:
 
     _check(config)
     rules = Rules(config.view, config.min_days, config.max_days, config.pairs, config.mixed_views, config.study_column)
-    manifest = load_manifest(config.data, config, ("path",) if config.progression == "none" else ("path", "text"))
+    # An earlier image without a report is an earlier image; the rule of the instruction counts what lacks one.
+    manifest = load_manifest(config.data, config, ("path",))
+    _require_texts(config, manifest)
     for note in manifest.notes:
         say(note)
     journeys = choose_pairs(manifest, rules, config.skip_bad)
     folder = _claimed(config)
-    triples = [Triple(pair) for pair in _different(manifest, journeys)]
+    triples = _with_reports(config, manifest, [Triple(pair) for pair in _different(manifest, journeys)], journeys)
     if config.register != "off":
         triples = _registered(config, manifest, triples, journeys, folder)
     triples = _worded(config, manifest, triples, journeys, folder)
@@ -120,6 +122,35 @@ class Triple:
     score: float | None = None
     instruction: str | None = None
     reverse: str | None = None
+
+
+def _require_texts(config: Config, manifest: "Manifest") -> None:
+    """Refuse a table without any text, where instructions are made of texts."""
+    if config.progression != "none" and not any(_given(text) for text in _texts(manifest)):
+        raise UserError(
+            f"{config.data}: no row has a text, of which --progression {config.progression} makes the instruction; name"
+            " the column with --text-column, or give --progression none."
+        )
+
+
+def _with_reports(config: Config, manifest: "Manifest", triples: list[Triple], journeys: "Journeys") -> list[Triple]:
+    """The pairs whose reports an instruction can be made of, before any is registered for nothing."""
+    if config.progression == "none":
+        return triples
+    # The words of the later report are the instruction by themselves; what changed needs both.
+    alone = config.progression in ("impression", "text")
+    there = [_given(text) for text in _texts(manifest)]
+    kept = [triple for triple in triples if there[triple.pair.after] and (alone or there[triple.pair.before])]
+    journeys.reject("reports that say what changed", len(triples) - len(kept), "pairs")
+    return kept
+
+
+def _texts(manifest: "Manifest") -> list[Any]:
+    return manifest.frame["text"].tolist() if "text" in manifest.frame else [None] * len(manifest)
+
+
+def _given(text: Any) -> bool:
+    return isinstance(text, str) and bool(text.strip())
 
 
 def _check(config: Config) -> None:
@@ -223,7 +254,7 @@ def _worded(
 
     if config.progression == "none":
         return triples
-    texts = manifest.frame["text"].tolist()
+    texts = [text if _given(text) else "" for text in _texts(manifest)]
     pairs = [(texts[triple.pair.before], texts[triple.pair.after]) for triple in triples]
     said: list[str | None]
     if config.progression == "llm":

@@ -43,7 +43,7 @@ def run(config: Config) -> Path:
         raise UserError(
             f"--validation {config.validation} and --test {config.test}: shares are not negative and together below 1."
         )
-    manifest = load_manifest(config.data, config)
+    manifest = load_manifest(config.data, config, ("path",))
     for note in manifest.notes:
         say(note)
     shares = {"train": 1 - config.validation - config.test, "validation": config.validation, "test": config.test}

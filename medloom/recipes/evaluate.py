@@ -1,11 +1,10 @@
 """`medloom evaluate`: whether synthetic images can be trusted, in figures with intervals beside real references."""
 
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from medloom.core.errors import UserError
+from medloom.core.errors import GateError, UserError
 from medloom.core.lookup import look_up
 from medloom.data.options import ManifestOptions, load_manifest
 from medloom.recipes.edit_scores import EditsBeside, evaluate_edits
@@ -13,17 +12,17 @@ from medloom.recipes.effects import Beside, evaluate_effects
 from medloom.recipes.seen import refuse_seen
 
 if TYPE_CHECKING:
-    from medloom.downstream.classifier import Classifier, ClassifierOptions
-    from medloom.evaluation.classifiers import Workshop
+    from medloom.downstream.classifier import ClassifierOptions
     from medloom.evaluation.comparison import Comparison
-    from medloom.evaluation.features import Extractor, FeatureSet
+    from medloom.evaluation.gate import Rule
     from medloom.evaluation.report import Evaluation
-    from medloom.evaluation.sets import ImageSet
+    from medloom.recipes.set_scores import SetOptions
 
 SECTIONS: dict[str, str] = {
     "fidelity": "whether synthetic images are distributed like real ones",
     "alignment": "whether they show what their condition says; needs a label or two modalities",
     "privacy": "whether they are copies of training images; needs --train",
+    "lint": "whether texts, metadata or pixels may tell who a patient is",
 }
 
 
@@ -50,13 +49,22 @@ class Config(ManifestOptions):
         model: run folder of the generator; patients of --real that it has seen are refused.
         label: column of the class that a classifier tells, modality, or none. auto takes a column called label, finding
             or class that both manifests have, else the modality.
-        features: extractors of features: classifier, pixels, hf:PATH (a transformers vision model, folder or hub id).
-        only: fidelity, alignment, privacy; all that the data allow, where none is named.
+        by: columns of all manifests, e.g. finding sex age: figures for each of their values, or thirds of numbers.
+        features: extractors of features: classifier, local (a self-supervised encoder that is trained on the real
+            images outside of those compared), pixels, hf:PATH (a transformers vision model, folder or hub id). Where
+            none is named, classifier (where there is a label) and local.
+        only: fidelity, alignment, privacy, lint; all that the data allow, where none is named.
         image_size: pixels of the classifier's images; one number for a square, or one for each axis.
         resize: how images get there: pad (aspect kept), crop, stretch, or none (files must have the size).
         network: the classifier: small (for a CPU) or densenet121.
-        steps: optimiser steps of the classifier, or the network that segments.
+        steps: optimiser steps of the classifier, the encoder, or the network that segments.
         seed: of the split, the classifier, and all resamples.
+        gate: YAML file of thresholds; where one is not kept the command says which and ends with status 3.
+        drop_copies: write cleaned.csv, the synthetic manifest without the images that are listed as copies, and
+            evaluate it again in the folder cleaned.
+        reference_model: run folder of a model that was trained on neither --train nor --real: the attack on --model is
+            calibrated by its losses.
+        attack_images: most images of a side in the attack on --model.
         cache: folder for decoded images, features and classifiers (default: in --out).
         device: auto, cpu or cuda.
     """
@@ -74,13 +82,18 @@ class Config(ManifestOptions):
     train: Path | None = None
     model: Path | None = None
     label: str = "auto"
-    features: tuple[str, ...] = ("classifier",)
+    by: tuple[str, ...] = ()
+    features: tuple[str, ...] = ()
     only: tuple[str, ...] = ()
     image_size: tuple[int, ...] = (64,)
     resize: str = "pad"
     network: str = "small"
     steps: int = 200
     seed: int = 0
+    gate: Path | None = None
+    drop_copies: bool = False
+    reference_model: Path | None = None
+    attack_images: int = 500
     cache: Path | None = None
     device: str = "auto"
 
@@ -90,13 +103,19 @@ def run(config: Config) -> Path:
 
     Raises:
         UserError: see the errors of each step below.
+        GateError: a threshold of --gate that is not kept.
     """
     from medloom.core.files import claim_output
     from medloom.core.progress import say
     from medloom.evaluation.comparison import readable_only
-    from medloom.evaluation.report import HTML, SCORES, begin_report, write_report
+    from medloom.evaluation.gate import read_gate
+    from medloom.evaluation.internal import write_internal
+    from medloom.evaluation.report import HTML, METRICS, SCORES, begin_report, write_report
+    from medloom.recipes.preparation import plain
+    from medloom.recipes.set_scores import measure
 
     _check_names(config)
+    rules = read_gate(config.gate, METRICS) if config.gate is not None else []
     if config.whatif is not None:
         beside = Beside(config.truth, config.observed, config.adjust, config.model, config)
         return evaluate_effects(config.whatif, config.out, beside, config.seed)
@@ -109,10 +128,50 @@ def run(config: Config) -> Path:
     data = readable_only(data, config.unit) if config.skip_bad else data
     for note in data.notes:
         say(note)
-    evaluation = _evaluate(config, data, sections)
+    evaluation = measure(_measuring(config, data, sections), data)
+    evaluation = replace(evaluation, facts={"options": plain(asdict(config)), **evaluation.facts})
     write_report(config.out, evaluation, data.synthetic, data.spec, config.unit)
+    if evaluation.copies and data.train is not None:
+        write_internal(config.out, evaluation.copies, (data.synthetic, data.train), data.spec, config.unit)
     say(f"evaluated: {config.out / HTML} for people, {config.out / SCORES} for programs.")
+    if config.drop_copies and evaluation.copies and config.synthetic is not None:
+        # The cleaned set is what would be released, so it is what has to keep the gate.
+        return _evaluate_cleaned(config, config.synthetic, evaluation)
+    _keep_gate(rules, evaluation, config)
     return config.out
+
+
+def _evaluate_cleaned(config: Config, synthetic: Path, evaluation: "Evaluation") -> Path:
+    """Write the manifest without copies, and evaluate it."""
+    from medloom.core.progress import say
+    from medloom.data.manifest import read_manifest
+
+    manifest = read_manifest(synthetic, skip_bad=config.skip_bad, need=("path",), need_patients=False)
+    copies = {str(copy.synthetic) for copy in evaluation.copies}
+    kept = [path not in copies for path in manifest.frame["path"]]
+    cleaned = config.out / "cleaned.csv"
+    manifest.select(kept).write(cleaned)
+    say(f"{len(kept) - sum(kept)} of {len(kept)} synthetic images are listed as copies; the others: {cleaned}")
+    cache = config.cache or config.out
+    return run(replace(config, synthetic=cleaned, out=config.out / "cleaned", cache=cache, drop_copies=False))
+
+
+def _keep_gate(rules: "list[Rule]", evaluation: "Evaluation", config: Config) -> None:
+    """Say that the gate is passed, or end with what is not.
+
+    Raises:
+        GateError: a threshold that is not kept.
+        UserError: a threshold of what was not measured.
+    """
+    from medloom.core.progress import say
+    from medloom.evaluation.gate import failures
+
+    if not rules:
+        return
+    failed = failures(rules, evaluation.figures)
+    if failed:
+        raise GateError(f"{config.gate}: {len(failed)} thresholds are not kept: " + "; ".join(failed) + ".")
+    say(f"{config.gate}: all {len(rules)} thresholds are kept.")
 
 
 def _check_names(config: Config) -> None:
@@ -142,9 +201,11 @@ def _check_names(config: Config) -> None:
         look_up(SECTIONS, name, "name in --only")
     for name in config.features:
         check_extractor(name)
-    if not config.features:
-        raise UserError("--features names no extractor; give classifier, pixels or hf:PATH.")
     look_up(NETWORKS, config.network, "--network")
+    if config.attack_images < 1:
+        raise UserError(f"--attack-images {config.attack_images}: 1 or more.")
+    if config.reference_model is not None and config.model is None:
+        raise UserError("--reference-model calibrates the attack on --model; name that too.")
     if config.steps < 1:
         raise UserError(f"--steps {config.steps}: the classifier needs 1 or more.")
     check_seed(config.seed)
@@ -182,14 +243,26 @@ def _compare(config: Config) -> "Comparison":
         resize=config.resize,
         seed=config.seed,
         unit=config.unit,
+        set_apart="local" in config.features or not config.features,
+        by=config.by,
     )
+
+
+def _extractors(config: Config, data: "Comparison") -> list[str]:
+    """The extractors of features: those that were named, else the two that the data allow without any download."""
+    from medloom.downstream.ssl import LEAST
+
+    if config.features:
+        return list(config.features)
+    able = {"classifier": data.fit is not None, "local": len(data.seen) >= LEAST}
+    return [name for name, possible in able.items() if possible] or ["pixels"]
 
 
 def _sections(config: Config, data: "Comparison") -> list[str]:
     """The sections to measure: those asked for, else all that the data allow. What is asked for must be possible."""
     from medloom.evaluation import alignment, comparison, fidelity, privacy
 
-    possible = {"fidelity": True, "alignment": data.fit is not None, "privacy": data.train is not None}
+    possible = {"fidelity": True, "alignment": data.fit is not None, "privacy": data.train is not None, "lint": True}
     chosen = [name for name in SECTIONS if (name in config.only if config.only else possible[name])]
     if "classifier" in config.features and data.fit is None and chosen != ["alignment"]:
         raise UserError(
@@ -209,47 +282,15 @@ def _sections(config: Config, data: "Comparison") -> list[str]:
     return chosen
 
 
-def _evaluate(config: Config, data: "Comparison", sections: list[str]) -> "Evaluation":
-    from medloom.evaluation import alignment, fidelity, privacy
-    from medloom.evaluation.features import Sources, make_extractor
-    from medloom.evaluation.report import Evaluation
+def _measuring(config: Config, data: "Comparison", sections: list[str]) -> "SetOptions":
+    """How the sets are measured."""
+    from medloom.recipes.set_scores import Attack, SetOptions
 
-    shop = _workshop(config, data)
-    measured = set(sections) & {"fidelity", "privacy"}
-    wanted = "alignment" in sections or (measured and "classifier" in config.features)
-    classifier = shop.classifier(data.fit, alignment.train_on_real) if wanted and data.fit else None
-    found = Evaluation([], list(data.notes), data.table, {}, _facts(config, data, classifier), [])
-    sets = {"real": data.real, "synthetic": data.synthetic, **({"train": data.train} if data.train else {})}
-    extra = ("pixels",) if "privacy" in sections else ()
-    for name in dict.fromkeys((*config.features, *extra)) if measured else ():
-        extractor = make_extractor(name, Sources(data.spec, classifier, shop.options.device))
-        found.extractors[name] = extractor.statement
-        features = _features(config, extractor, sets, sections)
-        if "fidelity" in sections and name in config.features:
-            found.add(*fidelity.fidelity_figures(name, features["real"], features["synthetic"], config.seed))
-        if "privacy" in sections:
-            found.add(*privacy.copy_figures(name, sets, features, config.seed))
-    if "privacy" in sections:
-        found.add([privacy.identical_files(sets, config.seed)])
-    if classifier is not None and "alignment" in sections:
-        found.add(*alignment.alignment_figures(shop, classifier, data, config.seed))
-    return found
-
-
-def _features(
-    config: Config, extractor: "Extractor", sets: "Mapping[str, ImageSet]", sections: list[str]
-) -> "dict[str, FeatureSet]":
-    from medloom.evaluation.features import extract
-
-    folder = (config.cache or config.out) / "features"
-    used = [name for name in sets if name != "train" or "privacy" in sections]
-    return {name: extract(extractor, sets[name], folder, config.unit) for name in used}
-
-
-def _workshop(config: Config, data: "Comparison") -> "Workshop":
-    from medloom.evaluation.classifiers import Workshop
-
-    return Workshop(config.cache or config.out, data.spec, _classifier_options(config), config.unit)
+    attack = None
+    if config.model is not None:
+        attack = Attack(config.model, config.reference_model, config.attack_images, config.device)
+    judge, folder = _classifier_options(config), config.cache or config.out
+    return SetOptions(sections, _extractors(config, data), judge, folder, config.unit, attack)
 
 
 def _classifier_options(config: Config) -> "ClassifierOptions":
@@ -259,22 +300,3 @@ def _classifier_options(config: Config) -> "ClassifierOptions":
 
     device = "cuda" if config.device != "cpu" and torch.cuda.is_available() else "cpu"
     return ClassifierOptions(network=config.network, steps=config.steps, seed=config.seed, device=device)
-
-
-def _facts(config: Config, data: "Comparison", classifier: "Classifier | None") -> dict[str, Any]:
-    """What scores.json says of the evaluation itself."""
-    from importlib.metadata import version
-
-    import medloom
-    from medloom.recipes.preparation import LIBRARIES, plain
-
-    told = None
-    if classifier is not None:
-        told = {"network": classifier.name, "classes": list(classifier.classes), "selected": classifier.validation}
-    return {
-        "options": plain(asdict(config)),
-        "label": data.label,
-        "spec": data.spec.to_dict(),
-        "classifier": told,
-        "versions": {"medloom": medloom.__version__, **{name: version(name) for name in LIBRARIES}},
-    }

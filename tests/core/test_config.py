@@ -6,6 +6,7 @@ import pytest
 
 from medloom.core.config import configure, parse, shipped
 from medloom.core.errors import UserError
+from medloom.recipes import generate
 from medloom.recipes.text2image import Config
 from medloom.recipes.whatif import Config as WhatIf
 
@@ -37,6 +38,11 @@ def test_precedence(tmp_path: Path) -> None:
     assert config.loop.steps == 7  # the file, over the preset's 20,000
     assert config.loop.learning_rate == 1e-5  # the preset, over the size
     assert config.network.widths == (64, 128, 192, 256)  # the size
+
+
+def test_an_empty_list_takes_the_place_of_a_default() -> None:
+    kept = configure(generate.Config, model="run", out="out", keep=[])
+    assert kept.keep == () != generate.Config(model=Path("run"), out=Path("out")).keep
 
 
 def test_python_is_the_same_as_the_command_line() -> None:

@@ -71,7 +71,7 @@ def test_it_comes_back_from_disk(trained: Classifier, tmp_path: Path) -> None:
     )
     np.testing.assert_allclose(loaded.predict(IMAGES[:8]), trained.predict(IMAGES[:8]), atol=1e-5)
     (tmp_path / "classifier" / "model.safetensors").write_bytes(b"nothing")
-    with pytest.raises(UserError, match="does not hold the classifier"):
+    with pytest.raises(UserError, match="does not hold the network"):
         load_classifier(tmp_path / "classifier")
 
 

@@ -68,7 +68,9 @@ def test_more_dimensions_than_images_change_nothing() -> None:
     wide = [FeatureSet(part.values @ turn, part.units, part.groups) for part in (real, synthetic)]
     narrow_figures, _ = fidelity.fidelity_figures("x", real, synthetic, 0, shown=False)
     for one, other in zip(narrow_figures, fidelity.fidelity_figures("x", *wide, 0, shown=False)[0], strict=True):
-        assert one.value == pytest.approx(other.value, abs=1e-4), one.metric
+        # The kernel is scaled by the number of dimensions.
+        if one.metric != fidelity.KERNEL:
+            assert one.value == pytest.approx(other.value, abs=1e-4), one.metric
 
 
 def test_too_few_images_are_refused_and_a_small_modality_is_noted() -> None:

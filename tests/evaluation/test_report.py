@@ -13,7 +13,7 @@ import pytest
 from PIL import Image
 
 from medloom.core.spec import GREY, ImageSpec, Intensity
-from medloom.evaluation import alignment, fidelity, privacy
+from medloom.evaluation import alignment, fidelity, lint, membership, privacy, variety
 from medloom.evaluation.figures import Figure, Reference
 from medloom.evaluation.privacy import Copy
 from medloom.evaluation.report import MEANINGS, PANELS, Evaluation, begin_report, render, write_report
@@ -58,7 +58,7 @@ def pictures(page: str) -> list[np.ndarray]:
 
 def test_every_figure_has_value_interval_n_and_reference(out: Path) -> None:
     scores = json.loads((out / "scores.json").read_text())
-    assert scores["finished"] and scores["schema"] == 1 and len(scores["figures"]) == 15
+    assert scores["finished"] and scores["schema"] == 1 and len(scores["figures"]) == 19
     for entry in scores["figures"]:
         assert {"value", "low", "high", "n", "counted", "reference", "reading"} <= set(entry)
         assert {"value", "low", "high", "n", "what"} == set(entry["reference"])
@@ -101,8 +101,10 @@ def test_a_folder_is_marked_before_anything_is_measured(tmp_path: Path) -> None:
 
 
 def test_every_metric_has_a_meaning() -> None:
-    for module in (fidelity, alignment, privacy):
+    for module in (fidelity, alignment, privacy, lint):
         assert module.SECTION in PANELS
     named = {fidelity.FD_INFINITY, *fidelity.BOUNDS, privacy.COPIED, privacy.EXCESS, privacy.IDENTICAL}
+    named |= {privacy.BY_PATIENT, privacy.AUTHENTIC, privacy.DISTANCE, variety.SIMILARITY, variety.SCORE, *lint.KINDS}
+    named |= {membership.ATTACK, membership.HALVES, membership.BLIND, membership.FOUND}
     named |= {alignment.RECOGNITION, alignment.SHUFFLED, alignment.UTILITY, alignment.UTILITY_SHARE}
     assert named == set(MEANINGS)

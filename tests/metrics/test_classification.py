@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from medloom.core.errors import UserError
-from medloom.metrics.classification import accuracy, auroc, macro_f1
+from medloom.metrics.classification import accuracy, auroc, auroc_by_class, f1_by_class, macro_f1
 
 
 def test_by_hand():
@@ -36,3 +36,18 @@ def test_auroc_depends_on_order_alone():
 def test_misuse_is_named(truth, scores, words):
     with pytest.raises(UserError, match=words):
         auroc(np.array(truth), np.array(scores))
+
+
+def test_several_labels():
+    truth = np.array([[1, 0, np.nan], [0, 0, 1], [1, 0, 0], [0, 0, np.nan]])
+    scores = np.array([[0.9, 0.1, 0.9], [0.2, 0.2, 0.3], [0.1, 0.3, 0.6], [0.3, 0.3, 0.1]])
+    found = auroc_by_class(truth, scores, ["a", "b", "c"])
+    # a: of four pairs of a positive and a negative two are right. b: no positive. c: its known pair is wrong.
+    assert found.of["a"] == 0.5 and found.of["c"] == 0 and found.left_out == ("b",) and found.macro == 0.25
+    predicted = np.array([[1, 0, 0], [0, 1, 1], [0, 0, 1], [0, 0, 0]])
+    f1 = f1_by_class(truth, predicted, ["a", "b", "c"])
+    assert f1.of["a"] == pytest.approx(2 / 3) and f1.of["c"] == pytest.approx(2 / 3) and f1.left_out == ("b",)
+    with pytest.raises(UserError, match="defined for none of a"):
+        auroc_by_class(truth[:, 1:2], scores[:, 1:2], ["a"])
+    with pytest.raises(UserError, match="labels are 0, 1, or nan"):
+        auroc_by_class(truth - 1, scores, ["a", "b", "c"])

@@ -3,7 +3,8 @@ import pytest
 
 from medloom.core.errors import UserError
 from medloom.metrics import privacy as module
-from medloom.metrics.privacy import copy_rates, difference_of_shares, nearest
+from medloom.metrics.privacy import authenticity, copy_rates, difference_of_shares, distance_ratio, nearest
+from medloom.metrics.uncertainty import equivalent
 
 
 def normals(seed, *shape):
@@ -77,3 +78,56 @@ def test_misuse_is_named():
         copy_rates(x, x * 0, x, ["t"] * 8, names("v", 8), 0)
     with pytest.raises(UserError, match="one a row"):
         copy_rates(x, x, x, ["t"] * 7, names("v", 8), 0)
+
+
+def test_authenticity_by_hand():
+    angles = np.radians([0, 10, 90, 180])
+    train = np.stack([np.cos(angles), np.sin(angles)], axis=1)
+    # The first two are one patient's, so another patient's image is 80 or 90 degrees away from them.
+    asked = np.radians([2, 45, 51, 130])
+    synthetic = np.stack([np.cos(asked), np.sin(asked)], axis=1)
+    assert authenticity(train, synthetic, ["a", "a", "b", "c"]).tolist() == [False, False, False, False]
+    # Without the twin's patient in common, 2 degrees off is still a copy of an image whose neighbour is 10 away.
+    assert authenticity(train, synthetic, ["a", "d", "b", "c"]).tolist() == [False, True, False, False]
+
+
+def test_a_copy_is_not_authentic_and_fresh_images_are_as_far_as_held_out_ones():
+    train, held_out, fresh = normals(0, 300, 16), normals(1, 200, 16), normals(2, 250, 16)
+    patients = np.arange(300)
+    assert not authenticity(train, train[:50] * 3, patients).any()
+    assert authenticity(train, fresh, patients).mean() == pytest.approx(
+        authenticity(train, held_out, patients).mean(), abs=0.12
+    )
+    assert distance_ratio(train, held_out, fresh) == pytest.approx(1, abs=0.03)
+    assert distance_ratio(train, held_out, train[:100]) == pytest.approx(0, abs=1e-6)
+    with pytest.raises(UserError, match="two patients or more"):
+        authenticity(train, fresh, ["a"] * 300)
+
+
+def test_the_nearest_view_counts():
+    train = np.eye(6)
+
+    def mirrored(values):
+        return np.stack([values, values[:, ::-1]], axis=1)
+
+    queries = np.eye(6)[[0, 2]] + 0.01
+    assert nearest(queries / np.linalg.norm(queries, axis=1, keepdims=True), train, mirrored)[1].tolist() == [0, 2]
+    half = np.array([[0, 0, 0, 0, 0.6, 0.8]])
+    assert nearest(half, train[:3], mirrored)[0] == pytest.approx(0.8)
+    assert nearest(half, train[:3])[0] == pytest.approx(0)
+
+
+@pytest.mark.parametrize(("n", "v"), [(4000, 4000), (20000, 2000)])
+def test_a_clean_set_has_an_excess_equivalent_to_zero(n, v):
+    train, held_out, fresh = normals(0, n, 12), normals(1, v, 12), normals(2, 2000, 12)
+    found = copy_rates(train, held_out, fresh, np.arange(n), np.arange(v) + n, 0)
+    assert equivalent(found.excess, 0.01)
+
+
+def test_planted_copies_are_counted_and_listed():
+    train, held_out, fresh = normals(0, 4000, 24), normals(1, 2000, 24), normals(2, 2000, 24)
+    fresh[:100] = train[:100] + 0.05 * normals(3, 100, 24)
+    found = copy_rates(train, held_out, fresh, np.arange(4000), np.arange(2000) + 4000, 0)
+    assert found.excess.low < 0.05 < found.excess.high and found.excess.low > 0.03
+    listed = {row for row, _, _ in found.pairs}
+    assert len(listed & set(range(100))) >= 95 and len(listed - set(range(100))) <= 0.005 * 1900

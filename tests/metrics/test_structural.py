@@ -4,7 +4,7 @@ import torch
 from torchmetrics.functional.image import peak_signal_noise_ratio, structural_similarity_index_measure
 
 from medloom.core.errors import UserError
-from medloom.metrics.structural import dice, psnr, ssim
+from medloom.metrics.structural import dice, ms_ssim, psnr, scales_of, ssim
 
 
 def pair(*shape):
@@ -66,3 +66,39 @@ def test_misuse_is_named(measure):
         ssim(x[:, :5], y[:, :5], 2.0)
     with pytest.raises(UserError, match="range starts at 0"):
         ssim(x - 0.5, y - 0.5, 2.0)
+
+
+def test_scales_by_size():
+    assert [scales_of((n, n)) for n in (10, 11, 20, 21, 160, 161, 512)] == [0, 1, 1, 2, 4, 5, 5]
+    assert scales_of((512, 512, 30)) == 2
+
+
+@pytest.mark.parametrize("shape", [(1, 40, 44), (2, 24, 26, 28)])
+def test_ms_ssim_invariances(shape):
+    rng = np.random.default_rng(0)
+    x = rng.uniform(0, 1, shape)
+    y = np.clip(x + rng.normal(0, 0.1, shape), 0, 1)
+    score = ms_ssim(x, y, 1.0)
+    assert ms_ssim(x, x, 1.0) == pytest.approx(1) and 0 < score < 1
+    assert ms_ssim(y, x, 1.0) == pytest.approx(score) and ms_ssim(255 * x, 255 * y, 255.0) == pytest.approx(score)
+    assert ms_ssim(x[:, ::-1], y[:, ::-1], 1.0) == pytest.approx(score, abs=1e-3)
+    assert ms_ssim(x, y, 1.0, scales=1) == pytest.approx(ssim(x, y, 1.0))
+    assert ms_ssim(x, 1 - x, 1.0) == 0
+    with pytest.raises(UserError, match="there is room for"):
+        ms_ssim(x, y, 1.0, scales=5)
+
+
+@pytest.mark.parametrize("shape", [(1, 200, 180), (1, 40, 44)])
+def test_ms_ssim_agrees_with_torchmetrics(shape):
+    import torch
+    from scipy.ndimage import gaussian_filter
+    from torchmetrics.functional.image import multiscale_structural_similarity_index_measure as peer
+
+    rng = np.random.default_rng(1)
+    x = gaussian_filter(rng.uniform(0, 1, shape), (0, 2, 2))
+    y = np.clip(x + rng.normal(0, 0.05, shape), 0, 1)
+    weights = np.array([0.0448, 0.2856, 0.3001, 0.2363, 0.1333][: scales_of(shape[1:])])
+    given = {"data_range": 1.0, "betas": tuple(weights / weights.sum()), "kernel_size": 11, "sigma": 1.5}
+    theirs = peer(torch.tensor(x)[None], torch.tensor(y)[None], **given).item()
+    # They leave the border out, we mirror it.
+    assert ms_ssim(x, y, 1.0) == pytest.approx(theirs, abs=0.01)

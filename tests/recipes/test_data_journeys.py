@@ -49,6 +49,30 @@ def test_triples_are_a_manifest_with_registered_priors(cohort: Path, tmp_path: P
     assert json.loads((tmp_path / "triples" / "not_registered.json").read_text()) == []
 
 
+def test_an_earlier_image_needs_no_report(cohort: Path, tmp_path: Path) -> None:
+    with (cohort / "train.csv").open(encoding="utf-8") as stream:
+        table = list(csv.DictReader(stream))
+    first = {row["patient_id"]: row for row in reversed(table)}
+
+    def left_out(progression: str) -> int:
+        with (cohort / "silent.csv").open("w", encoding="utf-8", newline="") as stream:
+            writer = csv.DictWriter(stream, list(table[0]))
+            writer.writeheader()
+            writer.writerows(table)
+        given = {"data": cohort / "silent.csv", "out": tmp_path / f"{progression}.csv", "progression": progression}
+        data_journeys.run(configure(data_journeys.Config, register="off", text_column="report", **given))
+        rules = json.loads((tmp_path / progression / "journeys.json").read_text())["rules"]
+        return {rule["rule"]: rule["left_out"] for rule in rules}["reports that say what changed"]
+
+    for row in first.values():
+        row["report"] = ""
+    assert left_out("text") == 0 and left_out("rules") == len(first)
+    for row in table:
+        row["report"] = ""
+    with pytest.raises(UserError, match="no row has a text, of which --progression impression"):
+        left_out("impression")
+
+
 def test_an_interrupted_run_goes_on_and_what_it_did_not_write_is_left_alone(
     cohort: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from medloom.cli.main import main
 from medloom.core.errors import UserError
 from medloom.core.files import write_json
 from medloom.data.manifest import read_manifest
@@ -68,6 +69,33 @@ def test_a_good_set_passes_and_the_page_shows_no_real_image(sets: dict[str, Path
     assert str(sets["real"].parent) not in page and str(sets["train"].parent) not in page
     shown = [Image.open(io.BytesIO(base64.b64decode(part))) for part in re.findall(r"base64,([A-Za-z0-9+/=]+)", page)]
     assert sum(picture.info.get("SYNTHETIC") == "YES" for picture in shown) == 2
+
+
+def test_copies_are_dropped_and_the_gate_is_kept(sets: dict[str, Path], cache: Path, tmp_path: Path) -> None:
+    gate = tmp_path / "gate.yaml"
+    gate.write_text("- {metric: excess of copies, features: pixels, value_at_most: 0.05}\n")
+    given = {"real": sets["real"], "synthetic": sets["copied"], "train": sets["train"], "cache": cache, "steps": 50}
+    words = [word for name, value in given.items() for word in (f"--{name}", str(value))]
+    words += ["--image-size", "16", "--device", "cpu", "--only", "privacy", "--gate", str(gate)]
+    assert main(["evaluate", *words, "--out", str(tmp_path / "out")]) == 3
+    assert (tmp_path / "out" / "report.html").is_file() and not (tmp_path / "out" / "cleaned.csv").exists()
+    internal = (tmp_path / "out" / "report-internal.html").read_text()
+    assert "NOT FOR SHARING" in internal and internal.count("data:image/png") >= 40
+    assert main(["evaluate", *words, "--out", str(tmp_path / "kept"), "--drop-copies", "true"]) == 0
+    cleaned = read_manifest(tmp_path / "kept" / "cleaned.csv", need=("path",), need_patients=False)
+    assert not {Path(path).stem for path in cleaned.frame["path"]} & {str(number) for number in range(40)}
+    assert len(cleaned) >= 30 and (tmp_path / "kept" / "cleaned" / "report.html").is_file()
+
+
+def test_rows_by_columns(sets: dict[str, Path], cache: Path, tmp_path: Path) -> None:
+    options: dict[str, Any] = {"only": ("fidelity",), "features": ("pixels",), "cache": cache}
+    figures = evaluate(sets, "good", tmp_path / "out", by=("label",), **options)
+    subsets = {subset for _, subset, _ in figures}
+    assert subsets == {"all", "dark", "light", "label disc", "label square"}
+    # Fifteen held-out patients a class and modality would be too few; of a class there are thirty.
+    assert figures["recall", "label disc", "pixels"]["n"] == 30
+    with pytest.raises(UserError, match=r"--by column of .*manifest.csv .*carries it along"):
+        evaluate(sets, "good", tmp_path / "none", by=("finding_side",), **options)
 
 
 def test_the_same_command_again_reads_what_it_kept(

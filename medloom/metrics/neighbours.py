@@ -1,14 +1,11 @@
 """Precision and recall (Kynkaanniemi et al. 2019), density and coverage (Naeem et al. 2020) of feature sets."""
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
 
 from medloom.core.errors import UserError
-from medloom.metrics.frechet import check_features
-
-CHUNK = 1024
+from medloom.metrics.feature_sets import check_features, squared_distances
 
 
 @dataclass(frozen=True)
@@ -42,13 +39,13 @@ def prdc(real: np.ndarray, synthetic: np.ndarray, k: int = 5) -> PRDC:
     real, synthetic = check_features(real, synthetic)
     if not 1 <= k < min(len(real), len(synthetic)):
         raise UserError(f"k = {k} neighbours in sets of {len(real)} and {len(synthetic)}; each must hold more than k.")
-    centre = real.mean(axis=0)
+    centre = real.mean(axis=0, dtype=np.float64).astype(real.dtype)
     # Centred, since the distances are differences of squares and would lose digits far from the origin.
     real, synthetic = real - centre, synthetic - centre
     real_reach, synthetic_reach = _reach(real, k), _reach(synthetic, k)
     balls = np.zeros(len(synthetic))
     recalled, covered = np.zeros(len(real), bool), np.zeros(len(real), bool)
-    for rows, squared in _chunks(real, synthetic):
+    for rows, squared in squared_distances(real, synthetic):
         within = squared <= real_reach[rows, None]
         balls += within.sum(axis=0)
         covered[rows] = within.any(axis=1)  # Naeem et al. 2020, eq. 6
@@ -63,19 +60,10 @@ def prdc(real: np.ndarray, synthetic: np.ndarray, k: int = 5) -> PRDC:
 
 def _reach(x: np.ndarray, k: int) -> np.ndarray:
     """Squared distance to the k-th neighbour, the sample itself not counted: `(n,)`."""
-    return np.concatenate([_kth(squared, rows, k) for rows, squared in _chunks(x, x)])
+    return np.concatenate([_kth(squared, rows, k) for rows, squared in squared_distances(x, x)])
 
 
 def _kth(squared: np.ndarray, rows: slice, k: int) -> np.ndarray:
     own = np.arange(rows.start, rows.start + len(squared))
     squared[np.arange(len(squared)), own] = np.inf
     return np.partition(squared, k - 1, axis=1)[:, k - 1]
-
-
-def _chunks(x: np.ndarray, y: np.ndarray) -> Iterator[tuple[slice, np.ndarray]]:
-    """Squared distances of some rows of x to all of y at a time, so that memory is bounded by CHUNK x m."""
-    norms = np.sum(y**2, axis=1)
-    for start in range(0, len(x), CHUNK):
-        rows = slice(start, start + CHUNK)
-        part = x[rows]
-        yield rows, np.maximum(np.sum(part**2, axis=1)[:, None] + norms - 2 * part @ y.T, 0)

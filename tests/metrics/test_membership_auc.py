@@ -1,0 +1,57 @@
+import numpy as np
+import pytest
+from sklearn.metrics import roc_auc_score
+
+from medloom.core.errors import UserError
+from medloom.metrics.counterfactual import cmig
+from medloom.metrics.membership import detected, membership_auc
+
+
+def patients(prefix, n):
+    return [f"{prefix}{k}" for k in range(n)]
+
+
+def test_told_apart_and_not():
+    rng = np.random.default_rng(0)
+    members, others = rng.standard_normal(300), rng.standard_normal(300)
+    sides = patients("m", 300), patients("o", 300)
+    nothing = membership_auc(members, others, *sides, seed=0)
+    assert nothing.low < 0.5 < nothing.high and nothing.n == 600
+    # Normals a deviation of 1 apart have AUC Phi(1 / sqrt 2) = 0.760.
+    told = membership_auc(members + 1, others, *sides, seed=0)
+    assert told.low < 0.760 < told.high and told.low > 0.65
+    assert membership_auc(np.ones(9), np.zeros(9), patients("m", 9), patients("o", 9), 0).value == 1
+
+
+def test_the_interval_covers():
+    covered = 0
+    for k in range(100):
+        rng = np.random.default_rng(k)
+        found = membership_auc(
+            rng.standard_normal(80) + 1, rng.standard_normal(80), patients("m", 80), patients("o", 80), seed=k
+        )
+        covered += found.low <= 0.7602 <= found.high
+    assert covered >= 90
+
+
+def test_detection_at_few_false_positives():
+    ties = membership_auc(np.array([1.0, 2]), np.array([1.0, 0]), ["a", "b"], ["c", "d"], 0)
+    assert ties.value == roc_auc_score([1, 1, 0, 0], [1, 2, 1, 0])
+    others = np.arange(100.0)
+    # One of the hundred may be above: the threshold is the second highest, 98.
+    assert detected(np.array([97.5, 98.5, 99.5, 120]), others, 0.01) == pytest.approx(0.75)
+    rng = np.random.default_rng(1)
+    assert detected(rng.standard_normal(20000), rng.standard_normal(20000), 0.01) == pytest.approx(0.01, abs=0.004)
+    with pytest.raises(UserError, match="give 1000 others or more"):
+        detected(np.ones(50), others, 0.001)
+
+
+def test_a_patient_on_both_sides():
+    with pytest.raises(UserError, match="1 patients are members and not"):
+        membership_auc(np.ones(2), np.zeros(2), ["a", "b"], ["b", "c"], 0)
+
+
+def test_composite_as_quoted():
+    assert cmig(0.64, 0.81, 1) == pytest.approx((0.64 * 0.9) ** 0.5)
+    with pytest.raises(UserError, match="report the components"):
+        cmig(0.9, 0.9, -0.1)
