@@ -72,13 +72,16 @@ def main(words: list[str]) -> None:
     parser.add_argument("--data", type=Path, help="table of X-rays: path, patient_id")
     parser.add_argument("--pairs", type=Path, help="table: prior_path, path, patient_id, prior_mask_path, mask_path")
     parser.add_argument("--limit", type=int, default=None, help="rows of each table")
+    parser.add_argument("--timed", type=int, default=0, help="pairs of any two X-rays of --data, for the time alone")
     parser.add_argument("--transform", default="similarity")
     parser.add_argument("--workers", type=int, nargs="+", default=[1, 2])
     parser.add_argument("--out", type=Path, default=Path("runs/registration"))
     options = parser.parse_args(words)
     chosen = RegistrationOptions(transform=options.transform)
     print("| what | value |\n|---|---|")
-    if options.data:
+    if options.data and options.timed:
+        _scaling(_rows(options.data, options.limit), chosen, options)
+    elif options.data:
         _known_motions(_rows(options.data, options.limit), chosen)
     if options.pairs:
         _real_pairs(_rows(options.pairs, options.limit), chosen, options)
@@ -149,6 +152,18 @@ def _exposed(values: FloatArray, rng: np.random.Generator) -> FloatArray:
 def _errors(found: Motion, truth: Motion) -> tuple[float, float, float]:
     shift = float(np.linalg.norm(np.subtract(found.translation, truth.translation)))
     return shift, abs(found.rotation[0] - truth.rotation[0]), abs(found.scale / truth.scale - 1)
+
+
+def _scaling(rows: Sequence[dict[str, Any]], chosen: RegistrationOptions, options: argparse.Namespace) -> None:
+    """Time of many pairs of different X-rays, by the number of workers; most are of two patients, and fail."""
+    paths = [Path(row["path"]) for row in rows]
+    apart = range(1, len(paths))
+    pairs = [Pair(paths[n], paths[(n + by) % len(paths)]) for by in apart for n in range(len(paths))][: options.timed]
+    for workers in options.workers:
+        started = time.perf_counter()
+        register_pairs(pairs, chosen, options.out / f"cache-{workers}-{time.time_ns()}", workers)
+        seconds = time.perf_counter() - started
+        print(f"| {len(pairs)} pairs with {workers} workers | {seconds:.0f} s, {seconds / len(pairs):.3f} s a pair |")
 
 
 def _real_pairs(rows: Sequence[dict[str, Any]], chosen: RegistrationOptions, options: argparse.Namespace) -> None:

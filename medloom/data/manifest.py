@@ -216,21 +216,23 @@ def _row_problems(frame: "pd.DataFrame", found: Mapping[str, str], need: Sequenc
     paths: Sequence[Any] = frame["path"].tolist() if "path" in need else [None] * len(frame)
     rows = zip(frame["line"], paths, frame["modality"], texts, masks, priors, strict=True)
     for line, path, modality, text, mask, prior in rows:
-        reason = _path_reason(path, found, seen) if "path" in need else None
+        # A later image of several pairs has a row with each earlier one.
+        place = f"{path}\x1f{prior or ''}"
+        reason = _path_reason(path, found, seen.get(place)) if "path" in need else None
         reason = reason or _reason(modality, text, mask, found, need) or _prior_reason(prior, path, found, need)
         if reason:
             problems.append(Problem(line, reason))
         elif path:
-            seen[path] = line
+            seen[place] = line
     return problems
 
 
-def _path_reason(path: str | None, found: Mapping[str, str], seen: Mapping[str, int]) -> str | None:
-    """Why a row's image cannot be used, or None."""
+def _path_reason(path: str | None, found: Mapping[str, str], seen: int | None) -> str | None:
+    """Why a row's image cannot be used, or None; `seen` is the line that has it already."""
     if path is None:
         return f"column {found['path']!r}: no path"
-    if path in seen:
-        return f"column {found['path']!r}: the same path as line {seen[path]} ({path})"
+    if seen is not None:
+        return f"column {found['path']!r}: the same path as line {seen} ({path})"
     # A folder is a DICOM series.
     if not Path(path).exists():
         return f"column {found['path']!r}: file missing ({path})"

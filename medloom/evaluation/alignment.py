@@ -1,8 +1,8 @@
 """Whether synthetic images show what their condition says, and whether a classifier can learn from them."""
 
 from collections import Counter
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -59,6 +59,7 @@ class Judged:
         units: patient or prompt of each.
         groups: modality of each.
         counted: what the units are.
+        parts: which images are in each subset that has figures of its own.
     """
 
     truth: NDArray[Any]
@@ -66,6 +67,7 @@ class Judged:
     units: NDArray[Any]
     groups: NDArray[Any]
     counted: str
+    parts: Mapping[str, NDArray[np.bool_]] = field(default_factory=dict)
 
     @property
     def hits(self) -> NDArray[np.bool_]:
@@ -77,7 +79,7 @@ def judge(classifier: Classifier, images: NDArray[Any], members: ImageSet) -> Ju
     """What a classifier says of labelled images `(N, C, *size)` in [-1, 1]."""
     predicted = np.asarray(classifier.classes)[classifier.predict(images).argmax(axis=1)]
     truth, units, groups = (np.asarray(values) for values in (members.labels, members.units, members.groups))
-    return Judged(truth, predicted, units, groups, members.counted)
+    return Judged(truth, predicted, units, groups, members.counted, members.parts)
 
 
 def train_on_real(images: NDArray[Any], members: ImageSet, options: ClassifierOptions) -> Classifier:
@@ -133,7 +135,23 @@ def recognition_figures(label: str, real: Judged, synthetic: Judged, seed: int) 
     for name in sorted(set(synthetic.truth)):
         theirs = real.truth == name
         reference = Reference.of(rate(real.hits[theirs], real.units[theirs], seed), HELD_OUT)
-        figures.append(_recognition(str(name), _of_class(synthetic, name), reference, seed))
+        figures.append(_recognition(str(name), _rows(synthetic, synthetic.truth == name), reference, seed))
+    return [*figures, *_by_part(label, real, synthetic, seed)]
+
+
+def _by_part(label: str, real: Judged, synthetic: Judged, seed: int) -> list[Figure]:
+    """The same for each modality and value of a column, at the synthetic images' mix of classes."""
+    figures = []
+    for name, own in synthetic.parts.items():
+        theirs = real.parts.get(name, np.zeros(len(real.truth), bool))
+        # Where the label is the modality, or a column that is a subset as well, its classes are told already.
+        if name in set(synthetic.truth) or min(own.sum(), theirs.sum()) < LEAST or name.startswith(f"{label} "):
+            continue
+        part, held_out = _rows(synthetic, own), _rows(real, theirs)
+        if not np.isin(held_out.truth, part.truth).any() or len(set(held_out.units)) < 2:
+            continue
+        reference = Reference.of(_held_out_accuracy(held_out, part, seed), HELD_OUT)
+        figures.append(_recognition(name, part, reference, seed))
     return figures
 
 
@@ -154,8 +172,7 @@ def _recognition(subset: str, judged: Judged, reference: Reference, seed: int) -
     )
 
 
-def _of_class(judged: Judged, name: str) -> Judged:
-    rows = judged.truth == name
+def _rows(judged: Judged, rows: NDArray[np.bool_]) -> Judged:
     return Judged(judged.truth[rows], judged.predicted[rows], judged.units[rows], judged.groups[rows], judged.counted)
 
 

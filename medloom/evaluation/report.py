@@ -175,7 +175,7 @@ def _section(name: str, figures: Sequence[Figure]) -> dict[str, Any]:
 
 def _fidelity_panels(figures: Sequence[Figure]) -> list[tuple[str, list[Panel]]]:
     plots = []
-    for extractor in dict.fromkeys(figure.extractor for figure in figures):
+    for extractor in dict.fromkeys(figure.extractor for figure in figures if figure.extractor):
         panels = []
         for metric in fidelity.BOUNDS:
             rows = [(f.subset, f) for f in figures if f.extractor == extractor and f.metric == metric]

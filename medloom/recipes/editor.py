@@ -8,7 +8,8 @@ from medloom.generators.diffusion.options import NetworkOptions
 from medloom.recipes.diffusion_run import DiffusionOptions, train_diffusion
 
 # Stage -> columns that its manifest has.
-NEED = {1: ("path", "text"), 2: ("path", "prior")}
+# An image without a report still shows what images look like; how many there are is said.
+NEED = {1: ("path",), 2: ("path", "prior")}
 
 
 def _network() -> NetworkOptions:

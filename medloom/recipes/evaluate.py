@@ -107,6 +107,7 @@ def run(config: Config) -> Path:
     """
     from medloom.core.files import claim_output
     from medloom.core.progress import say
+    from medloom.evaluation.cards import write_cards
     from medloom.evaluation.comparison import readable_only
     from medloom.evaluation.gate import read_gate
     from medloom.evaluation.internal import write_internal
@@ -131,6 +132,7 @@ def run(config: Config) -> Path:
     evaluation = measure(_measuring(config, data, sections), data)
     evaluation = replace(evaluation, facts={"options": plain(asdict(config)), **evaluation.facts})
     write_report(config.out, evaluation, data.synthetic, data.spec, config.unit)
+    write_cards(config.out, evaluation.figures, evaluation.sets, evaluation.notes, _told_of_model(config))
     if evaluation.copies and data.train is not None:
         write_internal(config.out, evaluation.copies, (data.synthetic, data.train), data.spec, config.unit)
     say(f"evaluated: {config.out / HTML} for people, {config.out / SCORES} for programs.")
@@ -139,6 +141,27 @@ def run(config: Config) -> Path:
         return _evaluate_cleaned(config, config.synthetic, evaluation)
     _keep_gate(rules, evaluation, config)
     return config.out
+
+
+def _told_of_model(config: Config) -> dict[str, object] | None:
+    """What a model's run says of it, for its card."""
+    from medloom.generators.run_folder import RunFolder
+
+    if config.model is None:
+        return None
+    run = RunFolder(config.model)
+    description, split = run.description(), run.splits()[0]
+    identity = description["identity"]
+    spec = identity["spec"]
+    return {
+        "family": run.index()["family"],
+        "hash of the weights": run.model_hash(),
+        "images that it makes": f"{' x '.join(map(str, spec['size']))} pixels, {', '.join(sorted(spec['intensity']))}",
+        "patients trained on": len(split.patients.get("train", ())),
+        "optimiser steps": identity["options"]["loop"]["steps"],
+        "seed": identity["options"]["loop"]["seed"],
+        "medloom": description["environment"]["medloom"],
+    }
 
 
 def _evaluate_cleaned(config: Config, synthetic: Path, evaluation: "Evaluation") -> Path:

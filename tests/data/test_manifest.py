@@ -104,6 +104,13 @@ def test_json_lines_with_a_broken_one(pictures: Path) -> None:
     assert [problem.line for problem in inspect_manifest(pictures / "m.jsonl").problems] == [2, 3]
 
 
+def test_an_image_of_several_pairs_has_a_row_with_each_earlier_one(pictures: Path) -> None:
+    lines = ["path,Text,patient_id,prior", "2.png,a,1,0.png", "2.png,b,1,1.png", "2.png,c,1,1.png"]
+    (pictures / "m.csv").write_text("\n".join(lines))
+    problems = inspect_manifest(pictures / "m.csv").problems
+    assert [(problem.line, "same path as line 3" in problem.reason) for problem in problems] == [(4, True)]
+
+
 def test_images_are_patients_by_content(pictures: Path) -> None:
     (pictures / "copy.png").write_bytes((pictures / "0.png").read_bytes())
     (pictures / "m.csv").write_text("path,Text\n0.png,a\n1.png,b\ncopy.png,c\n")

@@ -57,13 +57,15 @@ def evaluate(sets: dict[str, Path], name: str, out: Path, **options: Any) -> dic
 
 def test_a_good_set_passes_and_the_page_shows_no_real_image(sets: dict[str, Path], cache: Path, tmp_path: Path) -> None:
     figures = evaluate(sets, "good", tmp_path / "out", train=sets["train"], cache=cache)
-    assert {entry["section"] for entry in figures.values()} == {"fidelity", "alignment", "privacy"}
+    assert {entry["section"] for entry in figures.values()} == {"fidelity", "alignment", "privacy", "lint"}
     recognition = figures["recognition", "all", ""]
     assert recognition["value"] > 0.8 and recognition["reference"]["n"] == 60
     assert not figures["coverage", "all", "classifier"]["reading"].endswith("worse")
     assert figures["excess of copies", "all", "pixels"]["low"] < 0.01
     assert figures["identical files", "all", ""]["value"] == 0
     assert {subset for _, subset, _ in figures} == {"all", "dark", "light", "disc", "square"}
+    card = (tmp_path / "out" / "data_card.md").read_text()
+    assert "SYNTHETIC" in card and "| recognition | - |" in card and "## What is weak" in card
     page = (tmp_path / "out" / "report.html").read_text()
     assert "http" not in re.sub(r"base64,[A-Za-z0-9+/=]+", "", page)
     assert str(sets["real"].parent) not in page and str(sets["train"].parent) not in page
@@ -88,12 +90,20 @@ def test_copies_are_dropped_and_the_gate_is_kept(sets: dict[str, Path], cache: P
 
 
 def test_rows_by_columns(sets: dict[str, Path], cache: Path, tmp_path: Path) -> None:
-    options: dict[str, Any] = {"only": ("fidelity",), "features": ("pixels",), "cache": cache}
+    options: dict[str, Any] = {"only": ("fidelity",), "features": ("pixels",), "label": "none", "cache": cache}
     figures = evaluate(sets, "good", tmp_path / "out", by=("label",), **options)
     subsets = {subset for _, subset, _ in figures}
     assert subsets == {"all", "dark", "light", "label disc", "label square"}
     # Fifteen held-out patients a class and modality would be too few; of a class there are thirty.
     assert figures["recall", "label disc", "pixels"]["n"] == 30
+    told = evaluate(sets, "good", tmp_path / "told", only=("alignment",), cache=cache)
+    assert {subset for metric, subset, _ in told if metric == "recognition"} == {
+        "all",
+        "disc",
+        "square",
+        "dark",
+        "light",
+    }
     with pytest.raises(UserError, match=r"--by column of .*manifest.csv .*carries it along"):
         evaluate(sets, "good", tmp_path / "none", by=("finding_side",), **options)
 
@@ -139,7 +149,7 @@ def test_without_a_label_the_modality_is_the_class(sets: dict[str, Path], tmp_pa
 
 def test_pixels_need_no_class(sets: dict[str, Path], tmp_path: Path) -> None:
     figures = evaluate(sets, "good", tmp_path, label="none", features=("pixels",))
-    assert {entry["section"] for entry in figures.values()} == {"fidelity"}
+    assert {entry["section"] for entry in figures.values()} == {"fidelity", "lint"}
     assert figures["Frechet distance", "all", "pixels"]["reference"]["n"] == 60
 
 
@@ -148,11 +158,10 @@ def test_pixels_need_no_class(sets: dict[str, Path], tmp_path: Path) -> None:
     [
         ({"only": ("fidelty",)}, "unknown name in --only 'fidelty', did you mean 'fidelity'"),
         ({"features": ("clasifier",)}, "did you mean 'classifier'"),
-        ({"features": ()}, "--features names no extractor"),
         ({"network": "tiny"}, "unknown --network 'tiny'"),
         ({"label": "lable"}, "did you mean 'label'"),
         ({"label": "sample_id"}, "120 different values in it; a class label has 2 to 100"),
-        ({"label": "none"}, "--features classifier needs a class"),
+        ({"label": "none", "features": ("classifier",)}, "--features classifier needs a class"),
         ({"label": "none", "only": ("alignment",)}, "alignment needs a class"),
         ({"only": ("privacy",)}, "--only privacy needs --train"),
         ({"seed": -1}, "--seed -1 is out of range"),
@@ -199,7 +208,10 @@ def make_run(folder: Path, manifest: Path, images_are_patients: bool) -> Path:
     """A run folder that says which patients it has seen."""
     seen = read_manifest(manifest, images_are_patients=images_are_patients, need=("path",))
     split = make_split(seen, ["train"] * len(seen))
+    options = {"loop": {"steps": 10, "seed": 0}}
+    identity = {"options": options, "spec": {"size": [16, 16], "intensity": {"dark": {}, "light": {}}}}
     told = {"split": split.to_dict(), "inherited_splits": [], "images_are_patients": images_are_patients}
+    told |= {"identity": identity, "environment": {"medloom": "0.1.0"}}
     write_json(folder / "run.json", told)
     write_json(folder / "index.json", {"family": "diffusion"})
     (folder / "model").mkdir()
@@ -216,6 +228,7 @@ def test_patients_that_the_model_has_seen_are_refused(sets: dict[str, Path], tmp
     with pytest.raises(UserError, match="cannot be told whom it has seen"):
         evaluate(sets, "good", tmp_path / "out", model=named, images_are_patients=True, **options)
     assert evaluate(sets, "good", tmp_path / "out", model=named, **options)
+    assert "| patients trained on | 80 |" in (tmp_path / "out" / "model_card.md").read_text()
 
 
 def test_bad_images_are_named_or_left_out(sets: dict[str, Path], tmp_path: Path) -> None:
