@@ -30,6 +30,7 @@ FLIPPED, SHIFT, COMPOSITE = "changed class recognised", "divergence of predicted
 KINDS = ("edited", "a copy of the earlier image", "the later image itself")
 FIFTHS = 5
 RESAMPLES = 200  # an AUROC takes a millisecond or two, and there is one for each class and kind
+CHANCE = 0.5
 LEAST = 2  # patients on each side of a class that counts
 # Columns by what they are in the composite of BiomedJourney.
 DEMOGRAPHIC, AGE = ("race", "sex"), ("age",)
@@ -206,7 +207,8 @@ def _auroc(judged: Judged, names: NDArray[Any], classes: Sequence[str], seed: in
                 for name in classes
                 if 0 < (names[rows] == name).sum() < len(rows)
             ]
-            return float(np.mean(found)) if found else float("nan")
+            # A resample of few patients may hold one class only, of which nothing is told.
+            return float(np.mean(found)) if found else CHANCE
 
         return bootstrap_interval(macro, judged.patients.tolist(), seed, RESAMPLES)
 

@@ -76,6 +76,13 @@ def test_right_edits_are_told_and_copies_are_told_apart(world: tuple[Workshop, l
     assert copies[area].value == copies[area].reference.value < 0.8 and copies[flipped].value == 0.0
 
 
+def test_few_patients_leave_resamples_of_one_class(world: tuple[Workshop, list[Sample], list[Sample]]) -> None:
+    shop, train, triples = world
+    figures, _ = judged_figures(judge_edits(shop, train, edited(triples[:5], "later"), "finding"), seed=0)
+    told = figures[0]
+    assert told.low is not None and told.high is not None and told.low <= 0.5 < told.value <= told.high
+
+
 def test_a_number_is_told_by_its_correlation(world: tuple[Workshop, list[Sample], list[Sample]]) -> None:
     shop, train, triples = world
     (figure,), _ = judged_figures(judge_edits(shop, train, edited(triples, "later"), "age"), 0)
