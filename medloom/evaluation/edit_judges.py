@@ -50,6 +50,7 @@ class Judged:
         earlier: cell of the earlier image.
         probabilities: kind of KINDS to `(N, classes)`.
         recall: mean recall of the classifier on held-out patients.
+        left_out: classes of which there are too few patients to train on.
     """
 
     column: str
@@ -60,6 +61,7 @@ class Judged:
     earlier: NDArray[Any]
     probabilities: Mapping[str, NDArray[Any]]
     recall: float | None
+    left_out: tuple[str, ...] = ()
 
 
 def judge_edits(shop: Workshop, train: Sequence[Sample], edits: Sequence[tuple[Sample, Sample]], column: str) -> Judged:
@@ -81,9 +83,16 @@ def judge_edits(shop: Workshop, train: Sequence[Sample], edits: Sequence[tuple[S
     binned = _Fifths.of(cells)
     told = [row for row, cell in enumerate(cells) if cell is not None]
     labels = [binned.label(cells[row]) for row in told]
-    members = whole_set([train[row] for row in told], f"judge of {column}", labels)
-    classifier = shop.classifier(members, train_on_real)
-    rows = [pair for pair in edits if _cell(pair[1], column) is not None]
+    everyone = whole_set([train[row] for row in told], f"judge of {column}", labels)
+    # A classifier is trained on some patients of a class and selected on others.
+    rare = everyone.rare_classes(LEAST)
+    classifier = shop.classifier(everyone.without_classes(rare).labelled(), train_on_real)
+    rows = [pair for pair in edits if binned.label(_cell(pair[1], column)) in classifier.classes]
+    if not rows:
+        raise UserError(
+            f"--judge {column}: no edit is of a class that --train has {LEAST} patients of; they are"
+            f" {', '.join(classifier.classes)}."
+        )
     return Judged(
         column,
         classifier.classes,
@@ -93,6 +102,7 @@ def judge_edits(shop: Workshop, train: Sequence[Sample], edits: Sequence[tuple[S
         np.array([_earlier(triple, column) for _, triple in rows], dtype=object),
         _seen(shop, classifier, rows),
         classifier.validation.get("recall"),
+        tuple(sorted(rare)),
     )
 
 
@@ -124,6 +134,8 @@ class _Fifths:
         return cls(tuple(np.unique(inner).tolist()), tuple(numbers))
 
     def label(self, cell: float | str | None) -> str:
+        if cell is None:
+            return ""
         if self.edges and isinstance(cell, float):
             return f"fifth {int(np.searchsorted(self.edges, cell, side='right'))}"
         return f"{cell:g}" if isinstance(cell, float) else str(cell)
@@ -181,6 +193,10 @@ def judged_figures(judged: Judged, seed: int) -> tuple[list[Figure], list[str]]:
     """
     recall = "none were held out" if judged.recall is None else f"{judged.recall:.2f}"
     notes = [f"judge of {judged.column}: mean recall on held-out real patients {recall}."]
+    if judged.left_out:
+        notes.append(
+            f"judge of {judged.column}: {', '.join(judged.left_out)} left out, of which --train has one patient."
+        )
     if judged.numbers is not None:
         return [_correlation(judged, seed)], notes
     names = np.array([_Fifths().label(cell) for cell in judged.later])

@@ -76,6 +76,16 @@ def test_right_edits_are_told_and_copies_are_told_apart(world: tuple[Workshop, l
     assert copies[area].value == copies[area].reference.value < 0.8 and copies[flipped].value == 0.0
 
 
+def test_a_class_of_one_patient_is_left_out(world: tuple[Workshop, list[Sample], list[Sample]], tmp_path: Path) -> None:
+    shop, train, triples = world
+    odd = [sample(tmp_path, "odd", "ring", 50), sample(tmp_path, "other", "ring", 60, "none")]
+    judged = judge_edits(shop, [*train, odd[0]], edited([*triples, odd[1]], "later"), "finding")
+    assert judged.left_out == ("ring",) and set(judged.classes) == {"disc", "none"} and len(judged.later) == 20
+    assert "ring left out" in judged_figures(judged, 0)[1][1]
+    with pytest.raises(UserError, match="no edit is of a class that --train has 2 patients of; they are disc, none"):
+        judge_edits(shop, train, edited([odd[1]], "later"), "finding")
+
+
 def test_few_patients_leave_resamples_of_one_class(world: tuple[Workshop, list[Sample], list[Sample]]) -> None:
     shop, train, triples = world
     figures, _ = judged_figures(judge_edits(shop, train, edited(triples[:5], "later"), "finding"), seed=0)
