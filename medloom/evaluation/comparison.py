@@ -90,17 +90,13 @@ def compare(
         seed: of the halves.
         unit: what the values of files are that do not say so.
         set_apart: without a label and a training manifest, whether half of `real` is kept to train an encoder on.
-
         by: columns of both manifests whose values, or bands of whose numbers, have figures of their own.
 
     Raises:
         UserError: files or patients in two sets; a column that is missing; a label that cannot be used; a class or
             modality without real images.
     """
-    refuse_shared_files(synthetic, real)
-    if train is not None:
-        refuse_shared_files(synthetic, train)
-        refuse_shared_patients(train, real)
+    _refuse_overlap(real, synthetic, train)
     check_columns(by, *(manifest for manifest in (real, synthetic, train) if manifest is not None))
     chosen = choose_label(label, real, synthetic)
     sets = _labelled_sets(chosen, real, synthetic, train)
@@ -128,6 +124,14 @@ def compare(
         table=_table(real, synthetic, train, reference, ours, fit if trained is None else trained),
         notes=tuple(known),
     )
+
+
+def _refuse_overlap(real: Manifest, synthetic: Manifest, train: Manifest | None) -> None:
+    """Refuse files in two sets, and real images of patients that the generator was trained on."""
+    refuse_shared_files(synthetic, real)
+    if train is not None:
+        refuse_shared_files(synthetic, train)
+        refuse_shared_patients(train, real)
 
 
 def readable_only(comparison: Comparison, unit: str | None = None) -> Comparison:

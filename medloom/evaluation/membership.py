@@ -16,7 +16,7 @@ from sklearn.preprocessing import StandardScaler
 
 from medloom.core.seeds import numpy_generator
 from medloom.evaluation.figures import EVERYTHING, LOWER, Figure, Reference, rate
-from medloom.metrics.membership import detected, membership_auc
+from medloom.metrics.membership import membership_auc, threshold
 from medloom.metrics.uncertainty import Interval
 
 SECTION = "privacy"
@@ -110,11 +110,8 @@ def _blind(
 
 def _found(members: NDArray[np.floating], others: NDArray[np.floating], patients: Sequence[str], seed: int) -> Figure:
     """The share of members above the score that 1 % of the others are above."""
-    share = detected(members, others, FALSE_POSITIVES)
-    threshold = np.sort(others)[::-1][int(len(others) * FALSE_POSITIVES + 1e-9)]
-    interval = rate(members > threshold, patients, seed)
     return Figure.of(
-        Interval(share, interval.low, interval.high, interval.n),
+        rate(members > threshold(others, FALSE_POSITIVES), patients, seed),
         section=SECTION,
         metric=FOUND,
         subset=EVERYTHING,

@@ -45,15 +45,22 @@ def detected(members: np.ndarray, others: np.ndarray, false_positives: float) ->
         UserError: as `membership_auc`, or too few others.
     """
     _together(members, others)
+    return float((np.asarray(members, float) > threshold(others, false_positives)).mean())
+
+
+def threshold(others: np.ndarray, false_positives: float) -> float:
+    """The score that at most this share of others is above.
+
+    Raises:
+        UserError: a share out of range, or too few others to tell it.
+    """
     if not 0 < false_positives < 1 or len(others) * false_positives < 1:
         raise UserError(
             f"detection at {false_positives:.2%} false positives of {len(others)} images; give"
             f" {round(1 / false_positives) if 0 < false_positives < 1 else 'a share below 1 and'} others or more."
         )
     allowed = int(len(others) * false_positives + 1e-9)
-    # The score that only `allowed` of the others are above.
-    threshold = np.sort(np.asarray(others, float))[::-1][allowed]
-    return float((np.asarray(members, float) > threshold).mean())
+    return float(np.sort(np.asarray(others, float))[::-1][allowed])
 
 
 def _area(members: np.ndarray, others: np.ndarray) -> float:

@@ -151,11 +151,25 @@ def distance_ratio(train: np.ndarray, held_out: np.ndarray, synthetic: np.ndarra
     Raises:
         UserError: as `authenticity`, or held-out images that are all copies.
     """
-    train, held_out, synthetic = (unit_rows(features) for features in check_features(train, held_out, synthetic))
-    own, theirs = (np.median(np.sqrt(np.maximum(2 - 2 * nearest(x, train)[0], 0))) for x in (synthetic, held_out))
+    return ratio_of_medians(*(train_distances(train, x) for x in (synthetic, held_out)))
+
+
+def train_distances(train: np.ndarray, x: np.ndarray) -> np.ndarray:
+    """Distance of each embedding `(k, d)`, as a unit vector, to the nearest one of the training set: `(k,)`, 0 to 2."""
+    train, x = (unit_rows(features) for features in check_features(train, x))
+    return np.sqrt(np.maximum(2 - 2 * nearest(x, train)[0], 0))
+
+
+def ratio_of_medians(synthetic: np.ndarray, held_out: np.ndarray) -> float:
+    """The ratio of `distance_ratio`, of distances to the training set that are known.
+
+    Raises:
+        UserError: held-out images that are all copies.
+    """
+    theirs = float(np.median(held_out))
     if not theirs > 0:
         raise UserError("half of the held-out images are copies of training images; no distance can be told from them.")
-    return float(own / theirs)
+    return float(np.median(synthetic)) / theirs
 
 
 def nearest(queries: np.ndarray, references: np.ndarray, views: Views | None = None) -> tuple[np.ndarray, np.ndarray]:
