@@ -15,7 +15,7 @@ test: $(VENV)/.ready lint
 lint: $(VENV)/.ready
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/mypy medloom
+	$(BIN)/mypy
 
 slow: $(VENV)/.ready
 	$(BIN)/python -m pytest -m slow

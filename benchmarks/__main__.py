@@ -18,6 +18,9 @@ BENCHMARKS = {
     "moved_masks": "how far lesions go when their masks move, with a model of real images",
     "registration": "known motions found again, lung masks of real pairs before and after, and time",
     "planted_leaks": "copies planted among synthetic images, exact and changed: counted, listed, and others listed",
+    "degradations": "blurred, one-class, mislabelled and copied sets: whether the figures see it",
+    "membership_attack": "membership inference on an overfitted and an early-stopped model, beside its controls",
+    "report_time": "the whole report from nothing: seconds",
     "metrics_speed": "set metrics from features against the usual public implementations: time and peak memory",
     "million_rows": "time and memory for checking a manifest of a million rows",
 }

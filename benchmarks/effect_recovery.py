@@ -56,9 +56,9 @@ def _table(seen: Sequence[Figures]) -> list[str]:
                 rows[key].append(figure)
     seeds = " | ".join(f"seed {number}" for number in range(len(seen)))
     lines = [f"| effect of | figure | mean (deviation) over seeds | {seeds} |", "|---" * (3 + len(seen)) + "|"]
-    for (attribute, metric), figures in rows.items():
-        values = [figure["value"] for figure in figures]
-        cells = [f"{f['value']:.3f} ({f['low']:.3f} to {f['high']:.3f})" for f in figures]
+    for (attribute, metric), own in rows.items():
+        values = [figure["value"] for figure in own]
+        cells = [f"{f['value']:.3f} ({f['low']:.3f} to {f['high']:.3f})" for f in own]
         name = metric if attribute != "placebo" else "mean effect, HU"
         spread = np.std(values, ddof=1) if len(values) > 1 else float("nan")
         lines.append(f"| {attribute} | {name} | {np.mean(values):.3f} ({spread:.3f}) | {' | '.join(cells)} |")

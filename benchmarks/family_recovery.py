@@ -22,6 +22,14 @@ TOKENIZER: dict[str, Any] = {
     "loop.learning_rate": 1e-3,
     "loop.validate_every": 500,
 }
+# A transformer that trains in an hour on a laptop.
+TRANSFORMER: dict[str, Any] = {
+    "network.mask": "channels",
+    "network.width": 192,
+    "loop.learning_rate": 1e-3,
+    "loop.schedule": "cosine",
+    "loop.weight_decay": 0.1,
+}
 # A GAN's own way of sampling has no steps.
 SAMPLING: dict[str, dict[str, Any]] = {
     "diffusion": dict(demo.SAMPLING),
@@ -67,10 +75,9 @@ def _train_tokens(options: argparse.Namespace, cohort: Path, out: Path) -> Path:
     vq = configure(
         autoencoder.Config, out=out.with_name("vq"), kind="vq", image_size=size, **loop, **TOKENIZER, **shared
     )
-    own = {"fusion": "affine"} if options.fusion == "affine" else {}
-    given = {f"network.{name}": value for name, value in own.items()}
-    given |= {name: demo.TRAINING[name] for name in OF_TOKENS if name != "hu_window"}
-    given |= {"network.mask": "channels", "loop.steps": options.steps, "loop.batch": BATCH[options.dims]}
+    given: dict[str, Any] = {name: demo.TRAINING[name] for name in OF_TOKENS if name != "hu_window"}
+    given |= {**TRANSFORMER, "network.fusion": options.fusion}
+    given |= {"loop.steps": options.steps, "loop.batch": BATCH[options.dims]}
     if options.told == "table":
         given["table"] = demo.COLUMNS
     return tokens.run(configure(tokens.Config, out=out, tokenizer=autoencoder.run(vq), **shared, **given))

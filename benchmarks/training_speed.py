@@ -43,7 +43,11 @@ def medloom_steps(
     )
     loop = Loop(task, config.loop, out, accelerator)
     batches = task.batches(0, 0, 1)
-    return lambda: loop._one_step(next(batches)) and None
+
+    def step() -> None:
+        loop._one_step(next(batches))
+
+    return step
 
 
 def standard_steps(
@@ -57,7 +61,11 @@ def standard_steps(
     priors = [sample.condition.prior for sample in samples if edit and sample.condition.prior is not None]
     loop = StandardLoop(folder, [sample.path for sample in samples], texts, pixels, bf16, priors)
     rng = numpy_generator("standard")
-    return lambda: loop.step(rng.integers(0, len(samples), batch).tolist()) and None
+
+    def step() -> None:
+        loop.step(rng.integers(0, len(samples), batch).tolist())
+
+    return step
 
 
 def main(words: list[str]) -> None:

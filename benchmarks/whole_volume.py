@@ -17,6 +17,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Sequence
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -31,7 +32,7 @@ from medloom.generators.volumes import OVERLAP, Tiling, WholeMask
 
 CLASSES = (1, 2, 3)  # right lung, left lung, airway
 PUBLISHED_STEPS, PUBLISHED_OVERLAP, PUBLISHED_EVALUATIONS = 250, 0.5, 2
-TOLD = Condition("Age 60 years.", "CT", mask="held in memory")
+TOLD = Condition("Age 60 years.", "CT", mask=Path("held in memory"))
 # Steps of a sampler after which its memory grows no more.
 FEW_STEPS = 3
 
