@@ -1,11 +1,14 @@
 """Whether images of a virtual cohort's held-out prompts show what they were told, by measurements that need no model.
 
+Small lesions are less than a pixel or two of a small image, which the measurement does not read in true images either.
 For each finding: sensitivity, specificity and, of those present, the right side; beside the same of the true images.
 """
 
 import argparse
 import csv
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -15,11 +18,71 @@ from scipy.stats import binomtest
 from medloom.core.config import configure
 from medloom.data.images import read_image
 from medloom.data.masks import read_mask
-from medloom.data.phantom.oracle import Measurement, measure
+from medloom.data.phantom.causal import EXTENTS
+from medloom.data.phantom.oracle import FLUID_FROM, LESION_FROM, Measurement, measure
 from medloom.recipes import generate
 
 TOLD = ("diagnosis", "extent", "side")
-LESIONS = ("nodule", "pneumonia")
+Rows = list[tuple[dict[str, str], Measurement]]
+MOST_FOR_THRESHOLDS = 1000
+
+
+@dataclass(frozen=True)
+class Finding:
+    """A finding that the oracle can read.
+
+    Attributes:
+        name: of it.
+        diagnoses: of patients who have it.
+        score: higher where it is there.
+        threshold: at and above which it is there; None for the best one on true training images.
+        side: which side it is on, where it has one.
+        hidden_by: diagnoses whose images say nothing of it: a lesion beside fluid is hidden to the measurement.
+        extents: of the patients who have it, those that count.
+    """
+
+    name: str
+    diagnoses: tuple[str, ...]
+    score: Callable[[Measurement], float]
+    threshold: float | None = None
+    side: Callable[[Measurement], str] | None = None
+    hidden_by: tuple[str, ...] = ()
+    extents: tuple[str, ...] = EXTENTS
+
+    def rows(self, rows: Rows) -> tuple[Rows, np.ndarray]:
+        """Those that say something of it, and who of them has it."""
+        others = [(row, read) for row, read in rows if row["diagnosis"] not in (*self.diagnoses, *self.hidden_by)]
+        own = [
+            (row, read) for row, read in rows if row["diagnosis"] in self.diagnoses and row["extent"] in self.extents
+        ]
+        return [*own, *others], np.repeat([True, False], [len(own), len(others)])
+
+
+def _solid(kind: str, other: str, name: str, extents: tuple[str, ...] = EXTENTS) -> Finding:
+    """One kind of solid lesion; the measurement does not tell it from the other kind."""
+    return Finding(
+        name,
+        (kind,),
+        lambda read: max(read.lesion.values()),
+        LESION_FROM,
+        lambda read: read.lesion_side,
+        ("effusion", other),
+        extents,
+    )
+
+
+FINDINGS = (
+    Finding(
+        "effusion", ("effusion",), lambda read: max(read.fluid.values()), FLUID_FROM, lambda read: read.effusion_side
+    ),
+    _solid("nodule", "pneumonia", "nodule"),
+    _solid("nodule", "pneumonia", "nodule, moderate or severe", EXTENTS[1:]),
+    _solid("pneumonia", "nodule", "pneumonia"),
+    _solid("pneumonia", "nodule", "pneumonia, moderate or severe", EXTENTS[1:]),
+    Finding("cardiomegaly", ("cardiomegaly",), lambda read: read.heart_ratio, hidden_by=("effusion",)),
+    Finding("emphysema", ("emphysema",), lambda read: read.low_attenuation),
+    Finding("fibrosis", ("IPF", "CTD-ILD"), lambda read: read.lung_density),
+)
 
 
 def main(words: list[str]) -> None:
@@ -36,38 +99,43 @@ def main(words: list[str]) -> None:
     given: dict[str, Any] = {"model": options.model, "data": data, "out": options.out, "count": options.images}
     sampling = {"steps": options.steps, "guidance": options.guidance}
     made = generate.run(configure(generate.Config, **given, **sampling, keep=TOLD))
+    train = list(_measured(options.cohort / "train.csv", MOST_FOR_THRESHOLDS))
+    sets = {"generated": list(_measured(made)), "true": list(_measured(data))}
     print("| finding | images | sensitivity | specificity | side |\n|---|---|---|---|---|")
-    for name, table in (("generated", made), ("true", data)):
-        rows = list(_measured(table))
-        for finding, diagnoses in (("effusion", ("effusion",)), ("solid lesion", LESIONS)):
-            print(f"| {finding} | {name} | " + " | ".join(_rates(rows, finding, diagnoses)) + " |")
+    for finding in FINDINGS:
+        threshold = finding.threshold if finding.threshold is not None else _best_threshold(finding, train)
+        for name, rows in sets.items():
+            print(f"| {finding.name} | {name} | " + " | ".join(_rates(finding, rows, threshold)) + " |")
 
 
-def _measured(table: Path) -> Iterator[tuple[dict[str, str], Measurement]]:
-    for row in csv.DictReader(table.open(encoding="utf-8")):
-        mask = read_mask(table.parent / row["mask"]).pixels[0].astype(int)
-        yield row, measure(read_image(table.parent / row["path"], unit=None).pixels[0], mask)
+def _measured(table: Path, most: int | None = None) -> Iterator[tuple[dict[str, str], Measurement]]:
+    with table.open(encoding="utf-8") as lines:
+        for row in islice(csv.DictReader(lines), most):
+            mask = read_mask(table.parent / row["mask"]).pixels[0].astype(int)
+            yield row, measure(read_image(table.parent / row["path"], unit=None).pixels[0], mask)
 
 
-def _rates(rows: list[tuple[dict[str, str], Measurement]], finding: str, diagnoses: tuple[str, ...]) -> list[str]:
+def _best_threshold(finding: Finding, rows: Rows) -> float:
+    """The one with the largest sum of sensitivity and specificity (Youden 1950)."""
+    kept, told = finding.rows(rows)
+    scores = np.array([finding.score(read) for _, read in kept])
+    sums = [(scores[told] >= at).mean() + (scores[~told] < at).mean() for at in np.unique(scores)]
+    return float(np.unique(scores)[int(np.argmax(sums))])
+
+
+def _rates(finding: Finding, rows: Rows, threshold: float) -> list[str]:
     """Sensitivity, specificity, and the share of sides that are right among what is told and seen."""
-    told = np.array([row["diagnosis"] in diagnoses for row, _ in rows])
-    sides = np.array([row["side"] for row, _ in rows])
-    seen = np.array([read.effusion_side if finding == "effusion" else read.lesion_side for _, read in rows])
-    there = seen != "none"
-    # A lesion beside fluid is hidden to the measurement, so that images told to have fluid do not count there.
-    counted = np.ones(len(rows), bool) if finding == "effusion" else _dry(rows)
-    return [
-        _share(there[told & counted]),
-        _share(~there[~told & counted]),
-        _share((seen == sides)[told & there & counted]),
-    ]
-
-
-def _dry(rows: list[tuple[dict[str, str], Measurement]]) -> np.ndarray:
-    return np.array([row["diagnosis"] != "effusion" for row, _ in rows])
+    kept, told = finding.rows(rows)
+    there = np.array([finding.score(read) >= threshold for _, read in kept])
+    rates = [_share(there[told]), _share(~there[~told])]
+    if finding.side is None:
+        return [*rates, ""]
+    right = np.array([finding.side(read) == row["side"] for row, read in kept])
+    return [*rates, _share(right[told & there])]
 
 
 def _share(hits: np.ndarray) -> str:
+    if not len(hits):
+        return "none"
     ends = binomtest(int(hits.sum()), len(hits)).proportion_ci(method="wilson")
     return f"{hits.mean():.3f} ({ends.low:.3f} to {ends.high:.3f}), n {len(hits)}"
