@@ -15,7 +15,6 @@ BATCH = {2: 32, 3: 8}
 # Of volumes: what makes a step cheaper, and what brings effects nearer to their full size in a longer training.
 IN_VOLUMES: dict[str, Any] = {"network.input_kernel": 1, "network.mask_means": 1.0, "loop.weight_decay": 0.3}
 TOKENIZER: dict[str, Any] = {
-    "autoencoder.widths": [32, 64, 128],
     "autoencoder.codes": 512,
     "autoencoder.perceptual": "none",
     "autoencoder.adversarial_weight": 0.0,
@@ -34,7 +33,7 @@ TRANSFORMER: dict[str, Any] = {
 SAMPLING: dict[str, dict[str, Any]] = {
     "diffusion": dict(demo.SAMPLING),
     "gan": {},
-    "tokens": {"steps": 8, "guidance": 1.0},
+    "tokens": {"steps": 8},
 }
 
 
@@ -50,6 +49,8 @@ def main(words: list[str]) -> None:
     parser.add_argument("--patients", type=int, default=3000)
     parser.add_argument("--steps", type=int, default=3000)
     parser.add_argument("--tokenizer-steps", type=int, default=1500)
+    parser.add_argument("--tokenizer-widths", type=int, nargs="+", default=[32, 64, 128])
+    parser.add_argument("--guidance", type=float, default=1.0)
     parser.add_argument("--rows", type=int, default=30)
     parser.add_argument("--n", type=int, default=2)
     options = parser.parse_args(words)
@@ -60,7 +61,8 @@ def main(words: list[str]) -> None:
     space = {"dims": options.dims, "size": options.size, "template": wording}
     cohort = demo.make_cohort(config, options.out / f"cohort-{options.dims}d-{wording}", space)
     model = _train(options, cohort, out / "run")
-    answers = demo.ask(config, cohort, model, out / "whatif", SAMPLING[options.family])
+    sampling = SAMPLING[options.family] | ({} if options.family == "gan" else {"guidance": options.guidance})
+    answers = demo.ask(config, cohort, model, out / "whatif", sampling)
     report = evaluate.run(configure(evaluate.Config, whatif=answers, truth=cohort, out=out / "report"))
     print("\n".join(_lines(read_json(report / "scores.json"))))
 
@@ -72,6 +74,7 @@ def _train_tokens(options: argparse.Namespace, cohort: Path, out: Path) -> Path:
     if options.dims == 3:
         shared["unit"] = "HU"
     loop = {"loop.steps": options.tokenizer_steps, "loop.batch": BATCH[options.dims] // 2}
+    loop["autoencoder.widths"] = options.tokenizer_widths
     vq = configure(
         autoencoder.Config, out=out.with_name("vq"), kind="vq", image_size=size, **loop, **TOKENIZER, **shared
     )

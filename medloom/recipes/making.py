@@ -67,7 +67,7 @@ class MakingOptions(ManifestOptions):
         temperature: of tokens: above 1 for more variety, below for less (default: 1).
         annealing: of tokens: share of the temperature that is taken away over the steps (default: 0).
         top_k: of tokens: most likely codes that a draw chooses from (default: 0, all).
-        top_p: of tokens: least probability of the codes that a draw chooses from (default: 1, all).
+        top_p: of tokens: least probability of the codes that a draw chooses from (default: 0.9; 1 for all).
         remasking: of tokens: temperature of the noise by which tokens are masked again (default: 4.5).
         mask_schedule: of tokens: how many stay masked: cosine, linear, square or root (default: cosine).
         precision: of tokens: fp32, in which an image does not depend on its batch, or bf16, faster (default: fp32).

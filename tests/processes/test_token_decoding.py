@@ -8,6 +8,7 @@ import torch
 
 from medloom.core.errors import UserError
 from medloom.core.seeds import torch_generator
+from medloom.generators.tokens.options import SamplingOptions
 from medloom.processes.token_decoding import DecodingOptions, TokenStep, decode, log_probabilities, rescored
 from medloom.processes.token_masking import SCHEDULES, draw_masks, masked_counts, masked_share, require_tokens
 
@@ -102,6 +103,12 @@ def test_temperature_top_k_and_top_p() -> None:
     # Probabilities 0.644, 0.237, 0.087, 0.032: the first two reach 0.8.
     nucleus = log_probabilities(logits, DecodingOptions(top_p=0.8), 0)[0, 0]
     assert torch.isfinite(nucleus).tolist() == [True, True, False, False]
+
+
+def test_what_label_smoothing_gives_to_every_code_is_not_drawn_by_default() -> None:
+    smoothed = torch.full((1, 1, 8), 0.1 / 8) + 0.9 * torch.eye(8)[3]
+    default = DecodingOptions(top_p=SamplingOptions().top_p)
+    assert torch.isfinite(log_probabilities(smoothed.log(), default, 0)).flatten().nonzero().tolist() == [[3]]
 
 
 def test_without_noise_the_least_sure_are_masked_again() -> None:

@@ -12,6 +12,7 @@ PRIORS = ("none", "channels")
 DEFAULT_STEPS, DEFAULT_GUIDANCE = 8, 2.0
 GUIDANCE_SCHEDULES = ("constant", "linear")
 PRECISIONS = ("fp32", "bf16")
+SMOOTHING = 0.1
 
 
 @dataclass(frozen=True)
@@ -70,7 +71,7 @@ class TokenOptions:
     """
 
     schedule: str = "cosine"
-    smoothing: float = 0.1
+    smoothing: float = SMOOTHING
 
     def __post_init__(self) -> None:
         if not 0 <= self.smoothing < 1:
@@ -90,7 +91,9 @@ class SamplingOptions:
         temperature: of the draws.
         annealing: share of the temperature that is taken away over the steps.
         top_k: most likely codes that a draw chooses from; 0 for all.
-        top_p: least probability of the codes that a draw chooses from; 1 for all.
+        top_p: least probability of the codes that a draw chooses from; 1 for all. What label smoothing gives to every
+            code should not be drawn. Where draws are scored again by changed weights, take 1: a code that has left the
+            most likely ones has no probability.
         remasking: temperature of the noise by which tokens are masked again.
         mask_schedule: share of tokens that stay masked: cosine, linear, square or root.
         precision: of the transformer: fp32, in which an image does not depend on its batch, or bf16, which is faster.
@@ -106,7 +109,7 @@ class SamplingOptions:
     temperature: float = 1.0
     annealing: float = 0.0
     top_k: int = 0
-    top_p: float = 1.0
+    top_p: float = 1 - SMOOTHING
     remasking: float = 4.5
     mask_schedule: str = "cosine"
     precision: str = "fp32"
