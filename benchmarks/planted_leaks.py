@@ -81,7 +81,7 @@ def _pictures(options: argparse.Namespace) -> list[Image.Image]:
     found = []
     for name in ("train.csv", "test.csv"):
         for row in csv.DictReader((cohort / name).open()):
-            values = read_image(cohort / row["path"], unit="HU").pixels[0]
+            values = read_image(cohort / row["path"]).pixels[0]
             levels = np.clip((values - WINDOW[0]) / (WINDOW[1] - WINDOW[0]), 0, 1) * 255
             found.append(Image.fromarray(np.rint(levels).astype(np.uint8)))
     return found

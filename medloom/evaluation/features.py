@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +17,10 @@ from medloom.data.dataset import ImageSource
 from medloom.downstream.classifier import Classifier
 from medloom.downstream.ssl import Encoder
 from medloom.evaluation.figures import sampled_units
+from medloom.evaluation.pixel_alignment import pixel_alignment, unit_pixels
 from medloom.evaluation.sets import ImageSet, parts_of
 from medloom.evaluation.vision_models import load_vision_model
+from medloom.metrics.privacy import Alignment
 
 BATCH = 64
 PIXELS = {2: (32, 32), 3: (16, 16, 16)}
@@ -35,8 +36,7 @@ class Extractor:
         identity: a hash of everything that its features depend on.
         spec: the space that it takes images in.
         compute: maps float32 `(N, C, *size)` in [-1, 1] to features float32 `(N, d)`.
-        views: maps features `(N, d)` to those of the same images flipped and moved, `(N, views, d)`, by which copies
-            are found that were changed so; None where features do not tell them.
+        alignment: how copies are found that were flipped or shifted; None where features do not tell them.
     """
 
     name: str
@@ -44,7 +44,7 @@ class Extractor:
     identity: str
     spec: ImageSpec
     compute: Callable[[NDArray[np.float32]], NDArray[np.float32]]
-    views: Callable[[NDArray[Any]], NDArray[Any]] | None = None
+    alignment: Alignment | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -139,46 +139,12 @@ def _pixels(sources: Sources, argument: str) -> Extractor:
     return Extractor(
         "pixels",
         f"grey levels of {' x '.join(map(str, size))} pixels (aspect kept), each image's mean removed, unit length; for"
-        " copies each image is also flipped and moved by a pixel",
+        " copies each image is also flipped and shifted, and a border of two pixels left out",
         hash_json(["pixels", spec.fingerprint()]),
         spec,
-        lambda images: _unit(images.mean(axis=1).reshape(len(images), -1)),
-        lambda values: pixel_views(values, size),
+        lambda images: unit_pixels(images.mean(axis=1).reshape(len(images), -1)),
+        pixel_alignment(size),
     )
-
-
-def pixel_views(values: NDArray[Any], size: tuple[int, ...]) -> NDArray[Any]:
-    """Grey levels of images as they are and flipped along each axis, each moved by up to one pixel: `(N, views, d)`.
-
-    Args:
-        values: `(N, d)`, the pixels of images of `size` in one row each.
-        size: pixels along each axis; in 3-D images are moved along one axis at a time.
-    """
-    images = values.reshape(len(values), *size)
-    axes = range(1, images.ndim)
-    moves = [move for move in product((0, -1, 1), repeat=len(size)) if len(size) == 2 or sum(map(abs, move)) <= 1]
-    flipped = [images, *(np.flip(images, axis) for axis in axes)]
-    views = [_moved(image, move).reshape(len(values), -1) for image in flipped for move in moves]
-    return np.stack([_unit(view) for view in views], axis=1)
-
-
-def _moved(images: NDArray[Any], move: Sequence[int]) -> NDArray[Any]:
-    """Images moved by whole pixels; what comes in at a border repeats its pixels."""
-    for axis, by in enumerate(move, 1):
-        if by:
-            places = np.clip(np.arange(images.shape[axis]) + by, 0, images.shape[axis] - 1)
-            images = images.take(places, axis)
-    return images
-
-
-def _unit(grey: NDArray[Any]) -> NDArray[np.float32]:
-    centred = grey - grey.mean(axis=1, keepdims=True)
-    lengths = np.linalg.norm(centred, axis=1, keepdims=True)
-    # An image that is flat at this size has no direction; it gets one that no other image is close to.
-    flat = lengths[:, 0] == 0
-    centred[flat] = np.eye(1, centred.shape[1], dtype=np.float32)
-    lengths[flat] = 1
-    return np.asarray(centred / lengths, np.float32)
 
 
 def _vision_model(sources: Sources, argument: str) -> Extractor:

@@ -11,7 +11,7 @@ from medloom.data.tables import write_csv
 from medloom.evaluation.features import FeatureSet
 from medloom.evaluation.figures import EVERYTHING, HIGHER, LOWER, Figure, Reference, rate, sampled_units
 from medloom.evaluation.sets import ImageSet
-from medloom.metrics.privacy import CopyReport, Views, authenticity, copy_rates, ratio_of_medians, train_distances
+from medloom.metrics.privacy import Alignment, CopyReport, authenticity, copy_rates, ratio_of_medians, train_distances
 from medloom.metrics.uncertainty import subsample_interval
 
 SECTION = "privacy"
@@ -48,7 +48,7 @@ def copy_figures(
     sets: Mapping[str, ImageSet],
     features: Mapping[str, FeatureSet],
     seed: int,
-    views: Views | None = None,
+    alignment: Alignment | None = None,
 ) -> tuple[list[Figure], list[str], list[Copy]]:
     """Figures over all images and by subset, notes on what was left out, and the copies.
 
@@ -57,13 +57,13 @@ def copy_figures(
         sets: `train`, `real` (held out) and `synthetic`.
         features: of the same sets.
         seed: of the halving of the held-out patients.
-        views: see `Extractor`.
+        alignment: see `Extractor`.
 
     Raises:
         UserError: fewer than 20 held-out patients, or a patient in `train` and `real`.
     """
     require_enough(features["real"].units)
-    report = _report(features, seed, views)
+    report = _report(features, seed, alignment)
     figures, notes = _figures(embedding, EVERYTHING, report, features["synthetic"].units, seed), []
     figures += _distances(embedding, features, seed)
     for group in features["real"].parts:
@@ -73,7 +73,7 @@ def copy_figures(
                 f"{group}: no copy figures, since they need {LEAST_PATIENTS} held-out patients and 2 images a set."
             )
             continue
-        figures += _figures(embedding, group, _report(part, seed, views), part["synthetic"].units, seed)
+        figures += _figures(embedding, group, _report(part, seed, alignment), part["synthetic"].units, seed)
     pairs = [
         Copy(embedding, sets["synthetic"].samples[row].path, sets["train"].samples[nearest].path, cosine)
         for row, nearest, cosine in report.pairs
@@ -146,7 +146,7 @@ def _distances(embedding: str, features: Mapping[str, FeatureSet], seed: int) ->
     ]
 
 
-def _report(features: Mapping[str, FeatureSet], seed: int, views: Views | None) -> CopyReport:
+def _report(features: Mapping[str, FeatureSet], seed: int, alignment: Alignment | None) -> CopyReport:
     train, real, synthetic = features["train"], features["real"], features["synthetic"].with_sampled_units()
     return copy_rates(
         train.values,
@@ -156,13 +156,12 @@ def _report(features: Mapping[str, FeatureSet], seed: int, views: Views | None) 
         real.units,
         seed,
         synthetic_clusters=synthetic.units,
-        views=views,
+        alignment=alignment,
     )
 
 
 def _figures(embedding: str, subset: str, report: CopyReport, units: np.ndarray, seed: int) -> list[Figure]:
-    hits = np.isin(np.arange(len(units)), [row for row, _, _ in report.pairs])
-    share = rate(hits, sampled_units(units), seed)
+    share = rate(report.copied, sampled_units(units), seed)
     none = Reference("no more than held-out images", 0.0)
     rows = (
         (COPIED, share, "images", Reference("held-out real images", report.held_out_rate), ""),
@@ -179,7 +178,8 @@ def _figures(embedding: str, subset: str, report: CopyReport, units: np.ndarray,
             reference=reference,
             better=better,
             extractor=embedding,
-            note=f"A copy has a cosine above {report.threshold:.6f} to a training image.",
+            note=f"A copy has a cosine above {report.threshold:.6f} to a training image; listed are those above"
+            f" {report.listed_above:.6f}.",
         )
         for metric, interval, counted, reference, better in rows
     ]

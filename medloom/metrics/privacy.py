@@ -12,7 +12,19 @@ from medloom.core.seeds import numpy_generator
 from medloom.metrics.feature_sets import CHUNK, check_features, unit_rows
 from medloom.metrics.uncertainty import Groups, Interval
 
-Views = Callable[[np.ndarray], np.ndarray]
+
+@dataclass(frozen=True)
+class Alignment:
+    """How images are compared that may have been flipped or shifted.
+
+    Attributes:
+        views: maps embeddings `(k, d)` to those of the same images flipped, moved, ..., `(k, views, d)`, by which the
+            nearest image is found.
+        cosines: maps pairs of embeddings, `(k, d)` each, to their cosine `(k,)` after the best flip and shift.
+    """
+
+    views: Callable[[np.ndarray], np.ndarray]
+    cosines: Callable[[np.ndarray, np.ndarray], np.ndarray]
 
 
 @dataclass(frozen=True)
@@ -21,15 +33,19 @@ class CopyReport:
 
     Attributes:
         threshold: the cosine above which an image counts as a copy.
+        copied: bool `(s,)`, which synthetic images do.
+        listed_above: the cosine above which an image is listed: the percentile of all held-out images.
         synthetic_rate: share of synthetic images above it.
         held_out_rate: share of the second half of the held-out images above it: what not copying looks like.
         excess: synthetic_rate - held_out_rate, by image; n is the smaller number of clusters.
         excess_by_patient: the same with every patient or cluster, not every image, counting once.
-        pairs: (synthetic row, nearest training row, cosine) of every copy, nearest first.
+        pairs: (synthetic row, nearest training row, cosine) of every listed image, nearest first.
         patients_copied: number of training patients in `pairs`.
     """
 
     threshold: float
+    copied: np.ndarray
+    listed_above: float
     synthetic_rate: float
     held_out_rate: float
     excess: Interval
@@ -47,7 +63,7 @@ def copy_rates(
     seed: int,
     *,
     synthetic_clusters: Groups | None = None,
-    views: Views | None = None,
+    alignment: Alignment | None = None,
     percentile: float = 99.9,
     level: float = 0.95,
 ) -> CopyReport:
@@ -56,6 +72,7 @@ def copy_rates(
     Held-out patients are halved into V1 and V2. The threshold is a percentile of the nearest cosine of V1 to the
     training set; synthetic images and V2 are judged by it alike, so the excess is centred on 0 for a generator that
     copies no more than fresh real images would. Below 1000 images in V1 the 99.9th percentile is close to its maximum.
+    Single images are accused by the percentile of V1 and V2 together, so that fewer innocent ones are.
 
     Intervals are Newcombe's (1998, method 10) for a difference of shares, with the number of clusters as sample size.
     They resample nothing, hold at rates of 0, and are wide rather than narrow where a patient has several images.
@@ -68,8 +85,8 @@ def copy_rates(
         held_out_patients: patient of each held-out image.
         seed: of the halving.
         synthetic_clusters: prompt or source patient of each synthetic image; by default each stands alone.
-        views: maps embeddings `(k, d)` to those of the same images flipped, moved, ..., `(k, views, d)`; of held-out
-            and synthetic images alike the view that is nearest to a training image counts.
+        alignment: how held-out and synthetic images alike are compared with training images; as they are, where there
+            is none.
         percentile: of the nearest cosine in V1.
         level: coverage of the intervals, in (0, 1).
 
@@ -83,12 +100,13 @@ def copy_rates(
     first = _halve(patients, np.asarray(held_out_patients), seed)
     if (len(patients), len(first), len(clusters)) != (len(train), len(held_out), len(synthetic)):
         raise UserError("patients or clusters do not match the embeddings; give one a row.")
-    held_out_cosine, _ = nearest(held_out, train, views)
-    cosine, index = nearest(synthetic, train, views)
+    held_out_cosine, _ = _nearest_aligned(held_out, train, alignment)
+    cosine, index = _nearest_aligned(synthetic, train, alignment)
     threshold = float(np.percentile(held_out_cosine[first], percentile))
+    listed_above = float(np.percentile(held_out_cosine, percentile))
     copied, chance = cosine > threshold, held_out_cosine[~first] > threshold
     chance_groups = np.asarray(held_out_patients)[~first]
-    rows = sorted(np.flatnonzero(copied), key=lambda row: -cosine[row])
+    rows = sorted(np.flatnonzero(cosine > listed_above), key=lambda row: -cosine[row])
     by_cluster, by_patient = _share_by_group(copied, clusters), _share_by_group(chance, chance_groups)
 
     def excess(share: float, other: float) -> Interval:
@@ -96,12 +114,14 @@ def copy_rates(
 
     return CopyReport(
         threshold=threshold,
+        copied=copied,
+        listed_above=listed_above,
         synthetic_rate=float(copied.mean()),
         held_out_rate=float(chance.mean()),
         excess=excess(float(copied.mean()), float(chance.mean())),
         excess_by_patient=excess(float(by_cluster.mean()), float(by_patient.mean())),
         pairs=[(int(row), int(index[row]), float(cosine[row])) for row in rows],
-        patients_copied=len(set(patients[index[copied]].tolist())),
+        patients_copied=len(set(patients[index[rows]].tolist())),
     )
 
 
@@ -172,13 +192,25 @@ def ratio_of_medians(synthetic: np.ndarray, held_out: np.ndarray) -> float:
     return float(np.median(synthetic)) / theirs
 
 
-def nearest(queries: np.ndarray, references: np.ndarray, views: Views | None = None) -> tuple[np.ndarray, np.ndarray]:
+def _nearest_aligned(
+    queries: np.ndarray, references: np.ndarray, alignment: Alignment | None
+) -> tuple[np.ndarray, np.ndarray]:
+    """`nearest` by views, and the pair's cosine after its alignment."""
+    if alignment is None:
+        return nearest(queries, references)
+    _, index = nearest(queries, references, alignment.views)
+    return np.asarray(alignment.cosines(queries, references[index]), float), index
+
+
+def nearest(
+    queries: np.ndarray, references: np.ndarray, views: Callable[[np.ndarray], np.ndarray] | None = None
+) -> tuple[np.ndarray, np.ndarray]:
     """For each query the greatest cosine to a reference, and which: float64 and integer `(q,)`.
 
     Args:
         queries: `(q, d)`, rows of length 1.
         references: `(r, d)`, rows of length 1.
-        views: of the queries, of which the nearest counts; see `copy_rates`.
+        views: of the queries, of which the nearest counts; see `Alignment`.
     """
     cosine, index = np.empty(len(queries)), np.empty(len(queries), dtype=np.int64)
     step = CHUNK if views is None else CHUNK // 16

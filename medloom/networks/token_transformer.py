@@ -87,7 +87,7 @@ class TokenTransformer(nn.Module):
         width = config.width
         # One more is the masked token.
         self.tokens = nn.Embedding(config.codes + 1, width)
-        self.places = nn.ParameterList([nn.Parameter(0.02 * torch.randn(length, width)) for length in config.grid])
+        self.places = nn.ParameterList([nn.Parameter(torch.randn(length, width)) for length in config.grid])
         self.mask = nn.Linear(config.mask_channels, width) if config.mask_channels else None
         # One more says that there is none.
         self.prior = nn.Embedding(config.codes + 1, width) if config.prior else None
@@ -97,9 +97,9 @@ class TokenTransformer(nn.Module):
         self.layers = nn.ModuleList(_Layer(config) for _ in range(config.layers))
         self.norm = nn.LayerNorm(width)
         self.head = nn.Linear(width, config.codes)
-        for embedding in (self.tokens, self.prior, self.coarse):
-            if embedding is not None:
-                nn.init.normal_(embedding.weight, std=0.02)
+        # As large as the embeddings, which have a deviation of 1: what is on the grid is not drowned by it.
+        if self.mask is not None:
+            nn.init.normal_(self.mask.weight)
 
     @property
     def length(self) -> int:

@@ -88,7 +88,7 @@ def measure(options: SetOptions, data: "Comparison") -> "Evaluation":
         if "fidelity" in sections and name in options.extractors:
             found.add(*fidelity.fidelity_figures(name, features["real"], features["synthetic"], seed))
         if "privacy" in sections:
-            found.add(*privacy.copy_figures(name, sets, features, seed, extractor.views))
+            found.add(*privacy.copy_figures(name, sets, features, seed, extractor.alignment))
     if "fidelity" in sections:
         found.add(*variety.variety_figures(shop, data.real, data.synthetic, classifier, seed))
     if "privacy" in sections:
