@@ -1,7 +1,8 @@
 """Whether each way of spoiling a set of images is seen by the figure that is meant to see it.
 
 Patients of a manifest are split in three: training images, held-out images, and images that are called synthetic: as
-they are, blurred, of one class only, with the labels of other classes, and half of them replaced by training images.
+they are, blurred, of one class only, of few patients, with the labels of other classes, and half of them replaced by
+training images.
 """
 
 import argparse
@@ -59,6 +60,15 @@ def _one_class(parts: Third) -> pd.DataFrame:
     return parts.synthetic[parts.synthetic[LABEL] == parts.synthetic[LABEL].mode()[0]]
 
 
+def _few(parts: Third) -> pd.DataFrame:
+    """As many images, of a tenth of the patients."""
+    patients = sorted(set(parts.synthetic["patient_id"]))
+    kept = parts.rng.choice(patients, max(2, len(patients) // 10), replace=False)
+    rows = parts.synthetic[parts.synthetic["patient_id"].isin(kept)]
+    repeated = pd.concat([rows] * -(-len(parts.synthetic) // len(rows))).head(len(parts.synthetic))
+    return repeated.assign(path=_resaved(parts.folder, list(repeated[PATH])))
+
+
 def _swapped(parts: Third) -> pd.DataFrame:
     classes = sorted(set(parts.synthetic[LABEL]))
     others = [parts.rng.choice([name for name in classes if name != own]) for own in parts.synthetic[LABEL]]
@@ -88,8 +98,9 @@ def _resaved(folder: Path, paths: list[str]) -> list[str]:
 # What is done, and the figures that are meant to see it.
 VERSIONS: dict[str, tuple[Callable[[Third], pd.DataFrame], tuple[str, ...]]] = {
     "untouched": (_untouched, ()),
-    "blurred": (_blurred, ("Frechet distance", "kernel distance", "precision", "density")),
-    "one class only": (_one_class, ("Frechet distance", "kernel distance", "recall", "coverage")),
+    "blurred": (_blurred, ("fine detail over real images'", "Frechet distance", "kernel distance")),
+    "one class only": (_one_class, ("recall", "coverage")),
+    "a tenth of the patients": (_few, ("recall", "coverage", "Vendi score")),
     "labels swapped": (_swapped, ("recognition",)),
     "half copied": (_half_copied, ("excess of copies",)),
 }

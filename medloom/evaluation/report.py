@@ -13,7 +13,7 @@ from medloom.core.pictures import grid
 from medloom.core.seeds import numpy_generator
 from medloom.core.spec import ImageSpec
 from medloom.data.dataset import ImageSource
-from medloom.evaluation import alignment, fidelity, lint, membership, privacy, variety
+from medloom.evaluation import alignment, detail, fidelity, lint, membership, privacy, variety
 from medloom.evaluation.figures import EVERYTHING, Figure
 from medloom.evaluation.internal import INTERNAL
 from medloom.evaluation.pages import embedded, page
@@ -34,6 +34,7 @@ MEANINGS: dict[str, str] = {
     "density": "how many real images a synthetic one is close to, over 5; about 1 for equal sets",
     "coverage": "share of real images with a synthetic one among their neighbours; low means missing kinds of images",
     fidelity.KERNEL: "squared distance of the clouds by a cubic kernel (KID, of all pairs); about 0 for equal sets",
+    detail.DETAIL: "share of an image's variance in its finest half of frequencies; below 1 means blurred images",
     variety.SIMILARITY: "how alike two images of one prompt are, 0 to 1; far above real pairs means too little variety",
     variety.SCORE: "how sure and how varied the classes are that a classifier of real images sees",
     fidelity.VENDI: "how many different images there are in effect among n; the reference is that of real images",

@@ -15,6 +15,7 @@ METRICS = {
     "psnr": "structural",
     "ssim": "structural",
     "ms_ssim": "structural",
+    "fine_detail": "spectral",
     "dice": "structural",
     "retrieved": "retrieval",
     "accuracy": "classification",

@@ -67,7 +67,7 @@ def measure(options: SetOptions, data: "Comparison") -> "Evaluation":
     Raises:
         UserError: images that cannot be read, or are too few.
     """
-    from medloom.evaluation import alignment, fidelity, lint, privacy, variety
+    from medloom.evaluation import alignment, detail, fidelity, lint, privacy, variety
     from medloom.evaluation.classifiers import Workshop
     from medloom.evaluation.features import make_extractor
     from medloom.evaluation.report import Evaluation
@@ -91,6 +91,7 @@ def measure(options: SetOptions, data: "Comparison") -> "Evaluation":
             found.add(*privacy.copy_figures(name, sets, features, seed, extractor.alignment))
     if "fidelity" in sections:
         found.add(*variety.variety_figures(shop, data.real, data.synthetic, classifier, seed))
+        found.add(detail.detail_figures(shop, data.real, data.synthetic, seed))
     if "privacy" in sections:
         found.add([privacy.identical_files(sets, seed)])
         if options.attack is not None:
