@@ -1,6 +1,7 @@
 """Membership inference on a deliberately overfitted model, and on one of the same images that was stopped early.
 
-Virtual patients, half of them trained on; the attack by the model's loss stands beside its two controls.
+Virtual patients, half of them trained on; the attack by the loss, less that of a model of other patients, stands
+beside its two controls.
 """
 
 import argparse
@@ -37,14 +38,20 @@ def main(words: list[str]) -> None:
     parser.add_argument("--overfitted", type=int, default=6000, help="steps")
     parser.add_argument("--stopped", type=int, default=400, help="steps")
     options = parser.parse_args(words)
-    cohort = options.out / "cohort"
-    if not (cohort / "truth.csv").is_file():
-        patients = {"patients": 2 * options.images, "test": 0.5, "size": options.size, "seed": 9}
-        data_phantom.run(configure(data_phantom.Config, out=cohort, **patients))
+    cohort, others = (_cohort(options, name, seed) for name, seed in (("cohort", 9), ("others", 10)))
+    reference = _train(options, others, "reference", options.stopped)
     print("| model | figure | value (95 % interval) | n |\n|---|---|---|---|")
     for name, steps in (("stopped early", options.stopped), ("overfitted", options.overfitted)):
         run = _train(options, cohort, name.replace(" ", "-"), steps)
-        print("\n".join(_lines(f"{name} ({steps} steps)", _attack(options, cohort, run))), flush=True)
+        print("\n".join(_lines(f"{name} ({steps} steps)", _attack(options, cohort, run, reference))), flush=True)
+
+
+def _cohort(options: argparse.Namespace, name: str, seed: int) -> Path:
+    cohort = Path(options.out / name)
+    if not (cohort / "truth.csv").is_file():
+        patients = {"patients": 2 * options.images, "test": 0.5, "size": options.size, "seed": seed}
+        data_phantom.run(configure(data_phantom.Config, out=cohort, **patients))
+    return cohort
 
 
 def _train(options: argparse.Namespace, cohort: Path, name: str, steps: int) -> Path:
@@ -53,12 +60,13 @@ def _train(options: argparse.Namespace, cohort: Path, name: str, steps: int) -> 
     return text2image.run(configure(text2image.Config, **shared, **steps_only, **TRAINING))
 
 
-def _attack(options: argparse.Namespace, cohort: Path, run: Path) -> list[dict[str, Any]]:
+def _attack(options: argparse.Namespace, cohort: Path, run: Path, reference: Path) -> list[dict[str, Any]]:
     """The privacy figures of images that the model makes of held-out prompts."""
     made = options.out / f"{run.name}-images"
     test = {"data": cohort / "test.csv", "count": options.images // 2, "batch": 50}
     manifest = generate.run(configure(generate.Config, model=run, out=made, **test))
     sides = {"real": cohort / "test.csv", "train": cohort / "train.csv", "synthetic": manifest, "model": run}
+    sides["reference_model"] = reference
     given = {"only": ["privacy"], "features": ["pixels"], "label": "none", "image_size": [options.size]}
     out = options.out / f"{run.name}-report"
     evaluate.run(configure(evaluate.Config, **sides, **given, out=out, attack_images=options.images))

@@ -1,7 +1,7 @@
 """Whether synthetic images are copies of training images, judged against real images that were not trained on."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -127,6 +127,7 @@ def _distances(embedding: str, features: Mapping[str, FeatureSet], seed: int) ->
         return ratio_of_medians(ours[y], theirs[x])
 
     interval = subsample_interval(ratio, real.units, synthetic.units, seed=seed, at="n", repeats=REPEATS)
+    interval = replace(interval, low=max(interval.low, 0.0))
     told = {"section": SECTION, "subset": EVERYTHING, "better": HIGHER, "extractor": embedding}
     return [
         Figure.of(

@@ -39,6 +39,8 @@ class TokenTransformerConfig:
         mask_channels: channels of a segmentation mask (0: none).
         prior: whether it sees the tokens of an earlier image.
         coarse_codes: codes of the coarser tokens that it sees (0: none).
+        region_styles: whether the pooled vector fills the regions of the mask, or the whole grid, also growing along
+            each axis.
         gradient_checkpointing: compute activations again in the backward pass to save memory.
     """
 
@@ -56,6 +58,7 @@ class TokenTransformerConfig:
     mask_channels: int = 0
     prior: bool = False
     coarse_codes: int = 0
+    region_styles: bool = False
     gradient_checkpointing: bool = False
 
     def __post_init__(self) -> None:
@@ -94,6 +97,8 @@ class TokenTransformer(nn.Module):
         self.coarse = nn.Embedding(config.coarse_codes, width) if config.coarse_codes else None
         pooled = config.pooled_width if config.fusion != "none" else 0
         self.pooled = nn.Linear(pooled, width) if pooled else None
+        regions, axes = config.mask_channels or 1, len(config.grid)
+        self.styles = blocks.RegionStyles(regions, pooled, width, axes) if config.region_styles and pooled else None
         self.layers = nn.ModuleList(_Layer(config) for _ in range(config.layers))
         self.norm = nn.LayerNorm(width)
         self.head = nn.Linear(width, config.codes)
@@ -133,6 +138,8 @@ class TokenTransformer(nn.Module):
             Logits `(N, L, codes)`, or of the wanted tokens `(M, codes)`.
         """
         x = self._embedded(tokens, mask, prior, coarse)
+        if self.styles is not None and pooled is not None:
+            x = x + self._styled(self.styles, x, mask, pooled)
         told = F.silu(self.pooled(pooled)) if self.pooled is not None and pooled is not None else None
         for layer in self.layers:
             if self.config.gradient_checkpointing and self.training:
@@ -153,6 +160,11 @@ class TokenTransformer(nn.Module):
             seen = self.coarse(_given(coarse, "coarser tokens")).movedim(-1, 1)
             x = x + F.interpolate(seen, size=self.config.grid, mode="nearest").flatten(2).transpose(1, 2)
         return x
+
+    def _styled(self, styles: blocks.RegionStyles, x: Tensor, mask: Tensor | None, pooled: Tensor) -> Tensor:
+        """What text and table put into each region, `(N, L, W)`; without a mask the whole grid is one region."""
+        where = x.new_ones(len(x), 1, *self.config.grid) if mask is None else mask.to(x.dtype)
+        return styles(where, pooled).flatten(2).transpose(1, 2)
 
     def _positions(self) -> Tensor:
         """A vector for each place, `(L, width)`: the sum of one for each axis."""

@@ -89,6 +89,7 @@ def _config(
         mask_channels=len(network.mask_classes) + 1 if masked else 0,
         prior=network.prior != "none",
         coarse_codes=first.tokeniser.codes if first is not None else 0,
+        region_styles=network.region_styles and network.fusion != "none",
         gradient_checkpointing=network.gradient_checkpointing,
     )
 

@@ -31,6 +31,8 @@ class NetworkOptions:
         mask_classes: labels in the masks, background left out.
         prior: how an earlier image reaches it: none or channels (its tokens).
         condition_width: width of context tokens.
+        region_styles: let text and table fill the regions of the mask, or the whole image, also growing along each
+            axis, by which a finding and the side that is told find their place sooner; off where nothing is fused.
         gradient_checkpointing: compute activations again in the backward pass to save memory.
     """
 
@@ -45,6 +47,7 @@ class NetworkOptions:
     mask_classes: tuple[int, ...] = ()
     prior: str = "none"
     condition_width: int = 256
+    region_styles: bool = True
     gradient_checkpointing: bool = False
 
     def __post_init__(self) -> None:
