@@ -17,6 +17,7 @@ import pandas as pd
 from PIL import Image, ImageFilter
 
 from medloom.core.config import configure
+from medloom.evaluation.fidelity import LEAST
 from medloom.recipes import evaluate
 
 BLUR = 0.02  # of the shorter side
@@ -126,7 +127,11 @@ def main(words: list[str]) -> None:
     for name, (spoil, meant) in VERSIONS.items():
         slug = name.replace(" ", "-")
         parts = Third(train, synthetic, options.out / slug, np.random.default_rng(options.seed + 1))
-        spoil(parts).to_csv(options.out / f"{slug}.csv", index=False)
+        spoiled = spoil(parts)
+        if len(spoiled) < LEAST:
+            print(f"| {name} | {len(spoiled)} images, and fidelity needs {LEAST} | | | |", flush=True)
+            continue
+        spoiled.to_csv(options.out / f"{slug}.csv", index=False)
         print("\n".join(_lines(name, meant, _figures(options, slug))), flush=True)
 
 
