@@ -13,7 +13,7 @@ import pytest
 from PIL import Image
 
 from medloom.core.spec import GREY, ImageSpec, Intensity
-from medloom.evaluation import alignment, fidelity, lint, membership, privacy, variety
+from medloom.evaluation import alignment, detail, fidelity, lint, membership, privacy, variety
 from medloom.evaluation.figures import Figure, Reference
 from medloom.evaluation.privacy import Copy
 from medloom.evaluation.report import MEANINGS, PANELS, Evaluation, begin_report, render, write_report
@@ -107,4 +107,5 @@ def test_every_metric_has_a_meaning() -> None:
     named |= {privacy.BY_PATIENT, privacy.AUTHENTIC, privacy.DISTANCE, variety.SIMILARITY, variety.SCORE, *lint.KINDS}
     named |= {membership.ATTACK, membership.HALVES, membership.BLIND, membership.FOUND}
     named |= {alignment.RECOGNITION, alignment.SHUFFLED, alignment.UTILITY, alignment.UTILITY_SHARE}
+    named |= {detail.DETAIL}
     assert named == set(MEANINGS)
