@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from medloom.evaluation.classifiers import Workshop
 from medloom.evaluation.figures import EVERYTHING, HIGHER, Figure, Reference, sampled_units
 from medloom.evaluation.sets import ImageSet
-from medloom.metrics.spectral import fine_detail
+from medloom.metrics.spectral import SMALLEST, fine_detail
 from medloom.metrics.uncertainty import Interval, bootstrap_mean
 
 SECTION = "fidelity"
@@ -18,8 +18,11 @@ LEAST = 20
 FLOOR = 1e-8
 
 
-def detail_figures(workshop: Workshop, real: ImageSet, synthetic: ImageSet, seed: int) -> list[Figure]:
-    """The geometric mean share of fine detail of synthetic images over that of real ones, over all and by subset.
+def detail_figures(
+    workshop: Workshop, real: ImageSet, synthetic: ImageSet, seed: int
+) -> tuple[list[Figure], list[str]]:
+    """The geometric mean share of fine detail of synthetic images over that of real ones, over all and by subset;
+    and a note where images are too small for it.
 
     Args:
         workshop: where images are read.
@@ -27,6 +30,10 @@ def detail_figures(workshop: Workshop, real: ImageSet, synthetic: ImageSet, seed
         synthetic: the images in question.
         seed: of resamples.
     """
+    if min(workshop.spec.size) < SMALLEST:
+        return [], [
+            f"No fine detail: images of {' x '.join(map(str, workshop.spec.size))} pixels are too small for it."
+        ]
     theirs, ours = (_logarithms(workshop.images(members)) for members in (real, synthetic))
     figures = []
     for subset in (EVERYTHING, *real.parts):
@@ -40,7 +47,7 @@ def detail_figures(workshop: Workshop, real: ImageSet, synthetic: ImageSet, seed
             known = (theirs[rows[0]], np.asarray(real.units)[rows[0]])
             made = (ours[rows[1]], sampled_units(np.asarray(synthetic.units)[rows[1]]))
             figures.append(_figure(subset, known, made, seed))
-    return figures
+    return figures, []
 
 
 def _logarithms(images: NDArray[np.floating]) -> NDArray[np.float64]:

@@ -27,7 +27,7 @@ class Alignment:
     cosines: Callable[[np.ndarray, np.ndarray], np.ndarray]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class CopyReport:
     """Copies among synthetic images.
 

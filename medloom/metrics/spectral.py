@@ -5,6 +5,7 @@ from scipy.signal.windows import hann
 
 from medloom.core.errors import UserError
 
+SMALLEST = 8  # pixels along an axis
 FINE = 0.25  # cycles a pixel: half of the highest frequency along an axis
 
 
@@ -25,10 +26,10 @@ def fine_detail(image: np.ndarray, above: float = FINE) -> float:
         UserError: another shape, values that are not finite, or a frequency out of range.
     """
     image = np.asarray(image, np.float64)
-    if image.ndim not in (3, 4) or min(image.shape[1:]) < 8 or not np.isfinite(image).all():
+    if image.ndim not in (3, 4) or min(image.shape[1:]) < SMALLEST or not np.isfinite(image).all():
         raise UserError(
             f"fine detail of an image of shape {image.shape}: give finite values (C, *spatial), two or three spatial"
-            " axes of 8 pixels or more."
+            f" axes of {SMALLEST} pixels or more."
         )
     if not 0 < above < 0.5:
         raise UserError(f"fine detail above {above} cycles a pixel; give a frequency above 0 and below 0.5.")

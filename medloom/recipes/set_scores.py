@@ -91,7 +91,7 @@ def measure(options: SetOptions, data: "Comparison") -> "Evaluation":
             found.add(*privacy.copy_figures(name, sets, features, seed, extractor.alignment))
     if "fidelity" in sections:
         found.add(*variety.variety_figures(shop, data.real, data.synthetic, classifier, seed))
-        found.add(detail.detail_figures(shop, data.real, data.synthetic, seed))
+        found.add(*detail.detail_figures(shop, data.real, data.synthetic, seed))
     if "privacy" in sections:
         found.add([privacy.identical_files(sets, seed)])
         if options.attack is not None:

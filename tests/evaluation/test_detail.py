@@ -1,5 +1,6 @@
 """Sharpness beside real images: equal sets are at 1, blurred ones below, noisy ones above."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -33,7 +34,9 @@ def drawn(folder: Path, seed: int, blur: float = 0.0, noise: float = 0.0) -> Ima
 
 def told(tmp_path: Path, blur: float = 0.0, noise: float = 0.0) -> Figure:
     shop = Workshop(tmp_path, SPEC, ClassifierOptions(shown=False))
-    (figure,) = detail_figures(shop, drawn(tmp_path / "real", 0), drawn(tmp_path / "made", 1, blur, noise), 0)
+    figures, notes = detail_figures(shop, drawn(tmp_path / "real", 0), drawn(tmp_path / "made", 1, blur, noise), 0)
+    (figure,) = figures
+    assert not notes
     assert figure.low is not None and figure.high is not None
     return figure
 
@@ -52,6 +55,12 @@ def test_a_blur_is_worse(tmp_path: Path) -> None:
 def test_noise_is_above(tmp_path: Path) -> None:
     figure = told(tmp_path, noise=30.0)
     assert figure.low > 1.2 and figure.reading == "above the reference"
+
+
+def test_images_that_are_too_small_are_said(tmp_path: Path) -> None:
+    shop = Workshop(tmp_path, replace(SPEC, size=(6, 6)), ClassifierOptions(shown=False))
+    figures, notes = detail_figures(shop, drawn(tmp_path / "real", 0), drawn(tmp_path / "made", 1), 0)
+    assert not figures and "6 x 6 pixels are too small" in notes[0]
 
 
 def test_interval_of_a_ratio_by_hand() -> None:

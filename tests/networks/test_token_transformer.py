@@ -141,16 +141,13 @@ def test_what_is_told_fills_regions_and_grows_along_axes(channels: int) -> None:
     regions = torch.zeros(2, 2, *config.grid)
     regions[:, 0, :, :2] = 1.0
     given["mask"] = regions if channels else None
-    before = transformer(**given)
     assert transformer.styles is not None
-    torch.nn.init.normal_(transformer.styles.projection.weight)
     # Only attention carries what is filled in elsewhere: without it the places outside of the region keep theirs.
     for layer in transformer.layers:
         torch.nn.init.zeros_(layer.attention.out.weight)
-    torch.nn.init.zeros_(transformer.styles.projection.weight)
     plain = transformer(**given)
     torch.nn.init.normal_(transformer.styles.projection.weight)
     filled = (transformer(**given) - plain).abs().sum(-1).reshape(2, *config.grid)
-    assert not torch.allclose(before, plain) and (filled[:, :, :2] > 1e-4).all()
+    assert (filled[:, :, :2] > 1e-4).all()
     assert (filled[:, :, 2] == 0).all() if channels else (filled[:, :, 2] > 1e-4).all()
     assert not torch.allclose(filled[:, 0, 0], filled[:, 3, 0], rtol=0.05)
