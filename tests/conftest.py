@@ -15,9 +15,13 @@ SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"
 LONG = (
     "test_effect_controls.py",
     "test_demo.py",
+    "test_evaluate.py",
     "test_processes.py",
     "test_edit.py",
     "test_resume.py",
+    "test_gan_task.py",
+    "test_data_journeys.py",
+    "test_evaluate_edits.py",
     "test_ablate.py",
 )
 

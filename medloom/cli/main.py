@@ -31,11 +31,26 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("medloom: interrupted; the same command goes on from the last checkpoint.", file=sys.stderr)
         return INTERRUPTED
+    except BrokenPipeError:
+        if not _reader_left():
+            raise
+        return 0
+
+
+def _reader_left() -> bool:
+    """Whether what reads the output has seen enough, as in `medloom generate --help | head`."""
+    try:
+        sys.stdout.flush()
+    except BrokenPipeError:
+        # What is still buffered would be refused again at the end of the process.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return True
+    return False
 
 
 def _dispatch(words: list[str]) -> int:
     if not words or words[0] in ("-h", "--help", "help"):
-        print(overview())
+        print(overview(), flush=True)
         return 0
     if words[0] in ("-V", "--version"):
         print(f"medloom {__version__}")
@@ -67,7 +82,7 @@ def split_command(words: Sequence[str]) -> tuple[str, list[str]]:
     with_it = f"; with {' '.join(leading[:depth])!r} go: {', '.join(group)}." if group else ""
     close = did_you_mean(typed, COMMANDS) if len(leading) > depth or not group else ""
     hint = close or with_it or "."
-    raise UserError(f"unknown command {typed!r}{hint} See medloom --help.")
+    raise UserError(f"unknown command {typed!r}{hint or '.'} See medloom --help.")
 
 
 def _group(words: Sequence[str]) -> list[str]:

@@ -89,7 +89,7 @@ def parse(cls: type[Options], arguments: Sequence[str], program: str) -> Options
     tokens = _gathered(_normalise(arguments, kinds | dict.fromkeys(again, str), program), again)
     parser = _parser(cls, program)
     if "--help" in tokens:
-        print(_spoken(parser.format_help()))
+        print(_spoken(parser.format_help()), flush=True)
         raise SystemExit(0)
     for kind in SHIPPED:
         # Where `--size` is a number it is an option like any other.
@@ -265,7 +265,9 @@ def _apply(parser: "ArgumentParser", cls: type, kind: str, name: str | None, kin
         return
     known = shipped(cls, kind)
     if name not in known:
-        raise UserError(f"unknown {kind} {name!r}{did_you_mean(name, known)} Known: {', '.join(known) or 'none'}.")
+        raise UserError(
+            f"unknown {kind} {name!r}{did_you_mean(name, known) or '.'} Known: {', '.join(known) or 'none'}."
+        )
     values = _flatten(known[name])
     if unknown := sorted(set(values) - set(kinds)):
         raise ValueError(f"shipped {kind} {name} has unknown options {unknown}")

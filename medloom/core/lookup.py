@@ -25,4 +25,4 @@ def look_up(table: Mapping[str, Value], name: str, what: str) -> Value:
     """
     if name in table:
         return table[name]
-    raise UserError(f"unknown {what} {name!r}{did_you_mean(name, table)} Known: {', '.join(table)}.")
+    raise UserError(f"unknown {what} {name!r}{did_you_mean(name, table) or '.'} Known: {', '.join(table)}.")

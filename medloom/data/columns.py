@@ -47,9 +47,8 @@ def standard_names(header: Sequence[str], named: Mapping[str, str], where: str) 
 def _named_column(header: Sequence[str], standard: str, column: str, where: str) -> str:
     if column in header:
         return column
-    raise UserError(
-        f"{where}: no column {column!r} for {standard}{did_you_mean(column, header)} Columns: {', '.join(header)}."
-    )
+    hint = did_you_mean(column, header) or "."
+    raise UserError(f"{where}: no column {column!r} for {standard}{hint} Columns: {', '.join(header)}.")
 
 
 def _by_alias(header: Sequence[str], standard: str, aliases: Sequence[str], where: str) -> str | None:

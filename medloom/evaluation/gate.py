@@ -68,7 +68,7 @@ class Rule:
         if not named:
             known = sorted({figure.metric for figure in figures})
             raise UserError(
-                f"gate: metric {self.metric!r} was not measured{did_you_mean(self.metric, known)} Measured:"
+                f"gate: metric {self.metric!r} was not measured{did_you_mean(self.metric, known) or '.'} Measured:"
                 f" {', '.join(known)}."
             )
         meant = [f for f in named if f.subset == self.of and self.features in (None, f.extractor)]

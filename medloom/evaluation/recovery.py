@@ -17,6 +17,8 @@ SECTION = "effects"
 EFFECT, SHARE, SLOPE, INTERCEPT = "mean effect", "share of the true effect", "slope over doses", "intercept"
 SIGNS, MAPS, OUTSIDE, ERROR = "right sign", "correlation of difference maps", "change outside / inside", "mean error"
 SPREAD = "deviation over seeds"
+# Resamples of so many patients who change hold one of them, but for one in three million.
+LEAST_CHANGING = 15
 PLACEBO = "coffee"
 AGAINST = "smoking"  # The placebo is correlated with it.
 MARGIN = 0.1
@@ -123,6 +125,11 @@ def _recovery(effects: Effects, attribute: str, seed: int, notes: list[str]) -> 
     )
     if not inside.any():
         notes.append(f"{attribute}: no image changes at all.")
+        return figures
+    changing = len(set(some.patients[inside > 0]))
+    if changing < len(set(some.patients)) and changing < LEAST_CHANGING:
+        # A resample of patients could hold none of them.
+        notes.append(f"{attribute}: images of {changing} patients change, too few to say what changes outside.")
         return figures
     ratio = bootstrap_interval(lambda rows: float(outside[rows].sum() / inside[rows].sum()), some.patients, seed)
     figures.append(_figure(OUTSIDE, attribute, ratio, Reference("nothing outside", 0.0), LOWER))

@@ -53,3 +53,9 @@ def test_import_and_help_are_quick_and_light() -> None:
     subprocess.run([sys.executable, "-c", script], check=True, capture_output=True)
     # The limits are 0.5 s for the import and 1 s for the help; a loaded machine is given some room.
     assert time.perf_counter() - started < 2.0
+
+
+def test_a_reader_that_has_seen_enough_is_no_error() -> None:
+    command = f"{sys.executable} -m medloom generate --help | head -n 1"
+    done = subprocess.run(["bash", "-o", "pipefail", "-c", command], capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, "") and done.stdout.startswith("usage: medloom generate")

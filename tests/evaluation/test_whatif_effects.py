@@ -97,6 +97,17 @@ def test_one_that_changes_everything_fails_outside_and_on_the_placebo(folder: Pa
     assert {("smoking", OUTSIDE), ("coffee", EFFECT)} <= failed
 
 
+def test_two_patients_that_change_say_nothing_of_outside(folder: Path, tmp_path: Path) -> None:
+    effects = measure_effects(answered(folder, tmp_path / "w", lambda factual, true: factual + true), Cohort(folder))
+    two = sorted({row["source"] for row in effects.rows})[:2]
+    for row in effects.rows:
+        if row["source"] not in two:
+            row["inside"] = row["outside"] = 0.0
+    figures, _, notes = effect_figures(effects, seed=0)
+    assert OUTSIDE not in {figure.metric for figure in figures}
+    assert any("2 patients change, too few to say what changes outside" in note for note in notes)
+
+
 def test_the_report_is_written_with_and_without_a_truth(folder: Path, tmp_path: Path) -> None:
     manifest = answered(folder, tmp_path / "w", lambda factual, true: factual + 0.5 * true, n=1)
     with_truth = ["--whatif", str(manifest), "--truth", str(folder), "--out", str(tmp_path / "a")]

@@ -240,6 +240,7 @@ def test_images_follow_masks_learnt_against_an_adversary_alone() -> None:
     assert learn(gan, 150, replace(NETWORK, kind="unet"))[1] > 0.6
 
 
+@pytest.mark.slow
 def test_images_follow_masks_and_masks_are_found_without_a_pair() -> None:
     # Cycle terms that outweigh the adversary let a wrong colouring stand: it comes back to itself as well.
     weights_of_cycles = {"reconstruction_weight": 1.0, "correlation_weight": 0.0, "mask_weight": 0.5}

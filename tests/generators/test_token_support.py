@@ -84,7 +84,8 @@ def test_a_supported_part_changes_the_tokens_learns_and_is_kept(row: Row, tmp_pa
     again = load_generator(tmp_path / "again")
     images = generator.generate(pair, [5, 6], options, **read)
     assert images.shape == (2, *generator.spec.shape) and images.abs().max() <= 1
-    assert torch.equal(again.generate(pair, [5, 6], options, **read), images)
+    # Another token would change an image by more; the last bits depend on where weights lie in memory.
+    torch.testing.assert_close(again.generate(pair, [5, 6], options, **read), images, atol=1e-5, rtol=0)
 
 
 @pytest.mark.parametrize("row", [row for row in ROWS if not row.supported], ids=row_id)

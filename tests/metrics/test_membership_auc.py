@@ -25,13 +25,13 @@ def test_told_apart_and_not():
 
 def test_the_interval_covers():
     covered = 0
-    for k in range(100):
+    for k in range(40):
         rng = np.random.default_rng(k)
         found = membership_auc(
             rng.standard_normal(80) + 1, rng.standard_normal(80), patients("m", 80), patients("o", 80), seed=k
         )
         covered += found.low <= 0.7602 <= found.high
-    assert covered >= 90
+    assert covered >= 36
 
 
 def test_detection_at_few_false_positives():

@@ -35,20 +35,20 @@ def frechet_interval(x, y, groups, at, seed):
 )
 def test_subsampling_covers_the_known_distance(shift, scale, n, d):
     truth, hits = d * shift**2 + d * (scale - 1) ** 2, 0
-    for trial in range(100):
+    for trial in range(40):
         draw = rng(7, trial)
         x, y = draw.standard_normal((n, d)), scale * draw.standard_normal((n, d)) + shift
         hits += covers(frechet_interval(x, y, np.arange(n), "infinity", trial), truth)
-    assert hits >= 90
+    assert hits >= 36
 
 
 def test_subsampling_covers_with_several_images_a_patient():
     patients, hits = np.repeat(np.arange(100), 4), 0
-    for trial in range(100):
+    for trial in range(40):
         draw = rng(8, trial)
         x, y = ((draw.standard_normal((100, 4)).repeat(4, 0) + draw.standard_normal((400, 4))) / 2**0.5 for _ in "xy")
         hits += covers(frechet_interval(x, y + 0.5, patients, "infinity", trial), 1.0)
-    assert hits >= 90
+    assert hits >= 36
 
 
 def test_subsampling_at_n_covers_the_expected_distance_at_that_size():
@@ -56,8 +56,8 @@ def test_subsampling_at_n_covers_the_expected_distance_at_that_size():
     sets = [(rng(9, k).standard_normal((n, d)), rng(10, k).standard_normal((n, d)) + 0.5) for k in range(300)]
     expected = np.mean([frechet_distance(x, y) for x, y in sets])
     assert expected > 1.03  # the bias that `infinity` takes off and `n` keeps
-    hits = [covers(frechet_interval(x, y, np.arange(n), "n", k), expected) for k, (x, y) in enumerate(sets[:100])]
-    assert sum(hits) >= 90
+    hits = [covers(frechet_interval(x, y, np.arange(n), "n", k), expected) for k, (x, y) in enumerate(sets[:40])]
+    assert sum(hits) >= 36
 
 
 def test_subsampling_a_mean_gives_the_textbook_error():

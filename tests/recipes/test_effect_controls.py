@@ -144,6 +144,7 @@ def confounding(cohort: Path) -> dict[str, float]:
     return {arm: float((np.array(after) - before) @ line) for arm, after in arms.items()}
 
 
+@pytest.mark.slow
 def test_a_confounder_that_nobody_measured_biases_the_effect_by_the_known_amount(tmp_path: Path) -> None:
     """Bone, which smoking leaves alone: with age in the table it stays, with age hidden it changes as age would."""
     words = ["--patients", "800", "--size", "32", "--complete", "--template", "phantom-findings"]

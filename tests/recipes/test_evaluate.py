@@ -80,7 +80,8 @@ def test_copies_are_dropped_and_the_gate_is_kept(sets: dict[str, Path], cache: P
     gate.write_text("- {metric: excess of copies, features: pixels, value_at_most: 0.05}\n")
     given = {"real": sets["real"], "synthetic": sets["copied"], "train": sets["train"], "cache": cache, "steps": 50}
     words = [word for name, value in given.items() for word in (f"--{name}", str(value))]
-    words += ["--image-size", "16", "--device", "cpu", "--only", "privacy", "--gate", str(gate)]
+    words += ["--image-size", "16", "--device", "cpu", "--only", "privacy", "--features", "classifier"]
+    words += ["--gate", str(gate)]
     assert main(["evaluate", *words, "--out", str(tmp_path / "out")]) == 3
     assert (tmp_path / "out" / "report.html").is_file() and not (tmp_path / "out" / "cleaned.csv").exists()
     internal = (tmp_path / "out" / "report-internal.html").read_text()

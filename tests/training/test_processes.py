@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from medloom.cli.main import main
 from medloom.core.config import configure
 from medloom.recipes import autoencoder, tokens
 from medloom.training.trackers import read_metrics
@@ -25,9 +26,12 @@ def words_of(options: dict[str, object]) -> list[str]:
 
 
 def launch(processes: int, *words: str, path: Path | None = None) -> None:
-    single = [sys.executable, "-m", "medloom"]
+    if processes == 1:
+        # In this process, which spares a start; all have one thread.
+        assert main(list(words)) == 0
+        return
     several = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", str(processes)]
-    command = single if processes == 1 else [*several, "-m", "medloom", "--"]
+    command = [*several, "-m", "medloom", "--"]
     environment = {**os.environ, "ACCELERATE_USE_CPU": "1", "OMP_NUM_THREADS": "1"}
     environment |= {} if path is None else {"PYTHONPATH": str(path)}
     done = subprocess.run([*command, *words], capture_output=True, text=True, env=environment, timeout=200)

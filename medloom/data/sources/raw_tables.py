@@ -103,6 +103,6 @@ def _place(path: Path, header: Sequence[str], name: str) -> int:
     if name in header:
         return header.index(name)
     raise UserError(
-        f"{path} has no column {name!r}{did_you_mean(name, header)} Columns: {', '.join(header)}. Name the folder of"
-        " the table as its source gives it."
+        f"{path} has no column {name!r}{did_you_mean(name, header) or '.'} Columns: {', '.join(header)}. Name the"
+        " folder of the table as its source gives it."
     )
