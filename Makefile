@@ -3,13 +3,17 @@ PYTHON ?= $(shell for p in python3.11 python3.12 python3.13 python3; do $$p -c '
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test lint slow benchmark clean
+.PHONY: demo test unit lint slow benchmark clean
 
 demo: $(VENV)/.ready
 	$(BIN)/medloom demo --out runs/demo
 
+# Type checking has one process, beside which tests can begin.
+test: $(VENV)/.ready
+	$(MAKE) --no-print-directory --jobs 2 lint unit
+
 # Files of tests are shared out over the cores; more than four processes need more memory than a laptop has.
-test: $(VENV)/.ready lint
+unit: $(VENV)/.ready
 	$(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 
 lint: $(VENV)/.ready

@@ -25,7 +25,7 @@ SIZE = 48
 def cohort(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Patients seen twice, the first time twice, and the triples of them."""
     out = tmp_path_factory.mktemp("edits") / "cohort"
-    options = {"patients": 70, "size": SIZE, "visits": 2, "retests": True, "complete": True, "test": 0.9, "workers": 1}
+    options = {"patients": 50, "size": SIZE, "visits": 2, "retests": True, "complete": True, "test": 0.9, "workers": 1}
     data_phantom.run(configure(data_phantom.Config, out=out, **options))
     given = {"register": "off", "text_column": "report"}
     data_journeys.run(configure(data_journeys.Config, data=out / "test.csv", out=out / "triples.csv", **given))
