@@ -20,6 +20,8 @@ from medloom.processes.token_masking import SCHEDULES, masked_counts
 # Tokens int64 (N, L), masked ones at the code after the last, and the share of steps done, to logits (N, L, codes).
 Logits = Callable[[Tensor, float], Tensor]
 TINY = 1e-20
+BITS32 = 2**32 - 1
+GOLDEN = 0x9E3779B9  # 2^32 over the golden ratio: numbers in a row are far apart
 
 
 @dataclass(frozen=True)
@@ -118,10 +120,10 @@ def decode(
     for index, left in enumerate(counts):
         masked = tokens == codes
         scores = log_probabilities(logits(tokens, index / options.steps), options, index)
-        drawn = torch.where(masked, _draw(scores, _uniforms(seeds, scores.shape[1], "draw", index)), tokens)
+        drawn = torch.where(masked, _draw(scores, _keys(seeds, scores.shape[1], index)), tokens)
         of_drawn = scores.gather(2, drawn[..., None])[..., 0].masked_fill(~masked, 0.0)
         noise = options.remasking * (1 - (index + 1) / options.steps)
-        again = _least_sure(of_drawn, masked, left, noise, _uniforms(seeds, scores.shape[1], "remask", index))
+        again = _least_sure(of_drawn, masked, left, noise, _uniforms(seeds, scores.shape[1], index))
         after = drawn.masked_fill(again, codes)
         if callback is not None:
             callback(TokenStep(index, tokens, masked, drawn, of_drawn, after))
@@ -165,11 +167,47 @@ def _nucleus(scores: Tensor, least: float) -> Tensor:
     return torch.full_like(scores, -math.inf).scatter(-1, order, ordered.masked_fill(beyond, -math.inf))
 
 
-def _draw(scores: Tensor, uniforms: Tensor) -> Tensor:
-    """Codes drawn from log-probabilities `(N, L, codes)` by one uniform number each, in double precision."""
-    sums = scores.double().exp().cumsum(dim=-1)
-    wanted = uniforms.to(sums.device).double()[..., None] * sums[..., -1:]
-    return torch.searchsorted(sums, wanted, right=True)[..., 0].clamp(max=scores.shape[-1] - 1)
+def _draw(scores: Tensor, keys: Tensor) -> Tensor:
+    """Codes drawn from log-probabilities `(N, L, codes)` by the largest sum with Gumbel noise (Maddison et al. 2014).
+
+    Two images of one seed get one code wherever their probabilities are alike, whatever the order of the codes: so
+    the arms of a what-if differ by what was asked, and less by chance.
+    """
+    # Row by row, since the noise has a number for each code.
+    return torch.stack(
+        [
+            (row + gumbel_noise(key.to(row.device), row.shape[-1])).argmax(-1)
+            for row, key in zip(scores, keys, strict=True)
+        ]
+    )
+
+
+def gumbel_noise(keys: Tensor, count: int) -> Tensor:
+    """Standard Gumbel noise float32 `(*keys.shape, count)` that is a function of each key and number, on any device.
+
+    Args:
+        keys: int64 in 0..2^32 - 1.
+        count: numbers a key.
+    """
+    numbers = torch.arange(count, device=keys.device) * GOLDEN
+    mixed = _mixed(_mixed(keys)[..., None] + numbers & BITS32)
+    # 23 bits and a half are exact in float32, and neither 0 nor 1.
+    uniform = ((mixed >> 9).float() + 0.5) * 2.0**-23
+    return -(-uniform.log()).log()
+
+
+def _mixed(x: Tensor) -> Tensor:
+    """32-bit integers mixed so that each bit of the result depends on all bits (Wellons 2018, prospected hashes)."""
+    for shift, factor in ((16, 0x21F0AAAD), (15, 0x735A2D97)):
+        # Both factors are below 2^31, so that no product leaves int64.
+        x = (x ^ (x >> shift)) * factor & BITS32
+    return x ^ (x >> 15)
+
+
+def _keys(seeds: Sequence[int], length: int, step: int) -> Tensor:
+    """A random key a place int64 `(N, L)`, row k a function of seed k and the step."""
+    generators = [torch_generator("draw", step, seed) for seed in seeds]
+    return torch.stack([torch.randint(BITS32 + 1, (length,), generator=generator) for generator in generators])
 
 
 def _least_sure(scores: Tensor, masked: Tensor, count: int, noise: float, uniforms: Tensor) -> Tensor:
@@ -180,6 +218,6 @@ def _least_sure(scores: Tensor, masked: Tensor, count: int, noise: float, unifor
     return (ranks < count) & masked
 
 
-def _uniforms(seeds: Sequence[int], length: int, name: str, step: int) -> Tensor:
-    """Uniform numbers `(N, L)`, row k a function of seed k, the name and the step, drawn on the CPU."""
-    return torch.stack([torch.rand(length, generator=torch_generator(name, step, seed)) for seed in seeds])
+def _uniforms(seeds: Sequence[int], length: int, step: int) -> Tensor:
+    """Uniform numbers `(N, L)` for what is masked again, row k a function of seed k and the step."""
+    return torch.stack([torch.rand(length, generator=torch_generator("remask", step, seed)) for seed in seeds])

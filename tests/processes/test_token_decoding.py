@@ -5,11 +5,19 @@ from itertools import pairwise
 
 import pytest
 import torch
+from scipy.stats import gumbel_r, kstest
 
 from medloom.core.errors import UserError
 from medloom.core.seeds import torch_generator
 from medloom.generators.tokens.options import SamplingOptions
-from medloom.processes.token_decoding import DecodingOptions, TokenStep, decode, log_probabilities, rescored
+from medloom.processes.token_decoding import (
+    DecodingOptions,
+    TokenStep,
+    decode,
+    gumbel_noise,
+    log_probabilities,
+    rescored,
+)
 from medloom.processes.token_masking import SCHEDULES, draw_masks, masked_counts, masked_share, require_tokens
 
 CODES, LENGTH = 7, 12
@@ -86,6 +94,32 @@ def test_draws_follow_the_logits() -> None:
     wanted = table(start(1), 0.0)[0].softmax(-1)
     found = torch.nn.functional.one_hot(tokens, CODES).float().mean(0)
     assert (found - wanted).abs().max() < 0.035
+
+
+def test_the_noise_is_gumbel_s_and_unrelated_from_number_to_number() -> None:
+    # Neighbouring keys, which a poor mix would turn into related numbers.
+    noise = gumbel_noise(torch.arange(4000), 256)
+    assert kstest(noise[::7].flatten()[:50_000].numpy(), gumbel_r.cdf).pvalue > 0.01
+    within, across = noise - noise.mean(), noise.var()
+    for one, other in ((within[:, 1:], within[:, :-1]), (within[1:], within[:-1]), (within[2048:], within[:-2048])):
+        assert ((one * other).mean() / across).abs() < 0.005
+    assert torch.equal(gumbel_noise(torch.tensor([2**32 - 1]), 5)[0, :3], gumbel_noise(torch.tensor([2**32 - 1]), 3)[0])
+
+
+def test_one_seed_draws_one_code_where_probabilities_are_alike() -> None:
+    """Of two conditions: draws differ hardly more often than their probabilities do, whatever the codes' order."""
+    logits = 2 * torch.randn(1, 64, generator=torch_generator("logits"))
+    change = torch.randn(1, 64, generator=torch_generator("change"))
+    seeds, keyed = tuple(range(40)), torch.full((40, 100), 64)
+
+    def draws(scores: torch.Tensor) -> torch.Tensor:
+        return decode(lambda tokens, done: scores.expand(*tokens.shape, -1), keyed, 64, seeds, DecodingOptions(steps=1))
+
+    before, after = draws(logits), draws(logits + 0.2 * change)
+    distance = 0.5 * (logits.softmax(-1) - (logits + 0.2 * change).softmax(-1)).abs().sum().item()
+    assert 0.03 < distance < 0.2
+    differing = (before != after).float().mean().item()
+    assert distance * 0.8 < differing < 2 * distance / (1 + distance) * 1.1
 
 
 def test_temperature_top_k_and_top_p() -> None:
