@@ -80,7 +80,7 @@ def _timed(way: Callable[[], object]) -> float:
 
 
 def _ours(generator: TokenGenerator, conditions: list[Condition], steps: int, precision: str) -> None:
-    options = SamplingOptions(steps=steps, guidance=2.0, top_p=1.0, precision=precision)
+    options = SamplingOptions(steps=steps, guidance=2.0, cutoff=0.0, precision=precision)
     generator.trajectory(conditions, range(len(conditions)), options)
 
 

@@ -34,6 +34,8 @@ class DecodingOptions:
         annealing: share of the temperature that is taken away, evenly over the steps; 0 keeps it.
         top_k: most likely codes that a draw chooses from; 0 for all.
         top_p: least probability of the codes that a draw chooses from, most likely ones first; 1 for all.
+        cutoff: codes less likely than this share of an even chance, 1 / codes, are left out (the epsilon sampling of
+            Hewitt et al. 2022); 0 for none.
         remasking: temperature of the noise on the network's confidence, by which tokens are masked again; it falls to 0
             over the steps.
         schedule: share of tokens that stay masked: cosine, linear, square or root.
@@ -44,6 +46,7 @@ class DecodingOptions:
     annealing: float = 0.0
     top_k: int = 0
     top_p: float = 1.0
+    cutoff: float = 0.0
     remasking: float = 4.5
     schedule: str = "cosine"
 
@@ -61,6 +64,8 @@ class DecodingOptions:
             raise UserError(f"--top-k {self.top_k}: a number of codes, or 0 for all.")
         if not 0 < self.top_p <= 1:
             raise UserError(f"--top-p {self.top_p}: a probability above 0 and at most 1.")
+        if not 0 <= self.cutoff < math.inf:
+            raise UserError(f"--cutoff {self.cutoff}: a share of an even chance, 0 or more; 0 leaves no code out.")
         if not 0 <= self.remasking < math.inf:
             raise UserError(f"--remasking {self.remasking}: a temperature, 0 or more.")
         look_up(SCHEDULES, self.schedule, "--mask-schedule")
@@ -155,6 +160,8 @@ def log_probabilities(logits: Tensor, options: DecodingOptions, step: int) -> Te
         scores = scores.masked_fill(scores < least, -math.inf)
     if options.top_p < 1:
         scores = _nucleus(scores, options.top_p)
+    if options.cutoff:
+        scores = _cut(scores, options.cutoff / scores.shape[-1])
     return scores.log_softmax(dim=-1)
 
 
@@ -165,6 +172,13 @@ def _nucleus(scores: Tensor, least: float) -> Tensor:
     # A code stays where those before it have not reached the sum.
     beyond = probabilities.cumsum(dim=-1) - probabilities >= least
     return torch.full_like(scores, -math.inf).scatter(-1, order, ordered.masked_fill(beyond, -math.inf))
+
+
+def _cut(scores: Tensor, least: float) -> Tensor:
+    """The codes that are as likely as `least`, and the most likely one in any case."""
+    scores = scores.log_softmax(dim=-1)
+    least_likely = scores.amax(dim=-1, keepdim=True).clamp(max=math.log(least))
+    return scores.masked_fill(scores < least_likely, -math.inf)
 
 
 def _draw(scores: Tensor, keys: Tensor) -> Tensor:

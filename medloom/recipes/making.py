@@ -35,6 +35,7 @@ SAMPLED = (
     "annealing",
     "top_k",
     "top_p",
+    "cutoff",
     "remasking",
     "mask_schedule",
     "guidance_schedule",
@@ -67,7 +68,9 @@ class MakingOptions(ManifestOptions):
         temperature: of tokens: above 1 for more variety, below for less (default: 1).
         annealing: of tokens: share of the temperature that is taken away over the steps (default: 0).
         top_k: of tokens: most likely codes that a draw chooses from (default: 0, all).
-        top_p: of tokens: least probability of the codes that a draw chooses from (default: 0.9; 1 for all).
+        top_p: of tokens: least probability of the codes that a draw chooses from (default: 1, all).
+        cutoff: of tokens: codes less likely than this share of an even chance are not drawn (default: 0.3, three times
+            what label smoothing gives to each; 0 for none).
         remasking: of tokens: temperature of the noise by which tokens are masked again (default: 4.5).
         mask_schedule: of tokens: how many stay masked: cosine, linear, square or root (default: cosine).
         precision: of tokens: fp32, in which an image does not depend on its batch, or bf16, faster (default: fp32).
@@ -101,6 +104,7 @@ class MakingOptions(ManifestOptions):
     annealing: float | None = None
     top_k: int | None = None
     top_p: float | None = None
+    cutoff: float | None = None
     remasking: float | None = None
     mask_schedule: str | None = None
     guidance_schedule: str | None = None

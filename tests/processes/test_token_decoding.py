@@ -79,7 +79,7 @@ def test_a_sample_is_a_function_of_its_seed_alone() -> None:
 
 
 def test_log_probabilities_are_those_of_the_draws() -> None:
-    options = DecodingOptions(steps=5, temperature=1.3, annealing=0.5, top_k=5, top_p=0.95)
+    options = DecodingOptions(steps=5, temperature=1.3, annealing=0.5, top_k=5, top_p=0.95, cutoff=0.2)
     _, steps = decoded(options)
     for step, again in zip(steps, rescored(table, steps, options), strict=True):
         torch.testing.assert_close(step.log_probabilities, again, atol=1e-4, rtol=0)
@@ -140,9 +140,18 @@ def test_temperature_top_k_and_top_p() -> None:
 
 
 def test_what_label_smoothing_gives_to_every_code_is_not_drawn_by_default() -> None:
-    smoothed = torch.full((1, 1, 8), 0.1 / 8) + 0.9 * torch.eye(8)[3]
-    default = DecodingOptions(top_p=SamplingOptions().top_p)
-    assert torch.isfinite(log_probabilities(smoothed.log(), default, 0)).flatten().nonzero().tolist() == [[3]]
+    # A code that is unlikely at this place, as what is small and may lie anywhere is, can still be drawn.
+    unsmoothed = torch.zeros(8)
+    unsmoothed[3], unsmoothed[5] = 0.96, 0.04
+    smoothed = 0.1 / 8 + 0.9 * unsmoothed
+    default = DecodingOptions(cutoff=SamplingOptions().cutoff)
+    kept = log_probabilities(smoothed.log()[None, None], default, 0).flatten()
+    assert torch.isfinite(kept).nonzero().flatten().tolist() == [3, 5]
+    assert kept.exp().sum().item() == pytest.approx(1) and kept[5].exp().item() == pytest.approx(0.053, abs=0.001)
+    # Where all codes are less likely than the cutoff, the most likely one stays.
+    assert torch.isfinite(log_probabilities(torch.zeros(1, 1, 4), DecodingOptions(cutoff=9.0), 0)).all()
+    one = log_probabilities(torch.tensor([[[0.1, 0.0, 0.0]]]), DecodingOptions(cutoff=9.0), 0)
+    assert torch.isfinite(one).flatten().tolist() == [True, False, False]
 
 
 def test_without_noise_the_least_sure_are_masked_again() -> None:
@@ -161,6 +170,7 @@ def test_without_noise_the_least_sure_are_masked_again() -> None:
         ({"annealing": 1.5}, "--annealing"),
         ({"top_k": -1}, "--top-k"),
         ({"top_p": 0.0}, "--top-p"),
+        ({"cutoff": -1.0}, "--cutoff"),
         ({"remasking": -1.0}, "--remasking"),
         ({"schedule": "cosin"}, "did you mean 'cosine'"),
     ],

@@ -320,6 +320,7 @@ def _decoding(options: SamplingOptions) -> DecodingOptions:
         options.annealing,
         options.top_k,
         options.top_p,
+        options.cutoff,
         options.remasking,
         options.mask_schedule,
     )
