@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from medloom import __version__
 from medloom.core.errors import GateError, UserError
 from medloom.core.lookup import did_you_mean
+from medloom.core.pages import show_page
 from medloom.recipes.commands import COMMANDS
 
 USER_ERROR = 2
@@ -31,26 +32,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("medloom: interrupted; the same command goes on from the last checkpoint.", file=sys.stderr)
         return INTERRUPTED
-    except BrokenPipeError:
-        if not _reader_left():
-            raise
-        return 0
-
-
-def _reader_left() -> bool:
-    """Whether what reads the output has seen enough, as in `medloom generate --help | head`."""
-    try:
-        sys.stdout.flush()
-    except BrokenPipeError:
-        # What is still buffered would be refused again at the end of the process.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return True
-    return False
 
 
 def _dispatch(words: list[str]) -> int:
     if not words or words[0] in ("-h", "--help", "help"):
-        print(overview(), flush=True)
+        show_page(overview())
         return 0
     if words[0] in ("-V", "--version"):
         print(f"medloom {__version__}")

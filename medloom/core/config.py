@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from medloom.core.errors import UserError
 from medloom.core.lookup import did_you_mean
+from medloom.core.pages import show_page
 
 if TYPE_CHECKING:
     from jsonargparse import ArgumentParser
@@ -89,7 +90,7 @@ def parse(cls: type[Options], arguments: Sequence[str], program: str) -> Options
     tokens = _gathered(_normalise(arguments, kinds | dict.fromkeys(again, str), program), again)
     parser = _parser(cls, program)
     if "--help" in tokens:
-        print(_spoken(parser.format_help()), flush=True)
+        show_page(_spoken(parser.format_help()))
         raise SystemExit(0)
     for kind in SHIPPED:
         # Where `--size` is a number it is an option like any other.
