@@ -235,6 +235,7 @@ def test_images_follow_masks_learnt_without_an_adversary() -> None:
     assert learn(replace(GAN, adversary="none"), 60, NETWORK)[1] > 0.9
 
 
+@pytest.mark.slow
 def test_images_follow_masks_learnt_against_an_adversary_alone() -> None:
     gan = replace(GAN, reconstruction_weight=0.0, correlation_weight=0.0, width=16)
     assert learn(gan, 150, replace(NETWORK, kind="unet"))[1] > 0.6
