@@ -68,7 +68,7 @@ def split_command(words: Sequence[str]) -> tuple[str, list[str]]:
     with_it = f"; with {' '.join(leading[:depth])!r} go: {', '.join(group)}." if group else ""
     close = did_you_mean(typed, COMMANDS) if len(leading) > depth or not group else ""
     hint = close or with_it or "."
-    raise UserError(f"unknown command {typed!r}{hint or '.'} See medloom --help.")
+    raise UserError(f"unknown command {typed!r}{hint} See medloom --help.")
 
 
 def _group(words: Sequence[str]) -> list[str]:

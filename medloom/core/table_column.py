@@ -79,7 +79,7 @@ class TableColumn:
             return (value - self.mean) / self.deviation
         if value not in self.categories:
             hint = did_you_mean(value, self.categories) or "."
-            raise UserError(f"column {self.name!r}: {value!r} was never trained on{hint or '.'} Seen: {self.seen}.")
+            raise UserError(f"column {self.name!r}: {value!r} was never trained on{hint} Seen: {self.seen}.")
         return float(self.categories.index(value))
 
 

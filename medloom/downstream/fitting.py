@@ -160,7 +160,7 @@ def _step(
     batch = to_tensor(images, device)
     if options.augmented:
         batch = augment(batch, options.seed, step)
-    with autocast(device):
+    with autocast(batch):
         loss = F.cross_entropy(
             network(batch).float(), torch.from_numpy(codes).to(device), label_smoothing=LABEL_SMOOTHING
         )
@@ -207,8 +207,15 @@ def to_tensor(images: NDArray[Any], device: torch.device) -> Tensor:
     return tensor.contiguous(memory_format=torch.channels_last) if tensor.ndim == 4 else tensor
 
 
-def autocast(device: torch.device) -> AbstractContextManager[Any]:
-    """bfloat16 where the machine computes in it; a CPU without such instructions would only be slowed down."""
+def autocast(batch: Tensor) -> AbstractContextManager[Any]:
+    """bfloat16 where the machine computes in it; a CPU without such instructions would only be slowed down.
+
+    Volumes on a CPU stay in fp32: a segmenter of them now and then ended in nan (PyTorch 2.13, AVX-512), and bfloat16 was
+    no faster.
+    """
+    device = batch.device
+    if device.type == "cpu" and batch.ndim == 5:
+        return nullcontext()
     fast = device.type == "cuda" and torch.cuda.is_bf16_supported()
     if device.type == "cpu":
         fast = torch.backends.mkldnn.is_available() and torch.ops.mkldnn._is_mkldnn_bf16_supported()

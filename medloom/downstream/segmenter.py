@@ -1,7 +1,6 @@
 """A network that segments images: trained from a seed on some patients' masks, measured on other patients' ones."""
 
 from collections.abc import Sequence
-from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -130,8 +129,7 @@ def _step(
     for group in optimiser.param_groups:
         group["lr"] = options.learning_rate * learning_rate(step, options.steps)
     batch, labels = augment_labelled(to_tensor(images, device), torch.from_numpy(codes).to(device), options.seed, step)
-    # On a CPU bfloat16 now and then gave nan in volumes (PyTorch 2.13, AVX-512), and was no faster than fp32.
-    with nullcontext() if device.type == "cpu" and batch.ndim == 5 else autocast(device):
+    with autocast(batch):
         logits = _logits(network, batch).float()
     loss = _loss(logits, labels)
     optimiser.zero_grad(set_to_none=True)

@@ -149,7 +149,7 @@ def _step(
     rows = np.sort(rng.permutation(len(images))[: options.batch])
     batch = to_tensor(images[rows], device)
     views = [augment(batch, options.seed, step, view, strength=options.strength) for view in ("one", "other")]
-    with autocast(device):
+    with autocast(batch):
         projected = network(torch.cat(views)).float()
     loss, agreed = contrast(projected, options.temperature)
     optimiser.zero_grad(set_to_none=True)

@@ -40,7 +40,7 @@ def find_template(name: str | Path) -> Path:
     if str(name) in ready:
         return ready[str(name)]
     hint = did_you_mean(str(name), ready) or "."
-    raise UserError(f"--template {name} is neither a file nor a ready template{hint or '.'} Ready: {', '.join(ready)}.")
+    raise UserError(f"--template {name} is neither a file nor a ready template{hint} Ready: {', '.join(ready)}.")
 
 
 def template_path(manifest: Path) -> Path:
@@ -249,7 +249,7 @@ def _check_keys(values: Mapping[str, Any], known: Sequence[str], of: str) -> Non
 def _require_column(name: str, columns: Mapping[str, Any], where: str) -> None:
     if name not in columns:
         hint = did_you_mean(name, columns) or "."
-        raise UserError(f"{where}: the template has no column {name!r}{hint or '.'} Columns: {', '.join(columns)}.")
+        raise UserError(f"{where}: the template has no column {name!r}{hint} Columns: {', '.join(columns)}.")
 
 
 def template_values(path: Path) -> dict[str, Any]:
