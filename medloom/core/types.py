@@ -134,7 +134,10 @@ class Task(Protocol):
         ...
 
     def batches(self, first_step: int, rank: int, processes: int) -> Iterator[Sequence[Batch]]:
-        """For each step from `first_step` on, this process's micro-batches; a function of (run seed, step) alone."""
+        """For each step from `first_step` on, this process's micro-batches; a function of (run seed, step) alone.
+
+        A step's are made by another thread while the step before it is trained.
+        """
         ...
 
     def validate(self, out: Path, step: int) -> Mapping[str, float]:

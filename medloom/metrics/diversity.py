@@ -3,6 +3,7 @@
 import numpy as np
 
 from medloom.metrics.feature_sets import check_features, parts, unit_rows
+from medloom.metrics.matrices import eigenvalues, placed, wide
 
 NEGLIGIBLE = 1e-12
 
@@ -23,15 +24,11 @@ def vendi_score(x: np.ndarray) -> float:
         UserError: wrong shapes, values that are not finite, or a row of zeros.
     """
     (x,) = check_features(x)
-    x = unit_rows(x)
+    (rows,) = placed(len(x) * x.shape[1] * min(x.shape), unit_rows(x))
     if len(x) <= x.shape[1]:
-        wide = x.astype(np.float64)
-        matrix = wide @ wide.T
+        matrix = wide(rows) @ wide(rows).T
     else:
-        matrix = np.zeros((x.shape[1], x.shape[1]))
-        for part in parts(x):
-            wide = part.astype(np.float64)
-            matrix += wide.T @ wide
-    eigenvalues = np.linalg.eigvalsh(matrix / len(x))
-    kept = eigenvalues[eigenvalues > NEGLIGIBLE]
+        matrix = sum(wide(part).T @ wide(part) for part in parts(rows))
+    found = eigenvalues(matrix / len(x))
+    kept = found[found > NEGLIGIBLE]
     return float(np.exp(-np.sum(kept * np.log(kept))))

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from medloom.core.errors import UserError
+from medloom.metrics.matrices import Matrix, raise_to_zero, squared_lengths
 
 CHUNK = 1024
 
@@ -24,26 +25,26 @@ def check_features(*sets: np.ndarray) -> list[np.ndarray]:
     return arrays
 
 
-def parts(x: np.ndarray, size: int = CHUNK) -> Iterator[np.ndarray]:
+def parts(x: Matrix, size: int = CHUNK) -> Iterator[Matrix]:
     """Some rows at a time."""
     for start in range(0, len(x), size):
         yield x[start : start + size]
 
 
-def squared_distances(x: np.ndarray, y: np.ndarray) -> Iterator[tuple[slice, np.ndarray]]:
+def squared_distances(x: Matrix, y: Matrix) -> Iterator[tuple[slice, Matrix]]:
     """Squared distances of CHUNK rows of x to all of y at a time, so that memory is bounded by CHUNK x m.
 
     Differences of squares lose digits far from the origin, so give sets that are centred.
     """
-    norms = np.einsum("ij,ij->i", y, y)
+    norms = squared_lengths(y)
     for start in range(0, len(x), CHUNK):
         rows = slice(start, start + CHUNK)
         part = x[rows]
         squared = part @ y.T
         squared *= -2
         squared += norms
-        squared += np.einsum("ij,ij->i", part, part)[:, None]
-        yield rows, np.maximum(squared, 0, out=squared)
+        squared += squared_lengths(part)[:, None]
+        yield rows, raise_to_zero(squared)
 
 
 def unit_rows(x: np.ndarray) -> np.ndarray:

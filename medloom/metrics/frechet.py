@@ -1,10 +1,13 @@
 """The Frechet distance between two sets of features, and its limit for endless sets."""
 
+import math
+
 import numpy as np
 
 from medloom.core.errors import UserError
 from medloom.core.seeds import numpy_generator
 from medloom.metrics.feature_sets import check_features, parts
+from medloom.metrics.matrices import Matrix, joined, placed, singular_values, triangle, wide
 
 # Rows that are decomposed at a time.
 ROWS = 4096
@@ -28,10 +31,11 @@ def frechet_distance(x: np.ndarray, y: np.ndarray) -> float:
         UserError: wrong shapes, fewer than two samples, or values that are not finite.
     """
     x, y = check_features(x, y)
+    x, y = placed((len(x) + len(y)) * x.shape[1] * min(*x.shape, *y.shape), x, y)
     factor_x, factor_y = _factor(x), _factor(y)
-    shift = float(np.sum((_mean(x) - _mean(y)) ** 2))
-    traces = float(np.sum(factor_x**2) + np.sum(factor_y**2))
-    return shift + traces - 2 * float(np.linalg.svd(factor_x @ factor_y.T, compute_uv=False).sum())
+    shift = float(((_mean(x) - _mean(y)) ** 2).sum())
+    traces = float((factor_x**2).sum() + (factor_y**2).sum())
+    return shift + traces - 2 * float(singular_values(factor_x @ factor_y.T).sum())
 
 
 def frechet_infinity(x: np.ndarray, y: np.ndarray, seed: int, points: int = 15, smallest: float = 0.25) -> float:
@@ -62,23 +66,23 @@ def frechet_infinity(x: np.ndarray, y: np.ndarray, seed: int, points: int = 15, 
     return float(np.polyfit(1 / fractions, distances, 1)[1])
 
 
-def _factor(x: np.ndarray) -> np.ndarray:
+def _factor(x: Matrix) -> Matrix:
     """A with A'A the covariance of x, and no more rows than min(n, d); float64.
 
     Where there are more samples than dimensions it is the triangle of a QR decomposition to which some rows are added
     at a time (Golub and Van Loan 2013, section 5.2.2), so that no second copy of x is made.
     """
-    mean, scale = _mean(x), np.sqrt(len(x) - 1)
+    mean, scale = _mean(x), math.sqrt(len(x) - 1)
     if len(x) <= x.shape[1]:
-        return np.asarray((x - mean) / scale)
-    factor = np.empty((0, x.shape[1]))
+        return (wide(x) - mean) / scale
+    factor = wide(x[:0])
     for part in parts(x, max(4 * x.shape[1], ROWS)):
-        factor = np.asarray(np.linalg.qr(np.vstack([factor, (part - mean) / scale]), mode="r"))
+        factor = triangle(joined([factor, (wide(part) - mean) / scale]))
     return factor
 
 
-def _mean(x: np.ndarray) -> np.ndarray:
-    return np.asarray(x.mean(axis=0, dtype=np.float64))
+def _mean(x: Matrix) -> Matrix:
+    return sum(wide(part).sum(axis=0) for part in parts(x, ROWS)) / len(x)
 
 
 def _subset(x: np.ndarray, fraction: float, rng: np.random.Generator) -> np.ndarray:

@@ -7,6 +7,7 @@ import numpy as np
 from medloom.core.errors import UserError
 from medloom.core.seeds import numpy_generator
 from medloom.metrics.feature_sets import check_features, parts
+from medloom.metrics.matrices import Matrix, placed, squared_lengths, wide
 
 
 @dataclass(frozen=True)
@@ -45,7 +46,11 @@ def kernel_distance(x: np.ndarray, y: np.ndarray, seed: int, subsets: int = 100,
             " and four samples a set or more."
         )
     rng = numpy_generator("kid", seed)
-    drawn = [squared_mmd(x[rng.permutation(len(x))[:size]], y[rng.permutation(len(y))[:size]]) for _ in range(subsets)]
+    placed_x, placed_y = placed(3 * subsets * size**2 * x.shape[1], x, y)
+    drawn = [
+        _mmd(placed_x[rng.permutation(len(x))[:size]], placed_y[rng.permutation(len(y))[:size]], x.shape[1])
+        for _ in range(subsets)
+    ]
     return KernelDistance(float(np.mean(drawn)), float(np.std(drawn, ddof=1)), size)
 
 
@@ -64,21 +69,25 @@ def squared_mmd(x: np.ndarray, y: np.ndarray, width: int | None = None) -> float
         UserError: wrong shapes, fewer than two samples, or values that are not finite.
     """
     x, y = check_features(x, y)
-    width = width or x.shape[1]
+    placed_x, placed_y = placed((len(x) + len(y)) ** 2 * x.shape[1], x, y)
+    return _mmd(placed_x, placed_y, width or x.shape[1])
+
+
+def _mmd(x: Matrix, y: Matrix, width: int) -> float:
     within = [(_total(z, z, width) - _diagonal(z, width)) / (len(z) * (len(z) - 1)) for z in (x, y)]
     return float(sum(within) - 2 * _total(x, y, width) / (len(x) * len(y)))
 
 
-def _total(x: np.ndarray, y: np.ndarray, width: int) -> float:
+def _total(x: Matrix, y: Matrix, width: int) -> float:
     """The kernel's sum over all pairs, computed in float64 for some rows at a time."""
-    other = np.asarray(y.T, np.float64)
-    return float(sum(_cubed(part @ other / width).sum() for part in parts(x)))
+    other = wide(y).T
+    return float(sum(_cubed(wide(part) @ other / width).sum() for part in parts(x)))
 
 
-def _diagonal(x: np.ndarray, width: int) -> float:
-    return float(_cubed(np.einsum("ij,ij->i", x, x, dtype=np.float64) / width).sum())
+def _diagonal(x: Matrix, width: int) -> float:
+    return float(sum(_cubed(squared_lengths(wide(part)) / width).sum() for part in parts(x)))
 
 
-def _cubed(products: np.ndarray) -> np.ndarray:
+def _cubed(products: Matrix) -> Matrix:
     products += 1
-    return np.asarray(products * products * products)
+    return products * products * products

@@ -6,6 +6,7 @@ import numpy as np
 
 from medloom.core.errors import UserError
 from medloom.metrics.feature_sets import check_features, squared_distances
+from medloom.metrics.matrices import Matrix, fill_diagonal, joined, kth_smallest, placed, to_numpy
 
 
 @dataclass(frozen=True)
@@ -41,29 +42,28 @@ def prdc(real: np.ndarray, synthetic: np.ndarray, k: int = 5) -> PRDC:
         raise UserError(f"k = {k} neighbours in sets of {len(real)} and {len(synthetic)}; each must hold more than k.")
     centre = real.mean(axis=0, dtype=np.float64).astype(real.dtype)
     # Centred, since the distances are differences of squares and would lose digits far from the origin.
-    real, synthetic = real - centre, synthetic - centre
-    real_reach, synthetic_reach = _reach(real, k), _reach(synthetic, k)
-    balls = np.zeros(len(synthetic))
-    recalled, covered = np.zeros(len(real), bool), np.zeros(len(real), bool)
-    for rows, squared in squared_distances(real, synthetic):
+    work = (len(real) + len(synthetic)) ** 2 * real.shape[1]
+    x, y = placed(work, real - centre, synthetic - centre)
+    real_reach, synthetic_reach = _reach(x, k), _reach(y, k)
+    balls, recalled, covered = np.zeros(len(synthetic)), [], []
+    for rows, squared in squared_distances(x, y):
         within = squared <= real_reach[rows, None]
-        balls += within.sum(axis=0)
-        covered[rows] = within.any(axis=1)  # Naeem et al. 2020, eq. 6
-        recalled[rows] = (squared <= synthetic_reach).any(axis=1)  # Kynkaanniemi et al. 2019, eq. 2
+        balls += to_numpy(within.sum(axis=0))
+        covered.append(to_numpy(within.any(axis=1)))  # Naeem et al. 2020, eq. 6
+        recalled.append(to_numpy((squared <= synthetic_reach).any(axis=1)))  # Kynkaanniemi et al. 2019, eq. 2
     return PRDC(
         precision=float((balls > 0).mean()),
-        recall=float(recalled.mean()),
+        recall=float(np.concatenate(recalled).mean()),
         density=float(balls.mean() / k),  # Naeem et al. 2020, eq. 5
-        coverage=float(covered.mean()),
+        coverage=float(np.concatenate(covered).mean()),
     )
 
 
-def _reach(x: np.ndarray, k: int) -> np.ndarray:
+def _reach(x: Matrix, k: int) -> Matrix:
     """Squared distance to the k-th neighbour, the sample itself not counted: `(n,)`."""
-    return np.concatenate([_kth(squared, rows, k) for rows, squared in squared_distances(x, x)])
+    return joined([_kth(squared, rows, k) for rows, squared in squared_distances(x, x)])
 
 
-def _kth(squared: np.ndarray, rows: slice, k: int) -> np.ndarray:
-    own = np.arange(rows.start, rows.start + len(squared))
-    squared[np.arange(len(squared)), own] = np.inf
-    return np.partition(squared, k - 1, axis=1)[:, k - 1]
+def _kth(squared: Matrix, rows: slice, k: int) -> Matrix:
+    fill_diagonal(squared[:, rows], np.inf)
+    return kth_smallest(squared, k)

@@ -10,6 +10,7 @@ from scipy.stats import norm
 from medloom.core.errors import UserError
 from medloom.core.seeds import numpy_generator
 from medloom.metrics.feature_sets import CHUNK, check_features, unit_rows
+from medloom.metrics.matrices import beside, placed, row_maxima
 from medloom.metrics.uncertainty import Groups, Interval
 
 
@@ -150,10 +151,12 @@ def authenticity(train: np.ndarray, synthetic: np.ndarray, train_patients: Group
     cosine, index = nearest(synthetic, train)
     used, inverse = np.unique(index, return_inverse=True)
     between = np.empty(len(used))
+    (known,) = placed(len(used) * train.size, train)
     for start in range(0, len(used), CHUNK):
         rows = used[start : start + CHUNK]
-        products = train[rows] @ train.T
-        between[start : start + CHUNK] = np.where(codes[rows, None] == codes, -np.inf, products).max(axis=1)
+        products = known[rows] @ known.T
+        products[beside(codes[rows, None] == codes, products)] = -np.inf
+        between[start : start + CHUNK], _ = row_maxima(products)
     return np.asarray(cosine < between[inverse])
 
 
@@ -214,11 +217,12 @@ def nearest(
     """
     cosine, index = np.empty(len(queries)), np.empty(len(queries), dtype=np.int64)
     step = CHUNK if views is None else CHUNK // 16
+    (known,) = placed(len(queries) * references.size, references)
     for start in range(0, len(queries), step):
         rows = slice(start, start + step)
         seen = queries[rows, None] if views is None else views(queries[rows])
-        products = seen.reshape(-1, references.shape[1]) @ references.T
-        best, place = products.max(axis=1), products.argmax(axis=1)
+        flat = seen.reshape(-1, references.shape[1]).astype(references.dtype, copy=False)
+        best, place = row_maxima(beside(flat, known) @ known.T)
         view = best.reshape(seen.shape[:2]).argmax(axis=1)
         chosen = np.arange(len(seen)) * seen.shape[1] + view
         cosine[rows], index[rows] = best[chosen], place[chosen]

@@ -248,6 +248,16 @@ def _use(config: Config) -> str:
     return f"Use it with: medloom train text2image --autoencoder {config.out} --data MANIFEST --out RUN"
 
 
+def known_space(folder: Path | str | None, option: str) -> "ImageSpec | None":
+    """The image space of an autoencoder's run; None of a diffusers folder, which does not say it, and of none."""
+    from medloom.generators.autoencoder.storage import load_spec
+    from medloom.generators.run_folder import INDEX, open_run
+
+    if folder is None or not (Path(folder) / INDEX).is_file():
+        return None
+    return load_spec(open_run(Path(folder), (FAMILY,), option).model)
+
+
 def find_autoencoder(path: Path, prepared: "Prepared") -> "KLAutoencoder":
     """The autoencoder for a latent generator of some data.
 

@@ -85,8 +85,9 @@ def train_diffusion(
         UserError: see the errors of each step below.
     """
     from medloom.core.progress import say
+    from medloom.recipes.autoencoder import known_space
     from medloom.recipes.conditioned import diffusion_index, readable
-    from medloom.recipes.preparation import nothing_left, prepare, start_run, with_masks
+    from medloom.recipes.preparation import hu_window, nothing_left, prepare, start_run, with_masks
     from medloom.recipes.seen import runs_among
     from medloom.training.loop import finished_steps, make_accelerator, train
 
@@ -96,6 +97,8 @@ def train_diffusion(
     accelerator = make_accelerator(config.loop, config.device, some_unused)
     shown = accelerator.is_main_process
     known = _load_previous(config)
+    space = known.spec if known else known_space(config.autoencoder, "--autoencoder")
+    config = replace(config, hu_window=hu_window(config, space))
     prepared = prepare(config.data, config, config.loop.seed, shown, known.spec if known else None, tuple(need))
     prepared = _without_priors(prepared) if empty_priors else prepared
     _check_texts(config, prepared, shown)

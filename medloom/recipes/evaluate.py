@@ -112,6 +112,7 @@ def run(config: Config) -> Path:
     from medloom.evaluation.gate import read_gate
     from medloom.evaluation.internal import write_internal
     from medloom.evaluation.report import HTML, METRICS, SCORES, begin_report, write_report
+    from medloom.metrics.matrices import computing_on
     from medloom.recipes.preparation import plain
     from medloom.recipes.set_scores import measure
 
@@ -129,7 +130,8 @@ def run(config: Config) -> Path:
     data = readable_only(data, config.unit) if config.skip_bad else data
     for note in data.notes:
         say(note)
-    evaluation = measure(_measuring(config, data, sections), data)
+    with computing_on(config.device):
+        evaluation = measure(_measuring(config, data, sections), data)
     evaluation = replace(evaluation, facts={"options": plain(asdict(config)), **evaluation.facts})
     write_report(config.out, evaluation, data.synthetic, data.spec, config.unit)
     write_cards(config.out, evaluation.figures, evaluation.sets, evaluation.notes, _told_of_model(config))

@@ -81,8 +81,9 @@ def run(config: Config) -> Path:
         UserError: see the errors of each step below.
     """
     from medloom.core.progress import say
+    from medloom.recipes.autoencoder import known_space
     from medloom.recipes.conditioned import diffusion_index, readable
-    from medloom.recipes.preparation import nothing_left, prepare, start_run, with_masks
+    from medloom.recipes.preparation import hu_window, nothing_left, prepare, start_run, with_masks
     from medloom.recipes.seen import runs_among
     from medloom.recipes.wholes import masks_of, space_of
     from medloom.training.loop import finished_steps, make_accelerator, train
@@ -92,6 +93,7 @@ def run(config: Config) -> Path:
     # Without cross-attention the text's tokens go nowhere; only its pooled vector does.
     accelerator = make_accelerator(config.loop, config.device, config.network.fusion != "cross-attention")
     shown = accelerator.is_main_process
+    config = replace(config, hu_window=hu_window(config, known_space(config.autoencoder, "--autoencoder")))
     prepared = prepare(config.data, config, config.loop.seed, shown, need=NEED, space=space_of(config))
     samples = [*prepared.train.samples, *prepared.validation.samples]
     masks = masks_of(config, samples, config.network.mask_classes, shown)

@@ -14,11 +14,12 @@ from typing import TYPE_CHECKING, Any
 from medloom.core.errors import UserError
 from medloom.core.mask_spec import MaskSpec
 from medloom.core.progress import say
-from medloom.core.spec import ImageSpec
+from medloom.core.spec import HU, ImageSpec
 from medloom.data.dataset import ImageSource, measure_spec
 from medloom.data.manifest import Manifest
 from medloom.data.options import ManifestOptions, load_manifest
 from medloom.data.splits import Split, assign_splits, make_split
+from medloom.data.transforms import HU_WINDOW
 from medloom.generators.run_folder import RunFolder, describe_run
 
 if TYPE_CHECKING:
@@ -39,13 +40,14 @@ class DataOptions(ManifestOptions):
         image_size: pixels of the model's images; one number for a square, or one for each axis.
         resize: how images get there: pad (aspect kept), crop, stretch, or none (files must have the size).
         validation_fraction: share of the patients held out for validation, where no column says the split.
-        hu_window: HU that become the lowest and highest value of the model's images; values beyond are clipped.
+        hu_window: HU that become the lowest and highest value of the model's images; values beyond are clipped
+            (default: as in the tokenizer, autoencoder or run that it builds on, else -1000 to 1000).
     """
 
     image_size: tuple[int, ...] = (64,)
     resize: str = "pad"
     validation_fraction: float = 0.05
-    hu_window: tuple[float, float] = (-1000.0, 1000.0)
+    hu_window: tuple[float, float] | None = None
 
 
 @dataclass(frozen=True)
@@ -105,6 +107,12 @@ def refuse_prior(network: "NetworkOptions") -> None:
         )
 
 
+def hu_window(options: DataOptions, known: ImageSpec | None) -> tuple[float, float] | None:
+    """The window of HU that is asked for, else that of images in HU in a known space; None where neither says it."""
+    windows = {(own.low, own.high) for own in known.intensity.values() if own.unit == HU} if known else set()
+    return options.hu_window or (windows.pop() if len(windows) == 1 else None)
+
+
 def prepare(
     data: Path,
     options: DataOptions,
@@ -147,7 +155,7 @@ def prepare(
         options.resize,
         options.unit,
         shown,
-        options.hu_window,
+        options.hu_window or HU_WINDOW,
         space.spacing,
         space.patch,
     )
@@ -284,6 +292,7 @@ def description(
 
     options = {name: value for name, value in plain(asdict(config)).items() if name not in FREE}
     options["loop"] = {name: value for name, value in options["loop"].items() if name != "wandb"}
+    options["hu_window"] = options["hu_window"] or plain(HU_WINDOW)
     return {
         "identity": {
             "options": options,

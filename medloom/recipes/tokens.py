@@ -78,7 +78,7 @@ def run(config: Config) -> Path:
     from medloom.core.progress import say
     from medloom.recipes.autoencoder import find_tokeniser
     from medloom.recipes.conditioned import readable
-    from medloom.recipes.preparation import nothing_left, prepare, start_run, with_channels, with_masks
+    from medloom.recipes.preparation import hu_window, nothing_left, prepare, start_run, with_channels, with_masks
     from medloom.recipes.seen import runs_among
     from medloom.training.loop import finished_steps, make_accelerator, train
 
@@ -87,6 +87,7 @@ def run(config: Config) -> Path:
     accelerator = make_accelerator(config.loop, config.device, config.network.fusion != "cross-attention")
     shown = accelerator.is_main_process
     known = _space(config)
+    config = replace(config, hu_window=hu_window(config, known))
     options = replace(config, image_size=known.size if known else config.image_size or DEFAULT_SIZE)
     prepared = prepare(config.data, options, config.loop.seed, shown, known, _need(config))
     tokeniser = find_tokeniser(config.tokenizer, prepared)
@@ -144,12 +145,11 @@ def _space(config: Config) -> "ImageSpec | None":
     Raises:
         UserError: --image-size asks for another one.
     """
-    from medloom.generators.autoencoder.storage import load_spec
-    from medloom.generators.run_folder import INDEX, open_run
+    from medloom.recipes.autoencoder import known_space
 
-    if not (config.tokenizer / INDEX).is_file():
+    spec = known_space(config.tokenizer, "--tokenizer")
+    if spec is None:
         return None
-    spec = load_spec(open_run(config.tokenizer, ("autoencoder",), "--tokenizer").model)
     wanted = config.image_size * len(spec.size) if len(config.image_size) == 1 else config.image_size
     if wanted and tuple(wanted) != spec.size:
         asked, has = (" x ".join(map(str, size)) for size in (wanted, spec.size))

@@ -16,6 +16,7 @@ from medloom.core.files import atomic_folder, read_json, remove_leftovers, write
 from medloom.core.progress import progress, say
 from medloom.core.types import Batch, Phase, Task
 from medloom.networks.ema import ExponentialMovingAverage
+from medloom.training.ahead import one_ahead
 from medloom.training.options import LoopOptions, learning_rate_factor
 from medloom.training.state import Trainable, disk_needed, load_state, save_state, states
 from medloom.training.trackers import Trackers
@@ -135,7 +136,7 @@ class Loop:
             self._announce_disk()
         accelerator.wait_for_everyone()
         trackers = Trackers(self.run_folder / "logs", self.step, options.wandb, vars(options)) if self.main else None
-        batches = self.task.batches(self.step, accelerator.process_index, accelerator.num_processes)
+        batches = one_ahead(self.task.batches(self.step, accelerator.process_index, accelerator.num_processes))
         if self.main and self.step:
             say(f"going on from step {self.step} of {options.steps}")
         try:
@@ -147,6 +148,7 @@ class Loop:
                     started = time.perf_counter()
                     advance(1, ", ".join(f"{n} {v:.4f}" for n, v in figures.items() if "/" not in n))
         finally:
+            batches.close()
             if trackers is not None:
                 trackers.close()
 

@@ -112,6 +112,8 @@ def _load_moments(trainable: Trainable, moments: Mapping[str, Tensor]) -> None:
     for full_name, value in moments.items():
         name, key = full_name.rsplit("|", 1)
         parameter = by_name[name]
-        # The parameter's own memory layout, so that arithmetic after a resume runs over the same order of numbers.
-        like = torch.empty_like(parameter) if value.shape == parameter.shape else torch.empty_like(value)
+        # The parameter's own memory layout, so that arithmetic after a resume runs over the same order of numbers; and
+        # its device, for the count of steps as well, since the optimiser is fused.
+        same = value.shape == parameter.shape
+        like = torch.empty_like(parameter) if same else torch.empty_like(value, device=parameter.device)
         trainable.optimizer.state[parameter][key] = like.copy_(value)

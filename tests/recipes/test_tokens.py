@@ -194,3 +194,21 @@ def test_settings_are_read() -> None:
             configure(recipe, data="data.csv", out="out", preset=name, **given)
     published = configure(tokens.Config, data="data.csv", out="out", preset="raygen", tokenizer="vq")
     assert (published.network.width, published.network.layers, published.text.max_tokens) == (1024, 6, 256)
+
+
+def test_the_window_of_ct_is_the_tokenizers_unless_another_is_named(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["--patients", 12, "--size", 16, "--seed", 0, "--workers", 1]
+    assert main(["data", "phantom", "--out", str(tmp_path / "cohort"), *map(str, words)]) == 0
+    given = {"data": tmp_path / "cohort" / "train.csv", "cache": tmp_path / "cache"}
+    own = {**VQ, "image_size": [16], "hu_window": [-1024, 476]}
+    tokenizer = autoencoder.run(configure(autoencoder.Config, out=tmp_path / "vq", **given, **own))
+    run = tokens.run(configure(tokens.Config, out=tmp_path / "run", tokenizer=tokenizer, **given, **TOKENS))
+    identity = json.loads((run / "run.json").read_text())["identity"]
+    assert identity["options"]["hu_window"] == [-1024, 476]
+    assert identity["spec"]["intensity"]["CT"]["low"] == -1024
+    asked = {"data": given["data"], "tokenizer": tokenizer, "out": tmp_path / "other", "hu_window": [-1000, 1000]}
+    error = fails(capsys, "train", "tokens", *options({**asked, **TOKENS}))
+    assert "window -1024 to 476 (HU)" in error
+    assert not (tmp_path / "other").exists()

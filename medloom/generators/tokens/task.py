@@ -70,11 +70,12 @@ class TokenTask(ConditionedTask[TokenGenerator]):
         repeated = repeats(rows) if repeated is None else repeated
         generators, uniforms = self.draws(rows, step, repeated)
         length = self.generator.model.network.length
-        order = torch.stack([torch.rand(length, generator=generator) for generator in generators])
+        # Sorted where training is: a core takes longer to sort them than a GPU takes for the network.
+        order = torch.stack([torch.rand(length, generator=generator) for generator in generators]).to(self.device)
         priors = data.draw_priors(self.options.seed, step, rows, repeated)
         rate = self.dropout if dropout is None else dropout
         extra = {
-            "masked": draw_masks(masked_share(uniforms[:, 0], self.tokens.schedule), order),
+            "masked": draw_masks(masked_share(uniforms[:, 0], self.tokens.schedule).to(self.device), order),
             "order": order,
             **condition_tensors(self.generator, data, rows, uniforms[:, 1], rate, None, priors),
         }
@@ -105,7 +106,7 @@ class TokenTask(ConditionedTask[TokenGenerator]):
         for batch in self.validation_batches(rows):
             losses += self._losses(model, batch).tolist()
             for share, found in at.items():
-                masked = draw_masks(torch.full((len(batch.rows),), share), batch.extra["order"].cpu()).to(self.device)
+                masked = draw_masks(torch.full((len(batch.rows),), share, device=self.device), batch.extra["order"])
                 changed = Batch(
                     batch.images, batch.rows, batch.conditions, batch.step, {**batch.extra, "masked": masked}
                 )
