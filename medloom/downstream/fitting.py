@@ -210,8 +210,8 @@ def to_tensor(images: NDArray[Any], device: torch.device) -> Tensor:
 def autocast(batch: Tensor) -> AbstractContextManager[Any]:
     """bfloat16 where the machine computes in it; a CPU without such instructions would only be slowed down.
 
-    Volumes on a CPU stay in fp32: a segmenter of them now and then ended in nan (PyTorch 2.13, AVX-512), and bfloat16
-    was no faster.
+    Volumes on a CPU stay in fp32: bfloat16 was no faster there, and gradients of small ones are wrong in it (see
+    `medloom.networks.blocks.Conv3d`).
     """
     device = batch.device
     if device.type == "cpu" and batch.ndim == 5:

@@ -6,10 +6,37 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-CONVOLUTION = {2: nn.Conv2d, 3: nn.Conv3d}
 # Keys up to which attention on a CPU is faster in single precision.
 SHORT = 256
 INTERPOLATION = {2: "bilinear", 3: "trilinear"}
+
+
+class Conv3d(nn.Conv3d):
+    """A convolution of volumes whose gradient is right in bfloat16 on a CPU, too.
+
+    Where the first axis is shorter than the kernel (2 voxels below one of 3, say) oneDNN's gradient of the weights
+    reads memory that nobody wrote, and with larger kernels writes beyond its own (PyTorch 2.13, AVX-512): it is wrong
+    or nan. Such small volumes are convolved in fp32.
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        """As its base."""
+        if x.device.type != "cpu" or not 1 < x.shape[2] < self.kernel_size[0]:
+            return super().forward(x)
+        with torch.autocast("cpu", enabled=False):
+            return super().forward(x.float())
+
+
+CONVOLUTION = {2: nn.Conv2d, 3: Conv3d}
+
+
+def with_right_gradients(network: nn.Module) -> nn.Module:
+    """The same network with its convolutions of volumes, which a library made, as `Conv3d`."""
+    for layer in network.modules():
+        if type(layer) is nn.Conv3d:
+            # What differs is the method, not the weights.
+            layer.__class__ = Conv3d
+    return network
 
 
 def convolution(dims: int, inputs: int, outputs: int, kernel: int = 3, *, zero: bool = False) -> nn.Module:

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from medloom.core.choices import AVERAGES, SCALARS
 from medloom.core.errors import UserError
 from medloom.core.files import read_json
+from medloom.networks.blocks import with_right_gradients
 from medloom.networks.quantisers import Codebook, FiniteScalars
 from medloom.networks.weights import load_network, save_network
 
@@ -138,10 +139,10 @@ class VolumeCoder(nn.Module):
             "with_nonlocal_attn": False,
         }
         width = config.widths[-1]
-        self.encoder = Encoder(in_channels=config.channels, out_channels=width, **shared)
+        self.encoder = with_right_gradients(Encoder(in_channels=config.channels, out_channels=width, **shared))
         self.quant_conv = nn.Conv3d(width, config.code_width, 1)
         self.post_quant_conv = nn.Conv3d(config.code_width, width, 1)
-        self.decoder = Decoder(in_channels=width, out_channels=config.channels, **shared)
+        self.decoder = with_right_gradients(Decoder(in_channels=width, out_channels=config.channels, **shared))
 
 
 def _flat_coder(config: TokeniserConfig) -> Any:
