@@ -97,10 +97,13 @@ def main(words: list[str]) -> None:
     parser.add_argument("--top-p", type=float, help="of tokens")
     parser.add_argument("--cutoff", type=float, help="of tokens")
     parser.add_argument("--remasking", type=float, help="of tokens")
+    parser.add_argument("--precision", choices=("fp32", "bf16"), default="fp32", help="of tokens")
     options = parser.parse_args(words)
     data = options.cohort / "test.csv"
     given: dict[str, Any] = {"model": options.model, "data": data, "out": options.out, "count": options.images}
-    sampling = {name: getattr(options, name) for name in ("steps", "guidance", "top_p", "cutoff", "remasking")}
+    sampling = {
+        name: getattr(options, name) for name in ("steps", "guidance", "top_p", "cutoff", "remasking", "precision")
+    }
     made = generate.run(configure(generate.Config, **given, **sampling, keep=TOLD))
     train = list(_measured(options.cohort / "train.csv", MOST_FOR_THRESHOLDS))
     sets = {"generated": list(_measured(made)), "true": list(_measured(data))}

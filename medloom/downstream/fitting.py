@@ -164,9 +164,23 @@ def _step(
         loss = F.cross_entropy(
             network(batch).float(), torch.from_numpy(codes).to(device), label_smoothing=LABEL_SMOOTHING
         )
+    require_finite(loss, "classifier")
     optimiser.zero_grad(set_to_none=True)
     loss.backward()
     optimiser.step()
+
+
+def require_finite(loss: Tensor, what: str) -> None:
+    """Refuse to go on with a network that has diverged, which would only be seen in figures that mean nothing.
+
+    Raises:
+        UserError: a loss that is not finite.
+    """
+    if not torch.isfinite(loss):
+        raise UserError(
+            f"training the {what} diverged: its loss is not finite; look at the images with `medloom data check`, or"
+            " give another --seed."
+        )
 
 
 def learning_rate(step: int, steps: int) -> float:

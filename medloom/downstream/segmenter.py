@@ -16,7 +16,7 @@ from medloom.core.mask_spec import BACKGROUND, NO_MASK
 from medloom.core.progress import progress
 from medloom.core.seeds import numpy_generator
 from medloom.downstream.augment import augment_labelled
-from medloom.downstream.fitting import ClassifierOptions, autocast, learning_rate, to_tensor
+from medloom.downstream.fitting import ClassifierOptions, autocast, learning_rate, require_finite, to_tensor
 from medloom.metrics.structural import dice
 
 WIDTHS = (16, 32, 64, 128)
@@ -132,6 +132,7 @@ def _step(
     with autocast(batch):
         logits = _logits(network, batch).float()
     loss = _loss(logits, labels)
+    require_finite(loss, "segmenter")
     optimiser.zero_grad(set_to_none=True)
     loss.backward()
     optimiser.step()

@@ -20,7 +20,7 @@ from medloom.core.lookup import look_up
 from medloom.core.progress import progress
 from medloom.core.seeds import numpy_generator
 from medloom.downstream.augment import augment
-from medloom.downstream.fitting import autocast, learning_rate, map_images, to_tensor
+from medloom.downstream.fitting import autocast, learning_rate, map_images, require_finite, to_tensor
 from medloom.downstream.networks import NETWORKS, HeadedNetwork
 from medloom.downstream.storage import hash_weights, placed, read_network, write_network
 
@@ -152,6 +152,7 @@ def _step(
     with autocast(batch):
         projected = network(torch.cat(views)).float()
     loss, agreed = contrast(projected, options.temperature)
+    require_finite(loss, "encoder")
     optimiser.zero_grad(set_to_none=True)
     loss.backward()
     optimiser.step()

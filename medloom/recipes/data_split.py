@@ -31,18 +31,21 @@ def run(config: Config) -> Path:
     """Split; returns the folder.
 
     Raises:
-        UserError: shares that leave nothing to train on, or too few patients.
+        UserError: shares that leave nothing to train on, too few patients, or a table as --out.
     """
     from medloom.core.files import claim_output, write_json, write_text
     from medloom.core.progress import say
     from medloom.data.options import load_manifest
     from medloom.data.prompts import template_beside
     from medloom.data.splits import assign_splits, make_split
+    from medloom.data.tables import READERS
 
     if min(config.validation, config.test) < 0 or config.validation + config.test >= 1:
         raise UserError(
             f"--validation {config.validation} and --test {config.test}: shares are not negative and together below 1."
         )
+    if config.out.suffix.lower() in READERS:
+        raise UserError(f"--out {config.out}: give a folder; train.csv, test.csv and split.json are written into it.")
     manifest = load_manifest(config.data, config, ("path",))
     for note in manifest.notes:
         say(note)

@@ -49,6 +49,12 @@ def test_the_same_seed_gives_the_same_network_and_what_is_not_known_does_not_cou
         train_segmenter(images, np.full_like(masks, -1), held, options)
 
 
+def test_a_network_that_diverges_is_an_error() -> None:
+    images, masks = drawn(8, (16, 16))
+    with pytest.raises(UserError, match="training the segmenter diverged"):
+        train_segmenter(np.full_like(images, np.nan), masks, np.zeros(8, bool), OPTIONS)
+
+
 def test_dice_of_label_maps_by_hand() -> None:
     mask = np.array([[1, 1, 2, -1]])
     found = np.array([[1, 0, 0, 1]])

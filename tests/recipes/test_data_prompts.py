@@ -73,6 +73,12 @@ def test_paths_follow_the_manifest_and_a_split_takes_the_template_along(folder: 
     assert (folder / "split" / "template.yaml").read_text() == TEMPLATE
 
 
+def test_a_split_is_a_folder(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert prompts(folder) == 0
+    assert main(["data", "split", str(folder / "m.csv"), "--out", str(folder / "split.csv")]) == 2
+    assert "split.csv: give a folder" in capsys.readouterr().err and not (folder / "split.csv").exists()
+
+
 def test_a_preview_writes_nothing(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     before = sorted(folder.iterdir())
     assert main(["data", "prompts", str(folder / "clinic.csv"), "--template", str(folder / "t.yaml"), "--preview"]) == 0
