@@ -46,6 +46,8 @@ class Config(MakingOptions):
         start: what sampling starts from: noise, prior (the earlier image with noise), or inversion (the noise that
             leads to the earlier image).
         strength: share of the way to noise at which the two last start; lower keeps more of the earlier image.
+        residual: of tokens: the edit is the earlier image and what decoding changed of its tokens, so that what the
+            tokenizer smooths away stays; else it is the decoded image.
         text_only: a baseline: the model is not given the earlier images.
         controls: further arms of each edit: nochange (an instruction that asks for no change), nochange10 (ten of them,
             each of the one before), contradict (another row's instruction), back (the edited image and the column
@@ -63,6 +65,7 @@ class Config(MakingOptions):
     region: Path | None = None
     start: str = "noise"
     strength: float = 1.0
+    residual: bool = False
     text_only: bool = False
     controls: tuple[str, ...] = ()
     nochange_text: str = "No change."
@@ -115,8 +118,8 @@ def _check(config: Config) -> None:
         raise UserError("say what to edit: --image and --text, or a manifest with prior and instruction with --data.")
     if bool(config.grid_text) != bool(config.grid_prior):
         raise UserError("--grid-text and --grid-prior go together: a picture for each pair of scales.")
-    if config.text_only and (config.start != "noise" or config.region is not None):
-        raise UserError("--text-only leaves the earlier image out; so leave --start and --region out as well.")
+    if config.text_only and (config.start != "noise" or config.region is not None or config.residual):
+        raise UserError("--text-only leaves the earlier image out; so leave --start, --region and --residual out.")
     for name in config.controls:
         look_up(CONTROLS, name, "--controls")
     if {"nochange", "nochange10"} <= set(config.controls):

@@ -31,6 +31,7 @@ SAMPLED = (
     "negative",
     "start",
     "strength",
+    "residual",
     "temperature",
     "annealing",
     "top_k",
@@ -42,7 +43,7 @@ SAMPLED = (
     "precision",
 )
 # What an option has that was not given, where that is not None.
-UNSAID = {"start": "noise", "strength": 1.0}
+UNSAID = {"start": "noise", "strength": 1.0, "residual": False}
 # Texts of a condition, of which only a hash is written unless provenance is full.
 TOLD = ("prompt", "negative")
 

@@ -95,6 +95,19 @@ def test_edits_stay_outside_of_a_region_and_start_from_the_earlier_image() -> No
     assert (none.started.tokens == CODES).all()
 
 
+def test_a_residual_edit_changes_the_earlier_image_by_what_decoding_changed() -> None:
+    generator = ready(prior="channels")
+    read = read_prior(generator)
+    prior = torch.from_numpy(read(FACTUAL))[None]
+    conditions, options = [FACTUAL, replace(FACTUAL, prior=None)], SamplingOptions(steps=3)
+    decoded = generator.generate(conditions, [1, 2], options, read_prior=read)
+    edited = generator.generate(conditions, [1, 2], replace(options, residual=True), read_prior=read)
+    changed = generator.images_of(generator.trajectory(conditions, [1, 2], options, read_prior=read).steps[-1].after)
+    smooth = generator.tokeniser.reconstruct(prior)
+    torch.testing.assert_close(edited[:1], (prior + changed[:1] - smooth).clamp(-1, 1))
+    torch.testing.assert_close(edited[1], decoded[1])
+
+
 def test_a_second_stage_is_told_the_tokens_of_the_first(tmp_path: Path) -> None:
     masked = replace(NETWORK, mask="channels", mask_classes=(1, 2))
     first = generator_of(2, masked, size=8)
@@ -148,6 +161,7 @@ def test_losses_are_of_masked_tokens_alone() -> None:
         ({"temperature": 0.0}, "--temperature 0.0"),
         ({"start": "inversion"}, "--start inversion: tokens have no noise to invert"),
         ({"start": "prior"}, "--start prior: the model takes no earlier image"),
+        ({"residual": True}, "--residual: the model takes no earlier image"),
         ({"precision": "fp16"}, "--precision fp16: allowed are fp32, bf16"),
         ({"strength": 0.5}, "--strength goes with --start prior"),
         ({"guidance_schedule": "cosine"}, "--guidance-schedule cosine: allowed are constant, linear"),

@@ -153,7 +153,16 @@ def test_edits_by_the_same_command(run: Path, data: Path, tmp_path: Path) -> Non
     region[:, 8:] = 1
     Image.fromarray(region).save(tmp_path / "region.png")
     prior = data.parent / "0-0.png"
-    words = ["--image", prior, "--text", "square on the left", "--region", tmp_path / "region.png"]
+    words = [
+        "--image",
+        prior,
+        "--text",
+        "square on the left",
+        "--region",
+        tmp_path / "region.png",
+        "--residual",
+        "true",
+    ]
     assert main([str(word) for word in ["edit", "--model", run, *words, "--steps", 3, "--out", tmp_path / "in"]]) == 0
 
 

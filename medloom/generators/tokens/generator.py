@@ -115,9 +115,10 @@ class TokenGenerator(ConditionedGenerator):
         guidance_coefficients(self.parts, self._scales(options))
         length = self.model.network.length
         masked_counts(length, options.steps, options.mask_schedule)
+        if "prior" not in self.parts and (options.residual or options.start == "prior"):
+            option = "residual" if options.residual else "start prior"
+            raise UserError(f"--{option}: the model takes no earlier image; leave it out.")
         if options.start == "prior":
-            if "prior" not in self.parts:
-                raise UserError("--start prior: the model takes no earlier image; leave it out.")
             masked_counts(_share(options.strength, length), options.steps, options.mask_schedule)
 
     @torch.no_grad()
@@ -151,6 +152,8 @@ class TokenGenerator(ConditionedGenerator):
         """
         made = self.trajectory(conditions, seeds, options, read_mask, read_prior, regions, callback)
         images = self.images_of(made.steps[-1].after)
+        if made.options.residual:
+            images = self._on_earlier(images, made.started)
         if regions is not None and made.started.images is not None:
             images = torch.lerp(made.started.images, images, regions.to(images))
         return images.clamp(-1, 1).float().cpu()
@@ -227,6 +230,14 @@ class TokenGenerator(ConditionedGenerator):
         """Images `(N, C, *size)` of tokens int64 `(N, L)`; masked ones are shown as the first code."""
         known = tokens.masked_fill(tokens >= self.tokeniser.codes, 0)
         return self.tokeniser.decode(known.reshape(-1, *self.grid))
+
+    def _on_earlier(self, images: Tensor, started: Started) -> Tensor:
+        """Earlier images, where there are any, and what decoding changed: no token changed, no pixel does."""
+        if started.told is None or started.images is None:
+            return images
+        tokens, there = started.told[:, 0].round().long(), started.told[:, 1].flatten(1).amax(1) > 0
+        edited = started.images + images - self.images_of(tokens.flatten(1))
+        return torch.where(there.view(-1, *[1] * (images.ndim - 1)), edited, images)
 
     def tokens_of(self, images: Tensor) -> Tensor:
         """Tokens int64 `(N, *grid)` of images `(N, C, *size)` in [-1, 1]."""

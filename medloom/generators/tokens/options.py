@@ -104,6 +104,8 @@ class SamplingOptions:
         precision: of the transformer: fp32, in which an image does not depend on its batch, or bf16, which is faster.
         start: what decoding starts from: noise (all tokens masked) or prior (some of the earlier image's tokens).
         strength: share of the tokens that are masked where it starts from the earlier image.
+        residual: the edit is the earlier image and what decoding changed of its tokens, so that what the tokenizer
+            smooths away stays; else it is the decoded image.
     """
 
     steps: int = DEFAULT_STEPS
@@ -121,6 +123,7 @@ class SamplingOptions:
     precision: str = "fp32"
     start: str = "noise"
     strength: float = 1.0
+    residual: bool = False
 
     def check(self) -> None:
         """Refuse a schedule, precision or start that is not known.
