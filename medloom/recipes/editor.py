@@ -6,6 +6,7 @@ from pathlib import Path
 from medloom.core.errors import UserError
 from medloom.generators.diffusion.options import NetworkOptions
 from medloom.recipes.diffusion_run import DiffusionOptions, train_diffusion
+from medloom.recipes.preparation import UNREGISTERED, check_unregistered
 
 # Stage -> columns that its manifest has.
 # An image without a report still shows what images look like; how many there are is said.
@@ -32,7 +33,7 @@ class Config(DiffusionOptions):
     """
 
     stage: int = 2
-    unregistered: float = 0.5
+    unregistered: float = UNREGISTERED
     network: NetworkOptions = field(default_factory=_network)
 
 
@@ -53,7 +54,6 @@ def run(config: Config) -> Path:
 def _check(config: Config) -> None:
     if config.stage not in NEED:
         raise UserError(f"--stage {config.stage}: allowed are 1 (no earlier images) and 2 (with them).")
-    if not 0 <= config.unregistered <= 1:
-        raise UserError(f"--unregistered {config.unregistered}: a share from 0 to 1.")
+    check_unregistered(config.unregistered)
     if config.network.prior == "none":
         raise UserError("--network.prior none: an editor is given earlier images; leave it out.")

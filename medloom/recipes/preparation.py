@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 
 # What may differ when a run is resumed: where it runs and where things lie, not what is computed.
 FREE = ("out", "device", "cache", "config")
+# Share of draws that take an earlier image as it is, where registered ones are there too.
+UNREGISTERED = 0.5
 LIBRARIES = ("torch", "diffusers", "transformers", "accelerate", "peft", "numpy")
 
 
@@ -93,6 +95,16 @@ def check_shift(shift: int, latents: bool = False) -> None:
         raise UserError(f"--shift {shift}: give a number of pixels, or 0 to leave images where they are.")
     if shift and latents:
         raise UserError("--shift moves pixels, and this model sees an autoencoder's latents; leave it out.")
+
+
+def check_unregistered(share: float) -> None:
+    """Refuse what is no share.
+
+    Raises:
+        UserError: says what is allowed.
+    """
+    if not 0 <= share <= 1:
+        raise UserError(f"--unregistered {share}: a share from 0 to 1.")
 
 
 def refuse_prior(network: "NetworkOptions") -> None:

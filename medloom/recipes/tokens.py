@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from medloom.core.errors import UserError
 from medloom.generators.diffusion.options import TextOptions
 from medloom.generators.tokens.options import NetworkOptions, TokenOptions
-from medloom.recipes.preparation import DataOptions
+from medloom.recipes.preparation import UNREGISTERED, DataOptions, check_unregistered
 from medloom.training.options import LoopOptions
 
 if TYPE_CHECKING:
@@ -47,6 +47,8 @@ class Config(DataOptions):
         network: the transformer.
         text: the text encoder and how the modality is told.
         tokens: mask schedule and loss.
+        unregistered: share of draws that take the earlier image as it is, where the manifest has registered ones too
+            (default: 0.5).
         loop: the training loop.
         cache: folder for tokens and embeddings (default: in the run folder).
         device: auto, cpu or cuda.
@@ -64,6 +66,7 @@ class Config(DataOptions):
     network: NetworkOptions = field(default_factory=NetworkOptions)
     text: TextOptions = field(default_factory=TextOptions)
     tokens: TokenOptions = field(default_factory=TokenOptions)
+    unregistered: float | None = None
     loop: LoopOptions = field(default_factory=LoopOptions)
     cache: Path | None = None
     device: str = "auto"
@@ -78,10 +81,18 @@ def run(config: Config) -> Path:
     from medloom.core.progress import say
     from medloom.recipes.autoencoder import find_tokeniser
     from medloom.recipes.conditioned import readable
-    from medloom.recipes.preparation import hu_window, nothing_left, prepare, start_run, with_channels, with_masks
+    from medloom.recipes.preparation import (
+        hu_window,
+        nothing_left,
+        prepare,
+        start_run,
+        with_channels,
+        with_masks,
+    )
     from medloom.recipes.seen import runs_among
     from medloom.training.loop import finished_steps, make_accelerator, train
 
+    check_unregistered(_unregistered(config))
     first = _first_stage(config)
     # Without cross-attention the text's tokens go nowhere; only its pooled vector does.
     accelerator = make_accelerator(config.loop, config.device, config.network.fusion != "cross-attention")
@@ -108,6 +119,11 @@ def run(config: Config) -> Path:
     if shown:
         _finish(config, generator, prepared)
     return config.out
+
+
+def _unregistered(config: Config) -> float:
+    """Not said in the options, so that runs from before there was a choice go on."""
+    return UNREGISTERED if config.unregistered is None else config.unregistered
 
 
 def _need(config: Config) -> tuple[str, ...]:
@@ -212,7 +228,7 @@ def _task(config: Config, prepared: "Prepared", generator: "TokenGenerator", acc
     from medloom.recipes.conditioned import renderer
 
     folder = config.cache or config.out / "cache"
-    caches = Caches(folder, config.skip_bad, generator, accelerator)
+    caches = Caches(folder, config.skip_bad, generator, accelerator, as_is=_unregistered(config))
     data, validation = caches.data(prepared.train), caches.data(prepared.validation)
     coarse = None
     if generator.first is not None:
