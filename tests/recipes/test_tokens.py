@@ -166,6 +166,21 @@ def test_edits_by_the_same_command(run: Path, data: Path, tmp_path: Path) -> Non
     assert main([str(word) for word in ["edit", "--model", run, *words, "--steps", 3, "--out", tmp_path / "in"]]) == 0
 
 
+def test_registered_earlier_images_take_part(data: Path, vq: Path, tmp_path: Path) -> None:
+    lines = data.read_text().splitlines()
+    # What stands for a registered image is the first patient's.
+    rows = [f"{line},{'registered_prior' if number == 0 else '0-0.png'}" for number, line in enumerate(lines)]
+    (data.parent / "registered.csv").write_text("\n".join(rows) + "\n")
+    given = {"data": data.parent / "registered.csv", "tokenizer": vq, **TOKENS, "network.prior": "channels"}
+
+    def trained(name: str, share: float | None) -> str:
+        run = tokens.run(configure(tokens.Config, out=tmp_path / name, unregistered=share, **given))
+        return hash_folder(run / "model" / "transformer")
+
+    by_default, none, all_of_them = trained("default", None), trained("none", 1.0), trained("all", 0.0)
+    assert len({by_default, none, all_of_them}) == 3
+
+
 def test_a_second_stage_makes_larger_images(data: Path, vq: Path, tmp_path: Path) -> None:
     first = tokens.run(configure(tokens.Config, data=data, tokenizer=vq, out=tmp_path / "first", **TOKENS))
     large = autoencoder.run(
@@ -187,6 +202,8 @@ def test_mistakes(data: Path, vq: Path, run: Path, tmp_path: Path, capsys: pytes
     assert "--network.mask needs --network.mask-classes" in fails(
         capsys, *train, "--tokenizer", vq, "--network.mask", "channels"
     )
+    wrong = "--unregistered 2.0: a share from 0 to 1"
+    assert wrong in fails(capsys, *train, "--tokenizer", vq, "--unregistered", 2)
     generate = ["generate", "--model", run, "--prompt", "square", "--out", tmp_path / "y"]
     assert "--steps 17: of 16 tokens" in fails(capsys, *generate, "--steps", 17)
     assert "--temperature 0.0: it is above 0" in fails(capsys, *generate, "--temperature", 0)
