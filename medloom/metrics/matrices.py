@@ -34,12 +34,14 @@ def computing_on(device: str) -> Iterator[None]:
 
 
 def placed(multiplications: float, *arrays: np.ndarray) -> list[Matrix]:
-    """The arrays on the GPU, where there is one and as much is to be done; else as they are."""
+    """The arrays on the GPU in one precision, where there is one and as much is to be done; else as they are."""
     if multiplications < WORTH_MOVING or _device.get() == "cpu":
         return list(arrays)
     import torch
 
-    return [moved(array, "cuda") for array in arrays] if torch.cuda.is_available() else list(arrays)
+    if not torch.cuda.is_available():
+        return list(arrays)
+    return [moved(array.astype(np.result_type(*arrays), copy=False), "cuda") for array in arrays]
 
 
 def moved(x: np.ndarray, device: str) -> Matrix:
