@@ -15,7 +15,7 @@ from benchmarks.sampling_speed import PIXELS, distance_of
 from medloom.core.config import configure
 from medloom.data.sources.drawings import write_drawings
 
-STEPS = (1, 2, 4, 8, 16, 32)
+STEPS, DIFFUSION_STEPS = (1, 2, 4, 8, 16, 32), (20, 10)
 CODER: dict[str, Any] = {
     "image_size": [PIXELS],
     "autoencoder.widths": [32, 64, 64],
@@ -43,19 +43,18 @@ def main(words: list[str]) -> None:
         train = write_drawings(root / "train", 1920, PIXELS, seed=1)
         test = write_drawings(root / "test", 2 * options.images, PIXELS, seed=2)
         conditions = write_drawings(root / "conditions", options.images, PIXELS, seed=3)
-        by_tokens, by_diffusion = _train_tokens(root, train, options), _train_diffusion(root, train, options)
-        ways: dict[str, tuple[Path, dict[str, Any]]] = {
-            f"tokens, K = {steps}": (by_tokens, {"steps": steps}) for steps in STEPS
-        }
-        ways["latent diffusion, 20 steps"] = (by_diffusion, {})
-        ways["latent diffusion, 10 steps"] = (by_diffusion, {"steps": 10})
         print("| generator | images/s | Frechet distance (95 % interval) | real against real |\n|---|---|---|---|")
-        for label, (run, sampling) in ways.items():
-            out = root / label.replace(" ", "_").replace(",", "")
-            started = time.perf_counter()
-            manifest = _generate(out, run, conditions, sampling)
-            rate = options.images / (time.perf_counter() - started)
-            print(f"| {label} | {rate:.1f} | {distance_of(root, train, test, manifest)} |", flush=True)
+        families = {
+            "tokens, K =": (_train_tokens, STEPS),
+            "latent diffusion, steps:": (_train_diffusion, DIFFUSION_STEPS),
+        }
+        for family, (train_family, all_steps) in families.items():
+            run = train_family(root, train, options)
+            for steps in all_steps:
+                started = time.perf_counter()
+                manifest = _generate(root / f"{run.name}-{steps}", run, conditions, {"steps": steps})
+                rate = options.images / (time.perf_counter() - started)
+                print(f"| {family} {steps} | {rate:.1f} | {distance_of(root, train, test, manifest)} |", flush=True)
 
 
 def _train_tokens(root: Path, data: Path, options: argparse.Namespace) -> Path:
