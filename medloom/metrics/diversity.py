@@ -26,9 +26,10 @@ def vendi_score(x: np.ndarray) -> float:
     (x,) = check_features(x)
     (rows,) = placed(len(x) * x.shape[1] * min(x.shape), unit_rows(x))
     if len(x) <= x.shape[1]:
-        matrix = wide(rows) @ wide(rows).T
+        rows = wide(rows)
+        matrix = rows @ rows.T
     else:
-        matrix = sum(wide(part).T @ wide(part) for part in parts(rows))
+        matrix = sum(part.T @ part for part in map(wide, parts(rows)))
     found = eigenvalues(matrix / len(x))
     kept = found[found > NEGLIGIBLE]
     return float(np.exp(-np.sum(kept * np.log(kept))))
