@@ -12,13 +12,13 @@ import torch
 from torch import Tensor, nn
 
 from medloom.core.errors import UserError
-from medloom.core.files import atomic_folder, read_json, remove_leftovers, write_json
+from medloom.core.files import atomic_folder, remove_leftovers, write_json
 from medloom.core.progress import progress, say
 from medloom.core.types import Batch, Phase, Task
 from medloom.networks.ema import ExponentialMovingAverage
 from medloom.training.ahead import one_ahead
 from medloom.training.options import LoopOptions, learning_rate_factor
-from medloom.training.state import Trainable, disk_needed, load_state, save_state, states
+from medloom.training.state import PREFIX, Trainable, disk_needed, load_state, save_state, states
 from medloom.training.trackers import Trackers
 
 if TYPE_CHECKING:
@@ -309,8 +309,9 @@ def train(task: Task, options: LoopOptions, run: Path, accelerator: "Accelerator
 
 def finished_steps(run: Path) -> int:
     """Optimiser steps that a run folder's last checkpoint has."""
+    # By the folder's name: a training that is under way may remove the folder as soon as the next one is there.
     found = states(run / "state")
-    return int(read_json(found[-1] / "state.json")["step"]) if found else 0
+    return int(found[-1].name.removeprefix(PREFIX)) if found else 0
 
 
 def parameter_groups(phase: Phase) -> list[dict[str, Any]]:
