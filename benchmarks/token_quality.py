@@ -2,16 +2,18 @@
 
 On drawn images: a tokenizer and a KL autoencoder of one shape, a masked transformer and a latent diffusion model that
 are trained for as many steps of as many images. Frechet distances to held-out images, with the distance of real images
-among themselves; images/s with start-up and writing, all conditions of one folder.
+among themselves, and of real images that went through the tokenizer or autoencoder, which is as far as a generator of
+its tokens or latents can come; images/s with start-up and writing, all conditions of one folder.
 """
 
 import argparse
-import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from benchmarks.sampling_speed import PIXELS, distance_of
+from benchmarks.through_coder import through_coder
 from medloom.core.config import configure
 from medloom.data.sources.drawings import write_drawings
 
@@ -28,53 +30,62 @@ CODER: dict[str, Any] = {
 }
 TEXT: dict[str, Any] = {"text.vocabulary": 600, "text.max_tokens": 24}
 LOOP: dict[str, Any] = {"loop.batch": 32, "loop.learning_rate": 1e-3, "loop.validate_every": 500}
+TRANSFORMER: dict[str, Any] = {}
 DENOISER: dict[str, Any] = {"network.widths": [96, 192], "network.attention": [True, True], "network.head_width": 48}
 
 
 def main(words: list[str]) -> None:
     """Train both, generate, and print."""
     parser = argparse.ArgumentParser()
+    parser.add_argument("--out", type=Path, default=Path("runs/token_quality"))
     parser.add_argument("--coder-steps", type=int, default=1000)
     parser.add_argument("--train-steps", type=int, default=1500)
     parser.add_argument("--images", type=int, default=480)
     options = parser.parse_args(words)
-    with tempfile.TemporaryDirectory() as name:
-        root = Path(name)
-        train = write_drawings(root / "train", 1920, PIXELS, seed=1)
-        test = write_drawings(root / "test", 2 * options.images, PIXELS, seed=2)
-        conditions = write_drawings(root / "conditions", options.images, PIXELS, seed=3)
-        print("| generator | images/s | Frechet distance (95 % interval) | real against real |\n|---|---|---|---|")
-        families = {
-            "tokens, K =": (_train_tokens, STEPS),
-            "latent diffusion, steps:": (_train_diffusion, DIFFUSION_STEPS),
-        }
-        for family, (train_family, all_steps) in families.items():
-            run = train_family(root, train, options)
-            for steps in all_steps:
-                started = time.perf_counter()
-                manifest = _generate(root / f"{run.name}-{steps}", run, conditions, {"steps": steps})
-                rate = options.images / (time.perf_counter() - started)
-                print(f"| {family} {steps} | {rate:.1f} | {distance_of(root, train, test, manifest)} |", flush=True)
+    root = options.out
+    train = write_drawings(root / "train", 1920, PIXELS, seed=1)
+    test = write_drawings(root / "test", 2 * options.images, PIXELS, seed=2)
+    conditions = write_drawings(root / "conditions", options.images, PIXELS, seed=3)
+    print("| generator | images/s | Frechet distance (95 % interval) | real against real |\n|---|---|---|---|")
+    for family, (coder, train_family, all_steps) in FAMILIES.items():
+        coder_run = _train_coder(root / coder, train, coder, options.coder_steps)
+        through = through_coder(conditions, coder_run, root / f"{coder}-through")
+        print(f"| real images through its {coder} | | {distance_of(root, train, test, through)} |", flush=True)
+        run = train_family(root, train, coder_run, options.train_steps)
+        for steps in all_steps:
+            started = time.perf_counter()
+            manifest = _generate(root / f"{run.name}-{steps}", run, conditions, {"steps": steps})
+            rate = options.images / (time.perf_counter() - started)
+            print(f"| {family} {steps} | {rate:.1f} | {distance_of(root, train, test, manifest)} |", flush=True)
 
 
-def _train_tokens(root: Path, data: Path, options: argparse.Namespace) -> Path:
-    from medloom.recipes import autoencoder, tokens
+def _train_coder(out: Path, data: Path, kind: str, steps: int) -> Path:
+    from medloom.recipes import autoencoder
 
-    coder = configure(
-        autoencoder.Config, data=data, out=root / "vq", kind="vq", **CODER, **{"loop.steps": options.coder_steps}
+    settings = {**CODER, "kind": kind, "loop.steps": steps}
+    return autoencoder.run(configure(autoencoder.Config, data=data, out=out, **settings))
+
+
+def _train_tokens(root: Path, data: Path, coder: Path, steps: int) -> Path:
+    from medloom.recipes import tokens
+
+    settings = {**TEXT, **LOOP, **TRANSFORMER, "loop.steps": steps}
+    return tokens.run(configure(tokens.Config, data=data, tokenizer=coder, out=root / "tokens", **settings))
+
+
+def _train_diffusion(root: Path, data: Path, coder: Path, steps: int) -> Path:
+    from medloom.recipes import text2image
+
+    settings = {**TEXT, **LOOP, **DENOISER, "image_size": [PIXELS], "loop.steps": steps}
+    return text2image.run(
+        configure(text2image.Config, data=data, autoencoder=coder, out=root / "diffusion", **settings)
     )
-    given = {**TEXT, **LOOP, "loop.steps": options.train_steps}
-    tokenizer = autoencoder.run(coder)
-    return tokens.run(configure(tokens.Config, data=data, tokenizer=tokenizer, out=root / "tokens", **given))
 
 
-def _train_diffusion(root: Path, data: Path, options: argparse.Namespace) -> Path:
-    from medloom.recipes import autoencoder, text2image
-
-    steps = {"loop.steps": options.coder_steps}
-    coder = autoencoder.run(configure(autoencoder.Config, data=data, out=root / "kl", **CODER, **steps))
-    given = {**TEXT, **LOOP, **DENOISER, "image_size": [PIXELS], "loop.steps": options.train_steps}
-    return text2image.run(configure(text2image.Config, data=data, autoencoder=coder, out=root / "diffusion", **given))
+FAMILIES: dict[str, tuple[str, Callable[[Path, Path, Path, int], Path], tuple[int, ...]]] = {
+    "tokens, K =": ("vq", _train_tokens, STEPS),
+    "latent diffusion, steps:": ("kl", _train_diffusion, DIFFUSION_STEPS),
+}
 
 
 def _generate(out: Path, run: Path, conditions: Path, values: dict[str, Any]) -> Path:

@@ -46,11 +46,11 @@ def _similarity(workshop: Workshop, real: ImageSet, synthetic: ImageSet, seed: i
     if not scales:
         return [], [f"No MS-SSIM: images of {' x '.join(map(str, workshop.spec.size))} pixels are too small for it."]
     for what, keys in _KEYS.items():
-        pairs = [draw_pairs(keys(members), members, seed) for members in (synthetic, real)]
+        drawn = [(keys(members), members) for members in (synthetic, real)]
+        pairs = [draw_pairs(*own, seed) for own in drawn]
         if all(len(own) >= LEAST_PAIRS for own in pairs):
             ours, theirs = (
-                _mean(workshop.images(members), own, members, seed)
-                for members, own in zip((synthetic, real), pairs, strict=True)
+                _mean(workshop, names, own, members, seed) for (names, members), own in zip(drawn, pairs, strict=True)
             )
             note = f"Pairs share {what}; {scales} of the 5 scales fit into the images."
             reference = Reference.of(theirs, "real pairs of different patients")
@@ -62,11 +62,14 @@ def _similarity(workshop: Workshop, real: ImageSet, synthetic: ImageSet, seed: i
 
 
 def draw_pairs(keys: Sequence[object], members: ImageSet, seed: int) -> list[Pair]:
-    """Up to 200 pairs of images that share a key; of real images two of different patients.
+    """Up to 200 pairs of images that share a key: two patients each, and no patient in two pairs.
+
+    Else one patient of many images would be in many of the pairs, which then are not independent.
 
     Args:
         keys: of each image; None for an image that is in no pair.
-        members: the images. All synthetic ones of a prompt have one unit, which is no reason to keep them apart.
+        members: the images. Of synthetic ones, those of a key that was asked for one patient alone, or for nobody, are
+            paired with each other.
         seed: of the draw.
 
     Returns:
@@ -76,23 +79,43 @@ def draw_pairs(keys: Sequence[object], members: ImageSet, seed: int) -> list[Pai
     for row, key in enumerate(keys):
         if key is not None:
             groups[key].append(row)
+    patients = [sample.patient for sample in members.samples]
     rng = numpy_generator("pairs", seed)
     pairs: list[Pair] = []
+    taken: set[str] = set()
     for rows in groups.values():
         left = [rows[place] for place in rng.permutation(len(rows))]
-        while len(left) > 1:
-            one = left.pop()
-            fitting = [row for row in left if members.counted == "prompts" or members.units[row] != members.units[one]]
-            if fitting:
-                left.remove(fitting[0])
-                pairs.append((one, fitting[0]))
+        if members.counted != "patients" and len({patients[row] for row in rows}) == 1:
+            pairs += list(zip(left[::2], left[1::2], strict=False))
+        else:
+            pairs += _of_two_patients(left, patients, taken)
     return [pairs[place] for place in rng.permutation(len(pairs))[:PAIRS]]
 
 
-def _mean(images: NDArray[np.float16], pairs: Sequence[Pair], members: ImageSet, seed: int) -> Interval:
+def _of_two_patients(rows: Sequence[int], patients: Sequence[str], taken: set[str]) -> list[Pair]:
+    """One row of each patient who is not in `taken` yet, in twos; who was paired is taken."""
+    first = {patients[row]: row for row in rows if patients[row] not in taken}
+    names = list(first)
+    chosen = list(zip(names[::2], names[1::2], strict=False))
+    taken.update(name for pair in chosen for name in pair)
+    return [(first[one], first[other]) for one, other in chosen]
+
+
+def _mean(workshop: Workshop, keys: Sequence[object], pairs: Sequence[Pair], members: ImageSet, seed: int) -> Interval:
+    images = workshop.images(members)
     values = [ms_ssim(_from_zero(images[one]), _from_zero(images[other]), 1.0) for one, other in pairs]
-    found = bootstrap_mean(np.array(values), np.arange(len(pairs)), seed)
+    found = bootstrap_mean(np.array(values), _clusters(keys, pairs, members), seed)
     return Interval(found.value, found.low, found.high, 2 * len(pairs))
+
+
+def _clusters(keys: Sequence[object], pairs: Sequence[Pair], members: ImageSet) -> list[str]:
+    """Pairs of two patients each by itself, others by their prompt; few prompts are what was asked for, no sample."""
+    alone = [str(number) for number in range(len(pairs))]
+    of = [
+        number if members.samples[one].patient != members.samples[other].patient else f"key {keys[one]}"
+        for number, (one, other) in zip(alone, pairs, strict=True)
+    ]
+    return of if len(set(of)) >= LEAST_PAIRS else alone
 
 
 def _from_zero(image: NDArray[np.float16]) -> NDArray[np.float64]:

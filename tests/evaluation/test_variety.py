@@ -1,5 +1,6 @@
 """Pairs that share a prompt: who is paired, and that a collapsed generator is seen."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +10,7 @@ from medloom.core.spec import GREY, ImageSpec, Intensity
 from medloom.core.types import Condition, Sample
 from medloom.downstream.classifier import ClassifierOptions
 from medloom.evaluation.classifiers import Workshop
-from medloom.evaluation.sets import ImageSet
+from medloom.evaluation.sets import NO_PATIENT, ImageSet
 from medloom.evaluation.variety import SIMILARITY, draw_pairs, variety_figures
 
 
@@ -28,14 +29,35 @@ def drawn(folder: Path, name: str, counted: str, alike: float) -> ImageSet:
     return ImageSet(name, samples, units, counted, (None,) * 48)
 
 
-def test_pairs_are_of_one_prompt_and_real_ones_of_two_patients(tmp_path: Path) -> None:
-    synthetic, real = drawn(tmp_path / "s", "synthetic", "prompts", 0.5), drawn(tmp_path / "r", "real", "patients", 0.5)
-    keys = [number // 4 for number in range(48)]
-    pairs = draw_pairs(keys, synthetic, 0)
-    assert len(pairs) == 24 and len({row for pair in pairs for row in pair}) == 48
-    assert all(keys[one] == keys[other] for one, other in pairs)
-    assert all(real.units[one] != real.units[other] for one, other in draw_pairs(keys, real, 0))
-    assert draw_pairs(keys, real, 0) == draw_pairs(keys, real, 0) != draw_pairs(keys, real, 1)
+KEYS = [number // 4 for number in range(48)]
+
+
+def test_pairs_share_a_prompt_and_are_of_two_patients(tmp_path: Path) -> None:
+    for name, counted in (("s", "prompts"), ("r", "patients")):
+        members = drawn(tmp_path / name, name, counted, 0.5)
+        pairs = draw_pairs(KEYS, members, 0)
+        # Two patients a prompt: one pair.
+        assert len(pairs) == 12 and all(KEYS[one] == KEYS[other] for one, other in pairs)
+        assert len({members.samples[row].patient for pair in pairs for row in pair}) == 24
+        assert draw_pairs(KEYS, members, 0) == pairs != draw_pairs(KEYS, members, 1)
+
+
+def test_a_patient_of_many_images_is_in_one_pair(tmp_path: Path) -> None:
+    real = drawn(tmp_path / "r", "real", "patients", 0.5)
+    samples = [replace(s, patient="p0" if row < 24 else f"p{row}") for row, s in enumerate(real.samples)]
+    units = tuple(sample.patient for sample in samples)
+    for seed in range(5):
+        pairs = draw_pairs(["one key"] * 48, replace(real, samples=samples, units=units), seed)
+        assert len(pairs) == 12 and sum(units[row] == "p0" for pair in pairs for row in pair) <= 1
+
+
+def test_draws_for_one_patient_or_nobody_are_paired_with_each_other(tmp_path: Path) -> None:
+    synthetic = drawn(tmp_path / "s", "synthetic", "prompts", 0.5)
+    patients = [sample.patient for sample in synthetic.samples]
+    pairs = draw_pairs(patients, synthetic, 0)
+    assert len(pairs) == 24 and all(patients[one] == patients[other] for one, other in pairs)
+    nobody = replace(synthetic, samples=[replace(s, patient=NO_PATIENT) for s in synthetic.samples], counted="images")
+    assert len(draw_pairs(["one key"] * 48, nobody, 0)) == 24
 
 
 def test_a_generator_that_has_collapsed_is_seen(tmp_path: Path) -> None:
@@ -45,4 +67,4 @@ def test_a_generator_that_has_collapsed_is_seen(tmp_path: Path) -> None:
     figures, notes = variety_figures(shop, real, collapsed, None, 0)
     assert not notes and figures[0].metric == SIMILARITY
     assert figures[0].reading.endswith("worse") and figures[0].value > figures[0].reference.value + 0.2
-    assert figures[0].n == 48 and "2 of the 5 scales" in figures[0].note
+    assert figures[0].n == 24 and "2 of the 5 scales" in figures[0].note
