@@ -12,7 +12,7 @@ from medloom.core.errors import UserError
 from medloom.core.seeds import numpy_generator
 from medloom.downstream.classifier import Classifier, ClassifierOptions, hold_out, train_classifier
 from medloom.evaluation.classifiers import Workshop
-from medloom.evaluation.comparison import Comparison
+from medloom.evaluation.comparison import PATIENTS_A_CLASS, Comparison
 from medloom.evaluation.figures import EVERYTHING, HIGHER, Figure, Reference, rate, sampled_units
 from medloom.evaluation.sets import MODALITY, ImageSet
 from medloom.metrics.uncertainty import Interval, bootstrap_interval
@@ -45,8 +45,18 @@ def alignment_figures(
         return figures, [f"No classifier was trained on synthetic images: {lack}."]
     student = workshop.classifier(synthetic, train_on_synthetic)
     by_synthetic = judge(student, workshop.images(real), real)
+    half = _half(data.fit, seed) if data.fit else None
+    by_half = None if half is None else judge(workshop.classifier(half, train_on_real), workshop.images(real), real)
     trained = (len(data.fit) if data.fit else 0, len(synthetic))
-    return [*figures, *utility_figures(by_real, by_synthetic, trained, seed)], []
+    return [*figures, *utility_figures(by_real, by_synthetic, trained, seed, by_half)], []
+
+
+def _half(members: ImageSet, seed: int) -> ImageSet | None:
+    """Half of the patients of each class, or None where a class has too few of them to train on a half."""
+    if members.rare_classes(2 * PATIENTS_A_CLASS):
+        return None
+    labels = [str(label) for label in members.labels]
+    return members.rows(hold_out(members.units, labels, 0.5, seed), "half of the training")
 
 
 @dataclass(frozen=True, eq=False)
@@ -216,25 +226,38 @@ def _dealt(truth: NDArray[Any], groups: NDArray[Any], rng: np.random.Generator) 
     return dealt
 
 
-def utility_figures(by_real: Judged, by_synthetic: Judged, trained: Sequence[int], seed: int) -> list[Figure]:
+def utility_figures(
+    by_real: Judged, by_synthetic: Judged, trained: Sequence[int], seed: int, by_half: Judged | None = None
+) -> list[Figure]:
     """Accuracy on held-out real images of a classifier trained on synthetic ones (CAS, Ravuri and Vinyals 2019).
+
+    Its share of the real-trained classifier's accuracy is read beside the share of a classifier of half of the real
+    patients, as distances are beside half of the real images: from few images two trainings differ in any case.
 
     Args:
         by_real: held-out real images as the real-trained classifier sees them.
         by_synthetic: the same images as the synthetic-trained one sees them.
         trained: how many real and how many synthetic images the two were trained on.
         seed: of resamples of patients.
+        by_half: as a classifier sees them that was trained on half of the real patients; None where they are too few,
+            and the share is read beside 1.
     """
     hits, reference_hits = by_synthetic.hits, by_real.hits
     if not reference_hits.any():
         raise UserError("the classifier trained on real images is right on none that was held out: check the label.")
-    share = bootstrap_interval(lambda rows: _ratio(hits[rows], reference_hits[rows]), by_real.units, seed)
+    beside = Reference("trained on real images", 1.0)
+    if by_half is not None:
+        beside = Reference.of(_share(by_half.hits, by_real, seed), "trained on half of the real images")
     own, theirs = rate(hits, by_real.units, seed), rate(reference_hits, by_real.units, seed)
     note = f"Trained on {trained[1]} synthetic and {trained[0]} real images, in equal steps."
     return [
         _utility(UTILITY, own, by_real.counted, Reference.of(theirs, "trained on real images"), note),
-        _utility(UTILITY_SHARE, share, by_real.counted, Reference("trained on real images", 1.0), note),
+        _utility(UTILITY_SHARE, _share(hits, by_real, seed), by_real.counted, beside, note),
     ]
+
+
+def _share(hits: NDArray[np.bool_], by_real: Judged, seed: int) -> Interval:
+    return bootstrap_interval(lambda rows: _ratio(hits[rows], by_real.hits[rows]), by_real.units, seed)
 
 
 def _ratio(hits: NDArray[np.bool_], reference: NDArray[np.bool_]) -> float:

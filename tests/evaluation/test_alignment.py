@@ -12,7 +12,7 @@ from medloom.data.dataset import ImageSource
 from medloom.downstream.classifier import ClassifierOptions
 from medloom.evaluation import alignment
 from medloom.evaluation.alignment import Judged
-from medloom.evaluation.figures import Figure
+from medloom.evaluation.figures import Figure, Reference
 from medloom.evaluation.sets import ImageSet, real_set, synthetic_set
 
 sys.path.insert(0, str(Path(__file__).parent))
@@ -81,6 +81,11 @@ def test_utility_by_hand() -> None:
     accuracy, share = alignment.utility_figures(real, synthetic, (10, 20), 0)
     assert (accuracy.value, accuracy.reference.value) == (5 / 8, 7 / 8)
     assert share.value == pytest.approx(5 / 7) and "20 synthetic and 10 real" in share.note
+    assert share.reference == Reference("trained on real images", 1.0)
+    half = judged("aabbaabb", "aabbabba")
+    beside = alignment.utility_figures(real, synthetic, (10, 20), 0, half)[1].reference
+    assert beside.value == pytest.approx(6 / 7) and beside.low is not None and beside.low < 6 / 7
+    assert "half of the real" in beside.what
     with pytest.raises(UserError, match="right on none"):
         alignment.utility_figures(judged("ab", "ba"), judged("ab", "ab"), (1, 1), 0)
 

@@ -142,7 +142,10 @@ def test_a_label_swapped_set_loses_recognition(sets: dict[str, Path], cache: Pat
     figures = evaluate(sets, "swapped", tmp_path / "out", train=sets["train"], cache=cache, only=("alignment",))
     assert figures["recognition", "all", ""]["value"] < 0.25
     assert figures["recognition", "all", ""]["reading"].endswith("worse")
-    assert figures["accuracy, trained on synthetic, over real-trained", "all", ""]["value"] < 0.5
+    share = figures["accuracy, trained on synthetic, over real-trained", "all", ""]
+    assert share["value"] < 0.5 and share["reading"].endswith("worse")
+    assert share["reference"]["what"] == "trained on half of the real images"
+    assert share["reference"]["low"] is not None and share["reference"]["value"] > 0.7
 
 
 def test_without_a_label_the_modality_is_the_class(sets: dict[str, Path], tmp_path: Path) -> None:
