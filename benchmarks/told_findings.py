@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 from scipy.stats import binomtest
 
+from benchmarks.through_coder import through_coder
 from medloom.core.config import configure
 from medloom.data.images import read_image
 from medloom.data.masks import read_mask
@@ -88,7 +89,8 @@ FINDINGS = (
 def main(words: list[str]) -> None:
     """Generate, measure, and print."""
     parser = argparse.ArgumentParser()
-    parser.add_argument("--model", type=Path, required=True)
+    parser.add_argument("--model", type=Path, help="none: only true images are measured")
+    parser.add_argument("--coder", type=Path, help="true images are measured after it as well: a tokenizer's run")
     parser.add_argument("--cohort", type=Path, required=True)
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--images", type=int, default=500)
@@ -100,18 +102,24 @@ def main(words: list[str]) -> None:
     parser.add_argument("--precision", choices=("fp32", "bf16"), default="fp32", help="of tokens")
     options = parser.parse_args(words)
     data = options.cohort / "test.csv"
-    given: dict[str, Any] = {"model": options.model, "data": data, "out": options.out, "count": options.images}
-    sampling = {
-        name: getattr(options, name) for name in ("steps", "guidance", "top_p", "cutoff", "remasking", "precision")
-    }
-    made = generate.run(configure(generate.Config, **given, **sampling, keep=TOLD))
+    sets = {"generated": list(_measured(_generate(options, data)))} if options.model else {}
+    sets["true"] = list(_measured(data))
+    if options.coder:
+        sets["true, through the coder"] = list(_measured(through_coder(data, options.coder, options.out / "through")))
     train = list(_measured(options.cohort / "train.csv", MOST_FOR_THRESHOLDS))
-    sets = {"generated": list(_measured(made)), "true": list(_measured(data))}
     print("| finding | images | sensitivity | specificity | side |\n|---|---|---|---|---|")
     for finding in FINDINGS:
         threshold = finding.threshold if finding.threshold is not None else _best_threshold(finding, train)
         for name, rows in sets.items():
             print(f"| {finding.name} | {name} | " + " | ".join(_rates(finding, rows, threshold)) + " |")
+
+
+def _generate(options: argparse.Namespace, data: Path) -> Path:
+    given: dict[str, Any] = {"model": options.model, "data": data, "out": options.out, "count": options.images}
+    sampling = {
+        name: getattr(options, name) for name in ("steps", "guidance", "top_p", "cutoff", "remasking", "precision")
+    }
+    return generate.run(configure(generate.Config, **given, **sampling, keep=TOLD))
 
 
 def _measured(table: Path, most: int | None = None) -> Iterator[tuple[dict[str, str], Measurement]]:
