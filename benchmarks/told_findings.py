@@ -81,7 +81,7 @@ FINDINGS = (
     _solid("pneumonia", "nodule", "pneumonia"),
     _solid("pneumonia", "nodule", "pneumonia, moderate or severe", EXTENTS[1:]),
     Finding("cardiomegaly", ("cardiomegaly",), lambda read: read.heart_ratio, hidden_by=("effusion",)),
-    Finding("emphysema", ("emphysema",), lambda read: read.low_attenuation),
+    Finding("emphysema", ("emphysema",), lambda read: -read.low_density),
     Finding("fibrosis", ("IPF", "CTD-ILD"), lambda read: read.lung_density),
 )
 

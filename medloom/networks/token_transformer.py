@@ -41,6 +41,7 @@ class TokenTransformerConfig:
         coarse_codes: codes of the coarser tokens that it sees (0: none).
         region_styles: whether the pooled vector fills the regions of the mask, or the whole grid, also growing along
             each axis.
+        local_kernel: tokens along each side of what a layer's convolution sees, an odd number (0: there is none).
         gradient_checkpointing: compute activations again in the backward pass to save memory.
     """
 
@@ -59,6 +60,7 @@ class TokenTransformerConfig:
     prior: bool = False
     coarse_codes: int = 0
     region_styles: bool = False
+    local_kernel: int = 0
     gradient_checkpointing: bool = False
 
     def __post_init__(self) -> None:
@@ -185,12 +187,13 @@ class TokenTransformer(nn.Module):
 
 
 class _Layer(nn.Module):
-    """Self-attention, cross-attention to the context, a network of two layers; pre-norm, all residual."""
+    """Neighbours, self-attention, cross-attention to the context, a network of two layers; pre-norm, all residual."""
 
     def __init__(self, config: TokenTransformerConfig) -> None:
         super().__init__()
         width = config.width
         self.dropout = config.dropout
+        self.local = Neighbours(width, config.grid, config.local_kernel) if config.local_kernel else None
         self.norm1 = nn.LayerNorm(width)
         self.attention = SelfAttention(width, config.heads, config.grid if config.positions == "rotary" else ())
         crossed = config.fusion == "cross-attention" and config.context_width > 0
@@ -208,6 +211,8 @@ class _Layer(nn.Module):
 
     def forward(self, x: Tensor, context: Tensor | None, context_mask: Tensor | None, told: Tensor | None) -> Tensor:
         """`(N, L, W)` to the same."""
+        if self.local is not None:
+            x = x + self._dropped(self.local(x))
         changes = [None] * 4
         if self.affine is not None and told is not None:
             changes = list(self.affine(told)[:, None].chunk(4, dim=-1))
@@ -218,6 +223,26 @@ class _Layer(nn.Module):
 
     def _dropped(self, x: Tensor) -> Tensor:
         return F.dropout(x, self.dropout, self.training) if self.dropout else x
+
+
+class Neighbours(nn.Module):
+    """A convolution of each channel over the grid (Guo et al. 2022, CMT, the local perception unit).
+
+    What a token is depends on those beside it, which attention has to learn place by place and finds only in a long
+    training.
+    """
+
+    def __init__(self, width: int, grid: Sequence[int], kernel: int) -> None:
+        super().__init__()
+        self.grid = tuple(grid)
+        self.norm = nn.LayerNorm(width)
+        self.convolution = blocks.CONVOLUTION[len(grid)](width, width, kernel, padding=kernel // 2, groups=width)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """`(N, L, W)` to the same."""
+        on_grid = self.norm(x).transpose(1, 2).unflatten(2, self.grid)
+        output: Tensor = self.convolution(on_grid).flatten(2).transpose(1, 2)
+        return output
 
 
 class SelfAttention(nn.Module):

@@ -124,6 +124,20 @@ def test_saved_and_read_back(tmp_path: Path) -> None:
     torch.testing.assert_close(again(**given), transformer(**given))
 
 
+@pytest.mark.parametrize("grid", [(4, 3), (3, 4, 3)])
+def test_a_convolution_sees_the_tokens_beside(grid: tuple[int, ...]) -> None:
+    config = replace(CONFIG, grid=grid, layers=1, mask_channels=0, prior=False, coarse_codes=0, local_kernel=3)
+    transformer = network(config)
+    torch.nn.init.zeros_(transformer.layers[0].attention.out.weight)
+    tokens = torch.full((1, transformer.length), config.codes)
+    changed = tokens.clone()
+    changed[0, 0] = 1
+    differ = (transformer(changed) - transformer(tokens)).abs().sum(-1).reshape(grid) > 1e-6
+    beside = torch.zeros(grid, dtype=torch.bool)
+    beside[tuple(slice(0, 2) for _ in grid)] = True
+    assert torch.equal(differ, beside)
+
+
 def test_shapes_that_cannot_be() -> None:
     with pytest.raises(UserError, match="cannot be shared between 5 heads"):
         replace(CONFIG, heads=5)

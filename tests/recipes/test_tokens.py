@@ -202,6 +202,8 @@ def test_mistakes(data: Path, vq: Path, run: Path, tmp_path: Path, capsys: pytes
     assert "--network.mask needs --network.mask-classes" in fails(
         capsys, *train, "--tokenizer", vq, "--network.mask", "channels"
     )
+    wrong = "--network.local-kernel 2: an odd number of tokens, or 0"
+    assert wrong in fails(capsys, *train, "--tokenizer", vq, "--network.local-kernel", 2)
     wrong = "--unregistered 2.0: a share from 0 to 1"
     assert wrong in fails(capsys, *train, "--tokenizer", vq, "--unregistered", 2)
     generate = ["generate", "--model", run, "--prompt", "square", "--out", tmp_path / "y"]

@@ -90,6 +90,7 @@ def _config(
         prior=network.prior != "none",
         coarse_codes=first.tokeniser.codes if first is not None else 0,
         region_styles=network.region_styles and network.fusion != "none",
+        local_kernel=network.local_kernel,
         gradient_checkpointing=network.gradient_checkpointing,
     )
 

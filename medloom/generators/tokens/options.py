@@ -33,6 +33,8 @@ class NetworkOptions:
         condition_width: width of context tokens.
         region_styles: let text and table fill the regions of the mask, or the whole image, also growing along each
             axis, by which a finding and the side that is told find their place sooner; off where nothing is fused.
+        local_kernel: tokens along each side of what a convolution of each layer sees, an odd number, by which what
+            lies side by side fits together sooner; 0 for none.
         gradient_checkpointing: compute activations again in the backward pass to save memory.
     """
 
@@ -48,6 +50,7 @@ class NetworkOptions:
     prior: str = "none"
     condition_width: int = 256
     region_styles: bool = True
+    local_kernel: int = 3
     gradient_checkpointing: bool = False
 
     def __post_init__(self) -> None:
@@ -58,6 +61,8 @@ class NetworkOptions:
         for name in ("width", "layers", "heads", "expansion", "condition_width"):
             if getattr(self, name) < 1:
                 raise UserError(f"--network.{name.replace('_', '-')} {getattr(self, name)}: it is at least 1.")
+        if self.local_kernel < 0 or (self.local_kernel and self.local_kernel % 2 == 0):
+            raise UserError(f"--network.local-kernel {self.local_kernel}: an odd number of tokens, or 0 for none.")
         if not 0 <= self.dropout < 1:
             raise UserError(f"--network.dropout {self.dropout}: a share from 0 to below 1.")
         if self.mask != "none" and not self.mask_classes:

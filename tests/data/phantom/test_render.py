@@ -64,6 +64,17 @@ def test_the_oracle_reads_the_density_that_was_built(hu: float) -> None:
     assert read - base == pytest.approx(hu + 850, abs=2.5)
 
 
+def test_the_oracle_reads_emphysema_and_not_noise() -> None:
+    noise = np.random.default_rng(0).normal(0, 25, (128, 128)).astype(np.float32)
+    readings = {}
+    for share in (0.0, 0.15, 0.4):
+        rendering = slice_of(replace(healthy(), emphysema=share))
+        mask = condition_mask(rendering.labels)
+        readings[share] = [measure(image, mask).low_density for image in (rendering.hu, rendering.hu + noise)]
+        assert readings[share][0] == pytest.approx(readings[share][1], abs=12)
+    assert readings[0.0][1] > readings[0.15][1] + 15 > readings[0.4][1] + 40
+
+
 @pytest.mark.parametrize("fill", [0.3, 0.6])
 def test_the_oracle_reads_more_fluid_where_there_is_more(fill: float) -> None:
     rendering = slice_of(replace(healthy(), effusion=fill, side=1.0))
