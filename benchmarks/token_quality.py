@@ -17,7 +17,7 @@ from benchmarks.through_coder import through_coder
 from medloom.core.config import configure
 from medloom.data.sources.drawings import write_drawings
 
-STEPS, DIFFUSION_STEPS = (1, 2, 4, 8, 16, 32), (20, 10)
+STEPS, DIFFUSION_STEPS = (1, 2, 4, 8, 16, 32), (20, 10, 5, 3, 2)
 CODER: dict[str, Any] = {
     "image_size": [PIXELS],
     "autoencoder.widths": [32, 64, 64],

@@ -17,6 +17,9 @@ from medloom.networks.weights import load_network, save_network
 
 # Longest wave of rotary positions, in tokens of an axis.
 LONGEST = 10_000.0
+# Of the deviation of an embedding that starts from a codebook: what is not shared with codes that look alike.
+OWN = 0.5
+TINY = 1e-6
 
 
 @dataclass(frozen=True)
@@ -151,6 +154,23 @@ class TokenTransformer(nn.Module):
         x = self.norm(x if wanted is None else x[wanted])
         logits: Tensor = self.head(x)
         return logits
+
+    @torch.no_grad()
+    def start_from_codes(self, vectors: Tensor, coarse: Tensor | None = None) -> None:
+        """Let embeddings and the head start where the tokenizer's codes lie, so that codes that look alike are alike.
+
+        Else the network would have to learn of every code by itself what it looks like. Of each embedding a part stays
+        its own.
+
+        Args:
+            vectors: the codebook `(codes, channels)`.
+            coarse: that of the coarser tokens, where there are any.
+        """
+        for table in (self.tokens, self.prior, self.head):
+            if table is not None:
+                _start_alike(table.weight, vectors.float())
+        if self.coarse is not None and coarse is not None:
+            _start_alike(self.coarse.weight, coarse.float())
 
     def _embedded(self, tokens: Tensor, mask: Tensor | None, prior: Tensor | None, coarse: Tensor | None) -> Tensor:
         x = self.tokens(tokens) + self._positions()
@@ -290,6 +310,15 @@ def rotary_angles(grid: Sequence[int], width: int) -> Tensor:
     frequencies = LONGEST ** (-torch.arange(pairs, dtype=torch.float32) / pairs)
     axes = torch.meshgrid(*[torch.arange(length, dtype=torch.float32) for length in grid], indexing="ij")
     return torch.cat([places.reshape(-1, 1) * frequencies for places in axes], dim=1)
+
+
+def _start_alike(table: Tensor, codes: Tensor) -> None:
+    """Rows that are random so far get a part in common with those of codes that lie near."""
+    deviation, mean = torch.std_mean(codes, dim=0)
+    seen = (codes - mean) / deviation.clamp(min=TINY) / math.sqrt(codes.shape[1])
+    own = table[: len(codes)]
+    shared = seen @ torch.randn(codes.shape[1], own.shape[1]) * own.std()
+    own.mul_(OWN).add_(shared, alpha=math.sqrt(1 - OWN**2))
 
 
 def _changed(x: Tensor, scale: Tensor | None, shift: Tensor | None) -> Tensor:

@@ -74,6 +74,11 @@ class Tokeniser(nn.Module):
         """Channels of an image."""
         return self.config.channels
 
+    def code_vectors(self) -> Tensor:
+        """The codes as the decoder sees them, `(codes, code width)`."""
+        every = torch.arange(self.codes, device=next(self.coder.parameters()).device)
+        return self.quantiser.lookup(every[None])[0].T
+
     def grid(self, size: tuple[int, ...]) -> tuple[int, ...]:
         """Tokens along each axis of an image of `size`.
 

@@ -8,6 +8,7 @@ import torch
 from medloom.core.initialise import initial_weights
 from medloom.core.seeds import torch_generator
 from medloom.networks.quantisers import Codebook, FiniteScalars
+from medloom.networks.tokeniser import Tokeniser, TokeniserConfig
 
 
 def normal(name: str, *shape: int) -> torch.Tensor:
@@ -82,3 +83,12 @@ def test_every_code_of_the_grid_is_reached_and_read_back(levels: tuple[int, ...]
     quantised, found, cost = grid(z)
     assert set(found.flatten().tolist()) == set(range(grid.codes)) and cost == 0
     torch.testing.assert_close(quantised, grid.lookup(found))
+
+
+@pytest.mark.parametrize(("quantiser", "levels"), [("ema", ()), ("gradient", ()), ("fsq", (4, 3))])
+def test_a_tokenizer_tells_what_its_decoder_sees(quantiser: str, levels: tuple[int, ...]) -> None:
+    with initial_weights(0):
+        tokeniser = Tokeniser(TokeniserConfig(2, 1, (8, 8), 1, quantiser, 12, len(levels) or 5, levels))
+    vectors, tokens = tokeniser.code_vectors(), torch.tensor([[[0, 11, 3]]])
+    assert vectors.shape == (12, len(levels) or 5)
+    assert torch.equal(vectors[tokens].movedim(-1, 1), tokeniser.quantiser.lookup(tokens))

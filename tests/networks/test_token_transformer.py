@@ -138,6 +138,21 @@ def test_a_convolution_sees_the_tokens_beside(grid: tuple[int, ...]) -> None:
     assert torch.equal(differ, beside)
 
 
+def test_codes_that_look_alike_start_alike() -> None:
+    # Of four channels one says nothing and others are of other sizes; codes 0 and 1 are one, 2 is their opposite.
+    vectors = normal("codes", 11, 4)
+    vectors[:3] = torch.tensor([[2.0], [2.0], [-2.0]])
+    vectors = vectors * torch.tensor([1.0, 30.0, 0.1, 0.0]) + 7
+    transformer = network(replace(CONFIG, width=240))
+    spread = float(transformer.tokens.weight.detach().std())
+    with initial_weights(1):
+        transformer.start_from_codes(vectors)
+    assert float(transformer.tokens.weight.detach().std()) == pytest.approx(spread, rel=0.3)
+    for table in (transformer.tokens.weight, transformer.prior.weight, transformer.head.weight):
+        alike = torch.nn.functional.cosine_similarity(table[:1], table[1:11]).detach()
+        assert 0.6 < alike[0] < 0.99 and alike[1] < -0.6 and alike[2:].abs().max() < alike[0]
+
+
 def test_shapes_that_cannot_be() -> None:
     with pytest.raises(UserError, match="cannot be shared between 5 heads"):
         replace(CONFIG, heads=5)

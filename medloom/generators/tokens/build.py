@@ -66,7 +66,9 @@ def build_generator(
     config = _config(network, grid, tokeniser.codes, first)
     with initial_weights(seed, "transformer"):
         classes = network.mask_classes if config.mask_channels else ()
-        model = TokenModel(encoder, ConditionEncoder(told), TokenTransformer(config), classes)
+        transformer = TokenTransformer(config)
+        transformer.start_from_codes(tokeniser.code_vectors(), first.tokeniser.code_vectors() if first else None)
+        model = TokenModel(encoder, ConditionEncoder(told), transformer, classes)
     return TokenGenerator(spec, model, tokeniser, text.modality_as, text.train or local, reads_text, first)
 
 
