@@ -161,7 +161,7 @@ def log_probabilities(logits: Tensor, options: DecodingOptions, step: int) -> Te
     if options.top_p < 1:
         scores = _nucleus(scores, options.top_p)
     if options.cutoff:
-        scores = _cut(scores, options.cutoff / scores.shape[-1])
+        scores = scores.masked_fill(~as_likely(scores, options.cutoff), -math.inf)
     return scores.log_softmax(dim=-1)
 
 
@@ -174,11 +174,14 @@ def _nucleus(scores: Tensor, least: float) -> Tensor:
     return torch.full_like(scores, -math.inf).scatter(-1, order, ordered.masked_fill(beyond, -math.inf))
 
 
-def _cut(scores: Tensor, least: float) -> Tensor:
-    """The codes that are as likely as `least`, and the most likely one in any case."""
-    scores = scores.log_softmax(dim=-1)
-    least_likely = scores.amax(dim=-1, keepdim=True).clamp(max=math.log(least))
-    return scores.masked_fill(scores < least_likely, -math.inf)
+def as_likely(logits: Tensor, cutoff: float) -> Tensor:
+    """Codes as likely as `cutoff` of an even chance, and the most likely one in any case: bool, as the logits' shape.
+
+    Guidance enlarges differences of codes that neither prediction takes for possible as well; what the condition itself
+    makes unlikely should stay out (Li et al. 2023, contrastive decoding, plausibility constraint).
+    """
+    scores = logits.float().log_softmax(dim=-1)
+    return scores >= scores.amax(dim=-1, keepdim=True).clamp(max=math.log(cutoff / logits.shape[-1]))
 
 
 def _draw(scores: Tensor, keys: Tensor) -> Tensor:

@@ -64,13 +64,27 @@ def test_guidance_goes_beyond_the_condition() -> None:
     tokens = torch.full((1, generator.model.network.length), CODES)
 
     def logits(scale: float, **by_part: float) -> torch.Tensor:
-        options = SamplingOptions(guidance=scale, guidance_by_part=by_part)
+        options = SamplingOptions(guidance=scale, guidance_by_part=by_part, cutoff=0.0)
         return generator.logits([FACTUAL], options)(tokens, 0.5)
 
     none, told, guided = logits(0.0), logits(1.0), logits(3.0)
     torch.testing.assert_close(guided, none + 3 * (told - none), atol=1e-4, rtol=1e-4)
     modality = logits(1.0, text=0.0)
     torch.testing.assert_close(logits(1.0, text=2.0), modality + 2 * (told - modality), atol=1e-4, rtol=1e-4)
+
+
+def test_guidance_brings_back_nothing_that_the_condition_makes_unlikely() -> None:
+    generator = ready()
+    tokens = torch.full((1, generator.model.network.length), CODES)
+
+    def logits(scale: float, cutoff: float) -> torch.Tensor:
+        return generator.logits([FACTUAL], SamplingOptions(guidance=scale, cutoff=cutoff))(tokens, 0.5)
+
+    told, guided = logits(1.0, 0.0).softmax(-1), logits(3.0, 0.9)
+    unlikely = (told < 0.9 / CODES) & (told < told.amax(-1, keepdim=True))
+    assert 0 < unlikely.sum() < unlikely.numel()
+    assert torch.equal(guided == -torch.inf, unlikely)
+    torch.testing.assert_close(guided[~unlikely], logits(3.0, 0.0)[~unlikely])
 
 
 def test_edits_stay_outside_of_a_region_and_start_from_the_earlier_image() -> None:

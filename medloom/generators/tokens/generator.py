@@ -1,5 +1,6 @@
 """The token generator: from conditions and seeds to images in a few parallel steps."""
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
@@ -17,7 +18,7 @@ from medloom.generators.tokens.model import TokenModel, Told
 from medloom.generators.tokens.options import SamplingOptions
 from medloom.networks.tokeniser import Tokeniser
 from medloom.processes.guidance import guidance_coefficients
-from medloom.processes.token_decoding import DecodingOptions, Logits, TokenStep, decode, rescored
+from medloom.processes.token_decoding import DecodingOptions, Logits, TokenStep, as_likely, decode, rescored
 from medloom.processes.token_masking import draw_masks, masked_counts
 
 if TYPE_CHECKING:
@@ -216,13 +217,17 @@ class TokenGenerator(ConditionedGenerator):
 
         def predict(tokens: Tensor, done: float) -> Tensor:
             total: Tensor | None = None
-            for kept, factor in guidance_coefficients(self.parts, self._scales(options, done)):
+            likely: Tensor | None = None
+            coefficients = guidance_coefficients(self.parts, self._scales(options, done))
+            for kept, factor in coefficients:
                 with torch.autocast(tokens.device.type, torch.bfloat16, enabled=options.precision == "bf16"):
-                    part = factor * self.model.network(tokens, **told_of(kept).tensors).float()
-                total = part if total is None else total + part
+                    part = self.model.network(tokens, **told_of(kept).tensors).float()
+                if options.cutoff and len(coefficients) > 1 and kept == frozenset(self.parts):
+                    likely = as_likely(part, options.cutoff)
+                total = factor * part if total is None else total + factor * part
             if total is None:
                 raise ValueError("guidance factors sum to 1, so that there is one")
-            return total
+            return total if likely is None else total.masked_fill(~likely, -math.inf)
 
         return predict
 

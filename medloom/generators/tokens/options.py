@@ -101,9 +101,9 @@ class SamplingOptions:
         top_k: most likely codes that a draw chooses from; 0 for all.
         top_p: least probability of the codes that a draw chooses from; 1 for all. Less leaves out what is small and may
             lie anywhere, a nodule say, which is unlikely at each single place.
-        cutoff: codes less likely than this share of an even chance, 1 / codes, are not drawn; 0 for none. What label
-            smoothing gives to every code should not be drawn. Where draws are scored again by changed weights, take 0:
-            a code that is left out has no probability.
+        cutoff: codes less likely than this share of an even chance, 1 / codes, before guidance or after it, are not
+            drawn; 0 for none. What label smoothing gives to every code should not be drawn, nor what guidance makes of
+            it. Where draws are scored again by changed weights, take 0: a code that is left out has no probability.
         remasking: temperature of the noise by which tokens are masked again.
         mask_schedule: share of tokens that stay masked: cosine, linear, square or root.
         precision: of the transformer: fp32, in which an image does not depend on its batch, or bf16, which is faster.
