@@ -100,7 +100,7 @@ def _resaved(folder: Path, paths: list[str]) -> list[str]:
 VERSIONS: dict[str, tuple[Callable[[Third], pd.DataFrame], tuple[str, ...]]] = {
     "untouched": (_untouched, ()),
     "blurred": (_blurred, ("fine detail over real images'", "Frechet distance", "kernel distance")),
-    "one class only": (_one_class, ("recall", "coverage")),
+    "one class only": (_one_class, ("recall", "coverage", "Vendi score")),
     "a tenth of the patients": (_few, ("recall", "coverage", "Vendi score")),
     "labels swapped": (_swapped, ("recognition",)),
     "half copied": (_half_copied, ("excess of copies",)),

@@ -30,7 +30,6 @@ CODER: dict[str, Any] = {
 }
 TEXT: dict[str, Any] = {"text.vocabulary": 600, "text.max_tokens": 24}
 LOOP: dict[str, Any] = {"loop.batch": 32, "loop.learning_rate": 1e-3, "loop.validate_every": 500}
-TRANSFORMER: dict[str, Any] = {}
 DENOISER: dict[str, Any] = {"network.widths": [96, 192], "network.attention": [True, True], "network.head_width": 48}
 
 
@@ -69,7 +68,7 @@ def _train_coder(out: Path, data: Path, kind: str, steps: int) -> Path:
 def _train_tokens(root: Path, data: Path, coder: Path, steps: int) -> Path:
     from medloom.recipes import tokens
 
-    settings = {**TEXT, **LOOP, **TRANSFORMER, "loop.steps": steps}
+    settings = {**TEXT, **LOOP, "loop.steps": steps}
     return tokens.run(configure(tokens.Config, data=data, tokenizer=coder, out=root / "tokens", **settings))
 
 
