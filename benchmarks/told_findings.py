@@ -130,11 +130,11 @@ def _measured(table: Path, most: int | None = None) -> Iterator[tuple[dict[str, 
 
 
 def _best_threshold(finding: Finding, rows: Rows) -> float:
-    """The one with the largest sum of sensitivity and specificity (Youden 1950)."""
+    """The one with the largest smaller one of sensitivity and specificity, both of which are asked for."""
     kept, told = finding.rows(rows)
     scores = np.array([finding.score(read) for _, read in kept])
-    sums = [(scores[told] >= at).mean() + (scores[~told] < at).mean() for at in np.unique(scores)]
-    return float(np.unique(scores)[int(np.argmax(sums))])
+    smaller = [min((scores[told] >= at).mean(), (scores[~told] < at).mean()) for at in np.unique(scores)]
+    return float(np.unique(scores)[int(np.argmax(smaller))])
 
 
 def _rates(finding: Finding, rows: Rows, threshold: float) -> list[str]:

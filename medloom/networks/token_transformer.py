@@ -196,6 +196,20 @@ class TokenTransformer(nn.Module):
             total = total + table.view(*[length if a == axis else 1 for a, length in enumerate(grid)], -1)
         return total.flatten(0, len(grid) - 1)
 
+    def on_grid(self, config: TokenTransformerConfig) -> "TokenTransformer":
+        """A copy on another grid: a place's vector is between those of the places that were there.
+
+        Args:
+            config: as its own but for the grid, dropout and checkpointing.
+        """
+        other = TokenTransformer(config)
+        state = dict(self.state_dict())
+        for axis, length in enumerate(config.grid):
+            known = state[f"places.{axis}"].T[None]
+            state[f"places.{axis}"] = F.interpolate(known, length, mode="linear")[0].T
+        other.load_state_dict(state)
+        return other
+
     def save_pretrained(self, folder: Path) -> None:
         """Write config.json and the weights as safetensors to `folder`."""
         save_network(self, self.config, folder)

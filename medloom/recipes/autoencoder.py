@@ -44,6 +44,8 @@ class Config(DataOptions):
         kind: kl or vq; in place of --autoencoder.kind.
         base: diffusers folder with an AutoencoderKL (in vae/, or itself) to start from, or of vq with a VQModel (in
             vq/, vqvae/, or itself); it brings its own shape.
+        from_run: run of this command to go on from (`--from`), with other images or those of another size; it brings
+            its own shape, and CT its own window unless another one is named.
         autoencoder: the autoencoder and its losses.
         loop: the training loop.
         cache: folder for decoded images (default: in the run folder).
@@ -56,6 +58,7 @@ class Config(DataOptions):
     preset: str | None = None
     kind: str | None = None
     base: Path | None = None
+    from_run: Path | None = None
     autoencoder: AutoencoderOptions = field(default_factory=AutoencoderOptions)
     loop: LoopOptions = field(default_factory=LoopOptions)
     cache: Path | None = None
@@ -69,16 +72,20 @@ def run(config: Config) -> Path:
         UserError: see the errors of each step below.
     """
     from medloom.core.progress import say
-    from medloom.recipes.preparation import nothing_left, prepare, start_run
+    from medloom.recipes.preparation import hu_window, nothing_left, prepare, start_run
+    from medloom.recipes.seen import runs_among
     from medloom.training.loop import finished_steps, make_accelerator, train
 
     config = _of_kind(config)
     _check(config)
     accelerator = make_accelerator(config.loop, config.device)
     shown = accelerator.is_main_process
+    if config.from_run is not None:
+        config = replace(config, hu_window=hu_window(config, known_space(config.from_run, "--from")))
     prepared = prepare(config.data, config, config.loop.seed, shown, need=NEED)
     prepared, autoencoder = _with_autoencoder(config, prepared)
-    fresh = start_run(config.out, FAMILY, _index(autoencoder), config, prepared, accelerator)
+    parents = runs_among(config.from_run)
+    fresh = start_run(config.out, FAMILY, _index(autoencoder), config, prepared, accelerator, parents)
     if finished_steps(config.out) >= config.loop.steps and (config.out / REPORT).is_file():
         if shown:
             say(f"{config.out} is finished: {config.loop.steps} steps. {_use(config)}")
@@ -115,6 +122,8 @@ def _check(config: Config) -> None:
             f"--image-size {' '.join(map(str, config.image_size))}: the KL autoencoder takes images of two axes;"
             " give one or two numbers, or --kind vq."
         )
+    if config.base is not None and config.from_run is not None:
+        raise UserError("--base and --from exclude each other: a run that is gone on from has its own weights.")
 
 
 def _with_autoencoder(config: Config, prepared: "Prepared") -> "tuple[Prepared, Autoencoder]":
@@ -122,10 +131,18 @@ def _with_autoencoder(config: Config, prepared: "Prepared") -> "tuple[Prepared, 
     from medloom.generators.autoencoder.build import build_autoencoder, build_tokeniser
     from medloom.generators.autoencoder.storage import vae_folder, vq_folder
     from medloom.networks.autoencoder import load_autoencoder
-    from medloom.networks.tokeniser import load_tokeniser
+    from medloom.networks.tokeniser import Tokeniser, load_tokeniser
     from medloom.recipes.preparation import with_channels
 
     spec, seed = prepared.spec, config.loop.seed
+    if config.from_run is not None:
+        known = _previous(config.from_run, config.autoencoder.kind, prepared)
+        prepared = with_channels(prepared, known.image_channels)
+        if isinstance(known, Tokeniser):
+            known.grid(prepared.spec.size)
+        else:
+            known.latent_shape(prepared.spec.size)
+        return prepared, known
     if config.autoencoder.kind == VQ:
         if config.base is not None:
             tokeniser = load_tokeniser(vq_folder(config.base, "--base"))
@@ -142,6 +159,23 @@ def _with_autoencoder(config: Config, prepared: "Prepared") -> "tuple[Prepared, 
         autoencoder = build_autoencoder(spec.channels, config.autoencoder, seed)
     autoencoder.latent_shape(prepared.spec.size)
     return prepared, autoencoder
+
+
+def _previous(path: Path, kind: str, prepared: "Prepared") -> "Autoencoder":
+    """The autoencoder of a run to go on from.
+
+    Raises:
+        UserError: there is none, of the other kind, or it was trained on patients of the data's test set.
+    """
+    from medloom.generators.autoencoder.storage import kind_of
+    from medloom.generators.run_folder import open_run
+    from medloom.recipes.seen import refuse_seen_parent
+
+    found = open_run(path, (FAMILY,), "--from")
+    if kind_of(found.model) != kind:
+        raise UserError(f"--from {path} is of --kind {kind_of(found.model)}, not {kind}; give that kind.")
+    refuse_seen_parent(found, prepared, "autoencoder")
+    return load_trained(found.model)
 
 
 def _task(

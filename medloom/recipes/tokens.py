@@ -39,7 +39,8 @@ class Config(DataOptions):
         preset: a published system's settings: raygen.
         tokenizer: run folder of `medloom train autoencoder --kind vq`, or a diffusers folder with a VQModel.
         image_size: pixels of each axis (default: the tokenizer's).
-        from_run: with --upscale, the run of the first stage (`--from`).
+        from_run: run to go on from (`--from`), with a manifest that may add modalities, and with its tokenizer or one
+            that was trained from that, also for images of another size; with --upscale, the run of the first stage.
         upscale: train the second stage of two: --tokenizer is that of larger images, which are decoded given the tokens
             that the first stage decodes.
         table: clinical columns that the model is told directly, as numbers and categories, beside the text; a template
@@ -93,7 +94,8 @@ def run(config: Config) -> Path:
     from medloom.training.loop import finished_steps, make_accelerator, train
 
     check_unregistered(_unregistered(config))
-    first = _first_stage(config)
+    known_run = _previous(config)
+    first = known_run if config.upscale else None
     # Without cross-attention the text's tokens go nowhere; only its pooled vector does.
     accelerator = make_accelerator(config.loop, config.device, config.network.fusion != "cross-attention")
     shown = accelerator.is_main_process
@@ -105,7 +107,10 @@ def run(config: Config) -> Path:
     prepared = with_channels(prepared, tokeniser.image_channels)
     masks = _masks(config)
     prepared = with_masks(prepared, masks)
-    generator = _generator(config, prepared, masks, tokeniser, first, shown)
+    if known_run is not None and not config.upscale:
+        generator = _grown(config, prepared, tokeniser, known_run)
+    else:
+        generator = _generator(config, prepared, masks, tokeniser, first, shown)
     prepared = readable(prepared, generator, config.data, shown)
     parents = runs_among(config.from_run, config.tokenizer, config.text.encoder)
     fresh = start_run(config.out, FAMILY, _index(generator), config, prepared, accelerator, parents)
@@ -132,27 +137,51 @@ def _need(config: Config) -> tuple[str, ...]:
     return ("path", *(name for name, way in parts.items() if way != "none"))
 
 
-def _first_stage(config: Config) -> "TokenGenerator | None":
-    """The first stage of two.
+def _previous(config: Config) -> "TokenGenerator | None":
+    """The generator to go on from, or the first stage of two.
 
     Raises:
-        UserError: it is not there, or was not asked for, or is a second stage itself.
+        UserError: it is not there, is missing for --upscale, or is a second stage.
     """
     from medloom.generators.run_folder import open_run
     from medloom.generators.tokens.storage import load_generator
 
-    if config.upscale != (config.from_run is not None):
-        raise UserError(
-            "--upscale and --from RUN go together: a second stage is trained for the tokens of a first one."
-        )
+    if config.upscale and config.from_run is None:
+        raise UserError("--upscale needs --from RUN: a second stage is trained for the tokens of a first one.")
     if config.from_run is None:
         return None
-    if config.network.prior != "none":
+    if config.upscale and config.network.prior != "none":
         raise UserError("--upscale: a second stage takes no earlier image; edit with a model of one stage.")
-    first = load_generator(open_run(config.from_run, (FAMILY,), "--from").model)
-    if first.first is not None:
+    known = load_generator(open_run(config.from_run, (FAMILY,), "--from").model)
+    if known.first is not None:
         raise UserError(f"--from {config.from_run} is a second stage; give the run of a first one.")
-    return first
+    return known
+
+
+def _grown(config: Config, prepared: "Prepared", tokeniser: "Tokeniser", known: "TokenGenerator") -> "TokenGenerator":
+    """The generator of a run that is gone on from, for these data.
+
+    Raises:
+        UserError: data or options that it cannot go on with.
+    """
+    from medloom.generators.tokens.build import transformer_config
+    from medloom.generators.tokens.extend import extend_generator
+
+    told = [column.name for column in known.model.condition.config.columns]
+    if config.table and list(config.table) != told:
+        raise UserError(
+            f"--table {' '.join(config.table)}: the run of --from is told {', '.join(told) or 'no columns'};"
+            " give the same ones, or leave it out."
+        )
+    classes = config.network.mask_classes if config.network.mask != "none" else ()
+    if tuple(classes) != tuple(known.model.mask_classes):
+        known_classes = " ".join(map(str, known.model.mask_classes)) or "none"
+        raise UserError(f"--network.mask-classes: those of the run of --from are {known_classes}; give the same ones.")
+    conditions = [sample.condition for sample in prepared.train.samples]
+    modalities = sorted({condition.modality for condition in conditions if condition.modality})
+    views = sorted({condition.view for condition in conditions if condition.view})
+    network = transformer_config(config.network, tokeniser.grid(prepared.spec.size), tokeniser.codes)
+    return extend_generator(known, prepared.spec, modalities, views, tokeniser, network)
 
 
 def _space(config: Config) -> "ImageSpec | None":

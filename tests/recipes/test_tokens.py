@@ -7,12 +7,15 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from diffusers import VQModel
 from PIL import Image
 
 from medloom.cli.main import main
 from medloom.core.config import configure, shipped
 from medloom.core.files import hash_folder
+from medloom.generators.tokens.storage import load_generator
+from medloom.networks.tokeniser import load_tokeniser
 from medloom.recipes import autoencoder, tokens
 
 LOOP = {
@@ -193,11 +196,61 @@ def test_a_second_stage_makes_larger_images(data: Path, vq: Path, tmp_path: Path
     assert Image.open(tmp_path / "out" / "000000.png").size == (32, 32)
 
 
+def test_a_run_goes_on_with_larger_images_and_another_modality(data: Path, vq: Path, tmp_path: Path) -> None:
+    first = tokens.run(configure(tokens.Config, data=data, tokenizer=vq, out=tmp_path / "first", **TOKENS))
+    more = data.parent / "more.csv"
+    more.write_text(data.read_text().replace(",X-ray,p1", ",MRI,p1"))
+    own = {**VQ, "image_size": [32], "from_run": vq, "loop.learning_rate": 1e-9}
+    larger = autoencoder.run(configure(autoencoder.Config, data=more, out=tmp_path / "larger", **own))
+    before, after = (load_tokeniser(run / "model" / "vq").coder.decoder.conv_in.weight for run in (vq, larger))
+    # It went on from the weights that were there.
+    torch.testing.assert_close(before, after, atol=1e-4, rtol=0)
+    given = {**TOKENS, "from_run": first, "loop.learning_rate": 1e-9}
+    second = tokens.run(configure(tokens.Config, data=more, tokenizer=larger, out=tmp_path / "second", **given))
+    small, large = (load_generator(run / "model") for run in (first, second))
+    assert (small.grid, large.grid) == ((4, 4), (8, 8))
+    places, others = (generator.model.network.places[0] for generator in (small, large))
+    # Each place of the smaller grid is between two of the larger one.
+    torch.testing.assert_close((others[2::2] + others[1::2][:-1]) / 2, (places[:-1] + places[1:]) / 2)
+    torch.testing.assert_close(small.model.network.head.weight, large.model.network.head.weight, atol=1e-4, rtol=0)
+    for name, modality in (("old", "X-ray"), ("new", "MRI")):
+        words = ["generate", "--model", second, "--prompt", "square on the left", "--modality", modality]
+        assert main([str(word) for word in [*words, "--steps", 2, "--out", tmp_path / name]]) == 0
+        assert Image.open(tmp_path / name / "000000.png").size == (32, 32)
+
+
+def test_what_a_run_cannot_go_on_with(
+    data: Path, vq: Path, run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["train", "tokens", "--data", data, "--tokenizer", vq, "--from", run, "--out", tmp_path / "x"]
+    assert "prior was True, now False" in fails(capsys, *words, *options(TOKENS))
+    prior = {**TOKENS, "network.prior": "channels"}
+    assert "width was 32, now 48" in fails(capsys, *words, *options({**prior, "network.width": 48}))
+    assert "is told no columns" in fails(capsys, *words, *options(prior), "--table", "age")
+    masked = {**prior, "network.mask": "channels", "network.mask_classes": [1]}
+    Image.fromarray(np.ones((32, 32), np.uint8)).save(data.parent / "mask.png")
+    lines = data.read_text().splitlines()
+    rows = [f"{line},{'mask_path' if number == 0 else 'mask.png'}" for number, line in enumerate(lines)]
+    (data.parent / "masked.csv").write_text("\n".join(rows) + "\n")
+    with_masks = [data.parent / "masked.csv" if word == data else word for word in words]
+    assert "those of the run of --from are none" in fails(capsys, *with_masks, *options(masked))
+    other = autoencoder.run(
+        configure(autoencoder.Config, data=data, out=tmp_path / "v", **{**VQ, "autoencoder.codes": 8, "image_size": 16})
+    )
+    words[5] = other
+    assert "tokens are 16 codes on 2 axes, those of --tokenizer 8 on 2" in fails(capsys, *words, *options(prior))
+    again = ["train", "autoencoder", "--data", data, "--out", tmp_path / "x", "--from"]
+    assert "is of --kind vq, not kl" in fails(capsys, *again, vq, "--kind", "kl")
+    assert "--base and --from exclude each other" in fails(capsys, *again, vq, "--kind", "vq", "--base", vq)
+    assert "holds a tokens" in fails(capsys, *again, run, "--kind", "vq")
+    assert not (tmp_path / "x").exists()
+
+
 def test_mistakes(data: Path, vq: Path, run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     train = ["train", "tokens", "--data", data, "--out", tmp_path / "x", *options(TOKENS)]
     wrong = "--image-size 32 x 32: the tokenizer"
     assert wrong in fails(capsys, *train, "--tokenizer", vq, "--image-size", 32)
-    assert "--upscale and --from RUN go together" in fails(capsys, *train, "--tokenizer", vq, "--upscale", "true")
+    assert "--upscale needs --from RUN" in fails(capsys, *train, "--tokenizer", vq, "--upscale", "true")
     assert "holds no VQModel" in fails(capsys, *train, "--tokenizer", data.parent)
     assert "--network.mask needs --network.mask-classes" in fails(
         capsys, *train, "--tokenizer", vq, "--network.mask", "channels"

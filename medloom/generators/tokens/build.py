@@ -63,7 +63,7 @@ def build_generator(
         sum_tokens=local,
         columns=tuple(columns),
     )
-    config = _config(network, grid, tokeniser.codes, first)
+    config = transformer_config(network, grid, tokeniser.codes, first)
     with initial_weights(seed, "transformer"):
         classes = network.mask_classes if config.mask_channels else ()
         transformer = TokenTransformer(config)
@@ -72,9 +72,10 @@ def build_generator(
     return TokenGenerator(spec, model, tokeniser, text.modality_as, text.train or local, reads_text, first)
 
 
-def _config(
-    network: NetworkOptions, grid: tuple[int, ...], codes: int, first: TokenGenerator | None
+def transformer_config(
+    network: NetworkOptions, grid: tuple[int, ...], codes: int, first: TokenGenerator | None = None
 ) -> TokenTransformerConfig:
+    """The shape of the transformer that the options ask for."""
     masked = network.mask != "none"
     return TokenTransformerConfig(
         codes=codes,

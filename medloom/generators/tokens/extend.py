@@ -1,0 +1,56 @@
+"""Going on from a trained token generator with other data: another image size or tokeniser, further modalities."""
+
+from collections.abc import Sequence
+from dataclasses import asdict, replace
+
+from medloom.core.errors import UserError
+from medloom.core.spec import ImageSpec
+from medloom.generators.tokens.generator import TokenGenerator
+from medloom.generators.tokens.model import TokenModel
+from medloom.networks.token_transformer import TokenTransformerConfig
+from medloom.networks.tokeniser import Tokeniser
+
+# What a training may choose anew.
+FREE = ("grid", "dropout", "gradient_checkpointing")
+
+
+def extend_generator(
+    generator: TokenGenerator,
+    spec: ImageSpec,
+    modalities: Sequence[str],
+    views: Sequence[str],
+    tokeniser: Tokeniser,
+    config: TokenTransformerConfig,
+) -> TokenGenerator:
+    """The generator on another grid of tokens and with further modalities; what it knew keeps its weights.
+
+    Args:
+        generator: as trained.
+        spec: the image space to go on in; intensity maps of modalities that it lacks are kept.
+        modalities: all modalities of the new manifest.
+        views: all views of the new manifest.
+        tokeniser: of as many codes; it should have started from the generator's own, so that they mean the same.
+        config: the transformer's shape as the options have it, on the new grid.
+
+    Raises:
+        UserError: a tokeniser of another number of codes or axes, or options of another shape.
+    """
+    known = generator.model.network.config
+    if (tokeniser.codes, len(config.grid)) != (known.codes, len(known.grid)):
+        raise UserError(
+            f"--from: the run's tokens are {known.codes} codes on {len(known.grid)} axes, those of --tokenizer"
+            f" {tokeniser.codes} on {len(config.grid)}; give its own tokenizer, or one trained from it."
+        )
+    before, now = asdict(known), asdict(config)
+    changed = [name for name in now if name not in FREE and before[name] != now[name]]
+    if other := [f"{name} was {before[name]}, now {now[name]}" for name in changed]:
+        raise UserError(f"--from: the run's transformer is another one: {'; '.join(other)}; give its own options.")
+    model = generator.model
+    grown = TokenModel(
+        model.text, model.condition.extended(modalities, views), model.network.on_grid(config), model.mask_classes
+    )
+    reads = generator.modality_as, generator.train_text, generator.reads_text
+    spec = replace(spec, intensity={**generator.spec.intensity, **spec.intensity})
+    extended = TokenGenerator(spec, grown, tokeniser, *reads)
+    extended.masks = generator.masks
+    return extended
