@@ -26,6 +26,7 @@ from medloom.recipes import generate
 TOLD = ("diagnosis", "extent", "side")
 Rows = list[tuple[dict[str, str], Measurement]]
 MOST_FOR_THRESHOLDS = 1000
+SAMPLING = ("steps", "guidance", "guidance_text", "top_p", "cutoff", "remasking", "precision")
 
 
 @dataclass(frozen=True)
@@ -96,6 +97,7 @@ def main(words: list[str]) -> None:
     parser.add_argument("--images", type=int, default=500)
     parser.add_argument("--steps", type=int, default=8)
     parser.add_argument("--guidance", type=float, default=1.0)
+    parser.add_argument("--guidance-text", type=float, help="of the finding alone, in place of --guidance")
     parser.add_argument("--top-p", type=float, help="of tokens")
     parser.add_argument("--cutoff", type=float, help="of tokens")
     parser.add_argument("--remasking", type=float, help="of tokens")
@@ -116,9 +118,7 @@ def main(words: list[str]) -> None:
 
 def _generate(options: argparse.Namespace, data: Path) -> Path:
     given: dict[str, Any] = {"model": options.model, "data": data, "out": options.out, "count": options.images}
-    sampling = {
-        name: getattr(options, name) for name in ("steps", "guidance", "top_p", "cutoff", "remasking", "precision")
-    }
+    sampling = {name: getattr(options, name) for name in SAMPLING}
     return generate.run(configure(generate.Config, **given, **sampling, keep=TOLD))
 
 
