@@ -23,6 +23,13 @@ def corpus_text(condition: "Condition") -> str:
     return ": ".join(part for part in (condition.modality, condition.text) if part)
 
 
+def modalities_and_views(prepared: "Prepared") -> tuple[list[str], list[str]]:
+    """The names of each that training images have, sorted."""
+    conditions = [sample.condition for sample in prepared.train.samples]
+    modalities = sorted({condition.modality for condition in conditions if condition.modality})
+    return modalities, sorted({condition.view for condition in conditions if condition.view})
+
+
 def say_missing(conditions: "Sequence[Condition]", shown: bool, masked: bool = True) -> None:
     """Say how many training images lack a mask (of a model that takes them) or a text; none is left out for it."""
     from medloom.core.progress import say

@@ -233,12 +233,11 @@ def fresh_generator(
     """
     from medloom.generators.diffusion.build import build_generator, from_stable_diffusion
     from medloom.generators.diffusion.extend import extend_generator
-    from medloom.recipes.conditioned import corpus_text, measured_columns
+    from medloom.recipes.conditioned import corpus_text, measured_columns, modalities_and_views
     from medloom.recipes.text_encoder import find_text_encoder
 
     conditions = [sample.condition for sample in prepared.train.samples]
-    modalities = sorted({condition.modality for condition in conditions if condition.modality})
-    views = sorted({condition.view for condition in conditions if condition.view})
+    modalities, views = modalities_and_views(prepared)
     if known is not None:
         return extend_generator(known, prepared.spec, modalities, views)
     text = find_text_encoder(config.text, prepared)

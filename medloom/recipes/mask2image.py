@@ -147,7 +147,7 @@ def _generator(
     config: Config, prepared: "Prepared", masks: "MaskSpec", autoencoder: "KLAutoencoder | None", shown: bool
 ) -> "DiffusionGenerator":
     from medloom.generators.diffusion.build import build_generator
-    from medloom.recipes.conditioned import corpus_text, measured_columns, say_missing
+    from medloom.recipes.conditioned import corpus_text, measured_columns, modalities_and_views, say_missing
     from medloom.recipes.text_encoder import find_text_encoder
 
     conditions = [sample.condition for sample in prepared.train.samples]
@@ -155,8 +155,7 @@ def _generator(
     generator = build_generator(
         prepared.spec,
         [corpus_text(condition) for condition in conditions],
-        sorted({condition.modality for condition in conditions if condition.modality}),
-        sorted({condition.view for condition in conditions if condition.view}),
+        *modalities_and_views(prepared),
         measured_columns(config.table, config.data, prepared),
         autoencoder,
         _fitted(config.network, prepared.spec.size, masks, autoencoder is not None),

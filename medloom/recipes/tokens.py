@@ -166,6 +166,7 @@ def _grown(config: Config, prepared: "Prepared", tokeniser: "Tokeniser", known: 
     """
     from medloom.generators.tokens.build import transformer_config
     from medloom.generators.tokens.extend import extend_generator
+    from medloom.recipes.conditioned import modalities_and_views
 
     told = [column.name for column in known.model.condition.config.columns]
     if config.table and list(config.table) != told:
@@ -177,11 +178,8 @@ def _grown(config: Config, prepared: "Prepared", tokeniser: "Tokeniser", known: 
     if tuple(classes) != tuple(known.model.mask_classes):
         known_classes = " ".join(map(str, known.model.mask_classes)) or "none"
         raise UserError(f"--network.mask-classes: those of the run of --from are {known_classes}; give the same ones.")
-    conditions = [sample.condition for sample in prepared.train.samples]
-    modalities = sorted({condition.modality for condition in conditions if condition.modality})
-    views = sorted({condition.view for condition in conditions if condition.view})
     network = transformer_config(config.network, tokeniser.grid(prepared.spec.size), tokeniser.codes)
-    return extend_generator(known, prepared.spec, modalities, views, tokeniser, network)
+    return extend_generator(known, prepared.spec, *modalities_and_views(prepared), tokeniser, network)
 
 
 def _space(config: Config) -> "ImageSpec | None":
@@ -218,7 +216,7 @@ def _generator(
     shown: bool,
 ) -> "TokenGenerator":
     from medloom.generators.tokens.build import build_generator
-    from medloom.recipes.conditioned import corpus_text, measured_columns, say_missing
+    from medloom.recipes.conditioned import corpus_text, measured_columns, modalities_and_views, say_missing
     from medloom.recipes.text_encoder import find_text_encoder
 
     conditions = [sample.condition for sample in prepared.train.samples]
@@ -226,8 +224,7 @@ def _generator(
     generator = build_generator(
         prepared.spec,
         [corpus_text(condition) for condition in conditions],
-        sorted({condition.modality for condition in conditions if condition.modality}),
-        sorted({condition.view for condition in conditions if condition.view}),
+        *modalities_and_views(prepared),
         measured_columns(config.table, config.data, prepared),
         tokeniser,
         config.network,
