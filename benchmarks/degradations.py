@@ -17,7 +17,7 @@ import pandas as pd
 from PIL import Image, ImageFilter
 
 from medloom.core.config import configure
-from medloom.evaluation.fidelity import LEAST
+from medloom.evaluation.images.fidelity import LEAST
 from medloom.recipes import evaluate
 
 BLUR = 0.02  # of the shorter side

@@ -11,7 +11,7 @@ import numpy as np
 
 from medloom.core.config import configure
 from medloom.core.files import read_json
-from medloom.evaluation.recovery import MAPS, OUTSIDE, SHARE, SIGNS, SLOPE
+from medloom.evaluation.effects.recovery import MAPS, OUTSIDE, SHARE, SIGNS, SLOPE
 from medloom.recipes import demo, evaluate
 
 # Twice the steps need less decay; errors of the regions' means bring effects nearer to their full size.

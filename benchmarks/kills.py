@@ -10,8 +10,8 @@ import tempfile
 import time
 from pathlib import Path
 
+from benchmarks.drawings import write_drawings
 from medloom.core.seeds import numpy_generator
-from medloom.data.sources.drawings import write_drawings
 from medloom.training.loop import finished_steps
 
 EVERY = 20

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from medloom.core.config import configure
-from medloom.core.pictures import grid
+from medloom.core.plots import grid
 from medloom.core.spec import GREY, ImageSpec
 from medloom.data.image_io.types import Image
 from medloom.data.images import read_image, write_image

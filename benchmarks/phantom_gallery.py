@@ -6,11 +6,11 @@ from typing import Any
 
 from matplotlib.figure import Figure as Canvas
 
-from medloom.data.phantom.anatomy import anatomy_of, make_visit
-from medloom.data.phantom.causal import DIAGNOSES, Patient, counterfactual, make_patient
-from medloom.data.phantom.grids import slice_points
-from medloom.data.phantom.projection import project
-from medloom.data.phantom.thorax import render
+from medloom.phantom.anatomy import anatomy_of, make_visit
+from medloom.phantom.causal import DIAGNOSES, Patient, counterfactual, make_patient
+from medloom.phantom.grids import slice_points
+from medloom.phantom.projection import project
+from medloom.phantom.thorax import render
 
 SIZE, PATIENTS, SEED = 192, 16, 4
 TITLES = ("CT, -1000 to 300 HU", "labels", "had they the other smoking status, ±60 HU", "projection")

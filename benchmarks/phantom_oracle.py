@@ -5,10 +5,10 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from medloom.data.phantom.causal import EXTENTS
-from medloom.data.phantom.cohort_spec import CohortSpec, condition_mask
-from medloom.data.phantom.oracle import Measurement, measure
-from medloom.data.phantom.thorax import LABELS
+from medloom.phantom.causal import EXTENTS
+from medloom.phantom.cohort_spec import CohortSpec, condition_mask
+from medloom.phantom.oracle import Measurement, measure
+from medloom.phantom.thorax import LABELS
 
 LUNGS = [LABELS["left lung"], LABELS["right lung"]]
 Seen = Sequence[tuple[dict[str, object], Measurement, float]]

@@ -22,7 +22,7 @@ from medloom.core.spec import RELATIVE
 from medloom.data.image_io.types import FloatArray, Image
 from medloom.data.images import read_image
 from medloom.data.masks import read_mask
-from medloom.data.registration import (
+from medloom.longitudinal.registration import (
     Pair,
     PairResult,
     Registration,
@@ -33,7 +33,7 @@ from medloom.data.registration import (
     register_pairs,
     registration_sheet,
 )
-from medloom.data.registration.geometry import Motion, sample, sample_nearest, similarity
+from medloom.longitudinal.registration.geometry import Motion, sample, sample_nearest, similarity
 from medloom.metrics.uncertainty import bootstrap_mean
 
 INNER = 0.75

@@ -6,8 +6,8 @@ import tempfile
 import time
 from pathlib import Path
 
+from benchmarks.drawings import write_drawings
 from medloom.core.config import configure
-from medloom.data.sources.drawings import write_drawings
 from medloom.recipes import evaluate
 
 

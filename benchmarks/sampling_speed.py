@@ -15,11 +15,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from benchmarks.drawings import write_drawings
 from medloom.core.config import configure
-from medloom.data.sources.drawings import write_drawings
 
 if TYPE_CHECKING:
-    from medloom.evaluation.features import FeatureSet
+    from medloom.evaluation.images.features import FeatureSet
 
 PIXELS = 32
 DEFAULT, PNDM = "medloom's default", "100 PNDM steps, one at a time"
@@ -96,10 +96,10 @@ def _features(cache: Path, train: Path, test: Path, made: dict[str, Path]) -> li
     """Features of the real images and of both sets, with the classifier and the cache of the evaluations before."""
     from medloom.data.manifest import read_manifest
     from medloom.downstream.classifier import ClassifierOptions
-    from medloom.evaluation.alignment import train_on_real
-    from medloom.evaluation.classifiers import Workshop
-    from medloom.evaluation.comparison import compare
-    from medloom.evaluation.features import Sources, extract, make_extractor
+    from medloom.evaluation.images.alignment import train_on_real
+    from medloom.evaluation.images.classifiers import Workshop
+    from medloom.evaluation.images.comparison import compare
+    from medloom.evaluation.images.features import Sources, extract, make_extractor
 
     real, known = read_manifest(test), read_manifest(train)
     ours = [read_manifest(made[label], need_patients=False) for label in (DEFAULT, PNDM)]

@@ -13,7 +13,7 @@ from medloom.generators.autoencoder.quality import Autoencoder, reconstruct
 from medloom.generators.autoencoder.storage import VAE, VQ, kind_of, load_spec
 from medloom.generators.run_folder import open_run
 from medloom.networks.autoencoder import load_autoencoder
-from medloom.networks.tokeniser import load_tokeniser
+from medloom.networks.tokenizer import load_tokeniser
 
 
 def through_coder(table: Path, run: Path, out: Path) -> Path:

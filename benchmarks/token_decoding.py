@@ -14,14 +14,14 @@ import torch
 from torch import Tensor
 
 from benchmarks.baselines.plain_decoding import plain_decode
-from medloom.core.initialise import initial_weights
+from medloom.core.initialize import initial_weights
 from medloom.core.spec import GREY, ImageSpec, Intensity
 from medloom.core.types import Condition
 from medloom.generators.diffusion.options import TextOptions
 from medloom.generators.tokens.build import build_generator
 from medloom.generators.tokens.generator import TokenGenerator
 from medloom.generators.tokens.options import NetworkOptions, SamplingOptions
-from medloom.networks.tokeniser import Tokeniser, TokeniserConfig
+from medloom.networks.tokenizer import Tokeniser, TokeniserConfig
 
 FACTOR = 8
 TEXTS = ("No acute findings.", "Small left effusion.", "Large right effusion, with consolidation.", "Nodule, left.")

@@ -12,10 +12,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from benchmarks.drawings import write_drawings
 from benchmarks.sampling_speed import PIXELS, distance_of
 from benchmarks.through_coder import through_coder
 from medloom.core.config import configure
-from medloom.data.sources.drawings import write_drawings
 
 STEPS, DIFFUSION_STEPS = (1, 2, 4, 8, 16, 32), (20, 10, 5, 3, 2)
 CODER: dict[str, Any] = {

@@ -19,8 +19,8 @@ from benchmarks.through_coder import through_coder
 from medloom.core.config import configure
 from medloom.data.images import read_image
 from medloom.data.masks import read_mask
-from medloom.data.phantom.causal import EXTENTS
-from medloom.data.phantom.oracle import FLUID_FROM, LESION_FROM, Measurement, measure
+from medloom.phantom.causal import EXTENTS
+from medloom.phantom.oracle import FLUID_FROM, LESION_FROM, Measurement, measure
 from medloom.recipes import generate
 
 TOLD = ("diagnosis", "extent", "side")

@@ -13,20 +13,20 @@ from pathlib import Path
 import torch
 
 from benchmarks.baselines.standard_loop import StandardLoop
+from benchmarks.drawings import write_drawings
 from benchmarks.folders import make_folder
 from medloom.core.config import configure
 from medloom.core.seeds import numpy_generator
-from medloom.data.sources.drawings import write_drawings
 
 
 def medloom_steps(
     folder: Path, manifest: Path, out: Path, pixels: int, batch: int, edit: bool = False
 ) -> Callable[[], None]:
     """A function that takes one training step of `medloom train text2image|edit --base`, caches filled before."""
+    from medloom.generators.caches import Caches
     from medloom.generators.diffusion.task import DiffusionTask
+    from medloom.generators.preparation import prepare
     from medloom.recipes import diffusion_run, editor, text2image
-    from medloom.recipes.caches import Caches
-    from medloom.recipes.preparation import prepare
     from medloom.training.loop import Loop, make_accelerator
 
     options = {"image_size": [pixels], "loop.batch": batch, "loop.steps": 10**6, "validation_fraction": 0.1}

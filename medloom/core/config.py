@@ -33,6 +33,15 @@ def repeated() -> Any:
     return dataclasses.field(default=(), metadata={REPEATED: True})
 
 
+def plain(value: Any) -> Any:
+    """Options as JSON values: paths as text, tuples as lists."""
+    if isinstance(value, Mapping):
+        return {str(name): plain(entry) for name, entry in value.items()}
+    if isinstance(value, tuple | list):
+        return [plain(entry) for entry in value]
+    return str(value) if isinstance(value, Path) else value
+
+
 def option_types(cls: type, prefix: str = "") -> dict[str, Any]:
     """Option name (`loop.steps`) -> type, nested dataclasses included."""
     hints = typing.get_type_hints(cls)

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from medloom.core.errors import UserError
 from medloom.core.files import hash_json
-from medloom.core.initialise import initial_weights
+from medloom.core.initialize import initial_weights
 from medloom.core.lookup import look_up
 from medloom.downstream.fitting import ClassifierOptions, fit, hold_out, map_images, mean_recall
 from medloom.downstream.networks import NETWORKS, HeadedNetwork

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from medloom.core.errors import UserError
-from medloom.core.initialise import initial_weights
+from medloom.core.initialize import initial_weights
 from medloom.core.mask_spec import BACKGROUND, NO_MASK
 from medloom.core.progress import progress
 from medloom.core.seeds import numpy_generator

@@ -15,7 +15,7 @@ from torch.nn import functional as F
 
 from medloom.core.errors import UserError
 from medloom.core.files import hash_json
-from medloom.core.initialise import initial_weights
+from medloom.core.initialize import initial_weights
 from medloom.core.lookup import look_up
 from medloom.core.progress import progress
 from medloom.core.seeds import numpy_generator

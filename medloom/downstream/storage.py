@@ -12,7 +12,7 @@ from torch import nn
 
 from medloom.core.errors import UserError
 from medloom.core.files import atomic_folder, read_json, write_json
-from medloom.core.initialise import initial_weights
+from medloom.core.initialize import initial_weights
 from medloom.core.lookup import look_up
 from medloom.downstream.networks import NETWORKS, HeadedNetwork
 

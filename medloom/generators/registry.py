@@ -4,7 +4,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from medloom.generators.conditioned import ConditionedGenerator
+from medloom.generators.base import ConditionedGenerator
 from medloom.generators.diffusion.generator import SamplingOptions as DiffusionSampling
 from medloom.generators.diffusion.storage import load_generator as load_diffusion
 from medloom.generators.gan.generator import SamplingOptions as GANSampling

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from medloom.core.errors import UserError
 from medloom.generators.autoencoder.options import AutoencoderOptions
-from medloom.recipes.preparation import DataOptions
+from medloom.generators.preparation import DataOptions
 from medloom.training.options import LoopOptions
 
 if TYPE_CHECKING:
@@ -18,9 +18,9 @@ if TYPE_CHECKING:
     from medloom.data.dataset import ImageSource
     from medloom.generators.autoencoder.quality import Autoencoder, ImageData, Quality
     from medloom.generators.autoencoder.task import AutoencoderTask
+    from medloom.generators.preparation import Prepared
     from medloom.networks.autoencoder import KLAutoencoder
-    from medloom.networks.tokeniser import Tokeniser
-    from medloom.recipes.preparation import Prepared
+    from medloom.networks.tokenizer import Tokeniser
 
 FAMILY = "autoencoder"
 KL, VQ = "kl", "vq"
@@ -72,8 +72,8 @@ def run(config: Config) -> Path:
         UserError: see the errors of each step below.
     """
     from medloom.core.progress import say
-    from medloom.recipes.preparation import hu_window, nothing_left, prepare, start_run
-    from medloom.recipes.seen import runs_among
+    from medloom.generators.leakage import runs_among
+    from medloom.generators.preparation import hu_window, nothing_left, prepare, start_run
     from medloom.training.loop import finished_steps, make_accelerator, train
 
     config = _of_kind(config)
@@ -130,9 +130,9 @@ def _with_autoencoder(config: Config, prepared: "Prepared") -> "tuple[Prepared, 
     """The autoencoder that is trained, and the data in the channels that it takes."""
     from medloom.generators.autoencoder.build import build_autoencoder, build_tokeniser
     from medloom.generators.autoencoder.storage import vae_folder, vq_folder
+    from medloom.generators.preparation import with_channels
     from medloom.networks.autoencoder import load_autoencoder
-    from medloom.networks.tokeniser import Tokeniser, load_tokeniser
-    from medloom.recipes.preparation import with_channels
+    from medloom.networks.tokenizer import Tokeniser, load_tokeniser
 
     spec, seed = prepared.spec, config.loop.seed
     if config.from_run is not None:
@@ -168,8 +168,8 @@ def _previous(path: Path, kind: str, prepared: "Prepared") -> "Autoencoder":
         UserError: there is none, of the other kind, or it was trained on patients of the data's test set.
     """
     from medloom.generators.autoencoder.storage import kind_of
+    from medloom.generators.leakage import refuse_seen_parent
     from medloom.generators.run_folder import open_run
-    from medloom.recipes.seen import refuse_seen_parent
 
     found = open_run(path, (FAMILY,), "--from")
     if kind_of(found.model) != kind:
@@ -213,7 +213,7 @@ def _images(source: "ImageSource", folder: Path, skip_bad: bool, shown: bool) ->
 
 def _chosen(data: "ImageData", number: int) -> "NDArray[np.float32]":
     """Up to `number` images, of every modality."""
-    from medloom.recipes.preparation import spread
+    from medloom.generators.preparation import spread
 
     places = spread(data.usable, [data.modalities[row] for row in data.usable], number)
     return data.take([data.usable[place] for place in places])
@@ -235,7 +235,7 @@ def _report(config: Config, task: "AutoencoderTask", split: str) -> "dict[str, Q
     from medloom.core.files import write_json
     from medloom.core.progress import progress, say
     from medloom.generators.autoencoder.quality import codes_used, reconstruction_quality, save_comparison
-    from medloom.networks.tokeniser import Tokeniser
+    from medloom.networks.tokenizer import Tokeniser
 
     data = task.validation if split == "validation" else task.data
     autoencoder = load_trained(config.out / "model").to(task.device).eval()
@@ -258,7 +258,7 @@ def load_trained(model: Path) -> "Autoencoder":
     """The autoencoder or tokeniser of a run's folder `model/`."""
     from medloom.generators.autoencoder.storage import VAE, kind_of
     from medloom.networks.autoencoder import load_autoencoder
-    from medloom.networks.tokeniser import load_tokeniser
+    from medloom.networks.tokenizer import load_tokeniser
 
     return load_tokeniser(model / VQ) if kind_of(model) == VQ else load_autoencoder(model / VAE)
 
@@ -303,9 +303,9 @@ def find_autoencoder(path: Path, prepared: "Prepared") -> "KLAutoencoder":
         UserError: there is none, it was trained in another image space, or on patients of the data's test set.
     """
     from medloom.generators.autoencoder.storage import VAE, kind_of, load_spec, vae_folder
+    from medloom.generators.leakage import refuse_seen_parent
     from medloom.generators.run_folder import INDEX, open_run
     from medloom.networks.autoencoder import load_autoencoder
-    from medloom.recipes.seen import refuse_seen_parent
 
     if not (path / INDEX).is_file():
         return load_autoencoder(vae_folder(path, "--autoencoder"))
@@ -330,9 +330,9 @@ def find_tokeniser(path: Path, prepared: "Prepared") -> "Tokeniser":
         UserError: there is none, it was trained in another image space, or on patients of the data's test set.
     """
     from medloom.generators.autoencoder.storage import kind_of, load_spec, vq_folder
+    from medloom.generators.leakage import refuse_seen_parent
     from medloom.generators.run_folder import INDEX, open_run
-    from medloom.networks.tokeniser import load_tokeniser
-    from medloom.recipes.seen import refuse_seen_parent
+    from medloom.networks.tokenizer import load_tokeniser
 
     if not (path / INDEX).is_file():
         return load_tokeniser(vq_folder(path, "--tokenizer"))

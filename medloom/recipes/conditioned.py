@@ -11,9 +11,9 @@ if TYPE_CHECKING:
     from medloom.core.table_column import TableColumn
     from medloom.core.types import Condition, Sample
     from medloom.data.dataset import ImageSource
-    from medloom.generators.conditioned import ConditionedGenerator
+    from medloom.generators.base import ConditionedGenerator
     from medloom.generators.diffusion.generator import DiffusionGenerator
-    from medloom.recipes.preparation import Prepared
+    from medloom.generators.preparation import Prepared
 
 FIXED_CONDITIONS = 16
 
@@ -99,7 +99,7 @@ def renderer(prepared: "Prepared", masked: bool = False) -> "Callable[[Condition
         prepared: the data; training rows are drawn where none is held out.
         masked: leave out rows without a mask.
     """
-    from medloom.recipes.preparation import spread
+    from medloom.generators.preparation import spread
 
     def drawn(source: "ImageSource") -> "list[Sample]":
         return [sample for sample in source.samples if sample.condition.mask or not masked]
@@ -109,7 +109,7 @@ def renderer(prepared: "Prepared", masked: bool = False) -> "Callable[[Condition
     chosen = spread(samples, [str(sample.condition.modality) for sample in samples], FIXED_CONDITIONS)
 
     def render(generator: "ConditionedGenerator", out: Path, step: int) -> None:
-        from medloom.core.pictures import save_grid
+        from medloom.core.plots import save_grid
 
         conditions = [samples[index].condition for index in chosen]
         readers: dict[str, Any] = {"read_mask": source.label_map}

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from medloom.recipes.importing import ImportOptions
+from medloom.data.sources.importing import ImportOptions
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -40,8 +40,8 @@ def run(config: Config) -> Path | None:
     """
     from medloom.core.lookup import look_up
     from medloom.data.sources.covid_cxr import TEXTS, covid_rows, read_covid
+    from medloom.data.sources.importing import check_folder, check_options, finish, paths_of
     from medloom.data.sources.tally import Tally, keep_values
-    from medloom.recipes.importing import check_folder, check_options, finish, paths_of
 
     check_options(config)
     check_folder(config)

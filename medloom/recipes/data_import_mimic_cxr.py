@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from medloom.recipes.importing import ReportOptions
+from medloom.data.sources.importing import ReportOptions
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -56,9 +56,9 @@ def run(config: Config) -> Path | None:
             cannot be used and are not to be skipped, or no row that is left.
     """
     from medloom.core.progress import say
+    from medloom.data.sources.importing import check_folder, check_options, finish, text_rules
     from medloom.data.sources.report_texts import add_texts
     from medloom.data.sources.tally import Tally
-    from medloom.recipes.importing import check_folder, check_options, finish, text_rules
 
     check_options(config)
     check_folder(config)
@@ -79,10 +79,10 @@ def run(config: Config) -> Path | None:
 
 def _images(config: Config, tally: "Tally") -> "pd.DataFrame":
     """The images that are wanted and there, with path and split."""
+    from medloom.data.sources.importing import paths_of
     from medloom.data.sources.mimic_cxr import find_layout, on_disk, one_a_study, read_images
     from medloom.data.sources.mimic_tables import add_split
     from medloom.data.sources.tally import keep_values
-    from medloom.recipes.importing import paths_of
 
     tables = config.tables or config.root
     frame = keep_values(read_images(tables, tally), "view", config.view, tally)

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from medloom.recipes.importing import ReportOptions
+from medloom.data.sources.importing import ReportOptions
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -36,11 +36,11 @@ def run(config: Config) -> Path | None:
         UserError: reports that cannot be read, images that are missing and not to be skipped, an unknown view or
             section, or no row that is left.
     """
+    from medloom.data.sources.importing import check_options, finish, text_rules
     from medloom.data.sources.openi import read_openi
     from medloom.data.sources.openi_rows import COLUMNS
     from medloom.data.sources.report_texts import add_texts, gather_texts
     from medloom.data.sources.tally import Tally, keep_values
-    from medloom.recipes.importing import check_options, finish, text_rules
 
     check_options(config)
     rules = text_rules(config, COLUMNS)
@@ -71,8 +71,8 @@ def _check_read(config: Config, read: "OpenReports", tally: "Tally") -> None:
 
 def _rows(config: Config, read: "OpenReports", tally: "Tally") -> "pd.DataFrame":
     """The rows, with paths where there are images."""
+    from medloom.data.sources.importing import paths_of
     from medloom.data.sources.openi_rows import image_rows, report_rows
-    from medloom.recipes.importing import paths_of
 
     if config.images is None:
         return report_rows(read.reports)

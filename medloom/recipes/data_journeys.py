@@ -10,10 +10,10 @@ from medloom.core.spec import HU, RELATIVE
 from medloom.data.options import ManifestOptions
 
 if TYPE_CHECKING:
-    from medloom.data.journeys import Journeys, Pair
     from medloom.data.manifest import Manifest
-    from medloom.data.progression import Progression
-    from medloom.data.registration import PairResult
+    from medloom.longitudinal.journeys import Journeys, Pair
+    from medloom.longitudinal.registration import PairResult
+    from medloom.report_text.progression import Progression
 
 PROGRESSIONS = ("rules", "impression", "text", "llm", "none")
 DESCRIPTION = "journeys.json"
@@ -78,8 +78,8 @@ def run(config: Config) -> Path:
             asked.
     """
     from medloom.core.progress import say
-    from medloom.data.journeys import Rules, choose_pairs
     from medloom.data.options import load_manifest
+    from medloom.longitudinal.journeys import Rules, choose_pairs
 
     _check(config)
     rules = Rules(config.view, config.min_days, config.max_days, config.pairs, config.mixed_views, config.study_column)
@@ -155,7 +155,7 @@ def _given(text: Any) -> bool:
 
 def _check(config: Config) -> None:
     from medloom.core.lookup import look_up
-    from medloom.data.registration import TRANSFORMS
+    from medloom.longitudinal.registration import TRANSFORMS
 
     look_up(dict.fromkeys(PROGRESSIONS), config.progression, "--progression")
     look_up(TRANSFORMS, config.register, "--register")
@@ -200,8 +200,8 @@ def _registered(
     import os
 
     from medloom.core.files import write_json
-    from medloom.data.registration import Pair as Files
-    from medloom.data.registration import RegistrationOptions, failures, register_pairs
+    from medloom.longitudinal.registration import Pair as Files
+    from medloom.longitudinal.registration import RegistrationOptions, failures, register_pairs
 
     paths = [Path(path) for path in manifest.frame["path"]]
     files = [Files(paths[triple.pair.before], paths[triple.pair.after]) for triple in triples]
@@ -237,7 +237,7 @@ def _write_registered(folder: Path, result: "PairResult") -> Path:
 def _write_sheet(folder: Path, results: "Sequence[PairResult]") -> None:
     """A picture of some pairs: before, after, later image, checkerboard."""
     from medloom.data.images import read_image
-    from medloom.data.registration import registration_sheet
+    from medloom.longitudinal.registration import registration_sheet
 
     shown = [result for result in results if result.folder is not None]
     shown = shown[:: max(1, len(shown) // SHEET_PAIRS)][:SHEET_PAIRS]
@@ -250,7 +250,7 @@ def _worded(
     config: Config, manifest: "Manifest", triples: "list[Triple]", journeys: "Journeys", folder: Path
 ) -> "list[Triple]":
     """The pairs with their instructions; those of which nothing can be said are left out."""
-    from medloom.data.progression import PROGRESSIONS as RULES
+    from medloom.report_text.progression import PROGRESSIONS as RULES
 
     if config.progression == "none":
         return triples
@@ -286,8 +286,8 @@ def _by_rules(rule: "Callable[[str, str], Progression]", before: str, after: str
 def _asked(config: Config, pairs: "Sequence[tuple[str, str]]", folder: Path) -> list[str | None]:
     """What a language model says changed."""
     from medloom.core.progress import say
-    from medloom.data.chat_server import chat_server
-    from medloom.data.language_model import Limits, progression_texts
+    from medloom.report_text.chat_server import chat_server
+    from medloom.report_text.language_model import Limits, progression_texts
 
     server = chat_server(config.llm_url, config.llm_model, None, config.reports_may_leave)
     limits = Limits(config.llm_requests, config.llm_tokens, config.llm_per_minute)
@@ -332,8 +332,8 @@ def _moved(column: str, cell: Any, root: Path) -> Any:
 
 def _describe(config: Config, journeys: "Journeys", count: int, folder: Path) -> None:
     """How the triples were chosen."""
+    from medloom.core.config import plain
     from medloom.core.files import hash_file, write_json
-    from medloom.recipes.preparation import plain
 
     options = {name: value for name, value in plain(asdict(config)).items() if name not in ("data", "out", "workers")}
     rejected = [{"rule": rule, "left_out": number, "of": what} for rule, number, what in journeys.rejected]

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from medloom.core.errors import UserError
 from medloom.generators.diffusion.options import NetworkOptions, NoiseOptions, TextOptions
-from medloom.recipes.preparation import DataOptions, check_shift
+from medloom.generators.preparation import DataOptions, check_shift
 from medloom.training.options import LoopOptions
 
 if TYPE_CHECKING:
@@ -16,8 +16,8 @@ if TYPE_CHECKING:
     from medloom.data.dataset import ImageSource
     from medloom.generators.diffusion.generator import DiffusionGenerator
     from medloom.generators.diffusion.task import DiffusionTask
+    from medloom.generators.preparation import Prepared
     from medloom.networks.autoencoder import KLAutoencoder
-    from medloom.recipes.preparation import Prepared
 
 # Folded pixels of an axis that the network sees at its first resolution, where --network.patch is left to us.
 GRID = 32
@@ -85,10 +85,10 @@ def train_diffusion(
         UserError: see the errors of each step below.
     """
     from medloom.core.progress import say
+    from medloom.generators.leakage import runs_among
+    from medloom.generators.preparation import hu_window, nothing_left, prepare, start_run, with_masks
     from medloom.recipes.autoencoder import known_space
     from medloom.recipes.conditioned import diffusion_index, readable
-    from medloom.recipes.preparation import hu_window, nothing_left, prepare, start_run, with_masks
-    from medloom.recipes.seen import runs_among
     from medloom.training.loop import finished_steps, make_accelerator, train
 
     _check(config)
@@ -127,9 +127,9 @@ def _task(
     accelerator: "Accelerator",
     as_is: float,
 ) -> "DiffusionTask":
+    from medloom.generators.caches import Caches
     from medloom.generators.diffusion.objective import Objective
     from medloom.generators.diffusion.task import DiffusionTask
-    from medloom.recipes.caches import Caches
     from medloom.recipes.conditioned import renderer
 
     caches = Caches(config.cache or config.out / "cache", config.skip_bad, generator, accelerator, as_is=as_is)
@@ -205,9 +205,9 @@ def with_autoencoder(
 ) -> "tuple[Prepared, KLAutoencoder | None]":
     """The autoencoder, and the data in the channels that it takes."""
     from medloom.generators.diffusion.build import locate_base
+    from medloom.generators.preparation import with_channels
     from medloom.networks.autoencoder import load_autoencoder
     from medloom.recipes.autoencoder import find_autoencoder
-    from medloom.recipes.preparation import with_channels
 
     if known is not None:
         return prepared, known.autoencoder

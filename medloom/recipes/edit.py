@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any
 from medloom.core.errors import UserError
 from medloom.core.seeds import numpy_generator
 from medloom.core.types import Condition
-from medloom.recipes.making import Job, Maker, MakingOptions, Origin
+from medloom.generation.requests import Job, Maker, MakingOptions, Origin
 
 if TYPE_CHECKING:
-    from medloom.evaluation.difference_maps import DifferenceRow
+    from medloom.generation.difference_maps import DifferenceRow
 
 DESCRIPTION = "edits.json"
 ARM = "edit"
@@ -81,7 +81,7 @@ def run(config: Config) -> Path:
             --out that holds something else.
     """
     from medloom.core.progress import say
-    from medloom.recipes.making import is_main_process, load_maker, make_images, write_grid, write_making_manifest
+    from medloom.generation.requests import is_main_process, load_maker, make_images, write_grid, write_making_manifest
 
     _check(config)
     maker = load_maker(config)
@@ -108,7 +108,7 @@ def run(config: Config) -> Path:
 
 def _check(config: Config) -> None:
     from medloom.core.lookup import look_up
-    from medloom.recipes.making import check_making
+    from medloom.generation.requests import check_making
 
     check_making(config)
     alone = (config.image, config.text, config.modality, config.view)
@@ -130,7 +130,7 @@ def _check(config: Config) -> None:
 
 def _jobs(config: Config, maker: Maker, rows: "Sequence[Row]") -> list[Job]:
     """The images to make, row by row, seed by seed, the arms of a seed together."""
-    from medloom.recipes.making import check_seeds, suffix_of
+    from medloom.generation.requests import check_seeds, suffix_of
 
     check_seeds(config, len(rows) * config.n)
     suffix = suffix_of(config.format, maker.generator.spec, [Job(0, row.condition, 0, row.origin) for row in rows])
@@ -205,7 +205,7 @@ class Row:
 
 def _rows(config: Config, maker: Maker) -> tuple[list[Row], list[str]]:
     """What to edit: the one image, or the rows of the manifest; and the names of their cells."""
-    from medloom.recipes.making import kept_columns, origins, read_conditions, told
+    from medloom.generation.requests import kept_columns, origins, read_conditions, told
 
     if config.data is None:
         unknown = dict.fromkeys(column.name for column in maker.generator.columns)
@@ -230,7 +230,7 @@ def _ready(maker: Maker, condition: Condition, where: str) -> Condition:
         UserError: it cannot, or the modality is not one of the model's.
     """
     from medloom.data.dataset import read_sample
-    from medloom.recipes.drawing import modality_of
+    from medloom.generation.drawing import modality_of
 
     if condition.prior is None:
         raise UserError(f"{where}: no earlier image.")
@@ -258,7 +258,7 @@ def _say_cut(maker: Maker, jobs: Sequence[Job]) -> None:
 def _write_differences(config: Config, maker: Maker, jobs: Sequence[Job], suffix: str) -> None:
     """Earlier image, edits and their differences, of the first rows."""
     from medloom.core.files import atomic_file
-    from medloom.evaluation.difference_maps import draw_differences
+    from medloom.generation.difference_maps import draw_differences
 
     starts = range(0, min(len(jobs), SHOWN_ROWS * config.n), config.n)
     rows = [_difference_row(maker, jobs[start : start + config.n], suffix) for start in starts]
@@ -268,9 +268,9 @@ def _write_differences(config: Config, maker: Maker, jobs: Sequence[Job], suffix
 
 
 def _difference_row(maker: Maker, jobs: Sequence[Job], suffix: str) -> "DifferenceRow":
-    from medloom.evaluation.difference_maps import DifferenceRow
-    from medloom.recipes.drawing import modality_of
-    from medloom.recipes.making import previews
+    from medloom.generation.difference_maps import DifferenceRow
+    from medloom.generation.drawing import modality_of
+    from medloom.generation.requests import previews
 
     spec, condition = maker.generator.spec, jobs[0].condition
     modality = modality_of(condition, spec)
@@ -283,7 +283,7 @@ def _difference_row(maker: Maker, jobs: Sequence[Job], suffix: str) -> "Differen
 def _prior(maker: Maker, condition: Condition) -> Any:
     """The earlier image as the model sees it."""
     from medloom.data.dataset import read_sample
-    from medloom.recipes.drawing import modality_of
+    from medloom.generation.drawing import modality_of
 
     spec = maker.generator.spec
     if condition.prior is None:
@@ -294,7 +294,7 @@ def _prior(maker: Maker, condition: Condition) -> Any:
 def _write_guidance_grid(config: Config, maker: Maker, job: Job) -> None:
     """The first edit at each pair of scales, the text's from left to right, the earlier image's from top to bottom."""
     from medloom.core.files import atomic_file
-    from medloom.evaluation.difference_maps import draw_table
+    from medloom.generation.difference_maps import draw_table
 
     images = {
         (prior, text): _scaled(maker, prior, text, job) for prior in config.grid_prior for text in config.grid_text

@@ -5,8 +5,8 @@ from pathlib import Path
 
 from medloom.core.errors import UserError
 from medloom.generators.diffusion.options import NetworkOptions
+from medloom.generators.preparation import UNREGISTERED, check_unregistered
 from medloom.recipes.diffusion_run import DiffusionOptions, train_diffusion
-from medloom.recipes.preparation import UNREGISTERED, check_unregistered
 
 # Stage -> columns that its manifest has.
 # An image without a report still shows what images look like; how many there are is said.

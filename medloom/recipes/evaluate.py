@@ -7,16 +7,16 @@ from typing import TYPE_CHECKING
 from medloom.core.errors import GateError, UserError
 from medloom.core.lookup import look_up
 from medloom.data.options import ManifestOptions, load_manifest
-from medloom.recipes.edit_scores import EditsBeside, evaluate_edits
-from medloom.recipes.effects import Beside, evaluate_effects
-from medloom.recipes.seen import refuse_seen
+from medloom.evaluation.edits.evaluate import EditsBeside, evaluate_edits
+from medloom.evaluation.effects.evaluate import Beside, evaluate_effects
+from medloom.generators.leakage import refuse_seen
 
 if TYPE_CHECKING:
     from medloom.downstream.classifier import ClassifierOptions
-    from medloom.evaluation.comparison import Comparison
-    from medloom.evaluation.gate import Rule
-    from medloom.evaluation.report import Evaluation
-    from medloom.recipes.set_scores import SetOptions
+    from medloom.evaluation.images.comparison import Comparison
+    from medloom.evaluation.images.measure import SetOptions
+    from medloom.evaluation.images.report import Evaluation
+    from medloom.evaluation.report.gate import Rule
 
 SECTIONS: dict[str, str] = {
     "fidelity": "whether synthetic images are distributed like real ones",
@@ -105,16 +105,16 @@ def run(config: Config) -> Path:
         UserError: see the errors of each step below.
         GateError: a threshold of --gate that is not kept.
     """
+    from medloom.core.config import plain
     from medloom.core.files import claim_output
     from medloom.core.progress import say
-    from medloom.evaluation.cards import write_cards
-    from medloom.evaluation.comparison import readable_only
-    from medloom.evaluation.gate import read_gate
-    from medloom.evaluation.internal import write_internal
-    from medloom.evaluation.report import HTML, METRICS, SCORES, begin_report, write_report
+    from medloom.evaluation.images.comparison import readable_only
+    from medloom.evaluation.images.internal_report import write_internal
+    from medloom.evaluation.images.measure import measure
+    from medloom.evaluation.images.report import HTML, METRICS, SCORES, begin_report, write_report
+    from medloom.evaluation.report.cards import write_cards
+    from medloom.evaluation.report.gate import read_gate
     from medloom.metrics.matrices import computing_on
-    from medloom.recipes.preparation import plain
-    from medloom.recipes.set_scores import measure
 
     _check_names(config)
     rules = read_gate(config.gate, METRICS) if config.gate is not None else []
@@ -189,7 +189,7 @@ def _keep_gate(rules: "list[Rule]", evaluation: "Evaluation", config: Config) ->
         UserError: a threshold of what was not measured.
     """
     from medloom.core.progress import say
-    from medloom.evaluation.gate import failures
+    from medloom.evaluation.report.gate import failures
 
     if not rules:
         return
@@ -202,7 +202,7 @@ def _keep_gate(rules: "list[Rule]", evaluation: "Evaluation", config: Config) ->
 def _check_names(config: Config) -> None:
     from medloom.core.seeds import check_seed
     from medloom.downstream.classifier import NETWORKS
-    from medloom.evaluation.features import check_extractor
+    from medloom.evaluation.images.features import check_extractor
     from medloom.training.loop import check_device
 
     alone = "edits" if config.edits is not None else "whatif"
@@ -251,7 +251,7 @@ def _beside_edits(config: Config) -> EditsBeside:
 
 def _compare(config: Config) -> "Comparison":
     from medloom.data.manifest import read_manifest
-    from medloom.evaluation.comparison import compare
+    from medloom.evaluation.images.comparison import compare
 
     if config.real is None or config.synthetic is None:
         raise UserError("name two manifests, --real and --synthetic, or one with --whatif or --edits.")
@@ -285,7 +285,7 @@ def _extractors(config: Config, data: "Comparison") -> list[str]:
 
 def _sections(config: Config, data: "Comparison") -> list[str]:
     """The sections to measure: those asked for, else all that the data allow. What is asked for must be possible."""
-    from medloom.evaluation import alignment, comparison, fidelity, privacy
+    from medloom.evaluation.images import alignment, comparison, fidelity, privacy
 
     possible = {"fidelity": True, "alignment": data.fit is not None, "privacy": data.train is not None, "lint": True}
     chosen = [name for name in SECTIONS if (name in config.only if config.only else possible[name])]
@@ -309,7 +309,7 @@ def _sections(config: Config, data: "Comparison") -> list[str]:
 
 def _measuring(config: Config, data: "Comparison", sections: list[str]) -> "SetOptions":
     """How the sets are measured."""
-    from medloom.recipes.set_scores import Attack, SetOptions
+    from medloom.evaluation.images.measure import Attack, SetOptions
 
     attack = None
     if config.model is not None:

@@ -10,7 +10,7 @@ from medloom.core.errors import UserError
 from medloom.core.lookup import look_up
 from medloom.core.types import Condition, Sample
 from medloom.data.prompts.arms import read_changes
-from medloom.recipes.making import Job, Maker, MakingOptions, Origin
+from medloom.generation.requests import Job, Maker, MakingOptions, Origin
 
 DESCRIPTION = "generation.json"
 # Column of the manifest: the class that a row was drawn for.
@@ -60,7 +60,7 @@ def run(config: Config) -> Path:
         UserError: a condition that the model cannot follow, an option out of range, or --out that holds something else.
     """
     from medloom.core.progress import say
-    from medloom.recipes.making import is_main_process, load_maker, make_images, write_grid, write_making_manifest
+    from medloom.generation.requests import is_main_process, load_maker, make_images, write_grid, write_making_manifest
 
     _check(config)
     maker = load_maker(config)
@@ -77,7 +77,7 @@ def run(config: Config) -> Path:
 
 
 def _check(config: Config) -> None:
-    from medloom.recipes.making import check_making
+    from medloom.generation.requests import check_making
 
     check_making(config)
     if config.data is not None and _alone(config) != (None,) * 5:
@@ -103,7 +103,7 @@ def _check_drawing_of_rows(config: Config) -> None:
 
 def _check_pictures(config: Config, maker: Maker) -> None:
     """Refuse pictures of decoding for models that decode no tokens."""
-    from medloom.recipes.token_pictures import require_tokens_family
+    from medloom.generation.token_pictures import require_tokens_family
 
     further = (config.grid_temperature, config.grid_guidance)
     if any(further) and not config.grid_steps:
@@ -114,7 +114,7 @@ def _check_pictures(config: Config, maker: Maker) -> None:
 
 
 def _write_pictures(config: Config, maker: Maker, jobs: Sequence[Job]) -> None:
-    from medloom.recipes.token_pictures import write_decoding_grid, write_steps
+    from medloom.generation.token_pictures import write_decoding_grid, write_steps
 
     if config.show_steps:
         write_steps(maker, jobs)
@@ -131,7 +131,7 @@ def _alone(config: Config) -> tuple[Any, ...]:
 
 def _jobs(config: Config, maker: Maker) -> tuple[list[Job], list[str]]:
     """The images to make, in order, and the names of the columns that are carried along."""
-    from medloom.recipes.making import check_seeds
+    from medloom.generation.requests import check_seeds
 
     rows, kept = _conditions(config, maker)
     check_seeds(config, len(rows) * config.n)
@@ -153,7 +153,7 @@ def _beside(config: Config, path: Path | None) -> str | None:
 
 def _conditions(config: Config, maker: Maker) -> tuple[list[tuple[Condition, Origin, tuple[Any, ...]]], list[str]]:
     """The one condition of the options, or those of a manifest; and the names of the columns of their cells."""
-    from medloom.recipes.making import kept_columns, origins, read_conditions, told
+    from medloom.generation.requests import kept_columns, origins, read_conditions, told
 
     names = [column.name for column in maker.generator.columns]
     if config.data is None:
@@ -195,7 +195,7 @@ def _carried(config: Config, clinical: Sequence[str]) -> tuple[str, ...]:
 def _draw(config: Config, samples: Sequence[Sample]) -> tuple[list[Sample], list[str]]:
     """The rows to make images of, and the class that each was drawn for."""
     from medloom.core.progress import say
-    from medloom.data.drawn_rows import draw_rows, rows_by_class
+    from medloom.data.row_sampling import draw_rows, rows_by_class
 
     if config.count is None:
         return list(samples), []

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from medloom.core.errors import UserError
 from medloom.generators.diffusion.options import NetworkOptions, NoiseOptions, TextOptions
-from medloom.recipes.preparation import check_shift, refuse_prior
+from medloom.generators.preparation import check_shift, refuse_prior
 from medloom.recipes.wholes import VolumeOptions
 from medloom.training.options import LoopOptions
 
@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     from medloom.core.mask_spec import MaskSpec
     from medloom.generators.diffusion.generator import DiffusionGenerator
     from medloom.generators.diffusion.task import DiffusionTask
+    from medloom.generators.preparation import Prepared
     from medloom.networks.autoencoder import KLAutoencoder
-    from medloom.recipes.preparation import Prepared
 
 FAMILY = "diffusion"
 NEED = ("path", "mask")
@@ -81,10 +81,10 @@ def run(config: Config) -> Path:
         UserError: see the errors of each step below.
     """
     from medloom.core.progress import say
+    from medloom.generators.leakage import runs_among
+    from medloom.generators.preparation import hu_window, nothing_left, prepare, start_run, with_masks
     from medloom.recipes.autoencoder import known_space
     from medloom.recipes.conditioned import diffusion_index, readable
-    from medloom.recipes.preparation import hu_window, nothing_left, prepare, start_run, with_masks
-    from medloom.recipes.seen import runs_among
     from medloom.recipes.wholes import masks_of, space_of
     from medloom.training.loop import finished_steps, make_accelerator, train
 
@@ -134,8 +134,8 @@ def _check(config: Config) -> None:
 
 def _with_autoencoder(config: Config, prepared: "Prepared") -> "tuple[Prepared, KLAutoencoder | None]":
     """The autoencoder, and the data in the channels that it takes."""
+    from medloom.generators.preparation import with_channels
     from medloom.recipes.autoencoder import find_autoencoder
-    from medloom.recipes.preparation import with_channels
 
     if config.autoencoder is None:
         return prepared, None
@@ -185,9 +185,9 @@ def _fitted(network: NetworkOptions, size: tuple[int, ...], masks: "MaskSpec", l
 def _task(
     config: Config, prepared: "Prepared", generator: "DiffusionGenerator", accelerator: "Accelerator"
 ) -> "DiffusionTask":
+    from medloom.generators.caches import Caches
     from medloom.generators.diffusion.objective import Objective
     from medloom.generators.diffusion.task import DiffusionTask
-    from medloom.recipes.caches import Caches
     from medloom.recipes.conditioned import renderer
     from medloom.recipes.wholes import patch_renderer, rules_of
 

@@ -14,12 +14,12 @@ if TYPE_CHECKING:
     from accelerate import Accelerator
 
     from medloom.core.mask_spec import MaskSpec
-    from medloom.generators.conditioned_data import TrainingData
     from medloom.generators.gan.generator import GANGenerator
     from medloom.generators.gan.objective import Objective
     from medloom.generators.gan.pairing import Pairing
     from medloom.generators.gan.task import GANTask
-    from medloom.recipes.preparation import Prepared
+    from medloom.generators.preparation import Prepared
+    from medloom.generators.training_data import TrainingData
 
 FAMILY = "gan"
 PAIRED = ("path", "mask")
@@ -70,9 +70,9 @@ def run(config: Config) -> Path:
         UserError: see the errors of each step below.
     """
     from medloom.core.progress import say
+    from medloom.generators.leakage import runs_among
+    from medloom.generators.preparation import nothing_left, prepare, start_run, with_masks
     from medloom.recipes.conditioned import readable
-    from medloom.recipes.preparation import nothing_left, prepare, start_run, with_masks
-    from medloom.recipes.seen import runs_among
     from medloom.recipes.wholes import masks_of, space_of
     from medloom.training.loop import finished_steps, make_accelerator, train
 
@@ -156,8 +156,8 @@ def _task(
     objective: "Objective",
     accelerator: "Accelerator",
 ) -> "GANTask":
+    from medloom.generators.caches import Caches
     from medloom.generators.gan.task import GANTask
-    from medloom.recipes.caches import Caches
     from medloom.recipes.conditioned import renderer
     from medloom.recipes.wholes import patch_renderer, rules_of
 

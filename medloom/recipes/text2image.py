@@ -3,8 +3,8 @@
 from dataclasses import dataclass
 from pathlib import Path
 
+from medloom.generators.preparation import refuse_prior
 from medloom.recipes.diffusion_run import DiffusionOptions, train_diffusion
-from medloom.recipes.preparation import refuse_prior
 
 NEED = ("path", "text")
 

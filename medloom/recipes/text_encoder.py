@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from medloom.core.errors import UserError
 from medloom.generators.contrastive.options import EncoderOptions
-from medloom.recipes.preparation import DataOptions
+from medloom.generators.preparation import DataOptions
 from medloom.training.options import LoopOptions
 
 if TYPE_CHECKING:
@@ -15,8 +15,8 @@ if TYPE_CHECKING:
     from medloom.data.dataset import ImageSource
     from medloom.generators.contrastive.task import ContrastiveTask, PairData
     from medloom.generators.diffusion.options import TextOptions
+    from medloom.generators.preparation import Prepared
     from medloom.networks.text import TextEncoder
-    from medloom.recipes.preparation import Prepared
 
 FAMILY = "text-encoder"
 
@@ -51,7 +51,7 @@ def run(config: Config) -> Path:
         UserError: see the errors of each step below.
     """
     from medloom.core.progress import say
-    from medloom.recipes.preparation import nothing_left, prepare, start_run
+    from medloom.generators.preparation import nothing_left, prepare, start_run
     from medloom.training.loop import finished_steps, make_accelerator, train
 
     accelerator = make_accelerator(config.loop, config.device)
@@ -91,7 +91,7 @@ def _require_size(config: Config, prepared: "Prepared") -> None:
 
 
 def _text_encoder(config: Config, prepared: "Prepared") -> "TextEncoder":
-    from medloom.core.initialise import initial_weights
+    from medloom.core.initialize import initial_weights
     from medloom.networks.local_text import make_text_model, train_tokenizer
     from medloom.networks.text import TextEncoder
 
@@ -104,7 +104,7 @@ def _text_encoder(config: Config, prepared: "Prepared") -> "TextEncoder":
 
 
 def _task(config: Config, prepared: "Prepared", text: "TextEncoder", accelerator: "Accelerator") -> "ContrastiveTask":
-    from medloom.core.initialise import initial_weights
+    from medloom.core.initialize import initial_weights
     from medloom.generators.contrastive.pairs import JointConfig, JointSpace, PairEncoder
     from medloom.generators.contrastive.task import ContrastiveTask
 
@@ -160,8 +160,8 @@ def find_text_encoder(text: "TextOptions", prepared: "Prepared") -> "TextOptions
     Raises:
         UserError: a run of another kind, one without a model, or one trained on patients of the data's test set.
     """
+    from medloom.generators.leakage import refuse_seen_parent
     from medloom.generators.run_folder import INDEX, open_run
-    from medloom.recipes.seen import refuse_seen_parent
 
     path = Path(text.encoder)
     if not (path / INDEX).is_file():

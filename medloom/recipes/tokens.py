@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 from medloom.core.errors import UserError
 from medloom.generators.diffusion.options import TextOptions
+from medloom.generators.preparation import UNREGISTERED, DataOptions, check_unregistered
 from medloom.generators.tokens.options import NetworkOptions, TokenOptions
-from medloom.recipes.preparation import UNREGISTERED, DataOptions, check_unregistered
 from medloom.training.options import LoopOptions
 
 if TYPE_CHECKING:
@@ -18,10 +18,10 @@ if TYPE_CHECKING:
     from medloom.core.mask_spec import MaskSpec
     from medloom.core.spec import ImageSpec
     from medloom.data.dataset import ImageSource
+    from medloom.generators.preparation import Prepared
     from medloom.generators.tokens.generator import TokenGenerator
     from medloom.generators.tokens.task import TokenTask
-    from medloom.networks.tokeniser import Tokeniser
-    from medloom.recipes.preparation import Prepared
+    from medloom.networks.tokenizer import Tokeniser
 
 FAMILY = "tokens"
 # Where neither a tokenizer nor --image-size says it.
@@ -80,9 +80,8 @@ def run(config: Config) -> Path:
         UserError: see the errors of each step below.
     """
     from medloom.core.progress import say
-    from medloom.recipes.autoencoder import find_tokeniser
-    from medloom.recipes.conditioned import readable
-    from medloom.recipes.preparation import (
+    from medloom.generators.leakage import runs_among
+    from medloom.generators.preparation import (
         hu_window,
         nothing_left,
         prepare,
@@ -90,7 +89,8 @@ def run(config: Config) -> Path:
         with_channels,
         with_masks,
     )
-    from medloom.recipes.seen import runs_among
+    from medloom.recipes.autoencoder import find_tokeniser
+    from medloom.recipes.conditioned import readable
     from medloom.training.loop import finished_steps, make_accelerator, train
 
     check_unregistered(_unregistered(config))
@@ -249,8 +249,8 @@ def _index(generator: "TokenGenerator") -> dict[str, Any]:
 
 
 def _task(config: Config, prepared: "Prepared", generator: "TokenGenerator", accelerator: "Accelerator") -> "TokenTask":
+    from medloom.generators.caches import Caches
     from medloom.generators.tokens.task import TokenTask
-    from medloom.recipes.caches import Caches
     from medloom.recipes.conditioned import renderer
 
     folder = config.cache or config.out / "cache"
@@ -282,8 +282,8 @@ def _coarse(
     source: "ImageSource", first: "TokenGenerator", folder: Path, skip_bad: bool, accelerator: "Accelerator"
 ) -> "NDArray[np.int32]":
     """The tokens of the first stage of all rows, `(rows, *grid)`."""
+    from medloom.generators.preparation import respecified
     from medloom.generators.tokens.cached_tokens import cached_tokens
-    from medloom.recipes.preparation import respecified
 
     small, shown = respecified(source, first.spec), accelerator.is_main_process
     tokens, _ = cached_tokens(small, first.tokeniser, folder, accelerator.device, skip_bad, shown)

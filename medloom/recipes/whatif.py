@@ -10,11 +10,11 @@ from medloom.core.config import repeated
 from medloom.core.errors import UserError
 from medloom.core.types import Condition, Sample
 from medloom.data.prompts.arms import ESTIMANDS, TOTAL, Arm, Told, effect_of, factual_arm, read_arms, refuse_held, tell
-from medloom.recipes.making import HEADER, Job, Maker, MakingOptions, Origin
+from medloom.generation.requests import HEADER, Job, Maker, MakingOptions, Origin
 
 if TYPE_CHECKING:
     from medloom.data.prompts import Cell, Template
-    from medloom.evaluation.difference_maps import DifferenceRow
+    from medloom.generation.difference_maps import DifferenceRow
 
 DESCRIPTION = "whatif.json"
 MASK, HELD = "mask", "held"
@@ -90,7 +90,7 @@ def run(config: Config) -> Path:
     from medloom.core.files import hash_file, write_text
     from medloom.core.progress import say
     from medloom.data.prompts import read_template, template_path
-    from medloom.recipes.making import is_main_process, load_maker, make_images, write_grid, write_making_manifest
+    from medloom.generation.requests import is_main_process, load_maker, make_images, write_grid, write_making_manifest
 
     _check(config)
     file = _template_file(config)
@@ -118,7 +118,7 @@ def run(config: Config) -> Path:
 
 def _check(config: Config) -> None:
     from medloom.core.lookup import look_up
-    from medloom.recipes.making import check_making
+    from medloom.generation.requests import check_making
 
     check_making(config)
     look_up({name: name for name in ESTIMANDS}, config.estimand, "--estimand")
@@ -175,7 +175,7 @@ def _rows(config: Config, template: "Template") -> tuple[list[Row], list[str]]:
     from medloom.data.columns import ALIASES
     from medloom.data.prompts import read_rows
     from medloom.data.tables import read_table
-    from medloom.recipes.making import kept_columns, origins, read_conditions
+    from medloom.generation.requests import kept_columns, origins, read_conditions
 
     if taken := [name for name in template.columns if name.casefold() in {*HEADER, *ALIASES, HELD}]:
         raise UserError(f"the template tells {taken[0]!r}, a column of the images' manifest; use one without it.")
@@ -240,7 +240,7 @@ def _say_other_texts(template: "Template", rows: Sequence[Row]) -> None:
 
 def _jobs(config: Config, plan: Plan, maker: Maker) -> list[Job]:
     """The images to make: row by row, seed by seed, the arms of a seed together."""
-    from medloom.recipes.making import check_seeds
+    from medloom.generation.requests import check_seeds
 
     check_seeds(config, len(plan.rows) * config.n)
     jobs: list[Job] = []
@@ -254,7 +254,7 @@ def _jobs(config: Config, plan: Plan, maker: Maker) -> list[Job]:
 
 def _job(config: Config, plan: Plan, maker: Maker, number: int, index: int, seed: int, arm: Arm) -> Job:
     row, changed = plan.rows[index], plan.told[arm.name][index]
-    from medloom.recipes.making import told
+    from medloom.generation.requests import told
 
     known, text = row.sample.condition, plan.template.render(changed.cells)
     if not text:
@@ -302,7 +302,7 @@ def _write_differences(config: Config, plan: Plan, maker: Maker, jobs: Sequence[
     The scale of the colours is that of all rows, so that no patient's noise is drawn as an effect.
     """
     from medloom.core.files import atomic_file
-    from medloom.evaluation.difference_maps import difference_scales, draw_differences
+    from medloom.generation.difference_maps import difference_scales, draw_differences
 
     each = config.n * len(plan.arms)
     rows: list[DifferenceRow] = []
@@ -331,7 +331,7 @@ def _write_difference_files(
 ) -> None:
     from medloom.data.images import read_image
     from medloom.data.tables import write_csv
-    from medloom.evaluation.difference_files import write_difference_gif, write_difference_volume
+    from medloom.generation.difference_files import write_difference_gif, write_difference_volume
 
     folder = config.out / "differences"
     folder.mkdir(exist_ok=True)
@@ -351,8 +351,8 @@ def _difference_row(
 ) -> "DifferenceRow":
     import numpy as np
 
-    from medloom.evaluation.difference_maps import DifferenceRow
-    from medloom.recipes.making import previews
+    from medloom.generation.difference_maps import DifferenceRow
+    from medloom.generation.requests import previews
 
     spec = maker.generator.spec
     made = np.stack(list(previews(config.out, spec, jobs, suffix)))

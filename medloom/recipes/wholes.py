@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from medloom.core.errors import UserError
 from medloom.core.mask_spec import MaskSpec, numbered
-from medloom.recipes.preparation import DataOptions, Space, check_shift
+from medloom.generators.preparation import DataOptions, Space, check_shift
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -14,8 +14,8 @@ if TYPE_CHECKING:
     from medloom.core.spec import ImageSpec
     from medloom.core.types import Sample
     from medloom.data.patches import PatchRules
-    from medloom.generators.conditioned import ConditionedGenerator
-    from medloom.generators.conditioned_data import TrainingData
+    from medloom.generators.base import ConditionedGenerator
+    from medloom.generators.training_data import TrainingData
 
 # Patches drawn at each validation; volumes are slow to make.
 DRAWN = {2: 16, 3: 4}
@@ -100,8 +100,8 @@ def masks_of(options: VolumeOptions, samples: "Sequence[Sample]", given: "Sequen
     Raises:
         UserError: see `read_classes`, `mask_classes_of` and `hidden_classes`; two lists of classes; or no class left.
     """
+    from medloom.data.mask_classes import mask_classes_of
     from medloom.data.masks import hidden_classes, read_classes
-    from medloom.recipes.masks import mask_classes_of
 
     if options.classes is not None and given:
         raise UserError("--classes and --network.mask-classes both list the mask classes; leave one out.")
@@ -129,7 +129,7 @@ def patch_renderer(data: "TrainingData", seed: int, batch: int) -> "Callable[[Co
     from medloom.generators.row_order import repeats, spread_rows
 
     def render(generator: "ConditionedGenerator", out: Path, step: int) -> None:
-        from medloom.core.pictures import save_grid
+        from medloom.core.plots import save_grid
 
         count = DRAWN[generator.spec.spatial_dims]
         rows = [data.usable[place] for place in spread_rows(len(data.usable), count)]

@@ -16,8 +16,8 @@ from medloom.core.files import atomic_folder, remove_leftovers, write_json
 from medloom.core.progress import progress, say
 from medloom.core.types import Batch, Phase, Task
 from medloom.networks.ema import ExponentialMovingAverage
-from medloom.training.ahead import one_ahead
 from medloom.training.options import LoopOptions, learning_rate_factor
+from medloom.training.prefetch import one_ahead
 from medloom.training.state import PREFIX, Trainable, disk_needed, load_state, save_state, states
 from medloom.training.trackers import Trackers
 

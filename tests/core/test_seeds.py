@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from medloom.core.errors import UserError
-from medloom.core.initialise import initial_weights
+from medloom.core.initialize import initial_weights
 from medloom.core.seeds import check_seed, mix, numpy_generator, sample_noise
 
 

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from medloom.core.errors import UserError
-from medloom.data.reports import count_sections
 from medloom.data.sources.openi import OpenReport, read_openi
+from medloom.report_text.sections import count_sections
 
 XML = """<?xml version="1.0" encoding="utf-8"?>
 <eCitation><uId id="CXR{number}"/><Abstract><AbstractText Label="COMPARISON"/>

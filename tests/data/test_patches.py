@@ -11,8 +11,8 @@ from medloom.core.seeds import numpy_generator
 from medloom.core.spec import HU, ImageSpec, Intensity
 from medloom.core.types import Condition
 from medloom.data.laterality import mirrored_condition
+from medloom.data.packed_arrays import Ragged, cached_ragged
 from medloom.data.patches import Crop, PatchRules, cut, cut_labels, draw_crop, draw_shift
-from medloom.data.ragged import Ragged, cached_ragged
 
 WHOLE, PATCH = (20, 30, 9), (8, 10, 12)
 

@@ -12,7 +12,6 @@ from medloom.core.seeds import numpy_generator, torch_generator
 from medloom.core.spec import GREY, ImageSpec, Intensity
 from medloom.core.table_column import TableColumn
 from medloom.core.types import Condition
-from medloom.generators.conditioned_data import TrainingData, all_prompts
 from medloom.generators.diffusion.latents import token_ids
 from medloom.generators.diffusion.options import TextOptions
 from medloom.generators.gan.build import build_adversary, build_generator, build_inverse
@@ -21,6 +20,7 @@ from medloom.generators.gan.objective import Objective
 from medloom.generators.gan.options import GANOptions, NetworkOptions
 from medloom.generators.gan.pairing import Paired, Unpaired
 from medloom.generators.gan.task import GANTask
+from medloom.generators.training_data import TrainingData, all_prompts
 from medloom.training.options import LoopOptions
 
 CPU = torch.device("cpu")

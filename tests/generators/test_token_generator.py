@@ -22,7 +22,7 @@ from medloom.core.errors import UserError
 from medloom.generators.tokens.generator import TokenGenerator, nearest
 from medloom.generators.tokens.options import SamplingOptions
 from medloom.generators.tokens.storage import load_generator
-from medloom.networks.tokeniser import load_tokeniser
+from medloom.networks.tokenizer import load_tokeniser
 
 OTHER = replace(FACTUAL, text="a large square on the right", modality="Square")
 

@@ -214,7 +214,7 @@ def test_the_place_in_the_whole_is_told_to_the_network(generator: DiffusionGener
 
 
 def test_families_that_make_one_size_say_so(generator: DiffusionGenerator) -> None:
-    from medloom.generators.conditioned import ConditionedGenerator
+    from medloom.generators.base import ConditionedGenerator
 
     with pytest.raises(UserError, match="a diffusion makes images of"):
         ConditionedGenerator.generate_whole(generator, TOLD, 0, whole_mask(WINDOW))

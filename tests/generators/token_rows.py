@@ -8,19 +8,19 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from medloom.core.initialise import initial_weights
+from medloom.core.initialize import initial_weights
 from medloom.core.seeds import torch_generator
 from medloom.core.spec import GREY, ImageSpec, Intensity
 from medloom.core.table_column import TableColumn
 from medloom.core.types import Condition
-from medloom.generators.conditioned_data import PriorData, TrainingData, all_prompts
 from medloom.generators.diffusion.latents import token_ids
 from medloom.generators.diffusion.options import TextOptions
 from medloom.generators.tokens.build import build_generator
 from medloom.generators.tokens.generator import TokenGenerator
 from medloom.generators.tokens.options import NetworkOptions
 from medloom.generators.tokens.task import TokenTask
-from medloom.networks.tokeniser import Tokeniser, TokeniserConfig
+from medloom.generators.training_data import PriorData, TrainingData, all_prompts
+from medloom.networks.tokenizer import Tokeniser, TokeniserConfig
 from medloom.training.options import LoopOptions
 
 CODES, SIZE = 16, 16

@@ -5,7 +5,7 @@ import torch
 from diffusers import AutoencoderKL
 
 from medloom.core.errors import UserError
-from medloom.core.initialise import initial_weights
+from medloom.core.initialize import initial_weights
 from medloom.core.seeds import torch_generator
 from medloom.networks.autoencoder import KLAutoencoder, load_autoencoder, make_autoencoder
 

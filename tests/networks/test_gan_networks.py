@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from medloom.core.errors import UserError
-from medloom.core.initialise import initial_weights
+from medloom.core.initialize import initial_weights
 from medloom.core.seeds import torch_generator
 from medloom.networks.discriminators import PatchDiscriminator
 from medloom.networks.gan_discriminators import ConditionalDiscriminator

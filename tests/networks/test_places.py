@@ -5,9 +5,9 @@ import torch
 from torch import Tensor
 
 from medloom.core.errors import UserError
-from medloom.core.initialise import initial_weights
+from medloom.core.initialize import initial_weights
 from medloom.core.seeds import torch_generator
-from medloom.generators.conditioned_model import ConditionedModel
+from medloom.generators.base_model import ConditionedModel
 from medloom.networks.blocks import coordinates
 from medloom.networks.denoiser import UNet, UNetConfig
 from medloom.networks.stable_diffusion import StableDiffusionUNet

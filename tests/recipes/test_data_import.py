@@ -15,8 +15,8 @@ from medloom.core.config import configure
 from medloom.data.image_io.types import Image as Picture
 from medloom.data.images import read_image, write_image
 from medloom.data.manifest import read_manifest
-from medloom.data.reports import sections_of
 from medloom.recipes import data_import_mimic_cxr, data_journeys
+from medloom.report_text.sections import sections_of
 
 FINAL = "                                 FINAL REPORT\n"
 NESTED = (

@@ -9,11 +9,11 @@ import pytest
 from medloom.cli.main import main
 from medloom.core.config import configure
 from medloom.data.images import read_image
-from medloom.data.phantom.thorax import LABELS
-from medloom.data.phantom.truth import Cohort
-from medloom.evaluation.effects import measure_effects
+from medloom.evaluation.effects.measure import measure_effects
 from medloom.metrics.effects import dose_line
 from medloom.metrics.uncertainty import Interval, equivalent
+from medloom.phantom.thorax import LABELS
+from medloom.phantom.truth import Cohort
 from medloom.recipes import text2image, whatif
 
 TEMPLATE = """

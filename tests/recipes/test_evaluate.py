@@ -20,7 +20,7 @@ from medloom.data.manifest import read_manifest
 from medloom.data.splits import make_split
 from medloom.recipes.evaluate import Config, run
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "evaluation"))
+sys.path.insert(0, str(Path(__file__).parents[1] / "evaluation" / "images"))
 from drawn import drawn_set
 
 # The default features, of which one test makes sure, take an encoder of their own.

@@ -14,9 +14,9 @@ from medloom.core.files import write_json
 from medloom.core.spec import HU, ImageSpec, Intensity
 from medloom.data.manifest import read_manifest
 from medloom.data.tables import write_csv
-from medloom.evaluation.edits import own_found
+from medloom.evaluation.edits.measure import own_found
+from medloom.generation.requests import HEADER, origins
 from medloom.recipes import data_journeys, data_phantom, evaluate
-from medloom.recipes.making import HEADER, origins
 
 SIZE = 48
 

@@ -15,7 +15,7 @@ from medloom.cli.main import main
 from medloom.core.config import configure, shipped
 from medloom.core.files import hash_folder
 from medloom.generators.tokens.storage import load_generator
-from medloom.networks.tokeniser import load_tokeniser
+from medloom.networks.tokenizer import load_tokeniser
 from medloom.recipes import autoencoder, tokens
 
 LOOP = {

@@ -14,8 +14,8 @@ from PIL import Image
 from medloom.core.config import configure, shipped
 from medloom.core.errors import UserError
 from medloom.core.files import hash_folder
+from medloom.generators.preparation import DataOptions, Prepared, prepare
 from medloom.recipes.autoencoder import Config, find_autoencoder, run
-from medloom.recipes.preparation import DataOptions, Prepared, prepare
 
 OPTIONS = {
     "image_size": [16],

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 
 from medloom.core.errors import UserError
 from medloom.core.progress import Advance
-from medloom.data.reports import sections_of
 from medloom.data.sources.tally import Tally
+from medloom.report_text.sections import sections_of
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -14,7 +14,7 @@ from pathlib import Path, PurePosixPath
 from xml.etree import ElementTree
 
 from medloom.core.errors import UserError
-from medloom.data.reports import section_name
+from medloom.report_text.sections import section_name
 
 ARCHIVES = (".tgz", ".tar.gz", ".tar")
 # Views that a caption names, and their words; a caption of a study with both names neither for one image.
@@ -43,7 +43,7 @@ class OpenReport:
 
     Attributes:
         id: of the report, e.g. CXR1.
-        sections: name of the section, as of `medloom.data.reports.SECTIONS`, to its text; empty ones left out.
+        sections: name of the section, as of `medloom.report_text.sections.SECTIONS`, to its text; empty ones left out.
         images: that it names, in order; some reports name none.
         mesh: the labels that annotators gave, finding and qualifiers, as "Opacity/lung/base/left".
     """

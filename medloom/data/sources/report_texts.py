@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 from medloom.core.errors import UserError
 from medloom.core.lookup import look_up
-from medloom.data.reports import PREAMBLE, SECTIONS, count_sections, without_comparisons
 from medloom.data.sources.tally import LEFT_OUT, Tally
+from medloom.report_text.sections import PREAMBLE, SECTIONS, count_sections, without_comparisons
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -27,7 +27,7 @@ class TextRules:
     Attributes:
         wanted: sections in the order in which they are tried; the first that a report has is taken.
         columns: sections that get a column of their own, as they stand in the report; "report" is all of them.
-        strip_comparisons: leave out the words on earlier studies (`medloom.data.comparisons`).
+        strip_comparisons: leave out the words on earlier studies (`medloom.report_text.comparisons`).
         keep_empty: keep the images that get no text.
     """
 

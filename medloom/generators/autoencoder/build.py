@@ -3,10 +3,10 @@
 import torch
 
 from medloom.core.choices import SCALARS
-from medloom.core.initialise import initial_weights
+from medloom.core.initialize import initial_weights
 from medloom.generators.autoencoder.options import AutoencoderOptions
 from medloom.networks.autoencoder import KLAutoencoder, make_autoencoder
-from medloom.networks.tokeniser import Tokeniser, TokeniserConfig
+from medloom.networks.tokenizer import Tokeniser, TokeniserConfig
 
 # Log-variance of the posteriors at the first step: a deviation of 0.08.
 QUIET = -5.0

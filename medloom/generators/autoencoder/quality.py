@@ -9,11 +9,11 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from medloom.core.pictures import save_grid
+from medloom.core.plots import save_grid
 from medloom.generators.row_order import spread_rows
 from medloom.metrics.structural import psnr, ssim
 from medloom.networks.autoencoder import KLAutoencoder
-from medloom.networks.tokeniser import Tokeniser
+from medloom.networks.tokenizer import Tokeniser
 
 BATCH = 16
 # Original, reconstruction, difference: two triplets a row.

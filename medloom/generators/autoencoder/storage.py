@@ -12,7 +12,7 @@ from medloom.core.seeds import torch_generator
 from medloom.core.spec import ImageSpec
 from medloom.generators.autoencoder.quality import BATCH, ImageData
 from medloom.networks.autoencoder import KLAutoencoder
-from medloom.networks.tokeniser import DIFFUSERS, Tokeniser
+from medloom.networks.tokenizer import DIFFUSERS, Tokeniser
 
 VAE, VQ = "vae", "vq"
 SETTINGS = "autoencoder.json"

@@ -25,7 +25,7 @@ from medloom.generators.autoencoder.quality import (
 from medloom.generators.autoencoder.storage import latent_scale, save_autoencoder, save_tokeniser
 from medloom.generators.row_order import RowOrder
 from medloom.networks.autoencoder import KLAutoencoder
-from medloom.networks.tokeniser import Tokeniser
+from medloom.networks.tokenizer import Tokeniser
 from medloom.training.options import LoopOptions
 
 VALIDATION_IMAGES = 256

@@ -10,7 +10,7 @@ import torch
 
 from medloom.core.errors import UserError
 from medloom.core.files import read_json
-from medloom.core.initialise import initial_weights
+from medloom.core.initialize import initial_weights
 from medloom.core.spec import ImageSpec
 from medloom.core.table_column import TableColumn
 from medloom.generators.diffusion.generator import DiffusionGenerator

@@ -12,7 +12,7 @@ from medloom.core.mask_spec import NO_MASK
 from medloom.core.seeds import sample_noise
 from medloom.core.spec import ImageSpec
 from medloom.core.types import Condition
-from medloom.generators.conditioned import ConditionedGenerator, ReadMask, ReadPrior
+from medloom.generators.base import ConditionedGenerator, ReadMask, ReadPrior
 from medloom.generators.diffusion.model import DiffusionModel
 from medloom.generators.volumes import WholeMask, Window, blended
 from medloom.networks.autoencoder import KLAutoencoder

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from torch import Tensor, nn
 
-from medloom.generators.conditioned_model import ConditionedModel, Inputs
+from medloom.generators.base_model import ConditionedModel, Inputs
 from medloom.networks.conditioning import ConditionEncoder
 from medloom.networks.text import TextEncoder
 

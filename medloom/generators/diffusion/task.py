@@ -7,12 +7,12 @@ import torch
 from torch import Tensor, nn
 
 from medloom.core.types import Batch
-from medloom.generators.conditioned_data import INPUTS, TrainingData, condition_tensors
-from medloom.generators.conditioned_task import ConditionedTask
+from medloom.generators.base_task import ConditionedTask
 from medloom.generators.diffusion.generator import DiffusionGenerator
 from medloom.generators.diffusion.objective import Objective
 from medloom.generators.diffusion.storage import save_generator
 from medloom.generators.row_order import repeats
+from medloom.generators.training_data import INPUTS, TrainingData, condition_tensors
 from medloom.processes.predictions import apply_noise_offset
 from medloom.training.options import LoopOptions
 

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import torch
 
 from medloom.core.errors import UserError
-from medloom.core.initialise import initial_weights
+from medloom.core.initialize import initial_weights
 from medloom.core.spec import ImageSpec
 from medloom.core.table_column import TableColumn
 from medloom.generators.diffusion.options import TextOptions

@@ -10,7 +10,7 @@ from medloom.core.errors import UserError
 from medloom.core.seeds import sample_noise
 from medloom.core.spec import ImageSpec
 from medloom.core.types import Condition
-from medloom.generators.conditioned import ConditionedGenerator, ReadMask
+from medloom.generators.base import ConditionedGenerator, ReadMask
 from medloom.generators.gan.model import STYLE, GANModel
 from medloom.generators.volumes import WholeMask, Window, blended
 

@@ -6,8 +6,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from medloom.generators.conditioned_data import INPUTS
-from medloom.generators.conditioned_model import ConditionedModel, Inputs
+from medloom.generators.base_model import ConditionedModel, Inputs
+from medloom.generators.training_data import INPUTS
 from medloom.networks.conditioning import ConditionEncoder
 from medloom.networks.gan_generators import ImageNetwork
 from medloom.networks.text import TextEncoder

@@ -11,11 +11,11 @@ from medloom.core.errors import UserError
 from medloom.core.seeds import mix, torch_generator
 from medloom.core.types import Batch
 from medloom.data.patches import Crop
-from medloom.generators.conditioned_data import INPUTS, TrainingData, condition_tensors
 from medloom.generators.gan.adversary import Shown
 from medloom.generators.gan.generator import GANGenerator
 from medloom.generators.gan.model import NOISE, STYLE, Cycle
 from medloom.generators.gan.objective import Made
+from medloom.generators.training_data import INPUTS, TrainingData, condition_tensors
 from medloom.networks.gan_generators import ImageNetwork
 
 # Begins the names of tensors that belong to the masks' rows, where those are not the images' own.

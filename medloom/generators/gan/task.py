@@ -8,7 +8,6 @@ import torch
 from torch import Tensor, nn
 
 from medloom.core.types import Batch, Phase
-from medloom.generators.conditioned_data import TrainingData
 from medloom.generators.gan.adversary import Shown, compressed, expanded
 from medloom.generators.gan.generator import GANGenerator
 from medloom.generators.gan.objective import Objective
@@ -16,6 +15,7 @@ from medloom.generators.gan.pairing import Pairing, require_pairs
 from medloom.generators.gan.pool import ImagePool
 from medloom.generators.gan.storage import save_generator
 from medloom.generators.row_order import RowOrder, repeats, spread_rows
+from medloom.generators.training_data import TrainingData
 from medloom.training.options import LoopOptions
 
 # Both sides' (Radford et al. 2016; pix2pix and CycleGAN).

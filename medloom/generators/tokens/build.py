@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from medloom.core.initialise import initial_weights
+from medloom.core.initialize import initial_weights
 from medloom.core.spec import ImageSpec
 from medloom.core.table_column import TableColumn
 from medloom.generators.diffusion.options import TextOptions
@@ -14,7 +14,7 @@ from medloom.generators.tokens.options import NetworkOptions
 from medloom.networks.conditioning import ConditionConfig, ConditionEncoder
 from medloom.networks.text import LOCAL
 from medloom.networks.token_transformer import TokenTransformer, TokenTransformerConfig
-from medloom.networks.tokeniser import Tokeniser
+from medloom.networks.tokenizer import Tokeniser
 
 NETWORK = "transformer"
 

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from medloom.data.cache import Arrays, Column, cached_rows
 from medloom.data.dataset import ImageSource, usable_rows
 from medloom.generators.diffusion.latents import weights_hash
-from medloom.networks.tokeniser import Tokeniser
+from medloom.networks.tokenizer import Tokeniser
 from medloom.processes.token_masking import require_tokens
 
 

@@ -8,7 +8,7 @@ from medloom.core.spec import ImageSpec
 from medloom.generators.tokens.generator import TokenGenerator
 from medloom.generators.tokens.model import TokenModel
 from medloom.networks.token_transformer import TokenTransformerConfig
-from medloom.networks.tokeniser import Tokeniser
+from medloom.networks.tokenizer import Tokeniser
 
 # What a training may choose anew.
 FREE = ("grid", "dropout", "gradient_checkpointing")

@@ -13,10 +13,10 @@ from medloom.core.errors import UserError
 from medloom.core.seeds import torch_generator
 from medloom.core.spec import ImageSpec
 from medloom.core.types import Condition
-from medloom.generators.conditioned import ConditionedGenerator, ReadMask, ReadPrior
+from medloom.generators.base import ConditionedGenerator, ReadMask, ReadPrior
 from medloom.generators.tokens.model import TokenModel, Told
 from medloom.generators.tokens.options import SamplingOptions
-from medloom.networks.tokeniser import Tokeniser
+from medloom.networks.tokenizer import Tokeniser
 from medloom.processes.guidance import guidance_coefficients
 from medloom.processes.token_decoding import DecodingOptions, Logits, TokenStep, as_likely, decode, rescored
 from medloom.processes.token_masking import draw_masks, masked_counts

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from medloom.generators.conditioned_model import ConditionedModel, Inputs
+from medloom.generators.base_model import ConditionedModel, Inputs
 from medloom.networks.conditioning import ConditionEncoder
 from medloom.networks.text import TextEncoder
 from medloom.networks.token_transformer import TokenTransformer

@@ -11,7 +11,7 @@ from medloom.generators.tokens.model import TokenModel
 from medloom.networks.conditioning import ConditionEncoder
 from medloom.networks.text import load_text_parts
 from medloom.networks.token_transformer import TokenTransformer
-from medloom.networks.tokeniser import load_tokeniser
+from medloom.networks.tokenizer import load_tokeniser
 
 SETTINGS = "generator.json"
 FIRST = "first"

@@ -10,12 +10,12 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from medloom.core.types import Batch
-from medloom.generators.conditioned_data import INPUTS, TrainingData, condition_tensors
-from medloom.generators.conditioned_task import ConditionedTask
+from medloom.generators.base_task import ConditionedTask
 from medloom.generators.row_order import repeats
 from medloom.generators.tokens.generator import TokenGenerator
 from medloom.generators.tokens.options import TokenOptions
 from medloom.generators.tokens.storage import save_generator
+from medloom.generators.training_data import INPUTS, TrainingData, condition_tensors
 from medloom.processes.token_masking import draw_masks, masked_share
 from medloom.training.options import LoopOptions
 

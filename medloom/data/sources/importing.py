@@ -1,0 +1,205 @@
+"""What the imports share: their options, the tables that they print, and the manifest that they write."""
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from medloom.core.errors import UserError
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from medloom.data.sources.report_texts import TextRules, Texts
+    from medloom.data.sources.tally import Tally
+
+PREVIEWED = 10
+DESCRIPTION = ".import.json"
+
+
+@dataclass(frozen=True, kw_only=True)
+class ImportOptions:
+    """What every import takes.
+
+    Attributes:
+        root: where the data lie.
+        out: manifest to write, CSV; what was left out goes beside it, to a file of its name that ends in .import.json.
+        skip_bad: go on without images that cannot be used; says how many.
+        preview: print ten rows and write nothing.
+    """
+
+    root: Path
+    out: Path | None = None
+    skip_bad: bool = False
+    preview: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReportOptions(ImportOptions):
+    """What an import with reports takes.
+
+    Attributes:
+        sections: sections of the report that become its Text: the first one that is there.
+        section_columns: sections that get a column of their own, as they stand in the report; report is all of them
+            with their headings, as `medloom data journeys --text-column report` compares reports.
+        strip_comparisons: leave the words on earlier studies out of Text, by the rules of
+            medloom.report_text.comparisons; by default they are kept.
+        keep_without_text: keep the rows that get no text, with an empty Text, instead of leaving them out.
+    """
+
+    sections: tuple[str, ...] = ("impression", "findings")
+    section_columns: tuple[str, ...] = ()
+    strip_comparisons: bool = False
+    keep_without_text: bool = False
+
+
+def text_rules(config: ReportOptions, columns: Sequence[str] = ()) -> "TextRules":
+    """The rules that the options say; `columns` are sections that get a column in any case.
+
+    Raises:
+        UserError: a name that is no section.
+    """
+    from medloom.data.sources.report_texts import TextRules
+
+    named = tuple(dict.fromkeys((*columns, *config.section_columns)))
+    return TextRules(config.sections, named, config.strip_comparisons, config.keep_without_text)
+
+
+def check_options(config: ImportOptions) -> None:
+    """Refuse options before anything is read.
+
+    Raises:
+        UserError: no --out, one that is no CSV file, or one that something else has written.
+    """
+    out = config.out
+    if config.preview:
+        return
+    if out is None:
+        raise UserError("say where the manifest goes with --out, or look at ten rows with --preview.")
+    if out.suffix != ".csv":
+        raise UserError(f"--out {out}: the manifest is written as CSV; give a name that ends in .csv.")
+    if out.exists() and not (out.is_file() and description_of(out).is_file()):
+        raise UserError(f"--out {out} already exists and was not written by this command; give another name.")
+
+
+def check_folder(config: ImportOptions) -> None:
+    """Refuse a root that is no folder.
+
+    Raises:
+        UserError: it is not.
+    """
+    if not config.root.is_dir():
+        raise UserError(f"{config.root} does not exist or is not a folder; name the folder that the data lie in.")
+
+
+def description_of(out: Path) -> Path:
+    """The file that says how a manifest was made."""
+    return out.with_suffix(DESCRIPTION)
+
+
+def paths_of(config: ImportOptions, folder: Path, files: "pd.Series[str]") -> "pd.Series[str]":
+    """The paths of files in a folder as the manifest has them: relative where they lie below its own folder."""
+    home = (config.out.parent if config.out else Path()).resolve()
+    real = folder.resolve()
+    where = real.relative_to(home) if real.is_relative_to(home) else real
+    prefix = "" if where == Path() else f"{where.as_posix()}/"
+    return prefix + files
+
+
+def finish(
+    config: ImportOptions, frame: "pd.DataFrame", columns: Sequence[str], tally: "Tally", texts: "Texts | None" = None
+) -> Path | None:
+    """Print what was imported, and write the manifest or, for a preview, print its first rows.
+
+    Args:
+        config: where to, and whether this is a preview.
+        frame: the rows.
+        columns: those to write, in order.
+        tally: what was left out.
+        texts: what the reports had, where there are reports.
+
+    Returns:
+        The manifest's path, or None after a preview.
+
+    Raises:
+        UserError: no row is left.
+    """
+    from medloom.core.files import write_json
+    from medloom.core.progress import say
+    from medloom.data.tables import write_csv
+
+    _print_tables(frame, tally, texts)
+    if not len(frame):
+        raise UserError(f"{config.root}: no row is left; the table above says what each rule left out.")
+    if config.preview or config.out is None:
+        _print_rows(frame.head(PREVIEWED), columns)
+        return None
+    write_csv(config.out, columns, frame[list(columns)].values.tolist())
+    write_json(description_of(config.out), _description(config, frame, tally, texts))
+    say(f"{len(frame)} rows of {frame['patient_id'].nunique()} patients: {config.out}")
+    return config.out
+
+
+def _description(config: ImportOptions, frame: "pd.DataFrame", tally: "Tally", texts: "Texts | None") -> dict[str, Any]:
+    """How the manifest was made: options that name no folder, and counts."""
+    from medloom.core.config import plain
+
+    folders = ("root", "out", "reports", "tables", "demographics", "images")
+    options = {name: value for name, value in plain(asdict(config)).items() if name not in folders}
+    reports = {"had": texts.had, "used": dict(texts.used)} if texts else {}
+    return {"options": options, "rows": len(frame), "rules": [e.to_dict() for e in tally.entries], "reports": reports}
+
+
+def _print_tables(frame: "pd.DataFrame", tally: "Tally", texts: "Texts | None") -> None:
+    from rich.console import Console
+
+    console = Console(highlight=False)
+    if texts is not None:
+        console.print(_sections(texts))
+    console.print(_counts(frame))
+    console.print(_rules(tally))
+
+
+def _sections(texts: "Texts") -> object:
+    from rich.table import Table
+
+    table = Table("section", "reports that have it", "became Text", title="reports", title_justify="left")
+    for name, count in texts.had.items():
+        table.add_row(
+            "all" if name == "reports" else name, str(count), str(texts.used[name]) if texts.used[name] else ""
+        )
+    return table
+
+
+def _counts(frame: "pd.DataFrame") -> object:
+    """Rows and patients for each view and each split."""
+    from rich.table import Table
+
+    table = Table("", "rows", "patients", title="rows", title_justify="left")
+    table.add_row("all", str(len(frame)), str(frame["patient_id"].nunique()))
+    for name in ("modality", "view", "split"):
+        if name in frame:
+            for value, part in frame.groupby(name):
+                table.add_row(f"{name} {str(value) or '(none)'}", str(len(part)), str(part["patient_id"].nunique()))
+    return table
+
+
+def _rules(tally: "Tally") -> object:
+    from rich.table import Column, Table
+
+    # Names are folded, not cut short, so that they can be looked up.
+    names = Column("first of them", overflow="fold")
+    table = Table("asked for", "not met by", "", names, title="rules", title_justify="left")
+    for entry in tally.entries:
+        table.add_row(
+            entry.rule, f"{entry.count} {entry.what}", entry.fate if entry.count else "", ", ".join(entry.names)
+        )
+    return table
+
+
+def _print_rows(frame: "pd.DataFrame", columns: Sequence[str]) -> None:
+    for number, row in enumerate(frame[list(columns)].to_dict("records"), 1):
+        print(f"row {number}")
+        for name, cell in row.items():
+            if cell != "":
+                print(f"  {name}: {cell}")

@@ -1,0 +1,256 @@
+"""Features of images by named extractors, each with its stated preprocessing, kept on disk by file and extractor."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from medloom.core.errors import UserError
+from medloom.core.files import atomic_file, hash_json
+from medloom.core.lookup import look_up
+from medloom.core.progress import progress
+from medloom.core.spec import ImageSpec
+from medloom.data.dataset import ImageSource
+from medloom.downstream.classifier import Classifier
+from medloom.downstream.ssl import Encoder
+from medloom.evaluation.images.pixel_alignment import pixel_alignment, unit_pixels
+from medloom.evaluation.images.sets import ImageSet, parts_of
+from medloom.evaluation.images.vision_models import load_vision_model
+from medloom.evaluation.report.metrics import sampled_units
+from medloom.metrics.privacy import Alignment
+
+BATCH = 64
+PIXELS = {2: (32, 32), 3: (16, 16, 16)}
+
+
+@dataclass(frozen=True, eq=False)
+class Extractor:
+    """A map from images to features.
+
+    Attributes:
+        name: as it was asked for.
+        statement: its preprocessing and features, in words, for the report.
+        identity: a hash of everything that its features depend on.
+        spec: the space that it takes images in.
+        compute: maps float32 `(N, C, *size)` in [-1, 1] to features float32 `(N, d)`.
+        alignment: how copies are found that were flipped or shifted; None where features do not tell them.
+    """
+
+    name: str
+    statement: str
+    identity: str
+    spec: ImageSpec
+    compute: Callable[[NDArray[np.float32]], NDArray[np.float32]]
+    alignment: Alignment | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class Sources:
+    """What extractors are made from.
+
+    Attributes:
+        spec: the space in which the images of this evaluation are read.
+        classifier: trained on real images, or None where there is no label.
+        device: a torch device.
+        encoder: gives the self-supervised encoder that was trained on real images outside of those compared.
+    """
+
+    spec: ImageSpec
+    classifier: Classifier | None
+    device: str = "cpu"
+    encoder: Callable[[], Encoder] | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class FeatureSet:
+    """Features of a set of images.
+
+    Attributes:
+        values: floats `(n, d)`.
+        units: patient or prompt of each row.
+        groups: modality of each row.
+        tags: names of the subsets that each row is in; see ImageSet.
+    """
+
+    values: NDArray[np.floating[Any]]
+    units: NDArray[Any]
+    groups: NDArray[Any]
+    tags: tuple[tuple[str, ...], ...] = ()
+
+    @property
+    def parts(self) -> dict[str, NDArray[np.bool_]]:
+        """Which rows are in each subset that has figures of its own."""
+        return parts_of(self.tags, self.groups)
+
+    def part(self, name: str) -> "FeatureSet":
+        """The rows of a subset; none where the set has nothing of it."""
+        return self.rows(self.parts.get(name, np.zeros(len(self.values), bool)))
+
+    def rows(self, rows: NDArray[Any]) -> "FeatureSet":
+        """Some rows, by number or mask."""
+        kept = tuple(self.tags[row] for row in np.arange(len(self.values))[rows]) if self.tags else ()
+        return FeatureSet(self.values[rows], self.units[rows], self.groups[rows], kept)
+
+    def with_sampled_units(self) -> "FeatureSet":
+        """With the units that intervals are over; see `sampled_units`."""
+        return replace(self, units=sampled_units(self.units))
+
+
+def _classifier(sources: Sources, argument: str) -> Extractor:
+    if sources.classifier is None:
+        raise UserError(
+            "--features classifier needs a label with 2 to 100 values, or two modalities: name a column with --label,"
+            " or give another extractor, e.g. --features hf:FOLDER."
+        )
+    network = sources.classifier
+    size = " x ".join(map(str, sources.spec.size))
+    return Extractor(
+        "classifier",
+        f"penultimate features of the classifier of this evaluation ({network.name}, {len(network.classes)} classes),"
+        f" images of {size} pixels ({sources.spec.resize})",
+        hash_json(["classifier", network.fingerprint(), sources.spec.fingerprint()]),
+        sources.spec,
+        network.features,
+    )
+
+
+def _local(sources: Sources, argument: str) -> Extractor:
+    if sources.encoder is None:
+        raise UserError("--features local trains an encoder on real images, and there are none to train it on.")
+    encoder = sources.encoder()
+    size = " x ".join(map(str, sources.spec.size))
+    return Extractor(
+        "local",
+        f"penultimate features of a self-supervised encoder ({encoder.name}) that was trained on the real images that"
+        f" train the classifier, images of {size} pixels ({sources.spec.resize}); in its last steps"
+        f" {encoder.agreement:.0%} of all views found their partner",
+        hash_json(["local", encoder.fingerprint(), sources.spec.fingerprint()]),
+        sources.spec,
+        encoder.features,
+    )
+
+
+def _pixels(sources: Sources, argument: str) -> Extractor:
+    size = PIXELS[sources.spec.spatial_dims]
+    spec = replace(sources.spec, size=size, resize="pad")
+    return Extractor(
+        "pixels",
+        f"grey levels of {' x '.join(map(str, size))} pixels (aspect kept), each image's mean removed, unit length; for"
+        " copies each image is also flipped and shifted, and a border of two pixels left out",
+        hash_json(["pixels", spec.fingerprint()]),
+        spec,
+        lambda images: unit_pixels(images.mean(axis=1).reshape(len(images), -1)),
+        pixel_alignment(size),
+    )
+
+
+def _vision_model(sources: Sources, argument: str) -> Extractor:
+    if sources.spec.spatial_dims != 2:
+        raise UserError(f"--features hf:{argument} takes images of two axes; for volumes use --features classifier.")
+    model = load_vision_model(argument, sources.device)
+    spec = replace(sources.spec, size=model.size, resize="crop" if model.crop else "pad")
+    return Extractor(
+        f"hf:{argument}", model.statement, hash_json(["hf", model.identity, spec.fingerprint()]), spec, model
+    )
+
+
+EXTRACTORS: dict[str, Callable[[Sources, str], Extractor]] = {
+    "classifier": _classifier,
+    "hf": _vision_model,
+    "local": _local,
+    "pixels": _pixels,
+}
+
+
+def check_extractor(name: str) -> None:
+    """Refuse a name that no extractor has: `classifier`, `local`, `pixels`, or `hf:` and a model.
+
+    Raises:
+        UserError: an unknown name, with the closest, or `hf:` without a model.
+    """
+    kind, _, argument = name.partition(":")
+    look_up(EXTRACTORS, kind, "feature extractor")
+    if (kind == "hf") != bool(argument):
+        raise UserError(
+            f"feature extractor {name!r}: give classifier, local, pixels, or hf:PATH with a folder or hub id."
+        )
+
+
+def make_extractor(name: str, sources: Sources) -> Extractor:
+    """The extractor of a name.
+
+    Raises:
+        UserError: an unknown name; a model that cannot be loaded; no classifier where it is asked for.
+    """
+    check_extractor(name)
+    kind, _, argument = name.partition(":")
+    return EXTRACTORS[kind](sources, argument)
+
+
+def extract(
+    extractor: Extractor, images: ImageSet, cache: Path, unit: str | None = None, shown: bool = True
+) -> FeatureSet:
+    """Features of a set, from the cache where the same extractor has seen the same file.
+
+    Args:
+        extractor: what computes them.
+        images: the set.
+        cache: folder of the features' files, one an extractor.
+        unit: what the values of files are that do not say so.
+        shown: whether to show progress.
+
+    Raises:
+        UserError: an image that cannot be read; names the file.
+    """
+    # The modality decides how a file's values are read, so that the file alone is not the key.
+    keys = [hash_json([digest, group]) for digest, group in zip(images.hashes, images.groups, strict=True)]
+    path = Path(cache) / f"{extractor.identity}.npy"
+    known = _load(path)
+    missing = [row for row, key in enumerate(keys) if key not in known]
+    source = ImageSource(images.samples, extractor.spec, unit, {})
+    unsaved = 0
+    with progress(
+        f"{extractor.name} features of {images.name}", len(keys), "images", len(keys) - len(missing), shown
+    ) as go:
+        for start in range(0, len(missing), BATCH):
+            rows = missing[start : start + BATCH]
+            for row, values in zip(rows, _finite(extractor, images, source, rows), strict=True):
+                known[keys[row]] = values
+            unsaved += len(rows)
+            go(len(rows))
+            # Written when they have doubled, so that all writing together costs little more than the last.
+            if start + BATCH >= len(missing) or unsaved > max(1024, len(known) // 2):
+                _save(path, known)
+                unsaved = 0
+    values = np.stack([known[key] for key in keys])
+    return FeatureSet(values, np.asarray(images.units), np.asarray(images.groups), images.tags)
+
+
+def _finite(extractor: Extractor, images: ImageSet, source: ImageSource, rows: Sequence[int]) -> NDArray[np.float32]:
+    features = extractor.compute(source.images(rows))
+    bad = np.flatnonzero(~np.isfinite(features).all(axis=1))
+    if len(bad):
+        raise UserError(f"{extractor.name} gives features that are not finite for {images.samples[rows[bad[0]]].path}.")
+    return features
+
+
+def _load(path: Path) -> dict[str, NDArray[np.float32]]:
+    if not path.is_file():
+        return {}
+    try:
+        table = np.load(path, allow_pickle=False)
+        return {key.decode(): row for key, row in zip(table["key"], table["features"], strict=True)}
+    except (ValueError, IndexError, EOFError) as error:
+        raise UserError(f"{path} is not a file of features ({error}); remove it.") from error
+
+
+def _save(path: Path, known: dict[str, NDArray[np.float32]]) -> None:
+    width = len(next(iter(known.values())))
+    table = np.empty(len(known), [("key", "S16"), ("features", "f4", (width,))])
+    table["key"] = [key.encode() for key in known]
+    table["features"] = np.stack(list(known.values()))
+    with atomic_file(path) as temporary:
+        np.save(temporary, table, allow_pickle=False)

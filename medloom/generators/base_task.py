@@ -1,0 +1,195 @@
+"""Training a generator of conditions: what the Tasks of the families share; the loop sees only the Task protocol."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from itertools import count
+from pathlib import Path
+from typing import Generic, TypeVar
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from medloom.core.seeds import torch_generator
+from medloom.core.types import Batch, Phase
+from medloom.generators.base import ConditionedGenerator
+from medloom.generators.row_order import RowOrder, repeats, spread_rows
+from medloom.generators.training_data import TrainingData
+from medloom.training.options import LoopOptions
+
+VALIDATION_IMAGES = 256
+VALIDATION_BATCH = 32
+VALIDATION_PATCHES = 16
+
+Trained = TypeVar("Trained", bound=ConditionedGenerator)
+
+
+class ConditionedTask(ABC, Generic[Trained]):
+    """One network with its text and condition encoders, trained by one loss on cached rows.
+
+    Data order and all that is drawn are functions of (run seed, step, row).
+
+    Attributes:
+        generator: what is trained; only its `model` changes.
+        data: the training rows; validation: the validation rows.
+        options: of the loop.
+        dropout: share of each nested subset of the condition that is dropped.
+        device: where batches go.
+        text_rate: factor on the learning rate of the text encoder.
+        render: draws the fixed validation conditions, `(generator, out, step)`.
+    """
+
+    def __init__(
+        self,
+        generator: Trained,
+        data: TrainingData,
+        validation: TrainingData,
+        options: LoopOptions,
+        dropout: float,
+        device: torch.device,
+        render: Callable[[Trained, Path, int], None],
+        text_rate: float = 1.0,
+    ) -> None:
+        self.generator = generator
+        self.data = data
+        self.validation = validation
+        self.options = options
+        self.dropout = dropout
+        self.device = device
+        self.render = render
+        self.text_rate = text_rate
+        self.order = RowOrder(options.seed, len(data.usable), options.batch)
+        self._freeze()
+
+    def _freeze(self) -> None:
+        """Leave exactly the trained weights with gradients."""
+        model = self.generator.model
+        for frozen in (self.generator.autoencoder, self.generator.tokeniser):
+            if frozen is not None:
+                frozen.requires_grad_(False).eval()
+        model.train()
+        model.text.requires_grad_(self.generator.train_text)
+        model.text.train(self.generator.train_text)
+
+    def phases(self) -> Sequence[Phase]:
+        """One phase: all trained networks together."""
+        options = self.options
+        return [
+            Phase(
+                "loss",
+                self.generator.model,
+                self._loss,
+                options.learning_rate,
+                weight_decay=options.weight_decay,
+                rates={"text.": self.text_rate},
+            )
+        ]
+
+    def ema(self) -> nn.Module:
+        """The trained networks."""
+        return self.generator.model
+
+    def after_step(self, step: int) -> None:
+        """Nothing changes outside of the weights."""
+
+    def state(self) -> Mapping[str, Tensor]:
+        """No state beyond the weights."""
+        return {}
+
+    def load_state(self, state: Mapping[str, Tensor]) -> None:
+        """No state beyond the weights."""
+
+    @abstractmethod
+    def save_model(self, folder: Path) -> None:
+        """Write the generator."""
+
+    @abstractmethod
+    def batch(
+        self,
+        data: TrainingData,
+        rows: Sequence[int],
+        step: int | str,
+        dropout: float | None = None,
+        repeated: Sequence[int] | None = None,
+    ) -> Batch:
+        """A batch of some rows, with all that is drawn and the condition's tensors.
+
+        Args:
+            data: the rows' data.
+            rows: which.
+            step: optimiser step, or a name for batches outside of training.
+            dropout: in place of the task's own.
+            repeated: how often each row stood before in the step, so that its noise is another each time.
+        """
+
+    @abstractmethod
+    def _losses(self, model: nn.Module, batch: Batch) -> Tensor:
+        """The loss of each sample, `(N,)`."""
+
+    def batches(self, first_step: int, rank: int, processes: int) -> Iterator[Sequence[Batch]]:
+        """This process's micro-batches of each step: its share of the step's rows, in order."""
+        for step in count(first_step):
+            where = (step, rank, processes, self.options.accumulate)
+            parts = zip(self.order.micro_batches(*where), self.order.micro_repeats(*where), strict=True)
+            yield [
+                self.batch(self.data, [self.data.usable[place] for place in part], step, repeated=repeated)
+                for part, repeated in parts
+            ]
+
+    def draws(
+        self, rows: Sequence[int], step: int | str, repeated: Sequence[int]
+    ) -> tuple[list[torch.Generator], Tensor]:
+        """A generator a row, a function of (run seed, step, row), and two uniforms of each, float64 `(N, 2)`."""
+        keys = [(row, repeat) if repeat else (row,) for row, repeat in zip(rows, repeated, strict=True)]
+        generators = [torch_generator(self.options.seed, "row", step, *key) for key in keys]
+        return generators, torch.stack([torch.rand(2, generator=g, dtype=torch.float64) for g in generators])
+
+    def _loss(self, model: nn.Module, batch: Batch) -> tuple[Tensor, Mapping[str, Tensor]]:
+        return self._losses(model, batch).mean(), {}
+
+    @torch.no_grad()
+    def validate(self, out: Path, step: int) -> Mapping[str, float]:
+        """The loss on held-out rows at fixed draws, and the fixed conditions rendered to `out`."""
+        self.generator.model.eval()
+        rows = self._validation_rows()
+        figures = self._validated(rows) if rows else {}
+        self.render(self.generator, out, step)
+        self._freeze()
+        return figures
+
+    def _validated(self, rows: Sequence[int]) -> dict[str, float]:
+        """Figures of held-out rows."""
+        model = self.generator.model
+        losses = [loss for batch in self.validation_batches(rows) for loss in self._losses(model, batch).tolist()]
+        return {"validation/loss": float(np.mean(losses))}
+
+    def image_losses(self, data: TrainingData, rows: Sequence[int], name: str) -> NDArray[np.float64]:
+        """The loss of each of some rows, all of the condition told, at draws that are a function of row and name.
+
+        Args:
+            data: the rows' data.
+            rows: which.
+            name: of the draws.
+        """
+        found: list[float] = []
+        for start in range(0, len(rows), VALIDATION_BATCH):
+            batch = self.batch(data, rows[start : start + VALIDATION_BATCH], name, dropout=0.0)
+            found += self._losses(self.generator.model, batch).tolist()
+        return np.array(found)
+
+    def validation_batches(self, rows: Sequence[int]) -> Iterator[Batch]:
+        """Batches of held-out rows, all of the condition told."""
+        again = repeats(rows)
+        # Volumes take no more memory than a micro-batch of training does.
+        volumes = self.generator.spec.spatial_dims == 3
+        size = self.options.batch // self.options.accumulate if volumes else VALIDATION_BATCH
+        for start in range(0, len(rows), size):
+            part = slice(start, start + size)
+            yield self.batch(self.validation, rows[part], "validation", dropout=0.0, repeated=again[part])
+
+    def _validation_rows(self) -> list[int]:
+        """Rows evenly over all of them; of few whole images, several patches each."""
+        usable = self.validation.usable
+        rows = [usable[place] for place in spread_rows(len(usable), VALIDATION_IMAGES)]
+        return rows * -(-VALIDATION_PATCHES // len(rows)) if rows and self.validation.patches is not None else rows

@@ -1,0 +1,354 @@
+"""What training recipes share: from a manifest to split, spec and caches, and the description of the run."""
+
+import os
+import platform
+import shutil
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, replace
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from medloom.core.config import plain
+from medloom.core.errors import UserError
+from medloom.core.mask_spec import MaskSpec
+from medloom.core.progress import say
+from medloom.core.spec import HU, ImageSpec
+from medloom.data.dataset import ImageSource, measure_spec
+from medloom.data.manifest import Manifest
+from medloom.data.options import ManifestOptions, load_manifest
+from medloom.data.splits import Split, assign_splits, make_split
+from medloom.data.transforms import HU_WINDOW
+from medloom.generators.run_folder import RunFolder, describe_run
+
+if TYPE_CHECKING:
+    from accelerate import Accelerator
+
+    from medloom.generators.diffusion.options import NetworkOptions
+
+# What may differ when a run is resumed: where it runs and where things lie, not what is computed.
+FREE = ("out", "device", "cache", "config")
+# Share of draws that take an earlier image as it is, where registered ones are there too.
+UNREGISTERED = 0.5
+LIBRARIES = ("torch", "diffusers", "transformers", "accelerate", "peft", "numpy")
+
+
+@dataclass(frozen=True, kw_only=True)
+class DataOptions(ManifestOptions):
+    """How training data are read and brought to the model's space.
+
+    Attributes:
+        image_size: pixels of the model's images; one number for a square, or one for each axis.
+        resize: how images get there: pad (aspect kept), crop, stretch, or none (files must have the size).
+        validation_fraction: share of the patients held out for validation, where no column says the split.
+        hu_window: HU that become the lowest and highest value of the model's images; values beyond are clipped
+            (default: as in the tokenizer, autoencoder or run that it builds on, else -1000 to 1000).
+    """
+
+    image_size: tuple[int, ...] = (64,)
+    resize: str = "pad"
+    validation_fraction: float = 0.05
+    hu_window: tuple[float, float] | None = None
+
+
+@dataclass(frozen=True)
+class Space:
+    """The space that images are brought to.
+
+    Attributes:
+        size: pixels of each axis; one number stands for a square.
+        spacing: mm of each axis, or None for the images' own.
+        patch: whether the size is that of patches, and images stay whole.
+    """
+
+    size: tuple[int, ...]
+    spacing: tuple[float, ...] | None = None
+    patch: bool = False
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """Training data before anything is decoded.
+
+    Attributes:
+        manifest: all usable rows.
+        split: which patients are where.
+        spec: the model's image space.
+        train: training images; validation: held-out ones.
+    """
+
+    manifest: Manifest
+    split: Split
+    spec: ImageSpec
+    train: ImageSource
+    validation: ImageSource
+
+
+def check_shift(shift: int, latents: bool = False) -> None:
+    """Refuse a --shift that cannot be.
+
+    Raises:
+        UserError: below 0, or of a model that sees latents.
+    """
+    if shift < 0:
+        raise UserError(f"--shift {shift}: give a number of pixels, or 0 to leave images where they are.")
+    if shift and latents:
+        raise UserError("--shift moves pixels, and this model sees an autoencoder's latents; leave it out.")
+
+
+def check_unregistered(share: float) -> None:
+    """Refuse what is no share.
+
+    Raises:
+        UserError: says what is allowed.
+    """
+    if not 0 <= share <= 1:
+        raise UserError(f"--unregistered {share}: a share from 0 to 1.")
+
+
+def refuse_prior(network: "NetworkOptions") -> None:
+    """Refuse an earlier image in the condition of what is no editor.
+
+    Raises:
+        UserError: says which command trains one.
+    """
+    if network.prior != "none":
+        raise UserError(
+            "--network.prior: an editor of earlier images is trained with `medloom train edit`; leave it out."
+        )
+
+
+def hu_window(options: DataOptions, known: ImageSpec | None) -> tuple[float, float] | None:
+    """The window of HU that is asked for, else that of images in HU in a known space; None where neither says it."""
+    windows = {(own.low, own.high) for own in known.intensity.values() if own.unit == HU} if known else set()
+    return options.hu_window or (windows.pop() if len(windows) == 1 else None)
+
+
+def prepare(
+    data: Path,
+    options: DataOptions,
+    seed: int,
+    shown: bool,
+    known: ImageSpec | None = None,
+    need: tuple[str, ...] = ("path", "text"),
+    space: Space | None = None,
+) -> Prepared:
+    """Read a manifest, split it by patient and measure the model's image space.
+
+    Args:
+        data: the manifest.
+        options: how it is read.
+        seed: of the split.
+        shown: whether this process talks to the user.
+        known: the spec of a run that training goes on from; new modalities are added to it.
+        need: standard columns that the manifest must have.
+        space: in place of the options' image size.
+
+    Raises:
+        UserError: see `read_manifest`, `assign_splits`, `measure_spec`.
+    """
+    if not 0 <= options.validation_fraction < 1:
+        raise UserError(f"--validation-fraction {options.validation_fraction}: it has to be in [0, 1).")
+    manifest = load_manifest(data, options, need)
+    for note in manifest.notes if shown else ():
+        say(note)
+    shares = {"train": 1.0 - options.validation_fraction, "validation": options.validation_fraction}
+    splits = assign_splits(manifest, shares, seed)
+    train = manifest.select(name == "train" for name in splits)
+    validation = manifest.select(name == "validation" for name in splits)
+    if not len(train):
+        raise UserError(f"{data}: no row is in the split 'train'.")
+    validation = _known_to_training(validation, train, shown)
+    space = space or Space(options.image_size)
+    spec = measure_spec(
+        [*train.samples(), *validation.samples()],
+        space.size,
+        options.resize,
+        options.unit,
+        shown,
+        options.hu_window or HU_WINDOW,
+        space.spacing,
+        space.patch,
+    )
+    if known is not None:
+        spec = _extended(known, spec)
+    if shown:
+        counts = f"{len(train)} training and {len(validation)} validation images"
+        say(f"{counts} of {', '.join(train.modalities)}; {splits.count('test')} test rows are not used")
+    return Prepared(
+        manifest,
+        make_split(manifest, splits),
+        spec,
+        _source(train, spec, options.unit),
+        _source(validation, spec, options.unit),
+    )
+
+
+def _known_to_training(validation: Manifest, train: Manifest, shown: bool) -> Manifest:
+    """The validation rows whose modality and view occur in training; a model cannot be asked for others."""
+    keep = [True] * len(validation)
+    for name in ("modality", "view"):
+        if name in train.frame:
+            known = {None, *train.frame[name]}
+            keep = [kept and cell in known for kept, cell in zip(keep, validation.frame[name], strict=True)]
+    if not all(keep) and shown:
+        say(f"{keep.count(False)} validation rows are not used: no training patient has their modality or view.")
+    return validation.select(keep)
+
+
+def _extended(known: ImageSpec, measured: ImageSpec) -> ImageSpec:
+    """The spec of a run that is continued, with the modalities that are new in the data."""
+    known.require_same_space(_with_channels(measured, known.channels), "the model", "the data")
+    if measured.channels > known.channels:
+        raise UserError("the data are in colour and the model has one channel; train a new model on both.")
+    return replace(known, intensity={**measured.intensity, **known.intensity})
+
+
+def _with_channels(spec: ImageSpec, channels: int) -> ImageSpec:
+    return replace(spec, channels=channels)
+
+
+def with_channels(prepared: Prepared, channels: int) -> Prepared:
+    """The same data for a model with a fixed number of channels (an autoencoder's).
+
+    Raises:
+        UserError: colour data for one channel.
+    """
+    if prepared.spec.channels > channels:
+        raise UserError(f"the data are in colour and the autoencoder takes {channels} channel.")
+    spec = _with_channels(prepared.spec, channels)
+    return replace(
+        prepared,
+        spec=spec,
+        train=respecified(prepared.train, spec),
+        validation=respecified(prepared.validation, spec),
+    )
+
+
+def respecified(source: ImageSource, spec: ImageSpec) -> ImageSource:
+    """The same images in another space."""
+    return replace(source, spec=spec, key={**source.key, "spec": spec.fingerprint()})
+
+
+def with_masks(prepared: Prepared, masks: MaskSpec) -> Prepared:
+    """The same data with the classes of their masks known: other labels are refused, and some are hidden."""
+    train, validation = (replace(source, masks=masks) for source in (prepared.train, prepared.validation))
+    return replace(prepared, train=train, validation=validation)
+
+
+def _source(manifest: Manifest, spec: ImageSpec, unit: str | None) -> ImageSource:
+    key = {"data": manifest.fingerprint(), "stamp": manifest.stamp(), "spec": spec.fingerprint()}
+    return ImageSource(manifest.samples(), spec, unit, key)
+
+
+def start_run(
+    out: Path,
+    family: str,
+    index: Mapping[str, Any],
+    config: Any,
+    prepared: Prepared,
+    accelerator: "Accelerator",
+    parents: Sequence[Path] = (),
+) -> bool:
+    """Describe the run on disk before its first step, or check that it is the same run.
+
+    Args:
+        out: the run folder.
+        family: what is trained.
+        index: further values of index.json.
+        config: the recipe's options.
+        prepared: the data.
+        accelerator: of the run.
+        parents: run folders that it starts from, whose training patients it has therefore seen.
+
+    Returns:
+        Whether this is its first start.
+
+    Raises:
+        UserError: --out holds something else, or the same run with other options.
+    """
+    from medloom.core.files import claim_output
+
+    fresh = False
+    if accelerator.is_main_process:
+        claim_output(out, "run.json")
+        fresh = not describe_run(out, family, dict(index), description(config, prepared, accelerator, parents))
+    accelerator.wait_for_everyone()
+    return fresh
+
+
+@contextmanager
+def nothing_left(out: Path, fresh: bool) -> Iterator[None]:
+    """Where a run fails at its first start, before its first step, its folder is emptied again."""
+    try:
+        yield
+    except UserError:
+        if fresh:
+            for entry in out.iterdir():
+                if entry.is_dir():
+                    shutil.rmtree(entry)
+                else:
+                    entry.unlink()
+            out.rmdir()
+        raise
+
+
+def description(
+    config: Any, prepared: Prepared, accelerator: "Accelerator", parents: Sequence[Path] = ()
+) -> dict[str, Any]:
+    """What run.json holds: every option, data and split fingerprints, ImageSpec, versions, threads."""
+    import torch
+
+    import medloom
+
+    options = {name: value for name, value in plain(asdict(config)).items() if name not in FREE}
+    options["loop"] = {name: value for name, value in options["loop"].items() if name != "wandb"}
+    options["hu_window"] = options["hu_window"] or plain(HU_WINDOW)
+    return {
+        "identity": {
+            "options": options,
+            "data": prepared.manifest.fingerprint(),
+            "split": prepared.split.fingerprint,
+            "spec": prepared.spec.to_dict(),
+        },
+        "split": prepared.split.to_dict(),
+        "inherited_splits": [split.to_dict() for parent in parents for split in RunFolder(parent).splits()],
+        "images_are_patients": prepared.manifest.patients_are_images,
+        "seen": seen_values(prepared),
+        "environment": {
+            "medloom": medloom.__version__,
+            "python": platform.python_version(),
+            **{name: version(name) for name in LIBRARIES},
+            "threads": torch.get_num_threads(),
+            "processes": accelerator.num_processes,
+            "device": str(accelerator.device),
+            "platform": f"{sys.platform} {platform.machine()}",
+            "cores": os.cpu_count(),
+        },
+    }
+
+
+def seen_values(prepared: Prepared) -> list[dict[str, Any]]:
+    """What the training rows hold of the columns of the template beside the manifest; empty without one."""
+    from medloom.data.prompts import read_template, template_beside
+    from medloom.data.table_columns import seen_columns
+
+    beside = template_beside(prepared.manifest.source)
+    if beside is None:
+        return []
+    return [asdict(column) for column in seen_columns(prepared.train.samples, read_template(beside))]
+
+
+def spread(samples: Sequence[Any], groups: Sequence[str], count: int) -> list[int]:
+    """Indices of up to `count` samples, taken in turn from each group, so that every modality is among them."""
+    by_group: dict[str, list[int]] = {}
+    for index, group in enumerate(groups):
+        by_group.setdefault(group, []).append(index)
+    chosen: list[int] = []
+    while len(chosen) < min(count, len(samples)):
+        for group in sorted(by_group):
+            if by_group[group] and len(chosen) < count:
+                chosen.append(by_group[group].pop(0))
+    return sorted(chosen)

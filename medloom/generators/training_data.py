@@ -1,0 +1,250 @@
+"""What a training step of any family needs of its rows: images or patches, masks, and conditions as tensors."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from medloom.core.mask_spec import NO_MASK
+from medloom.core.seeds import numpy_generator
+from medloom.core.table_column import NOT_KNOWN
+from medloom.core.types import Condition
+from medloom.data.cache import RaggedTexts
+from medloom.data.packed_arrays import Ragged
+from medloom.data.patches import Crop, PatchRules, cut, cut_labels, draw_crop, draw_shift
+from medloom.data.volume_cache import ClassPlaces
+from medloom.generators.base import ConditionedGenerator
+from medloom.generators.prompt import keep, prompt_of
+from medloom.processes.guidance import draw_subset, nested_subsets
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+# The tensors of a batch that the networks take.
+INPUTS = ("ids", "tokens", "pooled", "mask", "modality", "view", "table", "labels", "prior", "place")
+
+
+@dataclass(frozen=True)
+class PatchData:
+    """What cutting patches needs.
+
+    Attributes:
+        rules: how patches are cut.
+        places: pixels of each mask class in each image, or None where there are no masks.
+        sides: pairs of mask classes that change places in a mirrored patch.
+        mirrored: the condition of each row's mirror image; empty where nothing is mirrored.
+        mirrored_cells: as `TrainingData.cells`, of the mirror images.
+    """
+
+    rules: PatchRules
+    places: ClassPlaces | None = None
+    sides: Sequence[tuple[int, int]] = ()
+    mirrored: Sequence[Condition] = ()
+    mirrored_cells: Tensor | None = None
+
+
+@dataclass(frozen=True)
+class PriorData:
+    """Earlier images of some rows, as the targets are kept.
+
+    Attributes:
+        ways: arrays `(M, C, *size)`, each with the same earlier images: as they are, and, where pairs were registered,
+            on the later image's grid.
+        entries: of each row, its entry in the arrays, -1 where it has no earlier image.
+        as_is: share of draws that take the earlier image as it is, which is all that there will be at use.
+    """
+
+    ways: Sequence["NDArray[Any]"]
+    entries: Sequence[int]
+    as_is: float = 1.0
+
+    def images(self, rows: Sequence[int], uniforms: Sequence[float], crops: Sequence[Crop] | None = None) -> Tensor:
+        """Those of some rows, float32 `(N, C + 1, *size)`; the last channel is 1 where there is one, else all are 0.
+
+        Args:
+            rows: which.
+            uniforms: in [0, 1), one a row: whether it is taken as it is.
+            crops: by which the rows' images are shifted.
+        """
+        own: Sequence[Crop | None] = crops or [None] * len(rows)
+        return torch.stack([self._image(*each) for each in zip(rows, uniforms, own, strict=True)])
+
+    def _image(self, row: int, uniform: float, crop: Crop | None) -> Tensor:
+        way, entry = self.ways[0 if uniform < self.as_is else -1], self.entries[row]
+        if entry < 0:
+            return torch.zeros(way.shape[1] + 1, *way.shape[2:])
+        image = way[entry].astype(np.float32) if crop is None else cut(way[entry], crop)
+        return torch.cat([torch.from_numpy(image), torch.ones(1, *image.shape[1:])])
+
+
+@dataclass(frozen=True)
+class TrainingData:
+    """Everything a step needs, on disk or in memory, by row.
+
+    Attributes:
+        targets: images `(rows, C, *size)` in [-1, 1], or posterior moments `(rows, 2 C, *latent)` of an autoencoder;
+            with patches, whole images of any size.
+        usable: the rows that are trained on.
+        conditions: one a row.
+        texts: token ids or embeddings of every text that the rows can give.
+        labels: label maps int16 `(rows, *size)`, or None; with patches, of the whole images.
+        cells: columns of the clinical table float32 `(rows, K)`, NaN where missing, or None.
+        patches: how patches are cut, or None where the model sees whole images.
+        shift: pixels by which whole images, their masks and earlier images are shifted at most along each axis, each
+            time anew.
+        priors: the rows' earlier images, or None.
+    """
+
+    targets: "NDArray[Any] | Ragged"
+    usable: Sequence[int]
+    conditions: Sequence[Condition]
+    texts: RaggedTexts
+    labels: "NDArray[np.int16] | Ragged | None" = None
+    cells: Tensor | None = None
+    patches: PatchData | None = None
+    shift: int = 0
+    priors: PriorData | None = None
+
+    def draw_crops(self, seed: int, step: int | str, rows: Sequence[int], repeated: Sequence[int]) -> list[Crop] | None:
+        """A patch of each row, a function of the run's seed, the step, the row, and how often it stood before.
+
+        None where the model sees whole images as they are.
+        """
+        if self.patches is None:
+            return self._draw_shifts(seed, step, rows, repeated) if self.shift else None
+        crops = []
+        for row, repeat in zip(rows, repeated, strict=True):
+            places = self.patches.places.of(row) if self.patches.places is not None else []
+            rng = numpy_generator(seed, "crop", step, row, repeat)
+            crops.append(draw_crop(rng, self.targets[row].shape[1:], self.patches.rules, places))
+        return crops
+
+    def _draw_shifts(self, seed: int, step: int | str, rows: Sequence[int], repeated: Sequence[int]) -> list[Crop]:
+        draws = [numpy_generator(seed, "shift", step, *again) for again in zip(rows, repeated, strict=True)]
+        return [draw_shift(rng, self.targets[row].shape[1:], self.shift) for rng, row in zip(draws, rows, strict=True)]
+
+    def draw_priors(
+        self,
+        seed: int,
+        step: int | str,
+        rows: Sequence[int],
+        repeated: Sequence[int],
+        crops: Sequence[Crop] | None = None,
+    ) -> Tensor | None:
+        """The earlier images of some rows, each as it is or registered, drawn like `draw_crops`; None without any."""
+        if self.priors is None:
+            return None
+        uniforms = [numpy_generator(seed, "prior", step, *again).random() for again in zip(rows, repeated, strict=True)]
+        return self.priors.images(rows, uniforms, crops)
+
+    def images(self, rows: Sequence[int], crops: Sequence[Crop] | None = None) -> Tensor:
+        """The targets of some rows, or patches of them, float32 `(N, C, *size)`."""
+        if crops is None:
+            return torch.from_numpy(np.stack([self.targets[row] for row in rows]).astype(np.float32))
+        return torch.from_numpy(np.stack([cut(self.targets[row], crop) for row, crop in zip(rows, crops, strict=True)]))
+
+    def label_maps(self, rows: Sequence[int], crops: Sequence[Crop] | None = None) -> Tensor | None:
+        """The label maps of some rows, or patches of them, int64 `(N, *size)`."""
+        if self.labels is None:
+            return None
+        if crops is None:
+            maps = [self.labels[row] for row in rows]
+        else:
+            sides = self.patches.sides if self.patches is not None else ()
+            maps = [cut_labels(self.labels[row], crop, sides) for row, crop in zip(rows, crops, strict=True)]
+        return torch.from_numpy(np.stack(maps).astype(np.int64))
+
+    def places(self, rows: Sequence[int], crops: Sequence[Crop]) -> Tensor:
+        """Where patches lie in their images, float32 `(N, axes, 2)`; see `Crop.place`."""
+        found = [crop.place(self.targets[row].shape[1:]) for row, crop in zip(rows, crops, strict=True)]
+        return torch.from_numpy(np.stack(found))
+
+    def told(self, rows: Sequence[int], crops: Sequence[Crop] | None = None) -> list[Condition]:
+        """The conditions of some rows; of mirrored patches those of the mirror images."""
+        if crops is None or self.patches is None:
+            return [self.conditions[row] for row in rows]
+        patches = self.patches
+        return [
+            patches.mirrored[row] if crop.mirrored else self.conditions[row]
+            for row, crop in zip(rows, crops, strict=True)
+        ]
+
+    def cell_rows(self, rows: Sequence[int], crops: Sequence[Crop] | None = None) -> Tensor | None:
+        """The table's cells of some rows, or of their mirror images, float32 `(N, K)`."""
+        if self.cells is None:
+            return None
+        cells = self.cells[list(rows)]
+        mirrored = self.patches.mirrored_cells if self.patches is not None else None
+        if crops is None or mirrored is None:
+            return cells
+        flipped = torch.tensor([crop.mirrored for crop in crops])
+        return torch.where(flipped[:, None], mirrored[list(rows)], cells)
+
+
+def all_prompts(conditions: Sequence[Condition], modality_as: str, parts: Sequence[str]) -> list[str]:
+    """Every text that training can ask for: that of each nested subset of each condition."""
+    subsets = nested_subsets(parts)
+    return sorted({prompt_of(keep(c, kept, parts), modality_as, parts) for c in conditions for kept in subsets})
+
+
+def condition_tensors(
+    generator: ConditionedGenerator,
+    data: TrainingData,
+    rows: Sequence[int],
+    uniforms: Tensor,
+    dropout: float,
+    crops: Sequence[Crop] | None = None,
+    priors: Tensor | None = None,
+) -> dict[str, Tensor]:
+    """The conditions of some rows as tensors, each less a nested subset of its parts that is drawn.
+
+    Args:
+        generator: whose networks read them.
+        data: the rows' data.
+        rows: which.
+        uniforms: float64 `(N,)` in [0, 1): what is dropped.
+        dropout: share of each nested subset.
+        crops: the patch of each row, where patches are cut.
+        priors: the earlier image of each row, as `PriorData.images` gives them.
+    """
+    parts = generator.parts
+    dropped = draw_subset(uniforms, parts, dropout)
+    kept = [frozenset(parts) - gone for gone in dropped]
+    conditions = [keep(condition, own, parts) for condition, own in zip(data.told(rows, crops), kept, strict=True)]
+    tensors = _text_tensors(generator, data.texts, conditions)
+    if generator.model.condition is not None:
+        names = [None if generator.modality_as == "text" else condition.modality for condition in conditions]
+        modality, view = generator.model.condition.indices(names, [condition.view for condition in conditions])
+        tensors |= {"modality": modality, "view": view}
+    cells, labels = data.cell_rows(rows, crops), data.label_maps(rows, crops)
+    if generator.columns and cells is not None:
+        untold = torch.tensor(["table" not in own for own in kept])
+        tensors["table"] = cells.masked_fill(untold[:, None], NOT_KNOWN)
+    if labels is not None:
+        gone = torch.tensor(["mask" not in own for own in kept])
+        tensors["labels"] = labels.masked_fill(gone.view(-1, *[1] * (labels.ndim - 1)), NO_MASK)
+    if priors is not None:
+        told = torch.tensor(["prior" in own for own in kept])
+        tensors["prior"] = generator.prior_of(priors) * told.view(-1, *[1] * (priors.ndim - 1))
+    if crops is not None and data.patches is not None:
+        tensors["place"] = data.places(rows, crops)
+    return tensors
+
+
+def _text_tensors(
+    generator: ConditionedGenerator, texts: RaggedTexts, conditions: Sequence[Condition]
+) -> dict[str, Tensor]:
+    prompts = [prompt_of(condition, generator.modality_as, generator.parts) for condition in conditions]
+    tokens, mask, pooled = texts.rows([texts.index[prompt] for prompt in prompts])
+    if not generator.train_text:
+        return {
+            "tokens": torch.from_numpy(tokens.astype(np.float32)),
+            "pooled": torch.from_numpy(pooled.astype(np.float32)),
+            "mask": torch.from_numpy(mask),
+        }
+    ids = torch.from_numpy(tokens[..., 0].astype(np.int64))
+    pad = generator.model.text.tokenizer.pad_token_id
+    return {"ids": ids.masked_fill(~torch.from_numpy(mask), pad), "mask": torch.from_numpy(mask)}

@@ -1,0 +1,213 @@
+"""Autoencoders whose latents are tokens: an image is a grid of codes, in 2-D and 3-D."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from medloom.core.choices import AVERAGES, SCALARS
+from medloom.core.errors import UserError
+from medloom.core.files import read_json
+from medloom.networks.blocks import with_right_gradients
+from medloom.networks.quantizers import Codebook, FiniteScalars
+from medloom.networks.weights import load_network, save_network
+
+DIFFUSERS = "VQModel"
+
+
+@dataclass(frozen=True)
+class TokeniserConfig:
+    """Shape of the autoencoder.
+
+    Attributes:
+        dims: 2 or 3.
+        channels: of images.
+        widths: feature channels of each resolution; each after the first halves the image.
+        depth: residual blocks a resolution.
+        quantiser: ema, gradient or fsq.
+        codes: of the codebook; of fsq the product of the levels.
+        code_width: channels of a code; of fsq the number of levels.
+        levels: of fsq, of each channel.
+    """
+
+    dims: int
+    channels: int
+    widths: tuple[int, ...]
+    depth: int
+    quantiser: str
+    codes: int
+    code_width: int
+    levels: tuple[int, ...] = ()
+
+
+class Tokeniser(nn.Module):
+    """Images to tokens and back.
+
+    Attributes:
+        coder: in 2-D diffusers' VQModel; in 3-D MONAI's encoder and decoder.
+        quantiser: latents to codes; see `medloom.networks.quantizers`.
+    """
+
+    def __init__(self, config: TokeniserConfig, coder: nn.Module | None = None) -> None:
+        super().__init__()
+        self.config = config
+        if config.quantiser == SCALARS:
+            self.quantiser: Codebook | FiniteScalars = FiniteScalars(config.levels)
+        else:
+            self.quantiser = Codebook(config.codes, config.code_width, config.quantiser == AVERAGES)
+        self.coder: Any = coder or (_flat_coder(config) if config.dims == 2 else VolumeCoder(config))
+
+    @property
+    def factor(self) -> int:
+        """Pixels of an axis that become one token."""
+        return 2 ** (len(self.config.widths) - 1)
+
+    @property
+    def codes(self) -> int:
+        """Size of the codebook."""
+        return self.quantiser.codes
+
+    @property
+    def image_channels(self) -> int:
+        """Channels of an image."""
+        return self.config.channels
+
+    def code_vectors(self) -> Tensor:
+        """The codes as the decoder sees them, `(codes, code width)`."""
+        every = torch.arange(self.codes, device=next(self.coder.parameters()).device)
+        return self.quantiser.lookup(every[None])[0].T
+
+    def grid(self, size: tuple[int, ...]) -> tuple[int, ...]:
+        """Tokens along each axis of an image of `size`.
+
+        Raises:
+            UserError: an axis that is not a multiple of the factor, or another number of axes.
+        """
+        if len(size) != self.config.dims or any(axis % self.factor for axis in size):
+            raise UserError(
+                f"image size {size}: the tokeniser takes {self.config.dims} axes that are multiples of {self.factor}."
+            )
+        return tuple(axis // self.factor for axis in size)
+
+    def forward(self, images: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Images `(N, C, *size)` to reconstructions, tokens int64 `(N, *grid)` and the quantiser's cost."""
+        quantised, tokens, cost = self.quantiser(self._encode(images))
+        return self._decode(quantised), tokens, cost
+
+    def tokens(self, images: Tensor) -> Tensor:
+        """Images `(N, C, *size)` in [-1, 1] to tokens int64 `(N, *grid)`."""
+        return self.quantiser.tokens(self._encode(images))
+
+    def decode(self, tokens: Tensor) -> Tensor:
+        """Tokens int64 `(N, *grid)` to images `(N, C, *size)`."""
+        return self._decode(self.quantiser.lookup(tokens))
+
+    def reconstruct(self, images: Tensor) -> Tensor:
+        """Images `(N, C, *size)` through their tokens and back."""
+        return self.decode(self.tokens(images))
+
+    def _encode(self, images: Tensor) -> Tensor:
+        z: Tensor = self.coder.quant_conv(self.coder.encoder(images))
+        return z
+
+    def _decode(self, quantised: Tensor) -> Tensor:
+        images: Tensor = self.coder.decoder(self.coder.post_quant_conv(quantised))
+        return images
+
+    def save(self, folder: Path) -> None:
+        """Write as safetensors; in 2-D with a codebook in the layout that diffusers' VQModel opens."""
+        if self.config.dims == 2 and isinstance(self.quantiser, Codebook):
+            with torch.no_grad():
+                self.coder.quantize.embedding.weight.copy_(self.quantiser.codebook)
+            self.coder.save_pretrained(folder, safe_serialization=True)
+            return
+        save_network(self, self.config, folder)
+
+
+class VolumeCoder(nn.Module):
+    """MONAI's encoder and decoder of volumes under diffusers' names."""
+
+    def __init__(self, config: TokeniserConfig) -> None:
+        from monai.networks.nets.autoencoderkl import Decoder, Encoder
+
+        super().__init__()
+        levels = len(config.widths)
+        shared: dict[str, Any] = {
+            "spatial_dims": config.dims,
+            "channels": config.widths,
+            "num_res_blocks": (config.depth,) * levels,
+            "norm_num_groups": _groups(config.widths),
+            "norm_eps": 1e-6,
+            "attention_levels": (False,) * levels,
+            "with_nonlocal_attn": False,
+        }
+        width = config.widths[-1]
+        self.encoder = with_right_gradients(Encoder(in_channels=config.channels, out_channels=width, **shared))
+        self.quant_conv = nn.Conv3d(width, config.code_width, 1)
+        self.post_quant_conv = nn.Conv3d(config.code_width, width, 1)
+        self.decoder = with_right_gradients(Decoder(in_channels=width, out_channels=config.channels, **shared))
+
+
+def _flat_coder(config: TokeniserConfig) -> Any:
+    from diffusers import VQModel
+
+    levels = len(config.widths)
+    coder: Any = VQModel(
+        in_channels=config.channels,
+        out_channels=config.channels,
+        down_block_types=("DownEncoderBlock2D",) * levels,
+        up_block_types=("UpDecoderBlock2D",) * levels,
+        block_out_channels=config.widths,
+        layers_per_block=config.depth,
+        latent_channels=config.widths[-1],
+        num_vq_embeddings=config.codes,
+        vq_embed_dim=config.code_width,
+        norm_num_groups=_groups(config.widths),
+        scaling_factor=1.0,
+    )
+    # Where the codebook is written to when it is saved; training has its own.
+    coder.quantize.requires_grad_(False)
+    return coder
+
+
+def _groups(widths: tuple[int, ...]) -> int:
+    return min(32, min(widths) // 4)
+
+
+def load_tokeniser(folder: Path) -> Tokeniser:
+    """Read what `Tokeniser.save` wrote, or a folder of diffusers' VQModel.
+
+    Raises:
+        UserError: there is none, or no safetensors.
+    """
+    values = read_json(folder / "config.json")
+    if values.get("_class_name") != DIFFUSERS:
+        return load_network(folder, TokeniserConfig, Tokeniser)
+    from diffusers import VQModel
+
+    try:
+        coder: Any = VQModel.from_pretrained(folder, use_safetensors=True)
+    except (OSError, ValueError) as error:
+        reason = str(error).strip().splitlines()[0]
+        raise UserError(f"tokeniser {folder} cannot be loaded ({reason}); give a run or a diffusers folder.") from error
+    shape = coder.config
+    if shape.norm_type != "group":
+        raise UserError(f"tokeniser {folder} normalises by {shape.norm_type}; a VQModel with group norm can be loaded.")
+    codebook = coder.quantize.embedding.weight.detach()
+    config = TokeniserConfig(
+        2,
+        shape.in_channels,
+        tuple(shape.block_out_channels),
+        shape.layers_per_block,
+        AVERAGES,
+        *codebook.shape,
+    )
+    tokeniser = Tokeniser(config, coder)
+    if not isinstance(tokeniser.quantiser, Codebook):
+        raise TypeError("a VQModel has a codebook")
+    tokeniser.quantiser.codebook.copy_(codebook)
+    tokeniser.quantiser.sums.copy_(codebook)
+    coder.quantize.requires_grad_(False)
+    return tokeniser

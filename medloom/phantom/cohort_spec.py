@@ -1,0 +1,149 @@
+"""What a cohort is a function of, and the images of its patients."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from medloom.core.errors import UserError
+from medloom.core.lookup import look_up
+from medloom.core.seeds import check_seed, numpy_generator
+from medloom.core.spec import GREY, HU
+from medloom.data.image_io.types import Image
+from medloom.phantom.anatomy import Visit, anatomy_of
+from medloom.phantom.causal import Patient, make_patient
+from medloom.phantom.grids import slice_affine, slice_points, volume_affine, volume_points
+from medloom.phantom.projection import FIELD, project
+from medloom.phantom.table import observed_columns
+from medloom.phantom.thorax import LABELS, render
+from medloom.phantom.visits import retest, visits_of
+
+VIEWS = {"CT": "axial", "X-ray": "PA"}
+CT, X_RAY = VIEWS
+# The labels of the condition mask, which no cause but sex changes.
+CONDITION_LABELS = {"body": 1, "thoracic cavity": 2, "bone": 3}
+SMALLEST, LARGEST = 16, 512
+MOST_AMPLIFIED = 5.0
+
+
+@dataclass(frozen=True, eq=False)
+class Picture:
+    """An image of the cohort.
+
+    Attributes:
+        values: float32 `(*size)` in `unit`: HU, or levels from 0 to 255 of a projection.
+        labels: uint8 `(*size)`, the values of LABELS.
+        unit: of the values.
+    """
+
+    values: NDArray[np.float32]
+    labels: NDArray[np.uint8]
+    unit: str
+
+
+@dataclass(frozen=True)
+class CohortSpec:
+    """Everything that a cohort is a function of.
+
+    Attributes:
+        patients: how many.
+        seed: of the cohort.
+        dims: 2 for one axial slice, 3 for volumes.
+        size: pixels of each axis.
+        visits: of each patient.
+        retests: whether the first visit is taken twice.
+        hide: columns that the table does not have.
+        complete: whether no cell of the table is missing.
+        test: share of the patients in test.csv.
+        validation: share in the split "validation" of train.csv.
+        amplify: factor on what smoking does to the lung; 1 is what the literature says.
+        modalities: images of each visit, of VIEWS.
+    """
+
+    patients: int
+    seed: int = 0
+    dims: int = 2
+    size: int = 64
+    visits: int = 1
+    retests: bool = False
+    hide: tuple[str, ...] = ()
+    complete: bool = False
+    test: float = 0.2
+    validation: float = 0.05
+    amplify: float = 1.0
+    modalities: tuple[str, ...] = (CT,)
+
+    def __post_init__(self) -> None:
+        check_seed(self.seed)
+        observed_columns(self.hide)
+        if self.dims not in (2, 3):
+            raise UserError(f"--dims {self.dims}: allowed are 2 and 3.")
+        for name in self.modalities:
+            look_up(VIEWS, name, "--modalities:")
+        if not self.modalities or len(set(self.modalities)) < len(self.modalities):
+            raise UserError(f"--modalities {' '.join(self.modalities)}: name each of {', '.join(VIEWS)} at most once.")
+        if self.dims == 3 and X_RAY in self.modalities:
+            raise UserError(f"--modalities {X_RAY}: a projection is flat; leave it out, or give --dims 2.")
+        if self.patients < 1 or self.visits < 1:
+            raise UserError(f"--patients {self.patients}, --visits {self.visits}: each is at least 1.")
+        if not SMALLEST <= self.size <= LARGEST:
+            raise UserError(f"--size {self.size}: allowed are {SMALLEST} to {LARGEST} pixels.")
+        if min(self.test, self.validation) < 0 or self.test + self.validation >= 1:
+            raise UserError(f"--test {self.test}, --validation {self.validation}: not negative, together below 1.")
+        if not 0 <= self.amplify <= MOST_AMPLIFIED:
+            raise UserError(
+                f"--amplify {self.amplify}: allowed are 0 to {MOST_AMPLIFIED}; 1 is what the literature says."
+            )
+
+    def patient(self, number: int) -> Patient:
+        """A patient of the cohort, at the first visit."""
+        return make_patient(self.seed, number, self.amplify)
+
+    def suffix(self, modality: str) -> str:
+        """Of image files."""
+        if modality == X_RAY:
+            return ".png"
+        return ".dcm" if self.dims == 2 else ".nii.gz"
+
+    def split(self, number: int) -> str:
+        """The split of a patient: of the cohort's seed and the number alone."""
+        chance = numpy_generator("phantom", "split", self.seed, number).uniform()
+        return "test" if chance < self.test else "validation" if chance < self.test + self.validation else "train"
+
+    def visits_of(self, patient: Patient) -> tuple[Visit, ...]:
+        """All acquisitions of a patient, in order."""
+        visits = visits_of(patient, self.visits)
+        return (*visits, retest(patient, visits[0])) if self.retests else visits
+
+    def render(self, patient: Patient, visit: Visit, modality: str = CT, noisy: bool = True) -> Picture:
+        """The image of a visit; without the scanner's noise where not `noisy`."""
+        if modality == X_RAY:
+            seen = project(anatomy_of(patient, visit), visit, self.size, noisy)
+            return Picture(seen.levels, seen.labels, GREY)
+        points = slice_points(self.size) if self.dims == 2 else volume_points(self.size)
+        placed = points.moved(visit.shift, visit.turn)
+        volume = render(anatomy_of(patient, visit), placed, scanner=visit.seed if noisy else None)
+        return Picture(volume.hu, volume.labels, HU)
+
+    def image(self, values: NDArray[np.generic], unit: str, modality: str = CT) -> Image:
+        """An array of this grid with its geometry; a projection has levels from 0 to 255, and a pixel spacing."""
+        if modality == X_RAY:
+            return Image(values[None].astype(np.float32), unit, 255.0, spacing=(FIELD / self.size,) * 2)
+        affine = slice_affine(self.size) if self.dims == 2 else volume_affine(self.size)
+        spacing = tuple(np.linalg.norm(affine[:3, : self.dims], axis=0).tolist())
+        return Image(values[None].astype(np.float32), unit, spacing=spacing, affine=affine)
+
+
+def condition_mask(labels: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """The non-descendant part of a label map: body, thoracic cavity with all that lies in it, and bone."""
+    mapped = np.full(len(LABELS), CONDITION_LABELS["thoracic cavity"], dtype=np.uint8)
+    for name in ("body", "bone"):
+        mapped[LABELS[name]] = CONDITION_LABELS[name]
+    mapped[LABELS["outside"]] = 0
+    return mapped[labels]
+
+
+def label_image(spec: CohortSpec, labels: NDArray[np.uint8], modality: str = CT) -> Image:
+    """A label map as an image of the cohort's grid."""
+    image = spec.image(labels, GREY, modality)
+    return Image(image.pixels, GREY, 255.0, image.spacing, image.affine)

@@ -1,0 +1,153 @@
+"""Radiology reports written from the ground truth of a visit, in varied wording, with negations and sides."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TypeVar
+
+import numpy as np
+
+from medloom.core.seeds import numpy_generator
+from medloom.phantom.anatomy import Visit, anatomy_of
+from medloom.phantom.causal import NOT_APPLICABLE, Patient, evolved
+
+Choice = TypeVar("Choice")
+ENLARGED = 0.5  # heart ratio above which a heart is called enlarged
+EMPHYSEMA_SEEN = 0.10
+STABLE = 0.15  # relative change of severity that is called stable
+RESOLVED = "the abnormality of the previous examination has resolved"
+
+PRESENT = {
+    "IPF": (
+        "{extent} subpleural and basal reticulation with honeycombing",
+        "peripheral reticular opacities with honeycomb cysts, {extent}, worst at the bases",
+    ),
+    "CTD-ILD": (
+        "{extent} patchy ground-glass opacity with subpleural sparing",
+        "ground-glass opacities in both lower lobes, {extent}, sparing the subpleural lung",
+    ),
+    "pneumonia": (
+        "{extent} consolidation in the {side} lung with air bronchograms",
+        "airspace consolidation of the {side} lung, {extent}",
+    ),
+    "effusion": (
+        "{size} {side} pleural effusion",
+        "there is a {size} pleural effusion on the {side}",
+        "layering pleural fluid on the {side}, {size} in amount",
+    ),
+    "nodule": (
+        "solitary {side} pulmonary nodule of {millimetres} mm",
+        "a solid nodule measuring {millimetres} mm in the {side} lung",
+    ),
+}
+ABSENT = {
+    "effusion": ("no pleural effusion", "the pleural spaces are clear", "no evidence of pleural fluid"),
+    "pneumonia": ("no consolidation", "no focal airspace disease", "the lungs show no consolidation"),
+    "nodule": ("no suspicious nodule", "no pulmonary nodule is seen"),
+    "IPF": ("no fibrosis", "no reticulation or honeycombing"),
+}
+NO_OTHER_SIDE = ("no effusion on the {other}", "the {other} pleural space is clear")
+HEART = {
+    True: ("the heart is enlarged", "cardiomegaly", "enlarged cardiac silhouette"),
+    False: ("heart size is normal", "no cardiomegaly", "the heart is not enlarged"),
+}
+EMPHYSEMA = {
+    True: ("upper-lobe predominant emphysema, {extent}", "{extent} centrilobular emphysema"),
+    False: ("no emphysema",),
+}
+NORMAL = ("No acute cardiopulmonary abnormality.", "Normal chest CT.", "Unremarkable examination of the chest.")
+SIZES = {"mild": "small", "moderate": "moderate", "severe": "large"}
+IMPRESSIONS = {
+    "IPF": ("Usual interstitial pneumonia pattern, {extent}.", "Fibrotic lung disease, probable IPF ({extent})."),
+    "CTD-ILD": ("Nonspecific interstitial pneumonia pattern, {extent}.", "Interstitial lung disease, {extent}."),
+    "pneumonia": ("Pneumonia of the {side} lung, {extent}.", "{side} lung pneumonia."),
+    "effusion": ("{size} {side} pleural effusion.",),
+    "nodule": ("{side} pulmonary nodule, {millimetres} mm.",),
+    "cardiomegaly": ("Cardiomegaly.", "Enlarged heart."),
+    "emphysema": ("Emphysema, {extent}.",),
+}
+CHANGES = {
+    "more": ("increased since the previous examination", "larger than before"),
+    "less": ("decreased since the previous examination", "smaller than before"),
+    "same": ("unchanged since the previous examination", "stable"),
+}
+
+
+@dataclass(frozen=True)
+class _Facts:
+    """What a report says of a visit."""
+
+    words: dict[str, str]
+    seen: tuple[str, ...]
+    enlarged: bool
+    emphysema: bool
+
+
+def report_of(patient: Patient, visits: Sequence[Visit]) -> str:
+    """The report of the last of some visits, compared with the one before it where there is one.
+
+    Returns:
+        "Findings: ... Impression: ...", true to the image; a lesion that has cleared is not mentioned as present.
+    """
+    rng = numpy_generator("phantom", "report", patient.cohort, patient.number, visits[-1].index)
+    now = evolved(patient, visits[-1].size)
+    before = evolved(patient, visits[-2].size) if len(visits) > 1 else None
+    facts = _facts(now, visits[-1])
+    change = _change(before, now, rng)
+    findings = _findings(facts, change, rng)
+    return f"Findings: {' '.join(findings)} Impression: {_impression(facts, rng)}"
+
+
+def _facts(patient: Patient, visit: Visit) -> _Facts:
+    values = patient.values
+    side, diagnosis, extent = str(values["side"]), str(values["diagnosis"]), str(values["extent"])
+    words = {
+        # Emphysema of smokers without a diagnosis is mild.
+        "extent": "mild" if extent == NOT_APPLICABLE else extent,
+        "size": SIZES.get(extent, ""),
+        "side": side,
+        "other": {"left": "right", "right": "left"}.get(side, ""),
+        "millimetres": str(round(2 * anatomy_of(patient, visit).nodule)),
+    }
+    seen = (diagnosis,) if diagnosis in PRESENT else ()
+    return _Facts(words, seen, values["heart_ratio"] > ENLARGED, values["emphysema"] > EMPHYSEMA_SEEN)
+
+
+def _change(before: Patient | None, now: Patient, rng: np.random.Generator) -> str:
+    """How the lesion changed since the visit before, in words; empty where there is nothing to compare."""
+    if before is None or before.values["diagnosis"] not in PRESENT:
+        return ""
+    if now.values["diagnosis"] == "none":
+        return RESOLVED
+    ratio = now.values["severity"] / before.values["severity"]
+    return _one(CHANGES["same" if abs(ratio - 1) < STABLE else "more" if ratio > 1 else "less"], rng)
+
+
+def _findings(facts: _Facts, change: str, rng: np.random.Generator) -> list[str]:
+    sentences = [_one(PRESENT[name], rng) + (f", {change}" if change else "") for name in facts.seen]
+    if change == RESOLVED:
+        sentences.append(change)
+    sentences += [_one(ABSENT[name], rng) for name in ABSENT if name not in facts.seen and rng.uniform() < 0.7]
+    if "effusion" in facts.seen:
+        sentences.append(_one(NO_OTHER_SIDE, rng))
+    sentences.append(_one(HEART[facts.enlarged], rng))
+    if facts.emphysema or rng.uniform() < 0.3:
+        sentences.append(_one(EMPHYSEMA[facts.emphysema], rng))
+    order = rng.permutation(len(sentences))
+    return [_sentence(sentences[index], facts) for index in order]
+
+
+def _impression(facts: _Facts, rng: np.random.Generator) -> str:
+    named = list(facts.seen)
+    named += ["cardiomegaly"] * facts.enlarged + ["emphysema"] * (facts.emphysema and not facts.seen)
+    if not named:
+        return _one(NORMAL, rng)
+    return " ".join(_sentence(_one(IMPRESSIONS[name], rng).rstrip("."), facts) for name in named)
+
+
+def _sentence(text: str, facts: _Facts) -> str:
+    said = text.format(**facts.words).strip()
+    return f"{said[:1].upper()}{said[1:]}."
+
+
+def _one(options: Sequence[Choice], rng: np.random.Generator) -> Choice:
+    return options[int(rng.integers(len(options)))]

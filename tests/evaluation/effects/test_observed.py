@@ -1,0 +1,111 @@
+"""The observed difference beside a generated shift: adjusted, of the right patients, in the right unit."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from medloom.core.errors import UserError
+from medloom.core.spec import GREY, HU, ImageSpec, Intensity
+from medloom.core.types import Condition, Sample
+from medloom.data.image_io.types import Image
+from medloom.data.images import write_image
+from medloom.evaluation.effects.measure import Arm, Effects
+from medloom.evaluation.effects.observed import Observed, observe, observed_figures
+from medloom.evaluation.effects.regions import Regions, RegionShift
+
+
+def patients(count: int = 200) -> list[Observed]:
+    """Smokers are older; the lung is 10 higher in a smoker and 2 a year with age, with some noise."""
+    rng = np.random.default_rng(0)
+    rows = []
+    for number in range(count):
+        age = float(rng.uniform(30, 80))
+        smoker = rng.uniform() < (age - 20) / 80
+        lung = 10.0 * smoker + 2.0 * age + rng.normal(0, 3)
+        cells: dict[str, Any] = {
+            "smoking": "current" if smoker else "never",
+            "age": age,
+            "view": ("PA", "AP")[number % 2],
+        }
+        rows.append(Observed(f"p{number}", cells, {"lung": lung}))
+    return rows
+
+
+def effects(arm: Arm, shift: float = 9.0) -> Effects:
+    """Four patients, two of whom have what the arm sets already."""
+    regions = Regions(Path(), None, {})
+    for number in range(6):
+        source, same = f"s{number}", number < 2
+        regions.told[source] = {"smoking": "current" if same else "never", "age": "60"}
+        own = 0.0 if same and arm.name == "smoking=current" else shift + 0.1 * number
+        regions.shifts.append(RegionShift(arm.name, "lung", source, own, 0.5))
+    return Effects("HU", 1, {arm.name: arm}, regions)
+
+
+SMOKING = Arm("smoking=current", {"smoking": "current"}, "in words")
+
+
+def test_adjusting_takes_the_confounder_away_and_not_adjusting_leaves_it() -> None:
+    (adjusted,), _ = observed_figures(effects(SMOKING), patients(), ["age", "view"], 0)
+    (plain,), _ = observed_figures(effects(SMOKING), patients(), [], 0)
+    assert adjusted.reference.value == pytest.approx(10.0, abs=1.0)
+    assert adjusted.reference.low is not None and adjusted.reference.high is not None
+    assert adjusted.reference.low < 10 < adjusted.reference.high
+    assert plain.reference.value > 20
+    assert "adjusted for age, view" in adjusted.reference.what and "not adjusted" in plain.reference.what
+
+
+def test_patients_without_an_age_count_too() -> None:
+    """Half of the ages are missing, of patients whose lungs are 50 denser; the effect of smoking stays what it is."""
+    rows = []
+    for number, row in enumerate(patients(400)):
+        gone = number % 2 == 0
+        cells = {**row.cells, "age": None if gone else row.cells["age"]}
+        # A missing age says nothing of the lung, so that theirs is made not to depend on it.
+        lung = row.regions["lung"] + (50 - 2.0 * float(row.cells["age"]) if gone else 0)
+        rows.append(Observed(row.patient, cells, {"lung": lung}))
+    (figure,), _ = observed_figures(effects(SMOKING), rows, ["age", "view"], 0)
+    assert figure.reference.n == 400 and figure.reference.value == pytest.approx(10.0, abs=1.0)
+
+
+def test_only_patients_in_whom_it_is_a_change_count() -> None:
+    (figure,), _ = observed_figures(effects(SMOKING), patients(), ["age"], 0)
+    assert figure.n == 4
+    assert figure.value == pytest.approx(9.0 + 0.1 * 3.5)
+
+
+def test_a_number_is_a_slope_times_the_change() -> None:
+    arm = Arm("age=70", {"age": 70.0}, "in words")
+    (figure,), _ = observed_figures(effects(arm), patients(), ["smoking"], 0)
+    assert figure.reference.value == pytest.approx(2.0 * 10, rel=0.05)
+
+
+def test_what_has_no_counterpart_is_said() -> None:
+    both = Arm("smoking=current,age=70", {"smoking": "current", "age": 70.0}, "in words")
+    figures, notes = observed_figures(effects(both), patients(), [], 0)
+    assert not figures and "changes several columns" in notes[0]
+    figures, notes = observed_figures(effects(SMOKING), patients(6), [], 0)
+    assert not figures and "too few patients" in notes[0]
+    with pytest.raises(UserError, match="unknown --adjust: column 'aeg', did you mean 'age'"):
+        observed_figures(effects(SMOKING), patients(), ["aeg"], 0)
+
+
+@pytest.mark.parametrize(("unit", "low", "high", "value"), [(HU, -1000.0, 1000.0, -300.0), (GREY, 0.0, 255.0, 90.0)])
+def test_images_are_measured_in_the_unit_of_generated_ones(
+    tmp_path: Path, unit: str, low: float, high: float, value: float
+) -> None:
+    spec = ImageSpec((16, 16), 1, "pad", {"CT": Intensity("window", unit, low, high)})
+    values = np.full((16, 16), 20.0, np.float32)
+    values[:8] = value
+    suffix = "dcm" if unit == HU else "png"
+    write_image(tmp_path / f"i.{suffix}", Image(values[None], unit, 255.0), {})
+    labels = np.full((1, 16, 16), 2, np.float32)
+    labels[:, :8] = 1
+    write_image(tmp_path / "m.png", Image(labels, GREY, 255.0), {})
+    condition = Condition(None, "CT", mask=tmp_path / "m.png")
+    sample = Sample(tmp_path / f"i.{suffix}", condition, "p", 0, 2)
+    (row,) = observe([sample], [{}], spec, {1: "upper"})
+    assert row.regions["upper"] == pytest.approx(value, abs=1.0)
+    assert row.regions["label 2"] == pytest.approx(20.0, abs=1.0)

@@ -1,0 +1,146 @@
+"""A what-if judged against the truth: generators that know it, miss it, and add what is not there."""
+
+import json
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from medloom.cli.main import main
+from medloom.core.errors import UserError
+from medloom.core.files import hash_file, hash_text, write_json
+from medloom.core.spec import HU
+from medloom.data.images import write_image
+from medloom.data.tables import read_table, write_csv
+from medloom.evaluation.effects.measure import measure_effects
+from medloom.evaluation.effects.recovery import EFFECT, MAPS, OUTSIDE, SHARE, SIGNS, SLOPE, effect_figures
+from medloom.phantom.truth import Cohort
+
+ARMS: Mapping[str, Mapping[str, str]] = {
+    "smoking=never": {"smoking": "never"},
+    "smoking=former,pack_years=60": {"smoking": "former", "pack_years": "60"},
+    "smoking=current,pack_years=10": {"smoking": "current", "pack_years": "10"},
+    "coffee=daily": {"coffee": "daily"},
+}
+HELD = ("diagnosis", "extent", "side")
+Answer = Callable[[NDArray[np.float32], NDArray[np.float32]], NDArray[np.float32]]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("effects") / "cohort"
+    words = ["--patients", "16", "--size", "32", "--test", "0.9", "--amplify", "2", "--complete", "--workers", "1"]
+    assert main(["data", "phantom", "--out", str(out), *words]) == 0
+    return out
+
+
+def answered(folder: Path, out: Path, answer: Answer, n: int = 2) -> Path:
+    """A what-if of a generator that answers (factual, true difference) with the image under the change."""
+    cohort, table, salt = Cohort(folder), read_table(folder / "test.csv"), hash_file(folder / "test.csv")
+    rows: list[list[Any]] = []
+    for row in range(len(table.rows)):
+        source = hash_text(f"{salt}{row}")
+        for k in range(n):
+            noise = np.random.default_rng([row, k]).normal(0, 15, (32, 32)).astype(np.float32)
+            factual = cohort.twins(source, {}).factual.values + noise
+            images = {"factual": factual}
+            for name, changes in ARMS.items():
+                held = [column for column in HELD if column not in changes]
+                images[name] = answer(factual, cohort.twins(source, changes, held).difference)
+            for name, image in images.items():
+                path = f"{len(rows):05d}.dcm"
+                write_image(out / path, cohort.spec.image(image, HU), {})
+                cells = [table.rows[row][table.header.index(column)] for column in ("smoking", "pack_years", "coffee")]
+                rows.append([path, source, name, k, *cells, ",".join(HELD)])
+    write_csv(
+        out / "manifest.csv", ["path", "source_id", "arm", "seed", "smoking", "pack_years", "coffee", "held"], rows
+    )
+    arms = {name: {"changes": changes, "estimand": "in words"} for name, changes in ARMS.items()}
+    write_json(out / "whatif.json", {"arms": arms})
+    return out / "manifest.csv"
+
+
+def figure_of(figures: list[Any], metric: str, subset: str = "smoking") -> Any:
+    return next(figure for figure in figures if (figure.metric, figure.subset) == (metric, subset))
+
+
+def test_a_generator_that_knows_the_truth_passes(folder: Path, tmp_path: Path) -> None:
+    manifest = answered(folder, tmp_path / "w", lambda factual, true: factual + true)
+    figures, verdicts, _ = effect_figures(measure_effects(manifest, Cohort(folder)), seed=0)
+    assert figure_of(figures, SLOPE).value == pytest.approx(1.0, abs=0.02)
+    assert figure_of(figures, SHARE).value == pytest.approx(1.0, abs=0.03)
+    assert figure_of(figures, MAPS).value > 0.97
+    assert figure_of(figures, OUTSIDE).value < 0.1
+    assert figure_of(figures, SIGNS).value == 1.0
+    assert figure_of(figures, EFFECT, "coffee=daily").value == pytest.approx(0.0, abs=0.2)
+    assert len(verdicts) == 5
+    assert all(verdict.passed for verdict in verdicts)
+
+
+def test_a_generator_that_ignores_the_change_fails(folder: Path, tmp_path: Path) -> None:
+    manifest = answered(folder, tmp_path / "w", lambda factual, true: factual)
+    figures, verdicts, _ = effect_figures(measure_effects(manifest, Cohort(folder)), seed=0)
+    assert figure_of(figures, SLOPE).value == pytest.approx(0.0, abs=0.02)
+    assert figure_of(figures, MAPS).value == 0.0
+    failed = {verdict.metric for verdict in verdicts if not verdict.passed}
+    assert {SHARE, MAPS, SIGNS} <= failed
+
+
+def test_one_that_changes_everything_fails_outside_and_on_the_placebo(folder: Path, tmp_path: Path) -> None:
+    manifest = answered(folder, tmp_path / "w", lambda factual, true: factual + true + 30)
+    figures, verdicts, _ = effect_figures(measure_effects(manifest, Cohort(folder)), seed=0)
+    assert figure_of(figures, SLOPE).value == pytest.approx(1.0, abs=0.02)
+    failed = {(verdict.attribute, verdict.metric) for verdict in verdicts if not verdict.passed}
+    assert {("smoking", OUTSIDE), ("coffee", EFFECT)} <= failed
+
+
+def test_two_patients_that_change_say_nothing_of_outside(folder: Path, tmp_path: Path) -> None:
+    effects = measure_effects(answered(folder, tmp_path / "w", lambda factual, true: factual + true), Cohort(folder))
+    two = sorted({row["source"] for row in effects.rows})[:2]
+    for row in effects.rows:
+        if row["source"] not in two:
+            row["inside"] = row["outside"] = 0.0
+    figures, _, notes = effect_figures(effects, seed=0)
+    assert OUTSIDE not in {figure.metric for figure in figures}
+    assert any("2 patients change, too few to say what changes outside" in note for note in notes)
+
+
+def test_the_report_is_written_with_and_without_a_truth(folder: Path, tmp_path: Path) -> None:
+    manifest = answered(folder, tmp_path / "w", lambda factual, true: factual + 0.5 * true, n=1)
+    with_truth = ["--whatif", str(manifest), "--truth", str(folder), "--out", str(tmp_path / "a")]
+    assert main(["evaluate", *with_truth]) == 0
+    assert main(["evaluate", "--whatif", str(manifest), "--out", str(tmp_path / "b")]) == 0
+    scores = json.loads((tmp_path / "a" / "scores.json").read_text())
+    assert scores["finished"]
+    assert any(figure["metric"] == SLOPE for figure in scores["figures"])
+    page, bare = ((tmp_path / name / "report.html").read_text() for name in "ab")
+    assert "Is the effect recovered?" in page and "<em>true</em> other image" in page
+    assert "Is the effect recovered?" not in bare
+    assert "SYNTHETIC" in page and "http" not in page.replace("http-equiv", "")
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--whatif", "w.csv", "--real", "r.csv"], "leave --real"),
+        (["--truth", "cohort"], "--truth belongs to --whatif"),
+        ([], "name two manifests"),
+        (["--whatif", "nowhere/manifest.csv"], "holds no whatif.json"),
+    ],
+)
+def test_what_does_not_go_together(
+    words: list[str], said: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["evaluate", *words, "--out", str(tmp_path / "out")]) == 2
+    assert said in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
+def test_patients_of_another_cohort_are_refused(folder: Path, tmp_path: Path) -> None:
+    manifest = answered(folder, tmp_path / "w", lambda factual, true: factual, n=1)
+    assert main(["data", "phantom", "--out", str(tmp_path / "c"), "--patients", "4", "--seed", "9"]) == 0
+    with pytest.raises(UserError, match="is no row of a table"):
+        measure_effects(manifest, Cohort(tmp_path / "c"))

@@ -1,0 +1,34 @@
+"""Which classes an evaluation can judge, and which column it takes for the class."""
+
+from pathlib import Path
+
+from drawn import drawn_set
+
+from medloom.data.manifest import Manifest, read_manifest
+from medloom.evaluation.images.comparison import Comparison, compare
+
+
+def read(path: Path, old: str = "", new: str = "", times: int = 1) -> Manifest:
+    path.write_text(path.read_text().replace(old, new, times) if old else path.read_text())
+    return read_manifest(path, need=("path",), need_patients=False)
+
+
+def put_together(real: Manifest, synthetic: Manifest, label: str) -> Comparison:
+    return compare(real, synthetic, None, label=label, image_size=(16,), resize="pad", seed=0)
+
+
+def test_classes_that_cannot_be_judged_are_named_and_left_out(tmp_path: Path) -> None:
+    real = read(drawn_set(tmp_path / "real", 60, 1), ",square,", ",rare,")
+    synthetic = read(drawn_set(tmp_path / "synthetic", 40, 2, patients=False), ",disc,", ",star,", 3)
+    data = put_together(real, synthetic, "label")
+    assert data.label == "label" and set(data.synthetic.labels) == {"disc", "square", None}
+    assert data.synthetic.labels.count(None) == 3 and set(data.real.labels) <= {"disc", "square", None}
+    assert any("left out of alignment: rare, star." in note for note in data.notes)
+
+
+def test_a_free_column_is_not_taken_for_the_class(tmp_path: Path) -> None:
+    real = read(drawn_set(tmp_path / "real", 60, 1))
+    synthetic = read(drawn_set(tmp_path / "synthetic", 40, 2, patients=False))
+    assert put_together(real, synthetic, "auto").label == "label"
+    free = read(synthetic.source, ",disc,", ",free text of one image,")
+    assert put_together(real, free, "auto").label == "modality"

@@ -1,0 +1,69 @@
+"""Sharpness beside real images: equal sets are at 1, blurred ones below, noisy ones above."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from scipy import ndimage
+
+from medloom.core.spec import GREY, ImageSpec, Intensity
+from medloom.core.types import Condition, Sample
+from medloom.downstream.classifier import ClassifierOptions
+from medloom.evaluation.images.classifiers import Workshop
+from medloom.evaluation.images.detail import detail_figures, ratio_of_means
+from medloom.evaluation.images.sets import ImageSet
+from medloom.evaluation.report.metrics import Figure
+from medloom.metrics.uncertainty import Interval
+
+SPEC = ImageSpec((24, 24), 1, "pad", {"CXR": Intensity("window", GREY, 0, 255)})
+
+
+def drawn(folder: Path, seed: int, blur: float = 0.0, noise: float = 0.0) -> ImageSet:
+    folder.mkdir()
+    rng, samples = np.random.default_rng(seed), []
+    for number in range(40):
+        picture = ndimage.gaussian_filter(rng.uniform(0, 255, (24, 24)), 0.6)
+        picture = ndimage.gaussian_filter(picture, blur) + noise * rng.standard_normal((24, 24))
+        Image.fromarray(picture.clip(0, 255).astype(np.uint8)).save(folder / f"{number}.png")
+        samples.append(Sample(folder / f"{number}.png", Condition("", "CXR"), f"p{number // 2}", number, number + 2))
+    units = tuple(f"{seed}-{number // 2}" for number in range(40))
+    return ImageSet(folder.name, samples, units, "patients", (None,) * 40)
+
+
+def told(tmp_path: Path, blur: float = 0.0, noise: float = 0.0) -> Figure:
+    shop = Workshop(tmp_path, SPEC, ClassifierOptions(shown=False))
+    figures, notes = detail_figures(shop, drawn(tmp_path / "real", 0), drawn(tmp_path / "made", 1, blur, noise), 0)
+    (figure,) = figures
+    assert not notes
+    assert figure.low is not None and figure.high is not None
+    return figure
+
+
+def test_equal_sets_are_as_sharp(tmp_path: Path) -> None:
+    figure = told(tmp_path)
+    assert figure.low < 1 < figure.high and figure.value == pytest.approx(1, abs=0.2)
+    assert "worse" not in figure.reading
+
+
+def test_a_blur_is_worse(tmp_path: Path) -> None:
+    figure = told(tmp_path, blur=0.8)
+    assert figure.high < 0.7 and figure.reading == "below the reference: worse"
+
+
+def test_noise_is_above(tmp_path: Path) -> None:
+    figure = told(tmp_path, noise=30.0)
+    assert figure.low > 1.2 and figure.reading == "above the reference"
+
+
+def test_images_that_are_too_small_are_said(tmp_path: Path) -> None:
+    shop = Workshop(tmp_path, replace(SPEC, size=(6, 6)), ClassifierOptions(shown=False))
+    figures, notes = detail_figures(shop, drawn(tmp_path / "real", 0), drawn(tmp_path / "made", 1), 0)
+    assert not figures and "6 x 6 pixels are too small" in notes[0]
+
+
+def test_interval_of_a_ratio_by_hand() -> None:
+    found = ratio_of_means(Interval(0.0, -3.0, 3.0, 9), Interval(0.0, -4.0, 4.0, 7))
+    assert (found.value, found.n) == (1.0, 7)
+    assert np.log([found.low, found.high]) == pytest.approx([-5, 5])

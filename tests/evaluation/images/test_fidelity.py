@@ -1,0 +1,145 @@
+"""Fidelity and copies: equal sets are at their reference; shifted, collapsed and copied ones are not."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from medloom.core.errors import UserError
+from medloom.core.types import Condition, Sample
+from medloom.evaluation.images import fidelity, privacy
+from medloom.evaluation.images.features import FeatureSet
+from medloom.evaluation.images.sets import ImageSet
+from medloom.evaluation.report.metrics import Figure, Reference, rate, sampled_units
+
+D = 6
+
+
+def clusters(n: int, seed: int, modes: tuple[int, ...] = (0, 1, 2, 3), shift: float = 0.0) -> FeatureSet:
+    """Points around four corners; two points a unit, corners 0 and 1 of modality A."""
+    rng = np.random.default_rng(seed)
+    corner = rng.choice(modes, n)[np.arange(n) // 2]
+    values = rng.normal(0, 1, (n, D)) + 12 * np.eye(D)[corner] + shift
+    units = np.array([f"{seed}-{row // 2}" for row in range(n)])
+    return FeatureSet(values.astype(np.float32), units, np.where(corner < 2, "A", "B"))
+
+
+def figures_of(synthetic: FeatureSet) -> dict[tuple[str, str], Figure]:
+    figures, notes = fidelity.fidelity_figures("x", clusters(400, 0), synthetic, 0, shown=False)
+    assert not notes
+    return {(figure.metric, figure.subset): figure for figure in figures}
+
+
+def test_equal_sets_are_at_their_reference() -> None:
+    figures = figures_of(clusters(200, 1))
+    assert set(figures) == {
+        (name, subset) for name in (*fidelity.BOUNDS, fidelity.FD_INFINITY) for subset in ("all", "A", "B")
+    }
+    for figure in figures.values():
+        assert not figure.reading.endswith("worse"), figure
+        assert figure.low is not None and figure.high is not None and figure.low <= figure.value <= figure.high
+    whole = figures[fidelity.FD, "all"]
+    assert whole.n == whole.reference.n == 200
+    assert whole.value == pytest.approx(whole.reference.value, rel=0.5)
+    endless = figures[fidelity.FD_INFINITY, "all"]
+    assert endless.low is not None and endless.low < 0.2 and endless.value < whole.value
+
+
+def test_a_shift_is_seen_in_distance_and_precision() -> None:
+    figures = figures_of(clusters(200, 1, shift=2.0))
+    for name in (fidelity.FD, "precision", "density", "coverage"):
+        assert figures[name, "all"].reading.endswith("worse"), name
+    # FD of two Gaussians of one covariance is the squared distance of their means.
+    assert figures[fidelity.FD_INFINITY, "all"].value == pytest.approx(4 * D, rel=0.15)
+
+
+def test_a_dropped_mode_loses_coverage_and_recall_and_not_precision() -> None:
+    figures = figures_of(clusters(200, 1, modes=(0, 1, 2)))
+    assert figures["coverage", "all"].value == pytest.approx(0.75, abs=0.08)
+    assert figures["recall", "all"].reading.endswith("worse") and figures["coverage", "all"].reading.endswith("worse")
+    assert not figures["precision", "all"].reading.endswith("worse")
+    assert not figures["coverage", "A"].reading.endswith("worse")
+    assert figures["coverage", "B"].reading.endswith("worse")
+
+
+def test_more_dimensions_than_images_change_nothing() -> None:
+    real, synthetic = clusters(60, 0), clusters(40, 1)
+    turn = np.linalg.qr(np.random.default_rng(0).normal(size=(300, D)))[0].T
+    wide = [FeatureSet(part.values @ turn, part.units, part.groups) for part in (real, synthetic)]
+    narrow_figures, _ = fidelity.fidelity_figures("x", real, synthetic, 0, shown=False)
+    for one, other in zip(narrow_figures, fidelity.fidelity_figures("x", *wide, 0, shown=False)[0], strict=True):
+        # The kernel is scaled by the number of dimensions.
+        if one.metric != fidelity.KERNEL:
+            assert one.value == pytest.approx(other.value, abs=1e-4), one.metric
+
+
+def test_too_few_images_are_refused_and_a_small_modality_is_noted() -> None:
+    with pytest.raises(UserError, match="there are 19 synthetic images and it needs 20"):
+        fidelity.fidelity_figures("x", clusters(400, 0), clusters(19, 1), 0, shown=False)
+    with pytest.raises(UserError, match="30 held-out real images and it needs 40"):
+        fidelity.fidelity_figures("x", clusters(30, 0), clusters(40, 1), 0, shown=False)
+    small = clusters(60, 1, modes=(0, 1, 2, 0, 1))
+    figures, notes = fidelity.fidelity_figures("x", clusters(400, 0), small, 0, shown=False)
+    assert {figure.subset for figure in figures} == {"all", "A"}
+    assert len(notes) == 1 and notes[0].startswith("B: no fidelity figures")
+
+
+def copied(share: float) -> dict[str, FeatureSet]:
+    train, real, fresh = clusters(200, 0), clusters(200, 1), clusters(200, 2)
+    values = fresh.values.copy()
+    count = round(share * 200)
+    values[:count] = train.values[:count] + 0.01
+    return {"train": train, "real": real, "synthetic": FeatureSet(values, fresh.units, fresh.groups)}
+
+
+def members(name: str, features: FeatureSet) -> ImageSet:
+    samples = [Sample(Path(f"{name}-{row}.png"), Condition(), "p", row, row + 2) for row in range(len(features.values))]
+    return ImageSet(name, samples, tuple(features.units), "patients", (None,) * len(samples))
+
+
+@pytest.mark.parametrize("share", [0.0, 0.3])
+def test_copies_are_counted_in_excess_of_chance(share: float) -> None:
+    features = copied(share)
+    sets = {name: members(name, entry) for name, entry in features.items()}
+    figures, notes, pairs = privacy.copy_figures("x", sets, features, 0)
+    excess = next(figure for figure in figures if figure.metric == privacy.EXCESS and figure.subset == "all")
+    assert not notes and {figure.subset for figure in figures} == {"all", "A", "B"}
+    assert excess.low is not None and excess.high is not None
+    assert excess.value == pytest.approx(share, abs=0.05)
+    assert (excess.low > 0) == (share > 0)
+    assert excess.reading.endswith("worse") == (share > 0)
+    found = {(pair.synthetic.name, pair.train.name) for pair in pairs}
+    assert {(f"synthetic-{row}.png", f"train-{row}.png") for row in range(round(share * 200))} <= found
+
+
+def test_copies_need_held_out_patients() -> None:
+    features = {**copied(0.0), "real": clusters(20, 1)}
+    with pytest.raises(UserError, match="with 10 held-out patients in --real; give 20"):
+        privacy.copy_figures("x", {}, features, 0)
+
+
+def test_rates_have_width_at_their_ends() -> None:
+    whole = rate(np.ones(20), np.arange(20), 0)
+    # Wilson: n / (n + z^2) with z = 1.96.
+    assert (whole.value, whole.n) == (1.0, 20) and whole.low == pytest.approx(20 / (20 + 1.96**2), abs=1e-4)
+    mixed = rate(np.array([0, 1] * 20), np.arange(40), 0)
+    assert mixed.low < 0.5 < mixed.high and mixed.high - mixed.low == pytest.approx(2 * 1.96 * 0.5 / 40**0.5, rel=0.15)
+
+
+def test_few_prompts_are_a_fixed_list() -> None:
+    assert sampled_units(["a", "b"] * 20).tolist() == list(range(40))
+    assert len(set(sampled_units([str(row // 2) for row in range(80)]))) == 40
+
+
+@pytest.mark.parametrize(
+    ("value", "low", "high", "reading"),
+    [
+        (0.5, 0.4, 0.6, "within the reference"),
+        (0.9, 0.85, 0.95, "above the reference: worse"),
+        (0.1, 0.05, 0.15, "below the reference"),
+        (0.75, 0.65, 0.85, "above the reference, which the interval reaches"),
+    ],
+)
+def test_readings(value: float, low: float, high: float, reading: str) -> None:
+    reference = Reference("real", 0.5, 0.3, 0.7, 10)
+    assert Figure("s", "m", "all", value, low, high, 10, "images", reference, "lower").reading == reading
