@@ -253,11 +253,10 @@ def read_conditions(options: MakingOptions, data: Path, need: Sequence[str]) -> 
     """The manifest of conditions, whose images need not be there; says what was left out of it."""
     from medloom.core.progress import say
     from medloom.data.manifest import read_manifest
-    from medloom.data.options import named_columns
 
     manifest = read_manifest(
         data,
-        named=named_columns(options),
+        named=options.columns,
         images_are_patients=options.images_are_patients,
         skip_bad=options.skip_bad,
         need=need,

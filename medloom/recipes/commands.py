@@ -1,5 +1,13 @@
 """The commands: what the user types, and the recipe behind it, as strings, so that help imports nothing heavy."""
 
+# First words of commands -> title of the group in the overview; no words, of all other commands.
+GROUPS: dict[str, str] = {
+    "demo": "Start here",
+    "data import": "Import public data sets",
+    "data": "Prepare data",
+    "train": "Train",
+    "": "Generate and evaluate",
+}
 # Words of the command -> (module with `Config` and `run`, one line of help).
 COMMANDS: dict[str, tuple[str, str]] = {
     "demo": (

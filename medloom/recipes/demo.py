@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 PIXELS = 64
 SAMPLING: Mapping[str, Any] = {"steps": 10, "guidance": 1.0}
@@ -68,6 +68,9 @@ class Config:
         seed: of cohort, training and images.
         device: auto, cpu or cuda.
     """
+
+    common: ClassVar[tuple[str, ...]] = ("out", "patients", "steps", "rows", "n", "seed", "device")
+    example: ClassVar[str] = "medloom demo --out runs/demo"
 
     out: Path = Path("runs/demo")
     patients: int = 6000

@@ -182,7 +182,7 @@ def _check_texts(config: DiffusionOptions, prepared: "Prepared", shown: bool) ->
     texts = [sample.condition.text for sample in prepared.train.samples]
     without = sum(not text for text in texts)
     if without == len(texts):
-        raise UserError(f"{config.data}: no row has a text or an instruction; name the column with --text-column.")
+        raise UserError(f"{config.data}: no row has a text or instruction; name the column with --columns text=NAME.")
     if without and shown:
         say(f"{without} of {len(texts)} training images have no text; they are used without it.")
 
