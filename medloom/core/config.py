@@ -164,30 +164,21 @@ def _defaults(cls: "type[DataclassInstance]", given: Mapping[str, object]) -> di
     """Values of the options that are not given: of the dataclass, the size, the preset and the file of `--config`."""
     options = options_of(cls)
     path = given.get(CONFIG.name)
-    file = _read_file(path, options) if isinstance(path, Path) else {}
+    file = _read_yaml(path, options, f"--config {path}: ") if isinstance(path, Path) else {}
     values = {option.name: option.default for option in options.values() if not option.is_required}
     for kind in SHIPPED:
         chosen = {**values, **file, **given}.get(kind)
         # An option of that name whose value is no text, as `data phantom --size 64`, is an option like any other.
         if isinstance(chosen, str):
-            text = look_up(shipped(cls, kind), chosen, kind).read_text(encoding="utf-8")
-            values |= _read_yaml(text, options, f"{kind} {chosen}: ")
+            values |= _read_yaml(look_up(shipped(cls, kind), chosen, kind), options, f"{kind} {chosen}: ")
     return values | file
 
 
-def _read_file(path: Path, options: Mapping[str, Option]) -> dict[str, object]:
+def _read_yaml(file: Path | Traversable, options: Mapping[str, Option], where: str) -> dict[str, object]:
     try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"--config {path} cannot be read: {error}.") from error
-    return _read_yaml(text, options, f"--config {path}: ")
-
-
-def _read_yaml(text: str, options: Mapping[str, Option], where: str) -> dict[str, object]:
-    try:
-        values = read_yaml_text(text)
-    except UserError as error:
-        raise UserError(f"{where}{error}.") from error
+        values = read_yaml_text(file.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, UserError) as error:
+        raise UserError(f"{where}cannot be read: {error}.") from error
     if not isinstance(values, Mapping | None):
         raise UserError(f"{where}give options with their values, as `loop: {{steps: 4000}}`.")
     return _read(_flat(values or {}, options), options, where)

@@ -4,7 +4,6 @@ import inspect
 import shutil
 import textwrap
 from collections.abc import Iterable, Mapping, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from medloom.core.options import Option, options_of, summary
@@ -89,8 +88,8 @@ def _said(value: object) -> str:
     if isinstance(value, Mapping):
         return " ".join(f"{name}={entry}" for name, entry in value.items())
     if isinstance(value, tuple):
-        return " ".join(str(entry).lower() if isinstance(entry, bool) else _said(entry) for entry in value)
-    return f"{value:g}" if isinstance(value, float) else str(value) if isinstance(value, int | str | Path) else ""
+        return " ".join(map(_said, value))
+    return "" if value is None else str(value).removesuffix(".0")
 
 
 def _block(name: str, text: str) -> str:

@@ -4,12 +4,11 @@ import dataclasses
 import functools
 import inspect
 import math
-import operator
 import os
 import re
 import types
 import typing
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import MISSING, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, SupportsFloat, SupportsIndex, TypeVar
@@ -27,12 +26,21 @@ TRUTH: Mapping[str, bool] = {"true": True, "yes": True, "on": True, "false": Fal
 
 
 class Kind(NamedTuple):
-    """A type of values: how one is read, its word in help, and what one and several are called in errors."""
+    """A type of values: what one may be given as, its word in help, and what one and several are called in errors."""
 
-    read: Callable[[object], object]
+    given_as: tuple[type, ...]
     word: str
     one: str
     several: str
+
+
+KINDS: Mapping[type, Kind] = {
+    bool: Kind((bool,), "true|false", "true or false", "true or false for each"),
+    int: Kind((str, SupportsIndex), "N", "a whole number", "whole numbers"),
+    float: Kind((str, SupportsFloat), "NUMBER", "a number", "numbers"),
+    str: Kind((str,), "TEXT", "text", "texts"),
+    Path: Kind((str, os.PathLike), "PATH", "a path", "paths"),
+}
 
 
 @dataclass(frozen=True)
@@ -48,7 +56,7 @@ class Option:
         repeated: whether it is given again for each of its values.
         default: of its dataclass; `...` where it is required.
         help: what the dataclass's docstring says about it.
-        title: of its group: the first line of the nested dataclass's docstring.
+        title: of its group: the first paragraph of the nested dataclass's docstring.
     """
 
     name: str
@@ -118,7 +126,7 @@ class Option:
         Raises:
             UserError: a value of another type, or another number of values.
         """
-        if value is None and self.optional:
+        if self.optional and (value is None or (value in ("none", ["none"]) and self.kind in (bool, int, float))):
             return None
         if self.count is None:
             return self._read_one(value, where)
@@ -138,8 +146,8 @@ class Option:
 
     def _read_one(self, value: object, where: str) -> object:
         try:
-            return KINDS[self.kind].read(value)
-        except (TypeError, ValueError) as error:
+            return _converted(value, self.kind)
+        except ValueError as error:
             raise UserError(f"{where}{self.flag}: give {self._expected()}, not {_quoted(value)}.") from error
 
     def _read_pair(self, entry: object, where: str) -> tuple[str, str]:
@@ -191,18 +199,15 @@ def build(cls: type[Config], values: Mapping[str, object], prefix: str = "") -> 
     return cls(**arguments)
 
 
-def _options(cls: "type[DataclassInstance]", prefix: str, title: str, default: object) -> list[Option]:
+def _options(cls: "type[DataclassInstance]", prefix: str, title: str, default: object) -> Iterator[Option]:
     hints, docs = typing.get_type_hints(cls), _attributes(cls)
-    found: list[Option] = []
     for entry in dataclasses.fields(cls):
         name, hint = f"{prefix}{entry.name}", hints[entry.name]
         own = _default(entry) if default is ... else getattr(default, entry.name)
-        if dataclasses.is_dataclass(hint) and isinstance(hint, type):
-            found += _options(hint, f"{name}.", summary(hint), own)
+        if isinstance(hint, type) and dataclasses.is_dataclass(hint):
+            yield from _options(hint, f"{name}.", summary(hint), own)
         else:
-            again, text = REPEATED in entry.metadata, docs.get(entry.name, "")
-            found.append(Option(name, *_shape(hint), again, own, text, title))
-    return found
+            yield Option(name, *_shape(hint), REPEATED in entry.metadata, own, docs.get(entry.name, ""), title)
 
 
 def summary(cls: type) -> str:
@@ -243,46 +248,18 @@ def _shape(hint: object) -> tuple[type, int | None, bool, bool]:
     raise TypeError(f"no option has the type {hint}")
 
 
+def _converted(value: object, kind: type) -> object:
+    """A value as one of the kind; texts are read as numbers and truth values."""
+    if kind is bool and isinstance(value, str):
+        value = TRUTH.get(value.casefold())
+    misfit = isinstance(value, bool) is not (kind is bool) or not isinstance(value, KINDS[kind].given_as)
+    if misfit or (kind is Path and not str(value)):
+        raise ValueError(value)
+    converted: object = kind(value)
+    if isinstance(converted, float) and not math.isfinite(converted):
+        raise ValueError(value)
+    return converted
+
+
 def _quoted(value: object) -> str:
     return repr(str(value)) if isinstance(value, str | Path) else str(value)
-
-
-def _read_switch(value: object) -> bool:
-    if isinstance(value, bool):
-        return value
-    if isinstance(value, str) and value.casefold() in TRUTH:
-        return TRUTH[value.casefold()]
-    raise ValueError(value)
-
-
-def _read_whole(value: object) -> int:
-    if isinstance(value, bool) or not isinstance(value, str | SupportsIndex):
-        raise TypeError(value)
-    return int(value) if isinstance(value, str) else operator.index(value)
-
-
-def _read_number(value: object) -> float:
-    if isinstance(value, bool) or not isinstance(value, str | SupportsFloat) or not math.isfinite(float(value)):
-        raise TypeError(value)
-    return float(value)
-
-
-def _read_text(value: object) -> str:
-    if not isinstance(value, str):
-        raise TypeError(value)
-    return value
-
-
-def _read_path(value: object) -> Path:
-    if not isinstance(value, str | os.PathLike) or not str(value):
-        raise TypeError(value)
-    return Path(value)
-
-
-KINDS: Mapping[type, Kind] = {
-    bool: Kind(_read_switch, "true|false", "true or false", "true or false for each"),
-    int: Kind(_read_whole, "N", "a whole number", "whole numbers"),
-    float: Kind(_read_number, "NUMBER", "a number", "numbers"),
-    str: Kind(_read_text, "TEXT", "text", "texts"),
-    Path: Kind(_read_path, "PATH", "a path", "paths"),
-}

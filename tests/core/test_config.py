@@ -87,6 +87,8 @@ def test_every_type_on_the_command_line() -> None:
     assert (config.words, config.arms, config.flags) == (("a", "b", "c"), ("x=1,y=2", "z"), (True, False))
     assert config.inner == Inner((2, 3), on=False) and config.names == {"text": "A b=c", "path": "P"}
     assert every() == Every(path=Path("p"), inner=Inner((1,))) and every("--words", "").words == ()
+    assert every("--limit", "none", "--window", "none") == configure(Every, path="p", limit="none", window="none")
+    assert every("--limit", "none").limit is None and every("--text", "none").text == "none"
     assert every("--inner.on", "false") == every("--no-inner.on")
 
 
@@ -146,7 +148,7 @@ def test_mistakes_get_one_sentence(name: str, value: object, words: list[str], m
         (["--text", "two", "words"], "--text takes one value, but 2 were given: two words; put a value with spaces in"),
         (["--no-inner.on", "true"], "--no-inner.on takes no value."),
         (["--no-n"], "unknown option --no-n"),
-        (["--config", "nowhere.yaml"], "--config nowhere.yaml cannot be read: "),
+        (["--config", "nowhere.yaml"], "--config nowhere.yaml: cannot be read: "),
     ],
 )
 def test_mistakes_of_the_command_line(words: list[str], message: str) -> None:
@@ -171,7 +173,7 @@ def test_what_has_to_be_given() -> None:
         ("inner: {widhts: 3}", "unknown option --inner.widhts, did you mean '--inner.widths'? See --help-all."),
         ("lr: 3", "unknown option --lr. See --help-all."),
         ("[1, 2]", "give options with their values, as `loop: {steps: 4000}`."),
-        ("n: 1\nn: 2", "line 2: 'n' stands twice; leave one out."),
+        ("n: 1\nn: 2", "cannot be read: line 2: 'n' stands twice; leave one out."),
     ],
 )
 def test_mistakes_in_a_file(text: str, message: str, tmp_path: Path) -> None:
