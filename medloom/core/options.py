@@ -38,7 +38,7 @@ KINDS: Mapping[type, Kind] = {
     bool: Kind((bool,), "true|false", "true or false", "true or false for each"),
     int: Kind((str, SupportsIndex), "N", "a whole number", "whole numbers"),
     float: Kind((str, SupportsFloat), "NUMBER", "a number", "numbers"),
-    str: Kind((str,), "TEXT", "text", "texts"),
+    str: Kind((str, os.PathLike), "TEXT", "text", "texts"),
     Path: Kind((str, os.PathLike), "PATH", "a path", "paths"),
 }
 
@@ -98,7 +98,7 @@ class Option:
         return " ".join([word] * self.count) if self.count else f"{word}..."
 
     def gather(self, words: Sequence[str]) -> list[str]:
-        """The values in the words that follow the option on the command line; lists may be written with commas.
+        """The values in the words that follow the option on the command line; `1,2` and `[]` are lists.
 
         Raises:
             UserError: too few or too many words.
@@ -114,7 +114,7 @@ class Option:
             )
         if self.takes_one or self.pairs:
             return list(words)
-        return [part for word in words for part in word.split(",") if part]
+        return [] if list(words) == ["[]"] else [part for word in words for part in word.split(",") if part]
 
     def read(self, value: object, where: str = "") -> object:
         """The option's value from a value of Python, or from texts of a YAML file or the command line.

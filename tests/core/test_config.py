@@ -86,7 +86,10 @@ def test_every_type_on_the_command_line() -> None:
     assert (config.path, config.n, config.window, config.limit) == (Path("p"), 3, (-1.0, 2.5), 1e-3)
     assert (config.words, config.arms, config.flags) == (("a", "b", "c"), ("x=1,y=2", "z"), (True, False))
     assert config.inner == Inner((2, 3), on=False) and config.names == {"text": "A b=c", "path": "P"}
-    assert every() == Every(path=Path("p"), inner=Inner((1,))) and every("--words", "").words == ()
+    assert (
+        every() == Every(path=Path("p"), inner=Inner((1,)))
+        and every("--words", "").words == every("--words", "[]").words == ()
+    )
     assert every("--limit", "none", "--window", "none") == configure(Every, path="p", limit="none", window="none")
     assert every("--limit", "none").limit is None and every("--text", "none").text == "none"
     assert every("--inner.on", "false") == every("--no-inner.on")
@@ -107,6 +110,7 @@ def test_python_takes_values_of_python() -> None:
     assert config.text is None and config.limit == 3.0 and isinstance(config.limit, float)
     assert (config.words, config.arms, config.names) == (("a,b",), ("x=1,y=2",), {"text": "A"})
     assert config.inner == Inner((4,), on=False) and config.window == (1.0, 2.0)
+    assert configure(Every, path="p", text=Path("a") / "b").text == "a/b"
     assert configure(Every, path="p", names=["text=A"], words="a,b", flags=True) == every(
         *"--names text=A --words a b --flags true".split()
     )

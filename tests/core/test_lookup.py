@@ -66,6 +66,8 @@ def test_only_what_is_close_is_guessed(typed: str, known: tuple[str, ...], meant
         ("--fp16", text2image, "; use --loop.precision fp16, bf16 or fp32."),
         ("--promt", generate, ", did you mean '--prompt'?"),
         ("--form", text2image, ", did you mean '--from'?"),
+        ("--loop.lea", text2image, ", did you mean '--loop.learning-rate'?"),
+        ("--loop.s", text2image, "."),
         ("--json", text2image, "."),
         ("--epochs", data_split, "."),
         ("--lr", generate, "."),
