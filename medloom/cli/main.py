@@ -1,6 +1,5 @@
 """The one command; `medloom.recipes.commands` has its table."""
 
-import importlib
 import os
 import sys
 from collections.abc import Sequence
@@ -9,7 +8,7 @@ from medloom import __version__
 from medloom.core.errors import GateError, UserError
 from medloom.core.lookup import did_you_mean
 from medloom.core.pages import show_page
-from medloom.recipes.commands import COMMANDS
+from medloom.recipes.commands import commands, resolve
 
 USER_ERROR = 2
 GATE_FAILED = 3
@@ -43,10 +42,10 @@ def _dispatch(words: list[str]) -> int:
         return 0
     command, rest = split_command(words)
     _quiet_libraries()
-    recipe = importlib.import_module(COMMANDS[command][0])
     from medloom.core.config import parse
 
-    result = recipe.run(parse(recipe.Config, rest, command))
+    config, run = resolve(command)
+    result = run(parse(config, rest, command))
     return result if isinstance(result, int) else 0
 
 
@@ -56,9 +55,10 @@ def split_command(words: Sequence[str]) -> tuple[str, list[str]]:
     Raises:
         UserError: no such command; with the closest one.
     """
+    known = commands()
     for length in (3, 2, 1):
         command = " ".join(words[:length])
-        if command in COMMANDS:
+        if command in known:
             return command, _positional(command, list(words[length:]))
     leading = [word for word in words[:3] if not word.startswith("-")]
     # A group is "data", or "data import" within it; the word after it is the one that is not known.
@@ -66,14 +66,14 @@ def split_command(words: Sequence[str]) -> tuple[str, list[str]]:
     group = _group(leading[:depth])
     typed = " ".join(leading[: depth + 1])
     with_it = f"; with {' '.join(leading[:depth])!r} go: {', '.join(group)}." if group else ""
-    close = did_you_mean(typed, COMMANDS) if len(leading) > depth or not group else ""
+    close = did_you_mean(typed, known) if len(leading) > depth or not group else ""
     hint = close or with_it or "."
     raise UserError(f"unknown command {typed!r}{hint} See medloom --help.")
 
 
 def _group(words: Sequence[str]) -> list[str]:
     """The commands that begin with these words and go on."""
-    return [name for name in COMMANDS if words and name.startswith(f"{' '.join(words)} ")]
+    return [name for name in commands() if words and name.startswith(f"{' '.join(words)} ")]
 
 
 def _positional(command: str, rest: list[str]) -> list[str]:
@@ -85,8 +85,9 @@ def _positional(command: str, rest: list[str]) -> list[str]:
 
 def overview() -> str:
     """The help of the command as a whole."""
-    width = max(map(len, COMMANDS))
-    lines = [f"  medloom {name:<{width}}  {line}" for name, (_, line) in COMMANDS.items()]
+    known = commands()
+    width = max(map(len, known))
+    lines = [f"  medloom {name:<{width}}  {line}" for name, line in known.items()]
     return "\n".join(
         [
             "medloom: conditional and counterfactual medical image generation. For research only.",

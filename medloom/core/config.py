@@ -200,6 +200,8 @@ def _joined(name: str, words: Sequence[str], kind: Any) -> str:
     if not words:
         raise UserError(f"{shown(name)} needs a value.")
     if listed and not (len(words) == 1 and words[0].startswith("[")):
+        if kind == tuple[str, ...]:
+            return f"--{name}={json.dumps(list(words))}"
         return f"--{name}=[{','.join(part for word in words for part in word.split(',') if part)}]"
     if len(words) > 1:
         raise UserError(f"{shown(name)} takes one value, and {len(words)} were given: {' '.join(words)}.")
@@ -257,16 +259,17 @@ def _check_yaml(path: Path, kinds: Mapping[str, Any]) -> None:
 
 
 def shipped(cls: type, kind: str) -> dict[str, dict[str, Any]]:
-    """Name -> options of the sizes or presets that a recipe ships: `recipes/settings/<recipe>/<kind>-<name>.yaml`."""
+    """Name -> options of the sizes or presets that a command ships: `<kind>-<name>.yaml` in its `settings` package."""
     import yaml
 
-    folder = resources.files("medloom.recipes").joinpath("settings", cls.__module__.rsplit(".", 1)[-1])
+    package = getattr(cls, "settings", None)
+    if package is None:
+        return {}
     found: dict[str, dict[str, Any]] = {}
-    if folder.is_dir():
-        for entry in sorted(folder.iterdir(), key=lambda item: item.name):
-            if entry.name.startswith(f"{kind}-"):
-                name = entry.name.removeprefix(f"{kind}-").removesuffix(".yaml")
-                found[name] = yaml.safe_load(entry.read_text(encoding="utf-8"))
+    for entry in sorted(resources.files(package).iterdir(), key=lambda item: item.name):
+        if entry.name.startswith(f"{kind}-"):
+            name = entry.name.removeprefix(f"{kind}-").removesuffix(".yaml")
+            found[name] = yaml.safe_load(entry.read_text(encoding="utf-8"))
     return found
 
 

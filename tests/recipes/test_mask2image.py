@@ -20,7 +20,7 @@ from medloom.cli.main import main
 from medloom.core.config import configure, shipped
 from medloom.core.files import hash_file
 from medloom.data.image_io.geometry import to_orientation
-from medloom.data.image_io.types import Image
+from medloom.core.image import Image
 from medloom.data.images import read_image, write_image
 from medloom.generators.diffusion.storage import load_generator
 from medloom.recipes.mask2image import Config
