@@ -16,9 +16,9 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from medloom.core.config import configure
+from medloom.core.image import Image
 from medloom.core.plots import grid
 from medloom.core.spec import GREY, ImageSpec
-from medloom.data.image_io.types import Image
 from medloom.data.images import read_image, write_image
 from medloom.data.masks import read_labels
 from medloom.data.options import ManifestOptions, load_manifest

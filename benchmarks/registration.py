@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from medloom.core.seeds import numpy_generator
 from medloom.core.spec import RELATIVE
-from medloom.data.image_io.types import FloatArray, Image
+from medloom.core.image import FloatArray, Image
 from medloom.data.images import read_image
 from medloom.data.masks import read_mask
 from medloom.longitudinal.registration import (

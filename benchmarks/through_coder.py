@@ -13,7 +13,7 @@ from medloom.generators.autoencoder.quality import Autoencoder, reconstruct
 from medloom.generators.autoencoder.storage import VAE, VQ, kind_of, load_spec
 from medloom.generators.run_folder import open_run
 from medloom.networks.autoencoder import load_autoencoder
-from medloom.networks.tokenizer import load_tokeniser
+from medloom.networks.tokenizer import load_tokenizer
 
 
 def through_coder(table: Path, run: Path, out: Path) -> Path:
@@ -30,7 +30,7 @@ def through_coder(table: Path, run: Path, out: Path) -> Path:
     found = open_run(run, ("autoencoder",))
     spec, device = load_spec(found.model), torch.device("cpu")
     coder: Autoencoder
-    coder = load_tokeniser(found.model / VQ) if kind_of(found.model) == "vq" else load_autoencoder(found.model / VAE)
+    coder = load_tokenizer(found.model / VQ) if kind_of(found.model) == "vq" else load_autoencoder(found.model / VAE)
     coder.eval()
     out.mkdir(parents=True, exist_ok=True)
     with table.open(encoding="utf-8") as lines:

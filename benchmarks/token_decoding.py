@@ -21,7 +21,7 @@ from medloom.generators.diffusion.options import TextOptions
 from medloom.generators.tokens.build import build_generator
 from medloom.generators.tokens.generator import TokenGenerator
 from medloom.generators.tokens.options import NetworkOptions, SamplingOptions
-from medloom.networks.tokenizer import Tokeniser, TokeniserConfig
+from medloom.networks.tokenizer import Tokenizer, TokenizerConfig
 
 FACTOR = 8
 TEXTS = ("No acute findings.", "Small left effusion.", "Large right effusion, with consolidation.", "Nodule, left.")
@@ -65,10 +65,10 @@ def make_generator(options: argparse.Namespace) -> TokenGenerator:
     """A network with fresh weights."""
     spec = ImageSpec((options.grid * FACTOR,) * 2, 1, "pad", {"X-ray": Intensity("window", GREY, 0, 255)})
     with initial_weights(0):
-        tokeniser = Tokeniser(TokeniserConfig(2, 1, (8, 8, 8, 8), 1, "ema", options.codes, 8)).eval()
+        tokenizer = Tokenizer(TokenizerConfig(2, 1, (8, 8, 8, 8), 1, "ema", options.codes, 8)).eval()
     network = NetworkOptions(width=options.width, layers=options.layers, heads=6)
     text = TextOptions(width=384, layers=6, vocabulary=600)
-    generator = build_generator(spec, TEXTS, ["X-ray"], [], (), tokeniser, network, text, 0)
+    generator = build_generator(spec, TEXTS, ["X-ray"], [], (), tokenizer, network, text, 0)
     generator.model.eval()
     return generator
 
@@ -99,4 +99,4 @@ def _plain(generator: TokenGenerator, conditions: list[Condition], steps: int) -
     def encode() -> tuple[dict[str, Tensor], dict[str, Tensor]]:
         return told(texts, "X-ray"), told([""] * len(texts), None)
 
-    plain_decode(encode, model.network, len(texts), model.network.length, generator.tokeniser.codes, steps, 2.0)
+    plain_decode(encode, model.network, len(texts), model.network.length, generator.tokenizer.codes, steps, 2.0)

@@ -1,6 +1,5 @@
 """The one command; `medloom.recipes.commands` has its table."""
 
-import importlib
 import itertools
 import os
 import sys
@@ -10,7 +9,7 @@ from medloom import __version__
 from medloom.core.errors import GateError, UserError
 from medloom.core.lookup import closest
 from medloom.core.pages import show_page
-from medloom.recipes.commands import COMMANDS, GROUPS
+from medloom.recipes.commands import GROUPS, commands, resolve
 
 HELP = ("-h", "--help", "--help-all", "help")
 USER_ERROR = 2
@@ -38,7 +37,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _dispatch(words: list[str]) -> int:
     named = words[:-1] if words and words[-1] in HELP else words
-    if " ".join(named) not in COMMANDS and _members(named):
+    if " ".join(named) not in commands() and _members(named):
         show_page(overview(" ".join(named)))
         return 0
     if words[0] in ("-V", "--version"):
@@ -46,10 +45,10 @@ def _dispatch(words: list[str]) -> int:
         return 0
     command, rest = split_command(words)
     _quiet_libraries()
-    recipe = importlib.import_module(COMMANDS[command][0])
     from medloom.core.config import parse
 
-    result = recipe.run(parse(recipe.Config, rest, command))
+    config, run = resolve(command)
+    result = run(parse(config, rest, command))
     return result if isinstance(result, int) else 0
 
 
@@ -61,7 +60,7 @@ def split_command(words: Sequence[str]) -> tuple[str, list[str]]:
     """
     for length in (3, 2, 1):
         command = " ".join(words[:length])
-        if command in COMMANDS:
+        if command in commands():
             return command, _positional(command, list(words[length:]))
     leading = list(itertools.takewhile(lambda word: not word.startswith("-"), words[:3]))
     # A group is "data", or "data import" within it; the word after it is the one that is not known.
@@ -77,13 +76,13 @@ def split_command(words: Sequence[str]) -> tuple[str, list[str]]:
 
 def _guess(typed: str) -> str | None:
     """The command that was meant; `text2image` alone means `train text2image`."""
-    by_last_word = {name.rpartition(" ")[2]: name for name in COMMANDS}
-    return closest(typed, COMMANDS) or by_last_word.get(closest(typed, by_last_word) or "")
+    by_last_word = {name.rpartition(" ")[2]: name for name in commands()}
+    return closest(typed, commands()) or by_last_word.get(closest(typed, by_last_word) or "")
 
 
 def _members(words: Sequence[str]) -> list[str]:
     """The commands of the group that the words name; of no words, all of them."""
-    return [name for name in COMMANDS if name.startswith(" ".join([*words, ""]))]
+    return [name for name in commands() if name.startswith(" ".join([*words, ""]))]
 
 
 def _positional(command: str, rest: list[str]) -> list[str]:
@@ -98,8 +97,8 @@ def overview(group: str = "") -> str:
     shown = _members(group.split())
     width = max(map(len, shown))
     lines: list[str] = []
-    for title, commands in itertools.groupby(shown, _title):
-        lines += ["", f"{title}:", *(f"  medloom {name:<{width}}  {COMMANDS[name][1]}" for name in commands)]
+    for title, names in itertools.groupby(shown, _title):
+        lines += ["", f"{title}:", *(f"  medloom {name:<{width}}  {commands()[name]}" for name in names)]
     return "\n".join(
         [
             "medloom: conditional and counterfactual medical image generation. For research only.",

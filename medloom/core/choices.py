@@ -10,4 +10,4 @@ MODALITY_AS = ("text", "token", "both")
 POSITIONS = ("learned", "rotary")
 # How latents become tokens: codes as averages of latents, codes learnt by gradients, or a grid of rounded values.
 AVERAGES, GRADIENTS, SCALARS = "ema", "gradient", "fsq"
-QUANTISERS = (AVERAGES, GRADIENTS, SCALARS)
+QUANTIZERS = (AVERAGES, GRADIENTS, SCALARS)

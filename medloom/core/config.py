@@ -84,12 +84,12 @@ def shipped(cls: "type[DataclassInstance]", kind: str) -> dict[str, Traversable]
         cls: its options; the class variable `settings` names the folder of the files as a dotted package.
         kind: size or preset, with which the files' names begin: `size-tiny.yaml`.
     """
-    package = getattr(cls, "settings", f"medloom.recipes.settings.{cls.__module__.rpartition('.')[2]}")
+    package: str | None = getattr(cls, "settings", None)
     if package is None:
         return {}
+    # By the top package's folder, so that no package on the way is imported.
     top, *folders = package.split(".")
-    folder = resources.files(top).joinpath(*folders)
-    files = sorted(folder.iterdir(), key=lambda file: file.name) if folder.is_dir() else []
+    files = sorted(resources.files(top).joinpath(*folders).iterdir(), key=lambda file: file.name)
     found = (file for file in files if file.name.startswith(f"{kind}-"))
     return {file.name.removeprefix(f"{kind}-").removesuffix(".yaml"): file for file in found}
 

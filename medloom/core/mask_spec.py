@@ -1,4 +1,4 @@
-"""What the labels of segmentation masks mean to a model: their names, and which of them it is not told."""
+"""What the labels of segmentation masks mean to a model: their names, and which of them it does not see."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -16,10 +16,10 @@ class MaskSpec:
     """The classes of masks.
 
     Attributes:
-        names: label -> name of every class that masks may have, those that the model is not told included; empty where
-            nothing is known, and then any label is taken.
-        hidden: label -> the label that the model is told in its place; BACKGROUND where no class contains it.
-        resample: whether a mask on another grid than its image's is resampled, in place of being refused.
+        names: label -> name of every class that masks may have, those that the model does not see included; empty
+            where nothing is known, and then any label is taken.
+        hidden: label -> the label that the model sees instead; BACKGROUND where no class contains it.
+        resample: whether a mask on another grid than its image's is resampled instead of refused.
     """
 
     names: Mapping[int, str] = field(default_factory=dict)
@@ -34,11 +34,11 @@ class MaskSpec:
             raise UserError(f"two mask classes are called {twice[0]!r}; give each a name of its own.")
         for label, instead in self.hidden.items():
             if label not in self.names or instead not in (BACKGROUND, *self.names) or instead in self.hidden:
-                raise UserError(f"mask class {label} cannot be told as {instead}: name classes that are told.")
+                raise UserError(f"mask class {label} cannot be shown as {instead}: name classes that the model sees.")
 
     @property
-    def told(self) -> tuple[int, ...]:
-        """Labels of the classes that the model is told, in the order of its channels."""
+    def visible(self) -> tuple[int, ...]:
+        """Labels of the classes that the model sees, in the order of its channels."""
         return tuple(sorted(label for label in self.names if label not in self.hidden))
 
     def name(self, label: int) -> str:

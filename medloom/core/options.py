@@ -98,7 +98,7 @@ class Option:
         return " ".join([word] * self.count) if self.count else f"{word}..."
 
     def gather(self, words: Sequence[str]) -> list[str]:
-        """The values in the words that follow the option on the command line; `1,2` and `[]` are lists.
+        """The values in the words that follow the option on the command line; numbers may be written `1,2`.
 
         Raises:
             UserError: too few or too many words.
@@ -114,7 +114,9 @@ class Option:
             )
         if self.takes_one or self.pairs:
             return list(words)
-        return [] if list(words) == ["[]"] else [part for word in words for part in word.split(",") if part]
+        if list(words) in ([""], ["[]"]):
+            return []
+        return list(words) if self.kind is str else [part for word in words for part in word.split(",") if part]
 
     def read(self, value: object, where: str = "") -> object:
         """The option's value from a value of Python, or from texts of a YAML file or the command line.

@@ -3,12 +3,19 @@
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeAlias, TypeVar
 
-from medloom.core.files import hash_json
+import numpy as np
+from numpy.typing import NDArray
+
+from medloom.core.files import hash_json, hash_text
+from medloom.core.image import Image
 
 if TYPE_CHECKING:
     import torch
+
+# An image part of a condition: a file (or a folder, for a DICOM series), an image in memory, or bare values.
+ImagePart: TypeAlias = Path | Image | NDArray[np.generic]
 
 # Guidance adds the parts in this order (InstructPix2Pix: spatial parts first, then table and text).
 PARTS = ("mask", "prior", "modality", "table", "text")
@@ -22,32 +29,52 @@ class Condition:
         text: report, caption or instruction.
         modality: imaging modality, as named in the manifest.
         view: projection or plane (PA, AP, axial), part of `modality` for guidance and dropout.
-        prior: path of an earlier image of the same patient.
-        mask: path of a label map with the image's geometry.
+        prior: a prior image of the same patient: a file, an `Image`, or values `(C, *size)` or `(*size)`.
+        mask: a label map with the image's geometry: a file, an `Image`, or whole numbers `(*size)`.
         table: clinical columns, name to value; None where missing.
+
+    Example:
+        >>> Condition(text="Small left effusion.", modality="CXR").to_dict()
+        {'text': 'Small left effusion.', 'modality': 'CXR'}
     """
 
     text: str | None = None
     modality: str | None = None
     view: str | None = None
-    prior: Path | None = None
-    mask: Path | None = None
+    prior: ImagePart | None = None
+    mask: ImagePart | None = None
     table: Mapping[str, float | str | None] = field(default_factory=dict)
 
-    def to_dict(self) -> dict[str, Any]:
-        """As JSON values, parts that are absent left out."""
-        values: dict[str, Any] = {
+    def __post_init__(self) -> None:
+        # A user writes mask="seg.nii.gz".
+        for name in ("prior", "mask"):
+            if isinstance(given := getattr(self, name), str):
+                object.__setattr__(self, name, Path(given))
+
+    @property
+    def mask_file(self) -> Path | None:
+        """The file of the mask; None without a mask, or for one in memory."""
+        return self.mask if isinstance(self.mask, Path) else None
+
+    @property
+    def prior_file(self) -> Path | None:
+        """The file of the prior image; None without one, or for one in memory."""
+        return self.prior if isinstance(self.prior, Path) else None
+
+    def to_dict(self) -> dict[str, object]:
+        """As JSON values, parts that are absent left out; an image in memory is named by a hash of its values."""
+        values: dict[str, object] = {
             "text": self.text,
             "modality": self.modality,
             "view": self.view,
-            "prior": str(self.prior) if self.prior else None,
-            "mask": str(self.mask) if self.mask else None,
+            "prior": None if self.prior is None else _named(self.prior),
+            "mask": None if self.mask is None else _named(self.mask),
             "table": dict(self.table) or None,
         }
         return {name: value for name, value in values.items() if value is not None}
 
     def hash(self) -> str:
-        """A hash that identifies the condition without telling it."""
+        """A hash that identifies the condition without revealing it."""
         return hash_json(self.to_dict())
 
     def without(self, dropped: frozenset[str]) -> "Condition":
@@ -58,6 +85,14 @@ class Condition:
         if "table" in dropped:
             emptied["table"] = {}
         return replace(self, **emptied)
+
+
+def _named(part: ImagePart) -> str:
+    """The path of an image part, or a hash of the values of one in memory."""
+    if isinstance(part, Path):
+        return str(part)
+    values = part.pixels if isinstance(part, Image) else part
+    return hash_text(f"{values.shape} {values.dtype} {values.tobytes().hex()}")
 
 
 @dataclass(frozen=True)
@@ -83,57 +118,56 @@ class Sample:
 
 @dataclass(frozen=True)
 class Batch:
-    """What one step trains on.
+    """What one step trains on; each family adds its own tensors.
 
     Attributes:
         images: float32 `(N, C, *spatial)` in [-1, 1], or latents of an autoencoder.
         rows: manifest row of each sample: the key of its randomness.
-        conditions: one Condition a sample.
-        step: optimiser step that the batch belongs to.
-        extra: further tensors by name (cached text embeddings, masks), first axis N.
+        step: optimiser step that the batch belongs to; -1 outside of training.
     """
 
     images: "torch.Tensor"
     rows: tuple[int, ...]
-    conditions: tuple[Condition, ...]
     step: int
-    extra: Mapping[str, "torch.Tensor"] = field(default_factory=dict)
+
+
+BatchType = TypeVar("BatchType", bound=Batch)
 
 
 @dataclass(frozen=True)
-class Phase:
-    """One optimiser's share of a step. A GAN has two phases, a diffusion model one.
+class Phase(Generic[BatchType]):
+    """One optimiser's part of a step. A GAN has two phases, a diffusion model one.
 
     Attributes:
         name: the name in logs.
         module: a module that holds exactly the parameters this phase trains; it is called through `loss`, so that
             gradients of several processes are averaged.
-        loss: maps (module as prepared for several processes, batch) to the mean loss over the batch and figures to log.
+        loss: maps (module as prepared for several processes, batch) to the mean loss over the batch and metrics to log.
         learning_rate: peak learning rate.
         every: the phase runs at steps, counted from 1, divisible by it.
         betas: Adam's decay rates.
         weight_decay: decoupled weight decay.
-        rates: factors on the learning rate of the parameters whose names start so.
+        learning_rate_factors: by the start of a parameter's name.
     """
 
     name: str
     module: "torch.nn.Module"
-    loss: Callable[["torch.nn.Module", Batch], tuple["torch.Tensor", Mapping[str, "torch.Tensor"]]]
+    loss: Callable[["torch.nn.Module", BatchType], tuple["torch.Tensor", Mapping[str, "torch.Tensor"]]]
     learning_rate: float
     every: int = 1
     betas: tuple[float, float] = (0.9, 0.999)
     weight_decay: float = 0.01
-    rates: Mapping[str, float] = field(default_factory=dict)
+    learning_rate_factors: Mapping[str, float] = field(default_factory=dict)
 
 
-class Task(Protocol):
+class Task(Protocol[BatchType]):
     """What the training loop trains. The loop knows nothing of generators: it sees only this."""
 
-    def phases(self) -> Sequence[Phase]:
-        """The optimisers' shares of a step, in the order in which they run."""
+    def phases(self) -> Sequence[Phase[BatchType]]:
+        """The optimisers' parts of a step, in the order in which they run."""
         ...
 
-    def batches(self, first_step: int, rank: int, processes: int) -> Iterator[Sequence[Batch]]:
+    def batches(self, first_step: int, rank: int, processes: int) -> Iterator[Sequence[BatchType]]:
         """For each step from `first_step` on, this process's micro-batches; a function of (run seed, step) alone.
 
         A step's are made by another thread while the step before it is trained.
@@ -141,7 +175,7 @@ class Task(Protocol):
         ...
 
     def validate(self, out: Path, step: int) -> Mapping[str, float]:
-        """Render the fixed validation conditions to `out` and return figures to log; called on the main process."""
+        """Render the fixed validation conditions to `out` and return metrics to log; called on the main process."""
         ...
 
     def ema(self) -> "torch.nn.Module | None":

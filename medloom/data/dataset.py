@@ -11,17 +11,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from medloom.core.errors import UserError
+from medloom.core.image import Header
 from medloom.core.mask_spec import NO_MASK, MaskSpec
 from medloom.core.progress import progress, say
 from medloom.core.spec import ImageSpec, Intensity
 from medloom.core.types import Condition, Sample
 from medloom.data.cache import Arrays, Column, cached_rows
-from medloom.data.image_io.types import Header
-from medloom.data.images import check_pixels, read_header, read_image
+from medloom.data.condition_reader import ConditionReader
+from medloom.data.images import read_header
 from medloom.data.manifest import list_problems
-from medloom.data.masks import Labels, read_labels
+from medloom.data.masks import Labels
 from medloom.data.tables import Problem
-from medloom.data.transforms import HU_WINDOW, ModelImage, choose_intensity, to_model
+from medloom.data.transforms import HU_WINDOW, ModelImage, choose_intensity
 
 # Decoding releases the interpreter's lock, so threads share the cores.
 READERS_AT_ONCE = 4
@@ -138,12 +139,7 @@ def read_sample(path: Path, spec: ImageSpec, modality: str, unit: str | None = N
     Raises:
         UserError: unreadable, not finite, constant, or not of the spec; names the file.
     """
-    image = read_image(path, unit=unit)
-    check_pixels(image, path)
-    try:
-        return to_model(image, spec, modality)
-    except UserError as error:
-        raise UserError(f"{path}: {error}") from error
+    return ConditionReader(spec, unit=unit).model_image(path, modality)
 
 
 @dataclass(frozen=True)
@@ -215,19 +211,7 @@ class ImageSource:
         Raises:
             UserError: see `read_labels`.
         """
-        if condition.mask is None:
-            return np.full(self.spec.size, NO_MASK, np.int16)
-        return read_labels(condition.mask, self.spec, image, self.masks)
-
-    def prior_image(self, condition: Condition) -> NDArray[np.float32]:
-        """The earlier image of a condition in the model's space, float32 `(C, *size)`.
-
-        Raises:
-            UserError: see `read_sample`.
-        """
-        if condition.prior is None or condition.modality is None:
-            raise ValueError("a condition without an earlier image, or without its modality")
-        return read_sample(condition.prior, self.spec, condition.modality, self.unit).array
+        return ConditionReader(self.spec, self.masks, self.unit).labels(condition, image)
 
     def priors(self, registered: bool) -> tuple["ImageSource", list[int]]:
         """The earlier images as a source of their own, and the entry in it of each row, -1 for rows without one.
@@ -240,7 +224,7 @@ class ImageSource:
         for sample in self.samples:
             path = (sample.registered_prior if registered else None) or sample.condition.prior
             entries.append(len(samples) if path is not None else -1)
-            if path is not None:
+            if isinstance(path, Path):
                 samples.append(replace(sample, path=path))
         key = {**self.key, "priors": "registered" if registered else "as they are"}
         return replace(self, samples=samples, key=key), entries

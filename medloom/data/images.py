@@ -10,9 +10,9 @@ from typing import NamedTuple
 import numpy as np
 
 from medloom.core.errors import UserError
+from medloom.core.image import Affine, Header, Image
 from medloom.data.image_io import dicom, dicom_series, dicom_write, itk, nifti, raster, raster_write, tiff
 from medloom.data.image_io.reading import require_file
-from medloom.data.image_io.types import Affine, Header, Image
 
 __all__ = [
     "READERS",

@@ -1,4 +1,4 @@
-"""What the recipes that train on masks share: the labels that a model is told."""
+"""The labels of a model's mask classes: as the user says, or as the masks have them."""
 
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -20,30 +20,26 @@ def mask_classes_of(samples: Sequence[Sample], given: Sequence[int], shown: bool
         shown: whether to show progress.
 
     Raises:
-        UserError: no mask; one that is no label map; a label that is not among the given ones; or masks with more than
-            100 labels, which are rather images.
+        UserError: no mask; one that is no label map; a given label that stands twice; or masks with more than 100
+            labels, which are rather images.
     """
     if twice := [label for place, label in enumerate(given) if label in given[:place] or label < 1]:
         raise UserError(f"--network.mask-classes: {twice[0]} stands twice or is below 1; name each label once.")
-    masks = sorted({sample.condition.mask for sample in samples if sample.condition.mask is not None})
+    masks = sorted({file for sample in samples if (file := sample.condition.mask_file) is not None})
     if not masks:
         raise UserError("no row of the manifest has a mask; name the masks' files in a column mask.")
-    found: set[int] = set()
-    for path, labels in zip(masks, _all_labels(masks, shown), strict=True):
-        found.update(labels)
-        if given and (unknown := [label for label in labels if label not in given]):
-            raise UserError(
-                f"{path}: label {unknown[0]} is not in --network.mask-classes ({', '.join(map(str, given))}); add it,"
-                " or mend the mask."
-            )
+    if given:
+        # Each mask is checked when it is cached.
+        return tuple(given)
+    found = {label for labels in _all_labels(masks, shown) for label in labels}
     if len(found) > MOST_CLASSES:
         raise UserError(
-            f"the masks have {len(found)} labels, {min(found)} to {max(found)}: a model is told at most {MOST_CLASSES};"
+            f"the masks have {len(found)} labels, {min(found)} to {max(found)}: a model sees at most {MOST_CLASSES};"
             " give label maps, not images."
         )
     if not found:
         raise UserError("all masks are background (0); give masks with labels of 1 and above.")
-    return tuple(given) or tuple(sorted(found))
+    return tuple(sorted(found))
 
 
 def _all_labels(masks: Sequence[Path], shown: bool) -> list[list[int]]:

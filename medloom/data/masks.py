@@ -11,11 +11,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from medloom.core.errors import UserError
+from medloom.core.image import Affine, Header, Image
 from medloom.core.lookup import look_up
 from medloom.core.mask_spec import BACKGROUND, NO_MASK, MaskSpec
 from medloom.core.spec import ImageSpec
 from medloom.data.image_io.geometry import axis_codes
-from medloom.data.image_io.types import Affine, Header, Image
 from medloom.data.images import read_header, read_image
 from medloom.data.laterality import swap_sides
 from medloom.data.placement import frame_of, plan
@@ -34,7 +34,15 @@ def read_mask(path: Path) -> Image:
     Raises:
         UserError: unreadable, in colour, or with values that are not whole numbers from 0 to 32767.
     """
-    mask = read_image(path)
+    return check_labels(read_image(path), path)
+
+
+def check_labels(mask: Image, path: Path) -> Image:
+    """The image, where it is a label map.
+
+    Raises:
+        UserError: it is in colour, or has values that are not whole numbers from 0 to 32767.
+    """
     values = mask.pixels
     if len(values) != 1 or not np.array_equal(values, np.round(values)):
         raise UserError(f"{path} is not a label map: it has colours or values that are not whole numbers.")
@@ -245,9 +253,9 @@ def opposite_classes(masks: MaskSpec) -> list[tuple[int, int]]:
     Raises:
         UserError: a class of one side whose other side is no class.
     """
-    by_name: Mapping[str, int] = {masks.name(label).casefold(): label for label in masks.told}
+    by_name: Mapping[str, int] = {masks.name(label).casefold(): label for label in masks.visible}
     pairs: list[tuple[int, int]] = []
-    for label in masks.told:
+    for label in masks.visible:
         name = masks.name(label)
         other = swap_sides(name)
         if other == name:

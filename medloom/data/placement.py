@@ -13,8 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from medloom.core.errors import UserError
+from medloom.core.image import Affine, FloatArray
 from medloom.core.spec import RESIZE_RULES, ImageSpec
-from medloom.data.image_io.types import Affine, FloatArray
 
 OUTSIDE = -1.0
 FIELDS = ("original", "resized", "offset", "scale")

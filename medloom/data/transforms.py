@@ -10,9 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from medloom.core.errors import UserError
+from medloom.core.image import FloatArray, Image
 from medloom.core.spec import COLOUR, GREY, HU, RELATIVE, ImageSpec, Intensity
 from medloom.data.image_io.geometry import axial_affine, reorient
-from medloom.data.image_io.types import FloatArray, Image
 from medloom.data.laterality import flip_left_right, swap_mask_classes, swap_sides
 from medloom.data.placement import Placement, frame_of, place, plan, restore
 

@@ -87,7 +87,7 @@ def cached_whole_labels(
 
 def cached_places(source: ImageSource, labels: Ragged, folder: Path, shown: bool = True) -> ClassPlaces:
     """Pixels of each class that the model is told in each image, drawn once by row number."""
-    classes, axes = source.masks.told, source.spec.spatial_dims
+    classes, axes = source.masks.visible, source.spec.spatial_dims
     columns = {
         "places": Column((len(classes), PLACES_A_CLASS, axes), "int16"),
         "counts": Column((len(classes),), "int32"),

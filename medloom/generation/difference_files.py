@@ -7,8 +7,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from medloom.core.files import atomic_file
+from medloom.core.image import Image
 from medloom.core.plots import flat, levels_of
-from medloom.data.image_io.types import Image
 from medloom.data.images import write_image
 from medloom.generation.difference_maps import COLOURS, DifferenceRow, Map
 

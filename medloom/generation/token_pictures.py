@@ -3,67 +3,87 @@
 from collections.abc import Sequence
 from dataclasses import replace
 from itertools import product
-from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.nn.functional import interpolate
 
 from medloom.core.errors import UserError
+from medloom.core.files import atomic_file
+from medloom.core.plots import flat, save_grid
+from medloom.generation.difference_maps import draw_labelled
+from medloom.generation.produce import LoadedModel
+from medloom.generation.requests import Request
+from medloom.generators.sampling import TokenSampling
+from medloom.generators.tokens.generator import TokenGenerator
+from medloom.processes.token_decoding import TokenStep
 
-if TYPE_CHECKING:
-    from medloom.generation.requests import Job, Maker
-
-FAMILY = "tokens"
 STEPS, GRID = "steps.png", "decoding_grid.png"
 SHOWN_IMAGES = 8
 
 
-def require_tokens_family(maker: "Maker", option: str) -> None:
-    """Refuse pictures of decoding for a model that does not decode tokens.
+def token_generator(model: LoadedModel, option: str) -> TokenGenerator:
+    """The model, where it decodes tokens.
 
     Raises:
         UserError: names the option and the model's family.
     """
-    if maker.generator.family != FAMILY:
+    generator = model.generator
+    if not isinstance(generator, TokenGenerator):
         raise UserError(
-            f"{option}: {maker.options.model} is of the family {maker.generator.family}; only models of"
+            f"{option}: {model.options.model} is of the family {generator.family}; only models of"
             " `medloom train tokens` decode tokens."
         )
+    return generator
 
 
-def write_steps(maker: "Maker", jobs: "Sequence[Job]") -> None:
+def write_steps(model: LoadedModel, requests: Sequence[Request]) -> None:
     """Write steps.png: a row for each of the first images, what is known after each step, masked tokens in grey."""
-    from medloom.core.plots import flat, save_grid
+    generator, first = token_generator(model, "--show-steps"), requests[:SHOWN_IMAGES]
+    known: list[NDArray[np.float32]] = []
 
-    shown = jobs[:SHOWN_IMAGES]
-    seen: list[Any] = []
-    drawing = replace(maker.drawing, callback=lambda step: seen.append(known(maker.generator, step.after)))
-    drawing.arrays([job.condition for job in shown], [job.seed for job in shown])
-    columns = len(seen)
-    tiles = [flat(seen[step][row]) for row in range(len(shown)) for step in range(columns)]
-    note = f"{columns} steps of decoding from left to right"
-    save_grid(maker.options.out / STEPS, tiles, columns, note)
+    def keep(step: TokenStep) -> None:
+        known.append(known_images(generator, step.after))
+
+    conditions, seeds = [request.condition for request in first], [request.seed for request in first]
+    generator.sample(conditions, seeds, _sampling(model), callback=keep)
+    tiles = [flat(images[row]) for row in range(len(first)) for images in known]
+    note = f"{len(known)} steps of decoding from left to right"
+    save_grid(model.options.out / STEPS, tiles, len(known), note)
 
 
-def known(generator: Any, tokens: Any) -> Any:
+def known_images(generator: TokenGenerator, tokens: Tensor) -> NDArray[np.float32]:
     """Images `(N, C, *size)` in [-1, 1] of tokens int64 `(N, L)`, grey where they are masked."""
-    from torch.nn.functional import interpolate
-
-    masked = (tokens == generator.tokeniser.codes).reshape(-1, 1, *generator.grid).float()
+    masked = (tokens == generator.tokenizer.codes).reshape(-1, 1, *generator.grid).float()
     grey = interpolate(masked, size=generator.spec.size, mode="nearest").bool()
-    return generator.images_of(tokens).clamp(-1, 1).float().masked_fill(grey, 0.0).cpu().numpy()
+    images: NDArray[np.float32] = generator.images_of(tokens).clamp(-1, 1).float().masked_fill(grey, 0.0).cpu().numpy()
+    return images
 
 
+@torch.no_grad()
 def write_decoding_grid(
-    maker: "Maker", job: "Job", steps: Sequence[int], temperatures: Sequence[float], guidances: Sequence[float]
+    model: LoadedModel,
+    request: Request,
+    steps: Sequence[int],
+    temperatures: Sequence[float],
+    guidances: Sequence[float],
 ) -> None:
     """Write decoding_grid.png: the first image by steps (down), temperature and guidance (across)."""
-    from medloom.core.files import atomic_file
-    from medloom.generation.difference_maps import draw_labelled
-
-    images = {}
-    for count, temperature, scale in product(steps, temperatures, guidances):
-        options = replace(maker.options, steps=count, temperature=temperature, guidance=scale)
-        one = replace(maker, options=options)
-        maker.generator.check_sampling(one.sampling)
-        label = (f"K {count}", f"T {temperature:g}, guidance {scale:g}")
-        images[label] = one.drawing.arrays([job.condition], [job.seed])[0]
-    with atomic_file(maker.options.out / GRID) as temporary:
+    generator, sampling, images = token_generator(model, "--grid"), _sampling(model), {}
+    for count, temperature, scale in product(steps, temperatures or (sampling.temperature,), guidances or (None,)):
+        guidance = sampling.guidance if scale is None else scale
+        one = replace(sampling, steps=count, temperature=temperature, guidance=guidance)
+        generator.check_sampling(one)
+        label = (f"K {count}", f"T {temperature:g}, guidance {guidance:g}")
+        images[label] = generator.sample([request.condition], [request.seed], one)[0].numpy()
+    with atomic_file(model.options.out / GRID) as temporary:
         temporary.write_bytes(draw_labelled(images, "SYNTHETIC: steps, temperature and guidance of decoding"))
+
+
+def _sampling(model: LoadedModel) -> TokenSampling:
+    sampling = model.sampling
+    if not isinstance(sampling, TokenSampling):
+        raise TypeError("the sampling options of a token generator")
+    return sampling

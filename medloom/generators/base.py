@@ -1,60 +1,187 @@
-"""What every family of generators shares: conditions that are checked, reduced to the parts told, and made tensors."""
+"""What every family of generators has: image = generator(condition, seed), for every part that it was trained with."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
-from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any, ClassVar, Generic, TypeVar
 
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from medloom.core.errors import UserError
+from medloom.core.image import Image
+from medloom.core.lookup import look_up
 from medloom.core.mask_spec import NO_MASK, MaskSpec, numbered
+from medloom.core.seeds import check_seed
 from medloom.core.spec import ImageSpec
 from medloom.core.table_column import TableColumn
-from medloom.core.types import Condition
-from medloom.generators.base_model import ConditionedModel
+from medloom.core.types import Condition, ImagePart
+from medloom.data.condition_reader import ConditionReader, named
+from medloom.data.dataset import ImageSource, cached_usable_images
+from medloom.data.masks import require_axes, require_known
+from medloom.generators.base_model import ConditionalModel
+from medloom.generators.generated_images import GeneratedImage, GeneratedImages
 from medloom.generators.prompt import keep, known_parts, prompt_of
+from medloom.generators.sampling import FROM_NOISE, WHOLE, Edit, Framing, SamplingOptions
+from medloom.generators.tensors import ConditionTensors
 from medloom.generators.volumes import WholeMask
 from medloom.networks.autoencoder import KLAutoencoder
-from medloom.networks.text import embed_texts
-from medloom.networks.tokenizer import Tokeniser
+from medloom.networks.conditioning import ConditionEncoder
+from medloom.networks.text import TextEncoder, embed_texts
+from medloom.networks.tokenizer import Tokenizer
 
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
-# Reads the label map of a condition's mask in the model's geometry: int64 `(*size)`.
-ReadMask = Callable[[Condition], "NDArray[Any]"]
-# Reads the earlier image of a condition in the model's space: float32 `(C, *size)`.
-ReadPrior = Callable[[Condition], "NDArray[Any]"]
+Model = TypeVar("Model", bound=ConditionalModel)
+Sampling = TypeVar("Sampling", bound=SamplingOptions)
 
 
-class ConditionedGenerator(ABC):
-    """An image generator: image = generator(condition, seed).
+@dataclass(frozen=True, eq=False)
+class Priors:
+    """The prior images of a batch of conditions.
+
+    Attributes:
+        images: `(N, C, *size)` in [-1, 1], 0 where there is none.
+        present: bool `(N,)`, whether there is one.
+        regions: float32 `(N, 1, *size)` in [0, 1], where images may differ from them, or None for everywhere.
+    """
+
+    images: Tensor
+    present: Tensor
+    regions: Tensor | None = None
+
+    def outside(self, images: Tensor) -> Tensor:
+        """Images `(N, C, *size)` that are the prior ones outside of the regions."""
+        return images if self.regions is None else torch.lerp(self.images, images, self.regions.to(images))
+
+
+class ImageGenerator(ABC, Generic[Model, Sampling]):
+    """An image generator, trained or about to be.
 
     Attributes:
         family: name of the family.
+        sampling: how it samples where nothing else is asked for.
         spec: the model's image space.
         model: networks, in evaluation mode for sampling.
         autoencoder: between pixels and latents, or None.
-        tokeniser: between pixels and tokens, or None.
+        tokenizer: between pixels and tokens, or None.
         modality_as: how the modality conditions the model: text, token or both.
         train_text: whether the text encoder belongs to the trained weights.
         reads_text: whether a text can change the image; where not, a prompt is refused.
-        masks: the classes of masks, by name, and which of them the model is not told.
+        masks: the classes of masks, by name, and which of them the model does not see.
+        unit: of the values of condition files that do not state theirs.
+        folder: its components on disk, or None for a generator that was not loaded.
+
+    Example:
+        >>> import medloom
+        >>> model = medloom.load("runs/mm")  # doctest: +SKIP
+        >>> model.generate(medloom.Condition("Small left effusion.", "CXR"), seed=0).save("out.png")  # doctest: +SKIP
     """
 
-    family: str
+    family: ClassVar[str]
+    sampling: Sampling
     reads_text: bool = True
     autoencoder: KLAutoencoder | None = None
-    tokeniser: Tokeniser | None = None
+    tokenizer: Tokenizer | None = None
+    unit: str | None = None
+    folder: Path | None = None
 
-    def __init__(self, spec: ImageSpec, model: ConditionedModel, modality_as: str, train_text: bool) -> None:
+    def __init__(self, spec: ImageSpec, model: Model, modality_as: str, train_text: bool) -> None:
         self.spec = spec
         self.model = model
         self.modality_as = modality_as
         self.train_text = train_text
         self.masks = MaskSpec(numbered(model.mask_classes)) if model.mask_classes else MaskSpec()
+
+    # What a user calls.
+
+    def generate(
+        self,
+        conditions: Condition | Sequence[Condition],
+        *,
+        seed: int | None = None,
+        seeds: Sequence[int] | None = None,
+        sampling: Sampling | None = None,
+        edit: Edit = FROM_NOISE,
+        framing: Framing = WHOLE,
+    ) -> GeneratedImages:
+        """Generate images.
+
+        Args:
+            conditions: what the images show. One condition and k seeds make k images, k conditions and k seeds make
+                pairs.
+            seed: of one image; all of its noise is drawn from it.
+            seeds: one integer an image, 0 or more (default: 0, 1, ... one a condition).
+            sampling: steps, guidance and so on; by default `self.sampling`.
+            edit: for an editor, what to start from and where the image may change.
+            framing: for a model that was trained on patches, how an image of its mask's size is put together.
+
+        Returns:
+            The images in the values of their modality, with geometry and provenance.
+
+        Raises:
+            UserError: a part, value or option that the model cannot follow, or numbers of conditions and seeds that do
+                not match.
+        """
+        asked, numbers = paired(conditions, seed, seeds)
+        sampling = sampling or self.sampling
+        asked = [self._with_unknown_cells(condition) for condition in asked]
+        self.check(asked, sampling, edit, framing)
+        made = self.images(asked, numbers, sampling, edit, framing)
+        images = zip(made, asked, numbers, strict=True)
+        return GeneratedImages([GeneratedImage(*each, model_hash=self.model_hash) for each in images])
+
+    def edit(
+        self,
+        prior: ImagePart | str,
+        text: str,
+        *,
+        modality: str | None = None,
+        view: str | None = None,
+        seed: int | None = None,
+        seeds: Sequence[int] | None = None,
+        sampling: Sampling | None = None,
+        edit: Edit = FROM_NOISE,
+    ) -> GeneratedImages:
+        """What a prior image may look like after an instruction; arguments as in `generate`.
+
+        Raises:
+            UserError: the model is no editor, or as `generate`.
+        """
+        condition = Condition(text, modality, view, prior=Path(prior) if isinstance(prior, str) else prior)
+        return self.generate(condition, seed=seed, seeds=seeds, sampling=sampling, edit=edit)
+
+    def check(
+        self,
+        conditions: Sequence[Condition],
+        sampling: Sampling | None = None,
+        edit: Edit = FROM_NOISE,
+        framing: Framing = WHOLE,
+    ) -> None:
+        """Refuse, before anything is generated, what the model cannot follow.
+
+        Raises:
+            UserError: a part that it was not trained with; a modality, view, category or mask class that it does not
+                know; sampling options, an edit or a framing that does not fit it.
+        """
+        self._check_parts(conditions)
+        self.check_conditions(conditions)
+        self.check_sampling(sampling or self.sampling, edit)
+        framing.check(self.spec)
+        if self.spec.patch and any(condition.mask is None for condition in conditions):
+            raise UserError(
+                "the model was trained on patches and generates an image of its mask's size: name one with --mask, or"
+                " in a column mask."
+            )
+        masked = [condition for condition in conditions if condition.mask is not None]
+        # A file that several conditions share is read once.
+        for condition in {condition.mask_file or id(condition): condition for condition in masked}.values():
+            mask, name = self.reader.mask(condition), named(condition.mask, "mask")
+            require_axes(mask, name, self.spec)
+            require_known(mask.pixels[0], name, self.masks)
+
+    # What a family defines.
 
     @property
     @abstractmethod
@@ -62,64 +189,137 @@ class ConditionedGenerator(ABC):
         """Whether text and table condition it."""
 
     @abstractmethod
-    def check_sampling(self, options: Any) -> None:
-        """Refuse sampling options that do not fit the model."""
+    def check_sampling(self, sampling: Sampling, edit: Edit = FROM_NOISE) -> None:
+        """Refuse sampling options and edits that do not fit the model."""
 
     @abstractmethod
-    def generate(
+    def sample(
         self,
         conditions: Sequence[Condition],
         seeds: Sequence[int],
-        options: Any = None,
-        read_mask: ReadMask | None = None,
+        sampling: Sampling | None = None,
+        edit: Edit = FROM_NOISE,
     ) -> Tensor:
-        """Generate one image a condition, float32 `(N, C, *size)` in [-1, 1], on the CPU."""
+        """One image a condition in the model's space.
 
-    def generate_patches(
+        Args:
+            conditions: that `check` accepts.
+            seeds: one integer an image; all noise of an image is drawn from its seed, on the CPU.
+            sampling: how images are sampled.
+            edit: what an editor starts from, and where it may change the image.
+
+        Returns:
+            float32 `(N, C, *size)` in [-1, 1], on the CPU.
+        """
+
+    @abstractmethod
+    def save_components(self, folder: Path) -> dict[str, Any]:
+        """Write the components that are the family's own to `folder`; returns settings that `from_components` needs."""
+
+    @classmethod
+    @abstractmethod
+    def from_components(
+        cls,
+        folder: Path,
+        settings: Mapping[str, Any],
+        spec: ImageSpec,
+        text: TextEncoder,
+        condition: ConditionEncoder | None,
+    ) -> "ImageGenerator[Model, Sampling]":
+        """The generator that `save_components` wrote, on the CPU.
+
+        Args:
+            folder: the components.
+            settings: all that generator.json says.
+            spec: the model's image space.
+            text: the text encoder, loaded.
+            condition: the condition encoder, loaded; None in Stable Diffusion's conventions.
+        """
+
+    def sample_patches(
         self,
         conditions: Sequence[Condition],
         seeds: Sequence[int],
         labels: Tensor,
-        places: Tensor,
-        options: Any = None,
+        positions: Tensor,
+        sampling: Sampling | None = None,
     ) -> Tensor:
-        """Generate one patch a condition, for a model that was trained on patches.
+        """One patch a condition, for a model that was trained on patches.
 
         Args:
-            conditions: what the patches should show.
-            seeds: one integer a patch; all of its noise is drawn from it, on the CPU.
+            conditions: what the patches show.
+            seeds: one integer a patch.
             labels: the label maps of the patches, int64 `(N, *size)`.
-            places: where they lie in their images, float32 `(N, axes, 2)`; see `data.patches.place_of`.
-            options: how images are sampled.
+            positions: where they lie in their images, float32 `(N, axes, 2)`; see `data.patches.place_of`.
+            sampling: how images are sampled.
 
         Returns:
             float32 `(N, C, *size)` in [-1, 1], on the CPU.
 
         Raises:
-            UserError: the family makes whole images only.
+            UserError: the family generates whole images only.
         """
-        raise UserError(f"a {self.family} makes whole images of {self.spec.size} pixels, not patches.")
+        raise UserError(f"a {self.family} generates whole images of {self.spec.size} pixels, not patches.")
 
-    def generate_whole(self, condition: Condition, seed: int, mask: WholeMask, options: Any = None) -> Tensor:
-        """Generate one whole image of its mask's size, for a model that was trained on patches.
+    def sample_windows(
+        self, condition: Condition, seed: int, mask: WholeMask, sampling: Sampling | None = None
+    ) -> Tensor:
+        """One image of its mask's size, for a model that was trained on patches.
 
         Args:
-            condition: what the image should show.
+            condition: what the image shows.
             seed: all of the image's noise is drawn from it, on the CPU.
             mask: the label map at the model's spacing, of any size, and the windows that see it.
-            options: how images are sampled.
+            sampling: how images are sampled.
 
         Returns:
             float32 `(C, *size of the mask)` in [-1, 1], on the CPU.
 
         Raises:
-            UserError: the family makes images of one size only.
+            UserError: the family generates images of one size only.
         """
-        raise UserError(f"a {self.family} makes images of {self.spec.size} pixels, not of a mask's size.")
+        raise UserError(f"a {self.family} generates images of {self.spec.size} pixels, not of a mask's size.")
 
-    @abstractmethod
-    def to(self, device: torch.device | str) -> "ConditionedGenerator":
+    def to(self, device: torch.device | str) -> "ImageGenerator[Model, Sampling]":
         """Move all networks to a device."""
+        for module in (self.model, self.autoencoder, self.tokenizer):
+            if module is not None:
+                module.to(device)
+        return self
+
+    def cached_targets(
+        self, source: ImageSource, folder: Path, device: torch.device, skip_bad: bool, verbose: bool
+    ) -> tuple[NDArray[Any], list[int]]:
+        """What the family is trained on, by row, on disk: images, latents or tokens; and the rows that can be used.
+
+        Args:
+            source: the images.
+            folder: the cache.
+            device: where encoders run.
+            skip_bad: leave out rows that cannot be used instead of refusing them.
+            verbose: whether to show progress.
+
+        Returns:
+            Array `(rows, C, *spatial)`, memory-mapped, and row numbers.
+
+        Raises:
+            UserError: images that cannot be used, or too little disk.
+        """
+        return cached_usable_images(source, folder, skip_bad, verbose)
+
+    # What all families share.
+
+    @property
+    def reader(self) -> ConditionReader:
+        """Reads masks, prior images and regions in the model's space."""
+        return ConditionReader(self.spec, self.masks, self.unit)
+
+    @cached_property
+    def model_hash(self) -> str:
+        """A hash of the components on disk; empty for a generator that was not loaded."""
+        from medloom.core.files import hash_folder
+
+        return "" if self.folder is None else hash_folder(self.folder)
 
     @property
     def exportable(self) -> bool:
@@ -128,7 +328,7 @@ class ConditionedGenerator(ABC):
 
     @property
     def parts(self) -> tuple[str, ...]:
-        """The parts of a condition that it tells apart, in the order of guidance."""
+        """The parts of a condition that it was trained with, in the order of guidance."""
         model = self.model
         return known_parts(self.exportable, bool(model.mask_classes), bool(self.columns), bool(model.prior_channels))
 
@@ -143,10 +343,10 @@ class ConditionedGenerator(ABC):
         return next(self.model.parameters()).device
 
     def check_conditions(self, conditions: Sequence[Condition]) -> None:
-        """Refuse conditions that the model cannot follow.
+        """Refuse values that the model does not know.
 
         Raises:
-            UserError: a modality, view or category of the table never trained on, or a text for a number.
+            UserError: a modality, view or category of the table that it was not trained on, or a text for a number.
         """
         for condition in conditions:
             if condition.modality is None and len(self.spec.intensity) > 1:
@@ -158,78 +358,151 @@ class ConditionedGenerator(ABC):
             self.model.condition.cells([condition.table for condition in conditions])
 
     def table_refusal(self, condition: Condition) -> str | None:
-        """Why a condition's table cannot be told to the model, or None."""
+        """Why the model cannot read a condition's table, or None."""
         for column in self.columns:
             if column.name not in condition.table:
-                return f"no column {column.name!r}, which the model is told; add it, with empty cells where unknown."
+                return f"no column {column.name!r}, which conditions the model; add it, with empty cells where unknown."
             try:
                 column.encode(condition.table[column.name])
             except UserError as error:
                 return str(error)
         return None
 
-    def completed(self, condition: Condition) -> Condition:
-        """The condition as the model was told it in training.
+    def reduced(self, condition: Condition) -> Condition:
+        """The condition less the parts that the model takes none of, as a row of a manifest may have them."""
+        table = {column.name: condition.table[column.name] for column in self.columns}
+        parts = self.parts
+        return replace(
+            condition,
+            table=table,
+            mask=condition.mask if "mask" in parts else None,
+            prior=condition.prior if "prior" in parts else None,
+        )
 
-        With the modality named, where it knows one only and was always told it; without a text, where there was none.
+    def completed(self, condition: Condition) -> Condition:
+        """The condition as the model saw it in training.
+
+        With the modality named, where it knows one only and always saw it; without a text, where there was none.
         """
         known = condition if self.reads_text else replace(condition, text=None)
         if known.modality is not None or len(self.spec.intensity) > 1:
             return known
         return replace(known, modality=next(iter(self.spec.intensity)))
 
+    def images(
+        self,
+        conditions: Sequence[Condition],
+        seeds: Sequence[int],
+        sampling: Sampling,
+        edit: Edit = FROM_NOISE,
+        framing: Framing = WHOLE,
+    ) -> list[Image]:
+        """As `generate`, of conditions that were checked: the images in the values of their modality."""
+        from medloom.generators.framing import crop_images, frame_images, window_image
+
+        if not self.spec.patch:
+            return frame_images(self, conditions, self.sample(conditions, seeds, sampling, edit).numpy())
+        if framing.crops:
+            return crop_images(self, conditions, seeds, sampling)
+        pairs = zip(conditions, seeds, strict=True)
+        return [window_image(self, condition, seed, sampling, framing) for condition, seed in pairs]
+
     def inputs(
         self,
         conditions: Sequence[Condition],
         kept: frozenset[str],
         negative: str | None = None,
-        read_mask: ReadMask | None = None,
-        prior: Tensor | None = None,
-    ) -> dict[str, Tensor | None]:
-        """The tensors of conditions of which only the `kept` parts are told; see DiffusionModel.forward."""
-        tensors = self.told(conditions, kept, negative)
-        if prior is not None:
-            tensors["prior"] = prior if "prior" in kept else torch.zeros_like(prior)
-        if self.model.mask_classes:
-            reduced = [keep(condition, kept, self.parts) for condition in conditions]
-            tensors["labels"] = self._labels(reduced, read_mask)
+        labels: Tensor | None = None,
+        priors: Tensor | None = None,
+    ) -> ConditionTensors:
+        """The tensors of conditions of which only the `kept` parts are left, as the networks take them.
+
+        Args:
+            conditions: of a batch.
+            kept: parts that are left.
+            negative: text that replaces the empty one.
+            labels: of `mask_labels`.
+            priors: the prior images as the networks take them, for a model that takes any.
+        """
+        tensors = self.context_inputs(conditions, kept, negative)
+        if priors is not None:
+            tensors = replace(tensors, prior=priors if "prior" in kept else torch.zeros_like(priors))
+        if labels is not None:
+            seen = labels if "mask" in kept else torch.full_like(labels, NO_MASK)
+            tensors = replace(tensors, mask_labels=seen)
         return tensors
 
-    def told(
+    def context_inputs(
         self, conditions: Sequence[Condition], kept: frozenset[str], negative: str | None = None
-    ) -> dict[str, Tensor | None]:
-        """As `inputs`, less the label maps of masks."""
+    ) -> ConditionTensors:
+        """As `inputs`, text, modality, view and table alone."""
         reduced = [keep(condition, kept, self.parts) for condition in conditions]
         texts = [prompt_of(condition, self.modality_as, self.parts) for condition in reduced]
         if negative is not None and "text" not in kept:
             texts = [negative] * len(texts)
-        tensors: dict[str, Tensor | None] = dict(self._embed(texts))
-        if self.model.condition is not None:
-            names = [None if self.modality_as == "text" else condition.modality for condition in reduced]
-            modality, view = self.model.condition.indices(names, [condition.view for condition in reduced])
-            tensors |= {"modality": modality.to(self.device), "view": view.to(self.device)}
-        if self.columns and self.model.condition is not None:
-            tensors["table"] = self.model.condition.cells([condition.table for condition in reduced]).to(self.device)
-        return tensors
+        tensors = self._embed(texts)
+        encoder = self.model.condition
+        if encoder is None:
+            return tensors
+        names = [None if self.modality_as == "text" else condition.modality for condition in reduced]
+        modality, view = encoder.indices(names, [condition.view for condition in reduced])
+        tensors = replace(tensors, modality=modality.to(self.device), view=view.to(self.device))
+        if not self.columns:
+            return tensors
+        return replace(tensors, table=encoder.cells([condition.table for condition in reduced]).to(self.device))
 
-    def prior_images(self, conditions: Sequence[Condition], read_prior: ReadPrior | None) -> Tensor:
-        """The earlier images of conditions, float32 `(N, C, *size)` in [-1, 1]; zeros where there is none."""
+    def mask_labels(self, conditions: Sequence[Condition]) -> Tensor | None:
+        """The label maps of conditions, int64 `(N, *size)`, -1 where there is none; None for a model without masks."""
+        if not self.model.mask_classes:
+            return None
+        labels = torch.full((len(conditions), *self.spec.size), NO_MASK, dtype=torch.long)
+        for row, condition in enumerate(conditions):
+            if condition.mask is not None:
+                labels[row] = torch.from_numpy(self.reader.labels(condition)).long()
+        return labels.to(self.device)
+
+    def priors(self, conditions: Sequence[Condition], edit: Edit) -> Priors | None:
+        """The prior images of conditions, and where they may be changed; None for a model that takes none."""
+        if not self.model.prior_channels:
+            return None
         images = torch.zeros(len(conditions), *self.spec.shape)
         for row, condition in enumerate(conditions):
             if condition.prior is not None:
-                if read_prior is None:
-                    raise ValueError("a condition has an earlier image and no way to read it was given")
-                images[row] = torch.from_numpy(read_prior(condition))
-        return images.to(self.device)
+                images[row] = torch.from_numpy(self.reader.prior(condition))
+        present = torch.tensor([condition.prior is not None for condition in conditions])
+        regions = None
+        if edit.region is not None:
+            region = torch.from_numpy(self.reader.region(edit.region))
+            regions = region.expand(len(conditions), *region.shape).clone()
+        return Priors(images.to(self.device), present.to(self.device), regions)
 
-    def prior_of(self, kept: Tensor) -> Tensor:
-        """What the networks see of earlier images as training data keep them, `(N, C + 1, *spatial)`.
+    def prior_inputs(self, stored: Tensor) -> Tensor:
+        """What the networks take of prior images as training data store them, `(N, C + 1, *spatial)`.
 
         The last channel says where there is one, and is left as it is.
         """
-        return kept
+        return stored
 
-    def _embed(self, texts: Sequence[str]) -> dict[str, Tensor]:
+    def _with_unknown_cells(self, condition: Condition) -> Condition:
+        """With an unknown cell for each column of the table that is not given.
+
+        Raises:
+            UserError: a column that does not condition the model.
+        """
+        names = {column.name: None for column in self.columns}
+        for name in condition.table:
+            look_up(names, name, "column of the table that conditions the model")
+        return replace(condition, table={**names, **condition.table})
+
+    def _check_parts(self, conditions: Sequence[Condition]) -> None:
+        """Refuse a mask or prior image where the model was trained without."""
+        from medloom.generators.support import refuse_part
+
+        for part in ("mask", "prior"):
+            if part not in self.parts and any(getattr(condition, part) is not None for condition in conditions):
+                refuse_part(self.family, part)
+
+    def _embed(self, texts: Sequence[str]) -> ConditionTensors:
         """Embeddings of texts, each embedded alone, so that it does not depend on the batch."""
         distinct = list(dict.fromkeys(texts))
         embedded = dict(zip(distinct, embed_texts(self.model.text, distinct, self.device), strict=True))
@@ -239,13 +512,39 @@ class ConditionedGenerator(ABC):
             mask[row, : len(entry)] = True
         padded = torch.nn.utils.rnn.pad_sequence(tokens, batch_first=True)
         pooled = torch.stack([embedded[text][1] for text in texts])
-        return {"tokens": padded.to(self.device), "pooled": pooled.to(self.device), "mask": mask.to(self.device)}
+        device = self.device
+        return ConditionTensors(
+            text_embeddings=padded.to(device), text_pooled=pooled.to(device), text_mask=mask.to(device)
+        )
 
-    def _labels(self, conditions: Sequence[Condition], read_mask: ReadMask | None) -> Tensor:
-        labels = torch.full((len(conditions), *self.spec.size), NO_MASK, dtype=torch.long)
-        for row, condition in enumerate(conditions):
-            if condition.mask is not None:
-                if read_mask is None:
-                    raise ValueError("a condition has a mask and no way to read it was given")
-                labels[row] = torch.from_numpy(read_mask(condition)).long()
-        return labels.to(self.device)
+
+def paired(
+    conditions: Condition | Sequence[Condition], seed: int | None, seeds: Sequence[int] | None
+) -> tuple[list[Condition], list[int]]:
+    """A condition and a seed for each image.
+
+    Raises:
+        UserError: both a seed and seeds, several of both in different numbers, none, or a seed out of range.
+    """
+    asked = [conditions] if isinstance(conditions, Condition) else list(conditions)
+    if seed is not None and seeds is not None:
+        raise UserError("give one seed, or seeds, not both.")
+    numbers = list(range(len(asked))) if seeds is None and seed is None else [seed] if seeds is None else list(seeds)
+    known = [number for number in numbers if number is not None]
+    if len(asked) == 1:
+        asked *= len(known)
+    elif len(known) == 1:
+        raise UserError(f"{len(asked)} conditions and one seed; give a seed for each condition, as seeds=range(...).")
+    if not asked or len(asked) != len(known):
+        raise UserError(
+            f"{len(asked)} conditions and {len(known)} seeds; give one condition and any number of seeds, or as many"
+            " of the one as of the other."
+        )
+    for number in known:
+        check_seed(number)
+    return asked, [int(number) for number in known]
+
+
+def on_cpu(images: Tensor) -> Tensor:
+    """Images as they leave a generator: float32 on the CPU, in [-1, 1]."""
+    return images.clamp(-1, 1).float().cpu()

@@ -1,18 +1,17 @@
 """The networks that read a condition, as every family has them: text encoder, condition encoder, mask channels."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from medloom.generators.tensors import ConditionTensors
 from medloom.networks.conditioning import ConditionEncoder
 from medloom.networks.text import TextEncoder
 
-Inputs = Mapping[str, Tensor | None]
 
-
-class ConditionedModel(nn.Module):
+class ConditionalModel(nn.Module):
     """Reads a condition given as tensors; families add the network that makes the image.
 
     Attributes:
@@ -21,8 +20,8 @@ class ConditionedModel(nn.Module):
             conditions.
         mask_classes: labels of a segmentation mask that the network sees, one channel each, and one that says whether
             there is a mask.
-        prior_channels: channels of an earlier image that the network sees; 0 for none. One more than the image or
-            latent has says whether there is one; in Stable Diffusion's conventions nothing does.
+        prior_channels: channels of a prior image that the network sees; 0 for none. One more than the image or latent
+            has says whether there is one; in Stable Diffusion's conventions nothing does.
     """
 
     def __init__(
@@ -38,21 +37,22 @@ class ConditionedModel(nn.Module):
         self.mask_classes = tuple(mask_classes)
         self.prior_channels = prior_channels
 
-    def context(self, inputs: Inputs) -> tuple[Tensor, Tensor | None, Tensor | None]:
+    def context(self, inputs: ConditionTensors) -> tuple[Tensor, Tensor | None, Tensor | None]:
         """Context tokens `(N, L, D)`, their mask bool `(N, L)`, and the pooled vector `(N, D)`.
 
-        Args:
-            inputs: `ids` int64 `(N, L)`, or `tokens` `(N, L, T)` with `pooled` `(N, T)`; `mask` bool `(N, L)`;
-                `modality` and `view` int64 `(N,)`; `table` float32 `(N, K)`, NaN where missing.
+        In Stable Diffusion's conventions the text's tokens alone, not masked.
         """
-        mask = inputs["mask"]
-        if inputs.get("ids") is not None:
-            tokens, pooled = self.text(inputs["ids"], mask)
+        mask = inputs.text_mask
+        if inputs.text_ids is not None:
+            tokens, pooled = self.text(inputs.text_ids, mask)
         else:
-            tokens, pooled = inputs["tokens"], inputs["pooled"]
+            tokens, pooled = inputs.text_embeddings, inputs.text_pooled
         if self.condition is None:
             return tokens, None, None
-        return self.condition(tokens, mask, pooled, inputs["modality"], inputs["view"], inputs.get("table"))
+        context: tuple[Tensor, Tensor, Tensor] = self.condition(
+            tokens, mask, pooled, inputs.modality, inputs.view, inputs.table
+        )
+        return context
 
     def spatial(self, labels: Tensor | None, x: Tensor, prior: Tensor | None = None) -> Tensor | None:
         """Channels of the mask, `classes + 1`, and then of the prior, on the grid of `x` `(N, C, *spatial)`.

@@ -2,25 +2,26 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
 
 from medloom.core.errors import UserError
-
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
-    from medloom.core.types import Sample
-    from medloom.generators.training_data import TrainingData
+from medloom.core.files import hash_json
+from medloom.core.progress import progress
+from medloom.core.types import Sample
+from medloom.data.dataset import ImageSource
+from medloom.generators.registry import get_generator_family, load
+from medloom.generators.row_caches import RowCaches
 
 DRAWS = 16
 
 
 def attack_refusal(model: Path) -> str | None:
     """Why a model has no losses of single images; None where it has."""
-    from medloom.generators.registry import load_run
-
-    generator = load_run(model)[1]
-    if generator.family == "gan":
+    generator = load(model, "cpu")
+    if not get_generator_family(generator.family).has_image_losses:
         return f"{model} is a GAN, which has no loss of an image that an attack could use"
     if generator.spec.patch:
         return f"{model} was trained on patches, and an attack is of models of whole images"
@@ -29,14 +30,14 @@ def attack_refusal(model: Path) -> str | None:
 
 def image_losses(
     model: Path,
-    samples: "Sequence[Sample]",
+    samples: Sequence[Sample],
     hashes: Sequence[str],
     folder: Path,
     unit: str | None,
     device: str,
     draws: int = DRAWS,
-) -> "NDArray[Any]":
-    """The mean training loss of each image at fixed draws of noise, time and masks, told its whole condition.
+) -> NDArray[np.float64]:
+    """The mean training loss of each image at fixed draws of noise, time and masks, with its whole condition.
 
     Args:
         model: run folder of diffusion or tokens.
@@ -53,27 +54,19 @@ def image_losses(
     Raises:
         UserError: a model that `attack_refusal` refuses, or images that it cannot take.
     """
-    import numpy as np
-    import torch
     from accelerate import Accelerator
-
-    from medloom.core.files import hash_json
-    from medloom.core.progress import progress
-    from medloom.data.dataset import ImageSource
-    from medloom.generators.caches import Caches
-    from medloom.generators.registry import load_run
 
     refusal = attack_refusal(model)
     if refusal:
         raise UserError(f"{refusal}.")
-    run, generator = load_run(model)
+    generator = load(model, "cpu", unit)
     generator.check_conditions([sample.condition for sample in samples])
     accelerator = Accelerator(cpu=device == "cpu")
     generator.to(accelerator.device)
-    key = {"files": hash_json(list(hashes)), "model": run.model_hash(), "unit": unit}
+    key = {"files": hash_json(list(hashes)), "model": generator.model_hash, "unit": unit}
     source = ImageSource(samples, generator.spec, unit, key, generator.masks)
-    data = Caches(folder, False, generator, accelerator).data(source)
-    task = _task(generator, data, accelerator)
+    data = RowCaches(folder, False, generator, accelerator).data(source)
+    task = get_generator_family(generator.family).loss_task(generator, data, accelerator.device)
     generator.model.eval()
     found = np.zeros(len(samples))
     with torch.no_grad(), progress("losses of single images", draws, "draws") as advance:
@@ -81,13 +74,3 @@ def image_losses(
             found += task.image_losses(data, list(range(len(samples))), f"attack {draw}")
             advance()
     return found / draws
-
-
-def _task(generator: Any, data: "TrainingData", accelerator: Any) -> Any:
-    """A task that is asked for losses alone."""
-    from medloom.generators.diffusion.task import DiffusionTask
-    from medloom.generators.tokens.task import TokenTask
-    from medloom.training.options import LoopOptions
-
-    task = TokenTask if generator.family == "tokens" else DiffusionTask
-    return task(generator, data, data, LoopOptions(), 0.0, accelerator.device, lambda *told: None)

@@ -11,15 +11,14 @@ if TYPE_CHECKING:
     from medloom.generators.preparation import Prepared
     from medloom.generators.run_folder import RunFolder
 
-FAMILIES = ("diffusion", "gan", "tokens")
-
 
 def refuse_seen(config: ManifestOptions, model: Path, path: Path, real: Manifest) -> None:
     """Refuse patients that the generator was trained on, told in the way in which its run told them."""
     from medloom.data.manifest import read_manifest
+    from medloom.generators.registry import generator_families
     from medloom.generators.run_folder import open_run
 
-    run = open_run(model, FAMILIES)
+    run = open_run(model, generator_families())
     description = run.description()
     if description["images_are_patients"] and not real.patients_are_images:
         named, skip = config.columns, config.skip_bad

@@ -1,10 +1,10 @@
-"""What training recipes share: from a manifest to split, spec and caches, and the description of the run."""
+"""From a manifest to split and image space, before anything is decoded; and the description of the run on disk."""
 
 import os
 import platform
 import shutil
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from importlib.metadata import version
@@ -18,54 +18,20 @@ from medloom.core.progress import say
 from medloom.core.spec import HU, ImageSpec
 from medloom.data.dataset import ImageSource, measure_spec
 from medloom.data.manifest import Manifest
-from medloom.data.options import ManifestOptions, load_manifest
+from medloom.data.options import load_manifest
 from medloom.data.splits import Split, assign_splits, make_split
 from medloom.data.transforms import HU_WINDOW
+from medloom.generators.options import TrainOptions
 from medloom.generators.run_folder import RunFolder, describe_run
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
 
-    from medloom.generators.diffusion.options import NetworkOptions
+    from medloom.generators.family import Components
 
 # What may differ when a run is resumed: where it runs and where things lie, not what is computed.
 FREE = ("out", "device", "cache", "config")
-# Share of draws that take an earlier image as it is, where registered ones are there too.
-UNREGISTERED = 0.5
 LIBRARIES = ("torch", "diffusers", "transformers", "accelerate", "peft", "numpy")
-
-
-@dataclass(frozen=True, kw_only=True)
-class DataOptions(ManifestOptions):
-    """How training data are read and brought to the model's space.
-
-    Attributes:
-        image_size: pixels of the model's images; one number for a square, or one for each axis.
-        resize: how images get there: pad (aspect kept), crop, stretch, or none (files must have the size).
-        validation_fraction: share of the patients held out for validation, where no column says the split.
-        hu_window: HU that become the lowest and highest value of the model's images; values beyond are clipped
-            (default: as in the tokenizer, autoencoder or run that it builds on, else -1000 to 1000).
-    """
-
-    image_size: tuple[int, ...] = (64,)
-    resize: str = "pad"
-    validation_fraction: float = 0.05
-    hu_window: tuple[float, float] | None = None
-
-
-@dataclass(frozen=True)
-class Space:
-    """The space that images are brought to.
-
-    Attributes:
-        size: pixels of each axis; one number stands for a square.
-        spacing: mm of each axis, or None for the images' own.
-        patch: whether the size is that of patches, and images stay whole.
-    """
-
-    size: tuple[int, ...]
-    spacing: tuple[float, ...] | None = None
-    patch: bool = False
 
 
 @dataclass(frozen=True)
@@ -86,97 +52,52 @@ class Prepared:
     validation: ImageSource
 
 
-def check_shift(shift: int, latents: bool = False) -> None:
-    """Refuse a --shift that cannot be.
-
-    Raises:
-        UserError: below 0, or of a model that sees latents.
-    """
-    if shift < 0:
-        raise UserError(f"--shift {shift}: give a number of pixels, or 0 to leave images where they are.")
-    if shift and latents:
-        raise UserError("--shift moves pixels, and this model sees an autoencoder's latents; leave it out.")
-
-
-def check_unregistered(share: float) -> None:
-    """Refuse what is no share.
-
-    Raises:
-        UserError: says what is allowed.
-    """
-    if not 0 <= share <= 1:
-        raise UserError(f"--unregistered {share}: a share from 0 to 1.")
-
-
-def refuse_prior(network: "NetworkOptions") -> None:
-    """Refuse an earlier image in the condition of what is no editor.
-
-    Raises:
-        UserError: says which command trains one.
-    """
-    if network.prior != "none":
-        raise UserError(
-            "--network.prior: an editor of earlier images is trained with `medloom train edit`; leave it out."
-        )
-
-
-def hu_window(options: DataOptions, known: ImageSpec | None) -> tuple[float, float] | None:
+def hu_window(options: TrainOptions, known: ImageSpec | None) -> tuple[float, float] | None:
     """The window of HU that is asked for, else that of images in HU in a known space; None where neither says it."""
     windows = {(own.low, own.high) for own in known.intensity.values() if own.unit == HU} if known else set()
     return options.hu_window or (windows.pop() if len(windows) == 1 else None)
 
 
-def prepare(
-    data: Path,
-    options: DataOptions,
-    seed: int,
-    shown: bool,
-    known: ImageSpec | None = None,
-    need: tuple[str, ...] = ("path", "text"),
-    space: Space | None = None,
-) -> Prepared:
+def prepare(options: TrainOptions, verbose: bool, extends: ImageSpec | None = None) -> Prepared:
     """Read a manifest, split it by patient and measure the model's image space.
 
     Args:
-        data: the manifest.
-        options: how it is read.
-        seed: of the split.
-        shown: whether this process talks to the user.
-        known: the spec of a run that training goes on from; new modalities are added to it.
-        need: standard columns that the manifest must have.
-        space: in place of the options' image size.
+        options: the manifest, how it is read, and the space; the loop's seed is that of the split.
+        verbose: whether this process talks to the user.
+        extends: the image space of a run that training continues; new modalities are added to it.
 
     Raises:
         UserError: see `read_manifest`, `assign_splits`, `measure_spec`.
     """
     if not 0 <= options.validation_fraction < 1:
         raise UserError(f"--validation-fraction {options.validation_fraction}: it has to be in [0, 1).")
-    manifest = load_manifest(data, options, need)
-    for note in manifest.notes if shown else ():
+    manifest = load_manifest(options.data, options, options.columns_needed)
+    for note in manifest.notes if verbose else ():
         say(note)
-    shares = {"train": 1.0 - options.validation_fraction, "validation": options.validation_fraction}
-    splits = assign_splits(manifest, shares, seed)
+    fractions = {"train": 1.0 - options.validation_fraction, "validation": options.validation_fraction}
+    splits = assign_splits(manifest, fractions, options.loop.seed)
     train = manifest.select(name == "train" for name in splits)
     validation = manifest.select(name == "validation" for name in splits)
     if not len(train):
-        raise UserError(f"{data}: no row is in the split 'train'.")
-    validation = _known_to_training(validation, train, shown)
-    space = space or Space(options.image_size)
+        raise UserError(f"{options.data}: no row is in the split 'train'.")
+    validation = _known_to_training(validation, train, verbose)
+    space = options.space
     spec = measure_spec(
         [*train.samples(), *validation.samples()],
         space.size,
         options.resize,
         options.unit,
-        shown,
+        verbose,
         options.hu_window or HU_WINDOW,
         space.spacing,
         space.patch,
     )
-    if known is not None:
-        spec = _extended(known, spec)
-    if shown:
-        counts = f"{len(train)} training and {len(validation)} validation images"
-        say(f"{counts} of {', '.join(train.modalities)}; {splits.count('test')} test rows are not used")
+    if extends is not None:
+        spec = _extended(extends, spec)
+    if verbose:
+        tested = splits.count("test")
+        counts = f"{len(train)} training and {len(validation)} validation images of {', '.join(train.modalities)}"
+        say(counts + (f"; {tested} test rows are left out" if tested else ""))
     return Prepared(
         manifest,
         make_split(manifest, splits),
@@ -186,14 +107,14 @@ def prepare(
     )
 
 
-def _known_to_training(validation: Manifest, train: Manifest, shown: bool) -> Manifest:
+def _known_to_training(validation: Manifest, train: Manifest, verbose: bool) -> Manifest:
     """The validation rows whose modality and view occur in training; a model cannot be asked for others."""
     keep = [True] * len(validation)
     for name in ("modality", "view"):
         if name in train.frame:
             known = {None, *train.frame[name]}
             keep = [kept and cell in known for kept, cell in zip(keep, validation.frame[name], strict=True)]
-    if not all(keep) and shown:
+    if not all(keep) and verbose:
         say(f"{keep.count(False)} validation rows are not used: no training patient has their modality or view.")
     return validation.select(keep)
 
@@ -244,10 +165,9 @@ def _source(manifest: Manifest, spec: ImageSpec, unit: str | None) -> ImageSourc
 
 
 def start_run(
-    out: Path,
+    options: TrainOptions,
     family: str,
-    index: Mapping[str, Any],
-    config: Any,
+    components: "Components",
     prepared: Prepared,
     accelerator: "Accelerator",
     parents: Sequence[Path] = (),
@@ -255,10 +175,9 @@ def start_run(
     """Describe the run on disk before its first step, or check that it is the same run.
 
     Args:
-        out: the run folder.
+        options: of the run.
         family: what is trained.
-        index: further values of index.json.
-        config: the recipe's options.
+        components: what index.json says of it.
         prepared: the data.
         accelerator: of the run.
         parents: run folders that it starts from, whose training patients it has therefore seen.
@@ -273,8 +192,10 @@ def start_run(
 
     fresh = False
     if accelerator.is_main_process:
-        claim_output(out, "run.json")
-        fresh = not describe_run(out, family, dict(index), description(config, prepared, accelerator, parents))
+        claim_output(options.out, "run.json")
+        index = {"components": components.classes, "exporter": components.exporter}
+        known = describe_run(options.out, family, index, description(options, prepared, accelerator, parents))
+        fresh = not known
     accelerator.wait_for_everyone()
     return fresh
 
@@ -296,19 +217,19 @@ def nothing_left(out: Path, fresh: bool) -> Iterator[None]:
 
 
 def description(
-    config: Any, prepared: Prepared, accelerator: "Accelerator", parents: Sequence[Path] = ()
+    options: TrainOptions, prepared: Prepared, accelerator: "Accelerator", parents: Sequence[Path] = ()
 ) -> dict[str, Any]:
     """What run.json holds: every option, data and split fingerprints, ImageSpec, versions, threads."""
     import torch
 
     import medloom
 
-    options = {name: value for name, value in plain(asdict(config)).items() if name not in FREE}
-    options["loop"] = {name: value for name, value in options["loop"].items() if name != "wandb"}
-    options["hu_window"] = options["hu_window"] or plain(HU_WINDOW)
+    given = {name: value for name, value in plain(asdict(options)).items() if name not in FREE}
+    given["loop"] = {name: value for name, value in given["loop"].items() if name != "wandb"}
+    given["hu_window"] = given["hu_window"] or plain(HU_WINDOW)
     return {
         "identity": {
-            "options": options,
+            "options": {"task": options.task, **given},
             "data": prepared.manifest.fingerprint(),
             "split": prepared.split.fingerprint,
             "spec": prepared.spec.to_dict(),
@@ -316,7 +237,7 @@ def description(
         "split": prepared.split.to_dict(),
         "inherited_splits": [split.to_dict() for parent in parents for split in RunFolder(parent).splits()],
         "images_are_patients": prepared.manifest.patients_are_images,
-        "seen": seen_values(prepared),
+        "columns": training_columns(prepared),
         "environment": {
             "medloom": medloom.__version__,
             "python": platform.python_version(),
@@ -330,8 +251,8 @@ def description(
     }
 
 
-def seen_values(prepared: Prepared) -> list[dict[str, Any]]:
-    """What the training rows hold of the columns of the template beside the manifest; empty without one."""
+def training_columns(prepared: Prepared) -> list[dict[str, Any]]:
+    """What the training rows have in the columns of the template beside the manifest; empty without one."""
     from medloom.data.prompts import read_template, template_beside
     from medloom.data.table_columns import seen_columns
 

@@ -6,7 +6,7 @@ from medloom.core.errors import UserError
 
 
 @dataclass(frozen=True)
-class Row:
+class SupportRow:
     """One combination.
 
     Attributes:
@@ -29,35 +29,37 @@ class Row:
     instead: str = ""
 
 
-def _native(part: str, fusion: str) -> list[Row]:
-    return [Row("diffusion", "native", part, fusion, dims) for dims in (2, 3)]
+def _native(part: str, fusion: str) -> list[SupportRow]:
+    return [SupportRow("diffusion", "native", part, fusion, dims) for dims in (2, 3)]
 
 
-def _exportable(part: str, fusion: str, supported: bool, instead: str = "") -> Row:
-    return Row("diffusion", "exportable", part, fusion, 2, supported, instead)
+def _exportable(part: str, fusion: str, supported: bool, instead: str = "") -> SupportRow:
+    return SupportRow("diffusion", "exportable", part, fusion, 2, supported, instead)
 
 
-def _gan() -> list[Row]:
+def _gan() -> list[SupportRow]:
     ways = [(part, fusion) for part in ("text", "modality", "table") for fusion in ("cross-attention", "affine")]
     ways += [("modality", "text"), ("mask", "channels"), ("mask", "spade")]
     networks = [(network, dims) for network in ("resnet", "unet") for dims in (2, 3)]
-    rows = [Row("gan", network, part, fusion, dims) for network, dims in networks for part, fusion in ways]
-    rows += [Row("gan", network, "table", "none", dims, False, _FUSED) for network, dims in networks]
-    return rows + [Row("gan", network, "prior", "channels", dims, False, _DIFFUSION) for network, dims in networks]
+    rows = [SupportRow("gan", network, part, fusion, dims) for network, dims in networks for part, fusion in ways]
+    rows += [SupportRow("gan", network, "table", "none", dims, False, _FUSED) for network, dims in networks]
+    return rows + [
+        SupportRow("gan", network, "prior", "channels", dims, False, _DIFFUSION) for network, dims in networks
+    ]
 
 
-def _tokens() -> list[Row]:
+def _tokens() -> list[SupportRow]:
     ways = [(part, fusion) for part in ("text", "modality", "table") for fusion in ("cross-attention", "affine")]
     ways += [("modality", "text"), ("mask", "channels"), ("prior", "channels")]
-    rows = [Row("tokens", "transformer", part, fusion, dims) for dims in (2, 3) for part, fusion in ways]
-    return rows + [Row("tokens", "transformer", "table", "none", dims, False, _FUSED) for dims in (2, 3)]
+    rows = [SupportRow("tokens", "transformer", part, fusion, dims) for dims in (2, 3) for part, fusion in ways]
+    return rows + [SupportRow("tokens", "transformer", "table", "none", dims, False, _FUSED) for dims in (2, 3)]
 
 
-_FUSED = "tell the columns with --fusion affine or cross-attention, or leave --table out"
+_FUSED = "condition on the columns with --network.fusion affine or cross-attention, or leave --table out"
 _DIFFUSION = "train an editor of the diffusion family with `medloom train edit`"
 _NATIVE = "use the native network (leave --network.exportable and --base out)"
 _WORDED = "word the columns as text with `medloom data prompts`, or " + _NATIVE
-SUPPORT: tuple[Row, ...] = (
+SUPPORT: tuple[SupportRow, ...] = (
     *_native("text", "cross-attention"),
     *_native("text", "affine"),
     *_native("modality", "cross-attention"),
@@ -77,7 +79,7 @@ SUPPORT: tuple[Row, ...] = (
     _exportable("table", "cross-attention", False, _WORDED),
     _exportable("mask", "channels", False, _NATIVE),
     _exportable("mask", "spade", False, _NATIVE),
-    Row("diffusion", "exportable", "text", "cross-attention", 3, False, _NATIVE),
+    SupportRow("diffusion", "exportable", "text", "cross-attention", 3, False, _NATIVE),
     *_gan(),
     *_tokens(),
 )
@@ -96,6 +98,22 @@ def require_support(family: str, network: str, part: str, fusion: str, dims: int
                 return
             raise UserError(f"{part} by {fusion} in {dims}-D is not supported by the {network} network: {row.instead}.")
     raise UserError(f"{part} by {fusion} in {dims}-D is not supported by the {network} network of {family}.")
+
+
+def refuse_part(family: str, part: str) -> None:
+    """Refuse a part of the condition that a model was not trained with, in the words of the support table.
+
+    Raises:
+        UserError: always; says how such a model is trained, or that its family has none.
+    """
+    rows = [row for row in SUPPORT if row.family == family and row.part == part]
+    ways = sorted({row.fusion for row in rows if row.supported})
+    if ways:
+        raise UserError(
+            f"the model was trained without a {part}; leave it out, or train with --network.{part} {' or '.join(ways)}."
+        )
+    instead = f": {rows[0].instead}" if rows else ""
+    raise UserError(f"{part} is not supported by the {family} family{instead}.")
 
 
 def as_markdown() -> str:

@@ -1,7 +1,7 @@
 """What a training step of any family needs of its rows: images or patches, masks, and conditions as tensors."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -16,15 +16,13 @@ from medloom.data.cache import RaggedTexts
 from medloom.data.packed_arrays import Ragged
 from medloom.data.patches import Crop, PatchRules, cut, cut_labels, draw_crop, draw_shift
 from medloom.data.volume_cache import ClassPlaces
-from medloom.generators.base import ConditionedGenerator
+from medloom.generators.base import ImageGenerator
 from medloom.generators.prompt import keep, prompt_of
+from medloom.generators.tensors import ConditionTensors
 from medloom.processes.guidance import draw_subset, nested_subsets
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
-
-# The tensors of a batch that the networks take.
-INPUTS = ("ids", "tokens", "pooled", "mask", "modality", "view", "table", "labels", "prior", "place")
 
 
 @dataclass(frozen=True)
@@ -48,35 +46,35 @@ class PatchData:
 
 @dataclass(frozen=True)
 class PriorData:
-    """Earlier images of some rows, as the targets are kept.
+    """Prior images of some rows, as the targets are stored.
 
     Attributes:
-        ways: arrays `(M, C, *size)`, each with the same earlier images: as they are, and, where pairs were registered,
-            on the later image's grid.
-        entries: of each row, its entry in the arrays, -1 where it has no earlier image.
-        as_is: share of draws that take the earlier image as it is, which is all that there will be at use.
+        versions: arrays `(M, C, *size)`, each with the same prior images: unregistered, and, where pairs were
+            registered, on the later image's grid.
+        entries: of each row, its entry in the arrays, -1 where it has no prior image.
+        unregistered: fraction of draws that take the unregistered image, which is all that there is at use.
     """
 
-    ways: Sequence["NDArray[Any]"]
+    versions: Sequence["NDArray[Any]"]
     entries: Sequence[int]
-    as_is: float = 1.0
+    unregistered: float = 1.0
 
     def images(self, rows: Sequence[int], uniforms: Sequence[float], crops: Sequence[Crop] | None = None) -> Tensor:
         """Those of some rows, float32 `(N, C + 1, *size)`; the last channel is 1 where there is one, else all are 0.
 
         Args:
             rows: which.
-            uniforms: in [0, 1), one a row: whether it is taken as it is.
+            uniforms: in [0, 1), one a row: whether the unregistered one is taken.
             crops: by which the rows' images are shifted.
         """
         own: Sequence[Crop | None] = crops or [None] * len(rows)
         return torch.stack([self._image(*each) for each in zip(rows, uniforms, own, strict=True)])
 
     def _image(self, row: int, uniform: float, crop: Crop | None) -> Tensor:
-        way, entry = self.ways[0 if uniform < self.as_is else -1], self.entries[row]
+        images, entry = self.versions[0 if uniform < self.unregistered else -1], self.entries[row]
         if entry < 0:
-            return torch.zeros(way.shape[1] + 1, *way.shape[2:])
-        image = way[entry].astype(np.float32) if crop is None else cut(way[entry], crop)
+            return torch.zeros(images.shape[1] + 1, *images.shape[2:])
+        image = images[entry].astype(np.float32) if crop is None else cut(images[entry], crop)
         return torch.cat([torch.from_numpy(image), torch.ones(1, *image.shape[1:])])
 
 
@@ -134,7 +132,7 @@ class TrainingData:
         repeated: Sequence[int],
         crops: Sequence[Crop] | None = None,
     ) -> Tensor | None:
-        """The earlier images of some rows, each as it is or registered, drawn like `draw_crops`; None without any."""
+        """The prior images of some rows, each registered or not, drawn like `draw_crops`; None without any."""
         if self.priors is None:
             return None
         uniforms = [numpy_generator(seed, "prior", step, *again).random() for again in zip(rows, repeated, strict=True)]
@@ -162,7 +160,7 @@ class TrainingData:
         found = [crop.place(self.targets[row].shape[1:]) for row, crop in zip(rows, crops, strict=True)]
         return torch.from_numpy(np.stack(found))
 
-    def told(self, rows: Sequence[int], crops: Sequence[Crop] | None = None) -> list[Condition]:
+    def conditions_of(self, rows: Sequence[int], crops: Sequence[Crop] | None = None) -> list[Condition]:
         """The conditions of some rows; of mirrored patches those of the mirror images."""
         if crops is None or self.patches is None:
             return [self.conditions[row] for row in rows]
@@ -191,14 +189,14 @@ def all_prompts(conditions: Sequence[Condition], modality_as: str, parts: Sequen
 
 
 def condition_tensors(
-    generator: ConditionedGenerator,
+    generator: ImageGenerator[Any, Any],
     data: TrainingData,
     rows: Sequence[int],
     uniforms: Tensor,
     dropout: float,
     crops: Sequence[Crop] | None = None,
     priors: Tensor | None = None,
-) -> dict[str, Tensor]:
+) -> ConditionTensors:
     """The conditions of some rows as tensors, each less a nested subset of its parts that is drawn.
 
     Args:
@@ -206,45 +204,46 @@ def condition_tensors(
         data: the rows' data.
         rows: which.
         uniforms: float64 `(N,)` in [0, 1): what is dropped.
-        dropout: share of each nested subset.
+        dropout: probability of each nested subset.
         crops: the patch of each row, where patches are cut.
-        priors: the earlier image of each row, as `PriorData.images` gives them.
+        priors: the prior image of each row, as `PriorData.images` gives them.
     """
     parts = generator.parts
-    dropped = draw_subset(uniforms, parts, dropout)
-    kept = [frozenset(parts) - gone for gone in dropped]
-    conditions = [keep(condition, own, parts) for condition, own in zip(data.told(rows, crops), kept, strict=True)]
+    kept = [frozenset(parts) - gone for gone in draw_subset(uniforms, parts, dropout)]
+    given = zip(data.conditions_of(rows, crops), kept, strict=True)
+    conditions = [keep(condition, own, parts) for condition, own in given]
     tensors = _text_tensors(generator, data.texts, conditions)
+
+    def has(part: str, like: Tensor) -> Tensor:
+        """Whether each row keeps a part, shaped to multiply a tensor of rows."""
+        return torch.tensor([part in own for own in kept]).view(-1, *[1] * (like.ndim - 1))
+
     if generator.model.condition is not None:
         names = [None if generator.modality_as == "text" else condition.modality for condition in conditions]
         modality, view = generator.model.condition.indices(names, [condition.view for condition in conditions])
-        tensors |= {"modality": modality, "view": view}
+        tensors = replace(tensors, modality=modality, view=view)
     cells, labels = data.cell_rows(rows, crops), data.label_maps(rows, crops)
     if generator.columns and cells is not None:
-        untold = torch.tensor(["table" not in own for own in kept])
-        tensors["table"] = cells.masked_fill(untold[:, None], NOT_KNOWN)
+        tensors = replace(tensors, table=cells.masked_fill(~has("table", cells), NOT_KNOWN))
     if labels is not None:
-        gone = torch.tensor(["mask" not in own for own in kept])
-        tensors["labels"] = labels.masked_fill(gone.view(-1, *[1] * (labels.ndim - 1)), NO_MASK)
+        tensors = replace(tensors, mask_labels=labels.masked_fill(~has("mask", labels), NO_MASK))
     if priors is not None:
-        told = torch.tensor(["prior" in own for own in kept])
-        tensors["prior"] = generator.prior_of(priors) * told.view(-1, *[1] * (priors.ndim - 1))
+        seen = generator.prior_inputs(priors)
+        tensors = replace(tensors, prior=seen * has("prior", priors))
     if crops is not None and data.patches is not None:
-        tensors["place"] = data.places(rows, crops)
+        tensors = replace(tensors, patch_position=data.places(rows, crops))
     return tensors
 
 
 def _text_tensors(
-    generator: ConditionedGenerator, texts: RaggedTexts, conditions: Sequence[Condition]
-) -> dict[str, Tensor]:
+    generator: ImageGenerator[Any, Any], texts: RaggedTexts, conditions: Sequence[Condition]
+) -> ConditionTensors:
     prompts = [prompt_of(condition, generator.modality_as, generator.parts) for condition in conditions]
     tokens, mask, pooled = texts.rows([texts.index[prompt] for prompt in prompts])
+    text_mask = torch.from_numpy(mask)
     if not generator.train_text:
-        return {
-            "tokens": torch.from_numpy(tokens.astype(np.float32)),
-            "pooled": torch.from_numpy(pooled.astype(np.float32)),
-            "mask": torch.from_numpy(mask),
-        }
+        embeddings, vectors = (torch.from_numpy(values.astype(np.float32)) for values in (tokens, pooled))
+        return ConditionTensors(text_embeddings=embeddings, text_pooled=vectors, text_mask=text_mask)
     ids = torch.from_numpy(tokens[..., 0].astype(np.int64))
     pad = generator.model.text.tokenizer.pad_token_id
-    return {"ids": ids.masked_fill(~torch.from_numpy(mask), pad), "mask": torch.from_numpy(mask)}
+    return ConditionTensors(text_ids=ids.masked_fill(~text_mask, pad), text_mask=text_mask)

@@ -143,7 +143,7 @@ class WholeMask:
         """The labels in windows of the frame, int64 `(B, *window)`."""
         return torch.stack([window.of(self._padded) for window in windows]).long()
 
-    def places_of(self, windows: Sequence[Window]) -> Tensor:
+    def positions_of(self, windows: Sequence[Window]) -> Tensor:
         """Where windows of the frame lie in the image, float32 `(B, axes, 2)`; see `data.patches.place_of`."""
         offset = self.inside.start
         starts = [[first - gone for first, gone in zip(window.start, offset, strict=True)] for window in windows]

@@ -21,7 +21,7 @@ DEAD = 0.03
 LEAST_SIZE = 1e-5
 
 
-class Quantiser(Protocol):
+class Quantizer(Protocol):
     """Latents to codes.
 
     Attributes:
@@ -80,7 +80,7 @@ class Codebook(nn.Module):
         self._seen: list[tuple[Tensor, Tensor]] = []
 
     def forward(self, z: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """See Quantiser."""
+        """See Quantizer."""
         z = z.float()
         tokens = self.tokens(z)
         quantised = self.lookup(tokens)
@@ -100,7 +100,7 @@ class Codebook(nn.Module):
         return distances.argmin(1).reshape(z.shape[0], *z.shape[2:])
 
     def lookup(self, tokens: Tensor) -> Tensor:
-        """See Quantiser."""
+        """See Quantizer."""
         return F.embedding(tokens, self.codebook).movedim(-1, 1)
 
     @torch.no_grad()
@@ -163,19 +163,19 @@ class FiniteScalars(nn.Module):
         self.register_buffer("basis", torch.tensor(steps), persistent=False)
 
     def forward(self, z: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """See Quantiser; the cost is 0."""
+        """See Quantizer; the cost is 0."""
         bounded = self._bounded(z.float())
         rounded = bounded + (bounded.round() - bounded).detach()
         return rounded / self._half(z), self.tokens(z), z.new_zeros(())
 
     @torch.no_grad()
     def tokens(self, z: Tensor) -> Tensor:
-        """See Quantiser."""
+        """See Quantizer."""
         places = self._bounded(z.float()).round().long() + _along(self.counts // 2, z)
         return (places * _along(self.basis, z)).sum(1)
 
     def lookup(self, tokens: Tensor) -> Tensor:
-        """See Quantiser."""
+        """See Quantizer."""
         tokens = tokens[:, None]
         places = tokens // _along(self.basis, tokens) % _along(self.counts, tokens)
         half = _along(self.counts // 2, tokens)

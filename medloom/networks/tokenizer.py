@@ -18,7 +18,7 @@ DIFFUSERS = "VQModel"
 
 
 @dataclass(frozen=True)
-class TokeniserConfig:
+class TokenizerConfig:
     """Shape of the autoencoder.
 
     Attributes:
@@ -26,7 +26,7 @@ class TokeniserConfig:
         channels: of images.
         widths: feature channels of each resolution; each after the first halves the image.
         depth: residual blocks a resolution.
-        quantiser: ema, gradient or fsq.
+        quantizer: ema, gradient or fsq.
         codes: of the codebook; of fsq the product of the levels.
         code_width: channels of a code; of fsq the number of levels.
         levels: of fsq, of each channel.
@@ -36,27 +36,27 @@ class TokeniserConfig:
     channels: int
     widths: tuple[int, ...]
     depth: int
-    quantiser: str
+    quantizer: str
     codes: int
     code_width: int
     levels: tuple[int, ...] = ()
 
 
-class Tokeniser(nn.Module):
+class Tokenizer(nn.Module):
     """Images to tokens and back.
 
     Attributes:
         coder: in 2-D diffusers' VQModel; in 3-D MONAI's encoder and decoder.
-        quantiser: latents to codes; see `medloom.networks.quantizers`.
+        quantizer: latents to codes; see `medloom.networks.quantizers`.
     """
 
-    def __init__(self, config: TokeniserConfig, coder: nn.Module | None = None) -> None:
+    def __init__(self, config: TokenizerConfig, coder: nn.Module | None = None) -> None:
         super().__init__()
         self.config = config
-        if config.quantiser == SCALARS:
-            self.quantiser: Codebook | FiniteScalars = FiniteScalars(config.levels)
+        if config.quantizer == SCALARS:
+            self.quantizer: Codebook | FiniteScalars = FiniteScalars(config.levels)
         else:
-            self.quantiser = Codebook(config.codes, config.code_width, config.quantiser == AVERAGES)
+            self.quantizer = Codebook(config.codes, config.code_width, config.quantizer == AVERAGES)
         self.coder: Any = coder or (_flat_coder(config) if config.dims == 2 else VolumeCoder(config))
 
     @property
@@ -67,7 +67,7 @@ class Tokeniser(nn.Module):
     @property
     def codes(self) -> int:
         """Size of the codebook."""
-        return self.quantiser.codes
+        return self.quantizer.codes
 
     @property
     def image_channels(self) -> int:
@@ -77,7 +77,7 @@ class Tokeniser(nn.Module):
     def code_vectors(self) -> Tensor:
         """The codes as the decoder sees them, `(codes, code width)`."""
         every = torch.arange(self.codes, device=next(self.coder.parameters()).device)
-        return self.quantiser.lookup(every[None])[0].T
+        return self.quantizer.lookup(every[None])[0].T
 
     def grid(self, size: tuple[int, ...]) -> tuple[int, ...]:
         """Tokens along each axis of an image of `size`.
@@ -87,22 +87,22 @@ class Tokeniser(nn.Module):
         """
         if len(size) != self.config.dims or any(axis % self.factor for axis in size):
             raise UserError(
-                f"image size {size}: the tokeniser takes {self.config.dims} axes that are multiples of {self.factor}."
+                f"image size {size}: the tokenizer takes {self.config.dims} axes that are multiples of {self.factor}."
             )
         return tuple(axis // self.factor for axis in size)
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Images `(N, C, *size)` to reconstructions, tokens int64 `(N, *grid)` and the quantiser's cost."""
-        quantised, tokens, cost = self.quantiser(self._encode(images))
+        """Images `(N, C, *size)` to reconstructions, tokens int64 `(N, *grid)` and the quantizer's cost."""
+        quantised, tokens, cost = self.quantizer(self._encode(images))
         return self._decode(quantised), tokens, cost
 
     def tokens(self, images: Tensor) -> Tensor:
         """Images `(N, C, *size)` in [-1, 1] to tokens int64 `(N, *grid)`."""
-        return self.quantiser.tokens(self._encode(images))
+        return self.quantizer.tokens(self._encode(images))
 
     def decode(self, tokens: Tensor) -> Tensor:
         """Tokens int64 `(N, *grid)` to images `(N, C, *size)`."""
-        return self._decode(self.quantiser.lookup(tokens))
+        return self._decode(self.quantizer.lookup(tokens))
 
     def reconstruct(self, images: Tensor) -> Tensor:
         """Images `(N, C, *size)` through their tokens and back."""
@@ -118,9 +118,9 @@ class Tokeniser(nn.Module):
 
     def save(self, folder: Path) -> None:
         """Write as safetensors; in 2-D with a codebook in the layout that diffusers' VQModel opens."""
-        if self.config.dims == 2 and isinstance(self.quantiser, Codebook):
+        if self.config.dims == 2 and isinstance(self.quantizer, Codebook):
             with torch.no_grad():
-                self.coder.quantize.embedding.weight.copy_(self.quantiser.codebook)
+                self.coder.quantize.embedding.weight.copy_(self.quantizer.codebook)
             self.coder.save_pretrained(folder, safe_serialization=True)
             return
         save_network(self, self.config, folder)
@@ -129,7 +129,7 @@ class Tokeniser(nn.Module):
 class VolumeCoder(nn.Module):
     """MONAI's encoder and decoder of volumes under diffusers' names."""
 
-    def __init__(self, config: TokeniserConfig) -> None:
+    def __init__(self, config: TokenizerConfig) -> None:
         from monai.networks.nets.autoencoderkl import Decoder, Encoder
 
         super().__init__()
@@ -150,7 +150,7 @@ class VolumeCoder(nn.Module):
         self.decoder = with_right_gradients(Decoder(in_channels=width, out_channels=config.channels, **shared))
 
 
-def _flat_coder(config: TokeniserConfig) -> Any:
+def _flat_coder(config: TokenizerConfig) -> Any:
     from diffusers import VQModel
 
     levels = len(config.widths)
@@ -176,27 +176,27 @@ def _groups(widths: tuple[int, ...]) -> int:
     return min(32, min(widths) // 4)
 
 
-def load_tokeniser(folder: Path) -> Tokeniser:
-    """Read what `Tokeniser.save` wrote, or a folder of diffusers' VQModel.
+def load_tokenizer(folder: Path) -> Tokenizer:
+    """Read what `Tokenizer.save` wrote, or a folder of diffusers' VQModel.
 
     Raises:
         UserError: there is none, or no safetensors.
     """
     values = read_json(folder / "config.json")
     if values.get("_class_name") != DIFFUSERS:
-        return load_network(folder, TokeniserConfig, Tokeniser)
+        return load_network(folder, TokenizerConfig, Tokenizer)
     from diffusers import VQModel
 
     try:
         coder: Any = VQModel.from_pretrained(folder, use_safetensors=True)
     except (OSError, ValueError) as error:
         reason = str(error).strip().splitlines()[0]
-        raise UserError(f"tokeniser {folder} cannot be loaded ({reason}); give a run or a diffusers folder.") from error
+        raise UserError(f"tokenizer {folder} cannot be loaded ({reason}); give a run or a diffusers folder.") from error
     shape = coder.config
     if shape.norm_type != "group":
-        raise UserError(f"tokeniser {folder} normalises by {shape.norm_type}; a VQModel with group norm can be loaded.")
+        raise UserError(f"tokenizer {folder} normalises by {shape.norm_type}; a VQModel with group norm can be loaded.")
     codebook = coder.quantize.embedding.weight.detach()
-    config = TokeniserConfig(
+    config = TokenizerConfig(
         2,
         shape.in_channels,
         tuple(shape.block_out_channels),
@@ -204,10 +204,10 @@ def load_tokeniser(folder: Path) -> Tokeniser:
         AVERAGES,
         *codebook.shape,
     )
-    tokeniser = Tokeniser(config, coder)
-    if not isinstance(tokeniser.quantiser, Codebook):
+    tokenizer = Tokenizer(config, coder)
+    if not isinstance(tokenizer.quantizer, Codebook):
         raise TypeError("a VQModel has a codebook")
-    tokeniser.quantiser.codebook.copy_(codebook)
-    tokeniser.quantiser.sums.copy_(codebook)
+    tokenizer.quantizer.codebook.copy_(codebook)
+    tokenizer.quantizer.sums.copy_(codebook)
     coder.quantize.requires_grad_(False)
-    return tokeniser
+    return tokenizer

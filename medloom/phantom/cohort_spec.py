@@ -6,10 +6,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from medloom.core.errors import UserError
+from medloom.core.image import Image
 from medloom.core.lookup import look_up
 from medloom.core.seeds import check_seed, numpy_generator
 from medloom.core.spec import GREY, HU
-from medloom.data.image_io.types import Image
 from medloom.phantom.anatomy import Visit, anatomy_of
 from medloom.phantom.causal import Patient, make_patient
 from medloom.phantom.grids import slice_affine, slice_points, volume_affine, volume_points

@@ -2,8 +2,8 @@
 
 import numpy as np
 
+from medloom.core.image import Affine
 from medloom.data.image_io.geometry import axial_affine
-from medloom.data.image_io.types import Affine
 from medloom.phantom.anatomy import BASE, SLICE_LEVEL, TOP
 from medloom.phantom.shapes import Points
 

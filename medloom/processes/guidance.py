@@ -7,6 +7,7 @@ eq. 3, for any number of parts; one part is Ho and Salimans 2022).
 import math
 from collections.abc import Callable, Mapping, Sequence
 from itertools import pairwise
+from typing import TypeVar
 
 import torch
 from torch import Tensor
@@ -15,8 +16,7 @@ from medloom.core.errors import UserError
 from medloom.core.lookup import look_up
 from medloom.processes.steps import Denoise
 
-Conditions = Mapping[str, Tensor | None]
-Predict = Callable[[Tensor, Tensor, Conditions], Tensor]
+Conditions = TypeVar("Conditions")
 
 
 def nested_subsets(parts: Sequence[str]) -> list[frozenset[str]]:
@@ -63,36 +63,21 @@ def guidance_coefficients(parts: Sequence[str], scales: Mapping[str, float]) -> 
     return [(kept, factor) for kept, factor in zip(nested_subsets(parts), factors, strict=True) if factor != 0]
 
 
-def guide(predict: Predict, conditions: Sequence[Conditions], coefficients: Sequence[float]) -> Denoise:
+def guide(
+    predict: Callable[[Tensor, Tensor, Conditions], Tensor], conditions: Conditions, coefficients: Sequence[float]
+) -> Denoise:
     """A denoiser that evaluates all subsets in one batch and sums the predictions.
 
     Args:
         predict: the network: (x, t, conditions) with first axis K N to predictions with first axis K N.
-        conditions: for each of K subsets, tensors by name with first axis N, or None where the network takes none.
-        coefficients: the factor of each subset, as `guidance_coefficients` gives them.
-
-    Raises:
-        UserError: the subsets have different names, or a tensor stands beside a None.
+        conditions: those of K subsets one after another, as one batch.
+        coefficients: the factor of each of the K subsets, as `guidance_coefficients` gives them.
     """
-    if not conditions or len(conditions) != len(coefficients):
-        raise UserError(f"{len(conditions)} conditions for {len(coefficients)} guidance factors; give one for each.")
-    joined = _concatenate(conditions)
     count = len(coefficients)
 
     def denoise(x: Tensor, t: Tensor) -> Tensor:
-        predictions = predict(torch.cat([x] * count), torch.cat([t] * count), joined).to(x.dtype)
+        predictions = predict(torch.cat([x] * count), torch.cat([t] * count), conditions).to(x.dtype)
         terms = zip(coefficients, predictions.chunk(count), strict=True)
         return torch.stack([factor * prediction for factor, prediction in terms]).sum(dim=0)
 
     return denoise
-
-
-def _concatenate(conditions: Sequence[Conditions]) -> dict[str, Tensor | None]:
-    joined: dict[str, Tensor | None] = {}
-    for name in sorted({name for condition in conditions for name in condition}):
-        values = [condition.get(name) for condition in conditions]
-        tensors = [value for value in values if value is not None]
-        if tensors and len(tensors) < len(values):
-            raise UserError(f"condition {name!r} is absent in some guidance subsets; give the empty value there.")
-        joined[name] = torch.cat(tensors) if tensors else None
-    return joined

@@ -22,6 +22,23 @@ PREDICTIONS = ("epsilon", "v")
 TIME_SCALE = 1000
 
 
+@dataclass(frozen=True, eq=False)
+class Example:
+    """What one training step asks of a network.
+
+    Attributes:
+        noisy: x_t, `(N, C, *spatial)`.
+        target: what should be predicted from it, of the same shape.
+        weight: of each sample's error, float32 `(N,)`.
+        time: `(N,)`, in the path's own unit.
+    """
+
+    noisy: Tensor
+    target: Tensor
+    weight: Tensor
+    time: Tensor
+
+
 class ProbabilityPath(ABC):
     """x_t = alpha(t) x0 + sigma(t) noise, and the quantity that a network predicts from x_t and t.
 
@@ -85,6 +102,10 @@ class ProbabilityPath(ABC):
         """What should be predicted: `(N, C, *spatial)`."""
         of_noise, of_data = (_like(factor, x0) for factor in self.target_factors(t))
         return of_noise * noise + of_data * x0
+
+    def example(self, x0: Tensor, noise: Tensor, t: Tensor) -> Example:
+        """Noisy data, target and weight for training."""
+        return Example(self.add_noise(x0, noise, t), self.target(x0, noise, t), self.weight(t), t)
 
     def predicted(self, output: Tensor, x_t: Tensor, t: Tensor) -> Tensor:
         """What a network's output says of the target: `(N, C, *spatial)`.

@@ -82,5 +82,5 @@ def require_tokens(tokens: Tensor, codes: int, what: str) -> None:
     if len(tokens) and not 0 <= int(tokens.min()) <= int(tokens.max()) < codes:
         raise UserError(
             f"{what} has tokens from {int(tokens.min())} to {int(tokens.max())}, and the codebook {codes} codes;"
-            " they were made by another tokeniser."
+            " they were made by another tokenizer."
         )

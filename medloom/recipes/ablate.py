@@ -1,6 +1,5 @@
 """`medloom ablate`: a chain of commands over a grid of options, one table of the figures out."""
 
-import importlib
 import itertools
 import re
 from collections.abc import Mapping, Sequence
@@ -10,7 +9,7 @@ from typing import Any, ClassVar
 
 from medloom.core.errors import UserError
 from medloom.core.lookup import look_up
-from medloom.recipes.commands import COMMANDS
+from medloom.recipes.commands import commands, run_command
 
 DESCRIPTION, TABLE, PAGE = "ablation.json", "ablation.csv", "ablation.md"
 KEYS = ("steps", "grid", "cells")
@@ -100,7 +99,7 @@ def _step(path: Path, entry: Any) -> Step:
     if not isinstance(entry, Mapping) or set(entry) - {"run", "options"} or "run" not in entry:
         raise UserError(f"{path}: a step is {{run: COMMAND, options: {{...}}}}, not {entry!r}.")
     command, options = str(entry["run"]), entry.get("options") or {}
-    look_up(COMMANDS, command, f"{path}: command")
+    look_up(commands(), command, f"{path}: command")
     if not isinstance(options, Mapping) or "out" in options:
         raise UserError(f"{path}: options of {command} are a mapping, without out: every step has a folder of its own.")
     return Step(command, {str(name): value for name, value in options.items()})
@@ -134,7 +133,6 @@ def _check_key(path: Path, key: str, steps: Sequence[Step]) -> None:
 
 def _run_cell(steps: Sequence[Step], overrides: Overrides, out: Path) -> Path:
     """Run the steps of a cell; returns the folder of the last one."""
-    from medloom.core.config import configure
     from medloom.core.files import hash_json
 
     folders: dict[str, Path] = {}
@@ -145,8 +143,7 @@ def _run_cell(steps: Sequence[Step], overrides: Overrides, out: Path) -> Path:
         options = {name: _told(value, folders) for name, value in {**step.options, **own}.items()}
         # Two cells that ask for the same share a folder; so does the same command run again.
         folder = out / f"{step.command.replace(' ', '-')}-{hash_json([step.command, options])[:10]}"
-        recipe = importlib.import_module(COMMANDS[step.command][0])
-        recipe.run(configure(recipe.Config, **options, out=folder))
+        run_command(step.command, **options, out=folder)
         folders[step.command] = folder
     return folders[steps[-1].command]
 

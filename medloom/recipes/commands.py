@@ -1,5 +1,11 @@
 """The commands: what the user types, and the recipe behind it, as strings, so that help imports nothing heavy."""
 
+from collections.abc import Callable
+from importlib import import_module
+from typing import Any
+
+from medloom.core.config import configure
+
 # First words of commands -> title of the group in the overview; no words, of all other commands.
 GROUPS: dict[str, str] = {
     "demo": "Start here",
@@ -9,7 +15,7 @@ GROUPS: dict[str, str] = {
     "": "Generate and evaluate",
 }
 # Words of the command -> (module with `Config` and `run`, one line of help).
-COMMANDS: dict[str, tuple[str, str]] = {
+RECIPES: dict[str, tuple[str, str]] = {
     "demo": (
         "medloom.recipes.demo",
         "make a virtual cohort, train on it, ask what if, and check the answers against the truth",
@@ -22,13 +28,6 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "data import mimic-cxr": ("medloom.recipes.data_import_mimic_cxr", "make a manifest of MIMIC-CXR or MIMIC-CXR-JPG"),
     "data import openi": ("medloom.recipes.data_import_openi", "make a manifest of the Open-i chest X-ray reports"),
     "data import covid-cxr": ("medloom.recipes.data_import_covid_cxr", "make a manifest of covid-chestxray-dataset"),
-    "train autoencoder": ("medloom.recipes.autoencoder", "train an image autoencoder for latent diffusion"),
-    "train text-encoder": ("medloom.recipes.text_encoder", "train a text encoder on pairs of images and texts"),
-    "train text2image": ("medloom.recipes.text2image", "train a text-to-image generator"),
-    "train edit": ("medloom.recipes.editor", "train an editor of earlier images by instruction"),
-    "train tokens": ("medloom.recipes.tokens", "train a generator that decodes an image's tokens in a few steps"),
-    "train mask2image": ("medloom.recipes.mask2image", "train a generator that makes images of masks, 2-D and 3-D"),
-    "train mask2image-gan": ("medloom.recipes.mask2image_gan", "train a conditional GAN that makes images of masks"),
     "generate": ("medloom.recipes.generate", "generate images from a prompt or a manifest of conditions"),
     "edit": ("medloom.recipes.edit", "edit a patient's earlier image by an instruction"),
     "whatif": ("medloom.recipes.whatif", "change clinical columns, hold the seed, and see what becomes of the images"),
@@ -39,3 +38,58 @@ COMMANDS: dict[str, tuple[str, str]] = {
     ),
     "compare": ("medloom.recipes.compare", "compare two models on the same held-out images, modality by modality"),
 }
+
+
+def commands() -> dict[str, str]:
+    """Words of each command -> one line of help; the tasks of all families of models among them."""
+    from medloom.generators.registry import training_tasks
+
+    tasks = {f"train {name}": _summary(options) for name, options in training_tasks().items()}
+    names = list(RECIPES)
+    before = names.index("generate")
+    lines = {name: line for name, (_, line) in RECIPES.items()}
+    return {
+        **{name: lines[name] for name in names[:before]},
+        **tasks,
+        **{name: lines[name] for name in names[before:]},
+    }
+
+
+def resolve(command: str) -> tuple[type[Any], Callable[[Any], Any]]:
+    """The options of a command and what runs it.
+
+    Raises:
+        KeyError: there is no such command.
+    """
+    group, _, task = command.partition(" ")
+    if group == "train":
+        from medloom.generators.registry import training_tasks
+
+        return training_tasks()[task], _train
+    recipe = import_module(RECIPES[command][0])
+    return recipe.Config, recipe.run
+
+
+def run_command(command: str, **options: Any) -> Any:
+    """Run a command with options from Python; returns what its recipe returns, as a rule a path.
+
+    Raises:
+        UserError: as on the command line.
+
+    Example:
+        >>> run_command("data check", data="mine.csv")  # doctest: +SKIP
+    """
+    config, run = resolve(command)
+    return run(configure(config, **options))
+
+
+def _train(options: Any) -> Any:
+    # Imported here, so that help imports no torch.
+    from medloom.generators.train import train
+
+    return train(options)
+
+
+def _summary(options: type[Any]) -> str:
+    line = (options.__doc__ or "").strip().partition("\n")[0]
+    return line[:1].lower() + line[1:].rstrip(".")

@@ -5,8 +5,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
+from medloom.recipes.commands import run_command
+
 PIXELS = 64
-SAMPLING: Mapping[str, Any] = {"steps": 10, "guidance": 1.0}
+SAMPLING: Mapping[str, Any] = {"steps": 10, "guidance": [1]}
 # What smoking does to a lung is a few HU; four minutes of training can tell four times that.
 AMPLIFY = 4.0
 # Findings are told as text; the numbers, which a text encoder from scratch is slow to read, as columns of the table.
@@ -33,7 +35,7 @@ TRAINING: Mapping[str, Any] = {
     "text.max_tokens": 40,
     "loop.batch": 32,
     "text.layers": 1,
-    "text.rate": 0.5,
+    "text.learning_rate_factor": 0.5,
     "loop.learning_rate": 2e-3,
     # Decay acts by rate x steps: so that weights without signal do not change elsewhere what an attribute changes.
     "loop.weight_decay": 0.8,
@@ -83,10 +85,8 @@ class Config:
 
 def run(config: Config) -> Path:
     """Run the whole chain; returns the report's path. The same command again goes on where it stopped."""
-    from medloom.core.config import configure
     from medloom.core.files import claim_output, write_json
     from medloom.core.progress import say
-    from medloom.recipes import evaluate
 
     out = claim_output(config.out, "demo.json")
     write_json(out / "demo.json", {"patients": "virtual"})
@@ -97,9 +97,7 @@ def run(config: Config) -> Path:
     say("3/4  asking it what would be different in held-out patients")
     answers = ask(config, cohort, model, out / "whatif")
     say("4/4  comparing the answers with the truth")
-    report = evaluate.run(
-        configure(evaluate.Config, whatif=answers, truth=cohort, out=out / "report", seed=config.seed)
-    )
+    report: Path = run_command("evaluate", whatif=answers, truth=cohort, out=out / "report", seed=config.seed)
     say(f"\nRead the report: {report / 'report.html'}\nand see the images: {out / 'whatif' / 'grid.png'}\n\nTry next:")
     prompt = '--prompt "lung nodule, severe, on the left" --table age=65,smoking=current,pack_years=40,sex=male'
     mask = next((cohort / "masks").iterdir())
@@ -111,45 +109,37 @@ def run(config: Config) -> Path:
 
 def make_cohort(config: Config, out: Path, changed: Mapping[str, Any] | None = None) -> Path:
     """The virtual patients, CT slices of whom are told in full, by the demo's options but for those `changed`."""
-    from medloom.core.config import configure
-    from medloom.recipes import data_phantom
-
     options = {"size": PIXELS, "amplify": AMPLIFY, "complete": True, "template": WORDING, **(changed or {})}
     given = {"out": out, "patients": config.patients, "seed": config.seed}
-    return data_phantom.run(configure(data_phantom.Config, **given, **options))
+    made: Path = run_command("data phantom", **given, **options)
+    return made
 
 
 def train(
     config: Config, cohort: Path, out: Path, cache: Path | None = None, changed: Mapping[str, Any] | None = None
 ) -> Path:
     """A generator of the cohort's images, by the demo's options but for those `changed`."""
-    from medloom.core.config import configure
-    from medloom.recipes import text2image
-
     own = {"loop.steps": config.steps, "device": config.device, "loop.seed": config.seed}
     options = {**TRAINING, **own, **(changed or {})}
     data = cohort / "train.csv"
-    return text2image.run(configure(text2image.Config, data=data, out=out, table=COLUMNS, cache=cache, **options))
+    trained: Path = run_command("train text2image", data=data, out=out, table=COLUMNS, cache=cache, **options)
+    return trained
 
 
 def ask(config: Config, cohort: Path, model: Path, out: Path, sampling: Mapping[str, Any] = SAMPLING) -> Path:
     """What would be different in held-out patients, arm by arm."""
-    from medloom.core.config import configure
-    from medloom.recipes import whatif
-
-    return whatif.run(
-        configure(
-            whatif.Config,
-            model=model,
-            data=cohort / "test.csv",
-            set=list(ARMS),
-            rows=config.rows,
-            n=config.n,
-            # A cohort of few patients may lack the largest dose.
-            allow_unseen=True,
-            out=out,
-            seed=config.seed,
-            device=config.device,
-            **sampling,
-        )
+    answers: Path = run_command(
+        "whatif",
+        model=model,
+        data=cohort / "test.csv",
+        set=list(ARMS),
+        rows=config.rows,
+        n=config.n,
+        # A cohort of few patients may lack the largest dose.
+        allow_unseen=True,
+        out=out,
+        seed=config.seed,
+        device=config.device,
+        **sampling,
     )
+    return answers

@@ -1,18 +1,23 @@
-"""`medloom edit`: a patient's earlier image as an instruction says that it became."""
+"""`medloom edit`: what a patient's prior image may look like after an instruction."""
 
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, ClassVar
 
 from medloom.core.errors import UserError
 from medloom.core.seeds import numpy_generator
 from medloom.core.types import Condition
-from medloom.generation.requests import Job, Maker, MakingOptions, Origin
+from medloom.generation.options import GenerationOptions, name_values
+from medloom.generators.sampling import Edit
 
 if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
     from medloom.generation.difference_maps import DifferenceRow
+    from medloom.generation.produce import LoadedModel
+    from medloom.generation.requests import Origin, Request
 
 DESCRIPTION = "edits.json"
 ARM = "edit"
@@ -33,29 +38,37 @@ SHOWN_ROWS = 8
 
 
 @dataclass(frozen=True, kw_only=True)
-class Config(MakingOptions):
-    """Edit earlier images with a trained editor; every image says that it is SYNTHETIC.
+class Config(GenerationOptions):
+    """Edit prior images with a trained editor; every image says that it is SYNTHETIC.
 
     Attributes:
-        image: the earlier image.
+        image: the prior image.
         text: the instruction, e.g. "The right pleural effusion has resolved."; an empty one asks for no change.
         modality: imaging modality; one that the model was trained on.
         view: view or plane; one that the model was trained on.
-        data: manifest with prior and instruction (else Text), in place of the image and the text.
-        region: label map outside of which nothing may change, on the earlier image's grid.
-        start: what sampling starts from: noise, prior (the earlier image with noise), or inversion (the noise that
-            leads to the earlier image).
-        strength: share of the way to noise at which the two last start; lower keeps more of the earlier image.
-        residual: of tokens: the edit is the earlier image and what decoding changed of its tokens, so that what the
-            tokenizer smooths away stays; else it is the decoded image.
-        text_only: a baseline: the model is not given the earlier images.
+        data: manifest with prior and instruction (else Text) instead of the image and the text.
+        region: label map outside of which nothing may change, on the prior image's grid.
+        start: what sampling starts from: noise, prior (the prior image with noise), or inversion (the noise that leads
+            to the prior image).
+        strength: fraction of the way to noise at which the two last start; lower keeps more of the prior image.
+        residual: of tokens: keep what the tokenizer smooths away, by adding to the prior image only what decoding
+            changed.
+        text_only: a baseline: the model is not given the prior images.
         controls: further arms of each edit: nochange (an instruction that asks for no change), nochange10 (ten of them,
             each of the one before), contradict (another row's instruction), back (the edited image and the column
-            reverse_instruction); `medloom evaluate --edits` reads them.
+            reverse_instruction); `medloom evaluate edits` reads them.
         nochange_text: the instruction of the nochange arms.
-        grid_text: scales of the text for guidance_grid.png, beside those of --grid-prior.
-        grid_prior: scales of the earlier image for guidance_grid.png.
+        grid: guidance_grid.png of the first edit, by scales of the text and of the prior image, e.g.
+            `--grid text=1,3,7.5 prior=1,1.5`.
     """
+
+    example: ClassVar[str] = (
+        'medloom edit --model runs/edit --image prior.png --text "The right effusion has resolved." --n 4 --out edits'
+    )
+    common: ClassVar[tuple[str, ...]] = (
+        "image", "text", "modality", "view", "data", "region", "start", "strength", "controls", "n", "seed", "steps",
+        "guidance", "batch", "format", "device",
+    )  # fmt: skip
 
     image: Path | None = None
     text: str | None = None
@@ -69,8 +82,12 @@ class Config(MakingOptions):
     text_only: bool = False
     controls: tuple[str, ...] = ()
     nochange_text: str = "No change."
-    grid_text: tuple[float, ...] = ()
-    grid_prior: tuple[float, ...] = ()
+    grid: tuple[str, ...] = ()
+
+    @property
+    def edit(self) -> Edit:
+        """What sampling starts from, and where the image may change."""
+        return Edit(self.start, self.strength, self.region, self.residual)
 
 
 def run(config: Config) -> Path:
@@ -81,84 +98,101 @@ def run(config: Config) -> Path:
             --out that holds something else.
     """
     from medloom.core.progress import say
-    from medloom.generation.requests import is_main_process, load_maker, make_images, write_grid, write_making_manifest
+    from medloom.generation.produce import is_main_process, load_model, produce, write_grid, write_manifest
 
     _check(config)
-    maker = load_maker(config)
-    if PRIOR not in maker.generator.parts:
-        raise UserError(f"--model {config.model} takes no earlier image; train an editor with `medloom train edit`.")
-    rows, kept = _rows(config, maker)
-    jobs = _jobs(config, maker, rows)
-    _say_cut(maker, jobs)
-    facts = {"spec": maker.generator.spec.to_dict()}
+    grid = _grid(config)
+    model = load_model(config)
+    if PRIOR not in model.generator.parts:
+        raise UserError(f"--model {config.model} takes no prior image; train an editor with `medloom train edit`.")
+    rows, kept = _rows(config, model)
+    requests = _requests(config, model, rows)
+    _say_cut(model, requests)
+    facts = {"spec": model.generator.spec.to_dict()}
     # An image that is edited again has to be there first.
-    for turn in range(1 + max(_turn(job) for job in jobs)):
-        suffix = make_images(maker, [job for job in jobs if _turn(job) == turn], DESCRIPTION, facts)
+    for turn in range(1 + max(_turn(request) for request in requests)):
+        suffix = produce(model, [request for request in requests if _turn(request) == turn], DESCRIPTION, facts)
     manifest = config.out / "manifest.csv"
     if is_main_process():
-        write_making_manifest(manifest, jobs, suffix, [PRIOR, *kept])
-        edits = [job for job in jobs if job.arm == ARM]
-        write_grid(config.out, maker.generator.spec, edits, suffix)
-        _write_differences(config, maker, edits, suffix)
-        if config.grid_text:
-            _write_guidance_grid(config, maker, jobs[0])
-        say(f"{len(jobs)} images: {manifest}; look at {config.out / 'differences.png'}")
+        write_manifest(manifest, requests, suffix, [PRIOR, *kept])
+        edits = [request for request in requests if request.arm == ARM]
+        write_grid(model, edits, suffix)
+        _write_differences(config, model, rows, edits, suffix)
+        if grid:
+            _write_guidance_grid(config, model, requests[0], *grid)
+        say(f"{len(requests)} images: {manifest}; look at {config.out / 'differences.png'}")
     return manifest
 
 
 def _check(config: Config) -> None:
     from medloom.core.lookup import look_up
-    from medloom.generation.requests import check_making
 
-    check_making(config)
+    config.check()
     alone = (config.image, config.text, config.modality, config.view)
     if config.data is not None and alone != (None,) * 4:
-        raise UserError("--data brings its own earlier images; leave --image, --text, --modality and --view out.")
+        raise UserError("--data brings its own prior images; leave --image, --text, --modality and --view out.")
     if config.data is None and (config.image is None or config.text is None):
         raise UserError("say what to edit: --image and --text, or a manifest with prior and instruction with --data.")
-    if bool(config.grid_text) != bool(config.grid_prior):
-        raise UserError("--grid-text and --grid-prior go together: a picture for each pair of scales.")
     if config.text_only and (config.start != "noise" or config.region is not None or config.residual):
-        raise UserError("--text-only leaves the earlier image out; so leave --start, --region and --residual out.")
+        raise UserError("--text-only leaves the prior image out; so leave --start, --region and --residual out.")
     for name in config.controls:
         look_up(CONTROLS, name, "--controls")
     if {"nochange", "nochange10"} <= set(config.controls):
         raise UserError("--controls nochange10 has nochange in it; leave that out.")
-    if config.whole or config.crops:
-        raise UserError("--whole and --crops are of models that were trained on patches; an editor sees whole images.")
+    if config.crops:
+        raise UserError("--crops is for models that were trained on patches; an editor sees whole images.")
 
 
-def _jobs(config: Config, maker: Maker, rows: "Sequence[Row]") -> list[Job]:
-    """The images to make, row by row, seed by seed, the arms of a seed together."""
-    from medloom.generation.requests import check_seeds, suffix_of
+def _grid(config: Config) -> "tuple[list[float], list[float]] | None":
+    """The scales of text and prior image of --grid.
+
+    Raises:
+        UserError: other names than these two, or what is no number.
+    """
+    if not config.grid:
+        return None
+    given = name_values("--grid", config.grid)
+    try:
+        text, prior = ([float(value) for value in given[name].split(",")] for name in ("text", "prior"))
+    except (KeyError, ValueError):
+        raise UserError(f"--grid {' '.join(config.grid)}: give text=1,3,7.5 and prior=1,1.5.") from None
+    return text, prior
+
+
+def _requests(config: Config, model: "LoadedModel", rows: "Sequence[Row]") -> "list[Request]":
+    """The images to generate, row by row, seed by seed, the arms of a seed together."""
+    from medloom.generation.produce import file_suffix
+    from medloom.generation.requests import Request, check_seeds, relative_path
 
     check_seeds(config, len(rows) * config.n)
-    suffix = suffix_of(config.format, maker.generator.spec, [Job(0, row.condition, 0, row.origin) for row in rows])
+    suffix = file_suffix(model, [Request(0, row.condition, 0, row.origin) for row in rows])
     arms = (ARM, *(arm for control in config.controls for arm in CONTROLS[control]))
-    jobs: list[Job] = []
+    requests: list[Request] = []
     for index, row in enumerate(rows):
         for seed in range(config.seed + index * config.n, config.seed + (index + 1) * config.n):
-            first = len(jobs)
+            first = len(requests)
             for arm in arms:
                 condition = _in_arm(config, rows, index, arm)
                 if (before := BEFORE.get(arm)) is not None:
-                    made = config.out.resolve() / f"{jobs[first + arms.index(before)].sample_id}{suffix}"
+                    made = config.out.resolve() / f"{requests[first + arms.index(before)].sample_id}{suffix}"
                     condition = replace(condition, prior=made)
-                cells = (_beside(config, condition.prior), *row.cells)
-                jobs.append(Job(len(jobs), condition, seed, row.origin, cells, arm))
-    return jobs
+                cells = (relative_path(condition.prior_file, config.out), *row.cells)
+                if config.text_only:
+                    condition = replace(condition, prior=None)
+                requests.append(Request(len(requests), condition, seed, row.origin, cells, arm))
+    return requests
 
 
-def _turn(job: Job) -> int:
-    """How many images have to be made before it, one after another."""
-    turn, arm = 0, job.arm
+def _turn(request: "Request") -> int:
+    """How many images have to be generated before it, one after another."""
+    turn, arm = 0, request.arm
     while arm in BEFORE:
         turn, arm = turn + 1, BEFORE[arm]
     return turn
 
 
 def _in_arm(config: Config, rows: "Sequence[Row]", index: int, arm: str) -> Condition:
-    """What a row's image is told in an arm.
+    """The condition of a row in an arm.
 
     Raises:
         UserError: an arm that the rows do not allow.
@@ -179,14 +213,9 @@ def _in_arm(config: Config, rows: "Sequence[Row]", index: int, arm: str) -> Cond
     return replace(row.condition, text=others[int(chosen)])
 
 
-def _beside(config: Config, path: Path | None) -> str | None:
-    """A path relative to the images' manifest."""
-    return Path(os.path.relpath(path, config.out.resolve())).as_posix() if path else None
-
-
 @dataclass(frozen=True)
 class Row:
-    """One earlier image and its instruction.
+    """One prior image and its instruction.
 
     Attributes:
         condition: both.
@@ -197,56 +226,52 @@ class Row:
     """
 
     condition: Condition
-    origin: Origin
+    origin: "Origin"
     where: str
-    cells: tuple[Any, ...] = ()
+    cells: tuple[object, ...] = ()
     reverse: str | None = None
 
 
-def _rows(config: Config, maker: Maker) -> tuple[list[Row], list[str]]:
+def _rows(config: Config, model: "LoadedModel") -> tuple[list[Row], list[str]]:
     """What to edit: the one image, or the rows of the manifest; and the names of their cells."""
-    from medloom.generation.requests import kept_columns, origins, read_conditions, told
+    from medloom.generation.requests import Origin, kept_columns, known_condition, origins, read_conditions
 
     if config.data is None:
-        unknown = dict.fromkeys(column.name for column in maker.generator.columns)
+        unknown = dict.fromkeys(column.name for column in model.generator.columns)
         image = None if config.image is None else config.image.resolve()
         condition = Condition(config.text or None, config.modality, config.view, prior=image, table=unknown)
-        return [Row(_ready(maker, condition, "--image"), Origin(), "--image")], []
+        return [Row(_ready(model, condition, "--image"), Origin(), "--image")], []
     manifest = read_conditions(config, config.data, need=(PRIOR,))
-    kept, samples = kept_columns(config, manifest), manifest.samples()
+    kept, samples = kept_columns(config.keep, manifest), manifest.samples()
     rows = []
     for sample, origin in zip(samples, origins(config.data, samples), strict=True):
         where, table = f"{config.data}, line {sample.line}", sample.condition.table
-        condition = _ready(maker, told(maker, sample.condition, where), where)
+        condition = _ready(model, known_condition(model.generator, sample.condition, where), where)
         reverse = table.get(REVERSE)
         rows.append(Row(condition, origin, where, tuple(table[name] for name in kept), str(reverse or "") or None))
     return rows, kept
 
 
-def _ready(maker: Maker, condition: Condition, where: str) -> Condition:
-    """A condition whose earlier image can be read and brought to the model's space.
+def _ready(model: "LoadedModel", condition: Condition, where: str) -> Condition:
+    """A condition whose prior image can be read and brought to the model's space.
 
     Raises:
         UserError: it cannot, or the modality is not one of the model's.
     """
-    from medloom.data.dataset import read_sample
-    from medloom.generation.drawing import modality_of
-
     if condition.prior is None:
-        raise UserError(f"{where}: no earlier image.")
-    maker.generator.check_conditions([condition])
-    spec = maker.generator.spec
-    read_sample(condition.prior, spec, modality_of(condition, spec), maker.options.unit)
+        raise UserError(f"{where}: no prior image.")
+    model.generator.check_conditions([condition])
+    model.generator.reader.prior(condition)
     return condition
 
 
-def _say_cut(maker: Maker, jobs: Sequence[Job]) -> None:
+def _say_cut(model: "LoadedModel", requests: "Sequence[Request]") -> None:
     """Say which instructions are longer than the model reads, and by how much."""
     from medloom.core.progress import say
     from medloom.generators.prompt import prompt_of
 
-    encoder = maker.generator.model.text
-    texts = {prompt_of(job.condition, maker.generator.modality_as, maker.generator.parts) for job in jobs}
+    generator, encoder = model.generator, model.generator.model.text
+    texts = {prompt_of(request.condition, generator.modality_as, generator.parts) for request in requests}
     over = [count - encoder.max_tokens for count in encoder.count_tokens(sorted(texts)) if count > encoder.max_tokens]
     if over:
         say(
@@ -255,55 +280,45 @@ def _say_cut(maker: Maker, jobs: Sequence[Job]) -> None:
         )
 
 
-def _write_differences(config: Config, maker: Maker, jobs: Sequence[Job], suffix: str) -> None:
-    """Earlier image, edits and their differences, of the first rows."""
+def _write_differences(
+    config: Config, model: "LoadedModel", rows: Sequence[Row], edits: "Sequence[Request]", suffix: str
+) -> None:
+    """Prior image, edits and their differences, of the first rows."""
     from medloom.core.files import atomic_file
     from medloom.generation.difference_maps import draw_differences
 
-    starts = range(0, min(len(jobs), SHOWN_ROWS * config.n), config.n)
-    rows = [_difference_row(maker, jobs[start : start + config.n], suffix) for start in starts]
-    names = ("earlier image", "edited less\nearlier image")
+    drawn = []
+    for index, row in enumerate(rows[:SHOWN_ROWS]):
+        drawn.append(_difference_row(model, row, edits[index * config.n : (index + 1) * config.n], suffix))
+    names = ("prior image", "edited minus\nprior image")
     with atomic_file(config.out / "differences.png") as temporary:
-        temporary.write_bytes(draw_differences(rows, "SYNTHETIC: edits beside the earlier image", names=names))
+        temporary.write_bytes(draw_differences(drawn, "SYNTHETIC: edits and the prior image", names=names))
 
 
-def _difference_row(maker: Maker, jobs: Sequence[Job], suffix: str) -> "DifferenceRow":
+def _difference_row(model: "LoadedModel", row: Row, edits: "Sequence[Request]", suffix: str) -> "DifferenceRow":
     from medloom.generation.difference_maps import DifferenceRow
-    from medloom.generation.drawing import modality_of
-    from medloom.generation.requests import previews
+    from medloom.generation.produce import previews
 
-    spec, condition = maker.generator.spec, jobs[0].condition
-    modality = modality_of(condition, spec)
-    made = previews(maker.options.out, spec, jobs, suffix)
-    edits = {f"edited, variant {number}": image for number, image in enumerate(made, 1)}
-    intensity, label = spec.of(modality), f"{modality}, image {jobs[0].sample_id}"
-    return DifferenceRow(label, intensity.output_unit, intensity.span, _prior(maker, condition), edits)
+    reader = model.generator.reader
+    modality = reader.modality(row.condition)
+    images = {f"edited, variant {number}": image for number, image in enumerate(previews(model, edits, suffix), 1)}
+    intensity, label = reader.spec.of(modality), f"{modality}, image {edits[0].sample_id}"
+    return DifferenceRow(label, intensity.output_unit, intensity.span, reader.prior(row.condition), images)
 
 
-def _prior(maker: Maker, condition: Condition) -> Any:
-    """The earlier image as the model sees it."""
-    from medloom.data.dataset import read_sample
-    from medloom.generation.drawing import modality_of
-
-    spec = maker.generator.spec
-    if condition.prior is None:
-        raise ValueError("an edit without an earlier image, which was checked for")
-    return read_sample(condition.prior, spec, modality_of(condition, spec), maker.options.unit).array
-
-
-def _write_guidance_grid(config: Config, maker: Maker, job: Job) -> None:
-    """The first edit at each pair of scales, the text's from left to right, the earlier image's from top to bottom."""
+def _write_guidance_grid(
+    config: Config, model: "LoadedModel", request: "Request", texts: Sequence[float], priors: Sequence[float]
+) -> None:
+    """The first edit at each pair of scales, the text's from left to right, the prior image's from top to bottom."""
     from medloom.core.files import atomic_file
     from medloom.generation.difference_maps import draw_table
 
-    images = {
-        (prior, text): _scaled(maker, prior, text, job) for prior in config.grid_prior for text in config.grid_text
-    }
+    def scaled(prior: float, text: float) -> "NDArray[np.float32]":
+        sampling = replace(model.sampling, guidance_by_part={"prior": prior, "text": text})
+        edited = model.generator.sample([request.condition], [request.seed], sampling, config.edit)
+        images: NDArray[np.float32] = edited[0].numpy()
+        return images
+
+    images = {(prior, text): scaled(prior, text) for prior in priors for text in texts}
     with atomic_file(config.out / "guidance_grid.png") as temporary:
-        temporary.write_bytes(draw_table(images, "earlier image", "text", "SYNTHETIC: scales of guidance"))
-
-
-def _scaled(maker: Maker, prior: float, text: float, job: Job) -> Any:
-    """An edit with other scales, `(C, *size)` in [-1, 1]."""
-    options = replace(maker.options, guidance_prior=prior, guidance_text=text)
-    return replace(maker, options=options).drawing.arrays([job.condition], [job.seed])[0]
+        temporary.write_bytes(draw_table(images, "prior image", "text", "SYNTHETIC: scales of guidance"))

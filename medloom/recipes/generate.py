@@ -1,42 +1,52 @@
 """`medloom generate`: images from a prompt, or from a manifest of conditions."""
 
-import os
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, ClassVar
 
 from medloom.core.errors import UserError
 from medloom.core.lookup import look_up
 from medloom.core.types import Condition, Sample
 from medloom.data.prompts.arms import read_changes
-from medloom.generation.requests import Job, Maker, MakingOptions, Origin
+from medloom.generation.options import GenerationOptions, name_values
+
+if TYPE_CHECKING:
+    from medloom.generation.produce import LoadedModel
+    from medloom.generation.requests import Origin, Request
 
 DESCRIPTION = "generation.json"
-# Column of the manifest: the class that a row was drawn for.
-DRAWN_FOR = "drawn_for"
+# Column of the manifest: the class that a row was sampled for.
+SAMPLED_FOR = "sampled_for"
+GRID = ("steps", "temperature", "guidance")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Config(MakingOptions):
+class Config(GenerationOptions):
     """Generate images with a trained model; every image says that it is SYNTHETIC.
 
     Attributes:
         prompt: what the images should show.
         modality: imaging modality; one that the model was trained on.
         view: view or plane; one that the model was trained on.
-        mask: label map that the images should follow, for a model trained with masks.
-        table: values of the columns of a table that the model is told, as age=60,smoking=never; the others are unknown.
-        data: manifest of conditions, in place of the prompt: images for each of its rows.
-        count: of `data`, rows to draw, as they come; without it, every row once (its paired synthetic version).
-        balance: draw as many of each class: one column, whose values are the classes (a clinical column, modality,
+        mask: label map that the images follow, for a model trained with masks.
+        table: values of the columns of a table that condition the model, as age=60,smoking=never; the others are
+            unknown.
+        data: manifest of conditions instead of the prompt: images for each of its rows.
+        count: of `data`, rows to sample; without it, every row once (its paired synthetic version).
+        balance: sample as many of each class: one column, whose values are the classes (a clinical column, modality,
             view or text), or several columns of findings, each of which is a class.
-        classes: the values of the column of `balance` to draw (default: all that stand there).
+        classes: the values of the column of `balance` to sample (default: all that stand there).
         show_steps: of tokens: steps.png, what is decoded after each step of the first images.
-        grid_steps: of tokens: numbers of steps for decoding_grid.png, of the first image.
-        grid_temperature: temperatures for it (default: --temperature).
-        grid_guidance: guidance scales for it (default: --guidance).
+        grid: of tokens: decoding_grid.png of the first image, by numbers of steps and, if wanted, temperatures and
+            guidance scales, e.g. `--grid steps=4,8,16 temperature=0.8,1 guidance=1,2`.
     """
+
+    example: ClassVar[str] = 'medloom generate --model runs/mm --modality CXR --prompt "Small left effusion." --out out'
+    common: ClassVar[tuple[str, ...]] = (
+        "prompt", "modality", "view", "mask", "table", "data", "count", "n", "seed", "steps", "guidance", "negative",
+        "format", "batch", "device",
+    )  # fmt: skip
 
     prompt: str | None = None
     modality: str | None = None
@@ -48,9 +58,7 @@ class Config(MakingOptions):
     balance: tuple[str, ...] = ()
     classes: tuple[str, ...] = ()
     show_steps: bool = False
-    grid_steps: tuple[int, ...] = ()
-    grid_temperature: tuple[float, ...] = ()
-    grid_guidance: tuple[float, ...] = ()
+    grid: tuple[str, ...] = ()
 
 
 def run(config: Config) -> Path:
@@ -60,123 +68,126 @@ def run(config: Config) -> Path:
         UserError: a condition that the model cannot follow, an option out of range, or --out that holds something else.
     """
     from medloom.core.progress import say
-    from medloom.generation.requests import is_main_process, load_maker, make_images, write_grid, write_making_manifest
+    from medloom.generation.produce import is_main_process, load_model, produce, write_grid, write_manifest
 
     _check(config)
-    maker = load_maker(config)
-    _check_pictures(config, maker)
-    jobs, kept = _jobs(config, maker)
-    suffix = make_images(maker, jobs, DESCRIPTION)
+    grid = _grid(config)
+    model = load_model(config)
+    _check_pictures(config, model)
+    requests, kept = _requests(config, model)
+    suffix = produce(model, requests, DESCRIPTION)
     manifest = config.out / "manifest.csv"
     if is_main_process():
-        write_making_manifest(manifest, jobs, suffix, kept)
-        write_grid(config.out, maker.generator.spec, jobs, suffix)
-        _write_pictures(config, maker, jobs)
-        say(f"{len(jobs)} images: {manifest}; look at {config.out / 'grid.png'}")
+        write_manifest(manifest, requests, suffix, kept)
+        write_grid(model, requests, suffix)
+        if config.show_steps or grid:
+            from medloom.generation.token_pictures import write_decoding_grid, write_steps
+
+            if config.show_steps:
+                write_steps(model, requests)
+            if grid:
+                steps, temperatures, guidances = (grid.get(name, []) for name in GRID)
+                write_decoding_grid(model, requests[0], [int(count) for count in steps], temperatures, guidances)
+        say(f"{len(requests)} images: {manifest}; look at {config.out / 'grid.png'}")
     return manifest
 
 
 def _check(config: Config) -> None:
-    from medloom.generation.requests import check_making
-
-    check_making(config)
-    if config.data is not None and _alone(config) != (None,) * 5:
+    config.check()
+    alone = (config.prompt, config.modality, config.view, config.mask, config.table)
+    if config.data is not None and alone != (None,) * 5:
         raise UserError("--data brings its own conditions; leave --prompt, --modality, --view, --mask and --table out.")
-    if config.data is None and _alone(config) == (None,) * 5:
+    if config.data is None and alone == (None,) * 5:
         raise UserError(
             "say what to generate: --prompt, --modality, --mask or --table, or a manifest of conditions with --data."
         )
-    _check_drawing_of_rows(config)
-
-
-def _check_drawing_of_rows(config: Config) -> None:
-    """Refuse options of a draw of rows that do not go together."""
     if config.count is not None and config.data is None:
-        raise UserError("--count draws rows of --data; for several images of one prompt give --n.")
+        raise UserError("--count samples rows of --data; for several images of one prompt give --n.")
     if config.balance and config.count is None:
-        raise UserError("--balance needs --count, the number of rows to draw.")
+        raise UserError("--balance needs --count, the number of rows to sample.")
     if config.count is not None and config.count < 1:
-        raise UserError(f"--count {config.count}: at least 1.")
+        raise UserError(f"--count {config.count}: it has to be at least 1.")
     if config.classes and len(config.balance) != 1:
         raise UserError("--classes are values of one column of --balance; of several columns, each is a class.")
 
 
-def _check_pictures(config: Config, maker: Maker) -> None:
+def _grid(config: Config) -> dict[str, list[float]]:
+    """The numbers of --grid by name.
+
+    Raises:
+        UserError: an unknown name, what is no number, or no steps.
+    """
+    found: dict[str, list[float]] = {}
+    for name, values in name_values("--grid", config.grid).items():
+        look_up(dict.fromkeys(GRID), name, "name in --grid")
+        try:
+            found[name] = [float(value) for value in values.split(",")]
+        except ValueError:
+            raise UserError(f"--grid {name}={values}: give numbers, as {name}=1,2.") from None
+    if found and "steps" not in found:
+        raise UserError("--grid needs steps=..., the rows of the picture.")
+    return found
+
+
+def _check_pictures(config: Config, model: "LoadedModel") -> None:
     """Refuse pictures of decoding for models that decode no tokens."""
-    from medloom.generation.token_pictures import require_tokens_family
+    from medloom.generation.token_pictures import token_generator
 
-    further = (config.grid_temperature, config.grid_guidance)
-    if any(further) and not config.grid_steps:
-        raise UserError("--grid-temperature and --grid-guidance go with --grid-steps, the rows of the picture.")
-    for option, asked in (("--show-steps", config.show_steps), ("--grid-steps", bool(config.grid_steps))):
+    for option, asked in (("--show-steps", config.show_steps), ("--grid", bool(config.grid))):
         if asked:
-            require_tokens_family(maker, option)
+            token_generator(model, option)
 
 
-def _write_pictures(config: Config, maker: Maker, jobs: Sequence[Job]) -> None:
-    from medloom.generation.token_pictures import write_decoding_grid, write_steps
+def _requests(config: Config, model: "LoadedModel") -> "tuple[list[Request], list[str]]":
+    """The images to generate, in order, and the names of the columns that are carried along."""
+    from medloom.generation.requests import Request, check_seeds, relative_path
 
-    if config.show_steps:
-        write_steps(maker, jobs)
-    if config.grid_steps:
-        temperatures = config.grid_temperature or (maker.sampling.temperature,)
-        guidances = config.grid_guidance or (maker.sampling.guidance,)
-        write_decoding_grid(maker, jobs[0], config.grid_steps, temperatures, guidances)
-
-
-def _alone(config: Config) -> tuple[Any, ...]:
-    """What says a condition without a manifest."""
-    return (config.prompt, config.modality, config.view, config.mask, config.table)
-
-
-def _jobs(config: Config, maker: Maker) -> tuple[list[Job], list[str]]:
-    """The images to make, in order, and the names of the columns that are carried along."""
-    from medloom.generation.requests import check_seeds
-
-    rows, kept = _conditions(config, maker)
+    rows, kept = _conditions(config, model)
     check_seeds(config, len(rows) * config.n)
     if any(condition.mask for condition, _, _ in rows):
-        rows = [(condition, origin, (_beside(config, condition.mask), *cells)) for condition, origin, cells in rows]
+        rows = [
+            (condition, origin, (relative_path(condition.mask_file, config.out), *cells))
+            for condition, origin, cells in rows
+        ]
         kept = ["mask", *kept]
-    jobs = [
-        Job(index * config.n + k, condition, config.seed + index * config.n + k, origin, cells)
+    requests = [
+        Request(index * config.n + k, condition, config.seed + index * config.n + k, origin, cells)
         for index, (condition, origin, cells) in enumerate(rows)
         for k in range(config.n)
     ]
-    return jobs, kept
+    return requests, kept
 
 
-def _beside(config: Config, path: Path | None) -> str | None:
-    """A path relative to the images' manifest."""
-    return Path(os.path.relpath(path, config.out.resolve())).as_posix() if path else None
-
-
-def _conditions(config: Config, maker: Maker) -> tuple[list[tuple[Condition, Origin, tuple[Any, ...]]], list[str]]:
+def _conditions(
+    config: Config, model: "LoadedModel"
+) -> "tuple[list[tuple[Condition, Origin, tuple[object, ...]]], list[str]]":
     """The one condition of the options, or those of a manifest; and the names of the columns of their cells."""
-    from medloom.generation.requests import kept_columns, origins, read_conditions, told
+    from medloom.generation.requests import Origin, kept_columns, known_condition, origins, read_conditions
 
-    names = [column.name for column in maker.generator.columns]
+    generator = model.generator
+    names = [column.name for column in generator.columns]
     if config.data is None:
-        if config.prompt is not None and not maker.generator.reads_text:
+        if config.prompt is not None and not generator.reads_text:
             raise UserError("--prompt: the model reads no texts; leave it out.")
         table = _table(config.table, names)
         condition = Condition(config.prompt, config.modality, config.view, mask=config.mask, table=table)
-        known = told(maker, condition, "--table")
+        known = known_condition(generator, condition, "--table")
+        # A mask that the model does not take is the user's mistake here, and a column that is not needed in a table.
+        generator.check([condition])
         return [(known, Origin(), tuple(known.table[name] for name in names))], names
-    need = ("text",) if maker.generator.reads_text else ()
-    manifest = read_conditions(config, config.data, need)
-    carrying = replace(config, keep=_carried(config, manifest.clinical_columns))
-    further = [name for name in kept_columns(carrying, manifest) if name not in names]
-    samples, drawn_for = _draw(config, manifest.samples())
-    rows: list[tuple[Condition, Origin, tuple[Any, ...]]] = []
+    manifest = read_conditions(config, config.data, ("text",) if generator.reads_text else ())
+    kept = kept_columns(_carried(config, manifest.clinical_columns), manifest)
+    further = [name for name in kept if name not in names]
+    samples, sampled_for = _sample(config, manifest.samples())
+    rows: list[tuple[Condition, Origin, tuple[object, ...]]] = []
     for sample, origin in zip(samples, origins(config.data, samples), strict=True):
-        known = told(maker, sample.condition, f"{config.data}, line {sample.line}")
+        known = known_condition(generator, sample.condition, f"{config.data}, line {sample.line}")
         carried = [known.table[name] for name in names] + [sample.condition.table[name] for name in further]
         rows.append((known, origin, tuple(carried)))
     if not config.balance:
         return rows, [*names, *further]
-    balanced = [(*row[:2], (*row[2], name)) for row, name in zip(rows, drawn_for, strict=True)]
-    return balanced, [*names, *further, DRAWN_FOR]
+    balanced = [(*row[:2], (*row[2], name)) for row, name in zip(rows, sampled_for, strict=True)]
+    return balanced, [*names, *further, SAMPLED_FOR]
 
 
 def _carried(config: Config, clinical: Sequence[str]) -> tuple[str, ...]:
@@ -192,8 +203,8 @@ def _carried(config: Config, clinical: Sequence[str]) -> tuple[str, ...]:
     return tuple(dict.fromkeys([*config.keep, *own]))
 
 
-def _draw(config: Config, samples: Sequence[Sample]) -> tuple[list[Sample], list[str]]:
-    """The rows to make images of, and the class that each was drawn for."""
+def _sample(config: Config, samples: Sequence[Sample]) -> tuple[list[Sample], list[str]]:
+    """The rows to generate images from, and the class that each was sampled for."""
     from medloom.core.progress import say
     from medloom.data.row_sampling import draw_rows, rows_by_class
 
@@ -219,8 +230,8 @@ def _table(given: str | None, names: Sequence[str]) -> dict[str, str | None]:
     if given is None:
         return cells
     if not names:
-        raise UserError("--table: the model is told no columns of a table; say it in --prompt.")
+        raise UserError("--table: no columns of a table condition the model; say it in --prompt.")
     for name, value in read_changes("--table", given).items():
-        look_up(dict.fromkeys(names), name, "--table: column that the model is told")
+        look_up(dict.fromkeys(names), name, "--table: column that conditions the model")
         cells[name] = value
     return cells

@@ -1,20 +1,21 @@
 """`medloom whatif`: the same images with some columns of the clinical table changed, and the noise held."""
 
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from medloom.core.errors import UserError
 from medloom.core.options import repeated
 from medloom.core.types import Condition, Sample
 from medloom.data.prompts.arms import ESTIMANDS, TOTAL, Arm, Told, effect_of, factual_arm, read_arms, refuse_held, tell
-from medloom.generation.requests import HEADER, Job, Maker, MakingOptions, Origin
+from medloom.generation.options import GenerationOptions
 
 if TYPE_CHECKING:
     from medloom.data.prompts import Cell, Template
     from medloom.generation.difference_maps import DifferenceRow
+    from medloom.generation.produce import LoadedModel
+    from medloom.generation.requests import Origin, Request
 
 DESCRIPTION = "whatif.json"
 MASK, HELD = "mask", "held"
@@ -22,19 +23,27 @@ SHOWN_ROWS = 6
 
 
 @dataclass(frozen=True, kw_only=True)
-class Config(MakingOptions):
+class Config(GenerationOptions):
     """Change columns of the condition, hold the seed, and see what becomes of the images.
 
     Attributes:
-        data: manifest of the factual conditions, with the columns that the template tells.
+        data: manifest of the factual conditions, with the columns of the template.
         set: one arm, e.g. smoking=never, or several columns at once, age=24,sex=male; given again for each arm.
         template: YAML file or ready name; by default the one beside the manifest.
         rows: the first so many rows of the manifest; 0 is all.
         n: images a row and arm.
         seed: of the first image; the k-th of row r has seed + r n + k in every arm, and so the same noise.
-        allow_unseen: ask for values that training has not seen, too; what comes is an extrapolation.
+        allow_unseen: allow values that training has not seen; the result is an extrapolation.
         estimand: direct holds what follows from the changed columns at its factual value and says so; total refuses to.
     """
+
+    example: ClassVar[str] = (
+        "medloom whatif --model runs/mm --data test.csv --set smoking=never --set smoking=current,pack_years=40 --out w"
+    )
+    common: ClassVar[tuple[str, ...]] = (
+        "set", "template", "rows", "n", "seed", "estimand", "allow_unseen", "steps", "guidance", "batch", "format",
+        "device",
+    )  # fmt: skip
 
     data: Path
     set: tuple[str, ...] = repeated()
@@ -51,18 +60,18 @@ class Row:
     """One row of the manifest: its sample, its template's columns, and cells that are carried along."""
 
     sample: Sample
-    origin: Origin
+    origin: "Origin"
     cells: Mapping[str, "Cell"]
-    kept: tuple[Any, ...]
+    kept: tuple[object, ...]
 
 
 @dataclass(frozen=True)
 class Plan:
-    """What is to be told.
+    """What is to be generated.
 
     Attributes:
-        template: words it.
-        rows: to make images for.
+        template: turns cells into text.
+        rows: to generate images for.
         arms: the factual one first.
         told: arm -> each of the rows in it.
         kept: names of the columns that are carried along.
@@ -90,42 +99,41 @@ def run(config: Config) -> Path:
     from medloom.core.files import hash_file, write_text
     from medloom.core.progress import say
     from medloom.data.prompts import read_template, template_path
-    from medloom.generation.requests import is_main_process, load_maker, make_images, write_grid, write_making_manifest
+    from medloom.generation.produce import is_main_process, load_model, produce, write_grid, write_manifest
 
     _check(config)
     file = _template_file(config)
     plan = _plan(config, read_template(file))
-    maker = load_maker(config)
+    model = load_model(config)
     if not config.allow_unseen:
-        _refuse_unseen(plan, maker)
-    jobs = _jobs(config, plan, maker)
-    effects = _effects(config, plan, maker)
+        _refuse_unseen(plan, model)
+    requests = _requests(config, plan, model)
+    effects = _effects(config, plan, model)
     facts = {"data": hash_file(config.data), "template": hash_file(file), "rows": len(plan.rows), "arms": effects}
-    facts["spec"] = maker.generator.spec.to_dict()
-    facts["classes"] = maker.generator.masks.to_dict()["names"]
-    suffix = make_images(maker, jobs, DESCRIPTION, facts)
+    facts["spec"] = model.generator.spec.to_dict()
+    facts["classes"] = model.generator.masks.to_dict()["names"]
+    suffix = produce(model, requests, DESCRIPTION, facts)
     manifest = config.out / "manifest.csv"
     if is_main_process():
-        write_making_manifest(manifest, jobs, suffix, _columns(plan))
+        write_manifest(manifest, requests, suffix, _columns(plan))
         write_text(template_path(manifest), file.read_text(encoding="utf-8"))
-        write_grid(config.out, maker.generator.spec, jobs, suffix, len(plan.arms))
-        _write_differences(config, plan, maker, jobs, suffix)
+        write_grid(model, requests, suffix, len(plan.arms))
+        _write_differences(config, plan, model, requests, suffix)
         for name, effect in effects.items():
             say(f"{name}: {effect['estimand']}")
-        say(f"{len(jobs)} images: {manifest}; look at {config.out / 'differences.png'}")
+        say(f"{len(requests)} images: {manifest}; look at {config.out / 'differences.png'}")
     return manifest
 
 
 def _check(config: Config) -> None:
     from medloom.core.lookup import look_up
-    from medloom.generation.requests import check_making
 
-    check_making(config)
+    config.check()
     look_up({name: name for name in ESTIMANDS}, config.estimand, "--estimand")
     if config.rows < 0:
         raise UserError(f"--rows {config.rows}: give a number of rows, or 0 for all.")
     if config.crops:
-        raise UserError("--crops: a what-if makes whole images, in which regions can be measured; leave it out.")
+        raise UserError("--crops: a what-if generates whole images, in which regions can be measured; leave it out.")
     if not config.set:
         raise UserError("say what to change with --set COLUMN=VALUE, once for each arm.")
 
@@ -176,11 +184,12 @@ def _rows(config: Config, template: "Template") -> tuple[list[Row], list[str]]:
     from medloom.data.prompts import read_rows
     from medloom.data.tables import read_table
     from medloom.generation.requests import kept_columns, origins, read_conditions
+    from medloom.generators.generated_images import HEADER
 
     if taken := [name for name in template.columns if name.casefold() in {*HEADER, *ALIASES, HELD}]:
         raise UserError(f"the template tells {taken[0]!r}, a column of the images' manifest; use one without it.")
     manifest = read_conditions(config, config.data, need=())
-    kept = [name for name in kept_columns(config, manifest) if name not in template.columns]
+    kept = [name for name in kept_columns(config.keep, manifest) if name not in template.columns]
     samples = manifest.samples()[: config.rows or None]
     cells, problems = read_rows(read_table(config.data), template, str(config.data))
     lines = {sample.line for sample in samples}
@@ -194,7 +203,7 @@ def _rows(config: Config, template: "Template") -> tuple[list[Row], list[str]]:
     return rows, kept
 
 
-def _refuse_unseen(plan: Plan, maker: Maker) -> None:
+def _refuse_unseen(plan: Plan, model: "LoadedModel") -> None:
     """Refuse to set a column to what no training row had.
 
     Raises:
@@ -202,7 +211,7 @@ def _refuse_unseen(plan: Plan, maker: Maker) -> None:
     """
     from medloom.core.table_column import TableColumn
 
-    seen = {entry["name"]: TableColumn.from_dict(entry) for entry in maker.run_folder.description().get("seen", [])}
+    seen = {entry["name"]: TableColumn.from_dict(entry) for entry in model.run.description()["columns"]}
     for arm in plan.arms:
         for name, value in arm.values.items():
             if name in seen and not seen[name].has(value):
@@ -238,32 +247,34 @@ def _say_other_texts(template: "Template", rows: Sequence[Row]) -> None:
         )
 
 
-def _jobs(config: Config, plan: Plan, maker: Maker) -> list[Job]:
-    """The images to make: row by row, seed by seed, the arms of a seed together."""
+def _requests(config: Config, plan: Plan, model: "LoadedModel") -> "list[Request]":
+    """The images to generate: row by row, seed by seed, the arms of a seed together."""
     from medloom.generation.requests import check_seeds
 
     check_seeds(config, len(plan.rows) * config.n)
-    jobs: list[Job] = []
+    requests: list[Request] = []
     for index in range(len(plan.rows)):
         for k in range(config.n):
             seed = config.seed + index * config.n + k
             for arm in plan.arms:
-                jobs.append(_job(config, plan, maker, len(jobs), index, seed, arm))
-    return jobs
+                requests.append(_request(config, plan, model, len(requests), index, seed, arm))
+    return requests
 
 
-def _job(config: Config, plan: Plan, maker: Maker, number: int, index: int, seed: int, arm: Arm) -> Job:
+def _request(
+    config: Config, plan: Plan, model: "LoadedModel", number: int, index: int, seed: int, arm: Arm
+) -> "Request":
+    from medloom.generation.requests import Request, known_condition, relative_path
+
     row, changed = plan.rows[index], plan.told[arm.name][index]
-    from medloom.generation.requests import told
-
     known, text = row.sample.condition, plan.template.render(changed.cells)
     if not text:
         raise UserError(f"{config.data}, line {row.sample.line}: the template says nothing in the arm {arm.name}.")
-    mask = Path(os.path.relpath(known.mask, config.out.resolve())).as_posix() if known.mask else None
+    mask = relative_path(known.mask_file, config.out)
     cells = {name: column.told(changed.cells[name]) for name, column in plan.template.columns.items()}
     whole = Condition(text, known.modality, known.view, mask=known.mask, table={**known.table, **cells})
-    condition = told(maker, whole, f"--set {arm.name}: {config.data}, line {row.sample.line}")
-    return Job(
+    condition = known_condition(model.generator, whole, f"--set {arm.name}: {config.data}, line {row.sample.line}")
+    return Request(
         number,
         condition,
         seed,
@@ -276,27 +287,30 @@ def _job(config: Config, plan: Plan, maker: Maker, number: int, index: int, seed
 
 
 def _columns(plan: Plan) -> list[str]:
-    """Names of the cells of `_job`."""
+    """Names of the cells of `_request`."""
     return [*([MASK] if plan.masked else []), *plan.template.columns, *plan.kept, HELD]
 
 
-def _effects(config: Config, plan: Plan, maker: Maker) -> dict[str, dict[str, Any]]:
+def _effects(config: Config, plan: Plan, model: "LoadedModel") -> dict[str, dict[str, Any]]:
     """What the differences of each arm estimate.
 
     Raises:
         UserError: the model takes neither text nor a table.
     """
-    if not maker.generator.takes_text:
+    if not model.generator.takes_text:
         raise UserError(
-            f"--model {config.model} takes neither text nor table, by which a what-if tells its changes; name another."
+            f"--model {config.model} takes neither text nor table, through which a what-if changes its condition; name"
+            " another."
         )
-    masked = plan.masked and MASK in maker.generator.parts
+    masked = plan.masked and MASK in model.generator.parts
     return {
         arm.name: effect_of(config.estimand, plan.template, arm, plan.told[arm.name], masked) for arm in plan.arms[1:]
     }
 
 
-def _write_differences(config: Config, plan: Plan, maker: Maker, jobs: Sequence[Job], suffix: str) -> None:
+def _write_differences(
+    config: Config, plan: Plan, model: "LoadedModel", requests: "Sequence[Request]", suffix: str
+) -> None:
     """Pictures of the first rows, and a GIF and a NIfTI file of each of their differences.
 
     The scale of the colours is that of all rows, so that no patient's noise is drawn as an effect.
@@ -308,7 +322,7 @@ def _write_differences(config: Config, plan: Plan, maker: Maker, jobs: Sequence[
     rows: list[DifferenceRow] = []
     scales: dict[str, float] = {}
     for index, row in enumerate(plan.rows):
-        drawn = _difference_row(config, plan, maker, row, jobs[index * each : (index + 1) * each], suffix)
+        drawn = _difference_row(config, plan, model, row, requests[index * each : (index + 1) * each], suffix)
         for unit, reach in difference_scales([drawn]).items():
             scales[unit] = max(scales.get(unit, 0.0), reach)
         if index < SHOWN_ROWS:
@@ -318,13 +332,13 @@ def _write_differences(config: Config, plan: Plan, maker: Maker, jobs: Sequence[
     for name, absolute in (("differences.png", False), ("absolute_differences.png", True)):
         with atomic_file(config.out / name) as temporary:
             temporary.write_bytes(draw_differences(rows, title, absolute, scales))
-    _write_difference_files(config, plan, jobs[::each], rows, scales, suffix)
+    _write_difference_files(config, plan, requests[::each], rows, scales, suffix)
 
 
 def _write_difference_files(
     config: Config,
     plan: Plan,
-    factual: Sequence[Job],
+    factual: "Sequence[Request]",
     rows: Sequence["DifferenceRow"],
     scales: Mapping[str, float],
     suffix: str,
@@ -336,27 +350,27 @@ def _write_difference_files(
     folder = config.out / "differences"
     folder.mkdir(exist_ok=True)
     index: list[list[str]] = []
-    for row, job in zip(rows, factual, strict=False):
-        reference = read_image(config.out / f"{job.sample_id}{suffix}")
+    for row, request in zip(rows, factual, strict=False):
+        reference = read_image(config.out / f"{request.sample_id}{suffix}")
         for number, arm in enumerate(row.arms, 1):
-            name = f"{job.sample_id}-arm{number}"
+            name = f"{request.sample_id}-arm{number}"
             write_difference_gif(folder / f"{name}.gif", row, arm, scales[row.unit])
             write_difference_volume(folder / f"{name}.nii.gz", row, arm, reference)
-            index.append([name, job.origin.source, plan.arms[number].name])
+            index.append([name, request.origin.source, plan.arms[number].name])
     write_csv(folder / "index.csv", ["name", "source_id", "arm"], index)
 
 
 def _difference_row(
-    config: Config, plan: Plan, maker: Maker, row: Row, jobs: Sequence[Job], suffix: str
+    config: Config, plan: Plan, model: "LoadedModel", row: Row, requests: "Sequence[Request]", suffix: str
 ) -> "DifferenceRow":
     import numpy as np
 
     from medloom.generation.difference_maps import DifferenceRow
-    from medloom.generation.requests import previews
+    from medloom.generation.produce import previews
 
-    spec = maker.generator.spec
-    made = np.stack(list(previews(config.out, spec, jobs, suffix)))
-    # Seeds first, then arms, as in `_jobs`.
+    spec = model.generator.spec
+    made = np.stack(list(previews(model, requests, suffix)))
+    # Seeds first, then arms, as in `_requests`.
     factual, *others = made.reshape(config.n, len(plan.arms), *made.shape[1:]).mean(axis=0)
     modality = row.sample.condition.modality or next(iter(spec.intensity))
     intensity = spec.of(modality)

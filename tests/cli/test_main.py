@@ -1,6 +1,5 @@
 """The one command: overview, groups, help of every command, speed, did-you-mean."""
 
-import importlib
 import re
 import shlex
 import subprocess
@@ -9,10 +8,12 @@ import time
 
 import pytest
 
-from medloom.cli.main import COMMANDS, main, split_command
+from medloom.cli.main import main, split_command
 from medloom.core.config import parse
 from medloom.core.options import options_of
+from medloom.recipes.commands import commands, resolve
 
+COMMANDS = tuple(commands())
 FIRST_SCREEN = 20
 GENERAL = {"--config", "--print-config", "--help", "--help-all"}
 
@@ -31,10 +32,10 @@ def listed(page: str) -> list[str]:
 
 @pytest.mark.parametrize("command", sorted(COMMANDS))
 def test_the_first_screen_of_help(command: str, capsys: pytest.CaptureFixture[str]) -> None:
-    recipe = importlib.import_module(COMMANDS[command][0])
-    assert callable(recipe.run)
+    config, run = resolve(command)
+    assert callable(run)
     page = page_of(command, capsys, "--help")
-    options = options_of(recipe.Config)
+    options = options_of(config)
     required = [option.flag for option in options.values() if option.is_required]
     assert page.startswith(f"medloom {command}: ") and listed(page)[: len(required)] == required
     assert len(listed(page)) <= FIRST_SCREEN and len(set(listed(page))) == len(listed(page))
@@ -44,7 +45,7 @@ def test_the_first_screen_of_help(command: str, capsys: pytest.CaptureFixture[st
 
 @pytest.mark.parametrize("command", sorted(COMMANDS))
 def test_every_option_of_help_all_can_be_given(command: str, capsys: pytest.CaptureFixture[str]) -> None:
-    config = importlib.import_module(COMMANDS[command][0]).Config
+    config, _ = resolve(command)
     page = page_of(command, capsys, "--help-all")
     options = {option.flag: option for option in options_of(config).values()}
     assert set(listed(page)) == set(options) | GENERAL
@@ -74,7 +75,7 @@ def test_every_option_of_help_all_can_be_given(command: str, capsys: pytest.Capt
 
 @pytest.mark.parametrize("command", sorted(COMMANDS))
 def test_every_example_line_is_a_command(command: str) -> None:
-    config = importlib.import_module(COMMANDS[command][0]).Config
+    config, _ = resolve(command)
     if example := getattr(config, "example", None):
         name, *words = shlex.split(example)
         assert name == "medloom" and split_command(words)[0] == command
@@ -162,8 +163,8 @@ def test_import_and_help_are_quick_and_light() -> None:
 
 def test_help_of_no_command_imports_torch() -> None:
     script = (
-        "import sys\nfrom medloom.cli.main import COMMANDS, main\n"
-        "for command in COMMANDS:\n"
+        "import sys\nfrom medloom.cli.main import commands, main\n"
+        "for command in commands():\n"
         "    try:\n        main([*command.split(), '--help-all'])\n    except SystemExit:\n        pass\n"
         "assert 'torch' not in sys.modules"
     )

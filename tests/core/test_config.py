@@ -1,6 +1,5 @@
 """Options: one dataclass is the command line, the YAML file and Python."""
 
-import importlib
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -13,9 +12,9 @@ import yaml
 from medloom.core.config import configure, parse, plain, shipped
 from medloom.core.errors import UserError
 from medloom.core.options import options_of, repeated
+from medloom.generators.diffusion.options import TextToImage as Config
 from medloom.recipes import generate
-from medloom.recipes.commands import COMMANDS
-from medloom.recipes.text2image import Config
+from medloom.recipes.commands import commands, resolve
 from medloom.recipes.whatif import Config as WhatIf
 
 NEEDED = ["--data", "a.csv", "--out", "run"]
@@ -84,7 +83,7 @@ def test_every_type_on_the_command_line() -> None:
     words = "--n 3 --window -1 2.5 --limit 1e-3 --words a,b c --arms x=1,y=2 --arms=z --flags true no"
     config = every(*words.split(), "--inner.widths", "2,3", "--no-inner.on", "--names", "text=A b=c", "path=P")
     assert (config.path, config.n, config.window, config.limit) == (Path("p"), 3, (-1.0, 2.5), 1e-3)
-    assert (config.words, config.arms, config.flags) == (("a", "b", "c"), ("x=1,y=2", "z"), (True, False))
+    assert (config.words, config.arms, config.flags) == (("a,b", "c"), ("x=1,y=2", "z"), (True, False))
     assert config.inner == Inner((2, 3), on=False) and config.names == {"text": "A b=c", "path": "P"}
     assert (
         every() == Every(path=Path("p"), inner=Inner((1,)))
@@ -112,7 +111,7 @@ def test_python_takes_values_of_python() -> None:
     assert config.inner == Inner((4,), on=False) and config.window == (1.0, 2.0)
     assert configure(Every, path="p", text=Path("a") / "b").text == "a/b"
     assert configure(Every, path="p", names=["text=A"], words="a,b", flags=True) == every(
-        *"--names text=A --words a b --flags true".split()
+        *"--names text=A --words a,b --flags true".split()
     )
 
 
@@ -252,7 +251,7 @@ def test_every_shipped_file_is_valid(kind: str) -> None:
 def test_settings_of_a_class_lie_where_it_says() -> None:
     @dataclass(frozen=True)
     class Small:
-        settings: ClassVar[str | None] = "medloom.recipes.settings.text2image"
+        settings: ClassVar[str | None] = "medloom.generators.settings.text2image"
         size: str = "small"
         image_size: tuple[int, ...] = (8,)
 
@@ -290,9 +289,9 @@ def printed(cls: type, words: list[str], capsys: pytest.CaptureFixture[str]) -> 
     return capsys.readouterr().out
 
 
-@pytest.mark.parametrize("command", sorted(COMMANDS))
+@pytest.mark.parametrize("command", sorted(commands()))
 def test_printed_options_are_read_back(command: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    cls = importlib.import_module(COMMANDS[command][0]).Config
+    cls, _ = resolve(command)
     samples = {bool: "true", int: "3", float: "0.001", str: "null", Path: "a: b"}
     words: list[str] = []
     for option in options_of(cls).values():

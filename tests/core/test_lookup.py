@@ -6,7 +6,8 @@ from medloom.core.config import parse
 from medloom.core.errors import UserError
 from medloom.core.habits import HABITS
 from medloom.core.lookup import closest, did_you_mean
-from medloom.recipes import data_split, generate, text2image
+from medloom.generators.diffusion.options import TextToImage
+from medloom.recipes import data_split, generate
 
 COLUMNS = ("path", "image", "text", "caption", "report", "prior", "modality", "patient_id")
 
@@ -42,41 +43,41 @@ def test_only_what_is_close_is_guessed(typed: str, known: tuple[str, ...], meant
 
 
 @pytest.mark.parametrize(
-    ("written", "recipe", "answer"),
+    ("written", "config", "answer"),
     [
-        ("--lr", text2image, "; use --loop.learning-rate."),
-        ("--loop.lr", text2image, "; use --loop.learning-rate."),
-        ("--learning_rate", text2image, "; use --loop.learning-rate."),
-        ("--epochs", text2image, "; medloom counts steps, not epochs: --loop.steps."),
-        ("--steps", text2image, "; use --loop.steps."),
-        ("--batch-size", text2image, "; use --loop.batch."),
-        ("--batch_size", generate, "; use --batch."),
-        ("--gpus", text2image, "; use --device cuda, cpu or auto."),
-        ("--resolution", text2image, "; use --image-size."),
-        ("--num-images", generate, "; use --n."),
-        ("--output", generate, "; use --out."),
-        ("--output-dir", data_split, "; use --out."),
-        ("--model-path", generate, "; use --model."),
-        ("--model-path", text2image, "; use --from."),
-        ("--image-column", text2image, "; use --columns path=NAME."),
-        ("--caption-column", text2image, "; use --columns text=NAME."),
-        ("--text-column", text2image, "; use --columns text=NAME."),
-        ("--seed", text2image, ", did you mean '--loop.seed'?"),
-        ("--random-state", generate, "; use --seed."),
-        ("--fp16", text2image, "; use --loop.precision fp16, bf16 or fp32."),
-        ("--promt", generate, ", did you mean '--prompt'?"),
-        ("--form", text2image, ", did you mean '--from'?"),
-        ("--loop.lea", text2image, ", did you mean '--loop.learning-rate'?"),
-        ("--loop.s", text2image, "."),
-        ("--json", text2image, "."),
-        ("--epochs", data_split, "."),
-        ("--lr", generate, "."),
-        ("--batch-size", data_split, "."),
+        ("--lr", TextToImage, "; use --loop.learning-rate."),
+        ("--loop.lr", TextToImage, "; use --loop.learning-rate."),
+        ("--learning_rate", TextToImage, "; use --loop.learning-rate."),
+        ("--epochs", TextToImage, "; medloom counts steps, not epochs: --loop.steps."),
+        ("--steps", TextToImage, "; use --loop.steps."),
+        ("--batch-size", TextToImage, "; use --loop.batch."),
+        ("--batch_size", generate.Config, "; use --batch."),
+        ("--gpus", TextToImage, "; use --device cuda, cpu or auto."),
+        ("--resolution", TextToImage, "; use --image-size."),
+        ("--num-images", generate.Config, "; use --n."),
+        ("--output", generate.Config, "; use --out."),
+        ("--output-dir", data_split.Config, "; use --out."),
+        ("--model-path", generate.Config, "; use --model."),
+        ("--model-path", TextToImage, "; use --from."),
+        ("--image-column", TextToImage, "; use --columns path=NAME."),
+        ("--caption-column", TextToImage, "; use --columns text=NAME."),
+        ("--text-column", TextToImage, "; use --columns text=NAME."),
+        ("--seed", TextToImage, ", did you mean '--loop.seed'?"),
+        ("--random-state", generate.Config, "; use --seed."),
+        ("--fp16", TextToImage, "; use --loop.precision fp16, bf16 or fp32."),
+        ("--promt", generate.Config, ", did you mean '--prompt'?"),
+        ("--form", TextToImage, ", did you mean '--from'?"),
+        ("--loop.lea", TextToImage, ", did you mean '--loop.learning-rate'?"),
+        ("--loop.s", TextToImage, "."),
+        ("--json", TextToImage, "."),
+        ("--epochs", data_split.Config, "."),
+        ("--lr", generate.Config, "."),
+        ("--batch-size", data_split.Config, "."),
     ],
 )
-def test_options_of_other_tools(written: str, recipe, answer: str) -> None:
+def test_options_of_other_tools(written: str, config: type, answer: str) -> None:
     with pytest.raises(UserError) as refused:
-        parse(recipe.Config, [written, "3"], "x")
+        parse(config, [written, "3"], "x")
     assert str(refused.value) == f"unknown option {written.replace('_', '-')}{answer} See --help-all."
 
 

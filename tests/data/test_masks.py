@@ -116,7 +116,7 @@ def test_a_mask_of_another_grid_is_resampled_where_asked(tmp_path: Path) -> None
 
 
 def test_a_mask_without_a_place_takes_that_of_its_image(tmp_path: Path) -> None:
-    from medloom.data.image_io.types import Image
+    from medloom.core.image import Image
     from medloom.data.images import write_image
 
     levels = np.random.default_rng(0).uniform(0, 255, (1, 6, 8)).astype(np.float32)

@@ -13,7 +13,7 @@ from medloom.core.errors import UserError
 from medloom.core.files import hash_file, hash_folder
 from medloom.core.seeds import numpy_generator
 from medloom.core.spec import ImageSpec, Intensity
-from medloom.generators.autoencoder.build import build_autoencoder, build_tokeniser
+from medloom.generators.autoencoder.build import build_autoencoder, build_tokenizer
 from medloom.generators.autoencoder.losses import AutoencoderLosses, balance, divergence
 from medloom.generators.autoencoder.options import AutoencoderOptions
 from medloom.generators.autoencoder.quality import ALL, ImageData, reconstruct, reconstruction_quality
@@ -50,7 +50,7 @@ def make_task(loop: LoopOptions = LOOP, options: AutoencoderOptions = OPTIONS) -
     train_data = ImageData(images, ["CT"] * 12, range(8))
     validation = ImageData(images, ["CT", "MRI"] * 6, range(8, 12))
     if options.kind == "vq":
-        autoencoder = build_tokeniser(2, 1, options, loop.seed)
+        autoencoder = build_tokenizer(2, 1, options, loop.seed)
     else:
         autoencoder = build_autoencoder(1, options, loop.seed)
     losses = AutoencoderLosses(options, SPEC, loop.seed, CPU)
@@ -106,7 +106,7 @@ def test_it_overfits_eight_images():
     assert psnr_of_training(task) > before + 10
 
 
-def test_a_tokeniser_learns_with_codes_in_use(tmp_path):
+def test_a_tokenizer_learns_with_codes_in_use(tmp_path):
     options = replace(TOKENS, adversarial_weight=0.0, perceptual="none")
     loop = replace(LOOP, steps=150, batch=8, learning_rate=4e-3, ema=0.9, log_every=50, validate_every=150)
     task = make_task(loop, options)
@@ -132,7 +132,7 @@ def train_and_kill(task: AutoencoderTask, loop: LoopOptions, out: Path, at: int)
         train(task, loop, out, make_accelerator(loop, "cpu"))
 
 
-@pytest.mark.parametrize("options", [OPTIONS, TOKENS, replace(TOKENS, quantiser="gradient")])
+@pytest.mark.parametrize("options", [OPTIONS, TOKENS, replace(TOKENS, quantizer="gradient")])
 def test_a_killed_run_resumes_to_the_same_bits(tmp_path, options):
     loop = replace(LOOP, accumulate=2, validate_every=3)
     accelerator = make_accelerator(loop, "cpu")
@@ -233,7 +233,7 @@ def test_the_divergence_by_hand():
     ("name", "value", "message"),
     [
         ("kind", "vae", "allowed are kl, vq"),
-        ("quantiser", "rvq", "allowed are ema, gradient, fsq"),
+        ("quantizer", "rvq", "allowed are ema, gradient, fsq"),
         ("levels", (8, 1), "2 or more for each channel"),
         ("codes", 1, "2 or more"),
         ("error", "l3", "allowed are l1, l2"),

@@ -15,14 +15,14 @@ from token_rows import (
     read_mask,
     read_prior,
     task_of,
-    tokeniser_of,
+    tokenizer_of,
 )
 
 from medloom.core.errors import UserError
 from medloom.generators.tokens.generator import TokenGenerator, nearest
 from medloom.generators.tokens.options import SamplingOptions
 from medloom.generators.tokens.storage import load_generator
-from medloom.networks.tokenizer import load_tokeniser
+from medloom.networks.tokenizer import load_tokenizer
 
 OTHER = replace(FACTUAL, text="a large square on the right", modality="Square")
 
@@ -117,7 +117,7 @@ def test_a_residual_edit_changes_the_earlier_image_by_what_decoding_changed() ->
     decoded = generator.generate(conditions, [1, 2], options, read_prior=read)
     edited = generator.generate(conditions, [1, 2], replace(options, residual=True), read_prior=read)
     changed = generator.images_of(generator.trajectory(conditions, [1, 2], options, read_prior=read).steps[-1].after)
-    smooth = generator.tokeniser.reconstruct(prior)
+    smooth = generator.tokenizer.reconstruct(prior)
     torch.testing.assert_close(edited[:1], (prior + changed[:1] - smooth).clamp(-1, 1))
     torch.testing.assert_close(edited[1], decoded[1])
 
@@ -187,38 +187,38 @@ def test_sampling_that_does_not_fit(options: dict[str, object], message: str) ->
         ready().check_sampling(SamplingOptions(**options))
 
 
-@pytest.mark.parametrize(("dims", "quantiser"), [(2, "ema"), (2, "gradient"), (2, "fsq"), (3, "ema"), (3, "fsq")])
-def test_tokenisers_give_tokens_and_images_and_are_read_back(dims: int, quantiser: str, tmp_path: Path) -> None:
-    tokeniser = tokeniser_of(dims, quantiser=quantiser)
+@pytest.mark.parametrize(("dims", "quantizer"), [(2, "ema"), (2, "gradient"), (2, "fsq"), (3, "ema"), (3, "fsq")])
+def test_tokenizers_give_tokens_and_images_and_are_read_back(dims: int, quantizer: str, tmp_path: Path) -> None:
+    tokenizer = tokenizer_of(dims, quantizer=quantizer)
     images = torch.rand(2, 1, *(16,) * dims) * 2 - 1
-    tokens = tokeniser.tokens(images)
+    tokens = tokenizer.tokens(images)
     assert tokens.shape == (2, *(4,) * dims) and 0 <= tokens.min() <= tokens.max() < CODES
-    decoded = tokeniser.decode(tokens)
+    decoded = tokenizer.decode(tokens)
     assert decoded.shape == images.shape
     # In training the same reconstruction comes with the tokens, and gradients reach the encoder.
-    reconstructed, same, cost = tokeniser(images)
+    reconstructed, same, cost = tokenizer(images)
     assert torch.equal(same, tokens)
     torch.testing.assert_close(reconstructed, decoded, atol=1e-5, rtol=1e-4)
     (reconstructed.mean() + cost).backward()
-    assert next(tokeniser.coder.encoder.parameters()).grad.abs().max() > 0
-    tokeniser.save(tmp_path / "vq")
-    again = load_tokeniser(tmp_path / "vq").eval()
+    assert next(tokenizer.coder.encoder.parameters()).grad.abs().max() > 0
+    tokenizer.save(tmp_path / "vq")
+    again = load_tokenizer(tmp_path / "vq").eval()
     assert torch.equal(again.tokens(images), tokens)
     torch.testing.assert_close(again.decode(tokens), decoded)
     with pytest.raises(UserError, match="multiples of 4"):
-        tokeniser.grid((18,) * dims)
+        tokenizer.grid((18,) * dims)
 
 
-def test_a_tokeniser_opens_in_diffusers(tmp_path: Path) -> None:
+def test_a_tokenizer_opens_in_diffusers(tmp_path: Path) -> None:
     from diffusers import VQModel
 
-    tokeniser = tokeniser_of(2)
+    tokenizer = tokenizer_of(2)
     images = torch.rand(2, 1, 16, 16) * 2 - 1
-    tokeniser.save(tmp_path)
+    tokenizer.save(tmp_path)
     theirs = VQModel.from_pretrained(tmp_path).eval()
     with torch.no_grad():
         decoded = theirs.decode(theirs.encode(images).latents).sample
-        torch.testing.assert_close(decoded, tokeniser.reconstruct(images), atol=1e-5, rtol=1e-4)
+        torch.testing.assert_close(decoded, tokenizer.reconstruct(images), atol=1e-5, rtol=1e-4)
 
 
 def test_labels_at_another_size() -> None:

@@ -20,7 +20,7 @@ from medloom.generators.tokens.generator import TokenGenerator
 from medloom.generators.tokens.options import NetworkOptions
 from medloom.generators.tokens.task import TokenTask
 from medloom.generators.training_data import PriorData, TrainingData, all_prompts
-from medloom.networks.tokenizer import Tokeniser, TokeniserConfig
+from medloom.networks.tokenizer import Tokenizer, TokenizerConfig
 from medloom.training.options import LoopOptions
 
 CODES, SIZE = 16, 16
@@ -38,12 +38,12 @@ def spec_of(dims: int, size: int = SIZE) -> ImageSpec:
     return ImageSpec((size,) * dims, 1, "pad", intensity)
 
 
-def tokeniser_of(dims: int, levels: int = 3, quantiser: str = "ema") -> Tokeniser:
+def tokenizer_of(dims: int, levels: int = 3, quantizer: str = "ema") -> Tokenizer:
     """Four pixels of an axis a token, with three levels."""
     with initial_weights(0):
-        config = TokeniserConfig(dims, 1, (8,) * levels, 1, quantiser, CODES, 4, (4, 4) if quantiser == "fsq" else ())
-        tokeniser = Tokeniser(replace(config, code_width=2) if quantiser == "fsq" else config)
-    return tokeniser.eval()
+        config = TokenizerConfig(dims, 1, (8,) * levels, 1, quantizer, CODES, 4, (4, 4) if quantizer == "fsq" else ())
+        tokenizer = Tokenizer(replace(config, code_width=2) if quantizer == "fsq" else config)
+    return tokenizer.eval()
 
 
 def generator_of(
@@ -56,9 +56,9 @@ def generator_of(
 ) -> TokenGenerator:
     corpus = ["Disc: a disc on the left", "Square: a large square on the right"]
     spec, names = spec_of(dims, size), ["Disc", "Square"]
-    tokeniser = tokeniser_of(dims)
+    tokenizer = tokenizer_of(dims)
     return build_generator(
-        spec, corpus, names, ["left"], columns, tokeniser, network, text, 0, reads_text=True, first=first
+        spec, corpus, names, ["left"], columns, tokenizer, network, text, 0, reads_text=True, first=first
     )
 
 

@@ -185,7 +185,7 @@ def data(medloom: Run, keep: Keep) -> None:
 def text_to_image(medloom: Run, keep: Keep) -> None:
     medloom(f"train text2image --data ct/train.csv --out mm --image-size 32 {LOOP} {TEXT} {UNET} --loop.steps 6")
     medloom("generate --model mm --prompt Nodule. --modality CT --n 3 --seed 5 --steps 4 --out mm-one --device cpu")
-    medloom("generate --model mm --data ct/test.csv --count 24 --steps 4 --guidance-text 3 --out mm-rows --device cpu")
+    medloom("generate --model mm --data ct/test.csv --count 24 --steps 4 --guidance 2 text=3 --out mm-rows --device cpu")
     medloom("evaluate --real ct/test.csv --synthetic mm-rows/manifest.csv --train ct/train.csv --features pixels"
             " --only fidelity privacy lint --out mm-report --device cpu --image-size 32")  # fmt: skip
     medloom(f"train text2image --data ct/train.csv --from mm --out mm2 --image-size 32 {LOOP} {TEXT} --loop.steps 2")
@@ -234,9 +234,9 @@ def volumes(medloom: Run, keep: Keep) -> None:
 
 
 def gans(medloom: Run, keep: Keep) -> None:
-    medloom(f"train mask2image-gan --data ct/train.csv --out gan --table age sex --image-size 32 {LOOP} {TEXT} {GAN}"
+    medloom(f"train gan --data ct/train.csv --out gan --table age sex --image-size 32 {LOOP} {TEXT} {GAN}"
             " --loop.steps 4")  # fmt: skip
-    medloom(f"train mask2image-gan --data ct/train.csv --out cycle --image-size 32 {LOOP} {TEXT} {GAN}"
+    medloom(f"train gan --data ct/train.csv --out cycle --image-size 32 {LOOP} {TEXT} {GAN}"
             " --loop.steps 2 --gan.unpaired")  # fmt: skip
     medloom("generate --model gan --data ct/test.csv --count 3 --out gan-rows --device cpu")
     medloom("whatif --model gan --data ct/test.csv --rows 2 --n 1 --set age=40 --allow-unseen --out gan-what"
@@ -320,7 +320,7 @@ def stable_diffusion(medloom: Run, keep: Keep) -> None:
 
 
 def patches_by_gan(medloom: Run, keep: Keep) -> None:
-    medloom(f"train mask2image-gan --data volumes/train.csv --out gan-patch --patch 16 --dims 3 {LOOP} {TEXT} {GAN}"
+    medloom(f"train gan --data volumes/train.csv --out gan-patch --patch 16 --dims 3 {LOOP} {TEXT} {GAN}"
             " --loop.steps 2 --loop.batch 2 --unit HU --augment affine")  # fmt: skip
     medloom("generate --model gan-patch --data volumes/test.csv --count 1 --out gan-whole --device cpu")
     keep("train gan of volumes: weights", weights, "gan-patch")

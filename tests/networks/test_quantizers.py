@@ -8,7 +8,7 @@ import torch
 from medloom.core.initialize import initial_weights
 from medloom.core.seeds import torch_generator
 from medloom.networks.quantizers import Codebook, FiniteScalars
-from medloom.networks.tokenizer import Tokeniser, TokeniserConfig
+from medloom.networks.tokenizer import Tokenizer, TokenizerConfig
 
 
 def normal(name: str, *shape: int) -> torch.Tensor:
@@ -85,10 +85,10 @@ def test_every_code_of_the_grid_is_reached_and_read_back(levels: tuple[int, ...]
     torch.testing.assert_close(quantised, grid.lookup(found))
 
 
-@pytest.mark.parametrize(("quantiser", "levels"), [("ema", ()), ("gradient", ()), ("fsq", (4, 3))])
-def test_a_tokenizer_tells_what_its_decoder_sees(quantiser: str, levels: tuple[int, ...]) -> None:
+@pytest.mark.parametrize(("quantizer", "levels"), [("ema", ()), ("gradient", ()), ("fsq", (4, 3))])
+def test_a_tokenizer_tells_what_its_decoder_sees(quantizer: str, levels: tuple[int, ...]) -> None:
     with initial_weights(0):
-        tokeniser = Tokeniser(TokeniserConfig(2, 1, (8, 8), 1, quantiser, 12, len(levels) or 5, levels))
-    vectors, tokens = tokeniser.code_vectors(), torch.tensor([[[0, 11, 3]]])
+        tokenizer = Tokenizer(TokenizerConfig(2, 1, (8, 8), 1, quantizer, 12, len(levels) or 5, levels))
+    vectors, tokens = tokenizer.code_vectors(), torch.tensor([[[0, 11, 3]]])
     assert vectors.shape == (12, len(levels) or 5)
-    assert torch.equal(vectors[tokens].movedim(-1, 1), tokeniser.quantiser.lookup(tokens))
+    assert torch.equal(vectors[tokens].movedim(-1, 1), tokenizer.quantizer.lookup(tokens))

@@ -12,7 +12,7 @@ from PIL import Image
 
 from medloom.cli.main import main
 from medloom.core.config import configure
-from medloom.data.image_io.types import Image as Picture
+from medloom.core.image import Image as Picture
 from medloom.data.images import read_image, write_image
 from medloom.data.manifest import read_manifest
 from medloom.recipes import data_import_mimic_cxr, data_journeys

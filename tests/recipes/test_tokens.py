@@ -15,7 +15,7 @@ from medloom.cli.main import main
 from medloom.core.config import configure, shipped
 from medloom.core.files import hash_folder
 from medloom.generators.tokens.storage import load_generator
-from medloom.networks.tokenizer import load_tokeniser
+from medloom.networks.tokenizer import load_tokenizer
 from medloom.recipes import autoencoder, tokens
 
 LOOP = {
@@ -202,7 +202,7 @@ def test_a_run_goes_on_with_larger_images_and_another_modality(data: Path, vq: P
     more.write_text(data.read_text().replace(",X-ray,p1", ",MRI,p1"))
     own = {**VQ, "image_size": [32], "from_run": vq, "loop.learning_rate": 1e-9}
     larger = autoencoder.run(configure(autoencoder.Config, data=more, out=tmp_path / "larger", **own))
-    before, after = (load_tokeniser(run / "model" / "vq").coder.decoder.conv_in.weight for run in (vq, larger))
+    before, after = (load_tokenizer(run / "model" / "vq").coder.decoder.conv_in.weight for run in (vq, larger))
     # It went on from the weights that were there.
     torch.testing.assert_close(before, after, atol=1e-4, rtol=0)
     given = {**TOKENS, "from_run": first, "loop.learning_rate": 1e-9}

@@ -10,10 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from medloom.core.errors import UserError
+from medloom.core.image import Affine, Header, Image, channel_first, choose_frame, full_scale_of
 from medloom.core.spec import COLOUR, GREY, HU, RELATIVE
 from medloom.data.image_io.geometry import LPS_RAS
 from medloom.data.image_io.reading import explained_reading, require_sane_size
-from medloom.data.image_io.types import Affine, Header, Image, channel_first, choose_frame, full_scale_of
 
 INVERTED = "MONOCHROME1"
 GREYS = (INVERTED, "MONOCHROME2")

@@ -7,10 +7,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from medloom.core.errors import UserError
+from medloom.core.image import Affine, Header, Image
 from medloom.data.image_io.dicom import Slice, has_dicom_magic, read_dicom, read_slice_place
 from medloom.data.image_io.geometry import LPS_RAS, axis_codes, to_orientation, turned_geometry, voxel_spacing
 from medloom.data.image_io.reading import MAX_VOXELS, require_sane_size
-from medloom.data.image_io.types import Affine, Header, Image
 
 KIND = "DICOM series"
 ENDINGS = (".dcm", ".dicom", ".ima")

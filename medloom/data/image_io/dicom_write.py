@@ -11,11 +11,11 @@ import numpy as np
 
 from medloom.core.errors import UserError
 from medloom.core.files import atomic_file
+from medloom.core.image import Image
 from medloom.core.spec import COLOUR, HU
 from medloom.data.image_io.geometry import LPS_RAS, stated_affine, voxel_spacing
 from medloom.data.image_io.levels import to_levels
 from medloom.data.image_io.reading import explained_reading
-from medloom.data.image_io.types import Image
 
 CT_INTERCEPT = -1024
 CT_BITS = 16

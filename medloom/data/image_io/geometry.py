@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from medloom.core.errors import UserError
-from medloom.data.image_io.types import Affine, Image
+from medloom.core.image import Affine, Image
 
 # DICOM and ITK count mm to the patient's left and back, NIfTI and RAS affines to the right and front.
 LPS_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])

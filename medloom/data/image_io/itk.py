@@ -11,9 +11,9 @@ import numpy as np
 
 from medloom.core.errors import UserError
 from medloom.core.files import atomic_file, explained_disk_errors
+from medloom.core.image import Affine, Header, Image, choose_frame
 from medloom.data.image_io.geometry import LPS_RAS, stated_affine, turned_geometry, voxel_spacing
 from medloom.data.image_io.reading import MAX_VOXELS, explained_reading, require_sane_size
-from medloom.data.image_io.types import Affine, Header, Image, choose_frame
 from medloom.data.image_io.volume import stored_volume, volume_image, volume_unit
 
 PROVENANCE = "provenance"

@@ -7,8 +7,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from medloom.core.errors import UserError
+from medloom.core.image import Image
 from medloom.core.spec import HU, RELATIVE
-from medloom.data.image_io.types import Image
 
 ROUNDING = 1e-3  # share of the range by which computed values may leave it
 

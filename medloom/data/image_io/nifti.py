@@ -9,9 +9,9 @@ import numpy as np
 
 from medloom.core.errors import UserError
 from medloom.core.files import atomic_file
+from medloom.core.image import Affine, Header, Image, choose_frame
 from medloom.data.image_io.geometry import stated_affine, turned_geometry
 from medloom.data.image_io.reading import MAX_VOXELS, explained_reading, require_sane_size
-from medloom.data.image_io.types import Affine, Header, Image, choose_frame
 from medloom.data.image_io.volume import stored_volume, volume_image, volume_unit
 
 COMMENT = 6  # The extension code that the NIfTI standard gives to plain text.

@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from medloom.core.image import Header, Image, channel_first, choose_frame, full_scale_of
 from medloom.core.spec import COLOUR, GREY
 from medloom.data.image_io.reading import explained_reading, require_sane_size
-from medloom.data.image_io.types import Header, Image, channel_first, choose_frame, full_scale_of
 
 if TYPE_CHECKING:
     from PIL.Image import Image as PillowImage

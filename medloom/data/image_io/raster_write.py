@@ -8,10 +8,10 @@ import numpy as np
 
 from medloom.core.errors import UserError
 from medloom.core.files import atomic_file
+from medloom.core.image import Image
 from medloom.core.spec import RELATIVE
 from medloom.data.image_io.levels import to_levels
 from medloom.data.image_io.reading import explained_reading
-from medloom.data.image_io.types import Image
 
 
 def write_png(path: Path, image: Image, provenance: Mapping[str, str]) -> None:

@@ -7,10 +7,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from medloom.core.errors import UserError
+from medloom.core.image import Header, Image, channel_first, choose_frame, full_scale_of
 from medloom.core.spec import COLOUR, GREY, RELATIVE
 from medloom.data.image_io.raster import composite_on_black, turn
 from medloom.data.image_io.reading import explained_reading, require_sane_size
-from medloom.data.image_io.types import Header, Image, channel_first, choose_frame, full_scale_of
 
 WHITE_IS_ZERO, BLACK_IS_ZERO, RGB, PALETTE, YCBCR = 0, 1, 2, 3, 6
 JPEG_COMPRESSIONS = (6, 7)

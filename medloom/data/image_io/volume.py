@@ -8,9 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from medloom.core.errors import UserError
+from medloom.core.image import Affine, Image, full_scale_of
 from medloom.core.spec import COLOUR, GREY, HU, RELATIVE, UNITS
 from medloom.data.image_io.geometry import axis_codes, to_orientation, voxel_spacing
-from medloom.data.image_io.types import Affine, Image, full_scale_of
 
 
 def volume_image(

@@ -14,9 +14,9 @@ from numpy.typing import NDArray
 
 from medloom.core.errors import UserError
 from medloom.core.files import read_json
+from medloom.core.image import Image
 from medloom.core.progress import progress
 from medloom.core.spec import HU, ImageSpec
-from medloom.data.image_io.types import Image
 from medloom.data.images import read_image, states_unit
 from medloom.data.tables import read_table
 from medloom.evaluation.effects.regions import Regions

@@ -17,7 +17,8 @@ from medloom.core.errors import UserError
 from medloom.core.lookup import look_up
 from medloom.core.spec import ImageSpec
 from medloom.core.types import Sample
-from medloom.data.dataset import read_labels, read_sample
+from medloom.data.dataset import read_sample
+from medloom.data.masks import read_labels
 from medloom.evaluation.effects.measure import Arm, Effects
 from medloom.evaluation.report.metrics import Figure, Reference
 from medloom.metrics.uncertainty import bootstrap_interval, bootstrap_mean

@@ -6,7 +6,7 @@ from medloom.core.choices import SCALARS
 from medloom.core.initialize import initial_weights
 from medloom.generators.autoencoder.options import AutoencoderOptions
 from medloom.networks.autoencoder import KLAutoencoder, make_autoencoder
-from medloom.networks.tokenizer import Tokeniser, TokeniserConfig
+from medloom.networks.tokenizer import Tokenizer, TokenizerConfig
 
 # Log-variance of the posteriors at the first step: a deviation of 0.08.
 QUIET = -5.0
@@ -30,8 +30,8 @@ def build_autoencoder(channels: int, options: AutoencoderOptions, seed: int) -> 
     return autoencoder
 
 
-def build_tokeniser(dims: int, channels: int, options: AutoencoderOptions, seed: int) -> Tokeniser:
-    """A tokeniser with fresh weights.
+def build_tokenizer(dims: int, channels: int, options: AutoencoderOptions, seed: int) -> Tokenizer:
+    """A tokenizer with fresh weights.
 
     Args:
         dims: 2 or 3.
@@ -40,7 +40,7 @@ def build_tokeniser(dims: int, channels: int, options: AutoencoderOptions, seed:
         seed: of its weights.
     """
     codes, width = options.codebook
-    levels = tuple(options.levels) if options.quantiser == SCALARS else ()
+    levels = tuple(options.levels) if options.quantizer == SCALARS else ()
     shape = (dims, channels, tuple(options.widths), options.depth)
     with initial_weights(seed, "tokeniser"):
-        return Tokeniser(TokeniserConfig(*shape, options.quantiser, codes, width, levels))
+        return Tokenizer(TokenizerConfig(*shape, options.quantizer, codes, width, levels))

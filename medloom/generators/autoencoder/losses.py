@@ -46,7 +46,7 @@ class AutoencoderLosses:
 
         Args:
             reconstructions: float32 `(N, C, *size)`; gradients flow to them.
-            latents: what the latents cost, by name: `kl` or `quantiser`; and further figures.
+            latents: what the latents cost, by name: `kl` or `quantizer`; and further figures.
             images: the originals in [-1, 1].
             step: optimiser step.
         """
@@ -58,7 +58,7 @@ class AutoencoderLosses:
             if self.distance is not None and (step >= options.adversarial_start or not options.uses_features):
                 parts["perceptual"] = self.distance(reconstructions, images).mean()
                 faithful = faithful + options.perceptual_weight * parts["perceptual"]
-            weights = {"kl": options.kl_weight, "quantiser": options.quantiser_weight}
+            weights = {"kl": options.kl_weight, "quantizer": options.quantizer_weight}
             total = faithful + sum(weight * parts[name] for name, weight in weights.items() if name in parts)
             if self.discriminator is not None and options.adversarial_weight and step >= options.adversarial_start:
                 parts["adversarial"] = hinge_generator_loss(self.discriminator(reconstructions))

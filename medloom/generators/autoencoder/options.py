@@ -1,12 +1,16 @@
 """Options of the autoencoder: its shape, and what it is trained to keep."""
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import ClassVar
 
-from medloom.core.choices import QUANTISERS, SCALARS
+from medloom.core.choices import QUANTIZERS, SCALARS
 from medloom.core.errors import UserError
+from medloom.generators.options import TrainOptions
 
-KINDS = ("kl", "vq")
+KL, VQ = "kl", "vq"
+KINDS = (KL, VQ)
 ERRORS = ("l1", "l2")
 NORMS = ("spectral", "group")
 
@@ -16,22 +20,21 @@ class AutoencoderOptions:
     """The autoencoder and its losses.
 
     Attributes:
-        kind: kl (latents are a normal distribution, as in Stable Diffusion), or vq (latents are tokens of a codebook).
         widths: feature channels of each resolution; each after the first halves the image.
         latent_channels: channels of a latent.
         depth: residual blocks a resolution.
         error: of reconstruction: l1 or l2, mean over an image's values.
         kl_weight: weight of the divergence from a standard normal distribution, in nats per value of the image.
-        quantiser: of vq: ema (codes are averages of the latents that take them), gradient, or fsq (a grid of rounded
+        quantizer: of vq: ema (codes are averages of the latents that take them), gradient, or fsq (a grid of rounded
             values, nothing to learn).
         codes: of vq: size of the codebook; of fsq it is the product of the levels.
         code_width: of vq: channels of a code; few of them keep all codes in use.
         levels: of fsq: values of each channel of a code.
-        quantiser_weight: of vq: weight of the quantiser's cost, by which latents stay near their codes.
+        quantizer_weight: of vq: weight of the quantizer's cost, by which latents stay near their codes.
         perceptual: none, discriminator (its features), or a folder or hub id of a transformers vision model.
         perceptual_weight: weight of the perceptual distance.
         adversarial_weight: weight of the adversarial loss; 0 for none.
-        adversarial_start: step from which the autoencoder hears the discriminator and its features (the
+        adversarial_start: step from which the autoencoder is trained against the discriminator and its features (the
             discriminator itself learns from the first step).
         adaptive: scale the adversarial loss so that its gradient is as large as that of the other losses.
         discriminator_width: feature channels of its first layer.
@@ -40,17 +43,16 @@ class AutoencoderOptions:
         discriminator_every: steps between two of the discriminator.
     """
 
-    kind: str = "kl"
     widths: tuple[int, ...] = (32, 64, 128)
     latent_channels: int = 4
     depth: int = 1
     error: str = "l1"
     kl_weight: float = 1e-6
-    quantiser: str = "ema"
+    quantizer: str = "ema"
     codes: int = 1024
     code_width: int = 8
     levels: tuple[int, ...] = (8, 5, 5, 5)
-    quantiser_weight: float = 1.0
+    quantizer_weight: float = 1.0
     perceptual: str = "discriminator"
     perceptual_weight: float = 0.5
     adversarial_weight: float = 0.1
@@ -62,10 +64,9 @@ class AutoencoderOptions:
     discriminator_every: int = 1
 
     def __post_init__(self) -> None:
-        _require("kind", self.kind, KINDS)
         _require("error", self.error, ERRORS)
         _require("discriminator-norm", self.discriminator_norm, NORMS)
-        _require("quantiser", self.quantiser, QUANTISERS)
+        _require("quantizer", self.quantizer, QUANTIZERS)
         if not self.levels or min(self.levels) < 2:
             raise UserError(f"--autoencoder.levels {' '.join(map(str, self.levels))}: give 2 or more for each channel.")
         if self.codes < 2:
@@ -75,7 +76,7 @@ class AutoencoderOptions:
         for name in counts:
             if getattr(self, name) < 1:
                 raise UserError(f"--autoencoder.{_spoken(name)} {getattr(self, name)}: it has to be at least 1.")
-        for name in ("kl_weight", "quantiser_weight", "perceptual_weight", "adversarial_weight", "adversarial_start"):
+        for name in ("kl_weight", "quantizer_weight", "perceptual_weight", "adversarial_weight", "adversarial_start"):
             if not 0 <= getattr(self, name) < float("inf"):
                 raise UserError(f"--autoencoder.{_spoken(name)} {getattr(self, name)}: it has to be 0 or more.")
         self._check_widths()
@@ -91,7 +92,7 @@ class AutoencoderOptions:
     @property
     def codebook(self) -> tuple[int, int]:
         """Codes and channels of a code."""
-        if self.quantiser == SCALARS:
+        if self.quantizer == SCALARS:
             return math.prod(self.levels), len(self.levels)
         return self.codes, self.code_width
 
@@ -104,6 +105,43 @@ class AutoencoderOptions:
     def uses_features(self) -> bool:
         """Whether the perceptual distance is that of the discriminator's features."""
         return self.perceptual == "discriminator" and self.perceptual_weight > 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class EncodeImages(TrainOptions):
+    """Train an image autoencoder: for latent diffusion, or, with --kind vq, the tokenizer of a token generator.
+
+    Attributes:
+        data: manifest with path and modality; texts are not needed.
+        preset: a published system's settings: stable-diffusion, raygen.
+        kind: kl (latents are a normal distribution, as in Stable Diffusion), or vq (latents are tokens of a codebook).
+        base: diffusers folder with an AutoencoderKL (in vae/, or itself) to start from, or of vq with a VQModel (in
+            vq/, vqvae/, or itself); it brings its own shape.
+        from_run: run of this command to continue (`--from`), with other images or those of another size; it brings
+            its own shape, and CT its own window unless another one is named.
+        autoencoder: the autoencoder and its losses.
+    """
+
+    family: ClassVar[str] = "autoencoder"
+    task: ClassVar[str] = "autoencoder"
+    settings: ClassVar[str] = "medloom.generators.settings.autoencoder"
+    example: ClassVar[str] = "medloom train autoencoder --kind vq --data train.csv --out runs/vq"
+
+    kind: str = KL
+    base: Path | None = None
+    from_run: Path | None = None
+    autoencoder: AutoencoderOptions = field(default_factory=AutoencoderOptions)
+
+    def __post_init__(self) -> None:
+        if self.kind not in KINDS:
+            raise UserError(f"--kind {self.kind}: allowed are {', '.join(KINDS)}.")
+
+    @property
+    def use(self) -> str:  # type: ignore[override]
+        """The command that uses the run."""
+        if self.kind == VQ:
+            return "medloom train tokens --tokenizer {} --data MANIFEST --out RUN"
+        return "medloom train text2image --autoencoder {} --data MANIFEST --out RUN"
 
 
 def _require(option: str, value: str, allowed: tuple[str, ...]) -> None:

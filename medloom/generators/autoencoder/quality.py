@@ -13,14 +13,14 @@ from medloom.core.plots import save_grid
 from medloom.generators.row_order import spread_rows
 from medloom.metrics.structural import psnr, ssim
 from medloom.networks.autoencoder import KLAutoencoder
-from medloom.networks.tokenizer import Tokeniser
+from medloom.networks.tokenizer import Tokenizer
 
 BATCH = 16
 # Original, reconstruction, difference: two triplets a row.
 COLUMNS = 6
 ALL = "all images"
 
-Autoencoder = KLAutoencoder | Tokeniser
+Autoencoder = KLAutoencoder | Tokenizer
 
 
 @dataclass(frozen=True)
@@ -118,7 +118,7 @@ def reconstruction_quality(
 
 
 @torch.no_grad()
-def codes_used(autoencoder: Tokeniser, data: ImageData, rows: Sequence[int], device: torch.device) -> dict[str, float]:
+def codes_used(autoencoder: Tokenizer, data: ImageData, rows: Sequence[int], device: torch.device) -> dict[str, float]:
     """How many codes of a codebook images take.
 
     Args:

@@ -12,7 +12,7 @@ from medloom.core.seeds import torch_generator
 from medloom.core.spec import ImageSpec
 from medloom.generators.autoencoder.quality import BATCH, ImageData
 from medloom.networks.autoencoder import KLAutoencoder
-from medloom.networks.tokenizer import DIFFUSERS, Tokeniser
+from medloom.networks.tokenizer import DIFFUSERS, Tokenizer
 
 VAE, VQ = "vae", "vq"
 SETTINGS = "autoencoder.json"
@@ -41,21 +41,21 @@ def save_autoencoder(autoencoder: KLAutoencoder, spec: ImageSpec, scale: float, 
     (folder / SETTINGS).write_text(json.dumps(settings, indent=2, sort_keys=True) + "\n", encoding="utf-8")
 
 
-def save_tokeniser(tokeniser: Tokeniser, spec: ImageSpec, folder: Path) -> None:
+def save_tokenizer(tokenizer: Tokenizer, spec: ImageSpec, folder: Path) -> None:
     """Write `vq/`, in diffusers' layout where it has one, and autoencoder.json.
 
     Args:
-        tokeniser: what is written.
+        tokenizer: what is written.
         spec: the image space that it was trained in.
         folder: an existing folder.
     """
-    tokeniser.save(folder / VQ)
-    settings = {"kind": "vq", "spec": spec.to_dict(), "factor": tokeniser.factor, "codes": tokeniser.codes}
+    tokenizer.save(folder / VQ)
+    settings = {"kind": "vq", "spec": spec.to_dict(), "factor": tokenizer.factor, "codes": tokenizer.codes}
     (folder / SETTINGS).write_text(json.dumps(settings, indent=2, sort_keys=True) + "\n", encoding="utf-8")
 
 
 def kind_of(folder: Path) -> str:
-    """kl or vq, of the autoencoder that `save_autoencoder` or `save_tokeniser` wrote to `folder`."""
+    """kl or vq, of the autoencoder that `save_autoencoder` or `save_tokenizer` wrote to `folder`."""
     return str(read_json(folder / SETTINGS)["kind"])
 
 

@@ -1,6 +1,7 @@
 """Training an autoencoder: the Task that the loop sees, with a phase for it and one for its discriminator."""
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
 
@@ -11,7 +12,7 @@ from torch import Tensor, nn
 
 from medloom.core.seeds import torch_generator
 from medloom.core.spec import ImageSpec
-from medloom.core.types import Batch, Condition, Phase
+from medloom.core.types import Batch, Phase
 from medloom.generators.autoencoder.losses import AutoencoderLosses, divergence
 from medloom.generators.autoencoder.quality import (
     ALL,
@@ -22,14 +23,21 @@ from medloom.generators.autoencoder.quality import (
     reconstruction_quality,
     save_comparison,
 )
-from medloom.generators.autoencoder.storage import latent_scale, save_autoencoder, save_tokeniser
+from medloom.generators.autoencoder.storage import latent_scale, save_autoencoder, save_tokenizer
 from medloom.generators.row_order import RowOrder
 from medloom.networks.autoencoder import KLAutoencoder
-from medloom.networks.tokenizer import Tokeniser
+from medloom.networks.tokenizer import Tokenizer
 from medloom.training.options import LoopOptions
 
 VALIDATION_IMAGES = 256
 DISCRIMINATOR_BETAS = (0.5, 0.9)
+
+
+@dataclass(frozen=True, eq=False)
+class AutoencoderBatch(Batch):
+    """Images with the noise of their posteriors, `(N, C', *latent)`; of tokens it is empty."""
+
+    noise: Tensor
 
 
 class Reconstructor(nn.Module):
@@ -58,17 +66,17 @@ class Reconstructor(nn.Module):
 
 
 class TokenReconstructor(nn.Module):
-    """A tokeniser as training calls it: images in, reconstructions and the quantiser's cost out."""
+    """A tokenizer as training calls it: images in, reconstructions and the quantizer's cost out."""
 
-    def __init__(self, autoencoder: Tokeniser) -> None:
+    def __init__(self, autoencoder: Tokenizer) -> None:
         super().__init__()
         self.autoencoder = autoencoder
 
     def forward(self, images: Tensor, noise: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
-        """Images `(N, C, *size)` to images, float32, `quantiser`, and the tokens' perplexity; noise is not used."""
+        """Images `(N, C, *size)` to images, float32, `quantizer`, and the tokens' perplexity; noise is not used."""
         reconstructions, tokens, cost = self.autoencoder(images)
         shares = torch.bincount(tokens.flatten(), minlength=self.autoencoder.codes) / tokens.numel()
-        return reconstructions.float(), {"quantiser": cost, "perplexity": perplexity(shares)}
+        return reconstructions.float(), {"quantizer": cost, "perplexity": perplexity(shares)}
 
     def noise_shape(self, size: tuple[int, ...]) -> tuple[int, ...]:
         """None is drawn."""
@@ -76,11 +84,11 @@ class TokenReconstructor(nn.Module):
 
     def update(self, step: int, seed: int) -> None:
         """Move the codes."""
-        self.autoencoder.quantiser.update(step, seed)
+        self.autoencoder.quantizer.update(step, seed)
 
     def save(self, folder: Path, data: ImageData, spec: ImageSpec, seed: int, device: torch.device) -> None:
         """Write `vq/` and autoencoder.json."""
-        save_tokeniser(self.autoencoder, spec, folder)
+        save_tokenizer(self.autoencoder, spec, folder)
 
 
 class AutoencoderTask:
@@ -126,7 +134,7 @@ class AutoencoderTask:
         self._reconstructed: dict[tuple[int, ...], Tensor] = {}
         self.module.train()
 
-    def phases(self) -> Sequence[Phase]:
+    def phases(self) -> Sequence[Phase[AutoencoderBatch]]:
         """The autoencoder's, then the discriminator's, where a loss uses one."""
         rate, decay = self.options.learning_rate, self.options.weight_decay
         phases = [Phase("autoencoder", self.module, self._autoencoder_loss, rate, weight_decay=decay)]
@@ -166,28 +174,27 @@ class AutoencoderTask:
         self.module.save(folder, self.data, self.spec, self.options.seed, self.device)
         self.module.train()
 
-    def batches(self, first_step: int, rank: int, processes: int) -> Iterator[Sequence[Batch]]:
+    def batches(self, first_step: int, rank: int, processes: int) -> Iterator[Sequence[AutoencoderBatch]]:
         """This process's micro-batches of each step: its share of the step's rows, in order."""
         for step in count(first_step):
             parts = self.order.micro_batches(step, rank, processes, self.options.accumulate)
             yield [self.batch([self.data.usable[place] for place in part], step) for part in parts]
 
-    def batch(self, rows: Sequence[int], step: int) -> Batch:
+    def batch(self, rows: Sequence[int], step: int) -> AutoencoderBatch:
         """Training images of some rows with their posterior noise."""
         images = torch.from_numpy(self.data.take(rows))
         generators = [torch_generator(self.options.seed, "row", step, row) for row in rows]
         noise = torch.stack([torch.randn(self._noise_shape, generator=generator) for generator in generators])
-        conditions = tuple(Condition(modality=self.data.modalities[row]) for row in rows)
-        extra = {"noise": noise.to(self.device, non_blocking=True)}
-        return Batch(images.to(self.device, non_blocking=True), tuple(rows), conditions, step, extra)
+        pixels, noise = (tensor.to(self.device, non_blocking=True) for tensor in (images, noise))
+        return AutoencoderBatch(pixels, tuple(rows), step, noise)
 
-    def _autoencoder_loss(self, module: nn.Module, batch: Batch) -> tuple[Tensor, Mapping[str, Tensor]]:
-        reconstructions, latents = module(batch.images, batch.extra["noise"])
+    def _autoencoder_loss(self, module: nn.Module, batch: AutoencoderBatch) -> tuple[Tensor, Mapping[str, Tensor]]:
+        reconstructions, latents = module(batch.images, batch.noise)
         # The discriminator's phase follows in the same step and judges the same images.
         self._reconstructed[batch.rows] = reconstructions.detach()
         return self.losses.autoencoder(reconstructions, latents, batch.images, batch.step)
 
-    def _discriminator_loss(self, module: nn.Module, batch: Batch) -> tuple[Tensor, Mapping[str, Tensor]]:
+    def _discriminator_loss(self, module: nn.Module, batch: AutoencoderBatch) -> tuple[Tensor, Mapping[str, Tensor]]:
         return self.losses.judge(module, batch.images, self._reconstructed[batch.rows])
 
     def validate(self, out: Path, step: int) -> Mapping[str, float]:
@@ -210,7 +217,7 @@ class AutoencoderTask:
             for name in ("psnr", "ssim", "l1")
         }
         autoencoder = self.module.autoencoder
-        if isinstance(autoencoder, Tokeniser):
+        if isinstance(autoencoder, Tokenizer):
             used = codes_used(autoencoder, self.validation, rows, self.device)
             figures |= {f"validation/{name}": value for name, value in used.items()}
         return {"validation/loss": quality[ALL].l1, **figures}

@@ -1,8 +1,10 @@
 """Options of a text encoder that is trained on pairs of images and texts."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import ClassVar
 
 from medloom.core.errors import UserError
+from medloom.generators.options import TrainOptions
 
 
 @dataclass(frozen=True)
@@ -39,3 +41,23 @@ class EncoderOptions:
             )
         if not 0.01 <= self.temperature <= 1:
             raise UserError(f"--encoder.temperature {self.temperature}: it is in [0.01, 1].")
+
+
+@dataclass(frozen=True, kw_only=True)
+class EncodeTexts(TrainOptions):
+    """Train a text encoder to find which text belongs to which image.
+
+    Attributes:
+        data: manifest with path and Text.
+        encoder: the text encoder and the image encoder beside it.
+        loop: the training loop; each image is compared with as many texts as the batch has.
+    """
+
+    family: ClassVar[str] = "text-encoder"
+    task: ClassVar[str] = "text-encoder"
+    settings: ClassVar[str] = "medloom.generators.settings.text_encoder"
+    need: ClassVar[tuple[str, ...]] = ("path", "text")
+    use: ClassVar[str] = "medloom train text2image --text.encoder {} --data MANIFEST --out RUN"
+    example: ClassVar[str] = "medloom train text-encoder --data train.csv --out runs/words"
+
+    encoder: EncoderOptions = field(default_factory=EncoderOptions)

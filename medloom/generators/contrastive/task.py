@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from medloom.core.types import Batch, Condition, Phase
+from medloom.core.types import Batch, Phase
 from medloom.data.cache import RaggedTexts
 from medloom.generators.contrastive.pairs import PairEncoder, contrastive_loss, found_first
 from medloom.generators.row_order import RowOrder, spread_rows
@@ -48,6 +48,21 @@ class PairData:
         return torch.from_numpy(ids[..., 0]), torch.from_numpy(mask)
 
 
+@dataclass(frozen=True, eq=False)
+class PairBatch(Batch):
+    """Images and their texts.
+
+    Attributes:
+        ids: token ids int64 `(N, L)`.
+        mask: bool `(N, L)`, False for padding.
+        text: number of each text int64 `(N,)`; equal texts have one.
+    """
+
+    ids: Tensor
+    mask: Tensor
+    text: Tensor
+
+
 class ContrastiveTask:
     """Each image finds its text among those of its batch, and each text its image.
 
@@ -69,7 +84,7 @@ class ContrastiveTask:
         self.order = RowOrder(options.seed, len(data.usable), options.batch)
         pairs.train()
 
-    def phases(self) -> Sequence[Phase]:
+    def phases(self) -> Sequence[Phase[PairBatch]]:
         """One phase: both encoders together."""
         options = self.options
         return [Phase("loss", self.pairs, self._loss, options.learning_rate, weight_decay=options.weight_decay)]
@@ -92,25 +107,24 @@ class ContrastiveTask:
         """Write both encoders."""
         self.pairs.save(folder)
 
-    def batches(self, first_step: int, rank: int, processes: int) -> Iterator[Sequence[Batch]]:
+    def batches(self, first_step: int, rank: int, processes: int) -> Iterator[Sequence[PairBatch]]:
         """This process's micro-batches of each step: its share of the step's rows, in order."""
         for step in count(first_step):
             parts = self.order.micro_batches(step, rank, processes, self.options.accumulate)
             yield [self.batch([self.data.usable[place] for place in part], step) for part in parts]
 
-    def batch(self, rows: Sequence[int], step: int) -> Batch:
+    def batch(self, rows: Sequence[int], step: int) -> PairBatch:
         """Images and texts of some rows."""
         texts = [self.data.texts[row] for row in rows]
         ids, mask = self.data.tokens(texts)
         numbers = torch.tensor([self.data.ids.index[text] for text in texts])
-        extra = {"ids": ids, "mask": mask, "text": numbers}
-        moved = {name: tensor.to(self.device, non_blocking=True) for name, tensor in extra.items()}
-        images = self.data.take(rows).to(self.device, non_blocking=True)
-        return Batch(images, tuple(rows), tuple(Condition(text) for text in texts), step, moved)
+        tensors = (self.data.take(rows), ids, mask, numbers)
+        images, ids, mask, numbers = (tensor.to(self.device, non_blocking=True) for tensor in tensors)
+        return PairBatch(images, tuple(rows), step, ids, mask, numbers)
 
-    def _loss(self, module: nn.Module, batch: Batch) -> tuple[Tensor, Mapping[str, Tensor]]:
-        images, texts, scale = module(batch.images, batch.extra["ids"], batch.extra["mask"])
-        same = batch.extra["text"][:, None] == batch.extra["text"][None]
+    def _loss(self, module: nn.Module, batch: PairBatch) -> tuple[Tensor, Mapping[str, Tensor]]:
+        images, texts, scale = module(batch.images, batch.ids, batch.mask)
+        same = batch.text[:, None] == batch.text[None]
         return contrastive_loss(images, texts, same, scale), {}
 
     def validate(self, out: Path, step: int) -> Mapping[str, float]:

@@ -1,7 +1,6 @@
 """Making a diffusion generator: from scratch, or from Stable Diffusion weights."""
 
 import json
-from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,12 +11,12 @@ from medloom.core.errors import UserError
 from medloom.core.files import read_json
 from medloom.core.initialize import initial_weights
 from medloom.core.spec import ImageSpec
-from medloom.core.table_column import TableColumn
 from medloom.generators.diffusion.generator import DiffusionGenerator
 from medloom.generators.diffusion.model import DiffusionModel
-from medloom.generators.diffusion.options import NetworkOptions, NoiseOptions, TextOptions
+from medloom.generators.diffusion.options import NetworkOptions, NoiseOptions
+from medloom.generators.options import TextOptions
 from medloom.generators.support import require_support
-from medloom.generators.text_encoder import build_text_encoder
+from medloom.generators.training_facts import TrainingFacts, build_text_encoder, condition_config, fused_parts
 from medloom.networks.autoencoder import KLAutoencoder, load_autoencoder
 from medloom.networks.conditioning import ConditionConfig, ConditionEncoder
 from medloom.networks.denoiser import UNet, UNetConfig
@@ -31,10 +30,7 @@ MANY_CLASSES = 16
 
 def build_generator(
     spec: ImageSpec,
-    corpus: Sequence[str],
-    modalities: Sequence[str],
-    views: Sequence[str],
-    columns: Sequence[TableColumn],
+    facts: TrainingFacts,
     autoencoder: KLAutoencoder | None,
     network: NetworkOptions,
     text: TextOptions,
@@ -45,10 +41,7 @@ def build_generator(
 
     Args:
         spec: the model's image space.
-        corpus: texts that a local tokenizer is trained on.
-        modalities: names that can condition the model.
-        views: the same for views.
-        columns: of a clinical table that condition the model.
+        facts: what conditions the training images.
         autoencoder: for latent diffusion, or None for pixels.
         network: the denoiser.
         text: the text encoder.
@@ -58,45 +51,27 @@ def build_generator(
     Raises:
         UserError: options that exclude each other, or an image size that the network cannot take.
     """
-    _require_support(network, text, spec.spatial_dims, bool(columns))
+    _require_support(network, facts, text, spec.spatial_dims)
     if network.exportable:
         _refuse_own_ways(network, noise)
-    with initial_weights(seed, "text"):
-        encoder = build_text_encoder(corpus, text, "max" if network.exportable else "trim")
+    encoder = build_text_encoder(facts.corpus, text, seed, "max" if network.exportable else "trim")
     shape = spec.shape if autoencoder is None else autoencoder.latent_shape(spec.size)
     with initial_weights(seed, "denoiser"):
         if network.exportable:
             model = _exportable_model(shape, autoencoder, network, encoder)
         else:
-            condition = ConditionConfig(
-                encoder.width,
-                network.condition_width,
-                tuple(modalities),
-                tuple(views),
-                sum_tokens=text.encoder == LOCAL,
-                columns=tuple(columns),
-            )
+            condition = condition_config(facts, text, encoder.width, network.condition_width)
             model = _native_model(shape, network, encoder, condition)
     modality_as = "text" if network.exportable else text.modality_as
     return DiffusionGenerator(spec, noise.path(), model, autoencoder, modality_as, text.train or text.encoder == LOCAL)
 
 
-def _require_support(network: NetworkOptions, text: TextOptions, dims: int, table: bool = False) -> None:
+def _require_support(network: NetworkOptions, facts: TrainingFacts, text: TextOptions, dims: int) -> None:
     """Refuse, by the support table, a part of the condition that the network cannot take."""
-    kind = "exportable" if network.exportable else "native"
-    parts: dict[str, str] = {}
-    if network.fusion != "none":
-        parts["text"] = network.fusion
-        by_text = network.exportable or text.modality_as == "text"
-        parts["modality"] = "text" if by_text else network.fusion
-    if table:
-        parts["table"] = network.fusion
-    if network.mask != "none":
-        parts["mask"] = network.mask
-    if network.prior != "none":
-        parts["prior"] = network.prior
+    parts = dict(fused_parts(facts, text, network.fusion, network.exportable))
+    parts |= {part: way for part, way in (("mask", network.mask), ("prior", network.prior)) if way != "none"}
     for part, fusion in parts.items():
-        require_support("diffusion", kind, part, fusion, dims)
+        require_support("diffusion", "exportable" if network.exportable else "native", part, fusion, dims)
 
 
 def _refuse_own_ways(network: NetworkOptions, noise: NoiseOptions) -> None:
@@ -133,7 +108,7 @@ def _native_model(
     condition: ConditionConfig,
 ) -> DiffusionModel:
     masked = network.mask != "none"
-    # One more says whether there is an earlier image.
+    # One more says whether there is a prior image.
     prior = shape[0] + 1 if network.prior != "none" else 0
     styles = network.region_styles if masked and network.fusion != "none" else 0
     config = UNetConfig(
@@ -171,6 +146,7 @@ def _mask_width(network: NetworkOptions) -> int:
 def from_stable_diffusion(
     base: str,
     spec: ImageSpec,
+    facts: TrainingFacts,
     network: NetworkOptions,
     text: TextOptions,
     noise: NoiseOptions,
@@ -182,8 +158,9 @@ def from_stable_diffusion(
     Args:
         base: the folder or hub id; it decides the network's shape, the noise schedule and the prediction.
         spec: the model's image space.
+        facts: what conditions the training images; a table is refused.
         network: gradient checkpointing is read from it; a mask is refused.
-        text: its `encoder` other than `local` takes the place of the base's own text encoder (any width equal to the
+        text: its `encoder` other than `local` replaces the base's own text encoder (any width equal to the
             network's).
         noise: min-SNR weights and noise offset are read from it.
         lora: rank of low-rank updates, or None for training the whole U-Net.
@@ -192,7 +169,7 @@ def from_stable_diffusion(
     Raises:
         UserError: it is not such a folder, or its parts do not fit.
     """
-    _require_support(replace(network, exportable=True), text, spec.spatial_dims)
+    _require_support(replace(network, exportable=True), facts, text, spec.spatial_dims)
     _refuse_own_ways(network, noise)
     folder = locate_base(base)
     unet = _load_unet(folder)
@@ -219,7 +196,7 @@ def from_stable_diffusion(
 
 
 def _with_prior(unet: Any) -> int:
-    """Widen a U-Net's first convolution for an earlier image's latent, where it is not; returns that one's channels.
+    """Widen a U-Net's first convolution for a prior image's latent, where it is not; returns that one's channels.
 
     New weights are zero, so that the network is at first what it was (Brooks et al. 2023, section 3.2).
     """

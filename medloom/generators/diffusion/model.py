@@ -4,12 +4,13 @@ from collections.abc import Sequence
 
 from torch import Tensor, nn
 
-from medloom.generators.base_model import ConditionedModel, Inputs
+from medloom.generators.base_model import ConditionalModel
+from medloom.generators.tensors import ConditionTensors
 from medloom.networks.conditioning import ConditionEncoder
 from medloom.networks.text import TextEncoder
 
 
-class DiffusionModel(ConditionedModel):
+class DiffusionModel(ConditionalModel):
     """Predicts from a noisy image, its time, and a condition given as tensors.
 
     Attributes:
@@ -27,18 +28,18 @@ class DiffusionModel(ConditionedModel):
         super().__init__(text, condition, mask_classes, prior_channels)
         self.denoiser = denoiser
 
-    def forward(self, x: Tensor, t: Tensor, inputs: Inputs) -> Tensor:
+    def forward(self, x: Tensor, t: Tensor, inputs: ConditionTensors) -> Tensor:
         """Predict.
 
         Args:
             x: `(N, C, *spatial)`.
             t: float `(N,)` in 0..1000.
-            inputs: see `context` and `spatial`; and of patches `place` float32 `(N, axes, 2)`, where they lie in their
-                images.
+            inputs: the condition.
 
         Returns:
             `(N, C, *spatial)`.
         """
-        spatial = self.spatial(inputs.get("labels"), x, inputs.get("prior"))
+        spatial = self.spatial(inputs.mask_labels, x, inputs.prior)
         context, mask, pooled = self.context(inputs)
-        return self.denoiser(x, t, context, mask, pooled, spatial, inputs.get("place"))
+        prediction: Tensor = self.denoiser(x, t, context, mask, pooled, spatial, inputs.patch_position)
+        return prediction

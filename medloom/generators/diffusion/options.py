@@ -1,10 +1,11 @@
-"""Options of the diffusion family: its network, its text and its noise."""
+"""Options of the diffusion family: its network, its noise, and its three tasks, which differ in defaults only."""
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, ClassVar
 
-from medloom.core.choices import FUSIONS, MODALITY_AS, SPATIAL_FUSIONS
+from medloom.core.choices import FUSIONS, SPATIAL_FUSIONS
 from medloom.core.errors import UserError
+from medloom.generators.options import VolumeOptions
 
 if TYPE_CHECKING:
     from medloom.processes.paths import ProbabilityPath
@@ -91,44 +92,6 @@ class NetworkOptions:
 
 
 @dataclass(frozen=True)
-class TextOptions:
-    """The text encoder and how the modality is told.
-
-    Attributes:
-        encoder: `local` (trained with the generator, no download), or a folder or hub id of a transformers encoder.
-        max_tokens: longest text; what is longer is cut, and said.
-        modality_as: text ("CT: ..."), token (an embedding of its own), or both.
-        train: train the encoder too; a local one always is.
-        vocabulary: tokens of a local tokenizer.
-        width: width of a local encoder.
-        layers: layers of a local encoder.
-        rate: factor on the learning rate of an encoder that is trained; transformers take less than U-Nets.
-        dropout: share of each nested subset of the condition that is dropped in training, for guidance.
-    """
-
-    encoder: str = "local"
-    max_tokens: int = 77
-    modality_as: str = "both"
-    train: bool = False
-    vocabulary: int = 2000
-    width: int = 128
-    layers: int = 2
-    rate: float = 1.0
-    dropout: float = 0.1
-
-    def __post_init__(self) -> None:
-        if self.modality_as not in MODALITY_AS:
-            raise UserError(f"--text.modality-as {self.modality_as}: allowed are {', '.join(MODALITY_AS)}.")
-        if not 0 < self.rate <= 10:
-            raise UserError(f"--text.rate {self.rate}: a factor above 0 and at most 10.")
-        if not 0 <= self.dropout <= 0.3 or self.max_tokens < 4 or self.layers < 1 or self.width < 1:
-            raise UserError(
-                f"--text.dropout {self.dropout}, --text.max-tokens {self.max_tokens}, --text.layers {self.layers}:"
-                " dropout is in [0, 0.3], texts have at least 4 tokens, an encoder at least one layer."
-            )
-
-
-@dataclass(frozen=True)
 class NoiseOptions:
     """The noising process.
 
@@ -177,3 +140,99 @@ class NoiseOptions:
             given = (self.schedule, self.steps, self.prediction, self.min_snr_gamma, self.offset)
             return DDPM(*given, data_std=self.data_std)
         raise UserError(f"--noise.process {self.process}: allowed are flow, ddpm.")
+
+
+@dataclass(frozen=True, kw_only=True)
+class DiffusionOptions(VolumeOptions):
+    """Train a diffusion generator.
+
+    Attributes:
+        base: Stable Diffusion 1.x or 2.x to start from: a folder or hub id; it decides the network's shape, the noise
+            schedule and the prediction, and brings its text encoder unless another is named.
+        lora: rank of low-rank updates of the base instead of training all of it.
+        autoencoder: run folder of `train autoencoder`, or a diffusers folder with one, for latent diffusion of whole
+            2-D images.
+        stage: of editors: 2 trains on prior images; 1 leaves them empty, so that many images with reports and few
+            pairs can be trained on one after another (continue with `--from`).
+        network: the denoiser.
+        noise: the noising process.
+    """
+
+    family: ClassVar[str] = "diffusion"
+
+    base: str | None = None
+    lora: int | None = None
+    autoencoder: str | None = None
+    stage: int = 2
+    network: NetworkOptions = field(default_factory=NetworkOptions)
+    noise: NoiseOptions = field(default_factory=NoiseOptions)
+
+    @property
+    def columns_needed(self) -> tuple[str, ...]:
+        """Of the first stage no prior image is needed."""
+        return tuple(name for name in self.need if name != "prior" or self.stage == 2)
+
+
+@dataclass(frozen=True, kw_only=True)
+class TextToImage(DiffusionOptions):
+    """Train a text-to-image diffusion generator.
+
+    Attributes:
+        preset: a published system's settings: minim, minim-predecessor.
+    """
+
+    task: ClassVar[str] = "text2image"
+    settings: ClassVar[str] = "medloom.generators.settings.text2image"
+    need: ClassVar[tuple[str, ...]] = ("path", "text")
+    needs_text: ClassVar[bool] = True
+    use: ClassVar[str] = "medloom generate --model {} --out DIR --prompt ..."
+    example: ClassVar[str] = "medloom train text2image --data train.csv --out runs/mm"
+
+
+def _masked() -> NetworkOptions:
+    return NetworkOptions(mask="channels", fusion="affine")
+
+
+def _noisier() -> NoiseOptions:
+    # What lies where in a volume is settled near pure noise; docs/mask2image.md has the comparison.
+    return NoiseOptions(shift=6.0, logit_std=1.5)
+
+
+@dataclass(frozen=True, kw_only=True)
+class MaskToImage(DiffusionOptions):
+    """Train a diffusion generator that generates images from masks, in 2-D and 3-D.
+
+    Attributes:
+        preset: a published system's settings: dgm-vlc.
+    """
+
+    task: ClassVar[str] = "mask2image"
+    settings: ClassVar[str] = "medloom.generators.settings.mask2image"
+    need: ClassVar[tuple[str, ...]] = ("path", "mask")
+    use: ClassVar[str] = "medloom generate --model {} --data MANIFEST --out DIR"
+    example: ClassVar[str] = "medloom train mask2image --data masks.csv --table age smoking --out runs/diff"
+
+    network: NetworkOptions = field(default_factory=_masked)
+    noise: NoiseOptions = field(default_factory=_noisier)
+
+
+def _editing() -> NetworkOptions:
+    return NetworkOptions(prior="channels")
+
+
+@dataclass(frozen=True, kw_only=True)
+class EditImage(DiffusionOptions):
+    """Train an editor: a diffusion generator that is given a prior image and an instruction.
+
+    Attributes:
+        preset: a published system's settings: biomedjourney.
+    """
+
+    task: ClassVar[str] = "edit"
+    settings: ClassVar[str] = "medloom.generators.settings.edit"
+    need: ClassVar[tuple[str, ...]] = ("path", "prior")
+    needs_text: ClassVar[bool] = True
+    use: ClassVar[str] = "medloom edit --model {} --image PRIOR --text ... --out DIR"
+    example: ClassVar[str] = "medloom train edit --data triples.csv --out runs/edit"
+
+    network: NetworkOptions = field(default_factory=_editing)

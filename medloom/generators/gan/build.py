@@ -1,93 +1,51 @@
-"""Making a GAN's networks with fresh weights."""
-
-from collections.abc import Sequence
+"""A GAN's networks with fresh weights."""
 
 import torch
 
 from medloom.core.errors import UserError
 from medloom.core.initialize import initial_weights
 from medloom.core.spec import ImageSpec
-from medloom.core.table_column import TableColumn
-from medloom.generators.diffusion.options import TextOptions
 from medloom.generators.gan.adversary import Adversary
 from medloom.generators.gan.generator import GANGenerator
 from medloom.generators.gan.model import GANModel
-from medloom.generators.gan.options import GANOptions, NetworkOptions, check_fusion
+from medloom.generators.gan.options import GANOptions, NetworkOptions
+from medloom.generators.options import TextOptions
 from medloom.generators.support import require_support
-from medloom.generators.text_encoder import build_text_encoder
-from medloom.networks.conditioning import ConditionConfig, ConditionEncoder
+from medloom.generators.training_facts import TrainingFacts, build_text_encoder, condition_config, fused_parts
+from medloom.networks.conditioning import ConditionEncoder
 from medloom.networks.gan_discriminators import ConditionalDiscriminator
 from medloom.networks.gan_generators import ImageNetwork, ImageNetworkConfig, make_network
 from medloom.networks.text import LOCAL
 
 
 def build_generator(
-    spec: ImageSpec,
-    corpus: Sequence[str],
-    modalities: Sequence[str],
-    views: Sequence[str],
-    columns: Sequence[TableColumn],
-    mask_classes: Sequence[int],
-    fusion: str,
-    network: NetworkOptions,
-    text: TextOptions,
-    seed: int,
-    reads_text: bool = True,
-    needs_mask: bool = True,
+    spec: ImageSpec, facts: TrainingFacts, network: NetworkOptions, text: TextOptions, seed: int, needs_mask: bool
 ) -> GANGenerator:
     """A generator with fresh weights.
 
     Args:
         spec: the model's image space.
-        corpus: texts that a local tokenizer is trained on.
-        modalities: names that can condition the model.
-        views: the same for views.
-        columns: of a clinical table that condition the model.
-        mask_classes: labels that it is told.
-        fusion: how text, modality and table reach the network: cross-attention, affine or none.
+        facts: what conditions the training images.
         network: its shape.
         text: the text encoder.
         seed: of the initial weights.
-        reads_text: whether training has texts.
-        needs_mask: whether every image has a mask.
+        needs_mask: whether it is never trained without a mask.
 
     Raises:
         UserError: options that exclude each other, or an image size that the network cannot take.
     """
-    check_fusion(fusion, network)
-    _require_support(fusion, network, text, spec.spatial_dims, reads_text, bool(columns))
-    with initial_weights(seed, "text"):
-        encoder = build_text_encoder(corpus, text)
-    local = text.encoder == LOCAL
-    told = ConditionConfig(
-        encoder.width,
-        network.condition_width,
-        tuple(modalities),
-        tuple(views),
-        sum_tokens=local,
-        columns=tuple(columns),
-    )
-    config = _config(spec, fusion, network, len(mask_classes))
+    for part, way in {"mask": network.mask, **fused_parts(facts, text, network.fusion)}.items():
+        require_support("gan", network.kind, part, way, spec.spatial_dims)
+    encoder = build_text_encoder(facts.corpus, text, seed)
+    condition = condition_config(facts, text, encoder.width, network.condition_width)
+    config = _config(spec, network, len(facts.masks.visible))
     with initial_weights(seed, "generator"):
-        model = GANModel(encoder, ConditionEncoder(told), make_network(config), mask_classes)
-    return GANGenerator(spec, model, text.modality_as, text.train or local, reads_text, needs_mask)
+        model = GANModel(encoder, ConditionEncoder(condition), make_network(config), facts.masks.visible)
+    read_as = text.modality_as, text.train or text.encoder == LOCAL
+    return GANGenerator(spec, model, *read_as, facts.has_text, needs_mask)
 
 
-def _require_support(
-    fusion: str, network: NetworkOptions, text: TextOptions, dims: int, reads_text: bool, table: bool
-) -> None:
-    """Refuse, by the support table, a part of the condition that the network cannot take."""
-    parts = {"mask": network.mask}
-    if fusion != "none":
-        parts |= {"text": fusion} if reads_text else {}
-        parts["modality"] = "text" if text.modality_as == "text" else fusion
-    if table:
-        parts["table"] = fusion
-    for part, way in parts.items():
-        require_support("gan", network.kind, part, way, dims)
-
-
-def _config(spec: ImageSpec, fusion: str, network: NetworkOptions, classes: int) -> ImageNetworkConfig:
+def _config(spec: ImageSpec, network: NetworkOptions, classes: int) -> ImageNetworkConfig:
     config = ImageNetworkConfig(
         kind=network.kind,
         dims=spec.spatial_dims,
@@ -99,7 +57,7 @@ def _config(spec: ImageSpec, fusion: str, network: NetworkOptions, classes: int)
         attention=tuple(network.attention),
         head_width=network.head_width,
         patch=network.patch,
-        fusion=fusion,
+        fusion=network.fusion,
         context_width=network.condition_width,
         pooled_width=network.condition_width,
         style_width=network.style,

@@ -1,7 +1,8 @@
 """The GAN generator: from conditions and seeds to images in one step."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -10,40 +11,20 @@ from medloom.core.errors import UserError
 from medloom.core.seeds import sample_noise
 from medloom.core.spec import ImageSpec
 from medloom.core.types import Condition
-from medloom.generators.base import ConditionedGenerator, ReadMask
-from medloom.generators.gan.model import STYLE, GANModel
+from medloom.generators.base import ImageGenerator, on_cpu
+from medloom.generators.gan.model import GANInputs, GANModel
+from medloom.generators.sampling import FROM_NOISE, Edit, GANSampling
 from medloom.generators.volumes import WholeMask, Window, blended
+from medloom.networks.conditioning import ConditionEncoder
+from medloom.networks.gan_generators import load_image_network
+from medloom.networks.text import TextEncoder
+
+# Names what is drawn from a seed: frozen, since images depend on it.
+STYLE = "style"
 
 
-@dataclass(frozen=True)
-class SamplingOptions:
-    """What was asked for of a sampler, which a GAN does not have: kept to be refused. None is not asked for.
-
-    Attributes:
-        steps: of a sampler.
-        guidance: scale for all parts of the condition.
-        guidance_by_part: scales of single parts.
-        sampler: its name.
-        negative: text in place of the empty one.
-    """
-
-    steps: int | None = None
-    guidance: float | None = None
-    guidance_by_part: Mapping[str, float] = field(default_factory=dict)
-    sampler: str | None = None
-    negative: str | None = None
-
-    @property
-    def asked(self) -> list[str]:
-        """The options that were asked for, as the user writes them."""
-        alone = [
-            f"--{name}" for name in ("steps", "guidance", "sampler", "negative") if getattr(self, name) is not None
-        ]
-        return alone + [f"--guidance-{part}" for part in self.guidance_by_part]
-
-
-class GANGenerator(ConditionedGenerator):
-    """Generates images of masks in one step.
+class GANGenerator(ImageGenerator[GANModel, GANSampling]):
+    """Generates images in one step.
 
     Attributes:
         reads_text: whether training had texts, and they reach the network.
@@ -51,6 +32,7 @@ class GANGenerator(ConditionedGenerator):
     """
 
     family = "gan"
+    sampling = GANSampling()
 
     def __init__(
         self,
@@ -65,7 +47,6 @@ class GANGenerator(ConditionedGenerator):
             # 2-D convolutions are faster with the channels last, on a CPU and on a GPU.
             model.network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         super().__init__(spec, model, modality_as, train_text)
-        self.model: GANModel = model
         self.reads_text = reads_text and model.fused
         self.needs_mask = needs_mask
 
@@ -74,22 +55,39 @@ class GANGenerator(ConditionedGenerator):
         """Whether text or table condition it."""
         return self.model.fused and (self.reads_text or bool(self.columns))
 
-    def to(self, device: torch.device | str) -> "GANGenerator":
-        """Move all networks to a device."""
-        self.model.to(device)
-        return self
+    def save_components(self, folder: Path) -> dict[str, Any]:
+        """Write the network."""
+        self.model.network.save_pretrained(folder / "network")
+        return {"needs_mask": self.needs_mask}
 
-    def check_sampling(self, options: SamplingOptions | None) -> None:
-        """Refuse options of a sampler.
+    @classmethod
+    def from_components(
+        cls,
+        folder: Path,
+        settings: Mapping[str, Any],
+        spec: ImageSpec,
+        text: TextEncoder,
+        condition: ConditionEncoder | None,
+    ) -> "GANGenerator":
+        """See `ImageGenerator`."""
+        if condition is None:
+            raise TypeError("a GAN has a condition encoder")
+        model = GANModel(text, condition, load_image_network(folder / "network"), settings["mask_classes"])
+        read_as = settings["modality_as"], settings["train_text"], settings["reads_text"]
+        return cls(spec, model, *read_as, settings["needs_mask"])
+
+    def check_sampling(self, sampling: GANSampling, edit: Edit = FROM_NOISE) -> None:
+        """Refuse options of a sampler, and edits.
 
         Raises:
             UserError: names those that were given.
         """
-        if options is not None and options.asked:
+        if sampling.asked:
             raise UserError(
-                f"{', '.join(options.asked)}: a GAN makes an image in one step, without a sampler or guidance; leave"
-                f" {'them' if len(options.asked) > 1 else 'it'} out."
+                f"{', '.join(sampling.asked)}: a GAN generates an image in one step, without a sampler or guidance;"
+                f" leave {'them' if len(sampling.asked) > 1 else 'it'} out."
             )
+        edit.require_prior(self.parts)
 
     def check_conditions(self, conditions: Sequence[Condition]) -> None:
         """Refuse conditions that the model cannot follow.
@@ -100,74 +98,62 @@ class GANGenerator(ConditionedGenerator):
         super().check_conditions(conditions)
         if self.needs_mask and any(condition.mask is None for condition in conditions):
             raise UserError(
-                "the model makes images of masks and was never trained without one; give --mask, or a column mask."
+                "the model generates images from masks and was never trained without one; give --mask, or a column"
+                " mask."
             )
 
     @torch.no_grad()
-    def generate(
+    def sample(
         self,
         conditions: Sequence[Condition],
         seeds: Sequence[int],
-        options: SamplingOptions | None = None,
-        read_mask: ReadMask | None = None,
+        sampling: GANSampling | None = None,
+        edit: Edit = FROM_NOISE,
     ) -> Tensor:
-        """Generate one image a condition.
-
-        Args:
-            conditions: what the images should show.
-            seeds: one integer an image; all of an image's noise is drawn from its seed, on the CPU.
-            options: none may be given; see `check_sampling`.
-            read_mask: reads the label map of a condition.
-
-        Returns:
-            float32 `(N, C, *size)` in [-1, 1], on the CPU.
-
-        Raises:
-            UserError: a condition or option that does not fit the model.
-        """
-        known = self._prepared(conditions, options)
-        inputs = self.inputs(known, frozenset(self.parts), read_mask=read_mask)
+        """See `ImageGenerator.sample`."""
+        known = self._prepared(conditions, sampling, edit)
+        condition = self.inputs(known, frozenset(self.parts), labels=self.mask_labels(known))
         noise = sample_noise(seeds, self.spec.shape).to(self.device)
-        return _finished(self.model(noise, self._style(seeds), inputs)[0])
+        return on_cpu(self.model(GANInputs(noise, self._style(seeds), condition))[0])
 
     @torch.no_grad()
-    def generate_patches(
+    def sample_patches(
         self,
         conditions: Sequence[Condition],
         seeds: Sequence[int],
         labels: Tensor,
-        places: Tensor,
-        options: SamplingOptions | None = None,
+        positions: Tensor,
+        sampling: GANSampling | None = None,
     ) -> Tensor:
-        """As every family that was trained on patches."""
-        tensors = self.told(self._prepared(conditions, options), frozenset(self.parts))
+        """See `ImageGenerator.sample_patches`."""
+        context = self.context_inputs(self._prepared(conditions, sampling), frozenset(self.parts))
         noise = sample_noise(seeds, self.spec.shape).to(self.device)
-        return _finished(self.model(noise, self._style(seeds), self._seen(tensors, labels, places))[0])
+        condition = context.of_patches(labels, positions)
+        return on_cpu(self.model(GANInputs(noise, self._style(seeds), condition))[0])
 
     @torch.no_grad()
-    def generate_whole(
-        self, condition: Condition, seed: int, mask: WholeMask, options: SamplingOptions | None = None
+    def sample_windows(
+        self, condition: Condition, seed: int, mask: WholeMask, sampling: GANSampling | None = None
     ) -> Tensor:
-        """As every family that was trained on patches: windows of one noise, with one style, are made and blended."""
-        tensors = self.told(self._prepared([condition], options), frozenset(self.parts))
+        """See `ImageGenerator.sample_windows`: windows of one noise, with one style, are generated and blended."""
+        context = self.context_inputs(self._prepared([condition], sampling), frozenset(self.parts))
         noise = sample_noise([seed], (self.spec.channels, *mask.frame))[0]
         style = self._style([seed])
 
         def predict(windows: Sequence[Window]) -> Tensor:
             count = len(windows)
-            repeated = {
-                name: None if value is None else value.expand(count, *value.shape[1:])
-                for name, value in tensors.items()
-            }
-            inputs = self._seen(repeated, mask.labels_of(windows), mask.places_of(windows))
+            seen = context.repeated(count).of_patches(mask.labels_of(windows), mask.positions_of(windows))
             parts = torch.stack([window.of(noise) for window in windows]).to(self.device)
-            return self.model(parts, style.expand(count, -1), inputs)[0]
+            made: Tensor = self.model(GANInputs(parts, style.expand(count, -1), seen))[0]
+            return made
 
-        return _finished(mask.cropped(blended(predict, mask.frame, mask.tiling)))
+        return on_cpu(mask.cropped(blended(predict, mask.frame, mask.tiling)))
 
-    def _prepared(self, conditions: Sequence[Condition], options: SamplingOptions | None) -> list[Condition]:
-        """The conditions, checked and completed."""
-        self.check_sampling(options)
+    def _prepared(
+        self, conditions: Sequence[Condition], sampling: GANSampling | None, edit: Edit = FROM_NOISE
+    ) -> list[Condition]:
+        """The conditions, checked and as in training."""
+        self.check_sampling(sampling or self.sampling, edit)
         self.check_conditions(conditions)
         self.model.eval()
         return [self.completed(condition) for condition in conditions]
@@ -175,12 +161,3 @@ class GANGenerator(ConditionedGenerator):
     def _style(self, seeds: Sequence[int]) -> Tensor:
         """The noise vector of each image, `(N, style width)`."""
         return sample_noise(seeds, (self.model.network.config.style_width,), STYLE).to(self.device)
-
-    def _seen(self, told: Mapping[str, Tensor | None], labels: Tensor, places: Tensor) -> dict[str, Tensor | None]:
-        """The tensors of some patches: what they are told, their labels, their places."""
-        return {**told, "labels": labels.to(self.device), "place": places.to(self.device)}
-
-
-def _finished(images: Tensor) -> Tensor:
-    """Images as they leave the generator: float32 on the CPU, in [-1, 1]."""
-    return images.clamp(-1, 1).float().cpu()

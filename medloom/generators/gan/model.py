@@ -1,21 +1,40 @@
 """The trained networks of a GAN's side that makes images: from mask, text and noise, and, unpaired, back again."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from medloom.generators.base_model import ConditionedModel, Inputs
-from medloom.generators.training_data import INPUTS
+from medloom.generators.base_model import ConditionalModel
+from medloom.generators.tensors import ConditionTensors
 from medloom.networks.conditioning import ConditionEncoder
 from medloom.networks.gan_generators import ImageNetwork
 from medloom.networks.text import TextEncoder
 
-NOISE, STYLE = "noise", "style"
+
+@dataclass(frozen=True, eq=False)
+class GANInputs:
+    """What an image is generated from.
+
+    Attributes:
+        noise: standard normal `(N, C, *size)`.
+        style: standard normal `(N, style width)`.
+        condition: the conditions' tensors.
+    """
+
+    noise: Tensor
+    style: Tensor
+    condition: ConditionTensors
+
+    def to(self, device: torch.device) -> "GANInputs":
+        """On another device, without waiting for the copy."""
+        noise, style = (tensor.to(device, non_blocking=True) for tensor in (self.noise, self.style))
+        return GANInputs(noise, style, self.condition.to(device))
 
 
-class GANModel(ConditionedModel):
+class GANModel(ConditionalModel):
     """Makes an image from noise and a condition given as tensors.
 
     Attributes:
@@ -33,25 +52,21 @@ class GANModel(ConditionedModel):
         """Whether text, modality and table reach the network."""
         return self.network.config.fusion != "none"
 
-    def forward(
-        self, noise: Tensor, style: Tensor, inputs: Inputs, spatial: Tensor | None = None
-    ) -> tuple[Tensor, Tensor | None]:
-        """Make images.
+    def forward(self, inputs: GANInputs, spatial: Tensor | None = None) -> tuple[Tensor, Tensor | None]:
+        """Generate images.
 
         Args:
-            noise: standard normal `(N, C, *size)`.
-            style: standard normal `(N, style width)`.
-            inputs: see `context`; `labels` int64 `(N, *size)` with -1 where there is no mask; and of patches `place`
-                float32 `(N, axes, 2)`, where they lie in their images.
-            spatial: the mask's channels `(N, classes + 1, *size)`, in place of `labels`.
+            inputs: noise and condition.
+            spatial: the mask's channels `(N, classes + 1, *size)`, instead of the condition's label maps.
 
         Returns:
             Images float32 `(N, C, *size)` in [-1, 1], and the pooled condition `(N, D)`, None where none is fused.
         """
+        condition = inputs.condition
         if spatial is None:
-            spatial = self.spatial(inputs["labels"], noise)
-        context, mask, pooled = self.context(inputs) if self.fused else (None, None, None)
-        made = self.network(noise, style, context, mask, pooled, spatial, inputs.get("place"))
+            spatial = self.spatial(condition.mask_labels, inputs.noise)
+        context, mask, pooled = self.context(condition) if self.fused else (None, None, None)
+        made = self.network(inputs.noise, inputs.style, context, mask, pooled, spatial, condition.patch_position)
         return torch.tanh(made.float()), pooled
 
 
@@ -69,23 +84,23 @@ class Cycle(nn.Module):
         self.inverse = inverse
 
     def forward(
-        self, images: Tensor, own: Mapping[str, Tensor], other: Mapping[str, Tensor]
+        self, images: Tensor, own: GANInputs, other: GANInputs
     ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor | None, Tensor | None]:
         """Both ways: a mask to an image and back, and an image to a mask and back.
 
         Args:
             images: real ones `(N, C, *size)` in [-1, 1].
-            own: the images' conditions without masks, with `noise` and `style`.
-            other: conditions of other rows with their masks, with `noise` and `style`.
+            own: the images' conditions without masks.
+            other: conditions of other rows with their masks.
 
         Returns:
             Images of the other rows' masks; logits of the mask found in them; channels of the mask found in `images`;
             the images made of that mask; and the pooled conditions of `own` and `other`, or None.
         """
-        made, pooled_other = self.model(other[NOISE], other[STYLE], _inputs(other))
+        made, pooled_other = self.model(other)
         recovered = self.inverse(made).float()
         found = self.channels(self.inverse(images).float())
-        back, pooled_own = self.model(own[NOISE], own[STYLE], _inputs(own), found)
+        back, pooled_own = self.model(own, found)
         return made, recovered, found, back, pooled_own, pooled_other
 
     def channels(self, logits: Tensor) -> Tensor:
@@ -107,7 +122,3 @@ class Cycle(nn.Module):
         for place, label in enumerate(self.model.mask_classes):
             places = torch.where(labels == label, place, places)
         return places
-
-
-def _inputs(tensors: Mapping[str, Tensor]) -> dict[str, Tensor | None]:
-    return {name: tensors.get(name) for name in INPUTS}

@@ -1,9 +1,11 @@
 """Options of the GAN family: its network, what it is trained for, and against whom."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import ClassVar
 
 from medloom.core.choices import FUSIONS, SPATIAL_FUSIONS
 from medloom.core.errors import UserError
+from medloom.generators.options import VolumeOptions
 
 KINDS = ("resnet", "unet")
 ADVERSARIES = ("none", "lsgan", "hinge")
@@ -24,6 +26,8 @@ class NetworkOptions:
         head_width: channels of an attention head.
         patch: pixels of each axis folded into channels, which makes large images affordable.
         style: values of the noise vector that scales and shifts features together with the text; 0 for none.
+        fusion: how text, modality and table reach the network: affine (text and noise scale and shift features),
+            cross-attention, or none.
         mask: how the mask reaches the network: channels (of its input) or spade (in every block).
         mask_classes: labels in the masks, background left out (default: those that the training masks have).
         region_styles: channels that text, table and noise fill region by region of the mask, by which an attribute
@@ -41,6 +45,7 @@ class NetworkOptions:
     head_width: int = 64
     patch: int = 1
     style: int = 100
+    fusion: str = "affine"
     mask: str = "channels"
     mask_classes: tuple[int, ...] = ()
     region_styles: int = 8
@@ -51,16 +56,27 @@ class NetworkOptions:
     def __post_init__(self) -> None:
         _require("--network.kind", self.kind, KINDS)
         _require("--network.mask", self.mask, SPATIAL_FUSIONS)
+        _require("--network.fusion", self.fusion, FUSIONS)
         for name in ("blocks", "depth", "head_width", "patch", "condition_width"):
             if getattr(self, name) < 1:
                 raise UserError(f"--network.{_spoken(name)} {getattr(self, name)}: it has to be at least 1.")
         for name in ("style", "region_styles"):
             if getattr(self, name) < 0:
                 raise UserError(f"--network.{_spoken(name)} {getattr(self, name)}: give a number, or 0 for none.")
+        self._check_attention()
         if not self.widths or min(self.widths) < 1 or len(self.widths) != len(self.attention):
             raise UserError(
                 f"--network.widths {_listed(self.widths)} and --network.attention {_listed(self.attention)}: give"
                 " widths of at least 1, and an entry of attention for each of them."
+            )
+
+    def _check_attention(self) -> None:
+        """Refuse cross-attention in a network without attention; a resnet attends at its smallest resolution only."""
+        attends = self.attention and (self.attention[-1] if self.kind == "resnet" else any(self.attention))
+        if self.fusion == "cross-attention" and not attends:
+            where = "its last resolution" if self.kind == "resnet" else "one resolution at least"
+            raise UserError(
+                f"--network.fusion cross-attention: --network.attention has to be true at {where} of a {self.kind}."
             )
 
 
@@ -140,18 +156,32 @@ class GANOptions:
         return self.adversary != "none"
 
 
-def check_fusion(fusion: str, network: NetworkOptions) -> None:
-    """Refuse an unknown fusion, or cross-attention in a network without attention.
+@dataclass(frozen=True, kw_only=True)
+class MaskToImageGAN(VolumeOptions):
+    """Train a conditional GAN that generates images from masks, in 2-D and 3-D.
 
-    Raises:
-        UserError: says what is allowed.
+    Attributes:
+        data: manifest with path and mask; Text and modality where there are any. With --gan.unpaired some rows may be
+            without a mask.
+        preset: a published system's settings: dgm-vlc.
+        network: the network that generates images.
+        gan: the losses and the adversary.
     """
-    _require("--fusion", fusion, FUSIONS)
-    # A resnet attends at its smallest resolution only.
-    attends = network.attention[-1] if network.kind == "resnet" else any(network.attention)
-    if fusion == "cross-attention" and not attends:
-        where = "its last resolution" if network.kind == "resnet" else "one resolution at least"
-        raise UserError(f"--fusion cross-attention: --network.attention has to be true at {where} of a {network.kind}.")
+
+    family: ClassVar[str] = "gan"
+    task: ClassVar[str] = "gan"
+    settings: ClassVar[str] = "medloom.generators.settings.gan"
+    need: ClassVar[tuple[str, ...]] = ("path", "mask")
+    use: ClassVar[str] = "medloom generate --model {} --data MANIFEST --out DIR"
+    example: ClassVar[str] = "medloom train gan --data masks.csv --out runs/gan"
+
+    network: NetworkOptions = field(default_factory=NetworkOptions)
+    gan: GANOptions = field(default_factory=GANOptions)
+
+    @property
+    def columns_needed(self) -> tuple[str, ...]:
+        """Unpaired, an image may be without a mask."""
+        return ("path",) if self.gan.unpaired else self.need
 
 
 def _require(option: str, value: str, allowed: tuple[str, ...]) -> None:

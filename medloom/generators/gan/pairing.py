@@ -2,7 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
@@ -11,15 +11,26 @@ from medloom.core.errors import UserError
 from medloom.core.seeds import mix, torch_generator
 from medloom.core.types import Batch
 from medloom.data.patches import Crop
+from medloom.generators.base_task import normal_draws
 from medloom.generators.gan.adversary import Shown
 from medloom.generators.gan.generator import GANGenerator
-from medloom.generators.gan.model import NOISE, STYLE, Cycle
+from medloom.generators.gan.model import Cycle, GANInputs
 from medloom.generators.gan.objective import Made
-from medloom.generators.training_data import INPUTS, TrainingData, condition_tensors
+from medloom.generators.training_data import TrainingData, condition_tensors
 from medloom.networks.gan_generators import ImageNetwork
 
-# Begins the names of tensors that belong to the masks' rows, where those are not the images' own.
-OTHER = "other."
+
+@dataclass(frozen=True, eq=False)
+class GANBatch(Batch):
+    """Images with noise and conditions.
+
+    Attributes:
+        own: of the images' own rows.
+        other: of the rows whose masks images are generated from, where those are not the images' own.
+    """
+
+    own: GANInputs
+    other: GANInputs | None = None
 
 
 class Pairing(ABC):
@@ -40,8 +51,8 @@ class Pairing(ABC):
     @abstractmethod
     def draw(
         self, data: TrainingData, rows: Sequence[int], repeated: Sequence[int], step: int | str, dropout: float
-    ) -> tuple[Tensor, dict[str, Tensor]]:
-        """The images of some rows, or patches of them, with noise and conditions.
+    ) -> tuple[Tensor, GANInputs, GANInputs | None]:
+        """The images of some rows, or patches of them, with noise and conditions, and those of the masks' rows.
 
         A function of (seed, step, row) and of how often the row stood before in the step.
 
@@ -54,7 +65,7 @@ class Pairing(ABC):
         """
 
     @abstractmethod
-    def make(self, module: nn.Module, batch: Batch) -> Made:
+    def make(self, module: nn.Module, batch: GANBatch) -> Made:
         """Call the module, as prepared for several processes, on a batch."""
 
     @abstractmethod
@@ -65,22 +76,20 @@ class Pairing(ABC):
         """What a step draws for each row comes from a generator of its own."""
         return [torch_generator(self.seed, "row", step, *key) for key in zip(rows, repeated, strict=True)]
 
-    def _told(
+    def _inputs(
         self,
         data: TrainingData,
         rows: Sequence[int],
         crops: Sequence[Crop] | None,
         generators: Sequence[torch.Generator],
         dropout: float,
-    ) -> dict[str, Tensor]:
+    ) -> GANInputs:
         """The rows' conditions, with what is dropped, noise and style drawn from the generators."""
         config = self.generator.model.network.config
         uniforms = torch.cat([torch.rand(1, generator=generator, dtype=torch.float64) for generator in generators])
-        return {
-            NOISE: _draws(generators, self.generator.spec.shape),
-            STYLE: _draws(generators, (config.style_width,)),
-            **condition_tensors(self.generator, data, rows, uniforms, dropout, crops),
-        }
+        noise = normal_draws(generators, self.generator.spec.shape)
+        style = normal_draws(generators, (config.style_width,))
+        return GANInputs(noise, style, condition_tensors(self.generator, data, rows, uniforms, dropout, crops))
 
 
 class Paired(Pairing):
@@ -92,21 +101,20 @@ class Paired(Pairing):
 
     def draw(
         self, data: TrainingData, rows: Sequence[int], repeated: Sequence[int], step: int | str, dropout: float
-    ) -> tuple[Tensor, dict[str, Tensor]]:
+    ) -> tuple[Tensor, GANInputs, GANInputs | None]:
         """See Pairing."""
         crops = data.draw_crops(self.seed, step, rows, repeated)
         generators = self._generators(rows, repeated, step)
-        return data.images(rows, crops), self._told(data, rows, crops, generators, dropout)
+        return data.images(rows, crops), self._inputs(data, rows, crops, generators, dropout), None
 
     def check(self, data: TrainingData) -> bool:
         """See Pairing."""
         return len(data.usable) > 0
 
-    def make(self, module: nn.Module, batch: Batch) -> Made:
+    def make(self, module: nn.Module, batch: GANBatch) -> Made:
         """The generator's image beside the real one of the same mask."""
-        extra = batch.extra
-        made, pooled = module(extra[NOISE], extra[STYLE], {name: extra.get(name) for name in INPUTS})
-        spatial = self.generator.model.spatial(extra["labels"], batch.images)
+        made, pooled = module(batch.own)
+        spatial = self.generator.model.spatial(batch.own.condition.mask_labels, batch.images)
         pooled = pooled.detach() if pooled is not None else None
         return Made(made, batch.images, Shown(made, spatial, pooled), Shown(batch.images, spatial, pooled))
 
@@ -129,18 +137,17 @@ class Unpaired(Pairing):
 
     def draw(
         self, data: TrainingData, rows: Sequence[int], repeated: Sequence[int], step: int | str, dropout: float
-    ) -> tuple[Tensor, dict[str, Tensor]]:
-        """See Pairing; what belongs to the masks' rows is named `other.`."""
+    ) -> tuple[Tensor, GANInputs, GANInputs | None]:
+        """See Pairing."""
         generators = self._generators(rows, repeated, step)
         unmasked = _without_masks(data)
         crops = unmasked.draw_crops(self.seed, step, rows, repeated)
-        own = self._told(unmasked, rows, crops, generators, dropout)
+        own = self._inputs(unmasked, rows, crops, generators, dropout)
         others = self.others(data, rows, step)
         theirs = data.draw_crops(self.seed, step, others, repeated)
         # A mask that is dropped would be no mask to find again.
-        other = self._told(data, others, theirs, generators, dropout=0.0)
-        tensors = {**own, **{OTHER + name: tensor for name, tensor in other.items()}}
-        return data.images(rows, crops), tensors
+        other = self._inputs(data, others, theirs, generators, dropout=0.0)
+        return data.images(rows, crops), own, other
 
     def others(self, data: TrainingData, rows: Sequence[int], step: int | str) -> list[int]:
         """For each row another one with a mask; a function of (seed, step, row)."""
@@ -162,15 +169,16 @@ class Unpaired(Pairing):
         """See Pairing."""
         return len(self._rows_with_masks(data)) > 1
 
-    def make(self, module: nn.Module, batch: Batch) -> Made:
+    def make(self, module: nn.Module, batch: GANBatch) -> Made:
         """Images of other rows' masks, the masks found in them, and the images given back by way of a mask."""
-        own = {name: value for name, value in batch.extra.items() if not name.startswith(OTHER)}
-        other = {name.removeprefix(OTHER): value for name, value in batch.extra.items() if name.startswith(OTHER)}
-        made, recovered, found, back, pooled_own, pooled_other = module(batch.images, own, other)
-        masks = self.generator.model.spatial(other["labels"], batch.images)
+        if batch.other is None or batch.other.condition.mask_labels is None:
+            raise ValueError("a batch without masks of other rows")
+        made, recovered, found, back, pooled_own, pooled_other = module(batch.images, batch.own, batch.other)
+        labels = batch.other.condition.mask_labels
+        masks = self.generator.model.spatial(labels, batch.images)
         fake = Shown(made, None, _detached(pooled_other), found)
         real = Shown(batch.images, None, _detached(pooled_own), masks)
-        return Made(back, batch.images, fake, real, recovered, self.cycle.classes(other["labels"]))
+        return Made(back, batch.images, fake, real, recovered, self.cycle.classes(labels))
 
 
 def require_pairs(pairing: Pairing, data: TrainingData) -> None:
@@ -191,8 +199,3 @@ def _without_masks(data: TrainingData) -> TrainingData:
 
 def _detached(pooled: Tensor | None) -> Tensor | None:
     return None if pooled is None else pooled.detach()
-
-
-def _draws(generators: Sequence[torch.Generator], shape: Sequence[int]) -> Tensor:
-    """Standard normal draws `(N, *shape)`, row k from generator k."""
-    return torch.stack([torch.randn(tuple(shape), generator=generator) for generator in generators])

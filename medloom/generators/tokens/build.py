@@ -1,75 +1,59 @@
-"""Making a token generator with fresh weights."""
-
-from collections.abc import Sequence
+"""A token generator with fresh weights."""
 
 from medloom.core.initialize import initial_weights
 from medloom.core.spec import ImageSpec
-from medloom.core.table_column import TableColumn
-from medloom.generators.diffusion.options import TextOptions
+from medloom.generators.options import TextOptions
 from medloom.generators.support import require_support
-from medloom.generators.text_encoder import build_text_encoder
 from medloom.generators.tokens.generator import TokenGenerator
 from medloom.generators.tokens.model import TokenModel
 from medloom.generators.tokens.options import NetworkOptions
-from medloom.networks.conditioning import ConditionConfig, ConditionEncoder
+from medloom.generators.training_facts import TrainingFacts, build_text_encoder, condition_config, fused_parts
+from medloom.networks.conditioning import ConditionEncoder
 from medloom.networks.text import LOCAL
 from medloom.networks.token_transformer import TokenTransformer, TokenTransformerConfig
-from medloom.networks.tokenizer import Tokeniser
+from medloom.networks.tokenizer import Tokenizer
 
 NETWORK = "transformer"
 
 
 def build_generator(
     spec: ImageSpec,
-    corpus: Sequence[str],
-    modalities: Sequence[str],
-    views: Sequence[str],
-    columns: Sequence[TableColumn],
-    tokeniser: Tokeniser,
+    facts: TrainingFacts,
+    tokenizer: Tokenizer,
     network: NetworkOptions,
     text: TextOptions,
     seed: int,
-    reads_text: bool = True,
     first: TokenGenerator | None = None,
 ) -> TokenGenerator:
     """A generator with fresh weights.
 
     Args:
         spec: the model's image space.
-        corpus: texts that a local tokenizer is trained on.
-        modalities: names that can condition the model.
-        views: the same for views.
-        columns: of a clinical table that condition the model.
-        tokeniser: between pixels and tokens.
+        facts: what conditions the training images.
+        tokenizer: between pixels and tokens.
         network: its shape.
         text: the text encoder.
         seed: of the initial weights.
-        reads_text: whether training has texts.
         first: the generator of the coarser tokens of a second stage.
 
     Raises:
-        UserError: options that exclude each other, or an image size that the tokeniser cannot take.
+        UserError: options that exclude each other, or an image size that the tokenizer cannot take.
     """
-    grid = tokeniser.grid(spec.size)
-    _require_support(network, text, spec.spatial_dims, reads_text, bool(columns))
-    with initial_weights(seed, "text"):
-        encoder = build_text_encoder(corpus, text)
-    local = text.encoder == LOCAL
-    told = ConditionConfig(
-        encoder.width,
-        network.condition_width,
-        tuple(modalities),
-        tuple(views),
-        sum_tokens=local,
-        columns=tuple(columns),
-    )
-    config = transformer_config(network, grid, tokeniser.codes, first)
+    grid = tokenizer.grid(spec.size)
+    parts = dict(fused_parts(facts, text, network.fusion))
+    parts |= {part: way for part, way in (("mask", network.mask), ("prior", network.prior)) if way != "none"}
+    for part, way in parts.items():
+        require_support("tokens", NETWORK, part, way, spec.spatial_dims)
+    encoder = build_text_encoder(facts.corpus, text, seed)
+    condition = condition_config(facts, text, encoder.width, network.condition_width)
+    config = transformer_config(network, grid, tokenizer.codes, first)
     with initial_weights(seed, "transformer"):
         classes = network.mask_classes if config.mask_channels else ()
         transformer = TokenTransformer(config)
-        transformer.start_from_codes(tokeniser.code_vectors(), first.tokeniser.code_vectors() if first else None)
-        model = TokenModel(encoder, ConditionEncoder(told), transformer, classes)
-    return TokenGenerator(spec, model, tokeniser, text.modality_as, text.train or local, reads_text, first)
+        transformer.start_from_codes(tokenizer.code_vectors(), first.tokenizer.code_vectors() if first else None)
+        model = TokenModel(encoder, ConditionEncoder(condition), transformer, classes)
+    read_as = text.modality_as, text.train or text.encoder == LOCAL
+    return TokenGenerator(spec, model, tokenizer, *read_as, facts.has_text, first)
 
 
 def transformer_config(
@@ -91,23 +75,8 @@ def transformer_config(
         pooled_width=network.condition_width,
         mask_channels=len(network.mask_classes) + 1 if masked else 0,
         prior=network.prior != "none",
-        coarse_codes=first.tokeniser.codes if first is not None else 0,
+        coarse_codes=first.tokenizer.codes if first is not None else 0,
         region_styles=network.region_styles and network.fusion != "none",
         local_kernel=network.local_kernel,
         gradient_checkpointing=network.gradient_checkpointing,
     )
-
-
-def _require_support(network: NetworkOptions, text: TextOptions, dims: int, reads_text: bool, table: bool) -> None:
-    """Refuse, by the support table, a part of the condition that the network cannot take."""
-    parts: dict[str, str] = {}
-    if network.fusion != "none":
-        parts |= {"text": network.fusion} if reads_text else {}
-        parts["modality"] = "text" if text.modality_as == "text" else network.fusion
-    if table:
-        parts["table"] = network.fusion
-    for part, way in (("mask", network.mask), ("prior", network.prior)):
-        if way != "none":
-            parts[part] = way
-    for part, way in parts.items():
-        require_support("tokens", NETWORK, part, way, dims)

@@ -1,4 +1,4 @@
-"""Going on from a trained token generator with other data: another image size or tokeniser, further modalities."""
+"""Going on from a trained token generator with other data: another image size or tokenizer, further modalities."""
 
 from collections.abc import Sequence
 from dataclasses import asdict, replace
@@ -8,7 +8,7 @@ from medloom.core.spec import ImageSpec
 from medloom.generators.tokens.generator import TokenGenerator
 from medloom.generators.tokens.model import TokenModel
 from medloom.networks.token_transformer import TokenTransformerConfig
-from medloom.networks.tokenizer import Tokeniser
+from medloom.networks.tokenizer import Tokenizer
 
 # What a training may choose anew.
 FREE = ("grid", "dropout", "gradient_checkpointing")
@@ -19,7 +19,7 @@ def extend_generator(
     spec: ImageSpec,
     modalities: Sequence[str],
     views: Sequence[str],
-    tokeniser: Tokeniser,
+    tokenizer: Tokenizer,
     config: TokenTransformerConfig,
 ) -> TokenGenerator:
     """The generator on another grid of tokens and with further modalities; what it knew keeps its weights.
@@ -29,17 +29,17 @@ def extend_generator(
         spec: the image space to go on in; intensity maps of modalities that it lacks are kept.
         modalities: all modalities of the new manifest.
         views: all views of the new manifest.
-        tokeniser: of as many codes; it should have started from the generator's own, so that they mean the same.
+        tokenizer: of as many codes; it should have started from the generator's own, so that they mean the same.
         config: the transformer's shape as the options have it, on the new grid.
 
     Raises:
-        UserError: a tokeniser of another number of codes or axes, or options of another shape.
+        UserError: a tokenizer of another number of codes or axes, or options of another shape.
     """
     known = generator.model.network.config
-    if (tokeniser.codes, len(config.grid)) != (known.codes, len(known.grid)):
+    if (tokenizer.codes, len(config.grid)) != (known.codes, len(known.grid)):
         raise UserError(
             f"--from: the run's tokens are {known.codes} codes on {len(known.grid)} axes, those of --tokenizer"
-            f" {tokeniser.codes} on {len(config.grid)}; give its own tokenizer, or one trained from it."
+            f" {tokenizer.codes} on {len(config.grid)}; give its own tokenizer, or one trained from it."
         )
     before, now = asdict(known), asdict(config)
     changed = [name for name in now if name not in FREE and before[name] != now[name]]
@@ -51,6 +51,6 @@ def extend_generator(
     )
     reads = generator.modality_as, generator.train_text, generator.reads_text
     spec = replace(spec, intensity={**generator.spec.intensity, **spec.intensity})
-    extended = TokenGenerator(spec, grown, tokeniser, *reads)
+    extended = TokenGenerator(spec, grown, tokenizer, *reads)
     extended.masks = generator.masks
     return extended

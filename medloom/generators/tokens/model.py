@@ -1,29 +1,40 @@
 """The trained part of a token generator: text encoder, condition encoder and transformer as one module."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from medloom.generators.base_model import ConditionedModel, Inputs
+from medloom.generators.base_model import ConditionalModel
+from medloom.generators.tensors import ConditionTensors
 from medloom.networks.conditioning import ConditionEncoder
 from medloom.networks.text import TextEncoder
 from medloom.networks.token_transformer import TokenTransformer
 
 
-@dataclass(frozen=True)
-class Told:
-    """A condition as the transformer takes it; the same in all steps of decoding.
+@dataclass(frozen=True, eq=False)
+class EncodedCondition:
+    """A condition as the transformer takes it, the same in all steps of decoding; see `TokenTransformer.forward`.
 
     Attributes:
-        tensors: context, context_mask, pooled, mask, prior and coarse; see `TokenTransformer.forward`.
+        context: context tokens `(N, L, D)`.
+        context_mask: bool `(N, L)`.
+        pooled: `(N, D)`.
+        mask: channels of the mask on the grid of tokens, or None.
+        prior: tokens of the prior image int64 `(N, L)`, or None.
+        coarse: tokens of the first stage int64 `(N, *coarse grid)`, or None.
     """
 
-    tensors: Mapping[str, Tensor | None]
+    context: Tensor
+    context_mask: Tensor | None
+    pooled: Tensor | None
+    mask: Tensor | None = None
+    prior: Tensor | None = None
+    coarse: Tensor | None = None
 
 
-class TokenModel(ConditionedModel):
+class TokenModel(ConditionalModel):
     """Predicts masked tokens from a condition given as tensors.
 
     Attributes:
@@ -42,25 +53,35 @@ class TokenModel(ConditionedModel):
         super().__init__(text, condition, mask_classes, int(network.config.prior))
         self.network = network
 
-    def told(self, inputs: Inputs) -> Told:
-        """What the transformer is told: text and condition encoded, mask and earlier tokens on its grid.
+    def encode(self, inputs: ConditionTensors) -> EncodedCondition:
+        """Text and condition encoded, mask and prior tokens on the transformer's grid.
 
         Args:
-            inputs: see `ConditionedModel.context`; `labels` int64 `(N, *size)`, `prior` float `(N, 2, *grid)` (tokens,
-                and 1 where there are any) and `coarse` int64 `(N, *coarse grid)`, where the network takes them.
+            inputs: the condition; `prior` is float `(N, 2, *grid)`: tokens, and 1 where there are any.
         """
         context, mask, pooled = self.context(inputs)
         grid, codes = self.network.config.grid, self.network.config.codes
-        prior = inputs.get("prior")
-        earlier = None
-        if self.prior_channels and prior is not None:
-            tokens = prior[:, 0].round().long()
-            earlier = torch.where(prior[:, 1] > 0, tokens, torch.full_like(tokens, codes)).flatten(1)
-        channels = self.spatial(inputs.get("labels"), context.new_zeros(len(context), 1, *grid))
-        named = {"context": context, "context_mask": mask, "pooled": pooled}
-        return Told({**named, "mask": channels, "prior": earlier, "coarse": inputs.get("coarse")})
+        prior = None
+        if self.prior_channels and inputs.prior is not None:
+            tokens = inputs.prior[:, 0].round().long()
+            prior = torch.where(inputs.prior[:, 1] > 0, tokens, torch.full_like(tokens, codes)).flatten(1)
+        channels = self.spatial(inputs.mask_labels, context.new_zeros(len(context), 1, *grid))
+        return EncodedCondition(context, mask, pooled, channels, prior, inputs.coarse_tokens)
 
-    def forward(self, tokens: Tensor, inputs: Inputs, wanted: Tensor | None = None) -> Tensor:
+    def predict(self, tokens: Tensor, condition: EncodedCondition, wanted: Tensor | None = None) -> Tensor:
         """Logits `(N, L, codes)` of tokens int64 `(N, L)`, or of the `wanted` ones `(M, codes)`."""
-        logits: Tensor = self.network(tokens, **self.told(inputs).tensors, wanted=wanted)
+        logits: Tensor = self.network(
+            tokens,
+            context=condition.context,
+            context_mask=condition.context_mask,
+            pooled=condition.pooled,
+            mask=condition.mask,
+            prior=condition.prior,
+            coarse=condition.coarse,
+            wanted=wanted,
+        )
         return logits
+
+    def forward(self, tokens: Tensor, inputs: ConditionTensors, wanted: Tensor | None = None) -> Tensor:
+        """See `encode` and `predict`."""
+        return self.predict(tokens, self.encode(inputs), wanted)

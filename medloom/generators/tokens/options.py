@@ -1,18 +1,16 @@
-"""Options of a token generator: its network, what it is trained for, and how images are decoded."""
+"""Options of a token generator: its network, and what it is trained for."""
 
-import math
-from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
+from typing import ClassVar
 
 from medloom.core.choices import FUSIONS, POSITIONS
 from medloom.core.errors import UserError
+from medloom.generators.options import GeneratorOptions
+from medloom.generators.sampling import SMOOTHING
 
 MASKS = ("none", "channels")
 PRIORS = ("none", "channels")
-DEFAULT_STEPS, DEFAULT_GUIDANCE = 8, 2.0
-GUIDANCE_SCHEDULES = ("constant", "linear")
-PRECISIONS = ("fp32", "bf16")
-SMOOTHING = 0.1
 
 
 @dataclass(frozen=True)
@@ -65,8 +63,6 @@ class NetworkOptions:
             raise UserError(f"--network.local-kernel {self.local_kernel}: an odd number of tokens, or 0 for none.")
         if not 0 <= self.dropout < 1:
             raise UserError(f"--network.dropout {self.dropout}: a share from 0 to below 1.")
-        if self.mask != "none" and not self.mask_classes:
-            raise UserError("--network.mask needs --network.mask-classes, the labels in the masks (e.g. 255).")
 
 
 @dataclass(frozen=True)
@@ -86,66 +82,37 @@ class TokenOptions:
             raise UserError(f"--tokens.smoothing {self.smoothing}: a share from 0 to below 1.")
 
 
-@dataclass(frozen=True)
-class SamplingOptions:
-    """How images are decoded; see `medloom.processes.token_decoding.DecodingOptions`.
+@dataclass(frozen=True, kw_only=True)
+class GenerateTokens(GeneratorOptions):
+    """Train a masked transformer on the tokens of images, conditioned on text, table, mask or a prior image.
 
     Attributes:
-        steps: parallel steps, K.
-        guidance: scale for all parts of the condition; 1 is none.
-        guidance_by_part: scales of single parts, in place of `guidance`.
-        guidance_schedule: constant, or linear (from none in the first step to the whole scale in the last).
-        negative: text that takes the place of the empty text, or None.
-        temperature: of the draws.
-        annealing: share of the temperature that is taken away over the steps.
-        top_k: most likely codes that a draw chooses from; 0 for all.
-        top_p: least probability of the codes that a draw chooses from; 1 for all. Less leaves out what is small and may
-            lie anywhere, a nodule say, which is unlikely at each single place.
-        cutoff: codes less likely than this share of an even chance, 1 / codes, before guidance or after it, are not
-            drawn; 0 for none. What label smoothing gives to every code should not be drawn, nor what guidance makes of
-            it. Where draws are scored again by changed weights, take 0: a code that is left out has no probability.
-        remasking: temperature of the noise by which tokens are masked again.
-        mask_schedule: share of tokens that stay masked: cosine, linear, square or root.
-        precision: of the transformer: fp32, in which an image does not depend on its batch, or bf16, which is faster.
-        start: what decoding starts from: noise (all tokens masked) or prior (some of the earlier image's tokens).
-        strength: share of the tokens that are masked where it starts from the earlier image.
-        residual: the edit is the earlier image and what decoding changed of its tokens, so that what the tokenizer
-            smooths away stays; else it is the decoded image.
+        data: manifest with path; Text, modality, mask, prior and a clinical table where there are any.
+        preset: a published system's settings: raygen.
+        tokenizer: run folder of `medloom train autoencoder --kind vq`, or a diffusers folder with a VQModel.
+        image_size: pixels of each axis (default: the tokenizer's).
+        from_run: run to continue from (`--from`), with a manifest that may add modalities, and with its tokenizer or
+            one that was trained from that, also for images of another size; with --upscale, the run of the first stage.
+        upscale: train the second of two stages: --tokenizer is that of larger images, which are decoded given the
+            tokens that the first stage decodes.
+        network: the transformer.
+        tokens: mask schedule and loss.
     """
 
-    steps: int = DEFAULT_STEPS
-    guidance: float = DEFAULT_GUIDANCE
-    guidance_by_part: Mapping[str, float] = field(default_factory=dict)
-    guidance_schedule: str = "constant"
-    negative: str | None = None
-    temperature: float = 1.0
-    annealing: float = 0.0
-    top_k: int = 0
-    top_p: float = 1.0
-    cutoff: float = 3 * SMOOTHING
-    remasking: float = 4.5
-    mask_schedule: str = "cosine"
-    precision: str = "fp32"
-    start: str = "noise"
-    strength: float = 1.0
-    residual: bool = False
+    family: ClassVar[str] = "tokens"
+    task: ClassVar[str] = "tokens"
+    settings: ClassVar[str] = "medloom.generators.settings.tokens"
+    use: ClassVar[str] = "medloom generate --model {} --out DIR --prompt ..."
+    example: ClassVar[str] = "medloom train tokens --data train.csv --tokenizer runs/vq --out runs/tok"
 
-    def check(self) -> None:
-        """Refuse a schedule, precision or start that is not known.
+    tokenizer: Path
+    image_size: tuple[int, ...] = ()
+    upscale: bool = False
+    network: NetworkOptions = field(default_factory=NetworkOptions)
+    tokens: TokenOptions = field(default_factory=TokenOptions)
 
-        Raises:
-            UserError: says what is allowed.
-        """
-        if self.guidance_schedule not in GUIDANCE_SCHEDULES:
-            allowed = ", ".join(GUIDANCE_SCHEDULES)
-            raise UserError(f"--guidance-schedule {self.guidance_schedule}: allowed are {allowed}.")
-        if self.precision not in PRECISIONS:
-            raise UserError(f"--precision {self.precision}: allowed are {', '.join(PRECISIONS)}.")
-        if self.start == "inversion":
-            raise UserError("--start inversion: tokens have no noise to invert; give noise or prior.")
-        if self.start not in ("noise", "prior"):
-            raise UserError(f"--start {self.start}: allowed are noise and prior.")
-        if not (0 < self.strength <= 1 and math.isfinite(self.strength)):
-            raise UserError(f"--strength {self.strength}: a share of the tokens, above 0 and at most 1.")
-        if self.start == "noise" and self.strength != 1:
-            raise UserError("--strength goes with --start prior; decoding from noise has all tokens masked.")
+    @property
+    def columns_needed(self) -> tuple[str, ...]:
+        """With the parts that the network takes."""
+        parts = {"mask": self.network.mask, "prior": self.network.prior}
+        return ("path", *(name for name, way in parts.items() if way != "none"))

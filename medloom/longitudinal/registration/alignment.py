@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from medloom.core.errors import UserError
-from medloom.data.image_io.types import Image
+from medloom.core.image import Image
 from medloom.longitudinal.registration.geometry import (
     Grid,
     Matrix,

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from medloom.core.errors import UserError
-from medloom.data.image_io.types import FloatArray, Image
+from medloom.core.image import FloatArray, Image
 
 Matrix = NDArray[np.float64]
 Vector = Sequence[float] | NDArray[np.float64]

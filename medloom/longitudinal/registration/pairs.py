@@ -18,8 +18,8 @@ from medloom.core.files import (
     remove_leftovers,
     write_json,
 )
+from medloom.core.image import Image
 from medloom.core.progress import progress, say
-from medloom.data.image_io.types import Image
 from medloom.data.images import read_image
 from medloom.longitudinal.registration.alignment import Registration, register
 from medloom.longitudinal.registration.geometry import Motion

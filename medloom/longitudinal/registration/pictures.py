@@ -9,8 +9,8 @@ from numpy.typing import NDArray
 
 from medloom.core.errors import UserError
 from medloom.core.files import atomic_file
+from medloom.core.image import FloatArray, Image
 from medloom.core.plots import flat
-from medloom.data.image_io.types import FloatArray, Image
 from medloom.longitudinal.registration.alignment import Registration, clipped
 from medloom.longitudinal.registration.geometry import common_space, index_matrix, sample
 

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from medloom.data.image_io.types import FloatArray
+from medloom.core.image import FloatArray
 from medloom.longitudinal.registration.geometry import Grid, Matrix, index_matrix, sample, sample_nearest, similarity
 from medloom.longitudinal.registration.options import RegistrationOptions
 

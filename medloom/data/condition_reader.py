@@ -1,0 +1,123 @@
+"""How the image parts of conditions are read: masks, prior images and regions, in the space of one model.
+
+Training, sampling and evaluation use the same object, so that a mask means the same in all three.
+"""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from medloom.core.errors import UserError
+from medloom.core.image import Image
+from medloom.core.mask_spec import NO_MASK, MaskSpec
+from medloom.core.spec import RELATIVE, ImageSpec
+from medloom.core.types import Condition, ImagePart
+from medloom.data.images import check_pixels, read_image
+from medloom.data.masks import Labels, check_labels, model_labels, read_labels, read_mask
+from medloom.data.transforms import ModelImage, to_model
+
+
+@dataclass(frozen=True)
+class ConditionReader:
+    """Reads the image parts of conditions.
+
+    Attributes:
+        spec: the model's image space.
+        masks: the classes of the masks, and which of them the model sees.
+        unit: of the values of files that do not state theirs (NIfTI, MetaImage, NRRD).
+    """
+
+    spec: ImageSpec
+    masks: MaskSpec = field(default_factory=MaskSpec)
+    unit: str | None = None
+
+    def modality(self, condition: Condition) -> str:
+        """The modality of a condition's image: the one that is asked for, or the model's only one."""
+        return condition.modality or next(iter(self.spec.intensity))
+
+    def mask(self, condition: Condition) -> Image:
+        """The mask as its file has it, `(1, *size of the file)`; volumes in RAS order.
+
+        Raises:
+            UserError: not a label map.
+        """
+        return _label_map(_given(condition.mask))
+
+    def labels(self, condition: Condition, image: Path | None = None) -> Labels:
+        """The label map of a condition on the model's grid, int16 `(*size)`; see `data.masks.read_labels`.
+
+        Args:
+            condition: without a mask all labels are -1.
+            image: the image that the mask belongs to, or None where the mask stands alone.
+
+        Raises:
+            UserError: not a label map, on another grid than its image, or a label that is not among the classes.
+        """
+        if condition.mask is None:
+            return np.full(self.spec.size, NO_MASK, np.int16)
+        if isinstance(condition.mask, Path):
+            return read_labels(condition.mask, self.spec, image, self.masks)
+        return model_labels(self.mask(condition), named(condition.mask, "mask"), self.spec, self.masks)
+
+    def prior(self, condition: Condition) -> NDArray[np.float32]:
+        """The prior image of a condition in the model's space, float32 `(C, *size)` in [-1, 1].
+
+        Raises:
+            UserError: unreadable, not finite, constant, or not of the model's space.
+        """
+        return self.model_image(_given(condition.prior), self.modality(condition)).array
+
+    def reference(self, condition: Condition) -> Image | None:
+        """The image whose geometry a generated volume takes: the mask, else the prior image, else none."""
+        if condition.mask is not None:
+            return self.mask(condition)
+        return None if condition.prior is None else _image(condition.prior, self.unit)
+
+    def region(self, part: ImagePart) -> NDArray[np.float32]:
+        """Where an edit may change an image: float32 `(1, *size)`, 1 in every label above 0 of a label map."""
+        labels = model_labels(_label_map(part), named(part, "region"), self.spec, MaskSpec())
+        return (labels > 0)[None].astype(np.float32)
+
+    def model_image(self, part: ImagePart, modality: str) -> ModelImage:
+        """One image in the model's space.
+
+        Raises:
+            UserError: unreadable, not finite, constant, or not of the spec; names the file.
+        """
+        image, name = _image(part, self.unit), named(part, "image")
+        check_pixels(image, name)
+        try:
+            return to_model(image, self.spec, modality)
+        except UserError as error:
+            raise UserError(f"{name}: {error}") from error
+
+
+def named(part: ImagePart | None, what: str) -> Path:
+    """The path of an image part, or words for one in memory, for errors."""
+    return part if isinstance(part, Path) else Path(f"the {what} in memory")
+
+
+def _given(part: ImagePart | None) -> ImagePart:
+    if part is None:
+        raise ValueError("a condition without the image part that is read")
+    return part
+
+
+def _label_map(part: ImagePart) -> Image:
+    """A label map from a file or from memory."""
+    if isinstance(part, Path):
+        return read_mask(part)
+    image = part if isinstance(part, Image) else Image(np.asarray(part, np.float32)[None], RELATIVE)
+    return check_labels(image, named(part, "mask"))
+
+
+def _image(part: ImagePart, unit: str | None) -> Image:
+    """An image from a file or from memory; bare values are in `unit`, or relative."""
+    if isinstance(part, Path):
+        return read_image(part, unit=unit)
+    if isinstance(part, Image):
+        return part
+    values = np.asarray(part, np.float32)
+    return Image(values if values.ndim > 2 and len(values) in (1, 3) else values[None], unit or RELATIVE)

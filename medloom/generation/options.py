@@ -1,0 +1,124 @@
+"""What generate, edit and whatif have in common on the command line."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from medloom.core.errors import UserError
+from medloom.core.lookup import look_up
+from medloom.core.seeds import check_seed
+from medloom.core.types import PARTS
+from medloom.data.options import ManifestOptions
+from medloom.generators.generated_images import FORMATS
+from medloom.generators.sampling import OVERLAP, Edit, Framing
+
+LABEL_COLUMNS = ("label", "finding", "class")
+
+
+@dataclass(frozen=True, kw_only=True)
+class GenerationOptions(ManifestOptions):
+    """How images are generated.
+
+    Attributes:
+        model: run folder.
+        out: folder for the images and their manifest.csv.
+        n: images a prompt, or a row.
+        seed: of the first image; the k-th has seed + k, and looks the same in any batch and number of processes.
+        steps: steps of the sampler (default: 20 for diffusion, 8 for tokens; a GAN has no sampler).
+        guidance: how strongly the condition is followed; 1 is no guidance (default: 2; a GAN has none). For single
+            parts of the condition add PART=SCALE, e.g. `--guidance 2 text=7.5 prior=1.5`; parts are mask, prior,
+            modality, table and text.
+        negative: what the images should not show.
+        sampler: name of a sampler; the default fits the model.
+        sampling: further options of the model's family as NAME=VALUE, e.g. temperature=0.9 top_k=100 of tokens.
+        batch: images at a time.
+        crops: for a model that was trained on patches, generate one patch an image, at a position of the mask that is a
+            function of the seed, instead of an image of the mask's size.
+        overlap: of whole images by such a model: least fraction of a window's axis that neighbours share.
+        windows: of whole images by such a model: windows at a time.
+        format: auto, png, tiff, dicom, nifti, nrrd or mhd; auto is PNG, or DICOM (NIfTI in 3-D) for values in HU.
+        provenance: hash, or full, which writes the condition's text into every file.
+        keep: clinical columns of `data` to carry into the manifest.
+        device: auto, cpu or cuda.
+    """
+
+    model: Path
+    out: Path
+    n: int = 1
+    seed: int = 0
+    steps: int | None = None
+    guidance: tuple[str, ...] = ()
+    negative: str | None = None
+    sampler: str | None = None
+    sampling: tuple[str, ...] = ()
+    batch: int = 16
+    crops: bool = False
+    overlap: float = OVERLAP
+    windows: int = 2
+    format: str = "auto"
+    provenance: str = "hash"
+    keep: tuple[str, ...] = LABEL_COLUMNS
+    device: str = "auto"
+
+    def check(self) -> None:
+        """Refuse values out of range.
+
+        Raises:
+            UserError: the first of them.
+        """
+        for name in ("n", "batch"):
+            if getattr(self, name) < 1:
+                raise UserError(f"--{name} {getattr(self, name)}: it has to be at least 1.")
+        check_seed(self.seed)
+        if self.format != "auto":
+            look_up(FORMATS, self.format, "--format")
+        if self.provenance not in ("hash", "full"):
+            raise UserError(f"--provenance {self.provenance}: allowed are hash, full.")
+
+    @property
+    def framing(self) -> Framing:
+        """How images of their mask's size are put together."""
+        return Framing(self.crops, self.overlap, self.windows)
+
+    @property
+    def edit(self) -> Edit:
+        """What an editor starts from; generation starts from noise."""
+        return Edit()
+
+    def scales(self) -> tuple[float | None, dict[str, float]]:
+        """The guidance scale, and those of single parts.
+
+        Raises:
+            UserError: neither a number nor PART=SCALE, or two scales of one part.
+        """
+        common: float | None = None
+        parts: dict[str, float] = {}
+        for word in self.guidance:
+            part, equals, value = word.rpartition("=")
+            try:
+                scale = float(value)
+            except ValueError:
+                raise UserError(f"--guidance {word}: give a number, or PART=NUMBER, e.g. text=7.5.") from None
+            if not equals and common is None:
+                common = scale
+            elif equals and part not in parts:
+                look_up(dict.fromkeys(PARTS), part, "part of the condition in --guidance")
+                parts[part] = scale
+            else:
+                raise UserError(f"--guidance {' '.join(self.guidance)}: {part or 'the whole condition'} stands twice.")
+        return common, parts
+
+
+def name_values(option: str, words: Sequence[str]) -> Mapping[str, str]:
+    """NAME=VALUE words as a mapping.
+
+    Raises:
+        UserError: no `=`, or a name twice.
+    """
+    found: dict[str, str] = {}
+    for word in words:
+        name, equals, value = word.partition("=")
+        if not equals or name in found:
+            raise UserError(f"{option} {word}: give each NAME=VALUE once.")
+        found[name.replace("-", "_")] = value
+    return found

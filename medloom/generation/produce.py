@@ -1,0 +1,219 @@
+"""From requests to files: batches over all processes, provenance in every image, a manifest and a grid."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, fields, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from medloom.core.config import plain
+from medloom.core.errors import UserError
+from medloom.core.files import claim_output, hash_json, read_json, write_json
+from medloom.core.lookup import did_you_mean
+from medloom.core.plots import flat, save_grid
+from medloom.core.progress import progress
+from medloom.data.images import read_image
+from medloom.data.tables import write_csv
+from medloom.generation.options import GenerationOptions, name_values
+from medloom.generation.requests import Request
+from medloom.generators.base import ImageGenerator
+from medloom.generators.generated_images import HEADER, manifest_row, suffix_of
+from medloom.generators.registry import load
+from medloom.generators.run_folder import RunFolder
+from medloom.generators.sampling import SamplingOptions
+
+GRID_IMAGES, GRID_COLUMNS = 64, 8
+# What may differ when a folder is continued: where things lie and run, not what is generated.
+FREE = ("out", "device", "batch", "windows", "model")
+# Texts of a condition, of which only a hash is written unless provenance is full.
+TEXTS = ("prompt", "text", "negative", "nochange_text")
+
+
+@dataclass(frozen=True)
+class LoadedModel:
+    """A trained model with the options of one command.
+
+    Attributes:
+        options: of the command.
+        run: the run folder.
+        generator: the model.
+    """
+
+    options: GenerationOptions
+    run: RunFolder
+    generator: ImageGenerator[Any, Any]
+
+    @property
+    def sampling(self) -> SamplingOptions:
+        """The options as the model's family takes them; its defaults where none were given.
+
+        Raises:
+            UserError: an option that the family does not have.
+        """
+        options, default = self.options, self.generator.sampling
+        common, parts = options.scales()
+        named = {"steps": options.steps, "guidance": common, "negative": options.negative, "sampler": options.sampler}
+        given: dict[str, object] = {name: value for name, value in named.items() if value is not None}
+        known = {entry.name: getattr(default, entry.name) for entry in fields(default)}
+        for name, value in name_values("--sampling", options.sampling).items():
+            given[name] = _like(f"--sampling {name}", value, known.get(name))
+        for name in given:
+            if name not in known:
+                hint = did_you_mean(name, known) if name in name_values("", options.sampling) else ""
+                raise UserError(
+                    f"--{name}: the model {options.model} is of the family {self.generator.family}, which has none"
+                    f"{hint}; leave it out."
+                )
+        return replace(default, **given, guidance_by_part=parts)
+
+
+def load_model(options: GenerationOptions) -> LoadedModel:
+    """Load the model on the device of the options.
+
+    Raises:
+        UserError: no such device, or not a run folder of a generator.
+    """
+    generator = load(options.model, options.device, options.unit)
+    return LoadedModel(options, RunFolder(options.model), generator)
+
+
+def produce(
+    model: LoadedModel, requests: Sequence[Request], file: str, facts: Mapping[str, object] | None = None
+) -> str:
+    """Generate the images that are not there yet, over all processes; returns the ending of their files.
+
+    Args:
+        model: the model.
+        requests: what to generate.
+        file: JSON file in the folder that says what it holds, e.g. generation.json.
+        facts: what it says besides the model and the options.
+
+    Raises:
+        UserError: a condition that the model cannot follow, a sampler or format that does not fit, or --out that holds
+            something else.
+    """
+    from accelerate import PartialState
+
+    options, generator, sampling = model.options, model.generator, model.sampling
+    generator.check([request.condition for request in requests], sampling, options.edit, options.framing)
+    state = PartialState(cpu=options.device == "cpu")
+    generator.to(state.device)
+    suffix = file_suffix(model, requests)
+    if state.is_main_process:
+        claim_output(options.out, file)
+        resolved = {"steps": sampling.steps, "guidance": [str(sampling.guidance), *options.guidance[1:]]}
+        _describe(options, file, {"SYNTHETIC": "YES", "model": generator.model_hash, **(facts or {})}, resolved)
+    state.wait_for_everyone()
+    todo = [request for request in requests if not (options.out / f"{request.sample_id}{suffix}").exists()]
+    # All processes divide the same list: none may write before each has looked at what is there.
+    state.wait_for_everyone()
+    # Images of their mask's size are generated one by one, and a batch of them would be lost together.
+    size = 1 if generator.spec.patch and not options.crops else options.batch
+    batches = [todo[start : start + size] for start in range(0, len(todo), size)]
+    full, done = options.provenance == "full", len(requests) - len(todo)
+    with progress("generating", len(requests), "images", done, state.is_main_process) as advance:
+        for batch in batches[state.process_index :: state.num_processes]:
+            images = generator.generate(
+                [request.condition for request in batch],
+                seeds=[request.seed for request in batch],
+                sampling=sampling,
+                edit=options.edit,
+                framing=options.framing,
+            )
+            for request, image in zip(batch, images, strict=True):
+                image.save(options.out / f"{request.sample_id}{suffix}", full)
+            advance(min(len(batch) * state.num_processes, len(requests)))
+    state.wait_for_everyone()
+    return suffix
+
+
+def is_main_process() -> bool:
+    """Whether this process writes what there is one of, and talks to the user."""
+    from accelerate import PartialState
+
+    return PartialState().is_main_process
+
+
+def file_suffix(model: LoadedModel, requests: Sequence[Request]) -> str:
+    """The ending of the images' files.
+
+    Raises:
+        UserError: a format that cannot hold the values.
+    """
+    spec, reader = model.generator.spec, model.generator.reader
+    units = {spec.of(reader.modality(request.condition)).output_unit for request in requests}
+    return suffix_of(model.options.format, units, spec.spatial_dims)
+
+
+def write_manifest(path: Path, requests: Sequence[Request], suffix: str, further: Sequence[str]) -> None:
+    """Write the manifest of the images; `further` names the columns of the requests' cells."""
+    rows = [
+        [
+            *manifest_row(
+                request.sample_id,
+                suffix,
+                request.condition,
+                request.seed,
+                request.origin.source,
+                request.origin.patient,
+                (request.arm, request.attribute, request.value),
+            ),
+            *request.cells,
+        ]
+        for request in requests
+    ]
+    write_csv(path, [*HEADER, *further], rows)
+
+
+def write_grid(model: LoadedModel, requests: Sequence[Request], suffix: str, columns: int = GRID_COLUMNS) -> None:
+    """Write grid.png: the first images, `columns` of them a row."""
+    first = requests[: max(GRID_IMAGES // columns, 1) * columns]
+    arrays = [flat(image) for image in previews(model, first, suffix)]
+    save_grid(model.options.out / "grid.png", arrays, min(columns, len(arrays)))
+
+
+def previews(model: LoadedModel, requests: Sequence[Request], suffix: str) -> Iterator[NDArray[np.float32]]:
+    """Images as written, float32 `(C, *spatial)`, brought back to [-1, 1]."""
+    spec = model.generator.spec
+    for request in requests:
+        intensity = spec.of(model.generator.reader.modality(request.condition))
+        image = read_image(model.options.out / f"{request.sample_id}{suffix}")
+        low, high = intensity.low, intensity.high
+        if intensity.kind == "percentile":
+            low, high = 0.0, image.full_scale if suffix == ".png" else 1.0
+        scaled = (image.pixels - low) / (high - low) * 2 - 1
+        yield scaled[..., 0] if scaled.ndim == 4 and spec.spatial_dims == 2 else scaled
+
+
+def _describe(
+    options: GenerationOptions, file: str, facts: Mapping[str, object], resolved: Mapping[str, object]
+) -> None:
+    """Write what the folder holds, or refuse to mix images of two kinds in it.
+
+    Raises:
+        UserError: the folder holds images of other options.
+    """
+    given = {name: value for name, value in plain({**asdict(options), **resolved}).items() if name not in FREE}
+    if options.provenance != "full":
+        given |= {name: hash_json(given[name]) for name in TEXTS if given.get(name) is not None}
+    wanted = {**facts, "options": given}
+    path = options.out / file
+    if path.is_file() and (old := read_json(path)) != wanted:
+        changed = [name for name, value in given.items() if old.get("options", {}).get(name) != value]
+        others = [f"another {name}" for name in facts if old.get(name) != facts[name]]
+        what = ", ".join(f"--{name.replace('_', '-')}" for name in changed) or " and ".join(others)
+        raise UserError(f"--out {options.out} holds images made with other options ({what}); name another folder.")
+    write_json(path, wanted)
+
+
+def _like(option: str, value: str, default: object) -> object:
+    """A word as a value of the default's type."""
+    if isinstance(default, bool):
+        return value.casefold() == "true"
+    kind = type(default) if isinstance(default, int | float) else str
+    try:
+        return kind(value)
+    except ValueError:
+        raise UserError(f"{option}={value}: give a number, as {default}.") from None

@@ -1,0 +1,177 @@
+"""The autoencoders, as the training program sees them: latents for diffusion, tokens for transformers."""
+
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from medloom.core.errors import UserError
+from medloom.core.progress import console, progress, say
+from medloom.core.types import Task
+from medloom.generators.autoencoder.options import KL, VQ, EncodeImages
+from medloom.generators.family import Components, Family, Origin
+from medloom.generators.options import TrainOptions
+
+if TYPE_CHECKING:
+    import numpy as np
+    from accelerate import Accelerator
+    from numpy.typing import NDArray
+
+    from medloom.data.dataset import ImageSource
+    from medloom.generators.autoencoder.quality import Autoencoder, ImageData, Quality
+    from medloom.generators.autoencoder.task import AutoencoderTask
+    from medloom.generators.preparation import Prepared
+
+FIXED_IMAGES, SHOWN_IMAGES, REPORTED_IMAGES = 16, 24, 2000
+REPORT, PICTURE = "reconstruction.json", "reconstruction.png"
+
+
+class AutoencoderFamily(Family[EncodeImages, "Autoencoder"]):
+    """KL autoencoders and tokenizers."""
+
+    name = "autoencoder"
+    tasks: ClassVar[dict[str, type[TrainOptions]]] = {EncodeImages.task: EncodeImages}
+
+    def checked(self, options: EncodeImages) -> EncodeImages:
+        """Refuse options that exclude each other."""
+        if options.kind == KL and len(options.image_size) > 2:
+            raise UserError(
+                f"--image-size {' '.join(map(str, options.image_size))}: the KL autoencoder takes images of two axes;"
+                " give one or two numbers, or --kind vq."
+            )
+        if options.base is not None and options.from_run is not None:
+            raise UserError("--base and --from exclude each other: a run that is continued has its own weights.")
+        return options
+
+    def origin(self, options: EncodeImages) -> Origin:
+        """A run that is continued, whose window of HU is the default."""
+        from medloom.generators.autoencoder.find import known_space
+        from medloom.generators.leakage import runs_among
+
+        return Origin(runs_among(options.from_run), space=known_space(options.from_run, "--from"))
+
+    def build(
+        self, options: EncodeImages, data: "Prepared", origin: Origin, verbose: bool
+    ) -> "tuple[Prepared, Autoencoder]":
+        """The autoencoder that is trained, and the data in the channels that it takes."""
+        from medloom.generators.autoencoder.build import build_autoencoder, build_tokenizer
+        from medloom.generators.autoencoder.find import load_trained
+        from medloom.generators.autoencoder.storage import kind_of, vae_folder, vq_folder
+        from medloom.generators.leakage import refuse_seen_parent
+        from medloom.generators.preparation import with_channels
+        from medloom.generators.run_folder import open_run
+        from medloom.networks.autoencoder import KLAutoencoder, load_autoencoder
+        from medloom.networks.tokenizer import load_tokenizer
+
+        spec, shape, seed = data.spec, options.autoencoder, options.loop.seed
+        found: Autoencoder
+        if options.from_run is not None:
+            run = open_run(options.from_run, (self.name,), "--from")
+            if (kind := kind_of(run.model)) != options.kind:
+                raise UserError(f"--from {options.from_run} is of --kind {kind}, not {options.kind}; give that kind.")
+            refuse_seen_parent(run, data, "autoencoder")
+            found = load_trained(run.model)
+        elif options.kind == VQ and options.base is not None:
+            found = load_tokenizer(vq_folder(options.base, "--base"))
+        elif options.kind == VQ:
+            found = build_tokenizer(spec.spatial_dims, spec.channels, shape, seed)
+        elif options.base is not None:
+            found = load_autoencoder(vae_folder(options.base, "--base"))
+        else:
+            found = build_autoencoder(spec.channels, shape, seed)
+        data = with_channels(data, found.image_channels)
+        # Refuses sizes that it cannot halve.
+        if isinstance(found, KLAutoencoder):
+            found.latent_shape(data.spec.size)
+        else:
+            found.grid(data.spec.size)
+        return data, found
+
+    def components(self, trained: "Autoencoder") -> Components:
+        """The class of the component, and what opens it."""
+        from medloom.networks.autoencoder import KLAutoencoder
+
+        inner = trained.vae if isinstance(trained, KLAutoencoder) else trained.coder
+        name = type(inner).__name__
+        of_diffusers = type(inner).__module__.startswith("diffusers")
+        return Components({"autoencoder": name}, f"diffusers.{name}" if of_diffusers else None)
+
+    def task(
+        self, options: EncodeImages, data: "Prepared", trained: "Autoencoder", accelerator: "Accelerator"
+    ) -> "AutoencoderTask":
+        """See Family."""
+        import torch
+
+        from medloom.generators.autoencoder.losses import AutoencoderLosses
+        from medloom.generators.autoencoder.task import AutoencoderTask
+
+        device, spec = accelerator.device, data.spec
+        losses = AutoencoderLosses(options.autoencoder, spec, options.loop.seed, device)
+        # The main process fills the cache, the others wait and read it.
+        with accelerator.main_process_first():
+            verbose = accelerator.is_main_process
+            train, validation = (_images(options, source, verbose) for source in (data.train, data.validation))
+        trained.to(device)
+        if spec.spatial_dims == 2:
+            # 2-D convolutions are faster with the channels last, on a CPU and on a GPU.
+            trained.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        examples = _chosen(validation if len(validation) else train, FIXED_IMAGES)
+        return AutoencoderTask(trained, losses, train, validation, examples, spec, options.loop, device)
+
+    def finished(self, options: EncodeImages) -> bool:
+        """The report of reconstructions is written last."""
+        return (options.out / REPORT).is_file()
+
+    def report(self, options: EncodeImages, data: "Prepared", task: Task[Any]) -> None:
+        """Say how good the saved model is, on held-out images where there are any.
+
+        Writes reconstruction.png, then reconstruction.json, whose presence says that the run is finished.
+        """
+        from medloom.core.files import write_json
+        from medloom.generators.autoencoder.find import load_trained
+        from medloom.generators.autoencoder.quality import codes_used, reconstruction_quality, save_comparison
+        from medloom.generators.autoencoder.task import AutoencoderTask
+        from medloom.networks.tokenizer import Tokenizer
+
+        if not isinstance(task, AutoencoderTask):
+            raise TypeError("the task of an autoencoder")
+        split = "validation" if len(task.validation) else "train"
+        images = task.validation if split == "validation" else task.data
+        autoencoder = load_trained(options.out / "model").to(task.device).eval()
+        rows = images.spread(REPORTED_IMAGES)
+        with progress("reconstructing", len(rows), "images") as advance:
+            quality = reconstruction_quality(autoencoder, images, rows, task.device, advance)
+        note = f"after {options.loop.steps} steps"
+        save_comparison(options.out / PICTURE, autoencoder, _chosen(images, SHOWN_IMAGES), task.device, note)
+        metrics = {name: entry.to_dict() for name, entry in quality.items()}
+        values: dict[str, Any] = {"split": split, "steps": options.loop.steps, "modalities": metrics}
+        if isinstance(autoencoder, Tokenizer):
+            values["codebook"] = codes_used(autoencoder, images, rows, task.device)
+            used, even = values["codebook"].values()
+            say(f"{used:.0%} of {autoencoder.codes} codes are used; perplexity {even:.0f}")
+        write_json(options.out / REPORT, values)
+        _print(quality, "held-out" if split == "validation" else "training")
+
+
+def _images(options: EncodeImages, source: "ImageSource", verbose: bool) -> "ImageData":
+    from medloom.data.dataset import cached_usable_images
+    from medloom.generators.autoencoder.quality import ImageData
+
+    images, usable = cached_usable_images(source, options.cache_folder, options.skip_bad, verbose)
+    return ImageData(images, [str(sample.condition.modality) for sample in source.samples], usable)
+
+
+def _chosen(data: "ImageData", number: int) -> "NDArray[np.float32]":
+    """Up to `number` images, of every modality."""
+    from medloom.generators.preparation import spread
+
+    positions = spread(data.usable, [data.modalities[row] for row in data.usable], number)
+    return data.take([data.usable[position] for position in positions])
+
+
+def _print(quality: "dict[str, Quality]", images: str) -> None:
+    from rich.table import Table
+
+    table = Table(title=f"reconstruction of {images} images (values from 0 to 1)")
+    for name in ("modality", "n", "PSNR, dB", "SSIM", "mean absolute difference"):
+        table.add_column(name, justify="left" if name == "modality" else "right")
+    for name, entry in quality.items():
+        table.add_row(name, str(entry.n), f"{entry.psnr:.2f}", f"{entry.ssim:.3f}", f"{entry.l1:.4f}")
+    console().print(table)

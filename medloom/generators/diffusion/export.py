@@ -1,0 +1,71 @@
+"""A diffusion generator in Stable Diffusion's layout, as diffusers' pipelines open it."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from medloom.core.files import write_json
+from medloom.networks.stable_diffusion import StableDiffusionUNet, fuse_lora
+from medloom.processes.paths import DDPM, ProbabilityPath
+
+if TYPE_CHECKING:
+    from medloom.generators.diffusion.generator import DiffusionGenerator
+
+PIPELINE, EDITING_PIPELINE = "StableDiffusionPipeline", "StableDiffusionInstructPix2PixPipeline"
+
+
+def pipeline_of(generator: "DiffusionGenerator") -> str:
+    """The diffusers pipeline that an exportable generator opens in."""
+    return EDITING_PIPELINE if generator.model.prior_channels else PIPELINE
+
+
+def load_exportable(folder: Path) -> StableDiffusionUNet:
+    """The U-Net that `save_exportable` wrote."""
+    from diffusers import UNet2DConditionModel
+
+    return StableDiffusionUNet(UNet2DConditionModel.from_pretrained(folder / "unet", use_safetensors=True))
+
+
+def save_exportable(generator: "DiffusionGenerator", folder: Path) -> None:
+    """Write U-Net, scheduler and model_index.json; low-rank updates are fused into the U-Net."""
+    denoiser = generator.model.denoiser
+    if not isinstance(denoiser, StableDiffusionUNet):
+        raise TypeError("a model without a condition encoder has Stable Diffusion's U-Net")
+    unet = denoiser.unet
+    if getattr(unet, "peft_config", None):
+        unet = fuse_lora(unet)
+    unet.save_pretrained(folder / "unet", safe_serialization=True)
+    scheduler = export_scheduler(generator.path)
+    scheduler.save_pretrained(folder / "scheduler")
+    text = generator.model.text
+    index = {
+        "_class_name": pipeline_of(generator),
+        "feature_extractor": [None, None],
+        "image_encoder": [None, None],
+        "requires_safety_checker": False,
+        "safety_checker": [None, None],
+        "scheduler": ["diffusers", type(scheduler).__name__],
+        "text_encoder": ["transformers", type(text.model).__name__],
+        "tokenizer": ["transformers", type(text.tokenizer).__name__],
+        "unet": ["diffusers", "UNet2DConditionModel"],
+        "vae": ["diffusers", "AutoencoderKL"],
+    }
+    write_json(folder / "model_index.json", index)
+
+
+def export_scheduler(path: ProbabilityPath) -> Any:
+    """The diffusers scheduler that samples like the default sampler of `path`."""
+    from diffusers import DPMSolverMultistepScheduler
+
+    if not isinstance(path, DDPM):
+        # FlowMatchEuler does not run in Stable Diffusion's pipeline; this one takes flow predictions there.
+        shift = getattr(path, "shift", 1.0)
+        return DPMSolverMultistepScheduler(
+            use_flow_sigmas=True, prediction_type="flow_prediction", flow_shift=shift, final_sigmas_type="zero"
+        )
+    return DPMSolverMultistepScheduler(
+        num_train_timesteps=path.steps,
+        trained_betas=path.betas.tolist(),
+        prediction_type={"epsilon": "epsilon", "v": "v_prediction"}[path.prediction],
+        use_karras_sigmas=True,
+        final_sigmas_type="sigma_min",
+    )

@@ -1,0 +1,215 @@
+"""The diffusion family, as the training program sees it: text-to-image, mask-to-image and editing."""
+
+import math
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from medloom.core.errors import UserError
+from medloom.generators.diffusion.options import (
+    DiffusionOptions,
+    EditImage,
+    MaskToImage,
+    NetworkOptions,
+    TextToImage,
+)
+from medloom.generators.family import Components, Origin
+from medloom.generators.generator_family import GeneratorFamily
+from medloom.generators.options import TrainOptions
+from medloom.generators.sampling import DiffusionSampling
+
+if TYPE_CHECKING:
+    import torch
+    from accelerate import Accelerator
+
+    from medloom.data.dataset import ImageSource
+    from medloom.generators.diffusion.generator import DiffusionGenerator
+    from medloom.generators.diffusion.task import DiffusionTask
+    from medloom.generators.preparation import Prepared
+    from medloom.generators.training_data import TrainingData
+    from medloom.generators.training_facts import TrainingFacts
+
+# Folded pixels that the network sees at its first resolution, where --network.patch is left open.
+CELLS = {2: 32**2, 3: 2 * 32**3}
+STAGES = (1, 2)
+
+
+class DiffusionFamily(GeneratorFamily[DiffusionOptions, "DiffusionGenerator"]):
+    """Diffusion in pixels or latents."""
+
+    name = "diffusion"
+    sampling = DiffusionSampling
+    tasks: ClassVar[dict[str, type[TrainOptions]]] = {
+        options.task: options for options in (TextToImage, MaskToImage, EditImage)
+    }
+
+    has_image_losses = True
+
+    def generator(self) -> "type[DiffusionGenerator]":
+        """See GeneratorFamily."""
+        from medloom.generators.diffusion.generator import DiffusionGenerator
+
+        return DiffusionGenerator
+
+    def checked(self, options: DiffusionOptions) -> DiffusionOptions:
+        """Refuse options that exclude each other."""
+        network = options.network
+        for one, other, why in (
+            ("base", "from_run", "a run that is continued has its own weights"),
+            ("base", "autoencoder", "a base brings its own autoencoder"),
+            ("autoencoder", "patch", "an autoencoder takes whole images"),
+        ):
+            if getattr(options, one) and getattr(options, other):
+                raise UserError(f"--{one} and --{'from' if other == 'from_run' else other} exclude each other: {why}.")
+        if options.lora is not None and options.base is None:
+            raise UserError("--lora needs --base, the Stable Diffusion model that it adapts.")
+        if options.autoencoder is not None and len(options.space.size) == 3:
+            raise UserError("--autoencoder takes whole 2-D images; leave it out, or leave out --dims 3.")
+        if options.shift and (options.autoencoder or options.base):
+            raise UserError("--shift moves pixels, and this model sees an autoencoder's latents; leave it out.")
+        if network.mask == "none" and "mask" in options.need:
+            raise UserError("--network.mask none: images are generated from masks; give channels or spade.")
+        if network.mask == "none" and options.patch:
+            raise UserError("--patch: patches are generated for masks; give --network.mask channels or spade.")
+        if network.exportable and network.mask != "none":
+            raise UserError("--network.exportable takes no mask; use the native network (leave it out).")
+        if (network.prior != "none") != ("prior" in options.need):
+            command = "train edit" if network.prior != "none" else "train text2image"
+            raise UserError(f"--network.prior {network.prior}: use `medloom {command}`, or leave it out.")
+        if options.stage not in STAGES:
+            raise UserError(f"--stage {options.stage}: allowed are 1 (no prior images) and 2 (with them).")
+        return options
+
+    def may_leave_unused(self, options: DiffusionOptions) -> bool:
+        """See GeneratorFamily."""
+        return options.network.fusion != "cross-attention"
+
+    def mask_labels(self, options: DiffusionOptions) -> tuple[int, ...] | None:
+        """See GeneratorFamily."""
+        return None if options.network.mask == "none" else options.network.mask_classes
+
+    def parent_options(self, options: DiffusionOptions) -> tuple[Path | str | None, ...]:
+        """See GeneratorFamily."""
+        return (options.autoencoder,)
+
+    def origin(self, options: DiffusionOptions) -> Origin:
+        """A run that is continued, or the space of an autoencoder."""
+        from medloom.generators.autoencoder.find import known_space
+
+        origin = super().origin(options)
+        if origin.model is None:
+            return replace(origin, space=known_space(options.autoencoder, "--autoencoder"))
+        if bool(origin.model.model.prior_channels) != (options.network.prior != "none"):
+            kind = "an editor" if origin.model.model.prior_channels else "no editor"
+            raise UserError(f"--from {options.from_run} is {kind}; continue it with the command that trained it.")
+        return origin
+
+    def prepare_space(self, options: DiffusionOptions, data: "Prepared", origin: Origin) -> "tuple[Prepared, Any]":
+        """See GeneratorFamily; the first stage of an editor leaves prior images out."""
+        from medloom.generators.autoencoder.find import find_autoencoder
+        from medloom.generators.diffusion.build import locate_base
+        from medloom.generators.preparation import with_channels
+        from medloom.networks.autoencoder import load_autoencoder
+
+        if options.stage == 1:
+            data = replace(data, train=_without_priors(data.train), validation=_without_priors(data.validation))
+        if origin.model is not None:
+            return data, origin.model.autoencoder
+        if options.base is not None:
+            autoencoder = load_autoencoder(locate_base(options.base) / "vae")
+        elif options.autoencoder is not None:
+            autoencoder = find_autoencoder(Path(options.autoencoder), data)
+        else:
+            return data, None
+        return with_channels(data, autoencoder.image_channels), autoencoder
+
+    def fresh(
+        self, options: DiffusionOptions, data: "Prepared", facts: "TrainingFacts", coder: Any, origin: Origin
+    ) -> "DiffusionGenerator":
+        """See GeneratorFamily."""
+        from medloom.generators.contrastive.find import find_text_encoder
+        from medloom.generators.diffusion.build import build_generator, from_stable_diffusion
+
+        text = find_text_encoder(options.text, data)
+        network, seed = _fitted(options.network, data.spec.size, facts, coder is not None), options.loop.seed
+        if options.base is not None:
+            return from_stable_diffusion(
+                options.base, data.spec, facts, network, text, options.noise, options.lora, seed
+            )
+        return build_generator(data.spec, facts, coder, network, text, options.noise, seed)
+
+    def continued(
+        self,
+        options: DiffusionOptions,
+        data: "Prepared",
+        facts: "TrainingFacts",
+        coder: Any,
+        known: "DiffusionGenerator",
+    ) -> "DiffusionGenerator":
+        """The generator with further modalities and views; what it knew keeps its weights."""
+        if known.model.condition is not None:
+            known.model.condition = known.model.condition.extended(facts.modalities, facts.views)
+        known.spec = data.spec
+        return known
+
+    def own_components(self, trained: "DiffusionGenerator") -> dict[str, Any]:
+        """See GeneratorFamily."""
+        vae = None if trained.autoencoder is None else trained.autoencoder.vae
+        return {"denoiser": trained.model.denoiser, "autoencoder": vae}
+
+    def components(self, trained: "DiffusionGenerator") -> Components:
+        """With the diffusers pipeline that opens it, if one does."""
+        from medloom.generators.diffusion.export import pipeline_of
+
+        exporter = f"diffusers.{pipeline_of(trained)}" if trained.exportable else None
+        return replace(super().components(trained), exporter=exporter)
+
+    def loss_task(self, trained: "DiffusionGenerator", data: "TrainingData", device: "torch.device") -> "DiffusionTask":
+        """See GeneratorFamily."""
+        from medloom.generators.diffusion.task import DiffusionTask
+        from medloom.training.options import LoopOptions
+
+        return DiffusionTask(trained, data, data, LoopOptions(), 0.0, device, lambda generator, out, step: None)
+
+    def task(
+        self, options: DiffusionOptions, data: "Prepared", trained: "DiffusionGenerator", accelerator: "Accelerator"
+    ) -> "DiffusionTask":
+        """See Family."""
+        from medloom.generators.diffusion.objective import Objective
+        from medloom.generators.diffusion.task import DiffusionTask
+
+        trained.to(accelerator.device)
+        train, validation, render = self.caches(options, data, trained, accelerator)
+        network = options.network
+        return DiffusionTask(
+            trained,
+            train,
+            validation,
+            options.loop,
+            options.text.dropout,
+            accelerator.device,
+            render,
+            options.text.learning_rate_factor,
+            Objective(options.noise.loss, network.mask_balance, network.mask_means),
+        )
+
+
+def _without_priors(source: "ImageSource") -> "ImageSource":
+    samples = [
+        replace(sample, condition=replace(sample.condition, prior=None), registered_prior=None)
+        for sample in source.samples
+    ]
+    return replace(source, samples=samples)
+
+
+def _fitted(network: NetworkOptions, size: tuple[int, ...], facts: "TrainingFacts", latent: bool) -> NetworkOptions:
+    """The network for the masks' classes, with the patch that was left open."""
+    fitted = replace(network, mask_classes=facts.masks.visible)
+    if network.patch:
+        return fitted
+    if latent:
+        return replace(fitted, patch=1)
+    dims, fold = len(size), 1
+    while math.prod(size) > CELLS[dims] * fold**dims and all(length % (2 * fold) == 0 for length in size):
+        fold *= 2
+    return replace(fitted, patch=fold)

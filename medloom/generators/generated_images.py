@@ -1,0 +1,176 @@
+"""Generated images: values in their unit, geometry and provenance, and the one way in which they are written."""
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import overload
+
+import numpy as np
+from numpy.typing import NDArray
+
+import medloom
+from medloom.core.errors import UserError
+from medloom.core.files import claim_output, write_json
+from medloom.core.image import Image
+from medloom.core.lookup import look_up
+from medloom.core.spec import HU
+from medloom.core.types import Condition
+from medloom.data.images import write_image
+from medloom.data.tables import write_csv
+
+FORMATS = {"png": ".png", "tiff": ".tiff", "dicom": ".dcm", "nifti": ".nii.gz", "nrrd": ".nrrd", "mhd": ".mhd"}
+HEADER = ("sample_id", "path", "source_id", "arm", "attribute", "value", "seed", "patient", "text", "modality", "view")
+FACTUAL = "factual"
+
+
+@dataclass(frozen=True, eq=False)
+class GeneratedImage:
+    """One generated image.
+
+    Attributes:
+        image: values with spacing and affine.
+        condition: what it was asked to show.
+        seed: that all of its noise was drawn from.
+        model_hash: of the model's components on disk; empty for a model that was not loaded.
+    """
+
+    image: Image
+    condition: Condition
+    seed: int
+    model_hash: str = ""
+
+    @property
+    def pixels(self) -> NDArray[np.float32]:
+        """Float32 `(C, *size)` in `unit`."""
+        return self.image.pixels
+
+    @property
+    def unit(self) -> str:
+        """HU, grey or colour levels, or relative values from 0 to 1."""
+        return self.image.unit
+
+    def provenance(self, full: bool = False) -> dict[str, str]:
+        """What every file says: that it is synthetic, by which model, from which seed, and a hash of the condition.
+
+        Args:
+            full: with the condition's text and modality themselves.
+        """
+        values = {"SYNTHETIC": "YES", "generator": f"medloom {medloom.__version__}", "model": self.model_hash}
+        values |= {"seed": str(self.seed), "condition": self.condition.hash()}
+        if full:
+            values |= {"text": self.condition.text or "", "modality": self.condition.modality or ""}
+        return values
+
+    def save(self, path: Path | str, full_provenance: bool = False) -> Path:
+        """Write the image by the ending of the name, with its provenance.
+
+        Raises:
+            UserError: a format that is not written or cannot hold the values.
+        """
+        write_image(Path(path), self.image, self.provenance(full_provenance))
+        return Path(path)
+
+
+class GeneratedImages(Sequence[GeneratedImage]):
+    """Generated images in the order in which they were asked for."""
+
+    def __init__(self, images: Iterable[GeneratedImage]) -> None:
+        self._images = tuple(images)
+
+    def __len__(self) -> int:
+        return len(self._images)
+
+    def __iter__(self) -> Iterator[GeneratedImage]:
+        return iter(self._images)
+
+    @overload
+    def __getitem__(self, index: int) -> GeneratedImage: ...
+    @overload
+    def __getitem__(self, index: slice) -> "GeneratedImages": ...
+    def __getitem__(self, index: int | slice) -> "GeneratedImage | GeneratedImages":
+        found = self._images[index]
+        return GeneratedImages(found) if isinstance(found, tuple) else found
+
+    @property
+    def pixels(self) -> NDArray[np.float32]:
+        """Float32 `(N, C, *size)` in the images' unit.
+
+        Raises:
+            UserError: the images have several sizes; take them one by one.
+        """
+        if len({image.pixels.shape for image in self._images}) != 1:
+            raise UserError("the images have several sizes; take their pixels one by one.")
+        return np.stack([image.pixels for image in self._images])
+
+    @property
+    def unit(self) -> str:
+        """The unit of all images.
+
+        Raises:
+            UserError: they have several units.
+        """
+        units = {image.unit for image in self._images}
+        if len(units) != 1:
+            raise UserError(f"the images are in several units ({', '.join(sorted(units))}); take them one by one.")
+        return units.pop()
+
+    def save(self, path: Path | str, format: str = "auto", full_provenance: bool = False) -> Path:
+        """Write one image to a file, or any number to a folder with manifest.csv; returns the path.
+
+        Args:
+            path: a file name with an ending, for one image; else a new folder.
+            format: of a folder's files: auto, png, tiff, dicom, nifti, nrrd or mhd.
+            full_provenance: write texts themselves, not only their hash.
+
+        Raises:
+            UserError: a format that cannot hold the values, several images for one file, or a folder in use.
+        """
+        path = Path(path)
+        if any(path.name.endswith(ending) for ending in FORMATS.values()):
+            if len(self) != 1:
+                raise UserError(f"{path}: {len(self)} images do not go into one file; name a folder.")
+            return self._images[0].save(path, full_provenance)
+        suffix = suffix_of(format, {image.unit for image in self._images}, self._images[0].pixels.ndim - 1)
+        claim_output(path, "generation.json")
+        write_json(path / "generation.json", {"SYNTHETIC": "YES", "model": self._images[0].model_hash})
+        rows = []
+        for number, image in enumerate(self._images):
+            image.save(path / f"{number:06d}{suffix}", full_provenance)
+            rows.append(manifest_row(f"{number:06d}", suffix, image.condition, image.seed))
+        write_csv(path / "manifest.csv", list(HEADER), rows)
+        return path
+
+
+def manifest_row(
+    sample_id: str,
+    suffix: str,
+    condition: Condition,
+    seed: int,
+    source: str = "",
+    patient: str = "",
+    arm: tuple[str, str | None, str | None] = (FACTUAL, None, None),
+) -> list[object]:
+    """One row of a manifest of generated images, in the order of HEADER."""
+    known = (condition.text, condition.modality, condition.view)
+    return [sample_id, f"{sample_id}{suffix}", source, *arm, seed, patient, *known]
+
+
+def suffix_of(form: str, units: set[str], dims: int) -> str:
+    """The ending of images' files.
+
+    Args:
+        form: auto (PNG, or DICOM for values in HU; NIfTI in 3-D) or a name in FORMATS.
+        units: of the images.
+        dims: 2 or 3.
+
+    Raises:
+        UserError: a format that is not known or cannot hold the values.
+    """
+    if form == "auto":
+        form = "nifti" if dims == 3 else "dicom" if HU in units else "png"
+    suffix = look_up(FORMATS, form, "--format")
+    if HU in units and form in ("png", "tiff"):
+        raise UserError(f"--format {form} cannot hold values in HU; use dicom, nifti, nrrd or mhd.")
+    if dims == 3 and form in ("png", "tiff", "dicom"):
+        raise UserError(f"--format {form} cannot hold a volume; use nifti, nrrd or mhd.")
+    return suffix

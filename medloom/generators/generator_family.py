@@ -1,0 +1,241 @@
+"""What training has in common for all families that generate images: masks, caches, rendering, and continuing a run."""
+
+from abc import abstractmethod
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar
+
+from medloom.core.errors import UserError
+from medloom.core.mask_spec import MaskSpec
+from medloom.core.progress import say
+from medloom.core.types import Sample
+from medloom.generators.family import Components, Family, Origin
+from medloom.generators.options import GeneratorOptions
+from medloom.generators.sampling import SamplingOptions
+
+if TYPE_CHECKING:
+    import torch
+    from accelerate import Accelerator
+
+    from medloom.data.dataset import ImageSource
+    from medloom.generators.base import ImageGenerator
+    from medloom.generators.base_task import LossTask
+    from medloom.generators.preparation import Prepared
+    from medloom.generators.training_data import TrainingData
+    from medloom.generators.training_facts import TrainingFacts
+
+Options = TypeVar("Options", bound=GeneratorOptions)
+Trained = TypeVar("Trained", bound="ImageGenerator[Any, Any]")
+Render = Callable[[Any, Path, int], None]
+
+# Conditions that are rendered at each validation; patches by the number of axes, since volumes are slow to generate.
+FIXED_CONDITIONS = 16
+FIXED_PATCHES = {2: 16, 3: 4}
+
+
+class GeneratorFamily(Family[Options, Trained], Generic[Options, Trained]):
+    """A family of image generators.
+
+    Attributes:
+        sampling: the family's sampling options.
+    """
+
+    sampling: ClassVar[type[SamplingOptions]]
+
+    # Whether single images have losses, by which a membership attack could tell what the model was trained on.
+    has_image_losses: ClassVar[bool] = False
+
+    def loss_task(self, trained: Trained, data: "TrainingData", device: "torch.device") -> "LossTask[Trained, Any]":
+        """A task that is asked for the losses of single images alone, where the family has them."""
+        raise TypeError(f"the {self.name} family has no losses of single images")
+
+    @abstractmethod
+    def generator(self) -> type[Trained]:
+        """The class of the family's generators."""
+
+    @abstractmethod
+    def mask_labels(self, options: Options) -> tuple[int, ...] | None:
+        """Labels of mask classes that the user named, empty where the masks say them; None for a model without."""
+
+    @abstractmethod
+    def prepare_space(self, options: Options, data: "Prepared", origin: Origin) -> "tuple[Prepared, Any]":
+        """The data in the channels that the autoencoder or tokenizer takes, and that one; None where there is none."""
+
+    @abstractmethod
+    def fresh(self, options: Options, data: "Prepared", facts: "TrainingFacts", coder: Any, origin: Origin) -> Trained:
+        """A generator with fresh weights, or those of a published model."""
+
+    @abstractmethod
+    def continued(
+        self, options: Options, data: "Prepared", facts: "TrainingFacts", coder: Any, known: Trained
+    ) -> Trained:
+        """The generator of a run that is continued, for these data."""
+
+    def may_leave_unused(self, options: Options) -> bool:
+        """Without cross-attention the text's tokens go nowhere; only its pooled vector does."""
+        return True
+
+    def origin(self, options: Options) -> Origin:
+        """A run that is continued, if any; its image space is kept."""
+        if options.from_run is None:
+            return Origin(self._parents(options))
+        known = self.load_run(options.from_run)
+        return Origin(self._parents(options), known, space=known.spec, extends=known.spec)
+
+    def load_run(self, path: Path) -> Trained:
+        """The generator of a run that is continued.
+
+        Raises:
+            UserError: not a run of the family.
+        """
+        from medloom.generators.run_folder import open_run
+        from medloom.generators.storage import load_generator
+
+        found = load_generator(open_run(path, (self.name,), "--from").model)
+        if not isinstance(found, self.generator()):
+            raise UserError(f"--from {path} holds a {found.family}; this needs {self.name}.")
+        return found
+
+    def build(self, options: Options, data: "Prepared", origin: Origin, verbose: bool) -> "tuple[Prepared, Trained]":
+        """See Family: masks, what conditions the images, the coder, and the generator."""
+        from medloom.generators.preparation import with_masks
+        from medloom.generators.training_facts import read_facts, read_masks
+
+        given = self.mask_labels(options)
+        known: Trained | None = origin.model
+        if known is not None:
+            masks = known.masks
+        else:
+            masks = MaskSpec() if given is None else read_masks(options, data, given, verbose)
+        facts = read_facts(options, data, masks, verbose)
+        data, coder = self.prepare_space(options, data, origin)
+        if known is not None:
+            generator = self.continued(options, data, facts, coder, known)
+        else:
+            generator = self.fresh(options, data, facts, coder, origin)
+            generator.reads_text = generator.takes_text and facts.has_text
+        generator.masks = masks if masks.names else generator.masks
+        data = with_masks(data, generator.masks)
+        return _readable(options, data, generator, verbose), generator
+
+    def caches(
+        self, options: Options, data: "Prepared", generator: Trained, accelerator: "Accelerator"
+    ) -> "tuple[TrainingData, TrainingData, Render]":
+        """Training and validation rows from the caches, and what renders the fixed validation conditions."""
+        from medloom.data.patches import PatchRules
+        from medloom.generators.row_caches import RowCaches
+
+        rules = None
+        if data.spec.patch:
+            given = (getattr(options, name) for name in ("foreground", "augment", "flip"))
+            rules = PatchRules(data.spec, *given)
+        caches = RowCaches(options.cache_folder, options.skip_bad, generator, accelerator, rules, options.unregistered)
+        train, validation = caches.data(data.train), caches.data(data.validation)
+        train = replace(train, shift=getattr(options, "shift", 0))
+        if rules is None:
+            return train, validation, _renderer(data, bool(generator.model.mask_classes))
+        rendered = _masked(validation) or _masked(train) or train
+        batch = options.loop.batch // options.loop.accumulate
+        return train, validation, _patch_renderer(rendered, options.loop.seed, batch)
+
+    def components(self, trained: Trained) -> Components:
+        """The classes of the networks."""
+        model = trained.model
+        parts = {"text": model.text.model, "condition": model.condition, **self.own_components(trained)}
+        return Components({name: type(part).__name__ for name, part in parts.items() if part is not None})
+
+    @abstractmethod
+    def own_components(self, trained: Trained) -> dict[str, Any]:
+        """The networks beside the encoders, by name."""
+
+    def _parents(self, options: Options) -> list[Path]:
+        from medloom.generators.leakage import runs_among
+
+        return runs_among(options.from_run, options.text.encoder, *self.parent_options(options))
+
+    def parent_options(self, options: Options) -> tuple[Path | str | None, ...]:
+        """Further options that may name a run to start from."""
+        return ()
+
+
+def _readable(
+    options: GeneratorOptions, data: "Prepared", generator: "ImageGenerator[Any, Any]", verbose: bool
+) -> "Prepared":
+    """The data less the validation rows whose table holds what no training row has.
+
+    Raises:
+        UserError: a training row with such a table, in a run that continues another.
+    """
+    for sample in data.train.samples:
+        if reason := generator.table_refusal(sample.condition):
+            raise UserError(f"{options.data}, line {sample.line}: {reason}")
+    source = data.validation
+    kept = [sample for sample in source.samples if generator.table_refusal(sample.condition) is None]
+    if len(kept) == len(source.samples):
+        return data
+    if verbose:
+        say(f"{len(source.samples) - len(kept)} validation rows are left out: their table has values new to training.")
+    key = {**source.key, "lines": [sample.line for sample in kept]}
+    return replace(data, validation=replace(source, samples=kept, key=key))
+
+
+def _masked(data: "TrainingData") -> "TrainingData | None":
+    """The rows with masks, or None where there are none."""
+    usable = [row for row in data.usable if data.conditions[row].mask is not None]
+    return replace(data, usable=usable) if usable else None
+
+
+def _renderer(data: "Prepared", masked: bool) -> Render:
+    """Renders the same held-out conditions with the same seeds at each validation.
+
+    Args:
+        data: training rows are rendered where none is held out.
+        masked: leave out rows without a mask, where there are others.
+    """
+    from medloom.generators.preparation import spread
+
+    def rendered(source: "ImageSource") -> list[Sample]:
+        return [sample for sample in source.samples if sample.condition.mask or not masked]
+
+    samples = rendered(data.validation) or rendered(data.train) or list(data.train.samples)
+    chosen = spread(samples, [str(sample.condition.modality) for sample in samples], FIXED_CONDITIONS)
+
+    def render(generator: "ImageGenerator[Any, Any]", out: Path, step: int) -> None:
+        from medloom.core.plots import save_grid
+
+        images = generator.sample([samples[index].condition for index in chosen], range(len(chosen)))
+        save_grid(out / f"step-{step:08d}.png", list(images.numpy()), 4, f"after {step} steps")
+
+    return render
+
+
+def _patch_renderer(data: "TrainingData", seed: int, batch: int) -> Render:
+    """Renders the same patches of held-out images with the same seeds at each validation.
+
+    Args:
+        data: the rows that are rendered.
+        seed: of the run: it says where the patches lie.
+        batch: patches at a time.
+    """
+    from medloom.generators.row_order import repeats, spread_rows
+
+    def render(generator: "ImageGenerator[Any, Any]", out: Path, step: int) -> None:
+        from medloom.core.plots import save_grid
+
+        count = FIXED_PATCHES[generator.spec.spatial_dims]
+        rows = [data.usable[place] for place in spread_rows(len(data.usable), count)]
+        rows = (rows * count)[:count]
+        crops = data.draw_crops(seed, "drawn", rows, repeats(rows)) or []
+        images = []
+        for start in range(0, count, batch):
+            part, cut = rows[start : start + batch], crops[start : start + batch]
+            labels, positions = data.label_maps(part, cut), data.places(part, cut)
+            if labels is None:
+                raise ValueError("patches are rendered for masks, and the data have none")
+            seeds = range(start, start + len(part))
+            conditions = data.conditions_of(part, cut)
+            images += list(generator.sample_patches(conditions, seeds, labels, positions).numpy())
+        save_grid(out / f"step-{step:08d}.png", images, 4, f"after {step} steps")
+
+    return render

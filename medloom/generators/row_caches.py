@@ -1,0 +1,162 @@
+"""Decoded images or latents, masks, texts and tables of the rows of a run, on disk or in memory."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from medloom.core.errors import UserError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from accelerate import Accelerator
+    from numpy.typing import NDArray
+    from torch import Tensor
+
+    from medloom.core.types import Condition
+    from medloom.data.cache import RaggedTexts
+    from medloom.data.dataset import ImageSource
+    from medloom.data.patches import PatchRules
+    from medloom.generators.base import ImageGenerator
+    from medloom.generators.training_data import PatchData, PriorData, TrainingData
+
+
+class RowCaches:
+    """Decoded images or latents, masks and texts of the rows of a run, on disk."""
+
+    def __init__(
+        self,
+        folder: Path,
+        skip_bad: bool,
+        generator: "ImageGenerator[Any, Any]",
+        accelerator: "Accelerator",
+        patches: "PatchRules | None" = None,
+        unregistered: float = 1.0,
+    ) -> None:
+        self.folder = folder
+        self.skip_bad = skip_bad
+        self.generator = generator
+        self.accelerator = accelerator
+        self.patches = patches
+        self.unregistered = unregistered
+
+    def data(self, source: "ImageSource") -> "TrainingData":
+        """The training data of a source; the main process fills the cache, the others wait and read it.
+
+        Raises:
+            UserError: images or masks that cannot be used, or too little disk.
+        """
+        if not self.accelerator.is_main_process:
+            self.accelerator.wait_for_everyone()
+        verbose = self.accelerator.is_main_process
+        data = self._data(source, verbose) if self.patches is None else self._whole(source, self.patches, verbose)
+        if self.accelerator.is_main_process:
+            self.accelerator.wait_for_everyone()
+        return data
+
+    def _data(self, source: "ImageSource", verbose: bool) -> "TrainingData":
+        from medloom.data.dataset import cached_usable_labels
+        from medloom.generators.training_data import TrainingData
+
+        targets, usable = self._targets(source, verbose)
+        labels = None
+        if self.generator.model.mask_classes:
+            labels, masked = cached_usable_labels(source, self.folder, self.skip_bad, verbose)
+            usable = _both(usable, masked)
+        priors = None
+        if self.generator.model.prior_channels:
+            priors, usable = self._priors(source, targets, usable, verbose)
+        conditions = [sample.condition for sample in source.samples]
+        texts = self._texts(conditions, verbose)
+        cells = self._cells(conditions)
+        return TrainingData(targets, usable, conditions, texts, labels, cells, priors=priors)
+
+    def _targets(self, source: "ImageSource", verbose: bool) -> "tuple[NDArray[Any], list[int]]":
+        """Images, the moments of their latents, or their tokens, and the rows that can be used."""
+        return self.generator.cached_targets(source, self.folder, self.accelerator.device, self.skip_bad, verbose)
+
+    def _priors(
+        self, source: "ImageSource", targets: "NDArray[Any]", usable: "list[int]", verbose: bool
+    ) -> "tuple[PriorData, list[int]]":
+        """The prior images, and the usable rows less those whose prior image cannot be used.
+
+        Raises:
+            UserError: prior images that cannot be used, unless such rows are skipped.
+        """
+        from medloom.generators.training_data import PriorData
+
+        if all(sample.condition.prior is None for sample in source.samples):
+            return PriorData([targets[:1]], [-1] * len(source.samples)), usable
+        registered = any(sample.registered_prior is not None for sample in source.samples)
+        versions = []
+        for aligned in (False, True) if registered else (False,):
+            priors, entries = source.priors(aligned)
+            images, good = self._targets(priors, verbose)
+            versions.append(images)
+            fine = {-1, *good}
+            usable = [row for row in usable if entries[row] in fine]
+        return PriorData(versions, entries, self.unregistered if registered else 1.0), usable
+
+    def _whole(self, source: "ImageSource", rules: "PatchRules", verbose: bool) -> "TrainingData":
+        """Whole images, of which patches are cut."""
+        from medloom.data.volume_cache import cached_places, cached_whole_images, cached_whole_labels, whole_sizes
+        from medloom.generators.training_data import PatchData, TrainingData
+
+        sizes = whole_sizes(source)
+        images, usable = cached_whole_images(source, sizes, self.folder, self.skip_bad, verbose)
+        labels, places = None, None
+        if self.generator.model.mask_classes:
+            labels, masked = cached_whole_labels(source, sizes, self.folder, self.skip_bad, verbose)
+            places, usable = cached_places(source, labels, self.folder, verbose), _both(usable, masked)
+        conditions = [sample.condition for sample in source.samples]
+        patches = self._mirrored(source, PatchData(rules, places)) if rules.flip else PatchData(rules, places)
+        texts = self._texts([*conditions, *patches.mirrored], verbose)
+        return TrainingData(images, usable, conditions, texts, labels, self._cells(conditions), patches)
+
+    def _mirrored(self, source: "ImageSource", patches: "PatchData") -> "PatchData":
+        """With the conditions of mirror images.
+
+        Raises:
+            UserError: a side whose other side the model does not know.
+        """
+        from dataclasses import replace
+
+        from medloom.data.laterality import mirrored_condition
+        from medloom.data.masks import opposite_classes
+
+        conditions = [mirrored_condition(sample.condition) for sample in source.samples]
+        try:
+            self.generator.check_conditions(conditions)
+        except UserError as error:
+            raise UserError(f"--flip: {error}") from error
+        sides = opposite_classes(source.masks)
+        return replace(patches, sides=sides, mirrored=conditions, mirrored_cells=self._cells(conditions))
+
+    def _cells(self, conditions: "Sequence[Condition]") -> "Tensor | None":
+        """The columns of the table that condition the model, encoded."""
+        encoder = self.generator.model.condition
+        if encoder is None or not self.generator.columns:
+            return None
+        return encoder.cells([condition.table for condition in conditions])
+
+    def _texts(self, conditions: "Sequence[Condition]", verbose: bool) -> "RaggedTexts":
+        from medloom.generators.text_cache import cached_embeddings, token_ids
+        from medloom.generators.training_data import all_prompts
+
+        generator = self.generator
+        texts = all_prompts(conditions, generator.modality_as, generator.parts)
+        if generator.train_text:
+            return token_ids(generator.model.text, texts, verbose)
+        return cached_embeddings(generator.model.text, texts, self.folder, self.accelerator.device, verbose)
+
+
+def _both(images: "list[int]", masks: "list[int]") -> "list[int]":
+    """The rows whose image and mask can be used.
+
+    Raises:
+        UserError: there is no such row.
+    """
+    masked = set(masks)
+    usable = [row for row in images if row in masked]
+    if images and not usable:
+        raise UserError("no row of the manifest has both an image and a mask that can be used.")
+    return usable

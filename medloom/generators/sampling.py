@@ -1,0 +1,188 @@
+"""What a request says besides condition and seed: how to sample, what an edit starts from, how images are framed."""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from medloom.core.errors import UserError
+from medloom.core.spec import ImageSpec
+from medloom.core.types import ImagePart
+
+STARTS = ("noise", "prior", "inversion")
+OVERLAP = 0.25
+GUIDANCE_SCHEDULES = ("constant", "linear")
+PRECISIONS = ("fp32", "bf16")
+# Label smoothing in the training of tokens.
+SMOOTHING = 0.1
+
+
+@dataclass(frozen=True)
+class SamplingOptions:
+    """How images are sampled; each family has its own options and defaults. None is the family's default.
+
+    Attributes:
+        steps: steps of the sampler.
+        guidance: scale for all parts of the condition; 1 is none.
+        guidance_by_part: scales of single parts (mask, prior, modality, table, text) that replace `guidance`.
+        negative: text that replaces the empty text, or None.
+    """
+
+    steps: int | None = None
+    guidance: float | None = None
+    guidance_by_part: Mapping[str, float] = field(default_factory=dict)
+    negative: str | None = None
+
+
+@dataclass(frozen=True)
+class DiffusionSampling(SamplingOptions):
+    """How images are sampled by diffusion.
+
+    Attributes:
+        steps: steps of the sampler.
+        guidance: scale for all parts of the condition; 1 is none.
+        guidance_by_part: scales of single parts (mask, prior, modality, table, text) that replace `guidance`.
+        negative: text that replaces the empty text, or None.
+        sampler: name, or None for the one that fits the model.
+    """
+
+    steps: int = 20
+    guidance: float = 2.0
+    sampler: str | None = None
+
+
+@dataclass(frozen=True)
+class GANSampling(SamplingOptions):
+    """What may be asked of a sampler, which a GAN does not have: all of it is refused."""
+
+    @property
+    def asked(self) -> list[str]:
+        """The options that were asked for, as the user writes them."""
+        given = {"--steps": self.steps, "--guidance": self.guidance, "--negative": self.negative}
+        alone = [name for name, value in given.items() if value is not None]
+        return alone + [f"--guidance {part}={scale:g}" for part, scale in self.guidance_by_part.items()]
+
+
+@dataclass(frozen=True)
+class TokenSampling(SamplingOptions):
+    """How images are decoded; see `medloom.processes.token_decoding.DecodingOptions`.
+
+    Attributes:
+        steps: parallel steps, K.
+        guidance: scale for all parts of the condition; 1 is none.
+        guidance_by_part: scales of single parts, in place of `guidance`.
+        guidance_schedule: constant, or linear (from none in the first step to the whole scale in the last).
+        negative: text that takes the place of the empty text, or None.
+        temperature: of the draws.
+        annealing: share of the temperature that is taken away over the steps.
+        top_k: most likely codes that a draw chooses from; 0 for all.
+        top_p: least probability of the codes that a draw chooses from; 1 for all. Less leaves out what is small and may
+            lie anywhere, a nodule say, which is unlikely at each single place.
+        cutoff: codes less likely than this share of an even chance, 1 / codes, before guidance or after it, are not
+            drawn; 0 for none. What label smoothing gives to every code should not be drawn, nor what guidance makes of
+            it. Where draws are scored again by changed weights, take 0: a code that is left out has no probability.
+        remasking: temperature of the noise by which tokens are masked again.
+        mask_schedule: share of tokens that stay masked: cosine, linear, square or root.
+        precision: of the transformer: fp32, in which an image does not depend on its batch, or bf16, which is faster.
+    """
+
+    steps: int = 8
+    guidance: float = 2.0
+    guidance_schedule: str = "constant"
+    temperature: float = 1.0
+    annealing: float = 0.0
+    top_k: int = 0
+    top_p: float = 1.0
+    cutoff: float = 3 * SMOOTHING
+    remasking: float = 4.5
+    mask_schedule: str = "cosine"
+    precision: str = "fp32"
+
+    def check(self) -> None:
+        """Refuse a schedule or precision that is not known.
+
+        Raises:
+            UserError: says what is allowed.
+        """
+        if self.guidance_schedule not in GUIDANCE_SCHEDULES:
+            allowed = ", ".join(GUIDANCE_SCHEDULES)
+            raise UserError(f"--guidance-schedule {self.guidance_schedule}: allowed are {allowed}.")
+        if self.precision not in PRECISIONS:
+            raise UserError(f"--precision {self.precision}: allowed are {', '.join(PRECISIONS)}.")
+
+
+@dataclass(frozen=True)
+class Edit:
+    """What an editor starts from, and where it may change the image.
+
+    Attributes:
+        start: noise, prior (the prior image, noised; of tokens some of its tokens) or inversion (the noise that leads
+            to the prior image).
+        strength: fraction of the way to noise at which `prior` and `inversion` start, or of the tokens that are masked;
+            lower keeps more of the prior image.
+        region: label map; labels above 0 are where the image may change. None is everywhere.
+        residual: of tokens: keep what the tokenizer smooths away, by adding to the prior image only what decoding
+            changed.
+    """
+
+    start: str = "noise"
+    strength: float = 1.0
+    region: ImagePart | None = None
+    residual: bool = False
+
+    def __post_init__(self) -> None:
+        if self.start not in STARTS:
+            raise UserError(f"--start {self.start}: allowed are {', '.join(STARTS)}.")
+        if not (math.isfinite(self.strength) and 0 < self.strength <= 1):
+            raise UserError(f"--strength {self.strength}: a fraction of the way to noise, above 0 and at most 1.")
+        if self.start == "noise" and self.strength != 1:
+            raise UserError("--strength goes with --start prior or inversion; sampling from noise has all of it.")
+
+    def require_prior(self, parts: tuple[str, ...]) -> None:
+        """Refuse an edit by a model that takes no prior image.
+
+        Raises:
+            UserError: names the option.
+        """
+        asked = {
+            f"--start {self.start}": self.start != "noise",
+            "--region": self.region is not None,
+            "--residual": self.residual,
+        }
+        if "prior" not in parts and (given := [option for option, value in asked.items() if value]):
+            raise UserError(f"{given[0]}: the model takes no prior image; leave it out.")
+
+
+@dataclass(frozen=True)
+class Framing:
+    """How a model that was trained on patches generates an image.
+
+    Attributes:
+        crops: one patch an image, at a position of the mask that is a function of the seed, instead of a whole image.
+        overlap: least fraction of a window's axis that neighbouring windows of a whole image share.
+        windows: windows at a time.
+    """
+
+    crops: bool = False
+    overlap: float = OVERLAP
+    windows: int = 2
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.overlap < 1:
+            raise UserError(f"--overlap {self.overlap}: a fraction of a window, from 0 to below 1.")
+        if self.windows < 1:
+            raise UserError(f"--windows {self.windows}: it has to be at least 1.")
+
+    def check(self, spec: ImageSpec) -> None:
+        """Refuse crops of a model of whole images.
+
+        Raises:
+            UserError: says what to do.
+        """
+        if self.crops and not spec.patch:
+            raise UserError(
+                "--crops: the model was trained on whole images and generates such already; leave it out, or train with"
+                " --patch."
+            )
+
+
+FROM_NOISE, WHOLE = Edit(), Framing()

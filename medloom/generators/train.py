@@ -1,0 +1,51 @@
+"""The training program: manifest -> split -> image space -> model -> caches -> loop -> card. One for all families."""
+
+from dataclasses import replace
+from pathlib import Path
+
+from medloom.core.progress import say
+from medloom.generators.model_card import write_card
+from medloom.generators.options import TrainOptions
+from medloom.generators.preparation import hu_window, nothing_left, prepare, start_run
+from medloom.generators.registry import family_of
+from medloom.training.loop import finished_steps, make_accelerator
+from medloom.training.loop import train as run_loop
+
+
+def train(options: TrainOptions) -> Path:
+    """Train a model; returns the run folder. The same options again resume the run.
+
+    Args:
+        options: of one of the families' tasks, e.g. `medloom.generators.diffusion.options.TextToImage`.
+
+    Raises:
+        UserError: options that exclude each other, data that cannot be used, or a run folder of something else.
+    """
+    family = family_of(options)
+    options = family.checked(options)
+    accelerator = make_accelerator(options.loop, options.device, family.may_leave_unused(options))
+    verbose = accelerator.is_main_process
+
+    # What it starts from decides the window of HU, and of a run that is continued the image space.
+    origin = family.origin(options)
+    options = replace(options, hu_window=hu_window(options, origin.space))
+    data = prepare(options, verbose, origin.extends)
+    data, trained = family.build(options, data, origin, verbose)
+
+    # The run describes itself before its first step; the same command again finds the same run.
+    fresh = start_run(options, family.name, family.components(trained), data, accelerator, origin.parents)
+    use = options.use.format(options.out)
+    if finished_steps(options.out) >= options.loop.steps and family.finished(options):
+        if verbose:
+            say(f"{options.out} is finished: {options.loop.steps} steps. Continue with: {use}")
+        return options.out
+    with nothing_left(options.out, fresh and verbose):
+        task = family.task(options, data, trained, accelerator)
+
+    run_loop(task, options.loop, options.out, accelerator)
+    if verbose:
+        family.report(options, data, task)
+        write_card(options.out, data.spec, len(data.train.samples), options.loop.steps)
+        say(f"trained: {options.out}. Continue with: {use}")
+    accelerator.wait_for_everyone()
+    return options.out
