@@ -6,8 +6,8 @@ import pytest
 
 from medloom.core.config import configure, parse, shipped
 from medloom.core.errors import UserError
+from medloom.generators.diffusion.options import TextToImage as Config
 from medloom.recipes import generate
-from medloom.recipes.text2image import Config
 from medloom.recipes.whatif import Config as WhatIf
 
 NEEDED = ["--data", "a.csv", "--out", "run"]

@@ -12,6 +12,7 @@ import numpy as np
 import pydicom
 import pytest
 import SimpleITK
+from medloom.generators.diffusion.storage import load_generator
 from PIL import Image as Pillow
 from pydicom.uid import generate_uid
 from scipy import ndimage
@@ -19,11 +20,10 @@ from scipy import ndimage
 from medloom.cli.main import main
 from medloom.core.config import configure, shipped
 from medloom.core.files import hash_file
-from medloom.data.image_io.geometry import to_orientation
 from medloom.core.image import Image
+from medloom.data.image_io.geometry import to_orientation
 from medloom.data.images import read_image, write_image
-from medloom.generators.diffusion.storage import load_generator
-from medloom.recipes.mask2image import Config
+from medloom.generators.diffusion.options import MaskToImage as Config
 from medloom.training.loop import Loop
 
 NETWORK = (
