@@ -6,7 +6,9 @@ from typing import Any
 
 from medloom.core.config import configure
 from medloom.core.files import read_json
-from medloom.recipes import autoencoder, demo, evaluate, mask2image, mask2image_gan, tokens
+from medloom.generators.autoencoder.options import EncodeImages
+from medloom.recipes import demo
+from medloom.recipes.commands import run_command
 
 GIVEN = ("network.mask_classes", "hu_window", "shift", "text.vocabulary", "text.max_tokens", "text.layers")
 # Tokens are not shifted: those of a shifted image are others.
@@ -63,7 +65,7 @@ def main(words: list[str]) -> None:
     model = _train(options, cohort, out / "run")
     sampling = SAMPLING[options.family] | ({} if options.family == "gan" else {"guidance": options.guidance})
     answers = demo.ask(config, cohort, model, out / "whatif", sampling)
-    report = evaluate.run(configure(evaluate.Config, whatif=answers, truth=cohort, out=out / "report"))
+    report = run_command("evaluate", whatif=answers, truth=cohort, out=out / "report")
     print("\n".join(_lines(read_json(report / "scores.json"))))
 
 
@@ -75,15 +77,13 @@ def _train_tokens(options: argparse.Namespace, cohort: Path, out: Path) -> Path:
         shared["unit"] = "HU"
     loop = {"loop.steps": options.tokenizer_steps, "loop.batch": BATCH[options.dims] // 2}
     loop["autoencoder.widths"] = options.tokenizer_widths
-    vq = configure(
-        autoencoder.Config, out=out.with_name("vq"), kind="vq", image_size=size, **loop, **TOKENIZER, **shared
-    )
+    vq = configure(EncodeImages, out=out.with_name("vq"), kind="vq", image_size=size, **loop, **TOKENIZER, **shared)
     given: dict[str, Any] = {name: demo.TRAINING[name] for name in OF_TOKENS if name != "hu_window"}
     given |= {**TRANSFORMER, "network.fusion": options.fusion}
     given |= {"loop.steps": options.steps, "loop.batch": BATCH[options.dims]}
     if options.told == "table":
         given["table"] = demo.COLUMNS
-    return tokens.run(configure(tokens.Config, out=out, tokenizer=autoencoder.run(vq), **shared, **given))
+    return run_command("train tokens", out=out, tokenizer=train(vq), **shared, **given)
 
 
 def _train(options: argparse.Namespace, cohort: Path, out: Path) -> Path:
@@ -106,11 +106,11 @@ def _train(options: argparse.Namespace, cohort: Path, out: Path) -> Path:
     if options.told == "table":
         shared["table"] = demo.COLUMNS
     if options.family == "gan":
-        return mask2image_gan.run(configure(mask2image_gan.Config, **shared))
+        return run_command("train gan", **shared)
     own: dict[str, Any] = {"network.attention": [False, options.fusion == "cross-attention"]}
     if options.dims == 3:
         own.update(IN_VOLUMES)
-    return mask2image.run(configure(mask2image.Config, **{**demo.TRAINING, **own, **shared}))
+    return run_command("train mask2image", **{**demo.TRAINING, **own, **shared})
 
 
 def _lines(scores: dict[str, Any]) -> list[str]:

@@ -9,8 +9,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from medloom.core.config import configure
-from medloom.recipes import data_phantom, evaluate, generate, text2image
+from medloom.recipes.commands import run_command
 
 TRAINING: dict[str, Any] = {
     "hu_window": [-1024, 476],
@@ -50,26 +49,26 @@ def _cohort(options: argparse.Namespace, name: str, seed: int) -> Path:
     cohort = Path(options.out / name)
     if not (cohort / "truth.csv").is_file():
         patients = {"patients": 2 * options.images, "test": 0.5, "size": options.size, "seed": seed}
-        data_phantom.run(configure(data_phantom.Config, out=cohort, **patients))
+        run_command("data phantom", out=cohort, **patients)
     return cohort
 
 
 def _train(options: argparse.Namespace, cohort: Path, name: str, steps: int) -> Path:
     shared = {"data": cohort / "train.csv", "cache": options.out / "cache", "image_size": [options.size]}
     steps_only = {"loop.steps": steps, "out": options.out / name}
-    return text2image.run(configure(text2image.Config, **shared, **steps_only, **TRAINING))
+    return run_command("train text2image", **shared, **steps_only, **TRAINING)
 
 
 def _attack(options: argparse.Namespace, cohort: Path, run: Path, reference: Path) -> list[dict[str, Any]]:
     """The privacy figures of images that the model makes of held-out prompts."""
     made = options.out / f"{run.name}-images"
     test = {"data": cohort / "test.csv", "count": options.images // 2, "batch": 50}
-    manifest = generate.run(configure(generate.Config, model=run, out=made, **test))
+    manifest = run_command("generate", model=run, out=made, **test)
     sides = {"real": cohort / "test.csv", "train": cohort / "train.csv", "synthetic": manifest, "model": run}
     sides["reference_model"] = reference
     given = {"only": ["privacy"], "features": ["pixels"], "label": "none", "image_size": [options.size]}
     out = options.out / f"{run.name}-report"
-    evaluate.run(configure(evaluate.Config, **sides, **given, out=out, attack_images=options.images))
+    run_command("evaluate", **sides, **given, out=out, attack_images=options.images)
     figures: list[dict[str, Any]] = json.loads((out / "scores.json").read_text())["figures"]
     return [figure for figure in figures if figure["metric"].startswith(SHOWN)]
 

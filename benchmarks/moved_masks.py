@@ -15,7 +15,6 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from medloom.core.config import configure
 from medloom.core.image import Image
 from medloom.core.plots import grid
 from medloom.core.spec import GREY, ImageSpec
@@ -25,7 +24,7 @@ from medloom.data.options import ManifestOptions, load_manifest
 from medloom.data.tables import write_csv
 from medloom.generators.registry import load_run
 from medloom.metrics.uncertainty import bootstrap_mean
-from medloom.recipes import generate
+from medloom.recipes.commands import run_command
 
 WAYS = ("kept", "moved", "without")
 ENOUGH = 0.8
@@ -140,7 +139,7 @@ def _made(options: argparse.Namespace, lesions: Sequence[Lesion], way: str) -> l
         rows.append([name, *lesion.told])
     write_csv(folder / "conditions.csv", ["mask", "Text", "modality"], rows)
     out = options.out / way
-    generate.run(configure(generate.Config, model=options.model, data=folder / "conditions.csv", out=out, n=options.n))
+    run_command("generate", model=options.model, data=folder / "conditions.csv", out=out, n=options.n)
     paths = sorted(out.glob("[0-9]*.png"))
     made = [read_image(path).pixels.mean(axis=0).astype(np.float64) for path in paths]
     return [np.stack(made[start : start + options.n]) for start in range(0, len(made), options.n)]

@@ -10,10 +10,9 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from medloom.core.config import configure
 from medloom.data.images import read_image
 from medloom.data.tables import write_csv
-from medloom.recipes import data_phantom, evaluate
+from medloom.recipes.commands import run_command
 
 PLANTED = 0.05
 WINDOW = (-1024.0, 476.0)
@@ -59,16 +58,14 @@ def main(words: list[str]) -> None:
     for name, manifest in {"clean": manifests["clean"], "planted": planted[0]}.items():
         out = options.out / f"report-{name}"
         told = {"real": manifests["real"], "train": manifests["train"], "synthetic": manifest, "out": out}
-        evaluate.run(
-            configure(
-                evaluate.Config,
-                **told,
-                only=["privacy"],
-                features=["local"],
-                label="none",
-                image_size=[options.size],
-                cache=options.out / "cache",
-            )
+        run_command(
+            "evaluate",
+            **told,
+            only=["privacy"],
+            features=["local"],
+            label="none",
+            image_size=[options.size],
+            cache=options.out / "cache",
         )
         print("\n".join(_lines(out, name, planted[1] if name == "planted" else {})))
 
@@ -77,7 +74,7 @@ def _pictures(options: argparse.Namespace) -> list[Image.Image]:
     count = options.train + options.held_out + options.synthetic
     cohort = options.out / "cohort"
     if not (cohort / "truth.csv").is_file():
-        data_phantom.run(configure(data_phantom.Config, out=cohort, patients=count, size=options.size, seed=5))
+        run_command("data phantom", out=cohort, patients=count, size=options.size, seed=5)
     found = []
     for name in ("train.csv", "test.csv"):
         for row in csv.DictReader((cohort / name).open()):

@@ -17,9 +17,9 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from medloom.core.image import FloatArray, Image
 from medloom.core.seeds import numpy_generator
 from medloom.core.spec import RELATIVE
-from medloom.core.image import FloatArray, Image
 from medloom.data.images import read_image
 from medloom.data.masks import read_mask
 from medloom.longitudinal.registration import (

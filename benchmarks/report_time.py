@@ -7,8 +7,7 @@ import time
 from pathlib import Path
 
 from benchmarks.drawings import write_drawings
-from medloom.core.config import configure
-from medloom.recipes import evaluate
+from medloom.recipes.commands import run_command
 
 
 def main(words: list[str]) -> None:
@@ -26,7 +25,7 @@ def main(words: list[str]) -> None:
         }
         out = options.out or root / "report"
         started = time.perf_counter()
-        evaluate.run(configure(evaluate.Config, **sets, out=out, image_size=[options.size]))
+        run_command("evaluate", **sets, out=out, image_size=[options.size])
         seconds = time.perf_counter() - started
         figures = json.loads((out / "scores.json").read_text())["figures"]
     print(f"{options.images} + {options.images} images of {options.size} px: {seconds:.0f} s, {len(figures)} figures")

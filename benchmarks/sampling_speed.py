@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.drawings import write_drawings
-from medloom.core.config import configure
+from medloom.recipes.commands import run_command
 
 if TYPE_CHECKING:
     from medloom.evaluation.images.features import FeatureSet
@@ -67,26 +67,23 @@ def main(words: list[str]) -> None:
 
 
 def _train(root: Path, data: Path, steps: int) -> Path:
-    from medloom.recipes import text2image
 
     settings = {**TRAINING, "loop.steps": steps}
-    return text2image.run(configure(text2image.Config, data=data, out=root / "run", **settings))
+    return run_command("train text2image", data=data, out=root / "run", **settings)
 
 
 def _generate(out: Path, run: Path, conditions: Path, values: dict[str, Any]) -> Path:
-    from medloom.recipes import generate
 
-    return generate.run(configure(generate.Config, model=run, data=conditions, out=out, **values))
+    return run_command("generate", model=run, data=conditions, out=out, **values)
 
 
 def distance_of(root: Path, train: Path, test: Path, manifest: Path) -> str:
     """Two cells of a table, as `medloom evaluate` finds them: the distance, and that of real images to real ones."""
-    from medloom.recipes import evaluate
 
     sets = {"real": test, "synthetic": manifest, "train": train}
     out = manifest.parent.with_name(f"{manifest.parent.name}-report")
     settings = {"cache": root / "cache", "only": ["fidelity"], "image_size": [PIXELS]}
-    report = evaluate.run(configure(evaluate.Config, out=out, **sets, **settings))
+    report = run_command("evaluate", out=out, **sets, **settings)
     figures = json.loads((report / "scores.json").read_text())["figures"]
     found = next(figure for figure in figures if figure["metric"] == "Frechet distance" and figure["subset"] == "all")
     return f"{found['value']:.3g} ({found['low']:.3g} to {found['high']:.3g}) | {found['reference']['value']:.3g}"

@@ -15,7 +15,7 @@ from typing import Any
 from benchmarks.drawings import write_drawings
 from benchmarks.sampling_speed import PIXELS, distance_of
 from benchmarks.through_coder import through_coder
-from medloom.core.config import configure
+from medloom.recipes.commands import run_command
 
 STEPS, DIFFUSION_STEPS = (1, 2, 4, 8, 16, 32), (20, 10, 5, 3, 2)
 CODER: dict[str, Any] = {
@@ -59,26 +59,21 @@ def main(words: list[str]) -> None:
 
 
 def _train_coder(out: Path, data: Path, kind: str, steps: int) -> Path:
-    from medloom.recipes import autoencoder
 
     settings = {**CODER, "kind": kind, "loop.steps": steps}
-    return autoencoder.run(configure(autoencoder.Config, data=data, out=out, **settings))
+    return run_command("train autoencoder", data=data, out=out, **settings)
 
 
 def _train_tokens(root: Path, data: Path, coder: Path, steps: int) -> Path:
-    from medloom.recipes import tokens
 
     settings = {**TEXT, **LOOP, "loop.steps": steps}
-    return tokens.run(configure(tokens.Config, data=data, tokenizer=coder, out=root / "tokens", **settings))
+    return run_command("train tokens", data=data, tokenizer=coder, out=root / "tokens", **settings)
 
 
 def _train_diffusion(root: Path, data: Path, coder: Path, steps: int) -> Path:
-    from medloom.recipes import text2image
 
     settings = {**TEXT, **LOOP, **DENOISER, "image_size": [PIXELS], "loop.steps": steps}
-    return text2image.run(
-        configure(text2image.Config, data=data, autoencoder=coder, out=root / "diffusion", **settings)
-    )
+    return run_command("train text2image", data=data, autoencoder=coder, out=root / "diffusion", **settings)
 
 
 FAMILIES: dict[str, tuple[str, Callable[[Path, Path, Path, int], Path], tuple[int, ...]]] = {
@@ -88,6 +83,5 @@ FAMILIES: dict[str, tuple[str, Callable[[Path, Path, Path, int], Path], tuple[in
 
 
 def _generate(out: Path, run: Path, conditions: Path, values: dict[str, Any]) -> Path:
-    from medloom.recipes import generate
 
-    return generate.run(configure(generate.Config, model=run, data=conditions, out=out, batch=32, **values))
+    return run_command("generate", model=run, data=conditions, out=out, batch=32, **values)

@@ -16,12 +16,11 @@ import numpy as np
 from scipy.stats import binomtest
 
 from benchmarks.through_coder import through_coder
-from medloom.core.config import configure
 from medloom.data.images import read_image
 from medloom.data.masks import read_mask
 from medloom.phantom.causal import EXTENTS
 from medloom.phantom.oracle import FLUID_FROM, LESION_FROM, Measurement, measure
-from medloom.recipes import generate
+from medloom.recipes.commands import run_command
 
 TOLD = ("diagnosis", "extent", "side")
 Rows = list[tuple[dict[str, str], Measurement]]
@@ -119,7 +118,7 @@ def main(words: list[str]) -> None:
 def _generate(options: argparse.Namespace, data: Path) -> Path:
     given: dict[str, Any] = {"model": options.model, "data": data, "out": options.out, "count": options.images}
     sampling = {name: getattr(options, name) for name in SAMPLING}
-    return generate.run(configure(generate.Config, **given, **sampling, keep=TOLD))
+    return run_command("generate", **given, **sampling, keep=TOLD)
 
 
 def _measured(table: Path, most: int | None = None) -> Iterator[tuple[dict[str, str], Measurement]]:

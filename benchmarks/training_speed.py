@@ -17,6 +17,7 @@ from benchmarks.drawings import write_drawings
 from benchmarks.folders import make_folder
 from medloom.core.config import configure
 from medloom.core.seeds import numpy_generator
+from medloom.generators.diffusion.options import EditImage, TextToImage
 
 
 def medloom_steps(
@@ -24,14 +25,15 @@ def medloom_steps(
 ) -> Callable[[], None]:
     """A function that takes one training step of `medloom train text2image|edit --base`, caches filled before."""
     from medloom.generators.caches import Caches
+
     from medloom.generators.diffusion.task import DiffusionTask
     from medloom.generators.preparation import prepare
-    from medloom.recipes import diffusion_run, editor, text2image
+    from medloom.recipes import diffusion_run
     from medloom.training.loop import Loop, make_accelerator
 
     options = {"image_size": [pixels], "loop.batch": batch, "loop.steps": 10**6, "validation_fraction": 0.1}
     values = {"data": manifest, "out": out, "base": str(folder), **options, "loop.log_every": 10**6}
-    config = configure(editor.Config if edit else text2image.Config, **values)
+    config = configure(EditImage if edit else TextToImage, **values)
     accelerator = make_accelerator(config.loop)
     prepared = prepare(config.data, config, 0, False, need=("path", "prior") if edit else ("path", "text"))
     prepared, autoencoder = diffusion_run.with_autoencoder(config, prepared, None)

@@ -38,7 +38,7 @@ KINDS: Mapping[type, Kind] = {
     bool: Kind((bool,), "true|false", "true or false", "true or false for each"),
     int: Kind((str, SupportsIndex), "N", "a whole number", "whole numbers"),
     float: Kind((str, SupportsFloat), "NUMBER", "a number", "numbers"),
-    str: Kind((str, os.PathLike), "TEXT", "text", "texts"),
+    str: Kind((str, os.PathLike, int, float), "TEXT", "text", "texts"),
     Path: Kind((str, os.PathLike), "PATH", "a path", "paths"),
 }
 

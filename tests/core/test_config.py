@@ -110,6 +110,7 @@ def test_python_takes_values_of_python() -> None:
     assert (config.words, config.arms, config.names) == (("a,b",), ("x=1,y=2",), {"text": "A"})
     assert config.inner == Inner((4,), on=False) and config.window == (1.0, 2.0)
     assert configure(Every, path="p", text=Path("a") / "b").text == "a/b"
+    assert configure(Every, path="p", words=2.5, text=12) == every("--words", "2.5", "--text", "12")
     assert configure(Every, path="p", names=["text=A"], words="a,b", flags=True) == every(
         *"--names text=A --words a,b --flags true".split()
     )

@@ -162,7 +162,7 @@ def test_hidden_classes_are_told_as_what_contains_them(tmp_path: Path) -> None:
     hidden = hidden_classes(["left nodule=left lung", "2"], known)
     assert hidden == {1: 3, 2: 0}
     masks = MaskSpec(NAMES, hidden)
-    assert masks.told == (3,) and MaskSpec.from_dict(masks.to_dict()) == masks
+    assert masks.visible == (3,) and MaskSpec.from_dict(masks.to_dict()) == masks
     read = read_labels(save(tmp_path / "mask.nii.gz", labels), spec(), masks=masks)
     assert set(np.unique(read)) == {0, 3} and (read == 3).sum() == (labels == 1).sum() + 2
     with pytest.raises(UserError, match=r"--hide-classes left nodul: .*did you mean 'left nodule'"):

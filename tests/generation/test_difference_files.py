@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from PIL import Image as Picture
 
-from medloom.core.spec import HU
 from medloom.core.image import Image
+from medloom.core.spec import HU
 from medloom.data.images import read_image, read_provenance
 from medloom.generation.difference_files import write_difference_gif, write_difference_volume
 from medloom.generation.difference_maps import DifferenceRow

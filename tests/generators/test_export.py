@@ -9,17 +9,16 @@ import numpy as np
 import pytest
 import torch
 from diffusers import StableDiffusionInstructPix2PixPipeline, StableDiffusionPipeline
+from medloom.generators.diffusion.storage import save_generator
 
-from medloom.core.config import configure
 from medloom.core.errors import UserError
 from medloom.core.seeds import sample_noise
 from medloom.core.spec import COLOUR, ImageSpec, Intensity
 from medloom.core.types import Condition
 from medloom.generators.diffusion.generator import SamplingOptions
 from medloom.generators.diffusion.options import NetworkOptions, NoiseOptions, TextOptions
-from medloom.generators.diffusion.storage import save_generator
 from medloom.generators.registry import load_run
-from medloom.recipes import editor, text2image
+from medloom.recipes.commands import run_command
 
 sys.path.insert(0, str(Path(__file__).parent))
 from stable_diffusion import make_stable_diffusion
@@ -70,7 +69,7 @@ def test_fine_tuned_from_stable_diffusion(
 ) -> None:
     base = make_stable_diffusion(tmp_path / "sd", prediction)
     values = dict(OPTIONS, base=str(base), lora=lora)
-    run = text2image.run(configure(text2image.Config, data=make_manifest(), out=tmp_path / "run", **values))
+    run = run_command("train text2image", data=make_manifest(), out=tmp_path / "run", **values)
     assert same_in_diffusers(run) < 0.5
     changed = StableDiffusionPipeline.from_pretrained(run / "model", safety_checker=None).unet.state_dict()
     before = StableDiffusionPipeline.from_pretrained(base, safety_checker=None).unet.state_dict()
@@ -90,7 +89,7 @@ def test_from_scratch_in_flow(make_manifest: Callable[..., Path], tmp_path: Path
         "text.layers": 1,
         "text.vocabulary": 600,
     }
-    run = text2image.run(configure(text2image.Config, data=make_manifest(), out=tmp_path / "run", **values))
+    run = run_command("train text2image", data=make_manifest(), out=tmp_path / "run", **values)
     assert same_in_diffusers(run, steps=8) < 0.5
 
 
@@ -110,7 +109,7 @@ def test_an_editor_opens_in_instruct_pix2pix(make_manifest: Callable[..., Path],
     own |= {"autoencoder": base, "network.exportable": True, "text.vocabulary": 600}
     values = {**OPTIONS, **(own if scratch else {"base": base})}
     data = with_priors(make_manifest())
-    run = editor.run(configure(editor.Config, data=data, out=tmp_path / "run", **values))
+    run = run_command("train edit", data=data, out=tmp_path / "run", **values)
     assert json.loads((run / "index.json").read_text())["exporter"] == f"diffusers.{PIPELINE}"
     _, generator = load_run(run)
     # Two steps teach it little of the earlier image, and a test on little would pass whatever the pipeline does.
@@ -149,7 +148,7 @@ def test_a_base_widened_for_earlier_images_starts_as_it_was(tmp_path: Path) -> N
         generator = from_stable_diffusion(base, spec, network, TextOptions("local", 24), NoiseOptions("ddpm"), None, 0)
         condition = Condition("A square, left.", "Square", prior=Path("prior"))
         read = {"read_prior": lambda _: np.full((3, 16, 16), 0.5, np.float32)}
-        options = SamplingOptions(steps=3, guidance=1.0)
+        options = SamplingOptions(steps=3, guidance=["1.0"])
         made.append(generator.generate([condition], [3], options, **(read if prior == "channels" else {})))
     assert torch.equal(*made)
 
@@ -158,7 +157,7 @@ def test_a_base_that_is_none_is_refused(make_manifest: Callable[..., Path], tmp_
     (tmp_path / "empty").mkdir()
     values = dict(OPTIONS, base=str(tmp_path / "empty"))
     with pytest.raises(UserError, match=r"no model_index\.json"):
-        text2image.run(configure(text2image.Config, data=make_manifest(), out=tmp_path / "run", **values))
+        run_command("train text2image", data=make_manifest(), out=tmp_path / "run", **values)
     assert not (tmp_path / "run").exists()
 
 
@@ -174,5 +173,5 @@ def test_what_diffusers_does_not_know_is_refused(
     how = {"autoencoder": base, "network.exportable": True} if scratch else {"base": base}
     values = {**OPTIONS, **how, option: value}
     with pytest.raises(UserError, match="opens in diffusers cannot have it|sees an autoencoder's latents"):
-        text2image.run(configure(text2image.Config, data=make_manifest(), out=tmp_path / "run", **values))
+        run_command("train text2image", data=make_manifest(), out=tmp_path / "run", **values)
     assert not (tmp_path / "run").exists()

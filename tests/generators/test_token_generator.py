@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from medloom.generators.tokens.storage import load_generator
 from token_rows import (
     CODES,
     FACTUAL,
@@ -21,7 +22,6 @@ from token_rows import (
 from medloom.core.errors import UserError
 from medloom.generators.tokens.generator import TokenGenerator, nearest
 from medloom.generators.tokens.options import SamplingOptions
-from medloom.generators.tokens.storage import load_generator
 from medloom.networks.tokenizer import load_tokenizer
 
 OTHER = replace(FACTUAL, text="a large square on the right", modality="Square")

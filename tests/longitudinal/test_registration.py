@@ -9,8 +9,8 @@ import pytest
 from PIL import Image as Pillow
 
 from medloom.core.errors import UserError
-from medloom.core.spec import GREY, RELATIVE
 from medloom.core.image import Image
+from medloom.core.spec import GREY, RELATIVE
 from medloom.data.images import read_image
 from medloom.data.masks import read_mask
 from medloom.longitudinal.registration import (

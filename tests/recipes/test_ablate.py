@@ -9,9 +9,8 @@ import yaml
 from conftest import TINY
 
 from medloom.cli.main import main
-from medloom.core.config import configure
 from medloom.core.files import hash_file
-from medloom.recipes import ablate
+from medloom.recipes.commands import run_command
 
 SMALL = {name: value for name, value in TINY.items() if name != "device"}
 
@@ -39,7 +38,7 @@ def test_every_combination_is_a_cell_and_shared_steps_are_run_once(
 ) -> None:
     grid = {"train text2image.loop.seed": [0], "generate.steps": [1, 3]}
     file = write(tmp_path / "grid.yaml", grid_of(make_manifest(84), grid=grid))
-    table = ablate.run(configure(ablate.Config, grid=file, out=tmp_path / "out"))
+    table = run_command("ablate", grid=file, out=tmp_path / "out")
     with table.open(encoding="utf-8") as stream:
         rows = list(csv.DictReader(stream))
     cells = list(dict.fromkeys(row["cell"] for row in rows))
@@ -49,13 +48,13 @@ def test_every_combination_is_a_cell_and_shared_steps_are_run_once(
     page = (tmp_path / "out" / "ablation.md").read_text()
     assert page.count("\n") == 2 + len({(row["metric"], row["subset"]) for row in rows}) and cells[0] in page
     before = hash_file(table)
-    assert hash_file(ablate.run(configure(ablate.Config, grid=file, out=tmp_path / "out"))) == before
+    assert hash_file(run_command("ablate", grid=file, out=tmp_path / "out")) == before
 
 
 def test_named_cells(make_manifest: Callable[..., Path], tmp_path: Path) -> None:
     cells = {"as it is": {}, "few steps": {"generate.steps": 1}}
     file = write(tmp_path / "grid.yaml", grid_of(make_manifest(84), cells=cells))
-    ablate.run(configure(ablate.Config, grid=file, out=tmp_path / "out"))
+    run_command("ablate", grid=file, out=tmp_path / "out")
     assert "| figure | of | as it is | few steps |" in (tmp_path / "out" / "ablation.md").read_text()
 
 

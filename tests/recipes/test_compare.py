@@ -7,14 +7,13 @@ from pathlib import Path
 
 import pytest
 
-from medloom.core.config import configure
 from medloom.core.errors import UserError
-from medloom.recipes import compare, text2image
+from medloom.recipes.commands import run_command
 
 
 def run_compare(before: Path, after: Path, data: Path, out: Path) -> list[dict[str, str]]:
     options = {"label": "none", "features": ["pixels"], "steps": 2, "image_size": [16], "device": "cpu"}
-    table = compare.run(configure(compare.Config, before=before, after=after, data=data, out=out, **options))
+    table = run_command("compare", before=before, after=after, data=data, out=out, **options)
     with table.open(encoding="utf-8") as stream:
         return list(csv.DictReader(stream))
 
@@ -23,12 +22,10 @@ def test_before_and_after_a_new_modality(
     make_manifest: Callable[..., Path], tmp_path: Path, tiny_options: dict[str, object]
 ) -> None:
     old = make_manifest(12, folder="old")
-    before = text2image.run(configure(text2image.Config, data=old, out=tmp_path / "before", **tiny_options))
+    before = run_command("train text2image", data=old, out=tmp_path / "before", **tiny_options)
     new = make_manifest(12, folder="new", seed=1)
     new.write_text(re.sub(r",p(\d)", r",new\1", new.read_text().replace("Square", "Cross")))
-    after = text2image.run(
-        configure(text2image.Config, data=new, out=tmp_path / "after", from_run=before, **tiny_options)
-    )
+    after = run_command("train text2image", data=new, out=tmp_path / "after", from_run=before, **tiny_options)
     test = make_manifest(40, folder="test", seed=2)
     test.write_text(re.sub(r",p(\d)", r",held-out\1", test.read_text()))
     rows = run_compare(before, after, test, tmp_path / "compared")

@@ -16,6 +16,7 @@ from medloom.core.image import Image as Picture
 from medloom.data.images import read_image, write_image
 from medloom.data.manifest import read_manifest
 from medloom.recipes import data_import_mimic_cxr, data_journeys
+from medloom.recipes.commands import run_command
 from medloom.report_text.sections import sections_of
 
 FINAL = "                                 FINAL REPORT\n"
@@ -261,7 +262,7 @@ def test_journeys_follow(jpg: Path, tmp_path: Path) -> None:
     # The study without a date is left out by --skip-bad.
     options = {"register": "off", "columns": {"text": "report"}, "study_column": "study_id", "skip_bad": True}
     out = tmp_path / "triples.csv"
-    data_journeys.run(configure(data_journeys.Config, data=tmp_path / "rows.csv", out=out, **options))
+    run_command("data journeys", data=tmp_path / "rows.csv", out=out, **options)
     pairs = {(row["prior_study_id"], row["study_id"]): row for row in rows_of(out)}
     assert set(pairs) == {("50000009", "50000001"), ("50000011", "50000012")}
     assert float(pairs["50000009", "50000001"]["days"]) == 0 and float(pairs["50000011", "50000012"]["days"]) == 365

@@ -12,7 +12,8 @@ from PIL import Image
 from medloom.cli.main import main
 from medloom.core.config import configure
 from medloom.data.manifest import read_manifest
-from medloom.recipes import data_import_covid_cxr, data_import_openi, data_journeys
+from medloom.recipes import data_import_covid_cxr, data_import_openi
+from medloom.recipes.commands import run_command
 
 
 def picture(path: Path, number: int) -> None:
@@ -137,11 +138,7 @@ def test_covid(covid: Path, fails: Callable[..., str]) -> None:
     ]
     assert rows[0]["licence"] == "CC BY" and rows[2]["icu"] == "Y" and "" not in rows[0]
     read_manifest(out)
-    data_journeys.run(
-        configure(
-            data_journeys.Config, data=out, out=covid / "t.csv", register="off", progression="text", skip_bad=True
-        )
-    )
+    run_command("data journeys", data=out, out=covid / "t.csv", register="off", progression="text", skip_bad=True)
     assert [row["days"] for row in rows_of(covid / "t.csv")] == ["3"]
     options = {"root": covid, "out": out, "text": "none", "view": ("L",)}
     data_import_covid_cxr.run(configure(data_import_covid_cxr.Config, **options))

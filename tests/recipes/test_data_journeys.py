@@ -9,24 +9,24 @@ import numpy as np
 import pytest
 
 from medloom.cli.main import main
-from medloom.core.config import configure
 from medloom.core.errors import UserError
 from medloom.data.images import read_image
 from medloom.data.manifest import read_manifest
-from medloom.recipes import data_journeys, data_phantom
+from medloom.recipes import data_journeys
+from medloom.recipes.commands import run_command
 
 
 @pytest.fixture(scope="module")
 def cohort(tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("journeys") / "cohort"
     options = {"patients": 16, "size": 32, "modalities": ("X-ray",), "visits": 3, "workers": 1, "seed": 2}
-    data_phantom.run(configure(data_phantom.Config, out=out, **options))
+    run_command("data phantom", out=out, **options)
     return out
 
 
 def triples(cohort: Path, out: Path, **options: object) -> list[dict[str, str]]:
     given = {"register": "rigid", "columns": {"text": "report"}, **options}
-    data_journeys.run(configure(data_journeys.Config, data=cohort / "train.csv", out=out, **given))
+    run_command("data journeys", data=cohort / "train.csv", out=out, **given)
     with out.open(encoding="utf-8") as stream:
         return list(csv.DictReader(stream))
 
@@ -60,7 +60,7 @@ def test_an_earlier_image_needs_no_report(cohort: Path, tmp_path: Path) -> None:
             writer.writeheader()
             writer.writerows(table)
         given = {"data": cohort / "silent.csv", "out": tmp_path / f"{progression}.csv", "progression": progression}
-        data_journeys.run(configure(data_journeys.Config, register="off", columns={"text": "report"}, **given))
+        run_command("data journeys", register="off", columns={"text": "report"}, **given)
         rules = json.loads((tmp_path / progression / "journeys.json").read_text())["rules"]
         return {rule["rule"]: rule["left_out"] for rule in rules}["reports that say what changed"]
 

@@ -6,9 +6,8 @@ from pathlib import Path
 import pytest
 
 from medloom.cli.main import main
-from medloom.core.config import configure
 from medloom.core.errors import UserError
-from medloom.recipes import demo
+from medloom.recipes.commands import run_command
 
 SMALL = ["--patients", "80", "--steps", "20", "--rows", "6", "--n", "1"]
 
@@ -34,5 +33,5 @@ def test_the_chain_ends_with_a_report_and_what_to_try_next(tmp_path: Path, capsy
 def test_a_folder_of_something_else_is_refused(tmp_path: Path) -> None:
     (tmp_path / "notes.txt").write_text("mine")
     with pytest.raises(UserError, match="already holds something else"):
-        demo.run(configure(demo.Config, out=tmp_path, patients=80, steps=1))
+        run_command("demo", out=tmp_path, patients=80, steps=1)
     assert (tmp_path / "notes.txt").read_text() == "mine"

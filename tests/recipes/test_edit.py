@@ -11,9 +11,8 @@ from conftest import TINY
 from PIL import Image
 
 from medloom.cli.main import main
-from medloom.core.config import configure
 from medloom.data.images import read_provenance
-from medloom.recipes import edit, editor, generate, text2image
+from medloom.recipes.commands import run_command
 
 WORDS = {True: "Spot.", False: "Same."}
 
@@ -59,11 +58,11 @@ LONGER |= {
 @pytest.fixture(scope="module")
 def model(triples: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("editor") / "run"
-    return editor.run(configure(editor.Config, data=triples, out=out, **{**TINY, **LONGER}))
+    return run_command("train edit", data=triples, out=out, **{**TINY, **LONGER})
 
 
 def make(model: Path, out: Path, **options: object) -> list[dict[str, str]]:
-    manifest = edit.run(configure(edit.Config, model=model, out=out, device="cpu", steps=10, guidance=1.0, **options))
+    manifest = run_command("edit", model=model, out=out, device="cpu", steps=10, guidance=["1.0"], **options)
     with manifest.open(encoding="utf-8") as stream:
         return list(csv.DictReader(stream))
 
@@ -152,13 +151,13 @@ def test_controls_and_the_baseline_that_sees_no_earlier_image(model: Path, tripl
 
 
 def test_generate_follows_an_earlier_image_too(model: Path, triples: Path, tmp_path: Path) -> None:
-    out = generate.run(configure(generate.Config, model=model, data=triples, out=tmp_path, device="cpu", steps=2))
+    out = run_command("generate", model=model, data=triples, out=tmp_path, device="cpu", steps=2)
     assert sum(1 for _ in out.open()) == 33
 
 
 def test_two_stages(triples: Path, tmp_path: Path) -> None:
-    first = editor.run(configure(editor.Config, data=triples, out=tmp_path / "one", stage=1, **TINY))
-    second = editor.run(configure(editor.Config, data=triples, out=tmp_path / "two", from_run=first, **TINY))
+    first = run_command("train edit", data=triples, out=tmp_path / "one", stage=1, **TINY)
+    second = run_command("train edit", data=triples, out=tmp_path / "two", from_run=first, **TINY)
     assert make(second, tmp_path / "out", image=triples.parent / "prior1.png", text=WORDS[False])
 
 
@@ -172,7 +171,7 @@ def test_controls_from_the_command_line(model: Path, triples: Path, tmp_path: Pa
 def test_mistakes(
     model: Path, triples: Path, tmp_path: Path, make_manifest: Callable[..., Path], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    plain = text2image.run(configure(text2image.Config, data=make_manifest(), out=tmp_path / "plain", **TINY))
+    plain = run_command("train text2image", data=make_manifest(), out=tmp_path / "plain", **TINY)
     same = triples.with_name("same.csv")
     same.write_text(triples.read_text().replace("later3.png,prior3.png", "later3.png,later3.png"))
     small = ["--model", str(model), "--out", str(tmp_path / "o"), "--device", "cpu"]

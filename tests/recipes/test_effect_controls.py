@@ -7,14 +7,13 @@ import numpy as np
 import pytest
 
 from medloom.cli.main import main
-from medloom.core.config import configure
 from medloom.data.images import read_image
 from medloom.evaluation.effects.measure import measure_effects
 from medloom.metrics.effects import dose_line
 from medloom.metrics.uncertainty import Interval, equivalent
 from medloom.phantom.thorax import LABELS
 from medloom.phantom.truth import Cohort
-from medloom.recipes import text2image, whatif
+from medloom.recipes.commands import run_command
 
 TEMPLATE = """
 columns:
@@ -37,7 +36,7 @@ TRAINING = {
     "text.max_tokens": 16,
     "text.layers": 1,
     "text.width": 32,
-    "text.rate": 0.2,
+    "text.learning_rate_factor": 0.2,
     "loop.precision": "fp32",
     "loop.batch": 32,
     "loop.learning_rate": 3e-3,
@@ -63,11 +62,9 @@ def cohort(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def slope(cohort: Path, data: Path, out: Path) -> Interval:
     """The slope over doses of a generator that was trained on `data`."""
-    model = text2image.run(configure(text2image.Config, data=data, out=out / "run", **TRAINING))
+    model = run_command("train text2image", data=data, out=out / "run", **TRAINING)
     settings = {"rows": 24, "n": 1, "steps": 6, "guidance": 1.0, "device": "cpu"}
-    made = whatif.run(
-        configure(whatif.Config, model=model, data=cohort / "test.csv", set=ARMS, out=out / "w", **settings)
-    )
+    made = run_command("whatif", model=model, data=cohort / "test.csv", set=ARMS, out=out / "w", **settings)
     effects = measure_effects(made, Cohort(cohort), shown=False)
     columns = {name: effects.column(name, "smoking") for name in ("true", "estimated", "dose", "source")}
     return dose_line(columns["true"], columns["estimated"], columns["dose"].tolist(), columns["source"], 0).slope
@@ -103,13 +100,9 @@ def told_by_table(cohort: Path, out: Path, columns: list[str]) -> dict[str, floa
         "noise.shift": 4.0,
         "network.mask_balance": 0.5,
     }
-    model = text2image.run(
-        configure(text2image.Config, data=cohort / "train.csv", out=out / "run", table=columns, **options)
-    )
+    model = run_command("train text2image", data=cohort / "train.csv", out=out / "run", table=columns, **options)
     settings = {"rows": 24, "n": 1, "steps": 6, "guidance": 1.0, "device": "cpu"}
-    made = whatif.run(
-        configure(whatif.Config, model=model, data=cohort / "test.csv", set=ARMS, out=out / "w", **settings)
-    )
+    made = run_command("whatif", model=model, data=cohort / "test.csv", set=ARMS, out=out / "w", **settings)
     truth, changes = Cohort(cohort), dict[str, list[float]]()
     with made.open(encoding="utf-8") as stream:
         rows = list(csv.DictReader(stream))

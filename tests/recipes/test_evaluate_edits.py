@@ -9,14 +9,13 @@ import numpy as np
 import pytest
 
 from medloom.cli.main import main
-from medloom.core.config import configure
 from medloom.core.files import write_json
 from medloom.core.spec import HU, ImageSpec, Intensity
 from medloom.data.manifest import read_manifest
 from medloom.data.tables import write_csv
 from medloom.evaluation.edits.measure import own_found
 from medloom.generation.requests import HEADER, origins
-from medloom.recipes import data_journeys, data_phantom, evaluate
+from medloom.recipes.commands import run_command
 
 SIZE = 48
 
@@ -26,9 +25,9 @@ def cohort(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Patients seen twice, the first time twice, and the triples of them."""
     out = tmp_path_factory.mktemp("edits") / "cohort"
     options = {"patients": 50, "size": SIZE, "visits": 2, "retests": True, "complete": True, "test": 0.9, "workers": 1}
-    data_phantom.run(configure(data_phantom.Config, out=out, **options))
+    run_command("data phantom", out=out, **options)
     given = {"register": "off", "columns": {"text": "report"}}
-    data_journeys.run(configure(data_journeys.Config, data=out / "test.csv", out=out / "triples.csv", **given))
+    run_command("data journeys", data=out / "test.csv", out=out / "triples.csv", **given)
     return out
 
 
@@ -51,7 +50,7 @@ def pretend(cohort: Path, out: Path, column: str, arms: tuple[str, ...] = ("edit
 
 def scores(cohort: Path, edits: Path, out: Path, **options: Any) -> dict[str, Any]:
     given = {"reference": cohort / "triples.csv", "truth": cohort, **options}
-    evaluate.run(configure(evaluate.Config, edits=edits, out=out, **given))
+    run_command("evaluate", edits=edits, out=out, **given)
     return json.loads((out / "scores.json").read_text())
 
 

@@ -13,7 +13,6 @@ import pydicom
 import pytest
 import SimpleITK
 from medloom.generators.diffusion.storage import load_generator
-from medloom.recipes.mask2image import Config
 from PIL import Image as Pillow
 from pydicom.uid import generate_uid
 from scipy import ndimage
@@ -24,6 +23,7 @@ from medloom.core.files import hash_file
 from medloom.core.image import Image
 from medloom.data.image_io.geometry import to_orientation
 from medloom.data.images import read_image, write_image
+from medloom.generators.diffusion.options import MaskToImage as Config
 from medloom.training.loop import Loop
 
 NETWORK = (

@@ -9,17 +9,16 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from medloom.core.config import configure
 from medloom.core.errors import UserError
-from medloom.recipes import generate, text2image
+from medloom.recipes.commands import run_command
 
 
 def train(manifest: Path, out: Path, options: dict[str, object], **more: object) -> Path:
-    return text2image.run(configure(text2image.Config, data=manifest, out=out, **{**options, **more}))
+    return run_command("train text2image", data=manifest, out=out, **{**options, **more})
 
 
 def make(run: Path, out: Path, **options: object) -> list[dict[str, str]]:
-    manifest = generate.run(configure(generate.Config, model=run, out=out, device="cpu", steps=3, **options))
+    manifest = run_command("generate", model=run, out=out, device="cpu", steps=3, **options)
     with manifest.open(encoding="utf-8") as stream:
         return list(csv.DictReader(stream))
 

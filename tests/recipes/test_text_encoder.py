@@ -6,18 +6,17 @@ from pathlib import Path
 
 import pytest
 import torch
+from medloom.generators.diffusion.storage import load_generator
 
 from medloom.cli.main import main
-from medloom.core.config import configure
 from medloom.core.errors import UserError
 from medloom.core.files import hash_file, read_json
 from medloom.data.splits import Split
 from medloom.generators.contrastive.pairs import contrastive_loss, found_first
-from medloom.generators.diffusion.storage import load_generator
 from medloom.generators.run_folder import RunFolder
 from medloom.networks.image_encoder import ImageEncoder
 from medloom.networks.text import load_text_encoder
-from medloom.recipes import mask2image_gan, text2image, text_encoder
+from medloom.recipes.commands import run_command
 
 OPTIONS = {
     "image_size": [16],
@@ -40,7 +39,7 @@ OPTIONS = {
 
 def train(data: Path, out: Path, steps: int = 4, **more: object) -> Path:
     loop = {"loop.steps": steps, "loop.validate_every": steps, "loop.checkpoint_every": steps}
-    return text_encoder.run(configure(text_encoder.Config, data=data, out=out, **OPTIONS, **loop, **more))
+    return run_command("train text-encoder", data=data, out=out, **OPTIONS, **loop, **more)
 
 
 def test_images_find_the_texts_of_held_out_patients(
@@ -65,7 +64,7 @@ def test_a_generator_reads_with_it_and_has_seen_its_patients(
     data = make_manifest(20, masks=True)
     encoder = train(data, tmp_path / "encoder")
     options = {**tiny_options, "text.encoder": str(encoder)}
-    run = text2image.run(configure(text2image.Config, data=data, out=tmp_path / "run", **options))
+    run = run_command("train text2image", data=data, out=tmp_path / "run", **options)
     weights = load_generator(run / "model").model.text.model.state_dict()
     for name, value in load_text_encoder(str(encoder / "model"), 24).model.state_dict().items():
         torch.testing.assert_close(weights[name], value)
@@ -82,7 +81,7 @@ def test_a_generator_reads_with_it_and_has_seen_its_patients(
     }
     loop = {name: value for name, value in options.items() if name.startswith(("loop.", "device", "validation"))}
     words |= {**own, **loop, "text.encoder": str(encoder), "text.max_tokens": 24, "network.head_width": 16}
-    gan = mask2image_gan.run(configure(mask2image_gan.Config, data=data, out=tmp_path / "gan", **words))
+    gan = run_command("train gan", data=data, out=tmp_path / "gan", **words)
     assert RunFolder(gan).splits()[1] == inherited
 
 
@@ -96,12 +95,12 @@ def test_one_that_saw_the_test_set_or_is_no_text_encoder_is_refused(
     (data.parent / "split.csv").write_text("\n".join([lines[0] + ",split", *tested]) + "\n")
     options = {**tiny_options, "text.encoder": str(encoder)}
     with pytest.raises(UserError, match=r"the text encoder .*encoder"):
-        text2image.run(configure(text2image.Config, data=data.parent / "split.csv", out=tmp_path / "run", **options))
+        run_command("train text2image", data=data.parent / "split.csv", out=tmp_path / "run", **options)
     assert not (tmp_path / "run").exists() or not any((tmp_path / "run").iterdir())
-    other = text2image.run(configure(text2image.Config, data=data, out=tmp_path / "other", **tiny_options))
+    other = run_command("train text2image", data=data, out=tmp_path / "other", **tiny_options)
     with pytest.raises(UserError, match="--text.encoder"):
         options = {**tiny_options, "text.encoder": str(other)}
-        text2image.run(configure(text2image.Config, data=data, out=tmp_path / "third", **options))
+        run_command("train text2image", data=data, out=tmp_path / "third", **options)
 
 
 def test_the_same_seed_gives_the_same_encoder_and_a_finished_run_says_so(

@@ -9,14 +9,16 @@ import numpy as np
 import pytest
 import torch
 from diffusers import VQModel
+from medloom.generators.tokens.storage import load_generator
 from PIL import Image
 
 from medloom.cli.main import main
 from medloom.core.config import configure, shipped
 from medloom.core.files import hash_folder
-from medloom.generators.tokens.storage import load_generator
+from medloom.generators.autoencoder.options import EncodeImages
+from medloom.generators.tokens.options import GenerateTokens
 from medloom.networks.tokenizer import load_tokenizer
-from medloom.recipes import autoencoder, tokens
+from medloom.recipes.commands import run_command
 
 LOOP = {
     "loop.steps": 2,
@@ -86,15 +88,13 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def vq(data: Path) -> Path:
-    return autoencoder.run(
-        configure(autoencoder.Config, data=data, out=data.parent / "vq", **{**VQ, "image_size": [16]})
-    )
+    return run_command("train autoencoder", data=data, out=data.parent / "vq", **{**VQ, "image_size": [16]})
 
 
 @pytest.fixture(scope="module")
 def run(data: Path, vq: Path) -> Path:
     given = {**TOKENS, "network.prior": "channels"}
-    return tokens.run(configure(tokens.Config, data=data, tokenizer=vq, out=data.parent / "run", **given))
+    return run_command("train tokens", data=data, tokenizer=vq, out=data.parent / "run", **given)
 
 
 def test_a_tokenizer_says_how_many_codes_it_uses_and_opens_in_diffusers(vq: Path) -> None:
@@ -177,7 +177,7 @@ def test_registered_earlier_images_take_part(data: Path, vq: Path, tmp_path: Pat
     given = {"data": data.parent / "registered.csv", "tokenizer": vq, **TOKENS, "network.prior": "channels"}
 
     def trained(name: str, share: float | None) -> str:
-        run = tokens.run(configure(tokens.Config, out=tmp_path / name, unregistered=share, **given))
+        run = run_command("train tokens", out=tmp_path / name, unregistered=share, **given)
         return hash_folder(run / "model" / "transformer")
 
     by_default, none, all_of_them = trained("default", None), trained("none", 1.0), trained("all", 0.0)
@@ -185,28 +185,26 @@ def test_registered_earlier_images_take_part(data: Path, vq: Path, tmp_path: Pat
 
 
 def test_a_second_stage_makes_larger_images(data: Path, vq: Path, tmp_path: Path) -> None:
-    first = tokens.run(configure(tokens.Config, data=data, tokenizer=vq, out=tmp_path / "first", **TOKENS))
-    large = autoencoder.run(
-        configure(autoencoder.Config, data=data, out=tmp_path / "large", **{**VQ, "image_size": [32]})
-    )
+    first = run_command("train tokens", data=data, tokenizer=vq, out=tmp_path / "first", **TOKENS)
+    large = run_command("train autoencoder", data=data, out=tmp_path / "large", **{**VQ, "image_size": [32]})
     given = {"from_run": first, "upscale": True, **TOKENS}
-    second = tokens.run(configure(tokens.Config, data=data, tokenizer=large, out=tmp_path / "second", **given))
+    second = run_command("train tokens", data=data, tokenizer=large, out=tmp_path / "second", **given)
     words = ["generate", "--model", second, "--prompt", "square on the right", "--out", tmp_path / "out"]
     assert main([str(word) for word in [*words, "--show-steps", "true"]]) == 0
     assert Image.open(tmp_path / "out" / "000000.png").size == (32, 32)
 
 
 def test_a_run_goes_on_with_larger_images_and_another_modality(data: Path, vq: Path, tmp_path: Path) -> None:
-    first = tokens.run(configure(tokens.Config, data=data, tokenizer=vq, out=tmp_path / "first", **TOKENS))
+    first = run_command("train tokens", data=data, tokenizer=vq, out=tmp_path / "first", **TOKENS)
     more = data.parent / "more.csv"
     more.write_text(data.read_text().replace(",X-ray,p1", ",MRI,p1"))
     own = {**VQ, "image_size": [32], "from_run": vq, "loop.learning_rate": 1e-9}
-    larger = autoencoder.run(configure(autoencoder.Config, data=more, out=tmp_path / "larger", **own))
+    larger = run_command("train autoencoder", data=more, out=tmp_path / "larger", **own)
     before, after = (load_tokenizer(run / "model" / "vq").coder.decoder.conv_in.weight for run in (vq, larger))
     # It went on from the weights that were there.
     torch.testing.assert_close(before, after, atol=1e-4, rtol=0)
     given = {**TOKENS, "from_run": first, "loop.learning_rate": 1e-9}
-    second = tokens.run(configure(tokens.Config, data=more, tokenizer=larger, out=tmp_path / "second", **given))
+    second = run_command("train tokens", data=more, tokenizer=larger, out=tmp_path / "second", **given)
     small, large = (load_generator(run / "model") for run in (first, second))
     assert (small.grid, large.grid) == ((4, 4), (8, 8))
     places, others = (generator.model.network.places[0] for generator in (small, large))
@@ -234,8 +232,8 @@ def test_what_a_run_cannot_go_on_with(
     (data.parent / "masked.csv").write_text("\n".join(rows) + "\n")
     with_masks = [data.parent / "masked.csv" if word == data else word for word in words]
     assert "those of the run of --from are none" in fails(capsys, *with_masks, *options(masked))
-    other = autoencoder.run(
-        configure(autoencoder.Config, data=data, out=tmp_path / "v", **{**VQ, "autoencoder.codes": 8, "image_size": 16})
+    other = run_command(
+        "train autoencoder", data=data, out=tmp_path / "v", **{**VQ, "autoencoder.codes": 8, "image_size": 16}
     )
     words[5] = other
     assert "tokens are 16 codes on 2 axes, those of --tokenizer 8 on 2" in fails(capsys, *words, *options(prior))
@@ -270,10 +268,10 @@ def test_mistakes(data: Path, vq: Path, run: Path, tmp_path: Path, capsys: pytes
 
 
 def test_settings_are_read() -> None:
-    for recipe, given in ((tokens.Config, {"tokenizer": "vq"}), (autoencoder.Config, {})):
+    for recipe, given in ((GenerateTokens, {"tokenizer": "vq"}), (EncodeImages, {})):
         for name in shipped(recipe, "preset"):
             configure(recipe, data="data.csv", out="out", preset=name, **given)
-    published = configure(tokens.Config, data="data.csv", out="out", preset="raygen", tokenizer="vq")
+    published = configure(GenerateTokens, data="data.csv", out="out", preset="raygen", tokenizer="vq")
     assert (published.network.width, published.network.layers, published.text.max_tokens) == (1024, 6, 256)
 
 
@@ -284,8 +282,8 @@ def test_the_window_of_ct_is_the_tokenizers_unless_another_is_named(
     assert main(["data", "phantom", "--out", str(tmp_path / "cohort"), *map(str, words)]) == 0
     given = {"data": tmp_path / "cohort" / "train.csv", "cache": tmp_path / "cache"}
     own = {**VQ, "image_size": [16], "hu_window": [-1024, 476]}
-    tokenizer = autoencoder.run(configure(autoencoder.Config, out=tmp_path / "vq", **given, **own))
-    run = tokens.run(configure(tokens.Config, out=tmp_path / "run", tokenizer=tokenizer, **given, **TOKENS))
+    tokenizer = run_command("train autoencoder", out=tmp_path / "vq", **given, **own)
+    run = run_command("train tokens", out=tmp_path / "run", tokenizer=tokenizer, **given, **TOKENS)
     identity = json.loads((run / "run.json").read_text())["identity"]
     assert identity["options"]["hu_window"] == [-1024, 476]
     assert identity["spec"]["intensity"]["CT"]["low"] == -1024

@@ -7,12 +7,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 from conftest import TINY
+from medloom.generators.diffusion.storage import load_generator
 from PIL import Image
 
 from medloom.cli.main import main
-from medloom.core.config import configure
-from medloom.generators.diffusion.storage import load_generator
-from medloom.recipes import generate, text2image, whatif
+from medloom.recipes.commands import run_command
 
 TEMPLATE = """
 columns:
@@ -39,9 +38,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (root / "template.yaml").write_text(TEMPLATE)
     options = {**TINY, "loop.steps": 250, "loop.batch": 16, "loop.learning_rate": 5e-3}
     options |= {"loop.validate_every": 250, "loop.checkpoint_every": 250, "network.fusion": "affine"}
-    text2image.run(
-        configure(text2image.Config, data=root / "data.csv", out=root / "run", table=["level", "kind"], **options)
-    )
+    run_command("train text2image", data=root / "data.csv", out=root / "run", table=["level", "kind"], **options)
     return root
 
 
@@ -63,7 +60,7 @@ def test_the_run_keeps_what_it_saw_of_each_column(folder: Path) -> None:
 def test_a_change_of_a_column_that_no_text_says_changes_the_image_as_it_should(folder: Path, tmp_path: Path) -> None:
     given = {"model": folder / "run", "data": folder / "data.csv", "rows": 4, "steps": 8, "device": "cpu"}
     arms = ("level=60", "level=200")
-    manifest = whatif.run(configure(whatif.Config, out=tmp_path, set=arms, guidance=1.0, **given))
+    manifest = run_command("whatif", out=tmp_path, set=arms, guidance=["1.0"], **given)
     rows = rows_of(manifest)
     by_arm = {arm: np.mean([level_of(tmp_path, row) for row in rows if row["arm"] == arm]) for arm in arms}
     assert by_arm["level=200"] - by_arm["level=60"] > 70
@@ -75,9 +72,7 @@ def test_generate_takes_cells_and_writes_them_to_its_manifest(folder: Path, tmp_
     levels = {}
     for level in (60, 200):
         out = tmp_path / str(level)
-        manifest = generate.run(
-            configure(generate.Config, out=out, prompt="a disc", table=f"level={level},kind=disc", **given)
-        )
+        manifest = run_command("generate", out=out, prompt="a disc", table=f"level={level},kind=disc", **given)
         rows = rows_of(manifest)
         assert {(row["level"], row["kind"]) for row in rows} == {(f"{level}.0", "disc")}
         levels[level] = np.mean([level_of(out, row) for row in rows])

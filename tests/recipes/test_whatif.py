@@ -11,10 +11,9 @@ from conftest import TINY, draw
 from PIL import Image
 
 from medloom.cli.main import main
-from medloom.core.config import configure
 from medloom.data.images import read_provenance
 from medloom.data.manifest import read_manifest
-from medloom.recipes import text2image, whatif
+from medloom.recipes.commands import run_command
 
 TEMPLATE = """
 columns:
@@ -55,13 +54,13 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         "loop.checkpoint_every": 40,
         "text.max_tokens": 48,
     }
-    text2image.run(configure(text2image.Config, data=root / "data.csv", out=root / "run", **options))
+    run_command("train text2image", data=root / "data.csv", out=root / "run", **options)
     return root
 
 
 def make(folder: Path, out: Path, *arms: str, **options: object) -> list[dict[str, str]]:
     given = {"model": folder / "run", "data": folder / "data.csv", "rows": 2, "steps": 3, "device": "cpu", **options}
-    manifest = whatif.run(configure(whatif.Config, out=out, set=arms, **given))
+    manifest = run_command("whatif", out=out, set=arms, **given)
     with manifest.open(encoding="utf-8") as stream:
         return list(csv.DictReader(stream))
 
@@ -72,7 +71,7 @@ def pixels(out: Path, row: dict[str, str]) -> np.ndarray:
 
 def test_arms_share_their_noise(folder: Path, tmp_path: Path) -> None:
     """The arm that sets what is true already gives the factual image, pixel for pixel; another one does not."""
-    rows = make(folder, tmp_path, "kind=disc", "kind=square,ward=south", n=2, seed=5, guidance=5.0)
+    rows = make(folder, tmp_path, "kind=disc", "kind=square,ward=south", n=2, seed=5, guidance=["5.0"])
     assert [row["seed"] for row in rows] == [str(seed) for seed in (5, 6, 7, 8) for _ in range(3)]
     factual, same, other = rows[:3]
     np.testing.assert_array_equal(pixels(tmp_path, factual), pixels(tmp_path, same))
@@ -218,7 +217,7 @@ def test_without_a_template(folder: Path, fails: Callable[..., str]) -> None:
 def test_a_model_that_takes_no_text(folder: Path, tmp_path: Path, fails: Callable[..., str]) -> None:
     options = {**TINY, "network.fusion": "none", "network.mask": "channels", "network.mask_classes": [1]}
     options |= {"loop.steps": 1, "loop.warmup": 0}
-    run = text2image.run(configure(text2image.Config, data=folder / "data.csv", out=tmp_path / "mute", **options))
+    run = run_command("train text2image", data=folder / "data.csv", out=tmp_path / "mute", **options)
     assert "takes neither text nor table" in fails("--model", run, "--set", "kind=disc")
 
 

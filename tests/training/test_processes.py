@@ -10,8 +10,7 @@ import numpy as np
 from PIL import Image
 
 from medloom.cli.main import main
-from medloom.core.config import configure
-from medloom.recipes import autoencoder, tokens
+from medloom.recipes.commands import run_command
 from medloom.training.trackers import read_metrics
 
 # Gradients are summed in another order.
@@ -70,20 +69,18 @@ def test_tokens_are_the_same_over_two_processes(
 ) -> None:
     data, loop = make_manifest(), {name: value for name, value in tiny_options.items() if name.startswith("loop.")}
     shared = {"data": data, "images_are_patients": True, "device": "cpu", **loop}
-    vq = autoencoder.run(
-        configure(
-            autoencoder.Config,
-            out=tmp_path / "vq",
-            kind="vq",
-            image_size=[16],
-            **shared,
-            **{"autoencoder.widths": [8, 8], "autoencoder.codes": 32, "autoencoder.code_width": 4},
-            **{"autoencoder.perceptual": "none", "autoencoder.adversarial_weight": 0.0},
-        )
+    vq = run_command(
+        "train autoencoder",
+        out=tmp_path / "vq",
+        kind="vq",
+        image_size=[16],
+        **shared,
+        **{"autoencoder.widths": [8, 8], "autoencoder.codes": 32, "autoencoder.code_width": 4},
+        **{"autoencoder.perceptual": "none", "autoencoder.adversarial_weight": 0.0},
     )
     network = {"network.width": 32, "network.layers": 1, "network.heads": 2, "network.condition_width": 16}
     text = {name: value for name, value in tiny_options.items() if name.startswith("text.")}
-    run = tokens.run(configure(tokens.Config, out=tmp_path / "run", tokenizer=vq, **shared, **network, **text))
+    run = run_command("train tokens", out=tmp_path / "run", tokenizer=vq, **shared, **network, **text)
     job = ["--prompt", "A disc.", "--modality", "Disc", "--n", "6", "--batch", "2", "--steps", "8", "--device", "cpu"]
     for processes in (1, 2):
         launch(processes, "generate", "--model", str(run), "--out", str(tmp_path / f"out{processes}"), *job)

@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 
 from medloom.core.errors import UserError
+from medloom.core.image import Image
 from medloom.core.spec import GREY, HU, ImageSpec, Intensity
 from medloom.core.types import Condition, Sample
-from medloom.core.image import Image
 from medloom.data.images import write_image
 from medloom.evaluation.effects.measure import Arm, Effects
 from medloom.evaluation.effects.observed import Observed, observe, observed_figures

@@ -9,8 +9,8 @@ import pytest
 from medloom.cli.main import main
 from medloom.core.errors import UserError
 from medloom.core.files import write_json
-from medloom.core.spec import GREY, HU, RELATIVE, ImageSpec, Intensity
 from medloom.core.image import Image
+from medloom.core.spec import GREY, HU, RELATIVE, ImageSpec, Intensity
 from medloom.data.images import write_image
 from medloom.data.tables import write_csv
 from medloom.evaluation.effects.measure import Effects, measure_effects

@@ -1,4 +1,4 @@
-"""`medloom train mask2image-gan`, and `generate` and `whatif` with what it makes, from the command line."""
+"""`medloom train gan`, and `generate` and `whatif` with what it makes, from the command line."""
 
 import csv
 import json
@@ -11,6 +11,7 @@ import nibabel
 import numpy as np
 import pytest
 from conftest import draw
+from medloom.generators.gan.storage import load_generator
 from PIL import Image
 
 from medloom.cli.main import main
@@ -18,9 +19,9 @@ from medloom.core.config import configure, shipped
 from medloom.core.files import hash_file
 from medloom.data.images import read_image
 from medloom.generators.gan.options import GANOptions
-from medloom.generators.gan.storage import load_generator
-from medloom.recipes import compare, text2image, whatif
-from medloom.recipes.mask2image_gan import Config
+from medloom.generators.gan.options import MaskToImageGAN as Config
+from medloom.recipes import compare, whatif
+from medloom.recipes.commands import run_command
 
 WORDS = (
     "--image-size 16 --network.widths 16 32 --network.attention false true --network.blocks 2 --network.patch 1"
@@ -38,7 +39,7 @@ ROWS = 40
 
 
 def train(data: Path, out: Path, *more: object) -> Path:
-    words = ["train", "mask2image-gan", "--data", data, "--out", out, *WORDS, *SHORT, *more]
+    words = ["train", "gan", "--data", data, "--out", out, *WORDS, *SHORT, *more]
     assert main([str(word) for word in words]) == 0
     return out
 
@@ -142,7 +143,7 @@ def test_diffusion_keeps_its_defaults_and_writes_them(
     make_manifest: Callable[..., Path], tmp_path: Path, tiny_options: dict[str, object]
 ) -> None:
     options = {**tiny_options, "loop.steps": 1, "loop.warmup": 0}
-    run = text2image.run(configure(text2image.Config, data=make_manifest(), out=tmp_path / "run", **options))
+    run = run_command("train text2image", data=make_manifest(), out=tmp_path / "run", **options)
     told = ["--prompt", "A disc.", "--modality", "Disc"]
     make("generate", run, tmp_path / "out", *told)
     described = json.loads((tmp_path / "out/generation.json").read_text())["options"]
@@ -160,7 +161,7 @@ def test_the_same_command_again_and_with_other_options(
     before = hash_file(out / "logs" / "metrics.csv")
     train(folder / "data.csv", out)
     assert "is finished" in capsys.readouterr().err and hash_file(out / "logs" / "metrics.csv") == before
-    words = ["train", "mask2image-gan", "--data", folder / "data.csv", *WORDS, *SHORT]
+    words = ["train", "gan", "--data", folder / "data.csv", *WORDS, *SHORT]
     assert "options.fusion was affine, now none" in fails(*words, "--fusion", "none", out=out)
 
 
@@ -313,11 +314,11 @@ def fails(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> Callable[..., s
     ],
 )
 def test_mistakes_in_options(folder: Path, words: list[str], message: str, fails: Callable) -> None:
-    assert message in fails("train", "mask2image-gan", "--data", folder / "data.csv", *WORDS, *SHORT, *words)
+    assert message in fails("train", "gan", "--data", folder / "data.csv", *WORDS, *SHORT, *words)
 
 
 def test_mistakes_in_masks(folder: Path, tmp_path: Path, fails: Callable) -> None:
-    words = ["train", "mask2image-gan", *WORDS, *SHORT, "--data"]
+    words = ["train", "gan", *WORDS, *SHORT, "--data"]
     assert "no mask column" in fails(*words, without(folder / "data.csv", "mask"))
     root = tmp_path / "data"
     root.mkdir()
