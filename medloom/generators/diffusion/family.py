@@ -181,7 +181,6 @@ class DiffusionFamily(GeneratorFamily[DiffusionOptions, "DiffusionGenerator"]):
 
         trained.to(accelerator.device)
         train, validation, render = self.caches(options, data, trained, accelerator)
-        network = options.network
         return DiffusionTask(
             trained,
             train,
@@ -191,7 +190,7 @@ class DiffusionFamily(GeneratorFamily[DiffusionOptions, "DiffusionGenerator"]):
             accelerator.device,
             render,
             options.text.learning_rate_factor,
-            Objective(options.noise.loss, network.mask_balance, network.mask_means),
+            Objective(options.noise.loss, options.network.mask_balance),
         )
 
 
