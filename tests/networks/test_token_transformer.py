@@ -141,7 +141,7 @@ def test_shapes_that_cannot_be() -> None:
 
 
 @pytest.mark.parametrize("channels", [0, 2])
-def test_what_is_told_fills_regions_and_grows_along_axes(channels: int) -> None:
+def test_conditions_fill_regions_and_grows_along_axes(channels: int) -> None:
     config = replace(CONFIG, mask_channels=channels, prior=False, region_styles=True)
     transformer, given = network(config), inputs(config)
     del given["prior"]
@@ -149,9 +149,10 @@ def test_what_is_told_fills_regions_and_grows_along_axes(channels: int) -> None:
     regions[:, 0, :, :2] = 1.0
     given["mask"] = regions if channels else None
     assert transformer.styles is not None
-    # Only attention carries what is filled in elsewhere: without it the places outside of the region keep theirs.
+    # Attention and convolutions alone carry what is filled in elsewhere: without them the outside stays as it was.
     for layer in transformer.layers:
         torch.nn.init.zeros_(layer.attention.out.weight)
+        torch.nn.init.zeros_(layer.local.convolution.weight)
     plain = transformer(**given)
     torch.nn.init.normal_(transformer.styles.projection.weight)
     filled = (transformer(**given) - plain).abs().sum(-1).reshape(2, *config.grid)
