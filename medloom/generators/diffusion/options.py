@@ -164,7 +164,7 @@ class TextToImage(DiffusionOptions):
     """Train a text-to-image diffusion generator.
 
     Attributes:
-        preset: a published system's settings: minim, minim-predecessor.
+        preset: minim, minim-predecessor (published systems), or counterfactual (for what-if; what the demo trains).
     """
 
     task: ClassVar[str] = "text2image"
