@@ -19,7 +19,7 @@ from medloom.recipes.autoencoder import Config, find_autoencoder, run
 
 OPTIONS = {
     "image_size": [16],
-    "validation_fraction": 0.25,
+    "validation": 0.25,
     "autoencoder.widths": [8, 16],
     "autoencoder.discriminator_width": 4,
     "autoencoder.discriminator_layers": 1,
@@ -47,7 +47,7 @@ def without_texts(manifest: Path) -> Path:
 
 
 def prepared_as(data: Path, **options: Any) -> Prepared:
-    given = {"image_size": (16, 16), "validation_fraction": 0.25, **options}
+    given = {"image_size": (16, 16), "validation": 0.25, **options}
     return prepare(data, DataOptions(**given), 0, False, need=("path",))
 
 
