@@ -13,13 +13,16 @@ from typing import TYPE_CHECKING, Any
 
 from medloom.core.config import plain
 from medloom.core.errors import UserError
+from medloom.core.files import claim_output
 from medloom.core.mask_spec import MaskSpec
 from medloom.core.progress import say
 from medloom.core.spec import HU, ImageSpec
 from medloom.data.dataset import ImageSource, measure_spec
 from medloom.data.manifest import Manifest
 from medloom.data.options import load_manifest
+from medloom.data.prompts import read_template, template_beside
 from medloom.data.splits import Split, assign_splits, make_split
+from medloom.data.table_columns import seen_columns
 from medloom.data.transforms import HU_WINDOW
 from medloom.generators.options import TrainOptions
 from medloom.generators.run_folder import Components, RunFolder, describe_run
@@ -187,7 +190,6 @@ def start_run(
     Raises:
         UserError: --out holds something else, or the same run with other options.
     """
-    from medloom.core.files import claim_output
 
     fresh = False
     if accelerator.is_main_process:
@@ -252,8 +254,6 @@ def description(
 
 def training_columns(prepared: Prepared) -> list[dict[str, Any]]:
     """What the training rows have in the columns of the template beside the manifest; empty without one."""
-    from medloom.data.prompts import read_template, template_beside
-    from medloom.data.table_columns import seen_columns
 
     beside = template_beside(prepared.manifest.source)
     if beside is None:

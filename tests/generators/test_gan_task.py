@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 from gan_rows import GAN, LOOP, NETWORK, SIZE, data_of, generator_of, images_of, label_maps, randomise, rows_of, task_of
+from medloom.generators.gan.storage import load_generator, save_generator
 
 from medloom.core.errors import UserError
 from medloom.core.files import hash_file, hash_folder
@@ -18,7 +19,6 @@ from medloom.generators.gan.generator import SamplingOptions
 from medloom.generators.gan.losses import correlation_loss
 from medloom.generators.gan.options import GANOptions, NetworkOptions, check_fusion
 from medloom.generators.gan.pairing import OTHER, Unpaired
-from medloom.generators.gan.storage import load_generator, save_generator
 from medloom.generators.gan.task import BETAS, GANTask
 from medloom.generators.volumes import Tiling, WholeMask
 from medloom.training.loop import Loop, make_accelerator, train

@@ -9,13 +9,13 @@ import numpy as np
 import pytest
 import torch
 from diffusers import AutoencoderKL
+from medloom.recipes.autoencoder import Config, find_autoencoder, run
 from PIL import Image
 
 from medloom.core.config import configure, shipped
 from medloom.core.errors import UserError
 from medloom.core.files import hash_folder
 from medloom.generators.preparation import DataOptions, Prepared, prepare
-from medloom.recipes.autoencoder import Config, find_autoencoder, run
 
 OPTIONS = {
     "image_size": [16],
