@@ -1,5 +1,8 @@
 """The commands: what the user types, and the recipe behind it, as strings, so that help imports nothing heavy."""
 
+from pathlib import Path
+from typing import Any
+
 # Words of the command -> (module with `Config` and `run`, one line of help).
 COMMANDS: dict[str, tuple[str, str]] = {
     "demo": (
@@ -24,10 +27,35 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "generate": ("medloom.recipes.generate", "generate images from a prompt or a manifest of conditions"),
     "edit": ("medloom.recipes.edit", "edit a patient's earlier image by an instruction"),
     "whatif": ("medloom.recipes.whatif", "change clinical columns, hold the seed, and see what becomes of the images"),
-    "evaluate": ("medloom.recipes.evaluate", "compare synthetic with real images, with intervals and floors"),
+    "evaluate images": (
+        "medloom.recipes.evaluate_images",
+        "compare synthetic with real images, with intervals and real-vs-real references",
+    ),
+    "evaluate whatif": ("medloom.recipes.evaluate_whatif", "measure what the changes of a what-if do to the images"),
+    "evaluate edits": ("medloom.recipes.evaluate_edits", "measure what edits of prior images keep and change"),
     "ablate": (
         "medloom.recipes.ablate",
-        "run a chain of commands over a grid of options, with one table of the figures",
+        "run a chain of commands over a grid of options, with one table of the metrics",
     ),
     "compare": ("medloom.recipes.compare", "compare two models on the same held-out images, modality by modality"),
 }
+
+
+def run_command(name: str, /, **options: Any) -> Path:
+    """Run a command from Python, as the command line would; returns what its recipe returns.
+
+    Args:
+        name: of COMMANDS.
+        options: of the command, by name; see `medloom.core.config.configure`.
+
+    Raises:
+        UserError: no such command, or what the command refuses.
+    """
+    from importlib import import_module
+
+    from medloom.core.config import configure
+    from medloom.core.lookup import look_up
+
+    recipe = import_module(look_up(COMMANDS, name, "command")[0])
+    path: Path = recipe.run(configure(recipe.Config, **options))
+    return path

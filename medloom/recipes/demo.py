@@ -5,6 +5,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from medloom.recipes.commands import run_command
+
 PIXELS = 64
 SAMPLING: Mapping[str, Any] = {"steps": 10, "guidance": 1.0}
 # What smoking does to a lung is a few HU; four minutes of training can tell four times that.
@@ -80,10 +82,8 @@ class Config:
 
 def run(config: Config) -> Path:
     """Run the whole chain; returns the report's path. The same command again goes on where it stopped."""
-    from medloom.core.config import configure
     from medloom.core.files import claim_output, write_json
     from medloom.core.progress import say
-    from medloom.recipes import evaluate
 
     out = claim_output(config.out, "demo.json")
     write_json(out / "demo.json", {"patients": "virtual"})
@@ -94,9 +94,7 @@ def run(config: Config) -> Path:
     say("3/4  asking it what would be different in held-out patients")
     answers = ask(config, cohort, model, out / "whatif")
     say("4/4  comparing the answers with the truth")
-    report = evaluate.run(
-        configure(evaluate.Config, whatif=answers, truth=cohort, out=out / "report", seed=config.seed)
-    )
+    report = run_command("evaluate whatif", data=answers, truth=cohort, out=out / "report", seed=config.seed)
     say(f"\nRead the report: {report / 'report.html'}\nand see the images: {out / 'whatif' / 'grid.png'}\n\nTry next:")
     prompt = '--prompt "lung nodule, severe, on the left" --table age=65,smoking=current,pack_years=40,sex=male'
     mask = next((cohort / "masks").iterdir())
@@ -108,45 +106,34 @@ def run(config: Config) -> Path:
 
 def make_cohort(config: Config, out: Path, changed: Mapping[str, Any] | None = None) -> Path:
     """The virtual patients, CT slices of whom are told in full, by the demo's options but for those `changed`."""
-    from medloom.core.config import configure
-    from medloom.recipes import data_phantom
-
     options = {"size": PIXELS, "amplify": AMPLIFY, "complete": True, "template": WORDING, **(changed or {})}
     given = {"out": out, "patients": config.patients, "seed": config.seed}
-    return data_phantom.run(configure(data_phantom.Config, **given, **options))
+    return run_command("data phantom", **given, **options)
 
 
 def train(
     config: Config, cohort: Path, out: Path, cache: Path | None = None, changed: Mapping[str, Any] | None = None
 ) -> Path:
     """A generator of the cohort's images, by the demo's options but for those `changed`."""
-    from medloom.core.config import configure
-    from medloom.recipes import text2image
-
     own = {"loop.steps": config.steps, "device": config.device, "loop.seed": config.seed}
     options = {**TRAINING, **own, **(changed or {})}
     data = cohort / "train.csv"
-    return text2image.run(configure(text2image.Config, data=data, out=out, table=COLUMNS, cache=cache, **options))
+    return run_command("train text2image", data=data, out=out, table=COLUMNS, cache=cache, **options)
 
 
 def ask(config: Config, cohort: Path, model: Path, out: Path, sampling: Mapping[str, Any] = SAMPLING) -> Path:
     """What would be different in held-out patients, arm by arm."""
-    from medloom.core.config import configure
-    from medloom.recipes import whatif
-
-    return whatif.run(
-        configure(
-            whatif.Config,
-            model=model,
-            data=cohort / "test.csv",
-            set=list(ARMS),
-            rows=config.rows,
-            n=config.n,
-            # A cohort of few patients may lack the largest dose.
-            allow_unseen=True,
-            out=out,
-            seed=config.seed,
-            device=config.device,
-            **sampling,
-        )
+    return run_command(
+        "whatif",
+        model=model,
+        data=cohort / "test.csv",
+        set=list(ARMS),
+        rows=config.rows,
+        n=config.n,
+        # A cohort of few patients may lack the largest dose.
+        allow_unseen=True,
+        out=out,
+        seed=config.seed,
+        device=config.device,
+        **sampling,
     )

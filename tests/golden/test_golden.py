@@ -95,7 +95,9 @@ def losses(run: Path) -> str:
 def figures(report: Path) -> str:
     """All numbers of scores.json that are not options, in order."""
     scores = json.loads((report / "scores.json").read_text(encoding="utf-8"))
-    return digest(*(f"{number:.9g}".encode() for number in _numbers(scores["figures"])))
+    # Those of features first, as they stood when the hashes were made.
+    metrics = sorted(scores["metrics"], key=lambda metric: not metric["extractor"])
+    return digest(*(f"{number:.9g}".encode() for number in _numbers(metrics)))
 
 
 def _numbers(value: object) -> Iterator[float]:
@@ -186,8 +188,8 @@ def text_to_image(medloom: Run, keep: Keep) -> None:
     medloom(f"train text2image --data ct/train.csv --out mm --image-size 32 {LOOP} {TEXT} {UNET} --loop.steps 6")
     medloom("generate --model mm --prompt Nodule. --modality CT --n 3 --seed 5 --steps 4 --out mm-one --device cpu")
     medloom("generate --model mm --data ct/test.csv --count 24 --steps 4 --guidance-text 3 --out mm-rows --device cpu")
-    medloom("evaluate --real ct/test.csv --synthetic mm-rows/manifest.csv --train ct/train.csv --features pixels"
-            " --only fidelity privacy lint --out mm-report --device cpu --image-size 32")  # fmt: skip
+    medloom("evaluate images --real ct/test.csv --synthetic mm-rows/manifest.csv --train ct/train.csv --features pixels"
+            " --only fidelity privacy identifiers --out mm-report --device cpu --image-size 32")  # fmt: skip
     medloom(f"train text2image --data ct/train.csv --from mm --out mm2 --image-size 32 {LOOP} {TEXT} --loop.steps 2")
     # A run that is trained longer is a run that was resumed.
     shorter = f"train text2image --data ct/train.csv --out resumed --image-size 32 {LOOP} {TEXT} {UNET}"
@@ -208,7 +210,7 @@ def masks(medloom: Run, keep: Keep) -> None:
     medloom("generate --model diff --data ct/test.csv --count 3 --steps 3 --out diff-rows --device cpu")
     medloom("whatif --model diff --data ct/test.csv --rows 3 --n 1 --set smoking=never --set age=40 --steps 3"
             " --allow-unseen --out what --device cpu")  # fmt: skip
-    medloom("evaluate --whatif what/manifest.csv --truth ct --out what-report --device cpu")
+    medloom("evaluate whatif what/manifest.csv --truth ct --out what-report")
     keep("train mask2image: weights", weights, "diff")
     keep("generate from masks", images, "diff-rows/manifest.csv")
     keep("whatif", images, "what/manifest.csv")
@@ -266,7 +268,7 @@ def edits(medloom: Run, keep: Keep) -> None:
     medloom("edit --model editor --data asked.csv --steps 3 --controls nochange --out edited --device cpu")
     medloom("edit --model editor --data asked.csv --steps 3 --start inversion --strength 0.5 --out inverted"
             " --device cpu")  # fmt: skip
-    medloom("evaluate --edits edited/manifest.csv --reference asked.csv --out edits-report"
+    medloom("evaluate edits edited/manifest.csv --reference asked.csv --out edits-report"
             " --device cpu")  # fmt: skip
     keep("train edit: weights", weights, "editor")
     keep("edit", images, "edited/manifest.csv")

@@ -68,7 +68,7 @@ def slope(cohort: Path, data: Path, out: Path) -> Interval:
     made = whatif.run(
         configure(whatif.Config, model=model, data=cohort / "test.csv", set=ARMS, out=out / "w", **settings)
     )
-    effects = measure_effects(made, Cohort(cohort), shown=False)
+    effects = measure_effects(made, Cohort(cohort), verbose=False)
     columns = {name: effects.column(name, "smoking") for name in ("true", "estimated", "dose", "source")}
     return dose_line(columns["true"], columns["estimated"], columns["dose"].tolist(), columns["source"], 0).slope
 

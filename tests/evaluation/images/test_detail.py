@@ -11,10 +11,10 @@ from scipy import ndimage
 from medloom.core.spec import GREY, ImageSpec, Intensity
 from medloom.core.types import Condition, Sample
 from medloom.downstream.classifier import ClassifierOptions
-from medloom.evaluation.images.classifiers import Workshop
-from medloom.evaluation.images.detail import detail_figures, ratio_of_means
+from medloom.evaluation.images.cache import EvaluationCache
+from medloom.evaluation.images.detail import detail_metrics, ratio_of_means
 from medloom.evaluation.images.sets import ImageSet
-from medloom.evaluation.report.metrics import Figure
+from medloom.evaluation.report.metrics import Metric
 from medloom.metrics.uncertainty import Interval
 
 SPEC = ImageSpec((24, 24), 1, "pad", {"CXR": Intensity("window", GREY, 0, 255)})
@@ -32,9 +32,9 @@ def drawn(folder: Path, seed: int, blur: float = 0.0, noise: float = 0.0) -> Ima
     return ImageSet(folder.name, samples, units, "patients", (None,) * 40)
 
 
-def told(tmp_path: Path, blur: float = 0.0, noise: float = 0.0) -> Figure:
-    shop = Workshop(tmp_path, SPEC, ClassifierOptions(shown=False))
-    figures, notes = detail_figures(shop, drawn(tmp_path / "real", 0), drawn(tmp_path / "made", 1, blur, noise), 0)
+def told(tmp_path: Path, blur: float = 0.0, noise: float = 0.0) -> Metric:
+    cache = EvaluationCache(tmp_path, SPEC, ClassifierOptions(shown=False))
+    figures, notes = detail_metrics(cache, drawn(tmp_path / "real", 0), drawn(tmp_path / "made", 1, blur, noise), 0)
     (figure,) = figures
     assert not notes
     assert figure.low is not None and figure.high is not None
@@ -58,8 +58,8 @@ def test_noise_is_above(tmp_path: Path) -> None:
 
 
 def test_images_that_are_too_small_are_said(tmp_path: Path) -> None:
-    shop = Workshop(tmp_path, replace(SPEC, size=(6, 6)), ClassifierOptions(shown=False))
-    figures, notes = detail_figures(shop, drawn(tmp_path / "real", 0), drawn(tmp_path / "made", 1), 0)
+    cache = EvaluationCache(tmp_path, replace(SPEC, size=(6, 6)), ClassifierOptions(shown=False))
+    figures, notes = detail_metrics(cache, drawn(tmp_path / "real", 0), drawn(tmp_path / "made", 1), 0)
     assert not figures and "6 x 6 pixels are too small" in notes[0]
 
 

@@ -3,19 +3,19 @@
 import numpy as np
 
 from medloom.evaluation.images import membership
-from medloom.evaluation.images.membership import membership_figures
-from medloom.evaluation.report.metrics import Figure
+from medloom.evaluation.images.membership import membership_metrics
+from medloom.evaluation.report.metrics import Metric
 
 N = 200
 
 
-def judged(leak: float = 0.0, difference: float = 0.0) -> tuple[dict[str, Figure], str]:
+def judged(leak: float = 0.0, difference: float = 0.0) -> tuple[dict[str, Metric], str]:
     rng = np.random.default_rng(0)
     scores = rng.standard_normal(N) + leak, rng.standard_normal(N)
     pixels = rng.standard_normal((N, 24)) + difference, rng.standard_normal((N, 24))
     patients = [f"a{n}" for n in range(N)], [f"b{n}" for n in range(N)]
-    figures, notes = membership_figures(*scores, patients, pixels, 0, "by loss")
-    return {figure.metric: figure for figure in figures}, notes[0]
+    figures, notes = membership_metrics(*scores, patients, pixels, 0, "by loss")
+    return {figure.name: figure for figure in figures}, notes[0]
 
 
 def test_a_leak_stands_above_both_controls() -> None:
