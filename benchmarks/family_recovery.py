@@ -6,7 +6,7 @@ from typing import Any
 
 from medloom.core.config import configure
 from medloom.core.files import read_json
-from medloom.recipes import autoencoder, demo, evaluate, mask2image, mask2image_gan, tokens
+from medloom.recipes import autoencoder, demo, evaluate_whatif, mask2image, mask2image_gan, tokens
 
 GIVEN = ("network.mask_classes", "hu_window", "shift", "text.vocabulary", "text.max_tokens", "text.layers")
 # Tokens are not shifted: those of a shifted image are others.
@@ -63,7 +63,7 @@ def main(words: list[str]) -> None:
     model = _train(options, cohort, out / "run")
     sampling = SAMPLING[options.family] | ({} if options.family == "gan" else {"guidance": options.guidance})
     answers = demo.ask(config, cohort, model, out / "whatif", sampling)
-    report = evaluate.run(configure(evaluate.Config, whatif=answers, truth=cohort, out=out / "report"))
+    report = evaluate_whatif.run(configure(evaluate_whatif.Config, data=answers, truth=cohort, out=out / "report"))
     print("\n".join(_lines(read_json(report / "scores.json"))))
 
 
@@ -117,6 +117,6 @@ def _lines(scores: dict[str, Any]) -> list[str]:
     """A row for each thing that has to hold."""
     return [
         f"{verdict['attribute']}, {verdict['metric']}: {verdict['value']:.3f} ({verdict['low']:.3f} to"
-        f" {verdict['high']:.3f}), {'holds' if verdict['passed'] else 'short'}: {verdict['rule']}"
+        f" {verdict['high']:.3f}), {'PASS' if verdict['passed'] else 'FAIL'}: {verdict['bound']}"
         for verdict in scores["verdicts"]
     ]

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from medloom.core.config import configure
-from medloom.recipes import data_phantom, evaluate, generate, text2image
+from medloom.recipes import data_phantom, evaluate_images, generate, text2image
 
 TRAINING: dict[str, Any] = {
     "hu_window": [-1024, 476],
@@ -69,13 +69,13 @@ def _attack(options: argparse.Namespace, cohort: Path, run: Path, reference: Pat
     sides["reference_model"] = reference
     given = {"only": ["privacy"], "features": ["pixels"], "label": "none", "image_size": [options.size]}
     out = options.out / f"{run.name}-report"
-    evaluate.run(configure(evaluate.Config, **sides, **given, out=out, attack_images=options.images))
-    figures: list[dict[str, Any]] = json.loads((out / "scores.json").read_text())["figures"]
-    return [figure for figure in figures if figure["metric"].startswith(SHOWN)]
+    evaluate_images.run(configure(evaluate_images.Config, **sides, **given, out=out, attack_images=options.images))
+    figures: list[dict[str, Any]] = json.loads((out / "scores.json").read_text())["metrics"]
+    return [figure for figure in figures if figure["name"].startswith(SHOWN)]
 
 
 def _lines(name: str, figures: list[dict[str, Any]]) -> list[str]:
     return [
-        f"| {name} | {f['metric']} | {f['value']:.3f} ({f['low']:.3f} to {f['high']:.3f}) | {f['n']} {f['counted']} |"
+        f"| {name} | {f['name']} | {f['value']:.3f} ({f['low']:.3f} to {f['high']:.3f}) | {f['n']} {f['counted']} |"
         for f in figures
     ]

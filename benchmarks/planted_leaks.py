@@ -13,7 +13,7 @@ from PIL import Image
 from medloom.core.config import configure
 from medloom.data.images import read_image
 from medloom.data.tables import write_csv
-from medloom.recipes import data_phantom, evaluate
+from medloom.recipes import data_phantom, evaluate_images
 
 PLANTED = 0.05
 WINDOW = (-1024.0, 476.0)
@@ -59,9 +59,9 @@ def main(words: list[str]) -> None:
     for name, manifest in {"clean": manifests["clean"], "planted": planted[0]}.items():
         out = options.out / f"report-{name}"
         told = {"real": manifests["real"], "train": manifests["train"], "synthetic": manifest, "out": out}
-        evaluate.run(
+        evaluate_images.run(
             configure(
-                evaluate.Config,
+                evaluate_images.Config,
                 **told,
                 only=["privacy"],
                 features=["local"],
@@ -116,11 +116,11 @@ def _planted(
 
 
 def _lines(out: Path, name: str, how: dict[str, str]) -> list[str]:
-    figures = json.loads((out / "scores.json").read_text())["figures"]
+    figures = json.loads((out / "scores.json").read_text())["metrics"]
     lines = [
         f"{name}, {f['extractor']}: excess {f['value']:.4f} ({f['low']:.4f} to {f['high']:.4f}) of {f['n']}"
         for f in figures
-        if f["metric"] == "excess of copies"
+        if f["name"] == "excess of copies"
     ]
     listed: dict[str, set[str]] = {}
     copies = out / "copies-internal.csv"

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from benchmarks.drawings import write_drawings
 from medloom.core.config import configure
-from medloom.recipes import evaluate
+from medloom.recipes import evaluate_images
 
 
 def main(words: list[str]) -> None:
@@ -26,7 +26,7 @@ def main(words: list[str]) -> None:
         }
         out = options.out or root / "report"
         started = time.perf_counter()
-        evaluate.run(configure(evaluate.Config, **sets, out=out, image_size=[options.size]))
+        evaluate_images.run(configure(evaluate_images.Config, **sets, out=out, image_size=[options.size]))
         seconds = time.perf_counter() - started
-        figures = json.loads((out / "scores.json").read_text())["figures"]
+        figures = json.loads((out / "scores.json").read_text())["metrics"]
     print(f"{options.images} + {options.images} images of {options.size} px: {seconds:.0f} s, {len(figures)} figures")

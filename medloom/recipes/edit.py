@@ -51,7 +51,7 @@ class Config(MakingOptions):
         text_only: a baseline: the model is not given the earlier images.
         controls: further arms of each edit: nochange (an instruction that asks for no change), nochange10 (ten of them,
             each of the one before), contradict (another row's instruction), back (the edited image and the column
-            reverse_instruction); `medloom evaluate --edits` reads them.
+            reverse_instruction); `medloom evaluate edits` reads them.
         nochange_text: the instruction of the nochange arms.
         grid_text: scales of the text for guidance_grid.png, beside those of --grid-prior.
         grid_prior: scales of the earlier image for guidance_grid.png.

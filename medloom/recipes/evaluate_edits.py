@@ -24,7 +24,7 @@ class Config(ManifestOptions):
         image_size: pixels of the judges' images; one number for a square, or one per axis.
         network: the judging classifiers: small (for a CPU) or densenet121.
         steps: optimiser steps of each judge.
-        gate: YAML file of bounds on metrics. If one is not kept, the command says which and ends with status 3.
+        gate: YAML file of bounds on metrics. If one is not met, the command says which and ends with status 3.
         seed: of the judges and of all resamples.
         device: auto, cpu or cuda.
     """
@@ -63,7 +63,7 @@ def run(config: Config) -> Path:
 
     Raises:
         UserError: not a folder of `medloom edit`, edits of other triples, or judges that cannot be trained.
-        GateError: a bound of --gate that is not kept.
+        GateError: a bound of --gate that is not met.
     """
     from medloom.core.files import hash_file
     from medloom.data.dataset import measure_spec

@@ -38,7 +38,7 @@ class Config(ManifestOptions):
         network: the classifier and the encoder: small (for a CPU) or densenet121.
         steps: optimiser steps of the classifier and of the encoder.
         seed: of the split, the classifier, and all resamples.
-        gate: YAML file of bounds on metrics. If one is not kept, the command says which and ends with status 3.
+        gate: YAML file of bounds on metrics. If one is not met, the command says which and ends with status 3.
         drop_copies: write cleaned.csv, the synthetic manifest without the images that are listed as copies, and
             evaluate it in the folder cleaned.
         reference_model: run folder of a model that was trained on neither --train nor --real; its losses calibrate the
@@ -98,7 +98,7 @@ def run(config: Config) -> Path:
 
     Raises:
         UserError: an option that is out of range, manifests that cannot be compared, or images that cannot be read.
-        GateError: a bound of --gate that is not kept.
+        GateError: a bound of --gate that is not met.
     """
     from importlib.metadata import version
 
@@ -128,8 +128,10 @@ def run(config: Config) -> Path:
     check_metrics(config.metrics)
     if config.attack_images < 1:
         raise UserError(f"--attack-images {config.attack_images}: give 1 or more.")
-    if config.reference_model is not None and config.model is None:
-        raise UserError("--reference-model calibrates the attack on --model; give --model too.")
+    if config.reference_model is not None and None in (config.model, config.train):
+        raise UserError("--reference-model calibrates the attack on --model, which needs --train; give both.")
+    if config.drop_copies and config.train is None:
+        raise UserError("--drop-copies needs --train: copies are looked for among the training images.")
     rules = read_gate(config.gate, [*(m for section in SECTIONS.values() for m in section.metrics), *config.metrics])
 
     real = load_manifest(config.real, config, need=("path",))
@@ -199,7 +201,7 @@ def run(config: Config) -> Path:
     if not config.drop_copies or not copies:
         enforce(config.gate, rules, report.metrics)
         return config.out
-    # The cleaned set is what would be released, so it is what has to keep the gate.
+    # The cleaned set is what would be released, so it is what has to pass the gate.
     kept = [path not in copies for path in synthetic.frame["path"]]
     cleaned = config.out / "cleaned.csv"
     synthetic.select(kept).write(cleaned)

@@ -1,6 +1,6 @@
 """`medloom evaluate whatif`: effects of changed columns, compared with the truth and with held-out patients."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import ClassVar
 
@@ -21,7 +21,7 @@ class Config(ManifestOptions):
             patients with and without a value are compared with the shifts of the what-if.
         adjust: columns that the observed difference is adjusted for, e.g. age view.
         model: run folder of the generator; patients of --observed that it was trained on are refused.
-        gate: YAML file of bounds on metrics. If one is not kept, the command says which and ends with status 3.
+        gate: YAML file of bounds on metrics. If one is not met, the command says which and ends with status 3.
         seed: of all resamples.
     """
 
@@ -43,8 +43,9 @@ def run(config: Config) -> Path:
 
     Raises:
         UserError: not a folder of `medloom whatif`, another cohort's patients, or observed images that cannot be used.
-        GateError: a bound of --gate that is not kept.
+        GateError: a bound of --gate that is not met.
     """
+    from medloom.core.config import shown
     from medloom.core.files import hash_file
     from medloom.core.seeds import check_seed
     from medloom.evaluation.effects.measure import measure_effects
@@ -55,9 +56,9 @@ def run(config: Config) -> Path:
     from medloom.evaluation.report.report import Report, begin_report
     from medloom.phantom.truth import Cohort
 
-    for name in ("adjust", "model"):
+    for name in ("adjust", "model", *(field.name for field in fields(ManifestOptions))):
         if getattr(config, name) and config.observed is None:
-            raise UserError(f"--{name} needs --observed, a manifest of held-out real images.")
+            raise UserError(f"{shown(name)} needs --observed, a manifest of held-out real images.")
     check_seed(config.seed)
     rules = read_gate(config.gate, MEANINGS)
 

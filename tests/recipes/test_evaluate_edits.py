@@ -79,7 +79,8 @@ def test_a_copy_keeps_everything_and_moves_nothing(cohort: Path, tmp_path: Path)
     assert metric(found, "fraction of the true change", "all")["value"] == 0.0
     likeness = metric(found, "similarity to the later", "edit")
     assert likeness["value"] == likeness["reference"]["value"]
-    assert metric(found, "without an instruction", "nochange")["value"] == metric(found, "reversal", "back")["value"] == 0.0
+    for name, arm in (("without an instruction", "nochange"), ("reversal", "back")):
+        assert metric(found, name, arm)["value"] == 0.0
     held = {(verdict["attribute"], verdict["metric"]): verdict["passed"] for verdict in found["verdicts"]}
     assert held["heart ratio", "change of what is not named"] and held["nochange", "change without an instruction"]
     assert not held["all", "finding moved in the right direction on the right side"]
@@ -107,6 +108,16 @@ def test_a_network_looks_for_the_anatomy(cohort: Path, tmp_path: Path) -> None:
     placed = metric(found, "on the later image's mask", "mask")
     assert placed["value"] > 0.5 and f"the later images themselves: {placed['value']:.2f}" in placed["note"]
     assert any("mean Dice with the masks of held-out real patients" in note for note in found["notes"])
+
+
+def test_a_gate_on_edits(cohort: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    edits = pretend(cohort, tmp_path, "prior")
+    words = ["evaluate", "edits", str(edits), "--reference", str(cohort / "triples.csv"), "--out", str(tmp_path / "r")]
+    (tmp_path / "gate.yaml").write_text("- {metric: change, of: edit, value_at_least: 1}")
+    assert main([*words, "--gate", str(tmp_path / "gate.yaml")]) == 3
+    assert "FAIL: change of edit 0 [0, 0]" in capsys.readouterr().err and (tmp_path / "r" / "report.html").is_file()
+    (tmp_path / "gate.yaml").write_text("- {metric: own patient identified, of: edit, value_at_least: 0.8}")
+    assert main([*words, "--gate", str(tmp_path / "gate.yaml")]) == 0
 
 
 def test_own_patients_by_hand() -> None:

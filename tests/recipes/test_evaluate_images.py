@@ -142,7 +142,7 @@ def test_a_label_swapped_set_loses_recognition(sets: dict[str, Path], cache: Pat
     metrics = evaluate(sets, "swapped", tmp_path / "out", train=sets["train"], cache=cache, only=("alignment",))
     assert metrics["recognition", "all", ""]["value"] < 0.25
     assert metrics["recognition", "all", ""]["reading"].endswith("worse")
-    share = metrics["accuracy, trained on synthetic, over real-trained", "all", ""]
+    share = metrics["accuracy trained on synthetic over real images", "all", ""]
     assert share["value"] < 0.5 and share["reading"].endswith("worse")
     assert share["reference"]["what"] == "trained on half of the real images"
     assert share["reference"]["low"] is not None and share["reference"]["value"] > 0.7
@@ -173,6 +173,9 @@ def test_pixels_need_no_class(sets: dict[str, Path], tmp_path: Path) -> None:
         ({"seed": -1}, "--seed -1 is out of range"),
         ({"device": "gpu"}, "allowed: auto, cpu, cuda"),
         ({"steps": 0}, "--steps 0"),
+        ({"drop_copies": True}, "--drop-copies needs --train"),
+        ({"reference_model": Path("run")}, "--reference-model calibrates the attack on --model, which needs --train"),
+        ({"metrics": ("fid",)}, "unknown metric in --metrics 'fid'"),
     ],
 )
 def test_options_that_cannot_be(options: dict[str, Any], message: str, sets: dict[str, Path], tmp_path: Path) -> None:

@@ -18,8 +18,8 @@ from medloom.evaluation.report.metrics import EVERYTHING, HIGHER, Metric, Refere
 from medloom.evaluation.report.plots import FRACTION, Panel
 from medloom.metrics.uncertainty import Interval, bootstrap_interval
 
-RECOGNITION, SHUFFLED = "recognition", "recognition, conditions shuffled"
-UTILITY, RELATIVE_UTILITY = "accuracy, trained on synthetic", "accuracy, trained on synthetic, over real-trained"
+RECOGNITION, SHUFFLED = "recognition", "recognition with shuffled conditions"
+UTILITY, RELATIVE_UTILITY = "accuracy trained on synthetic images", "accuracy trained on synthetic over real images"
 HELD_OUT = "held-out real images"
 SHUFFLES = 200
 LEAST = 10

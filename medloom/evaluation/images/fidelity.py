@@ -27,7 +27,7 @@ from medloom.metrics.kernel import squared_mmd
 from medloom.metrics.neighbours import PRDC, prdc
 from medloom.metrics.uncertainty import floor, subsample_interval
 
-FD, FD_INFINITY = "Frechet distance", "Frechet distance, infinite sets"
+FD, FD_INFINITY = "Frechet distance", "Frechet distance of infinite sets"
 KERNEL, VENDI = "kernel distance", "Vendi score"
 _FRACTION = replace(METRICS["prdc"], high=1.0)
 # What is measured by every extractor, with range and direction.
@@ -40,7 +40,7 @@ MEASURED: Mapping[str, MetricInfo] = {
     KERNEL: METRICS["squared_mmd"],
     VENDI: METRICS["vendi_score"],
 }
-REAL_TO_REAL = "real against real"
+REAL_TO_REAL = "real vs real"
 # A subsample of half of them still has more than the 5 neighbours of precision and recall.
 LEAST = 20
 LEAST_PATIENTS = 8

@@ -23,8 +23,8 @@ from medloom.generators.run_folder import RunFolder
 from medloom.metrics.membership import membership_auc, threshold
 from medloom.metrics.uncertainty import Interval
 
-ATTACK, HALVES = "membership, attack by loss", "membership, two halves of the members"
-BLIND, FOUND = "membership, images alone", "members found at 1 % false positives"
+ATTACK, HALVES = "membership AUC by loss", "membership AUC of two halves of the members"
+BLIND, FOUND = "membership AUC of images alone", "members found at 1 % false positives"
 MEANINGS = {
     ATTACK: "area under the ROC curve of telling training images from held-out ones by the model's loss",
     HALVES: "control: the same between two halves of the training images, which nothing can tell apart",

@@ -1,4 +1,4 @@
-"""A release gate: bounds in a YAML file that the metrics of an evaluation have to keep."""
+"""A release gate: bounds in a YAML file that the metrics of an evaluation have to meet."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -62,7 +62,7 @@ class Rule:
     limit: float
 
     def failures(self, metrics: Sequence[Metric]) -> list[str]:
-        """The metrics that do not keep the rule, a sentence each.
+        """The metrics that do not meet the rule, a sentence each.
 
         Raises:
             UserError: the metric was not measured.
@@ -83,7 +83,7 @@ class Rule:
         bound, found = BOUNDS[self.bound], list[str]()
         for metric in meant:
             value = bound.value(metric)
-            # A missing interval or a reference of 0 does not keep a bound.
+            # A missing interval or a reference of 0 does not meet a bound.
             if value is None or (value > self.limit if bound.most else value < self.limit):
                 found.append(
                     f"FAIL: {metric} {with_interval(metric.value, metric.low, metric.high)}, reference"
@@ -111,9 +111,9 @@ def read_gate(path: Path | None, known: Iterable[str]) -> list[Rule]:
         raise UserError(f"--gate {path} cannot be read: {str(error).splitlines()[0]}.") from error
     if not isinstance(entries, list) or not entries:
         raise UserError(f"--gate {path}: give a list of rules, each with a metric and a bound.")
-    names, rules = dict.fromkeys(known), []
-    for number, entry in enumerate(entries, 1):
-        where = f"--gate {path}, rule {number}"
+    names, rules = dict.fromkeys(known), list[Rule]()
+    for place, entry in enumerate(entries, 1):
+        where = f"--gate {path}, rule {place}"
         if not isinstance(entry, Mapping) or not isinstance(entry.get("metric"), str):
             raise UserError(f"{where}: it names no metric; give metric: NAME and one of {', '.join(BOUNDS)}.")
         look_up(names, entry["metric"], f"{where}: metric")
@@ -132,7 +132,7 @@ def read_gate(path: Path | None, known: Iterable[str]) -> list[Rule]:
 
 
 def failures(rules: Sequence[Rule], metrics: Sequence[Metric]) -> list[str]:
-    """What does not keep the rules, a sentence each.
+    """What does not meet the rules, a sentence each.
 
     Raises:
         UserError: a rule is on a metric that was not measured.
@@ -144,10 +144,10 @@ def enforce(path: Path | None, rules: Sequence[Rule], metrics: Sequence[Metric])
     """Say that a gate is passed, or end the command.
 
     Raises:
-        GateError: names every metric that does not keep a rule.
+        GateError: names every metric that does not meet a rule.
         UserError: a rule is on a metric that was not measured.
     """
     if failed := failures(rules, metrics):
-        raise GateError(f"{path}: {len(failed)} of {len(rules)} bounds are not kept. {'. '.join(failed)}.")
+        raise GateError(f"{path}: {len(failed)} of {len(rules)} bounds are not met. {'. '.join(failed)}.")
     if rules:
-        say(f"PASS: all {len(rules)} bounds of {path} are kept.")
+        say(f"PASS: all {len(rules)} bounds of {path} are met.")

@@ -38,7 +38,7 @@ class Report:
     ) -> None:
         """Append what a section of the evaluation found."""
         self.metrics += [replace(metric, section=section) for metric in metrics]
-        self.notes += notes
+        self.notes += [note for note in dict.fromkeys(notes) if note not in self.notes]
         self.verdicts += verdicts
 
     def scores(self) -> dict[str, object]:

@@ -50,8 +50,10 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, EvaluationCac
     return folder, EvaluationCache(folder / "cache", SPEC, OPTIONS), train, triples
 
 
-def figures(
-    world: tuple[Path, EvaluationCache, list[Sample], list[Sample]], hearts: list[tuple[int, int]] | None, ground: float = 40
+def metrics(
+    world: tuple[Path, EvaluationCache, list[Sample], list[Sample]],
+    hearts: list[tuple[int, int]] | None,
+    ground: float = 40,
 ) -> dict[str, Metric]:
     """Of edits with these hearts, or, of None, the later images."""
     folder, cache, train, triples = world
@@ -62,23 +64,23 @@ def figures(
         edits.append(triple if own is None else replace(triple, path=draw(folder, name, own, ground)[0]))
     found, notes = anatomy_metrics(segment_edits(cache, train, list(zip(edits, triples, strict=True))), 0)
     assert "mean Dice with the masks of held-out real patients 0.9" in notes[0]
-    return {figure.name: figure for figure in found}
+    return {metric.name: metric for metric in found}
 
 
 def test_right_edits_lie_on_the_later_mask(world: tuple[Path, EvaluationCache, list[Sample], list[Sample]]) -> None:
-    found = figures(world, None)
+    found = metrics(world, None)
     # Hearts that move by two of eight pixels overlap by three quarters.
     assert found[PLACED].value > 0.9 and found[PLACED].reference.value == pytest.approx(0.75, abs=0.08)
     assert found[KEPT].value == pytest.approx(0.75, abs=0.08) and found[PARTS].value == 0.0
 
 
 def test_a_second_heart_is_one_too_many(world: tuple[Path, EvaluationCache, list[Sample], list[Sample]]) -> None:
-    found = figures(world, [(8, 4), (22, 20)])
+    found = metrics(world, [(8, 4), (22, 20)])
     assert found[PARTS].value == 1.0 and found[PARTS].reference.value == 0.0
 
 
 def test_another_ground_is_a_change_outside(world: tuple[Path, EvaluationCache, list[Sample], list[Sample]]) -> None:
-    same, other = figures(world, [(8, 4)]), figures(world, [(8, 4)], ground=120)
+    same, other = metrics(world, [(8, 4)]), metrics(world, [(8, 4)], ground=120)
     assert other[OUTSIDE].value < same[OUTSIDE].value - 0.2
 
 

@@ -15,6 +15,7 @@ from medloom.evaluation.edits.judges import composite, judge_edits, judged_metri
 from medloom.evaluation.images.cache import EvaluationCache
 from medloom.evaluation.report.metrics import Metric, Reference
 
+World = tuple[EvaluationCache, list[Sample], list[Sample]]
 SPEC = ImageSpec((16, 16), 1, "pad", {"X-ray": Intensity("window", GREY, 0, 255)})
 
 
@@ -36,7 +37,7 @@ def sample(folder: Path, name: str, finding: str, age: float, prior: str | None 
 
 
 @pytest.fixture
-def world(tmp_path: Path) -> tuple[EvaluationCache, list[Sample], list[Sample]]:
+def world(tmp_path: Path) -> World:
     """A place to train in, patients to train on, and triples half of which changed."""
     kinds = ("disc", "none")
     ages = np.linspace(20, 90, 40)
@@ -59,12 +60,12 @@ def edited(triples: list[Sample], kind: str) -> list[tuple[Sample, Sample]]:
     ]
 
 
-def test_right_edits_are_told_and_copies_are_told_apart(world: tuple[EvaluationCache, list[Sample], list[Sample]]) -> None:
+def test_right_edits_are_told_and_copies_are_told_apart(world: World) -> None:
     cache, train, triples = world
     found = {}
     for kind in ("later", "copies"):
-        figures, notes = judged_metrics(judge_edits(cache, train, edited(triples, kind), "finding"), 0)
-        found[kind] = {figure.name: figure for figure in figures}
+        metrics, notes = judged_metrics(judge_edits(cache, train, edited(triples, kind), "finding"), 0)
+        found[kind] = {metric.name: metric for metric in metrics}
         assert "mean recall on held-out real patients" in notes[0]
     area, flipped, shift = (
         "AUROC of the later image's class",
@@ -77,13 +78,13 @@ def test_right_edits_are_told_and_copies_are_told_apart(world: tuple[EvaluationC
     assert copies[area].value == copies[area].reference.value < 0.8 and copies[flipped].value == 0.0
 
 
-def quick(world: tuple[EvaluationCache, list[Sample], list[Sample]]) -> tuple[EvaluationCache, list[Sample], list[Sample]]:
+def quick(world: World) -> World:
     """The same with a judge of a few steps, where how well it judges does not matter."""
     cache, train, triples = world
     return replace(cache, options=replace(cache.options, steps=15)), train, triples
 
 
-def test_a_class_of_one_patient_is_left_out(world: tuple[EvaluationCache, list[Sample], list[Sample]], tmp_path: Path) -> None:
+def test_a_class_of_one_patient_is_left_out(world: World, tmp_path: Path) -> None:
     cache, train, triples = quick(world)
     odd = [sample(tmp_path, "odd", "ring", 50), sample(tmp_path, "other", "ring", 60, "none")]
     judged = judge_edits(cache, [*train, odd[0]], edited([*triples, odd[1]], "later"), "finding")
@@ -93,20 +94,20 @@ def test_a_class_of_one_patient_is_left_out(world: tuple[EvaluationCache, list[S
         judge_edits(cache, train, edited([odd[1]], "later"), "finding")
 
 
-def test_few_patients_leave_resamples_of_one_class(world: tuple[EvaluationCache, list[Sample], list[Sample]]) -> None:
+def test_few_patients_leave_resamples_of_one_class(world: World) -> None:
     cache, train, triples = quick(world)
-    figures, _ = judged_metrics(judge_edits(cache, train, edited(triples[:5], "later"), "finding"), seed=0)
-    told = figures[0]
+    metrics, _ = judged_metrics(judge_edits(cache, train, edited(triples[:5], "later"), "finding"), seed=0)
+    told = metrics[0]
     assert told.low is not None and told.high is not None and told.low <= 0.5 and told.value <= told.high
 
 
-def test_a_number_is_told_by_its_correlation(world: tuple[EvaluationCache, list[Sample], list[Sample]]) -> None:
+def test_a_number_is_told_by_its_correlation(world: World) -> None:
     cache, train, triples = world
-    (figure,), _ = judged_metrics(judge_edits(cache, train, edited(triples, "later"), "age"), 0)
-    assert figure.name == "correlation with the later image's number" and figure.value > 0.8
+    (metric,), _ = judged_metrics(judge_edits(cache, train, edited(triples, "later"), "age"), 0)
+    assert metric.name == "correlation with the later image's number" and metric.value > 0.8
 
 
-def test_mistakes(world: tuple[EvaluationCache, list[Sample], list[Sample]]) -> None:
+def test_mistakes(world: World) -> None:
     cache, train, triples = world
     with pytest.raises(UserError, match="2 patients of the edits are in --train"):
         refuse_known([*train, *triples[:2]], edited(triples, "later"))

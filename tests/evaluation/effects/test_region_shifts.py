@@ -54,7 +54,7 @@ def whatif(folder: Path, mask_size: int = 16, **described: Any) -> Path:
 
 
 def shifts_of(effects: Effects) -> dict[str, Any]:
-    return {figure.subset: figure for figure in effects.regions.metrics(effects.unit, 0) if figure.name == SHIFT}
+    return {metric.subset: metric for metric in effects.regions.metrics(effects.unit, 0) if metric.name == SHIFT}
 
 
 def test_a_shift_is_found_in_its_region_and_nowhere_else(tmp_path: Path) -> None:
@@ -66,20 +66,20 @@ def test_a_shift_is_found_in_its_region_and_nowhere_else(tmp_path: Path) -> None
         assert found[control].low < 0 < found[control].high
         assert found[control].high - found[control].low < 1
     assert found["a=1 | upper"].n == PATIENTS
-    noise = [figure for figure in effects.regions.metrics(effects.unit, 0) if figure.name == NOISE]
-    assert [figure.subset for figure in noise] == ["upper", "lower"]
+    noise = [metric for metric in effects.regions.metrics(effects.unit, 0) if metric.name == NOISE]
+    assert [metric.subset for metric in noise] == ["upper", "lower"]
     # Seeds are 3 levels apart.
     expected = 3 * np.std(np.arange(SEEDS), ddof=1)
-    assert all(figure.value == pytest.approx(expected, rel=0.2) for figure in noise)
+    assert all(metric.value == pytest.approx(expected, rel=0.2) for metric in noise)
 
 
 def test_intervals_hold_for_all_comparisons_together(tmp_path: Path) -> None:
     effects = measure_effects(whatif(tmp_path / "w"), None, verbose=False)
-    figure = shifts_of(effects)["a=1 | label 1"]
+    metric = shifts_of(effects)["a=1 | label 1"]
     rows = [row for row in effects.regions.shifts if (row.arm, row.region) == ("a=1", "label 1")]
     single = bootstrap_mean(np.array([row.shift for row in rows]), [row.source for row in rows], 0)
-    assert figure.high - figure.low > 1.2 * (single.high - single.low)
-    assert "4 comparisons together" in figure.note
+    assert metric.high - metric.low > 1.2 * (single.high - single.low)
+    assert "4 comparisons together" in metric.note
 
 
 def test_a_mask_of_another_grid_is_brought_to_the_images(tmp_path: Path) -> None:
@@ -115,14 +115,14 @@ def test_the_report_shows_the_regions(tmp_path: Path) -> None:
 
 
 def test_the_table_of_shifts_has_arms_in_rows_and_regions_in_columns() -> None:
-    def figure(metric: str, subset: str) -> Metric:
-        return Metric(metric, subset, 1.0, 0.5, 1.5, 3, "patients", Reference("no change", 0.0))
+    def metric(name: str, subset: str) -> Metric:
+        return Metric(name, subset, 1.0, 0.5, 1.5, 3, "patients", Reference("no change", 0.0))
 
     made = [
-        figure(SHIFT, "a=1 | lung"),
-        figure(SHIFT, "a=1 | bone"),
-        figure(SHIFT, "b=1 | bone"),
-        figure(NOISE, "bone"),
+        metric(SHIFT, "a=1 | lung"),
+        metric(SHIFT, "a=1 | bone"),
+        metric(SHIFT, "b=1 | bone"),
+        metric(NOISE, "bone"),
     ]
     regions, rows = shift_table(made)
     assert regions == ["lung", "bone"]

@@ -30,24 +30,24 @@ def judged(truth: str, predicted: str, units: str = "", groups: str = "") -> Pre
     return Predictions(np.array(list(truth)), np.array(list(predicted)), unit, names[1], "prompts")
 
 
-def by_subset(figures: list[Metric], metric: str = alignment.RECOGNITION) -> dict[str, Metric]:
-    return {figure.subset: figure for figure in figures if figure.name == metric}
+def by_subset(metrics: list[Metric], name: str = alignment.RECOGNITION) -> dict[str, Metric]:
+    return {metric.subset: metric for metric in metrics if metric.name == name}
 
 
 def test_recognition_by_hand() -> None:
     real, synthetic = judged("aaaabb", "aaabbb"), judged("aabbbb", "abbbbb", "112222")
-    figures = by_subset(alignment.recognition_metrics("label", real, synthetic, 0))
-    assert figures["all"].value == pytest.approx(5 / 6)
+    metrics = by_subset(alignment.recognition_metrics("label", real, synthetic, 0))
+    assert metrics["all"].value == pytest.approx(5 / 6)
     # Real recall is 3/4 of a and all of b; the synthetic set is one third a.
-    assert figures["all"].reference.value == pytest.approx(0.75 / 3 + 2 / 3)
-    assert (figures["a"].value, figures["a"].reference.value) == (0.5, 0.75)
-    assert (figures["b"].value, figures["b"].n, figures["b"].counted) == (1.0, 4, "images")
-    assert "these prompts (1)" in figures["b"].note
+    assert metrics["all"].reference.value == pytest.approx(0.75 / 3 + 2 / 3)
+    assert (metrics["a"].value, metrics["a"].reference.value) == (0.5, 0.75)
+    assert (metrics["b"].value, metrics["b"].n, metrics["b"].counted) == (1.0, 4, "images")
+    assert "these prompts (1)" in metrics["b"].note
 
 
 def test_many_prompts_are_the_units() -> None:
     truth = "ab" * 40
-    figure = by_subset(
+    metric = by_subset(
         alignment.recognition_metrics(
             "label",
             judged(truth, truth),
@@ -61,19 +61,19 @@ def test_many_prompts_are_the_units() -> None:
             0,
         )
     )["all"]
-    assert (figure.value, figure.n, figure.counted, figure.note) == (0.75, 40, "prompts", "")
+    assert (metric.value, metric.n, metric.counted, metric.note) == (0.75, 40, "prompts", "")
     # Prompts are all right or all wrong: the width is that of 40 draws, not of 80.
-    assert figure.low is not None and 0.75 - figure.low == pytest.approx(1.96 * (0.75 * 0.25 / 40) ** 0.5, rel=0.25)
+    assert metric.low is not None and 0.75 - metric.low == pytest.approx(1.96 * (0.75 * 0.25 / 40) ** 0.5, rel=0.25)
 
 
 def test_shuffling_within_the_modality_is_what_the_modality_explains() -> None:
     # Modality x has a alone; in y, a and b are even: shuffled, x stays right and y is right by half.
     truth, groups = "a" * 20 + "ab" * 10, "x" * 20 + "y" * 20
-    figures = alignment.recognition_metrics("label", judged(truth, truth), judged(truth, truth, groups=groups), 0)
-    null = by_subset(figures, alignment.SHUFFLED)["all"]
+    metrics = alignment.recognition_metrics("label", judged(truth, truth), judged(truth, truth, groups=groups), 0)
+    null = by_subset(metrics, alignment.SHUFFLED)["all"]
     assert null.value == pytest.approx(0.75, abs=0.03) and "each modality" in null.note
-    figures = alignment.recognition_metrics("modality", judged(truth, truth), judged(truth, truth, groups=truth), 0)
-    null = by_subset(figures, alignment.SHUFFLED)["all"]
+    metrics = alignment.recognition_metrics("modality", judged(truth, truth), judged(truth, truth, groups=truth), 0)
+    null = by_subset(metrics, alignment.SHUFFLED)["all"]
     assert null.value == pytest.approx(0.75**2 + 0.25**2, abs=0.03) and "all conditions" in null.note
 
 

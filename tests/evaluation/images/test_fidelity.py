@@ -25,42 +25,42 @@ def clusters(n: int, seed: int, modes: tuple[int, ...] = (0, 1, 2, 3), shift: fl
     return FeatureSet(values.astype(np.float32), units, np.where(corner < 2, "A", "B"))
 
 
-def figures_of(synthetic: FeatureSet) -> dict[tuple[str, str], Metric]:
-    figures, notes = fidelity.fidelity_metrics("x", clusters(400, 0), synthetic, 0, verbose=False)
+def metrics_of(synthetic: FeatureSet) -> dict[tuple[str, str], Metric]:
+    metrics, notes = fidelity.fidelity_metrics("x", clusters(400, 0), synthetic, 0, verbose=False)
     assert not notes
-    return {(figure.name, figure.subset): figure for figure in figures}
+    return {(metric.name, metric.subset): metric for metric in metrics}
 
 
 def test_equal_sets_are_at_their_reference() -> None:
-    figures = figures_of(clusters(200, 1))
-    assert set(figures) == {
+    metrics = metrics_of(clusters(200, 1))
+    assert set(metrics) == {
         (name, subset) for name in (*fidelity.MEASURED, fidelity.FD_INFINITY) for subset in ("all", "A", "B")
     }
-    for figure in figures.values():
-        assert not figure.reading.endswith("worse"), figure
-        assert figure.low is not None and figure.high is not None and figure.low <= figure.value <= figure.high
-    whole = figures[fidelity.FD, "all"]
+    for metric in metrics.values():
+        assert not metric.reading.endswith("worse"), metric
+        assert metric.low is not None and metric.high is not None and metric.low <= metric.value <= metric.high
+    whole = metrics[fidelity.FD, "all"]
     assert whole.n == whole.reference.n == 200
     assert whole.value == pytest.approx(whole.reference.value, rel=0.5)
-    endless = figures[fidelity.FD_INFINITY, "all"]
+    endless = metrics[fidelity.FD_INFINITY, "all"]
     assert endless.low is not None and endless.low < 0.2 and endless.value < whole.value
 
 
 def test_a_shift_is_seen_in_distance_and_precision() -> None:
-    figures = figures_of(clusters(200, 1, shift=2.0))
+    metrics = metrics_of(clusters(200, 1, shift=2.0))
     for name in (fidelity.FD, "precision", "density", "coverage"):
-        assert figures[name, "all"].reading.endswith("worse"), name
+        assert metrics[name, "all"].reading.endswith("worse"), name
     # FD of two Gaussians of one covariance is the squared distance of their means.
-    assert figures[fidelity.FD_INFINITY, "all"].value == pytest.approx(4 * D, rel=0.15)
+    assert metrics[fidelity.FD_INFINITY, "all"].value == pytest.approx(4 * D, rel=0.15)
 
 
 def test_a_dropped_mode_loses_coverage_and_recall_and_not_precision() -> None:
-    figures = figures_of(clusters(200, 1, modes=(0, 1, 2)))
-    assert figures["coverage", "all"].value == pytest.approx(0.75, abs=0.08)
-    assert figures["recall", "all"].reading.endswith("worse") and figures["coverage", "all"].reading.endswith("worse")
-    assert not figures["precision", "all"].reading.endswith("worse")
-    assert not figures["coverage", "A"].reading.endswith("worse")
-    assert figures["coverage", "B"].reading.endswith("worse")
+    metrics = metrics_of(clusters(200, 1, modes=(0, 1, 2)))
+    assert metrics["coverage", "all"].value == pytest.approx(0.75, abs=0.08)
+    assert metrics["recall", "all"].reading.endswith("worse") and metrics["coverage", "all"].reading.endswith("worse")
+    assert not metrics["precision", "all"].reading.endswith("worse")
+    assert not metrics["coverage", "A"].reading.endswith("worse")
+    assert metrics["coverage", "B"].reading.endswith("worse")
 
 
 def test_more_dimensions_than_images_change_nothing() -> None:
@@ -80,8 +80,8 @@ def test_too_few_images_are_refused_and_a_small_modality_is_noted() -> None:
     with pytest.raises(UserError, match="30 held-out real images and it needs 40"):
         fidelity.fidelity_metrics("x", clusters(30, 0), clusters(40, 1), 0, verbose=False)
     small = clusters(60, 1, modes=(0, 1, 2, 0, 1))
-    figures, notes = fidelity.fidelity_metrics("x", clusters(400, 0), small, 0, verbose=False)
-    assert {figure.subset for figure in figures} == {"all", "A"}
+    metrics, notes = fidelity.fidelity_metrics("x", clusters(400, 0), small, 0, verbose=False)
+    assert {metric.subset for metric in metrics} == {"all", "A"}
     assert len(notes) == 1 and notes[0].startswith("B: fidelity was not measured")
 
 
@@ -102,9 +102,9 @@ def members(name: str, features: FeatureSet) -> ImageSet:
 def test_copies_are_counted_in_excess_of_chance(share: float) -> None:
     features = copied(share)
     sets = {name: members(name, entry) for name, entry in features.items()}
-    figures, notes, pairs = privacy.copy_metrics("x", sets, features, 0)
-    excess = next(figure for figure in figures if figure.name == privacy.EXCESS and figure.subset == "all")
-    assert not notes and {figure.subset for figure in figures} == {"all", "A", "B"}
+    metrics, notes, pairs = privacy.copy_metrics("x", sets, features, 0)
+    excess = next(metric for metric in metrics if metric.name == privacy.EXCESS and metric.subset == "all")
+    assert not notes and {metric.subset for metric in metrics} == {"all", "A", "B"}
     assert excess.low is not None and excess.high is not None
     assert excess.value == pytest.approx(share, abs=0.05)
     assert (excess.low > 0) == (share > 0)

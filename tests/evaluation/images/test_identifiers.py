@@ -61,15 +61,16 @@ def test_signs_burned_in(tmp_path: Path) -> None:
     assert identifiers.in_pixels(written(tmp_path / "b.png")) is None
 
 
-def test_figures_stand_beside_real_images(tmp_path: Path) -> None:
+def test_metrics_are_compared_with_real_images(tmp_path: Path) -> None:
     def made(name: str, texts: list[str]) -> ImageSet:
         samples = [written(tmp_path / f"{name}{n}.png", text) for n, text in enumerate(texts)]
         units = tuple(str(n) for n in range(len(texts)))
         return ImageSet(name, samples, units, "images", (None,) * len(texts))
 
     synthetic, real = made("s", ["PORTABLE", "", "", "ERECT"]), made("r", ["PORTABLE", "", "", ""])
-    figures, findings = identifiers.identifier_metrics(synthetic, real, 0, verbose=False)
-    signs = next(figure for figure in figures if figure.name == identifiers.SIGNS)
-    assert signs.value == 0.5 and signs.reference.value == 0.25 and {found.kind for found in findings} == {identifiers.SIGNS}
+    metrics, findings = identifiers.identifier_metrics(synthetic, real, 0, verbose=False)
+    signs = next(metric for metric in metrics if metric.name == identifiers.SIGNS)
+    assert signs.value == 0.5 and signs.reference.value == 0.25
+    assert {found.kind for found in findings} == {identifiers.SIGNS}
     identifiers.write_findings(tmp_path / "found.csv", findings)
     assert (tmp_path / "found.csv").read_text().count("upper border") == 2

@@ -25,11 +25,11 @@ def normal(seed: int) -> FeatureSet:
 def test_no_real_against_real_reference() -> None:
     """Published distances stood alone, as if equal sets had none: every generator looked worse than its data."""
 
-    def without_reference(figure: Metric) -> Metric:
-        return replace(figure, reference=Reference("the real images", 0.0))
+    def without_reference(metric: Metric) -> Metric:
+        return replace(metric, reference=Reference("the real images", 0.0))
 
-    figures, _ = fidelity.fidelity_metrics("x", normal(0), normal(1), 0, verbose=False)
-    ours = next(figure for figure in figures if figure.name == fidelity.FD)
+    metrics, _ = fidelity.fidelity_metrics("x", normal(0), normal(1), 0, verbose=False)
+    ours = next(metric for metric in metrics if metric.name == fidelity.FD)
     assert ours.reference.what == fidelity.REAL_TO_REAL and ours.reference.n == ours.n
     assert not ours.reading.endswith("worse")
     assert without_reference(ours).reading.endswith("worse")

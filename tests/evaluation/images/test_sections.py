@@ -82,7 +82,7 @@ def test_a_metric_is_one_function_and_one_row(
     scores = json.loads((tmp_path / "out" / "scores.json").read_text())["metrics"]
     found = next(metric for metric in scores if (metric["name"], metric["subset"]) == ("mean_distance", "all"))
     assert 0 <= found["low"] <= found["value"] <= found["high"] and found["n"] == found["reference"]["n"] == 30
-    assert found["reference"]["what"] == "real against real" and found["reference"]["low"] is not None
+    assert found["reference"]["what"] == "real vs real" and found["reference"]["low"] is not None
     page = (tmp_path / "out" / "report.html").read_text()
     assert "<dt>mean_distance</dt><dd>Distance of the means of two sets of features. (here)</dd>" in page
     capsys.readouterr()
@@ -103,9 +103,12 @@ def test_every_metric_has_a_meaning_and_one_section() -> None:
 def test_the_documentation_has_the_table_of_sections() -> None:
     text = (DOCS / "evaluate.md").read_text(encoding="utf-8")
     for name, section in sections.SECTIONS.items():
-        assert f"| `{name}` | {section.question} | {section.requires} | {', '.join(section.metrics)} |" in text, name
+        assert f"| `{name}` | {section.question} | {section.requires} | {'; '.join(section.metrics)} |" in text, name
 
 
 def test_the_documentation_has_every_metric() -> None:
-    named = set(re.findall(r"`(\w+)`", (DOCS / "metrics.md").read_text(encoding="utf-8")))
-    assert set(dir(medloom.metrics)) <= named
+    text = (DOCS / "metrics.md").read_text(encoding="utf-8")
+    assert set(dir(medloom.metrics)) <= set(re.findall(r"`(\w+)`", text))
+    for name, info in METRICS.items():
+        row = next(line for line in text.splitlines() if line.startswith(f"| `{name}` | {info.takes} | "))
+        assert f" | {info.better or '–'} | {info.low:g} to {info.high:g} | {info.source or '–'} | " in row, name

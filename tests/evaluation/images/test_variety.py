@@ -64,7 +64,7 @@ def test_a_generator_that_has_collapsed_is_seen(tmp_path: Path) -> None:
     spec = ImageSpec((24, 24), 1, "pad", {"CXR": Intensity("window", GREY, 0, 255)})
     cache = EvaluationCache(tmp_path, spec, ClassifierOptions(shown=False))
     real, collapsed = drawn(tmp_path / "r", "real", "patients", 0.3), drawn(tmp_path / "s", "synthetic", "prompts", 0.9)
-    figures, notes = variety_metrics(cache, real, collapsed, None, 0)
-    assert not notes and figures[0].name == SIMILARITY
-    assert figures[0].reading.endswith("worse") and figures[0].value > figures[0].reference.value + 0.2
-    assert figures[0].n == 24 and "2 of the 5 scales" in figures[0].note
+    metrics, notes = variety_metrics(cache, real, collapsed, None, 0)
+    assert not notes and metrics[0].name == SIMILARITY
+    assert metrics[0].reading.endswith("worse") and metrics[0].value > metrics[0].reference.value + 0.2
+    assert metrics[0].n == 24 and "2 of the 5 scales" in metrics[0].note

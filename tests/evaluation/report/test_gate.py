@@ -11,23 +11,23 @@ from medloom.evaluation.report.metrics import Metric, Reference
 KNOWN = ("Frechet distance", "recall", "excess of copies", "recognition")
 
 
-def figure(metric: str, value: float, low: float | None, high: float | None, **told: str) -> Metric:
+def metric(name: str, value: float, low: float | None, high: float | None, **told: str) -> Metric:
     given = {"subset": "all", "n": 9, "counted": "images", **told}
-    return Metric(name=metric, value=value, low=low, high=high, reference=Reference("real", 0.5), **given)
+    return Metric(name=name, value=value, low=low, high=high, reference=Reference("real", 0.5), **given)
 
 
-FIGURES = [
-    figure("Frechet distance", 3.0, 2.0, 4.0, extractor="local"),
-    figure("Frechet distance", 9.0, 8.0, 10.0, extractor="classifier"),
-    figure("recall", 0.4, 0.3, 0.5, extractor="local"),
-    figure("recall", 0.2, 0.1, 0.3, extractor="local", subset="CT"),
-    figure("recognition", 0.9, None, None),
+METRICS = [
+    metric("Frechet distance", 3.0, 2.0, 4.0, extractor="local"),
+    metric("Frechet distance", 9.0, 8.0, 10.0, extractor="classifier"),
+    metric("recall", 0.4, 0.3, 0.5, extractor="local"),
+    metric("recall", 0.2, 0.1, 0.3, extractor="local", subset="CT"),
+    metric("recognition", 0.9, None, None),
 ]
 
 
 def judged(tmp_path: Path, text: str) -> list[str]:
     (tmp_path / "gate.yaml").write_text(text)
-    return failures(read_gate(tmp_path / "gate.yaml", KNOWN), FIGURES)
+    return failures(read_gate(tmp_path / "gate.yaml", KNOWN), METRICS)
 
 
 def test_what_is_kept_and_what_is_not(tmp_path: Path) -> None:
@@ -61,7 +61,10 @@ def test_what_cannot_be_told_is_not_kept(tmp_path: Path) -> None:
         ("- {value_at_least: 1}", "rule 1: it names no metric"),
         ("metric: recall", "give a list of rules"),
         ("- {metric: excess of copies, upper_at_most: 0.01}", "'excess of copies' was not measured"),
-        ("- {metric: recall, of: MR, value_at_least: 0}", "not measured of 'MR' by any extractor. Measured: recall of CT by local"),
+        (
+            "- {metric: recall, of: MR, value_at_least: 0}",
+            "not measured of 'MR' by any extractor. Measured: recall of CT",
+        ),
         ("- [", "cannot be read"),
     ],
 )
