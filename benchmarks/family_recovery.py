@@ -66,7 +66,7 @@ def main(words: list[str]) -> None:
     model = _train(options, cohort, out / "run")
     sampling = SAMPLING[options.family] | ({} if options.family == "gan" else {"guidance": options.guidance})
     answers = demo.ask(config, cohort, model, out / "whatif", sampling)
-    report = run_command("evaluate", whatif=answers, truth=cohort, out=out / "report")
+    report = run_command("evaluate whatif", data=answers, truth=cohort, out=out / "report")
     print("\n".join(_lines(read_json(report / "scores.json"))))
 
 
@@ -118,6 +118,6 @@ def _lines(scores: dict[str, Any]) -> list[str]:
     """A row for each thing that has to hold."""
     return [
         f"{verdict['attribute']}, {verdict['metric']}: {verdict['value']:.3f} ({verdict['low']:.3f} to"
-        f" {verdict['high']:.3f}), {'holds' if verdict['passed'] else 'short'}: {verdict['rule']}"
+        f" {verdict['high']:.3f}), {'PASS' if verdict['passed'] else 'FAIL'}: {verdict['bound']}"
         for verdict in scores["verdicts"]
     ]

@@ -17,7 +17,7 @@ SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"
 LONG = (
     "test_effect_controls.py",
     "test_demo.py",
-    "test_evaluate.py",
+    "test_evaluate_images.py",
     "test_processes.py",
     "test_edit.py",
     "test_resume.py",

@@ -89,7 +89,7 @@ def _members(words: Sequence[str]) -> list[str]:
 
 def _positional(command: str, rest: list[str]) -> list[str]:
     """`medloom data check TABLE` names its manifest without an option, `medloom data import SOURCE ROOT` its folder."""
-    if command.startswith("data ") and rest and not rest[0].startswith("-"):
+    if command.startswith(("data ", "evaluate whatif", "evaluate edits")) and rest and not rest[0].startswith("-"):
         return ["--root" if command.startswith("data import ") else "--data", *rest]
     return rest
 

@@ -32,10 +32,15 @@ RECIPES: dict[str, tuple[str, str]] = {
     "generate": ("medloom.recipes.generate", "generate images from a prompt or a manifest of conditions"),
     "edit": ("medloom.recipes.edit", "edit a patient's earlier image by an instruction"),
     "whatif": ("medloom.recipes.whatif", "change clinical columns, hold the seed, and see what becomes of the images"),
-    "evaluate": ("medloom.recipes.evaluate", "compare synthetic with real images, with intervals and floors"),
+    "evaluate images": (
+        "medloom.recipes.evaluate_images",
+        "compare synthetic with real images, with intervals and real-vs-real references",
+    ),
+    "evaluate whatif": ("medloom.recipes.evaluate_whatif", "measure what the changes of a what-if do to the images"),
+    "evaluate edits": ("medloom.recipes.evaluate_edits", "measure what edits of prior images keep and change"),
     "ablate": (
         "medloom.recipes.ablate",
-        "run a chain of commands over a grid of options, with one table of the figures",
+        "run a chain of commands over a grid of options, with one table of the metrics",
     ),
     "compare": ("medloom.recipes.compare", "compare two models on the same held-out images, modality by modality"),
 }

@@ -103,7 +103,9 @@ def losses(run: Path) -> str:
 def figures(report: Path) -> str:
     """All numbers of scores.json that are not options, in order."""
     scores = json.loads((report / "scores.json").read_text(encoding="utf-8"))
-    return digest(*(f"{number:.9g}".encode() for number in _numbers(scores["figures"])))
+    # Those of features first, as they stood when the hashes were made.
+    metrics = sorted(scores["metrics"], key=lambda metric: not metric["extractor"])
+    return digest(*(f"{number:.9g}".encode() for number in _numbers(metrics)))
 
 
 def _numbers(value: object) -> Iterator[float]:
@@ -198,8 +200,8 @@ def text_to_image(medloom: Run, keep: Keep) -> None:
     medloom(
         "generate --model mm --data ct/test.csv --count 24 --steps 4 --guidance 2 text=3 --out mm-rows --device cpu"
     )
-    medloom("evaluate --real ct/test.csv --synthetic mm-rows/manifest.csv --train ct/train.csv --features pixels"
-            " --only fidelity privacy lint --out mm-report --device cpu --image-size 32")  # fmt: skip
+    medloom("evaluate images --real ct/test.csv --synthetic mm-rows/manifest.csv --train ct/train.csv --features pixels"
+            " --only fidelity privacy identifiers --out mm-report --device cpu --image-size 32")  # fmt: skip
     medloom(f"train text2image --data ct/train.csv --from mm --out mm2 --image-size 32 {LOOP} unet.yaml --loop.steps 2")
     # A run that is trained longer is a run that was resumed.
     shorter = f"train text2image --data ct/train.csv --out resumed --image-size 32 {LOOP} unet.yaml"
@@ -220,7 +222,7 @@ def masks(medloom: Run, keep: Keep) -> None:
     medloom("generate --model diff --data ct/test.csv --count 3 --steps 3 --out diff-rows --device cpu")
     medloom("whatif --model diff --data ct/test.csv --rows 3 --n 1 --set smoking=never --set age=40 --steps 3"
             " --allow-unseen --out what --device cpu")  # fmt: skip
-    medloom("evaluate --whatif what/manifest.csv --truth ct --out what-report --device cpu")
+    medloom("evaluate whatif what/manifest.csv --truth ct --out what-report")
     keep("train mask2image: weights", weights, "diff")
     keep("generate from masks", images, "diff-rows/manifest.csv")
     keep("whatif", images, "what/manifest.csv")
@@ -276,7 +278,7 @@ def edits(medloom: Run, keep: Keep) -> None:
     medloom("edit --model editor --data asked.csv --steps 3 --controls nochange --out edited --device cpu")
     medloom("edit --model editor --data asked.csv --steps 3 --start inversion --strength 0.5 --out inverted"
             " --device cpu")  # fmt: skip
-    medloom("evaluate --edits edited/manifest.csv --reference asked.csv --out edits-report"
+    medloom("evaluate edits edited/manifest.csv --reference asked.csv --out edits-report"
             " --device cpu")  # fmt: skip
     keep("train edit: weights", weights, "editor")
     keep("edit", images, "edited/manifest.csv")

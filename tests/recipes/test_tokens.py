@@ -150,7 +150,7 @@ def test_edits_by_the_same_command(run: Path, data: Path, tmp_path: Path) -> Non
     assert main([str(word) for word in [*edit, "--start", "prior", "--strength", 0.5, "--out", tmp_path / "half"]]) == 0
     rows = (tmp_path / "half" / "manifest.csv").read_text().splitlines()
     assert len(rows) == 25 and (tmp_path / "half" / "differences.png").is_file()
-    evaluate = ["evaluate", "--edits", tmp_path / "half" / "manifest.csv", "--reference", data, "--out", tmp_path / "r"]
+    evaluate = ["evaluate", "edits", tmp_path / "half" / "manifest.csv", "--reference", data, "--out", tmp_path / "r"]
     assert main([str(word) for word in evaluate]) == 0
     region = np.zeros((16, 16), np.uint8)
     region[:, 8:] = 1
