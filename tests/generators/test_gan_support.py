@@ -81,7 +81,9 @@ def test_a_run_of_two_steps_is_loaded_to_the_same_image(row: SupportRow, tmp_pat
 
 @pytest.mark.parametrize("row", [row for row in ROWS if not row.supported], ids=row_id)
 def test_what_is_not_supported_gives_one_sentence(row: SupportRow) -> None:
-    with pytest.raises(UserError, match="is not supported by the .* network: (condition on the columns with|train an editor)"):
+    with pytest.raises(
+        UserError, match="is not supported by the .* network: (condition on the columns with|train an editor)"
+    ):
         require_support(row.family, row.network, row.part, row.fusion, row.dims)
 
 

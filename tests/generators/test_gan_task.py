@@ -305,7 +305,7 @@ def test_the_classes_of_masks_are_kept_with_the_model(tmp_path: Path) -> None:
 def test_what_a_gan_refuses() -> None:
     generator = generator_of()
     generator.check_sampling(GANSampling())
-    with pytest.raises(UserError, match="^--steps, --guidance, --guidance text=2: a GAN generates an image in one step"):
+    with pytest.raises(UserError, match="^--steps, --guidance, --guidance text=2: a GAN generates"):
         generator.check_sampling(GANSampling(steps=20, guidance=1.0, guidance_by_part={"text": 2.0}))
     with pytest.raises(UserError, match="never trained without one; give --mask"):
         generator.check_conditions([Condition("a disc", "Disc")])

@@ -186,8 +186,7 @@ def text_to_image(medloom: Run, keep: Keep) -> None:
     medloom(f"train text2image --data ct/train.csv --out mm --image-size 32 {LOOP} {TEXT} {UNET} --loop.steps 6")
     medloom("generate --model mm --prompt Nodule. --modality CT --n 3 --seed 5 --steps 4 --out mm-one --device cpu")
     medloom(
-        "generate --model mm --data ct/test.csv --count 24 --steps 4 --guidance 2 text=3"
-        " --out mm-rows --device cpu"
+        "generate --model mm --data ct/test.csv --count 24 --steps 4 --guidance 2 text=3 --out mm-rows --device cpu"
     )
     medloom("evaluate --real ct/test.csv --synthetic mm-rows/manifest.csv --train ct/train.csv --features pixels"
             " --only fidelity privacy lint --out mm-report --device cpu --image-size 32")  # fmt: skip

@@ -11,7 +11,6 @@ import nibabel
 import numpy as np
 import pytest
 from conftest import draw
-from medloom.generators.gan.storage import load_generator
 from PIL import Image
 
 from medloom.cli.main import main
@@ -20,6 +19,7 @@ from medloom.core.files import hash_file
 from medloom.data.images import read_image
 from medloom.generators.gan.options import GANOptions
 from medloom.generators.gan.options import MaskToImageGAN as Config
+from medloom.generators.storage import load_generator
 from medloom.recipes import compare, whatif
 from medloom.recipes.commands import run_command
 
@@ -126,11 +126,11 @@ def test_what_if_changes_the_level_and_holds_the_mask(folder: Path, tmp_path: Pa
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["--guidance", "2"], "--guidance: a GAN makes an image in one step"),
-        (["--steps", "20"], "--steps: a GAN makes an image in one step"),
-        (["--sampler", "ddim"], "--sampler: a GAN"),
+        (["--guidance", "2"], "--guidance: a GAN generates an image in one step"),
+        (["--steps", "20"], "--steps: a GAN generates an image in one step"),
+        (["--sampler", "ddim"], "of the family gan, which has none"),
         (["--negative", "noise"], "--negative: a GAN"),
-        (["--guidance-mask", "1", "--guidance-text", "2"], "--guidance-mask, --guidance-text: a GAN"),
+        (["--guidance", "mask=1", "text=2"], "--guidance mask=1, --guidance text=2: a GAN"),
     ],
 )
 def test_options_of_a_sampler_are_refused(folder: Path, words: list[str], message: str, fails: Callable) -> None:
@@ -147,7 +147,7 @@ def test_diffusion_keeps_its_defaults_and_writes_them(
     told = ["--prompt", "A disc.", "--modality", "Disc"]
     make("generate", run, tmp_path / "out", *told)
     described = json.loads((tmp_path / "out/generation.json").read_text())["options"]
-    assert (described["steps"], described["guidance"]) == (20, 2.0)
+    assert (described["steps"], described["guidance"]) == (20, ["2.0"])
     # The same, said: the folder is gone on with.
     make("generate", run, tmp_path / "out", *told, "--steps", 20, "--guidance", 2.0)
     for recipe in (compare.Config, whatif.Config):
@@ -162,14 +162,14 @@ def test_the_same_command_again_and_with_other_options(
     train(folder / "data.csv", out)
     assert "is finished" in capsys.readouterr().err and hash_file(out / "logs" / "metrics.csv") == before
     words = ["train", "gan", "--data", folder / "data.csv", *WORDS, *SHORT]
-    assert "options.fusion was affine, now none" in fails(*words, "--fusion", "none", out=out)
+    assert "network.fusion was affine, now none" in fails(*words, "--network.fusion", "none", out=out)
 
 
 @pytest.mark.parametrize(
     "more",
     [
-        ["--gan.adversary", "none", "--fusion", "none"],
-        ["--gan.unpaired", "--fusion", "cross-attention", "--network.mask", "spade"],
+        ["--gan.adversary", "none", "--network.fusion", "none"],
+        ["--gan.unpaired", "--network.fusion", "cross-attention", "--network.mask", "spade"],
         ["--gan.adversary", "hinge", "--gan.feature-weight", "1", "--network.kind", "unet", "--gan.norm", "spectral"],
         ["--gan.r1-every", "1", "--loop.precision", "bf16", "--loop.accumulate", "2", "--text.dropout", "0.1"],
     ],
@@ -278,7 +278,7 @@ def test_the_published_settings_are_the_defaults_of_the_losses() -> None:
     published = configure(Config, data="a.csv", out="run", preset="dgm-vlc")
     names = ("adversary", "reconstruction", "reconstruction_weight", "correlation_weight", "pool")
     assert [getattr(published.gan, name) for name in names] == [getattr(GANOptions(), name) for name in names]
-    assert published.fusion == "affine" and published.network.style == 100 and published.gan.r1 == 0
+    assert published.network.fusion == "affine" and published.network.style == 100 and published.gan.r1 == 0
 
 
 @pytest.fixture
@@ -301,9 +301,15 @@ def fails(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> Callable[..., s
     [
         (["--image-size", "17"], "images of 17 x 17 pixels: this network needs multiples of 2 on each axis"),
         (["--gan.layers", "3"], "--gan.scales 2 with --gan.layers 3 needs 48 or more on each axis"),
-        (["--fusion", "film"], "--fusion film: allowed are cross-attention, affine, none"),
-        (["--fusion", "cross-attention", "--network.attention", "true", "false"], "at its last resolution of a resnet"),
-        (["--fusion", "none", "--table", "level"], "table by none in 2-D is not supported by the resnet network"),
+        (["--network.fusion", "film"], "--network.fusion film: allowed are cross-attention, affine, none"),
+        (
+            ["--network.fusion", "cross-attention", "--network.attention", "true", "false"],
+            "at its last resolution of a resnet",
+        ),
+        (
+            ["--network.fusion", "none", "--table", "level"],
+            "table by none in 2-D is not supported by the resnet network",
+        ),
         (["--network.kind", "dynunet"], "--network.kind dynunet: allowed are resnet, unet"),
         (["--network.mask-classes", "1", "2"], "m0.png: label 3 is not in --network.mask-classes (1, 2)"),
         (["--network.mask-classes", "3", "3"], "--network.mask-classes: 3 stands twice"),
