@@ -319,7 +319,9 @@ def parameter_groups(phase: Phase) -> list[dict[str, Any]]:
     groups: dict[float, list[torch.nn.Parameter]] = {}
     for name, parameter in phase.module.named_parameters():
         if parameter.requires_grad:
-            rate = next((factor for start, factor in phase.learning_rate_factors.items() if name.startswith(start)), 1.0)
+            rate = next(
+                (factor for start, factor in phase.learning_rate_factors.items() if name.startswith(start)), 1.0
+            )
             groups.setdefault(rate, []).append(parameter)
     if not groups:
         raise ValueError(f"phase {phase.name!r} has nothing to train")

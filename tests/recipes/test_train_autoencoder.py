@@ -9,13 +9,15 @@ import numpy as np
 import pytest
 import torch
 from diffusers import AutoencoderKL
-from medloom.recipes.autoencoder import find_autoencoder
 from PIL import Image
 
 from medloom.core.config import configure, shipped
 from medloom.core.errors import UserError
 from medloom.core.files import hash_folder
+from medloom.generators.autoencoder.find import find_autoencoder
+from medloom.generators.autoencoder.options import EncodeImages
 from medloom.generators.preparation import Prepared, prepare
+from medloom.recipes.commands import run_command
 
 OPTIONS = {
     "image_size": [16],

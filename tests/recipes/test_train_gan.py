@@ -98,7 +98,7 @@ def test_images_follow_their_masks_and_the_columns_of_the_table(folder: Path, tm
     levels = [image[mask > 0].mean() for image, mask in zip(images, masks, strict=True)]
     assert np.corrcoef(levels, [float(row["level"]) for row in rows])[0, 1] > 0.8
     described = json.loads((tmp_path / "generation.json").read_text())["options"]
-    assert described["steps"] is None and described["guidance"] is None
+    assert described["steps"] is None and described["guidance"] == []
 
 
 def test_an_image_is_its_seed_s_in_any_batch(folder: Path, tmp_path: Path) -> None:
@@ -120,7 +120,7 @@ def test_what_if_changes_the_level_and_holds_the_mask(folder: Path, tmp_path: Pa
             inside = pixels((tmp_path / row["mask"]).resolve()) > 0
             means[row["arm"]].append(pixels(tmp_path / row["path"])[inside].mean())
     assert np.mean(means["level=220"]) - np.mean(means["level=120"]) > 50
-    assert json.loads((tmp_path / "whatif.json").read_text())["options"]["guidance"] is None
+    assert json.loads((tmp_path / "whatif.json").read_text())["options"]["guidance"] == []
 
 
 @pytest.mark.parametrize(
@@ -151,7 +151,23 @@ def test_diffusion_keeps_its_defaults_and_writes_them(
     # The same, said: the folder is gone on with.
     make("generate", run, tmp_path / "out", *told, "--steps", 20, "--guidance", 2.0)
     for recipe in (compare.Config, whatif.Config):
-        assert {entry.default for entry in fields(recipe) if entry.name in ("steps", "guidance")} == {None}
+        defaults = {entry.name: entry.default for entry in fields(recipe)}
+        assert not defaults["steps"] and not defaults["guidance"]
+
+
+def test_scales_of_parts_are_written_and_are_not_mixed_in_one_folder(
+    make_manifest: Callable[..., Path], tmp_path: Path, tiny_options: dict[str, object], fails: Callable
+) -> None:
+    options = {**tiny_options, "loop.steps": 1, "loop.warmup": 0}
+    run = run_command("train text2image", data=make_manifest(), out=tmp_path / "run", **options)
+    prompt = ["--prompt", "A disc.", "--modality", "Disc", "--steps", 2]
+    make("generate", run, tmp_path / "out", *prompt, "--guidance", "text=3")
+    described = json.loads((tmp_path / "out/generation.json").read_text())["options"]
+    assert described["guidance"] == ["2.0", "text=3.0"]
+    # The same scales in other words.
+    make("generate", run, tmp_path / "out", *prompt, "--guidance", "text=3.0", "2")
+    words = ["generate", "--model", run, *prompt, "--device", "cpu", "--guidance"]
+    assert "made with other options (--guidance)" in fails(*words, "text=5", out=tmp_path / "out")
 
 
 def test_the_same_command_again_and_with_other_options(
@@ -311,7 +327,7 @@ def fails(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> Callable[..., s
             "table by none in 2-D is not supported by the resnet network",
         ),
         (["--network.kind", "dynunet"], "--network.kind dynunet: allowed are resnet, unet"),
-        (["--network.mask-classes", "1", "2"], "m0.png: label 3 is not in --network.mask-classes (1, 2)"),
+        (["--network.mask-classes", "1", "2"], "label 3 is not one of the mask classes (1 label 1, 2 label 2)"),
         (["--network.mask-classes", "3", "3"], "--network.mask-classes: 3 stands twice"),
         (["--gan.adversary", "none", "--gan.unpaired"], "--gan.unpaired needs an adversary"),
         (["--loop.compile"], "--loop.compile cannot follow the slope of R1"),
@@ -336,9 +352,9 @@ def test_mistakes_in_masks(folder: Path, tmp_path: Path, fails: Callable) -> Non
         (root / name).write_bytes((folder / name).read_bytes())
     many = np.arange(256, dtype=np.uint8).reshape(16, 16)
     Image.fromarray(many).save(root / "m7.png")
-    assert "the masks have 255 labels, 1 to 255: a model is told at most 100" in fails(*words, root / "data.csv")
+    assert "the masks have 255 labels, 1 to 255: a model sees at most 100" in fails(*words, root / "data.csv")
     error = fails(*words, root / "data.csv", "--network.mask-classes", "3")
-    assert "m7.png: label 1 is not in --network.mask-classes (3)" in error
+    assert "m7.png: label 1 is not one of the mask classes (3 label 3)" in error
     Image.fromarray(np.stack([many] * 3, -1)).save(root / "m7.png")
     assert "m7.png is not a label map" in fails(*words, root / "data.csv")
     for number in range(ROWS):

@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 
 from medloom.core.errors import UserError
 from medloom.core.spec import ImageSpec
-from medloom.data.masks import read_labels
 from medloom.data.images import read_image
+from medloom.data.masks import read_labels
 from medloom.evaluation.report.metrics import Figure, Reference
 from medloom.metrics.uncertainty import bootstrap_mean
 
