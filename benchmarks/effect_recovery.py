@@ -15,7 +15,7 @@ from medloom.recipes import demo
 from medloom.recipes.commands import run_command
 
 # Twice the steps need less decay; errors of the regions' means bring effects nearer to their full size.
-CHANGED = {"loop.weight_decay": 0.3, "network.mask_means": 1.0}
+CHANGED = {"loop.weight_decay": 0.3}
 FIGURES = (SHARE, SLOPE, SIGNS, MAPS, OUTSIDE)
 Figures = Mapping[tuple[str, str], Mapping[str, Any]]
 

@@ -7,6 +7,7 @@ from typing import Any
 from medloom.core.config import configure
 from medloom.core.files import read_json
 from medloom.generators.autoencoder.options import EncodeImages
+from medloom.generators.train import train as train_run
 from medloom.recipes import demo
 from medloom.recipes.commands import run_command
 
@@ -15,7 +16,7 @@ GIVEN = ("network.mask_classes", "hu_window", "shift", "text.vocabulary", "text.
 OF_TOKENS = ("network.mask_classes", "hu_window", "text.vocabulary", "text.max_tokens", "text.layers")
 BATCH = {2: 32, 3: 8}
 # Of volumes: what makes a step cheaper, and what brings effects nearer to their full size in a longer training.
-IN_VOLUMES: dict[str, Any] = {"network.input_kernel": 1, "network.mask_means": 1.0, "loop.weight_decay": 0.3}
+IN_VOLUMES: dict[str, Any] = {"loop.weight_decay": 0.3}
 TOKENIZER: dict[str, Any] = {
     "autoencoder.codes": 512,
     "autoencoder.perceptual": "none",
@@ -83,7 +84,7 @@ def _train_tokens(options: argparse.Namespace, cohort: Path, out: Path) -> Path:
     given |= {"loop.steps": options.steps, "loop.batch": BATCH[options.dims]}
     if options.told == "table":
         given["table"] = demo.COLUMNS
-    return run_command("train tokens", out=out, tokenizer=train(vq), **shared, **given)
+    return run_command("train tokens", out=out, tokenizer=train_run(vq), **shared, **given)
 
 
 def _train(options: argparse.Namespace, cohort: Path, out: Path) -> Path:

@@ -8,6 +8,8 @@ import pytest
 import torch
 from PIL import Image
 
+from medloom.core.progress import show_on_console
+
 SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"
 
 
@@ -35,6 +37,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 def pytest_configure() -> None:
     # Bits of a result depend on the number of threads, and networks as tiny as these are fastest on one.
     torch.set_num_threads(1)
+    # What the library logs is what the command line shows.
+    show_on_console()
 
 
 @pytest.fixture

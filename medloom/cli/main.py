@@ -8,6 +8,7 @@ from medloom import __version__
 from medloom.core.errors import GateError, UserError
 from medloom.core.lookup import did_you_mean
 from medloom.core.pages import show_page
+from medloom.core.progress import show_on_console
 from medloom.recipes.commands import commands, resolve
 
 USER_ERROR = 2
@@ -17,6 +18,7 @@ INTERRUPTED = 130
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command; returns the exit status: 0, 2 after a user's mistake, 3 where a gate failed, 130 after Ctrl-C."""
+    show_on_console()
     words = list(sys.argv[1:] if arguments is None else arguments)
     # torchrun takes --n for one of its own options unless `--` stands before the command.
     words = words[1:] if words[:1] == ["--"] else words

@@ -6,8 +6,6 @@ FUSIONS = ("cross-attention", "affine", "none")
 SPATIAL_FUSIONS = ("channels", "spade")
 # How the modality is told: in the text, as a token of its own, or both.
 MODALITY_AS = ("text", "token", "both")
-# How tokens are told their places.
-POSITIONS = ("learned", "rotary")
 # How latents become tokens: codes as averages of latents, codes learnt by gradients, or a grid of rounded values.
 AVERAGES, GRADIENTS, SCALARS = "ema", "gradient", "fsq"
 QUANTIZERS = (AVERAGES, GRADIENTS, SCALARS)

@@ -1,5 +1,6 @@
-"""The console: messages to standard error, and progress with rate and time left."""
+"""Messages and progress with rate and time left: logged by the library, shown on the console by the command line."""
 
+import logging
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -8,6 +9,7 @@ from typing import TYPE_CHECKING, Protocol
 if TYPE_CHECKING:
     from rich.console import Console
 
+LOG = logging.getLogger("medloom")
 # Where there is no terminal (a log file, a cluster's output), a line is printed this often instead of a bar.
 SECONDS_A_LINE = 30.0
 
@@ -27,9 +29,23 @@ def console() -> "Console":
     return Console(stderr=True, highlight=False, soft_wrap=True)
 
 
+class _ConsoleHandler(logging.Handler):
+    """Prints messages to standard error."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        console().print(record.getMessage(), markup=False)
+
+
+def show_on_console() -> None:
+    """Show messages and progress of this process on standard error, as the command line does."""
+    if not any(isinstance(handler, _ConsoleHandler) for handler in LOG.handlers):
+        LOG.addHandler(_ConsoleHandler())
+    LOG.setLevel(logging.INFO)
+
+
 def say(message: str) -> None:
-    """Print a line for the user."""
-    console().print(message, markup=False)
+    """Log a line for the user."""
+    LOG.info(message)
 
 
 @contextmanager
@@ -43,9 +59,9 @@ def progress(what: str, total: int, unit: str, done: int = 0, shown: bool = True
         done: how much an earlier, interrupted run has done.
         shown: false on all but the main process.
     """
-    if not shown:
+    if not shown or not LOG.isEnabledFor(logging.INFO):
         yield _silent
-    elif not console().is_terminal:
+    elif not (console().is_terminal and any(isinstance(handler, _ConsoleHandler) for handler in LOG.handlers)):
         yield _Lines(what, total, unit, done)
     else:
         with _bar(what, total, unit, done) as advance:

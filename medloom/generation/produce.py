@@ -20,9 +20,9 @@ from medloom.generation.options import GenerationOptions, name_values
 from medloom.generation.requests import Request
 from medloom.generators.base import ImageGenerator
 from medloom.generators.generated_images import HEADER, manifest_row, suffix_of
-from medloom.generators.registry import load
 from medloom.generators.run_folder import RunFolder
 from medloom.generators.sampling import SamplingOptions
+from medloom.generators.storage import load
 
 GRID_IMAGES, GRID_COLUMNS = 64, 8
 # What may differ when a folder is continued: where things lie and run, not what is generated.

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from medloom.core.errors import UserError
+from medloom.core.files import hash_folder, write_json
 from medloom.core.image import Image
 from medloom.core.lookup import look_up
 from medloom.core.mask_spec import NO_MASK, MaskSpec, numbered
@@ -23,15 +24,19 @@ from medloom.data.condition_reader import ConditionReader, named
 from medloom.data.dataset import ImageSource, cached_usable_images
 from medloom.data.masks import require_axes, require_known
 from medloom.generators.base_model import ConditionalModel
+from medloom.generators.framing import crop_images, frame_images, window_image
 from medloom.generators.generated_images import GeneratedImage, GeneratedImages
 from medloom.generators.prompt import keep, known_parts, prompt_of
 from medloom.generators.sampling import FROM_NOISE, WHOLE, Edit, Framing, SamplingOptions
+from medloom.generators.support import refuse_part
 from medloom.generators.tensors import ConditionTensors
 from medloom.generators.volumes import WholeMask
 from medloom.networks.autoencoder import KLAutoencoder
 from medloom.networks.conditioning import ConditionEncoder
 from medloom.networks.text import TextEncoder, embed_texts
 from medloom.networks.tokenizer import Tokenizer
+
+SETTINGS = "generator.json"
 
 Model = TypeVar("Model", bound=ConditionalModel)
 Sampling = TypeVar("Sampling", bound=SamplingOptions)
@@ -181,6 +186,26 @@ class ImageGenerator(ABC, Generic[Model, Sampling]):
             require_axes(mask, name, self.spec)
             require_known(mask.pixels[0], name, self.masks)
 
+    def save(self, folder: Path) -> None:
+        """Write all components to a folder: safetensors and JSON, in the diffusers layout where a class exists."""
+        self.model.text.save(folder / "tokenizer", folder / "text_encoder")
+        if self.model.condition is not None:
+            self.model.condition.save_pretrained(folder / "condition")
+        settings = {
+            "family": self.family,
+            "spec": self.spec.to_dict(),
+            "modality_as": self.modality_as,
+            "train_text": self.train_text,
+            "max_tokens": self.model.text.max_tokens,
+            "pad": self.model.text.pad,
+            "mask_classes": list(self.model.mask_classes),
+            "masks": self.masks.to_dict(),
+            "reads_text": self.reads_text,
+            "exportable": self.exportable,
+            **self.save_components(folder),
+        }
+        write_json(folder / SETTINGS, settings)
+
     # What a family defines.
 
     @property
@@ -317,8 +342,6 @@ class ImageGenerator(ABC, Generic[Model, Sampling]):
     @cached_property
     def model_hash(self) -> str:
         """A hash of the components on disk; empty for a generator that was not loaded."""
-        from medloom.core.files import hash_folder
-
         return "" if self.folder is None else hash_folder(self.folder)
 
     @property
@@ -398,8 +421,6 @@ class ImageGenerator(ABC, Generic[Model, Sampling]):
         framing: Framing = WHOLE,
     ) -> list[Image]:
         """As `generate`, of conditions that were checked: the images in the values of their modality."""
-        from medloom.generators.framing import crop_images, frame_images, window_image
-
         if not self.spec.patch:
             return frame_images(self, conditions, self.sample(conditions, seeds, sampling, edit).numpy())
         if framing.crops:
@@ -496,8 +517,6 @@ class ImageGenerator(ABC, Generic[Model, Sampling]):
 
     def _check_parts(self, conditions: Sequence[Condition]) -> None:
         """Refuse a mask or prior image where the model was trained without."""
-        from medloom.generators.support import refuse_part
-
         for part in ("mask", "prior"):
             if part not in self.parts and any(getattr(condition, part) is not None for condition in conditions):
                 refuse_part(self.family, part)

@@ -98,9 +98,7 @@ class GeneratorTask(ABC, Generic[Trained, OwnBatch]):
 
     def save_model(self, folder: Path) -> None:
         """Write the generator."""
-        from medloom.generators.storage import save_generator
-
-        save_generator(self.generator, folder)
+        self.generator.save(folder)
 
     @abstractmethod
     def batch(

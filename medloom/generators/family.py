@@ -2,7 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar
 
@@ -10,9 +10,15 @@ from medloom.core.spec import ImageSpec
 from medloom.core.types import Task
 from medloom.generators.options import TrainOptions
 from medloom.generators.preparation import Prepared
+from medloom.generators.run_folder import Components
 
 if TYPE_CHECKING:
+    import torch
     from accelerate import Accelerator
+
+    from medloom.generators.base import ImageGenerator
+    from medloom.generators.base_task import LossTask
+    from medloom.generators.training_data import TrainingData
 
 Options = TypeVar("Options", bound=TrainOptions)
 Trained = TypeVar("Trained")
@@ -37,19 +43,6 @@ class Origin:
     extends: ImageSpec | None = None
 
 
-@dataclass(frozen=True)
-class Components:
-    """What index.json says of a model.
-
-    Attributes:
-        classes: component -> class.
-        exporter: the class of another library that opens the model, or None.
-    """
-
-    classes: dict[str, str] = field(default_factory=dict)
-    exporter: str | None = None
-
-
 class Family(ABC, Generic[Options, Trained]):
     """A family of models, as the training program and the command line see it.
 
@@ -60,6 +53,17 @@ class Family(ABC, Generic[Options, Trained]):
 
     name: ClassVar[str]
     tasks: ClassVar[dict[str, type[TrainOptions]]]
+    # Whether its models generate images, and whether single images have losses that a membership attack could use.
+    generates_images: ClassVar[bool] = False
+    has_image_losses: ClassVar[bool] = False
+
+    def generator(self) -> "type[ImageGenerator[Any, Any]]":
+        """The class of the family's generators."""
+        raise TypeError(f"the {self.name} family generates no images")
+
+    def loss_task(self, trained: Trained, data: "TrainingData", device: "torch.device") -> "LossTask[Any, Any]":
+        """A task that is asked for the losses of single images alone, where the family has them."""
+        raise TypeError(f"the {self.name} family has no losses of single images")
 
     def checked(self, options: Options) -> Options:
         """The options, where they do not exclude each other.

@@ -2,15 +2,19 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from medloom.core.image import Image
+from medloom.core.mask_spec import MaskSpec
 from medloom.core.seeds import numpy_generator
+from medloom.core.spec import ImageSpec
 from medloom.core.types import Condition
+from medloom.data.condition_reader import ConditionReader
 from medloom.data.image_io.geometry import reorient
 from medloom.data.masks import Labels
 from medloom.data.patches import Crop, PatchRules, cut_labels, draw_crop
@@ -19,13 +23,30 @@ from medloom.data.transforms import from_model, oriented
 from medloom.generators.sampling import Framing
 from medloom.generators.volumes import Tiling, WholeMask
 
-if TYPE_CHECKING:
-    from medloom.generators.base import ImageGenerator
+
+class Sampler(Protocol):
+    """What of a generator is needed here; see `ImageGenerator`."""
+
+    spec: ImageSpec
+    masks: MaskSpec
+
+    @property
+    def reader(self) -> ConditionReader:
+        """Reads masks and prior images."""
+        ...
+
+    def sample_patches(
+        self, conditions: Sequence[Condition], seeds: Sequence[int], labels: Tensor, positions: Tensor, sampling: Any
+    ) -> Tensor:
+        """Patches in the model's space."""
+        ...
+
+    def sample_windows(self, condition: Condition, seed: int, mask: WholeMask, sampling: Any) -> Tensor:
+        """An image of its mask's size in the model's space."""
+        ...
 
 
-def frame_images(
-    generator: "ImageGenerator[Any, Any]", conditions: Sequence[Condition], arrays: NDArray[np.float32]
-) -> list[Image]:
+def frame_images(generator: Sampler, conditions: Sequence[Condition], arrays: NDArray[np.float32]) -> list[Image]:
     """Images of the model's size `(N, C, *size)`; volumes lie where their mask or prior image does."""
     spec, reader, images = generator.spec, generator.reader, []
     for condition, array in zip(conditions, arrays, strict=True):
@@ -34,9 +55,7 @@ def frame_images(
     return images
 
 
-def window_image(
-    generator: "ImageGenerator[Any, Any]", condition: Condition, seed: int, sampling: Any, framing: Framing
-) -> Image:
+def window_image(generator: Sampler, condition: Condition, seed: int, sampling: Any, framing: Framing) -> Image:
     """An image of its mask's size, on its mask's grid, axes in the order of the mask's file."""
     spec, mask = generator.spec, generator.reader.mask(condition)
     whole = WholeMask(generator.reader.labels(condition), Tiling(spec.size, framing.overlap, framing.windows))
@@ -47,7 +66,7 @@ def window_image(
 
 
 def crop_images(
-    generator: "ImageGenerator[Any, Any]", conditions: Sequence[Condition], seeds: Sequence[int], sampling: Any
+    generator: Sampler, conditions: Sequence[Condition], seeds: Sequence[int], sampling: Any
 ) -> list[Image]:
     """One patch a condition, about a pixel of a mask class; where, is a function of the seed."""
     spec, reader = generator.spec, generator.reader
@@ -66,7 +85,7 @@ def crop_images(
     return images
 
 
-def _crop(generator: "ImageGenerator[Any, Any]", labels: Labels, seed: int) -> Crop:
+def _crop(generator: Sampler, labels: Labels, seed: int) -> Crop:
     found = [label for label in np.unique(labels) if label in generator.masks.visible]
     positions = [np.argwhere(labels == label).astype(np.int16) for label in found]
     rules = PatchRules(generator.spec, foreground=1.0)

@@ -10,17 +10,16 @@ from medloom.core.errors import UserError
 from medloom.core.mask_spec import MaskSpec
 from medloom.core.progress import say
 from medloom.core.types import Sample
-from medloom.generators.family import Components, Family, Origin
+from medloom.generators.family import Family, Origin
 from medloom.generators.options import GeneratorOptions
+from medloom.generators.run_folder import Components, open_run
 from medloom.generators.sampling import SamplingOptions
 
 if TYPE_CHECKING:
-    import torch
     from accelerate import Accelerator
 
     from medloom.data.dataset import ImageSource
     from medloom.generators.base import ImageGenerator
-    from medloom.generators.base_task import LossTask
     from medloom.generators.preparation import Prepared
     from medloom.generators.training_data import TrainingData
     from medloom.generators.training_facts import TrainingFacts
@@ -43,16 +42,7 @@ class GeneratorFamily(Family[Options, Trained], Generic[Options, Trained]):
 
     sampling: ClassVar[type[SamplingOptions]]
 
-    # Whether single images have losses, by which a membership attack could tell what the model was trained on.
-    has_image_losses: ClassVar[bool] = False
-
-    def loss_task(self, trained: Trained, data: "TrainingData", device: "torch.device") -> "LossTask[Trained, Any]":
-        """A task that is asked for the losses of single images alone, where the family has them."""
-        raise TypeError(f"the {self.name} family has no losses of single images")
-
-    @abstractmethod
-    def generator(self) -> type[Trained]:
-        """The class of the family's generators."""
+    generates_images = True
 
     @abstractmethod
     def mask_labels(self, options: Options) -> tuple[int, ...] | None:
@@ -83,19 +73,15 @@ class GeneratorFamily(Family[Options, Trained], Generic[Options, Trained]):
         known = self.load_run(options.from_run)
         return Origin(self._parents(options), known, space=known.spec, extends=known.spec)
 
-    def load_run(self, path: Path) -> Trained:
+    def load_run(self, path: Path) -> "ImageGenerator[Any, Any]":
         """The generator of a run that is continued.
 
         Raises:
             UserError: not a run of the family.
         """
-        from medloom.generators.run_folder import open_run
         from medloom.generators.storage import load_generator
 
-        found = load_generator(open_run(path, (self.name,), "--from").model)
-        if not isinstance(found, self.generator()):
-            raise UserError(f"--from {path} holds a {found.family}; this needs {self.name}.")
-        return found
+        return load_generator(open_run(path, (self.name,), "--from").model)
 
     def build(self, options: Options, data: "Prepared", origin: Origin, verbose: bool) -> "tuple[Prepared, Trained]":
         """See Family: masks, what conditions the images, the coder, and the generator."""

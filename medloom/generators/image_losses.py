@@ -12,8 +12,9 @@ from medloom.core.files import hash_json
 from medloom.core.progress import progress
 from medloom.core.types import Sample
 from medloom.data.dataset import ImageSource
-from medloom.generators.registry import get_generator_family, load
+from medloom.generators.registry import get_family
 from medloom.generators.row_caches import RowCaches
+from medloom.generators.storage import load
 
 DRAWS = 16
 
@@ -21,7 +22,7 @@ DRAWS = 16
 def attack_refusal(model: Path) -> str | None:
     """Why a model has no losses of single images; None where it has."""
     generator = load(model, "cpu")
-    if not get_generator_family(generator.family).has_image_losses:
+    if not get_family(generator.family).has_image_losses:
         return f"{model} is a GAN, which has no loss of an image that an attack could use"
     if generator.spec.patch:
         return f"{model} was trained on patches, and an attack is of models of whole images"
@@ -66,7 +67,7 @@ def image_losses(
     key = {"files": hash_json(list(hashes)), "model": generator.model_hash, "unit": unit}
     source = ImageSource(samples, generator.spec, unit, key, generator.masks)
     data = RowCaches(folder, False, generator, accelerator).data(source)
-    task = get_generator_family(generator.family).loss_task(generator, data, accelerator.device)
+    task = get_family(generator.family).loss_task(generator, data, accelerator.device)
     generator.model.eval()
     found = np.zeros(len(samples))
     with torch.no_grad(), progress("losses of single images", draws, "draws") as advance:

@@ -22,12 +22,11 @@ from medloom.data.options import load_manifest
 from medloom.data.splits import Split, assign_splits, make_split
 from medloom.data.transforms import HU_WINDOW
 from medloom.generators.options import TrainOptions
-from medloom.generators.run_folder import RunFolder, describe_run
+from medloom.generators.run_folder import Components, RunFolder, describe_run
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
 
-    from medloom.generators.family import Components
 
 # What may differ when a run is resumed: where it runs and where things lie, not what is computed.
 FREE = ("out", "device", "cache", "config")
@@ -167,7 +166,7 @@ def _source(manifest: Manifest, spec: ImageSpec, unit: str | None) -> ImageSourc
 def start_run(
     options: TrainOptions,
     family: str,
-    components: "Components",
+    components: Components,
     prepared: Prepared,
     accelerator: "Accelerator",
     parents: Sequence[Path] = (),

@@ -1,6 +1,6 @@
 """Run folders: what stands in them, opening one, and the hash that names its model."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -45,6 +45,19 @@ class RunFolder:
     def model_hash(self) -> str:
         """A hash over the weights and settings of the model."""
         return hash_folder(self.model)
+
+
+@dataclass(frozen=True)
+class Components:
+    """What index.json says of a model.
+
+    Attributes:
+        classes: component -> class.
+        exporter: the class of another library that opens the model, or None.
+    """
+
+    classes: dict[str, str] = field(default_factory=dict)
+    exporter: str | None = None
 
 
 def open_run(path: Path, families: tuple[str, ...], option: str = "--model") -> RunFolder:

@@ -1,52 +1,29 @@
-"""A generator on disk: a folder a component, safetensors and JSON, in the diffusers layout where a class exists."""
+"""Loading generators of any family from run folders."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import torch
 
 from medloom.core.errors import UserError
-from medloom.core.files import read_json, write_json
+from medloom.core.files import read_json
 from medloom.core.mask_spec import MaskSpec
 from medloom.core.spec import ImageSpec
+from medloom.generators.base import SETTINGS, ImageGenerator
+from medloom.generators.registry import generator_families, get_family
+from medloom.generators.run_folder import open_run
 from medloom.networks.conditioning import ConditionEncoder
 from medloom.networks.text import load_text_parts
-
-if TYPE_CHECKING:
-    from medloom.generators.base import ImageGenerator
-
-SETTINGS = "generator.json"
+from medloom.training.loop import check_device
 
 
-def save_generator(generator: "ImageGenerator[Any, Any]", folder: Path) -> None:
-    """Write all components to `folder`."""
-    model = generator.model
-    model.text.save(folder / "tokenizer", folder / "text_encoder")
-    if model.condition is not None:
-        model.condition.save_pretrained(folder / "condition")
-    settings = {
-        "family": generator.family,
-        "spec": generator.spec.to_dict(),
-        "modality_as": generator.modality_as,
-        "train_text": generator.train_text,
-        "max_tokens": model.text.max_tokens,
-        "pad": model.text.pad,
-        "mask_classes": list(model.mask_classes),
-        "masks": generator.masks.to_dict(),
-        "reads_text": generator.reads_text,
-        "exportable": generator.exportable,
-        **generator.save_components(folder),
-    }
-    write_json(folder / SETTINGS, settings)
-
-
-def load_generator(folder: Path) -> "ImageGenerator[Any, Any]":
-    """Read what `save_generator` wrote; networks are in evaluation mode, on the CPU.
+def load_generator(folder: Path) -> ImageGenerator[Any, Any]:
+    """Read what `ImageGenerator.save` wrote; networks are in evaluation mode, on the CPU.
 
     Raises:
         UserError: a component is missing or cut short.
     """
     from safetensors import SafetensorError
-
-    from medloom.generators.registry import get_generator_family
 
     settings = read_json(folder / SETTINGS)
     text = load_text_parts(
@@ -54,7 +31,7 @@ def load_generator(folder: Path) -> "ImageGenerator[Any, Any]":
     )
     try:
         condition = None if settings["exportable"] else ConditionEncoder.from_pretrained(folder / "condition")
-        kind: type[ImageGenerator[Any, Any]] = get_generator_family(settings["family"]).generator()
+        kind: type[ImageGenerator[Any, Any]] = get_family(settings["family"]).generator()
         spec = ImageSpec.from_dict(settings["spec"])
         generator = kind.from_components(folder, settings, spec, text, condition)
     except (OSError, SafetensorError, RuntimeError) as error:
@@ -65,3 +42,26 @@ def load_generator(folder: Path) -> "ImageGenerator[Any, Any]":
     generator.masks = MaskSpec.from_dict(settings["masks"])
     generator.folder = folder
     return generator
+
+
+def load(path: Path | str, device: str = "auto", unit: str | None = None) -> ImageGenerator[Any, Any]:
+    """Load a trained generator of any family.
+
+    Args:
+        path: run folder that `medloom train` wrote.
+        device: auto (a GPU where there is one), cpu or cuda.
+        unit: of the values of mask and prior files that do not state theirs.
+
+    Raises:
+        UserError: not a run folder of a generator, or one cut short.
+
+    Example:
+        >>> import medloom
+        >>> model = medloom.load("runs/mm")  # doctest: +SKIP
+        >>> images = model.generate(medloom.Condition("Small left effusion.", "CXR"), seeds=range(8))  # doctest: +SKIP
+    """
+    check_device(device)
+    run = open_run(Path(path), generator_families())
+    generator = load_generator(run.model)
+    generator.unit = unit
+    return generator.to("cuda" if device != "cpu" and torch.cuda.is_available() else "cpu")

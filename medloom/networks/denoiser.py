@@ -58,7 +58,6 @@ class UNetConfig:
         attention: for each resolution, whether its blocks are followed by attention.
         head_width: channels of an attention head; 64 keeps the product of queries and keys efficient on a CPU.
         patch: pixels of each axis folded into channels first, so that small images in pixel space are affordable.
-        input_kernel: places of each axis that the first convolution sees; 1 is cheaper where many channels are folded.
         fusion: how context reaches the network.
         context_width: channels of context tokens (0: none).
         pooled_width: channels of the pooled vector (0: none).
@@ -84,7 +83,6 @@ class UNetConfig:
     attention: tuple[bool, ...] = (False, True, True)
     head_width: int = 64
     patch: int = 2
-    input_kernel: int = 3
     fusion: str = "cross-attention"
     context_width: int = 0
     pooled_width: int = 0
@@ -169,8 +167,8 @@ class UNet(nn.Module):
         self.styles = blocks.RegionStyles(config.spatial_channels, pooled, styles, slopes) if styles else None
         given = config.spatial_channels + styles
         self.classes = blocks.convolution(dims, given, config.spatial_width, 1) if config.spatial_width else None
-        places, kernel = dims if config.coordinates else 0, config.input_kernel
-        self.input = blocks.convolution(dims, folded + joined * config.patch**dims + places, widths[0], kernel)
+        places = dims if config.coordinates else 0
+        self.input = blocks.convolution(dims, folded + joined * config.patch**dims + places, widths[0])
         self.down = nn.ModuleList()
         self.up = nn.ModuleList()
         stack = self._build_down(embedding)

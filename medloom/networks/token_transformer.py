@@ -10,13 +10,13 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
-from medloom.core.choices import FUSIONS, POSITIONS
+from medloom.core.choices import FUSIONS
 from medloom.core.errors import UserError
 from medloom.networks import blocks
 from medloom.networks.weights import load_network, save_network
 
-# Longest wave of rotary positions, in tokens of an axis.
-LONGEST = 10_000.0
+# Tokens along each side of what a layer's convolution sees.
+LOCAL_KERNEL = 3
 # Of the deviation of an embedding that starts from a codebook: what is not shared with codes that look alike.
 OWN = 0.5
 TINY = 1e-6
@@ -34,7 +34,6 @@ class TokenTransformerConfig:
         heads: of each attention.
         expansion: inner width of that network over `width`.
         dropout: of features in training.
-        positions: learned (a vector for each place of each axis) or rotary.
         fusion: how context reaches it: cross-attention (and the pooled vector by scale and shift), affine (the latter
             alone), or none.
         context_width: channels of context tokens.
@@ -44,7 +43,6 @@ class TokenTransformerConfig:
         coarse_codes: codes of the coarser tokens that it sees (0: none).
         region_styles: whether the pooled vector fills the regions of the mask, or the whole grid, also growing along
             each axis.
-        local_kernel: tokens along each side of what a layer's convolution sees, an odd number (0: there is none).
         gradient_checkpointing: compute activations again in the backward pass to save memory.
     """
 
@@ -55,7 +53,6 @@ class TokenTransformerConfig:
     heads: int = 4
     expansion: int = 4
     dropout: float = 0.0
-    positions: str = "learned"
     fusion: str = "cross-attention"
     context_width: int = 0
     pooled_width: int = 0
@@ -63,23 +60,13 @@ class TokenTransformerConfig:
     prior: bool = False
     coarse_codes: int = 0
     region_styles: bool = False
-    local_kernel: int = 0
     gradient_checkpointing: bool = False
 
     def __post_init__(self) -> None:
-        if self.fusion not in FUSIONS or self.positions not in POSITIONS:
-            raise UserError(
-                f"fusion {self.fusion!r} and positions {self.positions!r}: allowed are {', '.join(FUSIONS)};"
-                f" {', '.join(POSITIONS)}."
-            )
+        if self.fusion not in FUSIONS:
+            raise UserError(f"fusion {self.fusion!r}: allowed are {', '.join(FUSIONS)}.")
         if self.width % self.heads:
             raise UserError(f"--network.width {self.width} cannot be shared between {self.heads} heads.")
-        part = 2 * len(self.grid)
-        if self.positions == "rotary" and (self.width // self.heads) % part:
-            raise UserError(
-                f"rotary positions need heads of a multiple of {part} channels; --network.width {self.width} with"
-                f" {self.heads} heads gives {self.width // self.heads}."
-            )
 
 
 class TokenTransformer(nn.Module):
@@ -227,9 +214,9 @@ class _Layer(nn.Module):
         super().__init__()
         width = config.width
         self.dropout = config.dropout
-        self.local = Neighbours(width, config.grid, config.local_kernel) if config.local_kernel else None
+        self.local = Neighbours(width, config.grid)
         self.norm1 = nn.LayerNorm(width)
-        self.attention = SelfAttention(width, config.heads, config.grid if config.positions == "rotary" else ())
+        self.attention = SelfAttention(width, config.heads)
         crossed = config.fusion == "cross-attention" and config.context_width > 0
         self.norm2 = nn.LayerNorm(width) if crossed else None
         self.cross = blocks.Attention(width, config.context_width, width // config.heads) if crossed else None
@@ -245,8 +232,7 @@ class _Layer(nn.Module):
 
     def forward(self, x: Tensor, context: Tensor | None, context_mask: Tensor | None, told: Tensor | None) -> Tensor:
         """`(N, L, W)` to the same."""
-        if self.local is not None:
-            x = x + self._dropped(self.local(x))
+        x = x + self._dropped(self.local(x))
         changes = [None] * 4
         if self.affine is not None and told is not None:
             changes = list(self.affine(told)[:, None].chunk(4, dim=-1))
@@ -266,11 +252,13 @@ class Neighbours(nn.Module):
     training.
     """
 
-    def __init__(self, width: int, grid: Sequence[int], kernel: int) -> None:
+    def __init__(self, width: int, grid: Sequence[int]) -> None:
         super().__init__()
         self.grid = tuple(grid)
         self.norm = nn.LayerNorm(width)
-        self.convolution = blocks.CONVOLUTION[len(grid)](width, width, kernel, padding=kernel // 2, groups=width)
+        self.convolution = blocks.CONVOLUTION[len(grid)](
+            width, width, LOCAL_KERNEL, padding=LOCAL_KERNEL // 2, groups=width
+        )
 
     def forward(self, x: Tensor) -> Tensor:
         """`(N, L, W)` to the same."""
@@ -280,50 +268,21 @@ class Neighbours(nn.Module):
 
 
 class SelfAttention(nn.Module):
-    """Multi-head attention of tokens to each other (scaled dot product); of a given grid by rotary positions."""
+    """Multi-head attention of tokens to each other (scaled dot product)."""
 
-    def __init__(self, width: int, heads: int, grid: Sequence[int] = ()) -> None:
+    def __init__(self, width: int, heads: int) -> None:
         super().__init__()
         self.heads = heads
         self.projection = nn.Linear(width, 3 * width, bias=False)
         self.out = nn.Linear(width, width)
-        angles = rotary_angles(grid, width // heads) if grid else torch.empty(0)
-        self.register_buffer("cosines", angles.cos(), persistent=False)
-        self.register_buffer("sines", angles.sin(), persistent=False)
-        self.cosines: Tensor
-        self.sines: Tensor
 
     def forward(self, x: Tensor) -> Tensor:
         """`(N, L, W)` to the same."""
         n, length, width = x.shape
         query, key, value = self.projection(x).reshape(n, length, 3, self.heads, -1).permute(2, 0, 3, 1, 4)
-        if len(self.cosines):
-            query, key = (self._turned(part) for part in (query, key))
         attended = F.scaled_dot_product_attention(query, key, value)
         output: Tensor = self.out(attended.transpose(1, 2).reshape(n, length, width))
         return output
-
-    def _turned(self, x: Tensor) -> Tensor:
-        """Pairs of channels turned by the angle of their place (Su et al. 2024, eq. 34)."""
-        even, odd = x[..., 0::2], x[..., 1::2]
-        cosines, sines = self.cosines.to(x.dtype), self.sines.to(x.dtype)
-        return torch.stack([even * cosines - odd * sines, even * sines + odd * cosines], dim=-1).flatten(-2)
-
-
-def rotary_angles(grid: Sequence[int], width: int) -> Tensor:
-    """The angle of each pair of a head's channels at each place; axes share the pairs evenly.
-
-    Args:
-        grid: tokens along each axis.
-        width: channels of a head, a multiple of twice the axes.
-
-    Returns:
-        float32 `(L, width / 2)`.
-    """
-    pairs = width // 2 // len(grid)
-    frequencies = LONGEST ** (-torch.arange(pairs, dtype=torch.float32) / pairs)
-    axes = torch.meshgrid(*[torch.arange(length, dtype=torch.float32) for length in grid], indexing="ij")
-    return torch.cat([places.reshape(-1, 1) * frequencies for places in axes], dim=1)
 
 
 def _start_alike(table: Tensor, codes: Tensor) -> None:

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from importlib import import_module
+from pathlib import Path
 from typing import Any
 
 from medloom.core.config import configure
@@ -74,6 +75,36 @@ def run_command(command: str, **options: Any) -> Any:
     """
     config, run = resolve(command)
     return run(configure(config, **options))
+
+
+def train(task: str, **options: Any) -> Path:
+    """Train a model; returns the run folder.
+
+    Args:
+        task: text2image, mask2image, edit, gan, tokens, autoencoder or text-encoder.
+        options: as of `medloom train TASK`.
+
+    Raises:
+        UserError: as on the command line.
+
+    Example:
+        >>> train("text2image", data="train.csv", out="runs/mm", **{"loop.steps": 1000})  # doctest: +SKIP
+    """
+    made: Path = run_command(f"train {task}", **options)
+    return made
+
+
+def evaluate(**options: Any) -> Path:
+    """Compare synthetic with real images; returns the folder of the report.
+
+    Args:
+        options: as of `medloom evaluate images`: real, synthetic, train, out, ...
+
+    Raises:
+        UserError: as on the command line.
+    """
+    made: Path = run_command("evaluate images", **options)
+    return made
 
 
 def _summary(options: type[Any]) -> str:

@@ -14,34 +14,12 @@ AMPLIFY = 4.0
 # Findings are told as text; the numbers, which a text encoder from scratch is slow to read, as columns of the table.
 WORDING = "phantom-findings"
 COLUMNS = ("age", "smoking", "pack_years", "sex", "coffee")
+# All else is the preset's.
 TRAINING: Mapping[str, Any] = {
-    "size": "tiny",
+    "preset": "counterfactual",
     "image_size": [PIXELS],
-    "shift": 5,
     "hu_window": [-1024, 476],
-    "network.fusion": "affine",
-    "network.widths": [64, 128],
-    "network.attention": [False, False],
-    "network.patch": 4,
-    "network.mask": "channels",
     "network.mask_classes": [1, 2, 3],
-    "network.mask_balance": 0.25,
-    "network.region_slopes": True,
-    "network.pixel_width": 16,
-    "noise.shift": 4.0,
-    "noise.data_std": 0.5,
-    "text.dropout": 0.02,
-    "text.vocabulary": 700,
-    "text.max_tokens": 40,
-    "loop.batch": 32,
-    "text.layers": 1,
-    "text.learning_rate_factor": 0.5,
-    "loop.learning_rate": 2e-3,
-    # Decay acts by rate x steps: so that weights without signal do not change elsewhere what an attribute changes.
-    "loop.weight_decay": 0.8,
-    "loop.schedule": "cosine",
-    "loop.validate_every": 1000,
-    "loop.checkpoint_every": 500,
 }
 ARMS = (
     "smoking=never",

@@ -319,10 +319,8 @@ def parameter_groups(phase: Phase) -> list[dict[str, Any]]:
     groups: dict[float, list[torch.nn.Parameter]] = {}
     for name, parameter in phase.module.named_parameters():
         if parameter.requires_grad:
-            rate = next(
-                (factor for start, factor in phase.learning_rate_factors.items() if name.startswith(start)), 1.0
-            )
-            groups.setdefault(rate, []).append(parameter)
+            factors = (value for start, value in phase.learning_rate_factors.items() if name.startswith(start))
+            groups.setdefault(next(factors, 1.0), []).append(parameter)
     if not groups:
         raise ValueError(f"phase {phase.name!r} has nothing to train")
     return [{"params": parameters, RATE: rate} for rate, parameters in groups.items()]

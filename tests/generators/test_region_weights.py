@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from medloom.generators.diffusion.objective import Objective, region_means, region_weights
+from medloom.generators.diffusion.objective import region_weights
 
 
 def regions_of(labels: torch.Tensor, classes: int) -> torch.Tensor:
@@ -42,27 +42,3 @@ def test_a_weight_of_the_mask_alone_moves_no_minimiser() -> None:
     gradient = best.grad
     assert gradient is not None
     torch.testing.assert_close(gradient / weights, -2 * targets.mean(0, keepdim=True) / 4)
-
-
-def test_means_of_regions_and_their_shares() -> None:
-    labels = torch.tensor([[[0, 0], [1, 1]], [[0, 0], [0, 0]]])
-    x = torch.tensor([[[1.0, 3.0], [5.0, 9.0]], [[1.0, 1.0], [1.0, 5.0]]])[:, None]
-    means, shares = region_means(x, regions_of(labels, 2))
-    torch.testing.assert_close(means[..., 0], torch.tensor([[2.0, 7.0], [2.0, 0.0]]))
-    torch.testing.assert_close(shares, torch.tensor([[0.5, 0.5], [1.0, 0.0]]))
-
-
-@pytest.mark.parametrize(("error", "of_shift"), [("l2", 4.0), ("l1", 2.0)])
-def test_a_shift_of_a_region_costs_more_by_its_mean_and_texture_does_not(error: str, of_shift: float) -> None:
-    """Errors of 2 in half of the image: all alike they shift the region's mean, of both signs they leave it."""
-    regions = regions_of(torch.tensor([[[0, 0], [1, 1]]]), 2)
-    target = torch.zeros(1, 1, 2, 2)
-    shifted, texture = target.clone(), target.clone()
-    shifted[0, 0, 1] = 2.0
-    texture[0, 0, 1] = torch.tensor([2.0, -2.0])
-    plain, with_means = Objective(error), Objective(error, means=3.0)
-    half = of_shift / 2
-    for image, expected in ((shifted, 4 * half), (texture, half)):
-        assert float(plain.losses(image, target, regions)) == pytest.approx(half)
-        assert float(with_means.losses(image, target, regions)) == pytest.approx(expected)
-    assert float(with_means.losses(shifted, target, None)) == pytest.approx(half)

@@ -55,16 +55,6 @@ def test_shape_in_is_shape_out(dims: int) -> None:
     assert network(replace(CONFIG, dims=dims))(*arguments).shape == arguments[0].shape
 
 
-@pytest.mark.parametrize("dims", [2, 3])
-def test_a_first_convolution_of_kernel_1_sees_each_folded_place_alone(dims: int) -> None:
-    config = replace(CONFIG, dims=dims, spatial_channels=2, input_kernel=1)
-    unet = network(config)
-    arguments = (*inputs(dims), torch.zeros(2, 2, *(8,) * dims))
-    assert unet(*arguments).shape == arguments[0].shape
-    assert unet.input.weight.shape[2:] == (1,) * dims
-    assert network(replace(config, input_kernel=3)).input.weight.shape[2:] == (3,) * dims
-
-
 def test_masked_tokens_do_not_count() -> None:
     unet = network(CONFIG)
     for name, parameter in unet.named_parameters():

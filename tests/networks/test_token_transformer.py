@@ -9,7 +9,7 @@ import torch
 from medloom.core.errors import UserError
 from medloom.core.initialize import initial_weights
 from medloom.core.seeds import torch_generator
-from medloom.networks.token_transformer import SelfAttention, TokenTransformer, TokenTransformerConfig, rotary_angles
+from medloom.networks.token_transformer import TokenTransformer, TokenTransformerConfig
 
 CONFIG = TokenTransformerConfig(
     codes=11, grid=(4, 3), width=24, layers=2, heads=2, context_width=8, pooled_width=8, mask_channels=2, prior=True
@@ -45,10 +45,9 @@ def inputs(config: TokenTransformerConfig) -> dict[str, torch.Tensor]:
     }
 
 
-@pytest.mark.parametrize("positions", ["learned", "rotary"])
 @pytest.mark.parametrize("grid", [(4, 3), (2, 3, 2)])
-def test_each_part_changes_the_prediction(grid: tuple[int, ...], positions: str) -> None:
-    config = replace(CONFIG, grid=grid, positions=positions, width=24)
+def test_each_part_changes_the_prediction(grid: tuple[int, ...]) -> None:
+    config = replace(CONFIG, grid=grid, width=24)
     transformer, given = network(config), inputs(config)
     logits = transformer(**given)
     assert logits.shape == (2, given["tokens"].shape[1], 11)
@@ -93,23 +92,6 @@ def test_coarser_tokens_are_seen_where_they_lie() -> None:
     assert torch.equal(changed, expected)
 
 
-def test_rotary_attention_sees_distances_only() -> None:
-    """A content moved by one place along an axis gives scores that are moved along."""
-    angles = rotary_angles((6, 5), 8)
-    assert angles.shape == (30, 4)
-    with initial_weights(0):
-        attention = SelfAttention(8, 1, (6, 5))
-    query, key = normal("q", 8), normal("k", 8)
-
-    def score(at: int, other: int) -> torch.Tensor:
-        turned = attention._turned(torch.stack([query, key])[:, None].expand(2, 30, 8)[None])[0]
-        return turned[0, at] @ turned[1, other]
-
-    torch.testing.assert_close(score(7, 13), score(7 + 5, 13 + 5))
-    torch.testing.assert_close(score(7, 13), score(8, 14))
-    assert not torch.allclose(score(7, 13), score(7, 14))
-
-
 def test_checkpointing_changes_nothing() -> None:
     given = inputs(CONFIG)
     plain, saved = (network(replace(CONFIG, gradient_checkpointing=on)).train() for on in (False, True))
@@ -126,7 +108,7 @@ def test_saved_and_read_back(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("grid", [(4, 3), (3, 4, 3)])
 def test_a_convolution_sees_the_tokens_beside(grid: tuple[int, ...]) -> None:
-    config = replace(CONFIG, grid=grid, layers=1, mask_channels=0, prior=False, coarse_codes=0, local_kernel=3)
+    config = replace(CONFIG, grid=grid, layers=1, mask_channels=0, prior=False, coarse_codes=0)
     transformer = network(config)
     torch.nn.init.zeros_(transformer.layers[0].attention.out.weight)
     tokens = torch.full((1, transformer.length), config.codes)
@@ -156,14 +138,10 @@ def test_codes_that_look_alike_start_alike() -> None:
 def test_shapes_that_cannot_be() -> None:
     with pytest.raises(UserError, match="cannot be shared between 5 heads"):
         replace(CONFIG, heads=5)
-    with pytest.raises(UserError, match="rotary positions need heads of a multiple of 4"):
-        replace(CONFIG, positions="rotary", heads=12)
-    with pytest.raises(UserError, match="learned, rotary"):
-        replace(CONFIG, positions="sinusoidal")
 
 
 @pytest.mark.parametrize("channels", [0, 2])
-def test_what_is_told_fills_regions_and_grows_along_axes(channels: int) -> None:
+def test_conditions_fill_regions_and_grows_along_axes(channels: int) -> None:
     config = replace(CONFIG, mask_channels=channels, prior=False, region_styles=True)
     transformer, given = network(config), inputs(config)
     del given["prior"]
@@ -171,9 +149,10 @@ def test_what_is_told_fills_regions_and_grows_along_axes(channels: int) -> None:
     regions[:, 0, :, :2] = 1.0
     given["mask"] = regions if channels else None
     assert transformer.styles is not None
-    # Only attention carries what is filled in elsewhere: without it the places outside of the region keep theirs.
+    # Attention and convolutions alone carry what is filled in elsewhere: without them the outside stays as it was.
     for layer in transformer.layers:
         torch.nn.init.zeros_(layer.attention.out.weight)
+        torch.nn.init.zeros_(layer.local.convolution.weight)
     plain = transformer(**given)
     torch.nn.init.normal_(transformer.styles.projection.weight)
     filled = (transformer(**given) - plain).abs().sum(-1).reshape(2, *config.grid)

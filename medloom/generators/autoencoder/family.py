@@ -3,11 +3,12 @@
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from medloom.core.errors import UserError
-from medloom.core.progress import console, progress, say
+from medloom.core.progress import progress, say
 from medloom.core.types import Task
 from medloom.generators.autoencoder.options import KL, VQ, EncodeImages
-from medloom.generators.family import Components, Family, Origin
+from medloom.generators.family import Family, Origin
 from medloom.generators.options import TrainOptions
+from medloom.generators.run_folder import Components
 
 if TYPE_CHECKING:
     import numpy as np
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from medloom.data.dataset import ImageSource
-    from medloom.generators.autoencoder.quality import Autoencoder, ImageData, Quality
+    from medloom.generators.autoencoder.quality import Autoencoder, ImageData
     from medloom.generators.autoencoder.task import AutoencoderTask
     from medloom.generators.preparation import Prepared
 
@@ -147,7 +148,12 @@ class AutoencoderFamily(Family[EncodeImages, "Autoencoder"]):
             used, even = values["codebook"].values()
             say(f"{used:.0%} of {autoencoder.codes} codes are used; perplexity {even:.0f}")
         write_json(options.out / REPORT, values)
-        _print(quality, "held-out" if split == "validation" else "training")
+        kind = "held-out" if split == "validation" else "training"
+        for name, entry in quality.items():
+            say(
+                f"reconstruction of {entry.n} {kind} images, {name}: PSNR {entry.psnr:.2f} dB, SSIM {entry.ssim:.3f},"
+                f" mean absolute difference {entry.l1:.4f} (values from 0 to 1)"
+            )
 
 
 def _images(options: EncodeImages, source: "ImageSource", verbose: bool) -> "ImageData":
@@ -164,14 +170,3 @@ def _chosen(data: "ImageData", number: int) -> "NDArray[np.float32]":
 
     positions = spread(data.usable, [data.modalities[row] for row in data.usable], number)
     return data.take([data.usable[position] for position in positions])
-
-
-def _print(quality: "dict[str, Quality]", images: str) -> None:
-    from rich.table import Table
-
-    table = Table(title=f"reconstruction of {images} images (values from 0 to 1)")
-    for name in ("modality", "n", "PSNR, dB", "SSIM", "mean absolute difference"):
-        table.add_column(name, justify="left" if name == "modality" else "right")
-    for name, entry in quality.items():
-        table.add_row(name, str(entry.n), f"{entry.psnr:.2f}", f"{entry.ssim:.3f}", f"{entry.l1:.4f}")
-    console().print(table)

@@ -6,8 +6,9 @@ from medloom.core.errors import UserError
 from medloom.core.progress import say
 from medloom.core.types import Task
 from medloom.generators.contrastive.options import EncodeTexts
-from medloom.generators.family import Components, Family, Origin
+from medloom.generators.family import Family, Origin
 from medloom.generators.options import TrainOptions
+from medloom.generators.run_folder import Components
 
 if TYPE_CHECKING:
     from accelerate import Accelerator

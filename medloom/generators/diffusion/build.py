@@ -24,7 +24,7 @@ from medloom.networks.stable_diffusion import StableDiffusionUNet, add_lora, mak
 from medloom.networks.text import LOCAL, TextEncoder, load_text_encoder, load_text_parts
 from medloom.processes.paths import DDPM, ProbabilityPath
 
-# More classes of a mask than this are brought to so many channels, unless the options say otherwise.
+# More classes of a mask than this are brought to so many channels.
 MANY_CLASSES = 16
 
 
@@ -80,7 +80,6 @@ def _refuse_own_ways(network: NetworkOptions, noise: NoiseOptions) -> None:
         "--noise.data-std": noise.data_std,
         "--network.pixel-width": network.pixel_width,
         "--network.region-slopes": network.region_slopes,
-        "--network.input-kernel": network.input_kernel != 3,
     }
     if used := [option for option, value in own.items() if value]:
         raise UserError(f"{used[0]}: a model that opens in diffusers cannot have it; leave it out.")
@@ -119,7 +118,6 @@ def _native_model(
         attention=tuple(network.attention),
         head_width=network.head_width,
         patch=network.patch,
-        input_kernel=network.input_kernel,
         fusion=network.fusion,
         context_width=network.condition_width,
         pooled_width=network.condition_width,
@@ -128,7 +126,7 @@ def _native_model(
         prior_channels=prior,
         region_styles=styles,
         region_slopes=network.region_slopes,
-        spatial_width=_mask_width(network) if masked else 0,
+        spatial_width=MANY_CLASSES if masked and len(network.mask_classes) > MANY_CLASSES else 0,
         gradient_checkpointing=network.gradient_checkpointing,
         coordinates=network.coordinates,
         pixel_width=network.pixel_width,
@@ -137,10 +135,6 @@ def _native_model(
         raise UserError(f"images of {shape[1:]} pixels: this network needs multiples of {config.divisor} on each axis.")
     joined = ConditionEncoder(condition)
     return DiffusionModel(encoder, joined, UNet(config), network.mask_classes if masked else (), prior)
-
-
-def _mask_width(network: NetworkOptions) -> int:
-    return network.mask_width or (MANY_CLASSES if len(network.mask_classes) > MANY_CLASSES else 0)
 
 
 def from_stable_diffusion(

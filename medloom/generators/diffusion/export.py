@@ -1,21 +1,19 @@
 """A diffusion generator in Stable Diffusion's layout, as diffusers' pipelines open it."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from medloom.core.files import write_json
+from medloom.generators.diffusion.model import DiffusionModel
 from medloom.networks.stable_diffusion import StableDiffusionUNet, fuse_lora
 from medloom.processes.paths import DDPM, ProbabilityPath
-
-if TYPE_CHECKING:
-    from medloom.generators.diffusion.generator import DiffusionGenerator
 
 PIPELINE, EDITING_PIPELINE = "StableDiffusionPipeline", "StableDiffusionInstructPix2PixPipeline"
 
 
-def pipeline_of(generator: "DiffusionGenerator") -> str:
-    """The diffusers pipeline that an exportable generator opens in."""
-    return EDITING_PIPELINE if generator.model.prior_channels else PIPELINE
+def pipeline_of(model: DiffusionModel) -> str:
+    """The diffusers pipeline that an exportable model opens in."""
+    return EDITING_PIPELINE if model.prior_channels else PIPELINE
 
 
 def load_exportable(folder: Path) -> StableDiffusionUNet:
@@ -25,20 +23,20 @@ def load_exportable(folder: Path) -> StableDiffusionUNet:
     return StableDiffusionUNet(UNet2DConditionModel.from_pretrained(folder / "unet", use_safetensors=True))
 
 
-def save_exportable(generator: "DiffusionGenerator", folder: Path) -> None:
+def save_exportable(model: DiffusionModel, path: ProbabilityPath, folder: Path) -> None:
     """Write U-Net, scheduler and model_index.json; low-rank updates are fused into the U-Net."""
-    denoiser = generator.model.denoiser
+    denoiser = model.denoiser
     if not isinstance(denoiser, StableDiffusionUNet):
         raise TypeError("a model without a condition encoder has Stable Diffusion's U-Net")
     unet = denoiser.unet
     if getattr(unet, "peft_config", None):
         unet = fuse_lora(unet)
     unet.save_pretrained(folder / "unet", safe_serialization=True)
-    scheduler = export_scheduler(generator.path)
+    scheduler = export_scheduler(path)
     scheduler.save_pretrained(folder / "scheduler")
-    text = generator.model.text
+    text = model.text
     index = {
-        "_class_name": pipeline_of(generator),
+        "_class_name": pipeline_of(model),
         "feature_extractor": [None, None],
         "image_encoder": [None, None],
         "requires_safety_checker": False,

@@ -13,9 +13,10 @@ from medloom.generators.diffusion.options import (
     NetworkOptions,
     TextToImage,
 )
-from medloom.generators.family import Components, Origin
+from medloom.generators.family import Origin
 from medloom.generators.generator_family import GeneratorFamily
 from medloom.generators.options import TrainOptions
+from medloom.generators.run_folder import Components
 from medloom.generators.sampling import DiffusionSampling
 
 if TYPE_CHECKING:
@@ -161,7 +162,7 @@ class DiffusionFamily(GeneratorFamily[DiffusionOptions, "DiffusionGenerator"]):
         """With the diffusers pipeline that opens it, if one does."""
         from medloom.generators.diffusion.export import pipeline_of
 
-        exporter = f"diffusers.{pipeline_of(trained)}" if trained.exportable else None
+        exporter = f"diffusers.{pipeline_of(trained.model)}" if trained.exportable else None
         return replace(super().components(trained), exporter=exporter)
 
     def loss_task(self, trained: "DiffusionGenerator", data: "TrainingData", device: "torch.device") -> "DiffusionTask":
@@ -180,7 +181,6 @@ class DiffusionFamily(GeneratorFamily[DiffusionOptions, "DiffusionGenerator"]):
 
         trained.to(accelerator.device)
         train, validation, render = self.caches(options, data, trained, accelerator)
-        network = options.network
         return DiffusionTask(
             trained,
             train,
@@ -190,7 +190,7 @@ class DiffusionFamily(GeneratorFamily[DiffusionOptions, "DiffusionGenerator"]):
             accelerator.device,
             render,
             options.text.learning_rate_factor,
-            Objective(options.noise.loss, network.mask_balance, network.mask_means),
+            Objective(options.noise.loss, options.network.mask_balance),
         )
 
 

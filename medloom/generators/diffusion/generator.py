@@ -180,7 +180,7 @@ class DiffusionGenerator(ImageGenerator[DiffusionModel, DiffusionSampling]):
         if isinstance(self.model.denoiser, UNet):
             self.model.denoiser.save_pretrained(folder / "denoiser")
         else:
-            save_exportable(self, folder)
+            save_exportable(self.model, self.path, folder)
         return {
             "path": self.path.to_dict(),
             "prior_channels": self.model.prior_channels,

@@ -1,4 +1,4 @@
-"""What a prediction's error costs: place by place, and in the mean of each region of a mask."""
+"""What a prediction's error costs, pixel by pixel."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -19,12 +19,10 @@ class Objective:
     Attributes:
         error: l2 (squared) or l1 (absolute).
         balance: how far small regions of the mask count as much as large ones; see `region_weights`.
-        means: weight of the errors of the regions' means beside those of places; see `region_means`.
     """
 
     error: str = "l2"
     balance: float = 0.0
-    means: float = 0.0
 
     def __post_init__(self) -> None:
         look_up(ERRORS, self.error, "--noise.loss")
@@ -32,7 +30,7 @@ class Objective:
     @property
     def by_region(self) -> bool:
         """Whether it asks for regions."""
-        return bool(self.balance or self.means)
+        return bool(self.balance)
 
     def losses(self, prediction: Tensor, target: Tensor, regions: Tensor | None) -> Tensor:
         """The error of each sample.
@@ -46,16 +44,9 @@ class Objective:
         """
         error = ERRORS[self.error]
         errors = error(prediction, target, reduction="none")
-        if regions is None:
-            return errors.flatten(1).mean(1)
-        if self.balance:
+        if regions is not None and self.balance:
             errors = errors * region_weights(regions, self.balance)
-        losses = errors.flatten(1).mean(1)
-        if not self.means:
-            return losses
-        found, shares = region_means(prediction - target, regions)
-        of_means = error(found, torch.zeros_like(found), reduction="none").mean(2)
-        return losses + self.means * (of_means * shares).sum(1)
+        return errors.flatten(1).mean(1)
 
 
 def region_weights(regions: Tensor, balance: float) -> Tensor:
@@ -75,21 +66,3 @@ def region_weights(regions: Tensor, balance: float) -> Tensor:
     weights = torch.einsum("nr,nr...->n...", areas, regions)[:, None]
     means = weights.flatten(1).mean(1).reshape(-1, *[1] * (weights.ndim - 1))
     return torch.where(means > 0, weights / means.clamp(min=1e-12), torch.ones_like(weights))
-
-
-def region_means(x: Tensor, regions: Tensor) -> tuple[Tensor, Tensor]:
-    """The mean of each region.
-
-    An attribute that shifts a whole region is a small part of each place's error, among texture that nothing tells,
-    and nearly all of the mean's. Means are linear in the prediction, so that no minimiser of a squared error moves.
-
-    Args:
-        x: `(N, C, *spatial)`.
-        regions: `(N, R, *spatial)`, the share of each place in each region.
-
-    Returns:
-        Means `(N, R, C)`, 0 for a region that an image lacks, and the regions' shares of the image `(N, R)`.
-    """
-    shares = regions.flatten(2).mean(2)
-    sums = torch.einsum("nr...,nc...->nrc", regions, x) / x[0, 0].numel()
-    return sums / shares.clamp(min=1e-6)[..., None], shares

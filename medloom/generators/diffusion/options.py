@@ -12,7 +12,6 @@ if TYPE_CHECKING:
 
 MASKS = ("none", *SPATIAL_FUSIONS)
 PRIORS = ("none", "channels")
-INPUT_KERNELS = (1, 3)
 LOSSES = ("l2", "l1")
 
 
@@ -28,20 +27,14 @@ class NetworkOptions:
         attention: for each resolution, whether it has attention (the exportable network decides for itself).
         head_width: channels of an attention head.
         patch: pixels of each axis folded into channels; 0 folds images to a grid of 32, and latents not at all.
-        input_kernel: places of each axis that the first convolution sees: 3, or 1, which is faster where many channels
-            are folded, as in volumes with a mask.
         fusion: how text reaches the network: cross-attention, affine or none.
         mask: how a segmentation mask reaches the network: none, channels or spade.
         mask_classes: labels in the masks, background left out.
         region_styles: channels that text and table fill region by region of the mask, by which an attribute finds the
             region that it changes; 0 for none.
         region_slopes: let these channels also grow along each axis, by which a side that is told finds its place.
-        mask_width: channels that a mask's classes are brought to, place by place, before all else; 0 leaves up to 16
-            classes as they are, and brings more of them to 16.
         mask_balance: how far small regions of the mask count as much as large ones in the loss; 0 weighs all pixels
             alike, 1 all regions.
-        mask_means: weight of the errors of regions' means beside those of pixels in the loss, for attributes that shift
-            whole regions; 0 for none.
         prior: how an earlier image reaches the network: none or channels.
         condition_width: width of context tokens.
         coordinates: tell each place where it lies in the image, for what depends on left and right, top and bottom.
@@ -56,13 +49,10 @@ class NetworkOptions:
     attention: tuple[bool, ...] = (False, False, True)
     head_width: int = 64
     patch: int = 0
-    input_kernel: int = 3
     fusion: str = "cross-attention"
     mask: str = "none"
     mask_classes: tuple[int, ...] = ()
-    mask_width: int = 0
     mask_balance: float = 0.0
-    mask_means: float = 0.0
     region_styles: int = 8
     region_slopes: bool = False
     prior: str = "none"
@@ -79,13 +69,9 @@ class NetworkOptions:
             )
         if self.prior not in PRIORS:
             raise UserError(f"--network.prior {self.prior}: allowed are {', '.join(PRIORS)}.")
-        if self.input_kernel not in INPUT_KERNELS:
-            raise UserError(f"--network.input-kernel {self.input_kernel}: it is 1 or 3.")
         if not 0 <= self.mask_balance <= 1:
             raise UserError(f"--network.mask-balance {self.mask_balance}: it is in [0, 1].")
-        if self.mask_means < 0:
-            raise UserError(f"--network.mask-means {self.mask_means}: give a weight, or 0.")
-        for name in ("mask_width", "region_styles", "pixel_width"):
+        for name in ("region_styles", "pixel_width"):
             if getattr(self, name) < 0:
                 option = name.replace("_", "-")
                 raise UserError(f"--network.{option} {getattr(self, name)}: give a number of channels, or 0.")
@@ -178,7 +164,7 @@ class TextToImage(DiffusionOptions):
     """Train a text-to-image diffusion generator.
 
     Attributes:
-        preset: a published system's settings: minim, minim-predecessor.
+        preset: minim, minim-predecessor (published systems), or counterfactual (for what-if; what the demo trains).
     """
 
     task: ClassVar[str] = "text2image"

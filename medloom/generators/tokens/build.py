@@ -69,7 +69,6 @@ def transformer_config(
         heads=network.heads,
         expansion=network.expansion,
         dropout=network.dropout,
-        positions=network.positions,
         fusion=network.fusion,
         context_width=network.condition_width,
         pooled_width=network.condition_width,
@@ -77,6 +76,5 @@ def transformer_config(
         prior=network.prior != "none",
         coarse_codes=first.tokenizer.codes if first is not None else 0,
         region_styles=network.region_styles and network.fusion != "none",
-        local_kernel=network.local_kernel,
         gradient_checkpointing=network.gradient_checkpointing,
     )

@@ -17,7 +17,7 @@ from medloom.core.types import Condition
 from medloom.data.dataset import ImageSource
 from medloom.generators.base import ImageGenerator, Priors, on_cpu
 from medloom.generators.sampling import FROM_NOISE, Edit, TokenSampling
-from medloom.generators.storage import load_generator, save_generator
+from medloom.generators.storage import load_generator
 from medloom.generators.tokens.cached_tokens import cached_tokens
 from medloom.generators.tokens.model import EncodedCondition, TokenModel
 from medloom.networks.conditioning import ConditionEncoder
@@ -142,7 +142,7 @@ class TokenGenerator(ImageGenerator[TokenModel, TokenSampling]):
         self.tokenizer.save(folder / "vq")
         if self.first is not None:
             (folder / FIRST).mkdir()
-            save_generator(self.first, folder / FIRST)
+            self.first.save(folder / FIRST)
         return {"codes": self.tokenizer.codes, "two_stages": self.first is not None}
 
     @classmethod

@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import ClassVar
 
-from medloom.core.choices import FUSIONS, POSITIONS
+from medloom.core.choices import FUSIONS
 from medloom.core.errors import UserError
 from medloom.generators.options import GeneratorOptions
 from medloom.generators.sampling import SMOOTHING
@@ -23,7 +23,6 @@ class NetworkOptions:
         heads: of each attention.
         expansion: inner width of that network over `width`.
         dropout: of features in training.
-        positions: learned (a vector for each place of each axis) or rotary.
         fusion: how text, modality and table reach it: cross-attention, affine or none.
         mask: how a segmentation mask reaches it: none or channels.
         mask_classes: labels in the masks, background left out.
@@ -31,8 +30,6 @@ class NetworkOptions:
         condition_width: width of context tokens.
         region_styles: let text and table fill the regions of the mask, or the whole image, also growing along each
             axis, by which a finding and the side that is told find their place sooner; off where nothing is fused.
-        local_kernel: tokens along each side of what a convolution of each layer sees, an odd number, by which what
-            lies side by side fits together sooner; 0 for none.
         gradient_checkpointing: compute activations again in the backward pass to save memory.
     """
 
@@ -41,26 +38,22 @@ class NetworkOptions:
     heads: int = 4
     expansion: int = 4
     dropout: float = 0.0
-    positions: str = "learned"
     fusion: str = "cross-attention"
     mask: str = "none"
     mask_classes: tuple[int, ...] = ()
     prior: str = "none"
     condition_width: int = 256
     region_styles: bool = True
-    local_kernel: int = 3
     gradient_checkpointing: bool = False
 
     def __post_init__(self) -> None:
-        allowed = {"fusion": FUSIONS, "positions": POSITIONS, "mask": MASKS, "prior": PRIORS}
+        allowed = {"fusion": FUSIONS, "mask": MASKS, "prior": PRIORS}
         for name, values in allowed.items():
             if getattr(self, name) not in values:
                 raise UserError(f"--network.{name} {getattr(self, name)}: allowed are {', '.join(values)}.")
         for name in ("width", "layers", "heads", "expansion", "condition_width"):
             if getattr(self, name) < 1:
                 raise UserError(f"--network.{name.replace('_', '-')} {getattr(self, name)}: it is at least 1.")
-        if self.local_kernel < 0 or (self.local_kernel and self.local_kernel % 2 == 0):
-            raise UserError(f"--network.local-kernel {self.local_kernel}: an odd number of tokens, or 0 for none.")
         if not 0 <= self.dropout < 1:
             raise UserError(f"--network.dropout {self.dropout}: a share from 0 to below 1.")
 
