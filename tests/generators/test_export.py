@@ -19,9 +19,8 @@ from medloom.core.types import Condition
 from medloom.generators.diffusion.build import from_stable_diffusion
 from medloom.generators.diffusion.options import NetworkOptions, NoiseOptions
 from medloom.generators.options import TextOptions
-from medloom.generators.registry import load
 from medloom.generators.sampling import DiffusionSampling
-from medloom.generators.storage import save_generator
+from medloom.generators.storage import load
 from medloom.generators.training_facts import TrainingFacts
 from medloom.recipes.commands import run_command
 
@@ -125,7 +124,8 @@ def test_an_editor_opens_in_instruct_pix2pix(make_manifest: Callable[..., Path],
     # Two steps teach it little of the prior image, and a test on little would pass whatever the pipeline does.
     with torch.no_grad():
         generator.model.denoiser.unet.conv_in.weight[:, 4:] += 0.3
-    save_generator(generator, tmp_path / "model")
+    (tmp_path / "model").mkdir()
+    generator.save(tmp_path / "model")
     prior = np.linspace(-1, 1, 3 * 256, dtype=np.float32).reshape(3, 16, 16)
     condition = Condition("A square, left.", "Square", prior=image_of(prior))
     scales = DiffusionSampling(steps=6, guidance_by_part={"text": 5.0, "prior": 1.5})

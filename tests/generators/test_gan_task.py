@@ -19,7 +19,7 @@ from medloom.generators.gan.options import GANOptions, NetworkOptions
 from medloom.generators.gan.pairing import Unpaired
 from medloom.generators.gan.task import BETAS, GANTask
 from medloom.generators.sampling import GANSampling
-from medloom.generators.storage import load_generator, save_generator
+from medloom.generators.storage import load_generator
 from medloom.generators.volumes import Tiling, WholeMask
 from medloom.training.loop import Loop, make_accelerator, train
 from medloom.training.options import LoopOptions
@@ -298,7 +298,7 @@ def test_a_whole_image_has_its_mask_s_size_and_no_seam() -> None:
 def test_the_classes_of_masks_are_kept_with_the_model(tmp_path: Path) -> None:
     generator = generator_of()
     generator.masks = MaskSpec({1: "lung", 2: "heart", 3: "lesion"}, {3: 1})
-    save_generator(generator, tmp_path)
+    generator.save(tmp_path)
     assert load_generator(tmp_path).masks == generator.masks
 
 

@@ -119,7 +119,7 @@ def test_nothing_changes_outside_of_the_region(model: Path, triples: Path, tmp_p
 
 
 def test_a_grid_over_the_two_scales(model: Path, triples: Path, tmp_path: Path) -> None:
-    make(model, tmp_path, image=triples.parent / "prior1.png", text=WORDS[True], grid_text=(1, 3), grid_prior=(1, 2))
+    make(model, tmp_path, image=triples.parent / "prior1.png", text=WORDS[True], grid=("text=1,3", "prior=1,2"))
     assert Image.open(tmp_path / "guidance_grid.png").size[0] > 100
 
 
@@ -179,10 +179,10 @@ def test_mistakes(
     for words, message in (
         (["edit", *small, "--image", prior], "--image and --text, or a manifest"),
         (["edit", *small, "--image", prior, "--text", "x", "--strength", "0.5"], "goes with --start prior"),
-        (["edit", *small, "--image", prior, "--text", "x", "--grid-text", "1"], "go together"),
-        (["edit", *small, "--image", prior, "--text", "x", "--guidance-mask", "2"], "guidance scale 'mask'"),
+        (["edit", *small, "--image", prior, "--text", "x", "--grid", "text=1"], "--grid needs text=... and prior=..."),
+        (["edit", *small, "--image", prior, "--text", "x", "--guidance", "mask=2"], "guidance scale 'mask'"),
         (["edit", *small, "--image", "none.png", "--text", "x"], "none.png"),
-        (["edit", "--model", str(plain), *small[2:], "--image", prior, "--text", "x"], "takes no earlier image"),
+        (["edit", "--model", str(plain), *small[2:], "--image", prior, "--text", "x"], "takes no prior image"),
         (
             [
                 "generate",
@@ -193,8 +193,8 @@ def test_mistakes(
                 "x",
                 "--modality",
                 "Disc",
-                "--guidance-prior",
-                "2",
+                "--guidance",
+                "prior=2",
             ],
             "prior",
         ),
