@@ -38,7 +38,7 @@ class GenerationOptions(ManifestOptions):
         windows: of whole images by such a model: windows at a time.
         format: auto, png, tiff, dicom, nifti, nrrd or mhd; auto is PNG, or DICOM (NIfTI in 3-D) for values in HU.
         provenance: hash, or full, which writes the condition's text into every file.
-        keep: clinical columns of `data` to carry into the manifest (default: label, finding, class).
+        keep: clinical columns of `data` to carry into the manifest.
         device: auto, cpu or cuda.
     """
 

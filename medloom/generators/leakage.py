@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 from medloom.core.errors import UserError
 from medloom.data.manifest import Manifest
-from medloom.data.options import ManifestOptions, named_columns
+from medloom.data.options import ManifestOptions
 
 if TYPE_CHECKING:
     from medloom.generators.preparation import Prepared
@@ -21,7 +21,7 @@ def refuse_seen(config: ManifestOptions, model: Path, path: Path, real: Manifest
     run = open_run(model, generator_families())
     description = run.description()
     if description["images_are_patients"] and not real.patients_are_images:
-        named, skip = named_columns(config), config.skip_bad
+        named, skip = config.columns, config.skip_bad
         real = read_manifest(path, named=named, images_are_patients=True, skip_bad=skip, need=("path",))
     elif real.patients_are_images and not description["images_are_patients"]:
         raise UserError(

@@ -124,7 +124,7 @@ def _timed(manifest: Manifest, rules: Rules, skip_bad: bool, journeys: Journeys)
     if "time" not in frame:
         raise UserError(
             f"{manifest.source}: no column of times, by which a patient's images are put in order; name one with"
-            " --time-column (dates as 2021-03-14 or 20210314, or days as numbers)."
+            " --columns time=NAME (dates as 2021-03-14 or 20210314, or days as numbers)."
         )
     days, problems = read_days(frame["time"].tolist(), frame["line"].tolist())
     if problems and not skip_bad:

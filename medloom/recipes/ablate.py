@@ -5,7 +5,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from medloom.core.errors import UserError
 from medloom.core.lookup import look_up
@@ -31,6 +31,8 @@ class Config:
         out: folder for ablation.csv, ablation.md, and a folder for each step with other options; steps that cells share
             are run once, and the same command run again goes on.
     """
+
+    example: ClassVar[str] = "medloom ablate --grid grid.yaml --out ablation/"
 
     grid: Path
     out: Path

@@ -7,6 +7,14 @@ from typing import Any
 
 from medloom.core.config import configure
 
+# First words of commands -> title of the group in the overview; no words, of all other commands.
+GROUPS: dict[str, str] = {
+    "demo": "Start here",
+    "data import": "Import public data sets",
+    "data": "Prepare data",
+    "train": "Train",
+    "": "Generate and evaluate",
+}
 # Words of the command -> (module with `Config` and `run`, one line of help).
 RECIPES: dict[str, tuple[str, str]] = {
     "demo": (
@@ -57,9 +65,8 @@ def resolve(command: str) -> tuple[type[Any], Callable[[Any], Any]]:
     group, _, task = command.partition(" ")
     if group == "train":
         from medloom.generators.registry import training_tasks
-        from medloom.generators.train import train
 
-        return training_tasks()[task], train
+        return training_tasks()[task], _train
     recipe = import_module(RECIPES[command][0])
     return recipe.Config, recipe.run
 
@@ -75,6 +82,13 @@ def run_command(command: str, **options: Any) -> Any:
     """
     config, run = resolve(command)
     return run(configure(config, **options))
+
+
+def _train(options: Any) -> Any:
+    # Imported here, so that help imports no torch.
+    from medloom.generators.train import train
+
+    return train(options)
 
 
 def train(task: str, **options: Any) -> Path:

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from medloom.core.errors import UserError
 from medloom.data.options import ManifestOptions
@@ -34,6 +34,19 @@ class Config(ManifestOptions):
         image_size: as in evaluate: pixels of the judging classifier's images.
         device: auto, cpu or cuda.
     """
+
+    common: ClassVar[tuple[str, ...]] = (
+        "train",
+        "n",
+        "seed",
+        "steps",
+        "guidance",
+        "label",
+        "features",
+        "columns",
+        "device",
+    )
+    example: ClassVar[str] = "medloom compare --before runs/mm --after runs/mm2 --data test.csv --out compared/"
 
     before: Path
     after: Path
@@ -107,7 +120,7 @@ def _evaluate(config: Config, side: str, model: Path, out: Path) -> Path:
 
     # conditions.csv has standard column names already.
     inherited = {entry.name for entry in fields(ManifestOptions)}
-    reading = {name: getattr(config, name) for name in inherited if not name.endswith("_column")}
+    reading = {name: getattr(config, name) for name in inherited if name != "columns"}
     conditions = out / "conditions.csv"
     synthetic = generate.run(
         configure(

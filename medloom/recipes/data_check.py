@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 from medloom.data.options import ManifestOptions
 
@@ -26,6 +26,9 @@ class Config(ManifestOptions):
         decode: read every pixel (always, never, or auto: up to 10,000 rows).
     """
 
+    common: ClassVar[tuple[str, ...]] = ("decode", "images_are_patients", "columns", "unit")
+    example: ClassVar[str] = "medloom data check mine.csv"
+
     data: Path
     decode: str = "auto"
 
@@ -39,11 +42,10 @@ def run(config: Config) -> int:
     from medloom.core.errors import UserError
     from medloom.data.inspection import inspect_images
     from medloom.data.manifest import inspect_manifest
-    from medloom.data.options import named_columns
 
     if config.decode not in ("always", "never", "auto"):
         raise UserError(f"--decode {config.decode}: allowed are always, never, auto.")
-    manifest = inspect_manifest(config.data, named=named_columns(config))
+    manifest = inspect_manifest(config.data, named=config.columns)
     decode = config.decode == "always" or (config.decode == "auto" and len(manifest) <= DECODED_ROWS)
     inspection = inspect_images(manifest, decode, config.unit)
     problems = sorted([*manifest.problems, *inspection.problems], key=lambda problem: problem.line)

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 from medloom.data.sources.importing import ImportOptions
 
@@ -25,6 +25,9 @@ class Config(ImportOptions):
         text: notes (clinical_notes become Text, lines without them are left out) or none (no Text, for
             `medloom data prompts`).
     """
+
+    common: ClassVar[tuple[str, ...]] = ("out", "modality", "view", "text", "skip_bad", "preview")
+    example: ClassVar[str] = "medloom data import covid-cxr covid-chestxray-dataset/ --out covid.csv"
 
     modality: tuple[str, ...] = ("X-ray",)
     view: tuple[str, ...] = ()

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 from medloom.data.sources.importing import ReportOptions
 
@@ -35,6 +35,23 @@ class Config(ReportOptions):
         uncertain: what becomes of labels that the report is uncertain of: mask (empty), positive, negative, or keep
             (-1).
     """
+
+    common: ClassVar[tuple[str, ...]] = (
+        "out",
+        "tables",
+        "reports",
+        "view",
+        "one_a_study",
+        "split",
+        "labels",
+        "uncertain",
+        "sections",
+        "section_columns",
+        "strip_comparisons",
+        "skip_bad",
+        "preview",
+    )
+    example: ClassVar[str] = "medloom data import mimic-cxr mimic-cxr-jpg/ --reports mimic-cxr-reports/ --out mimic.csv"
 
     tables: Path | None = None
     reports: Path | None = None

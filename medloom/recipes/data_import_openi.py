@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 from medloom.data.sources.importing import ReportOptions
 
@@ -24,6 +24,19 @@ class Config(ReportOptions):
         images: folder of the images, named <image>.png (NLMCXR_png.tgz); without it, a row is a report and has no path.
         view: views that are taken: PA, AP, lateral (default: all, those without a view included).
     """
+
+    common: ClassVar[tuple[str, ...]] = (
+        "out",
+        "images",
+        "view",
+        "sections",
+        "section_columns",
+        "strip_comparisons",
+        "keep_without_text",
+        "skip_bad",
+        "preview",
+    )
+    example: ClassVar[str] = "medloom data import openi NLMCXR_reports.tgz --images NLMCXR_png/ --out openi.csv"
 
     images: Path | None = None
     view: tuple[str, ...] = ()

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from medloom.core.errors import UserError
 from medloom.core.spec import HU, RELATIVE
@@ -49,6 +49,22 @@ class Config(ManifestOptions):
         reports_may_leave: you acknowledge that reports are sent to another machine than this one.
         workers: processes that register; 0 takes one for each core.
     """
+
+    common: ClassVar[tuple[str, ...]] = (
+        "min_days",
+        "max_days",
+        "pairs",
+        "view",
+        "mixed_views",
+        "study_column",
+        "register",
+        "min_score",
+        "progression",
+        "skip_bad",
+        "columns",
+        "workers",
+    )
+    example: ClassVar[str] = "medloom data journeys studies.csv --max-days 365 --columns text=report --out triples.csv"
 
     data: Path
     out: Path
@@ -129,7 +145,7 @@ def _require_texts(config: Config, manifest: "Manifest") -> None:
     if config.progression != "none" and not any(_given(text) for text in _texts(manifest)):
         raise UserError(
             f"{config.data}: no row has a text, of which --progression {config.progression} makes the instruction; name"
-            " the column with --text-column, or give --progression none."
+            " the column with --columns text=NAME, or give --progression none."
         )
 
 

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 if TYPE_CHECKING:
     from medloom.data.prompts import Template
@@ -32,6 +32,20 @@ class Config:
         seed: of the cohort; the same seed gives the same files.
         workers: processes; 0 takes one for each core.
     """
+
+    common: ClassVar[tuple[str, ...]] = (
+        "patients",
+        "dims",
+        "size",
+        "modalities",
+        "visits",
+        "test",
+        "validation",
+        "template",
+        "seed",
+        "workers",
+    )
+    example: ClassVar[str] = "medloom data phantom --patients 2000 --size 64 --out cohort/"
 
     out: Path
     patients: int = 2000

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from medloom.core.errors import UserError
 from medloom.data.options import ManifestOptions
@@ -31,6 +31,9 @@ class Config(ManifestOptions):
         preview: print ten texts and write nothing.
         replace: write the texts in place of the table's text column.
     """
+
+    common: ClassVar[tuple[str, ...]] = ("out", "preview", "replace", "sheet", "skip_bad", "columns")
+    example: ClassVar[str] = "medloom data prompts clinic.xlsx --template mine.yaml --out manifest.csv"
 
     data: Path
     template: str
@@ -91,9 +94,8 @@ def _checked_columns(config: Config, table: "Table") -> dict[str, str]:
         UserError: it has texts already, and they are not to be replaced.
     """
     from medloom.data.columns import standard_names
-    from medloom.data.options import named_columns
 
-    found = standard_names(table.header, named_columns(config), str(config.data))
+    found = standard_names(table.header, config.columns, str(config.data))
     if "text" in found and not (config.replace or config.preview):
         raise UserError(
             f"{config.data} has texts already, in column {found['text']!r}; --replace writes the new ones in their"

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import ClassVar
 
 from medloom.core.errors import UserError
 from medloom.data.options import ManifestOptions
@@ -19,6 +20,9 @@ class Config(ManifestOptions):
         test: share of the patients for the test.
         seed: of the random order of patients.
     """
+
+    common: ClassVar[tuple[str, ...]] = ("validation", "test", "seed", "images_are_patients", "skip_bad", "columns")
+    example: ClassVar[str] = "medloom data split mine.csv --out split/"
 
     data: Path
     out: Path

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from medloom.recipes.commands import run_command
 
@@ -48,6 +48,9 @@ class Config:
         seed: of cohort, training and images.
         device: auto, cpu or cuda.
     """
+
+    common: ClassVar[tuple[str, ...]] = ("out", "patients", "steps", "rows", "n", "seed", "device")
+    example: ClassVar[str] = "medloom demo --out runs/demo"
 
     out: Path = Path("runs/demo")
     patients: int = 6000

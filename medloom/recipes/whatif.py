@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from medloom.core.config import repeated
 from medloom.core.errors import UserError
+from medloom.core.options import repeated
 from medloom.core.types import Condition, Sample
 from medloom.data.prompts.arms import ESTIMANDS, TOTAL, Arm, Told, effect_of, factual_arm, read_arms, refuse_held, tell
 from medloom.generation.options import GenerationOptions

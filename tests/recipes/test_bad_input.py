@@ -64,7 +64,7 @@ def test_empty_manifest(fails: Callable[..., str], tmp_path: Path) -> None:
 def test_no_text_column(fails: Callable[..., str], manifest: Path) -> None:
     error = fails(*train_words(rewrite(manifest, ("Text", "captoin"))))
     assert "no text column (column 'captoin', did you mean 'caption'?)" in error
-    assert "--text-column" in error
+    assert "--columns text=NAME" in error
 
 
 def test_not_utf8(fails: Callable[..., str], manifest: Path) -> None:
@@ -130,11 +130,11 @@ def test_no_patients(fails: Callable[..., str], manifest: Path) -> None:
 def test_options(fails: Callable[..., str], manifest: Path, tmp_path: Path) -> None:
     error = fails(*train_words(manifest, "--loop.stepz", "3"))
     assert "unknown option --loop.stepz, did you mean '--loop.steps'?" in error
-    assert "--loop.steps: Expected a <class 'int'>" in fails(*train_words(manifest, "--loop.steps", "many"))
+    assert "--loop.steps: give a whole number, not 'many'." in fails(*train_words(manifest, "--loop.steps", "many"))
     assert "--loop.steps 0: it has to be at least 1" in fails(*train_words(manifest, "--loop.steps", "0"))
     (tmp_path / "options.yaml").write_text("loop:\n  batchh: 3\n")
     error = fails(*train_words(manifest, "--config", str(tmp_path / "options.yaml")))
-    assert "unknown key 'loop.batchh', did you mean 'loop.batch'?" in error
+    assert "unknown option --loop.batchh, did you mean '--loop.batch'?" in error
     assert "unknown size 'tyni', did you mean 'tiny'?" in fails(*train_words(manifest, "--size", "tyni"))
     assert "--data has to be given" in fails("train", "text2image")
     assert "did you mean 'train text2image'?" in fails("train", "text2imag", out=None)
@@ -210,3 +210,4 @@ def test_a_run_of_another_kind_or_cut_short(fails: Callable[..., str], run: Path
 def test_resume_with_other_options(fails: Callable[..., str], run: Path, manifest: Path) -> None:
     error = fails(*train_words(manifest, "--loop.learning-rate", "0.1"), out=run)
     assert "options.loop.learning_rate was 0.0005, now 0.1" in error
+    assert "options.columns" in fails(*train_words(manifest, "--columns", "text=label"), out=run)

@@ -27,7 +27,7 @@ def cohort(tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("edits") / "cohort"
     options = {"patients": 50, "size": SIZE, "visits": 2, "retests": True, "complete": True, "test": 0.9, "workers": 1}
     run_command("data phantom", out=out, **options)
-    given = {"register": "off", "text_column": "report"}
+    given = {"register": "off", "columns": {"text": "report"}}
     run_command("data journeys", data=out / "test.csv", out=out / "triples.csv", **given)
     return out
 

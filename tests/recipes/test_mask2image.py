@@ -463,7 +463,7 @@ def test_a_series_that_cannot_be_read(folder: Path, tmp_path: Path, fails: Calla
         (["--patch", "[]", "--image-size", "8", "--autoencoder", "run"], "--autoencoder takes whole 2-D images"),
         (["--noise.loss", "l3"], "--noise.loss l3: allowed are l2, l1"),
         (["--hide-classes", "nodul"], "--hide-classes nodul: unknown mask class"),
-        (["--mask-column", "nothing"], "no column 'nothing' for mask"),
+        (["--columns", "mask=nothing"], "no column 'nothing' for mask"),
     ],
 )
 def test_options_that_do_not_fit(folder: Path, fails: Callable[..., str], more: list[str], message: str) -> None:

@@ -45,7 +45,7 @@ def train(data: Path, out: Path, steps: int = 4, **more: object) -> Path:
 def test_images_find_the_texts_of_held_out_patients(
     make_manifest: Callable[..., Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    run = train(make_manifest(60), tmp_path / "run", 240, text_column="label")
+    run = train(make_manifest(60), tmp_path / "run", 240, columns={"text": "label"})
     told = capsys.readouterr()
     said = next(line for line in (told.out + told.err).splitlines() if "held-out images find their text" in line)
     found = float(said.split("text in ")[1].split("%")[0])
@@ -120,10 +120,10 @@ def test_the_same_seed_gives_the_same_encoder_and_a_finished_run_says_so(
     [
         (["--encoder.temperature", "0"], "--encoder.temperature 0.0: it is in [0.01, 1]"),
         (["--encoder.layers", "0"], "--encoder.layers 0"),
-        (["--encoder.image-widths", "[]"], "encoders at least one layer or width"),
+        (["--encoder.image-widths", ""], "encoders at least one layer or width"),
         (["--encoder.image-widths", "4", "4", "4", "4", "4"], "halve images of at least 32 pixels"),
-        (["--text-column", "nothing"], "no column 'nothing' for text"),
-        (["--text-column", "modality_of"], "1 different texts"),
+        (["--columns", "text=nothing"], "no column 'nothing' for text"),
+        (["--columns", "text=modality_of"], "1 different texts"),
     ],
 )
 def test_mistakes_are_one_sentence(

@@ -331,7 +331,7 @@ def fails(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> Callable[..., s
         (["--network.mask-classes", "3", "3"], "--network.mask-classes: 3 stands twice"),
         (["--gan.adversary", "none", "--gan.unpaired"], "--gan.unpaired needs an adversary"),
         (["--loop.compile"], "--loop.compile cannot follow the slope of R1"),
-        (["--gan.r", "1"], "unknown option --gan.r, did you mean '--gan.r1'?"),
+        (["--gan.scale", "1"], "unknown option --gan.scale, did you mean '--gan.scales'?"),
         (["--preset", "dgm"], "did you mean 'dgm-vlc'?"),
     ],
 )

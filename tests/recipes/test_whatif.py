@@ -194,7 +194,7 @@ def fails(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> C
         (["--set", "kind"], "--set kind: 'kind' is not COLUMN=VALUE"),
         (["--set", "size=big"], "'big' is not a number (pixels)"),
         (["--set", "kind=disc", "--set", "kind=disc"], "the same arm as --set kind=disc"),
-        (["--set", "kind=disc", "kind=square"], "--set takes one value, and 2 were given"),
+        (["--set", "kind=disc", "kind=square"], "--set takes one value, but 2 were given"),
         (["--set", "kind=square,size=4"], "line 2: size=4 contradicts kind=square by the template's rules"),
         (["--set", "kind=disc", "--estimand", "totl"], "unknown --estimand 'totl', did you mean 'total'?"),
         (["--set", "kind=disc", "--template", "phantom"], "unknown template column 'kind'"),
