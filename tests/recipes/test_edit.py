@@ -179,7 +179,10 @@ def test_mistakes(
     for words, message in (
         (["edit", *small, "--image", prior], "--image and --text, or a manifest"),
         (["edit", *small, "--image", prior, "--text", "x", "--strength", "0.5"], "goes with --start prior"),
-        (["edit", *small, "--image", prior, "--text", "x", "--grid", "text=1"], "--grid text=1: give text=1,3,7.5 and prior=1,1.5"),
+        (
+            ["edit", *small, "--image", prior, "--text", "x", "--grid", "text=1"],
+            "--grid text=1: give text=1,3,7.5 and prior=1,1.5",
+        ),
         (["edit", *small, "--image", prior, "--text", "x", "--guidance", "mask=2"], "guidance scale 'mask'"),
         (["edit", *small, "--image", "none.png", "--text", "x"], "none.png"),
         (["edit", "--model", str(plain), *small[2:], "--image", prior, "--text", "x"], "takes no prior image"),
