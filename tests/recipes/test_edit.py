@@ -181,7 +181,7 @@ def test_mistakes(
         (["edit", *small, "--image", prior, "--text", "x", "--strength", "0.5"], "goes with --start prior"),
         (
             ["edit", *small, "--image", prior, "--text", "x", "--grid", "text=1"],
-            "--grid text=1: give text=1,3,7.5 and prior=1,1.5",
+            "give text=1,3,7.5 and prior=1,1.5",
         ),
         (["edit", *small, "--image", prior, "--text", "x", "--guidance", "mask=2"], "guidance scale 'mask'"),
         (["edit", *small, "--image", "none.png", "--text", "x"], "none.png"),
