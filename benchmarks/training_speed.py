@@ -31,7 +31,7 @@ def medloom_steps(
     from medloom.recipes import diffusion_run
     from medloom.training.loop import Loop, make_accelerator
 
-    options = {"image_size": [pixels], "loop.batch": batch, "loop.steps": 10**6, "validation_fraction": 0.1}
+    options = {"image_size": [pixels], "loop.batch": batch, "loop.steps": 10**6, "validation": 0.1}
     values = {"data": manifest, "out": out, "base": str(folder), **options, "loop.log_every": 10**6}
     config = configure(EditImage if edit else TextToImage, **values)
     accelerator = make_accelerator(config.loop)

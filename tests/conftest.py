@@ -90,7 +90,7 @@ def make_manifest(tmp_path: Path) -> Callable[..., Path]:
 
 TINY = {
     "image_size": [16],
-    "validation_fraction": 0.2,
+    "validation": 0.2,
     "network.widths": [16, 32],
     "network.attention": [False, True],
     "network.patch": 2,

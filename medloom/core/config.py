@@ -121,6 +121,11 @@ def _gathered(cls: "type[DataclassInstance]", written: Sequence[tuple[str, list[
     repeated: dict[str, list[str]] = {}
     for name, words in written:
         option, words = _named(name, words, options)
+        if option.setting:
+            raise UserError(
+                f"{option.flag} is a setting, which --size and --preset decide; to change it give a YAML file with"
+                f" --config ({option.name.replace('.', ': {')}: ...{'}' * option.name.count('.')})."
+            )
         values = option.gather(words)
         if option.repeated or option.pairs:
             values = [*repeated.get(option.name, []), *values]

@@ -41,7 +41,7 @@ HABITS: Mapping[str, tuple[str, ...]] = {
     **_say("negative_prompt", "use --negative"),
     **_say("workers num_workers dataloader_num_workers threads jobs", "use --workers"),
     **_say("random_seed manual_seed random_state", "use --loop.seed", "use --seed"),
-    **_say("val_fraction val_split validation_split", "use --validation-fraction", "use --validation"),
+    **_say("val_fraction val_split validation_split", "use --validation", "use --validation"),
     **_say("use_wandb wandb_project report_to", "use --loop.wandb"),
     **_say("use_ema ema_decay", "use --loop.ema"),
     **_say("max_grad_norm grad_clip clip_grad", "use --loop.clip"),

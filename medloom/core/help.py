@@ -15,7 +15,10 @@ if TYPE_CHECKING:
 FIRST_SCREEN = 10
 WIDEST, NAME_WIDTH = 110, 28
 GENERAL: Sequence[tuple[str, str]] = (
-    ("--config PATH", "YAML file with any of these options, e.g. `loop: {steps: 4000}`; the command line comes first."),
+    (
+        "--config PATH",
+        "YAML file with options and settings, e.g. `loop: {steps: 4000}`; the command line comes first.",
+    ),
     ("--print-config", "print the options as such a file, instead of running the command."),
     ("--help, -h", "show the required and the most common options."),
     ("--help-all", "show all options."),
@@ -34,7 +37,8 @@ def help_page(
         defaults: value of each option that is not given, by name.
         everything: whether all options are shown, by group.
     """
-    options = options_of(cls)
+    options = {name: option for name, option in options_of(cls).items() if not option.setting}
+    settings = len(options_of(cls)) - len(options)
     required = [option for option in options.values() if option.is_required]
     common = [options[name] for name in _common(cls, options)]
     parts = [f"medloom {program}: {summary(cls)}", _section("Required", required, defaults)]
@@ -45,6 +49,8 @@ def help_page(
             title = f"--{group}.*: {members[0].title.rstrip('.')}" if group else "Optional"
             parts.append(_section(title, members, defaults))
         parts.append("\n".join(["Of every command:", *(_block(name, text) for name, text in GENERAL)]))
+        if settings:
+            parts.append(f"--print-config also shows {settings} settings, which --size, --preset and --config decide.")
     else:
         others = len(options) + len(GENERAL) - len(required) - len(common)
         parts += [_section("Common", common, defaults), f"--help-all shows the other {others} options."]

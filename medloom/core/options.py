@@ -19,9 +19,10 @@ if TYPE_CHECKING:
     from _typeshed import DataclassInstance
 
 Config = TypeVar("Config", bound="DataclassInstance")
+Value = TypeVar("Value")
 # Options whose name is a keyword of Python.
 KEYWORDS: Mapping[str, str] = {"from": "from_run"}
-REPEATED = "repeated"
+REPEATED, SETTING = "repeated", "setting"
 TRUTH: Mapping[str, bool] = {"true": True, "yes": True, "on": True, "false": False, "no": False, "off": False}
 
 
@@ -54,6 +55,7 @@ class Option:
         optional: whether None is a value.
         pairs: whether its values are pairs, NAME=TEXT.
         repeated: whether it is given again for each of its values.
+        setting: whether a size, a preset or a YAML file decides it, and the command line does not.
         default: of its dataclass; `...` where it is required.
         help: what the dataclass's docstring says about it.
         title: of its group: the first paragraph of the nested dataclass's docstring.
@@ -65,6 +67,7 @@ class Option:
     optional: bool = False
     pairs: bool = False
     repeated: bool = False
+    setting: bool = False
     default: object = ...
     help: str = ""
     title: str = ""
@@ -174,6 +177,16 @@ def repeated() -> tuple[str, ...]:
     return field
 
 
+def setting(default: Value) -> Value:
+    """A field that sizes, presets, YAML files and Python set, and that is no option of the command line.
+
+    For what follows from a model's size or belongs to one published system, so that help lists what a user decides.
+    """
+    metadata = {SETTING: True}
+    field: Value = dataclasses.field(default=default, metadata=metadata)
+    return field
+
+
 def flag_of(name: str) -> str:
     """An option's name as a user writes it: `--loop.learning-rate`, and `--from` of the field `from_run`."""
     spoken = next((word for word, field in KEYWORDS.items() if field == name), name)
@@ -209,7 +222,8 @@ def _options(cls: "type[DataclassInstance]", prefix: str, title: str, default: o
         if isinstance(hint, type) and dataclasses.is_dataclass(hint):
             yield from _options(hint, f"{name}.", summary(hint), own)
         else:
-            yield Option(name, *_shape(hint), REPEATED in entry.metadata, own, docs.get(entry.name, ""), title)
+            marks = REPEATED in entry.metadata, SETTING in entry.metadata
+            yield Option(name, *_shape(hint), *marks, own, docs.get(entry.name, ""), title)
 
 
 def summary(cls: type) -> str:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from medloom.core.errors import UserError
 from medloom.core.lookup import look_up
+from medloom.core.options import setting
 from medloom.core.seeds import check_seed
 from medloom.core.types import PARTS
 from medloom.data.options import ManifestOptions
@@ -53,8 +54,8 @@ class GenerationOptions(ManifestOptions):
     sampling: tuple[str, ...] = ()
     batch: int = 16
     crops: bool = False
-    overlap: float = OVERLAP
-    windows: int = 2
+    overlap: float = setting(OVERLAP)
+    windows: int = setting(2)
     format: str = "auto"
     provenance: str = "hash"
     keep: tuple[str, ...] = LABEL_COLUMNS

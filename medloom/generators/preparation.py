@@ -68,12 +68,12 @@ def prepare(options: TrainOptions, verbose: bool, extends: ImageSpec | None = No
     Raises:
         UserError: see `read_manifest`, `assign_splits`, `measure_spec`.
     """
-    if not 0 <= options.validation_fraction < 1:
-        raise UserError(f"--validation-fraction {options.validation_fraction}: it has to be in [0, 1).")
+    if not 0 <= options.validation < 1:
+        raise UserError(f"--validation {options.validation}: it has to be in [0, 1).")
     manifest = load_manifest(options.data, options, options.columns_needed)
     for note in manifest.notes if verbose else ():
         say(note)
-    fractions = {"train": 1.0 - options.validation_fraction, "validation": options.validation_fraction}
+    fractions = {"train": 1.0 - options.validation, "validation": options.validation}
     splits = assign_splits(manifest, fractions, options.loop.seed)
     train = manifest.select(name == "train" for name in splits)
     validation = manifest.select(name == "validation" for name in splits)

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from medloom.core.errors import UserError
+from medloom.core.options import setting
 from medloom.core.spec import HU, RELATIVE
 from medloom.data.options import ManifestOptions
 
@@ -79,9 +80,9 @@ class Config(ManifestOptions):
     progression: str = "rules"
     llm_url: str | None = None
     llm_model: str | None = None
-    llm_requests: int | None = None
-    llm_tokens: int | None = None
-    llm_per_minute: float = 60.0
+    llm_requests: int | None = setting(None)
+    llm_tokens: int | None = setting(None)
+    llm_per_minute: float = setting(60.0)
     reports_may_leave: bool = False
     workers: int = 1
 

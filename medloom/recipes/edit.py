@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
 from medloom.core.errors import UserError
+from medloom.core.options import setting
 from medloom.core.seeds import numpy_generator
 from medloom.core.types import Condition
 from medloom.generation.options import GenerationOptions, name_values
@@ -81,7 +82,7 @@ class Config(GenerationOptions):
     residual: bool = False
     text_only: bool = False
     controls: tuple[str, ...] = ()
-    nochange_text: str = "No change."
+    nochange_text: str = setting("No change.")
     grid: tuple[str, ...] = ()
 
     @property

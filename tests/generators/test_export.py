@@ -30,7 +30,7 @@ from stable_diffusion import make_stable_diffusion
 PIPELINE = "StableDiffusionInstructPix2PixPipeline"
 OPTIONS = {
     "image_size": [16],
-    "validation_fraction": 0.2,
+    "validation": 0.2,
     "text.max_tokens": 24,
     "loop.precision": "fp32",
     "loop.batch": 4,

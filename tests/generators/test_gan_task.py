@@ -52,7 +52,7 @@ def test_each_phase_changes_its_own_networks_and_only_those(gan: GANOptions, tmp
 
 @pytest.mark.parametrize("gan", [GAN, UNPAIRED])
 def test_two_rates_and_the_betas_of_a_gan(gan: GANOptions, tmp_path: Path) -> None:
-    task = task_of(generator_of(), replace(gan, discriminator_rate=7e-3))
+    task = task_of(generator_of(), replace(gan, discriminator_learning_rate=7e-3))
     task.text_factor = 0.5
     loop = Loop(task, LOOP, tmp_path, make_accelerator(LOOP, "cpu"))
     batches = next(task.batches(0, 0, 1))
@@ -329,7 +329,7 @@ def test_a_model_that_reads_no_text_makes_the_same_image_whatever_is_told() -> N
         (GANOptions, {"adversary": "wgan"}, "allowed are none, lsgan, hinge"),
         (GANOptions, {"scales": 0}, "--gan.scales 0: it has to be at least 1"),
         (GANOptions, {"r1": -1.0}, "--gan.r1 -1.0: it has to be 0 or more"),
-        (GANOptions, {"discriminator_rate": 0.0}, "--gan.discriminator-rate 0.0: it has to be above 0"),
+        (GANOptions, {"discriminator_learning_rate": 0.0}, "--gan.discriminator-rate 0.0: it has to be above 0"),
         (GANOptions, {"adversary": "none", "feature_weight": 1.0}, "needs an adversary, whose features"),
         (GANOptions, {"adversary": "none", "unpaired": True}, "--gan.unpaired needs an adversary"),
         (GANOptions, {"unpaired": True, "feature_weight": 1.0}, "unpaired has none"),

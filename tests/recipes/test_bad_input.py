@@ -16,7 +16,7 @@ TINY_WORDS = (
     "--image-size 16 --network.widths 16 32 --network.attention false true --network.patch 2 --network.head-width 16"
     " --network.condition-width 16 --text.width 16 --text.layers 1 --text.vocabulary 300 --text.max-tokens 24"
     " --loop.precision fp32 --loop.batch 4 --loop.steps 2 --loop.warmup 0 --loop.validate-every 2"
-    " --loop.checkpoint-every 2 --device cpu --validation-fraction 0.2"
+    " --loop.checkpoint-every 2 --device cpu --validation 0.2"
 ).split()
 
 

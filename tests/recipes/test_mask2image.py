@@ -29,7 +29,7 @@ from medloom.training.loop import Loop
 NETWORK = (
     "--network.widths 16 16 --network.attention false false --network.head-width 16 --network.condition-width 16"
     " --text.width 16 --text.layers 1 --text.vocabulary 600 --text.max-tokens 24 --loop.precision fp32 --loop.batch 2"
-    " --loop.warmup 0 --loop.log-every 1 --loop.ema 0.9 --device cpu --validation-fraction 0.3 --unit HU"
+    " --loop.warmup 0 --loop.log-every 1 --loop.ema 0.9 --device cpu --validation 0.3 --unit HU"
 ).split()
 SHORT = "--loop.steps 2 --loop.validate-every 2 --loop.checkpoint-every 1".split()
 VOLUMES = ["--dims", "3", "--patch", "8", "--network.patch", "1"]
@@ -263,7 +263,7 @@ def test_a_dicom_series_is_a_volume_to_train_on(folder: Path, tmp_path: Path) ->
     save(tmp_path / "mask.nii.gz", labels, "LPS")
     (tmp_path / "data.csv").write_text("path,mask,modality,patient_id\nseries,mask.nii.gz,CT,p\n")
     words = [word for word in NETWORK if word not in ("--unit", "HU")]
-    given = ["--validation-fraction", "0", "--out", tmp_path / "run", *VOLUMES, *SHORT]
+    given = ["--validation", "0", "--out", tmp_path / "run", *VOLUMES, *SHORT]
     assert main([str(w) for w in ["train", "mask2image", "--data", tmp_path / "data.csv", *words, *given]]) == 0
     spec = json.loads((tmp_path / "run/run.json").read_text())["identity"]["spec"]
     assert spec["intensity"]["CT"]["unit"] == "HU" and spec["spacing"] == [2.0, 2.0, 3.0]
@@ -438,7 +438,7 @@ def test_a_model_of_slices_on_volumes(folder: Path, fails: Callable[..., str]) -
 def test_a_series_that_cannot_be_read(folder: Path, tmp_path: Path, fails: Callable[..., str]) -> None:
     (tmp_path / "series").mkdir()
     (tmp_path / "data.csv").write_text(f"path,mask,patient_id\nseries,{folder / 'm0.nii.gz'},p\n")
-    given = words_of(tmp_path / "data.csv", "--validation-fraction", "0")
+    given = words_of(tmp_path / "data.csv", "--validation", "0")
     words = [word for word in given if word not in ("--unit", "HU")]
     assert "series holds no DICOM file; name an image file, or a folder with one DICOM series" in fails(*words)
     (tmp_path / "series" / "1.dcm").write_bytes(b"\0" * 200)

@@ -20,7 +20,7 @@ from medloom.recipes.commands import run_command
 
 OPTIONS = {
     "image_size": [16],
-    "validation_fraction": 0.3,
+    "validation": 0.3,
     "encoder.width": 16,
     "encoder.layers": 1,
     "encoder.vocabulary": 300,

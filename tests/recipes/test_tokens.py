@@ -32,7 +32,7 @@ LOOP = {
 }
 VQ = {
     "kind": "vq",
-    "validation_fraction": 0.25,
+    "validation": 0.25,
     "autoencoder.widths": [8, 8, 8],
     "autoencoder.codes": 16,
     "autoencoder.code_width": 4,
@@ -41,7 +41,7 @@ VQ = {
     **LOOP,
 }
 TOKENS = {
-    "validation_fraction": 0.25,
+    "validation": 0.25,
     "network.width": 32,
     "network.layers": 1,
     "network.heads": 2,

@@ -21,7 +21,7 @@ from medloom.recipes.commands import run_command
 
 OPTIONS = {
     "image_size": [16],
-    "validation_fraction": 0.25,
+    "validation": 0.25,
     "autoencoder.widths": [8, 16],
     "autoencoder.discriminator_width": 4,
     "autoencoder.discriminator_layers": 1,
@@ -49,7 +49,7 @@ def without_texts(manifest: Path) -> Path:
 
 
 def prepared_as(data: Path, **options: Any) -> Prepared:
-    given = {"image_size": (16, 16), "validation_fraction": 0.25, **options}
+    given = {"image_size": (16, 16), "validation": 0.25, **options}
     return prepare(EncodeImages(data=data, out=data.parent / "none", **given), verbose=False)
 
 

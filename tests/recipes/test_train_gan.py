@@ -27,7 +27,7 @@ WORDS = (
     "--image-size 16 --network.widths 16 32 --network.attention false true --network.blocks 2 --network.patch 1"
     " --network.head-width 16 --network.condition-width 16 --network.style 8 --text.width 16 --text.layers 1"
     " --text.vocabulary 300 --text.max-tokens 24 --gan.width 8 --gan.layers 1 --loop.precision fp32 --loop.batch 8"
-    " --loop.warmup 0 --loop.ema 0.9 --loop.log-every 1 --device cpu --validation-fraction 0.2"
+    " --loop.warmup 0 --loop.ema 0.9 --loop.log-every 1 --device cpu --validation 0.2"
 ).split()
 SHORT = "--loop.steps 2 --loop.validate-every 2 --loop.checkpoint-every 2".split()
 TEMPLATE = """

@@ -92,7 +92,7 @@ class GANTask(GeneratorTask[GANGenerator, GANBatch]):
             )
         ]
         if self.objective.adversary is not None:
-            rate = self.objective.options.discriminator_rate
+            rate = self.objective.options.discriminator_learning_rate
             judging = Phase(
                 "discriminator",
                 self.objective.adversary,
