@@ -7,10 +7,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import TINY
+from conftest import TINY, medloom
 from PIL import Image
 
-from medloom.cli.main import main
 from medloom.data.images import read_provenance
 from medloom.recipes.commands import run_command
 
@@ -163,7 +162,7 @@ def test_two_stages(triples: Path, tmp_path: Path) -> None:
 
 def test_controls_from_the_command_line(model: Path, triples: Path, tmp_path: Path) -> None:
     words = ["--image", str(triples.parent / "prior1.png"), "--text", "Spot.", "--controls", "nochange", "--steps", "2"]
-    assert main(["edit", "--model", str(model), "--out", str(tmp_path / "out"), "--device", "cpu", *words]) == 0
+    assert medloom(["edit", "--model", str(model), "--out", str(tmp_path / "out"), "--device", "cpu", *words]) == 0
     with (tmp_path / "out" / "manifest.csv").open(encoding="utf-8") as stream:
         assert [row["arm"] for row in csv.DictReader(stream)] == ["edit", "nochange"]
 
@@ -208,7 +207,7 @@ def test_mistakes(
         (["train", "edit", "--data", str(triples), "--from", str(plain), "--out", str(tmp_path / "o")], "no editor"),
     ):
         capsys.readouterr()
-        assert main(words) == 2, words
+        assert medloom(words) == 2, words
         error = capsys.readouterr().err
         assert message in error and "Traceback" not in error, (words, error)
     assert not (tmp_path / "o").exists()

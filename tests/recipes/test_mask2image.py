@@ -12,11 +12,11 @@ import numpy as np
 import pydicom
 import pytest
 import SimpleITK
+from conftest import medloom
 from PIL import Image as Pillow
 from pydicom.uid import generate_uid
 from scipy import ndimage
 
-from medloom.cli.main import main
 from medloom.core.config import configure, shipped
 from medloom.core.files import hash_file
 from medloom.core.image import Image
@@ -92,13 +92,13 @@ def words_of(data: Path, *more: object) -> list[str]:
 
 
 def train(data: Path, out: Path, *more: object) -> Path:
-    assert main([*words_of(data, *more), "--out", str(out)]) == 0
+    assert medloom([*words_of(data, *more), "--out", str(out)]) == 0
     return out
 
 
 def make(command: str, model: Path, out: Path, *more: object) -> list[dict[str, str]]:
     words = [command, "--model", model, "--out", out, "--device", "cpu", "--steps", "3", *more]
-    assert main([str(word) for word in words]) == 0
+    assert medloom(words) == 0
     with (out / "manifest.csv").open(encoding="utf-8") as stream:
         return list(csv.DictReader(stream))
 
@@ -110,7 +110,7 @@ def fails(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> Callable[..., s
     def run(*words: object) -> str:
         target = tmp_path / "bad"
         capsys.readouterr()
-        assert main([str(word) for word in (*words, "--out", target)]) == 2
+        assert medloom((*words, "--out", target)) == 2
         error = capsys.readouterr().err
         assert "Traceback" not in error and not target.exists()
         return error[error.index("medloom: ") :]
@@ -169,10 +169,10 @@ def test_a_run_that_is_killed_ends_in_the_same_bytes(
         "--out",
     ]
     monkeypatch.setattr(Loop, "_after_step", killed)
-    assert main([*words, str(out)]) == 130
+    assert medloom([*words, str(out)]) == 130
     monkeypatch.undo()
-    assert main([*words, str(out)]) == 0
-    assert main([*words, str(tmp_path / "other")]) == 0
+    assert medloom([*words, str(out)]) == 0
+    assert medloom([*words, str(tmp_path / "other")]) == 0
     assert digests(out) == digests(tmp_path / "other")
     assert digests(out)["model/denoiser/model.safetensors"] == digests(whole)["model/denoiser/model.safetensors"]
 
@@ -238,7 +238,9 @@ def test_slices_of_any_size_with_mirrored_words(tmp_path: Path) -> None:
     words = [word for word in NETWORK if word not in ("--unit", "HU")]
     data, run = tmp_path / "data.csv", tmp_path / "run"
     assert (
-        main([str(w) for w in ["train", "mask2image", "--data", data, *words, *SHORT, *given, "--flip", "--out", run]])
+        medloom(
+            [str(w) for w in ["train", "mask2image", "--data", data, *words, *SHORT, *given, "--flip", "--out", run]]
+        )
         == 0
     )
     rows = make("generate", run, tmp_path / "out", "--data", data)
@@ -264,7 +266,7 @@ def test_a_dicom_series_is_a_volume_to_train_on(folder: Path, tmp_path: Path) ->
     (tmp_path / "data.csv").write_text("path,mask,modality,patient_id\nseries,mask.nii.gz,CT,p\n")
     words = [word for word in NETWORK if word not in ("--unit", "HU")]
     given = ["--validation", "0", "--out", tmp_path / "run", *VOLUMES, *SHORT]
-    assert main([str(w) for w in ["train", "mask2image", "--data", tmp_path / "data.csv", *words, *given]]) == 0
+    assert medloom(["train", "mask2image", "--data", tmp_path / "data.csv", *words, *given]) == 0
     spec = json.loads((tmp_path / "run/run.json").read_text())["identity"]["spec"]
     assert spec["intensity"]["CT"]["unit"] == "HU" and spec["spacing"] == [2.0, 2.0, 3.0]
 

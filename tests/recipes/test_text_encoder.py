@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 import torch
+from conftest import medloom
 
-from medloom.cli.main import main
 from medloom.core.errors import UserError
 from medloom.core.files import hash_file, read_json
 from medloom.data.splits import Split
@@ -143,7 +143,7 @@ def test_mistakes_are_one_sentence(
         "16",
         *words,
     ]
-    assert main(command) == 2
+    assert medloom(command) == 2
     assert said in capsys.readouterr().err
     assert not (tmp_path / "run").exists()
 

@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from conftest import medloom
 from diffusers import VQModel
 from PIL import Image
 
-from medloom.cli.main import main
 from medloom.core.config import configure, shipped
 from medloom.core.files import hash_folder
 from medloom.generators.autoencoder.options import EncodeImages
@@ -54,7 +54,7 @@ TOKENS = {
 
 
 def fails(capsys: pytest.CaptureFixture[str], *words: object) -> str:
-    assert main([str(word) for word in words]) == 2
+    assert medloom(words) == 2
     error = capsys.readouterr().err
     assert "Traceback" not in error
     return error
@@ -109,7 +109,7 @@ def test_images_of_prompts_with_pictures_of_decoding(run: Path, tmp_path: Path) 
     words = ["generate", "--model", run, "--prompt", "square on the left", "--n", 3, "--steps", 4]
     words += ["--sampling", "temperature=1.3"]
     pictures = ["--show-steps", "true", "--grid", "steps=1,4", "temperature=0.5,1.3", "guidance=1,2"]
-    assert main([str(word) for word in [*words, *pictures, "--out", tmp_path / "out"]]) == 0
+    assert medloom([*words, *pictures, "--out", tmp_path / "out"]) == 0
     assert {"000000.png", "000002.png", "manifest.csv", "grid.png"} <= {p.name for p in (tmp_path / "out").iterdir()}
     steps = Image.open(tmp_path / "out" / "steps.png")
     # Four steps of three images, 16 pixels each, with lines between.
@@ -126,7 +126,7 @@ def test_a_balanced_set_says_what_each_row_was_sampled_for(
     lines += [f"square on the left,X-ray,p{n},{'large' if n == 4 else 'small'}" for n in range(5)]
     table.write_text("\n".join(lines) + "\n")
     words = ["generate", "--model", run, "--data", table, "--steps", 2, "--count", 6]
-    assert main([str(word) for word in [*words, "--balance", "size", "--out", tmp_path / "out"]]) == 0
+    assert medloom([*words, "--balance", "size", "--out", tmp_path / "out"]) == 0
     rows = list(csv.DictReader((tmp_path / "out" / "manifest.csv").open()))
     assert [row["size"] for row in rows] == [row["sampled_for"] for row in rows] == ["large", "small"] * 3
     assert len({row["seed"] for row in rows}) == 6 and len({row["source_id"] for row in rows}) == 4
@@ -142,17 +142,17 @@ def test_the_same_command_says_that_it_is_finished(
 ) -> None:
     before = hash_folder(run)
     words = ["train", "tokens", "--data", data, "--tokenizer", vq, "--out", run, "--network.prior", "channels"]
-    assert main([*map(str, words), *options(TOKENS)]) == 0
+    assert medloom([*map(str, words), *options(TOKENS)]) == 0
     assert "is finished" in capsys.readouterr().err and hash_folder(run) == before
 
 
 def test_edits_by_the_same_command(run: Path, data: Path, tmp_path: Path) -> None:
     edit = ["edit", "--model", run, "--data", data, "--n", "1", "--steps", "3", "--controls", "nochange"]
-    assert main([str(word) for word in [*edit, "--start", "prior", "--strength", 0.5, "--out", tmp_path / "half"]]) == 0
+    assert medloom([*edit, "--start", "prior", "--strength", 0.5, "--out", tmp_path / "half"]) == 0
     rows = (tmp_path / "half" / "manifest.csv").read_text().splitlines()
     assert len(rows) == 25 and (tmp_path / "half" / "differences.png").is_file()
     evaluate = ["evaluate", "--edits", tmp_path / "half" / "manifest.csv", "--reference", data, "--out", tmp_path / "r"]
-    assert main([str(word) for word in evaluate]) == 0
+    assert medloom([str(word) for word in evaluate]) == 0
     region = np.zeros((16, 16), np.uint8)
     region[:, 8:] = 1
     Image.fromarray(region).save(tmp_path / "region.png")
@@ -167,7 +167,7 @@ def test_edits_by_the_same_command(run: Path, data: Path, tmp_path: Path) -> Non
         "--residual",
         "true",
     ]
-    assert main([str(word) for word in ["edit", "--model", run, *words, "--steps", 3, "--out", tmp_path / "in"]]) == 0
+    assert medloom(["edit", "--model", run, *words, "--steps", 3, "--out", tmp_path / "in"]) == 0
 
 
 def test_registered_earlier_images_take_part(data: Path, vq: Path, tmp_path: Path) -> None:
@@ -191,7 +191,7 @@ def test_a_second_stage_makes_larger_images(data: Path, vq: Path, tmp_path: Path
     given = {"from_run": first, "upscale": True, **TOKENS}
     second = run_command("train tokens", data=data, tokenizer=large, out=tmp_path / "second", **given)
     words = ["generate", "--model", second, "--prompt", "square on the right", "--out", tmp_path / "out"]
-    assert main([str(word) for word in [*words, "--show-steps", "true"]]) == 0
+    assert medloom([*words, "--show-steps", "true"]) == 0
     assert Image.open(tmp_path / "out" / "000000.png").size == (32, 32)
 
 
@@ -214,7 +214,7 @@ def test_a_run_goes_on_with_larger_images_and_another_modality(data: Path, vq: P
     torch.testing.assert_close(small.model.network.head.weight, large.model.network.head.weight, atol=1e-4, rtol=0)
     for name, modality in (("old", "X-ray"), ("new", "MRI")):
         words = ["generate", "--model", second, "--prompt", "square on the left", "--modality", modality]
-        assert main([str(word) for word in [*words, "--steps", 2, "--out", tmp_path / name]]) == 0
+        assert medloom([*words, "--steps", 2, "--out", tmp_path / name]) == 0
         assert Image.open(tmp_path / name / "000000.png").size == (32, 32)
 
 
@@ -279,7 +279,7 @@ def test_the_window_of_ct_is_the_tokenizers_unless_another_is_named(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     words = ["--patients", 12, "--size", 16, "--seed", 0, "--workers", 1]
-    assert main(["data", "phantom", "--out", str(tmp_path / "cohort"), *map(str, words)]) == 0
+    assert medloom(["data", "phantom", "--out", str(tmp_path / "cohort"), *map(str, words)]) == 0
     given = {"data": tmp_path / "cohort" / "train.csv", "cache": tmp_path / "cache"}
     own = {**VQ, "image_size": [16], "hu_window": [-1024, 476]}
     tokenizer = run_command("train autoencoder", out=tmp_path / "vq", **given, **own)

@@ -10,10 +10,9 @@ from pathlib import Path
 import nibabel
 import numpy as np
 import pytest
-from conftest import draw
+from conftest import draw, medloom
 from PIL import Image
 
-from medloom.cli.main import main
 from medloom.core.config import configure, shipped
 from medloom.core.files import hash_file
 from medloom.data.images import read_image
@@ -40,13 +39,13 @@ ROWS = 40
 
 def train(data: Path, out: Path, *more: object) -> Path:
     words = ["train", "gan", "--data", data, "--out", out, *WORDS, *SHORT, *more]
-    assert main([str(word) for word in words]) == 0
+    assert medloom(words) == 0
     return out
 
 
 def make(command: str, model: Path, out: Path, *more: object) -> list[dict[str, str]]:
     words = [command, "--model", model, "--out", out, "--device", "cpu", *more]
-    assert main([str(word) for word in words]) == 0
+    assert medloom(words) == 0
     with (out / "manifest.csv").open(encoding="utf-8") as stream:
         return list(csv.DictReader(stream))
 
@@ -71,7 +70,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         lines.append(f"{number}.png,m{number}.png,p{number},X-ray,a {kind},{kind},{level}")
     (root / "data.csv").write_text("\n".join(lines) + "\n")
     (root / "template.yaml").write_text(TEMPLATE)
-    rates = "--loop.learning-rate 4e-3 --gan.discriminator-rate 4e-3 --loop.batch 16 --loop.steps 120".split()
+    rates = "--loop.learning-rate 4e-3 --gan.discriminator-learning-rate 4e-3 --loop.batch 16 --loop.steps 120".split()
     often = "--loop.validate-every 120 --loop.checkpoint-every 60 --loop.log-every 10".split()
     train(root / "data.csv", root / "run", "--table", "level", *rates, *often)
     return root
@@ -304,7 +303,7 @@ def fails(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> Callable[..., s
     def run(*words: object, out: Path | None = None) -> str:
         target = out or tmp_path / "bad"
         capsys.readouterr()
-        assert main([str(word) for word in (*words, "--out", target)]) == 2
+        assert medloom((*words, "--out", target)) == 2
         error = capsys.readouterr().err
         assert "Traceback" not in error and (out is not None or not target.exists())
         return error[error.index("medloom: ") :]
