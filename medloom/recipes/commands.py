@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from medloom.core.config import configure
+from medloom.core.lookup import look_up
 
 # First words of commands -> title of the group in the overview; no words, of all other commands.
 GROUPS: dict[str, str] = {
@@ -65,8 +66,9 @@ def resolve(command: str) -> tuple[type[Any], Callable[[Any], Any]]:
     """The options of a command and what runs it.
 
     Raises:
-        KeyError: there is no such command.
+        UserError: there is no such command.
     """
+    look_up(commands(), command, "command")
     group, _, task = command.partition(" ")
     if group == "train":
         from medloom.generators.registry import training_tasks

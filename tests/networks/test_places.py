@@ -7,7 +7,7 @@ from torch import Tensor
 from medloom.core.errors import UserError
 from medloom.core.initialize import initial_weights
 from medloom.core.seeds import torch_generator
-from medloom.generators.base_model import ConditionedModel
+from medloom.generators.base_model import ConditionalModel
 from medloom.networks.blocks import coordinates
 from medloom.networks.denoiser import UNet, UNetConfig
 from medloom.networks.stable_diffusion import StableDiffusionUNet
@@ -45,7 +45,7 @@ def stacked(labels: Tensor, classes: tuple[int, ...]) -> Tensor:
 
 @pytest.mark.parametrize("classes", [(1, 2), (255,), tuple(range(1, 101)), (7, 3)])
 def test_one_hot_channels_are_those_of_the_definition(classes: tuple[int, ...]) -> None:
-    model = ConditionedModel(torch.nn.Identity(), None, classes)
+    model = ConditionalModel(torch.nn.Identity(), None, classes)
     labels = torch.randint(-1, 258, (2, 6, 5, 4), generator=torch_generator("labels"))
     x = torch.zeros(2, 1, 6, 5, 4)
     channels, regions = model.spatial(labels, x), model.regions(labels, x)

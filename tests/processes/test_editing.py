@@ -6,7 +6,8 @@ from torch import Tensor
 
 from medloom.core.errors import UserError
 from medloom.core.seeds import torch_generator
-from medloom.processes.editing import check_start, held, invert
+from medloom.generators.sampling import Edit
+from medloom.processes.editing import held, invert
 from medloom.processes.paths import DDPM, ProbabilityPath, RectifiedFlow
 from medloom.processes.samplers import SAMPLERS, first_order, samplers_for
 
@@ -76,4 +77,4 @@ def test_what_cannot_be_is_refused() -> None:
         ("noise", 0.5, "goes with --start prior or inversion"),
     ):
         with pytest.raises(UserError, match=message):
-            check_start(start, strength)
+            Edit(start, strength)

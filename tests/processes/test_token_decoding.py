@@ -9,7 +9,7 @@ from scipy.stats import gumbel_r, kstest
 
 from medloom.core.errors import UserError
 from medloom.core.seeds import torch_generator
-from medloom.generators.tokens.options import SamplingOptions
+from medloom.generators.sampling import TokenSampling
 from medloom.processes.token_decoding import (
     DecodingOptions,
     TokenStep,
@@ -144,7 +144,7 @@ def test_what_label_smoothing_gives_to_every_code_is_not_drawn_by_default() -> N
     unsmoothed = torch.zeros(8)
     unsmoothed[3], unsmoothed[5] = 0.96, 0.04
     smoothed = 0.1 / 8 + 0.9 * unsmoothed
-    default = DecodingOptions(cutoff=SamplingOptions().cutoff)
+    default = DecodingOptions(cutoff=TokenSampling().cutoff)
     kept = log_probabilities(smoothed.log()[None, None], default, 0).flatten()
     assert torch.isfinite(kept).nonzero().flatten().tolist() == [3, 5]
     assert kept.exp().sum().item() == pytest.approx(1) and kept[5].exp().item() == pytest.approx(0.053, abs=0.001)

@@ -8,9 +8,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from conftest import medloom, with_settings
 from PIL import Image
-
-from medloom.cli.main import main
 
 TINY_WORDS = (
     "--image-size 16 --network.widths 16 32 --network.attention false true --network.patch 2 --network.head-width 16"
@@ -27,7 +26,7 @@ def fails(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> Callable[..., s
     def run(*words: object, out: Path | None = tmp_path / "out") -> str:
         existed = out is not None and out.exists()
         arguments = [str(word) for word in words] + (["--out", str(out)] if out else [])
-        assert main(arguments) == 2
+        assert medloom(arguments) == 2
         error = capsys.readouterr().err
         assert "Traceback" not in error
         if out is not None and not existed:
@@ -112,7 +111,7 @@ def test_bad_images_are_left_out_only_when_asked(
     manifest: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     Image.new("L", (16, 16), 40).save(manifest.parent / "2.png")
-    assert main([*train_words(manifest, "--skip-bad"), "--out", str(tmp_path / "run")]) == 0
+    assert medloom([*train_words(manifest, "--skip-bad"), "--out", str(tmp_path / "run")]) == 0
     assert "1 images that cannot be used were left out (--skip-bad)" in capsys.readouterr().err
 
 
@@ -164,7 +163,7 @@ def test_disk_too_small(manifest: Path, tmp_path: Path) -> None:
             f"resource.setrlimit(resource.RLIMIT_FSIZE, ({limit}, {limit}));"
             "from medloom.cli.main import main; sys.exit(main(sys.argv[1:]))"
         )
-        words = [sys.executable, "-c", script, *train_words(manifest), "--out", str(out)]
+        words = [sys.executable, "-c", script, *with_settings([*train_words(manifest), "--out", out], tmp_path)]
         environment = {**os.environ, "OMP_NUM_THREADS": "1"}
         done = subprocess.run(words, capture_output=True, text=True, env=environment)
         assert done.returncode == 2, done.stderr
@@ -174,7 +173,7 @@ def test_disk_too_small(manifest: Path, tmp_path: Path) -> None:
 
 @pytest.fixture
 def run(manifest: Path, tmp_path: Path) -> Path:
-    assert main([*train_words(manifest), "--out", str(tmp_path / "run")]) == 0
+    assert medloom([*train_words(manifest), "--out", str(tmp_path / "run")]) == 0
     return tmp_path / "run"
 
 

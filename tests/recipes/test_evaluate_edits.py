@@ -14,7 +14,8 @@ from medloom.core.spec import HU, ImageSpec, Intensity
 from medloom.data.manifest import read_manifest
 from medloom.data.tables import write_csv
 from medloom.evaluation.edits.measure import own_identified
-from medloom.generation.requests import HEADER, origins
+from medloom.generation.requests import origins
+from medloom.generators.generated_images import HEADER
 from medloom.recipes.commands import run_command
 
 SIZE = 48

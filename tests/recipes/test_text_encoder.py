@@ -6,14 +6,14 @@ from pathlib import Path
 
 import pytest
 import torch
-from medloom.generators.diffusion.storage import load_generator
+from conftest import medloom
 
-from medloom.cli.main import main
 from medloom.core.errors import UserError
 from medloom.core.files import hash_file, read_json
 from medloom.data.splits import Split
 from medloom.generators.contrastive.pairs import contrastive_loss, found_first
 from medloom.generators.run_folder import RunFolder
+from medloom.generators.storage import load_generator
 from medloom.networks.image_encoder import ImageEncoder
 from medloom.networks.text import load_text_encoder
 from medloom.recipes.commands import run_command
@@ -112,7 +112,7 @@ def test_the_same_seed_gives_the_same_encoder_and_a_finished_run_says_so(
     capsys.readouterr()
     train(data, tmp_path / "a")
     told = capsys.readouterr()
-    assert "is finished: 4 steps. Use it with: medloom train text2image --text.encoder" in told.out + told.err
+    assert "is finished: 4 steps. Continue with: medloom train text2image --text.encoder" in told.out + told.err
 
 
 @pytest.mark.parametrize(
@@ -143,7 +143,7 @@ def test_mistakes_are_one_sentence(
         "16",
         *words,
     ]
-    assert main(command) == 2
+    assert medloom(command) == 2
     assert said in capsys.readouterr().err
     assert not (tmp_path / "run").exists()
 

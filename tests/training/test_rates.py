@@ -13,7 +13,7 @@ def phase_of(module: nn.Module) -> Phase:
     def loss(network: nn.Module, batch: object) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
         raise AssertionError("not called")
 
-    return Phase("loss", module, loss, 1e-3, rates={"text.": 0.2})
+    return Phase("loss", module, loss, 1e-3, learning_rate_factors={"text.": 0.2})
 
 
 def test_every_parameter_is_in_one_group_and_frozen_ones_in_none() -> None:

@@ -135,7 +135,9 @@ class GANOptions:
             if not 0 <= getattr(self, name) < float("inf"):
                 raise UserError(f"--gan.{_spoken(name)} {getattr(self, name)}: it has to be 0 or more.")
         if not 0 < self.discriminator_learning_rate < float("inf"):
-            raise UserError(f"--gan.discriminator-rate {self.discriminator_learning_rate}: it has to be above 0.")
+            raise UserError(
+                f"--gan.discriminator-learning-rate {self.discriminator_learning_rate}: it has to be above 0."
+            )
         self._check_together()
 
     def _check_together(self) -> None:
