@@ -3,6 +3,7 @@ import torch
 
 from medloom.core.errors import UserError
 from medloom.core.seeds import torch_generator
+from medloom.generators.tensors import ConditionTensors, joined
 from medloom.processes.guidance import draw_subset, guidance_coefficients, guide, nested_subsets
 
 PARTS = ("mask", "table", "text")
@@ -41,29 +42,43 @@ def test_bad_scales_are_named(scales):
         guidance_coefficients(PARTS, scales)
 
 
+def texts(pooled):
+    """Conditions of one token each, with pooled vectors."""
+    return ConditionTensors(text_pooled=pooled, text_mask=torch.ones(1, 1, dtype=torch.bool))
+
+
 def test_one_batch_equals_separate_evaluations():
     batches = []
 
     def predict(x, t, conditions):
         batches.append(len(x))
-        return torch.tanh(x * conditions["text"].view(-1, 1, 1, 1)) + t.view(-1, 1, 1, 1)
+        return torch.tanh(x * conditions.text_pooled.view(-1, 1, 1, 1)) + t.view(-1, 1, 1, 1)
 
     x = torch.randn(3, 1, 2, 2, generator=torch_generator("x"))
     t = torch.tensor([1.0, 2.0, 3.0])
-    conditions = [{"text": torch.full((3,), value), "mask": None} for value in (0.0, 0.5, 2.0)]
+    conditions = [texts(torch.full((3, 1), value)) for value in (0.0, 0.5, 2.0)]
     factors = [-0.5, -2.0, 3.5]
-    guided = guide(predict, conditions, factors)(x, t)
+    guided = guide(predict, joined(conditions), factors)(x, t)
     separate = sum(factor * predict(x, t, given) for factor, given in zip(factors, conditions, strict=True))
     torch.testing.assert_close(guided, separate)
     assert batches[0] == 9
 
 
-def test_guide_refuses_subsets_that_disagree():
-    tensor = torch.zeros(1)
-    with pytest.raises(UserError, match="'text' is absent"):
-        guide(lambda x, t, c: x, [{"text": None}, {"text": tensor}], [0.5, 0.5])
-    with pytest.raises(UserError, match="1 conditions for 2"):
-        guide(lambda x, t, c: x, [{"text": tensor}], [0.5, 0.5])
+def test_subsets_that_disagree_are_refused():
+    with pytest.raises(UserError, match="'text_pooled' is absent"):
+        joined([texts(None), texts(torch.zeros(1, 1))])
+    # A network that answers for one subset of two.
+    with pytest.raises(ValueError):
+        guide(lambda x, t, c: x[:1], None, [0.5, 0.5])(torch.zeros(1, 1), torch.zeros(1))
+
+
+def test_texts_of_subsets_are_padded_to_one_length():
+    long = ConditionTensors(text_embeddings=torch.ones(1, 3, 2), text_mask=torch.ones(1, 3, dtype=torch.bool))
+    short = ConditionTensors(text_embeddings=torch.ones(1, 1, 2), text_mask=torch.ones(1, 1, dtype=torch.bool))
+    both = joined([short, long])
+    assert both.text_mask.tolist() == [[True, False, False], [True] * 3]
+    assert both.text_embeddings[0].sum() == 2 and torch.equal(both.text_embeddings[1:], long.text_embeddings)
+    assert both.mask_labels is None
 
 
 def test_dropout_covers_exactly_the_nested_subsets():

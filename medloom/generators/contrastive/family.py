@@ -34,8 +34,7 @@ class TextEncoderFamily(Family[EncodeTexts, "TextEncoder"]):
     ) -> "tuple[Prepared, TextEncoder]":
         """A text encoder with a tokenizer of the training texts."""
         from medloom.core.initialize import initial_weights
-        from medloom.networks.local_text import make_text_model, train_tokenizer
-        from medloom.networks.text import TextEncoder
+        from medloom.networks.text import TextEncoder, make_text_model, train_tokenizer
 
         corpus = [sample.condition.text for sample in data.train.samples if sample.condition.text]
         if (distinct := len(set(corpus))) < 2:

@@ -14,7 +14,7 @@ from medloom.generators.diffusion.objective import Objective
 from medloom.generators.row_order import repeats
 from medloom.generators.tensors import ConditionTensors
 from medloom.generators.training_data import TrainingData, condition_tensors
-from medloom.processes.predictions import apply_noise_offset
+from medloom.processes.paths import apply_noise_offset
 from medloom.training.options import LoopOptions
 
 
