@@ -28,7 +28,7 @@ METRICS = {
     "cider": "text",
     "cmig": "counterfactual",
     "dose_line": "effects",
-    "recovered_share": "effects",
+    "recovered_fraction": "effects",
     "map_correlation": "effects",
     "copy_rates": "privacy",
     "authenticity": "privacy",

@@ -11,14 +11,18 @@ from medloom.core.errors import UserError
 from medloom.core.seeds import torch_generator
 from medloom.generators.sampling import TokenSampling
 from medloom.processes.token_decoding import (
+    SCHEDULES,
     DecodingOptions,
     TokenStep,
     decode,
+    draw_masks,
     gumbel_noise,
     log_probabilities,
+    masked_counts,
+    masked_fraction,
+    require_tokens,
     rescored,
 )
-from medloom.processes.token_decoding import SCHEDULES, draw_masks, masked_counts, masked_fraction, require_tokens
 
 CODES, LENGTH = 7, 12
 SEEDS = (3, 1, 4)

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from medloom.core.errors import UserError
 from medloom.evaluation.effects.measure import Effects
 from medloom.evaluation.report.metrics import HIGHER, LOWER, Figure, Reference, rate
-from medloom.metrics.effects import dose_line, recovered_share, right_signs
+from medloom.metrics.effects import dose_line, recovered_fraction, right_signs
 from medloom.metrics.uncertainty import Interval, bootstrap_interval, bootstrap_mean, equivalent
 
 SECTION = "effects"
@@ -106,7 +106,7 @@ def _recovery(effects: Effects, attribute: str, seed: int, notes: list[str]) -> 
         _figure(
             SHARE,
             attribute,
-            recovered_share(some.true, some.estimated, some.patients, seed),
+            recovered_fraction(some.true, some.estimated, some.patients, seed),
             Reference("the whole effect", 1.0),
         ),
         _figure(ERROR, attribute, bootstrap_mean(estimated - true, patients, seed), Reference("no error", 0.0)),

@@ -162,6 +162,6 @@ def _score(workshop: Workshop, real: ImageSet, synthetic: ImageSet, classifier: 
         n=n,
         counted="images",
         reference=Reference("held-out real images", theirs.mean, n=n),
-        note=f"Mean of {SPLITS} splits, whose deviation is {ours.deviation:.3g} (real {theirs.deviation:.3g}); it has"
+        note=f"Mean of {SPLITS} splits, whose deviation is {ours.std:.3g} (real {theirs.std:.3g}); it has"
         " no interval, knows no real image, and is highest for one perfect image of each class.",
     )
