@@ -201,7 +201,7 @@ def _keep_gate(rules: "list[Rule]", evaluation: "Evaluation", config: Config) ->
 
 def _check_names(config: Config) -> None:
     from medloom.core.seeds import check_seed
-    from medloom.downstream.classifier import NETWORKS
+    from medloom.downstream.networks import NETWORKS
     from medloom.evaluation.images.features import check_extractor
     from medloom.training.loop import check_device
 

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from medloom.core.errors import UserError
 from medloom.core.types import Sample
 from medloom.data.masks import read_labels
-from medloom.downstream.fitting import hold_out
+from medloom.downstream.classifier import hold_out
 from medloom.downstream.segmenter import Segmenter, mean_dice, train_segmenter
 from medloom.evaluation.edits.judges import KINDS, sets_of, whole_set
 from medloom.evaluation.edits.measure import SECTION

@@ -48,7 +48,7 @@ class Workshop:
             "spec": self.spec.fingerprint(),
         }
         source = ImageSource(members.samples, self.spec, self.unit, key)
-        return cached_images(source, self.folder / "images", self.options.shown)
+        return cached_images(source, self.folder / "images", self.options.verbose)
 
     def classifier(self, members: ImageSet, train: Train) -> Classifier:
         """The classifier of a set: an earlier run's, of the same images with the same options, or a new one.
@@ -64,7 +64,7 @@ class Workshop:
         key = hash_json([train.__name__, rows, self.spec.fingerprint(), self.unit, self.options.identity()])
         folder = self.folder / "classifiers" / key
         if folder.is_dir():
-            if self.options.shown:
+            if self.options.verbose:
                 say(f"classifier of {members.name} images: read from {folder}")
             return load_classifier(folder, self.options.device)
         classifier = train(self.images(members), members, self.options)
@@ -81,7 +81,7 @@ class Workshop:
         key = hash_json([rows, self.spec.fingerprint(), self.unit, options.identity()])
         folder = self.folder / "encoders" / key
         if folder.is_dir():
-            if options.shown:
+            if options.verbose:
                 say(f"encoder of {members.name} images: read from {folder}")
             return load_encoder(folder, options.device)
         encoder = train_encoder(self.images(members), options)

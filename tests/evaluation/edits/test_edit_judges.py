@@ -45,7 +45,7 @@ def world(tmp_path: Path) -> tuple[Workshop, list[Sample], list[Sample]]:
         sample(tmp_path, f"p{number}", kinds[number % 2], float(ages[2 * number]), kinds[number // 2 % 2])
         for number in range(20)
     ]
-    options = ClassifierOptions(network="small", steps=60, seed=0, device="cpu", shown=False)
+    options = ClassifierOptions(network="small", steps=60, seed=0, device="cpu", verbose=False)
     return Workshop(tmp_path / "shop", SPEC, options), train, triples
 
 

@@ -33,7 +33,7 @@ def drawn(folder: Path, seed: int, blur: float = 0.0, noise: float = 0.0) -> Ima
 
 
 def told(tmp_path: Path, blur: float = 0.0, noise: float = 0.0) -> Figure:
-    shop = Workshop(tmp_path, SPEC, ClassifierOptions(shown=False))
+    shop = Workshop(tmp_path, SPEC, ClassifierOptions(verbose=False))
     figures, notes = detail_figures(shop, drawn(tmp_path / "real", 0), drawn(tmp_path / "made", 1, blur, noise), 0)
     (figure,) = figures
     assert not notes
@@ -58,7 +58,7 @@ def test_noise_is_above(tmp_path: Path) -> None:
 
 
 def test_images_that_are_too_small_are_said(tmp_path: Path) -> None:
-    shop = Workshop(tmp_path, replace(SPEC, size=(6, 6)), ClassifierOptions(shown=False))
+    shop = Workshop(tmp_path, replace(SPEC, size=(6, 6)), ClassifierOptions(verbose=False))
     figures, notes = detail_figures(shop, drawn(tmp_path / "real", 0), drawn(tmp_path / "made", 1), 0)
     assert not figures and "6 x 6 pixels are too small" in notes[0]
 
