@@ -75,7 +75,8 @@ def _coloured(difference: Map, scale: float) -> NDArray[np.uint8]:
     import matplotlib
 
     place = np.clip(difference / scale, -1, 1) / 2 + 0.5
-    return np.rint(matplotlib.colormaps[COLOURS](place)[..., :3] * 255).astype(np.uint8)
+    colours: NDArray[np.uint8] = np.rint(matplotlib.colormaps[COLOURS](place)[..., :3] * 255).astype(np.uint8)
+    return colours
 
 
 def _enlarged(frame: NDArray[np.uint8]) -> NDArray[np.uint8]:

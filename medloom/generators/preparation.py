@@ -261,7 +261,7 @@ def training_columns(prepared: Prepared) -> list[dict[str, Any]]:
     return [asdict(column) for column in seen_columns(prepared.train.samples, read_template(beside))]
 
 
-def spread(samples: Sequence[Any], groups: Sequence[str], count: int) -> list[int]:
+def spread(samples: Sequence[object], groups: Sequence[str], count: int) -> list[int]:
     """Indices of up to `count` samples, taken in turn from each group, so that every modality is among them."""
     by_group: dict[str, list[int]] = {}
     for index, group in enumerate(groups):

@@ -1,7 +1,6 @@
 """Loading generators of any family from run folders."""
 
 from pathlib import Path
-from typing import Any
 
 import torch
 
@@ -9,7 +8,7 @@ from medloom.core.errors import UserError
 from medloom.core.files import read_json
 from medloom.core.mask_spec import MaskSpec
 from medloom.core.spec import ImageSpec
-from medloom.generators.base import SETTINGS, ImageGenerator
+from medloom.generators.base import SETTINGS, AnyGenerator
 from medloom.generators.registry import FAMILIES, get_family
 from medloom.generators.run_folder import RunFolder, open_run
 from medloom.networks.conditioning import ConditionEncoder
@@ -17,7 +16,7 @@ from medloom.networks.text import load_text_parts
 from medloom.training.loop import check_device
 
 
-def load_generator(folder: Path) -> ImageGenerator[Any, Any]:
+def load_generator(folder: Path) -> AnyGenerator:
     """Read what `ImageGenerator.save` wrote; networks are in evaluation mode, on the CPU.
 
     Raises:
@@ -58,7 +57,7 @@ def open_generator(path: Path, option: str = "--model") -> RunFolder:
     return run
 
 
-def load(path: Path | str, device: str = "auto", unit: str | None = None) -> ImageGenerator[Any, Any]:
+def load(path: Path | str, device: str = "auto", unit: str | None = None) -> AnyGenerator:
     """Load a trained generator of any family.
 
     Args:

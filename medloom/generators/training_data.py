@@ -16,7 +16,7 @@ from medloom.data.cache import RaggedTexts
 from medloom.data.packed_arrays import Ragged
 from medloom.data.patches import Crop, PatchRules, cut, cut_labels, draw_crop, draw_shift
 from medloom.data.volume_cache import ClassPlaces
-from medloom.generators.base import ImageGenerator
+from medloom.generators.base import AnyGenerator
 from medloom.generators.base_model import keep, prompt_of
 from medloom.generators.tensors import ConditionTensors
 from medloom.processes.guidance import draw_subset, nested_subsets
@@ -189,7 +189,7 @@ def all_prompts(conditions: Sequence[Condition], modality_as: str, parts: Sequen
 
 
 def condition_tensors(
-    generator: ImageGenerator[Any, Any],
+    generator: AnyGenerator,
     data: TrainingData,
     rows: Sequence[int],
     uniforms: Tensor,
@@ -235,9 +235,7 @@ def condition_tensors(
     return tensors
 
 
-def _text_tensors(
-    generator: ImageGenerator[Any, Any], texts: RaggedTexts, conditions: Sequence[Condition]
-) -> ConditionTensors:
+def _text_tensors(generator: AnyGenerator, texts: RaggedTexts, conditions: Sequence[Condition]) -> ConditionTensors:
     prompts = [prompt_of(condition, generator.modality_as, generator.parts) for condition in conditions]
     tokens, mask, pooled = texts.rows([texts.index[prompt] for prompt in prompts])
     text_mask = torch.from_numpy(mask)

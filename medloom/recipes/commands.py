@@ -3,10 +3,13 @@
 from collections.abc import Callable
 from importlib import import_module
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from medloom.core.config import configure
 from medloom.core.lookup import look_up
+
+if TYPE_CHECKING:
+    from medloom.generators.options import TrainOptions
 
 # First words of commands -> title of the group in the overview; no words, of all other commands.
 GROUPS: dict[str, str] = {
@@ -78,7 +81,7 @@ def resolve(command: str) -> tuple[type[Any], Callable[[Any], Any]]:
     return recipe.Config, recipe.run
 
 
-def run_command(command: str, **options: Any) -> Any:
+def run_command(command: str, **options: object) -> Any:
     """Run a command with options from Python; returns what its recipe returns, as a rule a path.
 
     Raises:
@@ -91,14 +94,14 @@ def run_command(command: str, **options: Any) -> Any:
     return run(configure(config, **options))
 
 
-def _train(options: Any) -> Any:
+def _train(options: "TrainOptions") -> Path:
     # Imported here, so that help imports no torch.
     from medloom.generators.train import train
 
     return train(options)
 
 
-def train(task: str, **options: Any) -> Path:
+def train(task: str, **options: object) -> Path:
     """Train a model; returns the run folder.
 
     Args:
@@ -115,7 +118,7 @@ def train(task: str, **options: Any) -> Path:
     return made
 
 
-def evaluate(**options: Any) -> Path:
+def evaluate(**options: object) -> Path:
     """Compare synthetic with real images; returns the folder of the report.
 
     Args:
@@ -128,6 +131,6 @@ def evaluate(**options: Any) -> Path:
     return made
 
 
-def _summary(options: type[Any]) -> str:
+def _summary(options: type) -> str:
     line = (options.__doc__ or "").strip().partition("\n")[0]
     return line[:1].lower() + line[1:].rstrip(".")

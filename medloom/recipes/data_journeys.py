@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import ClassVar
 
 from medloom.core.config import plain
 from medloom.core.errors import UserError
@@ -156,7 +156,7 @@ class Triple:
 
 def _require_texts(config: Config, manifest: Manifest) -> None:
     """Refuse a table without any text, where instructions are made of texts."""
-    if config.progression != "none" and not any(_given(text) for text in _texts(manifest)):
+    if config.progression != "none" and not any(_texts(manifest)):
         raise UserError(
             f"{config.data}: no row has a text, of which --progression {config.progression} makes the instruction; name"
             " the column with --columns text=NAME, or give --progression none."
@@ -169,18 +169,16 @@ def _with_reports(config: Config, manifest: Manifest, triples: list[Triple], jou
         return triples
     # The words of the later report are the instruction by themselves; what changed needs both.
     alone = config.progression in ("impression", "text")
-    there = [_given(text) for text in _texts(manifest)]
+    there = [bool(text) for text in _texts(manifest)]
     kept = [triple for triple in triples if there[triple.pair.after] and (alone or there[triple.pair.before])]
     journeys.reject("reports that say what changed", len(triples) - len(kept), "pairs")
     return kept
 
 
-def _texts(manifest: Manifest) -> list[Any]:
-    return manifest.frame["text"].tolist() if "text" in manifest.frame else [None] * len(manifest)
-
-
-def _given(text: Any) -> bool:
-    return isinstance(text, str) and bool(text.strip())
+def _texts(manifest: Manifest) -> list[str]:
+    """The text of each row; an empty one where there is none."""
+    texts = manifest.frame["text"].tolist() if "text" in manifest.frame else [None] * len(manifest)
+    return [text if isinstance(text, str) and text.strip() else "" for text in texts]
 
 
 def _check(config: Config) -> None:
@@ -271,7 +269,7 @@ def _worded(
 
     if config.progression == "none":
         return triples
-    texts = [text if _given(text) else "" for text in _texts(manifest)]
+    texts = _texts(manifest)
     pairs = [(texts[triple.pair.before], texts[triple.pair.after]) for triple in triples]
     said: list[str | None]
     if config.progression == "llm":
@@ -333,12 +331,12 @@ def _write(config: Config, manifest: Manifest, triples: "Sequence[Triple]") -> N
     write_csv(config.out, [*columns, *FURTHER, *(f"prior_{name}" for name in earlier)], rows)
 
 
-def _moved(column: str, cell: Any, root: Path) -> Any:
+def _moved(column: str, cell: object, root: Path) -> object:
     """A cell; a path relative to the triples where it lies below them."""
 
     if column not in PATH_COLUMNS or cell is None:
         return cell
-    path = Path(cell).resolve()
+    path = Path(str(cell)).resolve()
     return path.relative_to(root).as_posix() if path.is_relative_to(root) else str(path)
 
 

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import ClassVar
 
 from medloom.core.cells import MISSING
 from medloom.core.errors import UserError
@@ -129,11 +129,11 @@ def _told(config: Config, table: Table, template: Template) -> tuple[Rows, dict[
 
 def _worded(
     source: Path, target: Path, table: Table, found: Mapping[str, str], texts: Mapping[int, str]
-) -> tuple[list[str], list[list[Any]]]:
+) -> tuple[list[str], list[list[object]]]:
     """Header and rows of the manifest; paths are made relative to its folder."""
     header = [TEXT if name == found.get("text") else name for name in table.header]
     header = header if TEXT in header else [*header, TEXT]
-    rows: list[list[Any]] = []
+    rows: list[list[object]] = []
     for line, cells in zip(table.lines, table.rows, strict=True):
         if line in texts:
             row = dict(zip(table.header, cells, strict=True)) | _paths(source, target, table, found, cells)
@@ -142,7 +142,9 @@ def _worded(
     return header, rows
 
 
-def _paths(source: Path, target: Path, table: Table, found: Mapping[str, str], cells: Sequence[Any]) -> dict[str, str]:
+def _paths(
+    source: Path, target: Path, table: Table, found: Mapping[str, str], cells: Sequence[object]
+) -> dict[str, str]:
     import os
 
     moved: dict[str, str] = {}

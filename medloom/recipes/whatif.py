@@ -17,7 +17,7 @@ from medloom.data.images import read_image
 from medloom.data.manifest import list_problems
 from medloom.data.prompts import Cell, Template, find_template, read_rows, read_template, template_beside, template_path
 from medloom.data.prompts.arms import ESTIMANDS, TOTAL, Arm, Told, effect_of, factual_arm, read_arms, refuse_held, tell
-from medloom.data.tables import read_table, write_csv
+from medloom.data.tables import Problem, read_table, write_csv
 from medloom.generation.difference_files import write_difference_gif, write_difference_volume
 from medloom.generation.difference_maps import DifferenceRow, difference_scales, draw_differences
 from medloom.generation.options import GenerationOptions
@@ -221,7 +221,7 @@ def _refuse_unseen(plan: Plan, model: "LoadedModel") -> None:
                 )
 
 
-def _left_out(config: Config, bad: Sequence[Any], total: int) -> None:
+def _left_out(config: Config, bad: Sequence[Problem], total: int) -> None:
     """Say which rows are left out, or refuse to.
 
     Raises:
