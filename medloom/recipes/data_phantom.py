@@ -62,9 +62,9 @@ def run(config: Config) -> Path:
     from medloom.core.files import claim_output
     from medloom.core.progress import say
     from medloom.data.prompts import find_template, read_template
+    from medloom.phantom.causal import observed_columns
     from medloom.phantom.cohort import MARKER, write_cohort
     from medloom.phantom.cohort_spec import CohortSpec
-    from medloom.phantom.table import observed_columns
 
     if config.workers < 0:
         raise UserError(f"--workers {config.workers}: give 0 for one a core, or more.")
