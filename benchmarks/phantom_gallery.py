@@ -8,8 +8,8 @@ from matplotlib.figure import Figure as Canvas
 
 from medloom.phantom.anatomy import anatomy_of, make_visit
 from medloom.phantom.causal import DIAGNOSES, Patient, counterfactual, make_patient
-from medloom.phantom.grids import slice_points
 from medloom.phantom.projection import project
+from medloom.phantom.shapes import slice_points
 from medloom.phantom.thorax import render
 
 SIZE, PATIENTS, SEED = 192, 16, 4

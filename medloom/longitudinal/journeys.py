@@ -1,4 +1,4 @@
-"""Pairs of a patient's images over time, chosen by rules that are stated, and counted where they reject something."""
+"""Pairs of a patient's images over time, chosen by explicit rules that count what they reject."""
 
 import re
 from collections.abc import Iterable, Sequence
@@ -6,7 +6,6 @@ from dataclasses import dataclass, field
 from datetime import date
 from itertools import combinations, groupby, pairwise
 from math import floor
-from typing import Any
 
 from medloom.core.errors import UserError
 from medloom.data.manifest import Manifest, list_problems
@@ -19,15 +18,15 @@ WAYS = ("consecutive", "all")
 
 @dataclass(frozen=True)
 class Rules:
-    """Which pairs of images are taken.
+    """Which pairs of images are selected.
 
     Attributes:
-        views: views that both images have, in any case; none for all.
-        min_days: days that lie at least between the two.
-        max_days: days that lie at most between the two, or None.
+        views: allowed views, case-insensitive; none for all.
+        min_days: fewest days between the two images.
+        max_days: most days between the two images, or None.
         pairs: consecutive (each image with the next one), or all.
-        mixed_views: pair images of different views as well.
-        study: column of the study, of which one image is taken; by default the images of a day are one study.
+        mixed_views: whether to pair images of different views as well.
+        study: column of the study; one image per study is used. By default the images of one day are a study.
     """
 
     views: tuple[str, ...] = ()
@@ -46,7 +45,7 @@ class Rules:
 
 @dataclass(frozen=True)
 class Pair:
-    """Two images of a patient: positions of their rows, and the calendar days between them."""
+    """Two images of a patient: the positions of their rows, and the calendar days between them."""
 
     before: int
     after: int
@@ -55,18 +54,18 @@ class Pair:
 
 @dataclass
 class Journeys:
-    """What the rules left.
+    """The pairs that the rules allow.
 
     Attributes:
-        pairs: by patient, in the order of time.
-        rejected: what each rule rejected, in the order in which rules are asked: (rule, how many, of what).
+        pairs: by patient, in chronological order.
+        rejected: what each rule rejected, in the order of the rules: (rule, how many, of what).
     """
 
     pairs: list[Pair]
     rejected: list[tuple[str, int, str]] = field(default_factory=list)
 
     def reject(self, rule: str, count: int, what: str) -> None:
-        """Count what a rule rejected."""
+        """Record what a rule rejected."""
         self.rejected.append((rule, count, what))
 
     def lines(self) -> list[str]:
@@ -75,18 +74,25 @@ class Journeys:
 
 
 def choose_pairs(manifest: Manifest, rules: Rules, skip_bad: bool = False) -> Journeys:
-    """The pairs of a manifest's images that the rules allow; both are of one patient, modality and view.
+    """The pairs of a manifest's images that the rules allow; both images have the same patient, modality and view.
 
-    Days are compared within a patient only, since each patient's dates may be shifted by an amount of their own.
+    Days are compared within a patient only, because the dates of each patient may be shifted differently.
 
     Raises:
         UserError: no column of times, a time that cannot be read, an unknown view or study column, or no pair left
-            (says what each rule took).
+            (lists what each rule rejected).
     """
     journeys = Journeys([])
     rows = _timed(manifest, rules, skip_bad, journeys)
-    rows = _of_views(rows, rules.views, journeys)
-    rows = _one_of_a_study(rows, manifest, rules.study, journeys)
+    if rules.views:
+        wanted = {view.casefold() for view in rules.views}
+        known = {row.view.casefold(): row.view or "none" for row in rows}
+        if unknown := [view for view in rules.views if view.casefold() not in known]:
+            raise UserError(f"--view {unknown[0]}: no image has it; views: {', '.join(sorted(known.values()))}.")
+        viewed = [row for row in rows if row.view.casefold() in wanted]
+        journeys.reject(f"view {' or '.join(rules.views)}", len(rows) - len(viewed), "images")
+        rows = viewed
+    rows = _one_per_study(rows, manifest, rules.study, journeys)
     rows.sort(key=lambda row: (*row.group, row.days, row.position))
     candidates: list[Pair] = []
     alone = 0
@@ -97,7 +103,12 @@ def choose_pairs(manifest: Manifest, rules: Rules, skip_bad: bool = False) -> Jo
         candidates += [Pair(one.position, other.position, floor(other.days) - floor(one.days)) for one, other in chosen]
     same = "modality" if rules.mixed_views else "modality and view"
     journeys.reject(f"another image of the patient in the same {same}", alone, "images")
-    journeys.pairs = _within(candidates, rules, journeys)
+    journeys.pairs = [pair for pair in candidates if pair.days >= rules.min_days]
+    journeys.reject(f"at least {rules.min_days:g} days between", len(candidates) - len(journeys.pairs), "pairs")
+    if rules.max_days is not None:
+        late = journeys.pairs
+        journeys.pairs = [pair for pair in late if pair.days <= rules.max_days]
+        journeys.reject(f"at most {rules.max_days:g} days between", len(late) - len(journeys.pairs), "pairs")
     if not journeys.pairs:
         raise UserError(f"{manifest.source}: no pair is left; {'; '.join(journeys.lines())}.")
     return journeys
@@ -114,7 +125,7 @@ class _Row:
 
     @property
     def group(self) -> tuple[str, str, str]:
-        """What the images of a pair share."""
+        """What the images of a pair have in common."""
         return (self.patient, self.modality, "" if self.mixed else self.view.casefold())
 
 
@@ -123,7 +134,7 @@ def _timed(manifest: Manifest, rules: Rules, skip_bad: bool, journeys: Journeys)
     frame = manifest.frame
     if "time" not in frame:
         raise UserError(
-            f"{manifest.source}: no column of times, by which a patient's images are put in order; name one with"
+            f"{manifest.source}: no column of times to order a patient's images; name one with"
             " --columns time=NAME (dates as 2021-03-14 or 20210314, or days as numbers)."
         )
     days, problems = read_days(frame["time"].tolist(), frame["line"].tolist())
@@ -139,37 +150,28 @@ def _timed(manifest: Manifest, rules: Rules, skip_bad: bool, journeys: Journeys)
     ]
 
 
-def read_days(cells: Sequence[Any], lines: Sequence[int]) -> tuple[list[float | None], list[Problem]]:
-    """Times as days: dates (2021-03-14, with a time of day or without; 20210314) or numbers, one kind in a column.
+def read_days(cells: Sequence[object], lines: Sequence[int]) -> tuple[list[float | None], list[Problem]]:
+    """Times as days: dates (2021-03-14, optionally with a time of day; 20210314) or numbers, one kind per column.
 
     Args:
         cells: of the column.
         lines: of the file, for problems.
 
     Returns:
-        Days, None for a cell that cannot be read; and why.
+        Days, None for a cell that cannot be read; and the problems.
     """
     texts = ["" if cell is None or cell != cell else str(cell).strip() for cell in cells]
     given = [text for text in texts if text]
-    kind = next(
-        (kind for kind in (_iso, _packed) if given and sum(kind(text) is not None for text in given) * 2 > len(given)),
-        _number,
-    )
-    days = [kind(text) if text else None for text in texts]
+    # The form of more than half of the cells.
+    counts = ((form, sum(_date(form.fullmatch(text)) is not None for text in given)) for form in (ISO, PACKED))
+    form = next((form for form, count in counts if count * 2 > len(given)), None)
+    days = [(_date(form.fullmatch(text)) if form else _number(text)) if text else None for text in texts]
     problems = [
         Problem(line, f"column of times: {text!r} cannot be read" if text else "column of times: empty")
         for line, text, day in zip(lines, texts, days, strict=True)
         if day is None
     ]
     return days, problems
-
-
-def _iso(text: str) -> float | None:
-    return _date(ISO.fullmatch(text))
-
-
-def _packed(text: str) -> float | None:
-    return _date(PACKED.fullmatch(text))
 
 
 def _date(match: re.Match[str] | None) -> float | None:
@@ -180,7 +182,7 @@ def _date(match: re.Match[str] | None) -> float | None:
         hours, minutes, seconds = (float(part or 0) for part in (*clock, *(None,) * 3)[:3])
         return date(int(year), int(month), int(day)).toordinal() + (hours + minutes / 60 + seconds / 3600) / 24
     except ValueError:
-        # No such day; the caller lists it as a problem.
+        # There is no such day; the caller lists it as a problem.
         return None
 
 
@@ -192,38 +194,15 @@ def _number(text: str) -> float | None:
     return value if abs(value) < 1e7 else None
 
 
-def _of_views(rows: list[_Row], views: Sequence[str], journeys: Journeys) -> list[_Row]:
-    if not views:
-        return rows
-    wanted = {view.casefold() for view in views}
-    known = {row.view.casefold(): row.view or "none" for row in rows}
-    if unknown := [view for view in views if view.casefold() not in known]:
-        raise UserError(f"--view {unknown[0]}: no image has it; views: {', '.join(sorted(known.values()))}.")
-    kept = [row for row in rows if row.view.casefold() in wanted]
-    journeys.reject(f"view {' or '.join(views)}", len(rows) - len(kept), "images")
-    return kept
-
-
-def _one_of_a_study(rows: list[_Row], manifest: Manifest, study: str | None, journeys: Journeys) -> list[_Row]:
-    """The first image of each study, modality and view; without a column the images of a day are one study."""
+def _one_per_study(rows: list[_Row], manifest: Manifest, study: str | None, journeys: Journeys) -> list[_Row]:
+    """The first image of each study, modality and view; without a study column the images of one day are a study."""
     if study is not None and study not in manifest.frame:
         raise UserError(
             f"--study-column {study}: {manifest.source} has columns {', '.join(manifest.clinical_columns)}."
         )
-    names: Sequence[Any] = manifest.frame[study].tolist() if study else [None] * len(manifest)
-    first: dict[tuple[Any, ...], _Row] = {}
+    names: Sequence[object] = manifest.frame[study].tolist() if study else [None] * len(manifest)
+    first: dict[tuple[object, ...], _Row] = {}
     for row in sorted(rows, key=lambda row: (row.days, row.position)):
         first.setdefault((*row.group, names[row.position] if study else floor(row.days)), row)
-    journeys.reject("one image a study", len(rows) - len(first), "images")
+    journeys.reject("one image per study", len(rows) - len(first), "images")
     return list(first.values())
-
-
-def _within(pairs: Sequence[Pair], rules: Rules, journeys: Journeys) -> list[Pair]:
-    """The pairs whose interval is allowed."""
-    late = [pair for pair in pairs if pair.days >= rules.min_days]
-    journeys.reject(f"at least {rules.min_days:g} days between", len(pairs) - len(late), "pairs")
-    if rules.max_days is None:
-        return late
-    kept = [pair for pair in late if pair.days <= rules.max_days]
-    journeys.reject(f"at most {rules.max_days:g} days between", len(late) - len(kept), "pairs")
-    return kept

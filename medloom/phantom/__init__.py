@@ -1,1 +1,1 @@
-"""A virtual cohort whose anatomy and disease come from a known causal model."""
+"""A virtual cohort whose anatomy and disease follow a known causal model."""

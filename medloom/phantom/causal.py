@@ -1,8 +1,8 @@
-"""The structural causal model of the virtual cohort: who a patient is, and what would be otherwise if one cause were.
+"""The structural causal model of the virtual cohort: its patients, their counterfactuals and their clinical table.
 
-Every variable is a function of its parents and of exogenous noise that belongs to the patient alone. Holding the noise
-and setting a variable gives the counterfactual (Pearl 2009, chapter 7). `docs/phantom.md` has the graph and a source
-for each magnitude.
+Every variable is a function of its parents and of the patient's own exogenous noise. Holding the noise and setting a
+variable gives the counterfactual (Pearl 2009, chapter 7). `docs/phantom.md` has the graph and a source for each
+magnitude.
 """
 
 import math
@@ -28,12 +28,15 @@ ONE_SIDED = ("pneumonia", "effusion", "nodule")
 OUTCOMES = ("alive", "dead")
 NOT_APPLICABLE = "none"
 AGES = (20, 95)
-# Of the disease at a visit, a factor on its severity; 1 at the first visit, 0 once it has cleared.
+# Factor on the severity of the disease at a visit: 1 at the first visit, 0 once the disease has cleared.
 SIZE = "size"
-# Of what smoking does to the lung, a factor on the magnitudes of the literature.
+# Factor on the effects of smoking on the lung that the literature reports.
 AMPLIFY = "amplify"
 TINY = 1e-9
 OLDEST_START, MOST_PACK_YEARS = 30.0, 120
+# In the table: how often a cell is empty, and the number that means "unknown" in many hospitals, with its frequency.
+MISSING = {"smoking": 0.02, "pack_years": 0.02, "height": 0.05, "coffee": 0.01}
+SENTINELS = {"pack_years": (-999, 0.02), "height": (999, 0.01)}
 
 Values = Mapping[str, Any]
 Noise = Mapping[str, float]
@@ -44,11 +47,11 @@ class Variable:
     """One variable of the model.
 
     Attributes:
-        parents: the variables that it is a function of.
-        equation: (values of the parents and what came before, noise of the patient) to its value.
+        parents: its direct causes.
+        equation: maps (values of all earlier variables, noise of the patient) to its value.
         allowed: its possible values: names, or the lowest and highest number.
         unit: of a number.
-        observed: whether it may stand in a clinical table.
+        observed: whether a clinical table may contain it.
     """
 
     parents: tuple[str, ...]
@@ -78,7 +81,7 @@ def _height(values: Values, noise: Noise) -> int:
 
 
 def _smoking(values: Values, noise: Noise) -> str:
-    """Older people have quit, or never started: age confounds smoking. One noise orders never, former, current."""
+    """Older people more often have quit or never started: age confounds smoking. One noise orders the three values."""
     inclination = NORMAL.cdf(noise["habit"])
     age = values["age"]
     never = 0.30 + 0.003 * (age - 20)
@@ -89,7 +92,7 @@ def _smoking(values: Values, noise: Noise) -> str:
 
 
 def _coffee(_: Values, noise: Noise) -> str:
-    """The placebo: it shares the inclination with smoking, and nothing is a function of it."""
+    """The placebo: it correlates with smoking through their common noise and has no effects."""
     return COFFEE[0.8 * noise["habit"] + 0.6 * noise["coffee"] > 0]
 
 
@@ -97,7 +100,7 @@ def _pack_years(values: Values, noise: Noise) -> int:
     if values["smoking"] == "never":
         return 0
     start = min(17 + 2 * abs(noise["start"]), OLDEST_START)
-    years = max(values["age"] - start, 1.0)
+    years: float = max(values["age"] - start, 1.0)
     if values["smoking"] == "former":
         years *= 0.3 + 0.6 * NORMAL.cdf(noise["quit"])
     packs_a_day = 0.8 * math.exp(0.4 * noise["packs"])
@@ -105,7 +108,7 @@ def _pack_years(values: Values, noise: Noise) -> int:
 
 
 def _diagnosis(values: Values, noise: Noise) -> str:
-    """Gumbel-max, so that a diagnosis changes only to one whose risk rose (Oberst and Sontag 2019)."""
+    """Gumbel-max, so that a diagnosis changes only to one whose relative risk rose (Oberst and Sontag 2019)."""
     older, smoked = (values["age"] - 60) / 10, min(values["pack_years"], 60) / 10
     male = values["sex"] == "male"
     risk = {
@@ -124,7 +127,7 @@ def _diagnosis(values: Values, noise: Noise) -> str:
 
 
 def _own_severity(noise: Noise) -> float:
-    """In thirds: the whole part is the extent that the patient would have, the rest lies within it."""
+    """In thirds: the integer part is the extent that the patient would have, the rest the severity within it."""
     third = min(2, int(3 * NORMAL.cdf(noise["extent"]))) + NORMAL.cdf(noise["severity"])
     return min(third * noise[SIZE], 3 - TINY)
 
@@ -138,40 +141,40 @@ def _side(values: Values, noise: Noise) -> str:
 
 
 def _severity(values: Values, noise: Noise) -> float:
-    """From 0 to 1, a third for each extent; where in the third is the patient's own."""
+    """From 0 to 1, one third per extent; the patient's noise determines the position within the third."""
     if values["extent"] == NOT_APPLICABLE:
         return 0.0
     return (EXTENTS.index(values["extent"]) + _own_severity(noise) % 1) / 3
 
 
 def _inflammation(values: Values, noise: Noise) -> float:
-    """HU that smoking adds to a lung now."""
+    """HU that current smoking adds to the lung."""
     if values["smoking"] != "current":
         return 0.0
     return 12.0 * noise[AMPLIFY] * math.exp(0.2 * noise["inflammation"] - 0.02)
 
 
 def _emphysema(values: Values, noise: Noise) -> float:
-    """Share of lung tissue that is lost, more in the susceptible."""
+    """Lost fraction of lung tissue, higher in susceptible patients."""
     by_smoke = 0.002 * noise[AMPLIFY] * values["pack_years"] * math.exp(0.25 * noise["susceptibility"] - 0.03)
     by_disease = 0.15 + 0.35 * values["severity"] if values["diagnosis"] == "emphysema" else 0.0
-    return min(by_smoke + by_disease, 0.8)
+    return float(min(by_smoke + by_disease, 0.8))
 
 
 def _lung_density(values: Values, noise: Noise) -> float:
     """HU of lung parenchyma at the reference inspiration, before emphysema."""
-    return -845.0 - 0.4 * (values["age"] - 60) + values["inflammation"] + 8.0 * noise["lung"]
+    return float(-845.0 - 0.4 * (values["age"] - 60) + values["inflammation"] + 8.0 * noise["lung"])
 
 
 def _bone_density(values: Values, noise: Noise) -> float:
     """HU of trabecular bone."""
-    return max(40.0, 158.0 - 2.5 * (values["age"] - 55) + 25.0 * noise["bone"])
+    return float(max(40.0, 158.0 - 2.5 * (values["age"] - 55) + 25.0 * noise["bone"]))
 
 
 def _heart_ratio(values: Values, noise: Noise) -> float:
-    """Width of the heart as a share of the width of the thorax."""
+    """Width of the heart relative to the width of the thorax."""
     enlarged = 0.09 + 0.10 * values["severity"] if values["diagnosis"] == "cardiomegaly" else 0.0
-    return 0.42 + 0.0008 * (values["age"] - 60) + enlarged + 0.012 * noise["heart"]
+    return float(0.42 + 0.0008 * (values["age"] - 60) + enlarged + 0.012 * noise["heart"])
 
 
 def _outcome(values: Values, noise: Noise) -> str:
@@ -185,7 +188,7 @@ def _logistic(x: float) -> float:
     return 1 / (1 + math.exp(-x))
 
 
-# In the order of their causes.
+# Causes before their effects.
 MODEL: dict[str, Variable] = {
     "age": Variable((), _age, AGES, "years"),
     "sex": Variable((), _sex, SEXES),
@@ -204,11 +207,12 @@ MODEL: dict[str, Variable] = {
     "heart_ratio": Variable(("age", "diagnosis", "severity"), _heart_ratio, (0.2, 0.8), observed=False),
     "outcome": Variable(("age", "diagnosis", "severity"), _outcome, OUTCOMES),
 }
+OBSERVED = tuple(name for name, variable in MODEL.items() if variable.observed)
 NOISES = (
     *("age", "sex", "height", "habit", "coffee", "start", "quit", "packs"),
     *(f"diagnosis {name}" for name in DIAGNOSES),
     *("extent", "side", "severity", "inflammation", "susceptibility", "lung", "bone", "heart", "outcome"),
-    # Of the anatomy, which no other variable of the model touches.
+    # Of the anatomy only.
     *("width", "depth", "fat", "muscle", "tilt", "place across", "place along", "place up", "progress"),
 )
 
@@ -220,7 +224,7 @@ class Patient:
     Attributes:
         cohort: seed of the cohort.
         number: of the patient in the cohort.
-        noise: exogenous, by name, the same in every counterfactual; standard normal but for SIZE and AMPLIFY.
+        noise: exogenous, by name, the same in every counterfactual; standard normal except SIZE and AMPLIFY.
         values: of every variable of MODEL.
     """
 
@@ -231,27 +235,27 @@ class Patient:
 
 
 def make_patient(cohort: int, number: int, amplify: float = 1.0) -> Patient:
-    """The patient of a cohort by number: a function of the two alone.
+    """A patient of a cohort, as a function of the two numbers only.
 
     Args:
         cohort: seed of the cohort.
         number: of the patient.
-        amplify: factor on what smoking does to the lung; 1 is what the literature says.
+        amplify: factor on the effects of smoking on the lung; 1 is the literature's.
     """
     drawn = numpy_generator("phantom", cohort, number).standard_normal(len(NOISES))
-    # Beyond 3.5 deviations a body would not fit its field of view.
+    # Beyond 3.5 standard deviations a body would not fit its field of view.
     noise = dict(zip(NOISES, np.clip(drawn, -3.5, 3.5).tolist(), strict=True)) | {SIZE: 1.0, AMPLIFY: amplify}
     return Patient(cohort, number, noise, solve(noise))
 
 
 def evolved(patient: Patient, size: float) -> Patient:
-    """The same patient at another visit, at which the disease has `size` times the severity of the first one."""
+    """The same patient at another visit, where the disease has `size` times the severity of the first visit."""
     noise = {**patient.noise, SIZE: size}
     return Patient(patient.cohort, patient.number, noise, solve(noise))
 
 
 def solve(noise: Noise, do: Values | None = None) -> dict[str, Any]:
-    """Values of every variable for a patient's noise, those in `do` set in place of their equations."""
+    """Values of every variable for a patient's noise; variables in `do` are set instead of computed."""
     do = do or {}
     values: dict[str, Any] = {}
     for name, variable in MODEL.items():
@@ -260,16 +264,16 @@ def solve(noise: Noise, do: Values | None = None) -> dict[str, Any]:
 
 
 def counterfactual(patient: Patient, do: Values, hold: Collection[str] = ()) -> Patient:
-    """The same patient, had the variables in `do` been so: noise kept, the change propagated through the graph.
+    """The counterfactual patient: same noise, the variables in `do` set, the change propagated through the graph.
 
     Args:
-        patient: the factual one.
+        patient: the factual patient.
         do: variable to value.
         hold: variables that keep their factual value, for an effect that does not pass through them (a direct effect);
-            all others that depend on `do` follow it (a total effect).
+            all other descendants of `do` change with it (a total effect).
 
     Raises:
-        UserError: an unknown variable or value, or a combination that no patient can have.
+        UserError: an unknown variable or value, or an impossible combination.
     """
     for name in (*do, *hold):
         look_up(MODEL, name, "variable")
@@ -282,11 +286,11 @@ def counterfactual(patient: Patient, do: Values, hold: Collection[str] = ()) -> 
     return Patient(patient.cohort, patient.number, patient.noise, values)
 
 
-def checked_value(name: str, value: Any) -> Any:
-    """A value of a variable, text brought to a number where it is one.
+def checked_value(name: str, value: str | float) -> Any:
+    """A valid value of a variable; text becomes a number for a numeric variable.
 
     Raises:
-        UserError: a value that the variable cannot have; says which it can.
+        UserError: an impossible value; states the possible ones.
     """
     variable = MODEL[name]
     if not variable.is_number:
@@ -302,7 +306,7 @@ def checked_value(name: str, value: Any) -> Any:
 
 
 def _refuse_impossible(values: Values, fixed: Values) -> None:
-    """Refuse values that contradict each other; only fixed ones can."""
+    """Refuse values that contradict each other, which only fixed ones can."""
     never, smoked = values["smoking"] == "never", values["pack_years"] > 0
     ill, extent = values["diagnosis"] != "none", values["extent"] != NOT_APPLICABLE
     one_sided, sided = values["diagnosis"] in ONE_SIDED, values["side"] != NOT_APPLICABLE
@@ -313,9 +317,9 @@ def _refuse_impossible(values: Values, fixed: Values) -> None:
     )
     for contradicted, cause, effect in contradictions:
         if contradicted:
-            kept = effect if effect in fixed else cause
+            free = effect if effect in fixed else cause
             raise UserError(
-                f"{cause}={values[cause]} with {effect}={values[effect]} is impossible; leave {kept} to follow from"
+                f"{cause}={values[cause]} with {effect}={values[effect]} is impossible; let {free} follow from"
                 f" {cause}, or set both."
             )
 
@@ -327,3 +331,37 @@ def descendants(name: str) -> set[str]:
         if found & set(variable.parents) or name in variable.parents:
             found.add(other)
     return found
+
+
+def observed_columns(hide: Collection[str] = ()) -> tuple[str, ...]:
+    """The columns of the clinical table, in order, without the hidden ones.
+
+    Raises:
+        UserError: a column that the table does not have.
+    """
+    for name in hide:
+        look_up({column: column for column in OBSERVED}, name, "column to hide")
+    if not (visible := tuple(name for name in OBSERVED if name not in hide)):
+        raise UserError("--hide names every column of the table; leave one.")
+    return visible
+
+
+def observed_row(patient: Patient, complete: bool = False) -> dict[str, Any]:
+    """A patient's row of the clinical table, with the gaps of a hospital's records; None is an empty cell.
+
+    Args:
+        patient: the patient.
+        complete: whether no cell is missing.
+    """
+    chances = numpy_generator("phantom", "table", patient.cohort, patient.number).uniform(size=len(OBSERVED))
+    row = {name: patient.values[name] for name in OBSERVED}
+    if complete:
+        return row
+    for name, chance in zip(OBSERVED, chances.tolist(), strict=True):
+        empty = MISSING.get(name, 0.0)
+        number, rate = SENTINELS.get(name, (None, 0.0))
+        if chance < empty:
+            row[name] = None
+        elif chance < empty + rate:
+            row[name] = number
+    return row

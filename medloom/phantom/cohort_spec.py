@@ -1,4 +1,4 @@
-"""What a cohort is a function of, and the images of its patients."""
+"""The specification of a cohort, and the images of its patients."""
 
 from dataclasses import dataclass
 
@@ -10,17 +10,15 @@ from medloom.core.image import Image
 from medloom.core.lookup import look_up
 from medloom.core.seeds import check_seed, numpy_generator
 from medloom.core.spec import GREY, HU
-from medloom.phantom.anatomy import Visit, anatomy_of
-from medloom.phantom.causal import Patient, make_patient
-from medloom.phantom.grids import slice_affine, slice_points, volume_affine, volume_points
+from medloom.phantom.anatomy import Visit, anatomy_of, retest, visits_of
+from medloom.phantom.causal import Patient, make_patient, observed_columns
 from medloom.phantom.projection import FIELD, project
-from medloom.phantom.table import observed_columns
+from medloom.phantom.shapes import slice_affine, slice_points, volume_affine, volume_points
 from medloom.phantom.thorax import LABELS, render
-from medloom.phantom.visits import retest, visits_of
 
 VIEWS = {"CT": "axial", "X-ray": "PA"}
 CT, X_RAY = VIEWS
-# The labels of the condition mask, which no cause but sex changes.
+# Labels of the condition mask, which sex alone changes.
 CONDITION_LABELS = {"body": 1, "thoracic cavity": 2, "bone": 3}
 SMALLEST, LARGEST = 16, 512
 MOST_AMPLIFIED = 5.0
@@ -31,7 +29,7 @@ class Picture:
     """An image of the cohort.
 
     Attributes:
-        values: float32 `(*size)` in `unit`: HU, or levels from 0 to 255 of a projection.
+        values: float32 `(*size)` in `unit`: HU, or levels from 0 to 255 for a projection.
         labels: uint8 `(*size)`, the values of LABELS.
         unit: of the values.
     """
@@ -46,18 +44,18 @@ class CohortSpec:
     """Everything that a cohort is a function of.
 
     Attributes:
-        patients: how many.
+        patients: number of patients.
         seed: of the cohort.
         dims: 2 for one axial slice, 3 for volumes.
-        size: pixels of each axis.
-        visits: of each patient.
-        retests: whether the first visit is taken twice.
-        hide: columns that the table does not have.
+        size: pixels per axis.
+        visits: visits per patient.
+        retests: whether the first visit is acquired twice.
+        hide: columns to omit from the table.
         complete: whether no cell of the table is missing.
-        test: share of the patients in test.csv.
-        validation: share in the split "validation" of train.csv.
-        amplify: factor on what smoking does to the lung; 1 is what the literature says.
-        modalities: images of each visit, of VIEWS.
+        test: fraction of the patients in test.csv.
+        validation: fraction in the split "validation" of train.csv.
+        amplify: factor on the effects of smoking on the lung; 1 is the literature's.
+        modalities: images per visit, of VIEWS.
     """
 
     patients: int
@@ -92,7 +90,7 @@ class CohortSpec:
             raise UserError(f"--test {self.test}, --validation {self.validation}: not negative, together below 1.")
         if not 0 <= self.amplify <= MOST_AMPLIFIED:
             raise UserError(
-                f"--amplify {self.amplify}: allowed are 0 to {MOST_AMPLIFIED}; 1 is what the literature says."
+                f"--amplify {self.amplify}: allowed are 0 to {MOST_AMPLIFIED}; 1 is the effect in the literature."
             )
 
     def patient(self, number: int) -> Patient:
@@ -100,13 +98,13 @@ class CohortSpec:
         return make_patient(self.seed, number, self.amplify)
 
     def suffix(self, modality: str) -> str:
-        """Of image files."""
+        """Ending of image files."""
         if modality == X_RAY:
             return ".png"
         return ".dcm" if self.dims == 2 else ".nii.gz"
 
     def split(self, number: int) -> str:
-        """The split of a patient: of the cohort's seed and the number alone."""
+        """The split of a patient, as a function of the cohort's seed and the number only."""
         chance = numpy_generator("phantom", "split", self.seed, number).uniform()
         return "test" if chance < self.test else "validation" if chance < self.test + self.validation else "train"
 
@@ -116,17 +114,17 @@ class CohortSpec:
         return (*visits, retest(patient, visits[0])) if self.retests else visits
 
     def render(self, patient: Patient, visit: Visit, modality: str = CT, noisy: bool = True) -> Picture:
-        """The image of a visit; without the scanner's noise where not `noisy`."""
+        """The image of a visit, with the scanner's noise if `noisy`."""
         if modality == X_RAY:
-            seen = project(anatomy_of(patient, visit), visit, self.size, noisy)
-            return Picture(seen.levels, seen.labels, GREY)
+            projection = project(anatomy_of(patient, visit), visit, self.size, noisy)
+            return Picture(projection.levels, projection.labels, GREY)
         points = slice_points(self.size) if self.dims == 2 else volume_points(self.size)
         placed = points.moved(visit.shift, visit.turn)
         volume = render(anatomy_of(patient, visit), placed, scanner=visit.seed if noisy else None)
         return Picture(volume.hu, volume.labels, HU)
 
     def image(self, values: NDArray[np.generic], unit: str, modality: str = CT) -> Image:
-        """An array of this grid with its geometry; a projection has levels from 0 to 255, and a pixel spacing."""
+        """An array on this grid with its geometry; a projection has levels from 0 to 255 and a pixel spacing."""
         if modality == X_RAY:
             return Image(values[None].astype(np.float32), unit, 255.0, spacing=(FIELD / self.size,) * 2)
         affine = slice_affine(self.size) if self.dims == 2 else volume_affine(self.size)
@@ -135,7 +133,7 @@ class CohortSpec:
 
 
 def condition_mask(labels: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """The non-descendant part of a label map: body, thoracic cavity with all that lies in it, and bone."""
+    """The causally unaffected part of a label map: body, thoracic cavity with its content, and bone."""
     mapped = np.full(len(LABELS), CONDITION_LABELS["thoracic cavity"], dtype=np.uint8)
     for name in ("body", "bone"):
         mapped[LABELS[name]] = CONDITION_LABELS[name]
@@ -144,6 +142,6 @@ def condition_mask(labels: NDArray[np.uint8]) -> NDArray[np.uint8]:
 
 
 def label_image(spec: CohortSpec, labels: NDArray[np.uint8], modality: str = CT) -> Image:
-    """A label map as an image of the cohort's grid."""
+    """A label map as an image on the cohort's grid."""
     image = spec.image(labels, GREY, modality)
     return Image(image.pixels, GREY, 255.0, image.spacing, image.affine)

@@ -1,4 +1,4 @@
-"""Radiology reports written from the ground truth of a visit, in varied wording, with negations and sides."""
+"""Radiology reports generated from the ground truth of a visit, in varied wording, with negations and sides."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,8 +12,8 @@ from medloom.phantom.causal import NOT_APPLICABLE, Patient, evolved
 
 Choice = TypeVar("Choice")
 ENLARGED = 0.5  # heart ratio above which a heart is called enlarged
-EMPHYSEMA_SEEN = 0.10
-STABLE = 0.15  # relative change of severity that is called stable
+EMPHYSEMA_VISIBLE = 0.10
+STABLE = 0.15  # relative change of severity below which a report calls it stable
 RESOLVED = "the abnormality of the previous examination has resolved"
 
 PRESENT = {
@@ -74,31 +74,24 @@ CHANGES = {
 
 @dataclass(frozen=True)
 class _Facts:
-    """What a report says of a visit."""
+    """The content of a report."""
 
     words: dict[str, str]
-    seen: tuple[str, ...]
+    visible: tuple[str, ...]
     enlarged: bool
     emphysema: bool
 
 
 def report_of(patient: Patient, visits: Sequence[Visit]) -> str:
-    """The report of the last of some visits, compared with the one before it where there is one.
+    """The report of the last visit, compared with the visit before it, if any.
 
     Returns:
-        "Findings: ... Impression: ...", true to the image; a lesion that has cleared is not mentioned as present.
+        "Findings: ... Impression: ...", true to the image; a lesion that has cleared is not reported as present.
     """
     rng = numpy_generator("phantom", "report", patient.cohort, patient.number, visits[-1].index)
     now = evolved(patient, visits[-1].size)
     before = evolved(patient, visits[-2].size) if len(visits) > 1 else None
-    facts = _facts(now, visits[-1])
-    change = _change(before, now, rng)
-    findings = _findings(facts, change, rng)
-    return f"Findings: {' '.join(findings)} Impression: {_impression(facts, rng)}"
-
-
-def _facts(patient: Patient, visit: Visit) -> _Facts:
-    values = patient.values
+    values = now.values
     side, diagnosis, extent = str(values["side"]), str(values["diagnosis"]), str(values["extent"])
     words = {
         # Emphysema of smokers without a diagnosis is mild.
@@ -106,42 +99,35 @@ def _facts(patient: Patient, visit: Visit) -> _Facts:
         "size": SIZES.get(extent, ""),
         "side": side,
         "other": {"left": "right", "right": "left"}.get(side, ""),
-        "millimetres": str(round(2 * anatomy_of(patient, visit).nodule)),
+        "millimetres": str(round(2 * anatomy_of(now, visits[-1]).nodule)),
     }
-    seen = (diagnosis,) if diagnosis in PRESENT else ()
-    return _Facts(words, seen, values["heart_ratio"] > ENLARGED, values["emphysema"] > EMPHYSEMA_SEEN)
-
-
-def _change(before: Patient | None, now: Patient, rng: np.random.Generator) -> str:
-    """How the lesion changed since the visit before, in words; empty where there is nothing to compare."""
-    if before is None or before.values["diagnosis"] not in PRESENT:
-        return ""
-    if now.values["diagnosis"] == "none":
-        return RESOLVED
-    ratio = now.values["severity"] / before.values["severity"]
-    return _one(CHANGES["same" if abs(ratio - 1) < STABLE else "more" if ratio > 1 else "less"], rng)
+    visible = (diagnosis,) if diagnosis in PRESENT else ()
+    facts = _Facts(words, visible, values["heart_ratio"] > ENLARGED, values["emphysema"] > EMPHYSEMA_VISIBLE)
+    change = ""
+    if before is not None and before.values["diagnosis"] in PRESENT:
+        change = RESOLVED
+        if diagnosis != "none":
+            ratio = values["severity"] / before.values["severity"]
+            change = _one(CHANGES["same" if abs(ratio - 1) < STABLE else "more" if ratio > 1 else "less"], rng)
+    findings = _findings(facts, change, rng)
+    named = list(visible)
+    named += ["cardiomegaly"] * facts.enlarged + ["emphysema"] * (facts.emphysema and not visible)
+    impressions = [_sentence(_one(IMPRESSIONS[name], rng).rstrip("."), facts) for name in named]
+    return f"Findings: {' '.join(findings)} Impression: {' '.join(impressions) or _one(NORMAL, rng)}"
 
 
 def _findings(facts: _Facts, change: str, rng: np.random.Generator) -> list[str]:
-    sentences = [_one(PRESENT[name], rng) + (f", {change}" if change else "") for name in facts.seen]
+    sentences = [_one(PRESENT[name], rng) + (f", {change}" if change else "") for name in facts.visible]
     if change == RESOLVED:
         sentences.append(change)
-    sentences += [_one(ABSENT[name], rng) for name in ABSENT if name not in facts.seen and rng.uniform() < 0.7]
-    if "effusion" in facts.seen:
+    sentences += [_one(ABSENT[name], rng) for name in ABSENT if name not in facts.visible and rng.uniform() < 0.7]
+    if "effusion" in facts.visible:
         sentences.append(_one(NO_OTHER_SIDE, rng))
     sentences.append(_one(HEART[facts.enlarged], rng))
     if facts.emphysema or rng.uniform() < 0.3:
         sentences.append(_one(EMPHYSEMA[facts.emphysema], rng))
     order = rng.permutation(len(sentences))
     return [_sentence(sentences[index], facts) for index in order]
-
-
-def _impression(facts: _Facts, rng: np.random.Generator) -> str:
-    named = list(facts.seen)
-    named += ["cardiomegaly"] * facts.enlarged + ["emphysema"] * (facts.emphysema and not facts.seen)
-    if not named:
-        return _one(NORMAL, rng)
-    return " ".join(_sentence(_one(IMPRESSIONS[name], rng).rstrip("."), facts) for name in named)
 
 
 def _sentence(text: str, facts: _Facts) -> str:

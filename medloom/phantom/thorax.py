@@ -19,16 +19,6 @@ LABELS = {
     "bone": 7,
     "lesion": 8,
 }
-# Labels whose place a cause changes; the others are its non-descendants and may be held in a total effect.
-DESCENDANT_LABELS = {
-    "age": ("left lung", "right lung", "heart", "lesion"),
-    "sex": tuple(LABELS)[1:],
-    "smoking": ("left lung", "right lung", "heart", "lesion"),
-    "pack_years": ("left lung", "right lung", "heart", "lesion"),
-    "diagnosis": ("left lung", "right lung", "heart", "lesion"),
-    "extent": ("left lung", "right lung", "heart", "lesion"),
-    "side": ("left lung", "right lung", "heart", "lesion"),
-}
 AIR, FAT, MUSCLE, BLOOD, FLUID, LIVER, CARTILAGE, CORTICAL = -1000.0, -100.0, 55.0, 42.0, 8.0, 60.0, 110.0, 420.0
 EMPHYSEMA, CONSOLIDATION, NODULE = -985.0, 25.0, 45.0
 SCANNER_NOISE = 10.0  # HU
@@ -52,34 +42,39 @@ class Rendering:
 
 
 class _Canvas:
-    """Materials are painted in order; each covers what was there by its share of the voxel."""
+    """Materials are painted in order; each covers earlier ones by the fraction of the voxel that it fills."""
 
     def __init__(self, shape: tuple[int, ...]) -> None:
         self.hu = np.full(shape, AIR)
         self.labels = np.zeros(shape, dtype=np.uint8)
 
-    def paint(self, share: Array, hu: float | Array, label: str | None = None) -> None:
-        self.hu += share * (hu - self.hu)
+    def paint(self, fraction: Array, hu: float | Array, label: str | None = None) -> None:
+        self.hu += fraction * (hu - self.hu)
         if label is not None:
-            self.labels[np.broadcast_to(share, self.labels.shape) > HALF] = LABELS[label]
+            self.labels[np.broadcast_to(fraction, self.labels.shape) > HALF] = LABELS[label]
 
 
 def render(anatomy: Anatomy, points: Points, posture: str = "supine", scanner: int | None = None) -> Rendering:
-    """Render.
+    """Render a thorax.
 
     Args:
         anatomy: of the patient at the visit.
-        points: where, in the patient's own axes (`Points.moved`).
+        points: grid in the patient's own axes (`Points.moved`).
         posture: supine (fluid lies at the back) or erect (at the base).
-        scanner: seed of the scanner's noise; None leaves it out.
+        scanner: seed of the scanner's noise; None for no noise.
 
     Returns:
         HU and labels.
     """
     canvas = _Canvas(points.shape)
-    cavity = _cavity(anatomy, points)
+    # Signed distance from the inside of the ribs; the cavity narrows towards its apex.
+    up = np.clip((points.z - BASE) / (TOP - BASE), 0.0, None)
+    narrow = np.sqrt(np.clip(1 - np.clip((up - 0.15) / 0.85, 0, 1) ** 2.6, 1e-4, 1))
+    ring = superellipse(points.x, points.y, anatomy.width * narrow, anatomy.depth * (0.25 + 0.75 * narrow), 2.3)
+    cavity = np.maximum(ring, points.z - TOP)
     _chest_wall(canvas, anatomy, points, cavity)
-    _abdomen(canvas, points, cavity)
+    abdomen = inside(points.z + 95.0 + 0 * points.x, 40.0) * inside(cavity, points.edge)
+    canvas.paint(abdomen * inside(points.x - 25.0, 20.0), LIVER)
     lung = _lungs(canvas, anatomy, points, cavity)
     _lesions(canvas, anatomy, points, cavity, lung, posture)
     _heart(canvas, anatomy, points, cavity)
@@ -88,31 +83,6 @@ def render(anatomy: Anatomy, points: Points, posture: str = "supine", scanner: i
     if scanner is not None:
         canvas.hu += SCANNER_NOISE * np.random.Generator(np.random.Philox(scanner)).standard_normal(points.shape)
     return Rendering(np.clip(canvas.hu, -1024, 3000).astype(np.float32), canvas.labels)
-
-
-def _cavity(anatomy: Anatomy, points: Points) -> Array:
-    """Signed distance to the inside of the ribs; the cavity narrows to its apex."""
-    up = np.clip((points.z - BASE) / (TOP - BASE), 0.0, None)
-    narrow = np.sqrt(np.clip(1 - np.clip((up - 0.15) / 0.85, 0, 1) ** 2.6, 1e-4, 1))
-    ring = superellipse(points.x, points.y, anatomy.width * narrow, anatomy.depth * (0.25 + 0.75 * narrow), 2.3)
-    return np.asarray(np.maximum(ring, points.z - TOP))
-
-
-def _diaphragm(points: Points, anatomy: Anatomy) -> Array:
-    """Height of the domes, mm; the right one is higher."""
-    right = points.x < 0
-    middle = np.where(right, -0.5, 0.5) * anatomy.width
-    across, along = (points.x - middle) / (0.62 * anatomy.width), points.y / (1.1 * anatomy.depth)
-    dome = np.clip(1 - across**2 - along**2, 0, None)
-    return np.asarray(BASE + 20 + np.where(right, 42.0, 32.0) * dome)
-
-
-def _mediastinum(anatomy: Anatomy, points: Points) -> Array:
-    """Half-width of what lies between the lungs, wider at the hila and before the spine."""
-    hilum = 12.0 * np.exp(-(((points.z - 5) / 40) ** 2) - ((points.y - 5) / 35) ** 2)
-    spine = 10.0 * np.exp(-(((points.y - anatomy.depth) / 22) ** 2))
-    front = 8.0 * np.clip(-points.y / anatomy.depth - 0.55, 0, None)
-    return np.asarray(17.0 + hilum + spine - front)
 
 
 def _chest_wall(canvas: _Canvas, anatomy: Anatomy, points: Points, cavity: Array) -> None:
@@ -128,55 +98,47 @@ def _chest_wall(canvas: _Canvas, anatomy: Anatomy, points: Points, cavity: Array
     canvas.paint(inside(cavity, points.edge), 30.0, "thoracic cavity")
 
 
-def _abdomen(canvas: _Canvas, points: Points, cavity: Array) -> None:
-    below = inside(points.z + 95.0 + 0 * points.x, 40.0) * inside(cavity, points.edge)
-    liver = inside(points.x - 25.0, 20.0)
-    canvas.paint(below * liver, LIVER)
-
-
 def _lungs(canvas: _Canvas, anatomy: Anatomy, points: Points, cavity: Array) -> Array:
-    """Paint both lungs; returns their share of each voxel."""
-    gap = _mediastinum(anatomy, points) - np.abs(points.x)
-    ground = _diaphragm(points, anatomy) - points.z
-    share = inside(np.maximum(np.maximum(cavity + 2.0, gap), ground), points.edge)
-    hu = _parenchyma(anatomy, points, cavity)
-    for label, side in (("left lung", 1), ("right lung", -1)):
-        canvas.paint(share * (side * points.x > 0), hu, label)
-    return share
-
-
-def _parenchyma(anatomy: Anatomy, points: Points, cavity: Array) -> Array:
+    """Paint both lungs; the fraction of each voxel that they fill."""
+    # Half-width of the mediastinum, wider at the hila and in front of the spine.
+    hilum = 12.0 * np.exp(-(((points.z - 5) / 40) ** 2) - ((points.y - 5) / 35) ** 2)
+    spine = 10.0 * np.exp(-(((points.y - anatomy.depth) / 22) ** 2))
+    front = 8.0 * np.clip(-points.y / anatomy.depth - 0.55, 0, None)
+    gap = 17.0 + hilum + spine - front - np.abs(points.x)
+    # Height of the domes of the diaphragm; the right dome is higher.
+    right = points.x < 0
+    middle = np.where(right, -0.5, 0.5) * anatomy.width
+    across, along = (points.x - middle) / (0.62 * anatomy.width), points.y / (1.1 * anatomy.depth)
+    dome = np.clip(1 - across**2 - along**2, 0, None)
+    ground = BASE + 20 + np.where(right, 42.0, 32.0) * dome - points.z
+    lung = inside(np.maximum(np.maximum(cavity + 2.0, gap), ground), points.edge)
     fine = smooth_noise(points, 22.0, 12, "fine", *anatomy.textures)
     tissue = anatomy.lung + 0.22 * (points.y - 10.0) + 7.0 * fine
-    tissue = tissue + _loss(anatomy, points, tissue)
-    tissue = _fibrosis(anatomy, points, cavity, tissue)
-    return _vessels(anatomy, points, tissue)
+    if anatomy.emphysema:
+        # Worse in the upper lung; half of the loss is too fine to see, half is in holes. Its mean is the lost fraction
+        # times (lung - air), as exp(a n - a^2 / 2) has mean 1 for normal n.
+        above = np.clip(1.15 + 0.004 * points.z, 0.6, 1.8)
+        depth = (EMPHYSEMA - tissue) * anatomy.emphysema * above
+        pits = np.exp(np.clip(smooth_noise(points, 16.0, 16, "holes", *anatomy.textures), -2.5, 2.5) - HALF)
+        tissue = tissue + np.maximum(depth * (0.65 + 0.35 * pits), EMPHYSEMA - tissue)
+    hu = _with_vessels(anatomy, points, _with_fibrosis(anatomy, points, cavity, tissue))
+    for label, side in (("left lung", 1), ("right lung", -1)):
+        canvas.paint(lung * (side * points.x > 0), hu, label)
+    return lung
 
 
-def _loss(anatomy: Anatomy, points: Points, tissue: Array) -> Array:
-    """Emphysema, worse above: half of it too fine to see, half in holes. Mean loss is share x (lung - air)."""
-    if anatomy.emphysema == 0:
-        return np.zeros(points.shape)
-    above = np.clip(1.15 + 0.004 * points.z, 0.6, 1.8)
-    depth = (EMPHYSEMA - tissue) * anatomy.emphysema * above
-    holes = smooth_noise(points, 16.0, 16, "holes", *anatomy.textures)
-    # exp(a n - a^2 / 2) has mean 1 for normal n.
-    pits = np.exp(np.clip(holes, -2.5, 2.5) - HALF)
-    return np.maximum(depth * (0.65 + 0.35 * pits), EMPHYSEMA - tissue)
-
-
-def _vessels(anatomy: Anatomy, points: Points, tissue: Array) -> Array:
-    """Branching bright threads: where two smooth fields are both near zero."""
+def _with_vessels(anatomy: Anatomy, points: Points, tissue: Array) -> Array:
+    """Add branching bright threads where two smooth fields are both near zero."""
     first = smooth_noise(points, 46.0, 12, "vessel", 0, *anatomy.textures)
     second = smooth_noise(points, 46.0, 12, "vessel", 1, *anatomy.textures)
     hilum = np.hypot(np.abs(points.x) - 30.0, points.y) / anatomy.width
     calibre = np.clip(0.26 - 0.18 * hilum, 0.06, None)
     blurred = np.hypot(calibre, 0.03 * points.edge)
     thread = (calibre / blurred) ** 2 * np.exp(-(first**2 + second**2) / (2 * blurred**2))
-    return tissue + thread * (BLOOD - tissue)
+    return np.asarray(tissue + thread * (BLOOD - tissue))
 
 
-def _fibrosis(anatomy: Anatomy, points: Points, cavity: Array, tissue: Array) -> Array:
+def _with_fibrosis(anatomy: Anatomy, points: Points, cavity: Array, tissue: Array) -> Array:
     if anatomy.fibrosis == 0:
         return tissue
     basal = np.clip(0.9 - 0.006 * (points.z + 40.0), 0.15, 1.2)
@@ -202,9 +164,9 @@ def _heart(canvas: _Canvas, anatomy: Anatomy, points: Points, cavity: Array) -> 
 
 
 def heart_distance(anatomy: Anatomy, points: Points, coat: float = 0.0) -> Array:
-    """Signed distance to the heart: an ellipsoid of half-width `anatomy.heart` whose apex points left and forward.
+    """Signed distance from the heart: an ellipsoid of half-width `anatomy.heart` whose apex points left and forward.
 
-    A third of it lies right of the midline. In the sheared axis y' = y + s x it is plain.
+    A third of it lies right of the midline. In the sheared coordinate y' = y + s x its axes are parallel to the grid.
     """
     half = anatomy.heart
     centre = (half / 3, -0.26 * anatomy.depth, HEART_LEVEL)
@@ -229,37 +191,37 @@ def _lesions(canvas: _Canvas, anatomy: Anatomy, points: Points, cavity: Array, l
         solid = ellipsoid(points, lesion_centre(anatomy), (anatomy.nodule,) * 3)
         canvas.paint(inside(solid, points.edge) * lung, NODULE, "lesion")
     if anatomy.pneumonia > 0:
-        ragged = smooth_noise(points, 40.0, 12, "consolidation", *anatomy.textures)
+        irregular = smooth_noise(points, 40.0, 12, "consolidation", *anatomy.textures)
         bronchograms = np.clip(smooth_noise(points, 20.0, 10, "bronchogram", *anatomy.textures) - 0.8, 0, 1)
-        solid = ellipsoid(points, lesion_centre(anatomy), (anatomy.pneumonia,) * 3) + 7.0 * ragged
+        solid = ellipsoid(points, lesion_centre(anatomy), (anatomy.pneumonia,) * 3) + 7.0 * irregular
         canvas.paint(inside(solid, 10.0 + points.edge) * lung, CONSOLIDATION - 400 * bronchograms, "lesion")
     if anatomy.effusion > 0:
-        share = _fluid(anatomy, points, cavity, posture) * lung
-        canvas.paint(share, FLUID, "lesion")
+        # Free fluid of one side: below a level, with a meniscus that rises along the wall.
+        wall = 9.0 * np.exp(np.minimum(cavity, 0.0) / 8.0)
+        if posture == ERECT:
+            above = points.z - (BASE + 10 + anatomy.effusion * 0.62 * (TOP - BASE)) - 2 * wall
+        else:
+            above = (0.92 - 1.25 * anatomy.effusion) * anatomy.depth - points.y - wall
+        fluid = inside(above, points.edge + 3.0) * (anatomy.side * points.x > 0)
+        canvas.paint(fluid * lung, FLUID, "lesion")
 
 
 def lesion_centre(anatomy: Anatomy) -> tuple[float, float, float]:
     """Centre of a pneumonia or nodule, mm."""
-    across, along, up = anatomy.place
+    across, along, up = anatomy.position
     x = anatomy.side * (0.56 + 0.5 * across) * anatomy.width
     return x, (0.15 + 0.7 * along) * anatomy.depth, -42.0 + up
 
 
-def _fluid(anatomy: Anatomy, points: Points, cavity: Array, posture: str) -> Array:
-    """Free fluid of one side: below a level, with a meniscus that rises along the wall."""
-    own = anatomy.side * points.x > 0
-    wall = 9.0 * np.exp(np.minimum(cavity, 0.0) / 8.0)
-    if posture == ERECT:
-        level = BASE + 10 + anatomy.effusion * 0.62 * (TOP - BASE)
-        above = points.z - level - 2 * wall
-    else:
-        level = (0.92 - 1.25 * anatomy.effusion) * anatomy.depth
-        above = level - points.y - wall
-    return np.asarray(inside(above, points.edge + 3.0) * own)
-
-
 def _bones(canvas: _Canvas, anatomy: Anatomy, points: Points, cavity: Array) -> None:
-    _ribs(canvas, anatomy, points, cavity)
+    # Ribs: rings around the cavity that fall from back to front, with front ends of cartilage.
+    forward = 0.5 - 0.5 * points.y / anatomy.depth
+    phase = 2 * np.pi * (points.z + RIB_FALL * forward + 4 * anatomy.rib_phase) / RIB_SPACING
+    # Half-height of 6 mm, as a distance along z.
+    along = (np.abs((phase / (2 * np.pi)) % 1.0 - HALF) * RIB_SPACING) - 6.0
+    ribs = inside(np.maximum(along, np.abs(cavity - 5.5) - 4.0), points.edge) * (points.z < TOP - 6)
+    bony = np.clip((1.05 - forward) / 0.15, 0, 1)
+    canvas.paint(ribs, CARTILAGE + bony * (anatomy.bone + 120.0 - CARTILAGE), "bone")
     back = anatomy.depth + 4.0
     vertebra = ellipsoid(points, (0.0, back, 0.0), (18.0, 14.0, NO_AXIS))
     disc = np.clip(6 * np.abs(np.sin(np.pi * points.z / 27.0)), 0, 1)
@@ -274,16 +236,3 @@ def _bones(canvas: _Canvas, anatomy: Anatomy, points: Points, cavity: Array) -> 
     canvas.paint(inside(canal, points.edge), 25.0, "body")
     sternum = ellipsoid(points, (0.0, -anatomy.depth - 8.0, 10.0), (17.0, 6.0, 85.0))
     canvas.paint(inside(sternum, points.edge), anatomy.bone, "bone")
-
-
-def _ribs(canvas: _Canvas, anatomy: Anatomy, points: Points, cavity: Array) -> None:
-    """Rings around the cavity that fall from back to front, their front ends of cartilage."""
-    forward = 0.5 - 0.5 * points.y / anatomy.depth
-    phase = 2 * np.pi * (points.z + RIB_FALL * forward + 4 * anatomy.rib_phase) / RIB_SPACING
-    # Half-height of 6 mm, as a distance along z.
-    beside = (np.abs((phase / (2 * np.pi)) % 1.0 - HALF) * RIB_SPACING) - 6.0
-    ring = np.abs(cavity - 5.5) - 4.0
-    solid = np.maximum(beside, ring)
-    bony = np.clip((1.05 - forward) / 0.15, 0, 1)
-    share = inside(solid, points.edge) * (points.z < TOP - 6)
-    canvas.paint(share, CARTILAGE + bony * (anatomy.bone + 120.0 - CARTILAGE), "bone")

@@ -1,4 +1,4 @@
-"""A cohort that was written, read for what is truly so: twins, true differences, whose an image is."""
+"""The ground truth of a written cohort: twins, true differences, and the patient of an image."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -20,11 +20,11 @@ from medloom.phantom.cohort_spec import CT, CohortSpec, Picture
 
 @dataclass(frozen=True)
 class Twins:
-    """One acquisition as it was and as it would have been, without the scanner's noise.
+    """The factual and the counterfactual image of one acquisition, without the scanner's noise.
 
     Attributes:
-        factual: as it was.
-        other: had the set variables been so.
+        factual: the factual image.
+        other: the image if the variables had been set.
     """
 
     factual: Picture
@@ -32,31 +32,30 @@ class Twins:
 
     @property
     def difference(self) -> NDArray[np.float32]:
-        """Other less factual, in the unit of the images."""
+        """Counterfactual minus factual, in the unit of the images."""
         return self.other.values - self.factual.values
 
 
 class Cohort:
-    """A cohort that was written, read for its truth."""
+    """The ground truth of a written cohort."""
 
     def __init__(self, folder: Path) -> None:
-        """Open.
+        """Open a cohort.
 
         Raises:
             UserError: `folder` holds no cohort.
         """
         if not (folder / MARKER).is_file():
-            raise UserError(f"{folder} holds no phantom cohort ({MARKER} is missing); name what `data phantom` wrote.")
+            raise UserError(
+                f"{folder} holds no phantom cohort ({MARKER} is missing); name a folder that `data phantom` wrote."
+            )
         values = dict(read_json(folder / MARKER))
         values.pop("SYNTHETIC", None)
         self.folder = folder
         given: dict[str, Any] = {name: tuple(v) if isinstance(v, list) else v for name, v in values.items()}
         self.spec = CohortSpec(**given)
-        self._sources = self._read_sources()
-
-    def _read_sources(self) -> dict[str, tuple[int, int, str]]:
-        """From the salted hash of a manifest's row, as images carry it, to (patient, acquisition, modality)."""
-        found: dict[str, tuple[int, int, str]] = {}
+        # From the salted hash of a manifest's row, which images carry, to (patient, acquisition, modality).
+        self._sources: dict[str, tuple[int, int, str]] = {}
         for file in sorted(self.folder.glob("*.csv")):
             table = read_table(file)
             if "path" not in table.header:
@@ -64,19 +63,19 @@ class Cohort:
             column, salt = table.header.index("path"), hash_file(file)
             for row, cells in enumerate(table.rows):
                 number, acquisition, *other = Path(str(cells[column])).name.split(".")[0].split("-", 2)
-                found[hash_text(f"{salt}{row}")] = (int(number), int(acquisition), other[0] if other else CT)
-        return found
+                source = (int(number), int(acquisition), other[0] if other else CT)
+                self._sources[hash_text(f"{salt}{row}")] = source
 
     def patient_of(self, source: str) -> tuple[Patient, Visit, str]:
-        """The patient, as he or she was at the visit, the visit and the modality of a `source_id` of generated images.
+        """The patient at the visit, the visit and the modality of a `source_id` of generated images.
 
         Raises:
-            UserError: the images were made for rows of another table.
+            UserError: the images were generated for rows of another table.
         """
         if source not in self._sources:
             raise UserError(
-                f"source {source} is no row of a table in {self.folder}; --truth takes the cohort whose own train.csv"
-                " or test.csv was given to `medloom whatif --data`, unchanged."
+                f"source {source} is not a row of a table in {self.folder}; --truth takes the cohort whose own"
+                " train.csv or test.csv, unchanged, was given to `medloom whatif --data`."
             )
         number, acquisition, modality = self._sources[source]
         patient = self.spec.patient(number)
@@ -84,14 +83,14 @@ class Cohort:
         return evolved(patient, visit.size), visit, modality
 
     def acquisition(self, image: Path) -> tuple[Patient, Visit]:
-        """The patient, as he or she was at the visit, and the visit, of one of the cohort's images.
+        """The patient at the visit, and the visit, of one of the cohort's images.
 
         Raises:
-            UserError: the image is none of the cohort's.
+            UserError: the image does not belong to the cohort.
         """
         if not image.resolve().is_relative_to(self.folder.resolve()):
             raise UserError(
-                f"{image} is no image of the cohort in {self.folder}; --truth takes the cohort of --reference."
+                f"{image} is not an image of the cohort in {self.folder}; --truth takes the cohort of --reference."
             )
         number, acquisition, *_ = image.name.split(".")[0].split("-", 2)
         patient = self.spec.patient(int(number))
@@ -102,10 +101,10 @@ class Cohort:
         """The condition mask of one of the cohort's images, by its name."""
         name = image.name.split(".")[0]
         suffix = ".png" if self.spec.dims == 2 else ".nii.gz"
-        return read_image(self.folder / "masks" / f"{name}{suffix}").pixels[0].round().astype(np.uint8)
+        return np.asarray(read_image(self.folder / "masks" / f"{name}{suffix}").pixels[0].round(), np.uint8)
 
-    def twins(self, source: str, do: Mapping[str, Any], hold: Sequence[str] = ()) -> Twins:
-        """The true pair for a change of some variables, others held; no change gives two equal images."""
+    def twins(self, source: str, do: Mapping[str, object], hold: Sequence[str] = ()) -> Twins:
+        """The true pair for a change of some variables while others are held; no change gives two equal images."""
         patient, visit, modality = self.patient_of(source)
         pair = (patient, counterfactual(patient, do, hold))
         return Twins(*(self.spec.render(entry, visit, modality, noisy=False) for entry in pair))

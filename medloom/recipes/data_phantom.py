@@ -8,9 +8,9 @@ from medloom.core.errors import UserError
 from medloom.core.files import claim_output, write_text
 from medloom.core.progress import say
 from medloom.data.prompts import Template, find_template, read_template, template_values
+from medloom.phantom.causal import observed_columns
 from medloom.phantom.cohort import MARKER, write_cohort
 from medloom.phantom.cohort_spec import CohortSpec
-from medloom.phantom.table import observed_columns
 
 TEMPLATE = "template.yaml"
 

@@ -41,7 +41,7 @@ def test_consecutive_images_of_one_view_in_the_order_of_time(tmp_path: Path) -> 
     assert found(result) == [(0, 1, 31), (1, 4, 700), (8, 7, 7)]
     assert result.rejected == [
         ("a time that can be read", 0, "images"),
-        ("one image a study", 1, "images"),
+        ("one image per study", 1, "images"),
         ("another image of the patient in the same modality and view", 3, "images"),
         ("at least 0 days between", 0, "pairs"),
     ]

@@ -27,7 +27,7 @@ from medloom.longitudinal.registration import (
 )
 from medloom.longitudinal.registration import pairs as pairs_module
 from medloom.longitudinal.registration.geometry import Grid, Matrix, common_space, similarity
-from medloom.longitudinal.registration.pictures import TITLES, panels
+from medloom.longitudinal.registration.pairs import TITLES, panels
 from medloom.phantom.anatomy import anatomy_of, make_visit
 from medloom.phantom.causal import make_patient
 from medloom.phantom.projection import project
@@ -264,15 +264,15 @@ def test_unlike_images_do_not_pass() -> None:
     assert found.reason is not None and found.reason.startswith(("score", "scale", "rotation", "overlap"))
 
 
-@pytest.mark.parametrize("which", ["earlier", "later"])
+@pytest.mark.parametrize("which", ["prior", "current"])
 def test_constant_images_are_refused(which: str) -> None:
     flat, good = image(np.full(PIXELS, 7.0)), image(drawn(PIXELS, centred(PIXELS)))
-    with pytest.raises(UserError, match=f"the {which} image .* all but constant"):
-        register(*((flat, good) if which == "earlier" else (good, flat)))
+    with pytest.raises(UserError, match=f"the {which} image .* almost constant"):
+        register(*((flat, good) if which == "prior" else (good, flat)))
 
 
 def test_images_of_a_few_pixels_are_refused() -> None:
-    with pytest.raises(UserError, match="the later image .* it has 7 x 104 pixels, and 8"):
+    with pytest.raises(UserError, match="the current image .* it has 7 x 104 pixels, but needs 8"):
         register(image(drawn(PIXELS, centred(PIXELS))), image(drawn((7, 104), centred((7, 104)))))
 
 
@@ -282,7 +282,7 @@ def test_a_search_that_stops_is_a_reason(monkeypatch: pytest.MonkeyPatch) -> Non
 
     monkeypatch.setattr(alignment, "search", stops)
     found = register(*pair(np.eye(3)))
-    assert found.reason == "the search could not go on: sitk::ERROR: Filter: no samples"
+    assert found.reason == "the search failed: sitk::ERROR: Filter: no samples"
     assert found.score == found.score_before and found.motion.angle == 0
 
 
@@ -349,17 +349,17 @@ def write_pairs(folder: Path) -> list[Pair]:
 def test_pairs_in_order_the_same_for_any_workers(tmp_path: Path) -> None:
     given = write_pairs(tmp_path)
     one, two = (
-        register_pairs(given, RegistrationOptions(), tmp_path / f"cache{workers}", workers, shown=False)
+        register_pairs(given, RegistrationOptions(), tmp_path / f"cache{workers}", workers, verbose=False)
         for workers in (1, 2)
     )
     assert [result.pair for result in one] == given
     assert [result.passed for result in one] == [True, True, False, False]
     reasons = dict(failures(one))
-    assert "all but constant" in reasons[given[2]] and "none.png is missing" in reasons[given[3]]
+    assert "almost constant" in reasons[given[2]] and "none.png is missing" in reasons[given[3]]
     for result, other in zip(one[:2], two[:2], strict=True):
         assert (result.score, result.motion) == (other.score, other.motion)
         np.testing.assert_array_equal(result.load().image.pixels, other.load().image.pixels)
-    with pytest.raises(UserError, match="all but constant"):
+    with pytest.raises(UserError, match="almost constant"):
         one[2].load()
 
 
@@ -374,7 +374,7 @@ def test_cache_is_resumed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
     monkeypatch.setattr(pairs_module, "register", counted)
 
     def run(chosen: RegistrationOptions) -> list[PairResult]:
-        return register_pairs(given, chosen, tmp_path / "cache", shown=False)
+        return register_pairs(given, chosen, tmp_path / "cache", verbose=False)
 
     first = run(options)
     assert run(options) == first and len(calls) == 2
@@ -392,7 +392,7 @@ def test_cache_is_resumed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
 
 def test_loaded_is_what_was_registered(tmp_path: Path) -> None:
     given = write_pairs(tmp_path)[0]
-    (result,) = register_pairs([given], RegistrationOptions(), tmp_path / "cache", shown=False)
+    (result,) = register_pairs([given], RegistrationOptions(), tmp_path / "cache", verbose=False)
     loaded, direct = result.load(), register(read_image(given.prior), read_image(given.path))
     for name in ("motion", "moving_size", "score", "score_before", "overlap", "reason"):
         assert getattr(loaded, name) == getattr(direct, name)
@@ -404,7 +404,7 @@ def test_loaded_is_what_was_registered(tmp_path: Path) -> None:
 
 def test_a_pair_given_twice_and_no_workers(tmp_path: Path) -> None:
     given = write_pairs(tmp_path)[0]
-    results = register_pairs([given, given], OFF, tmp_path / "cache", workers=2, shown=False)
+    results = register_pairs([given, given], OFF, tmp_path / "cache", workers=2, verbose=False)
     assert results[0] == results[1]
     with pytest.raises(UserError, match="0 workers"):
         register_pairs([given], OFF, tmp_path / "cache", workers=0)
@@ -438,7 +438,7 @@ def test_real_pairs(shared: Path, tmp_path: Path) -> None:
     given = [Pair(shared / row.prior_path, shared / row.path) for row in rows.itertuples()]
     gains = []
     for row, result in zip(
-        rows.itertuples(), register_pairs(given, RegistrationOptions(), tmp_path, shown=False), strict=True
+        rows.itertuples(), register_pairs(given, RegistrationOptions(), tmp_path, verbose=False), strict=True
     ):
         earlier, later = (read_mask(shared / path).pixels[0] > 0 for path in (row.prior_mask_path, row.mask_path))
         unmoved = register(read_image(result.pair.prior), read_image(result.pair.path), OFF)

@@ -15,13 +15,13 @@ from medloom.core.errors import UserError
 from medloom.core.files import hash_file, hash_folder, hash_text
 from medloom.data.images import read_image, read_provenance
 from medloom.data.masks import read_classes
+from medloom.phantom.anatomy import retest, visits_of
 from medloom.phantom.causal import make_patient
 from medloom.phantom.cohort import write_cohort
 from medloom.phantom.cohort_spec import CONDITION_LABELS, CohortSpec, condition_mask
 from medloom.phantom.reports import report_of
 from medloom.phantom.thorax import LABELS
 from medloom.phantom.truth import Cohort
-from medloom.phantom.visits import retest, visits_of
 
 SPEC = CohortSpec(patients=6, seed=2, size=32, visits=2, retests=True)
 
@@ -122,7 +122,7 @@ def test_twins_with_no_change_are_equal_and_with_a_change_are_not(folder: Path) 
 
 
 def test_a_row_of_another_table_has_no_truth(folder: Path) -> None:
-    with pytest.raises(UserError, match="is no row of a table"):
+    with pytest.raises(UserError, match="is not a row of a table"):
         Cohort(folder).patient_of("0" * 16)
     with pytest.raises(UserError, match="holds no phantom cohort"):
         Cohort(folder / "images")
@@ -153,7 +153,7 @@ def test_options_that_cannot_be(options: dict[str, Any], said: str) -> None:
 
 
 def test_hidden_columns_and_missing_cells() -> None:
-    from medloom.phantom.table import observed_columns, observed_row
+    from medloom.phantom.causal import observed_columns, observed_row
 
     assert "age" not in observed_columns(("age",))
     rows = [observed_row(make_patient(0, number)) for number in range(800)]

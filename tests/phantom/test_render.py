@@ -8,9 +8,9 @@ import pytest
 from medloom.phantom.anatomy import Anatomy, Visit, anatomy_of, make_visit
 from medloom.phantom.causal import counterfactual, make_patient
 from medloom.phantom.cohort_spec import condition_mask
-from medloom.phantom.grids import slice_points, volume_points
 from medloom.phantom.oracle import measure
 from medloom.phantom.projection import project
+from medloom.phantom.shapes import slice_points, volume_points
 from medloom.phantom.thorax import LABELS, NODULE, Rendering, lesion_centre, render
 
 STILL = Visit()

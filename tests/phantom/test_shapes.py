@@ -3,8 +3,17 @@
 import numpy as np
 import pytest
 
-from medloom.phantom.grids import slice_affine, slice_points, volume_affine, volume_points
-from medloom.phantom.shapes import Points, ellipsoid, inside, smooth_noise, superellipse
+from medloom.phantom.shapes import (
+    Points,
+    ellipsoid,
+    inside,
+    slice_affine,
+    slice_points,
+    smooth_noise,
+    superellipse,
+    volume_affine,
+    volume_points,
+)
 
 
 def cube(size: int, step: float) -> Points:

@@ -3,9 +3,9 @@
 import pytest
 
 from medloom.core.errors import UserError
+from medloom.phantom.anatomy import visits_of
 from medloom.phantom.causal import EXTENTS, Patient, evolved, make_patient
 from medloom.phantom.reports import STABLE, report_of
-from medloom.phantom.visits import visits_of
 from medloom.report_text.progression import PROGRESSIONS, Change, progression_of
 
 NAMED = {

@@ -1,10 +1,9 @@
-"""A patient's earlier image brought onto the later one: rigid, similarity or affine, in 2-D and 3-D alike."""
+"""Registration of a patient's prior image to the current one: rigid, similarity or affine, in 2-D and 3-D."""
 
 from medloom.longitudinal.registration.alignment import Registration, apply_to_labels, register
 from medloom.longitudinal.registration.geometry import Motion
-from medloom.longitudinal.registration.options import TRANSFORMS, RegistrationOptions
-from medloom.longitudinal.registration.pairs import Pair, PairResult, failures, register_pairs
-from medloom.longitudinal.registration.pictures import registration_sheet
+from medloom.longitudinal.registration.pairs import Pair, PairResult, failures, register_pairs, registration_sheet
+from medloom.longitudinal.registration.search import TRANSFORMS, RegistrationOptions
 
 __all__ = [
     "TRANSFORMS",

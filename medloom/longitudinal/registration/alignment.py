@@ -1,8 +1,7 @@
-"""One pair: the earlier image on the later one's grid, with what was done to it and how well it fits."""
+"""Registration of one pair: the prior image on the current image's grid, its motion, and how well it fits."""
 
 import re
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,6 +12,7 @@ from medloom.longitudinal.registration.geometry import (
     Grid,
     Matrix,
     Motion,
+    Value,
     common_space,
     index_matrix,
     motion_of,
@@ -20,27 +20,34 @@ from medloom.longitudinal.registration.geometry import (
     sample_nearest,
     stretches,
 )
-from medloom.longitudinal.registration.options import OFF, RegistrationOptions
-from medloom.longitudinal.registration.search import WORK_PIXELS, Work, one_thread, search, step_for
+from medloom.longitudinal.registration.search import (
+    OFF,
+    WORK_PIXELS,
+    RegistrationOptions,
+    Work,
+    one_thread,
+    search,
+    step_for,
+)
 
-LEAST_PIXELS = 8  # along each axis: less shows nothing that could be matched
-CLIPPED = (1.0, 99.0)  # percentiles of the intensities that the search looks at
+LEAST_PIXELS = 8  # along each axis: smaller images show nothing that could be matched
+CLIPPED = (1.0, 99.0)  # percentiles between which the search uses intensities
 
 
 @dataclass(frozen=True, eq=False)
 class Registration:
-    """The earlier image brought onto the later one.
+    """A prior image registered to a current image.
 
     Attributes:
-        image: the earlier image on the later one's grid, pixels float32 `(C, *spatial)` in its own unit, with the
-            later one's spacing and affine; where it has no data (`padding`), its lowest value.
-        matrix: float64 `(d + 1, d + 1)`, index of the later image to index of the earlier one.
+        image: the prior image on the current image's grid, float32 `(C, *spatial)` in its own unit, with the current
+            image's spacing and affine; without data (`padding`) it has its lowest value.
+        matrix: float64 `(d + 1, d + 1)`, from index of the current image to index of the prior one.
         motion: the same in readable form.
-        moving_size: pixels of each axis of the earlier image.
-        score: normalised cross-correlation of the two, -1 to 1, where both have data, at the size of the search.
-        score_before: the same with no motion.
-        overlap: share of the smaller image that lies in the other.
-        reason: why the result is not to be trusted, or None where it passed.
+        moving_size: pixels of each axis of the prior image.
+        score: normalised cross-correlation of the two images, -1 to 1, where both have data, at the search's size.
+        score_before: the same without motion.
+        overlap: fraction of the smaller image that lies in the other.
+        reason: why the result is rejected, or None if it passed.
     """
 
     image: Image
@@ -54,36 +61,35 @@ class Registration:
 
     @property
     def passed(self) -> bool:
-        """Whether the motion is within its bounds and the images fit."""
+        """Whether the motion is within its bounds and the images match."""
         return self.reason is None
 
     @property
     def inside(self) -> NDArray[np.bool_]:
-        """bool `(*spatial)`: where the earlier image has data on the later one's grid."""
+        """bool `(*spatial)`, true where the prior image has data on the current image's grid."""
         return np.ones(self.image.size, dtype=bool) if self.image.padding is None else ~self.image.padding
 
 
 def register(moving: Image, fixed: Image, options: RegistrationOptions | None = None) -> Registration:
-    """Bring an earlier image onto a later one of the same patient.
+    """Register a prior image to a current image of the same patient.
 
     Args:
-        moving: the earlier image.
-        fixed: the later image; any other size, spacing or position.
-        options: see there.
+        moving: the prior image.
+        fixed: the current image; size, spacing and position may differ.
+        options: see RegistrationOptions.
 
     Returns:
-        The result; one that did not pass says why, and holds what was found all the same (no motion at all where the
-        search could not go on).
+        The result. A rejected result states the reason and still holds what was found (no motion if the search failed).
 
     Raises:
-        UserError: images of different numbers of axes, fewer than LEAST_PIXELS along one, an image of one value, or
-            values that are not finite.
+        UserError: different numbers of axes, fewer than LEAST_PIXELS along an axis, a constant image, or values that
+            are not finite.
     """
     options = options or RegistrationOptions()
     moving_grid, fixed_grid, unit = common_space(moving, fixed)
     step = step_for(fixed_grid, options.size, WORK_PIXELS)
-    ours = _work(fixed, fixed_grid, "later").reduced(step)
-    theirs = _work(moving, moving_grid, "earlier").reduced(step)
+    ours = _work(fixed, fixed_grid, "current").reduced(step)
+    theirs = _work(moving, moving_grid, "prior").reduced(step)
     identity = np.eye(fixed_grid.dims + 1)
     world, stopped = identity, None
     if options.transform != OFF:
@@ -91,7 +97,9 @@ def register(moving: Image, fixed: Image, options: RegistrationOptions | None = 
             with one_thread():
                 world = search(theirs, ours, options)
         except RuntimeError as error:
-            stopped = _said(error)
+            # SimpleITK's message has several lines; the last states the cause, with an address in memory.
+            last = re.sub(r"\(0x[0-9a-f]+\)", "", str(error).strip().splitlines()[-1])
+            stopped = f"the search failed: {last.strip()}"
     score, overlap = _fit(theirs, ours, world)
     motion = motion_of(world, fixed_grid, unit)
     matrix = index_matrix(world, moving_grid, fixed_grid)
@@ -107,24 +115,24 @@ def register(moving: Image, fixed: Image, options: RegistrationOptions | None = 
     )
 
 
-def apply_to_labels(registration: Registration, labels: NDArray[Any], outside: int = 0) -> NDArray[Any]:
-    """A label map of the earlier image on the later one's grid, by nearest neighbour.
+def apply_to_labels(registration: Registration, labels: NDArray[Value], outside: int = 0) -> NDArray[Value]:
+    """Resample a label map of the prior image to the current image's grid, by nearest neighbour.
 
     Args:
         registration: of the image.
-        labels: whole numbers or bool `(*spatial)` on the earlier image's grid.
-        outside: the label where the earlier image has no data.
+        labels: integers or bool `(*spatial)` on the prior image's grid.
+        outside: the label where the prior image has no data.
 
     Returns:
-        `(*spatial)` of the later image, in the labels' dtype.
+        `(*spatial)` of the current image, in the labels' dtype.
 
     Raises:
-        UserError: labels of another size than the earlier image.
+        UserError: the sizes of labels and prior image differ.
     """
     if labels.shape != registration.moving_size:
         raise UserError(
-            f"labels of {labels.shape} pixels do not lie on the earlier image, which has {registration.moving_size};"
-            " give labels of its grid."
+            f"labels of {labels.shape} pixels do not fit the prior image, which has {registration.moving_size}; give"
+            " labels on its grid."
         )
     values = labels.astype(np.int64)
     sampled = sample_nearest(values, registration.matrix, registration.image.size, outside)
@@ -132,10 +140,10 @@ def apply_to_labels(registration: Registration, labels: NDArray[Any], outside: i
 
 
 def clipped(image: Image) -> NDArray[np.float32]:
-    """Channels averaged, float32 `(*spatial)` from 0 to 1 between percentiles CLIPPED; padding takes the mean.
+    """The mean over channels, scaled to 0..1 between percentiles CLIPPED: float32 `(*spatial)`; padding has the mean.
 
     Raises:
-        UserError: values that are not finite, or all but one value.
+        UserError: values that are not finite, or an almost constant image.
     """
     grey = image.pixels.mean(axis=0, dtype=np.float64)
     values = grey if image.padding is None else grey[~image.padding]
@@ -144,27 +152,21 @@ def clipped(image: Image) -> NDArray[np.float32]:
     low, high = np.percentile(values, CLIPPED) if values.size else (0.0, 0.0)
     if not low < high:
         raise UserError(
-            f"it is all but constant: percentiles {CLIPPED[0]:g} and {CLIPPED[1]:g} are both {low:g}; leave the pair"
+            f"it is almost constant: percentiles {CLIPPED[0]:g} and {CLIPPED[1]:g} are both {low:g}; leave the pair"
             " out."
         )
-    shown = np.clip((grey - low) / (high - low), 0, 1)
-    # Blurring takes a little of what lies beside it to the edge of the padding, and the mean says least there.
+    scaled = np.clip((grey - low) / (high - low), 0, 1)
+    # Blurring carries some padding into the image; the mean disturbs it least.
     if image.padding is not None:
-        shown[image.padding] = shown[~image.padding].mean()
-    return shown.astype(np.float32)
-
-
-def _said(error: RuntimeError) -> str:
-    """SimpleITK's words run over several lines; the last says what happened, and to which address in memory."""
-    last = str(error).strip().splitlines()[-1]
-    return "the search could not go on: " + re.sub(r"\(0x[0-9a-f]+\)", "", last).strip()
+        scaled[image.padding] = scaled[~image.padding].mean()
+    return np.asarray(scaled, np.float32)
 
 
 def _work(image: Image, grid: Grid, which: str) -> Work:
     try:
         if min(image.size) < LEAST_PIXELS:
             size = " x ".join(map(str, image.size))
-            raise UserError(f"it has {size} pixels, and {LEAST_PIXELS} along each axis are needed; leave the pair out.")
+            raise UserError(f"it has {size} pixels, but needs {LEAST_PIXELS} along each axis; leave the pair out.")
         pixels = clipped(image)
     except UserError as error:
         raise UserError(f"the {which} image of a pair cannot be registered: {error}") from error
@@ -173,10 +175,10 @@ def _work(image: Image, grid: Grid, which: str) -> Work:
 
 
 def _fit(moving: Work, fixed: Work, world: Matrix) -> tuple[float, float]:
-    """Normalised cross-correlation where both have data, and the share of the smaller image that this is."""
+    """Normalised cross-correlation where both images have data, and the overlap as a fraction of the smaller image."""
     laid = moving.on(world, fixed.grid)
     both = laid.known & fixed.known
-    # A pixel of the moving image covers so many of the fixed one.
+    # Pixels of the fixed image per pixel of the moving image.
     covered = 1 / abs(np.linalg.det(index_matrix(world, moving.grid, fixed.grid)[:-1, :-1]))
     moved = moving.known.sum() * covered
     overlap = min(1.0, float(both.sum() / min(fixed.known.sum(), moved)))
@@ -184,13 +186,13 @@ def _fit(moving: Work, fixed: Work, world: Matrix) -> tuple[float, float]:
     if not one.size:
         return 0.0, 0.0
     one, other = one - one.mean(), other - other.mean()
-    # Sums by numpy: bits of a scalar product depend on the number of threads.
+    # numpy's sums, because the last bits of a dot product depend on the number of threads.
     spread = float(np.sqrt((one**2).sum() * (other**2).sum()))
     return (float((one * other).sum()) / spread if spread > 0 else 0.0), overlap
 
 
 def _objection(world: Matrix, motion: Motion, score: float, overlap: float, options: RegistrationOptions) -> str | None:
-    """Why a result is not to be trusted, or None; with transform off only images that do not meet are objected to."""
+    """Why a result is rejected, or None; with the transform off only images without overlap are rejected."""
     if overlap == 0:
         return "the two images have no pixel in common"
     if options.transform == OFF:

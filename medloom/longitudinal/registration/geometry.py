@@ -1,12 +1,12 @@
 """Grids in a common space, motions between them, and sampling one image on the grid of another.
 
-The common space is counted in mm where both images say how large their pixels are, else in pixels of the later image.
-A world matrix maps points of the later (fixed) image to points of the earlier (moving) one, as resampling needs it.
+The unit of the common space is mm if both images state the size of their pixels, else pixels of the current image. A
+world matrix maps points of the current (fixed) image to points of the prior (moving) one, as resampling requires.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,8 +16,9 @@ from medloom.core.image import FloatArray, Image
 
 Matrix = NDArray[np.float64]
 Vector = Sequence[float] | NDArray[np.float64]
+Value = TypeVar("Value", bound=np.generic)
 
-# Images without spacing whose shorter sides differ by more than this factor are held to be of different resolution.
+# Images without spacing whose shorter sides differ by more than this factor are assumed to differ in resolution.
 RESOLUTION = 1.25
 
 
@@ -45,7 +46,7 @@ class Grid:
 
     @property
     def directions(self) -> Matrix:
-        """`(d, d)`, a unit vector a column along each axis."""
+        """`(d, d)`, one column per axis with its unit vector."""
         return self.matrix[:-1, :-1] / self.steps
 
     @property
@@ -64,15 +65,15 @@ class Grid:
 
 @dataclass(frozen=True)
 class Motion:
-    """What was done to the earlier image, in words of geometry.
+    """How the prior image was moved.
 
     Attributes:
-        translation: by how much the point at the later image's centre moved, along rows and columns in 2-D and along
-            the axes R, A, S of the patient in 3-D, in `unit`.
-        rotation: degrees; one angle in 2-D, positive counter-clockwise as images are shown; in 3-D the rotation vector
-            (axis times angle).
+        translation: of the point at the current image's centre, along rows and columns in 2-D and along the patient's
+            axes R, A, S in 3-D, in `unit`.
+        rotation: degrees; in 2-D one angle, positive counter-clockwise as displayed; in 3-D the rotation vector (axis
+            times angle).
         scale: factor by which lengths grew, the geometric mean over directions.
-        unit: mm, or px (pixels of the later image).
+        unit: mm, or px (pixels of the current image).
     """
 
     translation: tuple[float, ...]
@@ -82,16 +83,16 @@ class Motion:
 
     @property
     def angle(self) -> float:
-        """Degrees turned in all, without sign."""
+        """The total rotation in degrees, unsigned."""
         return float(np.linalg.norm(self.rotation))
 
 
 def common_space(moving: Image, fixed: Image) -> tuple[Grid, Grid, str]:
     """The two images' grids in one space, moving first, and its unit.
 
-    Volumes that both have an affine lie where they lie in RAS mm. All other images' centres coincide, at their spacing
-    if both state it. Otherwise a pixel of both is as long, unless their shorter sides differ by more than RESOLUTION:
-    then the shorter sides are.
+    Volumes that both have an affine keep their position in RAS mm. The centres of all other images coincide. Their
+    spacing is used if both state it; otherwise their pixels are taken to be equally long, or, if their shorter sides
+    differ by more than RESOLUTION, their shorter sides.
 
     Raises:
         UserError: different numbers of axes.
@@ -99,7 +100,7 @@ def common_space(moving: Image, fixed: Image) -> tuple[Grid, Grid, str]:
     dims = len(fixed.size)
     if len(moving.size) != dims:
         raise UserError(
-            f"an image of {len(moving.size)} axes cannot be registered to one of {dims}; give two of the same kind."
+            f"an image of {len(moving.size)} axes cannot be registered to one of {dims}; give two images of equal axes."
         )
     if dims == 3 and moving.affine is not None and fixed.affine is not None:
         return Grid(moving.size, moving.affine), Grid(fixed.size, fixed.affine), "mm"
@@ -111,7 +112,7 @@ def common_space(moving: Image, fixed: Image) -> tuple[Grid, Grid, str]:
 
 
 def similarity(translation: Vector, rotation: Vector, scale: float, centre: Vector) -> Matrix:
-    """`(d + 1, d + 1)`: turned and scaled about a centre, then moved.
+    """`(d + 1, d + 1)`: rotation and scaling about a centre, then translation.
 
     Args:
         translation: `(d,)`.
@@ -119,38 +120,51 @@ def similarity(translation: Vector, rotation: Vector, scale: float, centre: Vect
         scale: factor.
         centre: `(d,)`.
     """
+    from scipy.spatial.transform import Rotation
+
     middle = np.asarray(centre, dtype=np.float64)
+    if len(rotation) == 3:
+        turn = np.asarray(Rotation.from_rotvec(rotation, degrees=True).as_matrix())
+    else:
+        cosine, sine = np.cos(np.deg2rad(rotation[0])), np.sin(np.deg2rad(rotation[0]))
+        turn = np.array([[cosine, -sine], [sine, cosine]])
     matrix = np.eye(len(middle) + 1)
-    matrix[:-1, :-1] = scale * _turn(rotation)
+    matrix[:-1, :-1] = scale * turn
     matrix[:-1, -1] = middle + translation - matrix[:-1, :-1] @ middle
     return matrix
 
 
 def motion_of(world: Matrix, fixed: Grid, unit: str) -> Motion:
-    """The motion of the moving image that a world matrix stands for."""
+    """The motion of the moving image for a world matrix."""
+    from scipy.spatial.transform import Rotation
+
     back = np.linalg.inv(world)
     linear, centre = back[:-1, :-1], fixed.centre
     left, values, right = np.linalg.svd(linear)
     moved = linear @ centre + back[:-1, -1] - centre
-    scale = float(np.exp(np.log(values).mean()))
-    return Motion(tuple(moved.tolist()), _angles(left @ right), scale, unit)
+    turn, scale = left @ right, float(np.exp(np.log(values).mean()))
+    if len(turn) == 3:
+        angles = tuple(Rotation.from_matrix(turn).as_rotvec(degrees=True).tolist())
+    else:
+        angles = (float(np.rad2deg(np.arctan2(turn[1, 0], turn[0, 0]))),)
+    return Motion(tuple(moved.tolist()), angles, scale, unit)
 
 
 def stretches(world: Matrix) -> tuple[float, float]:
-    """The smallest and the largest factor by which the moving image grew in any direction."""
+    """The smallest and the largest factor by which the moving image grows in any direction."""
     values = 1 / np.linalg.svd(world[:-1, :-1], compute_uv=False)
     return float(values.min()), float(values.max())
 
 
 def index_matrix(world: Matrix, moving: Grid, fixed: Grid) -> Matrix:
-    """`(d + 1, d + 1)`, index of the fixed image to index of the moving one."""
+    """`(d + 1, d + 1)`, from index of the fixed image to index of the moving one."""
     return np.asarray(np.linalg.inv(moving.matrix) @ world @ fixed.matrix, dtype=np.float64)
 
 
 def sample(pixels: FloatArray, matrix: Matrix, size: Sequence[int]) -> FloatArray:
-    """`(C, *spatial)` at index `matrix @ i` for each index `i` of a grid; edge values go on beyond the edge.
+    """Sample `(C, *spatial)` at index `matrix @ i` for each index `i` of a grid; edge values extend beyond the edge.
 
-    Finer detail than the grid shows is blurred away first.
+    Detail that is finer than the grid is blurred first.
     """
     from scipy.ndimage import affine_transform, gaussian_filter
 
@@ -162,11 +176,11 @@ def sample(pixels: FloatArray, matrix: Matrix, size: Sequence[int]) -> FloatArra
     return np.stack(planes).astype(np.float32, copy=False)
 
 
-def sample_nearest(values: NDArray[Any], matrix: Matrix, size: Sequence[int], outside: int) -> NDArray[Any]:
-    """`(*spatial)` at the nearest pixel; `outside` beyond the image's outer pixel edges."""
+def sample_nearest(values: NDArray[Value], matrix: Matrix, size: Sequence[int], outside: int) -> NDArray[Value]:
+    """Sample `(*spatial)` at the nearest pixel; `outside` beyond the image's outer pixel edges."""
     from scipy.ndimage import affine_transform
 
-    # A frame one pixel wide takes what rounds to just outside, so that half a pixel beyond the last centre is inside.
+    # A frame of one pixel: positions up to half a pixel beyond the last centre are inside the image.
     framed = np.pad(values, 1, constant_values=outside)
     shift = matrix[:-1, -1] + 1
     return np.asarray(
@@ -178,20 +192,3 @@ def _centred(size: tuple[int, ...], steps: Sequence[float]) -> Grid:
     matrix = np.diag([*steps, 1.0])
     matrix[:-1, -1] = -np.asarray(steps) * (np.array(size) - 1) / 2
     return Grid(size, matrix)
-
-
-def _turn(rotation: Vector) -> Matrix:
-    from scipy.spatial.transform import Rotation
-
-    if len(rotation) == 3:
-        return np.asarray(Rotation.from_rotvec(rotation, degrees=True).as_matrix())
-    cosine, sine = np.cos(np.deg2rad(rotation[0])), np.sin(np.deg2rad(rotation[0]))
-    return np.array([[cosine, -sine], [sine, cosine]])
-
-
-def _angles(turn: Matrix) -> tuple[float, ...]:
-    from scipy.spatial.transform import Rotation
-
-    if len(turn) == 3:
-        return tuple(Rotation.from_matrix(turn).as_rotvec(degrees=True).tolist())
-    return (float(np.rad2deg(np.arctan2(turn[1, 0], turn[0, 0]))),)

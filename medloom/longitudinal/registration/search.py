@@ -1,42 +1,144 @@
-"""The search for the transform: where images correlate best when coarse, then mutual information from there.
+"""The search for the transform: the best correlation of coarse images, refined by mutual information.
 
-Coarse search (Padfield 2012, masked normalised cross-correlation): all shifts at once by Fourier transforms, for some
-turns and scales, of images whose local mean and spread are taken out, so that exposure and large shadows do not decide.
-Refinement (Mattes et al. 2003): mutual information by regular steps down the gradient, coarse to fine.
+Coarse search (Padfield 2012, masked normalised cross-correlation): Fourier transforms evaluate all shifts at once, for
+several rotations and scales. Local mean and spread are removed first, so that exposure and large shadows do not matter.
+Refinement (Mattes et al. 2003): regular-step gradient descent on mutual information, coarse to fine.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import product
-from typing import Any
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from medloom.core.errors import UserError
 from medloom.core.image import FloatArray
+from medloom.core.lookup import look_up
 from medloom.longitudinal.registration.geometry import Grid, Matrix, index_matrix, sample, sample_nearest, similarity
-from medloom.longitudinal.registration.options import RegistrationOptions
 
-# The coarse search works at so many pixels along an axis, and in all: a cube is 24 voxels wide.
+if TYPE_CHECKING:
+    import SimpleITK
+
+# Most pixels of the coarse search along an axis and in all; a cube is 24 voxels wide.
 COARSE_SIZE, COARSE_PIXELS = 64, 24**3
 WORK_PIXELS = 100**3
-SHARES = (1 / 3, 2 / 3)  # of the largest turn and scale, from which the coarse search starts
-LOCAL = 1 / 8  # neighbourhood of the local mean and spread, share of the longest axis
+STARTS = (1 / 3, 2 / 3)  # fractions of the largest rotation and scale from which the coarse search starts
+LOCAL = 1 / 8  # neighbourhood of the local mean and spread, as a fraction of the longest axis
 LEAST_SPREAD = 0.05  # of intensities from 0 to 1: less is noise
-SMALLEST_LEVEL = 16  # pixels that an image has at least along an axis at a level
+SMALLEST_LEVEL = 16  # fewest pixels of an image along an axis at a level
 STEP, LAST_STEP = 1.0, 0.01  # of the optimiser, in pixels of the search
 GRADIENT_TOLERANCE = 1e-6
+OFF = "off"
+
+
+class Family(NamedTuple):
+    """One family of transforms.
+
+    Attributes:
+        make: maps a number of axes to the SimpleITK transforms to optimise, each starting from the result of the one
+            before it.
+        scales: whether the family changes sizes.
+    """
+
+    make: Callable[[int], "list[SimpleITK.Transform]"]
+    scales: bool
+
+
+def _rigid(dims: int) -> "list[SimpleITK.Transform]":
+    import SimpleITK
+
+    return [SimpleITK.Euler2DTransform() if dims == 2 else SimpleITK.VersorRigid3DTransform()]
+
+
+def _similarity(dims: int) -> "list[SimpleITK.Transform]":
+    import SimpleITK
+
+    return [SimpleITK.Similarity2DTransform() if dims == 2 else SimpleITK.Similarity3DTransform()]
+
+
+def _affine(dims: int) -> "list[SimpleITK.Transform]":
+    import SimpleITK
+
+    # Starting from the best similarity, the many small shears do not lead the search astray.
+    return [*_similarity(dims), SimpleITK.AffineTransform(dims)]
+
+
+TRANSFORMS: dict[str, Family] = {
+    OFF: Family(lambda dims: [], False),
+    "rigid": Family(_rigid, False),
+    "similarity": Family(_similarity, True),
+    "affine": Family(_affine, True),
+}
+
+
+@dataclass(frozen=True)
+class RegistrationOptions:
+    """How to register a prior image to a current one, and when the result is accepted.
+
+    Attributes:
+        transform: off (resampling to the grid of the current image only), rigid, similarity or affine.
+        min_scale: smallest allowed factor by which the prior image grows in any direction.
+        max_scale: largest allowed factor.
+        max_rotation: largest allowed rotation in degrees.
+        min_overlap: smallest allowed overlap, as a fraction of the smaller image.
+        min_score: smallest allowed normalised cross-correlation, -1 to 1.
+        size: pixels of the longest axis during the search; larger images are reduced.
+        levels: factors by which the images are reduced further, coarse to fine.
+        sampling: fraction of the pixels that the metric uses, in (0, 1].
+        bins: of the joint histogram.
+        iterations: most steps per level.
+        seed: of the choice of pixels.
+    """
+
+    transform: str = "similarity"
+    min_scale: float = 0.7
+    max_scale: float = 1.4
+    max_rotation: float = 20.0
+    min_overlap: float = 0.7
+    min_score: float = 0.6
+    size: int = 256
+    levels: tuple[int, ...] = (4, 2)
+    sampling: float = 0.5
+    bins: int = 32
+    iterations: int = 100
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        look_up(TRANSFORMS, self.transform, "transform of registration")
+        allowed = {
+            "min_scale, max_scale": (0 < self.min_scale <= 1 <= self.max_scale, "0 < min_scale <= 1 <= max_scale"),
+            "max_rotation": (0 <= self.max_rotation <= 180, "0 to 180 degrees"),
+            "min_overlap": (0 < self.min_overlap <= 1, "above 0 and at most 1"),
+            "min_score": (-1 <= self.min_score <= 1, "-1 to 1"),
+            "size": (self.size >= 16, "16 or more"),
+            "levels": (bool(self.levels) and min(self.levels) >= 1, "at least one integer, each 1 or more"),
+            "sampling": (0 < self.sampling <= 1, "above 0 and at most 1"),
+            "bins": (self.bins >= 8, "8 or more"),
+            "iterations": (self.iterations >= 1, "1 or more"),
+            "seed": (0 <= self.seed < 2**32 - 1, "0 to 4294967294"),
+        }
+        for name, (holds, words) in allowed.items():
+            if not holds:
+                given = ", ".join(f"{getattr(self, part)}" for part in name.split(", "))
+                raise UserError(f"registration option {name} = {given} is out of range; allowed: {words}.")
+
+    @property
+    def family(self) -> Family:
+        """The family of transforms."""
+        return TRANSFORMS[self.transform]
 
 
 @dataclass(frozen=True, eq=False)
 class Work:
-    """An image as the search sees it.
+    """An image prepared for the search.
 
     Attributes:
         pixels: float32 `(*spatial)`, 0 to 1.
         known: bool `(*spatial)`, False on padding.
-        grid: where they lie.
+        grid: the grid of the pixels.
     """
 
     pixels: FloatArray
@@ -44,27 +146,27 @@ class Work:
     grid: Grid
 
     def on(self, world: Matrix, grid: Grid) -> "Work":
-        """Sampled on a grid of the other image's space."""
+        """The image sampled on a grid in the other image's space."""
         matrix = index_matrix(world, self.grid, grid)
         known = sample_nearest(self.known.astype(np.uint8), matrix, grid.size, 0) > 0
         return Work(sample(self.pixels[None], matrix, grid.size)[0], known, grid)
 
     def reduced(self, step: float) -> "Work":
-        """With steps of at least that length."""
+        """The image on a grid with steps of at least that length."""
         return self.on(np.eye(self.grid.dims + 1), self.grid.reduced(step))
 
 
 def step_for(grid: Grid, longest: int, most: int) -> float:
-    """The step at which a grid has at most `longest` pixels along an axis and `most` in all."""
+    """The step for which a grid has at most `longest` pixels along an axis and `most` in all."""
     extent = grid.steps * np.array(grid.size)
     return float(max(extent.max() / longest, (extent.prod() / most) ** (1 / grid.dims)))
 
 
 def search(moving: Work, fixed: Work, options: RegistrationOptions) -> Matrix:
-    """The world matrix that brings the moving image onto the fixed one.
+    """The world matrix that aligns the moving image with the fixed one.
 
     Raises:
-        RuntimeError: SimpleITK found no step to take (the images share too little, say).
+        RuntimeError: SimpleITK cannot proceed, e.g. because the images overlap too little.
     """
     world = coarse_match(moving, fixed, options)
     for transform in options.family.make(fixed.grid.dims):
@@ -73,26 +175,33 @@ def search(moving: Work, fixed: Work, options: RegistrationOptions) -> Matrix:
 
 
 def coarse_match(moving: Work, fixed: Work, options: RegistrationOptions) -> Matrix:
-    """The best world matrix among all shifts with some turns and scales."""
+    """The best world matrix among all shifts with several rotations and scales."""
     step = step_for(fixed.grid, COARSE_SIZE, COARSE_PIXELS)
     small, other = fixed.reduced(step), moving.reduced(step)
     evened = _evened(small)
     best, found = -np.inf, np.eye(fixed.grid.dims + 1)
     for linear in _starts(fixed.grid.dims, options):
-        world, grid = _laid(linear, small.grid, other.grid)
+        # The world matrix with that linear part and coinciding centres, and a grid like the fixed one that covers the
+        # whole moving image.
+        world, matrix = linear.copy(), small.grid.matrix.copy()
+        world[:-1, -1] = other.grid.centre - linear[:-1, :-1] @ small.grid.centre
+        axes = np.linalg.inv(linear[:-1, :-1] @ matrix[:-1, :-1]) @ other.grid.matrix[:-1, :-1]
+        size = np.ceil(np.abs(axes) @ np.array(other.grid.size)).astype(int) + 1
+        matrix[:-1, -1] = small.grid.centre - matrix[:-1, :-1] @ ((size - 1) / 2)
+        grid = Grid(tuple(size.tolist()), matrix)
         turned = other.on(world, grid)
         score, shift = _best_shift(evened, _evened(turned), small.known, turned.known, options.min_overlap)
         if score > best:
             moved = np.eye(grid.dims + 1)
             moved[:-1, -1] = shift
-            # The index of the fixed grid goes to that of the turned one, which lies in fixed space already.
+            # From the index of the fixed grid to that of the turned one, which already lies in fixed space.
             best, found = score, world @ grid.matrix @ moved @ np.linalg.inv(small.grid.matrix)
     return found
 
 
 @contextmanager
 def one_thread() -> Iterator[None]:
-    """SimpleITK on one thread: sums in the same order on any machine, and workers that do not crowd each other."""
+    """Run SimpleITK on one thread: sums in the same order on any machine, and workers that do not compete."""
     import SimpleITK
 
     before = SimpleITK.ProcessObject.GetGlobalDefaultNumberOfThreads()
@@ -104,38 +213,25 @@ def one_thread() -> Iterator[None]:
 
 
 def _starts(dims: int, options: RegistrationOptions) -> Iterator[Matrix]:
-    """Linear parts `(d + 1, d + 1)`: turns about each axis with scales, where the family scales, within the bounds."""
+    """Linear parts `(d + 1, d + 1)`: rotations about each axis and, if the family scales, scales within the bounds."""
     axes = 1 if dims == 2 else 3
     turns = [np.zeros(axes)]
-    turns += [
-        share * options.max_rotation * axis for axis in np.eye(axes) for share in (*SHARES, *(-s for s in SHARES))
-    ]
-    factors = [bound**share for bound in (options.min_scale, options.max_scale) for share in SHARES]
+    turns += [part * options.max_rotation * axis for axis in np.eye(axes) for part in (*STARTS, *(-s for s in STARTS))]
+    factors = [bound**part for bound in (options.min_scale, options.max_scale) for part in STARTS]
     scales = [1.0, *factors] if options.family.scales else [1.0]
     for scale, turn in product(scales, turns):
         yield similarity(np.zeros(dims), turn.tolist(), float(scale), np.zeros(dims))
 
 
-def _laid(linear: Matrix, fixed: Grid, moving: Grid) -> tuple[Matrix, Grid]:
-    """A world matrix with that linear part, centres together, and a grid like the fixed one for all of the moving."""
-    world = linear.copy()
-    world[:-1, -1] = moving.centre - linear[:-1, :-1] @ fixed.centre
-    axes = np.linalg.inv(linear[:-1, :-1] @ fixed.matrix[:-1, :-1]) @ moving.matrix[:-1, :-1]
-    size = np.ceil(np.abs(axes) @ np.array(moving.size)).astype(int) + 1
-    matrix = fixed.matrix.copy()
-    matrix[:-1, -1] = fixed.centre - fixed.matrix[:-1, :-1] @ ((size - 1) / 2)
-    return world, Grid(tuple(size.tolist()), matrix)
-
-
 def _evened(work: Work) -> NDArray[np.float64]:
-    """Local mean taken out and local spread made one, over known pixels."""
+    """Remove the local mean and normalise the local spread, over known pixels."""
     from scipy.ndimage import gaussian_filter
 
     sigma, known = LOCAL * max(work.grid.size), work.known.astype(np.float64)
-    share = np.maximum(gaussian_filter(known, sigma, mode="constant"), 1e-6)
+    weight = np.maximum(gaussian_filter(known, sigma, mode="constant"), 1e-6)
 
     def local(values: NDArray[np.float64]) -> NDArray[np.float64]:
-        return np.asarray(gaussian_filter(values * known, sigma, mode="constant") / share)
+        return np.asarray(gaussian_filter(values * known, sigma, mode="constant") / weight)
 
     pixels = work.pixels.astype(np.float64)
     mean = local(pixels)
@@ -150,7 +246,7 @@ def _best_shift(
     moving_known: NDArray[np.bool_],
     overlap: float,
 ) -> tuple[float, NDArray[np.float64]]:
-    """The shift `s` at which `fixed[i]` correlates best with `moving[i + s]`, and the correlation."""
+    """The best correlation of `fixed[i]` with `moving[i + s]`, and the shift `s`."""
     from scipy import fft
 
     shape = [fft.next_fast_len(a + b - 1, real=True) for a, b in zip(fixed.shape, moving.shape, strict=True)]
@@ -172,25 +268,31 @@ def _best_shift(
     return float(score[where]), np.array(shift, dtype=np.float64)
 
 
-def _refined(transform: Any, world: Matrix, moving: Work, fixed: Work, options: RegistrationOptions) -> Matrix:
-    """`world` after descent over the transform's parameters."""
+def _refined(
+    transform: "SimpleITK.Transform", world: Matrix, moving: Work, fixed: Work, options: RegistrationOptions
+) -> Matrix:
+    """Refine `world` by gradient descent over the transform's parameters."""
     import SimpleITK
 
-    # In steps of the search, the optimiser's steps mean the same in pixels and in mm.
-    unit = float(fixed.grid.steps.min())
-    _place_transform(transform, world, fixed.grid.centre, unit)
+    # Lengths are in steps of the search, so that the optimiser's steps mean the same for pixels and mm.
+    unit, centre, linear = float(fixed.grid.steps.min()), fixed.grid.centre, world[:-1, :-1]
+    transform.SetCenter((centre / unit).tolist())
+    transform.SetMatrix(linear.ravel().tolist())
+    transform.SetTranslation(((linear @ centre + world[:-1, -1] - centre) / unit).tolist())
     method = SimpleITK.ImageRegistrationMethod()
     method.SetNumberOfThreads(1)
     method.SetMetricAsMattesMutualInformation(options.bins)
     method.SetMetricSamplingStrategy(method.REGULAR if options.sampling < 1 else method.NONE)
-    # SimpleITK takes seed 0 for "by the clock".
+    # For SimpleITK, seed 0 means the clock.
     method.SetMetricSamplingPercentage(options.sampling, options.seed + 1)
     if not fixed.known.all():
         method.SetMetricFixedMask(_itk_image(fixed.known.astype(np.uint8), fixed.grid, unit))
     if not moving.known.all():
         method.SetMetricMovingMask(_itk_image(moving.known.astype(np.uint8), moving.grid, unit))
     method.SetInterpolator(SimpleITK.sitkLinear)
-    levels = _levels(options.levels, fixed.grid.size, moving.grid.size)
+    # Only levels at which the images are still large enough.
+    smallest = min(*fixed.grid.size, *moving.grid.size)
+    levels = [level for level in options.levels if smallest / level >= SMALLEST_LEVEL] or [1]
     method.SetShrinkFactorsPerLevel(levels)
     method.SetSmoothingSigmasPerLevel([level / 2 if level > 1 else 0.0 for level in levels])
     method.SetSmoothingSigmasAreSpecifiedInPhysicalUnits(False)
@@ -200,31 +302,14 @@ def _refined(transform: Any, world: Matrix, moving: Work, fixed: Work, options: 
     method.SetOptimizerScalesFromPhysicalShift()
     method.SetInitialTransform(transform, inPlace=True)
     method.Execute(_itk_image(fixed.pixels, fixed.grid, unit), _itk_image(moving.pixels, moving.grid, unit))
-    return _world_of(transform, fixed.grid.centre, unit)
+    refined = np.eye(len(centre) + 1)
+    refined[:-1, :-1] = np.reshape(transform.GetMatrix(), (len(centre), len(centre)))
+    refined[:-1, -1] = centre + np.array(transform.GetTranslation()) * unit - refined[:-1, :-1] @ centre
+    return refined
 
 
-def _levels(wanted: tuple[int, ...], *sizes: tuple[int, ...]) -> list[int]:
-    """The levels at which the images are still large enough; as they are where none is."""
-    smallest = min(min(size) for size in sizes)
-    return [level for level in wanted if smallest / level >= SMALLEST_LEVEL] or [1]
-
-
-def _place_transform(transform: Any, world: Matrix, centre: NDArray[np.float64], unit: float) -> None:
-    linear = world[:-1, :-1]
-    transform.SetCenter((centre / unit).tolist())
-    transform.SetMatrix(linear.ravel().tolist())
-    transform.SetTranslation(((linear @ centre + world[:-1, -1] - centre) / unit).tolist())
-
-
-def _world_of(transform: Any, centre: NDArray[np.float64], unit: float) -> Matrix:
-    world = np.eye(len(centre) + 1)
-    world[:-1, :-1] = np.reshape(transform.GetMatrix(), (len(centre), len(centre)))
-    world[:-1, -1] = centre + np.array(transform.GetTranslation()) * unit - world[:-1, :-1] @ centre
-    return world
-
-
-def _itk_image(pixels: NDArray[Any], grid: Grid, unit: float) -> Any:
-    """Axes of SimpleITK in the array's order: its arrays have theirs reversed."""
+def _itk_image(pixels: NDArray[np.generic], grid: Grid, unit: float) -> "SimpleITK.Image":
+    """A SimpleITK image with its axes in the array's order; SimpleITK reverses the axes of arrays."""
     import SimpleITK
 
     image = SimpleITK.GetImageFromArray(np.ascontiguousarray(pixels.T))
