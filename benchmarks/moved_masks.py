@@ -19,8 +19,8 @@ from medloom.core.image import Image
 from medloom.core.plots import grid
 from medloom.core.spec import GREY, ImageSpec
 from medloom.data.images import read_image, write_image
+from medloom.data.manifest import ManifestOptions, load_manifest
 from medloom.data.masks import read_labels
-from medloom.data.options import ManifestOptions, load_manifest
 from medloom.data.tables import write_csv
 from medloom.generators.storage import load
 from medloom.metrics.uncertainty import bootstrap_mean

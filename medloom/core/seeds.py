@@ -4,7 +4,8 @@ Nothing in medloom reseeds or reads a global generator. All draws are made on th
 """
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -65,3 +66,13 @@ def check_seed(seed: int, option: str = "--seed") -> int:
     if not 0 <= seed <= MAX_SEED:
         raise UserError(f"{option} {seed} is out of range; allowed: 0 to {MAX_SEED}.")
     return seed
+
+
+@contextmanager
+def initial_weights(*parts: int | str) -> Iterator[None]:
+    """Within the block, torch's initialisers draw from a seed; the global generator is put back afterwards."""
+    import torch
+
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(mix(*parts))
+        yield

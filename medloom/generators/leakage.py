@@ -4,8 +4,7 @@ from pathlib import Path
 
 from medloom.core.errors import UserError
 from medloom.core.progress import say
-from medloom.data.manifest import Manifest, read_manifest
-from medloom.data.options import ManifestOptions
+from medloom.data.manifest import Manifest, ManifestOptions, read_manifest
 from medloom.data.splits import Split
 from medloom.generators.preparation import Prepared
 from medloom.generators.run_folder import RUN, RunFolder

@@ -8,7 +8,7 @@ from typing import ClassVar
 from medloom.core.choices import MODALITY_AS
 from medloom.core.errors import UserError
 from medloom.core.options import setting
-from medloom.data.options import ManifestOptions
+from medloom.data.manifest import ManifestOptions
 from medloom.training.options import LoopOptions
 
 

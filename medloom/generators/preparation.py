@@ -18,8 +18,7 @@ from medloom.core.mask_spec import MaskSpec
 from medloom.core.progress import say
 from medloom.core.spec import HU, ImageSpec
 from medloom.data.dataset import ImageSource, measure_spec
-from medloom.data.manifest import Manifest
-from medloom.data.options import load_manifest
+from medloom.data.manifest import Manifest, load_manifest
 from medloom.data.prompts import read_template, template_beside
 from medloom.data.splits import Split, assign_splits, make_split
 from medloom.data.table_columns import seen_columns

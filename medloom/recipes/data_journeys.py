@@ -14,8 +14,7 @@ from medloom.core.progress import say
 from medloom.core.spec import HU, RELATIVE
 from medloom.data.columns import PATH_COLUMNS
 from medloom.data.images import read_image, write_derived
-from medloom.data.manifest import Manifest
-from medloom.data.options import ManifestOptions, load_manifest
+from medloom.data.manifest import Manifest, ManifestOptions, load_manifest
 from medloom.data.tables import write_csv
 from medloom.longitudinal.journeys import Journeys, Pair, Rules, choose_pairs
 from medloom.longitudinal.registration import (

@@ -10,8 +10,7 @@ from medloom.core.errors import UserError
 from medloom.core.files import write_text
 from medloom.core.progress import say
 from medloom.data.columns import PATH_COLUMNS, standard_names
-from medloom.data.manifest import list_problems
-from medloom.data.options import ManifestOptions
+from medloom.data.manifest import ManifestOptions, list_problems
 from medloom.data.prompts import Cell, Template, find_template, read_rows, read_template, template_path
 from medloom.data.tables import Problem, Table, read_table, write_csv
 

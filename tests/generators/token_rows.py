@@ -7,9 +7,8 @@ import numpy as np
 import torch
 
 from medloom.core.image import Image
-from medloom.core.initialize import initial_weights
 from medloom.core.mask_spec import MaskSpec, numbered
-from medloom.core.seeds import torch_generator
+from medloom.core.seeds import initial_weights, torch_generator
 from medloom.core.spec import GREY, ImageSpec, Intensity
 from medloom.core.table_column import TableColumn
 from medloom.core.types import Condition

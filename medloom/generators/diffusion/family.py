@@ -87,7 +87,8 @@ class DiffusionFamily(GeneratorFamily[DiffusionOptions, "DiffusionGenerator", KL
         """A run that is continued, or the space of an autoencoder."""
         origin = super().origin(options)
         if origin.model is None:
-            return replace(origin, space=known_space(options.autoencoder, "--autoencoder"))
+            space = known_space(options.autoencoder, "--autoencoder") if options.autoencoder else None
+            return replace(origin, space=space)
         if bool(origin.model.model.prior_channels) != (options.network.prior != "none"):
             kind = "an editor" if origin.model.model.prior_channels else "no editor"
             raise UserError(f"--from {options.from_run} is {kind}; continue it with the command that trained it.")
