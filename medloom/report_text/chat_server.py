@@ -1,35 +1,31 @@
-"""One request to a chat server that speaks the OpenAI protocol (vLLM, llama.cpp, Ollama, a hosted one)."""
+"""One request to a chat server that speaks the OpenAI protocol (vLLM, llama.cpp, Ollama, or a hosted one)."""
 
-import http.client
 import ipaddress
-import json
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
-from typing import Any
 from urllib.parse import urlsplit
 
 from medloom.core.errors import UserError
 
 URL, KEY, MODEL = "MEDLOOM_LLM_URL", "MEDLOOM_LLM_KEY", "MEDLOOM_LLM_MODEL"
 PATH = "/chat/completions"
-LARGEST_REPLY = 1 << 20  # bytes
 TRY_AGAIN = (408, 429, 500, 502, 503, 504)
-# Of these no other prompt fares better.
+# No other prompt would succeed.
 REFUSED = (401, 403, 404)
 
 
 @dataclass(frozen=True)
 class ChatServer:
-    """Where to ask.
+    """A chat server.
 
     Attributes:
-        url: up to and without `/chat/completions`, e.g. http://127.0.0.1:8000/v1.
-        model: its name as the server knows it.
-        key: sent as a bearer token; empty where the server needs none. It stands in no message and in no file.
-        timeout: seconds without a byte after which a request is given up.
+        url: address without `/chat/completions`, e.g. http://127.0.0.1:8000/v1.
+        model: its name on the server.
+        key: sent as a bearer token; empty if the server needs none. It never appears in a message or a file.
+        timeout: seconds without a byte after which a request is abandoned.
     """
 
     url: str
@@ -40,7 +36,7 @@ class ChatServer:
 
 @dataclass(frozen=True)
 class Reply:
-    """An answer, and the tokens that the server counted for question and answer; None where it counts none."""
+    """An answer, and the tokens that the server counted for question and answer; None if it counts none."""
 
     text: str
     tokens: int | None
@@ -59,7 +55,7 @@ class AskAgain(Exception):
 
 
 class NotAnswered(Exception):
-    """A request that this server will not answer, however often it is sent."""
+    """A request that the server will never answer."""
 
 
 def chat_server(
@@ -70,91 +66,100 @@ def chat_server(
     timeout: float = 60.0,
     environment: Mapping[str, str] = os.environ,
 ) -> ChatServer:
-    """The server to ask: from the arguments, else from MEDLOOM_LLM_URL, MEDLOOM_LLM_MODEL and MEDLOOM_LLM_KEY.
+    """The server from the arguments, or from MEDLOOM_LLM_URL, MEDLOOM_LLM_MODEL and MEDLOOM_LLM_KEY.
 
     Args:
-        url: up to and without `/chat/completions`.
-        model: its name as the server knows it.
-        key: empty where the server needs none.
+        url: address without `/chat/completions`.
+        model: its name on the server.
+        key: empty if the server needs none.
         acknowledge: the user accepts that the texts leave this machine.
-        timeout: seconds without a byte after which a request is given up.
-        environment: where what is not given is looked up.
+        timeout: seconds without a byte after which a request is abandoned.
+        environment: where to look up missing arguments.
 
     Raises:
-        UserError: no address or model, an address that is none, a key that cannot be sent, or an address on another
-            machine without `acknowledge`.
+        UserError: no address or model, an invalid address, a key that cannot be sent, or an address on another machine
+            without `acknowledge`.
     """
     url = (environment.get(URL, "") if url is None else url).rstrip("/").removesuffix(PATH)
     model = environment.get(MODEL, "") if model is None else model
     key = environment.get(KEY, "") if key is None else key
     if not url or not model:
         raise UserError(f"no {'model' if url else 'address'} of a language model; set {MODEL if url else URL}.")
-    host = _host(url)
+    try:
+        parts = urlsplit(url)
+        host, _ = parts.hostname, parts.port
+    except ValueError:
+        parts, host = urlsplit(""), None
+    if parts.scheme not in ("http", "https") or not host or parts.username or parts.query or parts.fragment:
+        raise UserError(
+            f"the address of the language model in {URL} is not valid; give one like http://127.0.0.1:8000/v1, without"
+            " a user name, a password or a question mark."
+        )
     if not key.isascii() or not key.isprintable() or " " in key:
         raise UserError(f"the key in {KEY} has characters that cannot be sent; give it without spaces or line breaks.")
-    if not acknowledge and not _is_loopback(host):
+    try:
+        loopback = host == "localhost" or ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        loopback = False
+    if not acknowledge and not loopback:
         raise UserError(
             f"the language model at {host} is on another machine, so that the reports would leave this one; run one at"
-            " 127.0.0.1, or say --reports-may-leave where that is allowed for these reports."
+            " 127.0.0.1, or give --reports-may-leave if these reports are allowed to leave."
         )
     return ChatServer(url, model, key, timeout)
 
 
 def ask(server: ChatServer, messages: Sequence[Mapping[str, str]], most_tokens: int) -> Reply:
-    """Send one request.
+    """Send one request by the `openai` package, without retries, redirects or proxies.
 
     Args:
-        server: where to.
+        server: where to send it.
         messages: role and content of each.
         most_tokens: of the answer.
 
     Raises:
-        AskAgain: no connection, a timeout, a server that is busy or fails, or a reply that is not as the protocol says.
-        NotAnswered: the server will not have this prompt.
-        UserError: the server refuses the key or the model, is not there, or sends elsewhere.
+        AskAgain: no connection, a timeout, a busy or failing server, or a reply that does not follow the protocol.
+        NotAnswered: the server rejects this prompt.
+        UserError: `openai` is not installed; or the server rejects the key or the model, is not found, or redirects.
     """
-    body = {"model": server.model, "messages": list(messages), "temperature": 0, "max_tokens": most_tokens}
     try:
-        status, headers, content = _post(server, json.dumps(body).encode())
-    except (OSError, http.client.HTTPException) as error:
-        raise AskAgain(f"no reply ({type(error).__name__})") from error
-    _check_status(server, status, headers)
-    return _reply(content)
-
-
-def _post(server: ChatServer, body: bytes) -> tuple[int, Mapping[str, str], bytes]:
-    """Status, headers in lower case and content; `http.client` follows no redirect and asks no proxy."""
-    parts = urlsplit(server.url)
-    kind = http.client.HTTPSConnection if parts.scheme == "https" else http.client.HTTPConnection
-    connection = kind(parts.hostname or "", parts.port, timeout=server.timeout)
-    headers = {"Content-Type": "application/json", "Accept": "application/json"}
-    if server.key:
-        headers["Authorization"] = f"Bearer {server.key}"
-    try:
-        connection.request("POST", f"{parts.path}{PATH}", body, headers)
-        response = connection.getresponse()
-        named = {name.lower(): value for name, value in response.getheaders()}
-        return response.status, named, response.read(LARGEST_REPLY + 1)
-    finally:
-        connection.close()
-
-
-def _check_status(server: ChatServer, status: int, headers: Mapping[str, str]) -> None:
-    """What a status means; a reply's own words are not repeated, as they may hold the key or the report."""
+        from openai import APIConnectionError, APIStatusError, DefaultHttpxClient, OpenAI
+    except ImportError as error:
+        raise UserError("a language model needs the package openai: pip install 'medloom[llm]'.") from error
+    http = DefaultHttpxClient(follow_redirects=False, trust_env=False, timeout=server.timeout)
     host = urlsplit(server.url).hostname
-    if 300 <= status < 400:
-        raise UserError(
-            f"the language model at {host} sends elsewhere ({status}), which is not followed; correct {URL}."
-        )
-    if status in REFUSED:
-        raise UserError(
-            f"the language model at {host} refused (status {status}); check the key in {KEY}, the model"
-            f" {server.model!r} and the address in {URL}."
-        )
-    if status in TRY_AGAIN:
-        raise AskAgain(f"status {status}", _retry_after(headers.get("retry-after", "")))
-    if status != 200:
-        raise NotAnswered(f"status {status}")
+    try:
+        with OpenAI(base_url=server.url, api_key=server.key or "none", http_client=http, max_retries=0) as client:
+            completion = client.chat.completions.create(
+                model=server.model, messages=list(messages), temperature=0, max_tokens=most_tokens
+            )
+        choice = completion.choices[0]
+        text, finish, usage = choice.message.content, choice.finish_reason, completion.usage
+    except APIConnectionError as error:
+        raise AskAgain(f"no reply ({type(error).__name__})") from error
+    except APIStatusError as error:
+        # The server's own words are not repeated: they may contain the key or the report.
+        status = error.status_code
+        if 300 <= status < 400:
+            raise UserError(
+                f"the language model at {host} redirects ({status}), which is not followed; correct {URL}."
+            ) from None
+        if status in REFUSED:
+            raise UserError(
+                f"the language model at {host} refused (status {status}); check the key in {KEY}, the model"
+                f" {server.model!r} and the address in {URL}."
+            ) from None
+        if status in TRY_AGAIN:
+            raise AskAgain(f"status {status}", _retry_after(error.response.headers.get("retry-after", ""))) from None
+        raise NotAnswered(f"status {status}") from None
+    except (AttributeError, IndexError, TypeError, ValueError, RecursionError) as error:
+        raise AskAgain("a reply that does not follow the protocol") from error
+    if not isinstance(text, str):
+        raise AskAgain("a reply without text")
+    if finish == "length":
+        raise AskAgain("an answer that was cut short")
+    tokens = getattr(usage, "total_tokens", None)
+    return Reply(text, tokens if isinstance(tokens, int) and not isinstance(tokens, bool) and tokens >= 0 else None)
 
 
 def _retry_after(text: str) -> float | None:
@@ -167,44 +172,3 @@ def _retry_after(text: str) -> float | None:
         return None
     then = then if then.tzinfo else then.replace(tzinfo=UTC)
     return max((then - datetime.now(UTC)).total_seconds(), 0.0)
-
-
-def _reply(content: bytes) -> Reply:
-    if len(content) > LARGEST_REPLY:
-        raise AskAgain(f"a reply of more than {LARGEST_REPLY} bytes")
-    try:
-        value: Any = json.loads(content)
-        choice = value["choices"][0]
-        text = choice["message"]["content"]
-    except (ValueError, KeyError, IndexError, TypeError, RecursionError) as error:
-        raise AskAgain("a reply that is not as the protocol says") from error
-    if not isinstance(text, str):
-        raise AskAgain("a reply without text")
-    if choice.get("finish_reason") == "length":
-        raise AskAgain("an answer that was cut short")
-    usage = value.get("usage")
-    tokens = usage.get("total_tokens") if isinstance(usage, dict) else None
-    return Reply(text, tokens if isinstance(tokens, int) and not isinstance(tokens, bool) and tokens >= 0 else None)
-
-
-def _host(url: str) -> str:
-    try:
-        parts = urlsplit(url)
-        host, _ = parts.hostname, parts.port
-    except ValueError:
-        parts, host = urlsplit(""), None
-    if parts.scheme not in ("http", "https") or not host or parts.username or parts.query or parts.fragment:
-        raise UserError(
-            f"the address of the language model in {URL} is none; give one as http://127.0.0.1:8000/v1, without a name,"
-            " a password or a question mark in it."
-        )
-    return host
-
-
-def _is_loopback(host: str) -> bool:
-    if host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False

@@ -1,22 +1,22 @@
-"""Words on earlier studies taken out of a report, for a model that makes one image from one text.
+"""Removes references to prior studies from a report, for a model that generates one image from one text.
 
 The rules, clause by clause (clauses end at semicolons and at "but", "while", "and the"):
 
-1. A clause of what is gone or only compares is left out: "the effusion has resolved", "no longer seen",
+1. Clauses about what is gone, or that only compare, are removed: "the effusion has resolved", "no longer seen",
    "resolution of", "removal of", "no significant change", "stable examination", "comparison is made to ...".
-2. Named earlier studies go: "compared with the prior study", "since the previous examination", "than before".
-3. Words of change go and the finding stays: "stable cardiomegaly", "new right effusion", "the effusion is unchanged",
-   "interval increase in the effusion"; "remains" becomes "is", "has developed" becomes "is present". "Increased" and
-   "decreased" stay where they describe: increased markings, decreased lung volumes.
-4. What is left of a clause is left out where it names only what every image shows ("the heart size is unchanged" says
-   nothing of its size), and where it still speaks of an earlier study.
+2. Named prior studies are removed: "compared with the prior study", "since the previous examination", "than before".
+3. Words of change are removed and the finding stays: "stable cardiomegaly", "new right effusion", "the effusion is
+   unchanged", "interval increase in the effusion"; "remains" becomes "is", "has developed" becomes "is present".
+   "Increased" and "decreased" stay if they describe: increased markings, decreased lung volumes.
+4. The rest of a clause is removed if it only names what every image shows ("the heart size is unchanged" does not state
+   the size), or still refers to a prior study.
 
-Earlier operations and diseases ("prior sternotomy", "previous granulomatous disease") stay: they are seen.
+Past operations and diseases ("prior sternotomy", "previous granulomatous disease") stay, because they are visible.
 """
 
 import re
 
-from medloom.report_text.sentences import sentences_of
+from medloom.report_text.sections import sentences_of
 
 _STUDY = (
     r"(?:study|studies|exams?|examinations?|radiographs?|films?|x-?\w*|ct|chest|imag\w+|scans?|dates?|comparisons?"
@@ -43,7 +43,7 @@ GONE = (
     r"|^comparison (?:is|was|to|with|study)\b[^,]*$"
     r"|^(?:these|this|findings)(?: findings)? (?:is|are|appears?) unchanged.*$"
 )
-# Rules 2 and 3, in order: pattern to what stands instead.
+# Rules 2 and 3, in order: pattern and replacement.
 REWORDED: tuple[tuple[str, str], ...] = (
     (rf"\b(?:in|by|on|as|when)? ?compar(?:ed|ison) (?:to|with)\b[^,;]*?(?:{_STUDY}\b[^,;]*|$),?", ""),
     (
@@ -78,7 +78,7 @@ REWORDED: tuple[tuple[str, str], ...] = (
         "",
     ),
 )
-# Rule 4: all the words of a clause that says nothing.
+# Rule 4: the only words of a clause without information.
 _BARE = """
     the a an of and in is are has have there been both heart cardiac cardiomediastinal mediastinal hilar silhouette size
     contour contours mediastinum lungs lung fields chest appearance examination study position again also overall
@@ -91,36 +91,29 @@ _CLAUSES = re.compile(r"(;|,? \bbut\b|,? \bwhile\b|,? \band (?=the\b|there\b))",
 
 
 def without_comparisons(text: str) -> str:
-    """A report's text without its words on earlier studies, by the rules of this module; may be empty."""
-    kept = (_sentence(sentence) for sentence in sentences_of(text))
-    return " ".join(sentence for sentence in kept if sentence)
-
-
-def _sentence(sentence: str) -> str:
-    body = sentence.rstrip(" .")
-    parts = _CLAUSES.split(body)
-    clauses = [(before, _clause(clause)) for before, clause in zip(["", *parts[1::2]], parts[::2], strict=True)]
-    kept = [(before, clause) for before, clause in clauses if clause]
-    if not kept:
-        return ""
-    words = kept[0][1] + "".join(f"{before} {clause}" for before, clause in kept[1:])
-    words = re.sub(r"\s+([,;])", r"\1", " ".join(words.split()))
-    return f"{words[:1].upper()}{words[1:]}{'.' if sentence.endswith('.') else ''}"
+    """A report's text without references to prior studies, by the rules of this module; may be empty."""
+    reworded: list[str] = []
+    for sentence in sentences_of(text):
+        parts = _CLAUSES.split(sentence.rstrip(" ."))
+        clauses = [(before, _clause(clause)) for before, clause in zip(["", *parts[1::2]], parts[::2], strict=True)]
+        if left := [(before, clause) for before, clause in clauses if clause]:
+            words = left[0][1] + "".join(f"{before} {clause}" for before, clause in left[1:])
+            words = re.sub(r"\s+([,;])", r"\1", " ".join(words.split()))
+            reworded.append(f"{words[:1].upper()}{words[1:]}{'.' if sentence.endswith('.') else ''}")
+    return " ".join(reworded)
 
 
 def _clause(clause: str) -> str:
-    """A clause reworded; empty where it is left out."""
+    """A reworded clause; empty if it is removed."""
     words = clause.strip(" ,")
     if re.search(GONE, words, re.IGNORECASE):
         return ""
     for pattern, instead in REWORDED:
         words = re.sub(pattern, instead, words, flags=re.IGNORECASE)
     words = re.sub(r"\s*,(?:\s*,)+", ",", " ".join(words.split())).strip(" ,")
-    words = re.sub(r"\b(a)n? (?=([aeiou])?\w)", _article, words, flags=re.IGNORECASE)
+    # "A new effusion" becomes "an effusion" without its "new".
+    words = re.sub(
+        r"\b(a)n? (?=([aeiou])?\w)", lambda m: f"{m[1]}n " if m[2] else f"{m[1]} ", words, flags=re.IGNORECASE
+    )
     named = set(re.findall(r"[a-z]+", words.casefold()))
     return "" if named <= BARE_WORDS or _STILL.search(words) else words
-
-
-def _article(found: re.Match[str]) -> str:
-    """ "A new effusion" is "an effusion" without its "new"."""
-    return f"{found[1]}n " if found[2] else f"{found[1]} "

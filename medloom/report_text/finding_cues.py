@@ -1,13 +1,13 @@
-"""The words that say of a finding whether it is there, on which side, of what size and how it changed."""
+"""Words that state whether a finding is present, its side and size, and how it changed."""
 
-# Where a clause ends: nothing reaches over it.
+# Ends of clauses, which no cue crosses.
 CLAUSE_END = (
     r";|\bbut\b(?! (?:\w+ )?(?:stable|unchanged|improved|decreased|increased|clear)\b)|\bhowever\b|\bexcept\b"
     r"|\balthough\b|\bthough\b|\bwhile\b|\bwhereas\b|\bapart from\b|\bother than\b"
     r"|\baside from\b|\byet\b|\bin addition to\b|(?:,| and),? (?=(?:the|there) )"
 )
 _OWN = r"(?:an? )?(?:small|mild|minimal|trace|tiny|moderate|stable|unchanged|persistent)\b"
-# Where the reach of a negation ends within its clause, and that of a doubt.
+# Ends of the scope of a negation, and of a doubt, within a clause.
 NEGATION_END = (
     rf", (?={_OWN})|\bwith (?=(?:{_OWN}|(?:an? )?(?:large|new|right|left|bilateral)\b))|\bdue to\b"
     r"|\bsecondary to\b"
@@ -22,8 +22,8 @@ _NOTED = (
     r"|visible)"
 )
 BEFORE, AFTER = "before", "after"
-# What a cue says of a finding, from where, how it changed with it, and its words. In this order: what one has matched
-# the next ones do not see. An empty status says nothing but the change.
+# Status, scope, change and pattern of each cue, in order: text that one cue matches is invisible to the next. An empty
+# status means that the cue states a change only.
 CUES: tuple[tuple[str, str, str | None, str], ...] = (
     (
         "",
@@ -109,18 +109,18 @@ CUES: tuple[tuple[str, str, str | None, str], ...] = (
         r"\b(?:unchanged|stable|persist\w*|similar|constant|again (?:seen|noted|demonstrated|identified))\b",
     ),
 )
-# Before these "increased" describes ("increased markings"), unless the sentence compares.
+# "Increased" describes the following word ("increased markings") unless the sentence compares.
 DESCRIBED = r"increas\w+ (?:\w+ )*?(?:opacit|densit|interstitial|reticul)"
 COMPARES = r"\b(?:interval|since|compar\w+|previous\w*|prior|before)\b"
 ALTERNATIVE = r"[ ,]*(?:versus|vs\.?|or|and/or|/)[ ]*(?:\w+[ ]+)?"
 CONTRAST = r"(?:versus|vs\.?)"
 BARE_CONNECTOR = r"[ ,]*(?:and/or|and|or|versus|vs\.?|/)[ ]*(?:associated |adjacent |underlying |focal )?"
-# Between findings: where the words of the one end and those of the other begin.
+# Between findings: boundaries between their words.
 CONNECTOR = (
     r"[ ,]+(?<!right )(?<!left )(?:and/or|and|or|versus|vs\.?|with|plus)[ ]"
     r"|(?<!stable)(?<!small)(?<!mild)(?<!unchanged)(?<!moderate)(?<!large), ?|/"
 )
-# After the last finding of a clause: where its words end.
+# Ends of the words of the last finding of a clause.
 LAST_END = (
     r",? with\b|,? and\b(?! (?:is|are|has|have|stable|unchanged|increased|decreased|small|moderate|large|left"
     r"|right)\b)"
@@ -136,7 +136,7 @@ SIDES: dict[str, str] = {
     "left": r"\bleft\b|\blll\b|\blul\b|\blingula\w*",
     "right": r"\bright\b|\br[mlu]l\b",
 }
-# The first that is found is taken, so that "small to moderate" is moderate and "moderate to large" is large.
+# The first match counts, so that "small to moderate" is moderate and "moderate to large" is large.
 SIZES: dict[str, str] = {
     "large": r"\b(?:large|severe|severely|massive|marked|markedly|extensive|sizable)\b",
     "moderate": r"\bmoderate(?:ly)?\b",

@@ -1,15 +1,15 @@
-"""The vocabulary of findings on chest images, and the words that state them: what `findings` goes by.
+"""The vocabulary of findings on chest images, and the words that name them, for `findings`.
 
-Patterns are of lower-case text. What a finding holds, where that is not plain from its name:
+Patterns match lower-case text. What a finding includes beyond its name:
 
-- consolidation: pneumonia, airspace or alveolar disease, infiltrate, and an opacity of no other stated kind; a linear,
-  streaky or calcified opacity is none of the vocabulary.
-- pneumothorax: hydropneumothorax too.
-- edema: congestion and heart failure too. A pericardial effusion is no pleural one.
-- nodule: masses too, granulomas not. fracture: old ones too.
-- emphysema: hyperinflation and COPD too, subcutaneous emphysema not.
-- interstitial disease: fibrosis, reticulation, honeycombing, interstitial pneumonia; cystic fibrosis not.
-- support devices: tubes, catheters, lines, pacemakers; wires and clips of an operation not.
+- consolidation: pneumonia, airspace or alveolar disease, infiltrate, and an opacity of unspecified kind; a linear,
+  streaky or calcified opacity is not in the vocabulary.
+- pneumothorax: includes hydropneumothorax.
+- edema: includes congestion and heart failure. A pericardial effusion is not a pleural effusion.
+- nodule: includes masses, but not granulomas. fracture: includes old fractures.
+- emphysema: includes hyperinflation and COPD, but not subcutaneous emphysema.
+- interstitial disease: fibrosis, reticulation, honeycombing, interstitial pneumonia, but not cystic fibrosis.
+- support devices: tubes, catheters, lines, pacemakers, but not surgical wires and clips.
 """
 
 PLEURAL, AIR, CONSOLIDATION, ATELECTASIS = "pleural effusion", "pneumothorax", "consolidation", "atelectasis"
@@ -109,7 +109,7 @@ _NO = (
 _NO_ACUTE = rf"{_NO}|plain|film|findings|suggest\w*|significant|focal))* (?:acute|active)"
 _THING = r"(?:disease|abnormalit\w+|process(?:es)?|findings?|patholog\w+|change|changes|concern|infection)"
 _EXAMINED = r"(?:chest|examination|exam|study|radiographs?|x-?rays?|x-xxxx|cxr)"
-# Phrases of normality, and the findings that they say are absent. A group `side` may name one lung.
+# Phrases of normality, and the findings that they state as absent. A group `side` may name one lung.
 NORMALITY: dict[str, tuple[str, ...]] = {
     rf"\b(?:(?P<side>right|left) )?lungs?(?: fields?| parenchyma)?{_LUNG_FILL},? clear\b(?! of\b)": LUNG_FINDINGS,
     r"\bclear (?:and )?(?:(?P<side>right|left) |hyper\w+ |expanded )?lungs?\b": LUNG_FINDINGS,
@@ -126,7 +126,7 @@ NORMALITY: dict[str, tuple[str, ...]] = {
     rf"{_NO_ACUTE} (?:osse?ous|osseus|bony|bone|skeletal)(?: \w+)? {_THING}": (FRACTURE,),
     rf"{_NO_ACUTE} (?:pulmonary|lung|parenchymal) {_THING}": (CONSOLIDATION, EDEMA),
 }
-# The same for more general phrases, which count only outside those above.
+# The same for more general phrases, which count only outside of the phrases above.
 GENERAL_NORMALITY: dict[str, tuple[str, ...]] = {
     rf"{_NO_ACUTE}(?: (?:cardio-? ?pulmonary|cardiac or pulmonary|intra-?thoracic|thoracic|chest"
     r"|cardiopulmonary|pleural"
@@ -135,7 +135,7 @@ GENERAL_NORMALITY: dict[str, tuple[str, ...]] = {
     rf"|portable))* {_EXAMINED}"
     rf"|^(?:the )?{_EXAMINED}(?: (?:is|are|appears?))? {_OK}": ALL_FINDINGS,
 }
-# Said of whatever the earlier study showed.
+# Refers to whatever the prior study showed.
 RESOLVED_IN_GENERAL = (
     r"\b(?:abnormalit(?:y|ies)|findings|process|disease)\b[^,;]*\b(?:has|have) (?:\w+ )?(?:resolved|cleared)\b"
 )

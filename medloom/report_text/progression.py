@@ -1,16 +1,17 @@
-"""What changed between two reports of one patient, as structured changes and as an instruction in English.
+"""Changes between two reports of one patient, as structured data and as an instruction in English.
 
-The rules, finding by finding and side by side, on the summaries of both reports (`medloom.report_text.findings`):
+The rules, for each finding and side, on the summaries of both reports (`medloom.report_text.findings`):
 
-- There before and denied after, by name or by a phrase of normality that covers it: resolved. That the later report
-  does not mention it is no resolution, nor is an absence of one kind alone ("no large effusion", "no new nodule").
-- There after and not before: appeared, unless the later report's words say that it was there ("unchanged",
-  "increased", "decreased"), which then hold. An earlier report that does not mention a finding counts as one that does
-  not see it; one that is uncertain of it does not, unless the later report calls it new.
-- There on both: two sizes that differ decide; else the later report's own words of change; else equal sizes mean that
-  it stayed. Otherwise nothing is said.
-- "No change" or "stable examination" in the later report: what it does not mention stayed.
-- What is said without a side is of whatever side the other report names. What is uncertain after changes nothing.
+- Present before and denied after, by name or by a phrase of normality that covers it: resolved. A current report that
+  does not mention it is not evidence of resolution, nor is a partial absence ("no large effusion", "no new nodule").
+- Present after and not before: appeared, unless the current report implies that it was present ("unchanged",
+  "increased", "decreased"), which then counts. A prior report that does not mention a finding counts as one without it;
+  one that is uncertain about it does not, unless the current report calls the finding new.
+- Present in both: different sizes decide; otherwise the current report's words of change; otherwise equal sizes mean
+  that it is unchanged. Without any of these, no change is reported.
+- "No change" or "stable examination" in the current report: findings that it does not mention are unchanged.
+- A finding without a side refers to the side that the other report names. An uncertain finding in the current report
+  gives no change.
 """
 
 import re
@@ -19,9 +20,8 @@ from dataclasses import dataclass
 
 from medloom.core.errors import UserError
 from medloom.report_text import finding_terms as terms
-from medloom.report_text.findings import ABSENT, PRESENT, Key, Mention, findings_of, is_partial, summary_of
-from medloom.report_text.sections import section, sections_of
-from medloom.report_text.sentences import sentences_of
+from medloom.report_text.findings import ABSENT, PRESENT, Mention, findings_of, is_partial, summary_of
+from medloom.report_text.sections import section, sections_of, sentences_of
 
 APPEARED, RESOLVED, GREW, SHRANK, STAYED = "appeared", "resolved", "grew", "shrank", "stayed"
 KINDS = {"increased": GREW, "decreased": SHRANK, "unchanged": STAYED}
@@ -63,8 +63,8 @@ class Change:
     Attributes:
         finding: of the vocabulary of `medloom.report_text.finding_terms`.
         kind: appeared, resolved, grew, shrank or stayed.
-        side: left, right, both, or None where none is said.
-        size: small, moderate or large after it, where it is said.
+        side: left, right, both, or None if not stated.
+        size: small, moderate or large after the change, if stated.
     """
 
     finding: str
@@ -78,7 +78,7 @@ class Progression:
     """What changed from one visit to the next.
 
     Attributes:
-        changes: in the order of the vocabulary; empty where the text is not made from changes.
+        changes: in the order of the vocabulary; empty if the text was not derived from changes.
         text: an instruction in English.
     """
 
@@ -87,47 +87,53 @@ class Progression:
 
 
 def progression_of(before: str, after: str) -> Progression:
-    """What changed between two reports, by the rules of this module.
+    """The changes between two reports, by the rules of this module.
 
     Args:
-        before: findings or the whole report of the earlier visit.
-        after: those of the later visit.
+        before: findings or the whole report of the prior visit.
+        after: findings or the whole report of the current visit.
     """
     earlier, later = summary_of(before), summary_of(after)
     general = any(UNCHANGED_IN_GENERAL.search(s.casefold()) and not findings_of(s) for s in sentences_of(after))
     changes: list[Change] = []
     for finding in terms.VOCABULARY:
-        changes += _of_finding(finding, _sides(earlier, finding), _sides(later, finding), general)
-    return Progression(tuple(changes), _instruction(changes))
+        before_by_side, after_by_side = (
+            {side: mention for (name, side), mention in summary.items() if name == finding}
+            for summary in (earlier, later)
+        )
+        changes += _of_finding(finding, before_by_side, after_by_side, general)
+    # Changes first, then unchanged findings.
+    ordered = sorted(changes, key=lambda change: change.kind == STAYED)
+    changed = any(change.kind != STAYED for change in changes)
+    return Progression(tuple(changes), " ".join(_words(change) for change in ordered) if changed else NO_CHANGE)
 
 
 def impression_of(before: str, after: str) -> Progression:
-    """The later report's impression as it is; `before` is not looked at.
+    """The current report's impression; `before` is ignored.
 
     Raises:
-        UserError: the later report has no impression.
+        UserError: the current report has no impression.
     """
     text = section(sections_of(after), ("impression",))
     if text is None:
-        raise UserError("the later report has no impression; take the way `rules` for it, or leave the pair out.")
+        raise UserError("the current report has no impression; use the method `rules` for it, or leave the pair out.")
     return Progression((), text)
 
 
 PROGRESSIONS: dict[str, Callable[[str, str], Progression]] = {"rules": progression_of, "impression": impression_of}
 
 
-def _sides(summary: Mapping[Key, Mention], finding: str) -> dict[str | None, Mention]:
-    return {side: mention for (name, side), mention in summary.items() if name == finding}
-
-
 def _of_finding(
     finding: str, before: Mapping[str | None, Mention], after: Mapping[str | None, Mention], general: bool
 ) -> list[Change]:
     found: dict[str | None, tuple[str, str | None]] = {}
-    for side in _compared(before, after):
+    # The sides on which it is present, or reported as resolved, in either report; None if neither names a side.
+    stated = [side for report in (before, after) for side, mention in report.items() if _matters(mention)]
+    sides: list[str | None] = [*sorted({side for side in stated if side})]
+    for side in sides or ([None] if stated else []):
         earlier, later = before.get(side, before.get(None)), after.get(side, after.get(None))
         if side is None:
-            # "The effusion has resolved" of an effusion whose side is not said again.
+            # "The effusion has resolved" does not repeat the side of the effusion.
             earlier = earlier or next(iter(before.values()), None)
             later = later or next(iter(after.values()), None)
         if kind := _kind(earlier, later, general):
@@ -137,47 +143,27 @@ def _of_finding(
     return [Change(finding, kind, side, size) for side, (kind, size) in found.items()]
 
 
-def _compared(before: Mapping[str | None, Mention], after: Mapping[str | None, Mention]) -> list[str | None]:
-    """The sides to compare: those where it is there on either visit, none where neither report names one."""
-    there = [side for report in (before, after) for side, mention in report.items() if _matters(mention)]
-    sided = sorted({side for side in there if side})
-    return [*sided] if sided else [None] if there else []
-
-
 def _matters(mention: Mention) -> bool:
     return mention.status == PRESENT or (mention.change == "resolved" and not mention.normality)
 
 
 def _kind(before: Mention | None, after: Mention | None, general: bool) -> str | None:
-    """How a finding changed; None where the reports do not say."""
+    """How a finding changed; None if the reports do not state it."""
+    was_present = before is not None and before.status == PRESENT
     if after is None:
-        return STAYED if general and before is not None and before.status == PRESENT else None
-    was_there = before is not None and before.status == PRESENT
+        return STAYED if general and was_present else None
     if after.status == ABSENT:
         stated = after.change == "resolved" and not after.normality
-        return RESOLVED if stated or (was_there and not is_partial(after)) else None
+        return RESOLVED if stated or (was_present and not is_partial(after)) else None
     if after.status != PRESENT:
         return None
-    if not was_there:
+    stated_kind = KINDS.get(after.change or "")
+    if before is None or before.status != PRESENT:
         uncertain = before is not None and before.status != ABSENT
-        said = KINDS.get(after.change or "")
-        return said or (None if uncertain and after.change != "new" else APPEARED)
-    assert before is not None  # noqa: S101 - was_there says so
-    return _growth(before, after)
-
-
-def _growth(before: Mention, after: Mention) -> str | None:
+        return stated_kind or (None if uncertain and after.change != "new" else APPEARED)
     if before.size and after.size and before.size != after.size:
         return GREW if SIZES.index(after.size) > SIZES.index(before.size) else SHRANK
-    return KINDS.get(after.change or "") or (STAYED if before.size and after.size else None)
-
-
-def _instruction(changes: list[Change]) -> str:
-    """Changes first, then what stayed; "No change." where nothing changed."""
-    if all(change.kind == STAYED for change in changes):
-        return NO_CHANGE
-    ordered = sorted(changes, key=lambda change: change.kind == STAYED)
-    return " ".join(_words(change) for change in ordered)
+    return stated_kind or (STAYED if before.size and after.size else None)
 
 
 def _words(change: Change) -> str:

@@ -1,39 +1,27 @@
-"""Radiology reports as free text: their sections, their sentences, and their words on earlier studies left out.
+"""Radiology reports as free text: their sections and their sentences.
 
-The rules, which follow how reports of MIMIC-CXR and Open-i are written:
+The rules follow the style of reports in MIMIC-CXR and Open-i:
 
-- A heading is a name of `HEADINGS` with a colon after it: in any case at the start of a line, capitalised or in
-  capitals within one; or such a name alone on a line.
+- A heading is a name of `HEADINGS` followed by a colon: in any case at the start of a line, capitalised or in capitals
+  within one; or such a name alone on a line.
 - "Findings and impression" counts as findings, "interpretation" as findings, "conclusion" as impression.
-- A study's name in capitals ("CHEST, PA AND LATERAL:") is an examination; the text under it is findings where the
-  report has no findings of its own, and belongs to the examination where it has. Under "FINDINGS:" it stays text.
-- Any other heading ("LUNGS:", "HEART:") stays text of the section that it stands in.
-- "FINAL REPORT" ends what comes before. A wet read or an addendum reaches to it, headings included; where no such line
-  follows, it reaches to the next heading.
-- Where neither gives findings, the paragraphs after the first one of an indication, a technique or a comparison do.
-- Text before the first heading is the preamble; a text that has no heading at all is findings.
-- Whitespace is collapsed, a section that comes twice is joined in order, an empty one is left out.
+- A study's name in capitals ("CHEST, PA AND LATERAL:") is an examination. The text under it counts as findings if the
+  report has no findings section, and otherwise belongs to the examination. Under "FINDINGS:" it is ordinary text.
+- Any other heading ("LUNGS:", "HEART:") is ordinary text of its section.
+- "FINAL REPORT" ends everything before it. A wet read or an addendum extends to this line, headings included, or to the
+  next heading if there is no such line.
+- If neither gives findings, the paragraphs after the first one of an indication, a technique or a comparison do.
+- Text before the first heading is the preamble; a text without any heading is findings.
+- Whitespace is collapsed, repeated sections are joined in order, and empty ones are omitted.
 """
 
 import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 from medloom.core.lookup import look_up
-from medloom.report_text.comparisons import without_comparisons
-from medloom.report_text.sentences import sentences_of
-
-__all__ = [
-    "HEADINGS",
-    "SECTIONS",
-    "count_sections",
-    "section",
-    "section_name",
-    "sections_of",
-    "sentences_of",
-    "without_comparisons",
-]
 
 FINAL = "final report"
 PREAMBLE = "preamble"
@@ -62,7 +50,7 @@ HEADINGS: dict[str, tuple[str, ...]] = {
 SECTIONS = (PREAMBLE, *HEADINGS)
 CLOSED_BY_FINAL = ("wet read", "addendum")
 ONE_PARAGRAPH = ("indication", "technique", "comparison")
-# The only words that a study's name is made of; numbers, dates and marks of de-identification aside.
+# The only words in a study's name, besides numbers, dates and marks of de-identification.
 _STUDY = """
     chest thorax radiograph radiographs radiography xray xrays x ray rays film films view views image images one two
     three single portable bedside upright semi erect supine semiupright frontal lateral decubitus pa ap
@@ -85,11 +73,17 @@ _HEADING = re.compile(
 )
 _RULE = re.compile(r"^[ \t]*[_=*-]{5,}[ \t]*$", re.MULTILINE)
 _PARAGRAPH = re.compile(r"\n\s*\n")
+_LIST_NUMBER = re.compile(r"(?:^|(?<=\s))(\d{1,2})[.)]\s*(?=[A-Za-z_])")
+_BREAK = re.compile(r"\n\s*\n|\n\s*(?=[-*•]\s|\d{1,2}[.)]\s)")
+_END = re.compile(r"(?:[.?!]+(?=\s|$)|(?<=[a-z_X])\.(?=[A-Z][a-z]))[\"')]*\s*")
+# A full stop after these does not end a sentence; after "a.m." and "p.m." it does if a capital follows.
+_ABBREVIATED = "dr mr mrs ms prof st vs approx fig figs ca cf e.g i.e resp dept incl"
+ABBREVIATIONS = frozenset(_ABBREVIATED.split())
 
 
 @dataclass(frozen=True)
 class _Part:
-    """A stretch of a report: the section that its heading opens, the heading's words, the text under it."""
+    """A part of a report: the section that its heading opens, the words of the heading, and the text under it."""
 
     name: str
     heading: str
@@ -100,7 +94,7 @@ def sections_of(text: str) -> dict[str, str]:
     """The sections of a report.
 
     Args:
-        text: the report, with its line breaks where it has any.
+        text: the report, with its line breaks.
 
     Returns:
         Name of the section (one of `SECTIONS`) to its text, in the order of the report, by the rules of this module.
@@ -112,19 +106,25 @@ def sections_of(text: str) -> dict[str, str]:
     under_study = any(part.name == "study" and part.text.strip() for part in parts)
     sections: dict[str, list[str]] = {}
     for part in parts:
-        for name, words in _placed(part, own_findings, under_study):
+        pieces = [(part.name, part.text)]
+        if part.name == "study":
+            pieces = [("examination", part.heading), ("examination" if own_findings else "findings", part.text)]
+        elif part.name in ONE_PARAGRAPH and not own_findings and not under_study:
+            first, *rest = _PARAGRAPH.split(part.text.strip())
+            pieces = [(part.name, first), ("findings", "\n\n".join(rest))]
+        for name, words in pieces:
             if collapsed := " ".join(words.split()):
                 sections.setdefault(name, []).append(collapsed)
-    return {name: " ".join(pieces) for name, pieces in sections.items()}
+    return {name: " ".join(texts) for name, texts in sections.items()}
 
 
 def section_name(heading: str) -> str | None:
-    """The section that a heading opens ("Clinical history" opens the indication); None where it is none of ours."""
+    """The section that a heading opens ("Clinical history" opens the indication); None for an unknown heading."""
     return _CANONICAL.get(" ".join(heading.casefold().rstrip(": ").split()))
 
 
 def section(sections: Mapping[str, str], wanted: Sequence[str]) -> str | None:
-    """The text of the first of the wanted sections that is there; None where none is.
+    """The text of the first wanted section that the report has, or None.
 
     Raises:
         UserError: a wanted name is not one of `SECTIONS`.
@@ -135,7 +135,7 @@ def section(sections: Mapping[str, str], wanted: Sequence[str]) -> str | None:
 
 
 def count_sections(reports: Iterable[Mapping[str, str]]) -> dict[str, int]:
-    """How many of some reports, each as its sections, had which section; "reports" counts them all."""
+    """The number of reports that have each section; "reports" is the total."""
     counts: Counter[str] = Counter()
     for sections in reports:
         counts.update(["reports", *(name for name, text in sections.items() if text)])
@@ -143,7 +143,7 @@ def count_sections(reports: Iterable[Mapping[str, str]]) -> dict[str, int]:
 
 
 def _parts(text: str) -> list[_Part]:
-    """The text cut at its headings; headings that stay text of a section cut nothing."""
+    """The text split at its headings, except those that are ordinary text of a section."""
     cuts: list[tuple[str, str, int, int]] = [(PREAMBLE, "", 0, 0)]
     headings = [(name, match) for match in _HEADING.finditer(text) if (name := _kind(match))]
     for position, (name, match) in enumerate(headings):
@@ -160,7 +160,7 @@ def _parts(text: str) -> list[_Part]:
 
 
 def _kind(match: re.Match[str]) -> str | None:
-    """The section that a heading opens, "study" for a study's name, None where it is none."""
+    """The section that a heading opens, "study" for a study's name, None if it is not a heading."""
     if match["wet"]:
         return "wet read"
     if known := match["line"] or match["inline"]:
@@ -169,11 +169,39 @@ def _kind(match: re.Match[str]) -> str | None:
     return "study" if words and {"chest", "thorax"} & set(words) and set(words) <= STUDY_WORDS else None
 
 
-def _placed(part: _Part, own_findings: bool, under_study: bool) -> list[tuple[str, str]]:
-    """Where the text of a part goes."""
-    if part.name == "study":
-        return [("examination", part.heading), ("examination" if own_findings else "findings", part.text)]
-    if part.name in ONE_PARAGRAPH and not own_findings and not under_study:
-        first, *rest = _PARAGRAPH.split(part.text.strip())
-        return [(part.name, first), ("findings", "\n\n".join(rest))]
-    return [(part.name, part.text)]
+def sentences_of(text: str) -> tuple[str, ...]:
+    """The sentences of a text, with their full stop and collapsed whitespace.
+
+    A full stop within a number, after an abbreviation or after a list number does not end a sentence; list numbers are
+    omitted, and repeated full stops count once. The end of a paragraph or list item also ends a sentence.
+    """
+    found: list[str] = []
+    for block in _BREAK.split(text):
+        for item in _items(" ".join(block.lstrip("-*• \t\n").split())):
+            start = 0
+            for match in _END.finditer(item):
+                if _ends(item[start : match.start()], item[match.end() :]):
+                    found.append(re.sub(r"([.?!])[.?!]+", r"\1", item[start : match.end()]).strip())
+                    start = match.end()
+            found.append(item[start:].strip())
+    return tuple(sentence for sentence in found if re.search(r"[A-Za-z]", sentence))
+
+
+def _items(block: str) -> list[str]:
+    """A block split before the numbers of a list, which count up from the first; without the numbers."""
+    cuts, expected = [(0, 0)], None
+    for match in _LIST_NUMBER.finditer(block):
+        number = int(match[1])
+        opens = not block[: match.start()].strip() or block[: match.start()].rstrip()[-1] in ".?!:;"
+        if (expected is None and opens) or number == expected:
+            cuts.append((match.start(), match.end()))
+            expected = number + 1
+    return [block[start:end].strip() for (_, start), (end, _) in pairwise([*cuts, (len(block), 0)])]
+
+
+def _ends(before: str, after: str) -> bool:
+    words = before.split()
+    last = words[-1].casefold().lstrip("(") if words else ""
+    if last in ("a.m", "p.m"):
+        return not after or after[0].isupper()
+    return last not in ABBREVIATIONS

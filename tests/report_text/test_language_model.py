@@ -2,6 +2,7 @@
 
 import json
 import stat
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -39,6 +40,7 @@ class Handler(BaseHTTPRequestHandler):
         self.send_response(status)
         for name, value in headers.items():
             self.send_header(name.replace("_", "-"), value)
+        self.send_header("Content-Type", "application/json")
         self.send_header("Content-Length", str(len(content)))
         self.end_headers()
         self.wfile.write(content)
@@ -109,14 +111,14 @@ def test_answers_are_kept_and_never_asked_twice(server: ChatServer, tmp_path: Pa
 BAD: dict[str, Act] = {
     "status 500": status(500),
     "status 429": status(429),
-    "not as the protocol": raw(b'{"choices": ['),
-    "not as the protocol ": raw(b'{"choices": []}'),
+    "does not follow the protocol": raw(b'{"choices": ['),
+    "does not follow the protocol ": raw(b'{"choices": []}'),
     "without text": says(None),
     "empty": says('  ""\n'),
     "repeats the prompt": echo,
     "cut short": says("The eff", "length"),
-    "holds the key": says(f"Use {KEY}"),
-    "no text": says("It \ud800"),
+    "contains the key": says(f"Use {KEY}"),
+    "not text": says("It \ud800"),
     "no reply": late,
 }
 
@@ -153,13 +155,21 @@ def test_a_server_says_how_long_to_wait(server: ChatServer, tmp_path: Path) -> N
     assert "status 429 at attempt 1" in given_up.problems[0]
 
 
+def test_without_openai_one_sentence_says_how_to_install_it(
+    server: ChatServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "openai", None)
+    with pytest.raises(UserError, match=r"pip install 'medloom\[llm\]'"):
+        progression_texts([PAIR], server, tmp_path / "a", FAST)
+
+
 def test_what_no_prompt_can_mend_stops(server: ChatServer, tmp_path: Path) -> None:
     Handler.script[:] = [status(401)]
     with pytest.raises(UserError, match="MEDLOOM_LLM_KEY") as refused:
         progression_texts([PAIR], server, tmp_path / "a", FAST)
     assert KEY not in str(refused.value)
     Handler.script[:] = [status(307, Location="http://192.0.2.1/")]
-    with pytest.raises(UserError, match="sends elsewhere"):
+    with pytest.raises(UserError, match="redirects"):
         progression_texts([PAIR], server, tmp_path / "a", FAST)
     Handler.script[:] = [status(400)]
     assert progression_texts([PAIR], server, tmp_path / "a", FAST).problems == {0: "status 400"}
@@ -199,7 +209,7 @@ def test_texts_leave_the_machine_only_where_that_is_acknowledged() -> None:
             chat_server(url, "m", environment={})
         assert chat_server(url, "m", acknowledge=True, environment={}).url == url
     for url in ("ftp://localhost", "localhost:8000", "http://me:word@localhost", "http://localhost:x", "http://[::1"):
-        with pytest.raises(UserError, match="is none"):
+        with pytest.raises(UserError, match="is not valid"):
             chat_server(url, "m", environment={})
 
 

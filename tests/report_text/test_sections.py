@@ -3,13 +3,13 @@
 import pytest
 
 from medloom.core.errors import UserError
+from medloom.report_text.comparisons import without_comparisons
 from medloom.report_text.sections import (
     count_sections,
     section,
     section_name,
     sections_of,
     sentences_of,
-    without_comparisons,
 )
 
 MIMIC = """ WET READ: ___ ___ 9:30 PM

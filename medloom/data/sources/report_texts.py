@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 from medloom.core.errors import UserError
 from medloom.core.lookup import look_up
 from medloom.data.sources.tally import LEFT_OUT, Tally
-from medloom.report_text.sections import PREAMBLE, SECTIONS, count_sections, without_comparisons
+from medloom.report_text.comparisons import without_comparisons
+from medloom.report_text.sections import PREAMBLE, SECTIONS, count_sections
 
 if TYPE_CHECKING:
     import pandas as pd
