@@ -80,7 +80,7 @@ def open_run(path: Path, families: tuple[str, ...], option: str = "--model") -> 
     run = RunFolder(path)
     family = run.index().get("family")
     if family not in families:
-        raise UserError(f"{option} {path} holds a {family}; this needs {' or '.join(families)}.")
+        raise UserError(f"{option} {path} holds a run of the family {family}; this needs {' or '.join(families)}.")
     if not run.model.is_dir():
         raise UserError(
             f"{option} {path} has no model yet: its run was stopped before the first checkpoint;"

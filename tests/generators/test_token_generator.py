@@ -164,7 +164,7 @@ def test_losses_are_of_masked_tokens_alone() -> None:
 @pytest.mark.parametrize(
     ("sampling", "message"),
     [
-        ({"steps": 17}, "--steps 17: of 16 tokens"),
+        ({"steps": 17}, "--steps 17: each step decodes at least one of 16 tokens"),
         ({"temperature": 0.0}, "--temperature 0.0"),
         ({"precision": "fp16"}, "--precision fp16: allowed are fp32, bf16"),
         ({"guidance_schedule": "cosine"}, "--guidance-schedule cosine: allowed are constant, linear"),

@@ -177,7 +177,7 @@ class TokenGenerator(ImageGenerator[TokenModel, TokenSampling]):
             raise TypeError("a token generator has a condition encoder")
         first = load_generator(folder / FIRST) if settings["two_stages"] else None
         if first is not None and not isinstance(first, TokenGenerator):
-            raise UserError(f"{folder / FIRST} holds a {first.family}: it was changed.")
+            raise UserError(f"{folder / FIRST} holds a run of the family {first.family}: it was changed.")
         read_as = settings["modality_as"], settings["train_text"], settings["reads_text"]
         model = TokenModel(text, condition, network, settings["mask_classes"])
         return cls(spec, model, tokenizer.eval(), *read_as, first)
