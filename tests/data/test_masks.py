@@ -11,9 +11,9 @@ from PIL import Image as Pillow
 from medloom.core.errors import UserError
 from medloom.core.mask_spec import MaskSpec
 from medloom.core.spec import HU, ImageSpec, Intensity
-from medloom.data.dataset import read_labels, read_sample
+from medloom.data.dataset import read_sample
 from medloom.data.image_io.geometry import to_orientation
-from medloom.data.masks import hidden_classes, opposite_classes, read_classes
+from medloom.data.masks import hidden_classes, opposite_classes, read_classes, read_labels
 
 SIZE, SPACING = (12, 10, 8), (1.0, 2.0, 3.0)
 AFFINE = np.array([[1.0, 0, 0, -20], [0, 2, 0, -30], [0, 0, 3, 40], [0, 0, 0, 1]])
@@ -167,7 +167,7 @@ def test_hidden_classes_are_told_as_what_contains_them(tmp_path: Path) -> None:
     assert set(np.unique(read)) == {0, 3} and (read == 3).sum() == (labels == 1).sum() + 2
     with pytest.raises(UserError, match=r"--hide-classes left nodul: .*did you mean 'left nodule'"):
         hidden_classes(["left nodul"], known)
-    with pytest.raises(UserError, match="name classes that are told"):
+    with pytest.raises(UserError, match="name classes that the model sees"):
         MaskSpec(NAMES, hidden_classes(["1=3", "3"], known))
 
 
