@@ -18,7 +18,7 @@ from PIL import Image, ImageFilter
 
 from medloom.core.config import configure
 from medloom.evaluation.images.fidelity import LEAST
-from medloom.recipes import evaluate
+from medloom.recipes import evaluate_images
 
 BLUR = 0.02  # of the shorter side
 PATH, LABEL = "path", "label"
@@ -99,7 +99,7 @@ def _resaved(folder: Path, paths: list[str]) -> list[str]:
 # What is done, and the figures that are meant to see it.
 VERSIONS: dict[str, tuple[Callable[[Third], pd.DataFrame], tuple[str, ...]]] = {
     "untouched": (_untouched, ()),
-    "blurred": (_blurred, ("fine detail over real images'", "Frechet distance", "kernel distance")),
+    "blurred": (_blurred, ("fine detail ratio", "Frechet distance", "kernel distance")),
     "one class only": (_one_class, ("recall", "coverage", "Vendi score")),
     "a tenth of the patients": (_few, ("recall", "coverage", "Vendi score")),
     "labels swapped": (_swapped, ("recognition",)),
@@ -154,7 +154,7 @@ def _figures(options: argparse.Namespace, slug: str) -> list[dict[str, Any]]:
     told = {name: options.out / f"{name}.csv" for name in ("real", "train")}
     out = options.out / f"report-{slug}"
     config = configure(
-        evaluate.Config,
+        evaluate_images.Config,
         **told,
         synthetic=options.out / f"{slug}.csv",
         out=out,
@@ -165,21 +165,21 @@ def _figures(options: argparse.Namespace, slug: str) -> list[dict[str, Any]]:
         cache=options.out / "cache",
         seed=options.seed,
     )
-    evaluate.run(config)
-    figures: list[dict[str, Any]] = json.loads((out / "scores.json").read_text())["figures"]
+    evaluate_images.run(config)
+    figures: list[dict[str, Any]] = json.loads((out / "scores.json").read_text())["metrics"]
     return [figure for figure in figures if figure["subset"] == "all"]
 
 
 def _lines(name: str, meant: tuple[str, ...], figures: list[dict[str, Any]]) -> list[str]:
     """The figures that are meant to see it; where none is, every figure that is worse than its reference."""
-    shown = [f for f in figures if (f["metric"] in meant if meant else f["reading"].endswith(WORSE))]
+    shown = [f for f in figures if (f["name"] in meant if meant else f["reading"].endswith(WORSE))]
     lines = [f"| {name} | {_label(figure)} | {_value(figure)} |" for figure in shown]
     worse = sum(figure["reading"].endswith(WORSE) for figure in figures)
     return [*lines, f"| {name} | all {len(figures)} figures | worse than the reference: {worse} | | |"]
 
 
 def _label(figure: dict[str, Any]) -> str:
-    return f"{figure['metric']} ({figure['extractor']})" if figure["extractor"] else str(figure["metric"])
+    return f"{figure['name']} ({figure['extractor']})" if figure["extractor"] else str(figure["name"])
 
 
 def _value(figure: dict[str, Any]) -> str:

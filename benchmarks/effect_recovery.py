@@ -10,13 +10,13 @@ from typing import Any
 import numpy as np
 
 from medloom.core.files import read_json
-from medloom.evaluation.effects.recovery import MAPS, OUTSIDE, SHARE, SIGNS, SLOPE
+from medloom.evaluation.effects.recovery import FRACTION, MAPS, OUTSIDE, SIGNS, SLOPE
 from medloom.recipes import demo
 from medloom.recipes.commands import run_command
 
 # Twice the steps need less decay; errors of the regions' means bring effects nearer to their full size.
 CHANGED = {"loop.weight_decay": 0.3}
-FIGURES = (SHARE, SLOPE, SIGNS, MAPS, OUTSIDE)
+FIGURES = (FRACTION, SLOPE, SIGNS, MAPS, OUTSIDE)
 Figures = Mapping[tuple[str, str], Mapping[str, Any]]
 
 
@@ -41,10 +41,10 @@ def _one(config: demo.Config, cohort: Path) -> Figures:
     out.mkdir(parents=True, exist_ok=True)
     model = demo.train(config, cohort, out / "run", config.out / "cache", CHANGED)
     answers = demo.ask(config, cohort, model, out / "whatif")
-    report = run_command("evaluate", whatif=answers, truth=cohort, out=out / "report")
+    report = run_command("evaluate whatif", data=answers, truth=cohort, out=out / "report")
     scores = read_json(report / "scores.json")
     placebo = {("placebo", str(number)): v for number, v in enumerate(scores["verdicts"]) if v["attribute"] == "coffee"}
-    return {(figure["subset"], figure["metric"]): figure for figure in scores["figures"]} | placebo
+    return {(figure["subset"], figure["name"]): figure for figure in scores["metrics"]} | placebo
 
 
 def _table(seen: Sequence[Figures]) -> list[str]:

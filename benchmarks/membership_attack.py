@@ -68,13 +68,13 @@ def _attack(options: argparse.Namespace, cohort: Path, run: Path, reference: Pat
     sides["reference_model"] = reference
     given = {"only": ["privacy"], "features": ["pixels"], "label": "none", "image_size": [options.size]}
     out = options.out / f"{run.name}-report"
-    run_command("evaluate", **sides, **given, out=out, attack_images=options.images)
-    figures: list[dict[str, Any]] = json.loads((out / "scores.json").read_text())["figures"]
-    return [figure for figure in figures if figure["metric"].startswith(SHOWN)]
+    run_command("evaluate images", **sides, **given, out=out, attack_images=options.images)
+    figures: list[dict[str, Any]] = json.loads((out / "scores.json").read_text())["metrics"]
+    return [figure for figure in figures if figure["name"].startswith(SHOWN)]
 
 
 def _lines(name: str, figures: list[dict[str, Any]]) -> list[str]:
     return [
-        f"| {name} | {f['metric']} | {f['value']:.3f} ({f['low']:.3f} to {f['high']:.3f}) | {f['n']} {f['counted']} |"
+        f"| {name} | {f['name']} | {f['value']:.3f} ({f['low']:.3f} to {f['high']:.3f}) | {f['n']} {f['counted']} |"
         for f in figures
     ]

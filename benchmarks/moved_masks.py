@@ -22,7 +22,7 @@ from medloom.data.images import read_image, write_image
 from medloom.data.masks import read_labels
 from medloom.data.options import ManifestOptions, load_manifest
 from medloom.data.tables import write_csv
-from medloom.generators.registry import load_run
+from medloom.generators.storage import load
 from medloom.metrics.uncertainty import bootstrap_mean
 from medloom.recipes.commands import run_command
 
@@ -54,7 +54,7 @@ def main(words: list[str]) -> None:
     parser.add_argument("--model", type=Path, required=True)
     parser.add_argument("--data", type=Path, required=True, help="held-out rows with masks")
     parser.add_argument("--labels", type=int, nargs="+", required=True, help="of lesions")
-    parser.add_argument("--mask-column", default=None)
+    parser.add_argument("--mask-column", help="column of the masks, where it has another name")
     parser.add_argument("--move", type=float, default=0.12, help="share of the image's diagonal")
     parser.add_argument("--smallest", type=float, default=0.001, help="share of the image that a lesion has at least")
     parser.add_argument("--n", type=int, default=4)
@@ -62,7 +62,7 @@ def main(words: list[str]) -> None:
     options = parser.parse_args(words)
     lesions = _lesions(options)
     images = {way: _made(options, lesions, way) for way in WAYS}
-    spec = load_run(options.model)[1].spec
+    spec = load(options.model, "cpu").spec
     went: list[float] = []
     there: dict[str, list[bool]] = {"moved": [], "without": []}
     for number, lesion in enumerate(lesions):
@@ -95,7 +95,8 @@ def _line(values: NDArray[np.float64], patients: Sequence[str]) -> str:
 
 
 def _lesions(options: argparse.Namespace) -> list[Lesion]:
-    manifest = load_manifest(options.data, ManifestOptions(mask_column=options.mask_column), ("path", "mask"))
+    columns = {"mask": options.mask_column} if options.mask_column else {}
+    manifest = load_manifest(options.data, ManifestOptions(columns=columns), ("path", "mask"))
     found = []
     for row in manifest.frame.fillna("").to_dict("records"):
         if not row["mask"]:

@@ -59,7 +59,7 @@ def main(words: list[str]) -> None:
         out = options.out / f"report-{name}"
         told = {"real": manifests["real"], "train": manifests["train"], "synthetic": manifest, "out": out}
         run_command(
-            "evaluate",
+            "evaluate images",
             **told,
             only=["privacy"],
             features=["local"],
@@ -113,11 +113,11 @@ def _planted(
 
 
 def _lines(out: Path, name: str, how: dict[str, str]) -> list[str]:
-    figures = json.loads((out / "scores.json").read_text())["figures"]
+    figures = json.loads((out / "scores.json").read_text())["metrics"]
     lines = [
         f"{name}, {f['extractor']}: excess {f['value']:.4f} ({f['low']:.4f} to {f['high']:.4f}) of {f['n']}"
         for f in figures
-        if f["metric"] == "excess of copies"
+        if f["name"] == "excess of copies"
     ]
     listed: dict[str, set[str]] = {}
     copies = out / "copies-internal.csv"

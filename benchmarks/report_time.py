@@ -25,7 +25,7 @@ def main(words: list[str]) -> None:
         }
         out = options.out or root / "report"
         started = time.perf_counter()
-        run_command("evaluate", **sets, out=out, image_size=[options.size])
+        run_command("evaluate images", **sets, out=out, image_size=[options.size])
         seconds = time.perf_counter() - started
-        figures = json.loads((out / "scores.json").read_text())["figures"]
+        figures = json.loads((out / "scores.json").read_text())["metrics"]
     print(f"{options.images} + {options.images} images of {options.size} px: {seconds:.0f} s, {len(figures)} figures")

@@ -83,9 +83,9 @@ def distance_of(root: Path, train: Path, test: Path, manifest: Path) -> str:
     sets = {"real": test, "synthetic": manifest, "train": train}
     out = manifest.parent.with_name(f"{manifest.parent.name}-report")
     settings = {"cache": root / "cache", "only": ["fidelity"], "image_size": [PIXELS]}
-    report = run_command("evaluate", out=out, **sets, **settings)
-    figures = json.loads((report / "scores.json").read_text())["figures"]
-    found = next(figure for figure in figures if figure["metric"] == "Frechet distance" and figure["subset"] == "all")
+    report = run_command("evaluate images", out=out, **sets, **settings)
+    figures = json.loads((report / "scores.json").read_text())["metrics"]
+    found = next(figure for figure in figures if figure["name"] == "Frechet distance" and figure["subset"] == "all")
     return f"{found['value']:.3g} ({found['low']:.3g} to {found['high']:.3g}) | {found['reference']['value']:.3g}"
 
 
@@ -93,8 +93,7 @@ def _features(cache: Path, train: Path, test: Path, made: dict[str, Path]) -> li
     """Features of the real images and of both sets, with the classifier and the cache of the evaluations before."""
     from medloom.data.manifest import read_manifest
     from medloom.downstream.classifier import ClassifierOptions
-    from medloom.evaluation.images.alignment import train_on_real
-    from medloom.evaluation.images.classifiers import Workshop
+    from medloom.evaluation.images.cache import EvaluationCache, train_on_real
     from medloom.evaluation.images.comparison import compare
     from medloom.evaluation.images.features import Sources, extract, make_extractor
 
@@ -105,7 +104,7 @@ def _features(cache: Path, train: Path, test: Path, made: dict[str, Path]) -> li
         compare(real, one, known, label="label", image_size=(PIXELS,), resize="pad", seed=0) for one in ours
     )
     assert default.fit is not None
-    classifier = Workshop(cache, default.spec, ClassifierOptions()).classifier(default.fit, train_on_real)
+    classifier = EvaluationCache(cache, default.spec, ClassifierOptions()).classifier(default.fit, train_on_real)
     extractor = make_extractor("classifier", Sources(default.spec, classifier))
     return [extract(extractor, each, cache / "features") for each in (default.real, default.synthetic, pndm.synthetic)]
 

@@ -1,6 +1,8 @@
 """Fixtures that several test folders share."""
 
-from collections.abc import Callable
+import json
+import tempfile
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -8,7 +10,10 @@ import pytest
 import torch
 from PIL import Image
 
+from medloom.cli.main import main
+from medloom.core.options import options_of
 from medloom.core.progress import show_on_console
+from medloom.recipes.commands import commands, resolve
 
 SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"
 
@@ -17,7 +22,7 @@ SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"
 LONG = (
     "test_effect_controls.py",
     "test_demo.py",
-    "test_evaluate.py",
+    "test_evaluate_images.py",
     "test_processes.py",
     "test_edit.py",
     "test_resume.py",
@@ -88,9 +93,43 @@ def make_manifest(tmp_path: Path) -> Callable[..., Path]:
     return make
 
 
+def medloom(words: Sequence[object]) -> int:
+    """Run a command; those of its options that are settings go through a YAML file, as a user's would."""
+    with tempfile.TemporaryDirectory() as folder:
+        return main(with_settings(words, Path(folder)))
+
+
+def with_settings(words: Sequence[object], folder: Path) -> list[str]:
+    """A command line; those of its options that are settings stand in a YAML file in a folder."""
+    words = [str(word) for word in words]
+    command = next((name for name in (" ".join(words[:2]), words[0]) if name in commands()), None)
+    if command is None:
+        return words
+    known = options_of(resolve(command)[0])
+    written: list[list[str]] = []
+    for word in words[len(command.split()) :]:
+        if word.startswith("--"):
+            written.append([])
+        written[-1].append(word)
+    kept, settings, given = command.split(), {}, ""
+    for flag, *values in written:
+        option = known.get(flag[2:].replace("-", "_"))
+        if flag == "--config":
+            given = Path(values[0]).read_text(encoding="utf-8")
+        elif option is None or not option.setting:
+            kept += [flag, *values]
+        else:
+            settings[option.name] = values[0] if option.count is None else [word for word in values if word]
+    lines = [f"{name}: {json.dumps(value)}" for name, value in settings.items()]
+    if not lines and not given:
+        return kept
+    (folder / "settings.yaml").write_text("\n".join([given, *lines]), encoding="utf-8")
+    return [*kept, "--config", str(folder / "settings.yaml")]
+
+
 TINY = {
     "image_size": [16],
-    "validation_fraction": 0.2,
+    "validation": 0.2,
     "network.widths": [16, 32],
     "network.attention": [False, True],
     "network.patch": 2,

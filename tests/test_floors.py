@@ -77,6 +77,28 @@ def test_no_circles() -> None:
         visit(name, ())
 
 
+# Within evaluation: all reports share one folder, and an evaluation of edits trains judges as one of images does.
+ROOMS = {"report": 1, "images": 2, "effects": 2, "edits": 3}
+
+
+@pytest.mark.parametrize("module", sorted(name for name in modules() if name.startswith("medloom.evaluation.")))
+def test_imports_within_evaluation_go_down(module: str) -> None:
+    here = module.split(".")[2]
+    for target in imports_of(modules()[module]):
+        there = target.split(".")[2] if target.startswith("medloom.evaluation.") else here
+        assert here == there or ROOMS[there] < ROOMS[here], f"{module} imports {target}"
+        pages = ("medloom.evaluation.images.page", "medloom.evaluation.images.sections")
+        assert here == "images" or not target.startswith(pages), f"{module} imports {target}, of another report"
+
+
+@pytest.mark.parametrize(
+    "module", ["ablate", "compare", "demo", "evaluate_edits", "evaluate_images", "evaluate_whatif"]
+)
+def test_recipes_reach_others_through_the_table_of_commands(module: str) -> None:
+    imported = {target for target in imports_of(PACKAGE / "recipes" / f"{module}.py") if ".recipes." in target}
+    assert all(target.startswith("medloom.recipes.commands") for target in imported), imported
+
+
 def test_every_folder_has_a_floor() -> None:
     folders = {path.name for path in PACKAGE.iterdir() if path.is_dir() and not path.name.startswith("__")}
     assert folders <= set(FLOORS)

@@ -1,16 +1,18 @@
 """The one command; `medloom.recipes.commands` has its table."""
 
+import itertools
 import os
 import sys
 from collections.abc import Sequence
 
 from medloom import __version__
 from medloom.core.errors import GateError, UserError
-from medloom.core.lookup import did_you_mean
+from medloom.core.lookup import closest
 from medloom.core.pages import show_page
 from medloom.core.progress import show_on_console
-from medloom.recipes.commands import commands, resolve
+from medloom.recipes.commands import GROUPS, commands, resolve
 
+HELP = ("-h", "--help", "--help-all", "help")
 USER_ERROR = 2
 GATE_FAILED = 3
 INTERRUPTED = 130
@@ -31,13 +33,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"medloom: {error}", file=sys.stderr)
         return GATE_FAILED
     except KeyboardInterrupt:
-        print("medloom: interrupted; the same command goes on from the last checkpoint.", file=sys.stderr)
+        print("medloom: interrupted; the same command resumes from the last checkpoint.", file=sys.stderr)
         return INTERRUPTED
 
 
 def _dispatch(words: list[str]) -> int:
-    if not words or words[0] in ("-h", "--help", "help"):
-        show_page(overview())
+    named = words[:-1] if words and words[-1] in HELP else words
+    if " ".join(named) not in commands() and _members(named):
+        show_page(overview(" ".join(named)))
         return 0
     if words[0] in ("-V", "--version"):
         print(f"medloom {__version__}")
@@ -55,50 +58,63 @@ def split_command(words: Sequence[str]) -> tuple[str, list[str]]:
     """The command at the start of the words, and its arguments.
 
     Raises:
-        UserError: no such command; with the closest one.
+        UserError: no such command; with the one that was meant, or with those of the group.
     """
-    known = commands()
     for length in (3, 2, 1):
         command = " ".join(words[:length])
-        if command in known:
+        if command in commands():
             return command, _positional(command, list(words[length:]))
-    leading = [word for word in words[:3] if not word.startswith("-")]
+    leading = list(itertools.takewhile(lambda word: not word.startswith("-"), words[:3]))
     # A group is "data", or "data import" within it; the word after it is the one that is not known.
-    depth = 2 if len(leading) > 1 and _group(leading[:2]) else 1
-    group = _group(leading[:depth])
-    typed = " ".join(leading[: depth + 1])
-    with_it = f"; with {' '.join(leading[:depth])!r} go: {', '.join(group)}." if group else ""
-    close = did_you_mean(typed, known) if len(leading) > depth or not group else ""
-    hint = close or with_it or "."
-    raise UserError(f"unknown command {typed!r}{hint} See medloom --help.")
+    depth = next((length for length in (2, 1) if leading[length - 1 :] and _members(leading[:length])), 0)
+    typed = " ".join(leading[: depth + 1]) or words[0]
+    guesses = (_guess(" ".join(leading[:length])) for length in range(len(leading), depth, -1))
+    if guess := next(filter(None, guesses), None):
+        raise UserError(f"unknown command {typed!r}, did you mean {guess!r}? See medloom --help.")
+    group = " ".join(leading[:depth])
+    members = f"; commands of {group!r}: {', '.join(_members([group]))}." if group else "."
+    raise UserError(f"unknown command {typed!r}{members} See medloom --help.")
 
 
-def _group(words: Sequence[str]) -> list[str]:
-    """The commands that begin with these words and go on."""
-    return [name for name in commands() if words and name.startswith(f"{' '.join(words)} ")]
+def _guess(typed: str) -> str | None:
+    """The command that was meant; `text2image` alone means `train text2image`."""
+    by_last_word = {name.rpartition(" ")[2]: name for name in commands()}
+    return closest(typed, commands()) or by_last_word.get(closest(typed, by_last_word) or "")
+
+
+def _members(words: Sequence[str]) -> list[str]:
+    """The commands of the group that the words name; of no words, all of them."""
+    return [name for name in commands() if name.startswith(" ".join([*words, ""]))]
 
 
 def _positional(command: str, rest: list[str]) -> list[str]:
     """`medloom data check TABLE` names its manifest without an option, `medloom data import SOURCE ROOT` its folder."""
-    if command.startswith("data ") and rest and not rest[0].startswith("-"):
+    if command.startswith(("data ", "evaluate whatif", "evaluate edits")) and rest and not rest[0].startswith("-"):
         return ["--root" if command.startswith("data import ") else "--data", *rest]
     return rest
 
 
-def overview() -> str:
-    """The help of the command as a whole."""
-    known = commands()
-    width = max(map(len, known))
-    lines = [f"  medloom {name:<{width}}  {line}" for name, line in known.items()]
+def overview(group: str = "") -> str:
+    """The help of a group of commands; without a name, of medloom as a whole."""
+    shown = _members(group.split())
+    width = max(map(len, shown))
+    lines: list[str] = []
+    for title, names in itertools.groupby(shown, _title):
+        lines += ["", f"{title}:", *(f"  medloom {name:<{width}}  {commands()[name]}" for name in names)]
     return "\n".join(
         [
             "medloom: conditional and counterfactual medical image generation. For research only.",
-            "",
             *lines,
             "",
             "medloom COMMAND --help shows a command's options with their defaults.",
         ]
     )
+
+
+def _title(command: str) -> str:
+    """The title of a command's group: that of its first words, as many as there is a title for."""
+    words = command.split()
+    return next(GROUPS[group] for end in (2, 1, 0) if (group := " ".join(words[:end])) in GROUPS)
 
 
 def _quiet_libraries() -> None:

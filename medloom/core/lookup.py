@@ -1,20 +1,35 @@
 """Names in tables: one visible dict a folder serves lookup, command-line choices and documentation."""
 
+import re
 from collections.abc import Iterable, Mapping
-from difflib import get_close_matches
+from difflib import SequenceMatcher
+from operator import ne
 from typing import TypeVar
 
 from medloom.core.errors import UserError
 
 Value = TypeVar("Value")
+# Least fraction of letters that two words share in order, and least length of a beginning that names a word.
+CUTOFF, PREFIX = 0.78, 3
+
+
+def closest(name: str, known: Iterable[str]) -> str | None:
+    """The known name that `name` is a slip of the pen for, or None where none is that close.
+
+    >>> closest("trian", ["train", "generate"]), closest("sex", ["text", "path"])
+    ('train', None)
+    """
+    typed = _folded(name)
+    by_folded = {_folded(candidate): candidate for candidate in known}
+    close = [candidate for candidate in by_folded if _is_close(typed, candidate)]
+    best = max(close, key=lambda candidate: SequenceMatcher(None, typed, candidate).ratio(), default=None)
+    return None if best is None else by_folded[best]
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:
     """A clause to append to an error: `, did you mean 'x'?`, or the empty string where nothing is close."""
-    by_folded = {candidate.casefold(): candidate for candidate in known}
-    # Two swapped letters in a short word already bring the ratio down to a half.
-    close = get_close_matches(name.casefold(), list(by_folded), n=1, cutoff=0.5)
-    return f", did you mean {by_folded[close[0]]!r}?" if close else ""
+    guess = closest(name, known)
+    return "" if guess is None else f", did you mean {guess!r}?"
 
 
 def look_up(table: Mapping[str, Value], name: str, what: str) -> Value:
@@ -26,3 +41,20 @@ def look_up(table: Mapping[str, Value], name: str, what: str) -> Value:
     if name in table:
         return table[name]
     raise UserError(f"unknown {what} {name!r}{did_you_mean(name, table) or '.'} Known: {', '.join(table)}.")
+
+
+def _folded(name: str) -> str:
+    return name.casefold().replace("-", "_")
+
+
+def _is_close(typed: str, candidate: str) -> bool:
+    """Word by word where both have as many, so that a shared group (`loop.`, `data import `) makes nothing closer."""
+    ours, theirs = re.split("[ .]", typed), re.split("[ .]", candidate)
+    return all(map(_are_close, ours, theirs)) if len(ours) == len(theirs) else _are_close(typed, candidate)
+
+
+def _are_close(word: str, other: str) -> bool:
+    one_letter = len(word) == len(other) >= PREFIX and sum(map(ne, word, other)) == 1
+    beginning = len(word) >= PREFIX and other.startswith(word)
+    alike = SequenceMatcher(None, word, other).ratio() >= CUTOFF
+    return word == other or one_letter or beginning or alike or sorted(word) == sorted(other)

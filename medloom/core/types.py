@@ -29,7 +29,8 @@ class Condition:
         text: report, caption or instruction.
         modality: imaging modality, as named in the manifest.
         view: projection or plane (PA, AP, axial), part of `modality` for guidance and dropout.
-        prior: a prior image of the same patient: a file, an `Image`, or values `(C, *size)` or `(*size)`.
+        prior: a prior image of the same patient: a file, an `Image`, or values `(C, *size)` or `(*size)` in the unit of
+            the modality.
         mask: a label map with the image's geometry: a file, an `Image`, or whole numbers `(*size)`.
         table: clinical columns, name to value; None where missing.
 

@@ -1,9 +1,9 @@
-"""The columns of a manifest: standard names, the aliases that they are recognised by, and the way to name them."""
+"""The columns of a manifest: standard names, and the aliases by which they are recognised."""
 
 from collections.abc import Mapping, Sequence
 
 from medloom.core.errors import UserError
-from medloom.core.lookup import did_you_mean
+from medloom.core.lookup import closest, did_you_mean, look_up
 
 ALIASES: dict[str, tuple[str, ...]] = {
     "path": ("image", "image_path", "file", "filename", "img"),
@@ -26,12 +26,15 @@ def standard_names(header: Sequence[str], named: Mapping[str, str], where: str) 
 
     Args:
         header: the table's column names, blanks trimmed.
-        named: standard name -> column, as the user said (`--text-column clinical_notes`).
+        named: standard name -> column, as the user said (`--columns text=clinical_notes`).
         where: the file, for errors.
 
     Raises:
-        UserError: a named column that the table lacks, a column twice, or two aliases of one standard column.
+        UserError: an unknown standard name, a named column that the table lacks, a column twice, or two aliases of one
+            standard column.
     """
+    for standard in named:
+        look_up(ALIASES, standard, "standard column of --columns")
     repeated = sorted({name for name in header if header.count(name) > 1})
     if repeated:
         raise UserError(f"{where}: column {repeated[0]!r} stands twice in the header; rename one.")
@@ -59,7 +62,7 @@ def _by_alias(header: Sequence[str], standard: str, aliases: Sequence[str], wher
     if len(present) > 1:
         raise UserError(
             f"{where}: columns {' and '.join(map(repr, present))} could both be the {standard};"
-            f" say which with --{standard.replace('_', '-')}-column."
+            f" say which with --columns {standard}=NAME."
         )
     return present[0] if present else None
 
@@ -73,10 +76,9 @@ def require(found: Mapping[str, str], standard: str, header: Sequence[str], wher
     if standard in found:
         return
     names = (standard, *ALIASES[standard])
-    close = next((hint for name in header if (hint := did_you_mean(name, names))), "")
-    similar = next((name for name in header if did_you_mean(name, names)), None)
-    suggestion = f" (column {similar!r}{close})" if similar else ""
+    slip = next((name for name in header if closest(name, names)), None)
+    hint = f" (column {slip!r}, did you mean {closest(slip, names)!r}?)" if slip else ""
     raise UserError(
-        f"{where}: no {standard} column{suggestion}; it is recognised as {', '.join(names)}."
-        f" Columns: {', '.join(header)}. Rename one, or name it with --{standard.replace('_', '-')}-column."
+        f"{where}: no {standard} column{hint}; it is recognised as {', '.join(names)}."
+        f" Columns: {', '.join(header)}. Rename one, or name it with --columns {standard}=NAME."
     )

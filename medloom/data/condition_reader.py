@@ -3,7 +3,8 @@
 Training, sampling and evaluation use the same object, so that a mask means the same in all three.
 """
 
-from dataclasses import dataclass, field
+import math
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -12,11 +13,11 @@ from numpy.typing import NDArray
 from medloom.core.errors import UserError
 from medloom.core.image import Image
 from medloom.core.mask_spec import NO_MASK, MaskSpec
-from medloom.core.spec import RELATIVE, ImageSpec
+from medloom.core.spec import COLOUR, GREY, RELATIVE, ImageSpec
 from medloom.core.types import Condition, ImagePart
 from medloom.data.images import check_pixels, read_image
 from medloom.data.masks import Labels, check_labels, model_labels, read_labels, read_mask
-from medloom.data.transforms import ModelImage, to_model
+from medloom.data.transforms import LEVELS, ModelImage, to_model
 
 
 @dataclass(frozen=True)
@@ -73,7 +74,7 @@ class ConditionReader:
         """The image whose geometry a generated volume takes: the mask, else the prior image, else none."""
         if condition.mask is not None:
             return self.mask(condition)
-        return None if condition.prior is None else _image(condition.prior, self.unit)
+        return None if condition.prior is None else self._image(condition.prior, self.modality(condition))
 
     def region(self, part: ImagePart) -> NDArray[np.float32]:
         """Where an edit may change an image: float32 `(1, *size)`, 1 in every label above 0 of a label map."""
@@ -86,12 +87,33 @@ class ConditionReader:
         Raises:
             UserError: unreadable, not finite, constant, or not of the spec; names the file.
         """
-        image, name = _image(part, self.unit), named(part, "image")
+        image, name = self._image(part, modality), named(part, "image")
         check_pixels(image, name)
         try:
             return to_model(image, self.spec, modality)
         except UserError as error:
             raise UserError(f"{name}: {error}") from error
+
+    def _image(self, part: ImagePart, modality: str) -> Image:
+        """An image from a file or from memory; bare values are in the unit of the modality.
+
+        Raises:
+            UserError: unreadable, or bare values of another number of axes than the model's.
+        """
+        if isinstance(part, Path):
+            return read_image(part, unit=self.unit)
+        if isinstance(part, Image):
+            # Levels whose full scale is not named are out of 255, as a model's own are.
+            levels = part.unit in (GREY, COLOUR) and math.isnan(part.full_scale)
+            return replace(part, full_scale=LEVELS[1]) if levels else part
+        dims, unit = self.spec.spatial_dims, self.spec.of(modality).unit
+        if part.ndim not in (dims, dims + 1):
+            raise UserError(
+                f"{named(part, 'image')} has the shape {part.shape}; give an image of {dims} axes, or its channels"
+                " first."
+            )
+        values = np.asarray(part if part.ndim > dims else part[None], np.float32)
+        return Image(values, unit, LEVELS[1] if unit in (GREY, COLOUR) else math.nan)
 
 
 def named(part: ImagePart | None, what: str) -> Path:
@@ -111,13 +133,3 @@ def _label_map(part: ImagePart) -> Image:
         return read_mask(part)
     image = part if isinstance(part, Image) else Image(np.asarray(part, np.float32)[None], RELATIVE)
     return check_labels(image, named(part, "mask"))
-
-
-def _image(part: ImagePart, unit: str | None) -> Image:
-    """An image from a file or from memory; bare values are in `unit`, or relative."""
-    if isinstance(part, Path):
-        return read_image(part, unit=unit)
-    if isinstance(part, Image):
-        return part
-    values = np.asarray(part, np.float32)
-    return Image(values if values.ndim > 2 and len(values) in (1, 3) else values[None], unit or RELATIVE)

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from medloom.core.errors import UserError
 from medloom.core.lookup import look_up
+from medloom.core.options import setting
 from medloom.core.seeds import check_seed
 from medloom.core.types import PARTS
 from medloom.data.options import ManifestOptions
@@ -38,7 +39,7 @@ class GenerationOptions(ManifestOptions):
         windows: of whole images by such a model: windows at a time.
         format: auto, png, tiff, dicom, nifti, nrrd or mhd; auto is PNG, or DICOM (NIfTI in 3-D) for values in HU.
         provenance: hash, or full, which writes the condition's text into every file.
-        keep: clinical columns of `data` to carry into the manifest (default: label, finding, class).
+        keep: clinical columns of `data` to carry into the manifest.
         device: auto, cpu or cuda.
     """
 
@@ -53,8 +54,8 @@ class GenerationOptions(ManifestOptions):
     sampling: tuple[str, ...] = ()
     batch: int = 16
     crops: bool = False
-    overlap: float = OVERLAP
-    windows: int = 2
+    overlap: float = setting(OVERLAP)
+    windows: int = setting(2)
     format: str = "auto"
     provenance: str = "hash"
     keep: tuple[str, ...] = LABEL_COLUMNS

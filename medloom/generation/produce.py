@@ -103,7 +103,7 @@ def produce(
     suffix = file_suffix(model, requests)
     if state.is_main_process:
         claim_output(options.out, file)
-        resolved = {"steps": sampling.steps, "guidance": [str(sampling.guidance), *options.guidance[1:]]}
+        resolved = {"steps": sampling.steps, "guidance": _scales(sampling)}
         _describe(options, file, {"SYNTHETIC": "YES", "model": generator.model_hash, **(facts or {})}, resolved)
     state.wait_for_everyone()
     todo = [request for request in requests if not (options.out / f"{request.sample_id}{suffix}").exists()]
@@ -206,6 +206,12 @@ def _describe(
         what = ", ".join(f"--{name.replace('_', '-')}" for name in changed) or " and ".join(others)
         raise UserError(f"--out {options.out} holds images made with other options ({what}); name another folder.")
     write_json(path, wanted)
+
+
+def _scales(sampling: SamplingOptions) -> list[str]:
+    """The guidance scales as words of --guidance; none of a model without guidance."""
+    common = [] if sampling.guidance is None else [str(float(sampling.guidance))]
+    return common + [f"{part}={scale}" for part, scale in sorted(sampling.guidance_by_part.items())]
 
 
 def _like(option: str, value: str, default: object) -> object:

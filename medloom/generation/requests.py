@@ -12,7 +12,6 @@ from medloom.core.progress import say
 from medloom.core.seeds import MAX_SEED
 from medloom.core.types import Condition, Sample
 from medloom.data.manifest import Manifest, read_manifest
-from medloom.data.options import named_columns
 from medloom.generation.options import LABEL_COLUMNS, GenerationOptions
 from medloom.generators.base import ImageGenerator
 from medloom.generators.generated_images import FACTUAL
@@ -60,7 +59,7 @@ def read_conditions(options: GenerationOptions, data: Path, need: Sequence[str])
     """The manifest of conditions, whose images need not be there; says what was left out of it."""
     manifest = read_manifest(
         data,
-        named=named_columns(options),
+        named=options.columns,
         images_are_patients=options.images_are_patients,
         skip_bad=options.skip_bad,
         need=need,

@@ -23,10 +23,9 @@ from medloom.core.types import Condition, ImagePart
 from medloom.data.condition_reader import ConditionReader, named
 from medloom.data.dataset import ImageSource, cached_usable_images
 from medloom.data.masks import require_axes, require_known
-from medloom.generators.base_model import ConditionalModel
+from medloom.generators.base_model import ConditionalModel, keep, known_parts, prompt_of
 from medloom.generators.framing import crop_images, frame_images, window_image
 from medloom.generators.generated_images import GeneratedImage, GeneratedImages
-from medloom.generators.prompt import keep, known_parts, prompt_of
 from medloom.generators.sampling import FROM_NOISE, WHOLE, Edit, Framing, SamplingOptions
 from medloom.generators.support import refuse_part
 from medloom.generators.tensors import ConditionTensors

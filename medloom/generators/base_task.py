@@ -14,8 +14,7 @@ from torch import Tensor, nn
 from medloom.core.seeds import torch_generator
 from medloom.core.types import Batch, Phase
 from medloom.generators.base import ImageGenerator
-from medloom.generators.row_order import RowOrder, repeats, spread_rows
-from medloom.generators.training_data import TrainingData
+from medloom.generators.training_data import RowOrder, TrainingData, repeats, spread_rows
 from medloom.training.options import LoopOptions
 
 VALIDATION_IMAGES = 256

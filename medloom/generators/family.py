@@ -48,18 +48,13 @@ class Family(ABC, Generic[Options, Trained]):
 
     Attributes:
         name: in index.json.
-        tasks: name of each `medloom train` command -> its options.
     """
 
     name: ClassVar[str]
-    tasks: ClassVar[dict[str, type[TrainOptions]]]
-    # Whether its models generate images, and whether single images have losses that a membership attack could use.
-    generates_images: ClassVar[bool] = False
+    # The class of its generators, where its models generate images.
+    generator: "ClassVar[type[ImageGenerator[Any, Any]] | None]" = None
+    # Whether single images have losses, which a membership attack could use.
     has_image_losses: ClassVar[bool] = False
-
-    def generator(self) -> "type[ImageGenerator[Any, Any]]":
-        """The class of the family's generators."""
-        raise TypeError(f"the {self.name} family generates no images")
 
     def loss_task(self, trained: Trained, data: "TrainingData", device: "torch.device") -> "LossTask[Any, Any]":
         """A task that is asked for the losses of single images alone, where the family has them."""

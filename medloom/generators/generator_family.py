@@ -4,25 +4,29 @@ from abc import abstractmethod
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from medloom.core.errors import UserError
 from medloom.core.mask_spec import MaskSpec
+from medloom.core.plots import save_grid
 from medloom.core.progress import say
 from medloom.core.types import Sample
+from medloom.data.dataset import ImageSource
+from medloom.data.patches import PatchRules
+from medloom.generators.base import ImageGenerator
 from medloom.generators.family import Family, Origin
+from medloom.generators.leakage import runs_among
 from medloom.generators.options import GeneratorOptions
+from medloom.generators.preparation import Prepared, spread, with_masks
+from medloom.generators.row_caches import RowCaches
 from medloom.generators.run_folder import Components, open_run
-from medloom.generators.sampling import SamplingOptions
+from medloom.generators.storage import load_generator
+from medloom.generators.training_data import TrainingData, repeats, spread_rows
+from medloom.generators.training_facts import TrainingFacts, read_facts, read_masks
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
 
-    from medloom.data.dataset import ImageSource
-    from medloom.generators.base import ImageGenerator
-    from medloom.generators.preparation import Prepared
-    from medloom.generators.training_data import TrainingData
-    from medloom.generators.training_facts import TrainingFacts
 
 Options = TypeVar("Options", bound=GeneratorOptions)
 Trained = TypeVar("Trained", bound="ImageGenerator[Any, Any]")
@@ -34,32 +38,22 @@ FIXED_PATCHES = {2: 16, 3: 4}
 
 
 class GeneratorFamily(Family[Options, Trained], Generic[Options, Trained]):
-    """A family of image generators.
-
-    Attributes:
-        sampling: the family's sampling options.
-    """
-
-    sampling: ClassVar[type[SamplingOptions]]
-
-    generates_images = True
+    """A family of image generators."""
 
     @abstractmethod
     def mask_labels(self, options: Options) -> tuple[int, ...] | None:
         """Labels of mask classes that the user named, empty where the masks say them; None for a model without."""
 
     @abstractmethod
-    def prepare_space(self, options: Options, data: "Prepared", origin: Origin) -> "tuple[Prepared, Any]":
+    def prepare_space(self, options: Options, data: Prepared, origin: Origin) -> tuple[Prepared, Any]:
         """The data in the channels that the autoencoder or tokenizer takes, and that one; None where there is none."""
 
     @abstractmethod
-    def fresh(self, options: Options, data: "Prepared", facts: "TrainingFacts", coder: Any, origin: Origin) -> Trained:
+    def fresh(self, options: Options, data: Prepared, facts: TrainingFacts, coder: Any, origin: Origin) -> Trained:
         """A generator with fresh weights, or those of a published model."""
 
     @abstractmethod
-    def continued(
-        self, options: Options, data: "Prepared", facts: "TrainingFacts", coder: Any, known: Trained
-    ) -> Trained:
+    def continued(self, options: Options, data: Prepared, facts: TrainingFacts, coder: Any, known: Trained) -> Trained:
         """The generator of a run that is continued, for these data."""
 
     def may_leave_unused(self, options: Options) -> bool:
@@ -73,21 +67,16 @@ class GeneratorFamily(Family[Options, Trained], Generic[Options, Trained]):
         known = self.load_run(options.from_run)
         return Origin(self._parents(options), known, space=known.spec, extends=known.spec)
 
-    def load_run(self, path: Path) -> "ImageGenerator[Any, Any]":
+    def load_run(self, path: Path) -> ImageGenerator[Any, Any]:
         """The generator of a run that is continued.
 
         Raises:
             UserError: not a run of the family.
         """
-        from medloom.generators.storage import load_generator
-
         return load_generator(open_run(path, (self.name,), "--from").model)
 
-    def build(self, options: Options, data: "Prepared", origin: Origin, verbose: bool) -> "tuple[Prepared, Trained]":
+    def build(self, options: Options, data: Prepared, origin: Origin, verbose: bool) -> tuple[Prepared, Trained]:
         """See Family: masks, what conditions the images, the coder, and the generator."""
-        from medloom.generators.preparation import with_masks
-        from medloom.generators.training_facts import read_facts, read_masks
-
         given = self.mask_labels(options)
         known: Trained | None = origin.model
         if known is not None:
@@ -106,12 +95,9 @@ class GeneratorFamily(Family[Options, Trained], Generic[Options, Trained]):
         return _readable(options, data, generator, verbose), generator
 
     def caches(
-        self, options: Options, data: "Prepared", generator: Trained, accelerator: "Accelerator"
-    ) -> "tuple[TrainingData, TrainingData, Render]":
+        self, options: Options, data: Prepared, generator: Trained, accelerator: "Accelerator"
+    ) -> tuple[TrainingData, TrainingData, Render]:
         """Training and validation rows from the caches, and what renders the fixed validation conditions."""
-        from medloom.data.patches import PatchRules
-        from medloom.generators.row_caches import RowCaches
-
         rules = None
         if data.spec.patch:
             given = (getattr(options, name) for name in ("foreground", "augment", "flip"))
@@ -136,7 +122,6 @@ class GeneratorFamily(Family[Options, Trained], Generic[Options, Trained]):
         """The networks beside the encoders, by name."""
 
     def _parents(self, options: Options) -> list[Path]:
-        from medloom.generators.leakage import runs_among
 
         return runs_among(options.from_run, options.text.encoder, *self.parent_options(options))
 
@@ -146,8 +131,8 @@ class GeneratorFamily(Family[Options, Trained], Generic[Options, Trained]):
 
 
 def _readable(
-    options: GeneratorOptions, data: "Prepared", generator: "ImageGenerator[Any, Any]", verbose: bool
-) -> "Prepared":
+    options: GeneratorOptions, data: Prepared, generator: ImageGenerator[Any, Any], verbose: bool
+) -> Prepared:
     """The data less the validation rows whose table holds what no training row has.
 
     Raises:
@@ -166,29 +151,27 @@ def _readable(
     return replace(data, validation=replace(source, samples=kept, key=key))
 
 
-def _masked(data: "TrainingData") -> "TrainingData | None":
+def _masked(data: TrainingData) -> TrainingData | None:
     """The rows with masks, or None where there are none."""
     usable = [row for row in data.usable if data.conditions[row].mask is not None]
     return replace(data, usable=usable) if usable else None
 
 
-def _renderer(data: "Prepared", masked: bool) -> Render:
+def _renderer(data: Prepared, masked: bool) -> Render:
     """Renders the same held-out conditions with the same seeds at each validation.
 
     Args:
         data: training rows are rendered where none is held out.
         masked: leave out rows without a mask, where there are others.
     """
-    from medloom.generators.preparation import spread
 
-    def rendered(source: "ImageSource") -> list[Sample]:
+    def rendered(source: ImageSource) -> list[Sample]:
         return [sample for sample in source.samples if sample.condition.mask or not masked]
 
     samples = rendered(data.validation) or rendered(data.train) or list(data.train.samples)
     chosen = spread(samples, [str(sample.condition.modality) for sample in samples], FIXED_CONDITIONS)
 
-    def render(generator: "ImageGenerator[Any, Any]", out: Path, step: int) -> None:
-        from medloom.core.plots import save_grid
+    def render(generator: ImageGenerator[Any, Any], out: Path, step: int) -> None:
 
         images = generator.sample([samples[index].condition for index in chosen], range(len(chosen)))
         save_grid(out / f"step-{step:08d}.png", list(images.numpy()), 4, f"after {step} steps")
@@ -196,7 +179,7 @@ def _renderer(data: "Prepared", masked: bool) -> Render:
     return render
 
 
-def _patch_renderer(data: "TrainingData", seed: int, batch: int) -> Render:
+def _patch_renderer(data: TrainingData, seed: int, batch: int) -> Render:
     """Renders the same patches of held-out images with the same seeds at each validation.
 
     Args:
@@ -204,10 +187,8 @@ def _patch_renderer(data: "TrainingData", seed: int, batch: int) -> Render:
         seed: of the run: it says where the patches lie.
         batch: patches at a time.
     """
-    from medloom.generators.row_order import repeats, spread_rows
 
-    def render(generator: "ImageGenerator[Any, Any]", out: Path, step: int) -> None:
-        from medloom.core.plots import save_grid
+    def render(generator: ImageGenerator[Any, Any], out: Path, step: int) -> None:
 
         count = FIXED_PATCHES[generator.spec.spatial_dims]
         rows = [data.usable[place] for place in spread_rows(len(data.usable), count)]

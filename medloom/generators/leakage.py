@@ -1,27 +1,24 @@
 """Refusing to test a model on patients that it, or what it starts from, was trained on."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from medloom.core.errors import UserError
-from medloom.data.manifest import Manifest
-from medloom.data.options import ManifestOptions, named_columns
-
-if TYPE_CHECKING:
-    from medloom.generators.preparation import Prepared
-    from medloom.generators.run_folder import RunFolder
+from medloom.core.progress import say
+from medloom.data.manifest import Manifest, read_manifest
+from medloom.data.options import ManifestOptions
+from medloom.data.splits import Split
+from medloom.generators.preparation import Prepared
+from medloom.generators.run_folder import RUN, RunFolder
 
 
 def refuse_seen(config: ManifestOptions, model: Path, path: Path, real: Manifest) -> None:
     """Refuse patients that the generator was trained on, told in the way in which its run told them."""
-    from medloom.data.manifest import read_manifest
-    from medloom.generators.registry import generator_families
-    from medloom.generators.run_folder import open_run
+    from medloom.generators.storage import open_generator
 
-    run = open_run(model, generator_families())
+    run = open_generator(model)
     description = run.description()
     if description["images_are_patients"] and not real.patients_are_images:
-        named, skip = named_columns(config), config.skip_bad
+        named, skip = config.columns, config.skip_bad
         real = read_manifest(path, named=named, images_are_patients=True, skip_bad=skip, need=("path",))
     elif real.patients_are_images and not description["images_are_patients"]:
         raise UserError(
@@ -32,7 +29,7 @@ def refuse_seen(config: ManifestOptions, model: Path, path: Path, real: Manifest
         split.refuse_overlap(real, str(model))
 
 
-def refuse_seen_parent(found: "RunFolder", prepared: "Prepared", what: str) -> None:
+def refuse_seen_parent(found: RunFolder, prepared: Prepared, what: str) -> None:
     """Refuse a run to start from that has seen the test set; say where it has seen images held out for validation.
 
     Args:
@@ -40,8 +37,6 @@ def refuse_seen_parent(found: "RunFolder", prepared: "Prepared", what: str) -> N
         prepared: the data of what starts from it.
         what: it is: autoencoder, text encoder.
     """
-    from medloom.core.progress import say
-    from medloom.data.splits import Split
 
     seen = Split.from_dict(found.description()["split"])
     frame, split = prepared.manifest.frame, prepared.split
@@ -55,7 +50,6 @@ def refuse_seen_parent(found: "RunFolder", prepared: "Prepared", what: str) -> N
 
 def runs_among(*places: Path | str | None) -> list[Path]:
     """Those of the named places that are run folders: what a new run starts from, and whose patients it has seen."""
-    from medloom.generators.run_folder import RUN
 
     paths = [Path(place) for place in places if place]
     return [path for path in paths if (path / RUN).is_file()]

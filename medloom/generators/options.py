@@ -7,6 +7,7 @@ from typing import ClassVar
 
 from medloom.core.choices import MODALITY_AS
 from medloom.core.errors import UserError
+from medloom.core.options import setting
 from medloom.data.options import ManifestOptions
 from medloom.training.options import LoopOptions
 
@@ -37,7 +38,7 @@ class TrainOptions(ManifestOptions):
         preset: a published system's settings.
         image_size: pixels of the model's images; one number for a square, or one for each axis.
         resize: how images get there: pad (aspect kept), crop, stretch, or none (files must have the size).
-        validation_fraction: fraction of the patients held out for validation, where no column says the split.
+        validation: fraction of the patients held out for validation, where no column says the split.
         hu_window: HU that become the lowest and highest value of the model's images; values beyond are clipped
             (default: as in the tokenizer, autoencoder or run that it builds on, else -1000 to 1000).
         loop: the training loop.
@@ -58,7 +59,7 @@ class TrainOptions(ManifestOptions):
     preset: str | None = None
     image_size: tuple[int, ...] = (64,)
     resize: str = "pad"
-    validation_fraction: float = 0.05
+    validation: float = 0.05
     hu_window: tuple[float, float] | None = None
     loop: LoopOptions = field(default_factory=LoopOptions)
     cache: Path | None = None
@@ -102,10 +103,10 @@ class TextOptions:
     max_tokens: int = 77
     modality_as: str = "both"
     train: bool = False
-    vocabulary: int = 2000
-    width: int = 128
-    layers: int = 2
-    learning_rate_factor: float = 1.0
+    vocabulary: int = setting(2000)
+    width: int = setting(128)
+    layers: int = setting(2)
+    learning_rate_factor: float = setting(1.0)
     dropout: float = 0.1
 
     def __post_init__(self) -> None:
@@ -146,7 +147,7 @@ class GeneratorOptions(TrainOptions):
     classes: Path | None = None
     hide_classes: tuple[str, ...] = ()
     resample_masks: bool = False
-    unregistered: float = 0.5
+    unregistered: float = setting(0.5)
     text: TextOptions = field(default_factory=TextOptions)
 
     def __post_init__(self) -> None:
@@ -174,7 +175,7 @@ class VolumeOptions(GeneratorOptions):
     dims: int | None = None
     patch: tuple[int, ...] = ()
     spacing: tuple[float, ...] = ()
-    foreground: float = 0.75
+    foreground: float = setting(0.75)
     augment: str = "none"
     flip: bool = False
     shift: int = 0

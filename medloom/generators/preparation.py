@@ -13,13 +13,16 @@ from typing import TYPE_CHECKING, Any
 
 from medloom.core.config import plain
 from medloom.core.errors import UserError
+from medloom.core.files import claim_output
 from medloom.core.mask_spec import MaskSpec
 from medloom.core.progress import say
 from medloom.core.spec import HU, ImageSpec
 from medloom.data.dataset import ImageSource, measure_spec
 from medloom.data.manifest import Manifest
 from medloom.data.options import load_manifest
+from medloom.data.prompts import read_template, template_beside
 from medloom.data.splits import Split, assign_splits, make_split
+from medloom.data.table_columns import seen_columns
 from medloom.data.transforms import HU_WINDOW
 from medloom.generators.options import TrainOptions
 from medloom.generators.run_folder import Components, RunFolder, describe_run
@@ -68,12 +71,12 @@ def prepare(options: TrainOptions, verbose: bool, extends: ImageSpec | None = No
     Raises:
         UserError: see `read_manifest`, `assign_splits`, `measure_spec`.
     """
-    if not 0 <= options.validation_fraction < 1:
-        raise UserError(f"--validation-fraction {options.validation_fraction}: it has to be in [0, 1).")
+    if not 0 <= options.validation < 1:
+        raise UserError(f"--validation {options.validation}: it has to be in [0, 1).")
     manifest = load_manifest(options.data, options, options.columns_needed)
     for note in manifest.notes if verbose else ():
         say(note)
-    fractions = {"train": 1.0 - options.validation_fraction, "validation": options.validation_fraction}
+    fractions = {"train": 1.0 - options.validation, "validation": options.validation}
     splits = assign_splits(manifest, fractions, options.loop.seed)
     train = manifest.select(name == "train" for name in splits)
     validation = manifest.select(name == "validation" for name in splits)
@@ -187,7 +190,6 @@ def start_run(
     Raises:
         UserError: --out holds something else, or the same run with other options.
     """
-    from medloom.core.files import claim_output
 
     fresh = False
     if accelerator.is_main_process:
@@ -252,8 +254,6 @@ def description(
 
 def training_columns(prepared: Prepared) -> list[dict[str, Any]]:
     """What the training rows have in the columns of the template beside the manifest; empty without one."""
-    from medloom.data.prompts import read_template, template_beside
-    from medloom.data.table_columns import seen_columns
 
     beside = template_beside(prepared.manifest.source)
     if beside is None:

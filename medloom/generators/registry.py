@@ -1,7 +1,7 @@
-"""The families of models. A row here and a folder are all that a family is."""
+"""The families of models. A folder and a row here are all that a family is."""
 
 from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from medloom.core.lookup import look_up
 
@@ -9,13 +9,30 @@ if TYPE_CHECKING:
     from medloom.generators.family import Family
     from medloom.generators.options import TrainOptions
 
-# Name -> module and class, as text so that help imports no torch, or a Family itself.
-FAMILIES: "dict[str, str | Family[Any, Any]]" = {
-    "diffusion": "medloom.generators.diffusion.family:DiffusionFamily",
-    "gan": "medloom.generators.gan.family:GANFamily",
-    "tokens": "medloom.generators.tokens.family:TokenFamily",
-    "autoencoder": "medloom.generators.autoencoder.family:AutoencoderFamily",
-    "text-encoder": "medloom.generators.contrastive.family:TextEncoderFamily",
+
+class FamilyRow(NamedTuple):
+    """A family of models; modules are named as text, `package.module:Name`, so that help imports no torch.
+
+    Attributes:
+        family: the Family class.
+        tasks: the options of each of its `medloom train` commands.
+    """
+
+    family: "str | type[Family[Any, Any]]"
+    tasks: "tuple[str | type[TrainOptions], ...]"
+
+
+def _row(folder: str, family: str, *tasks: str) -> FamilyRow:
+    package = f"medloom.generators.{folder}"
+    return FamilyRow(f"{package}.family:{family}", tuple(f"{package}.options:{task}" for task in tasks))
+
+
+FAMILIES: dict[str, FamilyRow] = {
+    "diffusion": _row("diffusion", "DiffusionFamily", "TextToImage", "MaskToImage", "EditImage"),
+    "gan": _row("gan", "GANFamily", "MaskToImageGAN"),
+    "tokens": _row("tokens", "TokenFamily", "GenerateTokens"),
+    "autoencoder": _row("autoencoder", "AutoencoderFamily", "EncodeImages"),
+    "text-encoder": _row("contrastive", "TextEncoderFamily", "EncodeTexts"),
 }
 
 
@@ -25,24 +42,19 @@ def get_family(name: str) -> "Family[Any, Any]":
     Raises:
         UserError: there is none; with the closest one.
     """
-    row = look_up(FAMILIES, name, "family")
-    if not isinstance(row, str):
-        return row
-    module, _, kind = row.partition(":")
-    found: Family[Any, Any] = getattr(import_module(module), kind)()
+    found: Family[Any, Any] = _named(look_up(FAMILIES, name, "family").family)()
     return found
-
-
-def family_of(options: "TrainOptions") -> "Family[Any, Any]":
-    """The family that options are of."""
-    return get_family(options.family)
 
 
 def training_tasks() -> "dict[str, type[TrainOptions]]":
     """Name of each `medloom train` command -> its options, over all families."""
-    return {task: options for name in FAMILIES for task, options in get_family(name).tasks.items()}
+    options = [_named(task) for row in FAMILIES.values() for task in row.tasks]
+    return {each.task: each for each in options}
 
 
-def generator_families() -> tuple[str, ...]:
-    """Names of the families that generate images."""
-    return tuple(name for name in FAMILIES if get_family(name).generates_images)
+def _named(entry: Any) -> Any:
+    """What a row names."""
+    if not isinstance(entry, str):
+        return entry
+    module, _, name = entry.partition(":")
+    return getattr(import_module(module), name)

@@ -1,23 +1,28 @@
 """Decoded images or latents, masks, texts and tables of the rows of a run, on disk or in memory."""
 
+import hashlib
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import torch
+from accelerate import Accelerator
+from numpy.typing import NDArray
+from torch import Tensor, nn
 
 from medloom.core.errors import UserError
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from accelerate import Accelerator
-    from numpy.typing import NDArray
-    from torch import Tensor
-
-    from medloom.core.types import Condition
-    from medloom.data.cache import RaggedTexts
-    from medloom.data.dataset import ImageSource
-    from medloom.data.patches import PatchRules
-    from medloom.generators.base import ImageGenerator
-    from medloom.generators.training_data import PatchData, PriorData, TrainingData
+from medloom.core.files import hash_json
+from medloom.core.progress import say
+from medloom.core.types import Condition
+from medloom.data.cache import RaggedTexts, cached_texts, ragged_ids
+from medloom.data.dataset import ImageSource, cached_usable_labels
+from medloom.data.laterality import mirrored_condition
+from medloom.data.masks import opposite_classes
+from medloom.data.patches import PatchRules
+from medloom.data.volume_cache import cached_places, cached_whole_images, cached_whole_labels, whole_sizes
+from medloom.generators.base import ImageGenerator
+from medloom.generators.training_data import PatchData, PriorData, TrainingData, all_prompts
+from medloom.networks.text import TextEncoder, embed_texts
 
 
 class RowCaches:
@@ -27,9 +32,9 @@ class RowCaches:
         self,
         folder: Path,
         skip_bad: bool,
-        generator: "ImageGenerator[Any, Any]",
-        accelerator: "Accelerator",
-        patches: "PatchRules | None" = None,
+        generator: ImageGenerator[Any, Any],
+        accelerator: Accelerator,
+        patches: PatchRules | None = None,
         unregistered: float = 1.0,
     ) -> None:
         self.folder = folder
@@ -39,7 +44,7 @@ class RowCaches:
         self.patches = patches
         self.unregistered = unregistered
 
-    def data(self, source: "ImageSource") -> "TrainingData":
+    def data(self, source: ImageSource) -> TrainingData:
         """The training data of a source; the main process fills the cache, the others wait and read it.
 
         Raises:
@@ -53,9 +58,7 @@ class RowCaches:
             self.accelerator.wait_for_everyone()
         return data
 
-    def _data(self, source: "ImageSource", verbose: bool) -> "TrainingData":
-        from medloom.data.dataset import cached_usable_labels
-        from medloom.generators.training_data import TrainingData
+    def _data(self, source: ImageSource, verbose: bool) -> TrainingData:
 
         targets, usable = self._targets(source, verbose)
         labels = None
@@ -70,20 +73,18 @@ class RowCaches:
         cells = self._cells(conditions)
         return TrainingData(targets, usable, conditions, texts, labels, cells, priors=priors)
 
-    def _targets(self, source: "ImageSource", verbose: bool) -> "tuple[NDArray[Any], list[int]]":
+    def _targets(self, source: ImageSource, verbose: bool) -> tuple[NDArray[Any], list[int]]:
         """Images, the moments of their latents, or their tokens, and the rows that can be used."""
         return self.generator.cached_targets(source, self.folder, self.accelerator.device, self.skip_bad, verbose)
 
     def _priors(
-        self, source: "ImageSource", targets: "NDArray[Any]", usable: "list[int]", verbose: bool
-    ) -> "tuple[PriorData, list[int]]":
+        self, source: ImageSource, targets: NDArray[Any], usable: list[int], verbose: bool
+    ) -> tuple[PriorData, list[int]]:
         """The prior images, and the usable rows less those whose prior image cannot be used.
 
         Raises:
             UserError: prior images that cannot be used, unless such rows are skipped.
         """
-        from medloom.generators.training_data import PriorData
-
         if all(sample.condition.prior is None for sample in source.samples):
             return PriorData([targets[:1]], [-1] * len(source.samples)), usable
         registered = any(sample.registered_prior is not None for sample in source.samples)
@@ -96,11 +97,8 @@ class RowCaches:
             usable = [row for row in usable if entries[row] in fine]
         return PriorData(versions, entries, self.unregistered if registered else 1.0), usable
 
-    def _whole(self, source: "ImageSource", rules: "PatchRules", verbose: bool) -> "TrainingData":
+    def _whole(self, source: ImageSource, rules: PatchRules, verbose: bool) -> TrainingData:
         """Whole images, of which patches are cut."""
-        from medloom.data.volume_cache import cached_places, cached_whole_images, cached_whole_labels, whole_sizes
-        from medloom.generators.training_data import PatchData, TrainingData
-
         sizes = whole_sizes(source)
         images, usable = cached_whole_images(source, sizes, self.folder, self.skip_bad, verbose)
         labels, places = None, None
@@ -112,16 +110,13 @@ class RowCaches:
         texts = self._texts([*conditions, *patches.mirrored], verbose)
         return TrainingData(images, usable, conditions, texts, labels, self._cells(conditions), patches)
 
-    def _mirrored(self, source: "ImageSource", patches: "PatchData") -> "PatchData":
+    def _mirrored(self, source: ImageSource, patches: PatchData) -> PatchData:
         """With the conditions of mirror images.
 
         Raises:
             UserError: a side whose other side the model does not know.
         """
         from dataclasses import replace
-
-        from medloom.data.laterality import mirrored_condition
-        from medloom.data.masks import opposite_classes
 
         conditions = [mirrored_condition(sample.condition) for sample in source.samples]
         try:
@@ -131,16 +126,14 @@ class RowCaches:
         sides = opposite_classes(source.masks)
         return replace(patches, sides=sides, mirrored=conditions, mirrored_cells=self._cells(conditions))
 
-    def _cells(self, conditions: "Sequence[Condition]") -> "Tensor | None":
+    def _cells(self, conditions: Sequence[Condition]) -> Tensor | None:
         """The columns of the table that condition the model, encoded."""
         encoder = self.generator.model.condition
         if encoder is None or not self.generator.columns:
             return None
         return encoder.cells([condition.table for condition in conditions])
 
-    def _texts(self, conditions: "Sequence[Condition]", verbose: bool) -> "RaggedTexts":
-        from medloom.generators.text_cache import cached_embeddings, token_ids
-        from medloom.generators.training_data import all_prompts
+    def _texts(self, conditions: Sequence[Condition], verbose: bool) -> RaggedTexts:
 
         generator = self.generator
         texts = all_prompts(conditions, generator.modality_as, generator.parts)
@@ -149,7 +142,7 @@ class RowCaches:
         return cached_embeddings(generator.model.text, texts, self.folder, self.accelerator.device, verbose)
 
 
-def _both(images: "list[int]", masks: "list[int]") -> "list[int]":
+def _both(images: list[int], masks: list[int]) -> list[int]:
     """The rows whose image and mask can be used.
 
     Raises:
@@ -160,3 +153,52 @@ def _both(images: "list[int]", masks: "list[int]") -> "list[int]":
     if images and not usable:
         raise UserError("no row of the manifest has both an image and a mask that can be used.")
     return usable
+
+
+def weights_hash(module: nn.Module) -> str:
+    """A hash of a module's weights and buffers."""
+    digest = hashlib.sha256()
+    for name, tensor in sorted(module.state_dict().items()):
+        digest.update(name.encode())
+        digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()[:16]
+
+
+def cached_embeddings(
+    encoder: TextEncoder, texts: Sequence[str], folder: Path, device: torch.device, verbose: bool
+) -> RaggedTexts:
+    """Embeddings of a frozen text encoder, float16, equal texts once, padding trimmed."""
+    _report_cut(encoder, texts, verbose)
+    encoder.eval()
+
+    def embed(batch: Sequence[str]) -> list[tuple[NDArray[Any], NDArray[Any]]]:
+        return [(tokens.numpy(), pooled.numpy()) for tokens, pooled in embed_texts(encoder, batch, device)]
+
+    key = {
+        "encoder": weights_hash(encoder),
+        "vocabulary": hash_json(encoder.tokenizer.get_vocab()),
+        "max_tokens": encoder.max_tokens,
+        "pad": encoder.pad,
+    }
+    return cached_texts(folder, key, texts, embed, verbose)
+
+
+def token_ids(encoder: TextEncoder, texts: Sequence[str], verbose: bool) -> RaggedTexts:
+    """Token ids for an encoder that is trained with the generator."""
+    _report_cut(encoder, texts, verbose)
+
+    def ids(text: str) -> Sequence[int]:
+        numbers, mask = encoder.tokenize([text])
+        return numbers[0].tolist() if encoder.pad == "max" else numbers[0][mask[0]].tolist()
+
+    return ragged_ids(texts, ids)
+
+
+def _report_cut(encoder: TextEncoder, texts: Sequence[str], verbose: bool) -> None:
+    counts = encoder.count_tokens(texts) if texts else []
+    cut = [count for count in counts if count > encoder.max_tokens]
+    if cut and verbose:
+        say(
+            f"{len(cut)} of {len(texts)} texts are longer than {encoder.max_tokens} tokens and are cut"
+            f" (the longest has {max(cut)}); --text.max-tokens allows more where the encoder does."
+        )

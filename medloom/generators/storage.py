@@ -10,8 +10,8 @@ from medloom.core.files import read_json
 from medloom.core.mask_spec import MaskSpec
 from medloom.core.spec import ImageSpec
 from medloom.generators.base import SETTINGS, ImageGenerator
-from medloom.generators.registry import generator_families, get_family
-from medloom.generators.run_folder import open_run
+from medloom.generators.registry import FAMILIES, get_family
+from medloom.generators.run_folder import RunFolder, open_run
 from medloom.networks.conditioning import ConditionEncoder
 from medloom.networks.text import load_text_parts
 from medloom.training.loop import check_device
@@ -31,7 +31,9 @@ def load_generator(folder: Path) -> ImageGenerator[Any, Any]:
     )
     try:
         condition = None if settings["exportable"] else ConditionEncoder.from_pretrained(folder / "condition")
-        kind: type[ImageGenerator[Any, Any]] = get_family(settings["family"]).generator()
+        kind = get_family(settings["family"]).generator
+        if kind is None:
+            raise UserError(f"the model in {folder} is of the family {settings['family']}, which generates no images.")
         spec = ImageSpec.from_dict(settings["spec"])
         generator = kind.from_components(folder, settings, spec, text, condition)
     except (OSError, SafetensorError, RuntimeError) as error:
@@ -42,6 +44,18 @@ def load_generator(folder: Path) -> ImageGenerator[Any, Any]:
     generator.masks = MaskSpec.from_dict(settings["masks"])
     generator.folder = folder
     return generator
+
+
+def open_generator(path: Path, option: str = "--model") -> RunFolder:
+    """Open the run folder of an image generator.
+
+    Raises:
+        UserError: it is none.
+    """
+    run = open_run(path, tuple(FAMILIES), option)
+    if get_family(run.index()["family"]).generator is None:
+        raise UserError(f"{option} {path} holds a {run.index()['family']}, which generates no images.")
+    return run
 
 
 def load(path: Path | str, device: str = "auto", unit: str | None = None) -> ImageGenerator[Any, Any]:
@@ -61,7 +75,6 @@ def load(path: Path | str, device: str = "auto", unit: str | None = None) -> Ima
         >>> images = model.generate(medloom.Condition("Small left effusion.", "CXR"), seeds=range(8))  # doctest: +SKIP
     """
     check_device(device)
-    run = open_run(Path(path), generator_families())
-    generator = load_generator(run.model)
+    generator = load_generator(open_generator(Path(path)).model)
     generator.unit = unit
     return generator.to("cuda" if device != "cpu" and torch.cuda.is_available() else "cpu")

@@ -4,10 +4,10 @@ from dataclasses import replace
 from pathlib import Path
 
 from medloom.core.progress import say
-from medloom.generators.model_card import write_card
 from medloom.generators.options import TrainOptions
 from medloom.generators.preparation import hu_window, nothing_left, prepare, start_run
-from medloom.generators.registry import family_of
+from medloom.generators.registry import get_family
+from medloom.generators.run_folder import write_card
 from medloom.training.loop import finished_steps, make_accelerator
 from medloom.training.loop import train as run_loop
 
@@ -21,7 +21,7 @@ def train(options: TrainOptions) -> Path:
     Raises:
         UserError: options that exclude each other, data that cannot be used, or a run folder of something else.
     """
-    family = family_of(options)
+    family = get_family(options.family)
     options = family.checked(options)
     accelerator = make_accelerator(options.loop, options.device, family.may_leave_unused(options))
     verbose = accelerator.is_main_process

@@ -19,6 +19,9 @@ if TYPE_CHECKING:
     from medloom.networks.conditioning import ConditionConfig
     from medloom.networks.text import TextEncoder
 
+from medloom.generators.leakage import refuse_seen_parent
+from medloom.generators.run_folder import INDEX, open_run
+
 
 @dataclass(frozen=True)
 class TrainingFacts:
@@ -158,3 +161,21 @@ def _columns(options: GeneratorOptions, data: Prepared) -> Sequence[TableColumn]
     beside = template_beside(Path(options.data))
     template = read_template(beside) if options.table and beside is not None else None
     return measure_columns(options.table, data.train.samples, template, str(options.data))
+
+
+def find_text_encoder(text: TextOptions, data: Prepared) -> TextOptions:
+    """The options of a generator's text, with the model's folder where `encoder` names a run.
+
+    Args:
+        text: the options.
+        data: the generator's data.
+
+    Raises:
+        UserError: a run of another kind, one without a model, or one trained on patients of the data's test set.
+    """
+    path = Path(text.encoder)
+    if not (path / INDEX).is_file():
+        return text
+    found = open_run(path, ("text-encoder",), "--text.encoder")
+    refuse_seen_parent(found, data, "text encoder")
+    return replace(text, encoder=str(found.model))

@@ -1,11 +1,11 @@
-"""`medloom ablate`: a chain of commands over a grid of options, one table of the figures out."""
+"""`medloom ablate`: a chain of commands over a grid of options, one table of the metrics out."""
 
 import itertools
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from medloom.core.errors import UserError
 from medloom.core.lookup import look_up
@@ -31,6 +31,8 @@ class Config:
         out: folder for ablation.csv, ablation.md, and a folder for each step with other options; steps that cells share
             are run once, and the same command run again goes on.
     """
+
+    example: ClassVar[str] = "medloom ablate --grid grid.yaml --out ablation/"
 
     grid: Path
     out: Path
@@ -61,7 +63,7 @@ def run(config: Config) -> Path:
     rows: list[list[Any]] = []
     for number, (name, overrides) in enumerate(cells.items(), 1):
         say(f"{number}/{len(cells)}  {name}")
-        rows += [[name, *row] for row in _figures(_run_cell(steps, overrides, out))]
+        rows += [[name, *row] for row in _metrics(_run_cell(steps, overrides, out))]
     _write(out, rows, list(cells))
     say(f"{len(cells)} cells: {out / PAGE} for people, {out / TABLE} for programs.")
     return out / TABLE
@@ -155,8 +157,8 @@ def _told(value: Any, folders: Mapping[str, Path]) -> Any:
     return EARLIER.sub(lambda match: str(look_up(folders, match[1], "earlier step")), value)
 
 
-def _figures(folder: Path) -> list[list[Any]]:
-    """The figures of an evaluation, as rows of the table.
+def _metrics(folder: Path) -> list[list[Any]]:
+    """The metrics of an evaluation, as rows of the table.
 
     Raises:
         UserError: the last step wrote none.
@@ -167,24 +169,24 @@ def _figures(folder: Path) -> list[list[Any]]:
     if not path.is_file():
         raise UserError(f"{folder} holds no {SCORES}: the last step of a grid has to be an evaluation.")
     rows = []
-    for figure in read_json(path)["figures"]:
-        reference = figure["reference"]
-        told = [figure[name] for name in ("metric", "subset", "value", "low", "high", "n", "counted")]
+    for metric in read_json(path)["metrics"]:
+        reference = metric["reference"]
+        told = [metric[name] for name in ("name", "subset", "value", "low", "high", "n", "counted")]
         rows.append([*told, reference["what"], reference["value"]])
     return rows
 
 
 def _write(out: Path, rows: Sequence[Sequence[Any]], cells: Sequence[str]) -> None:
-    """The table for programs, a figure a row; and for people, a cell a column."""
+    """The table for programs, a metric a row; and for people, a cell a column."""
     from medloom.core.files import write_text
     from medloom.data.tables import write_csv
 
     write_csv(out / TABLE, HEADER, rows)
-    by_figure: dict[tuple[str, str], dict[str, str]] = {}
+    by_metric: dict[tuple[str, str], dict[str, str]] = {}
     for cell, metric, subset, value, low, high, *_ in rows:
         ends = "" if low is None else f" ({low:.3g} to {high:.3g})"
-        by_figure.setdefault((metric, subset), {})[cell] = f"{value:.3g}{ends}"
-    lines = [f"| figure | of | {' | '.join(cells)} |", "|---" * (2 + len(cells)) + "|"]
-    for (metric, subset), found in by_figure.items():
+        by_metric.setdefault((metric, subset), {})[cell] = f"{value:.3g}{ends}"
+    lines = [f"| metric | of | {' | '.join(cells)} |", "|---" * (2 + len(cells)) + "|"]
+    for (metric, subset), found in by_metric.items():
         lines.append(f"| {metric} | {subset} | {' | '.join(found.get(cell, '') for cell in cells)} |")
     write_text(out / PAGE, "\n".join(lines) + "\n")

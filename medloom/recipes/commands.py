@@ -6,7 +6,16 @@ from pathlib import Path
 from typing import Any
 
 from medloom.core.config import configure
+from medloom.core.lookup import look_up
 
+# First words of commands -> title of the group in the overview; no words, of all other commands.
+GROUPS: dict[str, str] = {
+    "demo": "Start here",
+    "data import": "Import public data sets",
+    "data": "Prepare data",
+    "train": "Train",
+    "": "Generate and evaluate",
+}
 # Words of the command -> (module with `Config` and `run`, one line of help).
 RECIPES: dict[str, tuple[str, str]] = {
     "demo": (
@@ -24,10 +33,15 @@ RECIPES: dict[str, tuple[str, str]] = {
     "generate": ("medloom.recipes.generate", "generate images from a prompt or a manifest of conditions"),
     "edit": ("medloom.recipes.edit", "edit a patient's earlier image by an instruction"),
     "whatif": ("medloom.recipes.whatif", "change clinical columns, hold the seed, and see what becomes of the images"),
-    "evaluate": ("medloom.recipes.evaluate", "compare synthetic with real images, with intervals and floors"),
+    "evaluate images": (
+        "medloom.recipes.evaluate_images",
+        "compare synthetic with real images, with intervals and real-vs-real references",
+    ),
+    "evaluate whatif": ("medloom.recipes.evaluate_whatif", "measure what the changes of a what-if do to the images"),
+    "evaluate edits": ("medloom.recipes.evaluate_edits", "measure what edits of prior images keep and change"),
     "ablate": (
         "medloom.recipes.ablate",
-        "run a chain of commands over a grid of options, with one table of the figures",
+        "run a chain of commands over a grid of options, with one table of the metrics",
     ),
     "compare": ("medloom.recipes.compare", "compare two models on the same held-out images, modality by modality"),
 }
@@ -52,14 +66,14 @@ def resolve(command: str) -> tuple[type[Any], Callable[[Any], Any]]:
     """The options of a command and what runs it.
 
     Raises:
-        KeyError: there is no such command.
+        UserError: there is no such command.
     """
+    look_up(commands(), command, "command")
     group, _, task = command.partition(" ")
     if group == "train":
         from medloom.generators.registry import training_tasks
-        from medloom.generators.train import train
 
-        return training_tasks()[task], train
+        return training_tasks()[task], _train
     recipe = import_module(RECIPES[command][0])
     return recipe.Config, recipe.run
 
@@ -75,6 +89,13 @@ def run_command(command: str, **options: Any) -> Any:
     """
     config, run = resolve(command)
     return run(configure(config, **options))
+
+
+def _train(options: Any) -> Any:
+    # Imported here, so that help imports no torch.
+    from medloom.generators.train import train
+
+    return train(options)
 
 
 def train(task: str, **options: Any) -> Path:

@@ -1,17 +1,14 @@
 """`medloom compare`: two models on the same held-out conditions and seeds, modality by modality."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import ClassVar
 
 from medloom.core.errors import UserError
 from medloom.data.options import ManifestOptions
+from medloom.recipes.commands import run_command
 
-if TYPE_CHECKING:
-    from medloom.data.manifest import Manifest
-
-Key = tuple[str, str, str]
+DESCRIPTION, TABLE = "comparison.json", "comparison.csv"
 SIDES = ("before", "after")
 
 
@@ -23,17 +20,30 @@ class Config(ManifestOptions):
         before: run folder of the first model.
         after: run folder of the second model.
         data: manifest of held-out images with their conditions, which neither model was trained on.
-        train: manifest of the training images, for the classifier that judges (else half of --data is used for it).
         out: folder for both sets of images, both reports, and comparison.csv.
-        n: images a row.
+        train: manifest of the training images, on which the judging classifier is trained (default: half of --data).
+        n: images per row.
         seed: of the first image; both models get the same seeds.
         steps: steps of the sampler (default: 20 for diffusion; a GAN has no sampler).
         guidance: how strongly the condition is followed (default: 2 for diffusion; a GAN has none).
-        label: as in evaluate: column of the class that a classifier tells, modality, or auto.
-        features: as in evaluate: extractors of features.
-        image_size: as in evaluate: pixels of the judging classifier's images.
+        label: see `medloom evaluate images`: column of the class that a classifier predicts, modality, or auto.
+        features: see `medloom evaluate images`: feature extractors.
+        image_size: see `medloom evaluate images`: pixels of the judging classifier's images.
         device: auto, cpu or cuda.
     """
+
+    common: ClassVar[tuple[str, ...]] = (
+        "train",
+        "n",
+        "seed",
+        "steps",
+        "guidance",
+        "label",
+        "features",
+        "columns",
+        "device",
+    )
+    example: ClassVar[str] = "medloom compare --before runs/mm --after runs/mm2 --data test.csv --out compared/"
 
     before: Path
     after: Path
@@ -51,46 +61,31 @@ class Config(ManifestOptions):
 
 
 def run(config: Config) -> Path:
-    """Generate with both, evaluate both, and join the figures; returns the path of comparison.csv.
+    """Generate with both models, evaluate both, and join the metrics; returns the path of comparison.csv.
 
     Raises:
         UserError: a model or manifest that cannot be used, or no modality that both models know.
     """
+    from rich.console import Console
+    from rich.table import Table
+
     from medloom.core.files import claim_output, read_json, write_json
     from medloom.core.progress import say
+    from medloom.core.spec import ImageSpec
     from medloom.data.options import load_manifest
     from medloom.data.tables import write_csv
-
-    manifest = load_manifest(config.data, config)
-    common = _common_modalities(config, manifest)
-    out = claim_output(config.out, "comparison.json")
-    write_json(out / "comparison.json", {"before": str(config.before), "after": str(config.after), "on": common})
-    shared = manifest.select(modality in common for modality in manifest.frame["modality"])
-    shared.write(out / "conditions.csv")
-    say(f"comparing on {len(shared)} rows of the modalities that both models know: {', '.join(common)}")
-    figures: dict[str, dict[Key, dict[str, Any]]] = {}
-    for side, model in zip(SIDES, (config.before, config.after), strict=True):
-        report = _evaluate(config, side, model, out)
-        figures[side] = {_key(figure): figure for figure in read_json(report / "scores.json")["figures"]}
-    rows = [_row(key, figures["before"][key], figures["after"][key]) for key in _joined(figures)]
-    write_csv(out / "comparison.csv", list(rows[0]), [list(row.values()) for row in rows])
-    _print(rows)
-    say(f"compared: {out / 'comparison.csv'}")
-    return out / "comparison.csv"
-
-
-def _common_modalities(config: Config, manifest: "Manifest") -> list[str]:
-    """The modalities of the data that both models know, with both models' training patients refused."""
-    from medloom.core.spec import ImageSpec
+    from medloom.evaluation.report.metrics import number, with_interval
+    from medloom.evaluation.report.report import SCORES
     from medloom.generators.registry import FAMILIES
     from medloom.generators.run_folder import open_run
 
+    manifest = load_manifest(config.data, config)
+    models = {"before": config.before, "after": config.after}
     known: list[set[str]] = []
-    for option, model in (("--before", config.before), ("--after", config.after)):
-        run = open_run(model, tuple(FAMILIES), option)
-        description = run.description()
-        known.append(set(ImageSpec.from_dict(description["identity"]["spec"]).intensity))
-        for split in run.splits():
+    for side, model in models.items():
+        opened = open_run(model, tuple(FAMILIES), f"--{side}")
+        known.append(set(ImageSpec.from_dict(opened.description()["identity"]["spec"]).intensity))
+        for split in opened.splits():
             split.refuse_overlap(manifest, str(model))
     common = sorted(known[0] & known[1] & set(manifest.modalities))
     if not common:
@@ -98,20 +93,19 @@ def _common_modalities(config: Config, manifest: "Manifest") -> list[str]:
             f"{config.data} has {', '.join(manifest.modalities)}, of which the two models have none in common"
             f" ({', '.join(sorted(known[0]))} and {', '.join(sorted(known[1]))})."
         )
-    return common
-
-
-def _evaluate(config: Config, side: str, model: Path, out: Path) -> Path:
-    from medloom.core.config import configure
-    from medloom.recipes import evaluate, generate
-
-    # conditions.csv has standard column names already.
-    inherited = {entry.name for entry in fields(ManifestOptions)}
-    reading = {name: getattr(config, name) for name in inherited if not name.endswith("_column")}
+    out = claim_output(config.out, DESCRIPTION)
+    write_json(out / DESCRIPTION, {"before": str(config.before), "after": str(config.after), "on": common})
     conditions = out / "conditions.csv"
-    synthetic = generate.run(
-        configure(
-            generate.Config,
+    shared = manifest.select(modality in common for modality in manifest.frame["modality"])
+    shared.write(conditions)
+    say(f"comparing on {len(shared)} rows of the modalities that both models know: {', '.join(common)}")
+
+    # conditions.csv has standard column names.
+    reading = {f.name: getattr(config, f.name) for f in fields(ManifestOptions) if f.name != "columns"}
+    found = {}
+    for side, model in models.items():
+        synthetic = run_command(
+            "generate",
             model=model,
             data=conditions,
             out=out / side,
@@ -122,10 +116,8 @@ def _evaluate(config: Config, side: str, model: Path, out: Path) -> Path:
             device=config.device,
             **reading,
         )
-    )
-    return evaluate.run(
-        configure(
-            evaluate.Config,
+        report = run_command(
+            "evaluate images",
             real=conditions,
             synthetic=synthetic,
             train=config.train,
@@ -138,37 +130,20 @@ def _evaluate(config: Config, side: str, model: Path, out: Path) -> Path:
             device=config.device,
             **reading,
         )
-    )
+        metrics = read_json(report / SCORES)["metrics"]
+        found[side] = {(metric["name"], metric["subset"], metric["extractor"]): metric for metric in metrics}
 
-
-def _key(figure: Mapping[str, Any]) -> Key:
-    return figure["metric"], figure["subset"], figure["extractor"]
-
-
-def _joined(figures: Mapping[str, Mapping[Key, Any]]) -> list[Key]:
-    return [key for key in figures["before"] if key in figures["after"]]
-
-
-def _row(key: Key, before: Mapping[str, Any], after: Mapping[str, Any]) -> dict[str, Any]:
-    row: dict[str, Any] = {"metric": key[0], "subset": key[1], "features": key[2], "n": after["n"]}
-    for side, figure in zip(SIDES, (before, after), strict=True):
-        row |= {side: figure["value"], f"{side}_low": figure["low"], f"{side}_high": figure["high"]}
-    reference = after["reference"]
-    return {**row, "reference": reference["value"], "reference_is": reference["what"]}
-
-
-def _print(rows: list[dict[str, Any]]) -> None:
-    from rich.console import Console
-    from rich.table import Table
-
-    table = Table("metric", "subset", "before", "after", "reference", title="before and after", title_justify="left")
-    for row in rows:
-        cells = [_interval(row, side) for side in SIDES]
-        table.add_row(row["metric"], row["subset"], *cells, f"{row['reference']:.3g}")
+    header = ["metric", "subset", "features", "n"]
+    header += [f"{side}{end}" for side in SIDES for end in ("", "_low", "_high")] + ["reference", "reference_is"]
+    rows = []
+    table = Table("metric", "subset", *SIDES, "reference", title="before and after", title_justify="left")
+    for key in (key for key in found["before"] if key in found["after"]):
+        ends = [[found[side][key][name] for name in ("value", "low", "high")] for side in SIDES]
+        metric = found["after"][key]
+        reference = metric["reference"]
+        rows.append([*key, metric["n"], *ends[0], *ends[1], reference["value"], reference["what"]])
+        table.add_row(key[0], key[1], *(with_interval(*own) for own in ends), number(reference["value"]))
+    write_csv(out / TABLE, header, rows)
     Console(highlight=False).print(table)
-
-
-def _interval(row: Mapping[str, Any], side: str) -> str:
-    low, high = row[f"{side}_low"], row[f"{side}_high"]
-    interval = "" if low is None else f" ({low:.3g} to {high:.3g})"
-    return f"{row[side]:.3g}{interval}"
+    say(f"compared: {out / TABLE}")
+    return out / TABLE

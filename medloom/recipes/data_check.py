@@ -3,13 +3,13 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import ClassVar
 
+from medloom.core.errors import UserError
+from medloom.data.columns import PATH_COLUMNS
+from medloom.data.inspection import Inspection, inspect_images
+from medloom.data.manifest import Manifest, inspect_manifest
 from medloom.data.options import ManifestOptions
-
-if TYPE_CHECKING:
-    from medloom.data.inspection import Inspection
-    from medloom.data.manifest import Manifest
 
 # Up to this many rows pixels are read without asking.
 DECODED_ROWS = 10_000
@@ -26,6 +26,9 @@ class Config(ManifestOptions):
         decode: read every pixel (always, never, or auto: up to 10,000 rows).
     """
 
+    common: ClassVar[tuple[str, ...]] = ("decode", "images_are_patients", "columns", "unit")
+    example: ClassVar[str] = "medloom data check mine.csv"
+
     data: Path
     decode: str = "auto"
 
@@ -36,14 +39,10 @@ def run(config: Config) -> int:
     Raises:
         UserError: the table as a whole cannot be read.
     """
-    from medloom.core.errors import UserError
-    from medloom.data.inspection import inspect_images
-    from medloom.data.manifest import inspect_manifest
-    from medloom.data.options import named_columns
 
     if config.decode not in ("always", "never", "auto"):
         raise UserError(f"--decode {config.decode}: allowed are always, never, auto.")
-    manifest = inspect_manifest(config.data, named=named_columns(config))
+    manifest = inspect_manifest(config.data, named=config.columns)
     decode = config.decode == "always" or (config.decode == "auto" and len(manifest) <= DECODED_ROWS)
     inspection = inspect_images(manifest, decode, config.unit)
     problems = sorted([*manifest.problems, *inspection.problems], key=lambda problem: problem.line)
@@ -55,7 +54,7 @@ def run(config: Config) -> int:
     return PROBLEMS_FOUND if problems else 0
 
 
-def _print(config: Config, manifest: "Manifest", inspection: "Inspection", problems: int) -> None:
+def _print(config: Config, manifest: Manifest, inspection: Inspection, problems: int) -> None:
     from rich.console import Console
 
     console = Console(highlight=False)
@@ -69,7 +68,7 @@ def _print(config: Config, manifest: "Manifest", inspection: "Inspection", probl
             console.print("  " + ", ".join(map(str, lines)))
 
 
-def _summary(config: Config, manifest: "Manifest", inspection: "Inspection", problems: int) -> object:
+def _summary(config: Config, manifest: Manifest, inspection: Inspection, problems: int) -> object:
     from rich.table import Table
 
     table = Table(title=str(config.data), title_justify="left", show_header=False)
@@ -82,7 +81,7 @@ def _summary(config: Config, manifest: "Manifest", inspection: "Inspection", pro
     return table
 
 
-def _patients(config: Config, manifest: "Manifest") -> str:
+def _patients(config: Config, manifest: Manifest) -> str:
     if config.images_are_patients:
         return f"{len(manifest)} (every image is one)"
     if "patient_id" not in manifest.frame:
@@ -91,7 +90,7 @@ def _patients(config: Config, manifest: "Manifest") -> str:
     return f"{manifest.frame['patient_id'].nunique()}" + (f"; {nameless} rows name none" if nameless else "")
 
 
-def _kinds(inspection: "Inspection") -> object:
+def _kinds(inspection: Inspection) -> object:
     from rich.table import Table
 
     table = Table("modality", "images", "files", title="images", title_justify="left")
@@ -103,10 +102,8 @@ def _kinds(inspection: "Inspection") -> object:
     return table
 
 
-def _missing(manifest: "Manifest") -> object:
+def _missing(manifest: Manifest) -> object:
     from rich.table import Table
-
-    from medloom.data.columns import PATH_COLUMNS
 
     table = Table("column", "type", "missing", "examples", title="columns", title_justify="left")
     unshown = (*PATH_COLUMNS, "patient_id")

@@ -2,14 +2,16 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
-from medloom.data.sources.importing import ImportOptions
+from medloom.core.lookup import look_up
+from medloom.data.sources.covid_cxr import TEXTS, covid_rows, read_covid
+from medloom.data.sources.importing import ImportOptions, check_folder, check_options, finish, paths_of
+from medloom.data.sources.tally import Tally, keep_values
 
 if TYPE_CHECKING:
     import pandas as pd
 
-    from medloom.data.sources.tally import Tally
 
 FIRST = ("path", "Text", "modality", "view", "patient_id", "time")
 
@@ -26,6 +28,9 @@ class Config(ImportOptions):
             `medloom data prompts`).
     """
 
+    common: ClassVar[tuple[str, ...]] = ("out", "modality", "view", "text", "skip_bad", "preview")
+    example: ClassVar[str] = "medloom data import covid-cxr covid-chestxray-dataset/ --out covid.csv"
+
     modality: tuple[str, ...] = ("X-ray",)
     view: tuple[str, ...] = ()
     text: str = "notes"
@@ -38,10 +43,6 @@ def run(config: Config) -> Path | None:
         UserError: no table, one that is damaged, an unknown modality or view, images that are missing and not to be
             skipped, or no row that is left.
     """
-    from medloom.core.lookup import look_up
-    from medloom.data.sources.covid_cxr import TEXTS, covid_rows, read_covid
-    from medloom.data.sources.importing import check_folder, check_options, finish, paths_of
-    from medloom.data.sources.tally import Tally, keep_values
 
     check_options(config)
     check_folder(config)
@@ -55,7 +56,7 @@ def run(config: Config) -> Path | None:
     return finish(config, rows, [*first, *(name for name in rows.columns if name not in first)], tally)
 
 
-def _there(config: Config, frame: "pd.DataFrame", tally: "Tally") -> "pd.DataFrame":
+def _there(config: Config, frame: "pd.DataFrame", tally: Tally) -> "pd.DataFrame":
     """The lines whose images are there, each image once."""
     twice = frame["file"].duplicated()
     tally.add("one line an image", int(twice.sum()), "lines", names=frame.loc[twice, "file"])

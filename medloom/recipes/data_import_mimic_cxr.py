@@ -2,15 +2,20 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
-from medloom.data.sources.importing import ReportOptions
+from medloom.core.progress import progress, say
+from medloom.data.sources.importing import ReportOptions, check_folder, check_options, finish, paths_of, text_rules
+from medloom.data.sources.mimic_cxr import find_layout, on_disk, one_a_study, read_images
+from medloom.data.sources.mimic_demographics import add_demographics
+from medloom.data.sources.mimic_reports import find_reports, read_reports, report_files, require_reports
+from medloom.data.sources.mimic_tables import add_labels, add_split
+from medloom.data.sources.report_texts import TextRules, Texts, add_texts, gather_texts
+from medloom.data.sources.tally import Tally, keep_values
 
 if TYPE_CHECKING:
     import pandas as pd
 
-    from medloom.data.sources.report_texts import TextRules, Texts
-    from medloom.data.sources.tally import Tally
 
 MODALITY = "X-ray"
 READ_FOR_PREVIEW = 100
@@ -36,6 +41,23 @@ class Config(ReportOptions):
             (-1).
     """
 
+    common: ClassVar[tuple[str, ...]] = (
+        "out",
+        "tables",
+        "reports",
+        "view",
+        "one_a_study",
+        "split",
+        "labels",
+        "uncertain",
+        "sections",
+        "section_columns",
+        "strip_comparisons",
+        "skip_bad",
+        "preview",
+    )
+    example: ClassVar[str] = "medloom data import mimic-cxr mimic-cxr-jpg/ --reports mimic-cxr-reports/ --out mimic.csv"
+
     tables: Path | None = None
     reports: Path | None = None
     demographics: Path | None = None
@@ -55,10 +77,6 @@ def run(config: Config) -> Path | None:
         UserError: folders that lack what is looked for, tables that are damaged, options out of range, images that
             cannot be used and are not to be skipped, or no row that is left.
     """
-    from medloom.core.progress import say
-    from medloom.data.sources.importing import check_folder, check_options, finish, text_rules
-    from medloom.data.sources.report_texts import add_texts
-    from medloom.data.sources.tally import Tally
 
     check_options(config)
     check_folder(config)
@@ -77,12 +95,8 @@ def run(config: Config) -> Path | None:
     return finish(config, frame, [*FIRST, *patient, *rules.column_names, *labels], tally, texts)
 
 
-def _images(config: Config, tally: "Tally") -> "pd.DataFrame":
+def _images(config: Config, tally: Tally) -> "pd.DataFrame":
     """The images that are wanted and there, with path and split."""
-    from medloom.data.sources.importing import paths_of
-    from medloom.data.sources.mimic_cxr import find_layout, on_disk, one_a_study, read_images
-    from medloom.data.sources.mimic_tables import add_split
-    from medloom.data.sources.tally import keep_values
 
     tables = config.tables or config.root
     frame = keep_values(read_images(tables, tally), "view", config.view, tally)
@@ -93,21 +107,16 @@ def _images(config: Config, tally: "Tally") -> "pd.DataFrame":
     return one_a_study(frame, config.view, tally) if config.one_a_study else frame
 
 
-def _described(config: Config, frame: "pd.DataFrame", tally: "Tally") -> "tuple[pd.DataFrame, list[str]]":
+def _described(config: Config, frame: "pd.DataFrame", tally: Tally) -> "tuple[pd.DataFrame, list[str]]":
     """The images with what tables say of their patients and studies, and the names of the labels."""
-    from medloom.data.sources.mimic_demographics import add_demographics
-    from medloom.data.sources.mimic_tables import add_labels
 
     if config.demographics is not None:
         frame = add_demographics(frame, config.demographics, tally)
     return add_labels(frame, config.tables or config.root, config.labels, config.uncertain, tally)
 
 
-def _texts(config: Config, frame: "pd.DataFrame", rules: "TextRules", tally: "Tally") -> "Texts":
+def _texts(config: Config, frame: "pd.DataFrame", rules: TextRules, tally: Tally) -> Texts:
     """What the reports of the studies say."""
-    from medloom.core.progress import progress
-    from medloom.data.sources.mimic_reports import find_reports, read_reports, report_files, require_reports
-    from medloom.data.sources.report_texts import gather_texts
 
     where = config.reports or config.root
     folder = find_reports(where, frame) if config.keep_without_text else require_reports(where, frame)

@@ -2,15 +2,18 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
-from medloom.data.sources.importing import ReportOptions
+from medloom.core.errors import UserError
+from medloom.data.sources.importing import ReportOptions, check_options, finish, paths_of, text_rules
+from medloom.data.sources.openi import OpenReports, read_openi
+from medloom.data.sources.openi_rows import COLUMNS, image_rows, report_rows
+from medloom.data.sources.report_texts import add_texts, gather_texts
+from medloom.data.sources.tally import Tally, keep_values
 
 if TYPE_CHECKING:
     import pandas as pd
 
-    from medloom.data.sources.openi import OpenReports
-    from medloom.data.sources.tally import Tally
 
 MODALITY = "X-ray"
 
@@ -25,6 +28,19 @@ class Config(ReportOptions):
         view: views that are taken: PA, AP, lateral (default: all, those without a view included).
     """
 
+    common: ClassVar[tuple[str, ...]] = (
+        "out",
+        "images",
+        "view",
+        "sections",
+        "section_columns",
+        "strip_comparisons",
+        "keep_without_text",
+        "skip_bad",
+        "preview",
+    )
+    example: ClassVar[str] = "medloom data import openi NLMCXR_reports.tgz --images NLMCXR_png/ --out openi.csv"
+
     images: Path | None = None
     view: tuple[str, ...] = ()
 
@@ -36,11 +52,6 @@ def run(config: Config) -> Path | None:
         UserError: reports that cannot be read, images that are missing and not to be skipped, an unknown view or
             section, or no row that is left.
     """
-    from medloom.data.sources.importing import check_options, finish, text_rules
-    from medloom.data.sources.openi import read_openi
-    from medloom.data.sources.openi_rows import COLUMNS
-    from medloom.data.sources.report_texts import add_texts, gather_texts
-    from medloom.data.sources.tally import Tally, keep_values
 
     check_options(config)
     rules = text_rules(config, COLUMNS)
@@ -56,9 +67,8 @@ def run(config: Config) -> Path | None:
     return finish(config, frame, columns, tally, texts)
 
 
-def _check_read(config: Config, read: "OpenReports", tally: "Tally") -> None:
+def _check_read(config: Config, read: OpenReports, tally: Tally) -> None:
     """Count the files that could not be read; refuse them unless they are to be skipped."""
-    from medloom.core.errors import UserError
 
     tally.add("a file that can be read", len(read.problems), "files", names=read.problems)
     if read.problems and not (config.skip_bad and read.reports):
@@ -69,10 +79,8 @@ def _check_read(config: Config, read: "OpenReports", tally: "Tally") -> None:
         )
 
 
-def _rows(config: Config, read: "OpenReports", tally: "Tally") -> "pd.DataFrame":
+def _rows(config: Config, read: OpenReports, tally: Tally) -> "pd.DataFrame":
     """The rows, with paths where there are images."""
-    from medloom.data.sources.importing import paths_of
-    from medloom.data.sources.openi_rows import image_rows, report_rows
 
     if config.images is None:
         return report_rows(read.reports)

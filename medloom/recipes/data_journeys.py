@@ -3,17 +3,34 @@
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any, ClassVar
 
+from medloom.core.config import plain
 from medloom.core.errors import UserError
+from medloom.core.files import claim_output, hash_content, hash_file, hash_text, write_json
+from medloom.core.lookup import look_up
+from medloom.core.options import setting
+from medloom.core.progress import say
 from medloom.core.spec import HU, RELATIVE
-from medloom.data.options import ManifestOptions
-
-if TYPE_CHECKING:
-    from medloom.data.manifest import Manifest
-    from medloom.longitudinal.journeys import Journeys, Pair
-    from medloom.longitudinal.registration import PairResult
-    from medloom.report_text.progression import Progression
+from medloom.data.columns import PATH_COLUMNS
+from medloom.data.images import read_image, write_derived
+from medloom.data.manifest import Manifest
+from medloom.data.options import ManifestOptions, load_manifest
+from medloom.data.tables import write_csv
+from medloom.longitudinal.journeys import Journeys, Pair, Rules, choose_pairs
+from medloom.longitudinal.registration import (
+    TRANSFORMS,
+    PairResult,
+    RegistrationOptions,
+    failures,
+    register_pairs,
+    registration_sheet,
+)
+from medloom.longitudinal.registration import Pair as Files
+from medloom.report_text.chat_server import chat_server
+from medloom.report_text.language_model import Limits, progression_texts
+from medloom.report_text.progression import PROGRESSIONS as RULES
+from medloom.report_text.progression import Progression
 
 PROGRESSIONS = ("rules", "impression", "text", "llm", "none")
 DESCRIPTION = "journeys.json"
@@ -50,6 +67,22 @@ class Config(ManifestOptions):
         workers: processes that register; 0 takes one for each core.
     """
 
+    common: ClassVar[tuple[str, ...]] = (
+        "min_days",
+        "max_days",
+        "pairs",
+        "view",
+        "mixed_views",
+        "study_column",
+        "register",
+        "min_score",
+        "progression",
+        "skip_bad",
+        "columns",
+        "workers",
+    )
+    example: ClassVar[str] = "medloom data journeys studies.csv --max-days 365 --columns text=report --out triples.csv"
+
     data: Path
     out: Path
     view: tuple[str, ...] = ()
@@ -63,9 +96,9 @@ class Config(ManifestOptions):
     progression: str = "rules"
     llm_url: str | None = None
     llm_model: str | None = None
-    llm_requests: int | None = None
-    llm_tokens: int | None = None
-    llm_per_minute: float = 60.0
+    llm_requests: int | None = setting(None)
+    llm_tokens: int | None = setting(None)
+    llm_per_minute: float = setting(60.0)
     reports_may_leave: bool = False
     workers: int = 1
 
@@ -77,9 +110,6 @@ def run(config: Config) -> Path:
         UserError: options out of range, no pair that is left (says which rule took them), or a server that cannot be
             asked.
     """
-    from medloom.core.progress import say
-    from medloom.data.options import load_manifest
-    from medloom.longitudinal.journeys import Rules, choose_pairs
 
     _check(config)
     rules = Rules(config.view, config.min_days, config.max_days, config.pairs, config.mixed_views, config.study_column)
@@ -117,23 +147,23 @@ class Triple:
         reverse: what would undo it, where rules say so, or None.
     """
 
-    pair: "Pair"
+    pair: Pair
     registered: Path | None = None
     score: float | None = None
     instruction: str | None = None
     reverse: str | None = None
 
 
-def _require_texts(config: Config, manifest: "Manifest") -> None:
+def _require_texts(config: Config, manifest: Manifest) -> None:
     """Refuse a table without any text, where instructions are made of texts."""
     if config.progression != "none" and not any(_given(text) for text in _texts(manifest)):
         raise UserError(
             f"{config.data}: no row has a text, of which --progression {config.progression} makes the instruction; name"
-            " the column with --text-column, or give --progression none."
+            " the column with --columns text=NAME, or give --progression none."
         )
 
 
-def _with_reports(config: Config, manifest: "Manifest", triples: list[Triple], journeys: "Journeys") -> list[Triple]:
+def _with_reports(config: Config, manifest: Manifest, triples: list[Triple], journeys: Journeys) -> list[Triple]:
     """The pairs whose reports an instruction can be made of, before any is registered for nothing."""
     if config.progression == "none":
         return triples
@@ -145,7 +175,7 @@ def _with_reports(config: Config, manifest: "Manifest", triples: list[Triple], j
     return kept
 
 
-def _texts(manifest: "Manifest") -> list[Any]:
+def _texts(manifest: Manifest) -> list[Any]:
     return manifest.frame["text"].tolist() if "text" in manifest.frame else [None] * len(manifest)
 
 
@@ -154,8 +184,6 @@ def _given(text: Any) -> bool:
 
 
 def _check(config: Config) -> None:
-    from medloom.core.lookup import look_up
-    from medloom.longitudinal.registration import TRANSFORMS
 
     look_up(dict.fromkeys(PROGRESSIONS), config.progression, "--progression")
     look_up(TRANSFORMS, config.register, "--register")
@@ -171,7 +199,6 @@ def _claimed(config: Config) -> Path:
     Raises:
         UserError: it, or the table itself, is something else.
     """
-    from medloom.core.files import claim_output, write_json
 
     folder = config.out.with_suffix("")
     if config.out.exists() and not (folder / DESCRIPTION).is_file():
@@ -182,9 +209,8 @@ def _claimed(config: Config) -> Path:
     return folder
 
 
-def _different(manifest: "Manifest", journeys: "Journeys") -> "list[Pair]":
+def _different(manifest: Manifest, journeys: Journeys) -> list[Pair]:
     """The pairs whose files hold different images."""
-    from medloom.core.files import hash_content
 
     paths = [Path(path) for path in manifest.frame["path"]]
     hashes = {row: hash_content(paths[row]) for pair in journeys.pairs for row in (pair.before, pair.after)}
@@ -194,14 +220,10 @@ def _different(manifest: "Manifest", journeys: "Journeys") -> "list[Pair]":
 
 
 def _registered(
-    config: Config, manifest: "Manifest", triples: "list[Triple]", journeys: "Journeys", folder: Path
+    config: Config, manifest: Manifest, triples: "list[Triple]", journeys: Journeys, folder: Path
 ) -> "list[Triple]":
     """The pairs that register, their earlier images on the later ones' grids."""
     import os
-
-    from medloom.core.files import write_json
-    from medloom.longitudinal.registration import Pair as Files
-    from medloom.longitudinal.registration import RegistrationOptions, failures, register_pairs
 
     paths = [Path(path) for path in manifest.frame["path"]]
     files = [Files(paths[triple.pair.before], paths[triple.pair.after]) for triple in triples]
@@ -219,10 +241,8 @@ def _registered(
     ]
 
 
-def _write_registered(folder: Path, result: "PairResult") -> Path:
+def _write_registered(folder: Path, result: PairResult) -> Path:
     """The earlier image on the later one's grid, as a file of the later one's format."""
-    from medloom.core.files import hash_text
-    from medloom.data.images import write_derived
 
     image = result.load().image
     # Values in HU stay what a DICOM file says that they are; padding has the lowest value already.
@@ -234,10 +254,8 @@ def _write_registered(folder: Path, result: "PairResult") -> Path:
     return path
 
 
-def _write_sheet(folder: Path, results: "Sequence[PairResult]") -> None:
+def _write_sheet(folder: Path, results: Sequence[PairResult]) -> None:
     """A picture of some pairs: before, after, later image, checkerboard."""
-    from medloom.data.images import read_image
-    from medloom.longitudinal.registration import registration_sheet
 
     shown = [result for result in results if result.folder is not None]
     shown = shown[:: max(1, len(shown) // SHEET_PAIRS)][:SHEET_PAIRS]
@@ -247,10 +265,9 @@ def _write_sheet(folder: Path, results: "Sequence[PairResult]") -> None:
 
 
 def _worded(
-    config: Config, manifest: "Manifest", triples: "list[Triple]", journeys: "Journeys", folder: Path
+    config: Config, manifest: Manifest, triples: "list[Triple]", journeys: Journeys, folder: Path
 ) -> "list[Triple]":
     """The pairs with their instructions; those of which nothing can be said are left out."""
-    from medloom.report_text.progression import PROGRESSIONS as RULES
 
     if config.progression == "none":
         return triples
@@ -274,7 +291,7 @@ def _worded(
     ]
 
 
-def _by_rules(rule: "Callable[[str, str], Progression]", before: str, after: str) -> str | None:
+def _by_rules(rule: Callable[[str, str], Progression], before: str, after: str) -> str | None:
     """An instruction, or None where the report has no section that says it."""
     try:
         return rule(before, after).text
@@ -283,11 +300,8 @@ def _by_rules(rule: "Callable[[str, str], Progression]", before: str, after: str
         return None
 
 
-def _asked(config: Config, pairs: "Sequence[tuple[str, str]]", folder: Path) -> list[str | None]:
+def _asked(config: Config, pairs: Sequence[tuple[str, str]], folder: Path) -> list[str | None]:
     """What a language model says changed."""
-    from medloom.core.progress import say
-    from medloom.report_text.chat_server import chat_server
-    from medloom.report_text.language_model import Limits, progression_texts
 
     server = chat_server(config.llm_url, config.llm_model, None, config.reports_may_leave)
     limits = Limits(config.llm_requests, config.llm_tokens, config.llm_per_minute)
@@ -298,9 +312,8 @@ def _asked(config: Config, pairs: "Sequence[tuple[str, str]]", folder: Path) -> 
     return list(answers.texts)
 
 
-def _write(config: Config, manifest: "Manifest", triples: "Sequence[Triple]") -> None:
+def _write(config: Config, manifest: Manifest, triples: "Sequence[Triple]") -> None:
     """The triples as a manifest: the later image's row, and what of the earlier one's differs."""
-    from medloom.data.tables import write_csv
 
     root = config.out.resolve().parent
     columns = [name for name in manifest.frame.columns if name not in ("line", *FURTHER)]
@@ -322,7 +335,6 @@ def _write(config: Config, manifest: "Manifest", triples: "Sequence[Triple]") ->
 
 def _moved(column: str, cell: Any, root: Path) -> Any:
     """A cell; a path relative to the triples where it lies below them."""
-    from medloom.data.columns import PATH_COLUMNS
 
     if column not in PATH_COLUMNS or cell is None:
         return cell
@@ -330,10 +342,8 @@ def _moved(column: str, cell: Any, root: Path) -> Any:
     return path.relative_to(root).as_posix() if path.is_relative_to(root) else str(path)
 
 
-def _describe(config: Config, journeys: "Journeys", count: int, folder: Path) -> None:
+def _describe(config: Config, journeys: Journeys, count: int, folder: Path) -> None:
     """How the triples were chosen."""
-    from medloom.core.config import plain
-    from medloom.core.files import hash_file, write_json
 
     options = {name: value for name, value in plain(asdict(config)).items() if name not in ("data", "out", "workers")}
     rejected = [{"rule": rule, "left_out": number, "of": what} for rule, number, what in journeys.rejected]

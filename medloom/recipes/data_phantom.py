@@ -2,10 +2,15 @@
 
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import ClassVar
 
-if TYPE_CHECKING:
-    from medloom.data.prompts import Template
+from medloom.core.errors import UserError
+from medloom.core.files import claim_output, write_text
+from medloom.core.progress import say
+from medloom.data.prompts import Template, find_template, read_template, template_values
+from medloom.phantom.causal import observed_columns
+from medloom.phantom.cohort import MARKER, write_cohort
+from medloom.phantom.cohort_spec import CohortSpec
 
 TEMPLATE = "template.yaml"
 
@@ -33,6 +38,20 @@ class Config:
         workers: processes; 0 takes one for each core.
     """
 
+    common: ClassVar[tuple[str, ...]] = (
+        "patients",
+        "dims",
+        "size",
+        "modalities",
+        "visits",
+        "test",
+        "validation",
+        "template",
+        "seed",
+        "workers",
+    )
+    example: ClassVar[str] = "medloom data phantom --patients 2000 --size 64 --out cohort/"
+
     out: Path
     patients: int = 2000
     dims: int = 2
@@ -58,14 +77,6 @@ def run(config: Config) -> Path:
     """
     import os
 
-    from medloom.core.errors import UserError
-    from medloom.core.files import claim_output
-    from medloom.core.progress import say
-    from medloom.data.prompts import find_template, read_template
-    from medloom.phantom.causal import observed_columns
-    from medloom.phantom.cohort import MARKER, write_cohort
-    from medloom.phantom.cohort_spec import CohortSpec
-
     if config.workers < 0:
         raise UserError(f"--workers {config.workers}: give 0 for one a core, or more.")
     spec = CohortSpec(**{entry.name: getattr(config, entry.name) for entry in fields(CohortSpec)})
@@ -78,12 +89,9 @@ def run(config: Config) -> Path:
     return out
 
 
-def _write_template(source: Path, hidden: tuple[str, ...], out: Path) -> "Template":
+def _write_template(source: Path, hidden: tuple[str, ...], out: Path) -> Template:
     """Keep the template beside the manifests, where what-if finds it, less the columns that the table hides."""
     import yaml
-
-    from medloom.core.files import write_text
-    from medloom.data.prompts import read_template, template_values
 
     values = template_values(source)
     columns = values["columns"]

@@ -3,14 +3,17 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any, ClassVar
 
+from medloom.core.cells import MISSING
 from medloom.core.errors import UserError
+from medloom.core.files import write_text
+from medloom.core.progress import say
+from medloom.data.columns import PATH_COLUMNS, standard_names
+from medloom.data.manifest import list_problems
 from medloom.data.options import ManifestOptions
-
-if TYPE_CHECKING:
-    from medloom.data.prompts import Cell, Template
-    from medloom.data.tables import Table
+from medloom.data.prompts import Cell, Template, find_template, read_rows, read_template, template_path
+from medloom.data.tables import Problem, Table, read_table, write_csv
 
 TEXT = "Text"
 PREVIEWED = 10
@@ -32,6 +35,9 @@ class Config(ManifestOptions):
         replace: write the texts in place of the table's text column.
     """
 
+    common: ClassVar[tuple[str, ...]] = ("out", "preview", "replace", "sheet", "skip_bad", "columns")
+    example: ClassVar[str] = "medloom data prompts clinic.xlsx --template mine.yaml --out manifest.csv"
+
     data: Path
     template: str
     out: Path | None = None
@@ -46,10 +52,6 @@ def run(config: Config) -> Path | None:
     Raises:
         UserError: a template or table that cannot be used, rows that cannot be told, or --out that is something else.
     """
-    from medloom.core.files import write_text
-    from medloom.core.progress import say
-    from medloom.data.prompts import find_template, read_template, template_path
-    from medloom.data.tables import read_table, write_csv
 
     source = find_template(config.template)
     template = read_template(source)
@@ -70,7 +72,6 @@ def run(config: Config) -> Path | None:
 
 def _checked_out(config: Config) -> Path:
     """Where the manifest goes: a new file, or one that this command has written before."""
-    from medloom.data.prompts import template_path
 
     out = config.out
     if out is None:
@@ -84,16 +85,14 @@ def _checked_out(config: Config) -> Path:
     return out
 
 
-def _checked_columns(config: Config, table: "Table") -> dict[str, str]:
+def _checked_columns(config: Config, table: Table) -> dict[str, str]:
     """The table's standard columns.
 
     Raises:
         UserError: it has texts already, and they are not to be replaced.
     """
-    from medloom.data.columns import standard_names
-    from medloom.data.options import named_columns
 
-    found = standard_names(table.header, named_columns(config), str(config.data))
+    found = standard_names(table.header, config.columns, str(config.data))
     if "text" in found and not (config.replace or config.preview):
         raise UserError(
             f"{config.data} has texts already, in column {found['text']!r}; --replace writes the new ones in their"
@@ -104,16 +103,12 @@ def _checked_columns(config: Config, table: "Table") -> dict[str, str]:
     return found
 
 
-def _told(config: Config, table: "Table", template: "Template") -> tuple[Rows, dict[int, str]]:
+def _told(config: Config, table: Table, template: Template) -> tuple[Rows, dict[int, str]]:
     """The rows that are used and their texts, by line.
 
     Raises:
         UserError: rows that cannot be told, unless they are to be skipped.
     """
-    from medloom.core.progress import say
-    from medloom.data.manifest import list_problems
-    from medloom.data.prompts import read_rows
-    from medloom.data.tables import Problem
 
     rows, problems = read_rows(table, template, str(config.data))
     texts = {line: template.render(row) for line, row in rows.items()}
@@ -133,7 +128,7 @@ def _told(config: Config, table: "Table", template: "Template") -> tuple[Rows, d
 
 
 def _worded(
-    source: Path, target: Path, table: "Table", found: Mapping[str, str], texts: Mapping[int, str]
+    source: Path, target: Path, table: Table, found: Mapping[str, str], texts: Mapping[int, str]
 ) -> tuple[list[str], list[list[Any]]]:
     """Header and rows of the manifest; paths are made relative to its folder."""
     header = [TEXT if name == found.get("text") else name for name in table.header]
@@ -147,13 +142,8 @@ def _worded(
     return header, rows
 
 
-def _paths(
-    source: Path, target: Path, table: "Table", found: Mapping[str, str], cells: Sequence[Any]
-) -> dict[str, str]:
+def _paths(source: Path, target: Path, table: Table, found: Mapping[str, str], cells: Sequence[Any]) -> dict[str, str]:
     import os
-
-    from medloom.core.cells import MISSING
-    from medloom.data.columns import PATH_COLUMNS
 
     moved: dict[str, str] = {}
     for column in (found[name] for name in PATH_COLUMNS if name in found):
@@ -163,7 +153,7 @@ def _paths(
     return moved
 
 
-def _print_missing(template: "Template", rows: Rows) -> None:
+def _print_missing(template: Template, rows: Rows) -> None:
     from rich.console import Console
     from rich.table import Table
 

@@ -2,9 +2,15 @@
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import ClassVar
 
 from medloom.core.errors import UserError
-from medloom.data.options import ManifestOptions
+from medloom.core.files import claim_output, write_json, write_text
+from medloom.core.progress import say
+from medloom.data.options import ManifestOptions, load_manifest
+from medloom.data.prompts import template_beside
+from medloom.data.splits import assign_splits, make_split
+from medloom.data.tables import READERS
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -20,6 +26,9 @@ class Config(ManifestOptions):
         seed: of the random order of patients.
     """
 
+    common: ClassVar[tuple[str, ...]] = ("validation", "test", "seed", "images_are_patients", "skip_bad", "columns")
+    example: ClassVar[str] = "medloom data split mine.csv --out split/"
+
     data: Path
     out: Path
     validation: float = 0.1
@@ -33,12 +42,6 @@ def run(config: Config) -> Path:
     Raises:
         UserError: shares that leave nothing to train on, too few patients, or a table as --out.
     """
-    from medloom.core.files import claim_output, write_json, write_text
-    from medloom.core.progress import say
-    from medloom.data.options import load_manifest
-    from medloom.data.prompts import template_beside
-    from medloom.data.splits import assign_splits, make_split
-    from medloom.data.tables import READERS
 
     if min(config.validation, config.test) < 0 or config.validation + config.test >= 1:
         raise UserError(

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from medloom.recipes.commands import run_command
 
@@ -49,6 +49,9 @@ class Config:
         device: auto, cpu or cuda.
     """
 
+    common: ClassVar[tuple[str, ...]] = ("out", "patients", "steps", "rows", "n", "seed", "device")
+    example: ClassVar[str] = "medloom demo --out runs/demo"
+
     out: Path = Path("runs/demo")
     patients: int = 6000
     steps: int = 1500
@@ -72,7 +75,7 @@ def run(config: Config) -> Path:
     say("3/4  asking it what would be different in held-out patients")
     answers = ask(config, cohort, model, out / "whatif")
     say("4/4  comparing the answers with the truth")
-    report: Path = run_command("evaluate", whatif=answers, truth=cohort, out=out / "report", seed=config.seed)
+    report: Path = run_command("evaluate whatif", data=answers, truth=cohort, out=out / "report", seed=config.seed)
     say(f"\nRead the report: {report / 'report.html'}\nand see the images: {out / 'whatif' / 'grid.png'}\n\nTry next:")
     prompt = '--prompt "lung nodule, severe, on the left" --table age=65,smoking=current,pack_years=40,sex=male'
     mask = next((cohort / "masks").iterdir())

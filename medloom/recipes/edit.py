@@ -6,8 +6,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
 from medloom.core.errors import UserError
+from medloom.core.files import atomic_file
+from medloom.core.lookup import look_up
+from medloom.core.options import setting
+from medloom.core.progress import say
 from medloom.core.seeds import numpy_generator
 from medloom.core.types import Condition
+from medloom.generation.difference_maps import DifferenceRow, draw_differences, draw_table
 from medloom.generation.options import GenerationOptions, name_values
 from medloom.generators.sampling import Edit
 
@@ -15,7 +20,6 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from medloom.generation.difference_maps import DifferenceRow
     from medloom.generation.produce import LoadedModel
     from medloom.generation.requests import Origin, Request
 
@@ -81,7 +85,7 @@ class Config(GenerationOptions):
     residual: bool = False
     text_only: bool = False
     controls: tuple[str, ...] = ()
-    nochange_text: str = "No change."
+    nochange_text: str = setting("No change.")
     grid: tuple[str, ...] = ()
 
     @property
@@ -97,7 +101,6 @@ def run(config: Config) -> Path:
         UserError: a model that is no editor, an image or instruction that it cannot take, an option out of range, or
             --out that holds something else.
     """
-    from medloom.core.progress import say
     from medloom.generation.produce import is_main_process, load_model, produce, write_grid, write_manifest
 
     _check(config)
@@ -125,7 +128,6 @@ def run(config: Config) -> Path:
 
 
 def _check(config: Config) -> None:
-    from medloom.core.lookup import look_up
 
     config.check()
     alone = (config.image, config.text, config.modality, config.view)
@@ -143,7 +145,7 @@ def _check(config: Config) -> None:
         raise UserError("--crops is for models that were trained on patches; an editor sees whole images.")
 
 
-def _grid(config: Config) -> "tuple[list[float], list[float]] | None":
+def _grid(config: Config) -> tuple[list[float], list[float]] | None:
     """The scales of text and prior image of --grid.
 
     Raises:
@@ -267,8 +269,7 @@ def _ready(model: "LoadedModel", condition: Condition, where: str) -> Condition:
 
 def _say_cut(model: "LoadedModel", requests: "Sequence[Request]") -> None:
     """Say which instructions are longer than the model reads, and by how much."""
-    from medloom.core.progress import say
-    from medloom.generators.prompt import prompt_of
+    from medloom.generators.base_model import prompt_of
 
     generator, encoder = model.generator, model.generator.model.text
     texts = {prompt_of(request.condition, generator.modality_as, generator.parts) for request in requests}
@@ -284,8 +285,6 @@ def _write_differences(
     config: Config, model: "LoadedModel", rows: Sequence[Row], edits: "Sequence[Request]", suffix: str
 ) -> None:
     """Prior image, edits and their differences, of the first rows."""
-    from medloom.core.files import atomic_file
-    from medloom.generation.difference_maps import draw_differences
 
     drawn = []
     for index, row in enumerate(rows[:SHOWN_ROWS]):
@@ -295,8 +294,7 @@ def _write_differences(
         temporary.write_bytes(draw_differences(drawn, "SYNTHETIC: edits and the prior image", names=names))
 
 
-def _difference_row(model: "LoadedModel", row: Row, edits: "Sequence[Request]", suffix: str) -> "DifferenceRow":
-    from medloom.generation.difference_maps import DifferenceRow
+def _difference_row(model: "LoadedModel", row: Row, edits: "Sequence[Request]", suffix: str) -> DifferenceRow:
     from medloom.generation.produce import previews
 
     reader = model.generator.reader
@@ -310,8 +308,6 @@ def _write_guidance_grid(
     config: Config, model: "LoadedModel", request: "Request", texts: Sequence[float], priors: Sequence[float]
 ) -> None:
     """The first edit at each pair of scales, the text's from left to right, the prior image's from top to bottom."""
-    from medloom.core.files import atomic_file
-    from medloom.generation.difference_maps import draw_table
 
     def scaled(prior: float, text: float) -> "NDArray[np.float32]":
         sampling = replace(model.sampling, guidance_by_part={"prior": prior, "text": text})

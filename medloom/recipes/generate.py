@@ -7,8 +7,10 @@ from typing import TYPE_CHECKING, ClassVar
 
 from medloom.core.errors import UserError
 from medloom.core.lookup import look_up
+from medloom.core.progress import say
 from medloom.core.types import Condition, Sample
 from medloom.data.prompts.arms import read_changes
+from medloom.data.row_sampling import draw_rows, rows_by_class
 from medloom.generation.options import GenerationOptions, name_values
 
 if TYPE_CHECKING:
@@ -67,7 +69,6 @@ def run(config: Config) -> Path:
     Raises:
         UserError: a condition that the model cannot follow, an option out of range, or --out that holds something else.
     """
-    from medloom.core.progress import say
     from medloom.generation.produce import is_main_process, load_model, produce, write_grid, write_manifest
 
     _check(config)
@@ -205,8 +206,6 @@ def _carried(config: Config, clinical: Sequence[str]) -> tuple[str, ...]:
 
 def _sample(config: Config, samples: Sequence[Sample]) -> tuple[list[Sample], list[str]]:
     """The rows to generate images from, and the class that each was sampled for."""
-    from medloom.core.progress import say
-    from medloom.data.row_sampling import draw_rows, rows_by_class
 
     if config.count is None:
         return list(samples), []

@@ -5,15 +5,25 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from medloom.core.config import repeated
 from medloom.core.errors import UserError
+from medloom.core.files import atomic_file, hash_file, write_text
+from medloom.core.lookup import look_up
+from medloom.core.options import repeated
+from medloom.core.progress import say
+from medloom.core.table_column import TableColumn
 from medloom.core.types import Condition, Sample
+from medloom.data.columns import ALIASES
+from medloom.data.images import read_image
+from medloom.data.manifest import list_problems
+from medloom.data.prompts import Cell, Template, find_template, read_rows, read_template, template_beside, template_path
 from medloom.data.prompts.arms import ESTIMANDS, TOTAL, Arm, Told, effect_of, factual_arm, read_arms, refuse_held, tell
+from medloom.data.tables import read_table, write_csv
+from medloom.generation.difference_files import write_difference_gif, write_difference_volume
+from medloom.generation.difference_maps import DifferenceRow, difference_scales, draw_differences
 from medloom.generation.options import GenerationOptions
+from medloom.generators.generated_images import HEADER
 
 if TYPE_CHECKING:
-    from medloom.data.prompts import Cell, Template
-    from medloom.generation.difference_maps import DifferenceRow
     from medloom.generation.produce import LoadedModel
     from medloom.generation.requests import Origin, Request
 
@@ -61,7 +71,7 @@ class Row:
 
     sample: Sample
     origin: "Origin"
-    cells: Mapping[str, "Cell"]
+    cells: Mapping[str, Cell]
     kept: tuple[object, ...]
 
 
@@ -77,7 +87,7 @@ class Plan:
         kept: names of the columns that are carried along.
     """
 
-    template: "Template"
+    template: Template
     rows: Sequence[Row]
     arms: Sequence[Arm]
     told: Mapping[str, Sequence[Told]]
@@ -96,9 +106,6 @@ def run(config: Config) -> Path:
         UserError: a change that the template does not know or that contradicts a row, an estimand that the template
             does not allow, or as `medloom generate`.
     """
-    from medloom.core.files import hash_file, write_text
-    from medloom.core.progress import say
-    from medloom.data.prompts import read_template, template_path
     from medloom.generation.produce import is_main_process, load_model, produce, write_grid, write_manifest
 
     _check(config)
@@ -126,7 +133,6 @@ def run(config: Config) -> Path:
 
 
 def _check(config: Config) -> None:
-    from medloom.core.lookup import look_up
 
     config.check()
     look_up({name: name for name in ESTIMANDS}, config.estimand, "--estimand")
@@ -139,7 +145,6 @@ def _check(config: Config) -> None:
 
 
 def _template_file(config: Config) -> Path:
-    from medloom.data.prompts import find_template, template_beside, template_path
 
     if config.template is not None:
         return find_template(config.template)
@@ -152,7 +157,7 @@ def _template_file(config: Config) -> Path:
     return beside
 
 
-def _plan(config: Config, template: "Template") -> Plan:
+def _plan(config: Config, template: Template) -> Plan:
     """What is to be told, row by row.
 
     Raises:
@@ -166,25 +171,21 @@ def _plan(config: Config, template: "Template") -> Plan:
     return Plan(template, rows, arms, told, kept)
 
 
-def _told(config: Config, template: "Template", row: Row, arm: Arm) -> Told:
+def _told(config: Config, template: Template, row: Row, arm: Arm) -> Told:
     try:
         return tell(template, row.cells, arm)
     except UserError as error:
         raise UserError(f"--set {arm.name}: {config.data}, line {row.sample.line}: {error}") from error
 
 
-def _rows(config: Config, template: "Template") -> tuple[list[Row], list[str]]:
+def _rows(config: Config, template: Template) -> tuple[list[Row], list[str]]:
     """The rows to make images for, and the names of the columns that are carried along.
 
     Raises:
         UserError: a row that the template cannot tell (unless such are skipped), or a template column that is a column
             of the images' manifest.
     """
-    from medloom.data.columns import ALIASES
-    from medloom.data.prompts import read_rows
-    from medloom.data.tables import read_table
     from medloom.generation.requests import kept_columns, origins, read_conditions
-    from medloom.generators.generated_images import HEADER
 
     if taken := [name for name in template.columns if name.casefold() in {*HEADER, *ALIASES, HELD}]:
         raise UserError(f"the template tells {taken[0]!r}, a column of the images' manifest; use one without it.")
@@ -209,7 +210,6 @@ def _refuse_unseen(plan: Plan, model: "LoadedModel") -> None:
     Raises:
         UserError: lists what training has seen.
     """
-    from medloom.core.table_column import TableColumn
 
     seen = {entry["name"]: TableColumn.from_dict(entry) for entry in model.run.description()["columns"]}
     for arm in plan.arms:
@@ -227,8 +227,6 @@ def _left_out(config: Config, bad: Sequence[Any], total: int) -> None:
     Raises:
         UserError: rows that cannot be told, and they are not to be skipped, or they are all.
     """
-    from medloom.core.progress import say
-    from medloom.data.manifest import list_problems
 
     if bad and (not config.skip_bad or len(bad) == total):
         raise UserError(list_problems(str(config.data), bad, total))
@@ -236,8 +234,7 @@ def _left_out(config: Config, bad: Sequence[Any], total: int) -> None:
         say(f"{config.data}: {len(bad)} rows that cannot be told were left out (--skip-bad).")
 
 
-def _say_other_texts(template: "Template", rows: Sequence[Row]) -> None:
-    from medloom.core.progress import say
+def _say_other_texts(template: Template, rows: Sequence[Row]) -> None:
 
     other = sum(row.sample.condition.text not in (None, template.render(row.cells)) for row in rows)
     if other:
@@ -315,8 +312,6 @@ def _write_differences(
 
     The scale of the colours is that of all rows, so that no patient's noise is drawn as an effect.
     """
-    from medloom.core.files import atomic_file
-    from medloom.generation.difference_maps import difference_scales, draw_differences
 
     each = config.n * len(plan.arms)
     rows: list[DifferenceRow] = []
@@ -339,13 +334,10 @@ def _write_difference_files(
     config: Config,
     plan: Plan,
     factual: "Sequence[Request]",
-    rows: Sequence["DifferenceRow"],
+    rows: Sequence[DifferenceRow],
     scales: Mapping[str, float],
     suffix: str,
 ) -> None:
-    from medloom.data.images import read_image
-    from medloom.data.tables import write_csv
-    from medloom.generation.difference_files import write_difference_gif, write_difference_volume
 
     folder = config.out / "differences"
     folder.mkdir(exist_ok=True)
@@ -362,10 +354,9 @@ def _write_difference_files(
 
 def _difference_row(
     config: Config, plan: Plan, model: "LoadedModel", row: Row, requests: "Sequence[Request]", suffix: str
-) -> "DifferenceRow":
+) -> DifferenceRow:
     import numpy as np
 
-    from medloom.generation.difference_maps import DifferenceRow
     from medloom.generation.produce import previews
 
     spec = model.generator.spec
@@ -378,6 +369,6 @@ def _difference_row(
     return DifferenceRow(f"{modality}, line {row.sample.line}", intensity.output_unit, intensity.span, factual, arms)
 
 
-def _title(arm: Arm, template: "Template") -> str:
+def _title(arm: Arm, template: Template) -> str:
     """An arm's name on several lines; a change of an outcome is titled association."""
     return arm.name.replace(",", "\n") + ("\n(association)" if arm.outcomes(template) else "")

@@ -4,6 +4,7 @@ import math
 from dataclasses import dataclass
 
 from medloom.core.errors import UserError
+from medloom.core.options import setting
 
 PRECISIONS = ("fp32", "bf16", "fp16")
 SCHEDULES = ("constant", "linear", "cosine")
@@ -40,15 +41,15 @@ class LoopOptions:
     warmup: int = 100
     schedule: str = "constant"
     weight_decay: float = 0.01
-    clip: float = 1.0
+    clip: float = setting(1.0)
     ema: float = 0.999
     precision: str = "bf16"
     compile: bool = False
     seed: int = 0
-    log_every: int = 50
+    log_every: int = setting(50)
     validate_every: int = 1000
     checkpoint_every: int = 500
-    keep_best: int = 1
+    keep_best: int = setting(1)
     wandb: str | None = None
 
     def __post_init__(self) -> None:

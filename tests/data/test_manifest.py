@@ -63,6 +63,19 @@ def test_two_aliases_have_to_be_told_apart(pictures: Path) -> None:
     assert manifest.frame["text"].tolist() == ["short"] and manifest.clinical_columns == ["report"]
 
 
+def test_columns_that_have_another_name(pictures: Path) -> None:
+    path = pictures / "m.csv"
+    path.write_text("file,Clinical note,sex,patient_id\n0.png,long,f,1\n")
+    named = {"text": "Clinical note"}
+    assert read_manifest(path, named=named).columns["text"] == "Clinical note"
+    with pytest.raises(UserError, match="unknown standard column of --columns 'txt', did you mean 'text'. Known: path"):
+        read_manifest(path, named={"txt": "Clinical note"})
+    with pytest.raises(UserError, match="no column 'Clinical notes' for text, did you mean 'Clinical note'"):
+        read_manifest(path, named={"text": "Clinical notes"})
+    with pytest.raises(UserError, match="no text column; it is recognised as .* name it with --columns text=NAME."):
+        read_manifest(path)
+
+
 def test_clinical_columns_keep_their_type(pictures: Path) -> None:
     (pictures / "m.csv").write_text("path,Text,patient_id,age,stage,line\n0.png,a,1,61,2A,x\n1.png,b,2,NA,,y\n")
     frame = read_manifest(pictures / "m.csv").frame

@@ -150,7 +150,7 @@ def test_words_of_yaml_stay_words(read: Callable[[str], Template]) -> None:
         ("columns: {age: {mising: omit}}", "unknown key 'mising' of column 'age', did you mean 'missing'"),
         ("columns: {}", "`columns` names none"),
         ("[1", "cannot be read as a template"),
-        ("columns: &a [*a]", "cannot be read as a template: an anchor that holds itself"),
+        ("columns: &a [*a]", "cannot be read as a template: an anchor contains itself"),
         ("columns:\n  age:\n  age:", "line 3: 'age' stands twice"),
         ("columns: {age: {say: '{vlaue}'}}", "has to have {value} in it once"),
         ("columns: {age: {values: {1: a}, unit: years}}", "a value map and unit exclude each other"),

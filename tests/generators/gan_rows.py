@@ -2,25 +2,26 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
+from medloom.core.mask_spec import MaskSpec, numbered
 from medloom.core.seeds import numpy_generator, torch_generator
 from medloom.core.spec import GREY, ImageSpec, Intensity
 from medloom.core.table_column import TableColumn
 from medloom.core.types import Condition
-from medloom.generators.diffusion.latents import token_ids
-from medloom.generators.diffusion.options import TextOptions
 from medloom.generators.gan.build import build_adversary, build_generator, build_inverse
 from medloom.generators.gan.generator import GANGenerator
 from medloom.generators.gan.objective import Objective
 from medloom.generators.gan.options import GANOptions, NetworkOptions
 from medloom.generators.gan.pairing import Paired, Unpaired
 from medloom.generators.gan.task import GANTask
+from medloom.generators.options import TextOptions
+from medloom.generators.row_caches import token_ids
 from medloom.generators.training_data import TrainingData, all_prompts
+from medloom.generators.training_facts import TrainingFacts
 from medloom.training.options import LoopOptions
 
 CPU = torch.device("cpu")
@@ -42,13 +43,14 @@ def spec_of(dims: int = 2, size: int = SIZE) -> ImageSpec:
     return ImageSpec((size,) * dims, 1, "pad", {name: Intensity("window", GREY, 0, 255) for name in KINDS})
 
 
-def rows_of(count: int) -> list[Condition]:
+def rows_of(count: int, dims: int = 2, size: int = SIZE) -> list[Condition]:
+    maps = label_maps(count, dims, size)
     return [
         Condition(
             f"a {KINDS[row % 2].lower()} number {row}",
             KINDS[row % 2],
             "left",
-            mask=Path(f"mask {row}"),
+            mask=maps[row],
             table={"age": 40.0 + row, "ward": ("north", "south")[row % 2]},
         )
         for row in range(count)
@@ -71,22 +73,25 @@ def images_of(labels: np.ndarray) -> np.ndarray:
 
 
 def generator_of(
-    fusion: str = "affine", network: NetworkOptions = NETWORK, text: TextOptions = TEXT, dims: int = 2, **more: Any
+    fusion: str = "affine",
+    network: NetworkOptions = NETWORK,
+    text: TextOptions = TEXT,
+    dims: int = 2,
+    size: int = SIZE,
+    **facts: Any,
 ) -> GANGenerator:
     corpus = [f"{condition.modality}: {condition.text}" for condition in rows_of(8)]
-    columns: Sequence[TableColumn] = more.pop("columns", COLUMNS if fusion != "none" else ())
-    size = more.pop("size", SIZE)
-    return build_generator(
-        spec_of(dims, size), corpus, KINDS, ["left"], columns, (1, 2), fusion, network, text, seed=0, **more
-    )
+    columns: Sequence[TableColumn] = facts.pop("columns", COLUMNS if fusion != "none" else ())
+    known = TrainingFacts(corpus, KINDS, ["left"], columns, MaskSpec(numbered((1, 2))), **facts)
+    return build_generator(spec_of(dims, size), known, replace(network, fusion=fusion), text, seed=0, needs_mask=True)
 
 
 def data_of(generator: GANGenerator, count: int = 8) -> TrainingData:
-    conditions, spec = rows_of(count), generator.spec
+    spec = generator.spec
+    conditions = rows_of(count, spec.spatial_dims, spec.size[0])
     labels = label_maps(count, spec.spatial_dims, spec.size[0])
-    texts = token_ids(
-        generator.model.text, all_prompts(conditions, generator.modality_as, generator.parts), shown=False
-    )
+    prompts = all_prompts(conditions, generator.modality_as, generator.parts)
+    texts = token_ids(generator.model.text, prompts, verbose=False)
     cells = generator.model.condition.cells([condition.table for condition in conditions])
     return TrainingData(images_of(labels), range(count), conditions, texts, labels, cells)
 

@@ -15,7 +15,7 @@ from medloom.core.seeds import numpy_generator
 from medloom.core.spec import ImageSpec, Intensity
 from medloom.generators.autoencoder.build import build_autoencoder, build_tokenizer
 from medloom.generators.autoencoder.losses import AutoencoderLosses, balance, divergence
-from medloom.generators.autoencoder.options import AutoencoderOptions
+from medloom.generators.autoencoder.options import KL, VQ, AutoencoderOptions, EncodeImages
 from medloom.generators.autoencoder.quality import ALL, ImageData, reconstruct, reconstruction_quality
 from medloom.generators.autoencoder.storage import load_spec
 from medloom.generators.autoencoder.task import AutoencoderTask
@@ -28,7 +28,7 @@ SPEC = ImageSpec((16, 16), 1, "none", {"CT": Intensity("window", "HU", -1000, 10
 OPTIONS = AutoencoderOptions(
     widths=(8, 16), latent_channels=3, adversarial_start=0, discriminator_width=4, discriminator_layers=1
 )
-TOKENS = replace(OPTIONS, kind="vq", codes=16, code_width=4)
+TOKENS = replace(OPTIONS, codes=16, code_width=4)
 LOOP = LoopOptions(
     steps=6, batch=4, learning_rate=2e-3, warmup=1, precision="fp32", log_every=1, validate_every=6, checkpoint_every=3
 )
@@ -45,14 +45,11 @@ def discs(count: int) -> np.ndarray:
     return images
 
 
-def make_task(loop: LoopOptions = LOOP, options: AutoencoderOptions = OPTIONS) -> AutoencoderTask:
+def make_task(loop: LoopOptions = LOOP, options: AutoencoderOptions = OPTIONS, kind: str = KL) -> AutoencoderTask:
     images = discs(12)
     train_data = ImageData(images, ["CT"] * 12, range(8))
     validation = ImageData(images, ["CT", "MRI"] * 6, range(8, 12))
-    if options.kind == "vq":
-        autoencoder = build_tokenizer(2, 1, options, loop.seed)
-    else:
-        autoencoder = build_autoencoder(1, options, loop.seed)
+    autoencoder = build_tokenizer(2, 1, options, loop.seed) if kind == VQ else build_autoencoder(1, options, loop.seed)
     losses = AutoencoderLosses(options, SPEC, loop.seed, CPU)
     return AutoencoderTask(autoencoder, losses, train_data, validation, images[8:], SPEC, loop, CPU)
 
@@ -109,7 +106,7 @@ def test_it_overfits_eight_images():
 def test_a_tokenizer_learns_with_codes_in_use(tmp_path):
     options = replace(TOKENS, adversarial_weight=0.0, perceptual="none")
     loop = replace(LOOP, steps=150, batch=8, learning_rate=4e-3, ema=0.9, log_every=50, validate_every=150)
-    task = make_task(loop, options)
+    task = make_task(loop, options, VQ)
     before = psnr_of_training(task)
     train(task, replace(loop, checkpoint_every=150), tmp_path, make_accelerator(loop, "cpu"))
     assert psnr_of_training(task) > before + 6
@@ -132,14 +129,16 @@ def train_and_kill(task: AutoencoderTask, loop: LoopOptions, out: Path, at: int)
         train(task, loop, out, make_accelerator(loop, "cpu"))
 
 
-@pytest.mark.parametrize("options", [OPTIONS, TOKENS, replace(TOKENS, quantizer="gradient")])
-def test_a_killed_run_resumes_to_the_same_bits(tmp_path, options):
+@pytest.mark.parametrize(
+    ("kind", "options"), [(KL, OPTIONS), (VQ, TOKENS), (VQ, replace(TOKENS, quantizer="gradient"))]
+)
+def test_a_killed_run_resumes_to_the_same_bits(tmp_path, kind, options):
     loop = replace(LOOP, accumulate=2, validate_every=3)
     accelerator = make_accelerator(loop, "cpu")
-    train(make_task(loop, options), loop, tmp_path / "whole", accelerator)
-    train_and_kill(make_task(loop, options), loop, tmp_path / "killed", at=5)
+    train(make_task(loop, options, kind), loop, tmp_path / "whole", accelerator)
+    train_and_kill(make_task(loop, options, kind), loop, tmp_path / "killed", at=5)
     assert [path.name for path in (tmp_path / "killed" / "state").iterdir()] == ["step-00000003"]
-    train(make_task(loop, options), loop, tmp_path / "killed", accelerator)
+    train(make_task(loop, options, kind), loop, tmp_path / "killed", accelerator)
     for folder in ("state", "model"):
         assert hash_folder(tmp_path / "whole" / folder) == hash_folder(tmp_path / "killed" / folder)
     metrics = "logs/metrics.csv"
@@ -153,10 +152,10 @@ def test_batches_are_functions_of_seed_step_and_row():
     (expected,) = next(stream)
     (jumped,) = next(second.batches(1, 0, 1))
     assert expected.rows == jumped.rows
-    assert torch.equal(expected.extra["noise"], jumped.extra["noise"])
+    assert torch.equal(expected.noise, jumped.noise)
     halves = [next(second.batches(1, rank, 2))[0] for rank in range(2)]
     assert halves[0].rows + halves[1].rows == expected.rows
-    assert torch.equal(torch.cat([half.extra["noise"] for half in halves]), expected.extra["noise"])
+    assert torch.equal(torch.cat([half.noise for half in halves]), expected.noise)
 
 
 def test_the_saved_model_opens_in_diffusers_with_latents_of_unit_deviation(tmp_path):
@@ -171,9 +170,7 @@ def test_the_saved_model_opens_in_diffusers_with_latents_of_unit_deviation(tmp_p
         drawn = torch.from_numpy(reconstruct(ours, images.numpy(), CPU))
         moments = ours.moments(images)
         latents = ours.sample(moments, torch.zeros_like(moments[:, :3]))
-        latents += (
-            (0.5 * moments[:, 3:]).exp() * ours.vae.config.scaling_factor * task.batch(range(8), 0).extra["noise"]
-        )
+        latents += (0.5 * moments[:, 3:]).exp() * ours.vae.config.scaling_factor * task.batch(range(8), 0).noise
     torch.testing.assert_close(drawn, expected, atol=1e-5, rtol=0)
     assert 0.8 < float(latents.std()) < 1.25
     assert load_spec(tmp_path) == SPEC
@@ -232,7 +229,6 @@ def test_the_divergence_by_hand():
 @pytest.mark.parametrize(
     ("name", "value", "message"),
     [
-        ("kind", "vae", "allowed are kl, vq"),
         ("quantizer", "rvq", "allowed are ema, gradient, fsq"),
         ("levels", (8, 1), "2 or more for each channel"),
         ("codes", 1, "2 or more"),
@@ -246,3 +242,8 @@ def test_the_divergence_by_hand():
 def test_options_out_of_range_are_refused(name, value, message):
     with pytest.raises(UserError, match=message):
         AutoencoderOptions(**{name: value})
+
+
+def test_an_unknown_kind_is_refused():
+    with pytest.raises(UserError, match="--kind vae: allowed are kl, vq"):
+        EncodeImages(data=Path("data.csv"), out=Path("run"), kind="vae")

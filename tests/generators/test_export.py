@@ -3,21 +3,25 @@
 import json
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from diffusers import StableDiffusionInstructPix2PixPipeline, StableDiffusionPipeline
-from medloom.generators.diffusion.storage import save_generator
 
 from medloom.core.errors import UserError
+from medloom.core.image import Image
 from medloom.core.seeds import sample_noise
 from medloom.core.spec import COLOUR, ImageSpec, Intensity
 from medloom.core.types import Condition
-from medloom.generators.diffusion.generator import SamplingOptions
-from medloom.generators.diffusion.options import NetworkOptions, NoiseOptions, TextOptions
-from medloom.generators.registry import load_run
+from medloom.generators.diffusion.build import from_stable_diffusion
+from medloom.generators.diffusion.options import NetworkOptions, NoiseOptions
+from medloom.generators.options import TextOptions
+from medloom.generators.sampling import DiffusionSampling
+from medloom.generators.storage import load
+from medloom.generators.training_facts import TrainingFacts
 from medloom.recipes.commands import run_command
 
 sys.path.insert(0, str(Path(__file__).parent))
@@ -26,7 +30,7 @@ from stable_diffusion import make_stable_diffusion
 PIPELINE = "StableDiffusionInstructPix2PixPipeline"
 OPTIONS = {
     "image_size": [16],
-    "validation_fraction": 0.2,
+    "validation": 0.2,
     "text.max_tokens": 24,
     "loop.precision": "fp32",
     "loop.batch": 4,
@@ -42,9 +46,9 @@ OPTIONS = {
 
 def same_in_diffusers(run: Path, steps: int = 6, scale: float = 3.0) -> float:
     """Largest difference, in grey levels of 255, between our image and the pipeline's from the same noise."""
-    _, generator = load_run(run)
+    generator = load(run, "cpu")
     condition = Condition("A square, left.", "Square")
-    ours = generator.generate([condition], [11], SamplingOptions(steps=steps, guidance=scale))[0]
+    ours = generator.sample([condition], [11], DiffusionSampling(steps=steps, guidance=scale))[0]
     pipeline = StableDiffusionPipeline.from_pretrained(run / "model", safety_checker=None)
     pipeline.set_progress_bar_config(disable=True)
     noise = sample_noise([11], generator.latent_shape)
@@ -102,6 +106,11 @@ def with_priors(manifest: Path) -> Path:
     return manifest
 
 
+def image_of(values: np.ndarray) -> Image:
+    """An image in colour levels of values in [-1, 1]."""
+    return Image(((values + 1) * 127.5).astype(np.float32), COLOUR, 255.0)
+
+
 @pytest.mark.parametrize("scratch", [True, False])
 def test_an_editor_opens_in_instruct_pix2pix(make_manifest: Callable[..., Path], tmp_path: Path, scratch: bool) -> None:
     base = str(make_stable_diffusion(tmp_path / "sd"))
@@ -111,15 +120,16 @@ def test_an_editor_opens_in_instruct_pix2pix(make_manifest: Callable[..., Path],
     data = with_priors(make_manifest())
     run = run_command("train edit", data=data, out=tmp_path / "run", **values)
     assert json.loads((run / "index.json").read_text())["exporter"] == f"diffusers.{PIPELINE}"
-    _, generator = load_run(run)
-    # Two steps teach it little of the earlier image, and a test on little would pass whatever the pipeline does.
+    generator = load(run, "cpu")
+    # Two steps teach it little of the prior image, and a test on little would pass whatever the pipeline does.
     with torch.no_grad():
         generator.model.denoiser.unet.conv_in.weight[:, 4:] += 0.3
-    save_generator(generator, tmp_path / "model")
+    (tmp_path / "model").mkdir()
+    generator.save(tmp_path / "model")
     prior = np.linspace(-1, 1, 3 * 256, dtype=np.float32).reshape(3, 16, 16)
-    condition = Condition("A square, left.", "Square", prior=Path("prior"))
-    scales = SamplingOptions(steps=6, guidance_by_part={"text": 5.0, "prior": 1.5})
-    ours = generator.generate([condition], [11], scales, read_prior=lambda _: prior)[0]
+    condition = Condition("A square, left.", "Square", prior=image_of(prior))
+    scales = DiffusionSampling(steps=6, guidance_by_part={"text": 5.0, "prior": 1.5})
+    ours = generator.sample([condition], [11], scales)[0]
     pipeline = StableDiffusionInstructPix2PixPipeline.from_pretrained(tmp_path / "model", safety_checker=None)
     pipeline.set_progress_bar_config(disable=True)
     theirs = pipeline(
@@ -133,23 +143,21 @@ def test_an_editor_opens_in_instruct_pix2pix(make_manifest: Callable[..., Path],
     ).images[0]
     mine = ((ours + 1) / 2).clamp(0, 1).permute(1, 2, 0).numpy()
     assert mine.std() > 0.01 and float(np.abs(mine - theirs).max() * 255) < 0.5
-    other = generator.generate([condition], [11], scales, read_prior=lambda _: -prior)[0]
+    other = generator.sample([replace(condition, prior=image_of(-prior))], [11], scales)[0]
     assert float((other - ours).abs().max()) * 127.5 > 1
 
 
-def test_a_base_widened_for_earlier_images_starts_as_it_was(tmp_path: Path) -> None:
-    from medloom.generators.diffusion.build import from_stable_diffusion
-
+def test_a_base_widened_for_prior_images_starts_as_it_was(tmp_path: Path) -> None:
     base = str(make_stable_diffusion(tmp_path / "sd"))
     spec = ImageSpec((16, 16), 3, "pad", {"Square": Intensity("window", COLOUR, 0, 255)})
     made = []
     for prior in ("none", "channels"):
         network = NetworkOptions(prior=prior)
-        generator = from_stable_diffusion(base, spec, network, TextOptions("local", 24), NoiseOptions("ddpm"), None, 0)
-        condition = Condition("A square, left.", "Square", prior=Path("prior"))
-        read = {"read_prior": lambda _: np.full((3, 16, 16), 0.5, np.float32)}
-        options = SamplingOptions(steps=3, guidance=["1.0"])
-        made.append(generator.generate([condition], [3], options, **(read if prior == "channels" else {})))
+        text, noise = TextOptions("local", 24), NoiseOptions("ddpm")
+        generator = from_stable_diffusion(base, spec, TrainingFacts([], ["Square"]), network, text, noise, None, 0)
+        earlier = image_of(np.linspace(-1, 1, 768).reshape(3, 16, 16)) if prior == "channels" else None
+        condition = Condition("A square, left.", "Square", prior=earlier)
+        made.append(generator.sample([condition], [3], DiffusionSampling(steps=3, guidance=1.0)))
     assert torch.equal(*made)
 
 

@@ -1,28 +1,24 @@
 """Every row of the GAN in the support table: the part changes the image and learns, and a run of it is kept exactly."""
 
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
-from gan_rows import LOOP, NETWORK, TEXT, data_of, generator_of, label_maps, randomise, rows_of, task_of
+from gan_rows import LOOP, NETWORK, TEXT, data_of, generator_of, randomise, rows_of, task_of
 
 from medloom.core.errors import UserError
 from medloom.core.types import Condition
 from medloom.generators.gan.generator import GANGenerator
-from medloom.generators.gan.storage import load_generator
-from medloom.generators.support import SUPPORT, Row, require_support
+from medloom.generators.storage import load_generator
+from medloom.generators.support import SUPPORT, SupportRow, require_support
 from medloom.training.loop import make_accelerator, train
 
 ROWS = [row for row in SUPPORT if row.family == "gan"]
-FACTUAL = rows_of(1)[0]
 CHANGED = {
-    "text": replace(FACTUAL, text="a large square on the right"),
-    "modality": replace(FACTUAL, modality="Square"),
-    "table": replace(FACTUAL, table={"age": 41.0, "ward": "north"}),
-    "mask": replace(FACTUAL, mask=Path("mask 1")),
+    "text": {"text": "a large square on the right"},
+    "modality": {"modality": "Square"},
+    "table": {"table": {"age": 41.0, "ward": "north"}},
 }
 # The trained weights that a part reaches the network through; a channel's are those of the first convolution.
 WEIGHTS = {
@@ -38,32 +34,30 @@ WEIGHTS = {
 }
 
 
-def build(row: Row) -> GANGenerator:
+def build(row: SupportRow) -> GANGenerator:
     network = replace(NETWORK, kind=row.network, mask=row.fusion if row.part == "mask" else "channels")
     fusion = row.fusion if row.fusion in ("affine", "cross-attention") else "affine"
     text = replace(TEXT, modality_as="text" if row.fusion == "text" else "token")
     return generator_of(fusion, network, text, row.dims)
 
 
-def mask_reader(dims: int) -> Callable[[Condition], np.ndarray]:
-    def read(condition: Condition) -> np.ndarray:
-        row = int(str(condition.mask).split()[-1])
-        return label_maps(row + 1, dims)[row]
+def pair_of(row: SupportRow) -> list[Condition]:
+    """A condition, and the same with the row's part changed."""
+    factual, other = rows_of(2, row.dims)
+    changed = {"mask": other.mask} if row.part == "mask" else CHANGED[row.part]
+    return [factual, replace(factual, **changed)]
 
-    return read
 
-
-def row_id(row: Row) -> str:
+def row_id(row: SupportRow) -> str:
     return f"{row.network}-{row.part}-{row.fusion}-{row.dims}D"
 
 
 @pytest.mark.parametrize("row", [row for row in ROWS if row.supported], ids=row_id)
-def test_a_supported_part_changes_the_image_and_learns(row: Row) -> None:
+def test_a_supported_part_changes_the_image_and_learns(row: SupportRow) -> None:
     generator = build(row)
     require_support(row.family, row.network, row.part, row.fusion, row.dims)
     randomise(generator.model)
-    pair = [FACTUAL, CHANGED[row.part]]
-    factual, changed = generator.generate(pair, [5, 5], read_mask=mask_reader(row.dims))
+    factual, changed = generator.sample(pair_of(row), [5, 5])
     assert (factual - changed).abs().max() > 1e-4
     task = task_of(generator)
     (batch,) = next(task.batches(0, 0, 1))
@@ -74,21 +68,22 @@ def test_a_supported_part_changes_the_image_and_learns(row: Row) -> None:
 
 
 @pytest.mark.parametrize("row", [row for row in ROWS if row.supported], ids=row_id)
-def test_a_run_of_two_steps_is_loaded_to_the_same_image(row: Row, tmp_path: Path) -> None:
+def test_a_run_of_two_steps_is_loaded_to_the_same_image(row: SupportRow, tmp_path: Path) -> None:
     generator = build(row)
     task = task_of(generator, data=data_of(generator, 4))
     before = {name: value.clone() for name, value in generator.model.network.state_dict().items()}
     train(task, LOOP, tmp_path, make_accelerator(LOOP, "cpu"))
     assert any(not torch.equal(value, before[name]) for name, value in generator.model.network.state_dict().items())
     task.save_model(tmp_path / "again")
-    pair, read = [FACTUAL, CHANGED[row.part]], mask_reader(row.dims)
-    images = generator.generate(pair, [5, 6], read_mask=read)
-    assert torch.equal(load_generator(tmp_path / "again").generate(pair, [5, 6], read_mask=read), images)
+    images = generator.sample(pair_of(row), [5, 6])
+    assert torch.equal(load_generator(tmp_path / "again").sample(pair_of(row), [5, 6]), images)
 
 
 @pytest.mark.parametrize("row", [row for row in ROWS if not row.supported], ids=row_id)
-def test_what_is_not_supported_gives_one_sentence(row: Row) -> None:
-    with pytest.raises(UserError, match="is not supported by the .* network: (tell the columns with|train an editor)"):
+def test_what_is_not_supported_gives_one_sentence(row: SupportRow) -> None:
+    with pytest.raises(
+        UserError, match="is not supported by the .* network: (condition on the columns with|train an editor)"
+    ):
         require_support(row.family, row.network, row.part, row.fusion, row.dims)
 
 

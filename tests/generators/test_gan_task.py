@@ -14,12 +14,12 @@ from medloom.core.files import hash_file, hash_folder
 from medloom.core.mask_spec import MaskSpec
 from medloom.core.types import Condition
 from medloom.generators.gan.adversary import compressed, expanded
-from medloom.generators.gan.generator import SamplingOptions
 from medloom.generators.gan.losses import correlation_loss
-from medloom.generators.gan.options import GANOptions, NetworkOptions, check_fusion
-from medloom.generators.gan.pairing import OTHER, Unpaired
-from medloom.generators.gan.storage import load_generator, save_generator
+from medloom.generators.gan.options import GANOptions, NetworkOptions
+from medloom.generators.gan.pairing import Unpaired
 from medloom.generators.gan.task import BETAS, GANTask
+from medloom.generators.sampling import GANSampling
+from medloom.generators.storage import load_generator
 from medloom.generators.volumes import Tiling, WholeMask
 from medloom.training.loop import Loop, make_accelerator, train
 from medloom.training.options import LoopOptions
@@ -52,8 +52,8 @@ def test_each_phase_changes_its_own_networks_and_only_those(gan: GANOptions, tmp
 
 @pytest.mark.parametrize("gan", [GAN, UNPAIRED])
 def test_two_rates_and_the_betas_of_a_gan(gan: GANOptions, tmp_path: Path) -> None:
-    task = task_of(generator_of(), replace(gan, discriminator_rate=7e-3))
-    task.text_rate = 0.5
+    task = task_of(generator_of(), replace(gan, discriminator_learning_rate=7e-3))
+    task.text_factor = 0.5
     loop = Loop(task, LOOP, tmp_path, make_accelerator(LOOP, "cpu"))
     batches = next(task.batches(0, 0, 1))
     for entry in loop.prepared:
@@ -131,8 +131,12 @@ def test_batches_are_functions_of_seed_step_and_row() -> None:
     (whole,) = next(task.batches(3, 0, 1))
     halves = [next(task.batches(3, rank, 2))[0] for rank in range(2)]
     assert halves[0].rows + halves[1].rows == whole.rows
-    for name in ("noise", "style", "labels", "table"):
-        torch.testing.assert_close(torch.cat([half.extra[name] for half in halves]), whole.extra[name], equal_nan=True)
+    for name in ("noise", "style"):
+        parts = [getattr(half.own, name) for half in halves]
+        torch.testing.assert_close(torch.cat(parts), getattr(whole.own, name))
+    for name in ("mask_labels", "table"):
+        parts = [getattr(half.own.condition, name) for half in halves]
+        torch.testing.assert_close(torch.cat(parts), getattr(whole.own.condition, name), equal_nan=True)
 
 
 def test_without_an_adversary_there_is_one_phase_and_no_pool() -> None:
@@ -190,9 +194,10 @@ def test_unpaired_training_never_puts_an_image_beside_its_own_mask() -> None:
         (batch,) = next(task.batches(step, 0, 1))
         # The masks of the batch are read at other rows, and no other mask is.
         assert maps.read == list(others) and all(a != b for a, b in zip(rows, others, strict=True))
-        assert "labels" not in batch.extra
+        assert batch.own.condition.mask_labels is None
         for place, other in enumerate(others):
-            assert torch.equal(batch.extra[f"{OTHER}labels"][place], torch.from_numpy(data.labels[other]).long())
+            labels = torch.from_numpy(data.labels[other]).long()
+            assert torch.equal(batch.other.condition.mask_labels[place], labels)
     assert isinstance(task.pairing, Unpaired)
 
 
@@ -226,8 +231,7 @@ def learn(gan: GANOptions, steps: int, network: NetworkOptions) -> tuple[GANTask
             optimizer.step()
         task.after_step(batch.step + 1)
     unseen = label_maps(44)[32:]
-    conditions = rows_of(44)[32:]
-    images = generator.generate(conditions, range(12), read_mask=lambda c: unseen[conditions.index(c)])
+    images = generator.sample(rows_of(44)[32:], range(12))
     return task, 1.0 - float(correlation_loss(images, torch.from_numpy(images_of(unseen))))
 
 
@@ -257,11 +261,11 @@ def test_images_follow_masks_and_masks_are_found_without_a_pair() -> None:
 
 def test_an_image_depends_on_its_seed_alone() -> None:
     task, _ = learn(replace(GAN, adversary="none", reconstruction_weight=0.1), 5, NETWORK)
-    maps, conditions = label_maps(4), rows_of(4)
-    images = task.generator.generate(conditions, [3, 4, 5, 6], read_mask=lambda c: maps[conditions.index(c)])
-    alone = task.generator.generate(conditions[2:3], [5], read_mask=lambda c: maps[conditions.index(c)])
+    conditions = rows_of(4)
+    images = task.generator.sample(conditions, [3, 4, 5, 6])
+    alone = task.generator.sample(conditions[2:3], [5])
     torch.testing.assert_close(images[2:3], alone, atol=1e-5, rtol=0)
-    other = task.generator.generate(conditions[2:3], [7], read_mask=lambda c: maps[conditions.index(c)])
+    other = task.generator.sample(conditions[2:3], [7])
     assert (other - alone).abs().max() > 1e-4 and images.abs().max() <= 1
 
 
@@ -272,9 +276,9 @@ def whole_of(labels: np.ndarray, overlap: float = 0.5) -> WholeMask:
 def test_a_whole_image_of_one_window_is_the_patch() -> None:
     generator, labels, condition = generator_of(), label_maps(1)[0], rows_of(1)[0]
     randomise(generator.model)
-    whole = generator.generate_whole(condition, 3, whole_of(labels))
-    places = torch.tensor([[[-1.0, 1.0], [-1.0, 1.0]]])
-    patch = generator.generate_patches([condition], [3], torch.from_numpy(labels)[None].long(), places)
+    whole = generator.sample_windows(condition, 3, whole_of(labels))
+    positions = torch.tensor([[[-1.0, 1.0], [-1.0, 1.0]]])
+    patch = generator.sample_patches([condition], [3], torch.from_numpy(labels)[None].long(), positions)
     torch.testing.assert_close(whole[None], patch, atol=1e-6, rtol=0)
 
 
@@ -283,26 +287,26 @@ def test_a_whole_image_has_its_mask_s_size_and_no_seam() -> None:
     randomise(generator.model)
     labels = np.zeros((40, 7), np.int16)  # longer than a window, and narrower
     labels[5:30, 2:5] = 1
-    made = generator.generate_whole(condition, 3, whole_of(labels))
+    made = generator.sample_windows(condition, 3, whole_of(labels))
     assert made.shape == (1, 40, 7) and made.abs().max() <= 1
-    assert torch.equal(made, generator.generate_whole(condition, 3, whole_of(labels)))
-    assert not torch.equal(made, generator.generate_whole(condition, 4, whole_of(labels)))
+    assert torch.equal(made, generator.sample_windows(condition, 3, whole_of(labels)))
+    assert not torch.equal(made, generator.sample_windows(condition, 4, whole_of(labels)))
     with pytest.raises(UserError, match="never trained without one"):
-        generator.generate_whole(replace(condition, mask=None), 3, whole_of(labels))
+        generator.sample_windows(replace(condition, mask=None), 3, whole_of(labels))
 
 
 def test_the_classes_of_masks_are_kept_with_the_model(tmp_path: Path) -> None:
     generator = generator_of()
     generator.masks = MaskSpec({1: "lung", 2: "heart", 3: "lesion"}, {3: 1})
-    save_generator(generator, tmp_path)
+    generator.save(tmp_path)
     assert load_generator(tmp_path).masks == generator.masks
 
 
 def test_what_a_gan_refuses() -> None:
     generator = generator_of()
-    generator.check_sampling(SamplingOptions())
-    with pytest.raises(UserError, match="^--steps, --guidance, --guidance-text: a GAN makes an image in one step"):
-        generator.check_sampling(SamplingOptions(steps=20, guidance=1.0, guidance_by_part={"text": 2.0}))
+    generator.check_sampling(GANSampling())
+    with pytest.raises(UserError, match="^--steps, --guidance, --guidance text=2: a GAN generates"):
+        generator.check_sampling(GANSampling(steps=20, guidance=1.0, guidance_by_part={"text": 2.0}))
     with pytest.raises(UserError, match="never trained without one; give --mask"):
         generator.check_conditions([Condition("a disc", "Disc")])
     with pytest.raises(UserError, match="13 x 13 pixels: this network needs multiples of 2"):
@@ -312,12 +316,11 @@ def test_what_a_gan_refuses() -> None:
 
 
 def test_a_model_that_reads_no_text_makes_the_same_image_whatever_is_told() -> None:
-    generator = generator_of(reads_text=False)
-    maps = label_maps(1)
+    generator = generator_of(has_text=False)
     pair = [rows_of(1)[0], replace(rows_of(1)[0], text=None)]
-    images = generator.generate(pair, [1, 1], read_mask=lambda _: maps[0])
+    images = generator.sample(pair, [1, 1])
     assert torch.equal(images[0], images[1]) and generator.takes_text  # by the columns of its table
-    assert not generator_of(reads_text=False, columns=()).takes_text
+    assert not generator_of(has_text=False, columns=()).takes_text
 
 
 @pytest.mark.parametrize(
@@ -326,7 +329,11 @@ def test_a_model_that_reads_no_text_makes_the_same_image_whatever_is_told() -> N
         (GANOptions, {"adversary": "wgan"}, "allowed are none, lsgan, hinge"),
         (GANOptions, {"scales": 0}, "--gan.scales 0: it has to be at least 1"),
         (GANOptions, {"r1": -1.0}, "--gan.r1 -1.0: it has to be 0 or more"),
-        (GANOptions, {"discriminator_rate": 0.0}, "--gan.discriminator-rate 0.0: it has to be above 0"),
+        (
+            GANOptions,
+            {"discriminator_learning_rate": 0.0},
+            "--gan.discriminator-learning-rate 0.0: it has to",
+        ),
         (GANOptions, {"adversary": "none", "feature_weight": 1.0}, "needs an adversary, whose features"),
         (GANOptions, {"adversary": "none", "unpaired": True}, "--gan.unpaired needs an adversary"),
         (GANOptions, {"unpaired": True, "feature_weight": 1.0}, "unpaired has none"),
@@ -348,7 +355,7 @@ def test_options_out_of_range_are_refused(options: type, values: dict[str, objec
 
 def test_cross_attention_needs_attention() -> None:
     with pytest.raises(UserError, match="true at its last resolution of a resnet"):
-        check_fusion("cross-attention", replace(NETWORK, attention=(True, False)))
-    check_fusion("cross-attention", replace(NETWORK, kind="unet", attention=(True, False)))
-    with pytest.raises(UserError, match="--fusion film: allowed are"):
-        check_fusion("film", NETWORK)
+        replace(NETWORK, fusion="cross-attention", attention=(True, False))
+    replace(NETWORK, fusion="cross-attention", kind="unet", attention=(True, False))
+    with pytest.raises(UserError, match="--network.fusion film: allowed are"):
+        replace(NETWORK, fusion="film")

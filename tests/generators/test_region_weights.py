@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from medloom.generators.diffusion.objective import region_weights
+from medloom.generators.diffusion.task import region_weights
 
 
 def regions_of(labels: torch.Tensor, classes: int) -> torch.Tensor:

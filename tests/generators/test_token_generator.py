@@ -6,24 +6,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from medloom.generators.tokens.storage import load_generator
-from token_rows import (
-    CODES,
-    FACTUAL,
-    NETWORK,
-    generator_of,
-    randomise,
-    read_mask,
-    read_prior,
-    task_of,
-    tokenizer_of,
-)
+from token_rows import CODES, NETWORK, factual, generator_of, randomise, task_of, tokenizer_of
 
 from medloom.core.errors import UserError
+from medloom.generators.sampling import Edit, TokenSampling
+from medloom.generators.storage import load_generator
 from medloom.generators.tokens.generator import TokenGenerator, nearest
-from medloom.generators.tokens.options import SamplingOptions
 from medloom.networks.tokenizer import load_tokenizer
 
+FACTUAL = factual()
 OTHER = replace(FACTUAL, text="a large square on the right", modality="Square")
 
 
@@ -34,11 +25,11 @@ def ready(**network: object) -> TokenGenerator:
 
 
 def test_an_image_is_a_function_of_its_condition_and_seed() -> None:
-    generator, options = ready(), SamplingOptions(steps=4)
+    generator, sampling = ready(), TokenSampling(steps=4)
     conditions, seeds = [FACTUAL, OTHER, FACTUAL], [3, 9, 4]
-    together = generator.generate(conditions, seeds, options)
+    together = generator.sample(conditions, seeds, sampling)
     for row, (condition, seed) in enumerate(zip(conditions, seeds, strict=True)):
-        alone = generator.generate([condition], [seed], options)[0]
+        alone = generator.sample([condition], [seed], sampling)[0]
         torch.testing.assert_close(alone, together[row], atol=1e-5, rtol=0)
     assert not torch.equal(together[0], together[2])
 
@@ -46,16 +37,16 @@ def test_an_image_is_a_function_of_its_condition_and_seed() -> None:
 @pytest.mark.parametrize("guidance", [1.0, 2.5])
 def test_a_trajectory_is_scored_again(guidance: float) -> None:
     generator = ready()
-    options = SamplingOptions(
+    sampling = TokenSampling(
         steps=5, guidance=guidance, guidance_schedule="linear", temperature=1.3, annealing=0.5, top_k=9, top_p=0.9
     )
-    made = generator.trajectory([FACTUAL, OTHER], [1, 2], options)
+    made = generator.trajectory([FACTUAL, OTHER], [1, 2], sampling)
     for step, again in zip(made.steps, generator.log_probabilities(made), strict=True):
         torch.testing.assert_close(again, step.log_probabilities, atol=1e-4, rtol=0)
     sum(again.sum() for again in generator.log_probabilities(made)).backward()
     assert generator.model.network.head.weight.grad is not None
     # Decoded once more, the same.
-    assert torch.equal(generator.trajectory([FACTUAL, OTHER], [1, 2], options).steps[-1].after, made.steps[-1].after)
+    assert torch.equal(generator.trajectory([FACTUAL, OTHER], [1, 2], sampling).steps[-1].after, made.steps[-1].after)
 
 
 def test_guidance_goes_beyond_the_condition() -> None:
@@ -64,8 +55,8 @@ def test_guidance_goes_beyond_the_condition() -> None:
     tokens = torch.full((1, generator.model.network.length), CODES)
 
     def logits(scale: float, **by_part: float) -> torch.Tensor:
-        options = SamplingOptions(guidance=scale, guidance_by_part=by_part, cutoff=0.0)
-        return generator.logits([FACTUAL], options)(tokens, 0.5)
+        sampling = TokenSampling(guidance=scale, guidance_by_part=by_part, cutoff=0.0)
+        return generator.logits([FACTUAL], sampling)(tokens, 0.5)
 
     none, told, guided = logits(0.0), logits(1.0), logits(3.0)
     torch.testing.assert_close(guided, none + 3 * (told - none), atol=1e-4, rtol=1e-4)
@@ -78,7 +69,7 @@ def test_guidance_brings_back_nothing_that_the_condition_makes_unlikely() -> Non
     tokens = torch.full((1, generator.model.network.length), CODES)
 
     def logits(scale: float, cutoff: float) -> torch.Tensor:
-        return generator.logits([FACTUAL], SamplingOptions(guidance=scale, cutoff=cutoff))(tokens, 0.5)
+        return generator.logits([FACTUAL], TokenSampling(guidance=scale, cutoff=cutoff))(tokens, 0.5)
 
     told, guided = logits(1.0, 0.0).softmax(-1), logits(3.0, 0.9)
     unlikely = (told < 0.9 / CODES) & (told < told.amax(-1, keepdim=True))
@@ -87,53 +78,55 @@ def test_guidance_brings_back_nothing_that_the_condition_makes_unlikely() -> Non
     torch.testing.assert_close(guided[~unlikely], logits(3.0, 0.0)[~unlikely])
 
 
-def test_edits_stay_outside_of_a_region_and_start_from_the_earlier_image() -> None:
+def prior_image(generator: TokenGenerator) -> torch.Tensor:
+    """The prior image of FACTUAL in the model's space, `(1, C, *size)`."""
+    return torch.from_numpy(generator.reader.prior(FACTUAL))[None]
+
+
+def test_edits_stay_outside_of_a_region_and_start_from_the_prior_image() -> None:
     generator = ready(prior="channels")
-    read = read_prior(generator)
-    prior = torch.from_numpy(read(FACTUAL))[None]
+    prior = prior_image(generator)
     earlier = generator.tokens_of(prior).flatten(1)
-    region = torch.zeros(1, 1, 16, 16)
-    region[..., 8:, :] = 1.0
-    options = SamplingOptions(steps=3)
-    made = generator.trajectory([FACTUAL], [1], options, read_prior=read, regions=region)
+    region = np.zeros((16, 16), np.int16)
+    region[8:] = 1
+    sampling, edit = TokenSampling(steps=3), Edit(region=region)
+    made = generator.trajectory([FACTUAL], [1], sampling, edit)
     inside = torch.zeros(4, 4, dtype=torch.bool)
     inside[2:] = True
-    assert torch.equal(made.started.tokens[0] == CODES, inside.flatten())
+    assert torch.equal(made.start.tokens[0] == CODES, inside.flatten())
     assert torch.equal(made.steps[-1].after[0][~inside.flatten()], earlier[0][~inside.flatten()])
-    edited = generator.generate([FACTUAL], [1], options, read_prior=read, regions=region)
+    edited = generator.sample([FACTUAL], [1], sampling, edit)
     torch.testing.assert_close(edited[..., :8, :], prior[..., :8, :])
-    half = generator.trajectory([FACTUAL], [1], replace(options, start="prior", strength=0.5), read_prior=read)
-    kept = half.started.tokens[0] < CODES
+    half = generator.trajectory([FACTUAL], [1], sampling, Edit("prior", 0.5))
+    kept = half.start.tokens[0] < CODES
     assert int(kept.sum()) == 8 and torch.equal(half.steps[-1].after[0][kept], earlier[0][kept])
-    none = generator.trajectory([replace(FACTUAL, prior=None)], [1], options)
-    assert (none.started.tokens == CODES).all()
+    none = generator.trajectory([replace(FACTUAL, prior=None)], [1], sampling)
+    assert (none.start.tokens == CODES).all()
 
 
-def test_a_residual_edit_changes_the_earlier_image_by_what_decoding_changed() -> None:
+def test_a_residual_edit_changes_the_prior_image_by_what_decoding_changed() -> None:
     generator = ready(prior="channels")
-    read = read_prior(generator)
-    prior = torch.from_numpy(read(FACTUAL))[None]
-    conditions, options = [FACTUAL, replace(FACTUAL, prior=None)], SamplingOptions(steps=3)
-    decoded = generator.generate(conditions, [1, 2], options, read_prior=read)
-    edited = generator.generate(conditions, [1, 2], replace(options, residual=True), read_prior=read)
-    changed = generator.images_of(generator.trajectory(conditions, [1, 2], options, read_prior=read).steps[-1].after)
+    prior = prior_image(generator)
+    conditions, sampling = [FACTUAL, replace(FACTUAL, prior=None)], TokenSampling(steps=3)
+    decoded = generator.sample(conditions, [1, 2], sampling)
+    edited = generator.sample(conditions, [1, 2], sampling, Edit(residual=True))
+    changed = generator.images_of(generator.trajectory(conditions, [1, 2], sampling).steps[-1].after)
     smooth = generator.tokenizer.reconstruct(prior)
     torch.testing.assert_close(edited[:1], (prior + changed[:1] - smooth).clamp(-1, 1))
     torch.testing.assert_close(edited[1], decoded[1])
 
 
-def test_a_second_stage_is_told_the_tokens_of_the_first(tmp_path: Path) -> None:
+def test_a_second_stage_is_conditioned_on_the_tokens_of_the_first(tmp_path: Path) -> None:
     masked = replace(NETWORK, mask="channels", mask_classes=(1, 2))
     first = generator_of(2, masked, size=8)
     second = generator_of(2, masked, first=first)
     for generator in (first, second):
         randomise(generator.model)
-    read = read_mask(second)
-    options = SamplingOptions(steps=4)
-    made = second.trajectory([FACTUAL], [7], options, read)
+    sampling, labels = TokenSampling(steps=4), second.mask_labels([FACTUAL])
+    made = second.trajectory([FACTUAL], [7], sampling)
     assert made.coarse is not None and made.coarse.shape == (1, 2, 2)
-    other = second.logits([FACTUAL], options, read, None, (made.coarse + 1) % CODES)
-    same = second.logits([FACTUAL], options, read, None, made.coarse)
+    other = second.logits([FACTUAL], sampling, labels, None, (made.coarse + 1) % CODES)
+    same = second.logits([FACTUAL], sampling, labels, None, made.coarse)
     tokens = torch.full((1, 16), CODES)
     assert not torch.allclose(other(tokens, 0.0), same(tokens, 0.0))
     task = task_of(second, coarse=(np.zeros((8, 2, 2), np.int32),) * 2)
@@ -142,8 +135,8 @@ def test_a_second_stage_is_told_the_tokens_of_the_first(tmp_path: Path) -> None:
     assert second.model.network.coarse.weight.grad.abs().max() > 0
     assert all(parameter.grad is None for parameter in first.model.parameters())
     task.save_model(tmp_path / "model")
-    images = second.generate([FACTUAL], [7], options, read)
-    assert torch.equal(load_generator(tmp_path / "model").generate([FACTUAL], [7], options, read), images)
+    images = second.sample([FACTUAL], [7], sampling)
+    assert torch.equal(load_generator(tmp_path / "model").sample([FACTUAL], [7], sampling), images)
 
 
 def test_validation_says_the_loss_by_share_of_masked_tokens(tmp_path: Path) -> None:
@@ -160,31 +153,42 @@ def test_losses_are_of_masked_tokens_alone() -> None:
     (batch,) = next(task.batches(0, 0, 1))
     losses = task._losses(task.generator.model, batch)
     changed = batch.images.clone().flatten(1)
-    known = ~batch.extra["masked"]
+    known = ~batch.masked
     inputs = torch.where(known, changed, torch.full_like(changed, CODES)).long()
-    logits = task.generator.model(inputs, {name: batch.extra.get(name) for name in ("ids", "mask", "modality", "view")})
+    logits = task.generator.model(inputs, batch.condition)
     scores = logits.log_softmax(-1).gather(2, changed.long()[..., None])[..., 0]
-    wanted = -(scores * batch.extra["masked"]).sum(1) / batch.extra["masked"].sum(1)
+    wanted = -(scores * batch.masked).sum(1) / batch.masked.sum(1)
     torch.testing.assert_close(losses, wanted, atol=1e-5, rtol=1e-5)
 
 
 @pytest.mark.parametrize(
-    ("options", "message"),
+    ("sampling", "message"),
     [
         ({"steps": 17}, "--steps 17: of 16 tokens"),
         ({"temperature": 0.0}, "--temperature 0.0"),
-        ({"start": "inversion"}, "--start inversion: tokens have no noise to invert"),
-        ({"start": "prior"}, "--start prior: the model takes no earlier image"),
-        ({"residual": True}, "--residual: the model takes no earlier image"),
         ({"precision": "fp16"}, "--precision fp16: allowed are fp32, bf16"),
-        ({"strength": 0.5}, "--strength goes with --start prior"),
         ({"guidance_schedule": "cosine"}, "--guidance-schedule cosine: allowed are constant, linear"),
         ({"guidance_by_part": {"mask": 2.0}}, "condition part with a guidance scale 'mask'"),
     ],
 )
-def test_sampling_that_does_not_fit(options: dict[str, object], message: str) -> None:
+def test_sampling_that_does_not_fit(sampling: dict[str, object], message: str) -> None:
     with pytest.raises(UserError, match=message):
-        ready().check_sampling(SamplingOptions(**options))
+        ready().check_sampling(TokenSampling(**sampling))
+
+
+@pytest.mark.parametrize(
+    ("edit", "message"),
+    [
+        ({"start": "inversion"}, "--start inversion: tokens have no noise to invert"),
+        ({"start": "prior"}, "--start prior: the model takes no prior image"),
+        ({"residual": True}, "--residual: the model takes no prior image"),
+        ({"region": np.ones((16, 16), np.int16)}, "--region: the model takes no prior image"),
+        ({"strength": 0.5}, "--strength goes with --start prior"),
+    ],
+)
+def test_edits_that_do_not_fit(edit: dict[str, object], message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        ready().check_sampling(TokenSampling(), Edit(**edit))
 
 
 @pytest.mark.parametrize(("dims", "quantizer"), [(2, "ema"), (2, "gradient"), (2, "fsq"), (3, "ema"), (3, "fsq")])
@@ -222,6 +226,6 @@ def test_a_tokenizer_opens_in_diffusers(tmp_path: Path) -> None:
 
 
 def test_labels_at_another_size() -> None:
-    labels = np.kron(np.arange(4).reshape(2, 2), np.ones((4, 4), int))
-    assert nearest(labels, (2, 2)).tolist() == [[0, 1], [2, 3]]
-    assert np.array_equal(nearest(labels, (8, 8)), labels)
+    labels = torch.from_numpy(np.kron(np.arange(4).reshape(2, 2), np.ones((4, 4), int)))[None]
+    assert nearest(labels, (2, 2)).tolist() == [[[0, 1], [2, 3]]]
+    assert torch.equal(nearest(labels, (8, 8)), labels)

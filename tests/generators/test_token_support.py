@@ -7,31 +7,32 @@ import pytest
 import torch
 from token_rows import (
     COLUMNS,
-    FACTUAL,
     LOOP,
     NETWORK,
     TEXT,
+    factual,
     generator_of,
+    mask_of,
+    prior_of,
     randomise,
-    read_mask,
-    read_prior,
     task_of,
 )
 
 from medloom.core.errors import UserError
-from medloom.generators.support import SUPPORT, Row, require_support
+from medloom.core.types import Condition
+from medloom.generators.sampling import TokenSampling
+from medloom.generators.storage import load_generator
+from medloom.generators.support import SUPPORT, SupportRow, require_support
 from medloom.generators.tokens.generator import TokenGenerator
-from medloom.generators.tokens.options import SamplingOptions
-from medloom.generators.tokens.storage import load_generator
 from medloom.training.loop import make_accelerator, train
 
 ROWS = [row for row in SUPPORT if row.family == "tokens"]
 CHANGED = {
-    "text": replace(FACTUAL, text="a large square on the right"),
-    "modality": replace(FACTUAL, modality="Square"),
-    "table": replace(FACTUAL, table={"age": 71.0, "ward": "north"}),
-    "mask": replace(FACTUAL, mask=Path("another mask")),
-    "prior": replace(FACTUAL, prior=Path("another prior")),
+    "text": lambda dims: "a large square on the right",
+    "modality": lambda dims: "Square",
+    "table": lambda dims: {"age": 71.0, "ward": "north"},
+    "mask": lambda dims: mask_of(2, dims),
+    "prior": lambda dims: prior_of(13, dims),
 }
 WEIGHTS = {
     ("text", "cross-attention"): "condition.text",
@@ -46,7 +47,7 @@ WEIGHTS = {
 }
 
 
-def build(row: Row) -> TokenGenerator:
+def build(row: SupportRow) -> TokenGenerator:
     network = replace(
         NETWORK,
         fusion=row.fusion if row.fusion in ("affine", "cross-attention") else "cross-attention",
@@ -60,17 +61,22 @@ def build(row: Row) -> TokenGenerator:
     return generator
 
 
-def row_id(row: Row) -> str:
+def pair_of(row: SupportRow) -> list[Condition]:
+    """A condition, and the same with the row's part changed."""
+    known = factual(row.dims)
+    return [known, replace(known, **{row.part: CHANGED[row.part](row.dims)})]
+
+
+def row_id(row: SupportRow) -> str:
     return f"{row.part}-{row.fusion}-{row.dims}D"
 
 
 @pytest.mark.parametrize("row", [row for row in ROWS if row.supported], ids=row_id)
-def test_a_supported_part_changes_the_tokens_learns_and_is_kept(row: Row, tmp_path: Path) -> None:
+def test_a_supported_part_changes_the_tokens_learns_and_is_kept(row: SupportRow, tmp_path: Path) -> None:
     generator = build(row)
     require_support(row.family, row.network, row.part, row.fusion, row.dims)
-    pair, read = [FACTUAL, CHANGED[row.part]], {"read_mask": read_mask(generator), "read_prior": read_prior(generator)}
-    options = SamplingOptions(steps=3, guidance=1.0)
-    first = generator.trajectory(pair, [5, 5], options, **read).steps[0].log_probabilities
+    pair, sampling = pair_of(row), TokenSampling(steps=3, guidance=1.0)
+    first = generator.trajectory(pair, [5, 5], sampling).steps[0].log_probabilities
     assert (first[0] - first[1]).abs().max() > 1e-4
     task = task_of(generator)
     (batch,) = next(task.batches(0, 0, 1))
@@ -82,15 +88,15 @@ def test_a_supported_part_changes_the_tokens_learns_and_is_kept(row: Row, tmp_pa
     train(task, LOOP, tmp_path, make_accelerator(LOOP, "cpu"))
     task.save_model(tmp_path / "again")
     again = load_generator(tmp_path / "again")
-    images = generator.generate(pair, [5, 6], options, **read)
+    images = generator.sample(pair, [5, 6], sampling)
     assert images.shape == (2, *generator.spec.shape) and images.abs().max() <= 1
     # Another token would change an image by more; the last bits depend on where weights lie in memory.
-    torch.testing.assert_close(again.generate(pair, [5, 6], options, **read), images, atol=1e-5, rtol=0)
+    torch.testing.assert_close(again.sample(pair, [5, 6], sampling), images, atol=1e-5, rtol=0)
 
 
 @pytest.mark.parametrize("row", [row for row in ROWS if not row.supported], ids=row_id)
-def test_what_is_not_supported_gives_one_sentence(row: Row) -> None:
-    with pytest.raises(UserError, match="is not supported by the transformer network: tell the columns with"):
+def test_what_is_not_supported_gives_one_sentence(row: SupportRow) -> None:
+    with pytest.raises(UserError, match="is not supported by the transformer network: condition on the columns with"):
         require_support(row.family, row.network, row.part, row.fusion, row.dims)
     with pytest.raises(UserError, match="table by none"):
         generator_of(row.dims, replace(NETWORK, fusion="none"), columns=COLUMNS)

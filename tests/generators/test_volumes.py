@@ -8,13 +8,17 @@ import torch
 from torch import Tensor
 
 from medloom.core.errors import UserError
-from medloom.core.mask_spec import NO_MASK, MaskSpec
+from medloom.core.mask_spec import NO_MASK, MaskSpec, numbered
 from medloom.core.seeds import torch_generator
 from medloom.core.spec import HU, ImageSpec, Intensity
 from medloom.core.types import Condition
+from medloom.generators.base import ImageGenerator
 from medloom.generators.diffusion.build import build_generator
-from medloom.generators.diffusion.generator import DiffusionGenerator, SamplingOptions
-from medloom.generators.diffusion.options import NetworkOptions, NoiseOptions, TextOptions
+from medloom.generators.diffusion.generator import DiffusionGenerator
+from medloom.generators.diffusion.options import NetworkOptions, NoiseOptions
+from medloom.generators.options import TextOptions
+from medloom.generators.sampling import DiffusionSampling
+from medloom.generators.training_facts import TrainingFacts
 from medloom.generators.volumes import Tiling, WholeMask, Window, blended
 from medloom.processes.paths import DDPM, ProbabilityPath, RectifiedFlow
 from medloom.processes.samplers import SAMPLERS, default_sampler
@@ -135,7 +139,7 @@ def test_a_volume_smaller_than_the_window_lies_in_its_middle() -> None:
     assert mask.frame == (8, 12, 8) and mask.inside == Window((1, 0, 0), (5, 12, 8))
     seen = mask.labels_of([Window((0, 4, 0), WINDOW)])[0]
     assert (seen[1:6] == 3).all() and (seen[:1] == NO_MASK).all() and (seen[6:] == NO_MASK).all()
-    place = mask.places_of([Window((0, 4, 0), WINDOW)])[0]
+    place = mask.positions_of([Window((0, 4, 0), WINDOW)])[0]
     torch.testing.assert_close(place, torch.tensor([[-1.4, 1.8], [-1 / 3, 1.0], [-1.0, 1.0]]))
 
 
@@ -151,7 +155,8 @@ def generator() -> DiffusionGenerator:
         condition_width=16,
     )  # fmt: skip
     text = TextOptions(width=16, layers=1, vocabulary=600, max_tokens=16)
-    made = build_generator(spec, ["CT: lungs"], ["CT"], [], (), None, network, text, NoiseOptions(), 0)
+    facts = TrainingFacts(["CT: lungs"], ["CT"], masks=MaskSpec(numbered(CLASSES)))
+    made = build_generator(spec, facts, None, network, text, NoiseOptions(), 0)
     with torch.no_grad():
         for name, parameter in made.model.named_parameters():
             if not parameter.any():
@@ -165,23 +170,23 @@ def whole_mask(size: tuple[int, ...], **tiling: object) -> WholeMask:
     return WholeMask(labels, Tiling(WINDOW, **tiling))
 
 
-TOLD = Condition("lungs", "CT", mask="the mask")
-OPTIONS = SamplingOptions(steps=3)
+LUNGS = Condition("lungs", "CT")
+SAMPLING = DiffusionSampling(steps=3)
 
 
 def test_a_whole_of_one_window_is_the_patch(generator: DiffusionGenerator) -> None:
     mask = whole_mask(WINDOW)
-    whole = generator.generate_whole(TOLD, 5, mask, OPTIONS)
+    whole = generator.sample_windows(LUNGS, 5, mask, SAMPLING)
     only = [Window((0, 0, 0), WINDOW)]
-    patch = generator.generate_patches([TOLD], [5], mask.labels_of(only), mask.places_of(only), OPTIONS)
+    patch = generator.sample_patches([LUNGS], [5], mask.labels_of(only), mask.positions_of(only), SAMPLING)
     assert whole.shape == (1, *WINDOW)
     torch.testing.assert_close(whole, patch[0], atol=1e-5, rtol=0)
 
 
 def test_an_image_depends_on_its_seed_and_not_on_the_batch_of_windows(generator: DiffusionGenerator) -> None:
-    one, many = (generator.generate_whole(TOLD, 5, whole_mask((13, 9, 8), batch=b), OPTIONS) for b in (1, 4))
+    one, many = (generator.sample_windows(LUNGS, 5, whole_mask((13, 9, 8), batch=b), SAMPLING) for b in (1, 4))
     torch.testing.assert_close(one, many, atol=1e-5, rtol=0)
-    other = generator.generate_whole(TOLD, 6, whole_mask((13, 9, 8)), OPTIONS)
+    other = generator.sample_windows(LUNGS, 6, whole_mask((13, 9, 8)), SAMPLING)
     assert one.shape == other.shape == (1, 13, 9, 8) and (one - other).abs().mean() > 0.05
 
 
@@ -196,8 +201,8 @@ def test_mask_and_text_are_guided_apart_in_volumes(generator: DiffusionGenerator
     masks = {"mask": (changed["mask"], changed["mask"]), "text": (changed["mask"], changed["text"])}[part]
 
     def made(which: int, **scales: float) -> Tensor:
-        options = SamplingOptions(steps=3, guidance=1.0, guidance_by_part=scales)
-        return generator.generate_whole(Condition(texts[which], "CT", mask="m"), 1, masks[which], options)
+        sampling = DiffusionSampling(steps=3, guidance=1.0, guidance_by_part=scales)
+        return generator.sample_windows(Condition(texts[which], "CT"), 1, masks[which], sampling)
 
     unheard = "text" if part == "mask" else "mask"
     silent = {unheard: 0.0} if unheard == "text" else {"mask": 0.0, "modality": 0.0, "text": 0.0}
@@ -206,16 +211,16 @@ def test_mask_and_text_are_guided_apart_in_volumes(generator: DiffusionGenerator
     assert (made(0, **{unheard: 4.0}) - made(0)).abs().max() > 1e-4
 
 
-def test_the_place_in_the_whole_is_told_to_the_network(generator: DiffusionGenerator) -> None:
+def test_the_network_sees_where_a_patch_lies_in_the_whole(generator: DiffusionGenerator) -> None:
     labels = torch.zeros((1, *WINDOW), dtype=torch.long)
-    places = torch.tensor([[[-1.0, 0.0]] * 3, [[0.0, 1.0]] * 3])
-    first, last = (generator.generate_patches([TOLD], [1], labels, place[None], OPTIONS) for place in places)
+    positions = torch.tensor([[[-1.0, 0.0]] * 3, [[0.0, 1.0]] * 3])
+    first, last = (generator.sample_patches([LUNGS], [1], labels, each[None], SAMPLING) for each in positions)
     assert (first - last).abs().max() > 1e-4
 
 
-def test_families_that_make_one_size_say_so(generator: DiffusionGenerator) -> None:
-    from medloom.generators.base import ConditionedGenerator
-
-    with pytest.raises(UserError, match="a diffusion makes images of"):
-        ConditionedGenerator.generate_whole(generator, TOLD, 0, whole_mask(WINDOW))
+def test_families_that_generate_one_size_say_so(generator: DiffusionGenerator) -> None:
+    with pytest.raises(UserError, match="a diffusion generates images of"):
+        ImageGenerator.sample_windows(generator, LUNGS, 0, whole_mask(WINDOW))
+    with pytest.raises(UserError, match="a diffusion generates whole images of"):
+        ImageGenerator.sample_patches(generator, [LUNGS], [0], torch.zeros(1), torch.zeros(1))
     assert generator.masks == MaskSpec({1: "label 1", 2: "label 2"})

@@ -1,33 +1,31 @@
 """Small token generators, and rows to train them on."""
 
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
+from medloom.core.image import Image
 from medloom.core.initialize import initial_weights
+from medloom.core.mask_spec import MaskSpec, numbered
 from medloom.core.seeds import torch_generator
 from medloom.core.spec import GREY, ImageSpec, Intensity
 from medloom.core.table_column import TableColumn
 from medloom.core.types import Condition
-from medloom.generators.diffusion.latents import token_ids
-from medloom.generators.diffusion.options import TextOptions
+from medloom.generators.options import TextOptions
+from medloom.generators.row_caches import token_ids
 from medloom.generators.tokens.build import build_generator
 from medloom.generators.tokens.generator import TokenGenerator
 from medloom.generators.tokens.options import NetworkOptions
 from medloom.generators.tokens.task import TokenTask
 from medloom.generators.training_data import PriorData, TrainingData, all_prompts
+from medloom.generators.training_facts import TrainingFacts
 from medloom.networks.tokenizer import Tokenizer, TokenizerConfig
 from medloom.training.options import LoopOptions
 
 CODES, SIZE = 16, 16
 COLUMNS = (TableColumn("age", mean=60.0, deviation=10.0, low=30.0, high=90.0), TableColumn("ward", ("north", "south")))
-FACTUAL = Condition(
-    "a disc on the left", "Disc", "left", Path("a prior"), Path("a mask"), {"age": 50.0, "ward": "north"}
-)
 LOOP = LoopOptions(steps=2, batch=4, precision="fp32", log_every=1, validate_every=2, checkpoint_every=2, warmup=0)
 TEXT = TextOptions(width=16, layers=1, vocabulary=600, max_tokens=24, modality_as="token")
 NETWORK = NetworkOptions(width=32, layers=2, heads=2, condition_width=16)
@@ -55,11 +53,9 @@ def generator_of(
     size: int = SIZE,
 ) -> TokenGenerator:
     corpus = ["Disc: a disc on the left", "Square: a large square on the right"]
-    spec, names = spec_of(dims, size), ["Disc", "Square"]
-    tokenizer = tokenizer_of(dims)
-    return build_generator(
-        spec, corpus, names, ["left"], columns, tokenizer, network, text, 0, reads_text=True, first=first
-    )
+    masks = MaskSpec(numbered(network.mask_classes))
+    facts = TrainingFacts(corpus, ["Disc", "Square"], ["left"], columns, masks)
+    return build_generator(spec_of(dims, size), facts, tokenizer_of(dims), network, text, 0, first)
 
 
 def randomise(module: torch.nn.Module) -> None:
@@ -70,23 +66,23 @@ def randomise(module: torch.nn.Module) -> None:
                 parameter.copy_(0.3 * torch.randn(parameter.shape, generator=torch_generator(name)))
 
 
-def read_mask(generator: TokenGenerator) -> Any:
-    def read(condition: Condition) -> NDArray[np.int16]:
-        mask = np.zeros(generator.spec.size, np.int16)
-        mask[4:12, 4:12] = 1 if condition.mask == FACTUAL.mask else 2
-        return mask
-
-    return read
+def mask_of(label: int, dims: int = 2) -> np.ndarray:
+    """A box of one label."""
+    mask = np.zeros((SIZE,) * dims, np.int16)
+    mask[4:12, 4:12] = label
+    return mask
 
 
-def read_prior(generator: TokenGenerator) -> Any:
-    """Images that take different tokens, another one for each path."""
+def prior_of(seed: int, dims: int = 2) -> Image:
+    """An image that takes different tokens, another one for each seed."""
+    levels = np.random.default_rng(seed).uniform(0, 255, (1, *(SIZE,) * dims))
+    return Image(levels.astype(np.float32), GREY, 255.0)
 
-    def read(condition: Condition) -> NDArray[np.float32]:
-        rng = np.random.default_rng(len(str(condition.prior)))
-        return rng.uniform(-1, 1, generator.spec.shape).astype(np.float32)
 
-    return read
+def factual(dims: int = 2) -> Condition:
+    """A condition with all parts; a generator reads those that it takes."""
+    table = {"age": 50.0, "ward": "north"}
+    return Condition("a disc on the left", "Disc", "left", prior_of(7, dims), mask_of(1, dims), table)
 
 
 def data_of(generator: TokenGenerator, rows: int = 8) -> TrainingData:
@@ -96,7 +92,7 @@ def data_of(generator: TokenGenerator, rows: int = 8) -> TrainingData:
     texts = ["a disc on the left", "a large square on the right"]
     conditions = [
         replace(
-            FACTUAL,
+            factual(generator.spec.spatial_dims),
             text=texts[row % 2],
             modality=("Disc", "Square")[row % 2],
             table={"age": 40.0 + row, "ward": "north"},

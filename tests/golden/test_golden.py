@@ -29,16 +29,24 @@ WRITE = os.environ.get("MEDLOOM_WRITE_GOLDEN") == "1"
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
 
 LOOP = (
-    "--loop.precision fp32 --loop.batch 4 --loop.warmup 1 --loop.log-every 1 --loop.validate-every 3"
-    " --loop.checkpoint-every 2 --loop.ema 0.9 --device cpu --validation-fraction 0.2"
+    "--loop.precision fp32 --loop.batch 4 --loop.warmup 1 --loop.validate-every 3 --loop.checkpoint-every 2"
+    " --loop.ema 0.9 --device cpu --validation 0.2 --config"
 )
-TEXT = "--text.width 16 --text.layers 1 --text.vocabulary 600 --text.max-tokens 24"
-UNET = "--network.widths 16 32 --network.attention false true --network.head-width 16 --network.condition-width 16"
-GAN = "--network.widths 8 16 --network.blocks 1 --network.attention false false --network.style 8"
-GAN += " --network.condition-width 16 --gan.width 8 --gan.layers 1 --gan.pool 4"
-VQ = "--autoencoder.widths 8 8 8 --autoencoder.codes 32 --autoencoder.code-width 4 --autoencoder.discriminator-width 4"
-VQ += " --autoencoder.discriminator-layers 1"
-TOKENS = "--network.width 32 --network.layers 2 --network.heads 2 --network.condition-width 16"
+LOGGED = "loop: {log_every: 1}\n"
+TEXT = "text: {width: 16, layers: 1, vocabulary: 600, max_tokens: 24}\n"
+SETTINGS = {
+    "unet": "network: {widths: [16, 32], attention: [false, true], head_width: 16, condition_width: 16}\n" + TEXT,
+    "volumes": "network: {widths: [16, 32], attention: [false, false], head_width: 16, condition_width: 16, patch: 1}\n"
+    "foreground: 0.5\n" + TEXT,
+    "gan": "network: {widths: [8, 16], blocks: 1, attention: [false, false], style: 8, condition_width: 16}\n"
+    "gan: {width: 8, layers: 1, pool: 4}\n" + TEXT,
+    "kl": "autoencoder: {widths: [8, 8], discriminator_width: 4, discriminator_layers: 1}\n",
+    "vq": "autoencoder: {widths: [8, 8, 8], codes: 32, code_width: 4, discriminator_width: 4,"
+    " discriminator_layers: 1}\n",
+    "tokens": "network: {width: 32, layers: 2, heads: 2, condition_width: 16}\n" + TEXT,
+    "words": "encoder: {width: 16, layers: 1, image_widths: [8, 8], joint: 8}\n",
+    "base": "text: {max_tokens: 24}\n",
+}
 
 
 def environment() -> dict[str, str]:
@@ -95,7 +103,9 @@ def losses(run: Path) -> str:
 def figures(report: Path) -> str:
     """All numbers of scores.json that are not options, in order."""
     scores = json.loads((report / "scores.json").read_text(encoding="utf-8"))
-    return digest(*(f"{number:.9g}".encode() for number in _numbers(scores["figures"])))
+    # Those of features first, as they stood when the hashes were made.
+    metrics = sorted(scores["metrics"], key=lambda metric: not metric["extractor"])
+    return digest(*(f"{number:.9g}".encode() for number in _numbers(metrics)))
 
 
 def _numbers(value: object) -> Iterator[float]:
@@ -145,6 +155,8 @@ def test_everything_is_as_it_was(root: Path, monkeypatch: pytest.MonkeyPatch) ->
         pytest.skip(f"the hashes were made on {before['environment']}, and this is {environment()}")
     # Paths in tables and descriptions are then the same wherever the test runs.
     monkeypatch.chdir(root)
+    for name, text in SETTINGS.items():
+        Path(f"{name}.yaml").write_text(LOGGED + text, encoding="utf-8")
     found: dict[str, str] = {}
 
     def medloom(command: str) -> None:
@@ -183,16 +195,16 @@ def data(medloom: Run, keep: Keep) -> None:
 
 
 def text_to_image(medloom: Run, keep: Keep) -> None:
-    medloom(f"train text2image --data ct/train.csv --out mm --image-size 32 {LOOP} {TEXT} {UNET} --loop.steps 6")
+    medloom(f"train text2image --data ct/train.csv --out mm --image-size 32 {LOOP} unet.yaml --loop.steps 6")
     medloom("generate --model mm --prompt Nodule. --modality CT --n 3 --seed 5 --steps 4 --out mm-one --device cpu")
     medloom(
         "generate --model mm --data ct/test.csv --count 24 --steps 4 --guidance 2 text=3 --out mm-rows --device cpu"
     )
-    medloom("evaluate --real ct/test.csv --synthetic mm-rows/manifest.csv --train ct/train.csv --features pixels"
-            " --only fidelity privacy lint --out mm-report --device cpu --image-size 32")  # fmt: skip
-    medloom(f"train text2image --data ct/train.csv --from mm --out mm2 --image-size 32 {LOOP} {TEXT} --loop.steps 2")
+    medloom("evaluate images --real ct/test.csv --synthetic mm-rows/manifest.csv --train ct/train.csv --features pixels"
+            " --only fidelity privacy identifiers --out mm-report --device cpu --image-size 32")  # fmt: skip
+    medloom(f"train text2image --data ct/train.csv --from mm --out mm2 --image-size 32 {LOOP} unet.yaml --loop.steps 2")
     # A run that is trained longer is a run that was resumed.
-    shorter = f"train text2image --data ct/train.csv --out resumed --image-size 32 {LOOP} {TEXT} {UNET}"
+    shorter = f"train text2image --data ct/train.csv --out resumed --image-size 32 {LOOP} unet.yaml"
     medloom(f"{shorter} --loop.schedule constant --loop.steps 2")
     medloom(f"{shorter} --loop.schedule constant --loop.steps 5")
     for name in ("mm", "mm2", "resumed"):
@@ -205,12 +217,12 @@ def text_to_image(medloom: Run, keep: Keep) -> None:
 
 def masks(medloom: Run, keep: Keep) -> None:
     table = "--table age smoking sex"
-    medloom(f"train mask2image --data ct/train.csv --out diff {table} --image-size 32 {LOOP} {TEXT} {UNET}"
+    medloom(f"train mask2image --data ct/train.csv --out diff {table} --image-size 32 {LOOP} unet.yaml"
             " --loop.steps 4")  # fmt: skip
     medloom("generate --model diff --data ct/test.csv --count 3 --steps 3 --out diff-rows --device cpu")
     medloom("whatif --model diff --data ct/test.csv --rows 3 --n 1 --set smoking=never --set age=40 --steps 3"
             " --allow-unseen --out what --device cpu")  # fmt: skip
-    medloom("evaluate --whatif what/manifest.csv --truth ct --out what-report --device cpu")
+    medloom("evaluate whatif what/manifest.csv --truth ct --out what-report")
     keep("train mask2image: weights", weights, "diff")
     keep("generate from masks", images, "diff-rows/manifest.csv")
     keep("whatif", images, "what/manifest.csv")
@@ -225,9 +237,8 @@ def demo(medloom: Run, keep: Keep) -> None:
 
 
 def volumes(medloom: Run, keep: Keep) -> None:
-    network = UNET.replace("false true", "false false") + " --network.patch 1"
-    medloom(f"train mask2image --data volumes/train.csv --out vol --patch 16 --dims 3 {LOOP} {TEXT} {network}"
-            " --loop.steps 2 --loop.batch 2 --unit HU --foreground 0.5")  # fmt: skip
+    medloom(f"train mask2image --data volumes/train.csv --out vol --patch 16 --dims 3 {LOOP} volumes.yaml"
+            " --loop.steps 2 --loop.batch 2 --unit HU")  # fmt: skip
     medloom("generate --model vol --data volumes/test.csv --count 1 --steps 2 --out vol-whole --device cpu")
     medloom("generate --model vol --data volumes/test.csv --count 1 --crops --steps 2 --out vol-crops --device cpu")
     keep("train of volumes: weights", weights, "vol")
@@ -236,9 +247,9 @@ def volumes(medloom: Run, keep: Keep) -> None:
 
 
 def gans(medloom: Run, keep: Keep) -> None:
-    medloom(f"train gan --data ct/train.csv --out gan --table age sex --image-size 32 {LOOP} {TEXT} {GAN}"
+    medloom(f"train gan --data ct/train.csv --out gan --table age sex --image-size 32 {LOOP} gan.yaml"
             " --loop.steps 4")  # fmt: skip
-    medloom(f"train gan --data ct/train.csv --out cycle --image-size 32 {LOOP} {TEXT} {GAN}"
+    medloom(f"train gan --data ct/train.csv --out cycle --image-size 32 {LOOP} gan.yaml"
             " --loop.steps 2 --gan.unpaired")  # fmt: skip
     medloom("generate --model gan --data ct/test.csv --count 3 --out gan-rows --device cpu")
     medloom("whatif --model gan --data ct/test.csv --rows 2 --n 1 --set age=40 --allow-unseen --out gan-what"
@@ -250,13 +261,12 @@ def gans(medloom: Run, keep: Keep) -> None:
 
 
 def latents(medloom: Run, keep: Keep) -> None:
-    kl = "--autoencoder.widths 8 8 --autoencoder.discriminator-width 4 --autoencoder.discriminator-layers 1"
-    medloom(f"train autoencoder --data visits/train.csv --out kl --image-size 32 {LOOP} {kl} --loop.steps 3")
-    medloom(f"train text2image --data visits/train.csv --out latent --image-size 32 --autoencoder kl {LOOP} {TEXT}"
-            f" {UNET} --loop.steps 3")  # fmt: skip
+    medloom(f"train autoencoder --data visits/train.csv --out kl --image-size 32 {LOOP} kl.yaml --loop.steps 3")
+    medloom(f"train text2image --data visits/train.csv --out latent --image-size 32 --autoencoder kl {LOOP}"
+            " unet.yaml --loop.steps 3")  # fmt: skip
     medloom("generate --model latent --prompt Nodule. --modality X-ray --n 2 --steps 3 --out latent-one --device cpu")
-    medloom(f"train text-encoder --data visits/train.csv --out words --image-size 32 {LOOP} --encoder.width 16"
-            " --encoder.layers 1 --encoder.image-widths 8 8 --encoder.joint 8 --loop.steps 3")  # fmt: skip
+    medloom(f"train text-encoder --data visits/train.csv --out words --image-size 32 {LOOP} words.yaml"
+            " --loop.steps 3")  # fmt: skip
     keep("train autoencoder: weights", weights, "kl")
     keep("train of latents: weights", weights, "latent")
     keep("generate from latents", images, "latent-one/manifest.csv")
@@ -264,11 +274,11 @@ def latents(medloom: Run, keep: Keep) -> None:
 
 
 def edits(medloom: Run, keep: Keep) -> None:
-    medloom(f"train edit --data triples.csv --out editor --image-size 32 {LOOP} {TEXT} {UNET} --loop.steps 4")
+    medloom(f"train edit --data triples.csv --out editor --image-size 32 {LOOP} unet.yaml --loop.steps 4")
     medloom("edit --model editor --data asked.csv --steps 3 --controls nochange --out edited --device cpu")
     medloom("edit --model editor --data asked.csv --steps 3 --start inversion --strength 0.5 --out inverted"
             " --device cpu")  # fmt: skip
-    medloom("evaluate --edits edited/manifest.csv --reference asked.csv --out edits-report"
+    medloom("evaluate edits edited/manifest.csv --reference asked.csv --out edits-report"
             " --device cpu")  # fmt: skip
     keep("train edit: weights", weights, "editor")
     keep("edit", images, "edited/manifest.csv")
@@ -277,9 +287,9 @@ def edits(medloom: Run, keep: Keep) -> None:
 
 
 def tokens(medloom: Run, keep: Keep) -> None:
-    medloom(f"train autoencoder --kind vq --data ct/train.csv --out vq --image-size 32 {LOOP} {VQ} --loop.steps 4"
+    medloom(f"train autoencoder --kind vq --data ct/train.csv --out vq --image-size 32 {LOOP} vq.yaml --loop.steps 4"
             " --hu-window -1000 600")  # fmt: skip
-    medloom(f"train tokens --data ct/train.csv --tokenizer vq --out tok --table age {LOOP} {TEXT} {TOKENS}"
+    medloom(f"train tokens --data ct/train.csv --tokenizer vq --out tok --table age {LOOP} tokens.yaml"
             " --network.mask channels --network.mask-classes 1 2 3 4 5 6 7 8 --loop.steps 4")  # fmt: skip
     medloom("generate --model tok --data ct/test.csv --count 3 --steps 4 --out tok-rows --device cpu")
     medloom("whatif --model tok --data ct/test.csv --rows 2 --n 1 --set age=40 --allow-unseen --out tok-what"
@@ -291,15 +301,19 @@ def tokens(medloom: Run, keep: Keep) -> None:
 
 
 def two_stages(medloom: Run, keep: Keep) -> None:
-    medloom(f"train autoencoder --kind vq --data triples.csv --out vq-edit --image-size 32 {LOOP} {VQ} --loop.steps 2")
-    medloom(f"train tokens --data triples.csv --tokenizer vq-edit --out tok-edit {LOOP} {TEXT} {TOKENS}"
+    medloom(
+        f"train autoencoder --kind vq --data triples.csv --out vq-edit --image-size 32 {LOOP} vq.yaml --loop.steps 2"
+    )
+    medloom(f"train tokens --data triples.csv --tokenizer vq-edit --out tok-edit {LOOP} tokens.yaml"
             " --network.prior channels --loop.steps 3")  # fmt: skip
     medloom("edit --model tok-edit --data asked.csv --steps 3 --start prior --strength 0.5 --residual"
             " --out tok-edited --device cpu")  # fmt: skip
-    medloom(f"train autoencoder --kind vq --data triples.csv --out vq-small --image-size 16 {LOOP} {VQ} --loop.steps 2")
-    medloom(f"train tokens --data triples.csv --tokenizer vq-small --out first {LOOP} {TEXT} {TOKENS} --loop.steps 2")
-    medloom(f"train tokens --data triples.csv --tokenizer vq-edit --out second --from first --upscale {LOOP} {TEXT}"
-            f" {TOKENS} --loop.steps 2")  # fmt: skip
+    medloom(
+        f"train autoencoder --kind vq --data triples.csv --out vq-small --image-size 16 {LOOP} vq.yaml --loop.steps 2"
+    )
+    medloom(f"train tokens --data triples.csv --tokenizer vq-small --out first {LOOP} tokens.yaml --loop.steps 2")
+    medloom(f"train tokens --data triples.csv --tokenizer vq-edit --out second --from first --upscale {LOOP}"
+            " tokens.yaml --loop.steps 2")  # fmt: skip
     medloom("generate --model second --prompt Nodule. --n 2 --steps 3 --out second-one --device cpu")
     keep("train tokens of editing: weights", weights, "tok-edit")
     keep("edit by tokens", images, "tok-edited/manifest.csv")
@@ -309,7 +323,7 @@ def two_stages(medloom: Run, keep: Keep) -> None:
 
 def stable_diffusion(medloom: Run, keep: Keep) -> None:
     make_stable_diffusion(Path("sd"))
-    options = f"--data visits/train.csv --image-size 16 --base sd --text.max-tokens 24 {LOOP} --loop.steps 2"
+    options = f"--data visits/train.csv --image-size 16 --base sd {LOOP} base.yaml --loop.steps 2"
     medloom(f"train text2image --out sd-full {options}")
     medloom(f"train text2image --out sd-lora {options} --lora 2")
     medloom(f"train edit --data triples.csv --out sd-edit {options.replace('--data visits/train.csv', '')}")
@@ -322,7 +336,7 @@ def stable_diffusion(medloom: Run, keep: Keep) -> None:
 
 
 def patches_by_gan(medloom: Run, keep: Keep) -> None:
-    medloom(f"train gan --data volumes/train.csv --out gan-patch --patch 16 --dims 3 {LOOP} {TEXT} {GAN}"
+    medloom(f"train gan --data volumes/train.csv --out gan-patch --patch 16 --dims 3 {LOOP} gan.yaml"
             " --loop.steps 2 --loop.batch 2 --unit HU --augment affine")  # fmt: skip
     medloom("generate --model gan-patch --data volumes/test.csv --count 1 --out gan-whole --device cpu")
     keep("train gan of volumes: weights", weights, "gan-patch")

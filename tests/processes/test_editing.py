@@ -4,7 +4,9 @@ import pytest
 import torch
 from torch import Tensor
 
+from medloom.core.errors import UserError
 from medloom.core.seeds import torch_generator
+from medloom.generators.sampling import Edit
 from medloom.processes.editing import held, invert
 from medloom.processes.paths import DDPM, ProbabilityPath, RectifiedFlow
 from medloom.processes.samplers import SAMPLERS, first_order, samplers_for
@@ -66,3 +68,13 @@ def test_nothing_changes_outside_of_a_region(path: ProbabilityPath) -> None:
         change = (made - clean).abs()
         # Discrete diffusion ends at its first level, with 3 % of noise.
         assert change[..., 2:].max() < 0.1 < change[..., :2].max()
+
+
+def test_what_cannot_be_is_refused() -> None:
+    for start, strength, message in (
+        ("middle", 1.0, "--start"),
+        ("prior", 0.0, "above 0 and at most 1"),
+        ("noise", 0.5, "goes with --start prior or inversion"),
+    ):
+        with pytest.raises(UserError, match=message):
+            Edit(start, strength)

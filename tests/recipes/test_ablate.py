@@ -22,7 +22,7 @@ def grid_of(manifest: Path, **told: object) -> dict[str, object]:
         "steps": [
             {"run": "train text2image", "options": {"data": str(manifest), "device": "cpu", **SMALL}},
             {"run": "generate", "options": {"model": "{train text2image}", "data": str(manifest), "device": "cpu"}},
-            {"run": "evaluate", "options": evaluation},
+            {"run": "evaluate images", "options": evaluation},
         ],
         **told,
     }
@@ -55,7 +55,7 @@ def test_named_cells(make_manifest: Callable[..., Path], tmp_path: Path) -> None
     cells = {"as it is": {}, "few steps": {"generate.steps": 1}}
     file = write(tmp_path / "grid.yaml", grid_of(make_manifest(84), cells=cells))
     run_command("ablate", grid=file, out=tmp_path / "out")
-    assert "| figure | of | as it is | few steps |" in (tmp_path / "out" / "ablation.md").read_text()
+    assert "| metric | of | as it is | few steps |" in (tmp_path / "out" / "ablation.md").read_text()
 
 
 @pytest.mark.parametrize(

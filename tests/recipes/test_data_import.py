@@ -260,7 +260,7 @@ def test_journeys_follow(jpg: Path, tmp_path: Path) -> None:
     assert first[0]["report"].startswith("EXAMINATION: CHEST (PA AND LAT) INDICATION: ___F")
     assert sections_of(first[0]["report"]) == sections_of(NESTED)
     # The study without a date is left out by --skip-bad.
-    options = {"register": "off", "text_column": "report", "study_column": "study_id", "skip_bad": True}
+    options = {"register": "off", "columns": {"text": "report"}, "study_column": "study_id", "skip_bad": True}
     out = tmp_path / "triples.csv"
     run_command("data journeys", data=tmp_path / "rows.csv", out=out, **options)
     pairs = {(row["prior_study_id"], row["study_id"]): row for row in rows_of(out)}
@@ -271,7 +271,7 @@ def test_journeys_follow(jpg: Path, tmp_path: Path) -> None:
         data_journeys.Config,
         data=tmp_path / "rows.csv",
         out=out,
-        **(options | {"text_column": "Text"}),
+        **(options | {"columns": {"text": "Text"}}),
         progression="text",
     )
     data_journeys.run(words)

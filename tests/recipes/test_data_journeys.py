@@ -25,7 +25,7 @@ def cohort(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def triples(cohort: Path, out: Path, **options: object) -> list[dict[str, str]]:
-    given = {"register": "rigid", "text_column": "report", **options}
+    given = {"register": "rigid", "columns": {"text": "report"}, **options}
     run_command("data journeys", data=cohort / "train.csv", out=out, **given)
     with out.open(encoding="utf-8") as stream:
         return list(csv.DictReader(stream))
@@ -60,7 +60,7 @@ def test_an_earlier_image_needs_no_report(cohort: Path, tmp_path: Path) -> None:
             writer.writeheader()
             writer.writerows(table)
         given = {"data": cohort / "silent.csv", "out": tmp_path / f"{progression}.csv", "progression": progression}
-        run_command("data journeys", register="off", text_column="report", **given)
+        run_command("data journeys", register="off", columns={"text": "report"}, **given)
         rules = json.loads((tmp_path / progression / "journeys.json").read_text())["rules"]
         return {rule["rule"]: rule["left_out"] for rule in rules}["reports that say what changed"]
 
@@ -128,13 +128,13 @@ def test_the_same_command_gives_the_same_triples(cohort: Path, tmp_path: Path) -
         (["--out", "triples.txt"], "name a CSV file"),
         (["--progression", "llm"], "MEDLOOM_LLM_URL"),
         (["--progression", "llm", "--llm-url", "https://example.org/v1", "--llm-model", "m"], "--reports-may-leave"),
-        (["--time-column", "when"], "no column 'when' for time"),
+        (["--columns", "time=when"], "no column 'when' for time"),
     ],
 )
 def test_mistakes(
     cohort: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], words: list[str], message: str
 ) -> None:
-    given = ["data", "journeys", str(cohort / "train.csv"), "--text-column", "report", "--register", "off"]
+    given = ["data", "journeys", str(cohort / "train.csv"), "--columns", "text=report", "--register", "off"]
     given += ["--out", str(tmp_path / "out.csv"), *words]
     assert main(given) == 2
     error = capsys.readouterr().err

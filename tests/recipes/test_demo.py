@@ -21,7 +21,8 @@ def test_the_chain_ends_with_a_report_and_what_to_try_next(tmp_path: Path, capsy
     scores = json.loads((out / "report" / "scores.json").read_text())
     judged = {(verdict["attribute"], verdict["metric"]) for verdict in scores["verdicts"]}
     for attribute in ("smoking", "age", "diagnosis"):
-        for metric in ("share of the true effect", "correlation of difference maps", "change outside / inside"):
+        recovered = "recovered fraction of the true effect"
+        for metric in (recovered, "correlation of difference maps", "change outside / inside"):
             assert (attribute, metric) in judged
     assert ("coffee", "mean effect") in judged, "the placebo is judged too"
     assert not all(verdict["passed"] for verdict in scores["verdicts"]), "twenty steps recover no effect"

@@ -7,10 +7,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import TINY
+from conftest import TINY, medloom
 from PIL import Image
 
-from medloom.cli.main import main
 from medloom.data.images import read_provenance
 from medloom.recipes.commands import run_command
 
@@ -119,7 +118,7 @@ def test_nothing_changes_outside_of_the_region(model: Path, triples: Path, tmp_p
 
 
 def test_a_grid_over_the_two_scales(model: Path, triples: Path, tmp_path: Path) -> None:
-    make(model, tmp_path, image=triples.parent / "prior1.png", text=WORDS[True], grid_text=(1, 3), grid_prior=(1, 2))
+    make(model, tmp_path, image=triples.parent / "prior1.png", text=WORDS[True], grid=("text=1,3", "prior=1,2"))
     assert Image.open(tmp_path / "guidance_grid.png").size[0] > 100
 
 
@@ -163,7 +162,7 @@ def test_two_stages(triples: Path, tmp_path: Path) -> None:
 
 def test_controls_from_the_command_line(model: Path, triples: Path, tmp_path: Path) -> None:
     words = ["--image", str(triples.parent / "prior1.png"), "--text", "Spot.", "--controls", "nochange", "--steps", "2"]
-    assert main(["edit", "--model", str(model), "--out", str(tmp_path / "out"), "--device", "cpu", *words]) == 0
+    assert medloom(["edit", "--model", str(model), "--out", str(tmp_path / "out"), "--device", "cpu", *words]) == 0
     with (tmp_path / "out" / "manifest.csv").open(encoding="utf-8") as stream:
         assert [row["arm"] for row in csv.DictReader(stream)] == ["edit", "nochange"]
 
@@ -179,10 +178,13 @@ def test_mistakes(
     for words, message in (
         (["edit", *small, "--image", prior], "--image and --text, or a manifest"),
         (["edit", *small, "--image", prior, "--text", "x", "--strength", "0.5"], "goes with --start prior"),
-        (["edit", *small, "--image", prior, "--text", "x", "--grid-text", "1"], "go together"),
-        (["edit", *small, "--image", prior, "--text", "x", "--guidance-mask", "2"], "guidance scale 'mask'"),
+        (
+            ["edit", *small, "--image", prior, "--text", "x", "--grid", "text=1"],
+            "give text=1,3,7.5 and prior=1,1.5",
+        ),
+        (["edit", *small, "--image", prior, "--text", "x", "--guidance", "mask=2"], "guidance scale 'mask'"),
         (["edit", *small, "--image", "none.png", "--text", "x"], "none.png"),
-        (["edit", "--model", str(plain), *small[2:], "--image", prior, "--text", "x"], "takes no earlier image"),
+        (["edit", "--model", str(plain), *small[2:], "--image", prior, "--text", "x"], "takes no prior image"),
         (
             [
                 "generate",
@@ -193,8 +195,8 @@ def test_mistakes(
                 "x",
                 "--modality",
                 "Disc",
-                "--guidance-prior",
-                "2",
+                "--guidance",
+                "prior=2",
             ],
             "prior",
         ),
@@ -205,7 +207,7 @@ def test_mistakes(
         (["train", "edit", "--data", str(triples), "--from", str(plain), "--out", str(tmp_path / "o")], "no editor"),
     ):
         capsys.readouterr()
-        assert main(words) == 2, words
+        assert medloom(words) == 2, words
         error = capsys.readouterr().err
         assert message in error and "Traceback" not in error, (words, error)
     assert not (tmp_path / "o").exists()

@@ -65,7 +65,7 @@ def slope(cohort: Path, data: Path, out: Path) -> Interval:
     model = run_command("train text2image", data=data, out=out / "run", **TRAINING)
     settings = {"rows": 24, "n": 1, "steps": 6, "guidance": 1.0, "device": "cpu"}
     made = run_command("whatif", model=model, data=cohort / "test.csv", set=ARMS, out=out / "w", **settings)
-    effects = measure_effects(made, Cohort(cohort), shown=False)
+    effects = measure_effects(made, Cohort(cohort), verbose=False)
     columns = {name: effects.column(name, "smoking") for name in ("true", "estimated", "dose", "source")}
     return dose_line(columns["true"], columns["estimated"], columns["dose"].tolist(), columns["source"], 0).slope
 

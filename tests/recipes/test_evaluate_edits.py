@@ -1,4 +1,4 @@
-"""`medloom evaluate --edits`: figures of edits that are known to be right, and of edits that change nothing."""
+"""`medloom evaluate edits`: metrics of edits that are known to be right, and of edits that change nothing."""
 
 import json
 import os
@@ -13,8 +13,9 @@ from medloom.core.files import write_json
 from medloom.core.spec import HU, ImageSpec, Intensity
 from medloom.data.manifest import read_manifest
 from medloom.data.tables import write_csv
-from medloom.evaluation.edits.measure import own_found
-from medloom.generation.requests import HEADER, origins
+from medloom.evaluation.edits.measure import own_identified
+from medloom.generation.requests import origins
+from medloom.generators.generated_images import HEADER
 from medloom.recipes.commands import run_command
 
 SIZE = 48
@@ -26,7 +27,7 @@ def cohort(tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("edits") / "cohort"
     options = {"patients": 50, "size": SIZE, "visits": 2, "retests": True, "complete": True, "test": 0.9, "workers": 1}
     run_command("data phantom", out=out, **options)
-    given = {"register": "off", "text_column": "report"}
+    given = {"register": "off", "columns": {"text": "report"}}
     run_command("data journeys", data=out / "test.csv", out=out / "triples.csv", **given)
     return out
 
@@ -50,68 +51,79 @@ def pretend(cohort: Path, out: Path, column: str, arms: tuple[str, ...] = ("edit
 
 def scores(cohort: Path, edits: Path, out: Path, **options: Any) -> dict[str, Any]:
     given = {"reference": cohort / "triples.csv", "truth": cohort, **options}
-    run_command("evaluate", edits=edits, out=out, **given)
+    run_command("evaluate edits", data=edits, out=out, **given)
     return json.loads((out / "scores.json").read_text())
 
 
-def figure(found: dict[str, Any], metric: str, subset: str) -> dict[str, Any]:
-    (one,) = [entry for entry in found["figures"] if metric in entry["metric"] and entry["subset"] == subset]
+def metric(found: dict[str, Any], name: str, subset: str) -> dict[str, Any]:
+    (one,) = [entry for entry in found["metrics"] if name in entry["name"] and entry["subset"] == subset]
     return one
 
 
 def test_the_true_later_image_is_a_right_edit(cohort: Path, tmp_path: Path) -> None:
     found = scores(cohort, pretend(cohort, tmp_path, "later"), tmp_path / "report")
-    right = figure(found, "right direction", "all")
+    right = metric(found, "right direction", "all")
     # Measured with the mask of another position, which costs a few.
     assert right["value"] > 0.7 and right["reference"]["value"] > 0.9
-    assert figure(found, "share of the true change", "all")["value"] == pytest.approx(1, abs=0.25)
-    likeness = figure(found, "likeness", "edit")
+    assert metric(found, "fraction of the true change", "all")["value"] == pytest.approx(1, abs=0.25)
+    likeness = metric(found, "similarity to the later", "edit")
     assert likeness["value"] > 0.999 > likeness["reference"]["value"]
-    assert figure(found, "own patient", "edit")["value"] == 1.0
+    assert metric(found, "own patient", "edit")["value"] == 1.0
     page = (tmp_path / "report" / "report.html").read_text()
     assert "SYNTHETIC" in page and "http" not in page.replace("http-equiv", "")
 
 
 def test_a_copy_keeps_everything_and_moves_nothing(cohort: Path, tmp_path: Path) -> None:
     found = scores(cohort, pretend(cohort, tmp_path, "prior", ("edit", "nochange", "back")), tmp_path / "report")
-    assert figure(found, "right direction", "all")["value"] == 0.0
-    assert figure(found, "share of the true change", "all")["value"] == 0.0
-    likeness = figure(found, "likeness", "edit")
+    assert metric(found, "right direction", "all")["value"] == 0.0
+    assert metric(found, "fraction of the true change", "all")["value"] == 0.0
+    likeness = metric(found, "similarity to the later", "edit")
     assert likeness["value"] == likeness["reference"]["value"]
-    assert figure(found, "no instruction", "nochange")["value"] == figure(found, "going back", "back")["value"] == 0.0
+    for name, arm in (("without an instruction", "nochange"), ("reversal", "back")):
+        assert metric(found, name, arm)["value"] == 0.0
     held = {(verdict["attribute"], verdict["metric"]): verdict["passed"] for verdict in found["verdicts"]}
-    assert held["heart ratio", "change of what is not named"] and held["nochange", "change by no instruction"]
+    assert held["heart ratio", "change of what is not named"] and held["nochange", "change without an instruction"]
     assert not held["all", "finding moved in the right direction on the right side"]
 
 
 def test_without_a_truth_and_without_triples(cohort: Path, tmp_path: Path) -> None:
     edits = pretend(cohort, tmp_path, "later")
     found = scores(cohort, edits, tmp_path / "paired", truth=None)
-    assert {entry["metric"] for entry in found["figures"]} == {
-        "likeness to the later image (SSIM)",
+    assert {entry["name"] for entry in found["metrics"]} == {
+        "similarity to the later image (SSIM)",
         "change",
-        "own patient found",
+        "own patient identified",
     }
     alone = scores(cohort, edits, tmp_path / "alone", truth=None, reference=None)
-    assert [entry["metric"] for entry in alone["figures"]] == ["change"]
+    assert [entry["name"] for entry in alone["metrics"]] == ["change"]
 
 
 def test_a_network_looks_for_the_anatomy(cohort: Path, tmp_path: Path) -> None:
     given = {"truth": None, "train": cohort / "train.csv", "judge": ("mask",), "steps": 30, "image_size": (SIZE,)}
     found = scores(cohort, pretend(cohort, tmp_path, "later"), tmp_path / "report", **given)
     # Edits that are the later images are as these are.
-    for metric in ("on the earlier image", "outside of the anatomy", "more parts"):
-        entry = figure(found, metric, "mask")
-        assert entry["value"] == entry["reference"]["value"], metric
-    placed = figure(found, "on the later image's mask", "mask")
+    for name in ("on the prior image", "outside of the anatomy", "more parts"):
+        entry = metric(found, name, "mask")
+        assert entry["value"] == entry["reference"]["value"], name
+    placed = metric(found, "on the later image's mask", "mask")
     assert placed["value"] > 0.5 and f"the later images themselves: {placed['value']:.2f}" in placed["note"]
     assert any("mean Dice with the masks of held-out real patients" in note for note in found["notes"])
 
 
+def test_a_gate_on_edits(cohort: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    edits = pretend(cohort, tmp_path, "prior")
+    words = ["evaluate", "edits", str(edits), "--reference", str(cohort / "triples.csv"), "--out", str(tmp_path / "r")]
+    (tmp_path / "gate.yaml").write_text("- {metric: change, of: edit, value_at_least: 1}")
+    assert main([*words, "--gate", str(tmp_path / "gate.yaml")]) == 3
+    assert "FAIL: change of edit 0 [0, 0]" in capsys.readouterr().err and (tmp_path / "r" / "report.html").is_file()
+    (tmp_path / "gate.yaml").write_text("- {metric: own patient identified, of: edit, value_at_least: 0.8}")
+    assert main([*words, "--gate", str(tmp_path / "gate.yaml")]) == 0
+
+
 def test_own_patients_by_hand() -> None:
     later = np.array([[1.0, 0, 0, 0], [0, 1, 0, 0], [0, 0, 1, 0], [0, 0, 0, 1]])
-    assert own_found(later + 0.1, later, list("abcd")).tolist() == [1, 1, 1, 1]
-    swapped = own_found(later[[1, 0, 2, 3]], later, list("abcd"))
+    assert own_identified(later + 0.1, later, list("abcd")).tolist() == [1, 1, 1, 1]
+    swapped = own_identified(later[[1, 0, 2, 3]], later, list("abcd"))
     assert (swapped[:2] <= 0.5).all() and swapped[2:].tolist() == [1, 1]
 
 
@@ -121,13 +133,14 @@ def test_mistakes(cohort: Path, tmp_path: Path, capsys: pytest.CaptureFixture[st
     other.write_text((cohort / "triples.csv").read_text() + "\n")
     out = ["--out", str(tmp_path / "report")]
     for words, message in (
-        (["--edits", edits, "--truth", str(cohort)], "needs --reference"),
-        (["--reference", edits], "--reference belongs to --edits"),
-        (["--edits", edits, "--real", edits], "--edits is an evaluation of its own"),
-        (["--edits", edits, "--whatif", edits], "name one"),
-        (["--edits", str(cohort / "triples.csv")], "holds no edits.json"),
-        (["--edits", edits, "--reference", str(other)], "not made of the rows of --reference"),
+        ([edits, "--truth", str(cohort)], "--truth needs --reference"),
+        ([edits, "--judge", "age", "--train", edits], "--judge needs --reference"),
+        ([edits, "--reference", edits, "--judge", "age"], "--judge and --train go together"),
+        ([edits, "--reference", edits, "--train", edits], "--judge and --train go together"),
+        ([edits, "--real", edits], "unknown option --real"),
+        ([str(cohort / "triples.csv")], "holds no edits.json"),
+        ([edits, "--reference", str(other)], "not made from the rows of --reference"),
     ):
-        assert main(["evaluate", *words, *out]) == 2, words
+        assert main(["evaluate", "edits", *words, *out]) == 2, words
         error = capsys.readouterr().err
         assert message in error and "Traceback" not in error, (words, error)

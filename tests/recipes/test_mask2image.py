@@ -12,24 +12,24 @@ import numpy as np
 import pydicom
 import pytest
 import SimpleITK
-from medloom.generators.diffusion.storage import load_generator
+from conftest import medloom
 from PIL import Image as Pillow
 from pydicom.uid import generate_uid
 from scipy import ndimage
 
-from medloom.cli.main import main
 from medloom.core.config import configure, shipped
 from medloom.core.files import hash_file
 from medloom.core.image import Image
 from medloom.data.image_io.geometry import to_orientation
 from medloom.data.images import read_image, write_image
 from medloom.generators.diffusion.options import MaskToImage as Config
+from medloom.generators.storage import load_generator
 from medloom.training.loop import Loop
 
 NETWORK = (
     "--network.widths 16 16 --network.attention false false --network.head-width 16 --network.condition-width 16"
     " --text.width 16 --text.layers 1 --text.vocabulary 600 --text.max-tokens 24 --loop.precision fp32 --loop.batch 2"
-    " --loop.warmup 0 --loop.log-every 1 --loop.ema 0.9 --device cpu --validation-fraction 0.3 --unit HU"
+    " --loop.warmup 0 --loop.log-every 1 --loop.ema 0.9 --device cpu --validation 0.3 --unit HU"
 ).split()
 SHORT = "--loop.steps 2 --loop.validate-every 2 --loop.checkpoint-every 1".split()
 VOLUMES = ["--dims", "3", "--patch", "8", "--network.patch", "1"]
@@ -92,13 +92,13 @@ def words_of(data: Path, *more: object) -> list[str]:
 
 
 def train(data: Path, out: Path, *more: object) -> Path:
-    assert main([*words_of(data, *more), "--out", str(out)]) == 0
+    assert medloom([*words_of(data, *more), "--out", str(out)]) == 0
     return out
 
 
 def make(command: str, model: Path, out: Path, *more: object) -> list[dict[str, str]]:
     words = [command, "--model", model, "--out", out, "--device", "cpu", "--steps", "3", *more]
-    assert main([str(word) for word in words]) == 0
+    assert medloom(words) == 0
     with (out / "manifest.csv").open(encoding="utf-8") as stream:
         return list(csv.DictReader(stream))
 
@@ -110,7 +110,7 @@ def fails(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> Callable[..., s
     def run(*words: object) -> str:
         target = tmp_path / "bad"
         capsys.readouterr()
-        assert main([str(word) for word in (*words, "--out", target)]) == 2
+        assert medloom((*words, "--out", target)) == 2
         error = capsys.readouterr().err
         assert "Traceback" not in error and not target.exists()
         return error[error.index("medloom: ") :]
@@ -169,10 +169,10 @@ def test_a_run_that_is_killed_ends_in_the_same_bytes(
         "--out",
     ]
     monkeypatch.setattr(Loop, "_after_step", killed)
-    assert main([*words, str(out)]) == 130
+    assert medloom([*words, str(out)]) == 130
     monkeypatch.undo()
-    assert main([*words, str(out)]) == 0
-    assert main([*words, str(tmp_path / "other")]) == 0
+    assert medloom([*words, str(out)]) == 0
+    assert medloom([*words, str(tmp_path / "other")]) == 0
     assert digests(out) == digests(tmp_path / "other")
     assert digests(out)["model/denoiser/model.safetensors"] == digests(whole)["model/denoiser/model.safetensors"]
 
@@ -180,8 +180,8 @@ def test_a_run_that_is_killed_ends_in_the_same_bytes(
 @pytest.mark.parametrize(
     "more",
     [
-        ["--fusion", "none", "--network.mask", "spade", "--noise.loss", "l1"],
-        ["--fusion", "cross-attention", "--spacing", "4", "4", "4", "--foreground", "0", "--resample-masks"],
+        ["--network.fusion", "none", "--network.mask", "spade", "--noise.loss", "l1"],
+        ["--network.fusion", "cross-attention", "--spacing", "4", "4", "4", "--foreground", "0", "--resample-masks"],
         ["--preset", "dgm-vlc", "--patch", "8", "8", "8", "--text.modality-as", "token"],
         ["--image-size", "8", "8", "8", "--patch", "[]", "--network.coordinates", "false"],
     ],
@@ -238,10 +238,12 @@ def test_slices_of_any_size_with_mirrored_words(tmp_path: Path) -> None:
     words = [word for word in NETWORK if word not in ("--unit", "HU")]
     data, run = tmp_path / "data.csv", tmp_path / "run"
     assert (
-        main([str(w) for w in ["train", "mask2image", "--data", data, *words, *SHORT, *given, "--flip", "--out", run]])
+        medloom(
+            [str(w) for w in ["train", "mask2image", "--data", data, *words, *SHORT, *given, "--flip", "--out", run]]
+        )
         == 0
     )
-    rows = make("generate", run, tmp_path / "out", "--data", data, "--whole")
+    rows = make("generate", run, tmp_path / "out", "--data", data)
     sizes = [Pillow.open(tmp_path / "out" / row["path"]).size for row in rows]
     assert sizes == [(24, 18 + number) for number in range(6)]
     assert (tmp_path / "out" / rows[3]["mask"]).resolve() == (tmp_path / "m3.png").resolve()
@@ -263,8 +265,8 @@ def test_a_dicom_series_is_a_volume_to_train_on(folder: Path, tmp_path: Path) ->
     save(tmp_path / "mask.nii.gz", labels, "LPS")
     (tmp_path / "data.csv").write_text("path,mask,modality,patient_id\nseries,mask.nii.gz,CT,p\n")
     words = [word for word in NETWORK if word not in ("--unit", "HU")]
-    given = ["--validation-fraction", "0", "--out", tmp_path / "run", *VOLUMES, *SHORT]
-    assert main([str(w) for w in ["train", "mask2image", "--data", tmp_path / "data.csv", *words, *given]]) == 0
+    given = ["--validation", "0", "--out", tmp_path / "run", *VOLUMES, *SHORT]
+    assert medloom(["train", "mask2image", "--data", tmp_path / "data.csv", *words, *given]) == 0
     spec = json.loads((tmp_path / "run/run.json").read_text())["identity"]["spec"]
     assert spec["intensity"]["CT"]["unit"] == "HU" and spec["spacing"] == [2.0, 2.0, 3.0]
 
@@ -334,7 +336,7 @@ def test_patches_of_a_mask_lie_where_they_were_cut(folder: Path, tmp_path: Path)
     assert len(set(places)) > 4
 
 
-def test_a_hidden_class_is_told_as_the_one_that_contains_it(folder: Path, tmp_path: Path) -> None:
+def test_a_hidden_class_is_seen_as_the_one_that_contains_it(folder: Path, tmp_path: Path) -> None:
     run = train(
         folder / "data.csv",
         tmp_path / "run",
@@ -413,12 +415,9 @@ def test_a_label_that_is_no_class(folder: Path, tmp_path: Path, fails: Callable[
     flat = tmp_path / "flat.png"
     Pillow.fromarray(np.eye(8, dtype=np.uint8)).save(flat)
     assert "flat.png has 2 spatial axes and the model 3" in fails(*making, "--mask", flat)
-    assert "makes an image of its mask's size: name one with --mask" in fails(*making)
+    assert "generates an image of its mask's size: name one with --mask" in fails(*making)
     whatif = ["whatif", "--model", folder / "run", "--data", folder / "data.csv", "--set", "kind=old"]
-    assert "--crops: a what-if makes whole images" in fails(*whatif, "--crops")
-    assert "--whole and --crops exclude each other" in fails(
-        *making, "--mask", folder / "m0.nii.gz", "--whole", "--crops"
-    )
+    assert "--crops: a what-if generates whole images" in fails(*whatif, "--crops")
     assert "--prompt: the model reads no texts" in fails(*making, "--mask", folder / "m0.nii.gz", "--prompt", "lungs")
 
 
@@ -441,7 +440,7 @@ def test_a_model_of_slices_on_volumes(folder: Path, fails: Callable[..., str]) -
 def test_a_series_that_cannot_be_read(folder: Path, tmp_path: Path, fails: Callable[..., str]) -> None:
     (tmp_path / "series").mkdir()
     (tmp_path / "data.csv").write_text(f"path,mask,patient_id\nseries,{folder / 'm0.nii.gz'},p\n")
-    given = words_of(tmp_path / "data.csv", "--validation-fraction", "0")
+    given = words_of(tmp_path / "data.csv", "--validation", "0")
     words = [word for word in given if word not in ("--unit", "HU")]
     assert "series holds no DICOM file; name an image file, or a folder with one DICOM series" in fails(*words)
     (tmp_path / "series" / "1.dcm").write_bytes(b"\0" * 200)
@@ -460,12 +459,13 @@ def test_a_series_that_cannot_be_read(folder: Path, tmp_path: Path, fails: Calla
         (["--shift", "1"], "--shift moves whole images"),
         (["--patch", "[]", "--image-size", "8", "--shift", "-1"], "--shift -1: give a number of pixels"),
         (["--foreground", "2"], "--foreground 2"),
-        (["--network.mask", "none"], "images are made of masks"),
+        (["--network.mask", "none"], "images are generated from masks"),
         (["--network.mask-classes", "1", "2"], "label 3 is not"),
-        (["--autoencoder", "run"], "--autoencoder takes whole 2-D images"),
+        (["--autoencoder", "run"], "--autoencoder and --patch exclude each other: an autoencoder takes whole images"),
+        (["--patch", "[]", "--image-size", "8", "--autoencoder", "run"], "--autoencoder takes whole 2-D images"),
         (["--noise.loss", "l3"], "--noise.loss l3: allowed are l2, l1"),
         (["--hide-classes", "nodul"], "--hide-classes nodul: unknown mask class"),
-        (["--mask-column", "nothing"], "no column 'nothing' for mask"),
+        (["--columns", "mask=nothing"], "no column 'nothing' for mask"),
     ],
 )
 def test_options_that_do_not_fit(folder: Path, fails: Callable[..., str], more: list[str], message: str) -> None:
@@ -491,9 +491,7 @@ def test_whole_volumes_are_shifted_with_their_masks(folder: Path, tmp_path: Path
     assert weights[0] == weights[1] != weights[2]
 
 
-def test_whole_images_are_what_other_models_make_already(
-    folder: Path, tmp_path: Path, fails: Callable[..., str]
-) -> None:
+def test_crops_are_for_models_of_patches(folder: Path, tmp_path: Path, fails: Callable[..., str]) -> None:
     run = train(folder / "data.csv", tmp_path / "run", "--patch", "[]", "--image-size", "8")
-    words = ["generate", "--model", run, "--mask", folder / "m0.nii.gz", "--whole"]
-    assert "--whole: the model was trained on whole images" in fails(*words)
+    words = ["generate", "--model", run, "--mask", folder / "m0.nii.gz", "--crops"]
+    assert "--crops: the model was trained on whole images" in fails(*words)

@@ -80,7 +80,7 @@ def test_generation_goes_on_where_it_stopped_and_refuses_other_options(run: Path
     make(run, tmp_path / "out", **options)
     assert (tmp_path / "out" / "000001.png").read_bytes() == first
     with pytest.raises(UserError, match="made with other options"):
-        make(run, tmp_path / "out", **{**options, "guidance": 5.0})
+        make(run, tmp_path / "out", **{**options, "guidance": ["5"]})
 
 
 def test_a_manifest_of_conditions(run: Path, make_manifest: Callable[..., Path], tmp_path: Path) -> None:
@@ -181,9 +181,9 @@ def test_negative_prompts_and_guidance_change_the_image(run: Path, tmp_path: Pat
     options = {"prompt": "A disc, left.", "modality": "Disc"}
     variants = {
         "plain": {},
-        "strong": {"guidance": 6.0},
+        "strong": {"guidance": ["6"]},
         "negative": {"negative": "A square."},
-        "text": {"guidance_text": 7.0},
+        "text": {"guidance": ["text=7"]},
     }
     pictures = {}
     for name, more in variants.items():

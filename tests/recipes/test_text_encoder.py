@@ -6,21 +6,21 @@ from pathlib import Path
 
 import pytest
 import torch
-from medloom.generators.diffusion.storage import load_generator
+from conftest import medloom
 
-from medloom.cli.main import main
 from medloom.core.errors import UserError
 from medloom.core.files import hash_file, read_json
 from medloom.data.splits import Split
 from medloom.generators.contrastive.pairs import contrastive_loss, found_first
 from medloom.generators.run_folder import RunFolder
+from medloom.generators.storage import load_generator
 from medloom.networks.image_encoder import ImageEncoder
 from medloom.networks.text import load_text_encoder
 from medloom.recipes.commands import run_command
 
 OPTIONS = {
     "image_size": [16],
-    "validation_fraction": 0.3,
+    "validation": 0.3,
     "encoder.width": 16,
     "encoder.layers": 1,
     "encoder.vocabulary": 300,
@@ -45,7 +45,7 @@ def train(data: Path, out: Path, steps: int = 4, **more: object) -> Path:
 def test_images_find_the_texts_of_held_out_patients(
     make_manifest: Callable[..., Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    run = train(make_manifest(60), tmp_path / "run", 240, text_column="label")
+    run = train(make_manifest(60), tmp_path / "run", 240, columns={"text": "label"})
     told = capsys.readouterr()
     said = next(line for line in (told.out + told.err).splitlines() if "held-out images find their text" in line)
     found = float(said.split("text in ")[1].split("%")[0])
@@ -112,7 +112,7 @@ def test_the_same_seed_gives_the_same_encoder_and_a_finished_run_says_so(
     capsys.readouterr()
     train(data, tmp_path / "a")
     told = capsys.readouterr()
-    assert "is finished: 4 steps. Use it with: medloom train text2image --text.encoder" in told.out + told.err
+    assert "is finished: 4 steps. Continue with: medloom train text2image --text.encoder" in told.out + told.err
 
 
 @pytest.mark.parametrize(
@@ -120,10 +120,10 @@ def test_the_same_seed_gives_the_same_encoder_and_a_finished_run_says_so(
     [
         (["--encoder.temperature", "0"], "--encoder.temperature 0.0: it is in [0.01, 1]"),
         (["--encoder.layers", "0"], "--encoder.layers 0"),
-        (["--encoder.image-widths", "[]"], "encoders at least one layer or width"),
+        (["--encoder.image-widths", ""], "encoders at least one layer or width"),
         (["--encoder.image-widths", "4", "4", "4", "4", "4"], "halve images of at least 32 pixels"),
-        (["--text-column", "nothing"], "no column 'nothing' for text"),
-        (["--text-column", "modality_of"], "1 different texts"),
+        (["--columns", "text=nothing"], "no column 'nothing' for text"),
+        (["--columns", "text=modality_of"], "1 different texts"),
     ],
 )
 def test_mistakes_are_one_sentence(
@@ -143,7 +143,7 @@ def test_mistakes_are_one_sentence(
         "16",
         *words,
     ]
-    assert main(command) == 2
+    assert medloom(command) == 2
     assert said in capsys.readouterr().err
     assert not (tmp_path / "run").exists()
 

@@ -8,14 +8,14 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from conftest import medloom
 from diffusers import VQModel
-from medloom.generators.tokens.storage import load_generator
 from PIL import Image
 
-from medloom.cli.main import main
 from medloom.core.config import configure, shipped
 from medloom.core.files import hash_folder
 from medloom.generators.autoencoder.options import EncodeImages
+from medloom.generators.storage import load_generator
 from medloom.generators.tokens.options import GenerateTokens
 from medloom.networks.tokenizer import load_tokenizer
 from medloom.recipes.commands import run_command
@@ -32,7 +32,7 @@ LOOP = {
 }
 VQ = {
     "kind": "vq",
-    "validation_fraction": 0.25,
+    "validation": 0.25,
     "autoencoder.widths": [8, 8, 8],
     "autoencoder.codes": 16,
     "autoencoder.code_width": 4,
@@ -41,7 +41,7 @@ VQ = {
     **LOOP,
 }
 TOKENS = {
-    "validation_fraction": 0.25,
+    "validation": 0.25,
     "network.width": 32,
     "network.layers": 1,
     "network.heads": 2,
@@ -54,7 +54,7 @@ TOKENS = {
 
 
 def fails(capsys: pytest.CaptureFixture[str], *words: object) -> str:
-    assert main([str(word) for word in words]) == 2
+    assert medloom(words) == 2
     error = capsys.readouterr().err
     assert "Traceback" not in error
     return error
@@ -106,18 +106,19 @@ def test_a_tokenizer_says_how_many_codes_it_uses_and_opens_in_diffusers(vq: Path
 
 
 def test_images_of_prompts_with_pictures_of_decoding(run: Path, tmp_path: Path) -> None:
-    words = ["generate", "--model", run, "--prompt", "square on the left", "--n", 3, "--steps", 4, "--temperature", 1.3]
-    pictures = ["--show-steps", "true", "--grid-steps", 1, 4, "--grid-temperature", 0.5, 1.3, "--grid-guidance", 1, 2]
-    assert main([str(word) for word in [*words, *pictures, "--out", tmp_path / "out"]]) == 0
+    words = ["generate", "--model", run, "--prompt", "square on the left", "--n", 3, "--steps", 4]
+    words += ["--sampling", "temperature=1.3"]
+    pictures = ["--show-steps", "true", "--grid", "steps=1,4", "temperature=0.5,1.3", "guidance=1,2"]
+    assert medloom([*words, *pictures, "--out", tmp_path / "out"]) == 0
     assert {"000000.png", "000002.png", "manifest.csv", "grid.png"} <= {p.name for p in (tmp_path / "out").iterdir()}
     steps = Image.open(tmp_path / "out" / "steps.png")
     # Four steps of three images, 16 pixels each, with lines between.
     assert steps.info["SYNTHETIC"] == "YES" and steps.width >= 64 and steps.height >= 48
     assert Image.open(tmp_path / "out" / "decoding_grid.png").info["SYNTHETIC"] == "YES"
-    assert json.loads((tmp_path / "out" / "generation.json").read_text())["options"]["temperature"] == 1.3
+    assert json.loads((tmp_path / "out" / "generation.json").read_text())["options"]["sampling"] == ["temperature=1.3"]
 
 
-def test_a_balanced_set_says_what_each_row_was_drawn_for(
+def test_a_balanced_set_says_what_each_row_was_sampled_for(
     data: Path, run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     table = tmp_path / "rows.csv"
@@ -125,9 +126,9 @@ def test_a_balanced_set_says_what_each_row_was_drawn_for(
     lines += [f"square on the left,X-ray,p{n},{'large' if n == 4 else 'small'}" for n in range(5)]
     table.write_text("\n".join(lines) + "\n")
     words = ["generate", "--model", run, "--data", table, "--steps", 2, "--count", 6]
-    assert main([str(word) for word in [*words, "--balance", "size", "--out", tmp_path / "out"]]) == 0
+    assert medloom([*words, "--balance", "size", "--out", tmp_path / "out"]) == 0
     rows = list(csv.DictReader((tmp_path / "out" / "manifest.csv").open()))
-    assert [row["size"] for row in rows] == [row["drawn_for"] for row in rows] == ["large", "small"] * 3
+    assert [row["size"] for row in rows] == [row["sampled_for"] for row in rows] == ["large", "small"] * 3
     assert len({row["seed"] for row in rows}) == 6 and len({row["source_id"] for row in rows}) == 4
     asked = ["--balance", "size", "--classes", "small", "medium", "--out", tmp_path / "none"]
     assert "no row to balance size=medium from" in fails(capsys, *words, *asked)
@@ -141,17 +142,17 @@ def test_the_same_command_says_that_it_is_finished(
 ) -> None:
     before = hash_folder(run)
     words = ["train", "tokens", "--data", data, "--tokenizer", vq, "--out", run, "--network.prior", "channels"]
-    assert main([*map(str, words), *options(TOKENS)]) == 0
+    assert medloom([*map(str, words), *options(TOKENS)]) == 0
     assert "is finished" in capsys.readouterr().err and hash_folder(run) == before
 
 
 def test_edits_by_the_same_command(run: Path, data: Path, tmp_path: Path) -> None:
     edit = ["edit", "--model", run, "--data", data, "--n", "1", "--steps", "3", "--controls", "nochange"]
-    assert main([str(word) for word in [*edit, "--start", "prior", "--strength", 0.5, "--out", tmp_path / "half"]]) == 0
+    assert medloom([*edit, "--start", "prior", "--strength", 0.5, "--out", tmp_path / "half"]) == 0
     rows = (tmp_path / "half" / "manifest.csv").read_text().splitlines()
     assert len(rows) == 25 and (tmp_path / "half" / "differences.png").is_file()
-    evaluate = ["evaluate", "--edits", tmp_path / "half" / "manifest.csv", "--reference", data, "--out", tmp_path / "r"]
-    assert main([str(word) for word in evaluate]) == 0
+    evaluate = ["evaluate", "edits", tmp_path / "half" / "manifest.csv", "--reference", data, "--out", tmp_path / "r"]
+    assert medloom([str(word) for word in evaluate]) == 0
     region = np.zeros((16, 16), np.uint8)
     region[:, 8:] = 1
     Image.fromarray(region).save(tmp_path / "region.png")
@@ -166,7 +167,7 @@ def test_edits_by_the_same_command(run: Path, data: Path, tmp_path: Path) -> Non
         "--residual",
         "true",
     ]
-    assert main([str(word) for word in ["edit", "--model", run, *words, "--steps", 3, "--out", tmp_path / "in"]]) == 0
+    assert medloom(["edit", "--model", run, *words, "--steps", 3, "--out", tmp_path / "in"]) == 0
 
 
 def test_registered_earlier_images_take_part(data: Path, vq: Path, tmp_path: Path) -> None:
@@ -190,7 +191,7 @@ def test_a_second_stage_makes_larger_images(data: Path, vq: Path, tmp_path: Path
     given = {"from_run": first, "upscale": True, **TOKENS}
     second = run_command("train tokens", data=data, tokenizer=large, out=tmp_path / "second", **given)
     words = ["generate", "--model", second, "--prompt", "square on the right", "--out", tmp_path / "out"]
-    assert main([str(word) for word in [*words, "--show-steps", "true"]]) == 0
+    assert medloom([*words, "--show-steps", "true"]) == 0
     assert Image.open(tmp_path / "out" / "000000.png").size == (32, 32)
 
 
@@ -213,7 +214,7 @@ def test_a_run_goes_on_with_larger_images_and_another_modality(data: Path, vq: P
     torch.testing.assert_close(small.model.network.head.weight, large.model.network.head.weight, atol=1e-4, rtol=0)
     for name, modality in (("old", "X-ray"), ("new", "MRI")):
         words = ["generate", "--model", second, "--prompt", "square on the left", "--modality", modality]
-        assert main([str(word) for word in [*words, "--steps", 2, "--out", tmp_path / name]]) == 0
+        assert medloom([*words, "--steps", 2, "--out", tmp_path / name]) == 0
         assert Image.open(tmp_path / name / "000000.png").size == (32, 32)
 
 
@@ -224,10 +225,13 @@ def test_what_a_run_cannot_go_on_with(
     assert "prior was True, now False" in fails(capsys, *words, *options(TOKENS))
     prior = {**TOKENS, "network.prior": "channels"}
     assert "width was 32, now 48" in fails(capsys, *words, *options({**prior, "network.width": 48}))
-    assert "is told no columns" in fails(capsys, *words, *options(prior), "--table", "age")
+    aged = data.parent / "aged.csv"
+    lines = data.read_text().splitlines()
+    aged.write_text("\n".join(f"{line},{'age' if number == 0 else number}" for number, line in enumerate(lines)) + "\n")
+    with_age = [aged if word == data else word for word in words]
+    assert "is conditioned on no columns" in fails(capsys, *with_age, *options(prior), "--table", "age")
     masked = {**prior, "network.mask": "channels", "network.mask_classes": [1]}
     Image.fromarray(np.ones((32, 32), np.uint8)).save(data.parent / "mask.png")
-    lines = data.read_text().splitlines()
     rows = [f"{line},{'mask_path' if number == 0 else 'mask.png'}" for number, line in enumerate(lines)]
     (data.parent / "masked.csv").write_text("\n".join(rows) + "\n")
     with_masks = [data.parent / "masked.csv" if word == data else word for word in words]
@@ -250,20 +254,16 @@ def test_mistakes(data: Path, vq: Path, run: Path, tmp_path: Path, capsys: pytes
     assert wrong in fails(capsys, *train, "--tokenizer", vq, "--image-size", 32)
     assert "--upscale needs --from RUN" in fails(capsys, *train, "--tokenizer", vq, "--upscale", "true")
     assert "holds no VQModel" in fails(capsys, *train, "--tokenizer", data.parent)
-    assert "--network.mask needs --network.mask-classes" in fails(
-        capsys, *train, "--tokenizer", vq, "--network.mask", "channels"
-    )
-    wrong = "--network.local-kernel 2: an odd number of tokens, or 0"
-    assert wrong in fails(capsys, *train, "--tokenizer", vq, "--network.local-kernel", 2)
-    wrong = "--unregistered 2.0: a share from 0 to 1"
+    assert "no mask column" in fails(capsys, *train, "--tokenizer", vq, "--network.mask", "channels")
+    wrong = "--unregistered 2.0: a fraction from 0 to 1"
     assert wrong in fails(capsys, *train, "--tokenizer", vq, "--unregistered", 2)
     generate = ["generate", "--model", run, "--prompt", "square", "--out", tmp_path / "y"]
     assert "--steps 17: of 16 tokens" in fails(capsys, *generate, "--steps", 17)
-    assert "--temperature 0.0: it is above 0" in fails(capsys, *generate, "--temperature", 0)
+    assert "--temperature 0.0: it is above 0" in fails(capsys, *generate, "--sampling", "temperature=0")
     assert "--sampler" in fails(capsys, *generate, "--sampler", "ddim")
-    assert "go with --grid-steps" in fails(capsys, *generate, "--grid-guidance", 1, 2)
+    assert "--grid needs steps=..." in fails(capsys, *generate, "--grid", "guidance=1,2")
     latent = ["train", "text2image", "--data", data, "--autoencoder", vq, "--out", tmp_path / "z", "--image-size", 16]
-    assert "makes tokens, for `medloom train tokens`" in fails(capsys, *latent)
+    assert "gives tokens, for `medloom train tokens`" in fails(capsys, *latent)
     assert not (tmp_path / "x").exists() and not (tmp_path / "y").exists() and not (tmp_path / "z").exists()
 
 
@@ -279,7 +279,7 @@ def test_the_window_of_ct_is_the_tokenizers_unless_another_is_named(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     words = ["--patients", 12, "--size", 16, "--seed", 0, "--workers", 1]
-    assert main(["data", "phantom", "--out", str(tmp_path / "cohort"), *map(str, words)]) == 0
+    assert medloom(["data", "phantom", "--out", str(tmp_path / "cohort"), *map(str, words)]) == 0
     given = {"data": tmp_path / "cohort" / "train.csv", "cache": tmp_path / "cache"}
     own = {**VQ, "image_size": [16], "hu_window": [-1024, 476]}
     tokenizer = run_command("train autoencoder", out=tmp_path / "vq", **given, **own)

@@ -7,10 +7,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 from conftest import TINY
-from medloom.generators.diffusion.storage import load_generator
 from PIL import Image
 
 from medloom.cli.main import main
+from medloom.generators.storage import load_generator
 from medloom.recipes.commands import run_command
 
 TEMPLATE = """
@@ -60,7 +60,7 @@ def test_the_run_keeps_what_it_saw_of_each_column(folder: Path) -> None:
 def test_a_change_of_a_column_that_no_text_says_changes_the_image_as_it_should(folder: Path, tmp_path: Path) -> None:
     given = {"model": folder / "run", "data": folder / "data.csv", "rows": 4, "steps": 8, "device": "cpu"}
     arms = ("level=60", "level=200")
-    manifest = run_command("whatif", out=tmp_path, set=arms, guidance=["1.0"], **given)
+    manifest = run_command("whatif", out=tmp_path, set=arms, guidance=["1"], **given)
     rows = rows_of(manifest)
     by_arm = {arm: np.mean([level_of(tmp_path, row) for row in rows if row["arm"] == arm]) for arm in arms}
     assert by_arm["level=200"] - by_arm["level=60"] > 70
@@ -68,7 +68,7 @@ def test_a_change_of_a_column_that_no_text_says_changes_the_image_as_it_should(f
 
 
 def test_generate_takes_cells_and_writes_them_to_its_manifest(folder: Path, tmp_path: Path) -> None:
-    given = {"model": folder / "run", "modality": "X-ray", "steps": 8, "guidance": 1.0, "device": "cpu", "n": 4}
+    given = {"model": folder / "run", "modality": "X-ray", "steps": 8, "guidance": ["1"], "device": "cpu", "n": 4}
     levels = {}
     for level in (60, 200):
         out = tmp_path / str(level)
@@ -88,7 +88,7 @@ def test_generate_takes_cells_and_writes_them_to_its_manifest(folder: Path, tmp_
         (["--table", "lvel=3"], "did you mean 'level'?"),
         (["--table", "level=high"], "'high' is not a number"),
         (["--table", "level"], "is not COLUMN=VALUE"),
-        (["--guidance-tabel", "2"], "--guidance-table"),
+        (["--guidance", "tabel=2"], "did you mean 'table'?"),
     ],
 )
 def test_cells_that_do_not_fit_are_refused_in_one_sentence(
@@ -124,4 +124,4 @@ def test_a_manifest_without_a_column_of_the_model_is_refused(
     other.write_text("path,Text,patient_id,modality,kind\n0.png,a disc,p0,X-ray,disc\n")
     given = ["generate", "--model", str(folder / "run"), "--data", str(other), "--out", str(tmp_path / "out")]
     assert main(given) == 2
-    assert "line 2: no column 'level', which the model is told" in capsys.readouterr().err
+    assert "line 2: no column 'level', which conditions the model" in capsys.readouterr().err

@@ -14,12 +14,14 @@ from PIL import Image
 from medloom.core.config import configure, shipped
 from medloom.core.errors import UserError
 from medloom.core.files import hash_folder
-from medloom.generators.preparation import DataOptions, Prepared, prepare
-from medloom.recipes.autoencoder import Config, find_autoencoder, run
+from medloom.generators.autoencoder.find import find_autoencoder
+from medloom.generators.autoencoder.options import EncodeImages
+from medloom.generators.preparation import Prepared, prepare
+from medloom.recipes.commands import run_command
 
 OPTIONS = {
     "image_size": [16],
-    "validation_fraction": 0.25,
+    "validation": 0.25,
     "autoencoder.widths": [8, 16],
     "autoencoder.discriminator_width": 4,
     "autoencoder.discriminator_layers": 1,
@@ -36,7 +38,7 @@ OPTIONS = {
 
 
 def train(data: Path, out: Path, **changed: Any) -> Path:
-    return run(configure(Config, data=data, out=out, **{**OPTIONS, **changed}))
+    return run_command("train autoencoder", data=data, out=out, **{**OPTIONS, **changed})
 
 
 def without_texts(manifest: Path) -> Path:
@@ -47,8 +49,8 @@ def without_texts(manifest: Path) -> Path:
 
 
 def prepared_as(data: Path, **options: Any) -> Prepared:
-    given = {"image_size": (16, 16), "validation_fraction": 0.25, **options}
-    return prepare(data, DataOptions(**given), 0, False, need=("path",))
+    given = {"image_size": (16, 16), "validation": 0.25, **options}
+    return prepare(EncodeImages(data=data, out=data.parent / "none", **given), verbose=False)
 
 
 @pytest.fixture(scope="module")
@@ -163,8 +165,8 @@ def test_images_that_the_networks_cannot_take_are_refused_and_leave_nothing(trai
 
 @pytest.mark.parametrize("kind", ["size", "preset"])
 def test_every_shipped_setting_is_read(kind):
-    names = shipped(Config, kind)
+    names = shipped(EncodeImages, kind)
     assert names
     for name in names:
-        config = configure(Config, data="m.csv", out="run", **{kind: name})
+        config = configure(EncodeImages, data="m.csv", out="run", **{kind: name})
         assert min(config.image_size) % 2 ** (len(config.autoencoder.widths) - 1) == 0

@@ -10,16 +10,15 @@ from pathlib import Path
 import nibabel
 import numpy as np
 import pytest
-from conftest import draw
-from medloom.generators.gan.storage import load_generator
+from conftest import draw, medloom
 from PIL import Image
 
-from medloom.cli.main import main
 from medloom.core.config import configure, shipped
 from medloom.core.files import hash_file
 from medloom.data.images import read_image
 from medloom.generators.gan.options import GANOptions
 from medloom.generators.gan.options import MaskToImageGAN as Config
+from medloom.generators.storage import load_generator
 from medloom.recipes import compare, whatif
 from medloom.recipes.commands import run_command
 
@@ -27,7 +26,7 @@ WORDS = (
     "--image-size 16 --network.widths 16 32 --network.attention false true --network.blocks 2 --network.patch 1"
     " --network.head-width 16 --network.condition-width 16 --network.style 8 --text.width 16 --text.layers 1"
     " --text.vocabulary 300 --text.max-tokens 24 --gan.width 8 --gan.layers 1 --loop.precision fp32 --loop.batch 8"
-    " --loop.warmup 0 --loop.ema 0.9 --loop.log-every 1 --device cpu --validation-fraction 0.2"
+    " --loop.warmup 0 --loop.ema 0.9 --loop.log-every 1 --device cpu --validation 0.2"
 ).split()
 SHORT = "--loop.steps 2 --loop.validate-every 2 --loop.checkpoint-every 2".split()
 TEMPLATE = """
@@ -40,13 +39,13 @@ ROWS = 40
 
 def train(data: Path, out: Path, *more: object) -> Path:
     words = ["train", "gan", "--data", data, "--out", out, *WORDS, *SHORT, *more]
-    assert main([str(word) for word in words]) == 0
+    assert medloom(words) == 0
     return out
 
 
 def make(command: str, model: Path, out: Path, *more: object) -> list[dict[str, str]]:
     words = [command, "--model", model, "--out", out, "--device", "cpu", *more]
-    assert main([str(word) for word in words]) == 0
+    assert medloom(words) == 0
     with (out / "manifest.csv").open(encoding="utf-8") as stream:
         return list(csv.DictReader(stream))
 
@@ -71,7 +70,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         lines.append(f"{number}.png,m{number}.png,p{number},X-ray,a {kind},{kind},{level}")
     (root / "data.csv").write_text("\n".join(lines) + "\n")
     (root / "template.yaml").write_text(TEMPLATE)
-    rates = "--loop.learning-rate 4e-3 --gan.discriminator-rate 4e-3 --loop.batch 16 --loop.steps 120".split()
+    rates = "--loop.learning-rate 4e-3 --gan.discriminator-learning-rate 4e-3 --loop.batch 16 --loop.steps 120".split()
     often = "--loop.validate-every 120 --loop.checkpoint-every 60 --loop.log-every 10".split()
     train(root / "data.csv", root / "run", "--table", "level", *rates, *often)
     return root
@@ -98,7 +97,7 @@ def test_images_follow_their_masks_and_the_columns_of_the_table(folder: Path, tm
     levels = [image[mask > 0].mean() for image, mask in zip(images, masks, strict=True)]
     assert np.corrcoef(levels, [float(row["level"]) for row in rows])[0, 1] > 0.8
     described = json.loads((tmp_path / "generation.json").read_text())["options"]
-    assert described["steps"] is None and described["guidance"] is None
+    assert described["steps"] is None and described["guidance"] == []
 
 
 def test_an_image_is_its_seed_s_in_any_batch(folder: Path, tmp_path: Path) -> None:
@@ -120,17 +119,17 @@ def test_what_if_changes_the_level_and_holds_the_mask(folder: Path, tmp_path: Pa
             inside = pixels((tmp_path / row["mask"]).resolve()) > 0
             means[row["arm"]].append(pixels(tmp_path / row["path"])[inside].mean())
     assert np.mean(means["level=220"]) - np.mean(means["level=120"]) > 50
-    assert json.loads((tmp_path / "whatif.json").read_text())["options"]["guidance"] is None
+    assert json.loads((tmp_path / "whatif.json").read_text())["options"]["guidance"] == []
 
 
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["--guidance", "2"], "--guidance: a GAN makes an image in one step"),
-        (["--steps", "20"], "--steps: a GAN makes an image in one step"),
-        (["--sampler", "ddim"], "--sampler: a GAN"),
+        (["--guidance", "2"], "--guidance: a GAN generates an image in one step"),
+        (["--steps", "20"], "--steps: a GAN generates an image in one step"),
+        (["--sampler", "ddim"], "of the family gan, which has none"),
         (["--negative", "noise"], "--negative: a GAN"),
-        (["--guidance-mask", "1", "--guidance-text", "2"], "--guidance-mask, --guidance-text: a GAN"),
+        (["--guidance", "mask=1", "text=2"], "--guidance mask=1, --guidance text=2: a GAN"),
     ],
 )
 def test_options_of_a_sampler_are_refused(folder: Path, words: list[str], message: str, fails: Callable) -> None:
@@ -147,11 +146,27 @@ def test_diffusion_keeps_its_defaults_and_writes_them(
     told = ["--prompt", "A disc.", "--modality", "Disc"]
     make("generate", run, tmp_path / "out", *told)
     described = json.loads((tmp_path / "out/generation.json").read_text())["options"]
-    assert (described["steps"], described["guidance"]) == (20, 2.0)
+    assert (described["steps"], described["guidance"]) == (20, ["2.0"])
     # The same, said: the folder is gone on with.
     make("generate", run, tmp_path / "out", *told, "--steps", 20, "--guidance", 2.0)
     for recipe in (compare.Config, whatif.Config):
-        assert {entry.default for entry in fields(recipe) if entry.name in ("steps", "guidance")} == {None}
+        defaults = {entry.name: entry.default for entry in fields(recipe)}
+        assert not defaults["steps"] and not defaults["guidance"]
+
+
+def test_scales_of_parts_are_written_and_are_not_mixed_in_one_folder(
+    make_manifest: Callable[..., Path], tmp_path: Path, tiny_options: dict[str, object], fails: Callable
+) -> None:
+    options = {**tiny_options, "loop.steps": 1, "loop.warmup": 0}
+    run = run_command("train text2image", data=make_manifest(), out=tmp_path / "run", **options)
+    prompt = ["--prompt", "A disc.", "--modality", "Disc", "--steps", 2]
+    make("generate", run, tmp_path / "out", *prompt, "--guidance", "text=3")
+    described = json.loads((tmp_path / "out/generation.json").read_text())["options"]
+    assert described["guidance"] == ["2.0", "text=3.0"]
+    # The same scales in other words.
+    make("generate", run, tmp_path / "out", *prompt, "--guidance", "text=3.0", "2")
+    words = ["generate", "--model", run, *prompt, "--device", "cpu", "--guidance"]
+    assert "made with other options (--guidance)" in fails(*words, "text=5", out=tmp_path / "out")
 
 
 def test_the_same_command_again_and_with_other_options(
@@ -162,14 +177,14 @@ def test_the_same_command_again_and_with_other_options(
     train(folder / "data.csv", out)
     assert "is finished" in capsys.readouterr().err and hash_file(out / "logs" / "metrics.csv") == before
     words = ["train", "gan", "--data", folder / "data.csv", *WORDS, *SHORT]
-    assert "options.fusion was affine, now none" in fails(*words, "--fusion", "none", out=out)
+    assert "network.fusion was affine, now none" in fails(*words, "--network.fusion", "none", out=out)
 
 
 @pytest.mark.parametrize(
     "more",
     [
-        ["--gan.adversary", "none", "--fusion", "none"],
-        ["--gan.unpaired", "--fusion", "cross-attention", "--network.mask", "spade"],
+        ["--gan.adversary", "none", "--network.fusion", "none"],
+        ["--gan.unpaired", "--network.fusion", "cross-attention", "--network.mask", "spade"],
         ["--gan.adversary", "hinge", "--gan.feature-weight", "1", "--network.kind", "unet", "--gan.norm", "spectral"],
         ["--gan.r1-every", "1", "--loop.precision", "bf16", "--loop.accumulate", "2", "--text.dropout", "0.1"],
     ],
@@ -278,7 +293,7 @@ def test_the_published_settings_are_the_defaults_of_the_losses() -> None:
     published = configure(Config, data="a.csv", out="run", preset="dgm-vlc")
     names = ("adversary", "reconstruction", "reconstruction_weight", "correlation_weight", "pool")
     assert [getattr(published.gan, name) for name in names] == [getattr(GANOptions(), name) for name in names]
-    assert published.fusion == "affine" and published.network.style == 100 and published.gan.r1 == 0
+    assert published.network.fusion == "affine" and published.network.style == 100 and published.gan.r1 == 0
 
 
 @pytest.fixture
@@ -288,7 +303,7 @@ def fails(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> Callable[..., s
     def run(*words: object, out: Path | None = None) -> str:
         target = out or tmp_path / "bad"
         capsys.readouterr()
-        assert main([str(word) for word in (*words, "--out", target)]) == 2
+        assert medloom((*words, "--out", target)) == 2
         error = capsys.readouterr().err
         assert "Traceback" not in error and (out is not None or not target.exists())
         return error[error.index("medloom: ") :]
@@ -301,15 +316,21 @@ def fails(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> Callable[..., s
     [
         (["--image-size", "17"], "images of 17 x 17 pixels: this network needs multiples of 2 on each axis"),
         (["--gan.layers", "3"], "--gan.scales 2 with --gan.layers 3 needs 48 or more on each axis"),
-        (["--fusion", "film"], "--fusion film: allowed are cross-attention, affine, none"),
-        (["--fusion", "cross-attention", "--network.attention", "true", "false"], "at its last resolution of a resnet"),
-        (["--fusion", "none", "--table", "level"], "table by none in 2-D is not supported by the resnet network"),
+        (["--network.fusion", "film"], "--network.fusion film: allowed are cross-attention, affine, none"),
+        (
+            ["--network.fusion", "cross-attention", "--network.attention", "true", "false"],
+            "at its last resolution of a resnet",
+        ),
+        (
+            ["--network.fusion", "none", "--table", "level"],
+            "table by none in 2-D is not supported by the resnet network",
+        ),
         (["--network.kind", "dynunet"], "--network.kind dynunet: allowed are resnet, unet"),
-        (["--network.mask-classes", "1", "2"], "m0.png: label 3 is not in --network.mask-classes (1, 2)"),
+        (["--network.mask-classes", "1", "2"], "label 3 is not one of the mask classes (1 label 1, 2 label 2)"),
         (["--network.mask-classes", "3", "3"], "--network.mask-classes: 3 stands twice"),
         (["--gan.adversary", "none", "--gan.unpaired"], "--gan.unpaired needs an adversary"),
         (["--loop.compile"], "--loop.compile cannot follow the slope of R1"),
-        (["--gan.r", "1"], "unknown option --gan.r, did you mean '--gan.r1'?"),
+        (["--gan.scale", "1"], "unknown option --gan.scale, did you mean '--gan.scales'?"),
         (["--preset", "dgm"], "did you mean 'dgm-vlc'?"),
     ],
 )
@@ -330,9 +351,9 @@ def test_mistakes_in_masks(folder: Path, tmp_path: Path, fails: Callable) -> Non
         (root / name).write_bytes((folder / name).read_bytes())
     many = np.arange(256, dtype=np.uint8).reshape(16, 16)
     Image.fromarray(many).save(root / "m7.png")
-    assert "the masks have 255 labels, 1 to 255: a model is told at most 100" in fails(*words, root / "data.csv")
+    assert "the masks have 255 labels, 1 to 255: a model sees at most 100" in fails(*words, root / "data.csv")
     error = fails(*words, root / "data.csv", "--network.mask-classes", "3")
-    assert "m7.png: label 1 is not in --network.mask-classes (3)" in error
+    assert "m7.png: label 1 is not one of the mask classes (3 label 3)" in error
     Image.fromarray(np.stack([many] * 3, -1)).save(root / "m7.png")
     assert "m7.png is not a label map" in fails(*words, root / "data.csv")
     for number in range(ROWS):

@@ -194,7 +194,7 @@ def fails(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> C
         (["--set", "kind"], "--set kind: 'kind' is not COLUMN=VALUE"),
         (["--set", "size=big"], "'big' is not a number (pixels)"),
         (["--set", "kind=disc", "--set", "kind=disc"], "the same arm as --set kind=disc"),
-        (["--set", "kind=disc", "kind=square"], "--set takes one value, and 2 were given"),
+        (["--set", "kind=disc", "kind=square"], "--set takes one value, but 2 were given"),
         (["--set", "kind=square,size=4"], "line 2: size=4 contradicts kind=square by the template's rules"),
         (["--set", "kind=disc", "--estimand", "totl"], "unknown --estimand 'totl', did you mean 'total'?"),
         (["--set", "kind=disc", "--template", "phantom"], "unknown template column 'kind'"),
@@ -224,15 +224,15 @@ def test_a_model_that_takes_no_text(folder: Path, tmp_path: Path, fails: Callabl
 def test_held_out_patients_stand_beside_the_generated_shift(folder: Path, tmp_path: Path) -> None:
     """The last chain of a study: what-if, then its report with what real images of both groups show."""
     make(folder, tmp_path / "w", "ward=south", rows=8, n=1)
-    given = ["evaluate", "--whatif", str(tmp_path / "w" / "manifest.csv"), "--observed", str(folder / "data.csv")]
+    given = ["evaluate", "whatif", str(tmp_path / "w" / "manifest.csv"), "--observed", str(folder / "data.csv")]
     assert main([*given, "--adjust", "kind", "view", "--out", str(tmp_path / "r")]) == 0
     scores = json.loads((tmp_path / "r" / "scores.json").read_text())
-    beside = [figure for figure in scores["figures"] if "observed" in figure["reference"]["what"]]
+    beside = [figure for figure in scores["metrics"] if "observed" in figure["reference"]["what"]]
     assert [figure["subset"] for figure in beside] == ["ward=south | label 1"]
     assert "adjusted for kind, view" in beside[0]["reference"]["what"]
-    assert "Beside what held-out patients show" in (tmp_path / "r" / "report.html").read_text()
+    assert "Compared with held-out patients" in (tmp_path / "r" / "report.html").read_text()
 
 
 def test_adjusting_without_observing_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["evaluate", "--whatif", "w.csv", "--adjust", "age", "--out", str(tmp_path / "r")]) == 2
-    assert "--adjust belongs to --observed" in capsys.readouterr().err
+    assert main(["evaluate", "whatif", "w.csv", "--adjust", "age", "--out", str(tmp_path / "r")]) == 2
+    assert "--adjust needs --observed" in capsys.readouterr().err

@@ -3,23 +3,20 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from medloom.core.cells import MISSING, NUMBER, Cell, spelled
 from medloom.core.errors import UserError
 from medloom.core.lookup import did_you_mean
+from medloom.core.yaml_text import read_yaml_text
 from medloom.data.prompts.column import SLOT, Column, Rule
 from medloom.data.prompts.identity import is_age, names_identity
 from medloom.data.prompts.template import Template
-
-if TYPE_CHECKING:
-    import yaml
 
 READY = Path(__file__).resolve().parents[1] / "templates"
 SUFFIX = ".template.yaml"
 AGE_CAP = 89.0
 OMIT = "omit"
-NULL = "tag:yaml.org,2002:null"
 TEMPLATE_KEYS = ("columns", "join", "start", "end", "allow")
 COLUMN_KEYS = (
     *("say", "values", "unit", "cap", "bands", "missing", "sentinels"),
@@ -258,30 +255,9 @@ def template_values(path: Path) -> dict[str, Any]:
     Raises:
         UserError: not YAML, or a key twice.
     """
-    import yaml
-
     try:
-        node = yaml.compose(path.read_text(encoding="utf-8"), Loader=yaml.SafeLoader)
-        values = None if node is None else _plain(node)
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise UserError(f"cannot be read as a template: {' '.join(str(error).split())}.") from error
-    except RecursionError as error:
-        raise UserError("cannot be read as a template: an anchor that holds itself, or too deep.") from error
-    return _mapping(values, "a template")
-
-
-def _plain(node: "yaml.Node") -> Any:
-    import yaml
-
-    if isinstance(node, yaml.SequenceNode):
-        return [_plain(entry) for entry in node.value]
-    if not isinstance(node, yaml.MappingNode):
         # Nothing, `~` and `null` are the empty text; the word `none` is a word.
-        return "" if node.tag == NULL else str(node.value)
-    values: dict[str, Any] = {}
-    for key, value in node.value:
-        name = str(key.value)
-        if name in values:
-            raise UserError(f"line {key.start_mark.line + 1}: {name!r} stands twice; leave one out.")
-        values[name] = _plain(value)
-    return values
+        values = read_yaml_text(path.read_text(encoding="utf-8"), null="")
+    except (OSError, UnicodeDecodeError, UserError) as error:
+        raise UserError(f"cannot be read as a template: {' '.join(str(error).split())}.") from error
+    return _mapping(values, "a template")

@@ -24,7 +24,7 @@ class ImportOptions:
     Attributes:
         root: where the data lie.
         out: manifest to write, CSV; what was left out goes beside it, to a file of its name that ends in .import.json.
-        skip_bad: go on without images that cannot be used; says how many.
+        skip_bad: skip images that cannot be used, and say how many.
         preview: print ten rows and write nothing.
     """
 
@@ -41,9 +41,9 @@ class ReportOptions(ImportOptions):
     Attributes:
         sections: sections of the report that become its Text: the first one that is there.
         section_columns: sections that get a column of their own, as they stand in the report; report is all of them
-            with their headings, as `medloom data journeys --text-column report` compares reports.
+            with their headings, as `medloom data journeys --columns text=report` compares reports.
         strip_comparisons: leave the words on earlier studies out of Text, by the rules of
-            medloom.report_text.comparisons; by default they are kept.
+            medloom.report_text.comparisons.
         keep_without_text: keep the rows that get no text, with an empty Text, instead of leaving them out.
     """
 

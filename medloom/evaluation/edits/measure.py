@@ -1,18 +1,19 @@
-"""What edits do to patients' earlier images, beside the later images that are known, patient by patient.
+"""What edits do to patients' prior images, compared with the later images that are known, patient by patient.
 
-The edits of `medloom edit` are read with the triples that they were made of. Each is compared with its earlier image,
+The edits of `medloom edit` are read with the triples that they were made from. Each is compared with its prior image,
 of which it should keep whatever the instruction does not name, and with the patient's later image, which shows what
-happened. Copies of the earlier image stand beside every figure: an editor that changes nothing is hard to beat in
-likeness, and shows nothing of what the instruction asks for.
+happened. Every metric is compared with that of a copy of the prior image: an editor that changes nothing is hard to
+beat in similarity, and follows no instruction.
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.ndimage import zoom
 
 from medloom.core.errors import UserError
 from medloom.core.files import read_json
@@ -21,19 +22,28 @@ from medloom.core.spec import ImageSpec
 from medloom.core.types import Sample
 from medloom.data.dataset import read_sample
 from medloom.data.tables import read_table
-from medloom.evaluation.report.metrics import HIGHER, LOWER, Figure, Reference
+from medloom.evaluation.report.metrics import HIGHER, LOWER, Metric, Reference
 from medloom.metrics.structural import RADIUS, ssim
 from medloom.metrics.uncertainty import bootstrap_mean
 
-SECTION, DESCRIPTION = "edits", "edits.json"
-EDIT, BACK = "edit", "back"
-LIKENESS, CHANGE, IDENTITY = "likeness to the later image (SSIM)", "change", "own patient found"
-NULL, REVERSED = "change by no instruction", "change that is left after going back"
+DESCRIPTION = "edits.json"
+EDIT, BACK, NO_CHANGE = "edit", "back", "nochange"
+SIMILARITY, CHANGE, IDENTITY = "similarity to the later image (SSIM)", "change", "own patient identified"
+NULL, REVERSED = "change without an instruction", "change left after reversal"
+MEANINGS: Mapping[str, str] = {
+    SIMILARITY: "structural similarity of edit and later image; positions differ, so no edit reaches 1",
+    CHANGE: "mean absolute difference of the edit and what was edited",
+    NULL: "mean absolute difference if no change is asked for; nochange2 to nochange10 one after another",
+    REVERSED: "difference to the prior image after the edit and the instruction that undoes it",
+    IDENTITY: "how often an edit is nearer to its own patient's later image than to another patient's",
+}
+COPY = "a copy of the prior image"
 LEVELS = 255.0
 EXAMPLES = 8
-THUMBNAIL = 24  # pixels of an axis at which images of patients are told apart
+THUMBNAIL = 24  # pixels of an axis at which images of patients are compared
 
 Map = NDArray[np.float32]
+Vectors = NDArray[np.floating]
 
 
 @dataclass(frozen=True, eq=False)
@@ -41,13 +51,13 @@ class Edit:
     """One edit, images `(C, *size)` in [-1, 1].
 
     Attributes:
-        source: of the manifest: the triple that it was made of.
+        source: of the manifest: the triple that it was made from.
         patient: whose it is.
         arm: edit, or one of the controls.
         instruction: that was followed.
-        prior: the patient's earlier image.
-        given: what was edited: the earlier image, or of some controls another edit.
-        edited: what came of it.
+        prior: the patient's prior image.
+        given: what was edited: the prior image, or for some controls another edit.
+        edited: the result.
         later: the patient's later image, or None.
         sample: the triple's row, or None.
         span: the width of [-1, 1] in the unit of its modality.
@@ -65,38 +75,60 @@ class Edit:
     span: float
 
 
-# Measures an edit: further values of its row, by name.
-Measure = Callable[[Edit], Mapping[str, Any]]
+@dataclass(frozen=True)
+class Row:
+    """What was measured of one edit.
+
+    Attributes:
+        arm: edit, or one of the controls.
+        source: of the manifest.
+        patient: whose it is.
+        change: mean absolute difference to what was edited, in the unit of the images.
+        levels: the same in grey levels of 255.
+        left: mean absolute difference to the prior image.
+        similarity: SSIM with the later image; None without one.
+        copied: SSIM of prior and later image.
+        apart: mean absolute difference of the two.
+    """
+
+    arm: str
+    source: str
+    patient: str
+    change: float
+    levels: float
+    left: float
+    similarity: float | None = None
+    copied: float | None = None
+    apart: float | None = None
 
 
 @dataclass
 class Edits:
-    """What was measured, a row for each edit.
+    """What was measured.
 
     Attributes:
         spec: the editor's image space.
         unit: of changes.
-        rows: arm, source, patient, instruction, change (mean absolute, in `unit`), levels (the same of 255), left (mean
-            absolute difference to the earlier image); with a later image also likeness, copied (that of the earlier
-            image) and apart (mean absolute difference of the two).
-        thumbnails: of the arm `edit` with a later image: kind (edited, prior, later) to `(N, pixels)`.
+        rows: one per edit.
+        thumbnails: of the arm `edit` with a later image: kind (edited, prior, later) to vectors.
         examples: for pictures.
     """
 
     spec: ImageSpec
     unit: str
-    rows: list[dict[str, Any]] = field(default_factory=list)
-    thumbnails: dict[str, list[NDArray[np.float32]]] = field(default_factory=dict)
+    rows: list[Row] = field(default_factory=list)
+    thumbnails: dict[str, list[Map]] = field(default_factory=dict)
     examples: list[Edit] = field(default_factory=list)
 
     def column(self, name: str, arm: str) -> NDArray[Any]:
-        """The values of one arm's rows, of those that have them."""
-        return np.array([row[name] for row in self.rows if row["arm"] == arm and name in row])
+        """A field of one arm's rows, of those that have it."""
+        values = [getattr(row, name) for row in self.rows if row.arm == arm]
+        return np.array([value for value in values if value is not None])
 
     @property
     def arms(self) -> list[str]:
         """In the order of the manifest."""
-        return list(dict.fromkeys(str(row["arm"]) for row in self.rows))
+        return list(dict.fromkeys(row.arm for row in self.rows))
 
 
 def read_edits_spec(manifest: Path) -> ImageSpec:
@@ -107,104 +139,102 @@ def read_edits_spec(manifest: Path) -> ImageSpec:
     """
     path = manifest.parent / DESCRIPTION
     if not path.is_file():
-        raise UserError(f"{manifest.parent} holds no {DESCRIPTION}; --edits takes the manifest.csv of `medloom edit`.")
+        raise UserError(f"{manifest.parent} holds no {DESCRIPTION}; give the manifest.csv that `medloom edit` wrote.")
     return ImageSpec.from_dict(read_json(path)["spec"])
 
 
 def measure_edits(
-    manifest: Path, triples: Mapping[str, Sample], unit: str | None, also: Sequence[Measure] = (), shown: bool = True
+    manifest: Path,
+    triples: Mapping[str, Sample],
+    unit: str | None,
+    also: Sequence[Callable[[Edit], None]] = (),
+    verbose: bool = True,
 ) -> Edits:
     """Read the images of `medloom edit` and measure each.
 
     Args:
         manifest: its manifest.csv.
-        triples: source -> row of the triples that were edited.
-        unit: of files that do not say what their values are.
-        also: further measurements; each adds to the row of an edit.
-        shown: whether to show progress.
+        triples: source to row of the triples that were edited.
+        unit: of files that do not state theirs.
+        also: called with each edit, for further measurements.
+        verbose: whether to show progress.
 
     Raises:
-        UserError: not a folder of `medloom edit`, an image that is missing, or edits of other triples.
+        UserError: not a folder of `medloom edit`, a missing image, or edits of other triples.
     """
     spec = read_edits_spec(manifest)
     table = read_table(manifest)
     cells = [dict(zip(table.header, row, strict=True)) for row in table.rows]
     if triples and not any(str(row["source_id"]) in triples for row in cells):
-        raise UserError(f"{manifest} was not made of the rows of --reference; name the triples that were edited.")
-    modality = str(cells[0]["modality"] or next(iter(spec.intensity)))
-    edits = Edits(spec, spec.of(modality).output_unit)
-    with progress("measuring edits", len(cells), "images", 0, shown) as advance:
+        raise UserError(f"{manifest} was not made from the rows of --reference; give the triples that were edited.")
+    only = next(iter(spec.intensity))
+    edits = Edits(spec, spec.of(str(cells[0]["modality"] or only)).output_unit)
+    with progress("measuring edits", len(cells), "images", 0, verbose) as advance:
         for row in cells:
             edit = _read(manifest.parent, row, triples.get(str(row["source_id"])), spec, unit)
-            edits.rows.append(_measured(edit, edits) | {name: v for more in also for name, v in more(edit).items()})
+            edits.rows.append(_measure(edit))
+            if edit.arm == EDIT:
+                _keep(edit, edits)
+            for measurement in also:
+                measurement(edit)
             advance()
     return edits
 
 
-def _read(folder: Path, row: Mapping[str, Any], sample: Sample | None, spec: ImageSpec, unit: str | None) -> Edit:
+def _read(folder: Path, row: Mapping[str, object], sample: Sample | None, spec: ImageSpec, unit: str | None) -> Edit:
     modality = str(row["modality"] or next(iter(spec.intensity)))
 
     def image(path: Path) -> Map:
         return read_sample(path, spec, modality, unit).array
 
     given = image(folder / str(row["prior"]))
-    first = given if sample is None or sample.condition.prior is None else image(sample.condition.prior)
-    later = None if sample is None else image(sample.path)
-    edited = image(folder / str(row["path"]))
     source = str(row["source_id"] or row["prior"])
-    patient = source if sample is None else sample.patient
-    span = spec.of(modality).span
-    return Edit(source, patient, str(row["arm"]), str(row["text"] or ""), first, given, edited, later, sample, span)
+    return Edit(
+        source=source,
+        patient=source if sample is None else sample.patient,
+        arm=str(row["arm"]),
+        instruction=str(row["text"] or ""),
+        prior=given if sample is None or sample.condition.prior_file is None else image(sample.condition.prior_file),
+        given=given,
+        edited=image(folder / str(row["path"])),
+        later=None if sample is None else image(sample.path),
+        sample=sample,
+        span=spec.of(modality).span,
+    )
 
 
-def _measured(edit: Edit, edits: Edits) -> dict[str, Any]:
+def _measure(edit: Edit) -> Row:
     change = float(np.abs(edit.edited - edit.given).mean())
-    row = {
-        "arm": edit.arm,
-        "source": edit.source,
-        "patient": edit.patient,
-        "instruction": edit.instruction,
-        "change": change * edit.span / 2,
-        "levels": change * LEVELS / 2,
-        "left": float(np.abs(edit.edited - edit.prior).mean()) * edit.span / 2,
-    }
-    if edit.later is not None:
-        row |= {
-            "likeness": likeness(edit.edited, edit.later),
-            "copied": likeness(edit.prior, edit.later),
-            "apart": float(np.abs(edit.later - edit.prior).mean()) * edit.span / 2,
-        }
-    if edit.arm == EDIT:
-        _keep(edit, edits)
-    return row
+    left = float(np.abs(edit.edited - edit.prior).mean()) * edit.span / 2
+    row = Row(edit.arm, edit.source, edit.patient, change * edit.span / 2, change * LEVELS / 2, left)
+    if edit.later is None:
+        return row
+    apart = float(np.abs(edit.later - edit.prior).mean()) * edit.span / 2
+    return replace(
+        row, similarity=similarity(edit.edited, edit.later), copied=similarity(edit.prior, edit.later), apart=apart
+    )
 
 
 def _keep(edit: Edit, edits: Edits) -> None:
-    """Thumbnails for identity, and the first examples that change something."""
+    """Thumbnails for identity, by means over blocks; and the first examples with different instructions."""
     if edit.later is not None:
         for kind, image in (("edited", edit.edited), ("prior", edit.prior), ("later", edit.later)):
-            edits.thumbnails.setdefault(kind, []).append(_thumbnail(image))
+            factors = [min(1.0, THUMBNAIL / length) for length in image.shape[1:]]
+            small = np.asarray(zoom(image.mean(axis=0), factors, order=1), np.float32)
+            edits.thumbnails.setdefault(kind, []).append(small.ravel())
     if len(edits.examples) < EXAMPLES and edit.instruction not in [known.instruction for known in edits.examples]:
         edits.examples.append(edit)
 
 
-def likeness(one: Map, other: Map) -> float:
+def similarity(one: Map, other: Map) -> float:
     """SSIM of two images `(C, *size)` in [-1, 1]; nan for images too small for its window."""
     if min(one.shape[1:]) <= RADIUS:
         return float("nan")
     return ssim(np.clip(one, -1, 1) + 1, np.clip(other, -1, 1) + 1, 2.0)
 
 
-def _thumbnail(image: Map) -> NDArray[np.float32]:
-    """A small image as a vector, by means over blocks."""
-    from scipy.ndimage import zoom
-
-    small = zoom(image.mean(axis=0), [min(1.0, THUMBNAIL / length) for length in image.shape[1:]], order=1)
-    return np.asarray(small, np.float32).ravel()
-
-
-def edit_figures(edits: Edits, seed: int) -> list[Figure]:
-    """Figures of every arm, with intervals over patients.
+def edit_metrics(edits: Edits, seed: int) -> list[Metric]:
+    """Metrics of every arm, with intervals over patients.
 
     Args:
         edits: what was measured.
@@ -213,65 +243,43 @@ def edit_figures(edits: Edits, seed: int) -> list[Figure]:
     Raises:
         UserError: fewer than two patients.
     """
-    if len({row["patient"] for row in edits.rows}) < 2:
+    if len({row.patient for row in edits.rows}) < 2:
         raise UserError("edits of one patient have no interval; edit two or more with --data of `medloom edit`.")
-    figures = [_likeness(edits, seed)] if len(edits.column("likeness", EDIT)) else []
+
+    def metric(name: str, arm: str, values: Vectors, reference: Reference, better: str = "", note: str = "") -> Metric:
+        interval = bootstrap_mean(values, edits.column("patient", arm).tolist(), seed)
+        return Metric.of(interval, name=name, subset=arm, reference=reference, better=better, note=note)
+
+    patients = edits.column("patient", EDIT)
+    metrics = []
+    if len(alike := edits.column("similarity", EDIT)):
+        copied = Reference.of(bootstrap_mean(edits.column("copied", EDIT), patients.tolist(), seed), COPY)
+        metrics.append(metric(SIMILARITY, EDIT, alike, copied, HIGHER))
     for arm in edits.arms:
-        figures.append(_change(edits, arm, seed))
-    if len(edits.column("left", BACK)):
-        figures.append(_reversed(edits, seed))
-    return figures + _identity(edits, seed)
+        if arm.startswith(NO_CHANGE):
+            # In grey levels, so that modalities can be compared.
+            note, levels = "mean absolute change, grey levels of 255", edits.column("levels", arm)
+            metrics.append(metric(NULL, arm, levels, Reference("no change", 0.0), LOWER, note))
+            continue
+        apart = edits.column("apart", arm)
+        between = Reference("the later image less the prior one", float(apart.mean()) if len(apart) else 0.0)
+        metrics.append(metric(CHANGE, arm, edits.column("change", arm), between, note=f"mean absolute, {edits.unit}"))
+    if len(left := edits.column("left", BACK)):
+        # Reversibility (Monteiro et al. 2023).
+        there = Reference("the edit itself", float(edits.column("left", EDIT).mean()))
+        note = f"mean absolute difference to the prior image, {edits.unit}"
+        metrics.append(metric(REVERSED, BACK, left, there, LOWER, note))
+    if len(edits.thumbnails.get("later", [])) > 2:
+        later = np.stack(edits.thumbnails["later"])
+        own, theirs = (own_identified(np.stack(edits.thumbnails[k]), later, patients) for k in ("edited", "prior"))
+        copied = Reference.of(bootstrap_mean(theirs, patients.tolist(), seed), COPY)
+        note = f"fraction of other patients that are farther away, by pixels at {THUMBNAIL} px; 0.5 is chance"
+        metrics.append(metric(IDENTITY, EDIT, own, copied, HIGHER, note))
+    return metrics
 
 
-def _figure(metric: str, subset: str, values: NDArray[Any], patients: NDArray[Any], seed: int, **told: Any) -> Figure:
-    interval = bootstrap_mean(values, patients.tolist(), seed)
-    return Figure.of(interval, section=SECTION, metric=metric, subset=subset, counted="patients", **told)
-
-
-def _likeness(edits: Edits, seed: int) -> Figure:
-    patients = edits.column("patient", EDIT)
-    beside = bootstrap_mean(edits.column("copied", EDIT), patients.tolist(), seed)
-    values = edits.column("likeness", EDIT)
-    reference = Reference.of(beside, "a copy of the earlier image")
-    return _figure(LIKENESS, EDIT, values, patients, seed, reference=reference, better=HIGHER)
-
-
-def _change(edits: Edits, arm: str, seed: int) -> Figure:
-    """How much an arm changes; edits that ask for none in levels of 255, so that modalities can be compared."""
-    patients = edits.column("patient", arm)
-    if arm.startswith("nochange"):
-        reference = Reference("no change", 0.0)
-        told = {"reference": reference, "better": LOWER, "note": "mean absolute change, grey levels of 255"}
-        return _figure(NULL, arm, edits.column("levels", arm), patients, seed, **told)
-    apart = edits.column("apart", arm)
-    reference = Reference("the later image less the earlier one", float(apart.mean()) if len(apart) else 0.0)
-    values = edits.column("change", arm)
-    return _figure(CHANGE, arm, values, patients, seed, reference=reference, note=f"mean absolute, {edits.unit}")
-
-
-def _reversed(edits: Edits, seed: int) -> Figure:
-    """What is left of an edit when its reverse has been asked for (reversibility; Monteiro et al. 2023)."""
-    there = Reference("the edit itself", float(edits.column("left", EDIT).mean()))
-    values, patients = edits.column("left", BACK), edits.column("patient", BACK)
-    note = f"mean absolute difference to the earlier image, {edits.unit}"
-    return _figure(REVERSED, BACK, values, patients, seed, reference=there, better=LOWER, note=note)
-
-
-def _identity(edits: Edits, seed: int) -> list[Figure]:
-    """How often an edit is nearer to its own patient's later image than another patient's is (AUROC of identity)."""
-    if len(edits.thumbnails.get("later", [])) < 3:
-        return []
-    patients = edits.column("patient", EDIT)
-    later = np.stack(edits.thumbnails["later"])
-    own = own_found(np.stack(edits.thumbnails["edited"]), later, patients)
-    copied = bootstrap_mean(own_found(np.stack(edits.thumbnails["prior"]), later, patients), patients.tolist(), seed)
-    reference = Reference.of(copied, "a copy of the earlier image")
-    note = f"share of other patients that are further away, by pixels at {THUMBNAIL} px; 0.5 is chance"
-    return [_figure(IDENTITY, EDIT, own, patients, seed, reference=reference, better=HIGHER, note=note)]
-
-
-def own_found(images: NDArray[Any], later: NDArray[Any], patients: Sequence[str] | NDArray[Any]) -> NDArray[np.float64]:
-    """For each image, the share of other patients' later images that are less like it than its own patient's.
+def own_identified(images: Vectors, later: Vectors, patients: Sequence[str] | NDArray[np.str_]) -> NDArray[np.float64]:
+    """For each image, the fraction of other patients' later images that are less like it than its own patient's.
 
     Args:
         images: vectors `(N, d)`.
@@ -279,19 +287,17 @@ def own_found(images: NDArray[Any], later: NDArray[Any], patients: Sequence[str]
         patients: `(N,)`.
 
     Returns:
-        `(N,)`, 1 where the own patient's is the nearest, 0.5 on average by chance.
+        `(N,)`, 1 if the own patient's image is the nearest, 0.5 on average by chance.
     """
-    one, other = (_standard(values, later.mean(axis=0)) for values in (images, later))
-    alike = one @ other.T
+    units = []
+    for values in (images, later):
+        centred = values.astype(np.float64) - later.mean(axis=0)
+        centred -= centred.mean(axis=1, keepdims=True)
+        units.append(centred / np.maximum(np.linalg.norm(centred, axis=1, keepdims=True), 1e-12))
+    alike = units[0] @ units[1].T
     names = np.asarray(patients)
-    shares = []
+    fractions = []
     for row in range(len(names)):
         others = alike[row, names != names[row]]
-        shares.append(((others < alike[row, row]) + 0.5 * (others == alike[row, row])).mean())
-    return np.array(shares)
-
-
-def _standard(values: NDArray[Any], mean: NDArray[Any]) -> NDArray[np.float64]:
-    centred = values.astype(np.float64) - mean
-    centred -= centred.mean(axis=1, keepdims=True)
-    return centred / np.maximum(np.linalg.norm(centred, axis=1, keepdims=True), 1e-12)
+        fractions.append(((others < alike[row, row]) + 0.5 * (others == alike[row, row])).mean())
+    return np.array(fractions)

@@ -1,13 +1,13 @@
-"""What held-out patients show: the difference between those with a value and the others, beside the generated shift.
+"""What held-out patients show: the difference between those with a value and the others, compared with the shift.
 
-The observed difference is adjusted by least squares for the columns that the user names. It is an association, as the
-difference of conditional means of a generator is one; agreement says that the generator learnt what its data show, not
-that the attribute causes it.
+The observed difference is adjusted by least squares for the columns that the user names. It is an association, like the
+difference of conditional means of a generator. Agreement says that the generator learnt what its data show, not that
+the attribute causes it.
 """
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,16 +18,21 @@ from medloom.core.lookup import look_up
 from medloom.core.spec import ImageSpec
 from medloom.core.types import Sample
 from medloom.data.dataset import read_sample
+from medloom.data.manifest import Manifest
 from medloom.data.masks import read_labels
+from medloom.data.prompts import read_rows, read_template, template_path
+from medloom.data.tables import read_table
 from medloom.evaluation.effects.measure import Arm, Effects
-from medloom.evaluation.report.metrics import Figure, Reference
+from medloom.evaluation.effects.regions import BETWEEN
+from medloom.evaluation.report.metrics import Metric, Reference
 from medloom.metrics.uncertainty import bootstrap_interval, bootstrap_mean
 
-SECTION = "effects"
-BESIDE = "generated shift beside the observed difference"
-# Fewer on either side say nothing.
+OBSERVED = "generated shift compared with the observed difference"
+# Fewer patients on either side say nothing.
 FEWEST = 5
 FULL_SCALE = 255.0
+
+Column = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
@@ -37,6 +42,44 @@ class Observed:
     patient: str
     cells: Mapping[str, Cell]
     regions: Mapping[str, float]
+
+
+def read_observed(
+    effects: Effects, whatif: Path, manifest: Manifest, unit: str | None
+) -> tuple[list[Observed], list[str]]:
+    """Read and measure held-out images with the template and the masks of a what-if.
+
+    Args:
+        effects: what was measured.
+        whatif: manifest.csv of `medloom whatif`.
+        manifest: held-out images.
+        unit: of files that do not state theirs.
+
+    Returns:
+        Images, and a note on rows that the template cannot read.
+
+    Raises:
+        UserError: a what-if without template or masks, or images or masks that cannot be used.
+    """
+    spec, path = effects.regions.spec, template_path(whatif)
+    if spec is None or not path.is_file() or not effects.regions.shifts:
+        raise UserError(f"--observed: {whatif} has no template or no masks; run a what-if with masks.")
+    readable, problems = read_rows(read_table(manifest.source), read_template(path), str(manifest.source))
+    samples = [sample for sample in manifest.samples() if sample.line in readable]
+    cells = [
+        {
+            **sample.condition.table,
+            "view": sample.condition.view,
+            "modality": sample.condition.modality,
+            **readable[sample.line],
+        }
+        for sample in samples
+    ]
+    notes = []
+    if left_out := len(manifest) - len(samples):
+        reason = problems[0].reason
+        notes.append(f"{left_out} rows of {manifest.source} that the template cannot read were left out ({reason}).")
+    return observe(samples, cells, spec, effects.regions.names, unit), notes
 
 
 def observe(
@@ -49,37 +92,34 @@ def observe(
     """Measure held-out images in the regions of their masks, in the unit of generated images.
 
     Args:
-        samples: rows with a mask.
+        samples: rows; those without a mask are left out.
         cells: of each row, by column.
         spec: the model's image space, to which images and masks are brought.
-        names: label -> name of the class.
+        names: label to name of the class.
         unit: of files that do not state theirs.
 
     Raises:
         UserError: an image or a mask that cannot be used.
     """
-    return [
-        Observed(sample.patient, told, _means(sample, spec, names, unit))
-        for sample, told in zip(samples, cells, strict=True)
-        if sample.condition.mask is not None
-    ]
+    rows = []
+    for sample, own in zip(samples, cells, strict=True):
+        mask, modality = sample.condition.mask_file, sample.condition.modality
+        if mask is None or modality is None:
+            continue
+        intensity = spec.of(modality)
+        low, high = (intensity.low, intensity.high) if intensity.kind == "window" else (0.0, FULL_SCALE)
+        image = read_sample(sample.path, spec, modality, unit).array[0]
+        values = (image + 1) / 2 * (high - low) + low
+        labels = read_labels(mask, spec)
+        found = [int(label) for label in np.unique(labels) if label > 0]
+        means = {names.get(label, f"label {label}"): float(values[labels == label].mean()) for label in found}
+        rows.append(Observed(sample.patient, own, means))
+    return rows
 
 
-def _means(sample: Sample, spec: ImageSpec, names: Mapping[int, str], unit: str | None) -> dict[str, float]:
-    if sample.condition.mask is None or sample.condition.modality is None:
-        raise ValueError("a row without mask or modality is not measured")
-    intensity = spec.of(sample.condition.modality)
-    low, high = (intensity.low, intensity.high) if intensity.kind == "window" else (0.0, FULL_SCALE)
-    image = read_sample(sample.path, spec, sample.condition.modality, unit).array[0]
-    values = (image + 1) / 2 * (high - low) + low
-    labels = read_labels(sample.condition.mask, spec)
-    found = [int(label) for label in np.unique(labels) if label > 0]
-    return {names.get(label, f"label {label}"): float(values[labels == label].mean()) for label in found}
-
-
-def observed_figures(
+def observed_metrics(
     effects: Effects, observed: Sequence[Observed], adjust: Sequence[str], seed: int
-) -> tuple[list[Figure], list[str]]:
+) -> tuple[list[Metric], list[str]]:
     """For each arm of one column and each region: the generated shift, with the observed difference as its reference.
 
     Args:
@@ -89,84 +129,74 @@ def observed_figures(
         seed: of the resamples.
 
     Returns:
-        Figures, and notes on arms that have no observed counterpart.
+        Metrics, and notes on arms that have no observed counterpart.
 
     Raises:
         UserError: a column to adjust for that the rows do not have.
     """
-    known = {name: name for name in (observed[0].cells if observed else ())}
+    known = dict.fromkeys(observed[0].cells if observed else ())
     for name in adjust:
         look_up(known, name, "--adjust: column")
-    figures: list[Figure] = []
+    metrics: list[Metric] = []
     notes: list[str] = []
     for name, arm in effects.arms.items():
         if len(arm.changes) != 1:
-            notes.append(f"{name} changes several columns; no observed difference is set beside it.")
+            notes.append(f"{name} changes several columns; it is compared with no observed difference.")
             continue
-        regions = list(dict.fromkeys(row.region for row in effects.regions.shifts if row.arm == name))
-        for region in regions:
-            figures.extend(_beside(effects, arm, region, observed, adjust, seed, notes))
-    return figures, list(dict.fromkeys(notes))
+        for region in dict.fromkeys(row.region for row in effects.regions.shifts if row.arm == name):
+            metric = _compared(effects, arm, region, observed, adjust, seed)
+            if metric is not None:
+                metrics.append(metric)
+            else:
+                notes.append(f"{name}: too few patients on one side; it is compared with no observed difference.")
+    return metrics, list(dict.fromkeys(notes))
 
 
-def _beside(
-    effects: Effects,
-    arm: Arm,
-    region: str,
-    observed: Sequence[Observed],
-    adjust: Sequence[str],
-    seed: int,
-    notes: list[str],
-) -> list[Figure]:
-    (column, value) = next(iter(arm.changes.items()))
+def _compared(
+    effects: Effects, arm: Arm, region: str, observed: Sequence[Observed], adjust: Sequence[str], seed: int
+) -> Metric | None:
+    """The shift of one region, of the patients in whom the arm is a change; None if there are too few patients."""
+    column, value = next(iter(arm.changes.items()))
     asked = [row for row in effects.regions.shifts if (row.arm, row.region) == (arm.name, region)]
-    factual = {row.source: _as_cell(effects.regions.told[row.source].get(column)) for row in asked}
+    factual = {row.source: _as_cell(effects.regions.cells[row.source].get(column)) for row in asked}
     moved = [row for row in asked if factual[row.source] not in (None, _as_cell(value))]
     rows = [row for row in observed if region in row.regions and row.cells.get(column) is not None]
-    exposure = _exposure(rows, column, value)
-    if len({row.source for row in moved}) < 2 or exposure is None:
-        notes.append(f"{arm.name}: too few patients on one side; no observed difference is set beside it.")
-        return []
-    number = isinstance(value, int | float)
-    step = float(np.mean([float(value) - _float(factual[row.source]) for row in moved])) if number else 1.0
+    step = 1.0
+    if isinstance(value, int | float):
+        exposure = np.array([_number(row.cells[column]) for row in rows], dtype=np.float64)
+        enough = len(rows) >= 2 * FEWEST and exposure.std() > 0
+    else:
+        exposure = np.array([row.cells[column] == value for row in rows], dtype=np.float64)
+        enough = bool(FEWEST <= exposure.sum() <= len(rows) - FEWEST)
+    if len({row.source for row in moved}) < 2 or not enough:
+        return None
+    if isinstance(value, int | float):
+        step = float(np.mean([float(value) - _number(factual[row.source]) for row in moved]))
     design = np.column_stack([exposure, *_covariates(rows, adjust), np.ones(len(rows))])
     target = np.array([row.regions[region] for row in rows])
 
-    def difference(chosen: NDArray[Any]) -> float:
+    def difference(chosen: NDArray[np.intp]) -> float:
         return step * float(np.linalg.lstsq(design[chosen], target[chosen], rcond=None)[0][0])
 
-    seen = bootstrap_interval(difference, [row.patient for row in rows], seed)
-    made = bootstrap_mean(np.array([row.shift for row in moved]), [row.source for row in moved], seed)
-    told = f", adjusted for {', '.join(adjust)}" if adjust else ", not adjusted"
-    return [
-        Figure.of(
-            made,
-            section=SECTION,
-            metric=BESIDE,
-            subset=f"{arm.name} | {region}",
-            counted="patients",
-            reference=Reference.of(seen, f"observed in {seen.n} patients{told}"),
-            note=f"{effects.unit}; of the patients in whom it is a change; an association",
-        )
-    ]
+    real = bootstrap_interval(difference, [row.patient for row in rows], seed)
+    generated = bootstrap_mean(np.array([row.shift for row in moved]), [row.source for row in moved], seed)
+    adjusted = f", adjusted for {', '.join(adjust)}" if adjust else ", not adjusted"
+    return Metric.of(
+        generated,
+        name=OBSERVED,
+        subset=f"{arm.name}{BETWEEN}{region}",
+        reference=Reference.of(real, f"observed in {real.n} patients{adjusted}"),
+        note=f"{effects.unit}; of the patients in whom it is a change; an association",
+    )
 
 
-def _exposure(rows: Sequence[Observed], column: str, value: Any) -> NDArray[np.float64] | None:
-    """The column as a number for each row; None where a group is too small."""
-    if isinstance(value, int | float):
-        numbers = np.array([_float(row.cells[column]) for row in rows], dtype=np.float64)
-        return numbers if len(rows) >= 2 * FEWEST and numbers.std() > 0 else None
-    with_it = np.array([row.cells[column] == value for row in rows], dtype=np.float64)
-    return with_it if FEWEST <= with_it.sum() <= len(rows) - FEWEST else None
-
-
-def _covariates(rows: Sequence[Observed], adjust: Sequence[str]) -> list[NDArray[np.float64]]:
+def _covariates(rows: Sequence[Observed], adjust: Sequence[str]) -> list[Column]:
     """Numbers as they are, categories as one column for each but the first.
 
-    A missing number counts as the mean, with a column that says so, and a missing category as one of its own: tables
-    of patients are seldom complete in every column.
+    Tables of patients are seldom complete. A missing number counts as the mean, with a column that marks it; a missing
+    category is a category of its own.
     """
-    columns: list[NDArray[np.float64]] = []
+    columns: list[Column] = []
     for name in adjust:
         cells = [row.cells.get(name) for row in rows]
         known = [cell for cell in cells if cell is not None]
@@ -181,17 +211,17 @@ def _covariates(rows: Sequence[Observed], adjust: Sequence[str]) -> list[NDArray
     return columns
 
 
-def _as_cell(value: Any) -> Cell:
-    """A cell of a manifest as a number where it is one."""
+def _as_cell(value: object) -> Cell:
+    """A cell of a manifest, as a number if it is one."""
     if value is None or value == "":
         return None
     try:
-        return float(value)
-    except (TypeError, ValueError):
+        return float(str(value))
+    except ValueError:
         return str(value)
 
 
-def _float(cell: Cell) -> float:
+def _number(cell: Cell) -> float:
     if not isinstance(cell, float):
         raise UserError(f"{cell!r} is not a number, and the what-if sets its column to one.")
     return cell

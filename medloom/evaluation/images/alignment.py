@@ -1,123 +1,102 @@
-"""Whether synthetic images show what their condition says, and whether a classifier can learn from them."""
+"""Do synthetic images show what their condition says, and can a classifier learn from them?"""
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from medloom.core.errors import UserError
 from medloom.core.seeds import numpy_generator
-from medloom.downstream.classifier import Classifier, ClassifierOptions, hold_out, train_classifier
-from medloom.evaluation.images.classifiers import Workshop
-from medloom.evaluation.images.comparison import PATIENTS_A_CLASS, Comparison
-from medloom.evaluation.images.sets import MODALITY, ImageSet
-from medloom.evaluation.report.metrics import EVERYTHING, HIGHER, Figure, Reference, rate, sampled_units
+from medloom.downstream.classifier import Classifier, hold_out
+from medloom.evaluation.images.cache import Images, train_on_real, train_on_synthetic
+from medloom.evaluation.images.comparison import PATIENTS_PER_CLASS, Comparison
+from medloom.evaluation.images.section import Found, Inputs, Plots, Section
+from medloom.evaluation.images.sets import MODALITY, ImageSet, Subsets
+from medloom.evaluation.report.metrics import EVERYTHING, HIGHER, Metric, Reference, proportion, sampled_units
+from medloom.evaluation.report.plots import FRACTION, Panel
 from medloom.metrics.uncertainty import Interval, bootstrap_interval
 
-SECTION = "alignment"
-RECOGNITION, SHUFFLED = "recognition", "recognition, conditions shuffled"
-UTILITY, UTILITY_SHARE = "accuracy, trained on synthetic", "accuracy, trained on synthetic, over real-trained"
+RECOGNITION, SHUFFLED = "recognition", "recognition with shuffled conditions"
+UTILITY, RELATIVE_UTILITY = "accuracy trained on synthetic images", "accuracy trained on synthetic over real images"
 HELD_OUT = "held-out real images"
 SHUFFLES = 200
 LEAST = 10
-VALIDATION = 0.15
 
-
-def alignment_figures(
-    workshop: Workshop, classifier: Classifier, data: Comparison, seed: int
-) -> tuple[list[Figure], list[str]]:
-    """Recognition, its null, and the use of the images to train on; and notes on what was left out.
-
-    Args:
-        workshop: where images and the classifier of synthetic images are made.
-        classifier: trained on `data.fit`.
-        data: the sets.
-        seed: of resamples and shuffles.
-    """
-    real, synthetic = data.real.labelled(), data.synthetic.labelled()
-    by_real = judge(classifier, workshop.images(real), real)
-    figures = recognition_figures(data.label, by_real, judge(classifier, workshop.images(synthetic), synthetic), seed)
-    lack = lacking_for_training(synthetic)
-    if lack:
-        return figures, [f"No classifier was trained on synthetic images: {lack}."]
-    student = workshop.classifier(synthetic, train_on_synthetic)
-    by_synthetic = judge(student, workshop.images(real), real)
-    half = _half(data.fit, seed) if data.fit else None
-    by_half = None if half is None else judge(workshop.classifier(half, train_on_real), workshop.images(real), real)
-    trained = (len(data.fit) if data.fit else 0, len(synthetic))
-    return [*figures, *utility_figures(by_real, by_synthetic, trained, seed, by_half)], []
-
-
-def _half(members: ImageSet, seed: int) -> ImageSet | None:
-    """Half of the patients of each class, or None where a class has too few of them to train on a half."""
-    if members.rare_classes(2 * PATIENTS_A_CLASS):
-        return None
-    labels = [str(label) for label in members.labels]
-    return members.rows(hold_out(members.units, labels, 0.5, seed), "half of the training")
+Names = NDArray[np.str_]
+Hits = NDArray[np.bool_]
 
 
 @dataclass(frozen=True, eq=False)
-class Judged:
-    """Images as a classifier sees them.
+class Predictions:
+    """A classifier's predictions on labelled images.
 
     Attributes:
         truth: the class in each image's condition (synthetic) or table (real).
         predicted: the class that the classifier gives.
-        units: patient or prompt of each.
-        groups: modality of each.
+        units: patient or prompt of each image.
+        groups: modality of each image.
         counted: what the units are.
-        parts: which images are in each subset that has figures of its own.
+        parts: which images are in each subset that is measured on its own.
     """
 
-    truth: NDArray[Any]
-    predicted: NDArray[Any]
-    units: NDArray[Any]
-    groups: NDArray[Any]
+    truth: Names
+    predicted: Names
+    units: NDArray[np.generic]
+    groups: NDArray[np.generic]
     counted: str
-    parts: Mapping[str, NDArray[np.bool_]] = field(default_factory=dict)
+    parts: Subsets = field(default_factory=dict)
 
     @property
-    def hits(self) -> NDArray[np.bool_]:
-        """Whether each is recognised."""
+    def hits(self) -> Hits:
+        """Whether each image is recognised."""
         return np.asarray(self.truth == self.predicted)
 
+    def rows(self, rows: Hits) -> "Predictions":
+        """Some rows, without subsets."""
+        return Predictions(self.truth[rows], self.predicted[rows], self.units[rows], self.groups[rows], self.counted)
 
-def judge(classifier: Classifier, images: NDArray[Any], members: ImageSet) -> Judged:
-    """What a classifier says of labelled images `(N, C, *size)` in [-1, 1]."""
+
+def predict(classifier: Classifier, images: Images, members: ImageSet) -> Predictions:
+    """A classifier's predictions on labelled images `(N, C, *size)` in [-1, 1]."""
     predicted = np.asarray(classifier.classes)[classifier.predict(images).argmax(axis=1)]
     truth, units, groups = (np.asarray(values) for values in (members.labels, members.units, members.groups))
-    return Judged(truth, predicted, units, groups, members.counted, members.parts)
+    return Predictions(truth, predicted, units, groups, members.counted, members.parts)
 
 
-def train_on_real(images: NDArray[Any], members: ImageSet, options: ClassifierOptions) -> Classifier:
-    """A classifier of labelled real images, selected on 15 % of their patients.
+def measure(inputs: Inputs) -> Found:
+    """Recognition, its value for shuffled conditions, and the use of the images for training."""
+    data, cache, classifier, seed = inputs.data, inputs.cache, inputs.classifier, inputs.seed
+    if classifier is None or data.fit is None:
+        raise ValueError("alignment without a classifier, which `needs` asks for")
+    real, synthetic = data.real.labelled(), data.synthetic.labelled()
+    images = cache.images(real)
+    by_real = predict(classifier, images, real)
+    found = Found(
+        recognition_metrics(data.label, by_real, predict(classifier, cache.images(synthetic), synthetic), seed)
+    )
+    if lack := lacking_for_training(synthetic):
+        found.notes.append(f"No classifier was trained on synthetic images: {lack}.")
+        return found
+    by_synthetic = predict(cache.classifier(synthetic, train_on_synthetic), images, real)
+    by_half = None
+    if not data.fit.rare_classes(2 * PATIENTS_PER_CLASS):
+        rows = hold_out(data.fit.units, [str(label) for label in data.fit.labels], 0.5, seed)
+        half = data.fit.rows(rows, "half of the training")
+        by_half = predict(cache.classifier(half, train_on_real), images, real)
+    found.metrics.extend(utility_metrics(by_real, by_synthetic, (len(data.fit), len(synthetic)), seed, by_half))
+    return found
 
-    Raises:
-        UserError: one class, or a class with a single patient.
-    """
-    labels = [str(label) for label in members.labels]
-    held = hold_out(members.units, labels, VALIDATION, options.seed)
-    return train_classifier(images, labels, members.units, held, options)
 
-
-def train_on_synthetic(images: NDArray[Any], members: ImageSet, options: ClassifierOptions) -> Classifier:
-    """A classifier of labelled synthetic images, selected on 15 % of them, in as many steps as the real one.
-
-    Single images are held out and not whole prompts, since a prompt may be all that there is of a class.
-
-    Raises:
-        UserError: one class, or a class with a single image.
-    """
-    labels = [str(label) for label in members.labels]
-    own = [str(row) for row in range(len(labels))]
-    return train_classifier(images, labels, own, hold_out(own, labels, VALIDATION, options.seed), options)
+def lacking(data: Comparison) -> str | None:
+    """Why alignment cannot be measured, or None."""
+    labelled = len(data.synthetic.labelled())
+    return f"{labelled} synthetic images have a class and it needs {LEAST}" if labelled < LEAST else None
 
 
 def lacking_for_training(members: ImageSet) -> str:
-    """What a set lacks for a classifier to be trained on it, or nothing."""
+    """What a set lacks for training a classifier on it; empty if nothing."""
     counts = Counter(members.labels)
     if len(counts) < 2:
         return f"all of them are of class {members.labels[0]!r}"
@@ -125,154 +104,157 @@ def lacking_for_training(members: ImageSet) -> str:
     return f"class {name!r} has {count} image and needs 2" if count < 2 else ""
 
 
-def recognition_figures(label: str, real: Judged, synthetic: Judged, seed: int) -> list[Figure]:
-    """How often synthetic images are taken for the class of their condition, over all and by class.
+def recognition_metrics(label: str, real: Predictions, synthetic: Predictions, seed: int) -> list[Metric]:
+    """How often a classifier gives synthetic images the class of their condition: over all, by class and by subset.
 
-    The reference of the whole is the held-out accuracy at the synthetic set's mix of classes; that of a class, the
-    share of its held-out real images that are recognised. Shuffling the conditions within a modality shows what rate
-    the modality alone explains; where the label is the modality, all conditions are shuffled.
+    The reference over all is the held-out accuracy at the synthetic set's mix of classes. The reference of a class is
+    the fraction of its held-out real images that are recognised. Shuffling the conditions within a modality shows the
+    fraction that the modality alone explains; if the label is the modality, all conditions are shuffled.
 
     Args:
-        label: the column that the classes are of.
+        label: the column of the classes.
         real: held-out real images.
         synthetic: synthetic images.
         seed: of resamples and shuffles.
     """
-    figures = [
-        _recognition(EVERYTHING, synthetic, Reference.of(_held_out_accuracy(real, synthetic, seed), HELD_OUT), seed),
-        _shuffled(label, synthetic, seed),
-    ]
+    everything = Reference.of(_held_out_accuracy(real, synthetic, seed), HELD_OUT)
+    metrics = [_recognition(EVERYTHING, synthetic, everything, seed), _shuffled(label, synthetic, seed)]
     for name in sorted(set(synthetic.truth)):
-        theirs = real.truth == name
-        reference = Reference.of(rate(real.hits[theirs], real.units[theirs], seed), HELD_OUT)
-        figures.append(_recognition(str(name), _rows(synthetic, synthetic.truth == name), reference, seed))
-    return [*figures, *_by_part(label, real, synthetic, seed)]
-
-
-def _by_part(label: str, real: Judged, synthetic: Judged, seed: int) -> list[Figure]:
-    """The same for each modality and value of a column, at the synthetic images' mix of classes."""
-    figures = []
+        theirs = real.rows(real.truth == name)
+        reference = Reference.of(proportion(theirs.hits, theirs.units, seed), HELD_OUT)
+        metrics.append(_recognition(str(name), synthetic.rows(synthetic.truth == name), reference, seed))
     for name, own in synthetic.parts.items():
-        theirs = real.parts.get(name, np.zeros(len(real.truth), bool))
-        # Where the label is the modality, or a column that is a subset as well, its classes are told already.
-        if name in set(synthetic.truth) or min(own.sum(), theirs.sum()) < LEAST or name.startswith(f"{label} "):
+        others = real.parts.get(name, np.zeros(len(real.truth), bool))
+        # Classes that are subsets as well were measured above.
+        if name in set(synthetic.truth) or min(own.sum(), others.sum()) < LEAST or name.startswith(f"{label} "):
             continue
-        part, held_out = _rows(synthetic, own), _rows(real, theirs)
-        if not np.isin(held_out.truth, part.truth).any() or len(set(held_out.units)) < 2:
-            continue
-        reference = Reference.of(_held_out_accuracy(held_out, part, seed), HELD_OUT)
-        figures.append(_recognition(name, part, reference, seed))
-    return figures
+        part, held_out = synthetic.rows(own), real.rows(others)
+        if np.isin(held_out.truth, part.truth).any() and len(set(held_out.units)) > 1:
+            reference = Reference.of(_held_out_accuracy(held_out, part, seed), HELD_OUT)
+            metrics.append(_recognition(name, part, reference, seed))
+    return metrics
 
 
-def _recognition(subset: str, judged: Judged, reference: Reference, seed: int) -> Figure:
-    units = sampled_units(judged.units)
-    interval = rate(judged.hits, units, seed)
-    prompts = len(set(judged.units))
-    fixed = judged.counted != "images" and interval.n != prompts
-    return Figure.of(
+def _recognition(subset: str, predictions: Predictions, reference: Reference, seed: int) -> Metric:
+    interval = proportion(predictions.hits, sampled_units(predictions.units), seed)
+    prompts = len(set(predictions.units))
+    fixed = predictions.counted != "images" and interval.n != prompts
+    return Metric.of(
         interval,
-        section=SECTION,
-        metric=RECOGNITION,
+        name=RECOGNITION,
         subset=subset,
-        counted="images" if fixed else judged.counted,
+        counted="images" if fixed else predictions.counted,
         reference=reference,
         better=HIGHER,
-        note=f"The interval is over images and holds for these {judged.counted} ({prompts})." if fixed else "",
+        note=f"The interval is over images and holds for these {predictions.counted} ({prompts})." if fixed else "",
     )
 
 
-def _rows(judged: Judged, rows: NDArray[np.bool_]) -> Judged:
-    return Judged(judged.truth[rows], judged.predicted[rows], judged.units[rows], judged.groups[rows], judged.counted)
-
-
-def _held_out_accuracy(real: Judged, synthetic: Judged, seed: int) -> Interval:
+def _held_out_accuracy(real: Predictions, synthetic: Predictions, seed: int) -> Interval:
     """Accuracy on real images at the synthetic set's mix of classes."""
-    rows = np.isin(real.truth, synthetic.truth)
-    if not rows.any():
+    known = real.rows(np.isin(real.truth, synthetic.truth))
+    if not len(known.truth):
         raise UserError("no held-out real image is of a class of the synthetic images.")
-    truth, hits = real.truth[rows], real.hits[rows]
+    truth, hits = known.truth, known.hits
     weights = np.array([(synthetic.truth == name).mean() / (truth == name).mean() for name in truth])
-    return bootstrap_interval(
-        lambda drawn: float(np.average(hits[drawn], weights=weights[drawn])), real.units[rows], seed
-    )
+    return bootstrap_interval(lambda drawn: float(np.average(hits[drawn], weights=weights[drawn])), known.units, seed)
 
 
-def _shuffled(label: str, judged: Judged, seed: int) -> Figure:
-    """The rate when conditions are dealt to other images, of the same modality unless that is the label itself."""
+def _shuffled(label: str, predictions: Predictions, seed: int) -> Metric:
+    """Recognition if conditions are shuffled among images, of the same modality unless that is the label itself."""
     rng = numpy_generator("shuffled conditions", seed)
-    groups = np.zeros(len(judged.truth), int) if label == MODALITY else judged.groups
-    rates = np.array([float((_dealt(judged.truth, groups, rng) == judged.predicted).mean()) for _ in range(SHUFFLES)])
-    low, high = np.quantile(rates, [0.025, 0.975])
-    return Figure(
-        section=SECTION,
-        metric=SHUFFLED,
+    truth = predictions.truth
+    groups = np.zeros(len(truth), int) if label == MODALITY else predictions.groups
+    fractions = []
+    for _ in range(SHUFFLES):
+        shuffled = truth.copy()
+        for group in np.unique(groups):
+            rows = np.flatnonzero(groups == group)
+            shuffled[rows] = truth[rng.permutation(rows)]
+        fractions.append(float((shuffled == predictions.predicted).mean()))
+    low, high = np.quantile(fractions, [0.025, 0.975])
+    return Metric(
+        name=SHUFFLED,
         subset=EVERYTHING,
-        value=float(rates.mean()),
+        value=float(np.mean(fractions)),
         low=float(low),
         high=float(high),
-        n=len(judged.truth),
+        n=len(truth),
         counted="images",
-        reference=Reference("recognition as made", float(judged.hits.mean())),
+        reference=Reference("recognition with the true conditions", float(predictions.hits.mean())),
         note=f"The range is over {SHUFFLES} shuffles of {'all conditions' if label == MODALITY else 'each modality'}.",
     )
 
 
-def _dealt(truth: NDArray[Any], groups: NDArray[Any], rng: np.random.Generator) -> NDArray[Any]:
-    dealt = truth.copy()
-    for group in np.unique(groups):
-        rows = np.flatnonzero(groups == group)
-        dealt[rows] = truth[rng.permutation(rows)]
-    return dealt
-
-
-def utility_figures(
-    by_real: Judged, by_synthetic: Judged, trained: Sequence[int], seed: int, by_half: Judged | None = None
-) -> list[Figure]:
+def utility_metrics(
+    by_real: Predictions,
+    by_synthetic: Predictions,
+    trained: Sequence[int],
+    seed: int,
+    by_half: Predictions | None = None,
+) -> list[Metric]:
     """Accuracy on held-out real images of a classifier trained on synthetic ones (CAS, Ravuri and Vinyals 2019).
 
-    Its share of the real-trained classifier's accuracy is read beside the share of a classifier of half of the real
-    patients, as distances are beside half of the real images: from few images two trainings differ in any case.
+    Its ratio to the real-trained classifier's accuracy is compared with the ratio of a classifier of half of the real
+    patients, as distances are compared with half of the real images: two trainings on few images always differ.
 
     Args:
-        by_real: held-out real images as the real-trained classifier sees them.
-        by_synthetic: the same images as the synthetic-trained one sees them.
-        trained: how many real and how many synthetic images the two were trained on.
+        by_real: predictions of the real-trained classifier on held-out real images.
+        by_synthetic: predictions of the synthetic-trained one on the same images.
+        trained: number of real and of synthetic images that the two were trained on.
         seed: of resamples of patients.
-        by_half: as a classifier sees them that was trained on half of the real patients; None where they are too few,
-            and the share is read beside 1.
+        by_half: predictions of a classifier trained on half of the real patients; None if they are too few, and the
+            ratio is compared with 1.
+
+    Raises:
+        UserError: the real-trained classifier recognises no held-out image.
     """
-    hits, reference_hits = by_synthetic.hits, by_real.hits
-    if not reference_hits.any():
-        raise UserError("the classifier trained on real images is right on none that was held out: check the label.")
-    beside = Reference("trained on real images", 1.0)
+    real_hits = by_real.hits
+    if not real_hits.any():
+        raise UserError("the classifier trained on real images recognises no held-out image: check the label.")
+
+    def ratio(hits: Hits) -> Interval:
+        # The real-trained classifier may be wrong on a whole resample of a small set; one hit keeps the ratio finite.
+        return bootstrap_interval(
+            lambda rows: float(hits[rows].mean() / max(real_hits[rows].mean(), 1 / len(rows))), by_real.units, seed
+        )
+
+    reference = Reference("trained on real images", 1.0)
     if by_half is not None:
-        beside = Reference.of(_share(by_half.hits, by_real, seed), "trained on half of the real images")
-    own, theirs = rate(hits, by_real.units, seed), rate(reference_hits, by_real.units, seed)
-    note = f"Trained on {trained[1]} synthetic and {trained[0]} real images, in equal steps."
+        reference = Reference.of(ratio(by_half.hits), "trained on half of the real images")
+    own, theirs = (proportion(known.hits, by_real.units, seed) for known in (by_synthetic, by_real))
+    note = f"Trained on {trained[1]} synthetic and {trained[0]} real images, with the same number of steps."
     return [
-        _utility(UTILITY, own, by_real.counted, Reference.of(theirs, "trained on real images"), note),
-        _utility(UTILITY_SHARE, _share(hits, by_real, seed), by_real.counted, beside, note),
+        Metric.of(interval, name=name, counted=by_real.counted, reference=compared, better=HIGHER, note=note)
+        for name, interval, compared in (
+            (UTILITY, own, Reference.of(theirs, "trained on real images")),
+            (RELATIVE_UTILITY, ratio(by_synthetic.hits), reference),
+        )
     ]
 
 
-def _share(hits: NDArray[np.bool_], by_real: Judged, seed: int) -> Interval:
-    return bootstrap_interval(lambda rows: _ratio(hits[rows], by_real.hits[rows]), by_real.units, seed)
+def plots(metrics: Sequence[Metric]) -> Plots:
+    """One plot of all fractions."""
+    rows = [
+        (metric.name if metric.subset == EVERYTHING else f"{metric.name} of {metric.subset}", metric)
+        for metric in metrics
+        if metric.name != RELATIVE_UTILITY
+    ]
+    return [("recognition and use", [Panel("fraction of images", rows, FRACTION)])]
 
 
-def _ratio(hits: NDArray[np.bool_], reference: NDArray[np.bool_]) -> float:
-    # In a resample of a small set the real-trained classifier may never be right; one hit keeps the share finite.
-    return float(hits.mean() / max(reference.mean(), 1 / len(reference)))
-
-
-def _utility(metric: str, interval: Interval, counted: str, reference: Reference, note: str) -> Figure:
-    return Figure.of(
-        interval,
-        section=SECTION,
-        metric=metric,
-        subset=EVERYTHING,
-        counted=counted,
-        reference=reference,
-        better=HIGHER,
-        note=note,
-    )
+SECTION = Section(
+    heading="Alignment",
+    question="Do synthetic images show what their condition says, and can a classifier learn from them?",
+    metrics={
+        RECOGNITION: "fraction of synthetic images that a classifier of real images assigns to their condition",
+        SHUFFLED: "the same after shuffling the conditions among images: what chance and the modality explain",
+        UTILITY: "accuracy on held-out real images of a classifier that was trained on synthetic images only",
+        RELATIVE_UTILITY: "that accuracy divided by the one of a classifier trained on real images",
+    },
+    measure=measure,
+    plots=plots,
+    needs=("classes",),
+    lacking=lacking,
+    requires=f"a class of each image (`--label`), or two modalities; {LEAST} synthetic images with a class",
+)

@@ -1,73 +1,73 @@
-"""Whether synthetic images are as sharp as real ones: their share of fine detail, over that of real images."""
+"""Are synthetic images as sharp as real ones? Their fraction of fine detail over that of real images."""
 
 import math
 
 import numpy as np
 from numpy.typing import NDArray
 
-from medloom.evaluation.images.classifiers import Workshop
+from medloom.evaluation.images.cache import EvaluationCache
 from medloom.evaluation.images.sets import ImageSet
-from medloom.evaluation.report.metrics import EVERYTHING, HIGHER, Figure, Reference, sampled_units
+from medloom.evaluation.report.metrics import EVERYTHING, HIGHER, Metric, Reference, sampled_units
 from medloom.metrics.spectral import SMALLEST, fine_detail
 from medloom.metrics.uncertainty import Interval, bootstrap_mean
 
-SECTION = "fidelity"
-DETAIL = "fine detail over real images'"
+DETAIL = "fine detail ratio"
+MEANINGS = {
+    DETAIL: "fraction of variance in the finest half of frequencies, over real images'; below 1 means blurred images"
+}
 LEAST = 20
-# An image without any detail has a share of 0, which has no logarithm.
-FLOOR = 1e-8
+# The fraction of an image without any detail is 0, which has no logarithm.
+SMALLEST_FRACTION = 1e-8
 
 
-def detail_figures(
-    workshop: Workshop, real: ImageSet, synthetic: ImageSet, seed: int
-) -> tuple[list[Figure], list[str]]:
-    """The geometric mean share of fine detail of synthetic images over that of real ones, over all and by subset;
-    and a note where images are too small for it.
+def detail_metrics(
+    cache: EvaluationCache, real: ImageSet, synthetic: ImageSet, seed: int
+) -> tuple[list[Metric], list[str]]:
+    """The geometric mean fraction of fine detail of synthetic images over that of real ones, of all and by subset.
 
     Args:
-        workshop: where images are read.
+        cache: decodes images.
         real: held-out real images.
-        synthetic: the images in question.
+        synthetic: the images that are evaluated.
         seed: of resamples.
+
+    Returns:
+        Metrics, and a note if images are too small.
     """
-    if min(workshop.spec.size) < SMALLEST:
-        return [], [
-            f"No fine detail: images of {' x '.join(map(str, workshop.spec.size))} pixels are too small for it."
-        ]
-    theirs, ours = (_logarithms(workshop.images(members)) for members in (real, synthetic))
-    figures = []
+    if min(cache.spec.size) < SMALLEST:
+        return [], [f"No fine detail: images of {' x '.join(map(str, cache.spec.size))} pixels are too small for it."]
+    logarithms, units = [], []
+    for members in (real, synthetic):
+        fractions = [max(fine_detail(image), SMALLEST_FRACTION) for image in cache.images(members)]
+        logarithms.append(np.array([math.log(fraction) for fraction in fractions]))
+        units.append(np.asarray(members.units))
+    metrics = []
     for subset in (EVERYTHING, *real.parts):
-        rows = [
-            np.ones(len(members), bool)
-            if subset == EVERYTHING
-            else members.parts.get(subset, np.zeros(len(members), bool))
-            for members in (real, synthetic)
-        ]
-        if min(own.sum() for own in rows) >= LEAST and len(set(np.asarray(real.units)[rows[0]])) > 1:
-            known = (theirs[rows[0]], np.asarray(real.units)[rows[0]])
-            made = (ours[rows[1]], sampled_units(np.asarray(synthetic.units)[rows[1]]))
-            figures.append(_figure(subset, known, made, seed))
-    return figures, []
+        theirs, ours = (_in_subset(members, subset) for members in (real, synthetic))
+        if min(theirs.sum(), ours.sum()) < LEAST or len(set(units[0][theirs])) < 2:
+            continue
+        ratio = ratio_of_means(
+            bootstrap_mean(logarithms[1][ours], sampled_units(units[1][ours]), seed),
+            bootstrap_mean(logarithms[0][theirs], units[0][theirs], seed),
+        )
+        metrics.append(
+            Metric.of(
+                ratio,
+                name=DETAIL,
+                subset=subset,
+                counted="units",
+                reference=Reference("as sharp as real images", 1.0),
+                better=HIGHER,
+                note="Of images at the size of this evaluation. Above 1 there is more noise, or there are artefacts.",
+            )
+        )
+    return metrics, []
 
 
-def _logarithms(images: NDArray[np.floating]) -> NDArray[np.float64]:
-    return np.array([math.log(max(fine_detail(image), FLOOR)) for image in images])
-
-
-def _figure(
-    subset: str, real: tuple[NDArray[np.float64], NDArray], synthetic: tuple[NDArray[np.float64], NDArray], seed: int
-) -> Figure:
-    ratio = ratio_of_means(*(bootstrap_mean(values, units, seed) for values, units in (synthetic, real)))
-    return Figure.of(
-        ratio,
-        section=SECTION,
-        metric=DETAIL,
-        subset=subset,
-        counted="units",
-        reference=Reference("as sharp as real images", 1.0),
-        better=HIGHER,
-        note="Of images at the size of this evaluation. Above 1 there is more noise, or there are artefacts.",
-    )
+def _in_subset(members: ImageSet, subset: str) -> NDArray[np.bool_]:
+    if subset == EVERYTHING:
+        return np.ones(len(members), bool)
+    return members.parts.get(subset, np.zeros(len(members), bool))
 
 
 def ratio_of_means(ours: Interval, theirs: Interval) -> Interval:

@@ -1,9 +1,8 @@
-"""Features of images by named extractors, each with its stated preprocessing, kept on disk by file and extractor."""
+"""Features of images by named extractors, each with its own preprocessing, kept on disk by file and extractor."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,9 +16,9 @@ from medloom.data.dataset import ImageSource
 from medloom.downstream.classifier import Classifier
 from medloom.downstream.ssl import Encoder
 from medloom.evaluation.images.pixel_alignment import pixel_alignment, unit_pixels
-from medloom.evaluation.images.sets import ImageSet, parts_of
+from medloom.evaluation.images.sets import ImageSet, Subsets, parts_of
 from medloom.evaluation.images.vision_models import load_vision_model
-from medloom.evaluation.report.metrics import sampled_units
+from medloom.evaluation.report.metrics import EVERYTHING, sampled_units
 from medloom.metrics.privacy import Alignment
 
 BATCH = 64
@@ -32,11 +31,11 @@ class Extractor:
 
     Attributes:
         name: as it was asked for.
-        statement: its preprocessing and features, in words, for the report.
+        statement: its preprocessing and features in words, for the report.
         identity: a hash of everything that its features depend on.
-        spec: the space that it takes images in.
+        spec: the space in which it takes images.
         compute: maps float32 `(N, C, *size)` in [-1, 1] to features float32 `(N, d)`.
-        alignment: how copies are found that were flipped or shifted; None where features do not tell them.
+        alignment: how flipped or shifted copies are found; None if these features cannot find them.
     """
 
     name: str
@@ -53,9 +52,9 @@ class Sources:
 
     Attributes:
         spec: the space in which the images of this evaluation are read.
-        classifier: trained on real images, or None where there is no label.
+        classifier: trained on real images; None if there is no label.
         device: a torch device.
-        encoder: gives the self-supervised encoder that was trained on real images outside of those compared.
+        encoder: gives the self-supervised encoder that was trained on real images outside the reference.
     """
 
     spec: ImageSpec
@@ -75,21 +74,21 @@ class FeatureSet:
         tags: names of the subsets that each row is in; see ImageSet.
     """
 
-    values: NDArray[np.floating[Any]]
-    units: NDArray[Any]
-    groups: NDArray[Any]
+    values: NDArray[np.floating]
+    units: NDArray[np.generic]
+    groups: NDArray[np.str_]
     tags: tuple[tuple[str, ...], ...] = ()
 
     @property
-    def parts(self) -> dict[str, NDArray[np.bool_]]:
-        """Which rows are in each subset that has figures of its own."""
+    def parts(self) -> Subsets:
+        """Which rows are in each subset that is measured on its own."""
         return parts_of(self.tags, self.groups)
 
     def part(self, name: str) -> "FeatureSet":
-        """The rows of a subset; none where the set has nothing of it."""
-        return self.rows(self.parts.get(name, np.zeros(len(self.values), bool)))
+        """The rows of a subset; none if the set has no row of it."""
+        return self if name == EVERYTHING else self.rows(self.parts.get(name, np.zeros(len(self.values), bool)))
 
-    def rows(self, rows: NDArray[Any]) -> "FeatureSet":
+    def rows(self, rows: NDArray[np.integer] | NDArray[np.bool_]) -> "FeatureSet":
         """Some rows, by number or mask."""
         kept = tuple(self.tags[row] for row in np.arange(len(self.values))[rows]) if self.tags else ()
         return FeatureSet(self.values[rows], self.units[rows], self.groups[rows], kept)
@@ -109,7 +108,7 @@ def _classifier(sources: Sources, argument: str) -> Extractor:
     size = " x ".join(map(str, sources.spec.size))
     return Extractor(
         "classifier",
-        f"penultimate features of the classifier of this evaluation ({network.name}, {len(network.classes)} classes),"
+        f"penultimate features of this evaluation's classifier ({network.name}, {len(network.classes)} classes),"
         f" images of {size} pixels ({sources.spec.resize})",
         hash_json(["classifier", network.fingerprint(), sources.spec.fingerprint()]),
         sources.spec,
@@ -119,14 +118,14 @@ def _classifier(sources: Sources, argument: str) -> Extractor:
 
 def _local(sources: Sources, argument: str) -> Extractor:
     if sources.encoder is None:
-        raise UserError("--features local trains an encoder on real images, and there are none to train it on.")
+        raise UserError("--features local trains an encoder on real images outside the reference, and there are none.")
     encoder = sources.encoder()
     size = " x ".join(map(str, sources.spec.size))
     return Extractor(
         "local",
-        f"penultimate features of a self-supervised encoder ({encoder.name}) that was trained on the real images that"
-        f" train the classifier, images of {size} pixels ({sources.spec.resize}); in its last steps"
-        f" {encoder.agreement:.0%} of all views found their partner",
+        f"penultimate features of a self-supervised encoder ({encoder.name}) trained on real images outside the"
+        f" reference, images of {size} pixels ({sources.spec.resize}); in its last steps {encoder.agreement:.0%} of all"
+        " views had their own partner as nearest neighbour",
         hash_json(["local", encoder.fingerprint(), sources.spec.fingerprint()]),
         sources.spec,
         encoder.features,
@@ -138,8 +137,8 @@ def _pixels(sources: Sources, argument: str) -> Extractor:
     spec = replace(sources.spec, size=size, resize="pad")
     return Extractor(
         "pixels",
-        f"grey levels of {' x '.join(map(str, size))} pixels (aspect kept), each image's mean removed, unit length; for"
-        " copies each image is also flipped and shifted, and a border of two pixels left out",
+        f"grey levels of {' x '.join(map(str, size))} pixels (aspect kept), each image's mean removed, unit length; to"
+        " find copies, each image is also flipped and shifted, and a border of two pixels is left out",
         hash_json(["pixels", spec.fingerprint()]),
         spec,
         lambda images: unit_pixels(images.mean(axis=1).reshape(len(images), -1)),
@@ -166,10 +165,10 @@ EXTRACTORS: dict[str, Callable[[Sources, str], Extractor]] = {
 
 
 def check_extractor(name: str) -> None:
-    """Refuse a name that no extractor has: `classifier`, `local`, `pixels`, or `hf:` and a model.
+    """Refuse the name of an unknown extractor; known are `classifier`, `local`, `pixels`, and `hf:` with a model.
 
     Raises:
-        UserError: an unknown name, with the closest, or `hf:` without a model.
+        UserError: an unknown name, or `hf:` without a model.
     """
     kind, _, argument = name.partition(":")
     look_up(EXTRACTORS, kind, "feature extractor")
@@ -183,7 +182,7 @@ def make_extractor(name: str, sources: Sources) -> Extractor:
     """The extractor of a name.
 
     Raises:
-        UserError: an unknown name; a model that cannot be loaded; no classifier where it is asked for.
+        UserError: an unknown name, a model that cannot be loaded, or no classifier.
     """
     check_extractor(name)
     kind, _, argument = name.partition(":")
@@ -191,50 +190,49 @@ def make_extractor(name: str, sources: Sources) -> Extractor:
 
 
 def extract(
-    extractor: Extractor, images: ImageSet, cache: Path, unit: str | None = None, shown: bool = True
+    extractor: Extractor, images: ImageSet, cache: Path, unit: str | None = None, verbose: bool = True
 ) -> FeatureSet:
-    """Features of a set, from the cache where the same extractor has seen the same file.
+    """Features of a set; those of files that the same extractor has read before come from the cache.
 
     Args:
-        extractor: what computes them.
+        extractor: computes them.
         images: the set.
-        cache: folder of the features' files, one an extractor.
-        unit: what the values of files are that do not say so.
-        shown: whether to show progress.
+        cache: folder of the features' files, one per extractor.
+        unit: of files that do not state theirs.
+        verbose: whether to show progress.
 
     Raises:
-        UserError: an image that cannot be read; names the file.
+        UserError: an image that cannot be read or whose features are not finite; names the file.
     """
-    # The modality decides how a file's values are read, so that the file alone is not the key.
+    # The modality decides how a file's values are read, so the key needs more than the file.
     keys = [hash_json([digest, group]) for digest, group in zip(images.hashes, images.groups, strict=True)]
     path = Path(cache) / f"{extractor.identity}.npy"
     known = _load(path)
     missing = [row for row, key in enumerate(keys) if key not in known]
     source = ImageSource(images.samples, extractor.spec, unit, {})
-    unsaved = 0
-    with progress(
-        f"{extractor.name} features of {images.name}", len(keys), "images", len(keys) - len(missing), shown
-    ) as go:
+    unsaved, done = 0, len(keys) - len(missing)
+    with progress(f"{extractor.name} features of {images.name}", len(keys), "images", done, verbose) as advance:
         for start in range(0, len(missing), BATCH):
             rows = missing[start : start + BATCH]
-            for row, values in zip(rows, _finite(extractor, images, source, rows), strict=True):
+            features = extractor.compute(source.images(rows))
+            for row, values in zip(rows, features, strict=True):
+                if not np.isfinite(values).all():
+                    raise UserError(
+                        f"{extractor.name} gives features that are not finite for {source.samples[row].path}."
+                    )
                 known[keys[row]] = values
             unsaved += len(rows)
-            go(len(rows))
+            advance(len(rows))
             # Written when they have doubled, so that all writing together costs little more than the last.
             if start + BATCH >= len(missing) or unsaved > max(1024, len(known) // 2):
-                _save(path, known)
+                table = np.empty(len(known), [("key", "S16"), ("features", "f4", (features.shape[1],))])
+                table["key"] = [key.encode() for key in known]
+                table["features"] = np.stack(list(known.values()))
+                with atomic_file(path) as temporary:
+                    np.save(temporary, table, allow_pickle=False)
                 unsaved = 0
-    values = np.stack([known[key] for key in keys])
-    return FeatureSet(values, np.asarray(images.units), np.asarray(images.groups), images.tags)
-
-
-def _finite(extractor: Extractor, images: ImageSet, source: ImageSource, rows: Sequence[int]) -> NDArray[np.float32]:
-    features = extractor.compute(source.images(rows))
-    bad = np.flatnonzero(~np.isfinite(features).all(axis=1))
-    if len(bad):
-        raise UserError(f"{extractor.name} gives features that are not finite for {images.samples[rows[bad[0]]].path}.")
-    return features
+    found = np.stack([known[key] for key in keys])
+    return FeatureSet(found, np.asarray(images.units), np.asarray(images.groups), images.tags)
 
 
 def _load(path: Path) -> dict[str, NDArray[np.float32]]:
@@ -245,12 +243,3 @@ def _load(path: Path) -> dict[str, NDArray[np.float32]]:
         return {key.decode(): row for key, row in zip(table["key"], table["features"], strict=True)}
     except (ValueError, IndexError, EOFError) as error:
         raise UserError(f"{path} is not a file of features ({error}); remove it.") from error
-
-
-def _save(path: Path, known: dict[str, NDArray[np.float32]]) -> None:
-    width = len(next(iter(known.values())))
-    table = np.empty(len(known), [("key", "S16"), ("features", "f4", (width,))])
-    table["key"] = [key.encode() for key in known]
-    table["features"] = np.stack(list(known.values()))
-    with atomic_file(path) as temporary:
-        np.save(temporary, table, allow_pickle=False)

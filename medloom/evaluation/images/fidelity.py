@@ -1,221 +1,285 @@
-"""Whether synthetic images are distributed like real ones: distances, precision, recall, density, coverage, variety.
+"""Are synthetic images distributed like real ones? Distances, precision, recall, density, coverage, variety, detail.
 
-A distance between two finite sets is never 0, so each figure is computed on n' images a side and stands beside the same
-figure between two halves of the real images, n' a side as well.
+A distance between two finite sets is never 0. So each metric is computed on n' images per side, and compared with the
+same metric between two halves of the real images, also n' per side.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
+from medloom import metrics as known_metrics
 from medloom.core.errors import UserError
+from medloom.core.lookup import look_up
 from medloom.core.progress import progress
 from medloom.core.seeds import numpy_generator
+from medloom.evaluation.images import detail, variety
 from medloom.evaluation.images.features import FeatureSet
-from medloom.evaluation.report.metrics import EVERYTHING, HIGHER, LOWER, Figure, Reference
+from medloom.evaluation.images.section import Found, Inputs, Plots, Section
+from medloom.evaluation.report.metrics import EVERYTHING, LOWER, Metric, Reference, Units, sampled_units
+from medloom.evaluation.report.plots import FRACTION, Panel
+from medloom.metrics import FEATURES, METRICS, MetricInfo
 from medloom.metrics.diversity import vendi_score
 from medloom.metrics.frechet import frechet_distance
 from medloom.metrics.kernel import squared_mmd
 from medloom.metrics.neighbours import PRDC, prdc
 from medloom.metrics.uncertainty import floor, subsample_interval
 
-SECTION = "fidelity"
-FD, FD_INFINITY = "Frechet distance", "Frechet distance, endless sets"
+FD, FD_INFINITY = "Frechet distance", "Frechet distance of infinite sets"
 KERNEL, VENDI = "kernel distance", "Vendi score"
-# The lowest and highest possible value, and which is better.
-BOUNDS = {
-    FD: (0.0, np.inf, LOWER),
-    "precision": (0.0, 1.0, HIGHER),
-    "recall": (0.0, 1.0, HIGHER),
-    "density": (0.0, np.inf, HIGHER),
-    "coverage": (0.0, 1.0, HIGHER),
-    # Unbiased, so that it falls below 0 about as often as above for equal distributions.
-    KERNEL: (-np.inf, np.inf, LOWER),
-    VENDI: (1.0, np.inf, HIGHER),
+_FRACTION = replace(METRICS["prdc"], high=1.0)
+# What is measured by every extractor, with range and direction.
+MEASURED: Mapping[str, MetricInfo] = {
+    FD: METRICS["frechet_distance"],
+    "precision": _FRACTION,
+    "recall": _FRACTION,
+    "density": METRICS["prdc"],
+    "coverage": _FRACTION,
+    KERNEL: METRICS["squared_mmd"],
+    VENDI: METRICS["vendi_score"],
 }
-REAL_TO_REAL = "real against real"
-# Half of them, a subsample, still holds more than the 5 neighbours of precision and recall.
+REAL_TO_REAL = "real vs real"
+# A subsample of half of them still has more than the 5 neighbours of precision and recall.
 LEAST = 20
 LEAST_PATIENTS = 8
 REPEATS = 100
-# The value is the mean over so many draws of n' images a side; its interval has the width of one draw's.
+# The value is the mean over so many draws of n' images per side; its interval has the width of one draw's.
 DRAWS = 20
-DIMENSIONS_RULE = 10
+IMAGES_PER_DIMENSION = 10
 
 Rows = NDArray[np.intp]
+Floats = NDArray[np.floating]
 Statistic = Callable[[Rows, Rows], float]
 
 
-def fidelity_figures(
-    extractor: str, real: FeatureSet, synthetic: FeatureSet, seed: int, shown: bool = True
-) -> tuple[list[Figure], list[str]]:
-    """Figures over all images and by subset, and notes on what was left out.
+def measure(inputs: Inputs) -> Found:
+    """Measure the section by every extractor; further metrics of `inputs.metrics` as well."""
+    real, synthetic, seed = inputs.data.real, inputs.data.synthetic, inputs.seed
+    further = {name: METRICS[name] for name in inputs.metrics}
+    found = Found([], meanings={name: _meaning(name) for name in further})
+    for name in inputs.extractors:
+        features = inputs.features(name, real), inputs.features(name, synthetic)
+        metrics, notes = fidelity_metrics(name, *features, seed, further)
+        found.metrics.extend(metrics)
+        found.notes.extend(notes)
+    for metrics, notes in (
+        variety.variety_metrics(inputs.cache, real, synthetic, inputs.classifier, seed),
+        detail.detail_metrics(inputs.cache, real, synthetic, seed),
+    ):
+        found.metrics.extend(metrics)
+        found.notes.extend(notes)
+    return found
+
+
+def check_metrics(names: Sequence[str]) -> None:
+    """Refuse metrics that cannot be measured on the features of two sets.
+
+    Raises:
+        UserError: an unknown name, or a metric that takes something else; lists those that can be measured.
+    """
+    able = [name for name, info in METRICS.items() if info.takes == FEATURES]
+    for name in names:
+        takes = look_up(METRICS, name, "metric in --metrics").takes
+        if name not in able:
+            raise UserError(f"--metrics {name} takes {takes}; give a metric on features: {', '.join(able)}.")
+
+
+def _meaning(name: str) -> str:
+    source = METRICS[name].source
+    return (known_metrics.metric(name).__doc__ or name).strip().splitlines()[0] + (f" ({source})" if source else "")
+
+
+def lacking(real: Units, synthetic: Units) -> str | None:
+    """Why sets with these units are too small, or None."""
+    if len(synthetic) < LEAST:
+        return f"there are {len(synthetic)} synthetic images and it needs {LEAST}"
+    if len(real) < 2 * LEAST:
+        return f"there are {len(real)} held-out real images and it needs {2 * LEAST} (two sides of {LEAST})"
+    patients = len(set(real))
+    if patients < LEAST_PATIENTS:
+        return f"the held-out real images are of {patients} patients and it needs {LEAST_PATIENTS}"
+    return None
+
+
+def fidelity_metrics(
+    extractor: str,
+    real: FeatureSet,
+    synthetic: FeatureSet,
+    seed: int,
+    further: Mapping[str, MetricInfo] | None = None,
+    verbose: bool = True,
+) -> tuple[list[Metric], list[str]]:
+    """Metrics over all images and by subset, and notes on subsets that are too small.
 
     Args:
         extractor: name of the features' extractor.
-        real: features of real images, units being patients.
-        synthetic: features of synthetic images, units being prompts.
+        real: features of real images; the units are patients.
+        synthetic: features of synthetic images; the units are prompts.
         seed: of subsets and subsamples.
-        shown: whether to show progress.
+        further: metrics on features to measure as well, by name.
+        verbose: whether to show progress.
 
     Raises:
-        UserError: fewer images or patients in all than the figures need.
+        UserError: too few images or patients in all.
     """
-    require_enough(real, synthetic)
-    figures: list[Figure] = []
+    metrics: list[Metric] = []
     notes: list[str] = []
     subsets = [EVERYTHING, *real.parts]
-    with progress(f"fidelity by {extractor}", len(subsets) * (1 + len(BOUNDS)), "figures", 0, shown) as advance:
+    with progress(f"fidelity by {extractor}", len(subsets), "subsets", 0, verbose) as advance:
         for subset in subsets:
-            pair = _subset(real, subset), _subset(synthetic, subset)
-            lack = _lack(*pair)
+            one, other = real.part(subset), synthetic.part(subset)
+            lack = lacking(one.units, other.units)
+            if lack and subset == EVERYTHING:
+                raise UserError(f"fidelity cannot be measured: {lack}.")
             if lack:
-                notes.append(f"{subset}: no fidelity figures, since {lack}.")
-                advance(1 + len(BOUNDS))
-                continue
-            for figure in _figures(extractor, subset, *pair, seed):
-                figures.append(figure)
-                advance()
-    return figures, notes
+                notes.append(f"{subset}: fidelity was not measured, since {lack}.")
+            else:
+                metrics += _measured(extractor, subset, one, other, seed, further or {})
+            advance()
+    return metrics, notes
 
 
-class Counted(Protocol):
-    """A set that says the unit of each of its images."""
-
-    @property
-    def units(self) -> Sequence[Any] | NDArray[Any]:
-        """One an image."""
-        ...
-
-
-def require_enough(real: Counted, synthetic: Counted) -> None:
-    """Refuse sets that are too small.
-
-    Raises:
-        UserError: says how many images and patients are there and needed.
-    """
-    lack = _lack(real, synthetic)
-    if lack:
-        raise UserError(f"fidelity cannot be measured: {lack}.")
-
-
-def _lack(real: Counted, synthetic: Counted) -> str:
-    """What is missing, or nothing."""
-    if len(synthetic.units) < LEAST:
-        return f"there are {len(synthetic.units)} synthetic images and it needs {LEAST}"
-    if len(real.units) < 2 * LEAST:
-        return f"there are {len(real.units)} held-out real images and it needs {2 * LEAST} (two sides of {LEAST})"
-    patients = len(set(real.units))
-    if patients < LEAST_PATIENTS:
-        return f"the held-out real images are of {patients} patients and it needs {LEAST_PATIENTS}"
-    return ""
-
-
-def _subset(features: FeatureSet, name: str) -> FeatureSet:
-    return features if name == EVERYTHING else features.part(name)
-
-
-def _figures(extractor: str, subset: str, real: FeatureSet, synthetic: FeatureSet, seed: int) -> Iterator[Figure]:
+def _measured(
+    extractor: str, subset: str, real: FeatureSet, synthetic: FeatureSet, seed: int, further: Mapping[str, MetricInfo]
+) -> list[Metric]:
     width = real.values.shape[1]
-    real, synthetic = _in_their_span(real, synthetic.with_sampled_units())
+    units = real.units, sampled_units(synthetic.units)
     n = min(len(synthetic.values), len(real.values) // 2)
-    drawn = [_matched(real, synthetic, n, seed, draw) for draw in range(DRAWS)]
-    ours, theirs = [_statistics(*pair, width) for pair in drawn], _statistics(real, real, width)
-    whole = np.arange(n)
-    note = f"n is below 10 d (d = {width}): read it beside its reference only." if n < DIMENSIONS_RULE * width else ""
-    for name, (lowest, highest, better) in BOUNDS.items():
-        units = drawn[0][0].units, drawn[0][1].units
-        interval = subsample_interval(ours[0][name], *units, seed=seed, at="n", repeats=REPEATS)
-        value = float(np.mean([statistics[name](whole, whole) for statistics in ours]))
-        yield Figure(
-            section=SECTION,
-            metric=name,
-            subset=subset,
-            value=value,
-            low=max(value - interval.value + interval.low, lowest),
-            high=min(value - interval.value + interval.high, highest),
-            n=n,
-            counted="images",
-            reference=Reference.of(floor(theirs[name], real.units, n, seed=seed), REAL_TO_REAL),
-            better=better,
-            extractor=extractor,
-            note=note if name == FD else "",
+    drawn = [tuple(_some(own, n, seed, draw) for own in units) for draw in range(DRAWS)]
+    x, y = _in_their_span(real.values, synthetic.values)
+    between = {**_statistics(x, y, width), **_further(real.values, synthetic.values, further)}
+    among = {**_statistics(x, x, width), **_further(real.values, real.values, further)}
+    small = f"n is below 10 d (d = {width}): compare it only with its reference."
+    metrics = []
+    for name, info in {**MEASURED, **further}.items():
+        interval = subsample_interval(
+            lambda x, y, of=between[name]: of(drawn[0][0][x], drawn[0][1][y]),  # type: ignore[misc]
+            *(own[rows] for own, rows in zip(units, drawn[0], strict=True)),
+            seed=seed,
+            at="n",
+            repeats=REPEATS,
         )
-    yield _endless(extractor, subset, real, synthetic, seed)
-
-
-def _in_their_span(*sets: FeatureSet) -> list[FeatureSet]:
-    """Features in coordinates of the space that they span, where that has fewer dimensions: all distances stay."""
-    together = np.concatenate([features.values for features in sets]).astype(np.float64)
-    if len(together) >= together.shape[1]:
-        return list(sets)
-    coordinates: NDArray[np.float64] = np.asarray(np.linalg.qr(together.T, mode="r")).T
-    parts = np.split(coordinates, np.cumsum([len(features.values) for features in sets])[:-1])
-    return [replace(own, values=part) for part, own in zip(parts, sets, strict=True)]
-
-
-def _endless(extractor: str, subset: str, real: FeatureSet, synthetic: FeatureSet, seed: int) -> Figure:
-    """FD with the bias of finite sets taken off, on all images; two endless samples of one distribution have 0."""
-    statistic = _statistics(real, synthetic, real.values.shape[1])[FD]
-    interval = subsample_interval(statistic, real.units, synthetic.units, seed=seed, at="infinity", repeats=REPEATS)
-    return Figure(
-        section=SECTION,
-        metric=FD_INFINITY,
-        subset=subset,
-        value=interval.value,
-        low=interval.low,
-        high=interval.high,
-        n=min(len(real.values), len(synthetic.values)),
-        counted="images",
-        reference=Reference("equal distributions", 0.0),
-        better=LOWER,
-        extractor=extractor,
-        note="Extrapolated; it may fall below 0 where the distance is small.",
+        value = float(np.mean([between[name](*rows) for rows in drawn]))
+        metrics.append(
+            Metric(
+                name=name,
+                subset=subset,
+                value=value,
+                low=max(value - interval.value + interval.low, info.low),
+                high=min(value - interval.value + interval.high, info.high),
+                n=n,
+                counted="images",
+                reference=Reference.of(floor(among[name], real.units, n, seed=seed), REAL_TO_REAL),
+                better=info.better,
+                extractor=extractor,
+                note=small if name == FD and n < IMAGES_PER_DIMENSION * width else "",
+            )
+        )
+    # The bias of finite sets is removed, on all images; two infinite samples of one distribution have 0.
+    infinite = subsample_interval(between[FD], *units, seed=seed, at="infinity", repeats=REPEATS)
+    metrics.append(
+        Metric.of(
+            replace(infinite, n=min(len(real.values), len(synthetic.values))),
+            name=FD_INFINITY,
+            subset=subset,
+            counted="images",
+            reference=Reference("equal distributions", 0.0),
+            better=LOWER,
+            extractor=extractor,
+            note="Extrapolated; it may fall below 0 if the distance is small.",
+        )
     )
+    return metrics
 
 
-def _statistics(real: FeatureSet, synthetic: FeatureSet, width: int) -> dict[str, Statistic]:
-    """The metrics as functions of row numbers; the four shares of the same rows are computed once.
+def _in_their_span(real: Floats, synthetic: Floats) -> tuple[Floats, Floats]:
+    """Features as coordinates in the space that they span, if that has fewer dimensions: all distances stay."""
+    together = np.concatenate([real, synthetic]).astype(np.float64)
+    if len(together) >= together.shape[1]:
+        return real, synthetic
+    coordinates: NDArray[np.float64] = np.asarray(np.linalg.qr(together.T, mode="r")).T
+    return coordinates[: len(real)], coordinates[len(real) :]
+
+
+def _statistics(real: Floats, synthetic: Floats, width: int) -> dict[str, Statistic]:
+    """The metrics as functions of row numbers; the four fractions of the same rows are computed once.
 
     Args:
-        real: features; synthetic: features.
-        width: dimensions of the features as they were extracted, which the kernel is scaled by.
+        real: features.
+        synthetic: features.
+        width: dimensions of the features as they were extracted, which scale the kernel.
     """
-    shares = _remembered(lambda x, y: prdc(real.values[x], synthetic.values[y]))
+    known: dict[tuple[bytes, bytes], PRDC] = {}
+
+    def fractions(x: Rows, y: Rows) -> PRDC:
+        key = (x.tobytes(), y.tobytes())
+        if key not in known:
+            known[key] = prdc(real[x], synthetic[y])
+        return known[key]
+
     return {
-        FD: lambda x, y: frechet_distance(real.values[x], synthetic.values[y]),
-        "precision": lambda x, y: shares(x, y).precision,
-        "recall": lambda x, y: shares(x, y).recall,
-        "density": lambda x, y: shares(x, y).density,
-        "coverage": lambda x, y: shares(x, y).coverage,
-        KERNEL: lambda x, y: squared_mmd(real.values[x], synthetic.values[y], width),
-        VENDI: lambda x, y: vendi_score(synthetic.values[y]),
+        FD: lambda x, y: frechet_distance(real[x], synthetic[y]),
+        "precision": lambda x, y: fractions(x, y).precision,
+        "recall": lambda x, y: fractions(x, y).recall,
+        "density": lambda x, y: fractions(x, y).density,
+        "coverage": lambda x, y: fractions(x, y).coverage,
+        KERNEL: lambda x, y: squared_mmd(real[x], synthetic[y], width),
+        VENDI: lambda x, y: vendi_score(synthetic[y]),
     }
 
 
-def _remembered(function: Callable[[Rows, Rows], PRDC]) -> Callable[[Rows, Rows], PRDC]:
-    known: dict[tuple[bytes, bytes], PRDC] = {}
+def _further(real: Floats, synthetic: Floats, names: Mapping[str, MetricInfo]) -> dict[str, Statistic]:
+    def statistic(function: Callable[[Floats, Floats], float]) -> Statistic:
+        return lambda x, y: float(function(real[x], synthetic[y]))
 
-    def recall(x: Rows, y: Rows) -> PRDC:
-        key = (x.tobytes(), y.tobytes())
-        if key not in known:
-            known[key] = function(x, y)
-        return known[key]
-
-    return recall
+    return {name: statistic(known_metrics.metric(name)) for name in names}
 
 
-def _matched(real: FeatureSet, synthetic: FeatureSet, n: int, seed: int, draw: int) -> tuple[FeatureSet, FeatureSet]:
-    return _some(real, n, seed, draw), _some(synthetic, n, seed, draw)
-
-
-def _some(features: FeatureSet, n: int, seed: int, draw: int) -> FeatureSet:
+def _some(units: NDArray[np.generic], n: int, seed: int, draw: int) -> Rows:
     """n rows of as few units as hold them, as the sides of the reference are drawn."""
     rng = numpy_generator("fidelity", seed, draw)
-    names, codes = np.unique(features.units, return_inverse=True)
+    names, codes = np.unique(units, return_inverse=True)
     rank = rng.permutation(len(names))[codes]
     order = np.lexsort((rng.permutation(len(codes)), rank))
-    return features.rows(np.sort(order[:n]))
+    return np.sort(order[:n])
+
+
+def plots(metrics: Sequence[Metric]) -> Plots:
+    """A plot per extractor, a panel per metric, a row per subset."""
+    found = []
+    for extractor in dict.fromkeys(metric.extractor for metric in metrics if metric.extractor):
+        own = [metric for metric in metrics if metric.extractor == extractor and metric.name != FD_INFINITY]
+        panels = [
+            Panel(
+                name,
+                [(metric.subset, metric) for metric in own if metric.name == name],
+                FRACTION if name in ("precision", "recall", "coverage") else None,
+            )
+            for name in dict.fromkeys(metric.name for metric in own)
+        ]
+        found.append((f"features: {extractor}", panels))
+    return found
+
+
+SECTION = Section(
+    heading="Fidelity",
+    question="Are synthetic images distributed like real ones?",
+    metrics={
+        FD: "distance between the two clouds of features; 0 only for infinite equal sets, lower is better",
+        FD_INFINITY: "the same, extrapolated to infinite sets, where equal distributions have 0",
+        "precision": "fraction of synthetic images that look like some real image; low means unrealistic images",
+        "recall": "fraction of real images that look like some synthetic image; low means missing variety",
+        "density": "number of real images that a synthetic one is close to, over 5; about 1 for equal sets",
+        "coverage": "fraction of real images with a synthetic neighbour; low means missing kinds of images",
+        KERNEL: "squared distance of the clouds by a cubic kernel (KID of all pairs); about 0 for equal sets",
+        VENDI: "effective number of different images among n",
+        **detail.MEANINGS,
+        **variety.MEANINGS,
+    },
+    measure=measure,
+    plots=plots,
+    lacking=lambda data: lacking(data.real.units, data.synthetic.units),
+    requires=f"{LEAST} synthetic images; {2 * LEAST} held-out real images of {LEAST_PATIENTS} patients",
+)

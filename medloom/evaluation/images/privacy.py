@@ -1,4 +1,4 @@
-"""Whether synthetic images are copies of training images, judged against real images that were not trained on."""
+"""Are synthetic images copies of training images? Judged against real images that were not trained on."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -6,24 +6,37 @@ from pathlib import Path
 
 import numpy as np
 
-from medloom.core.errors import UserError
+from medloom.core.files import write_text
+from medloom.core.spec import ImageSpec
+from medloom.core.types import Sample
+from medloom.data.dataset import ImageSource
 from medloom.data.tables import write_csv
+from medloom.evaluation.images import membership
+from medloom.evaluation.images.comparison import Comparison
 from medloom.evaluation.images.features import FeatureSet
+from medloom.evaluation.images.section import Found, Inputs, Plots, Section
 from medloom.evaluation.images.sets import ImageSet
-from medloom.evaluation.report.metrics import EVERYTHING, HIGHER, LOWER, Figure, Reference, rate, sampled_units
-from medloom.metrics.privacy import Alignment, CopyReport, authenticity, copy_rates, ratio_of_medians, train_distances
+from medloom.evaluation.report.metrics import (
+    EVERYTHING,
+    HIGHER,
+    LOWER,
+    Metric,
+    Reference,
+    proportion,
+)
+from medloom.evaluation.report.plots import Panel, strip
+from medloom.evaluation.report.report import embedded, page
+from medloom.metrics.privacy import Alignment, authenticity, copy_rates, ratio_of_medians, train_distances
 from medloom.metrics.uncertainty import subsample_interval
 
-SECTION = "privacy"
+COPIED, EXCESS, BY_PATIENT = "fraction of copies", "excess of copies", "excess of copies by patient"
+IDENTICAL, AUTHENTIC, DISTANCE = "identical files", "authenticity", "nearest-neighbour distance ratio"
+COPIES, INTERNAL = "copies-internal.csv", "report-internal.html"
+# Copies are looked for among the pixels in any case, since other features may be blind to them.
+PIXELS = "pixels"
 LEAST_PATIENTS = 20
 REPEATS = 50
-COPIED, EXCESS, BY_PATIENT, IDENTICAL = (
-    "share of copies",
-    "excess of copies",
-    "excess of copies by patient",
-    "identical files",
-)
-AUTHENTIC, DISTANCE = "authenticity", "distance to training images over held-out's"
+LISTED_PAIRS, THUMBNAIL = 60, 128
 
 
 @dataclass(frozen=True)
@@ -31,7 +44,7 @@ class Copy:
     """A synthetic image that is closer to a training image than unseen images are.
 
     Attributes:
-        embedding: in which it is.
+        embedding: name of the features.
         synthetic: its file.
         train: the training image's file.
         cosine: of the two, -1 to 1.
@@ -43,144 +56,214 @@ class Copy:
     cosine: float
 
 
-def copy_figures(
+def measure(inputs: Inputs) -> Found:
+    """Copies by every extractor and by pixels, identical files, and the attack on the model if there is one."""
+    data, seed = inputs.data, inputs.seed
+    if data.train is None:
+        raise ValueError("privacy without training images, which `needs` asks for")
+    sets = {"real": data.real, "synthetic": data.synthetic, "train": data.train}
+    metrics: list[Metric] = []
+    notes: list[str] = []
+    copies: list[Copy] = []
+    for name in dict.fromkeys((*inputs.extractors, PIXELS)):
+        features = {what: inputs.features(name, members) for what, members in sets.items()}
+        found = copy_metrics(name, sets, features, seed, inputs.extractor(name).alignment)
+        metrics += found[0]
+        notes += found[1]
+        copies += found[2]
+    metrics.append(identical_files(sets, seed))
+    if inputs.attack is not None:
+        attacked = membership.attack_model(inputs, inputs.attack)
+        metrics += attacked[0]
+        notes += attacked[1]
+    if not copies:
+        return Found(metrics, notes)
+    train = data.train
+    return Found(
+        metrics,
+        notes,
+        f"{len(copies)} pairs of a synthetic and a training image are listed in {COPIES} and shown in {INTERNAL}. Both"
+        " files identify training images and are not for sharing.",
+        {
+            COPIES: lambda path: write_copies(path, copies),
+            INTERNAL: lambda path: write_pairs(path, copies, (data.synthetic, train), data.spec, inputs.cache.unit),
+        },
+        frozenset(copy.synthetic for copy in copies),
+    )
+
+
+def lacking(data: Comparison) -> str | None:
+    """Why copies cannot be looked for, or None."""
+    patients = len(set(data.real.units))
+    enough = patients >= LEAST_PATIENTS
+    return None if enough else f"there are {patients} held-out patients in --real and it needs {LEAST_PATIENTS}"
+
+
+def copy_metrics(
     embedding: str,
     sets: Mapping[str, ImageSet],
     features: Mapping[str, FeatureSet],
     seed: int,
     alignment: Alignment | None = None,
-) -> tuple[list[Figure], list[str], list[Copy]]:
-    """Figures over all images and by subset, notes on what was left out, and the copies.
+) -> tuple[list[Metric], list[str], list[Copy]]:
+    """Metrics over all images and by subset, notes on subsets that are too small, and the copies.
 
     Args:
         embedding: name of the features' extractor.
         sets: `train`, `real` (held out) and `synthetic`.
         features: of the same sets.
-        seed: of the halving of the held-out patients.
+        seed: of the halves of the held-out patients.
         alignment: see `Extractor`.
 
     Raises:
-        UserError: fewer than 20 held-out patients, or a patient in `train` and `real`.
+        UserError: fewer than four held-out patients, or a patient in `train` and `real`.
     """
-    require_enough(features["real"].units)
-    report = _report(features, seed, alignment)
-    figures, notes = _figures(embedding, EVERYTHING, report, features["synthetic"].units, seed), []
-    figures += _distances(embedding, features, seed)
-    for group in features["real"].parts:
-        part = {name: entry.part(group) for name, entry in features.items()}
-        if len(set(part["real"].units)) < LEAST_PATIENTS or not all(len(entry.values) > 1 for entry in part.values()):
+    metrics: list[Metric] = []
+    notes: list[str] = []
+    copies: list[Copy] = []
+    for subset in (EVERYTHING, *features["real"].parts):
+        part = {name: known.part(subset) for name, known in features.items()}
+        if subset != EVERYTHING and (
+            len(set(part["real"].units)) < LEAST_PATIENTS or not all(len(known.values) > 1 for known in part.values())
+        ):
             notes.append(
-                f"{group}: no copy figures, since they need {LEAST_PATIENTS} held-out patients and 2 images a set."
+                f"{subset}: copies were not looked for, since this needs {LEAST_PATIENTS} held-out patients and 2"
+                " images per set."
             )
             continue
-        figures += _figures(embedding, group, _report(part, seed, alignment), part["synthetic"].units, seed)
-    pairs = [
-        Copy(embedding, sets["synthetic"].samples[row].path, sets["train"].samples[nearest].path, cosine)
-        for row, nearest, cosine in report.pairs
-    ]
-    return figures, notes, pairs
+        train, real, synthetic = part["train"], part["real"], part["synthetic"].with_sampled_units()
+        report = copy_rates(
+            train.values,
+            real.values,
+            synthetic.values,
+            train.units,
+            real.units,
+            seed,
+            synthetic_clusters=synthetic.units,
+            alignment=alignment,
+        )
+        note = (
+            f"A copy has a cosine above {report.threshold:.6f} to a training image. Pairs above"
+            f" {report.listed_above:.6f} are listed."
+        )
+        none = Reference("no more than held-out images", 0.0)
+        held_out = Reference("held-out real images", report.held_out_rate)
+        fraction = proportion(report.copied, synthetic.units, seed)
+        metrics += [
+            Metric.of(
+                interval,
+                name=name,
+                subset=subset,
+                counted=counted,
+                reference=reference,
+                better=better,
+                extractor=embedding,
+                note=note,
+            )
+            for name, interval, counted, reference, better in (
+                (COPIED, fraction, "images", held_out, ""),
+                (EXCESS, report.excess, "units", none, LOWER),
+                (BY_PATIENT, report.excess_by_patient, "units", none, LOWER),
+            )
+        ]
+        if subset == EVERYTHING:
+            metrics += _distances(embedding, train, real, synthetic, seed)
+            copies = [
+                Copy(embedding, sets["synthetic"].samples[row].path, sets["train"].samples[nearest].path, cosine)
+                for row, nearest, cosine in report.pairs
+            ]
+    return metrics, notes, copies
 
 
-def require_enough(units: Sequence[object] | np.ndarray) -> None:
-    """Refuse too few held-out real patients, given the patient of each image.
-
-    Raises:
-        UserError: says how many there are and are needed.
-    """
-    patients = len(set(units))
-    if patients < LEAST_PATIENTS:
-        raise UserError(f"copies cannot be told with {patients} held-out patients in --real; give {LEAST_PATIENTS}.")
-
-
-def identical_files(sets: Mapping[str, ImageSet], seed: int) -> Figure:
-    """The share of synthetic files that are, byte for byte, files of the training set."""
-    train = set(sets["train"].hashes)
-    synthetic, real = sets["synthetic"], sets["real"]
-    found = rate(np.array([digest in train for digest in synthetic.hashes]), np.arange(len(synthetic)), seed)
-    unseen = rate(np.array([digest in train for digest in real.hashes]), np.arange(len(real)), seed)
-    return Figure.of(
-        found,
-        section=SECTION,
-        metric=IDENTICAL,
-        subset=EVERYTHING,
-        counted="images",
-        reference=Reference("the same of held-out real files", unseen.value, n=unseen.n),
-        better=LOWER,
+def _distances(embedding: str, train: FeatureSet, real: FeatureSet, synthetic: FeatureSet, seed: int) -> list[Metric]:
+    """Authenticity, and the distance of synthetic images from training images, compared with held-out images."""
+    ours, theirs = (
+        proportion(authenticity(train.values, known.values, train.units), known.units, seed)
+        for known in (synthetic, real)
     )
+    # Computed once, so that a subsample costs two medians.
+    far = [train_distances(train.values, known.values) for known in (real, synthetic)]
+    ratio = subsample_interval(
+        lambda x, y: ratio_of_medians(far[1][y], far[0][x]),
+        real.units,
+        synthetic.units,
+        seed=seed,
+        at="n",
+        repeats=REPEATS,
+    )
+    return [
+        Metric.of(interval, name=name, counted="units", reference=reference, better=HIGHER, extractor=embedding)
+        for name, interval, reference in (
+            (AUTHENTIC, ours, Reference.of(theirs, "held-out real images")),
+            (DISTANCE, replace(ratio, low=max(ratio.low, 0.0)), Reference("as far as held-out images", 1.0)),
+        )
+    ]
 
 
-def write_copies(path: Path, copies: list[Copy]) -> None:
-    """Write the pairs as CSV. It names training images, so it is not for sharing."""
+def identical_files(sets: Mapping[str, ImageSet], seed: int) -> Metric:
+    """The fraction of synthetic files that equal a file of the training set byte for byte."""
+    train = set(sets["train"].hashes)
+    ours, theirs = (
+        proportion(np.array([digest in train for digest in known.hashes]), np.arange(len(known)), seed)
+        for known in (sets["synthetic"], sets["real"])
+    )
+    reference = Reference("the same of held-out real files", theirs.value, n=theirs.n)
+    return Metric.of(ours, name=IDENTICAL, counted="images", reference=reference, better=LOWER)
+
+
+def write_copies(path: Path, copies: Sequence[Copy]) -> None:
+    """Write the pairs as CSV. It names training images and is not for sharing."""
     rows = [[copy.embedding, copy.synthetic, copy.train, f"{copy.cosine:.6f}"] for copy in copies]
     write_csv(path, ["embedding", "synthetic", "train", "cosine"], rows)
 
 
-def _distances(embedding: str, features: Mapping[str, FeatureSet], seed: int) -> list[Figure]:
-    """Authenticity, and how far synthetic images are from training images, each beside held-out ones."""
-    train, real, synthetic = features["train"], features["real"], features["synthetic"].with_sampled_units()
-    shares = [rate(authenticity(train.values, x.values, train.units), x.units, seed) for x in (synthetic, real)]
+def write_pairs(
+    path: Path, copies: Sequence[Copy], sets: tuple[ImageSet, ImageSet], spec: ImageSpec, unit: str | None
+) -> None:
+    """Write a page with the pairs of highest cosine of each embedding, side by side. It shows patients, and says so.
 
-    # Known once, so that a subsample costs two medians.
-    theirs, ours = (train_distances(train.values, x.values) for x in (real, synthetic))
-
-    def ratio(x: np.ndarray, y: np.ndarray) -> float:
-        return ratio_of_medians(ours[y], theirs[x])
-
-    interval = subsample_interval(ratio, real.units, synthetic.units, seed=seed, at="n", repeats=REPEATS)
-    interval = replace(interval, low=max(interval.low, 0.0))
-    told = {"section": SECTION, "subset": EVERYTHING, "better": HIGHER, "extractor": embedding}
-    return [
-        Figure.of(
-            shares[0],
-            metric=AUTHENTIC,
-            counted="units",
-            reference=Reference.of(shares[1], "held-out real images"),
-            **told,
-        ),
-        Figure.of(
-            interval,
-            metric=DISTANCE,
-            counted="units",
-            reference=Reference("as far as held-out images", 1.0),
-            **told,
-        ),
-    ]
+    Args:
+        path: the page.
+        copies: the pairs.
+        sets: the synthetic and the training images.
+        spec: the space in which they are read.
+        unit: of files that do not state theirs.
+    """
+    if spec.spatial_dims == 2:
+        spec = replace(spec, size=(THUMBNAIL, THUMBNAIL), resize="pad")
+    samples: dict[Path, Sample] = {sample.path: sample for members in sets for sample in members.samples}
+    parts = []
+    for embedding in dict.fromkeys(copy.embedding for copy in copies):
+        own = sorted((copy for copy in copies if copy.embedding == embedding), key=lambda copy: -copy.cosine)
+        pairs = []
+        for copy in own[:LISTED_PAIRS]:
+            source = ImageSource([samples[copy.synthetic], samples[copy.train]], spec, unit, {})
+            pairs.append((copy, embedded(strip(list(source.images([0, 1])), synthetic=False))))
+        parts.append({"embedding": embedding, "count": len(own), "pairs": pairs})
+    write_text(path, page("internal.html", parts=parts))
 
 
-def _report(features: Mapping[str, FeatureSet], seed: int, alignment: Alignment | None) -> CopyReport:
-    train, real, synthetic = features["train"], features["real"], features["synthetic"].with_sampled_units()
-    return copy_rates(
-        train.values,
-        real.values,
-        synthetic.values,
-        train.units,
-        real.units,
-        seed,
-        synthetic_clusters=synthetic.units,
-        alignment=alignment,
-    )
+def plots(metrics: Sequence[Metric]) -> Plots:
+    """One plot of the excess of copies."""
+    rows = [(f"{metric.extractor}: {metric.subset}", metric) for metric in metrics if metric.name == EXCESS]
+    return [("copies of training images", [Panel(EXCESS, rows)])] if rows else []
 
 
-def _figures(embedding: str, subset: str, report: CopyReport, units: np.ndarray, seed: int) -> list[Figure]:
-    share = rate(report.copied, sampled_units(units), seed)
-    none = Reference("no more than held-out images", 0.0)
-    rows = (
-        (COPIED, share, "images", Reference("held-out real images", report.held_out_rate), ""),
-        (EXCESS, report.excess, "units", none, LOWER),
-        (BY_PATIENT, report.excess_by_patient, "units", none, LOWER),
-    )
-    return [
-        Figure.of(
-            interval,
-            section=SECTION,
-            metric=metric,
-            subset=subset,
-            counted=counted,
-            reference=reference,
-            better=better,
-            extractor=embedding,
-            note=f"A copy has a cosine above {report.threshold:.6f} to a training image; listed are those above"
-            f" {report.listed_above:.6f}.",
-        )
-        for metric, interval, counted, reference, better in rows
-    ]
+SECTION = Section(
+    heading="Privacy",
+    question="Are synthetic images copies of training images, and does the model reveal what it was trained on?",
+    metrics={
+        COPIED: "fraction of synthetic images closer to a training image than 99.9 % of unseen real images are",
+        EXCESS: "fraction of copies less the same fraction among other unseen real images; above 0 means copying",
+        BY_PATIENT: "the same with each prompt or patient, not each image, counting once",
+        AUTHENTIC: "fraction of images farther from their nearest training image than other patients' images are",
+        DISTANCE: "median distance to the nearest training image, over that of held-out images; 0 for copies",
+        **membership.MEANINGS,
+        IDENTICAL: "fraction of synthetic files that equal a file of the training set byte for byte",
+    },
+    measure=measure,
+    plots=plots,
+    needs=("training images",),
+    lacking=lacking,
+    requires=f"the generator's training images (`--train`); {LEAST_PATIENTS} held-out patients",
+)

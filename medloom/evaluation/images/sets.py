@@ -1,11 +1,10 @@
-"""The sets of images that an evaluation compares, their labels, and what it refuses to compare."""
+"""The image sets of an evaluation, the class of each image, and the sets that must not be compared."""
 
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,18 +21,20 @@ AUTO, MODALITY, NONE = "auto", "modality", "none"
 CLASSES = (2, 100)
 NO_PATIENT = "unknown"
 
+Subsets = dict[str, NDArray[np.bool_]]
+
 
 @dataclass(frozen=True, eq=False)
 class ImageSet:
-    """Images with what evaluation needs to know of each.
+    """Images, and what an evaluation needs to know of each.
 
     Attributes:
-        name: what the report calls the set.
-        samples: one an image.
+        name: of the set in the report.
+        samples: one per image.
         units: patient of each real image, prompt of each synthetic one.
         counted: what the units are: patients, prompts or images.
-        labels: class of each image, or None where the manifest has none.
-        tags: names of the subsets that each image is in, of those that have figures of their own; see `subsets.tagged`.
+        labels: class of each image; None if the manifest has none.
+        tags: names of the subsets that each image is in; see `subsets.tagged`.
     """
 
     name: str
@@ -42,6 +43,14 @@ class ImageSet:
     counted: str
     labels: tuple[str | None, ...]
     tags: tuple[tuple[str, ...], ...] = ()
+
+    @classmethod
+    def of_patients(
+        cls, samples: Sequence[Sample], name: str, labels: Sequence[str | None] | None = None
+    ) -> "ImageSet":
+        """Images of patients, with or without classes."""
+        classes = (None,) * len(samples) if labels is None else tuple(labels)
+        return cls(name, samples, tuple(sample.patient for sample in samples), "patients", classes)
 
     def __len__(self) -> int:
         return len(self.samples)
@@ -56,7 +65,7 @@ class ImageSet:
         """The modality of each image."""
         return tuple(str(sample.condition.modality) for sample in self.samples)
 
-    def rows(self, rows: Sequence[int] | NDArray[Any], name: str = "") -> "ImageSet":
+    def rows(self, rows: Sequence[int] | NDArray[np.integer], name: str = "") -> "ImageSet":
         """Some images, in the order of `rows`."""
         return ImageSet(
             name or self.name,
@@ -67,43 +76,36 @@ class ImageSet:
             tuple(self.tags[row] for row in rows) if self.tags else (),
         )
 
-    def with_tags(self, tags: tuple[tuple[str, ...], ...]) -> "ImageSet":
-        """The same images with the names of the subsets that each is in."""
-        return replace(self, tags=tags)
-
     @property
-    def parts(self) -> dict[str, NDArray[np.bool_]]:
-        """Which images are in each subset that has figures of its own."""
+    def parts(self) -> Subsets:
+        """Which images are in each subset that is measured on its own."""
         return parts_of(self.tags, self.groups)
 
     def without_classes(self, names: frozenset[str]) -> "ImageSet":
-        """The same images, those of some classes without a label."""
-        if not names:
-            return self
+        """The same images; those of some classes lose their label."""
         return replace(self, labels=tuple(None if label in names else label for label in self.labels))
 
+    @property
+    def classes(self) -> frozenset[str]:
+        """The classes that occur."""
+        return frozenset(label for label in self.labels if label is not None)
+
     def rare_classes(self, least: int) -> frozenset[str]:
-        """The classes that fewer than `least` patients have, a patient counting for the class of its first image."""
+        """The classes of fewer than `least` patients; a patient counts for the class of its first image."""
         first: dict[str, str] = {}
         for unit, label in zip(self.units, self.labels, strict=True):
             if label is not None:
                 first.setdefault(unit, label)
         counts = Counter(first.values())
-        return frozenset(label for label in self.labels if label is not None and counts[label] < least)
-
-    def classes_beyond(self, other: "ImageSet") -> frozenset[str]:
-        """The classes that `other` has no image of."""
-        return frozenset(label for label in self.labels if label is not None) - frozenset(
-            label for label in other.labels if label is not None
-        )
+        return frozenset(label for label in self.classes if counts[label] < least)
 
     def labelled(self) -> "ImageSet":
         """The images that have a label."""
         return self.rows([row for row, label in enumerate(self.labels) if label is not None])
 
 
-def parts_of(tags: Sequence[Sequence[str]], groups: Sequence[str] | NDArray[Any]) -> dict[str, NDArray[np.bool_]]:
-    """Which rows are in each subset: by tags, or where there are none by modality, if there are several."""
+def parts_of(tags: Sequence[Sequence[str]], groups: Sequence[str] | NDArray[np.str_]) -> Subsets:
+    """Which rows are in each subset: by tags; without tags by modality, if there are several."""
     if not len(tags):
         names = sorted({str(group) for group in groups})
         return {name: np.asarray(groups) == name for name in names} if len(names) > 1 else {}
@@ -112,36 +114,31 @@ def parts_of(tags: Sequence[Sequence[str]], groups: Sequence[str] | NDArray[Any]
 
 
 def real_set(manifest: Manifest, label: str, name: str) -> ImageSet:
-    """Real images: the units are patients."""
-    samples = manifest.samples()
+    """Real images; the units are patients."""
     counted = "images" if manifest.patients_are_images else "patients"
-    return ImageSet(name, samples, tuple(sample.patient for sample in samples), counted, read_labels(manifest, label))
+    return replace(ImageSet.of_patients(manifest.samples(), name, read_labels(manifest, label)), counted=counted)
 
 
 def synthetic_set(manifest: Manifest, label: str) -> ImageSet:
-    """Synthetic images: the units are prompts (text, modality, view), else source patients, else single images."""
+    """Synthetic images; the units are prompts (text, modality, view), else source patients, else single images."""
     samples = manifest.samples()
-    labels = read_labels(manifest, label)
-    if any(sample.condition.text for sample in samples):
-        units = tuple(_prompt(sample) for sample in samples)
-        return ImageSet("synthetic", samples, units, "prompts", labels)
-    patients = tuple(sample.patient for sample in samples)
-    if NO_PATIENT in patients:
-        return ImageSet("synthetic", samples, tuple(str(sample.row) for sample in samples), "images", labels)
-    return ImageSet("synthetic", samples, patients, "patients", labels)
-
-
-def _prompt(sample: Sample) -> str:
-    condition = sample.condition
-    return "\x1f".join(str(part) for part in (condition.text, condition.modality, condition.view))
+    conditions = [sample.condition for sample in samples]
+    if any(condition.text for condition in conditions):
+        counted = "prompts"
+        units = ["\x1f".join(map(str, (known.text, known.modality, known.view))) for known in conditions]
+    elif any(sample.patient == NO_PATIENT for sample in samples):
+        counted, units = "images", [str(sample.row) for sample in samples]
+    else:
+        counted, units = "patients", [sample.patient for sample in samples]
+    return ImageSet("synthetic", samples, tuple(units), counted, read_labels(manifest, label))
 
 
 def choose_label(label: str, real: Manifest, synthetic: Manifest) -> str:
-    """The column that says an image's class, or `none`.
+    """The column that holds an image's class, or `none`.
 
     Args:
         label: a column of both manifests (`modality` is one), `none`, or `auto`: a column called label, finding or
-            class that both have with 2 to 100 values, else the modality where there are two or more, else none.
+            class with 2 to 100 values in both; else the modality if there are two or more; else none.
         real: the real manifest.
         synthetic: the synthetic one.
 
@@ -151,14 +148,19 @@ def choose_label(label: str, real: Manifest, synthetic: Manifest) -> str:
     if label == NONE:
         return NONE
     if label == AUTO:
-        found = (_column(real, name) for name in LABEL_COLUMNS)
-        usable = [name for name in found if name and all(_is_class(table, name) for table in (real, synthetic))]
-        return usable[0] if usable else MODALITY if len(real.modalities) > 1 else NONE
+        for name in LABEL_COLUMNS:
+            column = next((known for known in real.clinical_columns if known.casefold() == name), None)
+            if column in synthetic.clinical_columns and all(
+                CLASSES[0] <= len(set(read_labels(table, str(column))) - {None}) <= CLASSES[1]
+                for table in (real, synthetic)
+            ):
+                return str(column)
+        return MODALITY if len(real.modalities) > 1 else NONE
     if label != MODALITY:
         for manifest in (real, synthetic):
             columns = [name for name in manifest.frame.columns if name not in (*PATH_COLUMNS, "line")]
             look_up(dict.fromkeys(columns), label, f"--label column of {manifest.source}")
-    values = len(_classes(real, label))
+    values = len(set(read_labels(real, label)) - {None})
     if not CLASSES[0] <= values <= CLASSES[1]:
         raise UserError(
             f"--label {label}: {real.source} has {values} different {'value' if values == 1 else 'values'} in it;"
@@ -167,42 +169,27 @@ def choose_label(label: str, real: Manifest, synthetic: Manifest) -> str:
     return label
 
 
-def _column(manifest: Manifest, name: str) -> str | None:
-    return next((column for column in manifest.clinical_columns if column.casefold() == name), None)
-
-
-def _is_class(manifest: Manifest, name: str) -> bool:
-    return name in manifest.clinical_columns and CLASSES[0] <= len(_classes(manifest, name)) <= CLASSES[1]
-
-
-def _classes(manifest: Manifest, label: str) -> set[str]:
-    return {value for value in read_labels(manifest, label) if value is not None}
-
-
 def read_labels(manifest: Manifest, label: str) -> tuple[str | None, ...]:
-    """The class of each row as text, None where the cell is empty or there is no label."""
+    """The class of each row as text; None if the cell is empty or there is no label."""
     if label == NONE:
         return (None,) * len(manifest)
-    return tuple(_text(cell) for cell in manifest.frame[label])
-
-
-def _text(cell: Any) -> str | None:
-    if cell is None or cell != cell:
-        return None
-    return f"{cell:g}" if isinstance(cell, int | float | np.number) else str(cell).strip()
+    cells = [None if cell is None or cell != cell else cell for cell in manifest.frame[label]]
+    # A whole number in a column with empty cells is read as a float.
+    texts = [f"{cell:g}" if isinstance(cell, int | float | np.number) else str(cell).strip() for cell in cells]
+    return tuple(None if cell is None else text for cell, text in zip(cells, texts, strict=True))
 
 
 def refuse_shared_files(synthetic: Manifest, real: Manifest) -> None:
     """Refuse to compare a file with itself.
 
     Raises:
-        UserError: says how many files are in both manifests, and one of them.
+        UserError: says how many files are in both manifests, and names one of them.
     """
     shared = sorted(set(synthetic.frame["path"]) & set(real.frame["path"]))
     if shared:
         raise UserError(
             f"{synthetic.source} and {real.source} share {len(shared)} of their files ({Path(shared[0])}, ...);"
-            " synthetic and real images have to be different files."
+            " give different files as synthetic and as real images."
         )
 
 
@@ -216,15 +203,15 @@ def refuse_shared_patients(train: Manifest, real: Manifest) -> None:
     if shared:
         raise UserError(
             f"{len(shared)} of the {real.frame['patient_id'].nunique()} patients of {real.source} are in {train.source}"
-            " too; --real has to be of patients that were not trained on."
+            " too; give images of patients that were not trained on as --real."
         )
 
 
 def refuse_unknown(synthetic: ImageSet, real: ImageSet, source: Path) -> None:
-    """Refuse synthetic images of a modality of which there is no real image.
+    """Refuse synthetic images of a modality that no real image has.
 
     Raises:
-        UserError: names what is unknown, what is known, and how many rows have it.
+        UserError: names the unknown modality, the known ones, and the number of rows.
     """
     known = set(real.groups)
     unknown = Counter(group for group in synthetic.groups if group not in known)

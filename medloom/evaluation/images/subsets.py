@@ -1,10 +1,11 @@
-"""The subsets of images that have figures of their own: modalities, and values or bands of columns."""
+"""Subsets that are measured on their own: modalities, and values or bands of columns."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from dataclasses import replace
 
 import numpy as np
 
+from medloom.core.cells import Cell
 from medloom.core.errors import UserError
 from medloom.core.lookup import look_up
 from medloom.core.types import Sample
@@ -12,26 +13,21 @@ from medloom.data.columns import PATH_COLUMNS
 from medloom.data.manifest import Manifest
 from medloom.evaluation.images.sets import ImageSet
 
-# A numeric column with more values than this is cut into three bands.
+# A numeric column with more values is cut into three bands.
 VALUES = 8
-SHARES = (1 / 3, 2 / 3)
+QUANTILES = (1 / 3, 2 / 3)
 
 
 def check_columns(columns: Sequence[str], *manifests: Manifest) -> None:
     """Refuse columns that one of the manifests lacks.
 
     Raises:
-        UserError: names the manifest, and how images get the column.
+        UserError: names the manifest, and the option that writes the column.
     """
     for manifest in manifests:
-        known = [name for name in manifest.frame.columns if name not in (*PATH_COLUMNS, "line")]
+        known = dict.fromkeys(name for name in manifest.frame.columns if name not in (*PATH_COLUMNS, "line"))
         for name in columns:
-            if name not in known:
-                look_up(
-                    dict.fromkeys(known),
-                    name,
-                    f"--by column of {manifest.source} (`medloom generate --keep {name}` carries it along)",
-                )
+            look_up(known, name, f"--by column of {manifest.source} (`medloom generate --keep {name}` writes it)")
 
 
 def tagged(members: ImageSet, columns: Sequence[str], cuts: Mapping[str, Sequence[float]], several: bool) -> ImageSet:
@@ -40,19 +36,18 @@ def tagged(members: ImageSet, columns: Sequence[str], cuts: Mapping[str, Sequenc
     Args:
         members: the set.
         columns: whose values or bands are subsets.
-        cuts: of numeric columns, as `bands` gives them.
+        cuts: of numeric columns; see `bands`.
         several: whether modalities are subsets.
     """
     tags = []
     for sample, group in zip(members.samples, members.groups, strict=True):
-        own = [group] if several else []
         named = [_tag(name, _cell(sample, name), cuts.get(name)) for name in columns]
-        tags.append((*own, *(name for name in named if name)))
-    return members.with_tags(tuple(tags))
+        tags.append((*([group] if several else []), *(name for name in named if name)))
+    return replace(members, tags=tuple(tags))
 
 
 def bands(real: ImageSet, columns: Sequence[str]) -> dict[str, tuple[float, ...]]:
-    """Where the numeric columns are cut: at thirds of the real images' values, rounded to whole numbers where they are.
+    """Where numeric columns are cut: at thirds of the real images' values, rounded if all values are whole numbers.
 
     Raises:
         UserError: a column that is empty in every real image.
@@ -64,27 +59,25 @@ def bands(real: ImageSet, columns: Sequence[str]) -> dict[str, tuple[float, ...]
             raise UserError(f"--by {name}: the column is empty for every real image; name another.")
         numbers = [cell for cell in cells if isinstance(cell, float)]
         if len(numbers) == len(cells) and len(set(numbers)) > VALUES:
-            cut = np.quantile(numbers, SHARES)
+            cut = np.quantile(numbers, QUANTILES)
             whole = all(number.is_integer() for number in numbers)
             found[name] = tuple(sorted({float(np.round(edge) if whole else edge) for edge in cut}))
     return found
 
 
-def _cell(sample: Sample, name: str) -> float | str | None:
+def _cell(sample: Sample, name: str) -> Cell:
     condition = sample.condition
-    told: dict[str, Any] = {"modality": condition.modality, "view": condition.view, "text": condition.text}
-    value = told[name] if name in told else condition.table.get(name)
+    standard = {"modality": condition.modality, "view": condition.view, "text": condition.text}
+    value: Cell = standard[name] if name in standard else condition.table.get(name)
     return value if isinstance(value, float) or value is None else str(value).strip() or None
 
 
-def _tag(name: str, cell: float | str | None, cuts: Sequence[float] | None) -> str | None:
-    """The name of the subset of a cell; None for an empty one, and for a word among numbers."""
-    if cell is None:
+def _tag(name: str, cell: Cell, cuts: Sequence[float] | None) -> str | None:
+    """The name of a cell's subset; None for an empty cell, and for a word among numbers."""
+    if cell is None or (cuts is not None and not isinstance(cell, float)):
         return None
-    if cuts is None:
+    if cuts is None or not isinstance(cell, float):
         return f"{name} {cell:g}" if isinstance(cell, float) else f"{name} {cell}"
-    if not isinstance(cell, float):
-        return None
     place = int(np.searchsorted(cuts, cell, side="right"))
     if place == 0:
         return f"{name} below {cuts[0]:g}"

@@ -1,6 +1,6 @@
 """Any transformers vision model as a feature extractor, with its own preprocessing."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,17 +22,17 @@ POOLED, TOKENS = "pooled output", "mean over the last layer's tokens"
 
 @dataclass(frozen=True, eq=False)
 class VisionModel:
-    """A vision model with what its image processor says.
+    """A vision model with the settings of its image processor.
 
     Attributes:
         network: in evaluation mode.
         name: folder or hub id.
-        size: pixels that an image is brought to, aspect kept.
-        crop: pixels of the central part that is used, or None where the image is padded and used whole.
+        size: pixels of an image, aspect kept.
+        crop: pixels of the central part that is used; None if the image is padded and used whole.
         mean: of the three channels, subtracted.
-        std: of the three channels, divided by.
-        scale: the value that white has before mean and std (1, as a rule).
-        features: which output is used.
+        std: standard deviation of the three channels, divided by.
+        scale: value of white before mean and std are applied; usually 1.
+        features: the output that is used, POOLED or TOKENS.
     """
 
     network: nn.Module
@@ -50,7 +50,7 @@ class VisionModel:
         size = f"{self.size[0]} x {self.size[1]} pixels, aspect kept"
         placed = f"shortest edge, centre {self.crop[0]} x {self.crop[1]}" if self.crop else "padded"
         mean, std = (", ".join(f"{value:g}" for value in values) for values in (self.mean, self.std))
-        return f"{self.features} of {self.name}; images of {size} ({placed}), mean {mean}, deviation {std}"
+        return f"{self.features} of {self.name}; images of {size} ({placed}), mean {mean}, standard deviation {std}"
 
     @property
     def identity(self) -> str:
@@ -62,23 +62,18 @@ class VisionModel:
         """Features `(N, d)` of images `(N, 1 or 3, *size)` in [-1, 1]."""
         device = next(self.network.parameters()).device
         with torch.inference_mode():
-            pixels = self._pixels(torch.from_numpy(images)).to(device)
-            return _features(self.network(pixel_values=pixels), self.features).float().cpu().numpy()
-
-    def _pixels(self, images: Tensor) -> Tensor:
-        colour = (images.expand(-1, 3, -1, -1) + 1) * (self.scale / 2)
-        if self.crop:
-            top, left = ((length - part) // 2 for length, part in zip(self.size, self.crop, strict=True))
-            colour = colour[:, :, top : top + self.crop[0], left : left + self.crop[1]]
-        mean, std = (torch.tensor(values).view(1, 3, 1, 1) for values in (self.mean, self.std))
-        return (colour - mean) / std
-
-
-def _features(output: Any, which: str) -> Tensor:
-    if which == POOLED:
-        return output.pooler_output.flatten(1)
-    hidden: Tensor = output.last_hidden_state
-    return hidden.mean(dim=1) if hidden.ndim == 3 else hidden.flatten(2).mean(dim=2)
+            colour = (torch.from_numpy(images).expand(-1, 3, -1, -1) + 1) * (self.scale / 2)
+            if self.crop:
+                top, left = ((length - part) // 2 for length, part in zip(self.size, self.crop, strict=True))
+                colour = colour[:, :, top : top + self.crop[0], left : left + self.crop[1]]
+            mean, std = (torch.tensor(values).view(1, 3, 1, 1) for values in (self.mean, self.std))
+            output = self.network(pixel_values=((colour - mean) / std).to(device))
+            if self.features == POOLED:
+                features: Tensor = output.pooler_output.flatten(1)
+            else:
+                hidden: Tensor = output.last_hidden_state
+                features = hidden.mean(dim=1) if hidden.ndim == 3 else hidden.flatten(2).mean(dim=2)
+            return features.float().cpu().numpy()
 
 
 def load_vision_model(name: str, device: str = "cpu") -> VisionModel:
@@ -89,21 +84,27 @@ def load_vision_model(name: str, device: str = "cpu") -> VisionModel:
         device: a torch device.
 
     Raises:
-        UserError: not there, no safetensors, not a vision model, weights missing, or no image processor's settings.
+        UserError: it cannot be found or has no safetensors, is no vision model, lacks weights, or has no settings of an
+            image processor.
     """
     network, missing = _load_network(name)
     inner = getattr(network, "vision_model", network)
     if getattr(inner, "main_input_name", "") != "pixel_values":
         raise UserError(f"hf:{name} is a {type(network).__name__}, which does not take images; give a vision model.")
-    # A pooling layer that the folder has no weights for would be random, and so would its features be.
+    # A pooling layer without weights in the folder would be random, and so would its features.
     unpooled = {key for key in missing if "pooler" in key}
     if missing - unpooled:
         raise UserError(f"hf:{name} lacks weights of its own network ({sorted(missing - unpooled)[0]}, ...).")
     settings = _preprocessing(name)
     size, crop = _size(name, settings)
-    _require_channels(name, inner)
+    channels = getattr(getattr(inner, "config", None), "num_channels", 3)
+    if channels != 3:
+        raise UserError(f"hf:{name} takes {channels} channels; give a model of three.")
     normalised = settings.get("do_normalize", True)
     placed = inner.to(device).eval()
+    with torch.inference_mode():
+        blank = torch.zeros(1, 3, *(crop or size), device=next(placed.parameters()).device)
+        pools = not unpooled and getattr(placed(pixel_values=blank), "pooler_output", None) is not None
     return VisionModel(
         network=placed,
         name=name,
@@ -112,7 +113,7 @@ def load_vision_model(name: str, device: str = "cpu") -> VisionModel:
         mean=tuple(settings["image_mean"]) if normalised else (0.0,) * 3,
         std=tuple(settings["image_std"]) if normalised else (1.0,) * 3,
         scale=255 * float(settings.get("rescale_factor", 1 / 255)) if settings.get("do_rescale", True) else 255.0,
-        features=TOKENS if unpooled or not _pools(placed, crop or size) else POOLED,
+        features=POOLED if pools else TOKENS,
     )
 
 
@@ -143,15 +144,15 @@ def _preprocessing(name: str) -> Mapping[str, Any]:
     try:
         found = cached_file(name, PREPROCESSOR, local_files_only=Path(name).is_dir())
     except (OSError, ValueError) as error:
-        raise UserError(f"hf:{name} has no {PREPROCESSOR}, so that its preprocessing is not known.") from error
-    settings = read_json(Path(str(found)))
+        raise UserError(f"hf:{name} has no {PREPROCESSOR}, so its preprocessing is unknown.") from error
+    settings: Mapping[str, Any] = read_json(Path(str(found)))
     if settings.get("do_normalize", True) and not {"image_mean", "image_std"} <= set(settings):
         raise UserError(f"{PREPROCESSOR} of hf:{name} does not give image_mean and image_std.")
     return settings
 
 
 def _size(name: str, settings: Mapping[str, Any]) -> tuple[tuple[int, int], tuple[int, int] | None]:
-    """The size that images are brought to, and the centre that is cut out of them."""
+    """The size of images, and the size of the centre that is cut out of them."""
     size, crop = _pair(settings.get("size")), _pair(settings.get("crop_size"))
     if not settings.get("do_center_crop", False):
         crop = None
@@ -164,22 +165,9 @@ def _size(name: str, settings: Mapping[str, Any]) -> tuple[tuple[int, int], tupl
     return size, crop
 
 
-def _pair(value: Any) -> tuple[int, int] | None:
+def _pair(value: object) -> tuple[int, int] | None:
     if isinstance(value, Mapping):
-        edge = value.get("shortest_edge")
-        value = edge if edge else (value.get("height"), value.get("width"))
+        value = value.get("shortest_edge") or (value.get("height"), value.get("width"))
     if isinstance(value, int):
         return value, value
-    return (int(value[0]), int(value[1])) if value and all(value) else None
-
-
-def _require_channels(name: str, network: nn.Module) -> None:
-    channels = getattr(getattr(network, "config", None), "num_channels", 3)
-    if channels != 3:
-        raise UserError(f"hf:{name} takes {channels} channels; give a model of three.")
-
-
-def _pools(network: nn.Module, size: tuple[int, int]) -> bool:
-    with torch.inference_mode():
-        blank = torch.zeros(1, 3, *size, device=next(network.parameters()).device)
-        return getattr(network(pixel_values=blank), "pooler_output", None) is not None
+    return (int(value[0]), int(value[1])) if isinstance(value, Sequence) and value and all(value) else None

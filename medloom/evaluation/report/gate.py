@@ -1,38 +1,58 @@
-"""A release gate: thresholds in a file that an evaluation has to keep."""
+"""A release gate: bounds in a YAML file that the metrics of an evaluation have to meet."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import yaml
 
-from medloom.core.errors import UserError
+from medloom.core.errors import GateError, UserError
 from medloom.core.lookup import did_you_mean, look_up
-from medloom.evaluation.report.metrics import EVERYTHING, Figure
+from medloom.core.progress import say
+from medloom.evaluation.report.metrics import EVERYTHING, Metric, number, with_interval
 
-NAMES = ("metric", "features", "of")
-# Bound -> what is compared with it, and whether it is a most or a least.
-BOUNDS: dict[str, tuple[str, bool]] = {
-    "value_at_most": ("value", True),
-    "value_at_least": ("value", False),
-    "upper_at_most": ("high", True),
-    "lower_at_least": ("low", False),
-    "times_reference_at_most": ("share", True),
-    "times_reference_at_least": ("share", False),
+KEYS = ("metric", "features", "of")
+
+
+@dataclass(frozen=True)
+class Bound:
+    """What a bound is on.
+
+    Attributes:
+        what: in words.
+        value: gives it for a metric; None if the metric has none.
+        most: whether the bound is an upper one.
+    """
+
+    what: str
+    value: Callable[[Metric], float | None]
+    most: bool
+
+
+def _ratio(metric: Metric) -> float | None:
+    return metric.value / metric.reference.value if metric.reference.value else None
+
+
+BOUNDS: Mapping[str, Bound] = {
+    "value_at_most": Bound("value", lambda metric: metric.value, True),
+    "value_at_least": Bound("value", lambda metric: metric.value, False),
+    "upper_at_most": Bound("upper end", lambda metric: metric.high, True),
+    "lower_at_least": Bound("lower end", lambda metric: metric.low, False),
+    "times_reference_at_most": Bound("value over reference", _ratio, True),
+    "times_reference_at_least": Bound("value over reference", _ratio, False),
 }
 
 
 @dataclass(frozen=True)
 class Rule:
-    """One threshold.
+    """One bound of a gate.
 
     Attributes:
         metric: name of the metric.
-        features: extractor of the features, or None for every one that it was measured by.
+        features: name of a feature extractor; None for every extractor.
         of: the subset.
         bound: a name in BOUNDS.
-        limit: the threshold.
+        limit: its number.
     """
 
     metric: str
@@ -41,99 +61,93 @@ class Rule:
     bound: str
     limit: float
 
-    def failures(self, figures: Sequence[Figure]) -> list[str]:
-        """What does not keep it, in words.
+    def failures(self, metrics: Sequence[Metric]) -> list[str]:
+        """The metrics that do not meet the rule, a sentence each.
 
         Raises:
-            UserError: it was not measured.
+            UserError: the metric was not measured.
         """
-        what, most = BOUNDS[self.bound]
-        found = []
-        for figure in self._meant(figures):
-            value = _value(figure, what)
-            # What cannot be told does not keep a threshold: an interval that is missing, a reference of 0.
-            kept = value is not None and (value <= self.limit if most else value >= self.limit)
-            if not kept:
-                told = "not known" if value is None else f"{value:.4g}"
-                by = f" by {figure.extractor}" if figure.extractor else ""
-                name = self.bound.rsplit("_at_", 1)[0].replace("_", " ")
-                found.append(
-                    f"{self.metric} of {self.of}{by}: {name} {told}, allowed {'at most' if most else 'at least'}"
-                    f" {self.limit:g}"
-                )
-        return found
-
-    def _meant(self, figures: Sequence[Figure]) -> list[Figure]:
-        named = [figure for figure in figures if figure.metric == self.metric]
+        named = [metric for metric in metrics if metric.name == self.metric]
         if not named:
-            known = sorted({figure.metric for figure in figures})
+            known = sorted({metric.name for metric in metrics})
             raise UserError(
                 f"gate: metric {self.metric!r} was not measured{did_you_mean(self.metric, known) or '.'} Measured:"
                 f" {', '.join(known)}."
             )
-        meant = [f for f in named if f.subset == self.of and self.features in (None, f.extractor)]
+        meant = [metric for metric in named if metric.subset == self.of and self.features in (None, metric.extractor)]
         if not meant:
-            have = sorted({f"of {f.subset} by {f.extractor}" if f.extractor else f"of {f.subset}" for f in named})
             raise UserError(
-                f"gate: {self.metric} was not measured of {self.of!r} by {self.features or 'anything'}; it was"
-                f" {', '.join(have)}."
+                f"gate: {self.metric} was not measured of {self.of!r} by {self.features or 'any extractor'}. Measured:"
+                f" {', '.join(sorted(str(metric) for metric in named))}."
             )
-        return meant
+        bound, found = BOUNDS[self.bound], list[str]()
+        for metric in meant:
+            value = bound.value(metric)
+            # A missing interval or a reference of 0 does not meet a bound.
+            if value is None or (value > self.limit if bound.most else value < self.limit):
+                found.append(
+                    f"FAIL: {metric} {with_interval(metric.value, metric.low, metric.high)}, reference"
+                    f" {number(metric.reference.value)}, required: {bound.what} at {'most' if bound.most else 'least'}"
+                    f" {self.limit:g}"
+                )
+        return found
 
 
-def read_gate(path: Path, known: Sequence[str]) -> list[Rule]:
-    """The thresholds of a YAML file: a list of a metric with one or more bounds each.
+def read_gate(path: Path | None, known: Iterable[str]) -> list[Rule]:
+    """The rules of a YAML file: a list of entries, each with a metric and one or more bounds.
 
     Args:
-        path: the file.
-        known: names of all metrics.
+        path: the file; None for no rules.
+        known: names of the metrics that the report may have.
 
     Raises:
-        UserError: not such a list, an unknown metric or key, or a bound that is no number; says where.
+        UserError: the file is not such a list, or has an unknown metric or key, or a bound that is not a number.
     """
+    if path is None:
+        return []
     try:
-        entries = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+        entries = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         raise UserError(f"--gate {path} cannot be read: {str(error).splitlines()[0]}.") from error
     if not isinstance(entries, list) or not entries:
-        raise UserError(f"--gate {path}: give a list of thresholds, each with a metric and a bound.")
-    return [
-        rule
-        for number, entry in enumerate(entries, 1)
-        for rule in _rules(entry, f"--gate {path}, rule {number}", known)
-    ]
-
-
-def _rules(entry: Any, where: str, known: Sequence[str]) -> list[Rule]:
-    if not isinstance(entry, Mapping) or not isinstance(entry.get("metric"), str):
-        raise UserError(f"{where}: it names no metric; give metric: NAME and one of {', '.join(BOUNDS)}.")
-    look_up(dict.fromkeys(known), entry["metric"], f"{where}: metric")
-    for name in entry:
-        look_up(dict.fromkeys([*NAMES, *BOUNDS]), str(name), f"{where}: key")
-    rules = []
-    for bound, limit in entry.items():
-        if bound in NAMES:
-            continue
-        if isinstance(limit, bool) or not isinstance(limit, int | float):
-            raise UserError(f"{where}: {bound} is {limit!r}; give a number.")
-        rules.append(
-            Rule(entry["metric"], entry.get("features"), str(entry.get("of", EVERYTHING)), str(bound), float(limit))
-        )
-    if not rules:
-        raise UserError(f"{where}: it has no bound; give one of {', '.join(BOUNDS)}.")
+        raise UserError(f"--gate {path}: give a list of rules, each with a metric and a bound.")
+    names, rules = dict.fromkeys(known), list[Rule]()
+    for place, entry in enumerate(entries, 1):
+        where = f"--gate {path}, rule {place}"
+        if not isinstance(entry, Mapping) or not isinstance(entry.get("metric"), str):
+            raise UserError(f"{where}: it names no metric; give metric: NAME and one of {', '.join(BOUNDS)}.")
+        look_up(names, entry["metric"], f"{where}: metric")
+        for key in entry:
+            look_up(dict.fromkeys([*KEYS, *BOUNDS]), str(key), f"{where}: key")
+        bounds = {name: limit for name, limit in entry.items() if name not in KEYS}
+        if not bounds:
+            raise UserError(f"{where}: it has no bound; give one of {', '.join(BOUNDS)}.")
+        for bound, limit in bounds.items():
+            if isinstance(limit, bool) or not isinstance(limit, int | float):
+                raise UserError(f"{where}: {bound} is {limit!r}; give a number.")
+            rules.append(
+                Rule(entry["metric"], entry.get("features"), str(entry.get("of", EVERYTHING)), bound, float(limit))
+            )
     return rules
 
 
-def failures(rules: Sequence[Rule], figures: Sequence[Figure]) -> list[str]:
-    """What does not keep the thresholds, in words; none where all are kept.
+def failures(rules: Sequence[Rule], metrics: Sequence[Metric]) -> list[str]:
+    """What does not meet the rules, a sentence each.
 
     Raises:
-        UserError: a threshold of what was not measured.
+        UserError: a rule is on a metric that was not measured.
     """
-    return [line for rule in rules for line in rule.failures(figures)]
+    return [line for rule in rules for line in rule.failures(metrics)]
 
 
-def _value(figure: Figure, what: str) -> float | None:
-    if what != "share":
-        return getattr(figure, what)
-    return figure.value / figure.reference.value if figure.reference.value else None
+def enforce(path: Path | None, rules: Sequence[Rule], metrics: Sequence[Metric]) -> None:
+    """Say that a gate is passed, or end the command.
+
+    Raises:
+        GateError: names every metric that does not meet a rule.
+        UserError: a rule is on a metric that was not measured.
+    """
+    if failed := failures(rules, metrics):
+        raise GateError(f"{path}: {len(failed)} of {len(rules)} bounds are not met. {'. '.join(failed)}.")
+    if rules:
+        say(f"PASS: all {len(rules)} bounds of {path} are met.")

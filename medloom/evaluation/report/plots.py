@@ -1,17 +1,23 @@
-"""Figures with their intervals beside their references, drawn as PNG."""
+"""Plots of metrics, and pictures of images, as PNG for a page."""
 
 import io
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure as Canvas
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+from PIL import Image
+from PIL.PngImagePlugin import PngInfo
 
-from medloom.evaluation.report.metrics import Figure
+from medloom.core.plots import grid
+from medloom.evaluation.report.metrics import Metric
 
 VALUE, REFERENCE = "#1f4e8c", "#b9bec6"
 DPI = 150
 ROW_HEIGHT, PANEL_WIDTH = 0.32, 1.6
+FRACTION = (-0.03, 1.03)  # limits of an axis of fractions
 
 
 @dataclass(frozen=True)
@@ -20,34 +26,38 @@ class Panel:
 
     Attributes:
         title: above it.
-        rows: a label and a figure each, from the top.
-        limits: of the axis, or None to fit the values.
+        rows: a label and a metric each, from the top.
+        limits: of the axis; None to fit the values.
     """
 
     title: str
-    rows: Sequence[tuple[str, Figure]]
+    rows: Sequence[tuple[str, Metric]]
     limits: tuple[float, float] | None = None
 
 
 def draw(panels: Sequence[Panel]) -> bytes:
-    """Panels side by side as a PNG file's bytes; all panels have the same rows.
+    """Panels side by side, as PNG; all panels have the same rows.
 
-    A dot is a figure, a line its interval, a grey band the span of its reference with a mark at the reference's value.
+    A dot is a value, a line its interval, a grey band the range of the reference with a mark at its value.
     """
     rows = len(panels[0].rows)
     longest = max(len(label) for label, _ in panels[0].rows)
     width = 0.085 * longest + PANEL_WIDTH * max(len(panels), 3)
-    canvas = Canvas(figsize=(width, 0.9 + ROW_HEIGHT * rows), layout="constrained", dpi=DPI)
-    for number, axes in enumerate(canvas.subplots(1, len(panels), squeeze=False)[0]):
-        _panel(axes, panels[number], labelled=number == 0)
-    stream = io.BytesIO()
-    canvas.savefig(stream, format="png", metadata={"Software": "medloom"})
-    return stream.getvalue()
+    figure = Figure(figsize=(width, 0.9 + ROW_HEIGHT * rows), layout="constrained", dpi=DPI)
+    for place, axes in enumerate(figure.subplots(1, len(panels), squeeze=False)[0]):
+        _draw_panel(axes, panels[place], labelled=place == 0)
+    return png(figure)
 
 
-def _panel(axes: Axes, panel: Panel, labelled: bool) -> None:
-    for height, (_, figure) in enumerate(panel.rows):
-        _row(axes, height, figure)
+def _draw_panel(axes: Axes, panel: Panel, labelled: bool) -> None:
+    for height, (_, metric) in enumerate(panel.rows):
+        reference = metric.reference
+        if reference.low is not None and reference.high is not None:
+            axes.barh(height, reference.high - reference.low, 0.62, reference.low, color=REFERENCE, linewidth=0)
+        axes.plot([reference.value] * 2, [height - 0.31, height + 0.31], color="#6b7280", linewidth=1.4)
+        if metric.low is not None and metric.high is not None:
+            axes.plot([metric.low, metric.high], [height, height], color=VALUE, linewidth=1.8, solid_capstyle="butt")
+        axes.plot([metric.value], [height], "o", color=VALUE, markersize=5)
     axes.set_title(panel.title, fontsize=9)
     axes.set_ylim(len(panel.rows) - 0.4, -0.6)
     axes.set_yticks(range(len(panel.rows)), [label for label, _ in panel.rows] if labelled else [])
@@ -60,11 +70,17 @@ def _panel(axes: Axes, panel: Panel, labelled: bool) -> None:
         axes.set_xlim(panel.limits)
 
 
-def _row(axes: Axes, height: int, figure: Figure) -> None:
-    reference = figure.reference
-    if reference.low is not None and reference.high is not None:
-        axes.barh(height, reference.high - reference.low, 0.62, reference.low, color=REFERENCE, linewidth=0)
-    axes.plot([reference.value] * 2, [height - 0.31, height + 0.31], color="#6b7280", linewidth=1.4)
-    if figure.low is not None and figure.high is not None:
-        axes.plot([figure.low, figure.high], [height, height], color=VALUE, linewidth=1.8, solid_capstyle="butt")
-    axes.plot([figure.value], [height], "o", color=VALUE, markersize=5)
+def png(figure: Figure, **metadata: str) -> bytes:
+    """A drawn figure as PNG, with entries of metadata."""
+    stream = io.BytesIO()
+    figure.savefig(stream, format="png", metadata={"Software": "medloom", **metadata})
+    return stream.getvalue()
+
+
+def strip(images: Sequence[NDArray[np.float32]], synthetic: bool) -> bytes:
+    """Images `(C, *spatial)` in [-1, 1] side by side, as PNG; `synthetic` ones are marked so in the metadata."""
+    information, stream = PngInfo(), io.BytesIO()
+    if synthetic:
+        information.add_text("SYNTHETIC", "YES")
+    Image.fromarray(grid(images, len(images))).save(stream, "PNG", pnginfo=information)
+    return stream.getvalue()

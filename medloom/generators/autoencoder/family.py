@@ -1,24 +1,37 @@
 """The autoencoders, as the training program sees them: latents for diffusion, tokens for transformers."""
 
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any
 
 from medloom.core.errors import UserError
+from medloom.core.files import write_json
 from medloom.core.progress import progress, say
 from medloom.core.types import Task
+from medloom.data.dataset import ImageSource, cached_usable_images
+from medloom.generators.autoencoder.build import build_autoencoder, build_tokenizer
+from medloom.generators.autoencoder.find import known_space, load_trained
+from medloom.generators.autoencoder.losses import AutoencoderLosses
 from medloom.generators.autoencoder.options import KL, VQ, EncodeImages
+from medloom.generators.autoencoder.quality import (
+    Autoencoder,
+    ImageData,
+    codes_used,
+    reconstruction_quality,
+    save_comparison,
+)
+from medloom.generators.autoencoder.storage import kind_of, vae_folder, vq_folder
+from medloom.generators.autoencoder.task import AutoencoderTask
 from medloom.generators.family import Family, Origin
-from medloom.generators.options import TrainOptions
-from medloom.generators.run_folder import Components
+from medloom.generators.leakage import refuse_seen_parent, runs_among
+from medloom.generators.preparation import Prepared, spread, with_channels
+from medloom.generators.run_folder import Components, open_run
+from medloom.networks.autoencoder import KLAutoencoder, load_autoencoder
+from medloom.networks.tokenizer import Tokenizer, load_tokenizer
 
 if TYPE_CHECKING:
     import numpy as np
     from accelerate import Accelerator
     from numpy.typing import NDArray
 
-    from medloom.data.dataset import ImageSource
-    from medloom.generators.autoencoder.quality import Autoencoder, ImageData
-    from medloom.generators.autoencoder.task import AutoencoderTask
-    from medloom.generators.preparation import Prepared
 
 FIXED_IMAGES, SHOWN_IMAGES, REPORTED_IMAGES = 16, 24, 2000
 REPORT, PICTURE = "reconstruction.json", "reconstruction.png"
@@ -28,7 +41,6 @@ class AutoencoderFamily(Family[EncodeImages, "Autoencoder"]):
     """KL autoencoders and tokenizers."""
 
     name = "autoencoder"
-    tasks: ClassVar[dict[str, type[TrainOptions]]] = {EncodeImages.task: EncodeImages}
 
     def checked(self, options: EncodeImages) -> EncodeImages:
         """Refuse options that exclude each other."""
@@ -43,24 +55,12 @@ class AutoencoderFamily(Family[EncodeImages, "Autoencoder"]):
 
     def origin(self, options: EncodeImages) -> Origin:
         """A run that is continued, whose window of HU is the default."""
-        from medloom.generators.autoencoder.find import known_space
-        from medloom.generators.leakage import runs_among
-
         return Origin(runs_among(options.from_run), space=known_space(options.from_run, "--from"))
 
     def build(
-        self, options: EncodeImages, data: "Prepared", origin: Origin, verbose: bool
-    ) -> "tuple[Prepared, Autoencoder]":
+        self, options: EncodeImages, data: Prepared, origin: Origin, verbose: bool
+    ) -> tuple[Prepared, Autoencoder]:
         """The autoencoder that is trained, and the data in the channels that it takes."""
-        from medloom.generators.autoencoder.build import build_autoencoder, build_tokenizer
-        from medloom.generators.autoencoder.find import load_trained
-        from medloom.generators.autoencoder.storage import kind_of, vae_folder, vq_folder
-        from medloom.generators.leakage import refuse_seen_parent
-        from medloom.generators.preparation import with_channels
-        from medloom.generators.run_folder import open_run
-        from medloom.networks.autoencoder import KLAutoencoder, load_autoencoder
-        from medloom.networks.tokenizer import load_tokenizer
-
         spec, shape, seed = data.spec, options.autoencoder, options.loop.seed
         found: Autoencoder
         if options.from_run is not None:
@@ -85,23 +85,18 @@ class AutoencoderFamily(Family[EncodeImages, "Autoencoder"]):
             found.grid(data.spec.size)
         return data, found
 
-    def components(self, trained: "Autoencoder") -> Components:
+    def components(self, trained: Autoencoder) -> Components:
         """The class of the component, and what opens it."""
-        from medloom.networks.autoencoder import KLAutoencoder
-
         inner = trained.vae if isinstance(trained, KLAutoencoder) else trained.coder
         name = type(inner).__name__
         of_diffusers = type(inner).__module__.startswith("diffusers")
         return Components({"autoencoder": name}, f"diffusers.{name}" if of_diffusers else None)
 
     def task(
-        self, options: EncodeImages, data: "Prepared", trained: "Autoencoder", accelerator: "Accelerator"
-    ) -> "AutoencoderTask":
+        self, options: EncodeImages, data: Prepared, trained: Autoencoder, accelerator: "Accelerator"
+    ) -> AutoencoderTask:
         """See Family."""
         import torch
-
-        from medloom.generators.autoencoder.losses import AutoencoderLosses
-        from medloom.generators.autoencoder.task import AutoencoderTask
 
         device, spec = accelerator.device, data.spec
         losses = AutoencoderLosses(options.autoencoder, spec, options.loop.seed, device)
@@ -120,17 +115,11 @@ class AutoencoderFamily(Family[EncodeImages, "Autoencoder"]):
         """The report of reconstructions is written last."""
         return (options.out / REPORT).is_file()
 
-    def report(self, options: EncodeImages, data: "Prepared", task: Task[Any]) -> None:
+    def report(self, options: EncodeImages, data: Prepared, task: Task[Any]) -> None:
         """Say how good the saved model is, on held-out images where there are any.
 
         Writes reconstruction.png, then reconstruction.json, whose presence says that the run is finished.
         """
-        from medloom.core.files import write_json
-        from medloom.generators.autoencoder.find import load_trained
-        from medloom.generators.autoencoder.quality import codes_used, reconstruction_quality, save_comparison
-        from medloom.generators.autoencoder.task import AutoencoderTask
-        from medloom.networks.tokenizer import Tokenizer
-
         if not isinstance(task, AutoencoderTask):
             raise TypeError("the task of an autoencoder")
         split = "validation" if len(task.validation) else "train"
@@ -156,17 +145,14 @@ class AutoencoderFamily(Family[EncodeImages, "Autoencoder"]):
             )
 
 
-def _images(options: EncodeImages, source: "ImageSource", verbose: bool) -> "ImageData":
-    from medloom.data.dataset import cached_usable_images
-    from medloom.generators.autoencoder.quality import ImageData
+def _images(options: EncodeImages, source: ImageSource, verbose: bool) -> ImageData:
 
     images, usable = cached_usable_images(source, options.cache_folder, options.skip_bad, verbose)
     return ImageData(images, [str(sample.condition.modality) for sample in source.samples], usable)
 
 
-def _chosen(data: "ImageData", number: int) -> "NDArray[np.float32]":
+def _chosen(data: ImageData, number: int) -> "NDArray[np.float32]":
     """Up to `number` images, of every modality."""
-    from medloom.generators.preparation import spread
 
     positions = spread(data.usable, [data.modalities[row] for row in data.usable], number)
     return data.take([data.usable[position] for position in positions])

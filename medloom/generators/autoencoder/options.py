@@ -7,6 +7,7 @@ from typing import ClassVar
 
 from medloom.core.choices import QUANTIZERS, SCALARS
 from medloom.core.errors import UserError
+from medloom.core.options import setting
 from medloom.generators.options import TrainOptions
 
 KL, VQ = "kl", "vq"
@@ -43,25 +44,25 @@ class AutoencoderOptions:
         discriminator_every: steps between two of the discriminator.
     """
 
-    widths: tuple[int, ...] = (32, 64, 128)
-    latent_channels: int = 4
-    depth: int = 1
-    error: str = "l1"
-    kl_weight: float = 1e-6
+    widths: tuple[int, ...] = setting((32, 64, 128))
+    latent_channels: int = setting(4)
+    depth: int = setting(1)
+    error: str = setting("l1")
+    kl_weight: float = setting(1e-6)
     quantizer: str = "ema"
     codes: int = 1024
-    code_width: int = 8
-    levels: tuple[int, ...] = (8, 5, 5, 5)
-    quantizer_weight: float = 1.0
+    code_width: int = setting(8)
+    levels: tuple[int, ...] = setting((8, 5, 5, 5))
+    quantizer_weight: float = setting(1.0)
     perceptual: str = "discriminator"
-    perceptual_weight: float = 0.5
-    adversarial_weight: float = 0.1
-    adversarial_start: int = 1000
-    adaptive: bool = True
-    discriminator_width: int = 32
-    discriminator_layers: int = 3
-    discriminator_norm: str = "spectral"
-    discriminator_every: int = 1
+    perceptual_weight: float = setting(0.5)
+    adversarial_weight: float = setting(0.1)
+    adversarial_start: int = setting(1000)
+    adaptive: bool = setting(True)
+    discriminator_width: int = setting(32)
+    discriminator_layers: int = setting(3)
+    discriminator_norm: str = setting("spectral")
+    discriminator_every: int = setting(1)
 
     def __post_init__(self) -> None:
         _require("error", self.error, ERRORS)
@@ -126,6 +127,10 @@ class EncodeImages(TrainOptions):
     task: ClassVar[str] = "autoencoder"
     settings: ClassVar[str] = "medloom.generators.settings.autoencoder"
     example: ClassVar[str] = "medloom train autoencoder --kind vq --data train.csv --out runs/vq"
+    common: ClassVar[tuple[str, ...]] = (
+        "kind", "size", "preset", "base", "from_run", "image_size", "autoencoder.codes", "autoencoder.quantizer",
+        "autoencoder.perceptual", "columns", "images_are_patients", "skip_bad", "loop.steps", "loop.batch", "device",
+    )  # fmt: skip
 
     kind: str = KL
     base: Path | None = None

@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 
 from medloom.core.plots import save_grid
-from medloom.generators.row_order import spread_rows
+from medloom.generators.training_data import spread_rows
 from medloom.metrics.structural import psnr, ssim
 from medloom.networks.autoencoder import KLAutoencoder
 from medloom.networks.tokenizer import Tokenizer

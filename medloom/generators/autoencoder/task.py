@@ -24,7 +24,7 @@ from medloom.generators.autoencoder.quality import (
     save_comparison,
 )
 from medloom.generators.autoencoder.storage import latent_scale, save_autoencoder, save_tokenizer
-from medloom.generators.row_order import RowOrder
+from medloom.generators.training_data import RowOrder
 from medloom.networks.autoencoder import KLAutoencoder
 from medloom.networks.tokenizer import Tokenizer
 from medloom.training.options import LoopOptions

@@ -1,41 +1,38 @@
 """Text encoders trained on pairs of images and texts, as the training program sees them."""
 
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any
 
 from medloom.core.errors import UserError
+from medloom.core.initialize import initial_weights
 from medloom.core.progress import say
 from medloom.core.types import Task
+from medloom.data.dataset import ImageSource, cached_usable_images
 from medloom.generators.contrastive.options import EncodeTexts
+from medloom.generators.contrastive.pairs import JointConfig, JointSpace, PairEncoder
+from medloom.generators.contrastive.task import ContrastiveTask, PairData, retrieval
 from medloom.generators.family import Family, Origin
-from medloom.generators.options import TrainOptions
+from medloom.generators.preparation import Prepared
+from medloom.generators.row_caches import token_ids
 from medloom.generators.run_folder import Components
+from medloom.networks.text import TextEncoder, make_text_model, train_tokenizer
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
-
-    from medloom.data.dataset import ImageSource
-    from medloom.generators.contrastive.task import ContrastiveTask, PairData
-    from medloom.generators.preparation import Prepared
-    from medloom.networks.text import TextEncoder
 
 
 class TextEncoderFamily(Family[EncodeTexts, "TextEncoder"]):
     """Contrastive text encoders."""
 
     name = "text-encoder"
-    tasks: ClassVar[dict[str, type[TrainOptions]]] = {EncodeTexts.task: EncodeTexts}
 
     def origin(self, options: EncodeTexts) -> Origin:
         """Fresh weights."""
         return Origin()
 
     def build(
-        self, options: EncodeTexts, data: "Prepared", origin: Origin, verbose: bool
-    ) -> "tuple[Prepared, TextEncoder]":
+        self, options: EncodeTexts, data: Prepared, origin: Origin, verbose: bool
+    ) -> tuple[Prepared, TextEncoder]:
         """A text encoder with a tokenizer of the training texts."""
-        from medloom.core.initialize import initial_weights
-        from medloom.networks.text import TextEncoder, make_text_model, train_tokenizer
-
         corpus = [sample.condition.text for sample in data.train.samples if sample.condition.text]
         if (distinct := len(set(corpus))) < 2:
             raise UserError(
@@ -52,18 +49,14 @@ class TextEncoderFamily(Family[EncodeTexts, "TextEncoder"]):
             model = make_text_model(tokenizer, shape.width, shape.layers, shape.max_tokens)
         return data, TextEncoder(tokenizer, model, shape.max_tokens)
 
-    def components(self, trained: "TextEncoder") -> Components:
+    def components(self, trained: TextEncoder) -> Components:
         """See Family."""
         return Components({"text_encoder": type(trained.model).__name__}, "transformers.CLIPTextModel")
 
     def task(
-        self, options: EncodeTexts, data: "Prepared", trained: "TextEncoder", accelerator: "Accelerator"
-    ) -> "ContrastiveTask":
+        self, options: EncodeTexts, data: Prepared, trained: TextEncoder, accelerator: "Accelerator"
+    ) -> ContrastiveTask:
         """See Family."""
-        from medloom.core.initialize import initial_weights
-        from medloom.generators.contrastive.pairs import JointConfig, JointSpace, PairEncoder
-        from medloom.generators.contrastive.task import ContrastiveTask
-
         spec, shape, verbose = data.spec, options.encoder, accelerator.is_main_process
         # The main process fills the cache, the others wait and read it.
         with accelerator.main_process_first():
@@ -76,11 +69,8 @@ class TextEncoderFamily(Family[EncodeTexts, "TextEncoder"]):
             pairs = PairEncoder(trained, JointSpace(config)).to(accelerator.device)
         return ContrastiveTask(pairs, train, validation, options.loop, accelerator.device)
 
-    def report(self, options: EncodeTexts, data: "Prepared", task: Task[Any]) -> None:
+    def report(self, options: EncodeTexts, data: Prepared, task: Task[Any]) -> None:
         """Say how many held-out images find their text."""
-        from medloom.generators.contrastive.pairs import PairEncoder
-        from medloom.generators.contrastive.task import ContrastiveTask, retrieval
-
         if not isinstance(task, ContrastiveTask):
             raise TypeError("the task of a text encoder")
         saved = PairEncoder.load(options.out / "model", options.encoder.max_tokens).to(task.device).eval()
@@ -88,11 +78,8 @@ class TextEncoderFamily(Family[EncodeTexts, "TextEncoder"]):
             say(f"held-out images find their text in {metrics['found']:.1%}, by chance in {metrics['chance']:.1%}.")
 
 
-def _pairs(options: EncodeTexts, source: "ImageSource", text: "TextEncoder", verbose: bool) -> "PairData":
+def _pairs(options: EncodeTexts, source: ImageSource, text: TextEncoder, verbose: bool) -> PairData:
     """The rows that have a text."""
-    from medloom.data.dataset import cached_usable_images
-    from medloom.generators.contrastive.task import PairData
-    from medloom.generators.text_cache import token_ids
 
     images, usable = cached_usable_images(source, options.cache_folder, options.skip_bad, verbose)
     texts = [sample.condition.text or "" for sample in source.samples]

@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 from typing import ClassVar
 
 from medloom.core.errors import UserError
+from medloom.core.options import setting
 from medloom.generators.options import TrainOptions
 
 
@@ -21,13 +22,13 @@ class EncoderOptions:
         temperature: of the comparison at the start; it is trained.
     """
 
-    vocabulary: int = 2000
-    max_tokens: int = 77
-    width: int = 128
-    layers: int = 2
-    image_widths: tuple[int, ...] = (32, 64, 128, 128)
-    joint: int = 128
-    temperature: float = 0.07
+    vocabulary: int = setting(2000)
+    max_tokens: int = setting(77)
+    width: int = setting(128)
+    layers: int = setting(2)
+    image_widths: tuple[int, ...] = setting((32, 64, 128, 128))
+    joint: int = setting(128)
+    temperature: float = setting(0.07)
 
     def __post_init__(self) -> None:
         if (
@@ -59,5 +60,8 @@ class EncodeTexts(TrainOptions):
     need: ClassVar[tuple[str, ...]] = ("path", "text")
     use: ClassVar[str] = "medloom train text2image --text.encoder {} --data MANIFEST --out RUN"
     example: ClassVar[str] = "medloom train text-encoder --data train.csv --out runs/words"
+    common: ClassVar[tuple[str, ...]] = (
+        "size", "image_size", "columns", "images_are_patients", "skip_bad", "loop.steps", "loop.batch", "device",
+    )  # fmt: skip
 
     encoder: EncoderOptions = field(default_factory=EncoderOptions)

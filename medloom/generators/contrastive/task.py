@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from medloom.core.types import Batch, Phase
 from medloom.data.cache import RaggedTexts
 from medloom.generators.contrastive.pairs import PairEncoder, contrastive_loss, found_first
-from medloom.generators.row_order import RowOrder, spread_rows
+from medloom.generators.training_data import RowOrder, spread_rows
 from medloom.training.options import LoopOptions
 
 Row = TypeVar("Row")

@@ -3,32 +3,32 @@
 import math
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any
 
 from medloom.core.errors import UserError
+from medloom.data.dataset import ImageSource
+from medloom.generators.autoencoder.find import find_autoencoder, known_space
+from medloom.generators.diffusion.build import build_generator, from_stable_diffusion, locate_base
+from medloom.generators.diffusion.export import pipeline_of
+from medloom.generators.diffusion.generator import DiffusionGenerator
 from medloom.generators.diffusion.options import (
     DiffusionOptions,
-    EditImage,
-    MaskToImage,
     NetworkOptions,
-    TextToImage,
 )
+from medloom.generators.diffusion.task import DiffusionTask, Objective
 from medloom.generators.family import Origin
 from medloom.generators.generator_family import GeneratorFamily
-from medloom.generators.options import TrainOptions
+from medloom.generators.preparation import Prepared, with_channels
 from medloom.generators.run_folder import Components
-from medloom.generators.sampling import DiffusionSampling
+from medloom.generators.training_data import TrainingData
+from medloom.generators.training_facts import TrainingFacts, find_text_encoder
+from medloom.networks.autoencoder import load_autoencoder
+from medloom.training.options import LoopOptions
 
 if TYPE_CHECKING:
     import torch
     from accelerate import Accelerator
 
-    from medloom.data.dataset import ImageSource
-    from medloom.generators.diffusion.generator import DiffusionGenerator
-    from medloom.generators.diffusion.task import DiffusionTask
-    from medloom.generators.preparation import Prepared
-    from medloom.generators.training_data import TrainingData
-    from medloom.generators.training_facts import TrainingFacts
 
 # Folded pixels that the network sees at its first resolution, where --network.patch is left open.
 CELLS = {2: 32**2, 3: 2 * 32**3}
@@ -39,18 +39,8 @@ class DiffusionFamily(GeneratorFamily[DiffusionOptions, "DiffusionGenerator"]):
     """Diffusion in pixels or latents."""
 
     name = "diffusion"
-    sampling = DiffusionSampling
-    tasks: ClassVar[dict[str, type[TrainOptions]]] = {
-        options.task: options for options in (TextToImage, MaskToImage, EditImage)
-    }
-
+    generator = DiffusionGenerator
     has_image_losses = True
-
-    def generator(self) -> "type[DiffusionGenerator]":
-        """See GeneratorFamily."""
-        from medloom.generators.diffusion.generator import DiffusionGenerator
-
-        return DiffusionGenerator
 
     def checked(self, options: DiffusionOptions) -> DiffusionOptions:
         """Refuse options that exclude each other."""
@@ -95,8 +85,6 @@ class DiffusionFamily(GeneratorFamily[DiffusionOptions, "DiffusionGenerator"]):
 
     def origin(self, options: DiffusionOptions) -> Origin:
         """A run that is continued, or the space of an autoencoder."""
-        from medloom.generators.autoencoder.find import known_space
-
         origin = super().origin(options)
         if origin.model is None:
             return replace(origin, space=known_space(options.autoencoder, "--autoencoder"))
@@ -105,13 +93,8 @@ class DiffusionFamily(GeneratorFamily[DiffusionOptions, "DiffusionGenerator"]):
             raise UserError(f"--from {options.from_run} is {kind}; continue it with the command that trained it.")
         return origin
 
-    def prepare_space(self, options: DiffusionOptions, data: "Prepared", origin: Origin) -> "tuple[Prepared, Any]":
+    def prepare_space(self, options: DiffusionOptions, data: Prepared, origin: Origin) -> tuple[Prepared, Any]:
         """See GeneratorFamily; the first stage of an editor leaves prior images out."""
-        from medloom.generators.autoencoder.find import find_autoencoder
-        from medloom.generators.diffusion.build import locate_base
-        from medloom.generators.preparation import with_channels
-        from medloom.networks.autoencoder import load_autoencoder
-
         if options.stage == 1:
             data = replace(data, train=_without_priors(data.train), validation=_without_priors(data.validation))
         if origin.model is not None:
@@ -125,12 +108,9 @@ class DiffusionFamily(GeneratorFamily[DiffusionOptions, "DiffusionGenerator"]):
         return with_channels(data, autoencoder.image_channels), autoencoder
 
     def fresh(
-        self, options: DiffusionOptions, data: "Prepared", facts: "TrainingFacts", coder: Any, origin: Origin
-    ) -> "DiffusionGenerator":
+        self, options: DiffusionOptions, data: Prepared, facts: TrainingFacts, coder: Any, origin: Origin
+    ) -> DiffusionGenerator:
         """See GeneratorFamily."""
-        from medloom.generators.contrastive.find import find_text_encoder
-        from medloom.generators.diffusion.build import build_generator, from_stable_diffusion
-
         text = find_text_encoder(options.text, data)
         network, seed = _fitted(options.network, data.spec.size, facts, coder is not None), options.loop.seed
         if options.base is not None:
@@ -142,43 +122,35 @@ class DiffusionFamily(GeneratorFamily[DiffusionOptions, "DiffusionGenerator"]):
     def continued(
         self,
         options: DiffusionOptions,
-        data: "Prepared",
-        facts: "TrainingFacts",
+        data: Prepared,
+        facts: TrainingFacts,
         coder: Any,
-        known: "DiffusionGenerator",
-    ) -> "DiffusionGenerator":
+        known: DiffusionGenerator,
+    ) -> DiffusionGenerator:
         """The generator with further modalities and views; what it knew keeps its weights."""
         if known.model.condition is not None:
             known.model.condition = known.model.condition.extended(facts.modalities, facts.views)
         known.spec = data.spec
         return known
 
-    def own_components(self, trained: "DiffusionGenerator") -> dict[str, Any]:
+    def own_components(self, trained: DiffusionGenerator) -> dict[str, Any]:
         """See GeneratorFamily."""
         vae = None if trained.autoencoder is None else trained.autoencoder.vae
         return {"denoiser": trained.model.denoiser, "autoencoder": vae}
 
-    def components(self, trained: "DiffusionGenerator") -> Components:
+    def components(self, trained: DiffusionGenerator) -> Components:
         """With the diffusers pipeline that opens it, if one does."""
-        from medloom.generators.diffusion.export import pipeline_of
-
         exporter = f"diffusers.{pipeline_of(trained.model)}" if trained.exportable else None
         return replace(super().components(trained), exporter=exporter)
 
-    def loss_task(self, trained: "DiffusionGenerator", data: "TrainingData", device: "torch.device") -> "DiffusionTask":
+    def loss_task(self, trained: DiffusionGenerator, data: TrainingData, device: "torch.device") -> DiffusionTask:
         """See GeneratorFamily."""
-        from medloom.generators.diffusion.task import DiffusionTask
-        from medloom.training.options import LoopOptions
-
         return DiffusionTask(trained, data, data, LoopOptions(), 0.0, device, lambda generator, out, step: None)
 
     def task(
-        self, options: DiffusionOptions, data: "Prepared", trained: "DiffusionGenerator", accelerator: "Accelerator"
-    ) -> "DiffusionTask":
+        self, options: DiffusionOptions, data: Prepared, trained: DiffusionGenerator, accelerator: "Accelerator"
+    ) -> DiffusionTask:
         """See Family."""
-        from medloom.generators.diffusion.objective import Objective
-        from medloom.generators.diffusion.task import DiffusionTask
-
         trained.to(accelerator.device)
         train, validation, render = self.caches(options, data, trained, accelerator)
         return DiffusionTask(
@@ -194,7 +166,7 @@ class DiffusionFamily(GeneratorFamily[DiffusionOptions, "DiffusionGenerator"]):
         )
 
 
-def _without_priors(source: "ImageSource") -> "ImageSource":
+def _without_priors(source: ImageSource) -> ImageSource:
     samples = [
         replace(sample, condition=replace(sample.condition, prior=None), registered_prior=None)
         for sample in source.samples
@@ -202,7 +174,7 @@ def _without_priors(source: "ImageSource") -> "ImageSource":
     return replace(source, samples=samples)
 
 
-def _fitted(network: NetworkOptions, size: tuple[int, ...], facts: "TrainingFacts", latent: bool) -> NetworkOptions:
+def _fitted(network: NetworkOptions, size: tuple[int, ...], facts: TrainingFacts, latent: bool) -> NetworkOptions:
     """The network for the masks' classes, with the patch that was left open."""
     fitted = replace(network, mask_classes=facts.masks.visible)
     if network.patch:

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from medloom.data.cache import Arrays, Column, cached_rows
 from medloom.data.dataset import ImageSource, usable_rows
-from medloom.generators.text_cache import weights_hash
+from medloom.generators.row_caches import weights_hash
 from medloom.networks.autoencoder import KLAutoencoder
 
 

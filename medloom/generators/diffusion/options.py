@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 from medloom.core.choices import FUSIONS, SPATIAL_FUSIONS
 from medloom.core.errors import UserError
+from medloom.core.options import setting
 from medloom.generators.options import VolumeOptions
 
 if TYPE_CHECKING:
@@ -44,21 +45,21 @@ class NetworkOptions:
     """
 
     exportable: bool = False
-    widths: tuple[int, ...] = (64, 128, 256)
-    depth: int = 1
-    attention: tuple[bool, ...] = (False, False, True)
-    head_width: int = 64
-    patch: int = 0
+    widths: tuple[int, ...] = setting((64, 128, 256))
+    depth: int = setting(1)
+    attention: tuple[bool, ...] = setting((False, False, True))
+    head_width: int = setting(64)
+    patch: int = setting(0)
     fusion: str = "cross-attention"
     mask: str = "none"
     mask_classes: tuple[int, ...] = ()
-    mask_balance: float = 0.0
-    region_styles: int = 8
-    region_slopes: bool = False
+    mask_balance: float = setting(0.0)
+    region_styles: int = setting(8)
+    region_slopes: bool = setting(False)
     prior: str = "none"
-    condition_width: int = 128
-    coordinates: bool = True
-    pixel_width: int = 0
+    condition_width: int = setting(128)
+    coordinates: bool = setting(True)
+    pixel_width: int = setting(0)
     gradient_checkpointing: bool = False
 
     def __post_init__(self) -> None:
@@ -98,15 +99,15 @@ class NoiseOptions:
 
     process: str = "flow"
     schedule: str = "scaled-linear"
-    steps: int = 1000
+    steps: int = setting(1000)
     prediction: str = "epsilon"
     min_snr_gamma: float | None = None
-    loss: str = "l2"
+    loss: str = setting("l2")
     offset: float = 0.0
-    logit_mean: float = 0.0
-    logit_std: float = 1.0
+    logit_mean: float = setting(0.0)
+    logit_std: float = setting(1.0)
     shift: float = 1.0
-    data_std: float = 0.0
+    data_std: float = setting(0.0)
 
     def __post_init__(self) -> None:
         if self.loss not in LOSSES:
@@ -173,6 +174,10 @@ class TextToImage(DiffusionOptions):
     needs_text: ClassVar[bool] = True
     use: ClassVar[str] = "medloom generate --model {} --out DIR --prompt ..."
     example: ClassVar[str] = "medloom train text2image --data train.csv --out runs/mm"
+    common: ClassVar[tuple[str, ...]] = (
+        "size", "preset", "base", "lora", "autoencoder", "from_run", "image_size", "table", "columns",
+        "images_are_patients", "skip_bad", "loop.steps", "loop.batch", "loop.learning_rate", "device",
+    )  # fmt: skip
 
 
 def _masked() -> NetworkOptions:
@@ -197,6 +202,10 @@ class MaskToImage(DiffusionOptions):
     need: ClassVar[tuple[str, ...]] = ("path", "mask")
     use: ClassVar[str] = "medloom generate --model {} --data MANIFEST --out DIR"
     example: ClassVar[str] = "medloom train mask2image --data masks.csv --table age smoking --out runs/diff"
+    common: ClassVar[tuple[str, ...]] = (
+        "size", "preset", "image_size", "patch", "dims", "spacing", "classes", "table", "from_run", "columns",
+        "images_are_patients", "skip_bad", "unit", "loop.steps", "loop.batch", "device",
+    )  # fmt: skip
 
     network: NetworkOptions = field(default_factory=_masked)
     noise: NoiseOptions = field(default_factory=_noisier)
@@ -220,5 +229,9 @@ class EditImage(DiffusionOptions):
     needs_text: ClassVar[bool] = True
     use: ClassVar[str] = "medloom edit --model {} --image PRIOR --text ... --out DIR"
     example: ClassVar[str] = "medloom train edit --data triples.csv --out runs/edit"
+    common: ClassVar[tuple[str, ...]] = (
+        "size", "preset", "base", "lora", "autoencoder", "from_run", "stage", "image_size", "columns", "skip_bad",
+        "unit", "loop.steps", "loop.batch", "loop.learning_rate", "device",
+    )  # fmt: skip
 
     network: NetworkOptions = field(default_factory=_editing)

@@ -1,35 +1,28 @@
 """The GAN family, as the training program sees it."""
 
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any
 
 from medloom.core.errors import UserError
 from medloom.generators.family import Origin
+from medloom.generators.gan.build import build_adversary, build_generator, build_inverse
+from medloom.generators.gan.generator import GANGenerator
+from medloom.generators.gan.objective import Objective
 from medloom.generators.gan.options import MaskToImageGAN
+from medloom.generators.gan.pairing import Paired, Pairing, Unpaired
+from medloom.generators.gan.task import GANTask
 from medloom.generators.generator_family import GeneratorFamily
-from medloom.generators.options import TrainOptions
-from medloom.generators.sampling import GANSampling
+from medloom.generators.preparation import Prepared
+from medloom.generators.training_facts import TrainingFacts, find_text_encoder
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
-
-    from medloom.generators.gan.generator import GANGenerator
-    from medloom.generators.gan.task import GANTask
-    from medloom.generators.preparation import Prepared
-    from medloom.generators.training_facts import TrainingFacts
 
 
 class GANFamily(GeneratorFamily[MaskToImageGAN, "GANGenerator"]):
     """Conditional GANs: an image from a mask, a text and noise in one step."""
 
     name = "gan"
-    sampling = GANSampling
-    tasks: ClassVar[dict[str, type[TrainOptions]]] = {MaskToImageGAN.task: MaskToImageGAN}
-
-    def generator(self) -> "type[GANGenerator]":
-        """See GeneratorFamily."""
-        from medloom.generators.gan.generator import GANGenerator
-
-        return GANGenerator
+    generator = GANGenerator
 
     def checked(self, options: MaskToImageGAN) -> MaskToImageGAN:
         """Refuse options that exclude each other."""
@@ -41,43 +34,35 @@ class GANFamily(GeneratorFamily[MaskToImageGAN, "GANGenerator"]):
         """See GeneratorFamily."""
         return options.network.mask_classes
 
-    def prepare_space(self, options: MaskToImageGAN, data: "Prepared", origin: Origin) -> "tuple[Prepared, Any]":
+    def prepare_space(self, options: MaskToImageGAN, data: Prepared, origin: Origin) -> tuple[Prepared, Any]:
         """A GAN generates pixels."""
         return data, None
 
     def fresh(
-        self, options: MaskToImageGAN, data: "Prepared", facts: "TrainingFacts", coder: Any, origin: Origin
-    ) -> "GANGenerator":
+        self, options: MaskToImageGAN, data: Prepared, facts: TrainingFacts, coder: Any, origin: Origin
+    ) -> GANGenerator:
         """See GeneratorFamily."""
-        from medloom.generators.contrastive.find import find_text_encoder
-        from medloom.generators.gan.build import build_generator
-
         text = find_text_encoder(options.text, data)
         needs_mask = options.gan.unpaired or (not options.text.dropout and facts.all_masked)
         return build_generator(data.spec, facts, options.network, text, options.loop.seed, needs_mask)
 
     def continued(
-        self, options: MaskToImageGAN, data: "Prepared", facts: "TrainingFacts", coder: Any, known: "GANGenerator"
-    ) -> "GANGenerator":
+        self, options: MaskToImageGAN, data: Prepared, facts: TrainingFacts, coder: Any, known: GANGenerator
+    ) -> GANGenerator:
         """The generator with further modalities and views; its adversary starts anew."""
         if known.model.condition is not None:
             known.model.condition = known.model.condition.extended(facts.modalities, facts.views)
         known.spec = data.spec
         return known
 
-    def own_components(self, trained: "GANGenerator") -> dict[str, Any]:
+    def own_components(self, trained: GANGenerator) -> dict[str, Any]:
         """See GeneratorFamily."""
         return {"network": trained.model.network}
 
     def task(
-        self, options: MaskToImageGAN, data: "Prepared", trained: "GANGenerator", accelerator: "Accelerator"
-    ) -> "GANTask":
+        self, options: MaskToImageGAN, data: Prepared, trained: GANGenerator, accelerator: "Accelerator"
+    ) -> GANTask:
         """See Family."""
-        from medloom.generators.gan.build import build_adversary, build_inverse
-        from medloom.generators.gan.objective import Objective
-        from medloom.generators.gan.pairing import Paired, Pairing, Unpaired
-        from medloom.generators.gan.task import GANTask
-
         seed, device = options.loop.seed, accelerator.device
         adversary = build_adversary(trained, options.gan, seed, device)
         pairing: Pairing = Paired(trained, seed)

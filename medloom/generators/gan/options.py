@@ -5,6 +5,7 @@ from typing import ClassVar
 
 from medloom.core.choices import FUSIONS, SPATIAL_FUSIONS
 from medloom.core.errors import UserError
+from medloom.core.options import setting
 from medloom.generators.options import VolumeOptions
 
 KINDS = ("resnet", "unet")
@@ -37,20 +38,20 @@ class NetworkOptions:
         gradient_checkpointing: compute activations again in the backward pass to save memory.
     """
 
-    kind: str = "resnet"
-    widths: tuple[int, ...] = (32, 64, 128)
-    blocks: int = 6
-    depth: int = 1
-    attention: tuple[bool, ...] = (False, False, True)
-    head_width: int = 64
-    patch: int = 1
-    style: int = 100
+    kind: str = setting("resnet")
+    widths: tuple[int, ...] = setting((32, 64, 128))
+    blocks: int = setting(6)
+    depth: int = setting(1)
+    attention: tuple[bool, ...] = setting((False, False, True))
+    head_width: int = setting(64)
+    patch: int = setting(1)
+    style: int = setting(100)
     fusion: str = "affine"
     mask: str = "channels"
     mask_classes: tuple[int, ...] = ()
-    region_styles: int = 8
-    condition_width: int = 128
-    coordinates: bool = True
+    region_styles: int = setting(8)
+    condition_width: int = setting(128)
+    coordinates: bool = setting(True)
     gradient_checkpointing: bool = False
 
     def __post_init__(self) -> None:
@@ -94,8 +95,8 @@ class GANOptions:
         r1: gamma of the penalty on the discriminator's slope at real images (Mescheder et al. 2018); 0 for none.
         r1_every: steps between two penalties, each weighted by that number (StyleGAN2's lazy regularisation).
         pool: earlier images that the discriminator is shown among the latest (Shrivastava et al. 2017); 0 for none.
-        discriminator_rate: peak learning rate of the discriminator; the generator's is --loop.learning-rate (two
-            rates, Heusel et al. 2017).
+        discriminator_learning_rate: peak learning rate of the discriminator; the generator's is --loop.learning-rate
+            (two rates, Heusel et al. 2017).
         scales: sizes of the image that are judged: full, half, a quarter, ...
         width: feature channels of the discriminator's first layer.
         layers: layers of it that halve the image; 3 judge patches of 70 pixels, 2 of 34.
@@ -106,21 +107,21 @@ class GANOptions:
     """
 
     adversary: str = "lsgan"
-    adversarial_weight: float = 1.0
-    reconstruction: str = "l2"
-    reconstruction_weight: float = 2.0
-    correlation_weight: float = 0.5
-    feature_weight: float = 0.0
-    r1: float = 0.1
-    r1_every: int = 16
-    pool: int = 50
-    discriminator_rate: float = 4e-4
-    scales: int = 2
-    width: int = 32
-    layers: int = 3
-    norm: str = "group"
+    adversarial_weight: float = setting(1.0)
+    reconstruction: str = setting("l2")
+    reconstruction_weight: float = setting(2.0)
+    correlation_weight: float = setting(0.5)
+    feature_weight: float = setting(0.0)
+    r1: float = setting(0.1)
+    r1_every: int = setting(16)
+    pool: int = setting(50)
+    discriminator_learning_rate: float = setting(4e-4)
+    scales: int = setting(2)
+    width: int = setting(32)
+    layers: int = setting(3)
+    norm: str = setting("group")
     unpaired: bool = False
-    mask_weight: float = 1.0
+    mask_weight: float = setting(1.0)
 
     def __post_init__(self) -> None:
         _require("--gan.adversary", self.adversary, ADVERSARIES)
@@ -133,8 +134,10 @@ class GANOptions:
         for name in (*weights, "r1", "pool"):
             if not 0 <= getattr(self, name) < float("inf"):
                 raise UserError(f"--gan.{_spoken(name)} {getattr(self, name)}: it has to be 0 or more.")
-        if not 0 < self.discriminator_rate < float("inf"):
-            raise UserError(f"--gan.discriminator-rate {self.discriminator_rate}: it has to be above 0.")
+        if not 0 < self.discriminator_learning_rate < float("inf"):
+            raise UserError(
+                f"--gan.discriminator-learning-rate {self.discriminator_learning_rate}: it has to be above 0."
+            )
         self._check_together()
 
     def _check_together(self) -> None:
@@ -174,6 +177,10 @@ class MaskToImageGAN(VolumeOptions):
     need: ClassVar[tuple[str, ...]] = ("path", "mask")
     use: ClassVar[str] = "medloom generate --model {} --data MANIFEST --out DIR"
     example: ClassVar[str] = "medloom train gan --data masks.csv --out runs/gan"
+    common: ClassVar[tuple[str, ...]] = (
+        "size", "preset", "image_size", "patch", "dims", "spacing", "classes", "table", "gan.adversary", "gan.unpaired",
+        "columns", "images_are_patients", "skip_bad", "unit", "loop.steps", "loop.batch", "device",
+    )  # fmt: skip
 
     network: NetworkOptions = field(default_factory=NetworkOptions)
     gan: GANOptions = field(default_factory=GANOptions)

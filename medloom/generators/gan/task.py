@@ -13,8 +13,7 @@ from medloom.generators.gan.generator import GANGenerator
 from medloom.generators.gan.objective import Objective
 from medloom.generators.gan.pairing import GANBatch, Pairing, require_pairs
 from medloom.generators.gan.pool import ImagePool
-from medloom.generators.row_order import repeats
-from medloom.generators.training_data import TrainingData
+from medloom.generators.training_data import TrainingData, repeats
 from medloom.training.options import LoopOptions
 
 # Both sides' (Radford et al. 2016; pix2pix and CycleGAN).
@@ -92,7 +91,7 @@ class GANTask(GeneratorTask[GANGenerator, GANBatch]):
             )
         ]
         if self.objective.adversary is not None:
-            rate = self.objective.options.discriminator_rate
+            rate = self.objective.options.discriminator_learning_rate
             judging = Phase(
                 "discriminator",
                 self.objective.adversary,

@@ -2,14 +2,23 @@
 
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any
 
 from medloom.core.errors import UserError
+from medloom.core.spec import ImageSpec
+from medloom.data.dataset import ImageSource
+from medloom.generators.autoencoder.find import find_tokenizer, known_space
 from medloom.generators.family import Origin
 from medloom.generators.generator_family import GeneratorFamily
-from medloom.generators.options import TrainOptions
-from medloom.generators.sampling import TokenSampling
+from medloom.generators.preparation import Prepared, respecified, with_channels
+from medloom.generators.tokens.build import build_generator, transformer_config
+from medloom.generators.tokens.extend import extend_generator
+from medloom.generators.tokens.generator import TokenGenerator
 from medloom.generators.tokens.options import GenerateTokens
+from medloom.generators.tokens.task import TokenTask
+from medloom.generators.training_data import TrainingData
+from medloom.generators.training_facts import TrainingFacts, find_text_encoder
+from medloom.training.options import LoopOptions
 
 if TYPE_CHECKING:
     import numpy as np
@@ -17,13 +26,6 @@ if TYPE_CHECKING:
     from accelerate import Accelerator
     from numpy.typing import NDArray
 
-    from medloom.core.spec import ImageSpec
-    from medloom.data.dataset import ImageSource
-    from medloom.generators.preparation import Prepared
-    from medloom.generators.tokens.generator import TokenGenerator
-    from medloom.generators.tokens.task import TokenTask
-    from medloom.generators.training_data import TrainingData
-    from medloom.generators.training_facts import TrainingFacts
 
 # Where neither a tokenizer nor --image-size says it.
 DEFAULT_SIZE = (64,)
@@ -33,16 +35,8 @@ class TokenFamily(GeneratorFamily[GenerateTokens, "TokenGenerator"]):
     """Masked transformers on the tokens of images."""
 
     name = "tokens"
-    sampling = TokenSampling
-    tasks: ClassVar[dict[str, type[TrainOptions]]] = {GenerateTokens.task: GenerateTokens}
-
+    generator = TokenGenerator
     has_image_losses = True
-
-    def generator(self) -> "type[TokenGenerator]":
-        """See GeneratorFamily."""
-        from medloom.generators.tokens.generator import TokenGenerator
-
-        return TokenGenerator
 
     def checked(self, options: GenerateTokens) -> GenerateTokens:
         """With the tokenizer's image size; refuses options that exclude each other."""
@@ -73,36 +67,27 @@ class TokenFamily(GeneratorFamily[GenerateTokens, "TokenGenerator"]):
             raise UserError(f"--from {options.from_run} is a second stage; give the run of a first one.")
         return replace(origin, model=None, first=origin.model) if options.upscale else origin
 
-    def prepare_space(self, options: GenerateTokens, data: "Prepared", origin: Origin) -> "tuple[Prepared, Any]":
+    def prepare_space(self, options: GenerateTokens, data: Prepared, origin: Origin) -> tuple[Prepared, Any]:
         """See GeneratorFamily."""
-        from medloom.generators.autoencoder.find import find_tokenizer
-        from medloom.generators.preparation import with_channels
-
         tokenizer = find_tokenizer(options.tokenizer, data)
         return with_channels(data, tokenizer.image_channels), tokenizer
 
     def fresh(
-        self, options: GenerateTokens, data: "Prepared", facts: "TrainingFacts", coder: Any, origin: Origin
-    ) -> "TokenGenerator":
+        self, options: GenerateTokens, data: Prepared, facts: TrainingFacts, coder: Any, origin: Origin
+    ) -> TokenGenerator:
         """See GeneratorFamily."""
-        from medloom.generators.contrastive.find import find_text_encoder
-        from medloom.generators.tokens.build import build_generator
-
         text = find_text_encoder(options.text, data)
         network = replace(options.network, mask_classes=facts.masks.visible)
         return build_generator(data.spec, facts, coder, network, text, options.loop.seed, origin.first)
 
     def continued(
-        self, options: GenerateTokens, data: "Prepared", facts: "TrainingFacts", coder: Any, known: "TokenGenerator"
-    ) -> "TokenGenerator":
+        self, options: GenerateTokens, data: Prepared, facts: TrainingFacts, coder: Any, known: TokenGenerator
+    ) -> TokenGenerator:
         """The generator with further modalities, on the tokenizer's grid.
 
         Raises:
             UserError: data or options that it cannot continue with.
         """
-        from medloom.generators.tokens.build import transformer_config
-        from medloom.generators.tokens.extend import extend_generator
-
         columns = [column.name for column in known.columns]
         if options.table and list(options.table) != columns:
             raise UserError(
@@ -116,23 +101,18 @@ class TokenFamily(GeneratorFamily[GenerateTokens, "TokenGenerator"]):
         config = transformer_config(options.network, coder.grid(data.spec.size), coder.codes)
         return extend_generator(known, data.spec, facts.modalities, facts.views, coder, config)
 
-    def own_components(self, trained: "TokenGenerator") -> dict[str, Any]:
+    def own_components(self, trained: TokenGenerator) -> dict[str, Any]:
         """See GeneratorFamily."""
         return {"transformer": trained.model.network, "tokenizer": trained.tokenizer.coder}
 
-    def loss_task(self, trained: "TokenGenerator", data: "TrainingData", device: "torch.device") -> "TokenTask":
+    def loss_task(self, trained: TokenGenerator, data: TrainingData, device: "torch.device") -> TokenTask:
         """See GeneratorFamily."""
-        from medloom.generators.tokens.task import TokenTask
-        from medloom.training.options import LoopOptions
-
         return TokenTask(trained, data, data, LoopOptions(), 0.0, device, lambda generator, out, step: None)
 
     def task(
-        self, options: GenerateTokens, data: "Prepared", trained: "TokenGenerator", accelerator: "Accelerator"
-    ) -> "TokenTask":
+        self, options: GenerateTokens, data: Prepared, trained: TokenGenerator, accelerator: "Accelerator"
+    ) -> TokenTask:
         """See Family."""
-        from medloom.generators.tokens.task import TokenTask
-
         trained.to(accelerator.device)
         train, validation, render = self.caches(options, data, trained, accelerator)
         coarse = None
@@ -155,13 +135,12 @@ class TokenFamily(GeneratorFamily[GenerateTokens, "TokenGenerator"]):
         )
 
 
-def _space(options: GenerateTokens) -> "ImageSpec | None":
+def _space(options: GenerateTokens) -> ImageSpec | None:
     """The image space of the tokenizer, or None where its folder does not say.
 
     Raises:
         UserError: --image-size asks for another one.
     """
-    from medloom.generators.autoencoder.find import known_space
 
     spec = known_space(options.tokenizer, "--tokenizer")
     if spec is None:
@@ -174,10 +153,9 @@ def _space(options: GenerateTokens) -> "ImageSpec | None":
 
 
 def _coarse(
-    options: GenerateTokens, source: "ImageSource", first: "TokenGenerator", accelerator: "Accelerator"
+    options: GenerateTokens, source: ImageSource, first: TokenGenerator, accelerator: "Accelerator"
 ) -> "NDArray[np.int32]":
     """The tokens of the first stage of all rows, `(rows, *grid)`."""
-    from medloom.generators.preparation import respecified
 
     small = respecified(source, first.spec)
     device, verbose = accelerator.device, accelerator.is_main_process

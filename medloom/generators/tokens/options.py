@@ -6,6 +6,7 @@ from typing import ClassVar
 
 from medloom.core.choices import FUSIONS
 from medloom.core.errors import UserError
+from medloom.core.options import setting
 from medloom.generators.options import GeneratorOptions
 from medloom.generators.sampling import SMOOTHING
 
@@ -33,17 +34,17 @@ class NetworkOptions:
         gradient_checkpointing: compute activations again in the backward pass to save memory.
     """
 
-    width: int = 256
-    layers: int = 6
-    heads: int = 4
-    expansion: int = 4
-    dropout: float = 0.0
+    width: int = setting(256)
+    layers: int = setting(6)
+    heads: int = setting(4)
+    expansion: int = setting(4)
+    dropout: float = setting(0.0)
     fusion: str = "cross-attention"
     mask: str = "none"
     mask_classes: tuple[int, ...] = ()
     prior: str = "none"
-    condition_width: int = 256
-    region_styles: bool = True
+    condition_width: int = setting(256)
+    region_styles: bool = setting(True)
     gradient_checkpointing: bool = False
 
     def __post_init__(self) -> None:
@@ -67,8 +68,8 @@ class TokenOptions:
         smoothing: label smoothing of the cross-entropy.
     """
 
-    schedule: str = "cosine"
-    smoothing: float = SMOOTHING
+    schedule: str = setting("cosine")
+    smoothing: float = setting(SMOOTHING)
 
     def __post_init__(self) -> None:
         if not 0 <= self.smoothing < 1:
@@ -97,6 +98,10 @@ class GenerateTokens(GeneratorOptions):
     settings: ClassVar[str] = "medloom.generators.settings.tokens"
     use: ClassVar[str] = "medloom generate --model {} --out DIR --prompt ..."
     example: ClassVar[str] = "medloom train tokens --data train.csv --tokenizer runs/vq --out runs/tok"
+    common: ClassVar[tuple[str, ...]] = (
+        "size", "preset", "table", "network.mask", "network.prior", "from_run", "upscale", "columns",
+        "images_are_patients", "skip_bad", "loop.steps", "loop.batch", "loop.learning_rate", "device",
+    )  # fmt: skip
 
     tokenizer: Path
     image_size: tuple[int, ...] = ()

@@ -12,11 +12,10 @@ from torch.nn import functional as F
 
 from medloom.core.types import Batch
 from medloom.generators.base_task import LossTask
-from medloom.generators.row_order import repeats
 from medloom.generators.tensors import ConditionTensors
 from medloom.generators.tokens.generator import TokenGenerator
 from medloom.generators.tokens.options import TokenOptions
-from medloom.generators.training_data import TrainingData, condition_tensors
+from medloom.generators.training_data import TrainingData, condition_tensors, repeats
 from medloom.processes.token_decoding import draw_masks, masked_fraction
 from medloom.training.options import LoopOptions
 

@@ -12,9 +12,9 @@ from medloom.core.errors import UserError
 from medloom.core.spec import GREY, ImageSpec, Intensity
 from medloom.core.types import Condition, Sample
 from medloom.downstream.classifier import ClassifierOptions
-from medloom.evaluation.edits.anatomy import KEPT, OUTSIDE, PARTS, PLACED, anatomy_figures, parts, segment_edits
-from medloom.evaluation.images.classifiers import Workshop
-from medloom.evaluation.report.metrics import Figure
+from medloom.evaluation.edits.anatomy import KEPT, OUTSIDE, PARTS, PLACED, anatomy_metrics, parts, segment_edits
+from medloom.evaluation.images.cache import EvaluationCache
+from medloom.evaluation.report.metrics import Metric
 
 SPEC = ImageSpec((32, 32), 1, "pad", {"X-ray": Intensity("window", GREY, 0, 255)})
 OPTIONS = ClassifierOptions(steps=60, seed=0, verbose=False, learning_rate=5e-3)
@@ -36,7 +36,7 @@ def draw(folder: Path, name: str, hearts: list[tuple[int, int]], ground: float =
 
 
 @pytest.fixture(scope="module")
-def world(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Workshop, list[Sample], list[Sample]]:
+def world(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, EvaluationCache, list[Sample], list[Sample]]:
     """A place to train in, patients to train on, and triples whose heart moves by two pixels."""
     folder = tmp_path_factory.mktemp("anatomy")
     train, triples = [], []
@@ -47,38 +47,40 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Workshop, lis
         prior, _ = draw(folder, f"p{number}", [(8, 4 + number)])
         image, mask = draw(folder, f"l{number}", [(10, 4 + number)])
         triples.append(Sample(image, Condition("text", "X-ray", mask=mask, prior=prior), f"p{number}", 0, 2))
-    return folder, Workshop(folder / "shop", SPEC, OPTIONS), train, triples
+    return folder, EvaluationCache(folder / "cache", SPEC, OPTIONS), train, triples
 
 
-def figures(
-    world: tuple[Path, Workshop, list[Sample], list[Sample]], hearts: list[tuple[int, int]] | None, ground: float = 40
-) -> dict[str, Figure]:
+def metrics(
+    world: tuple[Path, EvaluationCache, list[Sample], list[Sample]],
+    hearts: list[tuple[int, int]] | None,
+    ground: float = 40,
+) -> dict[str, Metric]:
     """Of edits with these hearts, or, of None, the later images."""
-    folder, shop, train, triples = world
+    folder, cache, train, triples = world
     edits = []
     for number, triple in enumerate(triples):
         own = None if hearts is None else [(top, left + number) for top, left in hearts]
         name = f"e{number}-{hearts}-{ground}"
         edits.append(triple if own is None else replace(triple, path=draw(folder, name, own, ground)[0]))
-    found, notes = anatomy_figures(segment_edits(shop, train, list(zip(edits, triples, strict=True))), 0)
+    found, notes = anatomy_metrics(segment_edits(cache, train, list(zip(edits, triples, strict=True))), 0)
     assert "mean Dice with the masks of held-out real patients 0.9" in notes[0]
-    return {figure.metric: figure for figure in found}
+    return {metric.name: metric for metric in found}
 
 
-def test_right_edits_lie_on_the_later_mask(world: tuple[Path, Workshop, list[Sample], list[Sample]]) -> None:
-    found = figures(world, None)
+def test_right_edits_lie_on_the_later_mask(world: tuple[Path, EvaluationCache, list[Sample], list[Sample]]) -> None:
+    found = metrics(world, None)
     # Hearts that move by two of eight pixels overlap by three quarters.
     assert found[PLACED].value > 0.9 and found[PLACED].reference.value == pytest.approx(0.75, abs=0.08)
     assert found[KEPT].value == pytest.approx(0.75, abs=0.08) and found[PARTS].value == 0.0
 
 
-def test_a_second_heart_is_one_too_many(world: tuple[Path, Workshop, list[Sample], list[Sample]]) -> None:
-    found = figures(world, [(8, 4), (22, 20)])
+def test_a_second_heart_is_one_too_many(world: tuple[Path, EvaluationCache, list[Sample], list[Sample]]) -> None:
+    found = metrics(world, [(8, 4), (22, 20)])
     assert found[PARTS].value == 1.0 and found[PARTS].reference.value == 0.0
 
 
-def test_another_ground_is_a_change_outside(world: tuple[Path, Workshop, list[Sample], list[Sample]]) -> None:
-    same, other = figures(world, [(8, 4)]), figures(world, [(8, 4)], ground=120)
+def test_another_ground_is_a_change_outside(world: tuple[Path, EvaluationCache, list[Sample], list[Sample]]) -> None:
+    same, other = metrics(world, [(8, 4)]), metrics(world, [(8, 4)], ground=120)
     assert other[OUTSIDE].value < same[OUTSIDE].value - 0.2
 
 
@@ -88,7 +90,7 @@ def test_parts_leave_specks_out() -> None:
     assert parts(region, 16) == 2 and parts(region, 100) == 1 and parts(~region & False, 16) == 0
 
 
-def test_masks_of_one_patient_are_too_few(world: tuple[Path, Workshop, list[Sample], list[Sample]]) -> None:
-    _, shop, train, triples = world
+def test_masks_of_one_patient_are_too_few(world: tuple[Path, EvaluationCache, list[Sample], list[Sample]]) -> None:
+    _, cache, train, triples = world
     with pytest.raises(UserError, match="--judge mask: masks of 1 patients in --train"):
-        segment_edits(shop, train[:1], list(zip(triples, triples, strict=True)))
+        segment_edits(cache, train[:1], list(zip(triples, triples, strict=True)))

@@ -11,10 +11,11 @@ from medloom.core.errors import UserError
 from medloom.core.spec import GREY, ImageSpec, Intensity
 from medloom.core.types import Condition, Sample
 from medloom.downstream.classifier import ClassifierOptions
-from medloom.evaluation.edits.judges import composite, judge_edits, judged_figures, refuse_known
-from medloom.evaluation.images.classifiers import Workshop
-from medloom.evaluation.report.metrics import Figure, Reference
+from medloom.evaluation.edits.judges import composite, judge_edits, judged_metrics, refuse_known
+from medloom.evaluation.images.cache import EvaluationCache
+from medloom.evaluation.report.metrics import Metric, Reference
 
+World = tuple[EvaluationCache, list[Sample], list[Sample]]
 SPEC = ImageSpec((16, 16), 1, "pad", {"X-ray": Intensity("window", GREY, 0, 255)})
 
 
@@ -36,7 +37,7 @@ def sample(folder: Path, name: str, finding: str, age: float, prior: str | None 
 
 
 @pytest.fixture
-def world(tmp_path: Path) -> tuple[Workshop, list[Sample], list[Sample]]:
+def world(tmp_path: Path) -> World:
     """A place to train in, patients to train on, and triples half of which changed."""
     kinds = ("disc", "none")
     ages = np.linspace(20, 90, 40)
@@ -46,7 +47,7 @@ def world(tmp_path: Path) -> tuple[Workshop, list[Sample], list[Sample]]:
         for number in range(20)
     ]
     options = ClassifierOptions(network="small", steps=60, seed=0, device="cpu", verbose=False)
-    return Workshop(tmp_path / "shop", SPEC, options), train, triples
+    return EvaluationCache(tmp_path / "cache", SPEC, options), train, triples
 
 
 def edited(triples: list[Sample], kind: str) -> list[tuple[Sample, Sample]]:
@@ -59,12 +60,12 @@ def edited(triples: list[Sample], kind: str) -> list[tuple[Sample, Sample]]:
     ]
 
 
-def test_right_edits_are_told_and_copies_are_told_apart(world: tuple[Workshop, list[Sample], list[Sample]]) -> None:
-    shop, train, triples = world
+def test_right_edits_are_told_and_copies_are_told_apart(world: World) -> None:
+    cache, train, triples = world
     found = {}
     for kind in ("later", "copies"):
-        figures, notes = judged_figures(judge_edits(shop, train, edited(triples, kind), "finding"), 0)
-        found[kind] = {figure.metric: figure for figure in figures}
+        metrics, notes = judged_metrics(judge_edits(cache, train, edited(triples, kind), "finding"), 0)
+        found[kind] = {metric.name: metric for metric in metrics}
         assert "mean recall on held-out real patients" in notes[0]
     area, flipped, shift = (
         "AUROC of the later image's class",
@@ -77,48 +78,48 @@ def test_right_edits_are_told_and_copies_are_told_apart(world: tuple[Workshop, l
     assert copies[area].value == copies[area].reference.value < 0.8 and copies[flipped].value == 0.0
 
 
-def quick(world: tuple[Workshop, list[Sample], list[Sample]]) -> tuple[Workshop, list[Sample], list[Sample]]:
+def quick(world: World) -> World:
     """The same with a judge of a few steps, where how well it judges does not matter."""
-    shop, train, triples = world
-    return replace(shop, options=replace(shop.options, steps=15)), train, triples
+    cache, train, triples = world
+    return replace(cache, options=replace(cache.options, steps=15)), train, triples
 
 
-def test_a_class_of_one_patient_is_left_out(world: tuple[Workshop, list[Sample], list[Sample]], tmp_path: Path) -> None:
-    shop, train, triples = quick(world)
+def test_a_class_of_one_patient_is_left_out(world: World, tmp_path: Path) -> None:
+    cache, train, triples = quick(world)
     odd = [sample(tmp_path, "odd", "ring", 50), sample(tmp_path, "other", "ring", 60, "none")]
-    judged = judge_edits(shop, [*train, odd[0]], edited([*triples, odd[1]], "later"), "finding")
+    judged = judge_edits(cache, [*train, odd[0]], edited([*triples, odd[1]], "later"), "finding")
     assert judged.left_out == ("ring",) and set(judged.classes) == {"disc", "none"} and len(judged.later) == 20
-    assert "ring left out" in judged_figures(judged, 0)[1][1]
+    assert "ring left out" in judged_metrics(judged, 0)[1][1]
     with pytest.raises(UserError, match="no edit is of a class that --train has 2 patients of; they are disc, none"):
-        judge_edits(shop, train, edited([odd[1]], "later"), "finding")
+        judge_edits(cache, train, edited([odd[1]], "later"), "finding")
 
 
-def test_few_patients_leave_resamples_of_one_class(world: tuple[Workshop, list[Sample], list[Sample]]) -> None:
-    shop, train, triples = quick(world)
-    figures, _ = judged_figures(judge_edits(shop, train, edited(triples[:5], "later"), "finding"), seed=0)
-    told = figures[0]
+def test_few_patients_leave_resamples_of_one_class(world: World) -> None:
+    cache, train, triples = quick(world)
+    metrics, _ = judged_metrics(judge_edits(cache, train, edited(triples[:5], "later"), "finding"), seed=0)
+    told = metrics[0]
     assert told.low is not None and told.high is not None and told.low <= 0.5 and told.value <= told.high
 
 
-def test_a_number_is_told_by_its_correlation(world: tuple[Workshop, list[Sample], list[Sample]]) -> None:
-    shop, train, triples = world
-    (figure,), _ = judged_figures(judge_edits(shop, train, edited(triples, "later"), "age"), 0)
-    assert figure.metric == "correlation with the later image's number" and figure.value > 0.8
+def test_a_number_is_told_by_its_correlation(world: World) -> None:
+    cache, train, triples = world
+    (metric,), _ = judged_metrics(judge_edits(cache, train, edited(triples, "later"), "age"), 0)
+    assert metric.name == "correlation with the later image's number" and metric.value > 0.8
 
 
-def test_mistakes(world: tuple[Workshop, list[Sample], list[Sample]]) -> None:
-    shop, train, triples = world
-    with pytest.raises(UserError, match="2 patients of --edits are in --train"):
+def test_mistakes(world: World) -> None:
+    cache, train, triples = world
+    with pytest.raises(UserError, match="2 patients of the edits are in --train"):
         refuse_known([*train, *triples[:2]], edited(triples, "later"))
     with pytest.raises(UserError, match="--judge weight: no row of --train has such a cell"):
-        judge_edits(shop, train, edited(triples, "later"), "weight")
+        judge_edits(cache, train, edited(triples, "later"), "weight")
     with pytest.raises(UserError, match="class"):
-        judge_edits(shop, train, edited(triples, "later"), "site")
+        judge_edits(cache, train, edited(triples, "later"), "site")
 
 
-def component(column: str, value: float) -> Figure:
+def component(column: str, value: float) -> Metric:
     metric = "correlation with the later image's number" if column == "age" else "AUROC of the later image's class"
-    return Figure("edits", metric, column, value, None, None, 9, "patients", Reference("x", 0.0))
+    return Metric(metric, column, value, None, None, 9, "patients", Reference("x", 0.0))
 
 
 def test_the_composite_by_hand() -> None:

@@ -12,7 +12,7 @@ from medloom.core.spec import GREY, HU, ImageSpec, Intensity
 from medloom.core.types import Condition, Sample
 from medloom.data.images import write_image
 from medloom.evaluation.effects.measure import Arm, Effects
-from medloom.evaluation.effects.observed import Observed, observe, observed_figures
+from medloom.evaluation.effects.observed import Observed, observe, observed_metrics
 from medloom.evaluation.effects.regions import Regions, RegionShift
 
 
@@ -38,7 +38,7 @@ def effects(arm: Arm, shift: float = 9.0) -> Effects:
     regions = Regions(Path(), None, {})
     for number in range(6):
         source, same = f"s{number}", number < 2
-        regions.told[source] = {"smoking": "current" if same else "never", "age": "60"}
+        regions.cells[source] = {"smoking": "current" if same else "never", "age": "60"}
         own = 0.0 if same and arm.name == "smoking=current" else shift + 0.1 * number
         regions.shifts.append(RegionShift(arm.name, "lung", source, own, 0.5))
     return Effects("HU", 1, {arm.name: arm}, regions)
@@ -48,8 +48,8 @@ SMOKING = Arm("smoking=current", {"smoking": "current"}, "in words")
 
 
 def test_adjusting_takes_the_confounder_away_and_not_adjusting_leaves_it() -> None:
-    (adjusted,), _ = observed_figures(effects(SMOKING), patients(), ["age", "view"], 0)
-    (plain,), _ = observed_figures(effects(SMOKING), patients(), [], 0)
+    (adjusted,), _ = observed_metrics(effects(SMOKING), patients(), ["age", "view"], 0)
+    (plain,), _ = observed_metrics(effects(SMOKING), patients(), [], 0)
     assert adjusted.reference.value == pytest.approx(10.0, abs=1.0)
     assert adjusted.reference.low is not None and adjusted.reference.high is not None
     assert adjusted.reference.low < 10 < adjusted.reference.high
@@ -66,30 +66,30 @@ def test_patients_without_an_age_count_too() -> None:
         # A missing age says nothing of the lung, so that theirs is made not to depend on it.
         lung = row.regions["lung"] + (50 - 2.0 * float(row.cells["age"]) if gone else 0)
         rows.append(Observed(row.patient, cells, {"lung": lung}))
-    (figure,), _ = observed_figures(effects(SMOKING), rows, ["age", "view"], 0)
-    assert figure.reference.n == 400 and figure.reference.value == pytest.approx(10.0, abs=1.0)
+    (metric,), _ = observed_metrics(effects(SMOKING), rows, ["age", "view"], 0)
+    assert metric.reference.n == 400 and metric.reference.value == pytest.approx(10.0, abs=1.0)
 
 
 def test_only_patients_in_whom_it_is_a_change_count() -> None:
-    (figure,), _ = observed_figures(effects(SMOKING), patients(), ["age"], 0)
-    assert figure.n == 4
-    assert figure.value == pytest.approx(9.0 + 0.1 * 3.5)
+    (metric,), _ = observed_metrics(effects(SMOKING), patients(), ["age"], 0)
+    assert metric.n == 4
+    assert metric.value == pytest.approx(9.0 + 0.1 * 3.5)
 
 
 def test_a_number_is_a_slope_times_the_change() -> None:
     arm = Arm("age=70", {"age": 70.0}, "in words")
-    (figure,), _ = observed_figures(effects(arm), patients(), ["smoking"], 0)
-    assert figure.reference.value == pytest.approx(2.0 * 10, rel=0.05)
+    (metric,), _ = observed_metrics(effects(arm), patients(), ["smoking"], 0)
+    assert metric.reference.value == pytest.approx(2.0 * 10, rel=0.05)
 
 
 def test_what_has_no_counterpart_is_said() -> None:
     both = Arm("smoking=current,age=70", {"smoking": "current", "age": 70.0}, "in words")
-    figures, notes = observed_figures(effects(both), patients(), [], 0)
-    assert not figures and "changes several columns" in notes[0]
-    figures, notes = observed_figures(effects(SMOKING), patients(6), [], 0)
-    assert not figures and "too few patients" in notes[0]
+    metrics, notes = observed_metrics(effects(both), patients(), [], 0)
+    assert not metrics and "changes several columns" in notes[0]
+    metrics, notes = observed_metrics(effects(SMOKING), patients(6), [], 0)
+    assert not metrics and "too few patients" in notes[0]
     with pytest.raises(UserError, match="unknown --adjust: column 'aeg', did you mean 'age'"):
-        observed_figures(effects(SMOKING), patients(), ["aeg"], 0)
+        observed_metrics(effects(SMOKING), patients(), ["aeg"], 0)
 
 
 @pytest.mark.parametrize(("unit", "low", "high", "value"), [(HU, -1000.0, 1000.0, -300.0), (GREY, 0.0, 255.0, 90.0)])

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from medloom.core.spec import HU
 from medloom.data.images import write_image
 from medloom.data.tables import read_table, write_csv
 from medloom.evaluation.effects.measure import measure_effects
-from medloom.evaluation.effects.recovery import EFFECT, MAPS, OUTSIDE, SHARE, SIGNS, SLOPE, effect_figures
+from medloom.evaluation.effects.recovery import EFFECT, FRACTION, MAPS, OUTSIDE, SIGNS, SLOPE, effect_metrics
 from medloom.phantom.truth import Cohort
 
 ARMS: Mapping[str, Mapping[str, str]] = {
@@ -63,78 +64,96 @@ def answered(folder: Path, out: Path, answer: Answer, n: int = 2) -> Path:
     return out / "manifest.csv"
 
 
-def figure_of(figures: list[Any], metric: str, subset: str = "smoking") -> Any:
-    return next(figure for figure in figures if (figure.metric, figure.subset) == (metric, subset))
+def metric_of(metrics: list[Any], name: str, subset: str = "smoking") -> Any:
+    return next(metric for metric in metrics if (metric.name, metric.subset) == (name, subset))
 
 
 def test_a_generator_that_knows_the_truth_passes(folder: Path, tmp_path: Path) -> None:
     manifest = answered(folder, tmp_path / "w", lambda factual, true: factual + true)
-    figures, verdicts, _ = effect_figures(measure_effects(manifest, Cohort(folder)), seed=0)
-    assert figure_of(figures, SLOPE).value == pytest.approx(1.0, abs=0.02)
-    assert figure_of(figures, SHARE).value == pytest.approx(1.0, abs=0.03)
-    assert figure_of(figures, MAPS).value > 0.97
-    assert figure_of(figures, OUTSIDE).value < 0.1
-    assert figure_of(figures, SIGNS).value == 1.0
-    assert figure_of(figures, EFFECT, "coffee=daily").value == pytest.approx(0.0, abs=0.2)
+    metrics, verdicts, _ = effect_metrics(measure_effects(manifest, Cohort(folder)), seed=0)
+    assert metric_of(metrics, SLOPE).value == pytest.approx(1.0, abs=0.02)
+    assert metric_of(metrics, FRACTION).value == pytest.approx(1.0, abs=0.03)
+    assert metric_of(metrics, MAPS).value > 0.97
+    assert metric_of(metrics, OUTSIDE).value < 0.1
+    assert metric_of(metrics, SIGNS).value == 1.0
+    assert metric_of(metrics, EFFECT, "coffee=daily").value == pytest.approx(0.0, abs=0.2)
     assert len(verdicts) == 5
     assert all(verdict.passed for verdict in verdicts)
 
 
 def test_a_generator_that_ignores_the_change_fails(folder: Path, tmp_path: Path) -> None:
     manifest = answered(folder, tmp_path / "w", lambda factual, true: factual)
-    figures, verdicts, _ = effect_figures(measure_effects(manifest, Cohort(folder)), seed=0)
-    assert figure_of(figures, SLOPE).value == pytest.approx(0.0, abs=0.02)
-    assert figure_of(figures, MAPS).value == 0.0
+    metrics, verdicts, _ = effect_metrics(measure_effects(manifest, Cohort(folder)), seed=0)
+    assert metric_of(metrics, SLOPE).value == pytest.approx(0.0, abs=0.02)
+    assert metric_of(metrics, MAPS).value == 0.0
     failed = {verdict.metric for verdict in verdicts if not verdict.passed}
-    assert {SHARE, MAPS, SIGNS} <= failed
+    assert {FRACTION, MAPS, SIGNS} <= failed
 
 
 def test_one_that_changes_everything_fails_outside_and_on_the_placebo(folder: Path, tmp_path: Path) -> None:
     manifest = answered(folder, tmp_path / "w", lambda factual, true: factual + true + 30)
-    figures, verdicts, _ = effect_figures(measure_effects(manifest, Cohort(folder)), seed=0)
-    assert figure_of(figures, SLOPE).value == pytest.approx(1.0, abs=0.02)
+    metrics, verdicts, _ = effect_metrics(measure_effects(manifest, Cohort(folder)), seed=0)
+    assert metric_of(metrics, SLOPE).value == pytest.approx(1.0, abs=0.02)
     failed = {(verdict.attribute, verdict.metric) for verdict in verdicts if not verdict.passed}
     assert {("smoking", OUTSIDE), ("coffee", EFFECT)} <= failed
 
 
 def test_two_patients_that_change_say_nothing_of_outside(folder: Path, tmp_path: Path) -> None:
     effects = measure_effects(answered(folder, tmp_path / "w", lambda factual, true: factual + true), Cohort(folder))
-    two = sorted({row["source"] for row in effects.rows})[:2]
-    for row in effects.rows:
-        if row["source"] not in two:
-            row["inside"] = row["outside"] = 0.0
-    figures, _, notes = effect_figures(effects, seed=0)
-    assert OUTSIDE not in {figure.metric for figure in figures}
+    two = sorted({row.source for row in effects.rows})[:2]
+    effects.rows = [row if row.source in two else replace(row, inside=0.0, outside=0.0) for row in effects.rows]
+    metrics, _, notes = effect_metrics(effects, seed=0)
+    assert OUTSIDE not in {metric.name for metric in metrics}
     assert any("2 patients change, too few to say what changes outside" in note for note in notes)
 
 
-def test_the_report_is_written_with_and_without_a_truth(folder: Path, tmp_path: Path) -> None:
+def test_the_report_is_written_with_and_without_a_truth(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     manifest = answered(folder, tmp_path / "w", lambda factual, true: factual + 0.5 * true, n=1)
-    with_truth = ["--whatif", str(manifest), "--truth", str(folder), "--out", str(tmp_path / "a")]
-    assert main(["evaluate", *with_truth]) == 0
-    assert main(["evaluate", "--whatif", str(manifest), "--out", str(tmp_path / "b")]) == 0
+    with_truth = [str(manifest), "--truth", str(folder), "--out", str(tmp_path / "a")]
+    assert main(["evaluate", "whatif", *with_truth]) == 0
+    error = capsys.readouterr().err
+    assert "FAIL: smoking, recovered fraction of the true effect 0.5" in error and "required: 0.8 to 1.2." in error
+    assert main(["evaluate", "whatif", str(manifest), "--out", str(tmp_path / "b")]) == 0
     scores = json.loads((tmp_path / "a" / "scores.json").read_text())
     assert scores["finished"]
-    assert any(figure["metric"] == SLOPE for figure in scores["figures"])
+    assert any(metric["name"] == SLOPE for metric in scores["metrics"])
     page, bare = ((tmp_path / name / "report.html").read_text() for name in "ab")
-    assert "Is the effect recovered?" in page and "<em>true</em> other image" in page
+    assert "Is the effect recovered?" in page and "<em>true</em> counterfactual image" in page
     assert "Is the effect recovered?" not in bare
     assert "SYNTHETIC" in page and "http" not in page.replace("http-equiv", "")
+
+
+def test_a_gate_on_effects(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    manifest = answered(folder, tmp_path / "w", lambda factual, true: factual + 0.5 * true, n=1)
+    words = ["evaluate", "whatif", str(manifest), "--truth", str(folder), "--gate", str(tmp_path / "gate.yaml")]
+    words += ["--out", str(tmp_path / "out")]
+    for rule, status, said in (
+        ("- {metric: slope over doses, of: smoking, value_at_least: 0.4}", 0, "PASS: all 1 bounds"),
+        ("- {metric: slope over doses, of: smoking, lower_at_least: 0.8}", 3, "FAIL: slope over doses of smoking 0.5"),
+        ("- {metric: slope over dozes, value_at_least: 0.4}", 2, "did you mean 'slope over doses'"),
+    ):
+        (tmp_path / "gate.yaml").write_text(rule)
+        assert main(words) == status
+        assert said in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (["--whatif", "w.csv", "--real", "r.csv"], "leave --real"),
-        (["--truth", "cohort"], "--truth belongs to --whatif"),
-        ([], "name two manifests"),
-        (["--whatif", "nowhere/manifest.csv"], "holds no whatif.json"),
+        (["w.csv", "--real", "r.csv"], "unknown option --real"),
+        (["w.csv", "--adjust", "age"], "--adjust needs --observed"),
+        (["w.csv", "--model", "runs/mm"], "--model needs --observed"),
+        (["w.csv", "--mask-column", "seg"], "--mask-column needs --observed"),
+        ([], "--data has to be given"),
+        (["nowhere/manifest.csv"], "holds no whatif.json"),
     ],
 )
 def test_what_does_not_go_together(
     words: list[str], said: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert main(["evaluate", *words, "--out", str(tmp_path / "out")]) == 2
+    assert main(["evaluate", "whatif", *words, "--out", str(tmp_path / "out")]) == 2
     assert said in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
 

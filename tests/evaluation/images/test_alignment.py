@@ -11,9 +11,10 @@ from medloom.core.spec import GREY, ImageSpec, Intensity
 from medloom.data.dataset import ImageSource
 from medloom.downstream.classifier import ClassifierOptions
 from medloom.evaluation.images import alignment
-from medloom.evaluation.images.alignment import Judged
+from medloom.evaluation.images.alignment import Predictions
+from medloom.evaluation.images.cache import train_on_real, train_on_synthetic
 from medloom.evaluation.images.sets import ImageSet, real_set, synthetic_set
-from medloom.evaluation.report.metrics import Figure, Reference
+from medloom.evaluation.report.metrics import Metric, Reference
 
 sys.path.insert(0, str(Path(__file__).parent))
 from drawn import drawn_set, read
@@ -23,34 +24,34 @@ SPEC = ImageSpec((16, 16), 1, "pad", {"dark": WINDOW, "light": WINDOW})
 QUICK = ClassifierOptions(steps=60, batch=32, validate_every=20, verbose=False)
 
 
-def judged(truth: str, predicted: str, units: str = "", groups: str = "") -> Judged:
+def judged(truth: str, predicted: str, units: str = "", groups: str = "") -> Predictions:
     names = [np.array(list(part or default)) for part, default in ((units, "."), (groups, "m" * len(truth)))]
     unit = names[0] if units else np.arange(len(truth))
-    return Judged(np.array(list(truth)), np.array(list(predicted)), unit, names[1], "prompts")
+    return Predictions(np.array(list(truth)), np.array(list(predicted)), unit, names[1], "prompts")
 
 
-def by_subset(figures: list[Figure], metric: str = alignment.RECOGNITION) -> dict[str, Figure]:
-    return {figure.subset: figure for figure in figures if figure.metric == metric}
+def by_subset(metrics: list[Metric], name: str = alignment.RECOGNITION) -> dict[str, Metric]:
+    return {metric.subset: metric for metric in metrics if metric.name == name}
 
 
 def test_recognition_by_hand() -> None:
     real, synthetic = judged("aaaabb", "aaabbb"), judged("aabbbb", "abbbbb", "112222")
-    figures = by_subset(alignment.recognition_figures("label", real, synthetic, 0))
-    assert figures["all"].value == pytest.approx(5 / 6)
+    metrics = by_subset(alignment.recognition_metrics("label", real, synthetic, 0))
+    assert metrics["all"].value == pytest.approx(5 / 6)
     # Real recall is 3/4 of a and all of b; the synthetic set is one third a.
-    assert figures["all"].reference.value == pytest.approx(0.75 / 3 + 2 / 3)
-    assert (figures["a"].value, figures["a"].reference.value) == (0.5, 0.75)
-    assert (figures["b"].value, figures["b"].n, figures["b"].counted) == (1.0, 4, "images")
-    assert "these prompts (1)" in figures["b"].note
+    assert metrics["all"].reference.value == pytest.approx(0.75 / 3 + 2 / 3)
+    assert (metrics["a"].value, metrics["a"].reference.value) == (0.5, 0.75)
+    assert (metrics["b"].value, metrics["b"].n, metrics["b"].counted) == (1.0, 4, "images")
+    assert "these prompts (1)" in metrics["b"].note
 
 
 def test_many_prompts_are_the_units() -> None:
     truth = "ab" * 40
-    figure = by_subset(
-        alignment.recognition_figures(
+    metric = by_subset(
+        alignment.recognition_metrics(
             "label",
             judged(truth, truth),
-            Judged(
+            Predictions(
                 np.array(list(truth)),
                 np.array(list("ab" * 30 + "ba" * 10)),
                 np.arange(80) // 2,
@@ -60,34 +61,34 @@ def test_many_prompts_are_the_units() -> None:
             0,
         )
     )["all"]
-    assert (figure.value, figure.n, figure.counted, figure.note) == (0.75, 40, "prompts", "")
+    assert (metric.value, metric.n, metric.counted, metric.note) == (0.75, 40, "prompts", "")
     # Prompts are all right or all wrong: the width is that of 40 draws, not of 80.
-    assert figure.low is not None and 0.75 - figure.low == pytest.approx(1.96 * (0.75 * 0.25 / 40) ** 0.5, rel=0.25)
+    assert metric.low is not None and 0.75 - metric.low == pytest.approx(1.96 * (0.75 * 0.25 / 40) ** 0.5, rel=0.25)
 
 
 def test_shuffling_within_the_modality_is_what_the_modality_explains() -> None:
     # Modality x has a alone; in y, a and b are even: shuffled, x stays right and y is right by half.
     truth, groups = "a" * 20 + "ab" * 10, "x" * 20 + "y" * 20
-    figures = alignment.recognition_figures("label", judged(truth, truth), judged(truth, truth, groups=groups), 0)
-    null = by_subset(figures, alignment.SHUFFLED)["all"]
+    metrics = alignment.recognition_metrics("label", judged(truth, truth), judged(truth, truth, groups=groups), 0)
+    null = by_subset(metrics, alignment.SHUFFLED)["all"]
     assert null.value == pytest.approx(0.75, abs=0.03) and "each modality" in null.note
-    figures = alignment.recognition_figures("modality", judged(truth, truth), judged(truth, truth, groups=truth), 0)
-    null = by_subset(figures, alignment.SHUFFLED)["all"]
+    metrics = alignment.recognition_metrics("modality", judged(truth, truth), judged(truth, truth, groups=truth), 0)
+    null = by_subset(metrics, alignment.SHUFFLED)["all"]
     assert null.value == pytest.approx(0.75**2 + 0.25**2, abs=0.03) and "all conditions" in null.note
 
 
 def test_utility_by_hand() -> None:
     real, synthetic = judged("aabbaabb", "aabbaaba"), judged("aabbaabb", "aaaaaaba")
-    accuracy, share = alignment.utility_figures(real, synthetic, (10, 20), 0)
+    accuracy, share = alignment.utility_metrics(real, synthetic, (10, 20), 0)
     assert (accuracy.value, accuracy.reference.value) == (5 / 8, 7 / 8)
     assert share.value == pytest.approx(5 / 7) and "20 synthetic and 10 real" in share.note
     assert share.reference == Reference("trained on real images", 1.0)
     half = judged("aabbaabb", "aabbabba")
-    beside = alignment.utility_figures(real, synthetic, (10, 20), 0, half)[1].reference
+    beside = alignment.utility_metrics(real, synthetic, (10, 20), 0, half)[1].reference
     assert beside.value == pytest.approx(6 / 7) and beside.low is not None and beside.low < 6 / 7
     assert "half of the real" in beside.what
-    with pytest.raises(UserError, match="right on none"):
-        alignment.utility_figures(judged("ab", "ba"), judged("ab", "ab"), (1, 1), 0)
+    with pytest.raises(UserError, match="recognises no held-out image"):
+        alignment.utility_metrics(judged("ab", "ba"), judged("ab", "ab"), (1, 1), 0)
 
 
 def pixels(members: ImageSet) -> np.ndarray:
@@ -102,17 +103,17 @@ def test_a_label_swapped_set_loses_recognition_and_utility(tmp_path: Path) -> No
         "bad": synthetic_set(read(drawn_set(tmp_path / "bad", 80, 3, swapped=True), False), "label"),
     }
     images = {name: pixels(members) for name, members in sets.items()}
-    classifier = alignment.train_on_real(images["fit"], sets["fit"], QUICK)
-    seen = {name: alignment.judge(classifier, images[name], sets[name]) for name in ("real", "good", "bad")}
+    classifier = train_on_real(images["fit"], sets["fit"], QUICK)
+    seen = {name: alignment.predict(classifier, images[name], sets[name]) for name in ("real", "good", "bad")}
     good, bad = (
-        by_subset(alignment.recognition_figures("label", seen["real"], seen[name], 0))["all"]
+        by_subset(alignment.recognition_metrics("label", seen["real"], seen[name], 0))["all"]
         for name in ("good", "bad")
     )
     assert good.reference.value > 0.85 and good.value > 0.85 and not good.reading.endswith("worse")
     assert bad.value < 0.2 and bad.reading.endswith("worse")
-    student = alignment.train_on_synthetic(images["bad"], sets["bad"], QUICK)
-    by_student = alignment.judge(student, images["real"], sets["real"])
-    share = alignment.utility_figures(seen["real"], by_student, (160, 80), 0)[1]
+    student = train_on_synthetic(images["bad"], sets["bad"], QUICK)
+    by_student = alignment.predict(student, images["real"], sets["real"])
+    share = alignment.utility_metrics(seen["real"], by_student, (160, 80), 0)[1]
     assert share.value < 0.5 and share.reading.endswith("worse")
 
 

@@ -11,10 +11,10 @@ from scipy import ndimage
 from medloom.core.spec import GREY, ImageSpec, Intensity
 from medloom.core.types import Condition, Sample
 from medloom.downstream.classifier import ClassifierOptions
-from medloom.evaluation.images.classifiers import Workshop
-from medloom.evaluation.images.detail import detail_figures, ratio_of_means
+from medloom.evaluation.images.cache import EvaluationCache
+from medloom.evaluation.images.detail import detail_metrics, ratio_of_means
 from medloom.evaluation.images.sets import ImageSet
-from medloom.evaluation.report.metrics import Figure
+from medloom.evaluation.report.metrics import Metric
 from medloom.metrics.uncertainty import Interval
 
 SPEC = ImageSpec((24, 24), 1, "pad", {"CXR": Intensity("window", GREY, 0, 255)})
@@ -32,35 +32,35 @@ def drawn(folder: Path, seed: int, blur: float = 0.0, noise: float = 0.0) -> Ima
     return ImageSet(folder.name, samples, units, "patients", (None,) * 40)
 
 
-def told(tmp_path: Path, blur: float = 0.0, noise: float = 0.0) -> Figure:
-    shop = Workshop(tmp_path, SPEC, ClassifierOptions(verbose=False))
-    figures, notes = detail_figures(shop, drawn(tmp_path / "real", 0), drawn(tmp_path / "made", 1, blur, noise), 0)
-    (figure,) = figures
+def told(tmp_path: Path, blur: float = 0.0, noise: float = 0.0) -> Metric:
+    cache = EvaluationCache(tmp_path, SPEC, ClassifierOptions(verbose=False))
+    metrics, notes = detail_metrics(cache, drawn(tmp_path / "real", 0), drawn(tmp_path / "made", 1, blur, noise), 0)
+    (metric,) = metrics
     assert not notes
-    assert figure.low is not None and figure.high is not None
-    return figure
+    assert metric.low is not None and metric.high is not None
+    return metric
 
 
 def test_equal_sets_are_as_sharp(tmp_path: Path) -> None:
-    figure = told(tmp_path)
-    assert figure.low < 1 < figure.high and figure.value == pytest.approx(1, abs=0.2)
-    assert "worse" not in figure.reading
+    metric = told(tmp_path)
+    assert metric.low < 1 < metric.high and metric.value == pytest.approx(1, abs=0.2)
+    assert "worse" not in metric.reading
 
 
 def test_a_blur_is_worse(tmp_path: Path) -> None:
-    figure = told(tmp_path, blur=0.8)
-    assert figure.high < 0.7 and figure.reading == "below the reference: worse"
+    metric = told(tmp_path, blur=0.8)
+    assert metric.high < 0.7 and metric.reading == "below the reference: worse"
 
 
 def test_noise_is_above(tmp_path: Path) -> None:
-    figure = told(tmp_path, noise=30.0)
-    assert figure.low > 1.2 and figure.reading == "above the reference"
+    metric = told(tmp_path, noise=30.0)
+    assert metric.low > 1.2 and metric.reading == "above the reference"
 
 
 def test_images_that_are_too_small_are_said(tmp_path: Path) -> None:
-    shop = Workshop(tmp_path, replace(SPEC, size=(6, 6)), ClassifierOptions(verbose=False))
-    figures, notes = detail_figures(shop, drawn(tmp_path / "real", 0), drawn(tmp_path / "made", 1), 0)
-    assert not figures and "6 x 6 pixels are too small" in notes[0]
+    cache = EvaluationCache(tmp_path, replace(SPEC, size=(6, 6)), ClassifierOptions(verbose=False))
+    metrics, notes = detail_metrics(cache, drawn(tmp_path / "real", 0), drawn(tmp_path / "made", 1), 0)
+    assert not metrics and "6 x 6 pixels are too small" in notes[0]
 
 
 def test_interval_of_a_ratio_by_hand() -> None:

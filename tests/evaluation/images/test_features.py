@@ -58,12 +58,12 @@ def test_pixels_are_blind_to_brightness_and_contrast(images: ImageSet) -> None:
 
 def test_features_are_read_from_the_cache_and_only_new_files_are_computed(images: ImageSet, tmp_path: Path) -> None:
     extractor = make_extractor("pixels", SOURCES)
-    first = extract(extractor, images, tmp_path / "features", shown=False)
+    first = extract(extractor, images, tmp_path / "features", verbose=False)
 
     def refuse(pixels: np.ndarray) -> np.ndarray:
         raise AssertionError(f"computed {len(pixels)} again")
 
-    again = extract(replace(extractor, compute=refuse), images.rows([3, 1]), tmp_path / "features", shown=False)
+    again = extract(replace(extractor, compute=refuse), images.rows([3, 1]), tmp_path / "features", verbose=False)
     np.testing.assert_array_equal(again.values, first.values[[3, 1]])
     assert again.units.tolist() == [images.units[3], images.units[1]]
     (table,) = (tmp_path / "features").glob("*.npy")
@@ -71,26 +71,26 @@ def test_features_are_read_from_the_cache_and_only_new_files_are_computed(images
     Image.fromarray(np.random.default_rng(1).integers(0, 255, (16, 16), np.uint8)).save(images.samples[0].path)
     changed = ImageSet("real", images.samples, images.units, images.counted, images.labels)
     with pytest.raises(AssertionError, match="computed 1 again"):
-        extract(replace(extractor, compute=refuse), changed, tmp_path / "features", shown=False)
+        extract(replace(extractor, compute=refuse), changed, tmp_path / "features", verbose=False)
     with pytest.raises(AssertionError, match="computed 12 again"):
-        extract(replace(extractor, compute=refuse, identity="other"), images, tmp_path / "features", shown=False)
+        extract(replace(extractor, compute=refuse, identity="other"), images, tmp_path / "features", verbose=False)
 
 
 def test_an_image_that_cannot_be_read_is_named(images: ImageSet, tmp_path: Path) -> None:
     images.samples[5].path.write_bytes(b"\x89PNG no more")
     with pytest.raises(UserError, match=r"5\.png"):
-        extract(make_extractor("pixels", SOURCES), images, tmp_path / "features", shown=False)
+        extract(make_extractor("pixels", SOURCES), images, tmp_path / "features", verbose=False)
 
 
 def test_a_cache_that_was_cut_short_is_named(images: ImageSet, tmp_path: Path) -> None:
     extractor = make_extractor("pixels", SOURCES)
     (tmp_path / f"{extractor.identity}.npy").write_bytes(b"\x93NUMPY")
     with pytest.raises(UserError, match="is not a file of features"):
-        extract(extractor, images, tmp_path, shown=False)
+        extract(extractor, images, tmp_path, verbose=False)
 
 
 def test_classifier_features_are_penultimate(images: ImageSet, tmp_path: Path) -> None:
-    source = extract(make_extractor("pixels", SOURCES), images, tmp_path / "features", shown=False)
+    source = extract(make_extractor("pixels", SOURCES), images, tmp_path / "features", verbose=False)
     assert source.values.shape == (12, 1024)
     pixels = np.random.default_rng(0).uniform(-1, 1, (12, 1, 16, 16)).astype(np.float32)
     options = ClassifierOptions(steps=1, batch=8, verbose=False)

@@ -1,6 +1,7 @@
 """Fidelity and copies: equal sets are at their reference; shifted, collapsed and copied ones are not."""
 
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -10,7 +11,7 @@ from medloom.core.types import Condition, Sample
 from medloom.evaluation.images import fidelity, privacy
 from medloom.evaluation.images.features import FeatureSet
 from medloom.evaluation.images.sets import ImageSet
-from medloom.evaluation.report.metrics import Figure, Reference, rate, sampled_units
+from medloom.evaluation.report.metrics import Metric, Reference, proportion, sampled_units
 
 D = 6
 
@@ -24,64 +25,64 @@ def clusters(n: int, seed: int, modes: tuple[int, ...] = (0, 1, 2, 3), shift: fl
     return FeatureSet(values.astype(np.float32), units, np.where(corner < 2, "A", "B"))
 
 
-def figures_of(synthetic: FeatureSet) -> dict[tuple[str, str], Figure]:
-    figures, notes = fidelity.fidelity_figures("x", clusters(400, 0), synthetic, 0, shown=False)
+def metrics_of(synthetic: FeatureSet) -> dict[tuple[str, str], Metric]:
+    metrics, notes = fidelity.fidelity_metrics("x", clusters(400, 0), synthetic, 0, verbose=False)
     assert not notes
-    return {(figure.metric, figure.subset): figure for figure in figures}
+    return {(metric.name, metric.subset): metric for metric in metrics}
 
 
 def test_equal_sets_are_at_their_reference() -> None:
-    figures = figures_of(clusters(200, 1))
-    assert set(figures) == {
-        (name, subset) for name in (*fidelity.BOUNDS, fidelity.FD_INFINITY) for subset in ("all", "A", "B")
+    metrics = metrics_of(clusters(200, 1))
+    assert set(metrics) == {
+        (name, subset) for name in (*fidelity.MEASURED, fidelity.FD_INFINITY) for subset in ("all", "A", "B")
     }
-    for figure in figures.values():
-        assert not figure.reading.endswith("worse"), figure
-        assert figure.low is not None and figure.high is not None and figure.low <= figure.value <= figure.high
-    whole = figures[fidelity.FD, "all"]
+    for metric in metrics.values():
+        assert not metric.reading.endswith("worse"), metric
+        assert metric.low is not None and metric.high is not None and metric.low <= metric.value <= metric.high
+    whole = metrics[fidelity.FD, "all"]
     assert whole.n == whole.reference.n == 200
     assert whole.value == pytest.approx(whole.reference.value, rel=0.5)
-    endless = figures[fidelity.FD_INFINITY, "all"]
+    endless = metrics[fidelity.FD_INFINITY, "all"]
     assert endless.low is not None and endless.low < 0.2 and endless.value < whole.value
 
 
 def test_a_shift_is_seen_in_distance_and_precision() -> None:
-    figures = figures_of(clusters(200, 1, shift=2.0))
+    metrics = metrics_of(clusters(200, 1, shift=2.0))
     for name in (fidelity.FD, "precision", "density", "coverage"):
-        assert figures[name, "all"].reading.endswith("worse"), name
+        assert metrics[name, "all"].reading.endswith("worse"), name
     # FD of two Gaussians of one covariance is the squared distance of their means.
-    assert figures[fidelity.FD_INFINITY, "all"].value == pytest.approx(4 * D, rel=0.15)
+    assert metrics[fidelity.FD_INFINITY, "all"].value == pytest.approx(4 * D, rel=0.15)
 
 
 def test_a_dropped_mode_loses_coverage_and_recall_and_not_precision() -> None:
-    figures = figures_of(clusters(200, 1, modes=(0, 1, 2)))
-    assert figures["coverage", "all"].value == pytest.approx(0.75, abs=0.08)
-    assert figures["recall", "all"].reading.endswith("worse") and figures["coverage", "all"].reading.endswith("worse")
-    assert not figures["precision", "all"].reading.endswith("worse")
-    assert not figures["coverage", "A"].reading.endswith("worse")
-    assert figures["coverage", "B"].reading.endswith("worse")
+    metrics = metrics_of(clusters(200, 1, modes=(0, 1, 2)))
+    assert metrics["coverage", "all"].value == pytest.approx(0.75, abs=0.08)
+    assert metrics["recall", "all"].reading.endswith("worse") and metrics["coverage", "all"].reading.endswith("worse")
+    assert not metrics["precision", "all"].reading.endswith("worse")
+    assert not metrics["coverage", "A"].reading.endswith("worse")
+    assert metrics["coverage", "B"].reading.endswith("worse")
 
 
 def test_more_dimensions_than_images_change_nothing() -> None:
     real, synthetic = clusters(60, 0), clusters(40, 1)
     turn = np.linalg.qr(np.random.default_rng(0).normal(size=(300, D)))[0].T
     wide = [FeatureSet(part.values @ turn, part.units, part.groups) for part in (real, synthetic)]
-    narrow_figures, _ = fidelity.fidelity_figures("x", real, synthetic, 0, shown=False)
-    for one, other in zip(narrow_figures, fidelity.fidelity_figures("x", *wide, 0, shown=False)[0], strict=True):
+    narrow, _ = fidelity.fidelity_metrics("x", real, synthetic, 0, verbose=False)
+    for one, other in zip(narrow, fidelity.fidelity_metrics("x", *wide, 0, verbose=False)[0], strict=True):
         # The kernel is scaled by the number of dimensions.
-        if one.metric != fidelity.KERNEL:
-            assert one.value == pytest.approx(other.value, abs=1e-4), one.metric
+        if one.name != fidelity.KERNEL:
+            assert one.value == pytest.approx(other.value, abs=1e-4), one.name
 
 
 def test_too_few_images_are_refused_and_a_small_modality_is_noted() -> None:
     with pytest.raises(UserError, match="there are 19 synthetic images and it needs 20"):
-        fidelity.fidelity_figures("x", clusters(400, 0), clusters(19, 1), 0, shown=False)
+        fidelity.fidelity_metrics("x", clusters(400, 0), clusters(19, 1), 0, verbose=False)
     with pytest.raises(UserError, match="30 held-out real images and it needs 40"):
-        fidelity.fidelity_figures("x", clusters(30, 0), clusters(40, 1), 0, shown=False)
+        fidelity.fidelity_metrics("x", clusters(30, 0), clusters(40, 1), 0, verbose=False)
     small = clusters(60, 1, modes=(0, 1, 2, 0, 1))
-    figures, notes = fidelity.fidelity_figures("x", clusters(400, 0), small, 0, shown=False)
-    assert {figure.subset for figure in figures} == {"all", "A"}
-    assert len(notes) == 1 and notes[0].startswith("B: no fidelity figures")
+    metrics, notes = fidelity.fidelity_metrics("x", clusters(400, 0), small, 0, verbose=False)
+    assert {metric.subset for metric in metrics} == {"all", "A"}
+    assert len(notes) == 1 and notes[0].startswith("B: fidelity was not measured")
 
 
 def copied(share: float) -> dict[str, FeatureSet]:
@@ -101,9 +102,9 @@ def members(name: str, features: FeatureSet) -> ImageSet:
 def test_copies_are_counted_in_excess_of_chance(share: float) -> None:
     features = copied(share)
     sets = {name: members(name, entry) for name, entry in features.items()}
-    figures, notes, pairs = privacy.copy_figures("x", sets, features, 0)
-    excess = next(figure for figure in figures if figure.metric == privacy.EXCESS and figure.subset == "all")
-    assert not notes and {figure.subset for figure in figures} == {"all", "A", "B"}
+    metrics, notes, pairs = privacy.copy_metrics("x", sets, features, 0)
+    excess = next(metric for metric in metrics if metric.name == privacy.EXCESS and metric.subset == "all")
+    assert not notes and {metric.subset for metric in metrics} == {"all", "A", "B"}
     assert excess.low is not None and excess.high is not None
     assert excess.value == pytest.approx(share, abs=0.05)
     assert (excess.low > 0) == (share > 0)
@@ -113,16 +114,17 @@ def test_copies_are_counted_in_excess_of_chance(share: float) -> None:
 
 
 def test_copies_need_held_out_patients() -> None:
-    features = {**copied(0.0), "real": clusters(20, 1)}
-    with pytest.raises(UserError, match="with 10 held-out patients in --real; give 20"):
-        privacy.copy_figures("x", {}, features, 0)
+    real = clusters(20, 1)
+    data = SimpleNamespace(real=members("real", real), train=members("train", real))
+    assert privacy.lacking(data) == "there are 10 held-out patients in --real and it needs 20"
+    assert privacy.lacking(SimpleNamespace(real=members("real", clusters(40, 1)))) is None
 
 
 def test_rates_have_width_at_their_ends() -> None:
-    whole = rate(np.ones(20), np.arange(20), 0)
+    whole = proportion(np.ones(20), np.arange(20), 0)
     # Wilson: n / (n + z^2) with z = 1.96.
     assert (whole.value, whole.n) == (1.0, 20) and whole.low == pytest.approx(20 / (20 + 1.96**2), abs=1e-4)
-    mixed = rate(np.array([0, 1] * 20), np.arange(40), 0)
+    mixed = proportion(np.array([0, 1] * 20), np.arange(40), 0)
     assert mixed.low < 0.5 < mixed.high and mixed.high - mixed.low == pytest.approx(2 * 1.96 * 0.5 / 40**0.5, rel=0.15)
 
 
@@ -142,4 +144,4 @@ def test_few_prompts_are_a_fixed_list() -> None:
 )
 def test_readings(value: float, low: float, high: float, reading: str) -> None:
     reference = Reference("real", 0.5, 0.3, 0.7, 10)
-    assert Figure("s", "m", "all", value, low, high, 10, "images", reference, "lower").reading == reading
+    assert Metric("m", "all", value, low, high, 10, "images", reference, "lower").reading == reading

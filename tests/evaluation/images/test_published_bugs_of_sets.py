@@ -14,7 +14,7 @@ from medloom.data.manifest import read_manifest
 from medloom.evaluation.images import fidelity
 from medloom.evaluation.images.comparison import compare, readable_only
 from medloom.evaluation.images.features import FeatureSet
-from medloom.evaluation.report.metrics import Figure, Reference
+from medloom.evaluation.report.metrics import Metric, Reference
 
 
 def normal(seed: int) -> FeatureSet:
@@ -22,17 +22,17 @@ def normal(seed: int) -> FeatureSet:
     return FeatureSet(values, np.array([f"{seed}-{row}" for row in range(120)]), np.full(120, "A"))
 
 
-def test_no_real_against_real_floor() -> None:
+def test_no_real_against_real_reference() -> None:
     """Published distances stood alone, as if equal sets had none: every generator looked worse than its data."""
 
-    def without_floor(figure: Figure) -> Figure:
-        return replace(figure, reference=Reference("the real images", 0.0))
+    def without_reference(metric: Metric) -> Metric:
+        return replace(metric, reference=Reference("the real images", 0.0))
 
-    figures, _ = fidelity.fidelity_figures("x", normal(0), normal(1), 0, shown=False)
-    ours = next(figure for figure in figures if figure.metric == fidelity.FD)
+    metrics, _ = fidelity.fidelity_metrics("x", normal(0), normal(1), 0, verbose=False)
+    ours = next(metric for metric in metrics if metric.name == fidelity.FD)
     assert ours.reference.what == fidelity.REAL_TO_REAL and ours.reference.n == ours.n
     assert not ours.reading.endswith("worse")
-    assert without_floor(ours).reading.endswith("worse")
+    assert without_reference(ours).reading.endswith("worse")
 
 
 def test_blank_images_counted_for_unreadable_ones(tmp_path: Path) -> None:

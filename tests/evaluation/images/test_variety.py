@@ -9,9 +9,9 @@ from PIL import Image
 from medloom.core.spec import GREY, ImageSpec, Intensity
 from medloom.core.types import Condition, Sample
 from medloom.downstream.classifier import ClassifierOptions
-from medloom.evaluation.images.classifiers import Workshop
+from medloom.evaluation.images.cache import EvaluationCache
 from medloom.evaluation.images.sets import NO_PATIENT, ImageSet
-from medloom.evaluation.images.variety import SIMILARITY, draw_pairs, variety_figures
+from medloom.evaluation.images.variety import SIMILARITY, draw_pairs, variety_metrics
 
 
 def drawn(folder: Path, name: str, counted: str, alike: float) -> ImageSet:
@@ -62,9 +62,9 @@ def test_draws_for_one_patient_or_nobody_are_paired_with_each_other(tmp_path: Pa
 
 def test_a_generator_that_has_collapsed_is_seen(tmp_path: Path) -> None:
     spec = ImageSpec((24, 24), 1, "pad", {"CXR": Intensity("window", GREY, 0, 255)})
-    shop = Workshop(tmp_path, spec, ClassifierOptions(verbose=False))
+    cache = EvaluationCache(tmp_path, spec, ClassifierOptions(verbose=False))
     real, collapsed = drawn(tmp_path / "r", "real", "patients", 0.3), drawn(tmp_path / "s", "synthetic", "prompts", 0.9)
-    figures, notes = variety_figures(shop, real, collapsed, None, 0)
-    assert not notes and figures[0].metric == SIMILARITY
-    assert figures[0].reading.endswith("worse") and figures[0].value > figures[0].reference.value + 0.2
-    assert figures[0].n == 24 and "2 of the 5 scales" in figures[0].note
+    metrics, notes = variety_metrics(cache, real, collapsed, None, 0)
+    assert not notes and metrics[0].name == SIMILARITY
+    assert metrics[0].reading.endswith("worse") and metrics[0].value > metrics[0].reference.value + 0.2
+    assert metrics[0].n == 24 and "2 of the 5 scales" in metrics[0].note

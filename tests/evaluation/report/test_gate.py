@@ -6,48 +6,48 @@ import pytest
 
 from medloom.core.errors import UserError
 from medloom.evaluation.report.gate import failures, read_gate
-from medloom.evaluation.report.metrics import Figure, Reference
+from medloom.evaluation.report.metrics import Metric, Reference
 
 KNOWN = ("Frechet distance", "recall", "excess of copies", "recognition")
 
 
-def figure(metric: str, value: float, low: float | None, high: float | None, **told: str) -> Figure:
-    given = {"section": "fidelity", "subset": "all", "n": 9, "counted": "images", **told}
-    return Figure(metric=metric, value=value, low=low, high=high, reference=Reference("real", 0.5), **given)
+def metric(name: str, value: float, low: float | None, high: float | None, **told: str) -> Metric:
+    given = {"subset": "all", "n": 9, "counted": "images", **told}
+    return Metric(name=name, value=value, low=low, high=high, reference=Reference("real", 0.5), **given)
 
 
-FIGURES = [
-    figure("Frechet distance", 3.0, 2.0, 4.0, extractor="local"),
-    figure("Frechet distance", 9.0, 8.0, 10.0, extractor="classifier"),
-    figure("recall", 0.4, 0.3, 0.5, extractor="local"),
-    figure("recall", 0.2, 0.1, 0.3, extractor="local", subset="CT"),
-    figure("recognition", 0.9, None, None),
+METRICS = [
+    metric("Frechet distance", 3.0, 2.0, 4.0, extractor="local"),
+    metric("Frechet distance", 9.0, 8.0, 10.0, extractor="classifier"),
+    metric("recall", 0.4, 0.3, 0.5, extractor="local"),
+    metric("recall", 0.2, 0.1, 0.3, extractor="local", subset="CT"),
+    metric("recognition", 0.9, None, None),
 ]
 
 
 def judged(tmp_path: Path, text: str) -> list[str]:
     (tmp_path / "gate.yaml").write_text(text)
-    return failures(read_gate(tmp_path / "gate.yaml", KNOWN), FIGURES)
+    return failures(read_gate(tmp_path / "gate.yaml", KNOWN), METRICS)
 
 
 def test_what_is_kept_and_what_is_not(tmp_path: Path) -> None:
     assert judged(tmp_path, "- {metric: recall, features: local, value_at_least: 0.4, upper_at_most: 0.5}") == []
     found = judged(tmp_path, "- {metric: Frechet distance, value_at_most: 5}\n- {metric: recall, lower_at_least: 0.35}")
     assert found == [
-        "Frechet distance of all by classifier: value 9, allowed at most 5",
-        "recall of all by local: lower 0.3, allowed at least 0.35",
+        "FAIL: Frechet distance of all by classifier 9 [8, 10], reference 0.5, required: value at most 5",
+        "FAIL: recall of all by local 0.4 [0.3, 0.5], reference 0.5, required: lower end at least 0.35",
     ]
     assert judged(tmp_path, "- {metric: recall, of: CT, value_at_least: 0.3}") == [
-        "recall of CT by local: value 0.2, allowed at least 0.3"
+        "FAIL: recall of CT by local 0.2 [0.1, 0.3], reference 0.5, required: value at least 0.3"
     ]
     assert judged(tmp_path, "- {metric: recall, times_reference_at_least: 0.9}") == [
-        "recall of all by local: times reference 0.8, allowed at least 0.9"
+        "FAIL: recall of all by local 0.4 [0.3, 0.5], reference 0.5, required: value over reference at least 0.9"
     ]
 
 
 def test_what_cannot_be_told_is_not_kept(tmp_path: Path) -> None:
     assert judged(tmp_path, "- {metric: recognition, lower_at_least: 0.1}") == [
-        "recognition of all: lower not known, allowed at least 0.1"
+        "FAIL: recognition of all 0.9, reference 0.5, required: lower end at least 0.1"
     ]
 
 
@@ -59,9 +59,12 @@ def test_what_cannot_be_told_is_not_kept(tmp_path: Path) -> None:
         ("- {metric: recall}", "rule 1: it has no bound"),
         ("- {metric: recall, value_at_least: much}", "value_at_least is 'much'; give a number"),
         ("- {value_at_least: 1}", "rule 1: it names no metric"),
-        ("metric: recall", "give a list of thresholds"),
+        ("metric: recall", "give a list of rules"),
         ("- {metric: excess of copies, upper_at_most: 0.01}", "'excess of copies' was not measured"),
-        ("- {metric: recall, of: MR, value_at_least: 0}", "not measured of 'MR' by anything; it was of CT by local"),
+        (
+            "- {metric: recall, of: MR, value_at_least: 0}",
+            "not measured of 'MR' by any extractor. Measured: recall of CT",
+        ),
         ("- [", "cannot be read"),
     ],
 )

@@ -8,7 +8,7 @@ from PIL import Image, ImageDraw
 from PIL.PngImagePlugin import PngInfo
 
 from medloom.core.types import Condition, Sample
-from medloom.evaluation.images import lint
+from medloom.evaluation.images import identifiers
 from medloom.evaluation.images.sets import ImageSet
 
 
@@ -38,12 +38,12 @@ def written(path: Path, text: str = "", marked: bool = True, **chunks: str) -> S
 )
 def test_texts(text: str, what: str) -> None:
     sample = Sample(Path(), Condition(text, "CXR"), "p", 0, 2)
-    assert lint.in_texts(sample) == f"text: {what}"
+    assert identifiers.in_texts(sample) == f"text: {what}"
 
 
 def test_cells_and_innocent_texts() -> None:
     def of(text: str, **table: float | str | None) -> str | None:
-        return lint.in_texts(Sample(Path(), Condition(text, "CXR", table=table), "p", 0, 2))
+        return identifiers.in_texts(Sample(Path(), Condition(text, "CXR", table=table), "p", 0, 2))
 
     assert of("", age=94.0) == "age: an age above 89" and of("", note="10/11/2012") == "note: a date"
     assert of("Heart size 12 x 14 cm. T2-weighted, TE 90 ms, day 365.", age=89.0, dose=0.25, score="3/5") is None
@@ -51,25 +51,26 @@ def test_cells_and_innocent_texts() -> None:
 
 def test_metadata_and_the_mark(tmp_path: Path) -> None:
     plain = written(tmp_path / "a.png")
-    assert lint.in_metadata(plain) is None and lint.unmarked(plain) is None
+    assert identifiers.in_metadata(plain) is None and identifiers.unmarked(plain) is None
     named = written(tmp_path / "b.png", marked=False, Author="Dr. Miller")
-    assert lint.in_metadata(named) == "Author: a titled name" and lint.unmarked(named)
+    assert identifiers.in_metadata(named) == "Author: a titled name" and identifiers.unmarked(named)
 
 
 def test_signs_burned_in(tmp_path: Path) -> None:
-    assert lint.in_pixels(written(tmp_path / "a.png", "PORTABLE AP")) == "near the upper border"
-    assert lint.in_pixels(written(tmp_path / "b.png")) is None
+    assert identifiers.in_pixels(written(tmp_path / "a.png", "PORTABLE AP")) == "near the upper border"
+    assert identifiers.in_pixels(written(tmp_path / "b.png")) is None
 
 
-def test_figures_stand_beside_real_images(tmp_path: Path) -> None:
+def test_metrics_are_compared_with_real_images(tmp_path: Path) -> None:
     def made(name: str, texts: list[str]) -> ImageSet:
         samples = [written(tmp_path / f"{name}{n}.png", text) for n, text in enumerate(texts)]
         units = tuple(str(n) for n in range(len(texts)))
         return ImageSet(name, samples, units, "images", (None,) * len(texts))
 
     synthetic, real = made("s", ["PORTABLE", "", "", "ERECT"]), made("r", ["PORTABLE", "", "", ""])
-    figures, findings = lint.lint_figures(synthetic, real, 0, shown=False)
-    signs = next(figure for figure in figures if figure.metric == lint.SIGNS)
-    assert signs.value == 0.5 and signs.reference.value == 0.25 and {found.kind for found in findings} == {lint.SIGNS}
-    lint.write_findings(tmp_path / "found.csv", findings)
+    metrics, findings = identifiers.identifier_metrics(synthetic, real, 0, verbose=False)
+    signs = next(metric for metric in metrics if metric.name == identifiers.SIGNS)
+    assert signs.value == 0.5 and signs.reference.value == 0.25
+    assert {found.kind for found in findings} == {identifiers.SIGNS}
+    identifiers.write_findings(tmp_path / "found.csv", findings)
     assert (tmp_path / "found.csv").read_text().count("upper border") == 2

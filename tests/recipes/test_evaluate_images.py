@@ -1,4 +1,4 @@
-"""`medloom evaluate` from manifests to a report, and what it refuses."""
+"""`medloom evaluate images` from manifests to a report, and what it refuses."""
 
 import base64
 import io
@@ -18,7 +18,7 @@ from medloom.core.errors import UserError
 from medloom.core.files import write_json
 from medloom.data.manifest import read_manifest
 from medloom.data.splits import make_split
-from medloom.recipes.evaluate import Config, run
+from medloom.recipes.evaluate_images import Config, run
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "evaluation" / "images"))
 from drawn import drawn_set
@@ -50,24 +50,24 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def evaluate(sets: dict[str, Path], name: str, out: Path, **options: Any) -> dict[tuple[str, str, str], dict[str, Any]]:
-    """Figures by metric, subset and extractor."""
+    """Metrics by name, subset and extractor."""
     run(Config(real=sets["real"], synthetic=sets[name], out=out, **{**QUICK, **options}))
-    figures = json.loads((out / "scores.json").read_text())["figures"]
-    return {(entry["metric"], entry["subset"], entry["extractor"]): entry for entry in figures}
+    metrics = json.loads((out / "scores.json").read_text())["metrics"]
+    return {(entry["name"], entry["subset"], entry["extractor"]): entry for entry in metrics}
 
 
 def test_a_good_set_passes_and_the_page_shows_no_real_image(sets: dict[str, Path], cache: Path, tmp_path: Path) -> None:
-    figures = evaluate(sets, "good", tmp_path / "out", train=sets["train"], cache=cache, features=())
-    assert {entry["section"] for entry in figures.values()} == {"fidelity", "alignment", "privacy", "lint"}
-    recognition = figures["recognition", "all", ""]
+    metrics = evaluate(sets, "good", tmp_path / "out", train=sets["train"], cache=cache, features=())
+    assert {entry["section"] for entry in metrics.values()} == {"fidelity", "alignment", "privacy", "identifiers"}
+    recognition = metrics["recognition", "all", ""]
     assert recognition["value"] > 0.8 and recognition["reference"]["n"] == 60
     for extractor in ("classifier", "local"):
-        assert not figures["coverage", "all", extractor]["reading"].endswith("worse")
-    assert figures["excess of copies", "all", "pixels"]["low"] < 0.01
-    assert figures["identical files", "all", ""]["value"] == 0
-    assert {subset for _, subset, _ in figures} == {"all", "dark", "light", "disc", "square"}
+        assert not metrics["coverage", "all", extractor]["reading"].endswith("worse")
+    assert metrics["excess of copies", "all", "pixels"]["low"] < 0.01
+    assert metrics["identical files", "all", ""]["value"] == 0
+    assert {subset for _, subset, _ in metrics} == {"all", "dark", "light", "disc", "square"}
     card = (tmp_path / "out" / "data_card.md").read_text()
-    assert "SYNTHETIC" in card and "| recognition | - |" in card and "## What is weak" in card
+    assert "SYNTHETIC" in card and "| recognition | - |" in card and "## Weaknesses" in card
     page = (tmp_path / "out" / "report.html").read_text()
     assert "http" not in re.sub(r"base64,[A-Za-z0-9+/=]+", "", page)
     assert str(sets["real"].parent) not in page and str(sets["train"].parent) not in page
@@ -82,11 +82,11 @@ def test_copies_are_dropped_and_the_gate_is_kept(sets: dict[str, Path], cache: P
     words = [word for name, value in given.items() for word in (f"--{name}", str(value))]
     words += ["--image-size", "16", "--device", "cpu", "--only", "privacy", "--features", "classifier"]
     words += ["--gate", str(gate)]
-    assert main(["evaluate", *words, "--out", str(tmp_path / "out")]) == 3
+    assert main(["evaluate", "images", *words, "--out", str(tmp_path / "out")]) == 3
     assert (tmp_path / "out" / "report.html").is_file() and not (tmp_path / "out" / "cleaned.csv").exists()
     internal = (tmp_path / "out" / "report-internal.html").read_text()
     assert "NOT FOR SHARING" in internal and internal.count("data:image/png") >= 40
-    assert main(["evaluate", *words, "--out", str(tmp_path / "kept"), "--drop-copies", "true"]) == 0
+    assert main(["evaluate", "images", *words, "--out", str(tmp_path / "kept"), "--drop-copies", "true"]) == 0
     cleaned = read_manifest(tmp_path / "kept" / "cleaned.csv", need=("path",), need_patients=False)
     assert not {Path(path).stem for path in cleaned.frame["path"]} & {str(number) for number in range(40)}
     assert len(cleaned) >= 30 and (tmp_path / "kept" / "cleaned" / "report.html").is_file()
@@ -94,11 +94,11 @@ def test_copies_are_dropped_and_the_gate_is_kept(sets: dict[str, Path], cache: P
 
 def test_rows_by_columns(sets: dict[str, Path], cache: Path, tmp_path: Path) -> None:
     options: dict[str, Any] = {"only": ("fidelity",), "features": ("pixels",), "label": "none", "cache": cache}
-    figures = evaluate(sets, "good", tmp_path / "out", by=("label",), **options)
-    subsets = {subset for _, subset, _ in figures}
+    metrics = evaluate(sets, "good", tmp_path / "out", by=("label",), **options)
+    subsets = {subset for _, subset, _ in metrics}
     assert subsets == {"all", "dark", "light", "label disc", "label square"}
     # Fifteen held-out patients a class and modality would be too few; of a class there are thirty.
-    assert figures["recall", "label disc", "pixels"]["n"] == 30
+    assert metrics["recall", "label disc", "pixels"]["n"] == 30
     told = evaluate(sets, "good", tmp_path / "told", only=("alignment",), cache=cache)
     assert {subset for metric, subset, _ in told if metric == "recognition"} == {
         "all",
@@ -107,7 +107,7 @@ def test_rows_by_columns(sets: dict[str, Path], cache: Path, tmp_path: Path) -> 
         "dark",
         "light",
     }
-    with pytest.raises(UserError, match=r"--by column of .*manifest.csv .*carries it along"):
+    with pytest.raises(UserError, match=r"--by column of .*manifest.csv .*generate --keep finding_side"):
         evaluate(sets, "good", tmp_path / "none", by=("finding_side",), **options)
 
 
@@ -123,56 +123,59 @@ def test_the_same_command_again_reads_what_it_kept(
 
 
 def test_a_copied_set_is_caught(sets: dict[str, Path], cache: Path, tmp_path: Path) -> None:
-    figures = evaluate(sets, "copied", tmp_path / "out", train=sets["train"], cache=cache, only=("privacy",))
-    excess = figures["excess of copies", "all", "pixels"]
+    metrics = evaluate(sets, "copied", tmp_path / "out", train=sets["train"], cache=cache, only=("privacy",))
+    excess = metrics["excess of copies", "all", "pixels"]
     assert excess["value"] == pytest.approx(0.5, abs=0.1) and excess["low"] > 0.3
-    assert figures["identical files", "all", ""]["value"] == 0.5
+    assert metrics["identical files", "all", ""]["value"] == 0.5
     assert "train/0.png" in (tmp_path / "out" / "copies-internal.csv").read_text()
 
 
 def test_a_dropped_mode_loses_coverage(sets: dict[str, Path], cache: Path, tmp_path: Path) -> None:
-    figures = evaluate(sets, "dropped", tmp_path / "out", train=sets["train"], cache=cache, label="label")
+    metrics = evaluate(sets, "dropped", tmp_path / "out", train=sets["train"], cache=cache, label="label")
     for metric in ("coverage", "Frechet distance"):
-        assert figures[metric, "all", "classifier"]["reading"].endswith("worse"), metric
+        assert metrics[metric, "all", "classifier"]["reading"].endswith("worse"), metric
     notes = json.loads((tmp_path / "out" / "scores.json").read_text())["notes"]
     assert any("all of them are of class 'disc'" in note for note in notes)
 
 
 def test_a_label_swapped_set_loses_recognition(sets: dict[str, Path], cache: Path, tmp_path: Path) -> None:
-    figures = evaluate(sets, "swapped", tmp_path / "out", train=sets["train"], cache=cache, only=("alignment",))
-    assert figures["recognition", "all", ""]["value"] < 0.25
-    assert figures["recognition", "all", ""]["reading"].endswith("worse")
-    share = figures["accuracy, trained on synthetic, over real-trained", "all", ""]
+    metrics = evaluate(sets, "swapped", tmp_path / "out", train=sets["train"], cache=cache, only=("alignment",))
+    assert metrics["recognition", "all", ""]["value"] < 0.25
+    assert metrics["recognition", "all", ""]["reading"].endswith("worse")
+    share = metrics["accuracy trained on synthetic over real images", "all", ""]
     assert share["value"] < 0.5 and share["reading"].endswith("worse")
     assert share["reference"]["what"] == "trained on half of the real images"
     assert share["reference"]["low"] is not None and share["reference"]["value"] > 0.7
 
 
 def test_without_a_label_the_modality_is_the_class(sets: dict[str, Path], tmp_path: Path) -> None:
-    figures = evaluate(sets, "good", tmp_path, label="modality", only=("alignment",), steps=20)
-    assert {subset for metric, subset, _ in figures if metric == "recognition"} == {"all", "dark", "light"}
+    metrics = evaluate(sets, "good", tmp_path, label="modality", only=("alignment",), steps=20)
+    assert {subset for metric, subset, _ in metrics if metric == "recognition"} == {"all", "dark", "light"}
 
 
 def test_pixels_need_no_class(sets: dict[str, Path], tmp_path: Path) -> None:
-    figures = evaluate(sets, "good", tmp_path, label="none", features=("pixels",))
-    assert {entry["section"] for entry in figures.values()} == {"fidelity", "lint"}
-    assert figures["Frechet distance", "all", "pixels"]["reference"]["n"] == 60
+    metrics = evaluate(sets, "good", tmp_path, label="none", features=("pixels",))
+    assert {entry["section"] for entry in metrics.values()} == {"fidelity", "identifiers"}
+    assert metrics["Frechet distance", "all", "pixels"]["reference"]["n"] == 60
 
 
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"only": ("fidelty",)}, "unknown name in --only 'fidelty', did you mean 'fidelity'"),
+        ({"only": ("fidelty",)}, "unknown section in --only 'fidelty', did you mean 'fidelity'"),
         ({"features": ("clasifier",)}, "did you mean 'classifier'"),
         ({"network": "tiny"}, "unknown --network 'tiny'"),
         ({"label": "lable"}, "did you mean 'label'"),
         ({"label": "sample_id"}, "120 different values in it; a class label has 2 to 100"),
         ({"label": "none", "features": ("classifier",)}, "--features classifier needs a class"),
         ({"label": "none", "only": ("alignment",)}, "alignment needs a class"),
-        ({"only": ("privacy",)}, "--only privacy needs --train"),
+        ({"only": ("privacy",)}, "privacy needs --train"),
         ({"seed": -1}, "--seed -1 is out of range"),
         ({"device": "gpu"}, "allowed: auto, cpu, cuda"),
         ({"steps": 0}, "--steps 0"),
+        ({"drop_copies": True}, "--drop-copies needs --train"),
+        ({"reference_model": Path("run")}, "--reference-model calibrates the attack on --model, which needs --train"),
+        ({"metrics": ("fid",)}, "unknown metric in --metrics 'fid'"),
     ],
 )
 def test_options_that_cannot_be(options: dict[str, Any], message: str, sets: dict[str, Path], tmp_path: Path) -> None:
@@ -260,7 +263,7 @@ def test_real_halves_are_at_their_reference(shared: Path, tmp_path: Path) -> Non
         halves[name] = tmp_path / f"{name}.csv"
         halves[name].write_text("\n".join([lines[0], *(rows[row] for row in part)]) + "\n")
     options = {"image_size": (64,), "steps": 200, "images_are_patients": True}
-    figures = evaluate(halves, "synthetic", tmp_path / "out", **options)
-    assert not figures["Frechet distance", "all", "classifier"]["reading"].endswith("worse")
-    recognition = figures["recognition", "all", ""]
+    metrics = evaluate(halves, "synthetic", tmp_path / "out", **options)
+    assert not metrics["Frechet distance", "all", "classifier"]["reading"].endswith("worse")
+    recognition = metrics["recognition", "all", ""]
     assert recognition["value"] == pytest.approx(recognition["reference"]["value"], abs=0.03)

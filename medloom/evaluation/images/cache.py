@@ -1,0 +1,154 @@
+"""Decoded images, classifiers and encoders of an evaluation, kept on disk so that running it again is quick."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from medloom.core.errors import UserError
+from medloom.core.files import hash_json
+from medloom.core.lookup import look_up
+from medloom.core.progress import say
+from medloom.core.seeds import check_seed
+from medloom.core.spec import ImageSpec
+from medloom.data.dataset import ImageSource, cached_images
+from medloom.downstream.classifier import (
+    NETWORKS,
+    Classifier,
+    ClassifierOptions,
+    hold_out,
+    load_classifier,
+    train_classifier,
+)
+from medloom.downstream.ssl import Encoder, EncoderOptions, load_encoder, train_encoder
+from medloom.evaluation.images.sets import ImageSet
+from medloom.training.loop import check_device
+
+VALIDATION = 0.15
+
+Images = NDArray[np.float16]
+Train = Callable[[Images, ImageSet, ClassifierOptions], Classifier]
+
+
+def judge_options(network: str, steps: int, seed: int, device: str) -> ClassifierOptions:
+    """How the judging networks of an evaluation are trained, from options of the command line.
+
+    Args:
+        network: a name in NETWORKS.
+        steps: optimiser steps, 1 or more.
+        seed: of weights, order and augmentation.
+        device: auto, cpu or cuda.
+
+    Raises:
+        UserError: an option that is out of range; names it.
+    """
+    look_up(NETWORKS, network, "--network")
+    if steps < 1:
+        raise UserError(f"--steps {steps}: the judging networks need 1 or more.")
+    check_seed(seed)
+    check_device(device)
+    chosen = "cuda" if device != "cpu" and torch.cuda.is_available() else "cpu"
+    return ClassifierOptions(network=network, steps=steps, seed=seed, device=chosen)
+
+
+def train_on_real(images: Images, members: ImageSet, options: ClassifierOptions) -> Classifier:
+    """A classifier of labelled real images, selected on 15 % of their patients.
+
+    Raises:
+        UserError: one class, or a class with a single patient.
+    """
+    labels = [str(label) for label in members.labels]
+    held = hold_out(members.units, labels, VALIDATION, options.seed)
+    return train_classifier(images, labels, members.units, held, options)
+
+
+def train_on_synthetic(images: Images, members: ImageSet, options: ClassifierOptions) -> Classifier:
+    """A classifier of labelled synthetic images, selected on 15 % of them, with as many steps as the real one.
+
+    Single images are held out instead of whole prompts, since a class may have one prompt only.
+
+    Raises:
+        UserError: one class, or a class with a single image.
+    """
+    labels = [str(label) for label in members.labels]
+    own = [str(row) for row in range(len(labels))]
+    return train_classifier(images, labels, own, hold_out(own, labels, VALIDATION, options.seed), options)
+
+
+@dataclass(frozen=True)
+class EvaluationCache:
+    """Decodes images and trains classifiers and encoders, each once.
+
+    Attributes:
+        folder: holds the folders `images`, `classifiers` and `encoders`.
+        spec: the space in which images are read.
+        options: how classifiers are trained.
+        unit: of files that do not state theirs.
+    """
+
+    folder: Path
+    spec: ImageSpec
+    options: ClassifierOptions
+    unit: str | None = None
+
+    def images(self, members: ImageSet) -> Images:
+        """The images of a set, float16 `(N, C, *size)` in [-1, 1], memory-mapped.
+
+        Raises:
+            UserError: an image that cannot be read; names the file.
+        """
+        key = {
+            "files": hash_json(list(members.hashes)),
+            "modalities": hash_json(list(members.groups)),
+            "unit": self.unit,
+            "spec": self.spec.fingerprint(),
+        }
+        source = ImageSource(members.samples, self.spec, self.unit, key)
+        return cached_images(source, self.folder / "images", self.options.verbose)
+
+    def classifier(self, members: ImageSet, train: Train) -> Classifier:
+        """The classifier of a set: that of an earlier run on the same images with the same options, or a new one.
+
+        Args:
+            members: the set, all rows labelled.
+            train: trains it.
+
+        Raises:
+            UserError: an image that cannot be read, or a set that `train` refuses.
+        """
+        rows = [list(values) for values in (members.hashes, members.labels, members.units, members.groups)]
+        key = hash_json([train.__name__, rows, self.spec.fingerprint(), self.unit, self.options.identity()])
+        folder = self.folder / "classifiers" / key
+        if folder.is_dir():
+            if self.options.verbose:
+                say(f"classifier of {members.name} images: read from {folder}")
+            return load_classifier(folder, self.options.device)
+        classifier = train(self.images(members), members, self.options)
+        classifier.save(folder)
+        return classifier
+
+    def encoder(self, members: ImageSet) -> Encoder:
+        """The self-supervised encoder of a set: that of an earlier run on the same images, or a new one.
+
+        Its network, steps, seed and device are those of the classifiers.
+
+        Raises:
+            UserError: an image that cannot be read, or fewer images than an encoder can be trained on.
+        """
+        judge = self.options
+        options = EncoderOptions(
+            network=judge.network, steps=judge.steps, seed=judge.seed, device=judge.device, verbose=judge.verbose
+        )
+        rows = [list(values) for values in (members.hashes, members.groups)]
+        key = hash_json([rows, self.spec.fingerprint(), self.unit, options.identity()])
+        folder = self.folder / "encoders" / key
+        if folder.is_dir():
+            if options.verbose:
+                say(f"encoder of {members.name} images: read from {folder}")
+            return load_encoder(folder, options.device)
+        encoder = train_encoder(self.images(members), options)
+        encoder.save(folder)
+        return encoder

@@ -1,0 +1,167 @@
+"""What a section of the report is, and what it measures from."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+
+from medloom.downstream.classifier import Classifier
+from medloom.downstream.ssl import Encoder
+from medloom.evaluation.images.cache import EvaluationCache, train_on_real
+from medloom.evaluation.images.comparison import Comparison
+from medloom.evaluation.images.features import Extractor, FeatureSet, Sources, extract, make_extractor
+from medloom.evaluation.images.sets import ImageSet
+from medloom.evaluation.report.metrics import Metric
+from medloom.evaluation.report.plots import Panel
+
+Plots = list[tuple[str, list[Panel]]]
+
+
+@dataclass(frozen=True)
+class Attack:
+    """A membership inference attack on the generator.
+
+    Attributes:
+        model: its run folder.
+        reference: run folder of a model that was trained on none of the images, or None.
+        images: largest number of images per side.
+        device: auto, cpu or cuda.
+    """
+
+    model: Path
+    reference: Path | None
+    images: int
+    device: str
+
+
+@dataclass(frozen=True, eq=False)
+class Inputs:
+    """What sections measure from; classifier, encoder and features are computed when they are first needed.
+
+    Attributes:
+        data: the sets of images.
+        cache: decodes images, trains networks.
+        extractors: names of the feature extractors.
+        metrics: names of further metrics on features, of `medloom.metrics.METRICS`.
+        attack: on the generator, or None.
+        with_classifier: whether a classifier of real images is wanted, if they have a label.
+    """
+
+    data: Comparison
+    cache: EvaluationCache
+    extractors: tuple[str, ...]
+    metrics: tuple[str, ...] = ()
+    attack: Attack | None = None
+    with_classifier: bool = False
+    _made: dict[str, Extractor] = field(default_factory=dict)
+
+    @property
+    def seed(self) -> int:
+        """Of subsets and resamples."""
+        return self.cache.options.seed
+
+    @cached_property
+    def classifier(self) -> Classifier | None:
+        """Trained on real images; None if it is not wanted or there is no label.
+
+        Raises:
+            UserError: images that it cannot be trained on.
+        """
+        fit = self.data.fit if self.with_classifier else None
+        return None if fit is None else self.cache.classifier(fit, train_on_real)
+
+    def extractor(self, name: str) -> Extractor:
+        """The feature extractor of a name.
+
+        Raises:
+            UserError: see `make_extractor`.
+        """
+        if name not in self._made:
+            sources = Sources(self.data.spec, self.classifier, self.cache.options.device, self._encoder)
+            self._made[name] = make_extractor(name, sources)
+        return self._made[name]
+
+    def _encoder(self) -> Encoder:
+        return self.cache.encoder(self.data.other_real)
+
+    def features(self, name: str, members: ImageSet) -> FeatureSet:
+        """Features of a set by the extractor of a name.
+
+        Raises:
+            UserError: an image that cannot be read.
+        """
+        return extract(self.extractor(name), members, self.cache.folder / "features", self.cache.unit)
+
+    @property
+    def facts(self) -> dict[str, object]:
+        """For scores.json: the statement of each extractor that was used, and the classifier."""
+        used: Classifier | None = vars(self).get("classifier")
+        trained = used and {"network": used.name, "classes": list(used.classes), "selected": used.validation}
+        return {"extractors": {name: e.statement for name, e in self._made.items()}, "classifier": trained}
+
+
+@dataclass(frozen=True)
+class Found:
+    """What a section found.
+
+    Attributes:
+        metrics: in the order of the report.
+        notes: what a reader has to know.
+        remark: a paragraph below the section's table.
+        files: name of a file that is not for sharing, to what writes it; names end in -internal.csv or -internal.html.
+        unreleasable: synthetic images that `--drop-copies` leaves out.
+        meanings: of metrics that the section's row does not name.
+    """
+
+    metrics: list[Metric]
+    notes: list[str] = field(default_factory=list)
+    remark: str = ""
+    files: Mapping[str, Callable[[Path], None]] = field(default_factory=dict)
+    unreleasable: frozenset[Path] = frozenset()
+    meanings: Mapping[str, str] = field(default_factory=dict)
+
+
+def nothing_lacking(data: Comparison) -> str | None:
+    """For a section that can always be measured."""
+    return None
+
+
+# What the user has to give for a section, to whether it is there and how to give it.
+NEEDS: Mapping[str, tuple[Callable[[Comparison], bool], str]] = {
+    "training images": (
+        lambda data: data.train is not None,
+        "--train, the manifest of the images that the generator was trained on",
+    ),
+    "classes": (
+        lambda data: data.fit is not None,
+        "a class of each image: name a column of both manifests with --label (they do not both have a label, finding or"
+        " class with 2 to 100 values, and there is one modality)",
+    ),
+}
+
+
+@dataclass(frozen=True)
+class Section:
+    """A section of the report: one file, and one row of `sections.SECTIONS`.
+
+    Attributes:
+        heading: in the report.
+        question: that it answers.
+        metrics: name of each metric to its meaning.
+        measure: measures the section.
+        plots: a title and panels for each plot of its metrics.
+        needs: what the user has to give, names in NEEDS; without it the section is left out unless it is asked for.
+        lacking: says why these sets cannot be measured, or gives None.
+        requires: `needs` and `lacking` in words, for the documentation.
+        glance: whether its metrics of all images stand in the table at the top of the report.
+    """
+
+    heading: str
+    question: str
+    metrics: Mapping[str, str]
+    measure: Callable[[Inputs], Found]
+    plots: Callable[[Sequence[Metric]], Plots] = lambda metrics: []
+    needs: tuple[str, ...] = ()
+    lacking: Callable[[Comparison], str | None] = nothing_lacking
+    requires: str = "any images"
+    glance: bool = True

@@ -1,0 +1,38 @@
+"""The sections of the report on a set of images, in its order. A section is one file and one row here."""
+
+from collections.abc import Sequence
+
+from medloom.core.errors import UserError
+from medloom.evaluation.images import alignment, fidelity, identifiers, privacy
+from medloom.evaluation.images.comparison import Comparison
+from medloom.evaluation.images.section import NEEDS, Section
+
+SECTIONS: dict[str, Section] = {
+    "fidelity": fidelity.SECTION,
+    "alignment": alignment.SECTION,
+    "privacy": privacy.SECTION,
+    "identifiers": identifiers.SECTION,
+}
+
+
+def choose_sections(only: Sequence[str], data: Comparison) -> list[str]:
+    """The sections to measure: those asked for, else all whose needs are met.
+
+    Args:
+        only: names of SECTIONS; none for all.
+        data: the sets.
+
+    Raises:
+        UserError: a need that is not met, or sets that are too small.
+    """
+    chosen = []
+    for name, section in SECTIONS.items():
+        unmet = [how for given, how in (NEEDS[need] for need in section.needs) if not given(data)]
+        if name not in only if only else unmet:
+            continue
+        if unmet:
+            raise UserError(f"{name} needs {unmet[0]}.")
+        if reason := section.lacking(data):
+            raise UserError(f"{name} cannot be measured: {reason}.")
+        chosen.append(name)
+    return chosen

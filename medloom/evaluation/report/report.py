@@ -1,0 +1,97 @@
+"""What the reports share: scores.json for programs, and one self-contained report.html for people."""
+
+import base64
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from medloom.core.files import claim_output, write_json, write_text
+from medloom.core.progress import say
+from medloom.evaluation.report.metrics import Metric, Verdict, number
+
+SCORES, HTML = "scores.json", "report.html"
+SCHEMA = 1
+
+
+@dataclass
+class Report:
+    """What an evaluation found.
+
+    Attributes:
+        metrics: in the order of the report.
+        verdicts: metrics compared with a bound.
+        notes: what a reader has to know.
+        facts: further entries of scores.json, JSON values.
+    """
+
+    metrics: list[Metric] = field(default_factory=list)
+    verdicts: list[Verdict] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+    facts: dict[str, object] = field(default_factory=dict)
+
+    def add(
+        self,
+        section: str,
+        metrics: Sequence[Metric],
+        notes: Sequence[str] = (),
+        verdicts: Sequence[Verdict] = (),
+    ) -> None:
+        """Append what a section of the evaluation found."""
+        self.metrics += [replace(metric, section=section) for metric in metrics]
+        self.notes += [note for note in dict.fromkeys(notes) if note not in self.notes]
+        self.verdicts += verdicts
+
+    def scores(self) -> dict[str, object]:
+        """The content of scores.json: every metric with value, low, high, n and reference."""
+        return {
+            "schema": SCHEMA,
+            "finished": True,
+            "metrics": [metric.to_dict() for metric in self.metrics],
+            "verdicts": [vars(verdict) for verdict in self.verdicts],
+            "notes": self.notes,
+            **self.facts,
+        }
+
+    def write(self, out: Path, html: str) -> None:
+        """Write report.html and scores.json, and say where they are and what passed."""
+        write_text(out / HTML, html)
+        write_json(out / SCORES, self.scores())
+        for verdict in self.verdicts:
+            say(f"{verdict}.")
+        say(f"evaluated: {out / HTML} for people, {out / SCORES} for programs.")
+
+    def meanings(self, known: Mapping[str, str]) -> dict[str, str]:
+        """The meanings of the metrics that were measured."""
+        return {name: meaning for name, meaning in known.items() if any(m.name == name for m in self.metrics)}
+
+
+def begin_report(out: Path) -> Path:
+    """Claim a folder for a report, so that an interrupted evaluation can be run again in the same place.
+
+    Raises:
+        UserError: the folder holds something else.
+    """
+    claim_output(out, SCORES)
+    if not (out / SCORES).exists():
+        write_json(out / SCORES, {"schema": SCHEMA, "finished": False})
+    return out
+
+
+def page(template: str, **values: object) -> str:
+    """A page from a template in the folder `pages`, with every value escaped; it needs no script and no network."""
+    from jinja2 import Environment, PackageLoader, StrictUndefined
+
+    environment = Environment(
+        loader=PackageLoader("medloom.evaluation.report", "pages"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters["number"] = number
+    return environment.get_template(template).render(**values)
+
+
+def embedded(picture: bytes) -> str:
+    """A PNG as the source of an image element."""
+    return "data:image/png;base64," + base64.b64encode(picture).decode("ascii")

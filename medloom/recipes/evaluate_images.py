@@ -1,0 +1,210 @@
+"""`medloom evaluate images`: metrics of synthetic images with intervals, compared with real images."""
+
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import ClassVar
+
+from medloom.core.errors import UserError
+from medloom.data.options import ManifestOptions, load_manifest
+from medloom.generators.leakage import refuse_seen
+
+VERSIONS = ("torch", "transformers", "monai", "scikit-learn", "scipy", "numpy")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config(ManifestOptions):
+    """Compare synthetic images with real ones.
+
+    Attributes:
+        real: manifest of real images that the generator was not trained on.
+        synthetic: manifest of synthetic images, as `medloom generate` writes it.
+        out: folder of scores.json and report.html; the same command run again uses what it kept there.
+        train: manifest of the generator's training images. It is needed to look for copies, and the classifier is
+            trained on it. Without it the classifier is trained on one half of the patients of --real, and the
+            other half is the reference.
+        model: run folder of the generator. Patients of --real that it was trained on are refused; with --train it is
+            attacked by membership inference.
+        label: column of the class that a classifier predicts, modality, or none. auto takes a column called label,
+            finding or class that both manifests have, else the modality.
+        by: columns of all manifests, e.g. finding sex age. Each of their values, or each third of their numbers, is
+            measured on its own.
+        features: feature extractors: classifier, local (a self-supervised encoder trained on real images outside the
+            reference), pixels, hf:PATH (a transformers vision model, folder or hub id). Default: classifier, if there
+            is a label, and local.
+        metrics: further metrics on features to measure, names of medloom.metrics, e.g. squared_mmd.
+        only: sections of the report to measure, e.g. fidelity. Default: all that the data allow.
+        image_size: pixels of the classifier's images; one number for a square, or one per axis.
+        resize: how images are brought to that size: pad (aspect kept), crop, stretch, or none (files have the size).
+        network: the classifier and the encoder: small (for a CPU) or densenet121.
+        steps: optimiser steps of the classifier and of the encoder.
+        seed: of the split, the classifier, and all resamples.
+        gate: YAML file of bounds on metrics. If one is not met, the command says which and ends with status 3.
+        drop_copies: write cleaned.csv, the synthetic manifest without the images that are listed as copies, and
+            evaluate it in the folder cleaned.
+        reference_model: run folder of a model that was trained on neither --train nor --real; its losses calibrate the
+            attack on --model.
+        attack_images: largest number of images per side in the attack on --model.
+        cache: folder of decoded images, features and classifiers (default: in --out).
+        device: auto, cpu or cuda.
+    """
+
+    common: ClassVar[tuple[str, ...]] = (
+        "real",
+        "synthetic",
+        "out",
+        "train",
+        "model",
+        "label",
+        "by",
+        "features",
+        "only",
+        "image_size",
+        "gate",
+        "drop_copies",
+        "seed",
+        "device",
+        "images_are_patients",
+        "unit",
+    )
+    example: ClassVar[str] = (
+        "medloom evaluate images --real test.csv --synthetic images/manifest.csv --train train.csv --out report"
+    )
+
+    real: Path
+    synthetic: Path
+    out: Path
+    train: Path | None = None
+    model: Path | None = None
+    label: str = "auto"
+    by: tuple[str, ...] = ()
+    features: tuple[str, ...] = ()
+    metrics: tuple[str, ...] = ()
+    only: tuple[str, ...] = ()
+    image_size: tuple[int, ...] = (64,)
+    resize: str = "pad"
+    network: str = "small"
+    steps: int = 200
+    seed: int = 0
+    gate: Path | None = None
+    drop_copies: bool = False
+    reference_model: Path | None = None
+    attack_images: int = 500
+    cache: Path | None = None
+    device: str = "auto"
+
+
+def run(config: Config) -> Path:
+    """Evaluate; returns the folder of scores.json and report.html.
+
+    Raises:
+        UserError: an option that is out of range, manifests that cannot be compared, or images that cannot be read.
+        GateError: a bound of --gate that is not met.
+    """
+    from importlib.metadata import version
+
+    import medloom
+    from medloom.core.config import plain
+    from medloom.core.lookup import look_up
+    from medloom.core.progress import say
+    from medloom.data.manifest import read_manifest
+    from medloom.downstream.ssl import LEAST
+    from medloom.evaluation.images.cache import EvaluationCache, judge_options
+    from medloom.evaluation.images.cards import write_cards
+    from medloom.evaluation.images.comparison import compare, readable_only
+    from medloom.evaluation.images.features import check_extractor
+    from medloom.evaluation.images.fidelity import check_metrics
+    from medloom.evaluation.images.page import images_page, synthetic_strips
+    from medloom.evaluation.images.section import Attack, Inputs
+    from medloom.evaluation.images.sections import SECTIONS, choose_sections
+    from medloom.evaluation.report.gate import enforce, read_gate
+    from medloom.evaluation.report.report import Report, begin_report
+    from medloom.metrics.matrices import computing_on
+
+    judge = judge_options(config.network, config.steps, config.seed, config.device)
+    for name in config.only:
+        look_up(SECTIONS, name, "section in --only")
+    for name in config.features:
+        check_extractor(name)
+    check_metrics(config.metrics)
+    if config.attack_images < 1:
+        raise UserError(f"--attack-images {config.attack_images}: give 1 or more.")
+    if config.reference_model is not None and None in (config.model, config.train):
+        raise UserError("--reference-model calibrates the attack on --model, which needs --train; give both.")
+    if config.drop_copies and config.train is None:
+        raise UserError("--drop-copies needs --train: copies are looked for among the training images.")
+    rules = read_gate(config.gate, [*(m for section in SECTIONS.values() for m in section.metrics), *config.metrics])
+
+    real = load_manifest(config.real, config, need=("path",))
+    synthetic = read_manifest(config.synthetic, skip_bad=config.skip_bad, need=("path",), need_patients=False)
+    if config.model is not None:
+        refuse_seen(config, config.model, config.real, real)
+    data = compare(
+        real,
+        synthetic,
+        load_manifest(config.train, config, need=("path",)) if config.train else None,
+        label=config.label,
+        image_size=config.image_size,
+        resize=config.resize,
+        seed=config.seed,
+        unit=config.unit,
+        set_apart="local" in config.features or not config.features,
+        by=config.by,
+    )
+    chosen = choose_sections(config.only, data)
+    able = {"classifier": data.fit is not None, "local": len(data.other_real) >= LEAST}
+    extractors = config.features or tuple(name for name, possible in able.items() if possible) or ("pixels",)
+    if "classifier" in extractors and data.fit is None:
+        raise UserError(
+            "--features classifier needs a class of each image: name a column of both manifests with --label, or give"
+            " other features (pixels, hf:PATH)."
+        )
+    begin_report(config.out)
+    data = readable_only(data, config.unit) if config.skip_bad else data
+    for note in data.notes:
+        say(note)
+
+    attack = None
+    if config.model is not None:
+        attack = Attack(config.model, config.reference_model, config.attack_images, config.device)
+    inputs = Inputs(
+        data,
+        EvaluationCache(config.cache or config.out, data.spec, judge, config.unit),
+        extractors,
+        config.metrics,
+        attack,
+        with_classifier="classifier" in extractors or any("classes" in SECTIONS[name].needs for name in chosen),
+    )
+    with computing_on(config.device):
+        found = {name: SECTIONS[name].measure(inputs) for name in chosen}
+    report = Report(notes=list(data.notes))
+    for name, own in found.items():
+        report.add(name, own.metrics, own.notes)
+    files = {file: write for own in found.values() for file, write in own.files.items()}
+    report.facts = {
+        "options": plain(asdict(config)),
+        "sets": [dict(entry) for entry in data.table],
+        **inputs.facts,
+        "internal_files": sorted(files),
+        "label": data.label,
+        "spec": data.spec.to_dict(),
+        "versions": {"medloom": medloom.__version__, **{name: version(name) for name in VERSIONS}},
+    }
+    for pattern in ("*-internal.csv", "*-internal.html"):
+        for stale in config.out.glob(pattern):
+            stale.unlink()
+    for file, write in files.items():
+        write(config.out / file)
+    report.write(config.out, images_page(report, found, synthetic_strips(data.synthetic, data.spec, config.unit)))
+    write_cards(config.out, report, data.table, config.model)
+
+    copies = {str(path) for own in found.values() for path in own.unreleasable}
+    if not config.drop_copies or not copies:
+        enforce(config.gate, rules, report.metrics)
+        return config.out
+    # The cleaned set is what would be released, so it is what has to pass the gate.
+    kept = [path not in copies for path in synthetic.frame["path"]]
+    cleaned = config.out / "cleaned.csv"
+    synthetic.select(kept).write(cleaned)
+    say(f"{len(kept) - sum(kept)} of {len(kept)} synthetic images are listed as copies; the others: {cleaned}")
+    cache = config.cache or config.out
+    return run(replace(config, synthetic=cleaned, out=config.out / "cleaned", cache=cache, drop_copies=False))

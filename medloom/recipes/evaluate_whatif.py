@@ -1,0 +1,83 @@
+"""`medloom evaluate whatif`: effects of changed columns, compared with the truth and with held-out patients."""
+
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import ClassVar
+
+from medloom.core.errors import UserError
+from medloom.data.options import ManifestOptions, load_manifest
+from medloom.generators.leakage import refuse_seen
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config(ManifestOptions):
+    """Measure what the changes of a what-if do to the images.
+
+    Attributes:
+        data: manifest.csv of `medloom whatif`.
+        out: folder of scores.json and report.html.
+        truth: phantom cohort whose rows were given to `medloom whatif`; effects are compared with the true ones.
+        observed: manifest of held-out real images with masks and the template's columns. The differences between
+            patients with and without a value are compared with the shifts of the what-if.
+        adjust: columns that the observed difference is adjusted for, e.g. age view.
+        model: run folder of the generator; patients of --observed that it was trained on are refused.
+        gate: YAML file of bounds on metrics. If one is not met, the command says which and ends with status 3.
+        seed: of all resamples.
+    """
+
+    common: ClassVar[tuple[str, ...]] = ("data", "out", "truth", "observed", "adjust", "model", "gate", "seed", "unit")
+    example: ClassVar[str] = "medloom evaluate whatif whatif/manifest.csv --truth cohort --out report"
+
+    data: Path
+    out: Path
+    truth: Path | None = None
+    observed: Path | None = None
+    adjust: tuple[str, ...] = ()
+    model: Path | None = None
+    gate: Path | None = None
+    seed: int = 0
+
+
+def run(config: Config) -> Path:
+    """Evaluate; returns the folder of scores.json and report.html.
+
+    Raises:
+        UserError: not a folder of `medloom whatif`, another cohort's patients, or observed images that cannot be used.
+        GateError: a bound of --gate that is not met.
+    """
+    from medloom.core.files import hash_file
+    from medloom.core.options import flag_of
+    from medloom.core.seeds import check_seed
+    from medloom.evaluation.effects.measure import measure_effects
+    from medloom.evaluation.effects.observed import observed_metrics, read_observed
+    from medloom.evaluation.effects.page import whatif_page
+    from medloom.evaluation.effects.recovery import MEANINGS, effect_metrics
+    from medloom.evaluation.report.gate import enforce, read_gate
+    from medloom.evaluation.report.report import Report, begin_report
+    from medloom.phantom.truth import Cohort
+
+    for name in ("adjust", "model", *(field.name for field in fields(ManifestOptions))):
+        if getattr(config, name) and config.observed is None:
+            raise UserError(f"{flag_of(name)} needs --observed, a manifest of held-out real images.")
+    check_seed(config.seed)
+    rules = read_gate(config.gate, MEANINGS)
+
+    effects = measure_effects(config.data, None if config.truth is None else Cohort(config.truth))
+    report = Report()
+    metrics, verdicts, notes = effect_metrics(effects, config.seed)
+    report.add("effects", metrics, notes, verdicts)
+    if config.observed is not None:
+        manifest = load_manifest(config.observed, config, ("path", "mask"))
+        if config.model is not None:
+            refuse_seen(config, config.model, config.observed, manifest)
+        observed, left_out = read_observed(effects, config.data, manifest, config.unit)
+        metrics, notes = observed_metrics(effects, observed, config.adjust, config.seed)
+        report.add("effects", metrics, [*notes, *left_out])
+    report.facts = {
+        "arms": {name: arm.estimand for name, arm in effects.arms.items()},
+        "whatif": hash_file(config.data),
+        "seed": config.seed,
+    }
+    report.write(begin_report(config.out), whatif_page(effects, report))
+    enforce(config.gate, rules, report.metrics)
+    return config.out
