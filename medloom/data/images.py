@@ -1,6 +1,6 @@
 """Reading and writing images: PNG, JPEG, TIFF, DICOM (files and series), NIfTI, MetaImage and NRRD.
 
-What a file says is kept: values in their own unit, mm, orientation, and where there are no data.
+Everything that a file states is preserved: values in their unit, mm, orientation, and padding.
 """
 
 from collections.abc import Callable, Mapping
@@ -10,32 +10,18 @@ from typing import NamedTuple
 import numpy as np
 
 from medloom.core.errors import UserError
-from medloom.core.image import Affine, Header, Image
-from medloom.data.image_io import dicom, dicom_series, dicom_write, itk, nifti, raster, raster_write, tiff
+from medloom.core.image import Header, Image
+from medloom.data.image_io import dicom, dicom_series, dicom_write, itk, nifti, raster, tiff
 from medloom.data.image_io.reading import require_file
-
-__all__ = [
-    "READERS",
-    "WRITERS",
-    "Affine",
-    "Header",
-    "Image",
-    "check_pixels",
-    "read_header",
-    "read_image",
-    "read_provenance",
-    "write_derived",
-    "write_image",
-]
 
 
 class Reader(NamedTuple):
-    """How files of one format are read.
+    """Reads files of one format.
 
     Attributes:
-        image: (path, frame, unit) to Image.
-        header: (path, unit) to Header, pixels not decoded.
-        states_unit: whether the format says what its values are, so that a caller cannot.
+        image: maps (path, frame, unit) to an Image.
+        header: maps (path, unit) to a Header, without decoding pixels.
+        states_unit: whether the format states the unit of its values, so that a caller must not.
     """
 
     image: Callable[[Path, int | None, str | None], Image]
@@ -44,11 +30,11 @@ class Reader(NamedTuple):
 
 
 class Writer(NamedTuple):
-    """How files of one format are written, and how their provenance is read back.
+    """Writes files of one format, and reads their provenance back.
 
     Attributes:
-        image: writes (path, image, provenance); the file appears whole or not at all.
-        provenance: path to what was written with the image, empty where the file does not say that it is synthetic.
+        image: writes (path, image, provenance) atomically.
+        provenance: maps a path to its provenance; empty if the file is not marked as synthetic.
     """
 
     image: Callable[[Path, Image, Mapping[str, str]], None]
@@ -82,9 +68,9 @@ READERS: dict[str, Reader] = {
 }
 
 WRITERS: dict[str, Writer] = {
-    ".png": Writer(raster_write.write_png, raster_write.png_provenance),
-    ".tif": Writer(raster_write.write_tiff, raster_write.tiff_provenance),
-    ".tiff": Writer(raster_write.write_tiff, raster_write.tiff_provenance),
+    ".png": Writer(raster.write_png, raster.png_provenance),
+    ".tif": Writer(raster.write_tiff, raster.tiff_provenance),
+    ".tiff": Writer(raster.write_tiff, raster.tiff_provenance),
     ".dcm": Writer(dicom_write.write_dicom, dicom_write.dicom_provenance),
     ".nii": Writer(nifti.write_nifti, nifti.nifti_provenance),
     ".nii.gz": Writer(nifti.write_nifti, nifti.nifti_provenance),
@@ -98,37 +84,37 @@ def read_image(path: Path, frame: int | None = None, unit: str | None = None) ->
     """Read one image.
 
     Args:
-        path: a file of a format in READERS; a file of any other name is read as DICOM if it starts like one; a folder
+        path: a file in a format of READERS; a file with another ending is read as DICOM if it starts like one; a folder
             is read as one DICOM series.
-        frame: which image of a file that holds several, from 0.
-        unit: what the values of a NIfTI, MetaImage or NRRD file are ("HU", say), which such files do not state.
+        frame: number of the image in a file with several, from 0.
+        unit: unit of the values of a NIfTI, MetaImage or NRRD file (e.g. "HU"), which such files do not state.
 
     Returns:
         The image in the file's values; volumes in RAS order.
 
     Raises:
-        UserError: missing, damaged, cut short, of an unknown format, of several frames and none named, or a folder that
-            is not one whole series.
+        UserError: missing, damaged, cut short, in an unknown format, with several frames and none named, or a folder
+            that is not one complete series.
     """
     path = Path(path)
     return _reader(path, unit).image(path, frame, unit)
 
 
 def read_header(path: Path, unit: str | None = None) -> Header:
-    """Read what a file says of its image, without decoding pixels; `unit` as in `read_image`.
+    """Read the description of a file's image without decoding pixels; `unit` as in `read_image`.
 
     Raises:
-        UserError: missing, damaged or of an unknown format.
+        UserError: missing, damaged or in an unknown format.
     """
     path = Path(path)
     return _reader(path, unit).header(path, unit)
 
 
 def check_pixels(image: Image, path: Path) -> None:
-    """Refuse an image from which nothing can be learnt.
+    """Refuse an image that is useless for training.
 
     Raises:
-        UserError: a value is not finite, or all values are equal (padding left out).
+        UserError: a value is not finite, or all values outside of padding are equal.
     """
     if not np.isfinite(image.pixels).all():
         count = int((~np.isfinite(image.pixels)).sum())
@@ -142,32 +128,32 @@ def check_pixels(image: Image, path: Path) -> None:
 
 
 def write_image(path: Path, image: Image, provenance: Mapping[str, str]) -> None:
-    """Write one synthetic image by the ending of its name; a reader sees the whole file or none.
+    """Write one synthetic image atomically, in the format of its ending.
 
     Args:
-        path: a name that ends in one of WRITERS.
+        path: a name with an ending in WRITERS.
         image: `(C, *spatial)` in its unit. HU are written as DICOM, NIfTI, MetaImage and NRRD; relative values from
-            0 to 1 become levels in PNG and DICOM. Where an image has no affine, axes R, A, S in 3-D and an
-            axial slice in 2-D are declared, at its spacing or at 1 mm.
-        provenance: model, seed and so on; `SYNTHETIC` = "YES" is put before it.
+            0 to 1 become levels in PNG and DICOM. An image without an affine gets the axes R, A, S in 3-D, or an axial
+            slice in 2-D, at its spacing or at 1 mm.
+        provenance: model, seed and so on; `SYNTHETIC` = "YES" is added in front.
 
     Raises:
-        UserError: a format that is not written or cannot hold the image.
+        UserError: a format that cannot be written or cannot hold the image.
     """
     path = Path(path)
     WRITERS[_suffix(path, WRITERS, "written")].image(path, image, {"SYNTHETIC": "YES", **provenance})
 
 
 def write_derived(path: Path, image: Image, origin: str) -> None:
-    """Write a patient's own image that was resampled; it does not say SYNTHETIC, and names nobody.
+    """Write a resampled image of a patient; it is not marked SYNTHETIC and contains no patient data.
 
     Args:
-        path: a name that ends in one of DERIVED_FORMATS.
+        path: a name with an ending in DERIVED_FORMATS.
         image: as for `write_image`.
         origin: how it was derived, in a few words.
 
     Raises:
-        UserError: a format that is not written so, or cannot hold the image.
+        UserError: a format that is not allowed or cannot hold the image.
     """
     path = Path(path)
     formats = {suffix: WRITERS[suffix] for suffix in DERIVED_FORMATS}
@@ -175,10 +161,10 @@ def write_derived(path: Path, image: Image, origin: str) -> None:
 
 
 def read_provenance(path: Path) -> dict[str, str]:
-    """What `write_image` wrote beside the pixels, first `SYNTHETIC`; empty for a file that it did not write.
+    """The provenance that `write_image` wrote with the pixels, first `SYNTHETIC`; empty for other files.
 
     Raises:
-        UserError: missing, damaged, or of a format that is not written.
+        UserError: missing, damaged, or in a format that cannot be written.
     """
     path = Path(path)
     require_file(path)
@@ -186,36 +172,33 @@ def read_provenance(path: Path) -> dict[str, str]:
 
 
 def states_unit(path: Path) -> bool:
-    """Whether a file's format says what its values are; NIfTI, MetaImage and NRRD do not.
+    """Whether a file's format states the unit of its values; NIfTI, MetaImage and NRRD do not.
 
     Raises:
-        UserError: missing, or of an unknown format.
+        UserError: missing, or in an unknown format.
     """
     return _reader(Path(path), None).states_unit
 
 
 def _reader(path: Path, unit: str | None) -> Reader:
-    reader = _SERIES if path.is_dir() else _file_reader(path)
+    if path.is_dir():
+        reader = _SERIES
+    else:
+        require_file(path)
+        known = _endings(path, READERS)
+        reader = _DICOM if not known and dicom.has_dicom_magic(path) else READERS[_suffix(path, READERS, "read")]
     if unit is not None and reader.states_unit:
         raise UserError(
-            f"{path} states its own unit; unit {unit!r} can be given for NIfTI, MetaImage and NRRD files only."
+            f"{path} states its own unit; a unit ({unit!r}) can be given for NIfTI, MetaImage and NRRD files only."
         )
     return reader
 
 
-def _file_reader(path: Path) -> Reader:
-    require_file(path)
-    if not _known(path, READERS) and dicom.has_dicom_magic(path):
-        return _DICOM
-    return READERS[_suffix(path, READERS, "read")]
-
-
-def _known(path: Path, table: Mapping[str, object]) -> list[str]:
+def _endings(path: Path, table: Mapping[str, object]) -> list[str]:
     return [suffix for suffix in table if path.name.lower().endswith(suffix)]
 
 
 def _suffix(path: Path, table: Mapping[str, object], done: str) -> str:
-    known = _known(path, table)
-    if not known:
-        raise UserError(f"{path} is not of a format that is {done}; allowed endings: {', '.join(table)}.")
+    if not (known := _endings(path, table)):
+        raise UserError(f"{path} is not in a format that can be {done}; allowed endings: {', '.join(table)}.")
     return max(known, key=len)

@@ -53,7 +53,8 @@ def open_generator(path: Path, option: str = "--model") -> RunFolder:
     """
     run = open_run(path, tuple(FAMILIES), option)
     if get_family(run.index()["family"]).generator is None:
-        raise UserError(
+        family = run.index()["family"]
+        raise UserError(f"{option} {path} holds a run of the family {family}, which generates no images.")
             f"{option} {path} holds a run of the family {run.index()['family']}, which generates no images."
         )
     return run

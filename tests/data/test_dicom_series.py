@@ -179,12 +179,12 @@ def other_unit(folder: Path) -> None:
 @pytest.mark.parametrize(
     ("damage", "message"),
     [
-        (missing, r"slices are 2.5 mm apart, but 5 mm between a and b.ima \(1 such places\): slices are missing"),
-        (twice, r"two slices in one place, d.dcm and f.dcm \(1 such pairs\): copies, or several time points"),
-        (mixed, r"holds 2 series \(.*\), and one volume is read from it; put each into a folder of its own"),
+        (missing, r"slices are 2.5 mm apart, but 5 mm between a and b.ima \(1 such gaps\): slices are missing"),
+        (twice, r"two slices with one position, d.dcm and f.dcm \(1 such pairs\): copies, or several time points"),
+        (mixed, r"holds 2 series \(.*\), but a volume has one; put each into a folder of its own"),
         (tilted, r"by 15.0 degrees \(a tilted gantry\)"),
         (scout, r"slices of several directions \(a and d.dcm\)"),
-        (without_position, "d.dcm does not say where its slice lies"),
+        (without_position, "d.dcm does not state the position of its slice"),
         (other_size, r"holds 2 sizes of slices"),
         (one_slice, "holds one slice, d.dcm; name the file itself"),
         (no_slice, "holds no DICOM file"),

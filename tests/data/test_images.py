@@ -7,6 +7,7 @@ import sys
 import zlib
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,10 +23,10 @@ from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.uid import ExplicitVRLittleEndian, JPEG2000Lossless, RLELossless, generate_uid
 
 from medloom.core.errors import UserError
+from medloom.core.image import Image
 from medloom.core.spec import COLOUR, GREY, HU, RELATIVE
 from medloom.data.images import (
     DERIVED_FORMATS,
-    Image,
     check_pixels,
     read_header,
     read_image,
@@ -256,6 +257,42 @@ def test_compressed_syntaxes(tmp_path: Path, syntax: str) -> None:
     data.compress(syntax)
     data.save_as(path)
     agree(path, stored - 1024.0, HU, np.nan)
+
+
+JPEG_CODES = {
+    "1.2.840.10008.1.2.4.57": partial(imagecodecs.ljpeg_encode, bitspersample=12),
+    "1.2.840.10008.1.2.4.70": partial(imagecodecs.ljpeg_encode, bitspersample=12),
+    "1.2.840.10008.1.2.4.80": imagecodecs.jpegls_encode,
+    "1.2.840.10008.1.2.4.81": partial(imagecodecs.jpegls_encode, level=0),
+}
+
+
+def recoded(path: Path, stored: np.ndarray, syntax: str, code: bytes) -> Path:
+    """A CT of 12 bits whose pixels are compressed."""
+    data = pydicom.dcmread(dicom_file(path, stored, **CT))
+    data.BitsStored, data.HighBit = 12, 11
+    data.PixelData = pydicom.encaps.encapsulate([code])
+    data["PixelData"].VR = "OB"
+    data.file_meta.TransferSyntaxUID = syntax
+    data.save_as(path)
+    return path
+
+
+@pytest.mark.parametrize("syntax", JPEG_CODES)
+def test_lossless_jpeg_is_exact(tmp_path: Path, syntax: str) -> None:
+    stored = np.random.default_rng(0).integers(0, 4096, (24, 17)).astype(np.uint16)
+    path = recoded(tmp_path / "a.dcm", stored, syntax, JPEG_CODES[syntax](stored))
+    agree(path, stored - 1024.0, HU, np.nan)
+
+
+def test_jpeg_of_twelve_bits(tmp_path: Path) -> None:
+    stored = (2000 + 1500 * np.sin(np.arange(64) / 9) * np.cos(np.arange(48) / 7)[:, None]).astype(np.uint16)
+    code = imagecodecs.jpeg8_encode(stored, level=100, bitspersample=12)
+    path = recoded(tmp_path / "a.dcm", stored, "1.2.840.10008.1.2.4.51", code)
+    np.testing.assert_allclose(read_image(path).pixels[0], stored - 1024.0, atol=3)
+    pytest.importorskip("libjpeg", reason="pylibjpeg-libjpeg, another decoder, is not installed")
+    other = pydicom.pixels.pixel_array(path, decoding_plugin="pylibjpeg")
+    np.testing.assert_allclose(read_image(path).pixels[0], other - 1024.0, atol=1)
 
 
 def test_jpeg_baseline_in_ybr(tmp_path: Path) -> None:
@@ -522,7 +559,7 @@ def test_relative_values_become_levels(tmp_path: Path) -> None:
     [
         ("a.png", hu_slice(), "HU"),
         ("a.tif", hu_slice(), "HU"),
-        ("a.jpg", levels(1, 255), "not of a format that is written"),
+        ("a.jpg", levels(1, 255), "not in a format that can be written"),
         ("a.png", levels(3, 65535), "16"),
         ("a.nii.gz", levels(3, 255), "one channel"),
         ("a.mha", levels(3, 255), "one channel"),

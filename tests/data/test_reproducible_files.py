@@ -5,8 +5,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from medloom.core.image import Image
 from medloom.core.spec import GREY, HU
-from medloom.data.images import Image, write_image
+from medloom.data.images import write_image
 
 RNG = np.random.default_rng(0)
 

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from medloom.core.errors import UserError
+from medloom.core.image import Image
 from medloom.core.spec import COLOUR, GREY, HU, RELATIVE, ImageSpec, Intensity
-from medloom.data.images import Image
 from medloom.data.transforms import (
     choose_intensity,
     flip_left_right,

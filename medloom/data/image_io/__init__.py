@@ -1,1 +1,1 @@
-"""One module a family of file formats; `medloom.data.images` holds the tables that choose among them."""
+"""One module per family of file formats; the tables of `medloom.data.images` choose among them."""

@@ -4,7 +4,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,6 +14,9 @@ from medloom.core.image import Affine, Header, Image, channel_first, choose_fram
 from medloom.core.spec import COLOUR, GREY, HU, RELATIVE
 from medloom.data.image_io.geometry import LPS_RAS
 from medloom.data.image_io.reading import explained_reading, require_sane_size
+
+if TYPE_CHECKING:
+    from pydicom import Dataset
 
 INVERTED = "MONOCHROME1"
 GREYS = (INVERTED, "MONOCHROME2")
@@ -39,16 +42,24 @@ def has_dicom_magic(path: Path) -> bool:
 
 
 def read_dicom(path: Path, frame: int | None, unit: str | None) -> Image:
-    """Read one frame: rescaled or through the modality LUT, larger is brighter, palettes and YBR as RGB."""
+    """Read one frame: rescaled or mapped by the modality LUT, larger is brighter, palettes and YBR as RGB."""
     import pydicom
+    from pydicom import uid
+
+    from medloom.data.image_io import dicom_jpeg
 
     with explained_reading(path, "DICOM"):
         data = pydicom.dcmread(path)
         _require_image(path, data)
         if not any(keyword in data for keyword in PIXEL_KEYWORDS):
-            raise UserError(f"{path} is cut short or a header alone: it holds no pixel data; copy it again.")
+            raise UserError(f"{path} is cut short or only a header: it holds no pixel data; copy it again.")
         chosen = choose_frame(path, _frames(data), frame)
-        stored = pydicom.pixels.pixel_array(data, index=chosen)
+        # A fixed decoder: others that happen to be installed may round differently.
+        syntax = data.file_meta.get("TransferSyntaxUID")
+        plugin = (
+            dicom_jpeg.PLUGIN if syntax in dicom_jpeg.DECODERS else "pillow" if syntax == uid.JPEGBaseline8Bit else ""
+        )
+        stored = pydicom.pixels.pixel_array(data, index=chosen, decoding_plugin=plugin)
         image_unit = _unit(data, chosen)
         values = _colours(data, stored) if image_unit == COLOUR else _modality_values(data, chosen, stored)
         spacing = _spacing(data, chosen)
@@ -65,7 +76,7 @@ def read_dicom(path: Path, frame: int | None, unit: str | None) -> Image:
 
 
 def dicom_header(path: Path, unit: str | None) -> Header:
-    """The header of a DICOM file; unit and spacing are those of its first frame."""
+    """The header of a DICOM file, with the unit and spacing of its first frame."""
     import pydicom
 
     with explained_reading(path, "DICOM"):
@@ -76,7 +87,7 @@ def dicom_header(path: Path, unit: str | None) -> Header:
 
 @dataclass(frozen=True, eq=False)
 class Slice:
-    """Where the one image of a DICOM file lies, read without decoding pixels.
+    """The position of the single image of a DICOM file, read without decoding pixels.
 
     Attributes:
         path: the file.
@@ -96,12 +107,12 @@ class Slice:
 
     @property
     def normal(self) -> NDArray[np.float64]:
-        """The unit vector across the slice, in LPS: float64 `(3,)`."""
+        """The unit normal of the slice, in LPS: float64 `(3,)`."""
         return np.cross(self.cosines[0], self.cosines[1])
 
 
-def read_slice_place(path: Path) -> Slice:
-    """Where the one image of a DICOM file lies.
+def read_slice_position(path: Path) -> Slice:
+    """The position of the single image of a DICOM file.
 
     Raises:
         UserError: no image, several frames, or no position, orientation or pixel spacing.
@@ -115,9 +126,9 @@ def read_slice_place(path: Path) -> Slice:
         cosines = _frame_item(data, 0, "PlaneOrientationSequence").get("ImageOrientationPatient")
         position = _frame_item(data, 0, "PlanePositionSequence").get("ImagePositionPatient")
     if header.frames > 1:
-        raise UserError(f"{path} holds {header.frames} frames, and a series one in each file; convert it to NIfTI.")
+        raise UserError(f"{path} holds {header.frames} frames, but a series has one per file; convert it to NIfTI.")
     if not cosines or not position or header.spacing is None:
-        raise UserError(f"{path} does not say where its slice lies (position, orientation, pixel spacing).")
+        raise UserError(f"{path} does not state the position of its slice (position, orientation, pixel spacing).")
     return Slice(
         path,
         str(data.get("SeriesInstanceUID", "")),
@@ -128,7 +139,7 @@ def read_slice_place(path: Path) -> Slice:
     )
 
 
-def _header_of(data: Any) -> Header:
+def _header_of(data: "Dataset") -> Header:
     unit, spacing = _unit(data, 0), _spacing(data, 0)
     bits = int(data.get("BitsStored", data.BitsAllocated))
     if data.PhotometricInterpretation == "PALETTE COLOR":
@@ -146,10 +157,10 @@ def _header_of(data: Any) -> Header:
     )
 
 
-def _require_image(path: Path, data: Any) -> None:
+def _require_image(path: Path, data: "Dataset") -> None:
     if "Rows" not in data or "Columns" not in data or "PhotometricInterpretation" not in data:
         if "SOPClassUID" not in data:
-            raise UserError(f"{path} is cut short: neither a class nor an image can be found in it; copy it again.")
+            raise UserError(f"{path} is cut short: it has neither a class nor an image; copy it again.")
         raise UserError(f"{path} holds no image (it is {data.SOPClassUID.name}); remove its row.")
     require_sane_size(path, (int(data.Rows), int(data.Columns)))
     if data.PhotometricInterpretation not in (*GREYS, *COLOURS):
@@ -158,12 +169,12 @@ def _require_image(path: Path, data: Any) -> None:
         )
 
 
-def _frames(data: Any) -> int:
+def _frames(data: "Dataset") -> int:
     return int(data.get("NumberOfFrames") or 1)
 
 
-def _frame_item(data: Any, frame: int, sequence: str) -> Any:
-    """The data set that holds a frame's attributes: its own functional group, the shared one, or the whole file."""
+def _frame_item(data: "Dataset", frame: int, sequence: str) -> "Dataset":
+    """The data set with a frame's attributes: its own functional group, the shared one, or the whole file."""
     per_frame = data.get("PerFrameFunctionalGroupsSequence") or []
     groups = [*per_frame[frame : frame + 1], *(data.get("SharedFunctionalGroupsSequence") or [])]
     for group in groups:
@@ -172,7 +183,7 @@ def _frame_item(data: Any, frame: int, sequence: str) -> Any:
     return data
 
 
-def _unit(data: Any, frame: int) -> str:
+def _unit(data: "Dataset", frame: int) -> str:
     if data.PhotometricInterpretation in COLOURS:
         return COLOUR
     item = _frame_item(data, frame, "PixelValueTransformationSequence")
@@ -184,26 +195,21 @@ def _unit(data: Any, frame: int) -> str:
     return GREY if unchanged and levels else RELATIVE
 
 
-def _modality_values(data: Any, frame: int, stored: NDArray[Any]) -> NDArray[Any]:
+def _modality_values(data: "Dataset", frame: int, stored: NDArray[np.generic]) -> NDArray[np.generic]:
     from pydicom.pixels import apply_modality_lut
 
     item = _frame_item(data, frame, "PixelValueTransformationSequence")
     values = apply_modality_lut(stored, item)
     if data.PhotometricInterpretation != INVERTED or _unit(data, frame) == HU:
         return np.asarray(values)
-    # Reflected about the range that could be stored, not the image's own, so that images of a set stay comparable.
-    ends = np.asarray(apply_modality_lut(np.asarray(_stored_range(data), dtype=stored.dtype), item), dtype=np.float64)
-    return ends.sum() - np.asarray(values, dtype=np.float64)
-
-
-def _stored_range(data: Any) -> tuple[int, int]:
+    # Inverted about the storable range, not the image's own, so that images of a set stay comparable.
     bits = int(data.get("BitsStored", data.BitsAllocated))
-    if data.get("PixelRepresentation", 0) == 1:
-        return -(2 ** (bits - 1)), 2 ** (bits - 1) - 1
-    return 0, 2**bits - 1
+    lowest = -(2 ** (bits - 1)) if data.get("PixelRepresentation", 0) == 1 else 0
+    ends = np.asarray(apply_modality_lut(np.asarray((lowest, lowest + 2**bits - 1), stored.dtype), item), np.float64)
+    return np.asarray(ends.sum() - np.asarray(values, dtype=np.float64))
 
 
-def _colours(data: Any, stored: NDArray[Any]) -> NDArray[Any]:
+def _colours(data: "Dataset", stored: NDArray[np.generic]) -> NDArray[np.generic]:
     from pydicom.pixels import apply_color_lut
 
     bits = int(data.BitsStored)
@@ -213,23 +219,18 @@ def _colours(data: Any, stored: NDArray[Any]) -> NDArray[Any]:
     return stored.astype(np.float32) * np.float32(full_scale_of(bits) / (2**bits - 1))
 
 
-def _padding(data: Any, stored: NDArray[Any]) -> NDArray[np.bool_] | None:
+def _padding(data: "Dataset", stored: NDArray[np.generic]) -> NDArray[np.bool_] | None:
     if "PixelPaddingValue" not in data:
         return None
-    first = _as_stored(data, data.PixelPaddingValue)
-    last = _as_stored(data, data.get("PixelPaddingRangeLimit", data.PixelPaddingValue))
-    mask: NDArray[np.bool_] = (stored >= min(first, last)) & (stored <= max(first, last))
+    # Writers often give the padding of signed pixels as if it were unsigned.
+    bits, signed = int(data.BitsAllocated), data.get("PixelRepresentation", 0) == 1
+    stated = (data.PixelPaddingValue, data.get("PixelPaddingRangeLimit", data.PixelPaddingValue))
+    ends = [int(end) - 2**bits if signed and int(end) >= 2 ** (bits - 1) else int(end) for end in stated]
+    mask = np.greater_equal(stored, min(ends)) & np.less_equal(stored, max(ends))
     return mask if mask.any() else None
 
 
-def _as_stored(data: Any, value: int) -> int:
-    # Writers often give the padding of signed pixels as if it were unsigned.
-    bits = int(data.BitsAllocated)
-    signed = data.get("PixelRepresentation", 0) == 1
-    return int(value) - 2**bits if signed and int(value) >= 2 ** (bits - 1) else int(value)
-
-
-def _spacing(data: Any, frame: int) -> tuple[float, ...] | None:
+def _spacing(data: "Dataset", frame: int) -> tuple[float, ...] | None:
     item = _frame_item(data, frame, "PixelMeasuresSequence")
     stated: Sequence[float] | None = item.get("PixelSpacing") or data.get("ImagerPixelSpacing")
     if not stated or len(stated) != 2:
@@ -238,8 +239,8 @@ def _spacing(data: Any, frame: int) -> tuple[float, ...] | None:
     return (rows, columns) if rows > 0 and columns > 0 and math.isfinite(rows * columns) else None
 
 
-def _affine(data: Any, frame: int, spacing: tuple[float, ...] | None) -> Affine | None:
-    """(row, column, 0) to RAS mm, after DICOM PS3.3 equation C.7.6.2.1-1; the third column is the slice's normal."""
+def _affine(data: "Dataset", frame: int, spacing: tuple[float, ...] | None) -> Affine | None:
+    """From (row, column, 0) to RAS mm (DICOM PS3.3, equation C.7.6.2.1-1); the third column is the slice's normal."""
     cosines = _frame_item(data, frame, "PlaneOrientationSequence").get("ImageOrientationPatient")
     position = _frame_item(data, frame, "PlanePositionSequence").get("ImagePositionPatient")
     if spacing is None or not cosines or not position:

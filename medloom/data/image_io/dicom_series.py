@@ -1,4 +1,4 @@
-"""Reading a folder of DICOM slices as one volume, sorted by position; a stack that is not whole is refused."""
+"""Reading a folder of DICOM slices as one volume, sorted by position; an incomplete stack is refused."""
 
 from collections.abc import Sequence, Set
 from pathlib import Path
@@ -8,34 +8,34 @@ from numpy.typing import NDArray
 
 from medloom.core.errors import UserError
 from medloom.core.image import Affine, Header, Image
-from medloom.data.image_io.dicom import Slice, has_dicom_magic, read_dicom, read_slice_place
+from medloom.data.image_io.dicom import Slice, has_dicom_magic, read_dicom, read_slice_position
 from medloom.data.image_io.geometry import LPS_RAS, axis_codes, to_orientation, turned_geometry, voxel_spacing
 from medloom.data.image_io.reading import MAX_VOXELS, require_sane_size
 
 KIND = "DICOM series"
 ENDINGS = (".dcm", ".dicom", ".ima")
 DIRECTORY = "DICOMDIR"
-# Directions are written with few digits: cosines of one plane may differ by so much.
+# Largest difference between cosines of one plane: directions are written with few digits.
 SAME_DIRECTION = 1e-3
-# Steps between slices may differ by this share of a step before one is held to be missing.
+# Largest difference between steps, as a fraction of a step; beyond it a slice is missing.
 SAME_STEP = 0.05
-# Sideways shift from slice to slice, as a share of the step, from which the gantry was tilted: 0.6 degrees.
+# Largest sideways shift per slice, as a fraction of the step; beyond it (0.6 degrees) the gantry was tilted.
 TILT = 0.01
-# Slices closer than this, in mm, lie in the same place.
-SAME_PLACE = 1e-3
+# Slices closer than this, in mm, have the same position.
+SAME_POSITION = 1e-3
 
 
 def slice_files(folder: Path) -> list[Path]:
-    """The DICOM files directly in a folder, by name; a DICOMDIR and files of other kinds are no slices."""
+    """The DICOM files directly in a folder, by name, without a DICOMDIR and files of other kinds."""
     found = (path for path in sorted(folder.iterdir()) if path.is_file() and path.name.upper() != DIRECTORY)
     return [path for path in found if path.suffix.lower() in ENDINGS or has_dicom_magic(path)]
 
 
 def read_series(path: Path, frame: int | None, unit: str | None) -> Image:
-    """Read a folder's slices as one volume in RAS order, `(1, X, Y, Z)`, rescaled (CT in HU), padding kept.
+    """Read a folder's slices as one volume in RAS order, `(1, X, Y, Z)`, rescaled (CT in HU), with its padding.
 
     Raises:
-        UserError: not one whole stack of slices; see `stack_of`.
+        UserError: not one complete stack of slices; see `stack_of`.
     """
     if frame is not None:
         raise UserError(f"{path} is a series of slices and has no frame {frame}; leave the frame out.")
@@ -43,7 +43,10 @@ def read_series(path: Path, frame: int | None, unit: str | None) -> Image:
     images = [read_dicom(entry.path, None, None) for entry in slices]
     _require_one({image.unit for image in images}, path, "units")
     values = np.stack([image.pixels[0] for image in images], axis=-1)
-    padding = _padding(images)
+    padding = None
+    if any(image.padding is not None for image in images):
+        nothing = np.zeros(images[0].size, bool)
+        padding = np.stack([nothing if image.padding is None else image.padding for image in images], axis=-1)
     volume, turned = to_orientation(values, affine, "RAS", path)
     turned_padding = None if padding is None else to_orientation(padding, affine, "RAS", path)[0]
     first = images[0]
@@ -63,7 +66,7 @@ def series_header(path: Path, unit: str | None) -> Header:
     """The header of a folder's volume, size and spacing in RAS order.
 
     Raises:
-        UserError: not one whole stack of slices; see `stack_of`.
+        UserError: not one complete stack of slices; see `stack_of`.
     """
     slices, affine = stack_of(path)
     first = slices[0].header
@@ -73,25 +76,32 @@ def series_header(path: Path, unit: str | None) -> Header:
 
 
 def stack_of(folder: Path) -> tuple[list[Slice], Affine]:
-    """The slices of a folder in order along their normal, and the affine (row, column, slice) to RAS mm.
+    """The slices of a folder in order along their normal, and the affine from (row, column, slice) to RAS mm.
 
-    The distance of slices is that of their positions, whatever thickness they state.
+    The distance between slices is that of their positions, not their stated thickness.
 
     Raises:
-        UserError: no or one slice, colour, several series, sizes, units or directions, a slice missing or there twice,
-            or a tilted gantry, by which the stack is no box.
+        UserError: no or one slice, colour, several series, sizes, units or directions, a missing or repeated slice, or
+            a tilted gantry.
     """
     files = slice_files(folder)
     if not files:
         raise UserError(f"{folder} holds no DICOM file; name an image file, or a folder with one DICOM series.")
-    slices = [read_slice_place(path) for path in files]
+    slices = [read_slice_position(path) for path in files]
     if len(slices) == 1:
         raise UserError(f"{folder} holds one slice, {files[0].name}; name the file itself for a 2-D image.")
     _require_one_kind(folder, slices)
     normal = slices[0].normal
     slices.sort(key=lambda entry: float(entry.position @ normal))
     require_sane_size(folder, (*slices[0].header.size, len(slices)), MAX_VOXELS)
-    return slices, _affine(slices, _step(folder, slices, normal))
+    # From (row, column, slice) to RAS mm (DICOM PS3.3, equation C.7.6.2.1-1).
+    first = slices[0]
+    affine = np.eye(4)
+    affine[:3, 0] = first.cosines[1] * first.spacing[0]
+    affine[:3, 1] = first.cosines[0] * first.spacing[1]
+    affine[:3, 2] = _step(folder, slices, normal)
+    affine[:3, 3] = first.position
+    return slices, LPS_RAS @ affine
 
 
 def _require_one_kind(folder: Path, slices: Sequence[Slice]) -> None:
@@ -100,7 +110,7 @@ def _require_one_kind(folder: Path, slices: Sequence[Slice]) -> None:
     _require_one({entry.header.unit for entry in slices}, folder, "units", "put each kind into a folder of its own")
     first = slices[0]
     if first.header.channels != 1:
-        raise UserError(f"{folder} holds slices in colour; a volume has one value a voxel.")
+        raise UserError(f"{folder} holds slices in colour; a volume has one value per voxel.")
     for entry in slices:
         if np.abs(entry.cosines - first.cosines).max() > SAME_DIRECTION:
             raise UserError(
@@ -114,24 +124,24 @@ def _require_one_kind(folder: Path, slices: Sequence[Slice]) -> None:
             )
 
 
-def _require_one(found: Set[object], folder: Path, what: str, advice: str = "mend the files") -> None:
+def _require_one(found: Set[object], folder: Path, what: str, advice: str = "correct the files") -> None:
     if len(found) > 1:
         listed = ", ".join(sorted(map(str, found))[:3])
-        raise UserError(f"{folder} holds {len(found)} {what} ({listed}), and one volume is read from it; {advice}.")
+        raise UserError(f"{folder} holds {len(found)} {what} ({listed}), but a volume has one; {advice}.")
 
 
 def _step(folder: Path, slices: Sequence[Slice], normal: NDArray[np.float64]) -> NDArray[np.float64]:
-    """The vector from slice to slice, LPS mm, once it is the same between all of them.
+    """The vector from slice to slice in LPS mm, which must be the same between all of them.
 
     Raises:
-        UserError: slices in one place, a gap, or steps that are not along the normal.
+        UserError: slices with the same position, a gap, or steps that are not along the normal.
     """
     steps = np.diff([entry.position for entry in slices], axis=0)
     distances = steps @ normal
-    if (same := np.flatnonzero(distances < SAME_PLACE)).size:
+    if (same := np.flatnonzero(distances < SAME_POSITION)).size:
         first = int(same[0])
         raise UserError(
-            f"{folder} holds two slices in one place, {slices[first].path.name} and {slices[first + 1].path.name}"
+            f"{folder} holds two slices with one position, {slices[first].path.name} and {slices[first + 1].path.name}"
             f" ({same.size} such pairs): copies, or several time points; keep one of each."
         )
     usual = float(np.median(distances))
@@ -139,31 +149,13 @@ def _step(folder: Path, slices: Sequence[Slice], normal: NDArray[np.float64]) ->
         first = int(uneven[np.argmax(distances[uneven])])
         raise UserError(
             f"{folder}: slices are {usual:g} mm apart, but {distances[first]:g} mm between {slices[first].path.name}"
-            f" and {slices[first + 1].path.name} ({uneven.size} such places): slices are missing or unevenly spaced."
+            f" and {slices[first + 1].path.name} ({uneven.size} such gaps): slices are missing or unevenly spaced."
         )
     sideways = np.linalg.norm(steps - distances[:, None] * normal, axis=1) / usual
     if sideways.max() > TILT:
         degrees = np.degrees(np.arctan(np.median(sideways)))
         raise UserError(
-            f"{folder}: slices are shifted sideways from one to the next, by {degrees:.1f} degrees (a tilted gantry),"
-            " so that the stack is no box; correct the tilt when converting to NIfTI (dcm2niix does)."
+            f"{folder}: each slice is shifted sideways from the one before it, by {degrees:.1f} degrees (a tilted"
+            " gantry); correct the tilt by converting to NIfTI (dcm2niix does it)."
         )
     return normal * ((slices[-1].position - slices[0].position) @ normal / (len(slices) - 1))
-
-
-def _affine(slices: Sequence[Slice], step: NDArray[np.float64]) -> Affine:
-    """(row, column, slice) to RAS mm, after DICOM PS3.3 equation C.7.6.2.1-1."""
-    first = slices[0]
-    affine = np.eye(4)
-    affine[:3, 0] = first.cosines[1] * first.spacing[0]
-    affine[:3, 1] = first.cosines[0] * first.spacing[1]
-    affine[:3, 2] = step
-    affine[:3, 3] = first.position
-    return LPS_RAS @ affine
-
-
-def _padding(images: Sequence[Image]) -> NDArray[np.bool_] | None:
-    if all(image.padding is None for image in images):
-        return None
-    nothing = np.zeros(images[0].size, bool)
-    return np.stack([nothing if image.padding is None else image.padding for image in images], axis=-1)

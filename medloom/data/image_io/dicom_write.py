@@ -1,27 +1,32 @@
-"""Writing DICOM that says of itself that it is synthetic, or derived from a patient's image, and names nobody."""
+"""Writing DICOM that is marked as synthetic, or as derived from a patient's image, without any patient data."""
 
 import hashlib
 import json
 import uuid
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.typing import NDArray
 
 from medloom.core.errors import UserError
 from medloom.core.files import atomic_file
 from medloom.core.image import Image
 from medloom.core.spec import COLOUR, HU
 from medloom.data.image_io.geometry import LPS_RAS, stated_affine, voxel_spacing
-from medloom.data.image_io.levels import to_levels
+from medloom.data.image_io.raster import to_levels
 from medloom.data.image_io.reading import explained_reading
+
+if TYPE_CHECKING:
+    from pydicom import Dataset
+    from pydicom.valuerep import DSfloat
 
 CT_INTERCEPT = -1024
 CT_BITS = 16
-MADE = "SYNTHETIC image made by a generative model; not an image of a patient"
+GENERATED = "SYNTHETIC image made by a generative model; not an image of a patient"
 MAX_COMMENT = 10240  # characters of a long text (LT)
-# Type 2 attributes that the two classes ask for: present, and empty because there is no patient.
+# Type 2 attributes of the two classes: present, and empty because there is no patient.
 EMPTY = (
     "PatientID",
     "PatientBirthDate",
@@ -45,36 +50,15 @@ def write_dicom(path: Path, image: Image, provenance: Mapping[str, str]) -> None
     Raises:
         UserError: a volume, more than one channel of HU, or provenance that is too long for the file.
     """
-    if len(image.size) != 2:
-        raise UserError(f"{path}: a DICOM file is written for one slice and the image is a volume; write a .nii.gz.")
-    data = _common(path, image, provenance)
-    if image.unit == HU:
-        _add_ct(data, path, image)
-    else:
-        _add_secondary_capture(data, path, image)
-    with atomic_file(path) as temporary:
-        data.save_as(temporary, enforce_file_format=True)
-
-
-def dicom_provenance(path: Path) -> dict[str, str]:
-    """The provenance in the comments of a file whose Synthetic Data is YES, or nothing."""
-    import pydicom
-
-    with explained_reading(path, "DICOM"):
-        data = pydicom.dcmread(path, stop_before_pixels=True)
-        comments = str(data.get("ImageComments", ""))
-        if data.get("SyntheticData") != "YES" or not comments.startswith("{"):
-            return {}
-        return dict(json.loads(comments))
-
-
-def _common(path: Path, image: Image, provenance: Mapping[str, str]) -> Any:
     from pydicom.dataset import Dataset
+    from pydicom.uid import CTImageStorage, SecondaryCaptureImageStorage
 
+    if len(image.size) != 2:
+        raise UserError(f"{path}: a DICOM file holds one slice, but the image is a volume; write a .nii.gz.")
     comments = json.dumps(dict(provenance))
     if len(comments) > MAX_COMMENT:
         raise UserError(
-            f"{path}: the provenance has {len(comments)} characters, DICOM holds {MAX_COMMENT}; write less of it."
+            f"{path}: the provenance has {len(comments)} characters, but DICOM holds {MAX_COMMENT}; shorten it."
         )
     data = Dataset()
     for keyword in EMPTY:
@@ -86,47 +70,52 @@ def _common(path: Path, image: Image, provenance: Mapping[str, str]) -> Any:
     data.SeriesInstanceUID = _uid("series", path, image, comments)
     data.SyntheticData = "YES" if synthetic else "NO"
     data.ContentQualification = "RESEARCH"
-    data.DerivationDescription = MADE if synthetic else provenance["DERIVED"]
+    data.DerivationDescription = GENERATED if synthetic else provenance["DERIVED"]
     data.ImageComments = comments
     data.InstanceNumber = 1
-    return data
+    if image.unit == HU:
+        _set_class(data, CTImageStorage, "CT")
+        for keyword in EMPTY_CT:
+            setattr(data, keyword, None)
+        data.ImageType = ["DERIVED", "SECONDARY", "AXIAL"]
+        data.FrameOfReferenceUID = _uid("frame of reference", path, image, comments)
+        data.RescaleIntercept, data.RescaleSlope, data.RescaleType = CT_INTERCEPT, 1, "HU"
+        _set_plane(data, image)
+        stored = np.clip(np.rint(image.pixels[0]) - CT_INTERCEPT, 0, 2**CT_BITS - 1).astype(np.uint16)
+        _set_pixels(data, stored, "MONOCHROME2")
+    else:
+        levels = to_levels(path, image)
+        _set_class(data, SecondaryCaptureImageStorage, "OT")
+        data.ImageType = ["DERIVED", "SECONDARY"]
+        data.ConversionType = "WSD"
+        if image.spacing is not None:
+            data.NominalScannedPixelSpacing = list(image.spacing)
+            data.PixelSpacing = list(image.spacing)
+        _set_pixels(data, levels, "RGB" if image.unit == COLOUR or levels.ndim == 3 else "MONOCHROME2")
+    with atomic_file(path) as temporary:
+        data.save_as(temporary, enforce_file_format=True)
+
+
+def dicom_provenance(path: Path) -> dict[str, str]:
+    """The provenance in the comments of a file whose Synthetic Data is YES; otherwise empty."""
+    import pydicom
+
+    with explained_reading(path, "DICOM"):
+        data = pydicom.dcmread(path, stop_before_pixels=True)
+        comments = str(data.get("ImageComments", ""))
+        if data.get("SyntheticData") != "YES" or not comments.startswith("{"):
+            return {}
+        return dict(json.loads(comments))
 
 
 def _uid(what: str, path: Path, image: Image, comments: str) -> str:
-    """A UID derived from a UUID (PS3.5 B.2) of the file's name and content: the same image is the same file again."""
+    """A UID from a UUID (PS3.5 B.2) of the file's name and content, so that the same image gives the same file."""
     digest = hashlib.sha256("\x1f".join((what, path.name, comments)).encode())
     digest.update(np.ascontiguousarray(image.pixels).tobytes())
     return f"2.25.{uuid.UUID(bytes=digest.digest()[:16], version=5).int}"
 
 
-def _add_secondary_capture(data: Any, path: Path, image: Image) -> None:
-    from pydicom.uid import SecondaryCaptureImageStorage
-
-    levels = to_levels(path, image)
-    _set_class(data, SecondaryCaptureImageStorage, "OT")
-    data.ImageType = ["DERIVED", "SECONDARY"]
-    data.ConversionType = "WSD"
-    if image.spacing is not None:
-        data.NominalScannedPixelSpacing = list(image.spacing)
-        data.PixelSpacing = list(image.spacing)
-    _set_pixels(data, levels, "RGB" if image.unit == COLOUR or levels.ndim == 3 else "MONOCHROME2")
-
-
-def _add_ct(data: Any, path: Path, image: Image) -> None:
-    from pydicom.uid import CTImageStorage
-
-    _set_class(data, CTImageStorage, "CT")
-    for keyword in EMPTY_CT:
-        setattr(data, keyword, None)
-    data.ImageType = ["DERIVED", "SECONDARY", "AXIAL"]
-    data.FrameOfReferenceUID = _uid("frame of reference", path, image, data.ImageComments)
-    data.RescaleIntercept, data.RescaleSlope, data.RescaleType = CT_INTERCEPT, 1, "HU"
-    _set_plane(data, image)
-    stored = np.clip(np.rint(image.pixels[0]) - CT_INTERCEPT, 0, 2**CT_BITS - 1).astype(np.uint16)
-    _set_pixels(data, stored, "MONOCHROME2")
-
-
-def _set_class(data: Any, sop_class: str, modality: str) -> None:
+def _set_class(data: "Dataset", sop_class: str, modality: str) -> None:
     from pydicom.dataset import FileMetaDataset
     from pydicom.uid import ExplicitVRLittleEndian
 
@@ -137,7 +126,7 @@ def _set_class(data: Any, sop_class: str, modality: str) -> None:
     data.file_meta.MediaStorageSOPInstanceUID = data.SOPInstanceUID
 
 
-def _set_plane(data: Any, image: Image) -> None:
+def _set_plane(data: "Dataset", image: Image) -> None:
     affine = LPS_RAS @ stated_affine(image)
     rows, columns, thickness = voxel_spacing(affine)
     data.PixelSpacing = [_decimal(rows), _decimal(columns)]
@@ -147,14 +136,14 @@ def _set_plane(data: Any, image: Image) -> None:
     data.ImagePositionPatient = [_decimal(value) for value in affine[:3, 3]]
 
 
-def _decimal(value: float) -> Any:
+def _decimal(value: float) -> "DSfloat":
     from pydicom.valuerep import DSfloat
 
     # Adding zero turns -0.0 into 0.0.
     return DSfloat(float(value) + 0.0, auto_format=True)
 
 
-def _set_pixels(data: Any, stored: np.ndarray[Any, Any], photometric: str) -> None:
+def _set_pixels(data: "Dataset", stored: NDArray[np.unsignedinteger], photometric: str) -> None:
     bits = stored.dtype.itemsize * 8
     data.Rows, data.Columns = stored.shape[:2]
     data.SamplesPerPixel = 3 if stored.ndim == 3 else 1

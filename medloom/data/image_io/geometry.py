@@ -1,22 +1,27 @@
-"""Where an array lies in the patient: affines, the two coordinate conventions, and bringing axes to an orientation."""
+"""The position of arrays in the patient: affines, coordinate conventions, orientations; and images of volume files."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
+from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from medloom.core.errors import UserError
-from medloom.core.image import Affine, Image
+from medloom.core.image import Affine, Image, full_scale_of
+from medloom.core.spec import COLOUR, GREY, HU, RELATIVE, UNITS
 
-# DICOM and ITK count mm to the patient's left and back, NIfTI and RAS affines to the right and front.
+Value = TypeVar("Value", bound=np.generic)
+
+# DICOM and ITK measure mm to the patient's left and back, NIfTI and RAS affines to the right and front.
 LPS_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
 SINGULAR = 1e-12  # mm^3 of a voxel
 
 
 def voxel_spacing(affine: Affine) -> tuple[float, float, float]:
-    """mm of a step along each of the three array axes of a `(4, 4)` affine."""
+    """mm per step along each of the three array axes of a `(4, 4)` affine."""
     first, second, third = np.sqrt((affine[:3, :3] ** 2).sum(axis=0)).tolist()
     return first, second, third
 
@@ -29,9 +34,9 @@ def axis_codes(affine: Affine) -> str:
 
 
 def to_orientation(
-    array: NDArray[Any], affine: Affine, codes: str = "RAS", name: object = "the volume"
-) -> tuple[NDArray[Any], Affine]:
-    """Permute and flip the first three axes of `array` so that they point as `codes` says; no value is changed.
+    array: NDArray[Value], affine: Affine, codes: str = "RAS", name: object = "the volume"
+) -> tuple[NDArray[Value], Affine]:
+    """Permute and flip the first three axes of `array` to the orientation `codes`, without changing values.
 
     Returns:
         The array and the affine of its new axes.
@@ -49,7 +54,7 @@ def to_orientation(
 def turned_geometry(
     size: tuple[int, int, int], affine: Affine, codes: str, name: object
 ) -> tuple[tuple[int, ...], tuple[float, float, float], Affine]:
-    """Size, spacing and affine that a volume will have once `to_orientation` has turned it.
+    """Size, spacing and affine of a volume after `to_orientation`.
 
     Raises:
         UserError: the affine is singular.
@@ -66,7 +71,7 @@ def _axis_change(affine: Affine, codes: str, name: object) -> NDArray[np.float64
     from nibabel import orientations
 
     if not np.isfinite(affine).all() or abs(np.linalg.det(affine[:3, :3])) < SINGULAR:
-        raise UserError(f"{name} has an affine that places no volume (singular or not finite); correct its header.")
+        raise UserError(f"{name} has an invalid affine (singular or not finite); correct its header.")
     change: NDArray[np.float64] = orientations.ornt_transform(
         orientations.io_orientation(affine), orientations.axcodes2ornt(codes)
     )
@@ -74,7 +79,7 @@ def _axis_change(affine: Affine, codes: str, name: object) -> NDArray[np.float64
 
 
 def reorient(image: Image, codes: str) -> Image:
-    """A volume with its axes brought to `codes`; one without an affine, or already so, is returned as it is."""
+    """A volume with its axes in the orientation `codes`; unchanged without an affine or if it already is."""
     if image.affine is None or len(image.size) != 3 or axis_codes(image.affine) == codes:
         return image
     pixels, affine = to_orientation(np.moveaxis(image.pixels, 0, -1), image.affine, codes)
@@ -89,9 +94,9 @@ def reorient(image: Image, codes: str) -> Image:
 
 
 def axial_affine(spacing: Sequence[float]) -> Affine:
-    """The affine declared for an image that knows none.
+    """The default affine of an image without one.
 
-    In 3-D the axes are R, A, S. In 2-D rows go to the back and columns to the left, as an axial slice is shown.
+    In 3-D the axes are R, A, S. In 2-D rows go to the back and columns to the left, like a displayed axial slice.
     """
     if len(spacing) == 3:
         return np.diag([*spacing, 1.0])
@@ -102,7 +107,50 @@ def axial_affine(spacing: Sequence[float]) -> Affine:
 
 
 def stated_affine(image: Image) -> Affine:
-    """The image's affine, or where it has none the axial one at its spacing, or at 1 mm."""
+    """The image's affine, or the axial one at its spacing, or at 1 mm."""
     if image.affine is not None:
         return image.affine
     return axial_affine(image.spacing or (1.0,) * len(image.size))
+
+
+def volume_image(
+    path: Path,
+    values: NDArray[np.float32],
+    affine: Affine,
+    stored: np.dtype[np.generic],
+    unit: str | None,
+    frame: int | None,
+) -> Image:
+    """An Image in RAS order from float32 values `(X, Y, Z)` in file order and their affine to RAS mm."""
+    stated = volume_unit(path, stored, unit)
+    volume, turned = to_orientation(values, affine, "RAS", path)
+    scale = full_scale_of(stored.itemsize * 8) if stated == GREY else math.nan
+    return Image(
+        volume[None], stated, scale, voxel_spacing(turned), turned, frame=frame, stored_axes=axis_codes(affine)
+    )
+
+
+def volume_unit(path: Path, stored: np.dtype[np.generic], unit: str | None) -> str:
+    """The unit given by the caller, or relative: volume files state none.
+
+    Raises:
+        UserError: not a unit of one channel, or grey levels for values that do not have 8 or 16 unsigned bits.
+    """
+    if unit is None:
+        return RELATIVE
+    if unit not in UNITS or unit == COLOUR:
+        raise UserError(f"{path}: unit {unit!r} is not valid for a volume; allowed: {HU}, {GREY}, {RELATIVE}.")
+    if unit == GREY and (stored.kind not in "ub" or stored.itemsize > 2):
+        raise UserError(
+            f"{path} holds {stored} values, which are not grey levels of 8 or 16 bits; give {HU} or {RELATIVE}."
+        )
+    return unit
+
+
+def stored_volume(image: Image) -> NDArray[np.int16] | NDArray[np.float32]:
+    """The values `(X, Y, Z)` to write: int16 for rounded HU, else float32; a 2-D image is a volume of one slice."""
+    volume: NDArray[np.float32] = image.pixels[0] if len(image.size) == 3 else image.pixels[0][..., None]
+    if image.unit != HU:
+        return volume
+    limits = np.iinfo(np.int16)
+    return np.asarray(np.rint(np.clip(volume, limits.min, limits.max)), np.int16)

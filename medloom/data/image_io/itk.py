@@ -5,19 +5,29 @@ import os
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from medloom.core.errors import UserError
 from medloom.core.files import atomic_file, explained_disk_errors
 from medloom.core.image import Affine, Header, Image, choose_frame
-from medloom.data.image_io.geometry import LPS_RAS, stated_affine, turned_geometry, voxel_spacing
+from medloom.data.image_io.geometry import (
+    LPS_RAS,
+    stated_affine,
+    stored_volume,
+    turned_geometry,
+    volume_image,
+    volume_unit,
+    voxel_spacing,
+)
 from medloom.data.image_io.reading import MAX_VOXELS, explained_reading, require_sane_size
-from medloom.data.image_io.volume import stored_volume, volume_image, volume_unit
+
+if TYPE_CHECKING:
+    import SimpleITK
 
 PROVENANCE = "provenance"
-SQUARENESS = 1e-3  # largest cosine between two axes that are still held to be at right angles
+SQUARENESS = 1e-3  # largest cosine between two axes that count as orthogonal
 
 
 def read_itk(path: Path, frame: int | None, unit: str | None) -> Image:
@@ -36,19 +46,23 @@ def read_itk(path: Path, frame: int | None, unit: str | None) -> Image:
 
 
 def itk_header(path: Path, unit: str | None) -> Header:
-    """The header of a MetaImage or NRRD file, size and spacing in RAS order."""
+    """The header of a MetaImage or NRRD file, with size and spacing in RAS order."""
+    import SimpleITK
+
     kind = _kind(path)
     with explained_reading(path, kind):
         reader = _reader(path)
         size, frames = _size(path, reader)
-        stored = _stored_type(reader)
+        name = SimpleITK.GetPixelIDValueAsString(reader.GetPixelID())
+        width = next(word for word in name.split() if word.endswith("-bit")).removesuffix("-bit")
+        stored = np.dtype(f"{'f' if 'float' in name else 'u' if 'unsigned' in name else 'i'}{int(width) // 8}")
         size_ras, spacing, affine = turned_geometry(size, _affine(reader), "RAS", path)
-    bits, said = stored.itemsize * 8, volume_unit(path, stored, unit)
-    return Header(kind, size_ras, 1, bits, said, frames, spacing, affine=affine)
+    stated = volume_unit(path, stored, unit)
+    return Header(kind, size_ras, 1, stored.itemsize * 8, stated, frames, spacing, affine=affine)
 
 
 def write_itk(path: Path, image: Image, provenance: Mapping[str, str]) -> None:
-    """Write `.mha` or `.nrrd`: int16 for HU, float32 otherwise, geometry in LPS, provenance as metadata."""
+    """Write `.mha` or `.nrrd`: int16 for HU, float32 otherwise; geometry in LPS, provenance as metadata."""
     import SimpleITK
 
     written = _itk_image(path, image, provenance)
@@ -57,13 +71,13 @@ def write_itk(path: Path, image: Image, provenance: Mapping[str, str]) -> None:
 
 
 def write_mhd(path: Path, image: Image, provenance: Mapping[str, str]) -> None:
-    """Write a `.mhd` header and its `.raw` values; each appears whole, the header last."""
+    """Write a `.mhd` header and its `.raw` values, each atomically, the header last."""
     import SimpleITK
 
     written = _itk_image(path, image, provenance)
     with explained_disk_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-    # The header names the file of values, so both get their last names in a folder of their own.
+    # The header contains the name of the file of values, so both are first written to a folder of their own.
     with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.stem}-", suffix=".partial") as folder:
         SimpleITK.WriteImage(written, os.fspath(Path(folder) / path.name))
         for name in (path.with_suffix(".raw").name, path.name):
@@ -72,7 +86,7 @@ def write_mhd(path: Path, image: Image, provenance: Mapping[str, str]) -> None:
 
 
 def itk_provenance(path: Path) -> dict[str, str]:
-    """The provenance that `write_itk` wrote, or nothing."""
+    """The provenance that `write_itk` wrote; otherwise empty."""
     with explained_reading(path, _kind(path)):
         reader = _reader(path)
         if not reader.HasMetaDataKey(PROVENANCE):
@@ -84,7 +98,7 @@ def _kind(path: Path) -> str:
     return "NRRD" if path.suffix.lower() == ".nrrd" else "MetaImage"
 
 
-def _reader(path: Path) -> Any:
+def _reader(path: Path) -> "SimpleITK.ImageFileReader":
     import SimpleITK
 
     reader = SimpleITK.ImageFileReader()
@@ -93,11 +107,11 @@ def _reader(path: Path) -> Any:
     return reader
 
 
-def _size(path: Path, reader: Any) -> tuple[tuple[int, int, int], int]:
+def _size(path: Path, reader: "SimpleITK.ImageFileReader") -> tuple[tuple[int, int, int], int]:
     if reader.GetNumberOfComponents() != 1 or not 2 <= reader.GetDimension() <= 4:
         raise UserError(
-            f"{path} has {reader.GetDimension()} axes and {reader.GetNumberOfComponents()} values a voxel;"
-            " volumes and series of volumes of one value a voxel are read."
+            f"{path} has {reader.GetDimension()} axes and {reader.GetNumberOfComponents()} values per voxel; only"
+            " volumes and series of volumes with one value per voxel can be read."
         )
     columns, rows, slices, frames = (*(int(axis) for axis in reader.GetSize()), 1, 1)[:4]
     require_sane_size(path, (columns, rows, slices), MAX_VOXELS)
@@ -105,16 +119,7 @@ def _size(path: Path, reader: Any) -> tuple[tuple[int, int, int], int]:
     return (columns, rows, slices), frames
 
 
-def _stored_type(reader: Any) -> np.dtype[Any]:
-    import SimpleITK
-
-    name = SimpleITK.GetPixelIDValueAsString(reader.GetPixelID())
-    bits = next(word for word in name.split() if word.endswith("-bit")).removesuffix("-bit")
-    kind = "f" if "float" in name else "u" if "unsigned" in name else "i"
-    return np.dtype(f"{kind}{int(bits) // 8}")
-
-
-def _affine(reader: Any) -> Affine:
+def _affine(reader: "SimpleITK.ImageFileReader") -> Affine:
     """The affine to RAS mm of the first three axes; a 2-D image lies in the plane of the first two."""
     axes = reader.GetDimension()
     direction = np.reshape(reader.GetDirection(), (axes, axes))
@@ -125,7 +130,7 @@ def _affine(reader: Any) -> Affine:
     return LPS_RAS @ affine
 
 
-def _itk_image(path: Path, image: Image, provenance: Mapping[str, str]) -> Any:
+def _itk_image(path: Path, image: Image, provenance: Mapping[str, str]) -> "SimpleITK.Image":
     import SimpleITK
 
     if len(image.pixels) != 1:
@@ -135,7 +140,7 @@ def _itk_image(path: Path, image: Image, provenance: Mapping[str, str]) -> Any:
     direction = affine[:3, :3] / spacing
     if not np.allclose(direction.T @ direction, np.eye(3), atol=SQUARENESS):
         raise UserError(
-            f"{path}: the image's axes are not at right angles, which {_kind(path)} cannot say; write a .nii.gz."
+            f"{path}: the image's axes are not orthogonal, which {_kind(path)} cannot store; write a .nii.gz."
         )
     written = SimpleITK.GetImageFromArray(np.ascontiguousarray(stored_volume(image).T))
     written.SetSpacing(spacing.tolist())

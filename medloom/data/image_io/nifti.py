@@ -3,18 +3,20 @@
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from medloom.core.errors import UserError
 from medloom.core.files import atomic_file
 from medloom.core.image import Affine, Header, Image, choose_frame
-from medloom.data.image_io.geometry import stated_affine, turned_geometry
+from medloom.data.image_io.geometry import stated_affine, stored_volume, turned_geometry, volume_image, volume_unit
 from medloom.data.image_io.reading import MAX_VOXELS, explained_reading, require_sane_size
-from medloom.data.image_io.volume import stored_volume, volume_image, volume_unit
 
-COMMENT = 6  # The extension code that the NIfTI standard gives to plain text.
+if TYPE_CHECKING:
+    from nibabel import Nifti1Image
+
+COMMENT = 6  # The NIfTI standard's extension code of plain text.
 DESCRIPTION = "SYNTHETIC image, not of a patient"
 DERIVED = "DERIVED: a resampled image of a patient"
 MM_PER_UNIT = {"unknown": 1.0, "mm": 1.0, "meter": 1000.0, "micron": 0.001}
@@ -32,18 +34,18 @@ def read_nifti(path: Path, frame: int | None, unit: str | None) -> Image:
 
 
 def nifti_header(path: Path, unit: str | None) -> Header:
-    """The header of a NIfTI file, size and spacing in RAS order."""
+    """The header of a NIfTI file, with size and spacing in RAS order."""
     with explained_reading(path, "NIfTI"):
         opened = _opened(path)
         shape, frames = _shape(path, opened)
         size, spacing, affine = turned_geometry(shape, _affine_mm(opened), "RAS", path)
         stored = opened.get_data_dtype()
-    bits, said = stored.itemsize * 8, volume_unit(path, stored, unit)
-    return Header("NIfTI", size, 1, bits, said, frames, spacing, affine=affine)
+    stated = volume_unit(path, stored, unit)
+    return Header("NIfTI", size, 1, stored.itemsize * 8, stated, frames, spacing, affine=affine)
 
 
 def write_nifti(path: Path, image: Image, provenance: Mapping[str, str]) -> None:
-    """Write `.nii` or `.nii.gz`: int16 for HU, float32 otherwise, affine kept, provenance in a comment extension."""
+    """Write `.nii` or `.nii.gz`: int16 for HU, float32 otherwise; same affine, provenance in a comment extension."""
     import nibabel
 
     if len(image.pixels) != 1:
@@ -60,7 +62,7 @@ def write_nifti(path: Path, image: Image, provenance: Mapping[str, str]) -> None
 
 
 def nifti_provenance(path: Path) -> dict[str, str]:
-    """The provenance that `write_nifti` wrote, or nothing."""
+    """The provenance that `write_nifti` wrote; otherwise empty."""
     with explained_reading(path, "NIfTI"):
         header = _opened(path).header
         comments = [entry.get_content() for entry in header.extensions if entry.get_code() == COMMENT]
@@ -71,24 +73,26 @@ def nifti_provenance(path: Path) -> dict[str, str]:
         return dict(json.loads(text.rstrip("\x00 ")))
 
 
-def _opened(path: Path) -> Any:
+def _opened(path: Path) -> "Nifti1Image":
     import nibabel
 
     return nibabel.load(path)
 
 
-def _shape(path: Path, opened: Any) -> tuple[tuple[int, int, int], int]:
+def _shape(path: Path, opened: "Nifti1Image") -> tuple[tuple[int, int, int], int]:
     if opened.get_data_dtype().kind not in "iufb":
-        raise UserError(f"{path} holds {opened.get_data_dtype()} values; volumes of one real number a voxel are read.")
+        raise UserError(f"{path} holds {opened.get_data_dtype()} values; only volumes of real numbers can be read.")
     shape = tuple(int(axis) for axis in opened.shape)
     if len(shape) > 4 and max(shape[4:]) > 1:
-        raise UserError(f"{path} has {len(shape)} axes {shape}; volumes and series of volumes (4 axes) are read.")
+        raise UserError(
+            f"{path} has {len(shape)} axes {shape}; only volumes and series of volumes (4 axes) can be read."
+        )
     rows, columns, slices, frames = (*shape[:4], 1, 1, 1)[:4]
     require_sane_size(path, (rows, columns, slices), MAX_VOXELS)
     require_sane_size(path, (frames,))
     return (rows, columns, slices), frames
 
 
-def _affine_mm(opened: Any) -> Affine:
+def _affine_mm(opened: "Nifti1Image") -> Affine:
     scale = MM_PER_UNIT[opened.header.get_xyzt_units()[0]]
     return np.diag([scale, scale, scale, 1.0]) @ np.asarray(opened.affine, dtype=np.float64)

@@ -1,4 +1,4 @@
-"""What all readers share: one sentence for a file that cannot be read, and limits on what a header may claim."""
+"""Common functions of all readers: a sentence for a file that cannot be read, and limits on the claims of a header."""
 
 import math
 from collections.abc import Iterator, Sequence
@@ -7,18 +7,18 @@ from pathlib import Path
 
 from medloom.core.errors import UserError
 
-MAX_PIXELS = 178_956_970  # Pillow's own limit for an image, held to for every 2-D format.
+MAX_PIXELS = 178_956_970  # Pillow's limit for an image, applied to every 2-D format.
 MAX_VOXELS = 2**31  # 8 GiB as float32.
 
 
 def reason(error: BaseException) -> str:
-    """The last line of a library's message, without a full stop, or the kind of error where there is no message."""
+    """The last line of a library's message, without a full stop, or the type of the error without a message."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     return lines[-1].rstrip(".") if lines else type(error).__name__
 
 
 def require_file(path: Path) -> None:
-    """Refuse a path that is no file with content.
+    """Refuse a path that is not a file with content.
 
     Raises:
         UserError: missing, a folder, or empty.
@@ -33,25 +33,25 @@ def require_file(path: Path) -> None:
 
 @contextmanager
 def explained_reading(path: Path, kind: str) -> Iterator[None]:
-    """Turn whatever a decoder raises about the file into a UserError.
+    """Turn any error that a decoder raises about the file into a UserError.
 
-    Decoders raise errors of every class on damaged files, so the block should hold their calls and little else.
+    Decoders raise errors of every class on damaged files, so the block should contain their calls and little else.
     """
     try:
         yield
     except UserError:
         raise
     except MemoryError as error:
-        raise UserError(f"{path} needs more memory than there is to be read as {kind}.") from error
+        raise UserError(f"{path} needs more memory than is available to be read as {kind}.") from error
     except Exception as error:
         raise UserError(
-            f"{path} cannot be read as {kind} ({reason(error)}): it is damaged, cut short or of another format;"
+            f"{path} cannot be read as {kind} ({reason(error)}): it is damaged, cut short or in another format;"
             " copy it again or remove its row."
         ) from error
 
 
 def require_sane_size(path: Path, size: Sequence[int], limit: int = MAX_PIXELS) -> None:
-    """Refuse a header that claims an axis below 1 or more pixels than `limit`, before memory is given to it.
+    """Refuse a header that claims an axis below 1 or more pixels than `limit`, before memory is allocated for it.
 
     Raises:
         UserError: names the size and the limit.

@@ -1,7 +1,7 @@
 """Reading TIFF: grey, colour and palette of 1 to 16 bits, and float."""
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,6 +12,9 @@ from medloom.core.spec import COLOUR, GREY, RELATIVE
 from medloom.data.image_io.raster import composite_on_black, turn
 from medloom.data.image_io.reading import explained_reading, require_sane_size
 
+if TYPE_CHECKING:
+    from tifffile import TiffFile, TiffPage
+
 WHITE_IS_ZERO, BLACK_IS_ZERO, RGB, PALETTE, YCBCR = 0, 1, 2, 3, 6
 JPEG_COMPRESSIONS = (6, 7)
 REDUCED_COPY = 1
@@ -20,15 +23,20 @@ ORIENTATION_TAG = 274
 
 
 def read_tiff(path: Path, frame: int | None, unit: str | None) -> Image:
-    """Read one page of a TIFF; levels of other than 8 or 16 bits are stretched to the next of the two."""
+    """Read one page of a TIFF; levels of other than 8 or 16 bits are scaled to the next of the two."""
     import tifffile
 
     with explained_reading(path, "TIFF"), tifffile.TiffFile(path) as opened:
         pages = _full_pages(opened)
         page = pages[choose_frame(path, len(pages), frame)]
         _require_readable(path, page)
-        _require_whole(path, page)
-        pixels = turn(_shown(page), _orientation(page))
+        # A missing or short strip would be filled with zeros.
+        ends = [start + count for start, count in zip(page.dataoffsets, page.databytecounts, strict=True)]
+        if 0 in page.databytecounts or not ends or max(ends) > path.stat().st_size:
+            raise UserError(
+                f"{path} is cut short: its pixels should end at byte {max(ends, default=0)}; copy it again."
+            )
+        pixels = turn(_displayed(page), _orientation(page))
         planes, page_unit = channel_first(pixels), _unit(page)
     bits = 8 if page.photometric == PALETTE else _bits(page)
     return Image(planes, page_unit, float("nan") if page_unit == RELATIVE else full_scale_of(bits), frame=frame)
@@ -54,26 +62,26 @@ def tiff_header(path: Path, unit: str | None) -> Header:
         )
 
 
-def _full_pages(opened: Any) -> list[Any]:
+def _full_pages(opened: "TiffFile") -> "list[TiffPage]":
     return [page for page in opened.pages if not page.subfiletype & REDUCED_COPY]
 
 
-def _bits(page: Any) -> int:
+def _bits(page: "TiffPage") -> int:
     return int(page.dtype.itemsize * 8) if page.dtype.kind == "f" else int(page.bitspersample)
 
 
-def _orientation(page: Any) -> int:
+def _orientation(page: "TiffPage") -> int:
     tag = page.tags.get(ORIENTATION_TAG)
     return int(tag.value) if tag is not None else 1
 
 
-def _unit(page: Any) -> str:
+def _unit(page: "TiffPage") -> str:
     if page.photometric in (RGB, PALETTE, YCBCR):
         return COLOUR
     return GREY if page.dtype.kind in "ub" and _bits(page) <= 16 else RELATIVE
 
 
-def _require_readable(path: Path, page: Any) -> None:
+def _require_readable(path: Path, page: "TiffPage") -> None:
     require_sane_size(path, (page.imagelength, page.imagewidth))
     photometric = page.photometric
     if photometric not in (WHITE_IS_ZERO, BLACK_IS_ZERO, RGB, PALETTE, YCBCR) or (
@@ -83,48 +91,31 @@ def _require_readable(path: Path, page: Any) -> None:
     colours = 3 if photometric in (RGB, YCBCR) else 1
     if page.imagedepth > 1 or page.samplesperpixel - len(page.extrasamples or ()) != colours:
         raise UserError(
-            f"{path} is a TIFF of shape {page.shape} (axes {page.axes}); one grey or RGB image a page is read."
+            f"{path} is a TIFF of shape {page.shape} (axes {page.axes}); only one grey or RGB image per page is read."
         )
     if _unit(page) == COLOUR and (page.dtype.kind not in "ub" or _bits(page) > 16):
-        raise UserError(f"{path} is a colour TIFF of {page.dtype} values; save it with 8 or 16 bits a channel.")
+        raise UserError(f"{path} is a colour TIFF of {page.dtype} values; save it with 8 or 16 bits per channel.")
 
 
-def _require_whole(path: Path, page: Any) -> None:
-    # A missing or short strip would come back filled with zeros.
-    ends = [start + count for start, count in zip(page.dataoffsets, page.databytecounts, strict=True)]
-    if 0 in page.databytecounts or not ends or max(ends) > path.stat().st_size:
-        raise UserError(f"{path} is cut short: its pixels should end at byte {max(ends, default=0)}; copy it again.")
-
-
-def _shown(page: Any) -> NDArray[Any]:
-    """`(rows, columns)` or `(rows, columns, 3)`, larger is brighter, levels out of the full scale."""
-    stored = page.asarray()
+def _displayed(page: "TiffPage") -> NDArray[np.generic]:
+    """`(rows, columns)` or `(rows, columns, 3)`, larger is brighter, levels relative to the full scale."""
+    stored: NDArray[np.generic] = page.asarray()
     if page.axes.startswith("S"):
         stored = np.moveaxis(stored, 0, -1)
     if page.photometric == PALETTE:
-        return _palette_colours(page, stored)
+        palette = np.asarray(page.colormap)
+        # The standard requires 16-bit entries; some writers give 8.
+        return np.asarray((palette >> 8 if palette.max() > 255 else palette).T[stored])
     unit = _unit(page)
     colours = 3 if unit == COLOUR else 1
     if stored.ndim == 2:
         stored = stored[..., None]
-    values = stored.astype(np.float32) if unit == RELATIVE else _levels(stored, _bits(page))
-    shown = values[..., :colours]
+    values, full_scale = stored.astype(np.float32), full_scale_of(_bits(page))
+    if unit != RELATIVE:
+        values = values * np.float32(full_scale / (2 ** _bits(page) - 1))
+    displayed = values[..., :colours]
     if page.photometric == WHITE_IS_ZERO:
-        shown = -shown if unit == RELATIVE else full_scale_of(_bits(page)) - shown
+        displayed = -displayed if unit == RELATIVE else full_scale - displayed
     if (page.extrasamples or (0,))[0] == UNASSOCIATED_ALPHA:
-        shown = composite_on_black(
-            np.concatenate([shown, values[..., colours : colours + 1]], -1), full_scale_of(_bits(page))
-        )
-    return shown[..., 0] if colours == 1 else shown
-
-
-def _levels(stored: NDArray[Any], bits: int) -> NDArray[np.float32]:
-    return stored.astype(np.float32) * np.float32(full_scale_of(bits) / (2**bits - 1))
-
-
-def _palette_colours(page: Any, stored: NDArray[Any]) -> NDArray[Any]:
-    colours = np.asarray(page.colormap)
-    # The standard asks for 16-bit entries; some writers give 8.
-    if colours.max() > 255:
-        colours = colours >> 8
-    return colours.T[stored]
+        displayed = composite_on_black(np.concatenate([displayed, values[..., colours : colours + 1]], -1), full_scale)
+    return displayed[..., 0] if colours == 1 else displayed
