@@ -77,7 +77,7 @@ class ImageGenerator(ABC, Generic[Model, Sampling]):
         unit: of the values of condition files that do not state theirs.
         folder: its components on disk, or None for a generator that was not loaded.
 
-    Example:
+    Examples:
         >>> import medloom
         >>> model = medloom.load("runs/mm")  # doctest: +SKIP
         >>> model.generate(medloom.Condition("Small left effusion.", "CXR"), seed=0).save("out.png")  # doctest: +SKIP

@@ -69,7 +69,7 @@ def load(path: Path | str, device: str = "auto", unit: str | None = None) -> Ima
     Raises:
         UserError: not a run folder of a generator, or one cut short.
 
-    Example:
+    Examples:
         >>> import medloom
         >>> model = medloom.load("runs/mm")  # doctest: +SKIP
         >>> images = model.generate(medloom.Condition("Small left effusion.", "CXR"), seeds=range(8))  # doctest: +SKIP

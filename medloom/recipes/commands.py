@@ -84,7 +84,7 @@ def run_command(command: str, **options: Any) -> Any:
     Raises:
         UserError: as on the command line.
 
-    Example:
+    Examples:
         >>> run_command("data check", data="mine.csv")  # doctest: +SKIP
     """
     config, run = resolve(command)
@@ -108,7 +108,7 @@ def train(task: str, **options: Any) -> Path:
     Raises:
         UserError: as on the command line.
 
-    Example:
+    Examples:
         >>> train("text2image", data="train.csv", out="runs/mm", **{"loop.steps": 1000})  # doctest: +SKIP
     """
     made: Path = run_command(f"train {task}", **options)
