@@ -71,7 +71,7 @@ def draw_differences(
     Args:
         rows: what is drawn.
         title: above all.
-        absolute: sizes of the differences in place of the differences.
+        absolute: sizes of the differences instead of the differences.
         scales: unit -> largest difference shown, as of a whole cohort; by default that of `rows`.
         names: of the first image of a line, and of the differences.
     """

@@ -1,4 +1,4 @@
-"""`medloom data journeys`: from a table of studies to triples of earlier image, instruction and later image."""
+"""`medloom data journeys`: from a table of studies to triples of prior image, instruction and later image."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -52,7 +52,7 @@ class Config(ManifestOptions):
         max_days: days that lie at most between the two.
         pairs: consecutive (each image with the next one), or all.
         study_column: column of the study, of which one image is taken (default: the images of a day are one study).
-        register: off, rigid, similarity or affine: how the earlier image is brought onto the later one for training.
+        register: off, rigid, similarity or affine: how the prior image is aligned to the later one for training.
         min_score: least score of a registration, the correlation of the images where they overlap; pairs below are left
             out.
         progression: what the instruction says: rules (findings of the two reports compared), impression (of the later
@@ -113,7 +113,7 @@ def run(config: Config) -> Path:
 
     _check(config)
     rules = Rules(config.view, config.min_days, config.max_days, config.pairs, config.mixed_views, config.study_column)
-    # An earlier image without a report is an earlier image; the rule of the instruction counts what lacks one.
+    # A prior image without a report is a prior image; the rule of the instruction counts what lacks one.
     manifest = load_manifest(config.data, config, ("path",))
     _require_texts(config, manifest)
     for note in manifest.notes:
@@ -141,7 +141,7 @@ class Triple:
 
     Attributes:
         pair: its rows and days.
-        registered: file of the earlier image on the later one's grid, or None.
+        registered: file of the prior image on the later one's grid, or None.
         score: of the registration, or None.
         instruction: what changed, or None.
         reverse: what would undo it, where rules say so, or None.
@@ -222,7 +222,7 @@ def _different(manifest: Manifest, journeys: Journeys) -> list[Pair]:
 def _registered(
     config: Config, manifest: Manifest, triples: "list[Triple]", journeys: Journeys, folder: Path
 ) -> "list[Triple]":
-    """The pairs that register, their earlier images on the later ones' grids."""
+    """The pairs that register, their prior images on the later ones' grids."""
     import os
 
     paths = [Path(path) for path in manifest.frame["path"]]
@@ -242,7 +242,7 @@ def _registered(
 
 
 def _write_registered(folder: Path, result: PairResult) -> Path:
-    """The earlier image on the later one's grid, as a file of the later one's format."""
+    """The prior image on the later one's grid, as a file of the later one's format."""
 
     image = result.load().image
     # Values in HU stay what a DICOM file says that they are; padding has the lowest value already.

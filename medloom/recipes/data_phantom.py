@@ -70,7 +70,7 @@ class Config:
 
 
 def run(config: Config) -> Path:
-    """Make the cohort; returns its folder. The same command again goes on where it stopped.
+    """Make the cohort; returns its folder. The same command again resumes.
 
     Raises:
         UserError: an option out of range, a column that the table does not have, or --out that holds something else.

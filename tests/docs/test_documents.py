@@ -1,4 +1,4 @@
-"""The documents: every command in them can be typed, every option exists, examples name what is there, links lead on."""
+"""The documents: every command can be typed, every option and link exists, examples name what is there."""
 
 import ast
 import re
@@ -66,7 +66,8 @@ def test_commands_stand_in_blocks_of_a_shell(name: str) -> None:
 
 
 def every_option() -> set[str]:
-    return {option.flag for name in commands() for option in options_of(resolve(name)[0]).values() if not option.setting}
+    options = [option for name in commands() for option in options_of(resolve(name)[0]).values()]
+    return {option.flag for option in options if not option.setting}
 
 
 def every_setting() -> set[str]:

@@ -33,10 +33,10 @@ class NetworkOptions:
         mask_classes: labels in the masks, background left out.
         region_styles: channels that text and table fill region by region of the mask, by which an attribute finds the
             region that it changes; 0 for none.
-        region_slopes: let these channels also grow along each axis, by which a side that is told finds its place.
+        region_slopes: let these channels also grow along each axis, so that the side of a finding is learned sooner.
         mask_balance: how far small regions of the mask count as much as large ones in the loss; 0 weighs all pixels
             alike, 1 all regions.
-        prior: how an earlier image reaches the network: none or channels.
+        prior: how a prior image reaches the network: none or channels.
         condition_width: width of context tokens.
         coordinates: tell each place where it lies in the image, for what depends on left and right, top and bottom.
         pixel_width: hidden channels of a head at the image's own resolution, by which thin regions of a mask reach the

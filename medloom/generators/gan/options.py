@@ -94,7 +94,7 @@ class GANOptions:
         feature_weight: weight of the difference between the discriminator's features of the two (pix2pixHD).
         r1: gamma of the penalty on the discriminator's slope at real images (Mescheder et al. 2018); 0 for none.
         r1_every: steps between two penalties, each weighted by that number (StyleGAN2's lazy regularisation).
-        pool: earlier images that the discriminator is shown among the latest (Shrivastava et al. 2017); 0 for none.
+        pool: past images that the discriminator sees among the latest (Shrivastava et al. 2017); 0 for none.
         discriminator_learning_rate: peak learning rate of the discriminator; the generator's is --loop.learning-rate
             (two rates, Heusel et al. 2017).
         scales: sizes of the image that are judged: full, half, a quarter, ...

@@ -42,7 +42,7 @@ class ImagePool:
         self.filled = 0
 
     def exchange(self, new: Mapping[str, Tensor], rows: Sequence[int], step: int) -> dict[str, Tensor]:
-        """What to show in place of new entries.
+        """What to show instead of new entries.
 
         Args:
             new: name -> tensor `(N, ...)`.

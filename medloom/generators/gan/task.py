@@ -30,7 +30,7 @@ class GANTask(GeneratorTask[GANGenerator, GANBatch]):
     Attributes:
         pairing: how images and masks meet.
         objective: of both phases; holds the adversary.
-        pool: earlier images for the adversary.
+        pool: images generated before, for the adversary.
     """
 
     def __init__(
