@@ -79,7 +79,8 @@ class TokenSampling(SamplingOptions):
             lie anywhere, a nodule say, which is unlikely at each single place.
         cutoff: codes less likely than this fraction of a uniform distribution, 1 / codes, before guidance or after it,
             are not drawn; 0 for none. What label smoothing gives to every code should not be drawn, nor what guidance
-            makes of it. Where draws are scored again by changed weights, take 0: a code that is left out has no probability.
+            makes of it. Where draws are scored again by changed weights, take 0: a code that is left out has no
+            probability.
         remasking: temperature of the noise by which tokens are masked again.
         mask_schedule: fraction of tokens that stay masked: cosine, linear, square or root.
         precision: of the transformer: fp32, in which an image does not depend on its batch, or bf16, which is faster.
@@ -105,9 +106,9 @@ class TokenSampling(SamplingOptions):
         """
         if self.guidance_schedule not in GUIDANCE_SCHEDULES:
             allowed = ", ".join(GUIDANCE_SCHEDULES)
-            raise UserError(f"--guidance-schedule {self.guidance_schedule}: allowed are {allowed}.")
+            raise UserError(f"--sampling guidance_schedule={self.guidance_schedule}: allowed are {allowed}.")
         if self.precision not in PRECISIONS:
-            raise UserError(f"--precision {self.precision}: allowed are {', '.join(PRECISIONS)}.")
+            raise UserError(f"--sampling precision={self.precision}: allowed are {', '.join(PRECISIONS)}.")
 
 
 @dataclass(frozen=True)
