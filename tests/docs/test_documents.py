@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from benchmarks.__main__ import BENCHMARKS
 from medloom.cli.main import split_command
 from medloom.core.config import parse
 from medloom.core.options import options_of
@@ -99,6 +100,24 @@ def test_settings_in_yaml_exist(name: str) -> None:
             inner = values.get(group) if isinstance(values, dict) else None
             for key in inner if isinstance(inner, dict) else ():
                 assert f"{group}.{key}" in known, f"{name}: {group}: {key}"
+
+
+@pytest.mark.parametrize("name", [name for name in NAMES if "experiments" not in name])
+def test_settings_in_prose_exist(name: str) -> None:
+    groups = "loop|network|noise|text|gan|tokens|autoencoder|encoder"
+    named = re.findall(rf"`(?:{groups})\.[a-z_0-9]+(?=[`:])", BLOCK.sub("", read(name)))
+    assert {each.removeprefix("`") for each in named} <= every_setting()
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_benchmarks_exist(name: str) -> None:
+    assert set(re.findall(r"python -m benchmarks ([a-z_]+)", read(name))) <= {*BENCHMARKS}
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_files_in_prose_exist(name: str) -> None:
+    quoted = re.findall(r"`((?:medloom|tests|benchmarks|examples|docs)/[\w/.-]+)`", BLOCK.sub("", read(name)))
+    assert not [path for path in quoted if not (ROOT / path).exists()]
 
 
 @pytest.mark.parametrize("name", NAMES)
