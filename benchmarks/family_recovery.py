@@ -11,9 +11,10 @@ from medloom.generators.train import train as train_run
 from medloom.recipes import demo
 from medloom.recipes.commands import run_command
 
-GIVEN = ("network.mask_classes", "hu_window", "shift", "text.vocabulary", "text.max_tokens", "text.layers")
+# As the demo's preset has them, for families that do not ship it.
+TEXT: dict[str, Any] = {"text.vocabulary": 700, "text.max_tokens": 40, "text.layers": 1}
 # Tokens are not shifted: those of a shifted image are others.
-OF_TOKENS = ("network.mask_classes", "hu_window", "text.vocabulary", "text.max_tokens", "text.layers")
+SHIFT = 5
 BATCH = {2: 32, 3: 8}
 # Of volumes: what makes a step cheaper, and what brings effects nearer to their full size in a longer training.
 IN_VOLUMES: dict[str, Any] = {"loop.weight_decay": 0.3}
@@ -64,7 +65,7 @@ def main(words: list[str]) -> None:
     space = {"dims": options.dims, "size": options.size, "template": wording}
     cohort = demo.make_cohort(config, options.out / f"cohort-{options.dims}d-{wording}", space)
     model = _train(options, cohort, out / "run")
-    sampling = SAMPLING[options.family] | ({} if options.family == "gan" else {"guidance": options.guidance})
+    sampling = SAMPLING[options.family] | ({} if options.family == "gan" else {"guidance": [options.guidance]})
     answers = demo.ask(config, cohort, model, out / "whatif", sampling)
     report = run_command("evaluate whatif", data=answers, truth=cohort, out=out / "report")
     print("\n".join(_lines(read_json(report / "scores.json"))))
@@ -79,7 +80,7 @@ def _train_tokens(options: argparse.Namespace, cohort: Path, out: Path) -> Path:
     loop = {"loop.steps": options.tokenizer_steps, "loop.batch": BATCH[options.dims] // 2}
     loop["autoencoder.widths"] = options.tokenizer_widths
     vq = configure(EncodeImages, out=out.with_name("vq"), kind="vq", image_size=size, **loop, **TOKENIZER, **shared)
-    given: dict[str, Any] = {name: demo.TRAINING[name] for name in OF_TOKENS if name != "hu_window"}
+    given: dict[str, Any] = {"network.mask_classes": demo.TRAINING["network.mask_classes"], **TEXT}
     given |= {**TRANSFORMER, "network.fusion": options.fusion}
     given |= {"loop.steps": options.steps, "loop.batch": BATCH[options.dims]}
     if options.told == "table":
@@ -94,12 +95,12 @@ def _train(options: argparse.Namespace, cohort: Path, out: Path) -> Path:
     shared: dict[str, Any] = {
         "data": cohort / "train.csv",
         "out": out,
-        "fusion": options.fusion,
+        "network.fusion": options.fusion,
         "image_size": [options.size] * options.dims,
         "cache": options.out / f"cache-{cohort.name}",
         "loop.steps": options.steps,
         "loop.batch": BATCH[options.dims],
-        **{name: demo.TRAINING[name] for name in GIVEN},
+        **{name: demo.TRAINING[name] for name in ("hu_window", "network.mask_classes")},
     }
     if options.dims == 3:
         # NIfTI files do not say so; DICOM files do.
@@ -107,11 +108,11 @@ def _train(options: argparse.Namespace, cohort: Path, out: Path) -> Path:
     if options.told == "table":
         shared["table"] = demo.COLUMNS
     if options.family == "gan":
-        return run_command("train gan", **shared)
+        return run_command("train gan", shift=SHIFT, **TEXT, **shared)
     own: dict[str, Any] = {"network.attention": [False, options.fusion == "cross-attention"]}
     if options.dims == 3:
         own.update(IN_VOLUMES)
-    return run_command("train mask2image", **{**demo.TRAINING, **own, **shared})
+    return run_command("train text2image", **{**demo.TRAINING, **own, **shared})
 
 
 def _lines(scores: dict[str, Any]) -> list[str]:

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from medloom.core.initialize import initial_weights
-from medloom.networks.local_text import make_text_model, train_tokenizer
+from medloom.networks.text import make_text_model, train_tokenizer
 
 SIZES = {
     # VAE widths, U-Net widths, residual blocks, text width, text layers: proportions as in Stable Diffusion 1.5.

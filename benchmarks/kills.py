@@ -15,39 +15,44 @@ from medloom.core.seeds import numpy_generator
 from medloom.training.loop import finished_steps
 
 EVERY = 20
-STEPS = 400
-OPTIONS = f"""--image-size 32 --network.widths 32 64 --network.attention false true --network.patch 2 --text.width 64
- --text.layers 1 --text.vocabulary 600 --text.max-tokens 24 --loop.batch 16 --loop.steps {STEPS} --loop.log-every 5
- --loop.checkpoint-every {EVERY} --loop.validate-every 100 --device cpu""".split()
+SETTINGS = """
+network: {widths: [32, 64], attention: [false, true], patch: 2}
+text: {width: 64, layers: 1, vocabulary: 600, max_tokens: 24}
+loop: {log_every: 5}
+"""
+OPTIONS = f"""--image-size 32 --loop.batch 16 --loop.checkpoint-every {EVERY} --loop.validate-every 100
+ --device cpu""".split()
 
 
 def main(words: list[str]) -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--kills", type=int, default=10)
+    parser.add_argument("--steps", type=int, default=400)
     options = parser.parse_args(words)
     with tempfile.TemporaryDirectory() as name:
         root = Path(name)
         manifest = write_drawings(root / "data", 600, 48, seed=0)
-        seconds = _run(manifest, root / "whole")
-        print(f"never killed: {STEPS} steps in {seconds:.1f} s, a checkpoint every {EVERY}")
+        (manifest.parent / "settings.yaml").write_text(SETTINGS, encoding="utf-8")
+        seconds = _run(manifest, root / "whole", options.steps)
+        print(f"never killed: {options.steps} steps in {seconds:.1f} s, a checkpoint every {EVERY}")
         print(
             "| kill | after (s) | step of the last checkpoint | steps logged beyond it, done again |\n|---|---|---|---|"
         )
         rng = numpy_generator("kills")
         for number in range(options.kills):
             after = float(rng.uniform(2.0, 2.0 + 0.45 * seconds))
-            _kill(manifest, root / "killed", after)
+            _kill(manifest, root / "killed", options.steps, after)
             print(
                 f"| {number + 1} | {after:.1f} | {finished_steps(root / 'killed')} | {_beyond(root / 'killed')} |",
                 flush=True,
             )
-        _run(manifest, root / "killed")
+        _run(manifest, root / "killed", options.steps)
         differing = [n for n, digest in _digests(root / "whole").items() if _digests(root / "killed").get(n) != digest]
         print(f"files that differ at the end (weights, EMA, optimiser, metrics.csv, model): {differing or 'none'}")
 
 
-def _command(manifest: Path, out: Path) -> list[str]:
+def _command(manifest: Path, out: Path, steps: int) -> list[str]:
     return [
         sys.executable,
         "-m",
@@ -58,18 +63,22 @@ def _command(manifest: Path, out: Path) -> list[str]:
         str(manifest),
         "--out",
         str(out),
+        "--config",
+        str(manifest.parent / "settings.yaml"),
+        "--loop.steps",
+        str(steps),
         *OPTIONS,
     ]
 
 
-def _run(manifest: Path, out: Path) -> float:
+def _run(manifest: Path, out: Path, steps: int) -> float:
     started = time.perf_counter()
-    subprocess.run(_command(manifest, out), check=True, capture_output=True)
+    subprocess.run(_command(manifest, out, steps), check=True, capture_output=True)
     return time.perf_counter() - started
 
 
-def _kill(manifest: Path, out: Path, after: float) -> None:
-    process = subprocess.Popen(_command(manifest, out), stderr=subprocess.DEVNULL, start_new_session=True)
+def _kill(manifest: Path, out: Path, steps: int, after: float) -> None:
+    process = subprocess.Popen(_command(manifest, out, steps), stderr=subprocess.DEVNULL, start_new_session=True)
     try:
         process.wait(timeout=after)
     except subprocess.TimeoutExpired:

@@ -22,7 +22,7 @@ from medloom.data.images import read_image, write_image
 from medloom.data.masks import read_labels
 from medloom.data.options import ManifestOptions, load_manifest
 from medloom.data.tables import write_csv
-from medloom.generators.registry import load_run
+from medloom.generators.storage import load
 from medloom.metrics.uncertainty import bootstrap_mean
 from medloom.recipes.commands import run_command
 
@@ -62,7 +62,7 @@ def main(words: list[str]) -> None:
     options = parser.parse_args(words)
     lesions = _lesions(options)
     images = {way: _made(options, lesions, way) for way in WAYS}
-    spec = load_run(options.model)[1].spec
+    spec = load(options.model, "cpu").spec
     went: list[float] = []
     there: dict[str, list[bool]] = {"moved": [], "without": []}
     for number, lesion in enumerate(lesions):

@@ -17,10 +17,12 @@ from benchmarks.baselines.plain_decoding import plain_decode
 from medloom.core.initialize import initial_weights
 from medloom.core.spec import GREY, ImageSpec, Intensity
 from medloom.core.types import Condition
-from medloom.generators.diffusion.options import TextOptions
+from medloom.generators.options import TextOptions
+from medloom.generators.sampling import TokenSampling
 from medloom.generators.tokens.build import build_generator
 from medloom.generators.tokens.generator import TokenGenerator
-from medloom.generators.tokens.options import NetworkOptions, SamplingOptions
+from medloom.generators.tokens.options import NetworkOptions
+from medloom.generators.training_facts import TrainingFacts
 from medloom.networks.tokenizer import Tokenizer, TokenizerConfig
 
 FACTOR = 8
@@ -68,7 +70,7 @@ def make_generator(options: argparse.Namespace) -> TokenGenerator:
         tokenizer = Tokenizer(TokenizerConfig(2, 1, (8, 8, 8, 8), 1, "ema", options.codes, 8)).eval()
     network = NetworkOptions(width=options.width, layers=options.layers, heads=6)
     text = TextOptions(width=384, layers=6, vocabulary=600)
-    generator = build_generator(spec, TEXTS, ["X-ray"], [], (), tokenizer, network, text, 0)
+    generator = build_generator(spec, TrainingFacts(TEXTS, ["X-ray"]), tokenizer, network, text, 0)
     generator.model.eval()
     return generator
 
@@ -80,8 +82,8 @@ def _timed(way: Callable[[], object]) -> float:
 
 
 def _ours(generator: TokenGenerator, conditions: list[Condition], steps: int, precision: str) -> None:
-    options = SamplingOptions(steps=steps, guidance=2.0, cutoff=0.0, precision=precision)
-    generator.trajectory(conditions, range(len(conditions)), options)
+    sampling = TokenSampling(steps=steps, guidance=2.0, cutoff=0.0, precision=precision)
+    generator.trajectory(conditions, range(len(conditions)), sampling)
 
 
 @torch.no_grad()
@@ -89,7 +91,7 @@ def _plain(generator: TokenGenerator, conditions: list[Condition], steps: int) -
     model = generator.model
     texts = [f"X-ray: {condition.text}" for condition in conditions]
 
-    def told(texts: list[str], modality: str | None) -> dict[str, Tensor]:
+    def encoded(texts: list[str], modality: str | None) -> dict[str, Tensor]:
         ids, mask = model.text.tokenize(texts)
         indices, views = model.condition.indices([modality] * len(texts), [None] * len(texts))
         tokens, pooled = model.text(ids, mask)
@@ -97,6 +99,6 @@ def _plain(generator: TokenGenerator, conditions: list[Condition], steps: int) -
         return {"context": context, "context_mask": seen, "pooled": summary}
 
     def encode() -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-        return told(texts, "X-ray"), told([""] * len(texts), None)
+        return encoded(texts, "X-ray"), encoded([""] * len(texts), None)
 
     plain_decode(encode, model.network, len(texts), model.network.length, generator.tokenizer.codes, steps, 2.0)

@@ -25,7 +25,7 @@ from medloom.recipes.commands import run_command
 TOLD = ("diagnosis", "extent", "side")
 Rows = list[tuple[dict[str, str], Measurement]]
 MOST_FOR_THRESHOLDS = 1000
-SAMPLING = ("steps", "guidance", "guidance_text", "top_p", "cutoff", "remasking", "precision")
+OF_TOKENS = ("top_p", "cutoff", "remasking", "precision")
 
 
 @dataclass(frozen=True)
@@ -100,7 +100,7 @@ def main(words: list[str]) -> None:
     parser.add_argument("--top-p", type=float, help="of tokens")
     parser.add_argument("--cutoff", type=float, help="of tokens")
     parser.add_argument("--remasking", type=float, help="of tokens")
-    parser.add_argument("--precision", choices=("fp32", "bf16"), default="fp32", help="of tokens")
+    parser.add_argument("--precision", choices=("fp32", "bf16"), help="of tokens")
     options = parser.parse_args(words)
     data = options.cohort / "test.csv"
     sets = {"generated": list(_measured(_generate(options, data)))} if options.model else {}
@@ -117,8 +117,11 @@ def main(words: list[str]) -> None:
 
 def _generate(options: argparse.Namespace, data: Path) -> Path:
     given: dict[str, Any] = {"model": options.model, "data": data, "out": options.out, "count": options.images}
-    sampling = {name: getattr(options, name) for name in SAMPLING}
-    return run_command("generate", **given, **sampling, keep=TOLD)
+    text = [] if options.guidance_text is None else [f"text={options.guidance_text}"]
+    asked = {name: getattr(options, name) for name in OF_TOKENS}
+    sampling = [f"{name}={value}" for name, value in asked.items() if value is not None]
+    given |= {"steps": options.steps, "guidance": [options.guidance, *text], "sampling": sampling}
+    return run_command("generate", **given, keep=TOLD)
 
 
 def _measured(table: Path, most: int | None = None) -> Iterator[tuple[dict[str, str], Measurement]]:

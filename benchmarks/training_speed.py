@@ -24,25 +24,17 @@ def medloom_steps(
     folder: Path, manifest: Path, out: Path, pixels: int, batch: int, edit: bool = False
 ) -> Callable[[], None]:
     """A function that takes one training step of `medloom train text2image|edit --base`, caches filled before."""
-    from medloom.generators.caches import Caches
-
-    from medloom.generators.diffusion.task import DiffusionTask
+    from medloom.generators.diffusion.family import DiffusionFamily
     from medloom.generators.preparation import prepare
-    from medloom.recipes import diffusion_run
     from medloom.training.loop import Loop, make_accelerator
 
     options = {"image_size": [pixels], "loop.batch": batch, "loop.steps": 10**6, "validation": 0.1}
     values = {"data": manifest, "out": out, "base": str(folder), **options, "loop.log_every": 10**6}
-    config = configure(EditImage if edit else TextToImage, **values)
+    family = DiffusionFamily()
+    config = family.checked(configure(EditImage if edit else TextToImage, **values))
     accelerator = make_accelerator(config.loop)
-    prepared = prepare(config.data, config, 0, False, need=("path", "prior") if edit else ("path", "text"))
-    prepared, autoencoder = diffusion_run.with_autoencoder(config, prepared, None)
-    generator = diffusion_run.fresh_generator(config, prepared, autoencoder, None).to(accelerator.device)
-    caches = Caches(out / "cache", config.skip_bad, generator, accelerator)
-    data, validation = caches.data(prepared.train), caches.data(prepared.validation)
-    task = DiffusionTask(
-        generator, data, validation, config.loop, 0.1, accelerator.device, lambda generator, path, step: None
-    )
+    prepared, generator = family.build(config, prepare(config, verbose=False), family.origin(config), verbose=False)
+    task = family.task(config, prepared, generator, accelerator)
     loop = Loop(task, config.loop, out, accelerator)
     batches = task.batches(0, 0, 1)
 
@@ -60,7 +52,7 @@ def standard_steps(
 
     samples = read_manifest(manifest).samples()
     texts = [f"{sample.condition.modality}: {sample.condition.text}" for sample in samples]
-    priors = [sample.condition.prior for sample in samples if edit and sample.condition.prior is not None]
+    priors = [file for sample in samples if edit and (file := sample.condition.prior_file) is not None]
     loop = StandardLoop(folder, [sample.path for sample in samples], texts, pixels, bf16, priors)
     rng = numpy_generator("standard")
 

@@ -17,22 +17,25 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Sequence
-from pathlib import Path
 
 import numpy as np
 import torch
 
+from medloom.core.mask_spec import MaskSpec, numbered
 from medloom.core.seeds import torch_generator
 from medloom.core.spec import HU, ImageSpec, Intensity
 from medloom.core.types import Condition
 from medloom.generators.diffusion.build import build_generator
-from medloom.generators.diffusion.generator import DEFAULT_STEPS, DiffusionGenerator, SamplingOptions
-from medloom.generators.diffusion.options import NetworkOptions, NoiseOptions, TextOptions
+from medloom.generators.diffusion.generator import DiffusionGenerator
+from medloom.generators.diffusion.options import NetworkOptions, NoiseOptions
+from medloom.generators.options import TextOptions
+from medloom.generators.sampling import DiffusionSampling
+from medloom.generators.training_facts import TrainingFacts
 from medloom.generators.volumes import OVERLAP, Tiling, WholeMask
 
 CLASSES = (1, 2, 3)  # right lung, left lung, airway
 PUBLISHED_STEPS, PUBLISHED_OVERLAP, PUBLISHED_EVALUATIONS = 250, 0.5, 2
-TOLD = Condition("Age 60 years.", "CT", mask=Path("held in memory"))
+CONDITION = Condition("Age 60 years.", "CT")
 # Steps of a sampler after which its memory grows no more.
 FEW_STEPS = 3
 
@@ -76,7 +79,8 @@ def make_generator(options: argparse.Namespace) -> DiffusionGenerator:
     )
     text = TextOptions(width=32, layers=1, vocabulary=600, max_tokens=24)
     noise = NoiseOptions("ddpm", "cosine", PUBLISHED_STEPS)
-    return build_generator(spec, ["CT: Age 60 years."], ["CT"], [], (), None, network, text, noise, 0)
+    facts = TrainingFacts(["CT: Age 60 years."], ["CT"], masks=MaskSpec(numbered(CLASSES)))
+    return build_generator(spec, facts, None, network, text, noise, 0)
 
 
 def _time(options: argparse.Namespace) -> None:
@@ -85,7 +89,7 @@ def _time(options: argparse.Namespace) -> None:
     seconds = _turns({**pairs, "guided": _evaluation(generator, 4)}, options.turns, generator.device)
     volume, patch = tuple(options.volume), tuple(options.patch)
     published = _windows(volume, patch, PUBLISHED_OVERLAP) * PUBLISHED_STEPS * PUBLISHED_EVALUATIONS
-    ours = _windows(volume, patch, OVERLAP) * DEFAULT_STEPS
+    ours = _windows(volume, patch, OVERLAP) * DiffusionSampling().steps
     print(f"{_times(volume)} voxels in windows of {_times(patch)}, widths {options.widths}, {_device()}")
     print("| way | evaluations of a patch | hours, extrapolated | faster by (range over turns) |\n|---|---|---|---|")
     slow = [second / 2 * published for second in seconds["published"]]
@@ -105,7 +109,7 @@ def _check_extrapolation(generator: DiffusionGenerator, patch: tuple[int, ...], 
     size = tuple(2 * length for length in patch)
     mask, steps = _mask(size, patch, 2), 2
     started = time.perf_counter()
-    generator.generate_whole(TOLD, 0, mask, SamplingOptions(steps=steps + 1, guidance=1.0))
+    generator.sample_windows(CONDITION, 0, mask, DiffusionSampling(steps=steps + 1, guidance=1.0))
     taken = time.perf_counter() - started
     expected = _windows(size, patch, OVERLAP) * steps * second
     print(f"A whole of {_times(size)}, {steps} steps: {taken:.2f} s, extrapolated {expected:.2f} s.", flush=True)
@@ -130,7 +134,7 @@ def _peak(options: argparse.Namespace, size: tuple[int, ...]) -> float:
     """Peak resident MB of this process after a whole volume was made."""
     generator = make_generator(options)
     mask = _mask(size, tuple(options.patch), 1)
-    generator.generate_whole(TOLD, 0, mask, SamplingOptions(steps=FEW_STEPS, guidance=1.0))
+    generator.sample_windows(CONDITION, 0, mask, DiffusionSampling(steps=FEW_STEPS, guidance=1.0))
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3
 
 
@@ -143,13 +147,10 @@ def _mask(size: tuple[int, ...], patch: tuple[int, ...], batch: int) -> WholeMas
 def _evaluation(generator: DiffusionGenerator, patches: int) -> Callable[[], object]:
     """One call of the network with so many patches."""
     parts = frozenset(generator.parts)
-    told = generator.told([TOLD] * patches, parts)
     shape = (patches, *generator.spec.shape)
-    inputs = {
-        **told,
-        "labels": torch.zeros((patches, *generator.spec.size), dtype=torch.long),
-        "place": torch.tensor([[[-1.0, 1.0]] * len(generator.spec.size)] * patches),
-    }
+    labels = torch.zeros((patches, *generator.spec.size), dtype=torch.long)
+    positions = torch.tensor([[[-1.0, 1.0]] * len(generator.spec.size)] * patches)
+    inputs = generator.context_inputs([CONDITION] * patches, parts).of_patches(labels, positions)
     x, t = torch.randn(shape, generator=torch_generator("patch")), torch.full((patches,), 100)
 
     @torch.no_grad()

@@ -6,7 +6,7 @@ import torch
 from diffusers import AutoencoderKL, DDIMScheduler, StableDiffusionPipeline, UNet2DConditionModel
 
 from medloom.core.initialize import initial_weights
-from medloom.networks.local_text import make_text_model, train_tokenizer
+from medloom.networks.text import make_text_model, train_tokenizer
 
 
 def make_stable_diffusion(folder: Path, prediction: str = "epsilon") -> Path:

@@ -172,10 +172,12 @@ def _defaults(cls: "type[DataclassInstance]", given: Mapping[str, object]) -> di
     file = _read_yaml(path, options, f"--config {path}: ") if isinstance(path, Path) else {}
     values = {option.name: option.default for option in options.values() if not option.is_required}
     for kind in SHIPPED:
-        chosen = {**values, **file, **given}.get(kind)
+        chosen, files = {**values, **file, **given}.get(kind), shipped(cls, kind)
         # An option of that name whose value is no text, as `data phantom --size 64`, is an option like any other.
-        if isinstance(chosen, str):
-            values |= _read_yaml(look_up(shipped(cls, kind), chosen, kind), options, f"{kind} {chosen}: ")
+        if isinstance(chosen, str) and files:
+            values |= _read_yaml(look_up(files, chosen, kind), options, f"{kind} {chosen}: ")
+        elif isinstance(chosen, str) and chosen != values.get(kind):
+            raise UserError(f"{flag_of(kind)} {chosen}: this command comes without any {kind}; leave it out.")
     return values | file
 
 

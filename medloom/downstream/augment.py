@@ -1,4 +1,4 @@
-"""Classical augmentation of image batches. There is no left-right flip: the side of a finding is part of its label."""
+"""Classical augmentation of image batches, without left-right flips: the side of a finding is part of its label."""
 
 from collections.abc import Sequence
 
@@ -16,23 +16,23 @@ BRIGHTNESS = 0.1
 
 
 def augment(images: Tensor, *seed: int | str, strength: float = 1.0) -> Tensor:
-    """Small random shifts, scales, contrast and brightness, each image its own, as a function of the seed alone.
+    """Small random shifts, scales, contrast and brightness of each image, as a function of the seed only.
 
     Args:
         images: float `(N, C, *spatial)` in [-1, 1], two or three axes.
         seed: parts of the seed.
-        strength: multiplies all ranges.
+        strength: factor on all ranges.
 
     Returns:
-        As `images`; moved by up to 6 % of an axis, scaled by up to 8 %, contrast by up to 10 %, brightness by up to
-        0.1 (at strength 1). What comes in at a border repeats its pixels.
+        As `images`; at strength 1 shifted by up to 6 % of an axis, scaled by up to 8 %, contrast changed by up to 10 %
+        and brightness by up to 0.1. Border pixels are repeated.
     """
     grid, contrast, brightness = _draw(images, seed, strength)
     return _changed(images, grid, contrast, brightness)
 
 
 def augment_labelled(images: Tensor, labels: Tensor, *seed: int | str) -> tuple[Tensor, Tensor]:
-    """As `augment`, with label maps `(N, *spatial)`, integers, that move along with their images."""
+    """Like `augment`, with integer label maps `(N, *spatial)` that are moved together with their images."""
     grid, contrast, brightness = _draw(images, seed)
     moved = F.grid_sample(labels[:, None].float(), grid, mode="nearest", padding_mode="border", align_corners=False)
     return _changed(images, grid, contrast, brightness), moved[:, 0].round().to(labels.dtype)
@@ -44,7 +44,7 @@ def _changed(images: Tensor, grid: Tensor, contrast: Tensor, brightness: Tensor)
 
 
 def _draw(images: Tensor, seed: Sequence[int | str], strength: float = 1.0) -> tuple[Tensor, Tensor, Tensor]:
-    """Where each pixel comes from, `(N, *spatial, axes)`; contrast and brightness of each image."""
+    """The source of each pixel, `(N, *spatial, axes)`, and contrast and brightness of each image."""
     rng = numpy_generator(*seed, "augment")
     count, dims = len(images), images.ndim - 2
 
@@ -52,7 +52,7 @@ def _draw(images: Tensor, seed: Sequence[int | str], strength: float = 1.0) -> t
         values = strength * rng.uniform(-half_range, half_range, (count, *shape)).astype(np.float32)
         return torch.from_numpy(values).to(images.device)
 
-    # grid_sample counts from -1 to 1 along an axis, so a share of the axis is twice as much.
+    # grid_sample counts from -1 to 1 along an axis, so a fraction of the axis is doubled.
     matrix = torch.cat([torch.eye(dims, device=images.device).repeat(count, 1, 1), 2 * draw(SHIFT, dims, 1)], dim=2)
     matrix[:, :, :dims] *= 1 + draw(SCALE, 1, 1)
     grid = F.affine_grid(matrix, list(images.shape), align_corners=False)

@@ -3,29 +3,70 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from torch import Tensor
+from torch.nn import functional as F
 
 from medloom.core.errors import UserError
 from medloom.core.files import hash_json
 from medloom.core.initialize import initial_weights
 from medloom.core.lookup import look_up
-from medloom.downstream.fitting import ClassifierOptions, fit, hold_out, map_images, mean_recall
-from medloom.downstream.networks import NETWORKS, HeadedNetwork
-from medloom.downstream.storage import hash_weights, placed, read_network, write_network
+from medloom.core.seeds import numpy_generator
+from medloom.downstream.augment import augment
+from medloom.downstream.networks import (
+    NETWORKS,
+    HeadedNetwork,
+    Images,
+    autocast,
+    hash_weights,
+    map_images,
+    optimise,
+    placed,
+    read_network,
+    to_tensor,
+    write_network,
+)
 
-__all__ = [
-    "NETWORKS",
-    "Classifier",
-    "ClassifierOptions",
-    "hold_out",
-    "load_classifier",
-    "mean_recall",
-    "train_classifier",
-]
+LABEL_SMOOTHING = 0.05
+
+
+@dataclass(frozen=True, kw_only=True)
+class ClassifierOptions:
+    """How to train a classifier.
+
+    Attributes:
+        network: a name in NETWORKS.
+        steps: optimiser steps.
+        batch: images per step; all classes are drawn equally often.
+        learning_rate: peak of AdamW's; it rises over the first tenth and falls along a cosine.
+        weight_decay: of AdamW.
+        validate_every: steps between validations; the weights with the best mean recall over classes are retained.
+        patience: validations without improvement before training stops; 0 always trains all steps, so that classifiers
+            to compare had equally many.
+        augmented: whether to augment images.
+        seed: of weights, order and augmentation.
+        device: a torch device.
+        verbose: whether to show progress.
+    """
+
+    network: str = "small"
+    steps: int = 200
+    batch: int = 64
+    learning_rate: float = 2e-3
+    weight_decay: float = 0.02
+    validate_every: int = 40
+    patience: int = 0
+    augmented: bool = True
+    seed: int = 0
+    device: str = "cpu"
+    verbose: bool = True
+
+    def identity(self) -> dict[str, str | float]:
+        """The options that determine the weights, as JSON values."""
+        return {name: value for name, value in vars(self).items() if name not in ("device", "verbose")}
 
 
 @dataclass(frozen=True, eq=False)
@@ -37,7 +78,7 @@ class Classifier:
         name: the network's name in NETWORKS.
         classes: names, in the order of the probabilities.
         shape: of one image, `(C, *spatial)`.
-        validation: figures of the selected weights: `step`, and `recall`, the mean over classes on the validation rows
+        validation: the `step` of the selected weights and their `recall`, the mean over classes on the validation rows
             (None without such rows).
     """
 
@@ -47,23 +88,23 @@ class Classifier:
     shape: tuple[int, ...]
     validation: dict[str, float | None] = field(default_factory=dict)
 
-    def predict(self, images: NDArray[Any]) -> NDArray[np.float32]:
+    def predict(self, images: Images) -> NDArray[np.float32]:
         """Class probabilities `(N, classes)` of images `(N, C, *spatial)` in [-1, 1].
 
         Raises:
-            UserError: images of another shape than it was trained on.
+            UserError: the shape of the images differs from that of the training images.
         """
         return self._map(images, lambda x: self.network(x).softmax(dim=1))
 
-    def features(self, images: NDArray[Any]) -> NDArray[np.float32]:
+    def features(self, images: Images) -> NDArray[np.float32]:
         """Penultimate features `(N, d)` of images `(N, C, *spatial)` in [-1, 1].
 
         Raises:
-            UserError: images of another shape than it was trained on.
+            UserError: the shape of the images differs from that of the training images.
         """
         return self._map(images, self.network.features)
 
-    def _map(self, images: NDArray[Any], function: Callable[[Tensor], Tensor]) -> NDArray[np.float32]:
+    def _map(self, images: Images, function: Callable[[Tensor], Tensor]) -> NDArray[np.float32]:
         if tuple(images.shape[1:]) != self.shape or not len(images):
             raise UserError(
                 f"images of shape {images.shape} for a classifier of images {self.shape}; give (N, C, ...)."
@@ -84,15 +125,43 @@ def load_classifier(folder: Path, device: str = "cpu") -> Classifier:
     """Read what `Classifier.save` wrote.
 
     Raises:
-        UserError: a file is missing or damaged, or the network's name is not known.
+        UserError: a file is missing or damaged, or the network's name is unknown.
     """
     network, config = read_network(folder, lambda config: len(config["classes"]), device)
     shape, classes = tuple(config["shape"]), tuple(config["classes"])
     return Classifier(network, config["network"], classes, shape, config["validation"])
 
 
+def hold_out(patients: Sequence[str], labels: Sequence[str], fraction: float, seed: int) -> NDArray[np.intp]:
+    """Rows of patients to hold out: the same fraction of the patients of each class, at least one of each.
+
+    Args:
+        patients: patient of each row.
+        labels: class of each row; a patient counts for the class of its first row.
+        fraction: fraction of the patients, in (0, 1).
+        seed: of the choice.
+
+    Raises:
+        UserError: a class with a single patient, which cannot be on both sides.
+    """
+    first: dict[str, str] = {}
+    for patient, label in zip(patients, labels, strict=True):
+        first.setdefault(patient, label)
+    rng = numpy_generator("hold-out", seed)
+    chosen: set[str] = set()
+    for label in sorted(set(labels)):
+        names = sorted(patient for patient, own in first.items() if own == label)
+        if len(names) < 2:
+            raise UserError(
+                f"class {label!r} has {len(names)} patient of its own; a split by patient needs at least 2."
+            )
+        count = min(max(1, round(fraction * len(names))), len(names) - 1)
+        chosen.update(names[index] for index in rng.permutation(len(names))[:count])
+    return np.flatnonzero([patient in chosen for patient in patients])
+
+
 def train_classifier(
-    images: NDArray[Any],
+    images: Images,
     labels: Sequence[str],
     patients: Sequence[str],
     validation: Sequence[int] | NDArray[np.intp],
@@ -104,12 +173,12 @@ def train_classifier(
         images: float `(N, C, *spatial)` in [-1, 1], two or three axes; may be memory-mapped.
         labels: class of each row.
         patients: patient of each row.
-        validation: rows to select on, of patients that no other row is of; empty to take the last weights.
+        validation: rows to select on, whose patients have no other row; empty to take the last weights.
         options: see ClassifierOptions.
 
     Raises:
-        UserError: fewer than two classes, a class without a training row, lengths that differ, a patient on both
-            sides, or an unknown network.
+        UserError: fewer than two classes, a class without a training row, different lengths, a patient on both sides,
+            or an unknown network.
     """
     held = np.isin(np.arange(len(images)), np.asarray(validation, np.intp))
     classes, codes = _classes(labels, patients, held, len(images))
@@ -117,8 +186,8 @@ def train_classifier(
     with initial_weights(options.seed, "classifier", options.network):
         network = build(images.shape[1], len(classes), images.ndim - 2)
     network = placed(network, images.ndim - 2, options.device)
-    kept = fit(network, images, codes, held, options)
-    return Classifier(network.eval(), options.network, classes, tuple(images.shape[1:]), kept)
+    selected = _fit(network, images, codes, held, options)
+    return Classifier(network.eval(), options.network, classes, tuple(images.shape[1:]), selected)
 
 
 def _classes(
@@ -126,16 +195,66 @@ def _classes(
 ) -> tuple[tuple[str, ...], NDArray[np.intp]]:
     if not len(labels) == len(patients) == rows:
         raise UserError(
-            f"{rows} images with {len(labels)} labels and {len(patients)} patients; give one of each a row."
+            f"{rows} images with {len(labels)} labels and {len(patients)} patients; give one of each per row."
         )
     names, codes = np.unique(np.asarray(labels, dtype=str), return_inverse=True)
     if len(names) < 2:
-        raise UserError(f"all {rows} images are of one class ({', '.join(names)}); a classifier needs two or more.")
-    absent = sorted(set(range(len(names))) - set(codes[~held].tolist()))
-    if absent:
+        raise UserError(f"all {rows} images are of one class ({', '.join(names)}); a classifier needs at least two.")
+    if absent := sorted(set(range(len(names))) - set(codes[~held].tolist())):
         raise UserError(f"class {str(names[absent[0]])!r} has no image to train on; hold out fewer patients.")
     of_row = np.asarray(patients, dtype=str)
-    shared = set(of_row[held].tolist()) & set(of_row[~held].tolist())
-    if shared:
+    if shared := set(of_row[held].tolist()) & set(of_row[~held].tolist()):
         raise UserError(f"{len(shared)} patients are in training and in validation; hold out whole patients.")
     return tuple(str(name) for name in names), codes
+
+
+def _fit(
+    network: HeadedNetwork,
+    images: Images,
+    codes: NDArray[np.intp],
+    held: NDArray[np.bool_],
+    options: ClassifierOptions,
+) -> dict[str, float | None]:
+    """Train a network in place up to the weights with the best mean recall over classes on the held-out rows.
+
+    Returns:
+        `step` of the weights, and their `recall`; without held-out rows those of the last step, and None.
+    """
+    rows_of_class = [np.flatnonzero(~held & (codes == code)) for code in range(int(codes.max()) + 1)]
+    device, best, stale = torch.device(options.device), (-1.0, options.steps), 0
+    state: dict[str, Tensor] = {}
+
+    def loss_of(step: int) -> Tensor:
+        # A class drawn at random, then a row of it: a function of (seed, step) only.
+        rng = numpy_generator(options.seed, "batch", step)
+        wanted = rng.integers(0, len(rows_of_class), options.batch)
+        rows = np.array([rows_of_class[code][rng.integers(len(rows_of_class[code]))] for code in wanted])
+        batch = to_tensor(images[rows], device)
+        if options.augmented:
+            batch = augment(batch, options.seed, step)
+        with autocast(batch):
+            truth = torch.from_numpy(codes[rows]).to(device)
+            return F.cross_entropy(network(batch).float(), truth, label_smoothing=LABEL_SMOOTHING)
+
+    def finished(step: int) -> bool:
+        nonlocal best, state, stale
+        due = step + 1 == options.steps or (step + 1) % options.validate_every == 0
+        if not due or not held.any():
+            return False
+        recall = mean_recall(map_images(network, network, images[held]).argmax(axis=1), codes[held])
+        stale = 0 if recall > best[0] else stale + 1
+        # On ties the later weights, which were trained for longer.
+        if recall >= best[0]:
+            state = {name: value.detach().clone() for name, value in network.state_dict().items()}
+            best = (recall, step + 1)
+        return 0 < options.patience <= stale
+
+    optimise(network, options, "classifier", loss_of, finished)
+    if state:
+        network.load_state_dict(state)
+    return {"step": float(best[1]), "recall": best[0] if state else None}
+
+
+def mean_recall(predicted: NDArray[np.intp], truth: NDArray[np.intp]) -> float:
+    """The mean recall over the classes of `truth`, 0 to 1."""
+    return float(np.mean([(predicted[truth == code] == code).mean() for code in np.unique(truth)]))

@@ -1,19 +1,37 @@
-"""Networks that classify images, in two and three dimensions, with their penultimate features in reach."""
+"""Networks that classify images in two and three dimensions: their features, training steps and storage."""
 
-from collections.abc import Callable
+import hashlib
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
+from pathlib import Path
+from typing import Any, Protocol
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from medloom.core.errors import UserError
+from medloom.core.files import atomic_folder, read_json, write_json
+from medloom.core.initialize import initial_weights
+from medloom.core.lookup import look_up
+from medloom.core.progress import progress
 from medloom.networks.blocks import CONVOLUTION
 
 NORM = {2: nn.BatchNorm2d, 3: nn.BatchNorm3d}
 SMALL_WIDTHS = (32, 64, 128)
 DENSENET_WIDTH = 1024
+PREDICTED_AT_ONCE = 128
+WARM_UP = 0.1
+WEIGHTS, CONFIG = "model.safetensors", "config.json"
+
+Images = NDArray[np.floating]
 
 
 class HeadedNetwork(nn.Module):
-    """A body that gives features, and one linear layer on them.
+    """A body that computes features, and one linear layer on them.
 
     Args:
         body: maps images `(N, C, *spatial)` in [-1, 1] to features `(N, width)`.
@@ -28,15 +46,17 @@ class HeadedNetwork(nn.Module):
 
     def features(self, x: Tensor) -> Tensor:
         """Penultimate features `(N, width)` of images `(N, C, *spatial)` in [-1, 1]."""
-        return self.body(x)
+        features: Tensor = self.body(x)
+        return features
 
     def forward(self, x: Tensor) -> Tensor:
         """Logits `(N, classes)` of images `(N, C, *spatial)` in [-1, 1]."""
-        return self.head(self.features(x))
+        logits: Tensor = self.head(self.features(x))
+        return logits
 
 
 class ResidualBlock(nn.Module):
-    """Two convolutions with a shortcut (He et al. 2016); the first halves each axis where `stride` is 2."""
+    """Two convolutions with a shortcut (He et al. 2016); with a `stride` of 2 the first halves each axis."""
 
     def __init__(self, dims: int, inputs: int, outputs: int, stride: int) -> None:
         super().__init__()
@@ -83,7 +103,7 @@ def small(channels: int, classes: int, dims: int) -> HeadedNetwork:
 
 
 def densenet121(channels: int, classes: int, dims: int) -> HeadedNetwork:
-    """DenseNet-121 (Huang et al. 2017) as MONAI has it, from random weights; 1024 features. Axes of 32 pixels or more.
+    """DenseNet-121 (Huang et al. 2017) from MONAI with random weights; 1024 features. Axes of at least 32 pixels.
 
     Args:
         channels: of the images, 1 or 3.
@@ -97,3 +117,156 @@ def densenet121(channels: int, classes: int, dims: int) -> HeadedNetwork:
 
 
 NETWORKS: dict[str, Callable[[int, int, int], HeadedNetwork]] = {"small": small, "densenet121": densenet121}
+
+
+class Options(Protocol):
+    """The options that all trainings share."""
+
+    @property
+    def steps(self) -> int:
+        """Optimiser steps."""
+        ...
+
+    @property
+    def learning_rate(self) -> float:
+        """Peak learning rate."""
+        ...
+
+    @property
+    def weight_decay(self) -> float:
+        """Of AdamW."""
+        ...
+
+    @property
+    def verbose(self) -> bool:
+        """Whether to show progress."""
+        ...
+
+
+def optimise(
+    network: nn.Module,
+    options: Options,
+    what: str,
+    loss_of: Callable[[int], Tensor],
+    finished: Callable[[int], bool] = lambda step: False,
+) -> None:
+    """Train a network in place by AdamW; the learning rate rises over a tenth of the steps, then falls along a cosine.
+
+    Args:
+        network: on its device.
+        options: steps, learning rate and weight decay.
+        what: the network's name in messages.
+        loss_of: the loss of a step, counted from 0.
+        finished: whether to stop after a step, counted from 0.
+
+    Raises:
+        UserError: the loss is not finite, which would otherwise only show in meaningless metrics.
+    """
+    optimiser = torch.optim.AdamW(network.parameters(), options.learning_rate, weight_decay=options.weight_decay)
+    warm = max(1, round(WARM_UP * options.steps))
+    with progress(f"training {what}", options.steps, "steps", 0, options.verbose) as advance:
+        for step in range(options.steps):
+            passed = (step - warm) / max(1, options.steps - warm)
+            fraction = (step + 1) / warm if step < warm else 0.5 * (1 + np.cos(np.pi * passed))
+            for group in optimiser.param_groups:
+                group["lr"] = options.learning_rate * fraction
+            network.train()
+            loss = loss_of(step)
+            if not torch.isfinite(loss):
+                raise UserError(
+                    f"training the {what} diverged: its loss is not finite; check the images with `medloom data check`,"
+                    " or give another --seed."
+                )
+            optimiser.zero_grad(set_to_none=True)
+            torch.autograd.backward(loss)
+            optimiser.step()
+            advance()
+            if finished(step):
+                break
+
+
+def autocast(batch: Tensor) -> AbstractContextManager[object]:
+    """bfloat16 if the machine computes in it; emulation on other CPUs would only be slower.
+
+    Volumes on a CPU stay in fp32: bfloat16 was no faster there, and it makes gradients of small volumes wrong (see
+    `medloom.networks.blocks.Conv3d`).
+    """
+    device = batch.device
+    if device.type == "cpu" and batch.ndim == 5:
+        return nullcontext()
+    mkldnn: Any = torch.backends.mkldnn
+    fast = device.type == "cuda" and torch.cuda.is_bf16_supported()
+    if device.type == "cpu":
+        fast = mkldnn.is_available() and torch.ops.mkldnn._is_mkldnn_bf16_supported()
+    return torch.autocast(device.type, torch.bfloat16) if fast else nullcontext()
+
+
+def to_tensor(images: Images, device: torch.device) -> Tensor:
+    """Images as a float32 tensor, in 2-D with channels last, which is faster to convolve on a CPU."""
+    tensor = torch.from_numpy(np.ascontiguousarray(images, np.float32)).to(device)
+    return tensor.contiguous(memory_format=torch.channels_last) if tensor.ndim == 4 else tensor
+
+
+def map_images(network: HeadedNetwork, function: Callable[[Tensor], Tensor], images: Images) -> NDArray[np.float32]:
+    """Apply a function of a network in evaluation mode to images `(N, C, *spatial)` in [-1, 1], batch by batch."""
+    network.eval()
+    device = next(network.parameters()).device
+    with torch.inference_mode():
+        parts = [
+            function(to_tensor(images[start : start + PREDICTED_AT_ONCE], device)).float().cpu()
+            for start in range(0, len(images), PREDICTED_AT_ONCE)
+        ]
+    return torch.cat(parts).numpy()
+
+
+def write_network(folder: Path, network: HeadedNetwork, config: Mapping[str, object]) -> None:
+    """Write a network to a folder as safetensors and JSON.
+
+    Args:
+        folder: replaced as a whole.
+        network: what to write.
+        config: content of config.json; `network` and `shape` are needed to read it back.
+    """
+    with atomic_folder(folder) as temporary:
+        state = {name: value.cpu().contiguous() for name, value in network.state_dict().items()}
+        save_file(state, temporary / WEIGHTS)
+        write_json(temporary / CONFIG, dict(config))
+
+
+def read_network(
+    folder: Path, outputs: Callable[[dict[str, Any]], int], device: str = "cpu"
+) -> tuple[HeadedNetwork, dict[str, Any]]:
+    """Read what `write_network` wrote: the network in evaluation mode, and config.json.
+
+    Args:
+        folder: the network's folder.
+        outputs: the width of the head, from the content of config.json.
+        device: a torch device.
+
+    Raises:
+        UserError: a file is missing or damaged, or the network's name is unknown.
+    """
+    config = read_json(folder / CONFIG)
+    shape = tuple(config["shape"])
+    with initial_weights(0):
+        network = look_up(NETWORKS, config["network"], "network")(shape[0], outputs(config), len(shape) - 1)
+    try:
+        network.load_state_dict(load_file(folder / WEIGHTS))
+    except (OSError, RuntimeError, SafetensorError) as error:
+        raise UserError(f"{folder / WEIGHTS} does not hold the network of {CONFIG}: {error}.") from error
+    return placed(network, len(shape) - 1, device).eval(), config
+
+
+def placed(network: HeadedNetwork, dims: int, device: str) -> HeadedNetwork:
+    """A network on a device, in 2-D with channels last."""
+    network = network.to(device)
+    return network.to(memory_format=torch.channels_last) if dims == 2 else network  # type: ignore[call-overload]
+
+
+def hash_weights(network: nn.Module) -> str:
+    """SHA-256 of the names and values of a network's weights, 16 hexadecimal digits."""
+    digest = hashlib.sha256()
+    for name, value in sorted(network.state_dict().items()):
+        digest.update(name.encode())
+        digest.update(value.detach().cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()[:16]

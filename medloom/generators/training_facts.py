@@ -113,8 +113,7 @@ def build_text_encoder(corpus: Sequence[str], text: TextOptions, seed: int, pad:
         UserError: an encoder that cannot be loaded.
     """
     from medloom.core.initialize import initial_weights
-    from medloom.networks.local_text import make_text_model, train_tokenizer
-    from medloom.networks.text import LOCAL, TextEncoder, load_text_encoder
+    from medloom.networks.text import LOCAL, TextEncoder, load_text_encoder, make_text_model, train_tokenizer
 
     if text.encoder != LOCAL:
         return load_text_encoder(text.encoder, text.max_tokens, pad)

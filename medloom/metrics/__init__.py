@@ -69,7 +69,7 @@ METRICS: dict[str, MetricInfo] = {
         "counterfactual", "AUROC of pathology and race, correlation of age", "higher", 0.0, 1.0, "Gu 2023"
     ),
     "dose_line": MetricInfo("effects", f"{EFFECTS}, doses, patients", source="Wald 1940"),
-    "recovered_share": MetricInfo("effects", f"{EFFECTS}, patients"),
+    "recovered_fraction": MetricInfo("effects", f"{EFFECTS}, patients"),
     "map_correlation": MetricInfo("effects", "true and estimated map, mask", "higher", -1.0, 1.0),
     "copy_rates": MetricInfo("privacy", "training, held-out and synthetic embeddings, patients", "lower", -1.0, 1.0),
     "authenticity": MetricInfo(

@@ -10,38 +10,38 @@ from medloom.core.errors import UserError
 
 
 def accuracy(truth: np.ndarray, predicted: np.ndarray) -> float:
-    """Share of labels predicted right, 0 to 1.
+    """Fraction of correctly predicted labels, 0 to 1.
 
     Args:
         truth: labels `(n,)`, integers or names.
         predicted: labels `(n,)`.
 
     Raises:
-        UserError: no labels, or lengths that differ.
+        UserError: no labels, or different lengths.
     """
     return float(accuracy_score(*_pairs(truth, predicted)))
 
 
 def macro_f1(truth: np.ndarray, predicted: np.ndarray) -> float:
-    """Mean over classes of F1, 0 to 1; the classes are those that occur in truth or prediction.
+    """Mean F1 over the classes that occur in truth or prediction, 0 to 1.
 
-    A class without a single true positive has F1 = 0.
+    A class without a true positive has F1 = 0.
 
     Raises:
-        UserError: no labels, or lengths that differ.
+        UserError: no labels, or different lengths.
     """
     return float(f1_score(*_pairs(truth, predicted), average="macro", zero_division=0))
 
 
 def auroc(truth: np.ndarray, scores: np.ndarray) -> float:
-    """Probability that a positive is scored above a negative, ties counting half.
+    """Probability that a positive scores above a negative; ties count half.
 
     Args:
         truth: `(n,)` of 0 and 1 (or booleans), both present.
         scores: `(n,)`, finite, higher for positives.
 
     Raises:
-        UserError: lengths that differ, labels other than 0 and 1, one class only, or scores that are not finite.
+        UserError: different lengths, labels other than 0 and 1, one class only, or scores that are not finite.
     """
     truth, scores = _pairs(truth, scores)
     classes = np.unique(truth).tolist()
@@ -54,11 +54,11 @@ def auroc(truth: np.ndarray, scores: np.ndarray) -> float:
 
 @dataclass(frozen=True)
 class ByClass:
-    """A score of each class of several labels, and its plain mean.
+    """A score of each class of several labels, and the unweighted mean.
 
     Attributes:
         macro: mean over the classes that have a score.
-        of: score of each class; nan where it is not defined, as AUROC with positives alone.
+        of: score of each class; nan if undefined, e.g. AUROC with positives only.
         left_out: names of the classes without a score.
     """
 
@@ -71,18 +71,18 @@ def auroc_by_class(truth: np.ndarray, scores: np.ndarray, classes: Sequence[str]
     """AUROC of each of several labels, and their mean.
 
     Args:
-        truth: `(n, classes)` of 0, 1, and nan where it is not known: such a label is left out of its class alone.
+        truth: `(n, classes)` of 0, 1, and nan for unknown labels, which are excluded from their class only.
         scores: `(n, classes)`, finite, higher for positives.
         classes: names.
 
     Raises:
-        UserError: shapes that differ, labels other than 0, 1 and nan, or no class with both.
+        UserError: different shapes, labels other than 0, 1 and nan, or no class with both.
     """
     return _by_class(truth, scores, classes, "AUROC", lambda t, s: auroc(t, s) if len(set(t.tolist())) == 2 else np.nan)
 
 
 def f1_by_class(truth: np.ndarray, predicted: np.ndarray, classes: Sequence[str]) -> ByClass:
-    """F1 of the positives of each of several labels, and their mean; a class without any positive has none.
+    """F1 of the positives of each of several labels, and their mean; undefined for a class without positives.
 
     Args:
         truth: `(n, classes)` of 0, 1 and nan.
@@ -113,14 +113,14 @@ def _by_class(
         raise UserError(f"{what} of labels {truth.shape} and scores {other.shape} of {len(classes)} classes.")
     known = ~np.isnan(truth)
     if not np.isin(truth[known], (0, 1)).all() or not np.isfinite(other).all():
-        raise UserError(f"{what}: labels are 0, 1, or nan where they are not known, and scores are finite.")
+        raise UserError(f"{what}: labels must be 0, 1, or nan if unknown, and scores finite.")
     of = {
         name: float(score(truth[known[:, c], c], other[known[:, c], c])) if known[:, c].any() else float("nan")
         for c, name in enumerate(classes)
     }
     left_out = tuple(name for name, value in of.items() if np.isnan(value))
     if len(left_out) == len(of):
-        raise UserError(f"{what} is defined for none of {', '.join(classes)}: each has one class only.")
+        raise UserError(f"{what} is undefined for all of {', '.join(classes)}: each has one class only.")
     return ByClass(float(np.nanmean(list(of.values()))), of, left_out)
 
 

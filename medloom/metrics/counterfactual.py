@@ -1,4 +1,4 @@
-"""The composite score of edited images that was published with BiomedJourney, for comparison only."""
+"""The composite score of edited images published with BiomedJourney, for comparison only."""
 
 import math
 
@@ -6,10 +6,10 @@ from medloom.core.errors import UserError
 
 
 def cmig(auc_pathology: float, auc_race: float, r_age: float) -> float:
-    """CMIG = sqrt(AUC_pathology * sqrt(AUC_race * r_age)), as its authors state it.
+    """CMIG = sqrt(AUC_pathology * sqrt(AUC_race * r_age)), as stated by its authors.
 
-    Read the components, not this number: it does not reproduce the published values from the published components, and
-    bad identity can hide behind good pathology.
+    Report the components rather than this number: it does not reproduce the published values from the published
+    components, and good pathology can hide poor identity.
 
     Args:
         auc_pathology: AUROC of the findings on edited images, 0 to 1.
@@ -17,11 +17,11 @@ def cmig(auc_pathology: float, auc_race: float, r_age: float) -> float:
         r_age: correlation of age on edited images with the patients' age.
 
     Raises:
-        UserError: an AUROC outside of 0 to 1, or a correlation that is negative, for which it is not defined.
+        UserError: a value outside of 0 to 1, such as a negative correlation, for which CMIG is undefined.
     """
     if not (0 <= auc_pathology <= 1 and 0 <= auc_race <= 1 and 0 <= r_age <= 1):
         raise UserError(
-            f"CMIG of AUROC {auc_pathology}, {auc_race} and correlation {r_age}; it is defined from 0 to 1 alone:"
+            f"CMIG of AUROC {auc_pathology}, {auc_race} and correlation {r_age}; it is defined from 0 to 1 only:"
             " report the components."
         )
     return math.sqrt(auc_pathology * math.sqrt(auc_race * r_age))

@@ -1,24 +1,23 @@
-"""How many different images a set holds: the Vendi score."""
+"""The effective number of different images in a set: the Vendi score."""
 
 import numpy as np
 
-from medloom.metrics.feature_sets import check_features, parts, unit_rows
-from medloom.metrics.matrices import eigenvalues, placed, wide
+from medloom.metrics.matrices import check_features, eigenvalues, parts, placed, unit_rows, wide
 
 NEGLIGIBLE = 1e-12
 
 
 def vendi_score(x: np.ndarray) -> float:
-    """exp of the entropy of the eigenvalues of K / n, K being cosines (Friedman and Dieng 2023, eq. 3).
+    """exp of the entropy of the eigenvalues of K / n, where K holds cosines (Friedman and Dieng 2023, eq. 3).
 
-    1 for copies of one sample, n for samples that are all at right angles. K / n and the d x d matrix X'X / n have the
-    same eigenvalues apart from zeros, so the smaller of the two is decomposed: n x n takes (n / d)^3 times as long.
+    1 for copies of one sample, n for n orthogonal samples. K / n and the d x d matrix X'X / n have the same nonzero
+    eigenvalues, so the smaller of the two is decomposed: n x n takes (n / d)^3 times as long.
 
     Args:
         x: features `(n, d)`, finite, no row of zeros.
 
     Returns:
-        The effective number of different samples, 1 to n.
+        The effective number of samples, 1 to n.
 
     Raises:
         UserError: wrong shapes, values that are not finite, or a row of zeros.
@@ -31,5 +30,5 @@ def vendi_score(x: np.ndarray) -> float:
     else:
         matrix = sum(part.T @ part for part in map(wide, parts(rows)))
     found = eigenvalues(matrix / len(x))
-    kept = found[found > NEGLIGIBLE]
-    return float(np.exp(-np.sum(kept * np.log(kept))))
+    positive = found[found > NEGLIGIBLE]
+    return float(np.exp(-np.sum(positive * np.log(positive))))

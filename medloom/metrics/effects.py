@@ -1,9 +1,9 @@
-"""Recovery of known effects: slopes over dose levels, agreement of signs, correlation and place of difference maps.
+"""Recovery of known effects: slopes over dose levels, agreement of signs, correlation and location of difference maps.
 
-The effects of a change are compared with those of a causal model that knows them. Effects differ between
-patients, and a generator can only know the part that its condition tells: so slopes are fitted through the means
-of groups that share condition and dose, in which the unknowable part averages out (Wald 1940), and not through single
-patients, where it would flatten them.
+The effects of a change are compared with those of a causal model that knows them. Effects differ between patients, and
+a generator can only know the part that its condition determines. Slopes are therefore fitted through the means of
+groups that share condition and dose, in which the unknown part averages out (Wald 1940). A fit through single patients
+would be flattened by it.
 """
 
 from collections.abc import Sequence
@@ -25,8 +25,8 @@ class Line:
     """A line through dose levels: estimated = intercept + slope x true.
 
     Attributes:
-        slope: 1 where the effect is recovered whole, 0 where not at all.
-        intercept: in the unit of the effect; 0 where nothing is added.
+        slope: 1 if the effect is fully recovered, 0 if not at all.
+        intercept: in the unit of the effect; 0 if nothing is added.
     """
 
     slope: Interval
@@ -39,19 +39,19 @@ def dose_line(
     """Slope and intercept over the means of dose levels, weighted by their size, with intervals over patients.
 
     Args:
-        true: effects `(k,)`.
-        estimated: the same, of the generator.
-        doses: the group of each: what was changed, from what to what.
-        patients: of each; resampled as a whole.
+        true: true effects `(k,)`.
+        estimated: effects of the generator `(k,)`.
+        doses: group of each effect: what was changed, from what to what.
+        patients: patient of each effect; patients are resampled as a whole.
         seed: of the resamples.
-        level: coverage aimed at, in (0, 1).
+        level: nominal coverage, in (0, 1).
 
     Raises:
         UserError: fewer than two groups, or groups with equal true effects.
     """
     codes = np.unique(np.asarray([str(dose) for dose in doses]), return_inverse=True)[1]
     if len(set(codes.tolist())) < 2 or np.ptp(_means(true, codes)) < FLAT:
-        raise UserError("a slope needs two dose levels or more whose true effects differ; give more arms.")
+        raise UserError("a slope needs at least two dose levels with different true effects; give more arms.")
 
     def fitted(rows: NDArray[np.intp]) -> tuple[float, float]:
         return _line(_means(true[rows], codes[rows]), _means(estimated[rows], codes[rows]))
@@ -60,34 +60,34 @@ def dose_line(
     return Line(slope, bootstrap_interval(lambda rows: fitted(rows)[1], patients, seed, level=level))
 
 
-def recovered_share(true: Array, estimated: Array, patients: Groups, seed: int, level: float = 0.95) -> Interval:
-    """The mean estimated effect in the direction of the true one, as a share of the mean size of the true one.
+def recovered_fraction(true: Array, estimated: Array, patients: Groups, seed: int, level: float = 0.95) -> Interval:
+    """The mean estimated effect in the direction of the true one, as a fraction of the mean true magnitude.
 
-    Rows without a true effect (a change to what already was) are to be left out before.
+    Exclude rows without a true effect (a change to the factual value) beforehand.
 
     Raises:
         UserError: no true effect at all.
     """
     if not np.abs(true).sum() > FLAT:
-        raise UserError("no true effect: its recovered share is not defined.")
+        raise UserError("no true effect: the recovered fraction is undefined.")
 
-    def share(rows: NDArray[np.intp]) -> float:
+    def fraction(rows: NDArray[np.intp]) -> float:
         return float((estimated[rows] * np.sign(true[rows])).sum() / np.abs(true[rows]).sum())
 
-    return bootstrap_interval(share, patients, seed, level=level)
+    return bootstrap_interval(fraction, patients, seed, level=level)
 
 
 def right_signs(true: Array, estimated: Array, noise: float) -> NDArray[np.float64]:
-    """For each row whose true effect exceeds `noise`, 1 where the estimated one has its sign, else 0."""
-    told = np.abs(true) > noise
-    return (np.sign(true[told]) == np.sign(estimated[told])).astype(np.float64)
+    """For each row whose true effect exceeds `noise`: 1 if the estimated effect has the same sign, else 0."""
+    clear = np.abs(true) > noise
+    return np.asarray(np.sign(true[clear]) == np.sign(estimated[clear]), np.float64)
 
 
 def map_correlation(true: NDArray[np.floating], estimated: NDArray[np.floating], within: Mask) -> float:
-    """Pearson's correlation of two difference maps over the voxels `within`; 0 where the estimated map is flat.
+    """Pearson's correlation of two difference maps over the voxels `within`; 0 if the estimated map is flat.
 
     Raises:
-        ValueError: the true map is flat, so that no correlation is defined.
+        ValueError: the true map is flat, so that the correlation is undefined.
     """
     x, y = true[within].astype(np.float64), estimated[within].astype(np.float64)
     x, y = x - x.mean(), y - y.mean()
@@ -98,25 +98,25 @@ def map_correlation(true: NDArray[np.floating], estimated: NDArray[np.floating],
 
 
 def off_target(estimated: NDArray[np.floating], affected: Mask, within: Mask) -> tuple[float, float]:
-    """Mean absolute difference outside and inside of the affected region, both within `within`, in the maps' unit.
+    """Mean absolute difference outside and inside of the affected region, within `within`, in the map's unit.
 
     Raises:
-        ValueError: a region without voxels.
+        ValueError: the affected region or its complement is empty.
     """
     inside, outside = affected & within, ~affected & within
     if not inside.any() or not outside.any():
-        raise ValueError("the affected region is empty, or is everything.")
+        raise ValueError("the affected region is empty or covers everything.")
     return float(np.abs(estimated[outside]).mean()), float(np.abs(estimated[inside]).mean())
 
 
-def affected_region(true: NDArray[np.floating], share: float = 0.1) -> Mask:
-    """Voxels whose true difference is at least `share` of the largest: what the change reaches."""
+def affected_region(true: NDArray[np.floating], fraction: float = 0.1) -> Mask:
+    """The voxels that a change affects: their true difference is at least `fraction` of the largest."""
     size = np.abs(true)
-    return np.asarray((size >= share * size.max()) & (size > 0))
+    return np.asarray((size >= fraction * size.max()) & (size > 0))
 
 
 def _means(values: Array, codes: NDArray[np.intp]) -> Array:
-    """Each row's value replaced by the mean of its group: a fit over rows is then one over groups, by their size."""
+    """Replace each row's value by its group's mean: a fit over rows is then a fit over groups, weighted by size."""
     sums, counts = np.bincount(codes, values), np.bincount(codes)
     return np.asarray(sums[codes] / counts[codes])
 

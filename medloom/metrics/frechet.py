@@ -1,4 +1,4 @@
-"""The Frechet distance between two sets of features, and its limit for endless sets."""
+"""The Frechet distance between two sets of features, and its limit for infinite sets."""
 
 import math
 
@@ -6,26 +6,25 @@ import numpy as np
 
 from medloom.core.errors import UserError
 from medloom.core.seeds import numpy_generator
-from medloom.metrics.feature_sets import check_features, parts
-from medloom.metrics.matrices import Matrix, joined, placed, singular_values, triangle, wide
+from medloom.metrics.matrices import Matrix, check_features, joined, parts, placed, singular_values, triangle, wide
 
-# Rows that are decomposed at a time.
+# Rows that are decomposed at once.
 ROWS = 4096
 
 
 def frechet_distance(x: np.ndarray, y: np.ndarray) -> float:
     """FD = |mu_x - mu_y|^2 + Tr(Sx + Sy - 2 (Sx Sy)^(1/2)), not its square root (Heusel et al. 2017, eq. 6).
 
-    With Sx = A'A and Sy = B'B the trace of (Sx Sy)^(1/2) is the sum of singular values of A B', which needs no root of
-    a matrix and stays exact where there are fewer samples than dimensions.
+    With Sx = A'A and Sy = B'B the trace of (Sx Sy)^(1/2) is the sum of the singular values of A B'. This needs no
+    matrix root and is exact even with fewer samples than dimensions.
 
     Args:
         x: features `(n, d)`, finite, n >= 2.
         y: features `(m, d)`, finite, m >= 2.
 
     Returns:
-        The distance, 0 or more up to rounding. It is biased upwards by about a constant over n: see
-        `frechet_infinity`, and be wary when n < 10 d.
+        The distance, non-negative up to rounding. It is biased upwards by about a constant over n: see
+        `frechet_infinity`, and be wary if n < 10 d.
 
     Raises:
         UserError: wrong shapes, fewer than two samples, or values that are not finite.
@@ -39,10 +38,10 @@ def frechet_distance(x: np.ndarray, y: np.ndarray) -> float:
 
 
 def frechet_infinity(x: np.ndarray, y: np.ndarray, seed: int, points: int = 15, smallest: float = 0.25) -> float:
-    """FD of endless sets: the intercept of a line through FD against 1/n (Chong and Forsyth 2020, section 4).
+    """FD of infinite sets: the intercept of a line through FD against 1/n (Chong and Forsyth 2020, section 4).
 
-    Both sets are finite, so both are subsampled, without replacement, by the same fraction; the bias is a constant over
-    that fraction.
+    Both sets are finite, so both are subsampled without replacement by the same fraction. The bias is then a constant
+    over that fraction.
 
     Args:
         x: features `(n, d)`.
@@ -58,7 +57,7 @@ def frechet_infinity(x: np.ndarray, y: np.ndarray, seed: int, points: int = 15, 
     if points < 2 or not 0 < smallest < 1 or smallest * min(len(x), len(y)) < 2:
         raise UserError(
             f"FD-infinity with {points} points from {smallest} of {min(len(x), len(y))} samples:"
-            " give two points or more and a fraction below 1 that leaves two samples."
+            " give at least two points, and a fraction below 1 that leaves at least two samples."
         )
     rng = numpy_generator("frechet-infinity", seed)
     fractions = np.linspace(smallest, 1, points)
@@ -67,10 +66,10 @@ def frechet_infinity(x: np.ndarray, y: np.ndarray, seed: int, points: int = 15, 
 
 
 def _factor(x: Matrix) -> Matrix:
-    """A with A'A the covariance of x, and no more rows than min(n, d); float64.
+    """A with A'A the covariance of x, and at most min(n, d) rows; float64.
 
-    Where there are more samples than dimensions it is the triangle of a QR decomposition to which some rows are added
-    at a time (Golub and Van Loan 2013, section 5.2.2), so that no second copy of x is made.
+    With more samples than dimensions, A is the triangular factor of a QR decomposition that is updated with blocks of
+    rows (Golub and Van Loan 2013, section 5.2.2), which avoids a second copy of x.
     """
     mean, scale = _mean(x), math.sqrt(len(x) - 1)
     if len(x) <= x.shape[1]:

@@ -1,4 +1,4 @@
-"""The Inception Score of any classifier's class probabilities."""
+"""The Inception Score of the class probabilities of any classifier."""
 
 from dataclasses import dataclass
 
@@ -16,45 +16,45 @@ class InceptionScore:
 
     Attributes:
         mean: over the splits, 1 to the number of classes.
-        deviation: of the splits.
-        splits: how many.
+        std: standard deviation over the splits.
+        splits: number of splits.
     """
 
     mean: float
-    deviation: float
+    std: float
     splits: int
 
 
 def inception_score(probabilities: np.ndarray, seed: int, splits: int = 10) -> InceptionScore:
     """IS = exp(E_x KL(p(y|x) || p(y))), mean over splits (Salimans et al. 2016, section 4).
 
-    The score knows no real image: a generator of one perfect image a class gets the highest. Images are shuffled
-    before they are split, so that the order in which files were written does not matter.
+    The score does not involve real images: one perfect image per class gets the highest score. Images are shuffled
+    before they are split, so that the order of the files does not matter.
 
     Args:
-        probabilities: p(y|x) `(n, classes)`, each row from 0 to 1 and of sum 1: not logits, and not features.
+        probabilities: p(y|x) `(n, classes)`; each row is from 0 to 1 and sums to 1 (not logits, not features).
         seed: of the shuffling.
-        splits: how many; each needs two images.
+        splits: number of splits; each needs two images.
 
     Raises:
-        UserError: rows that are no probabilities, one class, or too few images.
+        UserError: rows that are not probabilities, one class, or too few images.
     """
     p = np.asarray(probabilities, dtype=np.float64)
     if p.ndim != 2 or p.shape[1] < 2 or splits < 1 or len(p) < 2 * splits:
-        raise UserError(f"Inception Score of {p.shape} in {splits} splits; give (n, classes), two images a split.")
+        raise UserError(
+            f"Inception Score of {p.shape} in {splits} splits; give (n, classes) with two images per split."
+        )
     if not np.isfinite(p).all() or p.min() < 0 or np.abs(p.sum(axis=1) - 1).max() > TOLERANCE:
         raise UserError(
-            "Inception Score of rows that are no probabilities (0 to 1, sum 1); give the softmax of the classifier,"
+            "Inception Score of rows that are not probabilities (0 to 1, sum 1); give the softmax of the classifier,"
             " not its logits."
         )
     order = numpy_generator("inception score", seed).permutation(len(p))
-    scores = [_score(p[rows]) for rows in np.array_split(order, splits)]
-    deviation = float(np.std(scores, ddof=1)) if splits > 1 else 0.0
-    return InceptionScore(float(np.mean(scores)), deviation, splits)
-
-
-def _score(p: np.ndarray) -> float:
-    marginal = p.mean(axis=0)
-    # 0 log 0 = 0; a class that has probability in some row has it in the mean.
-    terms = np.where(p > 0, p * (np.log(np.where(p > 0, p, 1)) - np.log(np.where(marginal > 0, marginal, 1))), 0)
-    return float(np.exp(terms.sum(axis=1).mean()))
+    scores: list[float] = []
+    for part in (p[rows] for rows in np.array_split(order, splits)):
+        marginal = part.mean(axis=0)
+        # 0 log 0 = 0; a class that is possible in some row is possible in the mean.
+        ratios = np.log(np.where(part > 0, part, 1)) - np.log(np.where(marginal > 0, marginal, 1))
+        scores.append(float(np.exp(np.where(part > 0, part * ratios, 0).sum(axis=1).mean())))
+    std = float(np.std(scores, ddof=1)) if splits > 1 else 0.0
+    return InceptionScore(float(np.mean(scores)), std, splits)

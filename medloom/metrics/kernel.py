@@ -6,44 +6,43 @@ import numpy as np
 
 from medloom.core.errors import UserError
 from medloom.core.seeds import numpy_generator
-from medloom.metrics.feature_sets import check_features, parts
-from medloom.metrics.matrices import Matrix, placed, squared_lengths, wide
+from medloom.metrics.matrices import Matrix, check_features, parts, placed, squared_lengths, wide
 
 
 @dataclass(frozen=True)
 class KernelDistance:
-    """A kernel distance over subsets, as it is usually published (KID).
+    """A kernel distance over subsets, as usually published (KID).
 
     Attributes:
-        mean: over the subsets; unbiased, so that it falls below 0 about as often as above for equal distributions.
-        deviation: of the subsets; it describes subsets, and is no interval of the mean.
-        size: samples of each side in a subset.
+        mean: over the subsets; unbiased, so that it is negative about half of the time for equal distributions.
+        std: standard deviation over the subsets; not the uncertainty of the mean.
+        size: samples per side of a subset.
     """
 
     mean: float
-    deviation: float
+    std: float
     size: int
 
 
 def kernel_distance(x: np.ndarray, y: np.ndarray, seed: int, subsets: int = 100, largest: int = 1000) -> KernelDistance:
-    """KID (Binkowski et al. 2018): mean and deviation of `squared_mmd` over random subsets of min(largest, n / 2).
+    """KID (Binkowski et al. 2018): `squared_mmd` over random subsets of min(largest, n / 2) samples.
 
     Args:
         x: features `(n, d)`.
         y: features `(m, d)`.
         seed: of the subsets, which are drawn without replacement.
-        subsets: how many.
-        largest: most samples of a side in a subset.
+        subsets: number of subsets.
+        largest: most samples per side of a subset.
 
     Raises:
-        UserError: as `squared_mmd`, fewer than four samples on a side, or an option below 2.
+        UserError: as `squared_mmd`; fewer than four samples on a side; or an option below 2.
     """
     x, y = check_features(x, y)
     size = min(largest, len(x) // 2, len(y) // 2)
     if size < 2 or subsets < 2:
         raise UserError(
-            f"KID with {subsets} subsets of {size} of {len(x)} and {len(y)} samples; give two subsets or more,"
-            " and four samples a set or more."
+            f"KID with {subsets} subsets of {size} of {len(x)} and {len(y)} samples; give at least two subsets"
+            " and at least four samples per set."
         )
     rng = numpy_generator("kid", seed)
     placed_x, placed_y = placed(3 * subsets * size**2 * x.shape[1], x, y)
@@ -57,13 +56,13 @@ def kernel_distance(x: np.ndarray, y: np.ndarray, seed: int, subsets: int = 100,
 def squared_mmd(x: np.ndarray, y: np.ndarray, width: int | None = None) -> float:
     """The unbiased estimate of MMD^2 with k(x, y) = (x.y / d + 1)^3 (Gretton et al. 2012, eq. 3).
 
-    Pairs of a sample with itself are left out, and pairs of different sets are all counted, so that the expectation is
-    0 for equal distributions. A set and itself are not independent: theirs is below 0.
+    Pairs of a sample with itself are excluded, and all pairs between the sets count, so that the expectation is 0 for
+    equal distributions. The estimate for a set and itself, which are not independent, is below 0.
 
     Args:
         x: features `(n, d)`, finite, n >= 2.
         y: features `(m, d)`, finite, m >= 2.
-        width: d of the kernel, where the features are coordinates in a subspace of their own space of `width`.
+        width: d of the kernel, if the features are coordinates in a subspace of a space of `width` dimensions.
 
     Raises:
         UserError: wrong shapes, fewer than two samples, or values that are not finite.
@@ -74,18 +73,17 @@ def squared_mmd(x: np.ndarray, y: np.ndarray, width: int | None = None) -> float
 
 
 def _mmd(x: Matrix, y: Matrix, width: int) -> float:
-    within = [(_total(z, z, width) - _diagonal(z, width)) / (len(z) * (len(z) - 1)) for z in (x, y)]
-    return float(sum(within) - 2 * _total(x, y, width) / (len(x) * len(y)))
+    within = 0.0
+    for z in (x, y):
+        diagonal = float(sum(_cubed(squared_lengths(wide(part)) / width).sum() for part in parts(z)))
+        within += (_total(z, z, width) - diagonal) / (len(z) * (len(z) - 1))
+    return float(within - 2 * _total(x, y, width) / (len(x) * len(y)))
 
 
 def _total(x: Matrix, y: Matrix, width: int) -> float:
-    """The kernel's sum over all pairs, computed in float64 for some rows at a time."""
+    """The sum of the kernel over all pairs, computed in float64 for a block of rows at a time."""
     other = wide(y).T
     return float(sum(_cubed(wide(part) @ other / width).sum() for part in parts(x)))
-
-
-def _diagonal(x: Matrix, width: int) -> float:
-    return float(sum(_cubed(squared_lengths(wide(part)) / width).sum() for part in parts(x)))
 
 
 def _cubed(products: Matrix) -> Matrix:

@@ -5,19 +5,27 @@ from dataclasses import dataclass
 import numpy as np
 
 from medloom.core.errors import UserError
-from medloom.metrics.feature_sets import check_features, squared_distances
-from medloom.metrics.matrices import Matrix, fill_diagonal, joined, kth_smallest, placed, to_numpy
+from medloom.metrics.matrices import (
+    Matrix,
+    check_features,
+    fill_diagonal,
+    joined,
+    kth_smallest,
+    placed,
+    squared_distances,
+    to_numpy,
+)
 
 
 @dataclass(frozen=True)
 class PRDC:
-    """The four shares.
+    """The four metrics.
 
     Attributes:
-        precision: share of synthetic samples within reach of a real one, 0 to 1.
-        recall: share of real samples within reach of a synthetic one, 0 to 1.
-        density: how many real samples a synthetic one is within reach of, over k; about 1 for equal sets.
-        coverage: share of real samples with a synthetic one within their reach, 0 to 1.
+        precision: fraction of synthetic samples within reach of a real one, 0 to 1.
+        recall: fraction of real samples within reach of a synthetic one, 0 to 1.
+        density: mean number of real samples within whose reach a synthetic one lies, over k; about 1 for equal sets.
+        coverage: fraction of real samples with a synthetic one within their reach, 0 to 1.
     """
 
     precision: float
@@ -32,7 +40,7 @@ def prdc(real: np.ndarray, synthetic: np.ndarray, k: int = 5) -> PRDC:
     Args:
         real: features `(n, d)`.
         synthetic: features `(m, d)`.
-        k: neighbours.
+        k: number of neighbours.
 
     Raises:
         UserError: wrong shapes, values that are not finite, or a set of k samples or fewer.
@@ -41,7 +49,7 @@ def prdc(real: np.ndarray, synthetic: np.ndarray, k: int = 5) -> PRDC:
     if not 1 <= k < min(len(real), len(synthetic)):
         raise UserError(f"k = {k} neighbours in sets of {len(real)} and {len(synthetic)}; each must hold more than k.")
     centre = real.mean(axis=0, dtype=np.float64).astype(real.dtype)
-    # Centred, since the distances are differences of squares and would lose digits far from the origin.
+    # Centred, because distances are differences of squares, which lose precision far from the origin.
     work = (len(real) + len(synthetic)) ** 2 * real.shape[1]
     x, y = placed(work, real - centre, synthetic - centre)
     real_reach, synthetic_reach = _reach(x, k), _reach(y, k)
@@ -60,10 +68,9 @@ def prdc(real: np.ndarray, synthetic: np.ndarray, k: int = 5) -> PRDC:
 
 
 def _reach(x: Matrix, k: int) -> Matrix:
-    """Squared distance to the k-th neighbour, the sample itself not counted: `(n,)`."""
-    return joined([_kth(squared, rows, k) for rows, squared in squared_distances(x, x)])
-
-
-def _kth(squared: Matrix, rows: slice, k: int) -> Matrix:
-    fill_diagonal(squared[:, rows], np.inf)
-    return kth_smallest(squared, k)
+    """Squared distance to the k-th neighbour, excluding the sample itself: `(n,)`."""
+    found: list[Matrix] = []
+    for rows, squared in squared_distances(x, x):
+        fill_diagonal(squared[:, rows], np.inf)
+        found.append(kth_smallest(squared, k))
+    return joined(found)

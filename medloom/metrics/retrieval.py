@@ -1,11 +1,11 @@
-"""Retrieval by cosine: how often what belongs to a query is among the k nearest of a gallery (IIR, ITR)."""
+"""Retrieval by cosine: how often a query's match is among the k nearest entries of a gallery (IIR, ITR)."""
 
 from collections.abc import Sequence
 
 import numpy as np
 
 from medloom.core.errors import UserError
-from medloom.metrics.feature_sets import CHUNK, check_features, unit_rows
+from medloom.metrics.matrices import CHUNK, check_features, unit_rows
 
 
 def retrieved(
@@ -13,16 +13,16 @@ def retrieved(
 ) -> np.ndarray:
     """For each query, whether an entry with its key is among the k nearest entries of the gallery.
 
-    With synthetic images as queries, real images as gallery and prompts as keys its mean is the image-image retrieval
-    rate; with embeddings of texts as gallery, from an encoder that has both in one space, the image-text one. Entries
-    as near as the k-th do not displace each other: a tie counts by the share of tied places that are within k.
+    With synthetic images as queries, real images as gallery and prompts as keys, the mean is the image-image retrieval
+    rate. With text embeddings from a joint encoder as gallery it is the image-text retrieval rate. Ties at rank k count
+    by the fraction of tied ranks that are within k.
 
     Args:
         queries: embeddings `(q, d)`, no row of zeros.
         gallery: embeddings `(g, d)`, no row of zeros.
-        query_keys: what each query belongs to.
-        gallery_keys: what each entry belongs to; an entry belongs to one key, a key may have several entries.
-        k: how many are looked at.
+        query_keys: key of each query.
+        gallery_keys: key of each entry; several entries may have the same key.
+        k: number of entries considered.
 
     Returns:
         float64 `(q,)`, 0 to 1.
@@ -34,11 +34,11 @@ def retrieved(
     if (len(query_keys), len(gallery_keys)) != (len(queries), len(gallery)) or not 1 <= k < len(gallery):
         raise UserError(
             f"retrieval of {k} from {len(gallery)} entries with {len(gallery_keys)} keys, for {len(queries)} queries"
-            f" with {len(query_keys)}: give a key each, and k below the number of entries."
+            f" with {len(query_keys)}: give one key each, and k below the number of entries."
         )
     codes = {key: code for code, key in enumerate(dict.fromkeys(gallery_keys))}
     if missing := [key for key in query_keys if key not in codes]:
-        raise UserError(f"{len(missing)} queries belong to nothing in the gallery, e.g. {missing[0]!r}.")
+        raise UserError(f"{len(missing)} queries have no match in the gallery, e.g. {missing[0]!r}.")
     own, theirs = (np.array([codes[key] for key in keys]) for keys in (query_keys, gallery_keys))
     hits = []
     for start in range(0, len(queries), CHUNK):

@@ -18,10 +18,10 @@ def psnr(x: np.ndarray, y: np.ndarray, data_range: float) -> float:
     Args:
         x: image `(C, *spatial)`.
         y: image of the same shape.
-        data_range: highest minus lowest value that such images can have (2 for [-1, 1]).
+        data_range: highest minus lowest possible value (2 for [-1, 1]).
 
     Raises:
-        UserError: shapes that differ, values that are not finite, or a range that is not above 0.
+        UserError: different shapes, values that are not finite, or a range that is not above 0.
     """
     x, y = _images(x, y, data_range)
     error = float(np.mean((x - y) ** 2))
@@ -31,22 +31,20 @@ def psnr(x: np.ndarray, y: np.ndarray, data_range: float) -> float:
 def ssim(x: np.ndarray, y: np.ndarray, data_range: float, where: np.ndarray | None = None) -> float:
     """Structural similarity (Wang et al. 2004, eq. 13), -1 to 1, mean over channels and pixels.
 
-    The window is a Gaussian of sigma 1.5 pixels, 11 pixels wide, in two or three dimensions; images are mirrored at
+    The window is a Gaussian with sigma 1.5 pixels, 11 pixels wide, in two or three dimensions; images are mirrored at
     their borders.
 
     Args:
-        x: image `(C, *spatial)`, two or three spatial axes of 6 pixels or more, values from 0 to `data_range`.
+        x: image `(C, *spatial)`, two or three spatial axes of at least 6 pixels, values from 0 to `data_range`.
         y: image of the same shape.
-        data_range: highest value that such images can have, the lowest being 0.
-        where: bool `(*spatial)`, the pixels whose windows count; all by default. nan where it holds none.
+        data_range: highest possible value; the lowest is 0.
+        where: bool `(*spatial)`, the pixels whose windows count; all by default. The result is nan if there is none.
 
     Raises:
-        UserError: shapes that differ or are too small, values that are negative or not finite, or a range that is not
-            above 0.
+        UserError: different or too small shapes, values that are negative or not finite, or a range that is not above
+            0.
     """
-    x, y = _images(x, y, data_range)
-    luminance, structure = _local(x, y, data_range)
-    local = luminance * structure
+    local = np.multiply(*_local(*_images(x, y, data_range), data_range))
     if where is None:
         return float(local.mean())
     return float(local[:, where].mean()) if where.any() else float("nan")
@@ -55,18 +53,19 @@ def ssim(x: np.ndarray, y: np.ndarray, data_range: float, where: np.ndarray | No
 def ms_ssim(x: np.ndarray, y: np.ndarray, data_range: float, scales: int | None = None) -> float:
     """Multi-scale structural similarity (Wang et al. 2003, eq. 7), 0 to 1, mean over channels.
 
-    Contrast and structure are compared at every scale, luminance at the coarsest alone; between scales images are
-    halved by means of 2 pixels along each axis. Contrast of opposite sign counts as 0, as its power is not defined.
+    Contrast and structure are compared at every scale, luminance at the coarsest only. Between scales, images are
+    halved by averaging 2 pixels along each axis; an odd last pixel is dropped. Structure of opposite sign counts as 0,
+    because its power is undefined.
 
     Args:
         x: image `(C, *spatial)`, values from 0 to `data_range`.
         y: image of the same shape.
-        data_range: highest value that such images can have, the lowest being 0.
-        scales: how many; by default as many of the five as the image has room for (`scales_of`). With fewer than five
-            the published weights of those that are left are brought to a sum of 1.
+        data_range: highest possible value; the lowest is 0.
+        scales: number of scales; by default as many of the five as the image has room for (`scales_of`). With fewer
+            than five the published weights of the used scales are normalised to a sum of 1.
 
     Raises:
-        UserError: as `ssim`, or more scales than five or than there is room for.
+        UserError: as `ssim`, or more than five scales or than there is room for.
     """
     x, y = _images(x, y, data_range)
     room = scales_of(x.shape[1:])
@@ -78,20 +77,22 @@ def ms_ssim(x: np.ndarray, y: np.ndarray, data_range: float, scales: int | None 
         luminance, structure = _local(x, y, data_range)
         last = luminance * structure if scale == scales else structure
         value *= max(float(last.mean()), 0.0) ** weight
-        x, y = _halved(x), _halved(y)
+        for axis in range(1, x.ndim):
+            even = x.shape[axis] // 2 * 2
+            x, y = (np.add.reduceat(z.take(range(even), axis), range(0, even, 2), axis) / 2 for z in (x, y))
     return value
 
 
 def scales_of(size: Sequence[int]) -> int:
-    """How many of the five scales of MS-SSIM an image has room for: the window has to fit into the coarsest.
+    """The number of MS-SSIM scales that an image has room for: the window must fit into the coarsest.
 
-    Five need more than 160 pixels along every axis.
+    Five scales need more than 160 pixels along every axis.
     """
     return sum(min(size) > (2 * RADIUS) * 2**scale for scale in range(len(WEIGHTS)))
 
 
 def dice(x: np.ndarray, y: np.ndarray) -> float:
-    """Overlap of two regions, 2 |x and y| / (|x| + |y|), 0 to 1; nan where both are empty (Dice 1945).
+    """Overlap of two regions, 2 |x and y| / (|x| + |y|), 0 to 1; nan if both are empty (Dice 1945).
 
     Args:
         x: bool, any shape.
@@ -105,11 +106,13 @@ def _local(x: np.ndarray, y: np.ndarray, data_range: float) -> tuple[np.ndarray,
     """Luminance, and contrast times structure, around each pixel of each channel.
 
     Raises:
-        UserError: axes that are too short, or negative values.
+        UserError: too short axes, or negative values.
     """
     if x.ndim not in (3, 4) or min(x.shape[1:]) <= RADIUS:
-        raise UserError(f"SSIM of images of shape {x.shape}; give (C, *spatial), every axis {RADIUS + 1} or more.")
-    # Local means of opposite sign would make two wrongs a right: an image and its negative would score high.
+        raise UserError(
+            f"SSIM of images of shape {x.shape}; give (C, *spatial) with at least {RADIUS + 1} pixels per axis."
+        )
+    # Local means of opposite sign would cancel out: an image and its negative would score high.
     if min(x.min(), y.min()) < 0:
         raise UserError(
             f"SSIM of values down to {min(x.min(), y.min()):g}; shift images so that their range starts at 0."
@@ -121,14 +124,6 @@ def _local(x: np.ndarray, y: np.ndarray, data_range: float) -> tuple[np.ndarray,
     luminance = (2 * mean_x * mean_y + c1) / (mean_x**2 + mean_y**2 + c1)  # eq. 6
     structure = (2 * covariance + c2) / (variance_x + variance_y + c2)  # eq. 9 times eq. 10
     return luminance, structure
-
-
-def _halved(x: np.ndarray) -> np.ndarray:
-    """Means of 2 pixels along each spatial axis; an odd one at the end is left out."""
-    for axis in range(1, x.ndim):
-        even = x.shape[axis] // 2 * 2
-        x = np.add.reduceat(x.take(range(even), axis), range(0, even, 2), axis) / 2
-    return x
 
 
 def _window(x: np.ndarray) -> np.ndarray:

@@ -1,6 +1,6 @@
-"""Intervals and tests: bootstrap for means, subsampling for distances between sets, equivalence, many tests.
+"""Intervals and tests: bootstrap of means, subsampling of distances between sets, equivalence, multiple tests.
 
-A distance between sets must never be resampled with replacement: duplicates bias it.
+Never resample a distance between sets with replacement: duplicates bias it.
 """
 
 from collections.abc import Callable, Sequence
@@ -25,7 +25,7 @@ class Interval:
         value: the estimate.
         low: lower end.
         high: upper end.
-        n: how many independent units it rests on (patients, or samples where each is a patient).
+        n: number of independent units (patients, or samples if each is its own patient).
     """
 
     value: float
@@ -39,13 +39,13 @@ def bootstrap_mean(values: np.ndarray, clusters: Groups, seed: int, n: int = 100
 
     Args:
         values: finite numbers `(k,)`: measurements, or 0 and 1 for a rate.
-        clusters: `(k,)`, whose each value is (patient, prompt); a cluster is drawn as a whole.
+        clusters: `(k,)`, the patient or prompt of each value; a cluster is drawn as a whole.
         seed: of the resamples.
         n: number of resamples.
-        level: coverage aimed at, in (0, 1).
+        level: nominal coverage, in (0, 1).
 
     Raises:
-        UserError: no values, values that are not finite, lengths that differ, or fewer than two clusters.
+        UserError: no values, values that are not finite, different lengths, or fewer than two clusters.
     """
     values, (codes, count) = _finite(values), _codes(clusters, len(values), level)
     sums, sizes = np.bincount(codes, values, count), np.bincount(codes, minlength=count)
@@ -60,14 +60,14 @@ def bootstrap_interval(
     """A statistic of rows (AUROC, F1) with a percentile bootstrap interval over clusters. Not for set distances.
 
     Args:
-        statistic: maps row numbers, repeats among them, to a finite number.
-        clusters: `(k,)`, whose each row is (patient, prompt).
+        statistic: maps row numbers, with repeats, to a finite number.
+        clusters: `(k,)`, the patient or prompt of each row.
         seed: of the resamples.
         n: number of resamples.
-        level: coverage aimed at, in (0, 1).
+        level: nominal coverage, in (0, 1).
 
     Raises:
-        UserError: fewer than two clusters, or a resample on which the statistic is not defined.
+        UserError: fewer than two clusters, or a resample for which the statistic is undefined.
     """
     codes, count = _codes(clusters, len(clusters), level)
     members = [np.flatnonzero(codes == code) for code in range(count)]
@@ -90,25 +90,25 @@ def subsample_interval(
 ) -> Interval:
     """A distance between two sets with an interval from subsamples of patients without replacement.
 
-    Politis and Romano (1994), with m = fraction x n patients and the correction for a finite population: deviations of
+    Politis and Romano (1994), with m = fraction x n patients and the correction for a finite population: differences of
     a subsample from the whole have variance (1/m - 1/n) sigma^2 instead of sigma^2 / n, so they are scaled by
-    sqrt(m / (n - m)); and a bias of b/n shows in them as b (1/m - 1/n), so their mean is scaled by m / (n - m).
-    The interval is symmetric, with the normal quantile of the deviations' spread: their own quantiles put the long tail
-    of a distance on the wrong side (91 to 96 % of 400 Gaussian cases covered, instead of 95 to 97 %). The rate sqrt(n)
-    holds away from a distance of 0; at 0 the estimate converges at rate n, and the interval is wider than it need be.
-    Its lower end may be negative, and is left so.
+    sqrt(m / (n - m)); a bias of b/n appears in them as b (1/m - 1/n), so their mean is scaled by m / (n - m).
+    The interval is symmetric and uses the normal quantile of the differences' spread: their own quantiles put the long
+    tail of a distance on the wrong side (91 to 96 % of 400 Gaussian cases covered, instead of 95 to 97 %). The rate
+    sqrt(n) holds away from a distance of 0; at 0 the estimate converges at rate n, and the interval is conservative.
+    Its lower end may be negative.
 
     Args:
         statistic: maps row numbers of x and of y to the distance between those rows.
-        groups_x: the patient of each row of x.
-        groups_y: the patient of each row of y; drawn independently of x.
+        groups_x: patient of each row of x.
+        groups_y: patient of each row of y; subsampled independently of x.
         seed: of the subsamples.
-        at: the estimand. `infinity`: the distance between endless sets, for a bias of order 1/n (FD, squared MMD); the
-            value has that bias taken off. `n`: the expected distance at these very sizes, to be read beside `floor`;
-            right for any statistic (neighbour scores have no bias of order 1/n).
-        fraction: share of patients in a subsample, in (0, 1).
+        at: the estimand. `infinity`: the distance between infinite sets, for a bias of order 1/n (FD, squared MMD); the
+            bias is removed from the value. `n`: the expected distance at these sizes, to compare with `floor`; valid
+            for any statistic (neighbour scores have no bias of order 1/n).
+        fraction: fraction of patients in a subsample, in (0, 1).
         repeats: number of subsamples.
-        level: coverage aimed at, in (0, 1).
+        level: nominal coverage, in (0, 1).
 
     Raises:
         UserError: a set with fewer than four patients, or an option out of range.
@@ -119,19 +119,22 @@ def subsample_interval(
     if at not in ("infinity", "n") or not possible:
         raise UserError(
             f"subsampling {fraction} of {' and '.join(str(count) for _, count in sets)} patients, at={at!r}:"
-            " give at least 4 patients a set, a fraction that draws and leaves two or more, and at 'infinity' or 'n'."
+            " give at least 4 patients per set, a fraction that draws and leaves two or more, and at 'infinity' or 'n'."
         )
     rng = numpy_generator("subsample", seed)
 
     def part() -> float:
-        rows = [_some(codes, count, size, rng) for (codes, count), size in zip(sets, sizes, strict=True)]
+        rows = [
+            np.flatnonzero(np.isin(codes, rng.permutation(count)[:size]))
+            for (codes, count), size in zip(sets, sizes, strict=True)
+        ]
         return float(statistic(rows[0], rows[1]))
 
     whole = float(statistic(np.arange(len(groups_x)), np.arange(len(groups_y))))
-    deviations = _finite(np.array([part() for _ in range(repeats)])) - whole
+    differences = _finite(np.array([part() for _ in range(repeats)])) - whole
     ratio = fraction / (1 - fraction)  # m / (n - m)
-    spread = np.sqrt(ratio) * float(deviations.std(ddof=1)) * NormalDist().inv_cdf((1 + level) / 2)
-    value = whole - ratio * float(deviations.mean()) if at == "infinity" else whole
+    spread = np.sqrt(ratio) * float(differences.std(ddof=1)) * NormalDist().inv_cdf((1 + level) / 2)
+    value = whole - ratio * float(differences.mean()) if at == "infinity" else whole
     return Interval(value, value - spread, value + spread, min(count for _, count in sets))
 
 
@@ -144,30 +147,42 @@ def floor(
     repeats: int = 20,
     level: float = 0.95,
 ) -> Interval:
-    """The distance between real and real: what a perfect generator would get at the same size.
+    """The real-vs-real reference of a distance: the value of a perfect generator at the same sample size.
 
     Patients are split at random into two sides of n' = min(n, real / 2) images each.
 
     Args:
-        statistic: maps row numbers of the one side and of the other to the distance between them.
-        groups: the patient of each real image.
+        statistic: maps row numbers of the two sides to the distance between them.
+        groups: patient of each real image.
         n: number of synthetic images.
         seed: of the splits.
         repeats: number of splits.
-        level: share of the splits that the interval spans; it describes splits, not the uncertainty of their mean.
+        level: fraction of the splits that the interval spans; it describes splits, not the uncertainty of their mean.
 
     Returns:
-        The mean over splits, the span of the splits, and n', the number of images on a side.
+        The mean over splits, the span of the splits, and n', the number of images per side.
 
     Raises:
-        UserError: fewer than two patients, or a side that would hold fewer than two images.
+        UserError: fewer than two patients, or fewer than two images per side.
     """
     codes, count = _codes(groups, len(groups), level)
     rng = numpy_generator("floor", seed)
-    splits = [_split(codes, count, min(n, len(codes) // 2), rng) for _ in range(repeats)]
-    size = min(len(side) for sides in splits for side in sides)
+    wanted = min(n, len(codes) // 2)
+    splits: list[tuple[Rows, Rows]] = []
+    for _ in range(repeats):
+        # Two sides without a patient in common, each of at most `wanted` rows.
+        order = rng.permutation(count)
+        filled = np.cumsum(np.bincount(codes, minlength=count)[order])
+        first = int(np.searchsorted(filled, wanted)) + 1
+        sides = (np.flatnonzero(np.isin(codes, chosen)) for chosen in (order[:first], order[first:]))
+        one, other = (rng.permutation(side)[:wanted] for side in sides)
+        splits.append((one, other))
+    size = min(len(side) for pair in splits for side in pair)
     if size < 2:
-        raise UserError(f"{len(codes)} real images of {count} patients leave {size} on a side of the floor; give more.")
+        raise UserError(
+            f"{len(codes)} real images of {count} patients leave {size} per side of the real-vs-real reference; give"
+            " more."
+        )
     distances = _finite(np.array([statistic(one[:size], other[:size]) for one, other in splits]))
     return Interval(float(distances.mean()), *_percentiles(distances, level), size)
 
@@ -181,12 +196,12 @@ def equivalent(interval: Interval, margin: float, reference: float = 0.0) -> boo
         UserError: a margin that is not above 0.
     """
     if not margin > 0:
-        raise UserError(f"equivalence margin {margin}; allowed: above 0, stated before the data were seen.")
+        raise UserError(f"equivalence margin {margin}; allowed: above 0, fixed before seeing the data.")
     return reference - margin < interval.low and interval.high < reference + margin
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
-    """p values corrected for their number (Holm 1979), in the order given; reject those at or below the size.
+    """p values corrected for multiple testing (Holm 1979), in the order given; reject those at or below the size.
 
     Raises:
         UserError: a value outside [0, 1].
@@ -200,20 +215,6 @@ def holm(p_values: Sequence[float]) -> list[float]:
     return [float(value) for value in corrected]
 
 
-def _split(codes: np.ndarray, count: int, size: int, rng: np.random.Generator) -> tuple[Rows, Rows]:
-    """Row numbers of two sides with no patient in common, each of at most `size` rows."""
-    order = rng.permutation(count)
-    filled = np.cumsum(np.bincount(codes, minlength=count)[order])
-    first = int(np.searchsorted(filled, size)) + 1
-    sides = (np.flatnonzero(np.isin(codes, chosen)) for chosen in (order[:first], order[first:]))
-    one, other = (rng.permutation(side)[:size] for side in sides)
-    return one, other
-
-
-def _some(codes: np.ndarray, count: int, size: int, rng: np.random.Generator) -> Rows:
-    return np.flatnonzero(np.isin(codes, rng.permutation(count)[:size]))
-
-
 def _percentiles(values: np.ndarray, level: float) -> tuple[float, float]:
     low, high = np.quantile(values, [(1 - level) / 2, (1 + level) / 2])
     return float(low), float(high)
@@ -224,16 +225,18 @@ def _finite(values: np.ndarray) -> np.ndarray:
     if values.ndim != 1 or not len(values) or not np.isfinite(values).all():
         raise UserError(
             f"{int((~np.isfinite(values)).sum())} of {values.size} values are not finite;"
-            " every value must be a number, in one list that is not empty."
+            " give a non-empty list of finite numbers."
         )
     return values
 
 
 def _codes(groups: Groups, length: int, level: float) -> tuple[np.ndarray, int]:
-    """Groups as integers from 0, and how many there are."""
+    """Groups as integers from 0, and their number."""
     if len(groups) != length or not 0 < level < 1:
-        raise UserError(f"{len(groups)} group names for {length} rows at level {level}; one a row, level in (0, 1).")
+        raise UserError(
+            f"{len(groups)} group names for {length} rows at level {level}; give one per row, and a level in (0, 1)."
+        )
     names, codes = np.unique(np.asarray(groups), return_inverse=True)
     if len(names) < 2:
-        raise UserError(f"{length} rows of {len(names)} patient: an interval needs two patients or more.")
+        raise UserError(f"{length} rows of {len(names)} patient: an interval needs at least two patients.")
     return codes, len(names)

@@ -1,45 +1,48 @@
-"""The KL image autoencoder (diffusers' AutoencoderKL) behind the interface that latent generators need."""
+"""The KL image autoencoder (diffusers' AutoencoderKL) with the interface of latent generators."""
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
 
 from medloom.core.errors import UserError
 
+if TYPE_CHECKING:
+    from diffusers import AutoencoderKL
+
 
 class KLAutoencoder(nn.Module):
     """Images to latents of unit scale and back.
 
     Attributes:
-        vae: the `diffusers.AutoencoderKL`; its `scaling_factor` brings latents to unit deviation.
+        vae: the diffusers autoencoder; its `scaling_factor` scales latents to a standard deviation of 1.
     """
 
-    def __init__(self, vae: Any) -> None:
+    def __init__(self, vae: "AutoencoderKL") -> None:
         super().__init__()
         self.vae = vae
 
     @property
     def factor(self) -> int:
-        """Pixels of an axis that become one latent pixel."""
-        return 2 ** (len(self.vae.config.block_out_channels) - 1)
+        """Pixels per latent pixel along each axis."""
+        return int(2 ** (len(self.vae.config.block_out_channels) - 1))
 
     @property
     def latent_channels(self) -> int:
-        """Channels of a latent."""
+        """Number of latent channels."""
         return int(self.vae.config.latent_channels)
 
     @property
     def image_channels(self) -> int:
-        """Channels of an image."""
+        """Number of image channels."""
         return int(self.vae.config.in_channels)
 
     def latent_shape(self, size: tuple[int, ...]) -> tuple[int, ...]:
-        """Shape of the latent of an image of `size`.
+        """The latent's shape for an image of `size`.
 
         Raises:
-            UserError: an axis that is not a multiple of the autoencoder's factor.
+            UserError: an axis is not a multiple of the autoencoder's factor.
         """
         if any(axis % self.factor for axis in size):
             raise UserError(f"image size {size} is not a multiple of {self.factor}, the autoencoder's factor.")
@@ -47,20 +50,23 @@ class KLAutoencoder(nn.Module):
 
     def moments(self, images: Tensor) -> Tensor:
         """Mean and log-variance of the posterior, `(N, 2 C, *latent)`, before scaling."""
-        return self.vae.encode(images).latent_dist.parameters
+        moments: Tensor = self.vae.encode(images).latent_dist.parameters
+        return moments
 
     def sample(self, moments: Tensor, noise: Tensor) -> Tensor:
-        """Scaled latents `(N, C, *latent)` drawn from a posterior with the given standard normal noise."""
+        """Draw scaled latents `(N, C, *latent)` from a posterior with the given standard normal noise."""
         mean, log_variance = moments.chunk(2, dim=1)
-        deviation = torch.exp(0.5 * log_variance.clamp(-30.0, 20.0))
-        return (mean + deviation * noise) * self.vae.config.scaling_factor
+        std = torch.exp(0.5 * log_variance.clamp(-30.0, 20.0))
+        latents: Tensor = (mean + std * noise) * self.vae.config.scaling_factor
+        return latents
 
     def decode(self, latents: Tensor) -> Tensor:
-        """Images `(N, C, *size)` of scaled latents."""
-        return self.vae.decode(latents / self.vae.config.scaling_factor, return_dict=False)[0]
+        """Decode scaled latents to images `(N, C, *size)`."""
+        images: Tensor = self.vae.decode(latents / self.vae.config.scaling_factor, return_dict=False)[0]
+        return images
 
     def reconstruct(self, images: Tensor) -> Tensor:
-        """Images `(N, C, *size)` through the mean of their posterior and back, so that no chance is in it."""
+        """Encode images `(N, C, *size)` to the mean of their posterior and decode it; deterministic."""
         mean = self.moments(images).chunk(2, dim=1)[0]
         return self.decode(mean * self.vae.config.scaling_factor)
 
@@ -70,13 +76,13 @@ class KLAutoencoder(nn.Module):
 
 
 def make_autoencoder(channels: int, widths: tuple[int, ...], latent_channels: int, depth: int = 1) -> KLAutoencoder:
-    """A fresh KL autoencoder; each width after the first halves the image.
+    """Create a KL autoencoder with fresh weights; each width after the first halves the image.
 
     Args:
         channels: image channels.
-        widths: feature channels of each resolution, multiples of 32 or smaller than it.
-        latent_channels: channels of the latent.
-        depth: residual blocks a resolution.
+        widths: feature channels per resolution: multiples of 32, or below 32.
+        latent_channels: latent channels.
+        depth: residual blocks per resolution.
     """
     from diffusers import AutoencoderKL
 
@@ -96,10 +102,10 @@ def make_autoencoder(channels: int, widths: tuple[int, ...], latent_channels: in
 
 
 def load_autoencoder(folder: Path) -> KLAutoencoder:
-    """Load from a diffusers folder (`vae/`).
+    """Load an autoencoder from a diffusers folder (`vae/`).
 
     Raises:
-        UserError: no such autoencoder, or no safetensors.
+        UserError: the folder holds no such autoencoder, or no safetensors.
     """
     from diffusers import AutoencoderKL
 

@@ -5,22 +5,22 @@ import math
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.utils.checkpoint import checkpoint
 
-# Keys up to which attention on a CPU is faster in single precision.
+# Up to this number of keys, attention on a CPU is faster in single precision.
 SHORT = 256
-INTERPOLATION = {2: "bilinear", 3: "trilinear"}
 
 
 class Conv3d(nn.Conv3d):
-    """A convolution of volumes whose gradient is right in bfloat16 on a CPU, too.
+    """A 3-D convolution whose bfloat16 gradient is also correct on a CPU.
 
-    Where the first axis is shorter than the kernel (2 voxels below one of 3, say) oneDNN's gradient of the weights
-    reads memory that nobody wrote, and with larger kernels writes beyond its own (PyTorch 2.13, AVX-512): it is wrong
-    or nan. Such small volumes are convolved in fp32.
+    If the first axis is shorter than the kernel (2 voxels, kernel 3), oneDNN's weight gradient reads uninitialised
+    memory, and with larger kernels writes out of bounds (PyTorch 2.13, AVX-512): it is wrong or nan. Such small volumes
+    are convolved in fp32.
     """
 
     def forward(self, x: Tensor) -> Tensor:
-        """As its base."""
+        """See nn.Conv3d."""
         if x.device.type != "cpu" or not 1 < x.shape[2] < self.kernel_size[0]:
             return super().forward(x)
         with torch.autocast("cpu", enabled=False):
@@ -31,16 +31,16 @@ CONVOLUTION = {2: nn.Conv2d, 3: Conv3d}
 
 
 def with_right_gradients(network: nn.Module) -> nn.Module:
-    """The same network with its convolutions of volumes, which a library made, as `Conv3d`."""
+    """Turn the 3-D convolutions of a library's network into `Conv3d`, in place."""
     for layer in network.modules():
         if type(layer) is nn.Conv3d:
-            # What differs is the method, not the weights.
+            # The classes differ in a method, not in their weights.
             layer.__class__ = Conv3d
     return network
 
 
 def convolution(dims: int, inputs: int, outputs: int, kernel: int = 3, *, zero: bool = False) -> nn.Module:
-    """A same-size convolution in `dims` dimensions; `zero` starts it at zero, so that a branch starts silent."""
+    """A same-size convolution in `dims` dimensions; `zero` initialises it to zero, so that a branch starts silent."""
     layer = CONVOLUTION[dims](inputs, outputs, kernel, padding=kernel // 2)
     if zero:
         nn.init.zeros_(layer.weight)
@@ -52,7 +52,7 @@ def convolution(dims: int, inputs: int, outputs: int, kernel: int = 3, *, zero: 
 class GroupNorm(nn.GroupNorm):
     """Group normalisation in single precision, whatever the precision of the rest.
 
-    As autocast does it on a GPU; a CPU takes four times as long for it in bfloat16 with the channels last.
+    Autocast does the same on a GPU. On a CPU, bfloat16 with channels last takes four times as long.
     """
 
     def forward(self, x: Tensor) -> Tensor:
@@ -71,7 +71,7 @@ def time_features(time: Tensor, width: int) -> Tensor:
 
     Args:
         time: float `(N,)`.
-        width: even number of features.
+        width: number of features, even.
 
     Returns:
         float32 `(N, width)`.
@@ -107,27 +107,27 @@ def channels_to_space(x: Tensor, factor: int) -> Tensor:
 
 
 def joined(*parts: Tensor | None) -> Tensor:
-    """Those of the parts `(N, C, *size)` that are there, on channels."""
+    """Concatenate those parts `(N, C, *size)` that are not None along the channels."""
     return torch.cat([part for part in parts if part is not None], dim=1)
 
 
 def channels_last(x: Tensor) -> Tensor:
-    """The same values with the channels last in memory, in which convolutions are faster."""
+    """The same values with channels last in memory, which is faster to convolve."""
     return x.contiguous(memory_format=torch.channels_last if x.ndim == 4 else torch.channels_last_3d)
 
 
 def downsample(x: Tensor) -> Tensor:
-    """Halve each spatial axis by averaging."""
+    """Halve each spatial axis by averaging 2 pixels."""
     return F.avg_pool2d(x, 2) if x.ndim == 4 else F.avg_pool3d(x, 2)
 
 
 def upsample(x: Tensor) -> Tensor:
-    """Double each spatial axis by repeating."""
+    """Double each spatial axis by repeating pixels."""
     return F.interpolate(x, scale_factor=2.0, mode="nearest")
 
 
 class Affine(nn.Module):
-    """Scale and shift of channels by a pooled vector, zero-initialised (FiLM; the affine units of DF-GAN)."""
+    """Scale and shift channels by a pooled vector, zero-initialised (FiLM; the affine units of DF-GAN)."""
 
     def __init__(self, pooled: int, channels: int) -> None:
         super().__init__()
@@ -138,11 +138,12 @@ class Affine(nn.Module):
     def forward(self, x: Tensor, pooled: Tensor) -> Tensor:
         """`x` `(N, C, *spatial)`, `pooled` `(N, P)`."""
         scale, shift = self.projection(F.silu(pooled)).reshape(len(x), 2, x.shape[1], *[1] * (x.ndim - 2)).unbind(1)
-        return x * (1 + scale) + shift
+        x = x * (1 + scale) + shift
+        return x
 
 
 class Spade(nn.Module):
-    """Scale and shift by a map, computed from it at the block's resolution (Park et al. 2019), zero-initialised."""
+    """Scale and shift features by a map at the block's resolution (SPADE, Park et al. 2019), zero-initialised."""
 
     def __init__(self, dims: int, map_channels: int, channels: int, hidden: int = 32) -> None:
         super().__init__()
@@ -153,40 +154,36 @@ class Spade(nn.Module):
         """`x` `(N, C, *size)`, `spatial` `(N, M, *any size)`."""
         resized = F.interpolate(spatial, size=x.shape[2:], mode="nearest")
         scale, shift = self.projection(F.silu(self.shared(resized))).chunk(2, dim=1)
-        return x * (1 + scale) + shift
+        x = x * (1 + scale) + shift
+        return x
 
 
-def coordinates(x: Tensor, place: Tensor | None = None) -> Tensor:
-    """The place of each element along each axis, -1 to 1: `(N, axes, *spatial)`.
+def coordinates(x: Tensor, position: Tensor | None = None) -> Tensor:
+    """The position of each element along each axis, -1 to 1: `(N, axes, *spatial)`.
 
     Args:
         x: `(N, C, *spatial)`.
-        place: `(N, axes, 2)`, where the first and last edge of a patch lie in its whole image, -1 to 1 from edge to
-            edge; None for whole images, whose first and last element have -1 and 1.
+        position: `(N, axes, 2)`, the first and last edge of a patch within its whole image, where the image's edges are
+            at -1 and 1; the centres of elements count. None for whole images: the first element is -1, the last 1.
     """
-    if place is not None:
-        return _places(x, place.to(x.dtype))
-    axes = [torch.linspace(-1, 1, size, device=x.device, dtype=x.dtype) for size in x.shape[2:]]
-    return torch.stack(torch.meshgrid(*axes, indexing="ij")).expand(len(x), -1, *x.shape[2:])
-
-
-def _places(x: Tensor, place: Tensor) -> Tensor:
-    """The place of each element's centre between a patch's edges."""
-    found = []
+    if position is None:
+        axes = [torch.linspace(-1, 1, size, device=x.device, dtype=x.dtype) for size in x.shape[2:]]
+        return torch.stack(torch.meshgrid(*axes, indexing="ij")).expand(len(x), -1, *x.shape[2:])
+    position, found = position.to(x.dtype), []
     for axis, size in enumerate(x.shape[2:]):
-        share = (torch.arange(size, device=x.device, dtype=x.dtype) + 0.5) / size
-        low, high = place[:, axis, :1], place[:, axis, 1:]
+        fraction = (torch.arange(size, device=x.device, dtype=x.dtype) + 0.5) / size
+        low, high = position[:, axis, :1], position[:, axis, 1:]
         shape = [len(x), *[1] * axis, size, *[1] * (x.ndim - 3 - axis)]
-        found.append((low + (high - low) * share).view(shape).expand(len(x), *x.shape[2:]))
+        found.append((low + (high - low) * fraction).view(shape).expand(len(x), *x.shape[2:]))
     return torch.stack(found, dim=1)
 
 
 class RegionStyles(nn.Module):
     """Channels that hold, in each region of a map, a few numbers computed from the pooled vector, zero-initialised.
 
-    After SEAN (Zhu et al. 2020). An attribute that changes one region only, as age changes bone, has a short way to it;
-    without it a network has to find the region and the attribute together, by products of features. With `axes` the
-    numbers also grow along each axis of the image, which is a short way to a side that is told in words.
+    After SEAN (Zhu et al. 2020). An attribute that changes one region only, as age changes bone, reaches it directly;
+    otherwise a network has to learn products of region and attribute. With `axes` the numbers also vary linearly along
+    each axis of the image, so that a side named in the text reaches its half directly.
     """
 
     def __init__(self, map_channels: int, pooled: int, width: int, axes: int = 0) -> None:
@@ -196,18 +193,18 @@ class RegionStyles(nn.Module):
         nn.init.zeros_(self.projection.weight)
         nn.init.zeros_(self.projection.bias)
 
-    def forward(self, spatial: Tensor, pooled: Tensor, place: Tensor | None = None) -> Tensor:
-        """`spatial` `(N, M, *size)`, `pooled` `(N, P)`, `place` as in `coordinates`, to `(N, W, *size)`."""
+    def forward(self, spatial: Tensor, pooled: Tensor, position: Tensor | None = None) -> Tensor:
+        """`spatial` `(N, M, *size)`, `pooled` `(N, P)`, `position` as in `coordinates`, to `(N, W, *size)`."""
         styles = self.projection(F.silu(pooled)).reshape(len(pooled), (1 + self.axes) * spatial.shape[1], -1)
         if self.axes:
-            along = coordinates(spatial, place).unbind(1)
-            # The map along each axis has fewer channels than the styles, and asks for no gradient.
+            along = coordinates(spatial, position).unbind(1)
+            # The map along each axis has fewer channels than the styles and needs no gradient.
             spatial = torch.cat([spatial, *(spatial * axis[:, None] for axis in along)], dim=1)
         return torch.einsum("nm...,nmw->nw...", spatial, styles.to(spatial.dtype))
 
 
 class ResidualBlock(nn.Module):
-    """Normalise, convolve twice; the second normalisation is modulated by the pooled vector and, if asked, by a map."""
+    """Normalise and convolve, twice; the pooled vector, and optionally a map, modulate the second normalisation."""
 
     def __init__(self, dims: int, inputs: int, outputs: int, pooled: int, map_channels: int = 0) -> None:
         super().__init__()
@@ -225,11 +222,12 @@ class ResidualBlock(nn.Module):
         h = self.affine(self.norm2(h), pooled)
         if self.spade is not None and spatial is not None:
             h = self.spade(h, spatial)
-        return self.skip(x) + self.conv2(F.silu(h))
+        x = self.skip(x) + self.conv2(F.silu(h))
+        return x
 
 
 class Attention(nn.Module):
-    """Multi-head attention of tokens to themselves, or to context tokens under a mask (scaled dot product)."""
+    """Multi-head attention (scaled dot product) of tokens to each other, or to context tokens under a mask."""
 
     def __init__(self, width: int, context: int, head_width: int) -> None:
         super().__init__()
@@ -241,20 +239,18 @@ class Attention(nn.Module):
         nn.init.zeros_(self.out.bias)
 
     def forward(self, x: Tensor, context: Tensor, mask: Tensor | None = None) -> Tensor:
-        """`x` `(N, L, W)`, `context` `(N, K, C)`, `mask` bool `(N, K)` true where a context token counts."""
+        """`x` `(N, L, W)`, `context` `(N, K, C)`, `mask` bool `(N, K)`, true for valid context tokens."""
         n, length, width = x.shape
         query = self.query(x).reshape(n, length, self.heads, -1).transpose(1, 2)
         key, value = self.key_value(context).reshape(n, context.shape[1], 2, self.heads, -1).permute(2, 0, 3, 1, 4)
         bias = None if mask is None else mask[:, None, None, :]
-        attended = _attend(query, key, value, bias)
-        return self.out(attended.transpose(1, 2).reshape(n, length, width))
-
-
-def _attend(query: Tensor, key: Tensor, value: Tensor, bias: Tensor | None) -> Tensor:
-    if query.device.type != "cpu" or key.shape[2] > SHORT:
-        return F.scaled_dot_product_attention(query, key, value, attn_mask=bias)
-    with torch.autocast("cpu", enabled=False):
-        return F.scaled_dot_product_attention(query.float(), key.float(), value.float(), attn_mask=bias)
+        if query.device.type != "cpu" or key.shape[2] > SHORT:
+            attended = F.scaled_dot_product_attention(query, key, value, attn_mask=bias)
+        else:
+            with torch.autocast("cpu", enabled=False):
+                attended = F.scaled_dot_product_attention(query.float(), key.float(), value.float(), attn_mask=bias)
+        x = self.out(attended.transpose(1, 2).reshape(n, length, width))
+        return x
 
 
 class TransformerBlock(nn.Module):
@@ -278,5 +274,11 @@ class TransformerBlock(nn.Module):
         tokens = tokens + self.self_attention(normed, normed)
         if self.cross_attention is not None and self.norm2 is not None and context is not None:
             tokens = tokens + self.cross_attention(self.norm2(tokens), context, mask)
-        tokens = tokens + self.network(self.norm3(tokens))
-        return tokens.transpose(1, 2).reshape(x.shape)
+        x = (tokens + self.network(self.norm3(tokens))).transpose(1, 2).reshape(x.shape)
+        return x
+
+
+def run_layer(layer: nn.Module, checkpointed: bool, *inputs: Tensor | None) -> Tensor:
+    """The output of a layer; `checkpointed` computes its activations again in the backward pass to save memory."""
+    output: Tensor = checkpoint(layer, *inputs, use_reentrant=False) if checkpointed else layer(*inputs)
+    return output

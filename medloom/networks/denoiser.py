@@ -1,23 +1,23 @@
 """The denoiser contract, and the N-D U-Net with every fusion for training from scratch."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Protocol
 
 import torch
 from torch import Tensor, nn
-from torch.utils.checkpoint import checkpoint
+from torch.nn import functional as F
 
 from medloom.core.choices import FUSIONS, SPATIAL_FUSIONS
 from medloom.core.errors import UserError
 from medloom.networks import blocks
-from medloom.networks.pixel_head import PixelHead
-from medloom.networks.weights import load_network, save_network
+from medloom.networks.weights import StoredNetwork
+
+# Channels per pixel that the network passes to its pixel head.
+DETAIL = 4
 
 
 class Denoiser(Protocol):
-    """Predicts noise, velocity or flow from a noisy image, its time and what is known about it."""
+    """Predicts noise, velocity or flow from a noisy image, its time and its condition."""
 
     def __call__(
         self,
@@ -27,7 +27,7 @@ class Denoiser(Protocol):
         context_mask: Tensor | None = None,
         pooled: Tensor | None = None,
         spatial: Tensor | None = None,
-        place: Tensor | None = None,
+        position: Tensor | None = None,
     ) -> Tensor:
         """Predict for a batch.
 
@@ -35,10 +35,10 @@ class Denoiser(Protocol):
             x: `(N, C, *spatial)`, noisy image or latent.
             t: float `(N,)`, time in 0..1000.
             context: `(N, L, D)` tokens (text, modality, table), for cross-attention.
-            context_mask: bool `(N, L)`, true where a token counts.
+            context_mask: bool `(N, L)`, true for valid tokens.
             pooled: `(N, P)`, for affine scale and shift.
-            spatial: `(N, S, *spatial)` (mask, then prior), for channels or SPADE.
-            place: `(N, axes, 2)`, where patches lie in their images; see `blocks.coordinates`.
+            spatial: `(N, S, *spatial)` (mask, then prior image), for channels or SPADE.
+            position: `(N, axes, 2)`, the positions of patches in their images; see `blocks.coordinates`.
 
         Returns:
             `(N, C, *spatial)`.
@@ -53,27 +53,27 @@ class UNetConfig:
     Attributes:
         dims: 2 or 3.
         channels: of the image or latent, in and out.
-        widths: feature channels of each resolution; each further one is half the size.
-        depth: residual blocks a resolution.
-        attention: for each resolution, whether its blocks are followed by attention.
+        widths: feature channels per resolution; each further resolution halves the size.
+        depth: residual blocks per resolution.
+        attention: for each resolution, whether attention follows its blocks.
         head_width: channels of an attention head; 64 keeps the product of queries and keys efficient on a CPU.
-        patch: pixels of each axis folded into channels first, so that small images in pixel space are affordable.
+        patch: pixels per axis that are folded into channels first, which makes small images in pixel space affordable.
         fusion: how context reaches the network.
         context_width: channels of context tokens (0: none).
         pooled_width: channels of the pooled vector (0: none).
-        spatial_channels: channels of a mask in the spatial condition (0: none).
-        spatial_fusion: join these on the channels of the input, or by SPADE in every block.
-        prior_channels: channels of an earlier image in the spatial condition, after those of the mask (0: none); they
-            are joined on the channels of the input.
-        region_styles: channels that the pooled vector fills, region by region of the spatial condition; 0 for none.
-        region_slopes: whether these styles also grow along each axis, by which a side that is told finds its place.
-        spatial_width: channels that the spatial condition and its styles are brought to, place by place, before all
-            else, so that a mask of 100 classes is affordable; 0 leaves them as they are.
+        spatial_channels: channels of the mask in the spatial condition (0: none).
+        spatial_fusion: join the mask to the channels of the input, or modulate every block by SPADE.
+        prior_channels: channels of the prior image in the spatial condition, after those of the mask (0: none); they
+            are joined to the channels of the input.
+        region_styles: channels that the pooled vector fills in each region of the spatial condition; 0 for none.
+        region_slopes: whether these styles also vary along each axis, so that a side named in the text finds its half.
+        spatial_width: channels to which a convolution of kernel 1 first projects the spatial condition and its styles,
+            which makes a mask of 100 classes affordable; 0 for no projection.
         gradient_checkpointing: compute activations again in the backward pass to save memory.
-        coordinates: tell each place where it lies in the image (Liu et al. 2018, CoordConv), so that left and right are
-            learnt at once and not from the border inwards.
-        pixel_width: hidden channels of a head at the image's own resolution, by which thin regions of the spatial
-            condition reach the prediction unfolded; 0 for none.
+        coordinates: add the coordinates of each position as channels (Liu et al. 2018, CoordConv), so that the network
+            need not learn left and right from the border inwards.
+        pixel_width: hidden channels of a head at the image's own resolution, which sees thin regions of the spatial
+            condition unfolded; 0 for none.
     """
 
     dims: int = 2
@@ -108,31 +108,31 @@ class UNetConfig:
                 " give as many attention entries as widths, and 2 or 3 dimensions."
             )
         if self.region_styles and (self.fusion == "none" or not (self.spatial_channels and self.pooled_width)):
-            raise UserError("styles of regions need a spatial condition, and a pooled vector that is fused.")
+            raise UserError("region styles need a spatial condition and a pooled vector that is fused.")
         if self.region_slopes and not self.region_styles:
             raise UserError("--network.region-slopes needs a mask, a fusion, and --network.region-styles above 0.")
         if self.spatial_width and not self.spatial_channels:
-            raise UserError("a width of the spatial condition needs one.")
+            raise UserError("spatial_width needs a spatial condition.")
         attended = [width for width, attends in zip(self.widths, self.attention, strict=True) if attends]
         if uneven := [width for width in attended if width % max(1, width // self.head_width)]:
             raise UserError(
-                f"--network.widths {uneven[0]} cannot be shared between heads of --network.head-width"
-                f" {self.head_width}; give widths with attention that are multiples of it."
+                f"--network.widths {uneven[0]} cannot be divided among heads of --network.head-width"
+                f" {self.head_width}; where there is attention, give multiples of it."
             )
 
     @property
     def map_channels(self) -> int:
-        """Channels of the spatial condition and of the styles of its regions, as blocks see them."""
+        """Channels of the spatial condition with its region styles, as seen by the blocks."""
         return self.spatial_width if self.spatial_width else self.spatial_channels + self.region_styles
 
     @property
     def divisor(self) -> int:
-        """Each spatial axis has to be a multiple of this."""
-        return self.patch * 2 ** (len(self.widths) - 1)
+        """Each spatial axis must be a multiple of this."""
+        return int(self.patch * 2 ** (len(self.widths) - 1))
 
 
 class Level(nn.Module):
-    """A residual block and, where asked, attention."""
+    """A residual block and, optionally, attention."""
 
     def __init__(self, config: UNetConfig, inputs: int, outputs: int, embedding: int, attention: bool) -> None:
         super().__init__()
@@ -146,11 +146,48 @@ class Level(nn.Module):
     ) -> Tensor:
         """`x` `(N, C, *size)` to `(N, C', *size)`."""
         x = self.block(x, embedding, spatial)
-        return x if self.attention is None else self.attention(x, context, mask)
+        if self.attention is not None:
+            x = self.attention(x, context, mask)
+        return x
 
 
-class UNet(nn.Module):
-    """N-D U-Net (Ronneberger et al. 2015; Dhariwal and Nichol 2021) behind the Denoiser contract."""
+class PixelHead(nn.Module):
+    """Combines the network's features with the noisy image and the spatial condition at full resolution.
+
+    A network on folded pixels has to carry, say, 4 x 4 pixels, their mask and their region styles through its few
+    channels: thin regions such as bone come out blurred, and effects on them too small. The head sees them unfolded.
+    Its last layer starts at zero.
+    """
+
+    def __init__(self, config: UNetConfig, pooled: int) -> None:
+        """Make a head with fresh weights.
+
+        Args:
+            config: of the network.
+            pooled: channels of the vector that modulates the head: time and condition.
+        """
+        super().__init__()
+        self.patch = config.patch
+        given = config.channels + config.map_channels + config.prior_channels
+        given += config.dims if config.coordinates else 0
+        self.detail = blocks.convolution(config.dims, config.widths[0], DETAIL * config.patch**config.dims)
+        self.mix = blocks.convolution(config.dims, DETAIL + given, config.pixel_width, 1)
+        self.affine = blocks.Affine(pooled, config.pixel_width)
+        self.output = blocks.convolution(config.dims, config.pixel_width, config.channels, 1, zero=True)
+
+    def forward(self, features: Tensor, given: Tensor, pooled: Tensor) -> Tensor:
+        """`features` `(N, W, *size / patch)`, `given` `(N, G, *size)`, `pooled` `(N, P)` to `(N, C, *size)`."""
+        detail = blocks.channels_to_space(self.detail(features), self.patch)
+        joined = blocks.channels_last(torch.cat([detail, given.to(detail.dtype)], dim=1))
+        output: Tensor = self.output(F.silu(self.affine(self.mix(joined), pooled)))
+        return output
+
+
+class UNet(StoredNetwork):
+    """N-D U-Net (Ronneberger et al. 2015; Dhariwal and Nichol 2021) that follows the Denoiser contract."""
+
+    config: UNetConfig
+    config_type = UNetConfig
 
     def __init__(self, config: UNetConfig) -> None:
         super().__init__()
@@ -160,56 +197,35 @@ class UNet(nn.Module):
         folded = config.channels * config.patch**dims
         joined = config.prior_channels + (config.map_channels if config.spatial_fusion == "channels" else 0)
         self.time = nn.Sequential(nn.Linear(widths[0], embedding), nn.SiLU(), nn.Linear(embedding, embedding))
-        # With no fusion only time conditions the network; with the two others the pooled vector does as well.
+        # Without fusion only time conditions the network; otherwise the pooled vector does as well.
         pooled = config.pooled_width if config.fusion != "none" else 0
         self.pooled = nn.Linear(pooled, embedding) if pooled else None
         styles, slopes = config.region_styles, dims if config.region_slopes else 0
         self.styles = blocks.RegionStyles(config.spatial_channels, pooled, styles, slopes) if styles else None
         given = config.spatial_channels + styles
         self.classes = blocks.convolution(dims, given, config.spatial_width, 1) if config.spatial_width else None
-        places = dims if config.coordinates else 0
-        self.input = blocks.convolution(dims, folded + joined * config.patch**dims + places, widths[0])
-        self.down = nn.ModuleList()
-        self.up = nn.ModuleList()
-        stack = self._build_down(embedding)
-        top = widths[-1]
-        self.middle = nn.ModuleList([Level(config, top, top, embedding, config.attention[-1])])
-        self._build_up(stack, embedding)
-        self.norm = blocks.group_norm(widths[0])
-        self.output = blocks.convolution(dims, widths[0], folded, zero=True)
-        self.head = self._build_head(embedding) if config.pixel_width else None
-
-    def _build_head(self, embedding: int) -> PixelHead:
-        config = self.config
-        given = config.channels + config.map_channels + config.prior_channels
-        given += config.dims if config.coordinates else 0
-        hidden = config.pixel_width
-        return PixelHead(config.dims, config.widths[0], config.patch, given, embedding, hidden, config.channels)
-
-    def _build_down(self, embedding: int) -> list[int]:
-        config = self.config
-        current, stack = config.widths[0], [config.widths[0]]
-        for width, attention in zip(config.widths, config.attention, strict=True):
+        positions = dims if config.coordinates else 0
+        self.input = blocks.convolution(dims, folded + joined * config.patch**dims + positions, widths[0])
+        self.down, self.up = nn.ModuleList(), nn.ModuleList()
+        current, stack = widths[0], [widths[0]]
+        for width, attention in zip(widths, config.attention, strict=True):
             levels = nn.ModuleList()
             for _ in range(config.depth):
                 levels.append(Level(config, current, width, embedding, attention))
                 current = width
                 stack.append(width)
             self.down.append(levels)
-        return stack
-
-    def _build_up(self, stack: list[int], embedding: int) -> None:
-        config = self.config
-        current = config.widths[-1]
-        last = len(config.widths) - 1
-        for index in range(last, -1, -1):
+        self.middle = nn.ModuleList([Level(config, current, current, embedding, config.attention[-1])])
+        for index, width in reversed(list(enumerate(widths))):
             levels = nn.ModuleList()
-            # The first resolution also takes back what the input convolution gave.
+            # The first resolution also takes back the output of the input convolution.
             for _ in range(config.depth + (index == 0)):
-                width = config.widths[index]
                 levels.append(Level(config, current + stack.pop(), width, embedding, config.attention[index]))
                 current = width
             self.up.append(levels)
+        self.norm = blocks.group_norm(widths[0])
+        self.output = blocks.convolution(dims, widths[0], folded, zero=True)
+        self.head = PixelHead(config, embedding) if config.pixel_width else None
 
     def forward(
         self,
@@ -219,86 +235,52 @@ class UNet(nn.Module):
         context_mask: Tensor | None = None,
         pooled: Tensor | None = None,
         spatial: Tensor | None = None,
-        place: Tensor | None = None,
+        position: Tensor | None = None,
     ) -> Tensor:
         """See Denoiser."""
         config = self.config
         embedding = self.time(blocks.time_features(t, config.widths[0]).to(x.dtype))
         if self.pooled is not None and pooled is not None:
             embedding = embedding + self.pooled(pooled)
-        spatial, prior = self._split(spatial)
-        spatial = self._styled(spatial, pooled, place)
+        spatial, prior = self._spatial(spatial, pooled, position)
         given = blocks.joined(x, spatial if config.spatial_fusion == "channels" else None, prior)
-        features = self.input(self._fold(given, place))
-        features = self._run(features, embedding, context, context_mask, spatial)
-        features = nn.functional.silu(self.norm(features))
-        output = blocks.channels_to_space(self.output(features), config.patch)
-        if self.head is None:
-            return output
-        return output + self.head(features, self._placed(blocks.joined(x, spatial, prior), place), embedding)
-
-    def _split(self, spatial: Tensor | None) -> tuple[Tensor | None, Tensor | None]:
-        """The mask's channels and the prior's."""
-        if not self.config.prior_channels:
-            return spatial, None
-        if spatial is None:
-            raise ValueError("this network was built with a prior image and got none")
-        masked = self.config.spatial_channels
-        return (spatial[:, :masked] if masked else None), spatial[:, masked:]
-
-    def _styled(self, spatial: Tensor | None, pooled: Tensor | None, place: Tensor | None) -> Tensor | None:
-        """The spatial condition with the styles of its regions beside it."""
-        if not self.config.spatial_channels:
-            return None
-        if spatial is None:
-            raise ValueError("this network was built with a spatial condition and got none")
-        if self.styles is not None and pooled is not None:
-            spatial = torch.cat([spatial, self.styles(spatial, pooled, place)], dim=1)
-        return spatial if self.classes is None else self.classes(spatial)
-
-    def _fold(self, x: Tensor, place: Tensor | None) -> Tensor:
-        return blocks.channels_last(self._placed(blocks.space_to_channels(x, self.config.patch), place))
-
-    def _placed(self, x: Tensor, place: Tensor | None) -> Tensor:
-        """With the place of each element beside it, where the network is told."""
-        return torch.cat([x, blocks.coordinates(x, place)], dim=1) if self.config.coordinates else x
-
-    def _run(
-        self,
-        x: Tensor,
-        embedding: Tensor,
-        context: Tensor | None,
-        mask: Tensor | None,
-        spatial: Tensor | None,
-    ) -> Tensor:
-        stack = [x]
+        folded = self._with_coordinates(blocks.space_to_channels(given, config.patch), position)
+        features = self.input(blocks.channels_last(folded))
+        known = (embedding, context, context_mask, spatial)
+        checkpointed = config.gradient_checkpointing and self.training
+        stack = [features]
         for index, levels in enumerate(self.down):
-            x = blocks.downsample(x) if index else x
-            for level in _levels(levels):
-                x = self._call(level, x, embedding, context, mask, spatial)
-                stack.append(x)
-        for level in _levels(self.middle):
-            x = self._call(level, x, embedding, context, mask, spatial)
+            features = blocks.downsample(features) if index else features
+            for level in levels.children():
+                features = blocks.run_layer(level, checkpointed, features, *known)
+                stack.append(features)
+        for level in self.middle:
+            features = blocks.run_layer(level, checkpointed, features, *known)
         for index, levels in enumerate(self.up):
-            x = blocks.upsample(x) if index else x
-            for level in _levels(levels):
-                x = self._call(level, torch.cat([x, stack.pop()], dim=1), embedding, context, mask, spatial)
-        return x
+            features = blocks.upsample(features) if index else features
+            for level in levels.children():
+                features = blocks.run_layer(level, checkpointed, torch.cat([features, stack.pop()], dim=1), *known)
+        features = F.silu(self.norm(features))
+        output = blocks.channels_to_space(self.output(features), config.patch)
+        if self.head is not None:
+            unfolded = self._with_coordinates(blocks.joined(x, spatial, prior), position)
+            output = output + self.head(features, unfolded, embedding)
+        return output
 
-    def _call(self, level: nn.Module, *inputs: Tensor | None) -> Tensor:
-        if self.config.gradient_checkpointing and self.training:
-            return checkpoint(level, *inputs, use_reentrant=False)
-        return level(*inputs)
+    def _spatial(
+        self, spatial: Tensor | None, pooled: Tensor | None, position: Tensor | None
+    ) -> tuple[Tensor | None, Tensor | None]:
+        """The mask's channels with the styles of its regions, and the prior image's channels."""
+        channels, prior = self.config.spatial_channels, None
+        if spatial is None and (channels or self.config.prior_channels):
+            raise ValueError("this network was built with a mask or a prior image and got none")
+        if spatial is not None and self.config.prior_channels:
+            spatial, prior = spatial[:, :channels], spatial[:, channels:]
+        if spatial is None or not channels:
+            return None, prior
+        if self.styles is not None and pooled is not None:
+            spatial = torch.cat([spatial, self.styles(spatial, pooled, position)], dim=1)
+        return (spatial if self.classes is None else self.classes(spatial)), prior
 
-    def save_pretrained(self, folder: Path) -> None:
-        """Write config.json and the weights as safetensors to `folder`."""
-        save_network(self, self.config, folder)
-
-    @classmethod
-    def from_pretrained(cls, folder: Path) -> "UNet":
-        """Read what `save_pretrained` wrote."""
-        return load_network(folder, UNetConfig, cls)
-
-
-def _levels(levels: nn.Module) -> Sequence[nn.Module]:
-    return list(levels.children())
+    def _with_coordinates(self, x: Tensor, position: Tensor | None) -> Tensor:
+        return torch.cat([x, blocks.coordinates(x, position)], dim=1) if self.config.coordinates else x

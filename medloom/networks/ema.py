@@ -10,7 +10,7 @@ from torch import Tensor, nn
 class ExponentialMovingAverage:
     """Averages the trainable parameters of a module.
 
-    The decay is min(decay, (1 + step) / (10 + step)), so that the average forgets the first weights of a short run.
+    The decay is min(decay, (1 + step) / (10 + step)), so that the average of a short run forgets its first weights.
 
     Attributes:
         shadow: parameter name -> averaged value, float32, on the parameter's device.
@@ -23,7 +23,7 @@ class ExponentialMovingAverage:
 
     @torch.no_grad()
     def update(self, step: int) -> None:
-        """Average in the module's weights after optimiser step `step` (from 1)."""
+        """Include the module's weights after optimiser step `step` (from 1) in the average."""
         decay = min(self.decay, (1 + step) / (10 + step))
         names = list(self.shadow)
         current = dict(_trainable(self.module))

@@ -1,7 +1,7 @@
-"""Networks that make an image in one step from noise, a mask and what is known about it, in two or three dimensions."""
+"""One-step generators: from noise, a mask and a condition to an image, in two or three dimensions."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -9,39 +9,38 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torch.utils.checkpoint import checkpoint
 
 from medloom.core.choices import FUSIONS
 from medloom.core.errors import UserError
 from medloom.core.lookup import look_up
 from medloom.networks import blocks
 from medloom.networks.denoiser import Level, UNet, UNetConfig
-from medloom.networks.weights import load_network, save_network
+from medloom.networks.weights import StoredNetwork, load_network
 
 
 @dataclass(frozen=True)
 class ImageNetworkConfig:
-    """Shape of a network.
+    """Shape of a generator.
 
     Attributes:
         kind: resnet or unet.
         dims: 2 or 3.
         inputs: channels of the input (noise).
         outputs: channels of the output (image).
-        widths: feature channels of each resolution; each further one is half the size.
+        widths: feature channels per resolution; each further resolution halves the size.
         blocks: residual blocks at the smallest resolution of a resnet.
-        depth: residual blocks a resolution of a unet.
-        attention: for each resolution, whether its blocks are followed by attention; a resnet has it at its last only.
+        depth: residual blocks per resolution of a unet.
+        attention: for each resolution, whether attention follows its blocks; a resnet uses the last entry only.
         head_width: channels of an attention head.
-        patch: pixels of each axis folded into channels first.
-        fusion: how context reaches the network: cross-attention (the pooled vector as well), affine, or none.
+        patch: pixels per axis that are folded into channels first.
+        fusion: how context reaches the network: cross-attention (with the pooled vector), affine, or none.
         context_width: channels of context tokens (0: none).
         pooled_width: channels of the pooled vector (0: none).
-        style_width: values of the noise vector that is joined to the pooled vector (0: none).
+        style_width: length of the noise vector that is joined to the pooled vector (0: none).
         spatial_channels: channels of the mask (0: none).
-        spatial_fusion: join the mask on the channels of the input, or by SPADE in every block.
-        region_styles: channels that pooled vector and noise vector fill, region by region of the mask; 0 for none.
-        coordinates: tell each place where it lies in the image.
+        spatial_fusion: join the mask to the channels of the input, or modulate every block by SPADE.
+        region_styles: channels that the modulation vector fills in each region of the mask; 0 for none.
+        coordinates: add the coordinates of each position as channels.
         gradient_checkpointing: compute activations again in the backward pass to save memory.
     """
 
@@ -73,23 +72,18 @@ class ImageNetworkConfig:
             )
 
     @property
-    def told_width(self) -> int:
-        """Width of what scales and shifts features: pooled vector, where text is fused, and noise vector."""
+    def modulation_width(self) -> int:
+        """Width of the vector that scales and shifts features: the pooled vector, if fused, and the noise vector."""
         return (self.pooled_width if self.fusion != "none" else 0) + self.style_width
 
     @property
     def divisor(self) -> int:
-        """Each spatial axis has to be a multiple of this."""
-        return self.patch * 2 ** (len(self.widths) - 1)
+        """Each spatial axis must be a multiple of this."""
+        return int(self.patch * 2 ** (len(self.widths) - 1))
 
     def as_unet(self) -> UNetConfig:
-        """The U-Net of this shape.
-
-        Its pooled vector is joined with the noise vector, which therefore scales and shifts where text does not.
-        """
-        fusion = self.fusion
-        if fusion == "none" and self.told_width:
-            fusion = "affine"
+        """The U-Net of this shape; its pooled vector is the modulation vector, which includes the noise vector."""
+        modulated = self.modulation_width > 0
         return UNetConfig(
             dims=self.dims,
             channels=self.outputs,
@@ -98,25 +92,26 @@ class ImageNetworkConfig:
             attention=self.attention,
             head_width=self.head_width,
             patch=self.patch,
-            fusion=fusion,
+            fusion="affine" if self.fusion == "none" and modulated else self.fusion,
             context_width=self.context_width,
-            pooled_width=self.told_width,
+            pooled_width=self.modulation_width,
             spatial_channels=self.spatial_channels,
             spatial_fusion=self.spatial_fusion,
-            region_styles=self.region_styles if self.spatial_channels and self.told_width else 0,
+            region_styles=self.region_styles if self.spatial_channels and modulated else 0,
             gradient_checkpointing=self.gradient_checkpointing,
             coordinates=self.coordinates,
         )
 
 
-class ImageNetwork(nn.Module, ABC):
-    """What the networks of `NETWORKS` have in common: noise, style, context, pooled vector and mask in, values out.
+class ImageNetwork(StoredNetwork, ABC):
+    """The interface of the networks in `NETWORKS`: from noise, style, context, pooled vector and mask to an image.
 
     Attributes:
         config: its shape.
     """
 
     config: ImageNetworkConfig
+    config_type = ImageNetworkConfig
 
     @abstractmethod
     def forward(
@@ -127,36 +122,32 @@ class ImageNetwork(nn.Module, ABC):
         context_mask: Tensor | None = None,
         pooled: Tensor | None = None,
         spatial: Tensor | None = None,
-        place: Tensor | None = None,
+        position: Tensor | None = None,
     ) -> Tensor:
-        """Make values of any range.
+        """Generate values of any range.
 
         Args:
             x: `(N, inputs, *spatial)`, noise (or an image, for a network that reads one).
-            style: `(N, style_width)`, noise of the image as a whole.
+            style: `(N, style_width)`, noise for the image as a whole.
             context: `(N, L, D)` tokens (text, modality, table), for cross-attention.
-            context_mask: bool `(N, L)`, true where a token counts.
+            context_mask: bool `(N, L)`, true for valid tokens.
             pooled: `(N, P)`, for affine scale and shift.
             spatial: `(N, S, *spatial)`, the mask's channels.
-            place: `(N, axes, 2)`, where patches lie in their images; see `blocks.coordinates`.
+            position: `(N, axes, 2)`, the positions of patches in their images; see `blocks.coordinates`.
 
         Returns:
             `(N, outputs, *spatial)`.
         """
 
-    def told(self, style: Tensor | None, pooled: Tensor | None) -> Tensor | None:
-        """Pooled vector and noise vector joined, `(N, told_width)`; None where there is neither."""
+    def modulation(self, style: Tensor | None, pooled: Tensor | None) -> Tensor | None:
+        """Pooled vector and noise vector joined, `(N, modulation_width)`; None without either."""
         known = pooled if self.config.fusion != "none" and self.config.pooled_width else None
         vectors = [vector for vector in (known, style) if vector is not None and vector.shape[1]]
         return torch.cat(vectors, dim=1) if vectors else None
 
-    def save_pretrained(self, folder: Path) -> None:
-        """Write config.json and the weights as safetensors to `folder`."""
-        save_network(self, self.config, folder)
-
 
 class UNetGenerator(ImageNetwork):
-    """The denoisers' U-Net at a constant time: mask and noise have skip connections at every resolution."""
+    """The denoisers' U-Net at a constant time, with skip connections for mask and noise at every resolution."""
 
     def __init__(self, config: ImageNetworkConfig) -> None:
         super().__init__()
@@ -173,35 +164,37 @@ class UNetGenerator(ImageNetwork):
         context_mask: Tensor | None = None,
         pooled: Tensor | None = None,
         spatial: Tensor | None = None,
-        place: Tensor | None = None,
+        position: Tensor | None = None,
     ) -> Tensor:
         """See ImageNetwork."""
-        return self.unet(x, x.new_zeros(len(x)), context, context_mask, self.told(style, pooled), spatial, place)
+        vector = self.modulation(style, pooled)
+        x = self.unet(x, x.new_zeros(len(x)), context, context_mask, vector, spatial, position)
+        return x
 
 
 class ResNetGenerator(ImageNetwork):
-    """Halve the image, residual blocks at the smallest size, double it again (Johnson et al. 2016; CycleGAN's).
+    """Downsampling, residual blocks at the smallest size, and upsampling (Johnson et al. 2016; as in CycleGAN).
 
-    Without skip connections: everything passes through the smallest size. Every block is scaled and shifted by pooled
-    vector and noise (the affine units of DF-GAN, Tao et al. 2022), and by the mask where it comes by SPADE.
+    There are no skip connections: everything passes through the smallest size. The pooled vector and the noise vector
+    scale and shift every block (the affine units of DF-GAN, Tao et al. 2022), and so does the mask with SPADE.
     """
 
     def __init__(self, config: ImageNetworkConfig) -> None:
         super().__init__()
         self.config = config
-        # The blocks are the U-Net's own; what its config says of skips and times is not used.
+        # The blocks are those of the U-Net; its skip connections and times are not used.
         shape = config.as_unet()
         folds = config.patch**config.dims
         widths, embedding = config.widths, 4 * config.widths[0]
-        # What every block hears where neither text nor noise is told.
+        # The embedding without a modulation vector.
         self.start = nn.Parameter(torch.zeros(embedding))
-        self.embed = nn.Linear(config.told_width, embedding) if config.told_width else None
-        self.styles = None
-        if shape.region_styles:
-            self.styles = blocks.RegionStyles(config.spatial_channels, config.told_width, shape.region_styles)
+        vector = config.modulation_width
+        self.embed = nn.Linear(vector, embedding) if vector else None
+        styles = shape.region_styles
+        self.styles = blocks.RegionStyles(config.spatial_channels, vector, styles) if styles else None
         joined = shape.map_channels if config.spatial_fusion == "channels" else 0
-        places = config.dims if config.coordinates else 0
-        self.input = blocks.convolution(config.dims, (config.inputs + joined) * folds + places, widths[0])
+        positions = config.dims if config.coordinates else 0
+        self.input = blocks.convolution(config.dims, (config.inputs + joined) * folds + positions, widths[0])
         steps = list(pairwise(widths))
         self.down = nn.ModuleList(Level(shape, wide, deep, embedding, False) for wide, deep in steps)
         attends = config.attention[-1]
@@ -220,46 +213,36 @@ class ResNetGenerator(ImageNetwork):
         context_mask: Tensor | None = None,
         pooled: Tensor | None = None,
         spatial: Tensor | None = None,
-        place: Tensor | None = None,
+        position: Tensor | None = None,
     ) -> Tensor:
         """See ImageNetwork."""
-        told = self.told(style, pooled)
+        config, vector = self.config, self.modulation(style, pooled)
         embedding = self.start.expand(len(x), -1)
-        if self.embed is not None and told is not None:
-            embedding = embedding + self.embed(told)
-        if self.styles is not None and spatial is not None and told is not None:
-            spatial = torch.cat([spatial, self.styles(spatial, told)], dim=1)
-        features = self.input(self._folded(x, spatial, place))
-        known = (embedding, context, context_mask, spatial)
-        for level in _layers(self.down):
-            features = self._call(level, blocks.downsample(features), *known)
-        for level in _layers(self.bottom):
-            features = self._call(level, features, *known)
-        for level in _layers(self.up):
-            features = self._call(level, blocks.upsample(features), *known)
-        return blocks.channels_to_space(self.output(F.silu(self.norm(features))), self.config.patch)
-
-    def _folded(self, x: Tensor, spatial: Tensor | None, place: Tensor | None) -> Tensor:
-        config = self.config
-        if spatial is not None and config.spatial_fusion == "channels":
-            x = torch.cat([x, spatial], dim=1)
-        folded = blocks.space_to_channels(x, config.patch)
+        if self.embed is not None and vector is not None:
+            embedding = embedding + self.embed(vector)
+        if self.styles is not None and spatial is not None and vector is not None:
+            spatial = torch.cat([spatial, self.styles(spatial, vector)], dim=1)
+        joined = blocks.joined(x, spatial if config.spatial_fusion == "channels" else None)
+        folded = blocks.space_to_channels(joined, config.patch)
         if config.coordinates:
-            folded = torch.cat([folded, blocks.coordinates(folded, place)], dim=1)
-        like = torch.channels_last if config.dims == 2 else torch.channels_last_3d
-        return folded.contiguous(memory_format=like)
-
-    def _call(self, level: nn.Module, *inputs: Tensor | None) -> Tensor:
-        if self.config.gradient_checkpointing and self.training:
-            return checkpoint(level, *inputs, use_reentrant=False)
-        return level(*inputs)
+            folded = torch.cat([folded, blocks.coordinates(folded, position)], dim=1)
+        features = self.input(blocks.channels_last(folded))
+        known = (embedding, context, context_mask, spatial)
+        checkpointed = config.gradient_checkpointing and self.training
+        for level in self.down:
+            features = blocks.run_layer(level, checkpointed, blocks.downsample(features), *known)
+        for level in self.bottom:
+            features = blocks.run_layer(level, checkpointed, features, *known)
+        for level in self.up:
+            features = blocks.run_layer(level, checkpointed, blocks.upsample(features), *known)
+        return blocks.channels_to_space(self.output(F.silu(self.norm(features))), config.patch)
 
 
 NETWORKS: dict[str, Callable[[ImageNetworkConfig], ImageNetwork]] = {"resnet": ResNetGenerator, "unet": UNetGenerator}
 
 
 def make_network(config: ImageNetworkConfig) -> ImageNetwork:
-    """A network with fresh weights.
+    """Create a network with fresh weights.
 
     Raises:
         UserError: an unknown kind.
@@ -270,7 +253,3 @@ def make_network(config: ImageNetworkConfig) -> ImageNetwork:
 def load_image_network(folder: Path) -> ImageNetwork:
     """Read what `save_pretrained` wrote."""
     return load_network(folder, ImageNetworkConfig, make_network)
-
-
-def _layers(layers: nn.Module) -> Sequence[nn.Module]:
-    return list(layers.children())

@@ -1,4 +1,4 @@
-"""An image as one vector: a small convolutional encoder in two and three dimensions."""
+"""A small convolutional encoder from an image to one vector, in two and three dimensions."""
 
 from collections.abc import Sequence
 
@@ -9,10 +9,10 @@ from medloom.networks import blocks
 
 
 class ImageEncoder(nn.Module):
-    """Halves the image once a width, with a residual convolution at each size, and averages over all places."""
+    """Halves the image once per width, with a residual convolution at each size, and averages over all positions."""
 
     def __init__(self, dims: int, channels: int, widths: Sequence[int]) -> None:
-        """Make one.
+        """Make an encoder with fresh weights.
 
         Args:
             dims: 2 or 3.

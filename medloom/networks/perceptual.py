@@ -1,8 +1,7 @@
-"""Perceptual distance: how far two images lie apart in the features of an encoder."""
+"""Perceptual distance between two images, in the features of an encoder."""
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -21,9 +20,9 @@ Features = Callable[[Tensor], Sequence[Tensor]]
 
 
 class PerceptualDistance(nn.Module):
-    """Squared distance of features of unit length, averaged over places and layers.
+    """Squared distance of unit-length features, averaged over positions and layers.
 
-    LPIPS (Zhang et al. 2018, eq. 1) with equal weights for all channels, over the features of any encoder.
+    LPIPS (Zhang et al. 2018, eq. 1) with equal weights for all channels, on the features of any encoder.
 
     Attributes:
         features: maps images `(N, C, *size)` in [-1, 1] to activations, `(N, C', *size')` or tokens `(N, L, C')`.
@@ -34,7 +33,7 @@ class PerceptualDistance(nn.Module):
         self.features = features
 
     def forward(self, images: Tensor, targets: Tensor) -> Tensor:
-        """Distance of each image to its target.
+        """The distance of each image from its target.
 
         Args:
             images: `(N, C, *size)` in [-1, 1]; gradients flow to them.
@@ -45,17 +44,12 @@ class PerceptualDistance(nn.Module):
         """
         with torch.no_grad():
             wanted = self.features(targets)
-        found = self.features(images)
-        return torch.stack([_distance(x, y) for x, y in zip(found, wanted, strict=True)]).mean(0)
-
-
-def _distance(x: Tensor, y: Tensor) -> Tensor:
-    squares = (_unit(x) - _unit(y)).square().sum(1)
-    return squares.flatten(1).mean(1)
+        pairs = zip(self.features(images), wanted, strict=True)
+        return torch.stack([(_unit(x) - _unit(y)).square().sum(1).flatten(1).mean(1) for x, y in pairs]).mean(0)
 
 
 def _unit(features: Tensor) -> Tensor:
-    """Features of unit length at each place, channels on axis 1."""
+    """Features of unit length at each position, channels on axis 1."""
     if features.ndim == 3:
         features = features.transpose(1, 2)
     return F.normalize(features.float(), dim=1, eps=EPSILON)
@@ -66,8 +60,8 @@ class VisionFeatures(nn.Module):
 
     Attributes:
         model: the transformers model.
-        size: pixels of each axis that the model was trained on, or None where it takes any size.
-        channels: of the images that the model takes; grey images are repeated.
+        size: pixels per axis that the model was trained on, or None if it takes any size.
+        channels: of the model's images; grey images are repeated.
     """
 
     mean: Tensor
@@ -80,21 +74,19 @@ class VisionFeatures(nn.Module):
 
         Args:
             model: a transformers vision model.
-            mean: of the images that it was trained on, one value a channel, for levels from 0 to 1.
-            std: their deviation.
-            size: pixels of each axis that images are brought to, or None to leave them as they are.
-            layers: how many hidden states are given, spread evenly up to the last.
+            mean: of the training images, one value per channel, for levels from 0 to 1.
+            std: standard deviation of the training images, likewise.
+            size: pixels per axis to which images are resized, or None to leave their size.
+            layers: number of hidden states to return, spread evenly up to the last.
         """
         super().__init__()
         self.model = model.requires_grad_(False).eval()
-        self.size = size
-        self.channels = len(mean)
-        self.layers = layers
+        self.size, self.channels, self.layers = size, len(mean), layers
         self.register_buffer("mean", torch.tensor(mean, dtype=torch.float32)[:, None, None])
         self.register_buffer("std", torch.tensor(std, dtype=torch.float32)[:, None, None])
 
     def train(self, mode: bool = True) -> "VisionFeatures":
-        """A frozen model stays in evaluation mode."""
+        """Does nothing: a frozen model stays in evaluation mode."""
         return super().train(False)
 
     def forward(self, images: Tensor) -> list[Tensor]:
@@ -105,36 +97,40 @@ class VisionFeatures(nn.Module):
         if self.size is not None and tuple(levels.shape[2:]) != (self.size, self.size):
             levels = F.interpolate(levels, (self.size, self.size), mode="bilinear", antialias=True)
         states = self.model(pixel_values=(levels - self.mean) / self.std, output_hidden_states=True).hidden_states
-        return [states[index] for index in _spread(len(states), self.layers)]
-
-
-def _spread(states: int, layers: int) -> list[int]:
-    """Indices of up to `layers` hidden states, evenly up to the last; the first is the mere embedding of the input."""
-    count = min(layers, states - 1)
-    return [round((number + 1) * (states - 1) / count) for number in range(count)]
+        # The first state is only the embedding of the input and is never returned.
+        last = len(states) - 1
+        count = min(self.layers, last)
+        return [states[round((number + 1) * last / count)] for number in range(count)]
 
 
 def load_vision_features(name: str) -> VisionFeatures:
     """Load a frozen vision model from a folder or by hub id.
 
     Raises:
-        UserError: it cannot be found, has no safetensors, no mean and deviation, or gives no hidden states.
+        UserError: it cannot be found, has no safetensors, has no mean and standard deviation, or takes no images.
     """
     from transformers import AutoModel
+    from transformers.utils import cached_file
 
     try:
-        settings = read_json(_settings_file(name))
-        # Only safetensors are opened: other weight files can run code.
+        settings = read_json(Path(str(cached_file(name, SETTINGS))))
+        # Only safetensors are opened, because other weight files can run code.
         model = AutoModel.from_pretrained(name, use_safetensors=True)
     except (OSError, ValueError) as error:
         raise _not_usable(name, str(error).strip().splitlines()[0]) from error
-    # Models of image and text (CLIP, SigLIP) hold the vision model as a part.
+    # Models of images and text (CLIP, SigLIP) contain the vision model.
     vision = getattr(model, "vision_model", model)
     if vision.main_input_name != "pixel_values":
         raise _not_usable(name, f"a {type(vision).__name__} takes no images")
     if not settings.get("image_mean") or not settings.get("image_std"):
         raise _not_usable(name, f"its {SETTINGS} has no image_mean or no image_std")
-    return VisionFeatures(vision, settings["image_mean"], settings["image_std"], _input_size(settings, vision.config))
+    size = None
+    if getattr(vision.config, "patch_size", None) is not None:
+        # Only models of patches need a certain size. Their position embeddings may be for larger images than those that
+        # they are used with (DINOv2).
+        stated = settings.get("crop_size") or settings.get("size") or vision.config.image_size
+        size = int(next(iter(stated.values())) if isinstance(stated, Mapping) else stated)
+    return VisionFeatures(vision, settings["image_mean"], settings["image_std"], size)
 
 
 def _not_usable(name: str, reason: str) -> UserError:
@@ -144,31 +140,16 @@ def _not_usable(name: str, reason: str) -> UserError:
     )
 
 
-def _input_size(settings: Mapping[str, Any], config: Any) -> int | None:
-    """The input size of a model of patches; convolutional ones take any."""
-    if getattr(config, "patch_size", None) is None:
-        return None
-    # Position embeddings may be for larger images than those that a model is used with (DINOv2).
-    size = settings.get("crop_size") or settings.get("size") or config.image_size
-    return int(next(iter(size.values())) if isinstance(size, Mapping) else size)
-
-
-def _settings_file(name: str) -> Path:
-    from transformers.utils import cached_file
-
-    return Path(str(cached_file(name, SETTINGS)))
-
-
 def perceptual_distance(name: str, discriminator: PatchDiscriminator | None) -> PerceptualDistance | None:
-    """The distance that an option names.
+    """The distance of an option's value.
 
     Args:
         name: `none`; `discriminator` (feature matching, as in pix2pixHD, Wang et al. 2018); or a folder or hub id of a
             transformers vision model.
-        discriminator: the discriminator that is trained beside the model, where there is one.
+        discriminator: the discriminator that is trained together with the model, if any.
 
     Returns:
-        The distance, or None. A discriminator's weights are not part of it.
+        The distance, or None. It does not include a discriminator's weights.
 
     Raises:
         UserError: see `load_vision_features`.
@@ -178,6 +159,6 @@ def perceptual_distance(name: str, discriminator: PatchDiscriminator | None) -> 
     if name == DISCRIMINATOR:
         if discriminator is None:
             raise ValueError("features of a discriminator need one")
-        # A bound method, not the module: its weights belong to the discriminator alone.
+        # A bound method, not the module, so that the weights belong to the discriminator only.
         return PerceptualDistance(discriminator.features)
     return PerceptualDistance(load_vision_features(name))

@@ -1,4 +1,4 @@
-"""From latents to codes of a codebook and back: nearest codes, learnt by averages or gradients, or a fixed grid."""
+"""Latents to codes and back: nearest codes of a codebook, learnt by averages or gradients, or a fixed grid."""
 
 import math
 from collections.abc import Sequence
@@ -10,22 +10,22 @@ from torch.nn import functional as F
 
 from medloom.core.seeds import torch_generator
 
-# Weight of what draws latents to their codes, beside that which draws codes to latents (van den Oord et al. 2017).
+# Weight of the loss that draws latents to their codes, relative to codes to latents (van den Oord et al. 2017).
 COMMITMENT = 0.25
-# Share of the old average of a code that is kept in each step (the same, appendix A.1).
-KEPT = 0.99
-# Steps between two looks for codes that no latent has taken.
+# Decay of the moving average of a code (same paper, appendix A.1).
+DECAY = 0.99
+# Steps between two searches for unused codes.
 LOOK_EVERY = 50
-# Codes with less than this share of an even use count as dead.
+# Codes used less than this fraction of uniform use count as dead.
 DEAD = 0.03
 LEAST_SIZE = 1e-5
 
 
 class Quantizer(Protocol):
-    """Latents to codes.
+    """Maps latents to codes.
 
     Attributes:
-        codes: how many there are.
+        codes: number of codes.
         width: channels of a latent.
     """
 
@@ -33,7 +33,7 @@ class Quantizer(Protocol):
     width: int
 
     def __call__(self, z: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Latents `(N, D, *grid)` to quantised ones, through which gradients pass straight, tokens and a cost."""
+        """Quantise latents `(N, D, *grid)`: quantised latents with straight-through gradients, tokens and a cost."""
         ...
 
     def tokens(self, z: Tensor) -> Tensor:
@@ -45,18 +45,18 @@ class Quantizer(Protocol):
         ...
 
     def update(self, step: int, seed: int) -> None:
-        """What changes between steps."""
+        """Update the codes after optimiser step `step`."""
         ...
 
 
 class Codebook(nn.Module):
-    """Codes that are learnt (van den Oord et al. 2017), by gradients or as averages of the latents that take them.
+    """Learnt codes (van den Oord et al. 2017): by gradients, or as moving averages of the latents assigned to them.
 
-    Codes that hardly any latent takes are put where latents are (Dhariwal et al. 2020, Jukebox, section 4.1). Several
-    processes put their counts together.
+    Dead codes move to randomly drawn latents (Dhariwal et al. 2020, Jukebox, section 4.1). Several processes add up
+    their counts.
 
     Attributes:
-        codebook: float32 `(codes, width)`, a parameter, or, of averages, a buffer.
+        codebook: float32 `(codes, width)`: a parameter, or a buffer if codes are averages.
         averaged: whether codes are averages.
     """
 
@@ -75,9 +75,9 @@ class Codebook(nn.Module):
             self.register_buffer("sums", start.clone())
         else:
             self.codebook = nn.Parameter(start)
-        # How often each code was taken since the last look.
+        # How often each code was used since the last search for dead codes.
         self.register_buffer("hits", torch.zeros(codes))
-        self._seen: list[tuple[Tensor, Tensor]] = []
+        self._assigned: list[tuple[Tensor, Tensor]] = []
 
     def forward(self, z: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """See Quantizer."""
@@ -88,12 +88,12 @@ class Codebook(nn.Module):
         if not self.averaged:
             cost = cost + F.mse_loss(quantised, z.detach())
         if self.training:
-            self._seen.append((_flat(z.detach()), tokens.flatten()))
+            self._assigned.append((_flat(z.detach()), tokens.flatten()))
         return z + (quantised - z).detach(), tokens, cost
 
     @torch.no_grad()
     def tokens(self, z: Tensor) -> Tensor:
-        """The nearest code of each latent, in single precision whatever the rest is in."""
+        """The nearest code of each latent, computed in single precision."""
         with torch.autocast(z.device.type, enabled=False):
             flat, codebook = _flat(z.float()), self.codebook.float()
             distances = codebook.square().sum(1) - 2 * flat @ codebook.T
@@ -105,23 +105,23 @@ class Codebook(nn.Module):
 
     @torch.no_grad()
     def update(self, step: int, seed: int) -> None:
-        """Move averages to what was seen in the step, and dead codes to where latents are.
+        """Update the averages with the latents of the step, and move dead codes to latents.
 
         Args:
             step: optimiser step, from 1.
             seed: of the run.
         """
-        if not self._seen:
+        if not self._assigned:
             return
-        latents, tokens = (torch.cat(parts) for parts in zip(*self._seen, strict=True))
-        self._seen.clear()
+        latents, tokens = (torch.cat(parts) for parts in zip(*self._assigned, strict=True))
+        self._assigned.clear()
         counts = _over_processes(torch.bincount(tokens, minlength=self.codes).float())
         self.hits += counts
         if self.averaged:
             sums = torch.zeros_like(self.sums).index_add_(0, tokens, latents)
-            self.sizes.lerp_(counts, 1 - KEPT)
-            self.sums.lerp_(_over_processes(sums), 1 - KEPT)
-            # Laplace smoothing, as in the authors' code, so that a code that is not taken does not go to infinity.
+            self.sizes.lerp_(counts, 1 - DECAY)
+            self.sums.lerp_(_over_processes(sums), 1 - DECAY)
+            # Laplace smoothing, as in the authors' code, so that an unused code does not diverge.
             total = self.sizes.sum()
             sizes = (self.sizes + LEAST_SIZE) / (total + self.codes * LEAST_SIZE) * total
             self.codebook.copy_(self.sums / sizes[:, None])
@@ -129,13 +129,15 @@ class Codebook(nn.Module):
             self._revive(latents, torch_generator(seed, "codes", step))
 
     def _revive(self, latents: Tensor, generator: torch.Generator) -> None:
-        """Put codes that were hardly taken at latents that are drawn."""
+        """Move dead codes to randomly drawn latents."""
         dead = self.hits < DEAD * self.hits.sum() / self.codes
         order = torch.randperm(len(latents), generator=generator).to(latents.device)
         count = int(dead.sum())
-        # A step of few latents gives each several times.
+        # A step with fewer latents than dead codes repeats them.
         chosen = latents[order.repeat(-(-count // len(order)))[:count]].clone() if count else latents[:0]
-        chosen = _of_first_process(chosen)
+        if torch.distributed.is_available() and torch.distributed.is_initialized():
+            chosen = chosen.contiguous()
+            torch.distributed.broadcast(chosen, 0)
         self.codebook[dead] = chosen
         if self.averaged:
             mean = self.sizes.mean()
@@ -145,7 +147,7 @@ class Codebook(nn.Module):
 
 
 class FiniteScalars(nn.Module):
-    """Each channel of a latent rounded to a few levels (Mentzer et al. 2023, FSQ): a grid of codes, nothing to learn.
+    """Rounds each channel of a latent to a few levels (Mentzer et al. 2023, FSQ): a fixed grid of codes.
 
     Attributes:
         levels: of each channel, 2 or more; their product is the number of codes.
@@ -159,36 +161,33 @@ class FiniteScalars(nn.Module):
         self.levels = tuple(levels)
         self.codes, self.width = math.prod(levels), len(levels)
         self.register_buffer("counts", torch.tensor(levels), persistent=False)
-        steps = [math.prod(levels[:place]) for place in range(len(levels))]
+        steps = [math.prod(levels[:channel]) for channel in range(len(levels))]
         self.register_buffer("basis", torch.tensor(steps), persistent=False)
 
     def forward(self, z: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """See Quantizer; the cost is 0."""
         bounded = self._bounded(z.float())
         rounded = bounded + (bounded.round() - bounded).detach()
-        return rounded / self._half(z), self.tokens(z), z.new_zeros(())
+        return rounded / _along(self.counts // 2, z).float(), self.tokens(z), z.new_zeros(())
 
     @torch.no_grad()
     def tokens(self, z: Tensor) -> Tensor:
         """See Quantizer."""
-        places = self._bounded(z.float()).round().long() + _along(self.counts // 2, z)
-        return (places * _along(self.basis, z)).sum(1)
+        digits = self._bounded(z.float()).round().long() + _along(self.counts // 2, z)
+        return (digits * _along(self.basis, z)).sum(1)
 
     def lookup(self, tokens: Tensor) -> Tensor:
         """See Quantizer."""
         tokens = tokens[:, None]
-        places = tokens // _along(self.basis, tokens) % _along(self.counts, tokens)
+        digits = tokens // _along(self.basis, tokens) % _along(self.counts, tokens)
         half = _along(self.counts // 2, tokens)
-        return (places - half).float() / half
+        return (digits - half).float() / half
 
     def update(self, step: int, seed: int) -> None:
-        """Nothing to do: no code is learnt."""
-
-    def _half(self, z: Tensor) -> Tensor:
-        return _along(self.counts // 2, z).float()
+        """Does nothing: the codes are fixed."""
 
     def _bounded(self, z: Tensor) -> Tensor:
-        """Within the levels of each channel; equation in section 3.1, with the authors' shift for even numbers."""
+        """Bound latents to the levels of each channel (section 3.1, with the authors' shift for even numbers)."""
         counts = _along(self.counts, z).float()
         half = (counts - 1) * (1 + 1e-3) / 2
         offset = torch.where(counts % 2 == 0, 0.5, 0.0)
@@ -196,7 +195,7 @@ class FiniteScalars(nn.Module):
 
 
 def _along(values: Tensor, like: Tensor) -> Tensor:
-    """Values of channels, to be broadcast over `(N, C, *grid)`."""
+    """Values per channel, shaped to broadcast over `(N, C, *grid)`."""
     return values.to(like.device).view(1, -1, *[1] * (like.ndim - 2))
 
 
@@ -209,11 +208,4 @@ def _over_processes(values: Tensor) -> Tensor:
     """The sum over all processes."""
     if torch.distributed.is_available() and torch.distributed.is_initialized():
         torch.distributed.all_reduce(values)
-    return values
-
-
-def _of_first_process(values: Tensor) -> Tensor:
-    if torch.distributed.is_available() and torch.distributed.is_initialized():
-        values = values.contiguous()
-        torch.distributed.broadcast(values, 0)
     return values

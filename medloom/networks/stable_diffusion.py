@@ -1,18 +1,22 @@
-"""diffusers' U-Net behind the Denoiser contract: for Stable Diffusion weights and presets that open there."""
+"""diffusers' U-Net with the Denoiser contract: for Stable Diffusion weights and exportable presets."""
 
-from typing import Any
+from copy import deepcopy
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
+
+if TYPE_CHECKING:
+    from diffusers import UNet2DConditionModel
 
 
 class StableDiffusionUNet(nn.Module):
     """Adapts `diffusers.UNet2DConditionModel`: context by cross-attention, a spatial condition on channels.
 
-    It has no slot for a pooled vector, and like Stable Diffusion's pipeline it does not mask padding.
+    It takes no pooled vector and, like Stable Diffusion's pipeline, does not mask padding.
     """
 
-    def __init__(self, unet: Any) -> None:
+    def __init__(self, unet: "UNet2DConditionModel") -> None:
         super().__init__()
         self.unet = unet
 
@@ -24,29 +28,29 @@ class StableDiffusionUNet(nn.Module):
         context_mask: Tensor | None = None,
         pooled: Tensor | None = None,
         spatial: Tensor | None = None,
-        place: Tensor | None = None,
+        position: Tensor | None = None,
     ) -> Tensor:
-        """See Denoiser. `context_mask`, `pooled` and `place` must be None."""
-        if context_mask is not None or pooled is not None or place is not None:
-            raise ValueError("Stable Diffusion's U-Net takes no context mask, no pooled vector and no place of a patch")
-        if spatial is not None:
-            x = torch.cat([x, spatial], dim=1)
-        return self.unet(x, t, encoder_hidden_states=context, return_dict=False)[0]
+        """See Denoiser. `context_mask`, `pooled` and `position` must be None."""
+        if context_mask is not None or pooled is not None or position is not None:
+            raise ValueError("Stable Diffusion's U-Net takes no context mask, pooled vector or position of a patch")
+        joined = x if spatial is None else torch.cat([x, spatial], dim=1)
+        prediction: Tensor = self.unet(joined, t, encoder_hidden_states=context, return_dict=False)[0]
+        return prediction
 
 
 def make_unet(
     channels: int, widths: tuple[int, ...], depth: int, context: int, size: int, head_width: int = 64, prior: int = 0
-) -> Any:
-    """A fresh `diffusers.UNet2DConditionModel`: attention in all but the last resolution, as in Stable Diffusion.
+) -> "UNet2DConditionModel":
+    """Create a U-Net with fresh weights and attention in all but the last resolution, as in Stable Diffusion.
 
     Args:
         channels: of the latent.
-        widths: feature channels of each resolution.
-        depth: residual blocks a resolution.
+        widths: feature channels per resolution.
+        depth: residual blocks per resolution.
         context: width of the text tokens.
-        size: latent pixels of an axis.
+        size: latent pixels per axis.
         head_width: channels of an attention head.
-        prior: channels of an earlier image's latent beside it.
+        prior: channels of the prior image's latent, joined to the input.
     """
     from diffusers import UNet2DConditionModel
 
@@ -60,14 +64,14 @@ def make_unet(
         down_block_types=("CrossAttnDownBlock2D",) * (levels - 1) + ("DownBlock2D",),
         up_block_types=("UpBlock2D",) + ("CrossAttnUpBlock2D",) * (levels - 1),
         cross_attention_dim=context,
-        # In this class the argument is the number of heads of each resolution.
+        # Despite its name the argument is the number of heads per resolution.
         attention_head_dim=tuple(max(1, width // head_width) for width in widths),
         norm_num_groups=min(32, min(widths) // 4),
     )
 
 
-def add_lora(unet: Any, rank: int) -> None:
-    """Freeze a U-Net and put trainable low-rank updates (Hu et al. 2021) beside its attention projections."""
+def add_lora(unet: "UNet2DConditionModel", rank: int) -> None:
+    """Freeze a U-Net and add trainable low-rank updates (LoRA, Hu et al. 2021) to its attention projections."""
     from peft import LoraConfig
 
     unet.requires_grad_(False)
@@ -77,10 +81,8 @@ def add_lora(unet: Any, rank: int) -> None:
     unet.add_adapter(config)
 
 
-def fuse_lora(unet: Any) -> Any:
-    """A copy of the U-Net with its low-rank updates added into the weights, as plain diffusers weights."""
-    from copy import deepcopy
-
+def fuse_lora(unet: "UNet2DConditionModel") -> "UNet2DConditionModel":
+    """A copy of the U-Net with its low-rank updates merged into plain diffusers weights."""
     fused = deepcopy(unet)
     fused.fuse_lora()
     fused.unload_lora()

@@ -1,16 +1,27 @@
-"""Text encoders by name: any transformers text encoder (CLIP, BERT or T5 type) from a folder or the hub, or `local`."""
+"""Text encoders by name: any transformers text encoder (CLIP, BERT or T5 type) from a folder or the hub, or `local`.
 
-from collections.abc import Sequence
+The `local` encoder is a tokenizer trained on the manifest's text and a small CLIP text model. It needs no download, and
+it is saved in the layout that diffusers' Stable Diffusion pipeline reads.
+"""
+
+import json
+from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
 
 from medloom.core.errors import UserError
 
+if TYPE_CHECKING:
+    from transformers import CLIPTextModel, CLIPTokenizer, PreTrainedTokenizerBase
+
 LOCAL = "local"
 CLIP_TYPES = ("clip", "clip_text_model")
+END_OF_WORD = "</w>"
+START, END = "<|startoftext|>", "<|endoftext|>"
+PRIVATE_USE = 0xE000
 
 
 class TextEncoder(nn.Module):
@@ -19,14 +30,16 @@ class TextEncoder(nn.Module):
     Attributes:
         tokenizer: the transformers tokenizer.
         model: the transformers text model.
-        max_tokens: longest sequence; what is longer is cut.
-        pad: `trim` pads to the longest text of a batch (networks that mask padding); `max` always pads to
-            `max_tokens`, as Stable Diffusion's pipeline does.
+        max_tokens: longest sequence; longer texts are truncated.
+        pad: `trim` pads to the longest text of a batch (for networks that mask padding); `max` always pads to
+            `max_tokens`, like Stable Diffusion's pipeline.
     """
 
     model: Any
 
-    def __init__(self, tokenizer: Any, model: nn.Module, max_tokens: int, pad: str = "trim") -> None:
+    def __init__(
+        self, tokenizer: "PreTrainedTokenizerBase", model: nn.Module, max_tokens: int, pad: str = "trim"
+    ) -> None:
         super().__init__()
         self.tokenizer = tokenizer
         self.model = model
@@ -50,7 +63,7 @@ class TextEncoder(nn.Module):
         return encoded["input_ids"], encoded["attention_mask"].bool()
 
     def count_tokens(self, texts: Sequence[str]) -> list[int]:
-        """Tokens of each text before it is cut, start and end included."""
+        """Tokens of each text before truncation, start and end included."""
         return [len(ids) for ids in self.tokenizer(list(texts))["input_ids"]]
 
     def forward(self, ids: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
@@ -58,11 +71,11 @@ class TextEncoder(nn.Module):
 
         Args:
             ids: int64 `(N, L)`.
-            mask: bool `(N, L)`; with `pad="max"` the model sees no mask, as in Stable Diffusion's pipeline.
+            mask: bool `(N, L)`; with `pad="max"` the model gets no mask, as in Stable Diffusion's pipeline.
 
         Returns:
-            Token embeddings `(N, L, D)` and a pooled vector `(N, D)`: the end token of a CLIP model, the mean over
-            tokens of others (whose pooler is often untrained).
+            Token embeddings `(N, L, D)` and a pooled vector `(N, D)`: the end token of a CLIP model; for other models,
+            whose pooler is often untrained, the mean over tokens.
         """
         attention = None if self.pad == "max" else mask.long()
         output = self.model(input_ids=ids, attention_mask=attention)
@@ -76,7 +89,7 @@ class TextEncoder(nn.Module):
         """Write the tokenizer and the weights (safetensors) to two folders."""
         from transformers.utils import logging
 
-        # A bar of the library for each checkpoint would break up our own.
+        # The library's bar for each checkpoint would break up our own.
         logging.disable_progress_bar()
         self.tokenizer.save_pretrained(tokenizer)
         self.model.save_pretrained(model, safe_serialization=True)
@@ -98,13 +111,14 @@ def load_text_encoder(name: str, max_tokens: int, pad: str = "trim") -> TextEnco
 
 
 def load_text_parts(model_name: str, tokenizer_name: str | None, max_tokens: int, pad: str) -> TextEncoder:
-    """Load model and tokenizer from two places (Stable Diffusion's `text_encoder/` and `tokenizer/`)."""
-    from transformers import AutoConfig, AutoTokenizer
+    """Load model and tokenizer from two folders (Stable Diffusion's `text_encoder/` and `tokenizer/`)."""
+    from transformers import AutoConfig, AutoModel, AutoTokenizer, CLIPTextModel, T5EncoderModel
 
+    classes = dict.fromkeys(CLIP_TYPES, CLIPTextModel) | dict.fromkeys(("t5", "mt5"), T5EncoderModel)
     try:
         config = AutoConfig.from_pretrained(model_name)
-        # Only safetensors are opened: other weight files can run code.
-        model = _model_class(config.model_type).from_pretrained(model_name, use_safetensors=True)
+        # Only safetensors are opened, because other weight files can run code.
+        model = classes.get(config.model_type, AutoModel).from_pretrained(model_name, use_safetensors=True)
         tokenizer = AutoTokenizer.from_pretrained(tokenizer_name or model_name)
     except (OSError, ValueError) as error:
         reason = str(error).strip().splitlines()[0]
@@ -114,23 +128,15 @@ def load_text_parts(model_name: str, tokenizer_name: str | None, max_tokens: int
         ) from error
     longest = getattr(model.config, "max_position_embeddings", max_tokens)
     if max_tokens > longest:
-        raise UserError(f"text encoder {model_name!r} takes at most {longest} tokens; {max_tokens} were asked for.")
+        raise UserError(f"text encoder {model_name!r} takes at most {longest} tokens, not {max_tokens}.")
     return TextEncoder(tokenizer, model, max_tokens, pad)
 
 
-def _model_class(model_type: str) -> Any:
-    from transformers import AutoModel, CLIPTextModel, T5EncoderModel
-
-    if model_type in CLIP_TYPES:
-        return CLIPTextModel
-    return T5EncoderModel if model_type in ("t5", "mt5") else AutoModel
-
-
 def embed_texts(encoder: TextEncoder, texts: Sequence[str], device: torch.device) -> list[tuple[Tensor, Tensor]]:
-    """Embed texts one by one with a frozen encoder, so that an embedding does not depend on what stood beside it.
+    """Embed texts one by one with a frozen encoder, so that an embedding does not depend on other texts of a batch.
 
     Returns:
-        For each text, float32 tokens `(L, D)` with padding trimmed (unless `pad="max"`) and pooled `(D,)`, on the CPU.
+        For each text float32 tokens `(L, D)`, padding trimmed unless `pad="max"`, and pooled `(D,)`, on the CPU.
     """
     results = []
     with torch.no_grad():
@@ -139,3 +145,81 @@ def embed_texts(encoder: TextEncoder, texts: Sequence[str], device: torch.device
             tokens, pooled = encoder(ids.to(device), mask.to(device))
             results.append((tokens[0].float().cpu(), pooled[0].float().cpu()))
     return results
+
+
+def train_tokenizer(texts: Iterable[str], vocabulary: int, max_tokens: int) -> "CLIPTokenizer":
+    """Train a byte-pair CLIP tokenizer (lower case, digits apart) on texts.
+
+    Every byte is in the vocabulary, alone and as the end of a word, so that no text of any language is unknown.
+
+    Args:
+        texts: the corpus.
+        vocabulary: target number of tokens, including merges.
+        max_tokens: longest sequence, start and end included.
+    """
+    from tokenizers import pre_tokenizers
+    from transformers import CLIPTokenizer
+
+    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
+    # The alphabet, its ends of words and the two marks come first.
+    merges = _merges(texts, alphabet, max(0, vocabulary - 2 * len(alphabet) - 2))
+    tokens = [
+        *alphabet,
+        *(letter + END_OF_WORD for letter in alphabet),
+        *("".join(pair) for pair in merges),
+        START,
+        END,
+    ]
+    ids = {token: number for number, token in enumerate(dict.fromkeys(tokens))}
+    return CLIPTokenizer(vocab=ids, merges=merges, model_max_length=max_tokens)
+
+
+def _merges(texts: Iterable[str], alphabet: Sequence[str], count: int) -> list[tuple[str, str]]:
+    """The pairs to merge, most frequent first; a function of the set of texts only.
+
+    The library numbers letters that end a word in the order of a hash table, so that ties between pairs would be broken
+    differently from run to run. Here such letters are separate letters from Unicode's private use area.
+    """
+    from tokenizers import Tokenizer, models, pre_tokenizers, trainers
+    from transformers import CLIPTokenizer
+
+    ends = {letter: chr(PRIVATE_USE + number) for number, letter in enumerate(alphabet)}
+    spoken = {end: letter + END_OF_WORD for letter, end in ends.items()}
+    trained = Tokenizer(models.BPE())
+    trained.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    trainer = trainers.BpeTrainer(
+        vocab_size=2 * len(alphabet) + count, initial_alphabet=[*alphabet, *ends.values()], show_progress=False
+    )
+    pipeline = CLIPTokenizer().backend_tokenizer
+
+    def marked(text: str) -> str:
+        """A text's words as CLIP's tokenizer splits them, with the last letter of each marked."""
+        words = pipeline.pre_tokenizer.pre_tokenize_str(pipeline.normalizer.normalize_str(text))
+        return " ".join(word[:-1] + ends[word[-1]] for word, _ in words)
+
+    trained.train_from_iterator(map(marked, sorted(set(texts))), trainer)
+    pairs = json.loads(trained.to_str())["model"]["merges"]
+
+    def plain(part: str) -> str:
+        return "".join(spoken.get(letter, letter) for letter in part)
+
+    return [(plain(left), plain(right)) for left, right in pairs[:count]]
+
+
+def make_text_model(tokenizer: "CLIPTokenizer", width: int, layers: int, max_tokens: int) -> "CLIPTextModel":
+    """Create a CLIP text model with fresh weights for `tokenizer`."""
+    from transformers import CLIPTextConfig, CLIPTextModel
+
+    config = CLIPTextConfig(
+        vocab_size=len(tokenizer),
+        hidden_size=width,
+        intermediate_size=2 * width,
+        num_hidden_layers=layers,
+        num_attention_heads=max(1, width // 64),
+        max_position_embeddings=max_tokens,
+        projection_dim=width,
+        bos_token_id=tokenizer.bos_token_id,
+        eos_token_id=tokenizer.eos_token_id,
+        pad_token_id=tokenizer.pad_token_id,
+    )
+    return CLIPTextModel(config)

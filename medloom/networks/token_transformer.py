@@ -1,23 +1,21 @@
-"""A transformer that fills in masked tokens of a grid, given text, table, mask, earlier image and coarser tokens."""
+"""A transformer that predicts masked tokens of a grid, given text, table, mask, prior image and coarser tokens."""
 
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torch.utils.checkpoint import checkpoint
 
 from medloom.core.choices import FUSIONS
 from medloom.core.errors import UserError
 from medloom.networks import blocks
-from medloom.networks.weights import load_network, save_network
+from medloom.networks.weights import StoredNetwork
 
-# Tokens along each side of what a layer's convolution sees.
+# Kernel of each layer's convolution, in tokens.
 LOCAL_KERNEL = 3
-# Of the deviation of an embedding that starts from a codebook: what is not shared with codes that look alike.
+# Fraction of an initial embedding's standard deviation that is not shared with similar codes.
 OWN = 0.5
 TINY = 1e-6
 
@@ -30,19 +28,19 @@ class TokenTransformerConfig:
         codes: size of the codebook.
         grid: tokens along each axis, two or three of them.
         width: of the features.
-        layers: of self-attention, cross-attention and a network of two layers.
+        layers: number of layers, each of self-attention, cross-attention and a two-layer network.
         heads: of each attention.
-        expansion: inner width of that network over `width`.
+        expansion: inner width of the two-layer network, in multiples of `width`.
         dropout: of features in training.
-        fusion: how context reaches it: cross-attention (and the pooled vector by scale and shift), affine (the latter
-            alone), or none.
+        fusion: how context reaches the network: cross-attention (with scale and shift by the pooled vector), affine
+            (scale and shift only), or none.
         context_width: channels of context tokens.
         pooled_width: channels of the pooled vector.
         mask_channels: channels of a segmentation mask (0: none).
-        prior: whether it sees the tokens of an earlier image.
-        coarse_codes: codes of the coarser tokens that it sees (0: none).
-        region_styles: whether the pooled vector fills the regions of the mask, or the whole grid, also growing along
-            each axis.
+        prior: whether the network sees the tokens of a prior image.
+        coarse_codes: number of codes of the coarser tokens that it sees (0: none).
+        region_styles: whether the pooled vector fills the regions of the mask, or the whole grid without a mask, with
+            values that also vary along each axis.
         gradient_checkpointing: compute activations again in the backward pass to save memory.
     """
 
@@ -66,25 +64,28 @@ class TokenTransformerConfig:
         if self.fusion not in FUSIONS:
             raise UserError(f"fusion {self.fusion!r}: allowed are {', '.join(FUSIONS)}.")
         if self.width % self.heads:
-            raise UserError(f"--network.width {self.width} cannot be shared between {self.heads} heads.")
+            raise UserError(f"--network.width {self.width} cannot be divided among {self.heads} heads.")
 
 
-class TokenTransformer(nn.Module):
+class TokenTransformer(StoredNetwork):
     """Predicts masked tokens (Chang et al. 2022, MaskGIT; Chang et al. 2023, Muse).
 
-    What lies on the image's grid (mask, earlier image, coarser tokens) is added to each token at its own place, where
-    self-attention of all others finds it.
+    Conditions on the image's grid (mask, prior image, coarser tokens) are added to the token at the same position, from
+    where self-attention passes them on.
     """
+
+    config: TokenTransformerConfig
+    config_type = TokenTransformerConfig
 
     def __init__(self, config: TokenTransformerConfig) -> None:
         super().__init__()
         self.config = config
         width = config.width
-        # One more is the masked token.
+        # The last embedding is that of masked tokens.
         self.tokens = nn.Embedding(config.codes + 1, width)
-        self.places = nn.ParameterList([nn.Parameter(torch.randn(length, width)) for length in config.grid])
+        self.positions = nn.ParameterList([nn.Parameter(torch.randn(length, width)) for length in config.grid])
         self.mask = nn.Linear(config.mask_channels, width) if config.mask_channels else None
-        # One more says that there is none.
+        # The last embedding stands for an absent prior image.
         self.prior = nn.Embedding(config.codes + 1, width) if config.prior else None
         self.coarse = nn.Embedding(config.coarse_codes, width) if config.coarse_codes else None
         pooled = config.pooled_width if config.fusion != "none" else 0
@@ -94,7 +95,7 @@ class TokenTransformer(nn.Module):
         self.layers = nn.ModuleList(_Layer(config) for _ in range(config.layers))
         self.norm = nn.LayerNorm(width)
         self.head = nn.Linear(width, config.codes)
-        # As large as the embeddings, which have a deviation of 1: what is on the grid is not drowned by it.
+        # Embeddings have a standard deviation of 1; a weaker mask would be drowned out by them.
         if self.mask is not None:
             nn.init.normal_(self.mask.weight)
 
@@ -114,44 +115,56 @@ class TokenTransformer(nn.Module):
         coarse: Tensor | None = None,
         wanted: Tensor | None = None,
     ) -> Tensor:
-        """Predict.
+        """Predict logits.
 
         Args:
-            tokens: int64 `(N, L)` in 0..codes, `codes` where masked.
+            tokens: int64 `(N, L)` in 0..codes; `codes` stands for a masked token.
             context: `(N, K, D)` tokens of text, modality and table.
-            context_mask: bool `(N, K)`, true where a context token counts.
+            context_mask: bool `(N, K)`, true for valid context tokens.
             pooled: `(N, P)`.
             mask: channels of a segmentation mask `(N, S, *grid)`.
-            prior: tokens of an earlier image int64 `(N, L)`, `codes` where there is none.
+            prior: tokens of a prior image int64 `(N, L)`; `codes` stands for an absent one.
             coarse: coarser tokens int64 `(N, *coarse grid)`.
-            wanted: bool `(N, L)`: the tokens whose logits are wanted; all by default.
+            wanted: bool `(N, L)`, the tokens whose logits to return; all by default.
 
         Returns:
-            Logits `(N, L, codes)`, or of the wanted tokens `(M, codes)`.
+            Logits `(N, L, codes)`, or `(M, codes)` of the wanted tokens.
         """
-        x = self._embedded(tokens, mask, prior, coarse)
+        grid = self.config.grid
+        # The vector of a position is the sum of one vector per axis.
+        positions = torch.zeros(*grid, self.config.width, device=self.positions[0].device)
+        for axis, table in enumerate(self.positions):
+            positions = positions + table.view(*[length if a == axis else 1 for a, length in enumerate(grid)], -1)
+        x = self.tokens(tokens) + positions.flatten(0, len(grid) - 1)
+        if self.mask is not None:
+            x = x + self.mask(_given(mask, "a mask").flatten(2).transpose(1, 2).to(x.dtype))
+        if self.prior is not None:
+            x = x + self.prior(_given(prior, "a prior image"))
+        if self.coarse is not None:
+            embedded = self.coarse(_given(coarse, "coarser tokens")).movedim(-1, 1)
+            x = x + F.interpolate(embedded, size=grid, mode="nearest").flatten(2).transpose(1, 2)
         if self.styles is not None and pooled is not None:
-            x = x + self._styled(self.styles, x, mask, pooled)
-        told = F.silu(self.pooled(pooled)) if self.pooled is not None and pooled is not None else None
+            # Without a mask the whole grid is one region.
+            regions = x.new_ones(len(x), 1, *grid) if mask is None else mask.to(x.dtype)
+            x = x + self.styles(regions, pooled).flatten(2).transpose(1, 2)
+        modulation = F.silu(self.pooled(pooled)) if self.pooled is not None and pooled is not None else None
         for layer in self.layers:
-            if self.config.gradient_checkpointing and self.training:
-                x = checkpoint(layer, x, context, context_mask, told, use_reentrant=False)
-            else:
-                x = layer(x, context, context_mask, told)
+            checkpointed = self.config.gradient_checkpointing and self.training
+            x = blocks.run_layer(layer, checkpointed, x, context, context_mask, modulation)
         x = self.norm(x if wanted is None else x[wanted])
         logits: Tensor = self.head(x)
         return logits
 
     @torch.no_grad()
     def start_from_codes(self, vectors: Tensor, coarse: Tensor | None = None) -> None:
-        """Let embeddings and the head start where the tokenizer's codes lie, so that codes that look alike are alike.
+        """Initialise embeddings and the head from the tokenizer's codes, so that similar codes start out similar.
 
-        Else the network would have to learn of every code by itself what it looks like. Of each embedding a part stays
-        its own.
+        Otherwise the network would have to learn the appearance of every code separately. Part of each embedding stays
+        random.
 
         Args:
             vectors: the codebook `(codes, channels)`.
-            coarse: that of the coarser tokens, where there are any.
+            coarse: the codebook of the coarser tokens, if any.
         """
         for table in (self.tokens, self.prior, self.head):
             if table is not None:
@@ -159,56 +172,23 @@ class TokenTransformer(nn.Module):
         if self.coarse is not None and coarse is not None:
             _start_alike(self.coarse.weight, coarse.float())
 
-    def _embedded(self, tokens: Tensor, mask: Tensor | None, prior: Tensor | None, coarse: Tensor | None) -> Tensor:
-        x = self.tokens(tokens) + self._positions()
-        if self.mask is not None:
-            x = x + self.mask(_given(mask, "a mask").flatten(2).transpose(1, 2).to(x.dtype))
-        if self.prior is not None:
-            x = x + self.prior(_given(prior, "an earlier image"))
-        if self.coarse is not None:
-            seen = self.coarse(_given(coarse, "coarser tokens")).movedim(-1, 1)
-            x = x + F.interpolate(seen, size=self.config.grid, mode="nearest").flatten(2).transpose(1, 2)
-        return x
-
-    def _styled(self, styles: blocks.RegionStyles, x: Tensor, mask: Tensor | None, pooled: Tensor) -> Tensor:
-        """What text and table put into each region, `(N, L, W)`; without a mask the whole grid is one region."""
-        where = x.new_ones(len(x), 1, *self.config.grid) if mask is None else mask.to(x.dtype)
-        return styles(where, pooled).flatten(2).transpose(1, 2)
-
-    def _positions(self) -> Tensor:
-        """A vector for each place, `(L, width)`: the sum of one for each axis."""
-        grid = self.config.grid
-        total = torch.zeros(*grid, self.config.width, device=self.places[0].device)
-        for axis, table in enumerate(self.places):
-            total = total + table.view(*[length if a == axis else 1 for a, length in enumerate(grid)], -1)
-        return total.flatten(0, len(grid) - 1)
-
     def on_grid(self, config: TokenTransformerConfig) -> "TokenTransformer":
-        """A copy on another grid: a place's vector is between those of the places that were there.
+        """A copy on another grid; the vectors of its positions are interpolated.
 
         Args:
-            config: as its own but for the grid, dropout and checkpointing.
+            config: may differ in grid, dropout and checkpointing only.
         """
         other = TokenTransformer(config)
         state = dict(self.state_dict())
         for axis, length in enumerate(config.grid):
-            known = state[f"places.{axis}"].T[None]
-            state[f"places.{axis}"] = F.interpolate(known, length, mode="linear")[0].T
+            known = state[f"positions.{axis}"].T[None]
+            state[f"positions.{axis}"] = F.interpolate(known, length, mode="linear")[0].T
         other.load_state_dict(state)
         return other
 
-    def save_pretrained(self, folder: Path) -> None:
-        """Write config.json and the weights as safetensors to `folder`."""
-        save_network(self, self.config, folder)
-
-    @classmethod
-    def from_pretrained(cls, folder: Path) -> "TokenTransformer":
-        """Read what `save_pretrained` wrote."""
-        return load_network(folder, TokenTransformerConfig, cls)
-
 
 class _Layer(nn.Module):
-    """Neighbours, self-attention, cross-attention to the context, a network of two layers; pre-norm, all residual."""
+    """Convolution, self-attention, cross-attention to the context, two-layer network; pre-norm, all residual."""
 
     def __init__(self, config: TokenTransformerConfig) -> None:
         super().__init__()
@@ -230,12 +210,14 @@ class _Layer(nn.Module):
             nn.init.zeros_(self.affine.weight)
             nn.init.zeros_(self.affine.bias)
 
-    def forward(self, x: Tensor, context: Tensor | None, context_mask: Tensor | None, told: Tensor | None) -> Tensor:
+    def forward(
+        self, x: Tensor, context: Tensor | None, context_mask: Tensor | None, modulation: Tensor | None
+    ) -> Tensor:
         """`(N, L, W)` to the same."""
         x = x + self._dropped(self.local(x))
-        changes = [None] * 4
-        if self.affine is not None and told is not None:
-            changes = list(self.affine(told)[:, None].chunk(4, dim=-1))
+        changes: tuple[Tensor | None, ...] = (None,) * 4
+        if self.affine is not None and modulation is not None:
+            changes = self.affine(modulation)[:, None].chunk(4, dim=-1)
         x = x + self._dropped(self.attention(_changed(self.norm1(x), changes[0], changes[1])))
         if self.cross is not None and self.norm2 is not None and context is not None:
             x = x + self._dropped(self.cross(self.norm2(x), context.to(x.dtype), context_mask))
@@ -246,10 +228,9 @@ class _Layer(nn.Module):
 
 
 class Neighbours(nn.Module):
-    """A convolution of each channel over the grid (Guo et al. 2022, CMT, the local perception unit).
+    """A depthwise convolution over the grid (the local perception unit of CMT, Guo et al. 2022).
 
-    What a token is depends on those beside it, which attention has to learn place by place and finds only in a long
-    training.
+    A token depends on its neighbours. Attention has to learn this for each position and needs a long training for it.
     """
 
     def __init__(self, width: int, grid: Sequence[int]) -> None:
@@ -286,11 +267,11 @@ class SelfAttention(nn.Module):
 
 
 def _start_alike(table: Tensor, codes: Tensor) -> None:
-    """Rows that are random so far get a part in common with those of codes that lie near."""
-    deviation, mean = torch.std_mean(codes, dim=0)
-    seen = (codes - mean) / deviation.clamp(min=TINY) / math.sqrt(codes.shape[1])
+    """Add to random rows a component that similar codes have in common."""
+    std, mean = torch.std_mean(codes, dim=0)
+    standardised = (codes - mean) / std.clamp(min=TINY) / math.sqrt(codes.shape[1])
     own = table[: len(codes)]
-    shared = seen @ torch.randn(codes.shape[1], own.shape[1]) * own.std()
+    shared = standardised @ torch.randn(codes.shape[1], own.shape[1]) * own.std()
     own.mul_(OWN).add_(shared, alpha=math.sqrt(1 - OWN**2))
 
 

@@ -24,12 +24,12 @@ class TokenizerConfig:
     Attributes:
         dims: 2 or 3.
         channels: of images.
-        widths: feature channels of each resolution; each after the first halves the image.
-        depth: residual blocks a resolution.
+        widths: feature channels per resolution; each after the first halves the image.
+        depth: residual blocks per resolution.
         quantizer: ema, gradient or fsq.
-        codes: of the codebook; of fsq the product of the levels.
-        code_width: channels of a code; of fsq the number of levels.
-        levels: of fsq, of each channel.
+        codes: size of the codebook; with fsq the product of the levels.
+        code_width: channels of a code; with fsq the number of levels.
+        levels: with fsq, the levels of each channel.
     """
 
     dims: int
@@ -46,8 +46,8 @@ class Tokenizer(nn.Module):
     """Images to tokens and back.
 
     Attributes:
-        coder: in 2-D diffusers' VQModel; in 3-D MONAI's encoder and decoder.
-        quantizer: latents to codes; see `medloom.networks.quantizers`.
+        coder: diffusers' VQModel in 2-D, MONAI's encoder and decoder in 3-D.
+        quantizer: from latents to codes; see `medloom.networks.quantizers`.
     """
 
     def __init__(self, config: TokenizerConfig, coder: nn.Module | None = None) -> None:
@@ -61,8 +61,8 @@ class Tokenizer(nn.Module):
 
     @property
     def factor(self) -> int:
-        """Pixels of an axis that become one token."""
-        return 2 ** (len(self.config.widths) - 1)
+        """Pixels per token along each axis."""
+        return int(2 ** (len(self.config.widths) - 1))
 
     @property
     def codes(self) -> int:
@@ -71,11 +71,11 @@ class Tokenizer(nn.Module):
 
     @property
     def image_channels(self) -> int:
-        """Channels of an image."""
+        """Number of image channels."""
         return self.config.channels
 
     def code_vectors(self) -> Tensor:
-        """The codes as the decoder sees them, `(codes, code width)`."""
+        """The codes as vectors, `(codes, code width)`."""
         every = torch.arange(self.codes, device=next(self.coder.parameters()).device)
         return self.quantizer.lookup(every[None])[0].T
 
@@ -83,7 +83,7 @@ class Tokenizer(nn.Module):
         """Tokens along each axis of an image of `size`.
 
         Raises:
-            UserError: an axis that is not a multiple of the factor, or another number of axes.
+            UserError: an axis is not a multiple of the factor, or the number of axes differs.
         """
         if len(size) != self.config.dims or any(axis % self.factor for axis in size):
             raise UserError(
@@ -117,7 +117,7 @@ class Tokenizer(nn.Module):
         return images
 
     def save(self, folder: Path) -> None:
-        """Write as safetensors; in 2-D with a codebook in the layout that diffusers' VQModel opens."""
+        """Write as safetensors; in 2-D with a codebook in the layout of diffusers' VQModel."""
         if self.config.dims == 2 and isinstance(self.quantizer, Codebook):
             with torch.no_grad():
                 self.coder.quantize.embedding.weight.copy_(self.quantizer.codebook)
@@ -138,7 +138,7 @@ class VolumeCoder(nn.Module):
             "spatial_dims": config.dims,
             "channels": config.widths,
             "num_res_blocks": (config.depth,) * levels,
-            "norm_num_groups": _groups(config.widths),
+            "norm_num_groups": min(32, min(config.widths) // 4),
             "norm_eps": 1e-6,
             "attention_levels": (False,) * levels,
             "with_nonlocal_attn": False,
@@ -164,23 +164,19 @@ def _flat_coder(config: TokenizerConfig) -> Any:
         latent_channels=config.widths[-1],
         num_vq_embeddings=config.codes,
         vq_embed_dim=config.code_width,
-        norm_num_groups=_groups(config.widths),
+        norm_num_groups=min(32, min(config.widths) // 4),
         scaling_factor=1.0,
     )
-    # Where the codebook is written to when it is saved; training has its own.
+    # Only `Tokenizer.save` writes the codebook here; training uses the quantizer's.
     coder.quantize.requires_grad_(False)
     return coder
-
-
-def _groups(widths: tuple[int, ...]) -> int:
-    return min(32, min(widths) // 4)
 
 
 def load_tokenizer(folder: Path) -> Tokenizer:
     """Read what `Tokenizer.save` wrote, or a folder of diffusers' VQModel.
 
     Raises:
-        UserError: there is none, or no safetensors.
+        UserError: the folder holds no tokenizer, or no safetensors.
     """
     values = read_json(folder / "config.json")
     if values.get("_class_name") != DIFFUSERS:
@@ -194,20 +190,15 @@ def load_tokenizer(folder: Path) -> Tokenizer:
         raise UserError(f"tokenizer {folder} cannot be loaded ({reason}); give a run or a diffusers folder.") from error
     shape = coder.config
     if shape.norm_type != "group":
-        raise UserError(f"tokenizer {folder} normalises by {shape.norm_type}; a VQModel with group norm can be loaded.")
+        raise UserError(
+            f"tokenizer {folder} uses {shape.norm_type} norm; only a VQModel with group norm can be loaded."
+        )
     codebook = coder.quantize.embedding.weight.detach()
-    config = TokenizerConfig(
-        2,
-        shape.in_channels,
-        tuple(shape.block_out_channels),
-        shape.layers_per_block,
-        AVERAGES,
-        *codebook.shape,
+    widths = tuple(shape.block_out_channels)
+    tokenizer = Tokenizer(
+        TokenizerConfig(2, shape.in_channels, widths, shape.layers_per_block, AVERAGES, *codebook.shape), coder
     )
-    tokenizer = Tokenizer(config, coder)
-    if not isinstance(tokenizer.quantizer, Codebook):
-        raise TypeError("a VQModel has a codebook")
-    tokenizer.quantizer.codebook.copy_(codebook)
-    tokenizer.quantizer.sums.copy_(codebook)
+    for buffer in ("codebook", "sums"):
+        tokenizer.quantizer.get_buffer(buffer).copy_(codebook)
     coder.quantize.requires_grad_(False)
     return tokenizer

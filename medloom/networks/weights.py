@@ -1,21 +1,46 @@
-"""Networks of our own on disk: config.json beside the weights as safetensors, as diffusers lays out its own."""
+"""Networks of our own on disk: config.json and the weights as safetensors, in diffusers' layout."""
 
 import json
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, Self, TypeVar
 
 from safetensors.torch import load_file, save_file
 from torch import nn
 
 from medloom.core.files import read_json
 
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
+
 Network = TypeVar("Network", bound=nn.Module)
+Config = TypeVar("Config")
 CONFIG, WEIGHTS = "config.json", "model.safetensors"
 
 
-def save_network(network: nn.Module, config: Any, folder: Path) -> None:
+class StoredNetwork(nn.Module):
+    """A network that is built from a config dataclass and stored together with it.
+
+    Attributes:
+        config: what it was built from.
+        config_type: makes the config from the values of config.json.
+    """
+
+    config: Any
+    config_type: ClassVar[Callable[..., object]]
+
+    def save_pretrained(self, folder: Path) -> None:
+        """Write config.json and the weights as safetensors to `folder`."""
+        save_network(self, self.config, folder)
+
+    @classmethod
+    def from_pretrained(cls, folder: Path) -> Self:
+        """Read what `save_pretrained` wrote."""
+        return load_network(folder, cls.config_type, cls)
+
+
+def save_network(network: nn.Module, config: "DataclassInstance", folder: Path) -> None:
     """Write a network and the dataclass that it was built from to `folder`."""
     folder.mkdir(parents=True, exist_ok=True)
     (folder / CONFIG).write_text(json.dumps(asdict(config), indent=2) + "\n", encoding="utf-8")
@@ -23,13 +48,13 @@ def save_network(network: nn.Module, config: Any, folder: Path) -> None:
     save_file(weights, folder / WEIGHTS)
 
 
-def load_network(folder: Path, config: Callable[..., Any], build: Callable[[Any], Network]) -> Network:
+def load_network(folder: Path, config: Callable[..., Config], build: Callable[[Config], Network]) -> Network:
     """Read what `save_network` wrote.
 
     Args:
-        folder: where it is.
-        config: the dataclass.
-        build: makes the network from it.
+        folder: the network's folder.
+        config: makes the config from the values of config.json.
+        build: makes the network from the config.
 
     Raises:
         UserError: no valid config.json.

@@ -1,10 +1,14 @@
-"""Probability paths: how data, noise and time make a noisy sample, and what a network is asked to predict from it.
+"""Probability paths: how data, noise and time make a noisy sample, and what a network predicts from it.
 
-A path is data only. Every draw is given by the caller, so that randomness is a function of (run seed, step, row).
+A noisy sample is x_t = alpha x0 + sigma noise. A network predicts `epsilon` (the noise), `v` = alpha noise - sigma x0
+(Salimans and Ho 2022), or `flow` = noise - x0, for which alpha = 1 - sigma (Liu et al. 2023).
+
+A path holds settings only. The caller makes every draw, so that randomness is a function of (run seed, step, row).
 """
 
+import math
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from typing import Any
@@ -14,21 +18,88 @@ from torch import Tensor
 
 from medloom.core.errors import UserError
 from medloom.core.lookup import look_up
-from medloom.processes.predictions import noise_from, x0_from
-from medloom.processes.schedules import SCHEDULES, min_snr_weight
 
 PREDICTIONS = ("epsilon", "v")
-# Networks are given a flow's time in [0, 1] times this, as diffusers does, so that one embedding serves both paths.
+# A flow's time in [0, 1] is multiplied by this for the network, as in diffusers: one embedding serves both paths.
 TIME_SCALE = 1000
+MAX_BETA = 0.999
+Level = float | Tensor
+
+
+def linear(steps: int, start: float = 1e-4, end: float = 0.02) -> Tensor:
+    """Betas on a line (Ho et al. 2020, section 4): float64 `(steps,)`, each in (0, 1)."""
+    return torch.linspace(start, end, steps, dtype=torch.float64)
+
+
+def scaled_linear(steps: int, start: float = 0.00085, end: float = 0.012) -> Tensor:
+    """Betas whose square roots lie on a line (Rombach et al. 2022, Stable Diffusion): float64 `(steps,)`."""
+    return torch.linspace(start**0.5, end**0.5, steps, dtype=torch.float64) ** 2
+
+
+def cosine(steps: int) -> Tensor:
+    """Betas of a squared-cosine alpha-bar, clipped at 0.999 (Nichol and Dhariwal 2021, eq. 17): float64 `(steps,)`."""
+    time = torch.arange(steps + 1, dtype=torch.float64) / steps
+    alpha_bar = torch.cos((time + 0.008) / 1.008 * math.pi / 2) ** 2  # eq. 17
+    return (1 - alpha_bar[1:] / alpha_bar[:-1]).clamp(max=MAX_BETA)
+
+
+SCHEDULES: dict[str, Callable[..., Tensor]] = {"linear": linear, "scaled-linear": scaled_linear, "cosine": cosine}
+
+
+def min_snr_weight(snr: Tensor, gamma: float, prediction: str) -> Tensor:
+    """Min-SNR weight of the squared error (Hang et al. 2023, section 3.4).
+
+    Args:
+        snr: alpha^2 / sigma^2, any shape, positive.
+        gamma: the ratio at which the weight of a step stops growing; 5 in the paper.
+        prediction: `epsilon` or `v`, the predicted quantity.
+
+    Returns:
+        Weights in (0, 1], with the shape and dtype of `snr`.
+    """
+    clipped = snr.clamp(max=gamma)
+    return clipped / (snr + 1) if prediction == "v" else clipped / snr
+
+
+def x0_from(kind: str, prediction: Tensor, x_t: Tensor, alpha: Level, sigma: Level) -> Tensor:
+    """The data that a prediction of `kind` implies at the noise level (alpha, sigma); all shapes broadcast."""
+    if kind == "epsilon":
+        return (x_t - sigma * prediction) / alpha  # Ho et al. 2020, eq. 4 solved for x0
+    if kind == "v":
+        return alpha * x_t - sigma * prediction  # Salimans and Ho 2022, appendix D
+    return x_t - sigma * prediction  # Liu et al. 2023, eq. 1: x_t = x0 + t (noise - x0)
+
+
+def noise_from(kind: str, prediction: Tensor, x_t: Tensor, alpha: Level, sigma: Level) -> Tensor:
+    """The noise that a prediction of `kind` implies at the noise level (alpha, sigma); all shapes broadcast."""
+    if kind == "epsilon":
+        return prediction
+    if kind == "v":
+        return alpha * prediction + sigma * x_t  # Salimans and Ho 2022, appendix D
+    return x_t + alpha * prediction  # x_t = noise - (1 - t) (noise - x0)
+
+
+def apply_noise_offset(noise: Tensor, offset: Tensor, strength: float) -> Tensor:
+    """Shift the mean of the noise per image and channel, so that networks learn brightness (Guttenberg 2023).
+
+    Args:
+        noise: standard normal `(N, C, *spatial)`.
+        offset: standard normal `(N, C)`, drawn by the caller.
+        strength: 0 for none; 0.1 is usual.
+
+    Returns:
+        `noise + strength * offset`, with the shape and dtype of `noise`.
+    """
+    return noise + strength * offset.to(noise).view(*offset.shape, *[1] * (noise.ndim - offset.ndim))
 
 
 @dataclass(frozen=True, eq=False)
 class Example:
-    """What one training step asks of a network.
+    """Input, target and weight of one training step.
 
     Attributes:
         noisy: x_t, `(N, C, *spatial)`.
-        target: what should be predicted from it, of the same shape.
+        target: the quantity to predict, of the same shape.
         weight: of each sample's error, float32 `(N,)`.
         time: `(N,)`, in the path's own unit.
     """
@@ -45,8 +116,8 @@ class ProbabilityPath(ABC):
     Images and predictions are `(N, C, *spatial)`; times are `(N,)`, in the path's own unit.
 
     Attributes:
-        noise_offset: strength for `apply_noise_offset` in training; 0 for none.
-        data_std: deviation of the data, by which a network's output is preconditioned; 0 for none.
+        noise_offset: strength of `apply_noise_offset` in training; 0 for none.
+        data_std: standard deviation of the data for preconditioning the network's output; 0 for none.
     """
 
     noise_offset: float
@@ -63,11 +134,11 @@ class ProbabilityPath(ABC):
 
     @abstractmethod
     def time_embedding_value(self, t: Tensor) -> Tensor:
-        """What the network is given as time: float32 `(N,)`."""
+        """The time that the network is given: float32 `(N,)`."""
 
     @abstractmethod
-    def share(self, t: Tensor) -> Tensor:
-        """How much of the way from data to noise has been gone at times `(N,)`: float64 `(N,)` in [0, 1]."""
+    def fraction(self, t: Tensor) -> Tensor:
+        """The fraction of the way from data to noise at times `(N,)`: float64 `(N,)` in [0, 1]."""
 
     @abstractmethod
     def alpha(self, t: Tensor) -> Tensor:
@@ -79,15 +150,15 @@ class ProbabilityPath(ABC):
 
     @abstractmethod
     def target_factors(self, t: Tensor) -> tuple[Tensor, Tensor]:
-        """The factors of the noise and of the data in what is predicted: float64 `(N,)` each."""
+        """The factors of the noise and of the data in the target: float64 `(N,)` each."""
 
     @abstractmethod
     def weight(self, t: Tensor) -> Tensor:
-        """Weight of each sample's squared error: float32 `(N,)`."""
+        """The weight of each sample's squared error: float32 `(N,)`."""
 
     @abstractmethod
     def to_dict(self) -> dict[str, Any]:
-        """As JSON values, which `path_from_dict` reads."""
+        """The path as JSON values for `path_from_dict`."""
 
     def levels(self, t: Tensor, like: Tensor) -> tuple[Tensor, Tensor]:
         """alpha and sigma in the dtype of `like`, shaped to multiply it."""
@@ -99,7 +170,7 @@ class ProbabilityPath(ABC):
         return alpha * x0 + sigma * noise  # Ho et al. 2020, eq. 4; Liu et al. 2023, eq. 1
 
     def target(self, x0: Tensor, noise: Tensor, t: Tensor) -> Tensor:
-        """What should be predicted: `(N, C, *spatial)`."""
+        """The quantity to predict: `(N, C, *spatial)`."""
         of_noise, of_data = (_like(factor, x0) for factor in self.target_factors(t))
         return of_noise * noise + of_data * x0
 
@@ -108,9 +179,9 @@ class ProbabilityPath(ABC):
         return Example(self.add_noise(x0, noise, t), self.target(x0, noise, t), self.weight(t), t)
 
     def predicted(self, output: Tensor, x_t: Tensor, t: Tensor) -> Tensor:
-        """What a network's output says of the target: `(N, C, *spatial)`.
+        """The prediction that a network's output stands for: `(N, C, *spatial)`.
 
-        With `data_std` s, the part of the target that is linear in x_t is added, and the network has to find the rest,
+        With `data_std`, the best linear prediction from x_t is added, and the network predicts only the remainder,
         scaled to variance 1 at each time (Karras et al. 2022, section 5, for any target n noise + d x0).
         """
         if not self.data_std:
@@ -133,7 +204,7 @@ class ProbabilityPath(ABC):
 
 @dataclass(frozen=True)
 class DDPM(ProbabilityPath):
-    """The variance-preserving path of discrete diffusion (Ho et al. 2020); t is a whole step, long, 0 to steps - 1.
+    """The variance-preserving path of discrete diffusion (Ho et al. 2020); t is an integer step, 0 to steps - 1.
 
     Attributes:
         schedule: a name in SCHEDULES.
@@ -186,14 +257,14 @@ class DDPM(ProbabilityPath):
         return self.prediction
 
     def draw_time(self, u: Tensor) -> Tensor:
-        """Whole steps, equally likely: long `(N,)` from uniforms `(N,)` in [0, 1)."""
+        """Uniformly distributed steps: int64 `(N,)` from uniforms `(N,)` in [0, 1)."""
         return (u * self.steps).long().clamp(max=self.steps - 1)
 
     def time_embedding_value(self, t: Tensor) -> Tensor:
         """The step itself: float32 `(N,)`, 0 to steps - 1."""
         return t.float()
 
-    def share(self, t: Tensor) -> Tensor:
+    def fraction(self, t: Tensor) -> Tensor:
         """(t + 1) / steps: float64 `(N,)`."""
         return (t.double() + 1) / self.steps
 
@@ -206,14 +277,14 @@ class DDPM(ProbabilityPath):
         return (1 - self.alpha_bar.to(t.device)[t]).sqrt()
 
     def target_factors(self, t: Tensor) -> tuple[Tensor, Tensor]:
-        """Of the noise, or of v = alpha noise - sigma x0 (Salimans and Ho 2022, section 4)."""
+        """The factors of the noise itself, or of v = alpha noise - sigma x0 (Salimans and Ho 2022, section 4)."""
         if self.prediction == "epsilon":
             ones = torch.ones(t.shape, dtype=torch.float64, device=t.device)
             return ones, torch.zeros_like(ones)
         return self.alpha(t), -self.sigma(t)
 
     def weight(self, t: Tensor) -> Tensor:
-        """Min-SNR weights, or ones: float32 `(N,)`."""
+        """Min-SNR weights, or ones without `min_snr_gamma`: float32 `(N,)`."""
         if self.min_snr_gamma is None:
             return torch.ones(t.shape, device=t.device)
         snr = (self.alpha(t) / self.sigma(t)) ** 2
@@ -226,12 +297,12 @@ class DDPM(ProbabilityPath):
 
 @dataclass(frozen=True)
 class RectifiedFlow(ProbabilityPath):
-    """The straight path x_t = (1 - t) x0 + t noise (Liu et al. 2023); t is float32 in [0, 1], 1 being pure noise.
+    """The straight path x_t = (1 - t) x0 + t noise (Liu et al. 2023); t is float32 in [0, 1], 1 is pure noise.
 
     Attributes:
         logit_mean: mean of the logit of training times (Esser et al. 2024, eq. 19); above 0 favours noisy times.
-        logit_std: standard deviation of it.
-        shift: above 1 moves times, in training and sampling, towards noise, for large images (eq. 23).
+        logit_std: standard deviation of that logit.
+        shift: values above 1 move the times of training and sampling towards noise, for large images (eq. 23).
         noise_offset: strength of the noise offset in training, 0 for none.
         data_std: see ProbabilityPath.
     """
@@ -262,7 +333,7 @@ class RectifiedFlow(ProbabilityPath):
         """1000 t: float32 `(N,)`, 0 to 1000."""
         return t.float() * TIME_SCALE
 
-    def share(self, t: Tensor) -> Tensor:
+    def fraction(self, t: Tensor) -> Tensor:
         """The time itself: float64 `(N,)`."""
         return t.double()
 
@@ -275,12 +346,12 @@ class RectifiedFlow(ProbabilityPath):
         return t.double()
 
     def target_factors(self, t: Tensor) -> tuple[Tensor, Tensor]:
-        """Of the velocity, noise - x0, whatever the time."""
+        """The factors of the velocity, noise - x0, at any time."""
         ones = torch.ones(t.shape, dtype=torch.float64, device=t.device)
         return ones, -ones
 
     def weight(self, t: Tensor) -> Tensor:
-        """Ones, float32 `(N,)`: the density of times does the weighing."""
+        """Ones, float32 `(N,)`: the density of the training times weights the loss."""
         return torch.ones(t.shape, device=t.device)
 
     def to_dict(self) -> dict[str, Any]:
@@ -292,7 +363,7 @@ PATHS: dict[str, type[DDPM] | type[RectifiedFlow]] = {"ddpm": DDPM, "flow": Rect
 
 
 def path_from_dict(values: Mapping[str, Any]) -> ProbabilityPath:
-    """The path that `to_dict` described.
+    """The path described by `to_dict`.
 
     Raises:
         UserError: an unknown path, or a setting that is unknown or out of range.

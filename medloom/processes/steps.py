@@ -1,6 +1,6 @@
-"""One step of a sampler: the noise levels that it visits, and the Gaussian from which the next sample is drawn.
+"""The steps of a sampler: which noise levels it visits, and the Gaussian from which it draws the next sample.
 
-Samplers and policy gradients share these, so a trajectory sampled is a trajectory that can be scored again.
+Samplers and policy gradients use the same functions, so that a sampled trajectory can be scored again.
 """
 
 import math
@@ -9,11 +9,11 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from medloom.core.errors import UserError
-from medloom.processes.paths import DDPM, TIME_SCALE, RectifiedFlow
-from medloom.processes.predictions import noise_from, x0_from
+from medloom.processes.paths import DDPM, TIME_SCALE, RectifiedFlow, noise_from, x0_from
 
 Denoise = Callable[[Tensor, Tensor], Tensor]
 NoiseFunction = Callable[[int], Tensor]
@@ -22,7 +22,7 @@ SPACINGS = ("leading", "trailing")
 
 @dataclass(frozen=True)
 class Step:
-    """One transition of a batch, as a sampler's callback gets it.
+    """One transition of a batch, as passed to a sampler's callback.
 
     Attributes:
         index: 0 for the first.
@@ -31,7 +31,7 @@ class Step:
         x: the samples before the step, `(N, C, *spatial)`.
         x_next: the samples after it, drawn from Normal(mean, std^2).
         mean: `(N, C, *spatial)`.
-        std: one standard deviation for the whole batch; 0 where the step is deterministic.
+        std: one standard deviation for the whole batch; 0 if the step is deterministic.
     """
 
     index: int
@@ -46,21 +46,16 @@ class Step:
 Callback = Callable[[Step], None]
 
 
-def deterministic(index: int, time: float, next_time: float, x: Tensor, x_next: Tensor) -> Step:
-    """The record of a step without noise."""
-    return Step(index, time, next_time, x, x_next, mean=x_next, std=0.0)
-
-
 def evaluate(denoise: Denoise, x: Tensor, time: float, dtype: torch.dtype) -> Tensor:
-    """The prediction at one time, given in `dtype` for the whole batch; the prediction in the dtype of `x`."""
+    """The prediction at one time for the whole batch, in the dtype of `x`; the time is passed in `dtype`."""
     return denoise(x, torch.full((len(x),), time, dtype=dtype, device=x.device)).to(x)
 
 
 def draw(mean: Tensor, std: float, index: int, noise_fn: NoiseFunction | None) -> Tensor:
-    """Normal(mean, std^2), with the noise of step `index`.
+    """Draw from Normal(mean, std^2) with the noise of step `index`.
 
     Raises:
-        UserError: noise is needed and there is no `noise_fn`.
+        UserError: std is above 0 and there is no `noise_fn`.
     """
     if std == 0:
         return mean
@@ -72,12 +67,12 @@ def draw(mean: Tensor, std: float, index: int, noise_fn: NoiseFunction | None) -
 def ddpm_times(path: DDPM, steps: int, spacing: str = "leading") -> list[tuple[int, int]]:
     """Pairs (time, next time) of a discrete sampler, from noise to data.
 
-    `leading` with an offset of 1 is Stable Diffusion's own grid; it starts below the noisiest level, so few steps lose
-    contrast. `trailing` starts at the noisiest level (Lin et al. 2024, table 2), and can visit all of them. Both end at
-    level 0.
+    `leading` with an offset of 1 is Stable Diffusion's own grid. It starts below the noisiest level, so that few steps
+    lose contrast. `trailing` starts at the noisiest level (Lin et al. 2024, table 2) and can visit all of them. Both
+    end at level 0.
 
     Raises:
-        UserError: the number of steps or the spacing is not possible.
+        UserError: an unknown spacing, or a number of steps out of range.
     """
     if spacing not in SPACINGS:
         raise UserError(f"spacing {spacing!r} is not known; allowed: {', '.join(SPACINGS)}.")
@@ -93,9 +88,10 @@ def ddpm_times(path: DDPM, steps: int, spacing: str = "leading") -> list[tuple[i
 
 
 def flow_sigmas(path: RectifiedFlow, steps: int) -> list[float]:
-    """Noise levels of the Euler and Heun flow samplers, `steps + 1` of them, from 1 to 0.
+    """The `steps + 1` noise levels of the Euler and Heun flow samplers, from 1 to 0.
 
-    As in diffusers, the lowest level before 0 is 1/1000 and the shift is applied to the ends and to what lies between.
+    As in diffusers, the lowest level before 0 is 1/1000, and the shift applies both to the ends and to the levels
+    between them.
 
     Raises:
         UserError: fewer than one step.
@@ -106,7 +102,7 @@ def flow_sigmas(path: RectifiedFlow, steps: int) -> list[float]:
 
 
 def flow_solver_sigmas(path: RectifiedFlow, steps: int) -> list[float]:
-    """Noise levels of DPM-Solver on a flow, `steps + 1` of them, from 0.999 (before the shift) to 0.
+    """The `steps + 1` noise levels of DPM-Solver on a flow, from 0.999 (before the shift) to 0.
 
     Raises:
         UserError: fewer than one step.
@@ -116,8 +112,8 @@ def flow_solver_sigmas(path: RectifiedFlow, steps: int) -> list[float]:
     return [float(sigma) for sigma in shifted(sigmas, path.shift)[::-1]]
 
 
-def shifted(sigma: np.ndarray | float, shift: float) -> np.ndarray:
-    """Levels moved towards noise (Esser et al. 2024, eq. 23)."""
+def shifted(sigma: NDArray[np.float64] | float, shift: float) -> NDArray[np.float64]:
+    """Shift levels towards noise (Esser et al. 2024, eq. 23)."""
     return np.asarray(shift * sigma / (1 + (shift - 1) * sigma))
 
 
@@ -132,9 +128,9 @@ def ddim_step(
     """Mean and standard deviation of the next sample (Song et al. 2021, DDIM).
 
     Args:
-        prediction: what the network gave for `x` at `time`, `(N, C, *spatial)`.
+        prediction: the network's output for `x` at `time`, `(N, C, *spatial)`.
         x: the samples at `time`.
-        path: the path of the network.
+        path: the network's path.
         time: step of `x`.
         next_time: a lower step.
         eta: 0 for the deterministic sampler, 1 for the variance of DDPM.
@@ -151,23 +147,23 @@ def flow_sde_step(
 ) -> tuple[Tensor, float]:
     """Mean and standard deviation of the next sample of an SDE with the marginals of the flow's ODE.
 
-    The noise is that of Flow-GRPO (Liu et al. 2025, section 4.2), eta sqrt(t / (1 - t)) sqrt(dt). The mean is not its
-    Euler-Maruyama step, which leaves more noise in the sample than the next level has, but the form of DDIM, which
-    keeps the level exactly and agrees with it to first order in dt (Wang and Yu 2025, Flow-CPS).
+    The noise is that of Flow-GRPO (Liu et al. 2025, section 4.2), eta sqrt(t / (1 - t)) sqrt(dt). Its Euler-Maruyama
+    mean leaves more noise in the sample than the next level has. The mean is therefore the form of DDIM, which meets
+    the level exactly and agrees with it to first order in dt (Wang and Yu 2025, Flow-CPS).
 
     Args:
-        prediction: what the network gave for `x` at `time`, `(N, C, *spatial)`.
+        prediction: the network's output for `x` at `time`, `(N, C, *spatial)`.
         x: the samples at `time`.
-        path: the path of the network.
+        path: the network's path.
         time: time of `x`, in (0, 1].
         next_time: a lower time; at 0 the step is deterministic.
         eta: strength of the noise, 0 for the ODE.
     """
     x0 = x0_from(path.kind, prediction, x, 1 - time, time)
     noise = noise_from(path.kind, prediction, x, 1 - time, time)
-    # The diffusion is infinite at t = 1; Flow-GRPO evaluates it at the next time there.
-    data_share = 1 - (time if time < 1 else next_time)
-    std = min(eta * math.sqrt(time / data_share * (time - next_time)), next_time)
+    # The diffusion coefficient is infinite at t = 1, where Flow-GRPO uses that of the next time.
+    of_data = 1 - (time if time < 1 else next_time)
+    std = min(eta * math.sqrt(time / of_data * (time - next_time)), next_time)
     return (1 - next_time) * x0 + math.sqrt(next_time**2 - std**2) * noise, std
 
 
@@ -179,5 +175,5 @@ def log_probability(x_next: Tensor, mean: Tensor, std: float) -> Tensor:
     """
     if std <= 0:
         raise UserError("a deterministic step has no density; use a stochastic sampler (flow-sde, or ddim with eta).")
-    deviation = (x_next.float() - mean.float()) / std
-    return (-0.5 * deviation**2 - math.log(std) - 0.5 * math.log(2 * math.pi)).flatten(1).mean(dim=1)
+    standardised = (x_next.float() - mean.float()) / std
+    return (-0.5 * standardised**2 - math.log(std) - 0.5 * math.log(2 * math.pi)).flatten(1).mean(dim=1)

@@ -1,5 +1,6 @@
 """Options of the training loop."""
 
+import math
 from dataclasses import dataclass
 
 from medloom.core.errors import UserError
@@ -14,22 +15,22 @@ class LoopOptions:
     """How long and how to train; the same for every generator.
 
     Attributes:
-        steps: optimiser steps in all.
-        batch: images a step, over all processes and accumulated micro-batches.
-        accumulate: micro-batches a step.
+        steps: total number of optimiser steps.
+        batch: images per step, over all processes and accumulated micro-batches.
+        accumulate: micro-batches per step.
         learning_rate: peak learning rate.
-        warmup: steps over which it rises from zero.
+        warmup: steps over which the learning rate rises from zero.
         schedule: constant, linear or cosine decay to zero after the warm-up.
         weight_decay: decoupled weight decay.
         clip: largest norm of the gradient.
-        ema: decay of the moving average of the weights, which is what is saved as the model.
+        ema: decay of the moving average of the weights; the average is saved as the model.
         precision: fp32, bf16 or fp16 (GPU only) for the networks' arithmetic; weights stay in fp32.
         compile: compile the networks with torch.compile.
         seed: of initial weights, data order, noise, times and dropout.
         log_every: steps between two lines of logs/metrics.csv.
         validate_every: steps between two validations and grids of the fixed conditions.
-        checkpoint_every: steps between two checkpoints: the most that a killed run has to do again.
-        keep_best: how many models with the lowest validation loss are kept beside the last.
+        checkpoint_every: steps between two checkpoints: the most that a killed run has to repeat.
+        keep_best: number of models with the lowest validation loss to retain in addition to the last.
         wandb: name of a Weights & Biases project to log to as well (needs the extra `wandb`).
     """
 
@@ -52,14 +53,13 @@ class LoopOptions:
     wandb: str | None = None
 
     def __post_init__(self) -> None:
-        positive = ("steps", "batch", "accumulate", "log_every", "validate_every", "checkpoint_every")
-        for name in positive:
+        for name in ("steps", "batch", "accumulate", "log_every", "validate_every", "checkpoint_every"):
             if getattr(self, name) < 1:
-                raise UserError(f"--loop.{name.replace('_', '-')} {getattr(self, name)}: it has to be at least 1.")
+                raise UserError(f"--loop.{name.replace('_', '-')} {getattr(self, name)}: it must be at least 1.")
         if not self.learning_rate > 0 or not self.clip > 0 or not 0 <= self.ema < 1 or self.warmup < 0:
             raise UserError(
                 f"--loop.learning-rate {self.learning_rate}, --loop.clip {self.clip}, --loop.ema {self.ema},"
-                f" --loop.warmup {self.warmup}: the first two are above 0, ema is in [0, 1), warmup is not negative."
+                f" --loop.warmup {self.warmup}: the first two must be above 0, ema in [0, 1), warmup 0 or more."
             )
         if self.precision not in PRECISIONS or self.schedule not in SCHEDULES:
             raise UserError(
@@ -67,13 +67,11 @@ class LoopOptions:
                 f" {', '.join(PRECISIONS)}; {', '.join(SCHEDULES)}."
             )
         if self.keep_best < 0 or self.seed < 0:
-            raise UserError("--loop.keep-best and --loop.seed are not negative.")
+            raise UserError("--loop.keep-best and --loop.seed must not be negative.")
 
 
 def learning_rate_factor(options: LoopOptions, step: int) -> float:
-    """The share of the peak learning rate at optimiser step `step` (from 0): a function of the step alone."""
-    import math
-
+    """The fraction of the peak learning rate at optimiser step `step` (from 0): a function of the step only."""
     if step < options.warmup:
         return (step + 1) / options.warmup
     if options.schedule == "constant":

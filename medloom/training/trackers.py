@@ -1,10 +1,9 @@
-"""Where figures go: logs/metrics.csv (exact, resumable), TensorBoard, and Weights & Biases where asked."""
+"""Logs of metrics: logs/metrics.csv (exact, resumable), TensorBoard, and optionally Weights & Biases."""
 
 import csv
 import io
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 from medloom.core.errors import UserError
 from medloom.core.files import write_text
@@ -13,45 +12,48 @@ HEADER = ("step", "name", "value")
 
 
 class Trackers:
-    """Logs figures of the main process.
+    """Logs metrics of the main process.
 
-    metrics.csv has a row a figure (step, name, value) and holds only what training computed, no times, so that a run
-    that was killed and resumed writes the same file as one that was not.
+    metrics.csv has one row per value (step, name, value) and holds only what training computed, no times, so that a run
+    that was killed and resumed writes the same file as an uninterrupted one.
     """
 
-    def __init__(self, folder: Path, step: int, wandb: str | None, options: Mapping[str, Any]) -> None:
+    def __init__(self, folder: Path, step: int, wandb: str | None, options: Mapping[str, object]) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         self.path = folder / "metrics.csv"
-        self._cut(step)
-        self._stream = self.path.open("a", encoding="utf-8", newline="")
-        self._writer = csv.writer(self._stream, lineterminator="\n")
-        from torch.utils.tensorboard import SummaryWriter
-
-        self._board = SummaryWriter(str(folder), purge_step=step + 1)
-        self._wandb = _start_wandb(wandb, options) if wandb else None
-
-    def _cut(self, step: int) -> None:
-        """Drop what a killed run logged after its last checkpoint: those steps are done again."""
+        # Drop what a killed run logged after its last checkpoint: those steps are repeated.
         rows = read_metrics(self.path) if self.path.exists() else []
         buffer = io.StringIO()
         writer = csv.writer(buffer, lineterminator="\n")
         writer.writerow(HEADER)
         writer.writerows((row_step, name, value) for row_step, name, value in rows if row_step <= step)
         write_text(self.path, buffer.getvalue())
+        self._stream = self.path.open("a", encoding="utf-8", newline="")
+        self._writer = csv.writer(self._stream, lineterminator="\n")
+        from torch.utils.tensorboard import SummaryWriter
 
-    def log(self, step: int, figures: Mapping[str, float]) -> None:
-        """Log figures of optimiser step `step`."""
-        for name, value in figures.items():
+        self._board = SummaryWriter(str(folder), purge_step=step + 1)
+        self._wandb = None
+        if wandb:
+            try:
+                from wandb import init
+            except ImportError as error:
+                raise UserError("--loop.wandb needs Weights & Biases: pip install 'medloom[wandb]'.") from error
+            self._wandb = init(project=wandb, config=dict(options))
+
+    def log(self, step: int, values: Mapping[str, float]) -> None:
+        """Log values of optimiser step `step`."""
+        for name, value in values.items():
             self._writer.writerow((step, name, repr(float(value))))
         self._stream.flush()
-        self.log_speed(step, figures)
+        self.log_speed(step, values)
 
-    def log_speed(self, step: int, figures: Mapping[str, float]) -> None:
-        """Log what differs from run to run (images/s): not to metrics.csv."""
-        for name, value in figures.items():
+    def log_speed(self, step: int, values: Mapping[str, float]) -> None:
+        """Log values that differ from run to run (images/s): not to metrics.csv."""
+        for name, value in values.items():
             self._board.add_scalar(name, value, step)
         if self._wandb is not None:
-            self._wandb.log(dict(figures), step=step)
+            self._wandb.log(dict(values), step=step)
 
     def close(self) -> None:
         """Flush and close."""
@@ -62,16 +64,8 @@ class Trackers:
 
 
 def read_metrics(path: Path) -> list[tuple[int, str, str]]:
-    """The rows of a metrics.csv; a last line that a kill cut short is left out."""
+    """The rows of a metrics.csv; a last line that was cut short by a kill is ignored."""
     text = path.read_text(encoding="utf-8")
     whole = text[: text.rfind("\n") + 1]
     rows = list(csv.reader(io.StringIO(whole)))[1:]
     return [(int(row[0]), row[1], row[2]) for row in rows]
-
-
-def _start_wandb(project: str, options: Mapping[str, Any]) -> Any:
-    try:
-        import wandb
-    except ImportError as error:
-        raise UserError("--loop.wandb needs Weights & Biases: pip install 'medloom[wandb]'.") from error
-    return wandb.init(project=project, config=dict(options))

@@ -9,7 +9,6 @@ import torch
 from medloom.core.errors import UserError
 from medloom.downstream.augment import augment
 from medloom.downstream.classifier import (
-    NETWORKS,
     Classifier,
     ClassifierOptions,
     hold_out,
@@ -17,8 +16,9 @@ from medloom.downstream.classifier import (
     mean_recall,
     train_classifier,
 )
+from medloom.downstream.networks import NETWORKS
 
-QUICK = ClassifierOptions(steps=30, batch=16, validate_every=15, shown=False)
+QUICK = ClassifierOptions(steps=30, batch=16, validate_every=15, verbose=False)
 
 
 def discs_and_squares(count: int, size: int = 24) -> tuple[np.ndarray, list[str], list[str]]:
@@ -57,7 +57,7 @@ def test_same_seed_same_weights_and_no_global_generator_is_touched(trained: Clas
     again = train_classifier(IMAGES[:64], LABELS[:64], PATIENTS[:64], range(48, 64), QUICK)
     assert torch.equal(before, torch.random.get_rng_state())
     assert again.fingerprint() == trained.fingerprint()
-    options = ClassifierOptions(steps=1, batch=16, seed=1, shown=False)
+    options = ClassifierOptions(steps=1, batch=16, seed=1, verbose=False)
     assert train_classifier(IMAGES, LABELS, PATIENTS, (), options).fingerprint() != trained.fingerprint()
 
 
@@ -119,7 +119,7 @@ def test_mean_recall_by_hand() -> None:
 @pytest.mark.parametrize(
     ("labels", "patients", "validation", "message"),
     [
-        (["a"] * 8, [str(row) for row in range(8)], (), "two or more"),
+        (["a"] * 8, [str(row) for row in range(8)], (), "at least two"),
         (["a", "b"] * 4, ["p"] * 8, (0, 1), "1 patients are in training and in validation"),
         (["a"] * 7 + ["b"], [str(row) for row in range(8)], (7,), "class 'b' has no image to train on"),
         (["a", "b"], [str(row) for row in range(8)], (), "8 images with 2 labels"),

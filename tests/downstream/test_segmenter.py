@@ -7,10 +7,10 @@ from numpy.typing import NDArray
 
 from medloom.core.errors import UserError
 from medloom.downstream.augment import augment, augment_labelled
-from medloom.downstream.fitting import ClassifierOptions
+from medloom.downstream.classifier import ClassifierOptions
 from medloom.downstream.segmenter import mean_dice, train_segmenter
 
-OPTIONS = ClassifierOptions(steps=40, seed=0, shown=False, learning_rate=5e-3)
+OPTIONS = ClassifierOptions(steps=40, seed=0, verbose=False, learning_rate=5e-3)
 
 
 def drawn(count: int, size: tuple[int, ...]) -> tuple[NDArray[np.float32], NDArray[np.int16]]:
@@ -41,7 +41,7 @@ def test_what_is_drawn_is_found_in_images_that_were_not_trained_on(size: tuple[i
 
 def test_the_same_seed_gives_the_same_network_and_what_is_not_known_does_not_count() -> None:
     images, masks = drawn(8, (16, 16))
-    options = ClassifierOptions(steps=2, seed=1, shown=False)
+    options = ClassifierOptions(steps=2, seed=1, verbose=False)
     held = np.zeros(8, bool)
     once, again = (train_segmenter(images, masks, held, options) for _ in range(2))
     assert once.dice is None and np.array_equal(once.predict(images), again.predict(images))

@@ -9,7 +9,7 @@ import torch
 from medloom.core.errors import UserError
 from medloom.downstream.ssl import EncoderOptions, contrast, load_encoder, train_encoder
 
-OPTIONS = EncoderOptions(steps=40, batch=32, seed=3, shown=False)
+OPTIONS = EncoderOptions(steps=40, batch=32, seed=3, verbose=False)
 
 
 def pictures(count: int = 96, size: int = 32) -> tuple[np.ndarray, np.ndarray]:
@@ -39,7 +39,7 @@ def test_features_tell_kinds_apart_and_are_read_back(tmp_path: Path) -> None:
     assert again.fingerprint() == encoder.fingerprint() == train_encoder(images, OPTIONS).fingerprint()
     with pytest.raises(UserError, match="for an encoder of images"):
         again.features(images[:, :, :16])
-    with pytest.raises(UserError, match="needs 16 images or more"):
+    with pytest.raises(UserError, match="needs at least 16 training images"):
         train_encoder(images[:15], OPTIONS)
 
 
@@ -52,5 +52,5 @@ def test_contrast_by_hand() -> None:
 
 def test_volumes() -> None:
     images = np.random.default_rng(1).uniform(-1, 1, (20, 1, 12, 12, 12)).astype(np.float32)
-    encoder = train_encoder(images, EncoderOptions(steps=2, batch=8, shown=False))
+    encoder = train_encoder(images, EncoderOptions(steps=2, batch=8, verbose=False))
     assert encoder.features(images).shape == (20, 128)

@@ -47,7 +47,7 @@ def test_several_labels():
     predicted = np.array([[1, 0, 0], [0, 1, 1], [0, 0, 1], [0, 0, 0]])
     f1 = f1_by_class(truth, predicted, ["a", "b", "c"])
     assert f1.of["a"] == pytest.approx(2 / 3) and f1.of["c"] == pytest.approx(2 / 3) and f1.left_out == ("b",)
-    with pytest.raises(UserError, match="defined for none of a"):
+    with pytest.raises(UserError, match="undefined for all of a"):
         auroc_by_class(truth[:, 1:2], scores[:, 1:2], ["a"])
-    with pytest.raises(UserError, match="labels are 0, 1, or nan"):
+    with pytest.raises(UserError, match="labels must be 0, 1, or nan"):
         auroc_by_class(truth - 1, scores, ["a", "b", "c"])

@@ -3,7 +3,7 @@ import pytest
 
 from medloom.core.errors import UserError
 from medloom.metrics import privacy as module
-from medloom.metrics.privacy import authenticity, copy_rates, difference_of_shares, distance_ratio, nearest
+from medloom.metrics.privacy import authenticity, copy_rates, difference_of_proportions, distance_ratio, nearest
 from medloom.metrics.uncertainty import equivalent
 
 
@@ -61,10 +61,10 @@ def test_nearest_by_hand():
     assert index.tolist() == [1, 1] and cosine == pytest.approx([0.8, 0.96])
 
 
-def test_difference_of_shares_as_published():
-    interval = difference_of_shares(56 / 70, 70, 48 / 80, 80)  # Newcombe 1998, table II (a), method 10
+def test_difference_of_proportions_as_published():
+    interval = difference_of_proportions(56 / 70, 70, 48 / 80, 80)  # Newcombe 1998, table II (a), method 10
     assert (interval.low, interval.high) == pytest.approx((0.0524, 0.3339), abs=1e-4)
-    nothing = difference_of_shares(0.0, 10, 0.0, 20)  # (f)
+    nothing = difference_of_proportions(0.0, 10, 0.0, 20)  # (f)
     assert (nothing.low, nothing.high) == pytest.approx((-0.1611, 0.2775), abs=1e-4)
 
 
@@ -76,7 +76,7 @@ def test_misuse_is_named():
         copy_rates(x, x, x, ["t"] * 8, ["a", "b"] * 4, 0)
     with pytest.raises(UserError, match="all zero"):
         copy_rates(x, x * 0, x, ["t"] * 8, names("v", 8), 0)
-    with pytest.raises(UserError, match="one a row"):
+    with pytest.raises(UserError, match="one per row"):
         copy_rates(x, x, x, ["t"] * 7, names("v", 8), 0)
 
 
@@ -100,7 +100,7 @@ def test_a_copy_is_not_authentic_and_fresh_images_are_as_far_as_held_out_ones():
     )
     assert distance_ratio(train, held_out, fresh) == pytest.approx(1, abs=0.03)
     assert distance_ratio(train, held_out, train[:100]) == pytest.approx(0, abs=1e-6)
-    with pytest.raises(UserError, match="two patients or more"):
+    with pytest.raises(UserError, match="at least two in all"):
         authenticity(train, fresh, ["a"] * 300)
 
 

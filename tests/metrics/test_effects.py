@@ -9,7 +9,7 @@ from medloom.metrics.effects import (
     dose_line,
     map_correlation,
     off_target,
-    recovered_share,
+    recovered_fraction,
     right_signs,
 )
 
@@ -41,12 +41,12 @@ def test_a_line_needs_two_levels() -> None:
         dose_line(np.ones(6), np.ones(6), ["a"] * 6, range(6), seed=0)
 
 
-def test_the_recovered_share_by_hand() -> None:
+def test_the_recovered_fraction_by_hand() -> None:
     true, estimated = np.array([10.0, -10.0, 20.0, -20.0]), np.array([5.0, -5.0, 10.0, 10.0])
     # (5 + 5 + 10 - 10) / 60
-    assert recovered_share(true, estimated, [1, 2, 3, 4], seed=0).value == pytest.approx(10 / 60)
+    assert recovered_fraction(true, estimated, [1, 2, 3, 4], seed=0).value == pytest.approx(10 / 60)
     with pytest.raises(UserError, match="no true effect"):
-        recovered_share(np.zeros(3), estimated[:3], [1, 2, 3], seed=0)
+        recovered_fraction(np.zeros(3), estimated[:3], [1, 2, 3], seed=0)
 
 
 def test_only_signs_above_the_noise_count() -> None:

@@ -47,7 +47,7 @@ def test_detection_at_few_false_positives():
 
 
 def test_a_patient_on_both_sides():
-    with pytest.raises(UserError, match="1 patients are members and not"):
+    with pytest.raises(UserError, match="1 patients are both members and not"):
         membership_auc(np.ones(2), np.zeros(2), ["a", "b"], ["b", "c"], 0)
 
 

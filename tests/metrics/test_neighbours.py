@@ -5,7 +5,7 @@ import pytest
 from sklearn.metrics import pairwise_distances
 
 from medloom.core.errors import UserError
-from medloom.metrics import feature_sets
+from medloom.metrics import matrices
 from medloom.metrics.neighbours import PRDC, prdc
 
 
@@ -33,7 +33,7 @@ def test_by_hand():
 
 @pytest.mark.parametrize("chunk", [7, 1024])
 def test_equals_the_definition_in_any_chunks(monkeypatch, chunk):
-    monkeypatch.setattr(feature_sets, "CHUNK", chunk)
+    monkeypatch.setattr(matrices, "CHUNK", chunk)
     real, fake = normals(0, 60, 4) + 100, 0.8 * normals(1, 45, 4) + 100.5
     assert astuple(prdc(real, fake)) == pytest.approx(astuple(definition(real, fake, 5)), abs=1e-12)
 

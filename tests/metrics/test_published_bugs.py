@@ -55,7 +55,7 @@ def test_matrix_root_of_a_singular_product():
 
 def check_probabilities(score):
     logits = normals(3, 200, 5) * 4
-    with pytest.raises(UserError, match="no probabilities"):
+    with pytest.raises(UserError, match="not probabilities"):
         score(logits)
     softmax = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
     assert 1 <= score(softmax) <= 5

@@ -29,7 +29,7 @@ def test_random_embeddings_get_chance_and_keys_with_several_entries_more():
 
 def test_mistakes():
     x = np.eye(3)
-    with pytest.raises(UserError, match="belong to nothing in the gallery, e.g. 'z'"):
+    with pytest.raises(UserError, match="have no match in the gallery, e.g. 'z'"):
         retrieved(x, x, ["a", "b", "z"], ["a", "b", "c"], k=1)
     with pytest.raises(UserError, match="k below the number of entries"):
         retrieved(x, x, ["a", "b", "c"], ["a", "b", "c"], k=3)

@@ -44,7 +44,7 @@ def test_it_agrees_with_an_independent_spectrum() -> None:
 
 
 def test_misuse_is_named() -> None:
-    with pytest.raises(UserError, match="8 pixels or more"):
+    with pytest.raises(UserError, match="at least 8 pixels"):
         fine_detail(np.zeros((1, 4, 64)))
     with pytest.raises(UserError, match="above 0 and below 0.5"):
         fine_detail(np.zeros((1, 64, 64)), 0.5)

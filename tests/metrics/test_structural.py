@@ -62,7 +62,7 @@ def test_misuse_is_named(measure):
         measure(x, y * np.nan, 2.0)
     with pytest.raises(UserError, match="data range, 0"):
         measure(x, y, 0)
-    with pytest.raises(UserError, match="every axis 6 or more"):
+    with pytest.raises(UserError, match="at least 6 pixels per axis"):
         ssim(x[:, :5], y[:, :5], 2.0)
     with pytest.raises(UserError, match="range starts at 0"):
         ssim(x - 0.5, y - 0.5, 2.0)

@@ -156,5 +156,5 @@ def test_misuse_is_named():
         subsample_interval(lambda a, b: 0.0, np.arange(3), np.arange(9), seed=0, at="n")
     with pytest.raises(UserError, match="at='size'"):
         subsample_interval(lambda a, b: 0.0, np.arange(9), np.arange(9), seed=0, at="size")
-    with pytest.raises(UserError, match="on a side of the floor"):
+    with pytest.raises(UserError, match="per side of the real-vs-real"):
         floor(lambda a, b: 0.0, ["a", "b"], 10, seed=0)

@@ -102,7 +102,7 @@ def test_options_that_cannot_be() -> None:
 
 
 def test_widths_that_heads_cannot_share() -> None:
-    with pytest.raises(UserError, match="160 cannot be shared between heads"):
+    with pytest.raises(UserError, match="160 cannot be divided among heads"):
         UNetConfig(widths=(96, 160), attention=(False, True), head_width=48)
 
 
@@ -193,5 +193,5 @@ def test_slopes_without_styles_are_refused() -> None:
 
 
 def test_styles_without_a_region_are_refused() -> None:
-    with pytest.raises(UserError, match="styles of regions need a spatial condition"):
+    with pytest.raises(UserError, match="region styles need a spatial condition"):
         UNet(replace(CONFIG, region_styles=4))

@@ -104,5 +104,5 @@ def test_it_learns_to_tell_two_kinds_of_images_apart():
 def test_mistakes_are_named():
     with pytest.raises(UserError, match="allowed: spectral, group"):
         make("batch")
-    with pytest.raises(UserError, match="12 pixels or more"):
+    with pytest.raises(UserError, match="at least 12 pixels"):
         make().require_size((32, 8))

@@ -10,8 +10,7 @@ from torch import Tensor
 from medloom.core.errors import UserError
 from medloom.core.initialize import initial_weights
 from medloom.core.seeds import torch_generator
-from medloom.networks.discriminators import PatchDiscriminator
-from medloom.networks.gan_discriminators import ConditionalDiscriminator
+from medloom.networks.discriminators import ConditionalDiscriminator, PatchDiscriminator
 from medloom.networks.gan_generators import NETWORKS, ImageNetwork, ImageNetworkConfig, load_image_network, make_network
 
 CONFIG = ImageNetworkConfig(

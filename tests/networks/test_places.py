@@ -34,8 +34,8 @@ def test_whole_images_are_told_what_they_were() -> None:
 
 
 def test_stable_diffusion_has_no_slot_for_a_place() -> None:
-    with pytest.raises(ValueError, match="no place of a patch"):
-        StableDiffusionUNet(torch.nn.Identity())(torch.zeros(1), torch.zeros(1), place=torch.zeros(1))
+    with pytest.raises(ValueError, match="position of a patch"):
+        StableDiffusionUNet(torch.nn.Identity())(torch.zeros(1), torch.zeros(1), position=torch.zeros(1))
 
 
 def stacked(labels: Tensor, classes: tuple[int, ...]) -> Tensor:
@@ -75,5 +75,5 @@ def test_many_classes_are_brought_to_few_channels_and_are_still_told_apart(fusio
     spatial[0, 3], spatial[1, 97] = 1, 1
     made = narrow(x, torch.zeros(2), pooled=torch.ones(2, 4), spatial=spatial)
     assert (made[0] - made[1]).abs().max() > 1e-3
-    with pytest.raises(UserError, match="a width of the spatial condition needs one"):
+    with pytest.raises(UserError, match="spatial_width needs a spatial condition"):
         UNetConfig(spatial_width=4)

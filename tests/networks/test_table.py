@@ -6,8 +6,7 @@ from pathlib import Path
 import torch
 
 from medloom.core.table_column import TableColumn
-from medloom.networks.conditioning import ConditionConfig, ConditionEncoder
-from medloom.networks.table import TableEncoder
+from medloom.networks.conditioning import ConditionConfig, ConditionEncoder, TableEncoder
 
 COLUMNS = (TableColumn("age", mean=60.0, deviation=10.0), TableColumn("ward", ("north", "south")))
 

@@ -136,7 +136,7 @@ def test_codes_that_look_alike_start_alike() -> None:
 
 
 def test_shapes_that_cannot_be() -> None:
-    with pytest.raises(UserError, match="cannot be shared between 5 heads"):
+    with pytest.raises(UserError, match="cannot be divided among 5 heads"):
         replace(CONFIG, heads=5)
 
 

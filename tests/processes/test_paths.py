@@ -7,8 +7,7 @@ from diffusers import DDPMScheduler, DPMSolverMultistepScheduler, FlowMatchEuler
 
 from medloom.core.errors import UserError
 from medloom.core.seeds import torch_generator
-from medloom.processes.paths import DDPM, RectifiedFlow, path_from_dict
-from medloom.processes.predictions import apply_noise_offset
+from medloom.processes.paths import DDPM, RectifiedFlow, apply_noise_offset, path_from_dict
 
 ALL_PATHS = [DDPM(), DDPM(schedule="cosine", prediction="v"), DDPM(schedule="linear", steps=20), RectifiedFlow(shift=3)]
 

@@ -2,7 +2,7 @@ import pytest
 import torch
 from diffusers import DDPMScheduler
 
-from medloom.processes.schedules import SCHEDULES, min_snr_weight
+from medloom.processes.paths import SCHEDULES, min_snr_weight
 
 
 @pytest.mark.parametrize(

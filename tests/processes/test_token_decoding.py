@@ -11,14 +11,18 @@ from medloom.core.errors import UserError
 from medloom.core.seeds import torch_generator
 from medloom.generators.sampling import TokenSampling
 from medloom.processes.token_decoding import (
+    SCHEDULES,
     DecodingOptions,
     TokenStep,
     decode,
+    draw_masks,
     gumbel_noise,
     log_probabilities,
+    masked_counts,
+    masked_fraction,
+    require_tokens,
     rescored,
 )
-from medloom.processes.token_masking import SCHEDULES, draw_masks, masked_counts, masked_share, require_tokens
 
 CODES, LENGTH = 7, 12
 SEEDS = (3, 1, 4)
@@ -42,12 +46,12 @@ def decoded(options: DecodingOptions, seeds: tuple[int, ...] = SEEDS) -> tuple[t
 
 @pytest.mark.parametrize("schedule", SCHEDULES)
 def test_shares_fall_from_all_to_none(schedule: str) -> None:
-    shares = masked_share(torch.linspace(0, 1, 11), schedule)
+    shares = masked_fraction(torch.linspace(0, 1, 11), schedule)
     assert shares[0] == 1 and shares[-1].abs() < 1e-6 and (shares.diff() < 0).all()
 
 
 def test_the_cosine_is_that_of_the_paper() -> None:
-    assert masked_share(torch.tensor([0.5]), "cosine").item() == pytest.approx(math.cos(math.pi / 4))
+    assert masked_fraction(torch.tensor([0.5]), "cosine").item() == pytest.approx(math.cos(math.pi / 4))
     # 8 steps of 256 tokens: ceil and floor aside, what the published schedule leaves masked.
     assert masked_counts(256, 8, "cosine") == [251, 236, 212, 181, 142, 97, 49, 0]
 
@@ -181,8 +185,8 @@ def test_values_out_of_range(options: dict[str, float], message: str) -> None:
 
 
 def test_more_steps_than_tokens_and_tokens_of_another_codebook() -> None:
-    with pytest.raises(UserError, match="--steps 13: of 12 tokens at least one is decoded in each step; give 1 to 12"):
+    with pytest.raises(UserError, match="--steps 13: each step decodes at least one of 12 tokens; give 1 to 12"):
         decoded(DecodingOptions(steps=13))
     require_tokens(torch.tensor([0, 6]), 7, "the cache")
-    with pytest.raises(UserError, match="the cache has tokens from 0 to 7, and the codebook 7 codes"):
+    with pytest.raises(UserError, match="the cache has tokens from 0 to 7, but the codebook has 7 codes"):
         require_tokens(torch.tensor([0, 7]), 7, "the cache")

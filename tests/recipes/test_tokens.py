@@ -208,7 +208,7 @@ def test_a_run_goes_on_with_larger_images_and_another_modality(data: Path, vq: P
     second = run_command("train tokens", data=more, tokenizer=larger, out=tmp_path / "second", **given)
     small, large = (load_generator(run / "model") for run in (first, second))
     assert (small.grid, large.grid) == ((4, 4), (8, 8))
-    places, others = (generator.model.network.places[0] for generator in (small, large))
+    places, others = (generator.model.network.positions[0] for generator in (small, large))
     # Each place of the smaller grid is between two of the larger one.
     torch.testing.assert_close((others[2::2] + others[1::2][:-1]) / 2, (places[:-1] + places[1:]) / 2)
     torch.testing.assert_close(small.model.network.head.weight, large.model.network.head.weight, atol=1e-4, rtol=0)

@@ -5,7 +5,7 @@ from threading import Event, current_thread, main_thread
 import pytest
 
 from medloom.core.errors import UserError
-from medloom.training.prefetch import one_ahead
+from medloom.training.loop import one_ahead
 
 
 def test_items_come_in_order():

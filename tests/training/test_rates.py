@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from medloom.core.types import Phase
-from medloom.training.loop import RATE, make_accelerator, parameter_groups
+from medloom.training.loop import make_accelerator, parameter_groups
 from medloom.training.options import LoopOptions
 
 
@@ -19,7 +19,7 @@ def phase_of(module: nn.Module) -> Phase:
 def test_every_parameter_is_in_one_group_and_frozen_ones_in_none() -> None:
     module = nn.ModuleDict({"text": nn.Linear(2, 3), "unet": nn.Linear(3, 2), "frozen": nn.Linear(4, 4)})
     module["frozen"].requires_grad_(False)
-    groups = {group[RATE]: group["params"] for group in parameter_groups(phase_of(module))}
+    groups = {group["factor"]: group["params"] for group in parameter_groups(phase_of(module))}
     assert groups.keys() == {0.2, 1.0}
     assert [p.shape for p in groups[0.2]] == [p.shape for p in module["text"].parameters()]
     assert [p.shape for p in groups[1.0]] == [p.shape for p in module["unet"].parameters()]

@@ -65,7 +65,7 @@ def test_killed_while_training_and_saving(
     kill_when(words, lambda: finished_steps(out) > first and bool(list((out / "state").glob(".step-*"))))
     second = finished_steps(out)
     message = run_to_end(words)
-    assert f"going on from step {second} of {STEPS}" in message
+    assert f"continuing from step {second} of {STEPS}" in message
     assert second > first >= EVERY and second % EVERY == 0
     assert digests(out) == digests(tmp_path / "whole")
     assert not [path for path in out.rglob(".*") if "partial" in path.name]

@@ -15,7 +15,7 @@ from scipy.ndimage import binary_dilation, label
 from medloom.core.errors import UserError
 from medloom.core.types import Sample
 from medloom.data.masks import read_labels
-from medloom.downstream.fitting import hold_out
+from medloom.downstream.classifier import hold_out
 from medloom.downstream.segmenter import Segmenter, mean_dice, train_segmenter
 from medloom.evaluation.edits.judges import COPIED, EDITED, LATER, Pairs, sets_of
 from medloom.evaluation.images.cache import EvaluationCache, Images

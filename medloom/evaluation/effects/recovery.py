@@ -8,7 +8,7 @@ from medloom.core.errors import UserError
 from medloom.evaluation.effects import observed, regions
 from medloom.evaluation.effects.measure import Effects
 from medloom.evaluation.report.metrics import HIGHER, LOWER, Metric, Reference, Verdict, proportion
-from medloom.metrics.effects import dose_line, recovered_share, right_signs
+from medloom.metrics.effects import dose_line, recovered_fraction, right_signs
 from medloom.metrics.uncertainty import bootstrap_interval, bootstrap_mean, equivalent
 
 EFFECT, FRACTION, ERROR = "mean effect", "recovered fraction of the true effect", "mean error"
@@ -90,7 +90,7 @@ def _recovery(effects: Effects, attribute: str, seed: int, notes: list[str]) -> 
     some_true, some_estimated, some_patients = true[changed], estimated[changed], patients[changed]
     whole = Reference("the whole effect", 1.0)
     found = [
-        (FRACTION, recovered_share(some_true, some_estimated, some_patients, seed), whole, "", ""),
+        (FRACTION, recovered_fraction(some_true, some_estimated, some_patients, seed), whole, "", ""),
         (ERROR, bootstrap_mean(estimated - true, patients, seed), Reference("no error", 0.0), "", ""),
     ]
     try:

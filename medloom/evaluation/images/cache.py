@@ -107,7 +107,7 @@ class EvaluationCache:
             "spec": self.spec.fingerprint(),
         }
         source = ImageSource(members.samples, self.spec, self.unit, key)
-        return cached_images(source, self.folder / "images", self.options.shown)
+        return cached_images(source, self.folder / "images", self.options.verbose)
 
     def classifier(self, members: ImageSet, train: Train) -> Classifier:
         """The classifier of a set: that of an earlier run on the same images with the same options, or a new one.
@@ -123,7 +123,7 @@ class EvaluationCache:
         key = hash_json([train.__name__, rows, self.spec.fingerprint(), self.unit, self.options.identity()])
         folder = self.folder / "classifiers" / key
         if folder.is_dir():
-            if self.options.shown:
+            if self.options.verbose:
                 say(f"classifier of {members.name} images: read from {folder}")
             return load_classifier(folder, self.options.device)
         classifier = train(self.images(members), members, self.options)
@@ -140,13 +140,13 @@ class EvaluationCache:
         """
         judge = self.options
         options = EncoderOptions(
-            network=judge.network, steps=judge.steps, seed=judge.seed, device=judge.device, shown=judge.shown
+            network=judge.network, steps=judge.steps, seed=judge.seed, device=judge.device, verbose=judge.verbose
         )
         rows = [list(values) for values in (members.hashes, members.groups)]
         key = hash_json([rows, self.spec.fingerprint(), self.unit, options.identity()])
         folder = self.folder / "encoders" / key
         if folder.is_dir():
-            if options.shown:
+            if options.verbose:
                 say(f"encoder of {members.name} images: read from {folder}")
             return load_encoder(folder, options.device)
         encoder = train_encoder(self.images(members), options)

@@ -58,7 +58,7 @@ def variety_metrics(
         n=n,
         counted="images",
         reference=Reference("held-out real images", theirs.mean, n=n),
-        note=f"Mean of {SPLITS} splits with standard deviation {ours.deviation:.3g} (real {theirs.deviation:.3g}). It"
+        note=f"Mean of {SPLITS} splits with standard deviation {ours.std:.3g} (real {theirs.std:.3g}). It"
         " has no interval, ignores real images, and is highest for one perfect image of each class.",
     )
     return [*metrics, score], notes

@@ -14,8 +14,7 @@ from medloom.generators.family import Family, Origin
 from medloom.generators.preparation import Prepared
 from medloom.generators.row_caches import token_ids
 from medloom.generators.run_folder import Components
-from medloom.networks.local_text import make_text_model, train_tokenizer
-from medloom.networks.text import TextEncoder
+from medloom.networks.text import TextEncoder, make_text_model, train_tokenizer
 
 if TYPE_CHECKING:
     from accelerate import Accelerator

@@ -14,7 +14,7 @@ from medloom.generators.base_task import LossTask, normal_draws
 from medloom.generators.diffusion.generator import DiffusionGenerator
 from medloom.generators.tensors import ConditionTensors
 from medloom.generators.training_data import TrainingData, condition_tensors, repeats
-from medloom.processes.predictions import apply_noise_offset
+from medloom.processes.paths import apply_noise_offset
 from medloom.training.options import LoopOptions
 
 ERRORS: Mapping[str, Callable[..., Tensor]] = {"l2": F.mse_loss, "l1": F.l1_loss}

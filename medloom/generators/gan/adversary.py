@@ -7,7 +7,7 @@ from dataclasses import dataclass, fields, replace
 import torch
 from torch import Tensor, nn
 
-from medloom.networks.gan_discriminators import ConditionalDiscriminator
+from medloom.networks.discriminators import ConditionalDiscriminator
 
 
 @dataclass(frozen=True)

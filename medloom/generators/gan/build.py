@@ -13,7 +13,7 @@ from medloom.generators.options import TextOptions
 from medloom.generators.support import require_support
 from medloom.generators.training_facts import TrainingFacts, build_text_encoder, condition_config, fused_parts
 from medloom.networks.conditioning import ConditionEncoder
-from medloom.networks.gan_discriminators import ConditionalDiscriminator
+from medloom.networks.discriminators import ConditionalDiscriminator
 from medloom.networks.gan_generators import ImageNetwork, ImageNetworkConfig, make_network
 from medloom.networks.text import LOCAL
 

@@ -11,7 +11,7 @@ from medloom.data.cache import Arrays, Column, cached_rows
 from medloom.data.dataset import ImageSource, usable_rows
 from medloom.generators.row_caches import weights_hash
 from medloom.networks.tokenizer import Tokenizer
-from medloom.processes.token_masking import require_tokens
+from medloom.processes.token_decoding import require_tokens
 
 
 def cached_tokens(

@@ -25,8 +25,16 @@ from medloom.networks.text import TextEncoder
 from medloom.networks.token_transformer import TokenTransformer
 from medloom.networks.tokenizer import Tokenizer, load_tokenizer
 from medloom.processes.guidance import guidance_coefficients
-from medloom.processes.token_decoding import DecodingOptions, Logits, TokenStep, as_likely, decode, rescored
-from medloom.processes.token_masking import draw_masks, masked_counts
+from medloom.processes.token_decoding import (
+    DecodingOptions,
+    Logits,
+    TokenStep,
+    as_likely,
+    decode,
+    draw_masks,
+    masked_counts,
+    rescored,
+)
 
 # Folder of the first of two stages.
 FIRST = "first"

@@ -16,7 +16,7 @@ from medloom.generators.tensors import ConditionTensors
 from medloom.generators.tokens.generator import TokenGenerator
 from medloom.generators.tokens.options import TokenOptions
 from medloom.generators.training_data import TrainingData, condition_tensors, repeats
-from medloom.processes.token_masking import draw_masks, masked_share
+from medloom.processes.token_decoding import draw_masks, masked_fraction
 from medloom.training.options import LoopOptions
 
 # Fractions of masked tokens at which the loss on held-out rows is logged.
@@ -90,7 +90,7 @@ class TokenTask(LossTask[TokenGenerator, TokenBatch]):
             own = self.coarse[0 if data is self.data else 1]
             coarse = torch.from_numpy(np.stack([own[row] for row in rows]).astype(np.int64))
             condition = replace(condition, coarse_tokens=coarse)
-        fractions = masked_share(uniforms[:, 0], self.tokens.schedule).to(self.device)
+        fractions = masked_fraction(uniforms[:, 0], self.tokens.schedule).to(self.device)
         return TokenBatch(
             data.images(rows).to(self.device, non_blocking=True),
             tuple(rows),

@@ -17,7 +17,7 @@ from medloom.evaluation.images.cache import EvaluationCache
 from medloom.evaluation.report.metrics import Metric
 
 SPEC = ImageSpec((32, 32), 1, "pad", {"X-ray": Intensity("window", GREY, 0, 255)})
-OPTIONS = ClassifierOptions(steps=60, seed=0, shown=False, learning_rate=5e-3)
+OPTIONS = ClassifierOptions(steps=60, seed=0, verbose=False, learning_rate=5e-3)
 
 
 def save(path: Path, pixels: NDArray[np.float64]) -> Path:

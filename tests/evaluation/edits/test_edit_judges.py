@@ -46,7 +46,7 @@ def world(tmp_path: Path) -> World:
         sample(tmp_path, f"p{number}", kinds[number % 2], float(ages[2 * number]), kinds[number // 2 % 2])
         for number in range(20)
     ]
-    options = ClassifierOptions(network="small", steps=60, seed=0, device="cpu", shown=False)
+    options = ClassifierOptions(network="small", steps=60, seed=0, device="cpu", verbose=False)
     return EvaluationCache(tmp_path / "cache", SPEC, options), train, triples
 
 

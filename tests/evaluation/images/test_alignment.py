@@ -21,7 +21,7 @@ from drawn import drawn_set, read
 
 WINDOW = Intensity("window", GREY, 0, 255)
 SPEC = ImageSpec((16, 16), 1, "pad", {"dark": WINDOW, "light": WINDOW})
-QUICK = ClassifierOptions(steps=60, batch=32, validate_every=20, shown=False)
+QUICK = ClassifierOptions(steps=60, batch=32, validate_every=20, verbose=False)
 
 
 def judged(truth: str, predicted: str, units: str = "", groups: str = "") -> Predictions:

@@ -33,7 +33,7 @@ def drawn(folder: Path, seed: int, blur: float = 0.0, noise: float = 0.0) -> Ima
 
 
 def told(tmp_path: Path, blur: float = 0.0, noise: float = 0.0) -> Metric:
-    cache = EvaluationCache(tmp_path, SPEC, ClassifierOptions(shown=False))
+    cache = EvaluationCache(tmp_path, SPEC, ClassifierOptions(verbose=False))
     metrics, notes = detail_metrics(cache, drawn(tmp_path / "real", 0), drawn(tmp_path / "made", 1, blur, noise), 0)
     (metric,) = metrics
     assert not notes
@@ -58,7 +58,7 @@ def test_noise_is_above(tmp_path: Path) -> None:
 
 
 def test_images_that_are_too_small_are_said(tmp_path: Path) -> None:
-    cache = EvaluationCache(tmp_path, replace(SPEC, size=(6, 6)), ClassifierOptions(shown=False))
+    cache = EvaluationCache(tmp_path, replace(SPEC, size=(6, 6)), ClassifierOptions(verbose=False))
     metrics, notes = detail_metrics(cache, drawn(tmp_path / "real", 0), drawn(tmp_path / "made", 1), 0)
     assert not metrics and "6 x 6 pixels are too small" in notes[0]
 

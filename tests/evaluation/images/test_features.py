@@ -93,7 +93,7 @@ def test_classifier_features_are_penultimate(images: ImageSet, tmp_path: Path) -
     source = extract(make_extractor("pixels", SOURCES), images, tmp_path / "features", verbose=False)
     assert source.values.shape == (12, 1024)
     pixels = np.random.default_rng(0).uniform(-1, 1, (12, 1, 16, 16)).astype(np.float32)
-    options = ClassifierOptions(steps=1, batch=8, shown=False)
+    options = ClassifierOptions(steps=1, batch=8, verbose=False)
     classifier = train_classifier(pixels, [str(label) for label in images.labels], images.units, (), options)
     extractor = make_extractor("classifier", Sources(SPEC, classifier))
     np.testing.assert_array_equal(extractor.compute(pixels), classifier.features(pixels))

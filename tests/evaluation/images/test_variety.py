@@ -62,7 +62,7 @@ def test_draws_for_one_patient_or_nobody_are_paired_with_each_other(tmp_path: Pa
 
 def test_a_generator_that_has_collapsed_is_seen(tmp_path: Path) -> None:
     spec = ImageSpec((24, 24), 1, "pad", {"CXR": Intensity("window", GREY, 0, 255)})
-    cache = EvaluationCache(tmp_path, spec, ClassifierOptions(shown=False))
+    cache = EvaluationCache(tmp_path, spec, ClassifierOptions(verbose=False))
     real, collapsed = drawn(tmp_path / "r", "real", "patients", 0.3), drawn(tmp_path / "s", "synthetic", "prompts", 0.9)
     metrics, notes = variety_metrics(cache, real, collapsed, None, 0)
     assert not notes and metrics[0].name == SIMILARITY
