@@ -27,7 +27,7 @@ class DifferenceRow:
     """One line of the picture.
 
     Attributes:
-        label: beside it.
+        label: next to it.
         unit: of the differences.
         span: the width of [-1, 1] in that unit.
         factual: mean image `(C, *spatial)` in [-1, 1].

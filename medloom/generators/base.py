@@ -435,7 +435,7 @@ class ImageGenerator(ABC, Generic[Model, Sampling]):
         labels: Tensor | None = None,
         priors: Tensor | None = None,
     ) -> ConditionTensors:
-        """The tensors of conditions of which only the `kept` parts are left, as the networks take them.
+        """The tensors of conditions with only the `kept` parts, as the networks take them.
 
         Args:
             conditions: of a batch.

@@ -45,13 +45,13 @@ class Config(ManifestOptions):
 
     Attributes:
         data: manifest of studies with path, patient_id and time; Text holds the reports.
-        out: manifest of the triples, CSV; registered images and pictures go to a folder of its name beside it.
+        out: manifest of the triples, CSV; registered images and pictures go to a folder of its name next to it.
         view: views that both images have (default: any, but the same).
         mixed_views: pair images of different views as well.
         min_days: days that lie at least between the two.
         max_days: days that lie at most between the two.
         pairs: consecutive (each image with the next one), or all.
-        study_column: column of the study, of which one image is taken (default: the images of a day are one study).
+        study_column: column of the study; one image per study is taken (default: the images of a day are one study).
         register: off, rigid, similarity or affine: how the prior image is aligned to the later one for training.
         min_score: least score of a registration, the correlation of the images where they overlap; pairs below are left
             out.
@@ -158,7 +158,7 @@ def _require_texts(config: Config, manifest: Manifest) -> None:
     """Refuse a table without any text, where instructions are made of texts."""
     if config.progression != "none" and not any(_given(text) for text in _texts(manifest)):
         raise UserError(
-            f"{config.data}: no row has a text, of which --progression {config.progression} makes the instruction; name"
+            f"{config.data}: no row has a text, and --progression {config.progression} needs texts; name"
             " the column with --columns text=NAME, or give --progression none."
         )
 
@@ -194,7 +194,7 @@ def _check(config: Config) -> None:
 
 
 def _claimed(config: Config) -> Path:
-    """The folder beside the triples, marked at once, so that an interrupted run can be continued.
+    """The folder next to the triples, marked at once, so that an interrupted run can be continued.
 
     Raises:
         UserError: it, or the table itself, is something else.
@@ -267,7 +267,7 @@ def _write_sheet(folder: Path, results: Sequence[PairResult]) -> None:
 def _worded(
     config: Config, manifest: Manifest, triples: "list[Triple]", journeys: Journeys, folder: Path
 ) -> "list[Triple]":
-    """The pairs with their instructions; those of which nothing can be said are left out."""
+    """The pairs with their instructions; those without one are left out."""
 
     if config.progression == "none":
         return triples

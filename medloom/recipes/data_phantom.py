@@ -90,7 +90,7 @@ def run(config: Config) -> Path:
 
 
 def _write_template(source: Path, hidden: tuple[str, ...], out: Path) -> Template:
-    """Keep the template beside the manifests, where what-if finds it, less the columns that the table hides."""
+    """Keep the template next to the manifests, where what-if finds it, less the columns that the table hides."""
     import yaml
 
     values = template_values(source)

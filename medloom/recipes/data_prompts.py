@@ -29,7 +29,7 @@ class Config(ManifestOptions):
     Attributes:
         data: the table: CSV, TSV, JSONL, Parquet or XLSX.
         template: YAML file, or the name of a ready template (covid-cxr, ild, phantom, phantom-findings).
-        out: CSV file for the table's columns and `Text`; the template is copied beside it.
+        out: CSV file for the table's columns and `Text`; the template is copied next to it.
         sheet: sheet of an XLSX file, by name; the first one by default.
         preview: print ten texts and write nothing.
         replace: write the texts instead of the table's text column.

@@ -39,7 +39,7 @@ class Config(GenerationOptions):
     Attributes:
         data: manifest of the factual conditions, with the columns of the template.
         set: one arm, e.g. smoking=never, or several columns at once, age=24,sex=male; given again for each arm.
-        template: YAML file or ready name; by default the one beside the manifest.
+        template: YAML file or ready name; by default the one next to the manifest.
         rows: the first so many rows of the manifest; 0 is all.
         n: images a row and arm.
         seed: of the first image; the k-th of row r has seed + r n + k in every arm, and so the same noise.
@@ -152,7 +152,7 @@ def _template_file(config: Config) -> Path:
     if beside is None:
         names = f"{template_path(config.data).name} or template.yaml"
         raise UserError(
-            f"{config.data} has no template beside it ({names}); name the one of its texts with --template."
+            f"{config.data} has no template next to it ({names}); name the one of its texts with --template."
         )
     return beside
 

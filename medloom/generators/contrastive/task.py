@@ -143,7 +143,7 @@ def retrieval(pairs: PairEncoder, data: PairData, device: torch.device) -> dict[
 
     Args:
         pairs: in evaluation mode.
-        data: the images, of which up to 512 are used.
+        data: the images; up to 512 are used.
         device: where it is computed.
 
     Returns:

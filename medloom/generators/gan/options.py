@@ -31,10 +31,10 @@ class NetworkOptions:
             cross-attention, or none.
         mask: how the mask reaches the network: channels (of its input) or spade (in every block).
         mask_classes: labels in the masks, background left out (default: those that the training masks have).
-        region_styles: channels that text, table and noise fill region by region of the mask, by which an attribute
+        region_styles: channels that text, table and noise fill region by region of the mask, so that an attribute
             finds the region that it changes; 0 for none.
         condition_width: width of context tokens.
-        coordinates: tell each place where it lies in the image, for what depends on left and right, top and bottom.
+        coordinates: give each position its coordinates in the image, so that sides can be distinguished.
         gradient_checkpointing: compute activations again in the backward pass to save memory.
     """
 

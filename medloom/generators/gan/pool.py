@@ -50,7 +50,7 @@ class ImagePool:
             step: optimiser step.
 
         Returns:
-            Tensors like `new`, of which some entries are earlier ones.
+            Tensors like `new`; some entries are past ones.
         """
         shown = {name: values.detach().clone() for name, values in new.items()}
         for place, row in enumerate(rows if self.size else ()):

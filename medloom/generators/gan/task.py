@@ -49,7 +49,7 @@ class GANTask(GeneratorTask[GANGenerator, GANBatch]):
         """Make the task.
 
         Raises:
-            UserError: training rows of which no step can be drawn.
+            UserError: training rows that do not make a step.
         """
         require_pairs(pairing, data)
         self.pairing = pairing
