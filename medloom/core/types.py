@@ -34,7 +34,7 @@ class Condition:
         mask: a label map with the image's geometry: a file, an `Image`, or whole numbers `(*size)`.
         table: clinical columns, name to value; None where missing.
 
-    Example:
+    Examples:
         >>> Condition(text="Small left effusion.", modality="CXR").to_dict()
         {'text': 'Small left effusion.', 'modality': 'CXR'}
     """

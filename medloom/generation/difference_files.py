@@ -32,7 +32,7 @@ def write_difference_volume(path: Path, row: DifferenceRow, arm: str, reference:
 
 
 def write_difference_gif(path: Path, row: DifferenceRow, arm: str, scale: float) -> None:
-    """Write a GIF: in 2-D between factual and arm, beside their difference; in 3-D through the axial slices of all.
+    """Write a GIF: in 2-D between factual and arm, next to their difference; in 3-D through the axial slices of all.
 
     Args:
         path: file to write.

@@ -26,7 +26,7 @@ from medloom.generators.storage import load
 GRID_IMAGES, GRID_COLUMNS = 64, 8
 # What may differ when a folder is continued: where things lie and run, not what is generated.
 FREE = ("out", "device", "batch", "windows", "model")
-# Texts of a condition, of which only a hash is written unless provenance is full.
+# Texts of a condition; only a hash of them is written unless provenance is full.
 TEXTS = ("prompt", "text", "negative", "nochange_text")
 
 

@@ -77,7 +77,7 @@ class ImageGenerator(ABC, Generic[Model, Sampling]):
         unit: of the values of condition files that do not state theirs.
         folder: its components on disk, or None for a generator that was not loaded.
 
-    Example:
+    Examples:
         >>> import medloom
         >>> model = medloom.load("runs/mm")  # doctest: +SKIP
         >>> model.generate(medloom.Condition("Small left effusion.", "CXR"), seed=0).save("out.png")  # doctest: +SKIP
@@ -437,7 +437,7 @@ class ImageGenerator(ABC, Generic[Model, Sampling]):
         labels: Tensor | None = None,
         priors: Tensor | None = None,
     ) -> ConditionTensors:
-        """The tensors of conditions of which only the `kept` parts are left, as the networks take them.
+        """The tensors of conditions with only the `kept` parts, as the networks take them.
 
         Args:
             conditions: of a batch.

@@ -26,7 +26,7 @@ Trained = TypeVar("Trained")
 
 @dataclass(frozen=True)
 class Origin:
-    """What a training starts from, beside fresh weights.
+    """What a training starts from, if not from fresh weights.
 
     Attributes:
         parents: run folders whose training patients it has therefore seen.

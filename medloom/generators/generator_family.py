@@ -122,7 +122,7 @@ class GeneratorFamily(Family[Options, Trained], Generic[Options, Trained, Coder]
 
     @abstractmethod
     def own_components(self, trained: Trained) -> dict[str, Any]:
-        """The networks beside the encoders, by name."""
+        """The networks other than the encoders, by name."""
 
     def _parents(self, options: Options) -> list[Path]:
 

@@ -252,7 +252,7 @@ def description(
 
 
 def training_columns(prepared: Prepared) -> list[dict[str, Any]]:
-    """What the training rows have in the columns of the template beside the manifest; empty without one."""
+    """What the training rows have in the columns of the template next to the manifest; empty without one."""
 
     beside = template_beside(prepared.manifest.source)
     if beside is None:

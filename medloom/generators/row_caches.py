@@ -99,7 +99,7 @@ class RowCaches:
         return PriorData(versions, entries, self.unregistered if registered else 1.0), usable
 
     def _whole(self, source: ImageSource, rules: PatchRules, verbose: bool) -> TrainingData:
-        """Whole images, of which patches are cut."""
+        """Whole images that patches are cut from."""
         sizes = whole_sizes(source)
         images, usable = cached_whole_images(source, sizes, self.folder, self.skip_bad, verbose)
         labels, places = None, None

@@ -55,8 +55,6 @@ def open_generator(path: Path, option: str = "--model") -> RunFolder:
     if get_family(run.index()["family"]).generator is None:
         family = run.index()["family"]
         raise UserError(f"{option} {path} holds a run of the family {family}, which generates no images.")
-            f"{option} {path} holds a run of the family {run.index()['family']}, which generates no images."
-        )
     return run
 
 
@@ -71,7 +69,7 @@ def load(path: Path | str, device: str = "auto", unit: str | None = None) -> Any
     Raises:
         UserError: not a run folder of a generator, or one cut short.
 
-    Example:
+    Examples:
         >>> import medloom
         >>> model = medloom.load("runs/mm")  # doctest: +SKIP
         >>> images = model.generate(medloom.Condition("Small left effusion.", "CXR"), seeds=range(8))  # doctest: +SKIP

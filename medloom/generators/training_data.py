@@ -91,9 +91,9 @@ class TrainingData:
         labels: label maps int16 `(rows, *size)`, or None; with patches, of the whole images.
         cells: columns of the clinical table float32 `(rows, K)`, NaN where missing, or None.
         patches: how patches are cut, or None where the model sees whole images.
-        shift: pixels by which whole images, their masks and earlier images are shifted at most along each axis, each
+        shift: pixels by which whole images, their masks and prior images are shifted at most along each axis, each
             time anew.
-        priors: the rows' earlier images, or None.
+        priors: the rows' prior images, or None.
     """
 
     targets: "NDArray[Any] | Ragged"

@@ -29,7 +29,7 @@ class Config:
             folder of an earlier step) and `grid` ("COMMAND.option" to a list of values: every combination is a cell) or
             `cells` (name to {"COMMAND.option": value}).
         out: folder for ablation.csv, ablation.md, and a folder for each step with other options; steps that cells share
-            are run once, and the same command run again goes on.
+            are run once, and the same command run again resumes.
     """
 
     example: ClassVar[str] = "medloom ablate --grid grid.yaml --out ablation/"
@@ -149,7 +149,7 @@ def _run_cell(steps: Sequence[Step], overrides: Overrides, out: Path) -> Path:
 
 
 def _resolved(value: object, folders: Mapping[str, Path]) -> object:
-    """A value with the folders of earlier steps in place of their names."""
+    """A value with the folders of earlier steps instead of their names."""
     if isinstance(value, list):
         return [_resolved(entry, folders) for entry in value]
     if not isinstance(value, str):

@@ -34,7 +34,7 @@ RECIPES: dict[str, tuple[str, str]] = {
     "data import openi": ("medloom.recipes.data_import_openi", "make a manifest of the Open-i chest X-ray reports"),
     "data import covid-cxr": ("medloom.recipes.data_import_covid_cxr", "make a manifest of covid-chestxray-dataset"),
     "generate": ("medloom.recipes.generate", "generate images from a prompt or a manifest of conditions"),
-    "edit": ("medloom.recipes.edit", "edit a patient's earlier image by an instruction"),
+    "edit": ("medloom.recipes.edit", "edit a patient's prior image by an instruction"),
     "whatif": ("medloom.recipes.whatif", "change clinical columns, hold the seed, and see what becomes of the images"),
     "evaluate images": (
         "medloom.recipes.evaluate_images",
@@ -87,7 +87,7 @@ def run_command(command: str, **options: object) -> Any:
     Raises:
         UserError: as on the command line.
 
-    Example:
+    Examples:
         >>> run_command("data check", data="mine.csv")  # doctest: +SKIP
     """
     config, run = resolve(command)
@@ -111,7 +111,7 @@ def train(task: str, **options: object) -> Path:
     Raises:
         UserError: as on the command line.
 
-    Example:
+    Examples:
         >>> train("text2image", data="train.csv", out="runs/mm", **{"loop.steps": 1000})  # doctest: +SKIP
     """
     made: Path = run_command(f"train {task}", **options)

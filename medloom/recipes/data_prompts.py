@@ -17,7 +17,7 @@ from medloom.data.tables import Problem, Table, read_table, write_csv
 TEXT = "Text"
 PREVIEWED = 10
 
-# Line in the file -> what is told of the row.
+# Line in the file -> what the template knows of the row.
 Rows = Mapping[int, Mapping[str, "Cell"]]
 
 
@@ -28,10 +28,10 @@ class Config(ManifestOptions):
     Attributes:
         data: the table: CSV, TSV, JSONL, Parquet or XLSX.
         template: YAML file, or the name of a ready template (covid-cxr, ild, phantom, phantom-findings).
-        out: CSV file for the table's columns and `Text`; the template is copied beside it.
+        out: CSV file for the table's columns and `Text`; the template is copied next to it.
         sheet: sheet of an XLSX file, by name; the first one by default.
         preview: print ten texts and write nothing.
-        replace: write the texts in place of the table's text column.
+        replace: write the texts instead of the table's text column.
     """
 
     common: ClassVar[tuple[str, ...]] = ("out", "preview", "replace", "sheet", "skip_bad", "columns")
@@ -49,7 +49,8 @@ def run(config: Config) -> Path | None:
     """Word the table; returns the manifest's path, or None after a preview.
 
     Raises:
-        UserError: a template or table that cannot be used, rows that cannot be told, or --out that is something else.
+        UserError: a template or table that cannot be used, rows that the template cannot word, or --out that is
+            something else.
     """
 
     source = find_template(config.template)
@@ -57,7 +58,7 @@ def run(config: Config) -> Path | None:
     table = read_table(config.data, config.sheet)
     out = None if config.preview else _checked_out(config)
     found = _checked_columns(config, table)
-    rows, texts = _told(config, table, template)
+    rows, texts = _texts_of(config, table, template)
     _print_missing(template, rows)
     if out is None:
         for line in list(texts)[:PREVIEWED]:
@@ -102,11 +103,11 @@ def _checked_columns(config: Config, table: Table) -> dict[str, str]:
     return found
 
 
-def _told(config: Config, table: Table, template: Template) -> tuple[Rows, dict[int, str]]:
+def _texts_of(config: Config, table: Table, template: Template) -> tuple[Rows, dict[int, str]]:
     """The rows that are used and their texts, by line.
 
     Raises:
-        UserError: rows that cannot be told, unless they are to be skipped.
+        UserError: rows that the template cannot word, unless they are to be skipped.
     """
 
     rows, problems = read_rows(table, template, str(config.data))

@@ -19,7 +19,7 @@ class Config(ManifestOptions):
 
     Attributes:
         data: the manifest.
-        out: folder for train.csv (training and validation rows, told apart by its column `split`), test.csv and
+        out: folder for train.csv (training and validation rows, distinguished by its column `split`), test.csv and
             split.json; the table's prompt template is copied along.
         validation: share of the patients for validation.
         test: share of the patients for the test.

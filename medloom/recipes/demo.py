@@ -11,7 +11,7 @@ PIXELS = 64
 SAMPLING: Mapping[str, object] = {"steps": 10, "guidance": [1]}
 # What smoking does to a lung is a few HU; four minutes of training can tell four times that.
 AMPLIFY = 4.0
-# Findings are told as text; the numbers, which a text encoder from scratch is slow to read, as columns of the table.
+# Findings condition it as text; numbers, which a text encoder from scratch learns slowly, as columns of the table.
 WORDING = "phantom-findings"
 COLUMNS = ("age", "smoking", "pack_years", "sex", "coffee")
 # All else is the preset's.
@@ -62,7 +62,7 @@ class Config:
 
 
 def run(config: Config) -> Path:
-    """Run the whole chain; returns the report's path. The same command again goes on where it stopped."""
+    """Run the whole chain; returns the report's path. The same command again resumes."""
     from medloom.core.files import claim_output, write_json
     from medloom.core.progress import say
 
@@ -86,7 +86,7 @@ def run(config: Config) -> Path:
 
 
 def make_cohort(config: Config, out: Path, changed: Mapping[str, object] | None = None) -> Path:
-    """The virtual patients, CT slices of whom are told in full, by the demo's options but for those `changed`."""
+    """The virtual patients, CT slices with complete tables, by the demo's options but for those `changed`."""
     options = {"size": PIXELS, "amplify": AMPLIFY, "complete": True, "template": WORDING, **(changed or {})}
     given = {"out": out, "patients": config.patients, "seed": config.seed}
     made: Path = run_command("data phantom", **given, **options)

@@ -232,7 +232,7 @@ def _table(given: str | None, names: Sequence[str]) -> dict[str, str | None]:
     """Cells by column from `age=60,smoking=never`; the columns that are not named are unknown.
 
     Raises:
-        UserError: no `=`, a column twice, or one that the model is not told.
+        UserError: no `=`, a column twice, or one that does not condition the model.
     """
     cells: dict[str, str | None] = dict.fromkeys(names)
     if given is None:

@@ -317,7 +317,7 @@ class TokenGenerator(ImageGenerator[TokenModel, TokenSampling]):
         return Start(tokens, priors, seen)
 
     def _masked(self, seeds: Sequence[int], edit: Edit, regions: Tensor | None) -> Tensor:
-        """Which tokens are decoded, bool `(N, L)`: those in the region, of which the strength says how many."""
+        """Which tokens are decoded, bool `(N, L)`: those in the region, as many as the strength says."""
         length = self.model.network.length
         allowed = torch.ones(len(seeds), length, dtype=torch.bool)
         if regions is not None:
