@@ -4,7 +4,7 @@
 FUSIONS = ("cross-attention", "affine", "none")
 # How a mask reaches a network.
 SPATIAL_FUSIONS = ("channels", "spade")
-# How the modality is told: in the text, as a token of its own, or both.
+# How the modality conditions a model: in the text, as a token of its own, or both.
 MODALITY_AS = ("text", "token", "both")
 # How latents become tokens: codes as averages of latents, codes learnt by gradients, or a grid of rounded values.
 AVERAGES, GRADIENTS, SCALARS = "ema", "gradient", "fsq"

@@ -1,4 +1,4 @@
-"""A column of a clinical table as a model is told it: a number in standard units, or one of a few categories."""
+"""A column of a clinical table as it conditions a model: a number in standard units, or one of a few categories."""
 
 import math
 from collections.abc import Mapping
@@ -23,7 +23,7 @@ class TableColumn:
         deviation: the same, their standard deviation.
         low: smallest number that training saw.
         high: largest number that training saw.
-        cap: numbers above it are told as the next whole one, as ages above 89 are.
+        cap: numbers above it become the next whole one, as ages above 89 do.
         sentinels: values that stand for a missing one.
     """
 
@@ -84,7 +84,7 @@ class TableColumn:
 
 
 def read_number(name: str, text: str, cap: float | None) -> float:
-    """The number that a cell's text is; above `cap`, the first whole one that is not told.
+    """The number that a cell's text is; above `cap`, the first whole one above it.
 
     Raises:
         UserError: it is no number.

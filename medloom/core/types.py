@@ -106,7 +106,7 @@ class Sample:
         patient: whose it is.
         row: position among the rows.
         line: in the file.
-        registered_prior: the condition's earlier image on this image's grid, where the two were registered.
+        registered_prior: the condition's prior image on this image's grid, where the two were registered.
     """
 
     path: Path
