@@ -1,6 +1,6 @@
-"""How the image parts of conditions are read: masks, prior images and regions, in the space of one model.
+"""Reads the image parts of conditions: masks, prior images and regions, in the space of one model.
 
-Training, sampling and evaluation use the same object, so that a mask means the same in all three.
+Training, sampling and evaluation share it, so that a mask means the same in all of them.
 """
 
 import math
@@ -26,8 +26,8 @@ class ConditionReader:
 
     Attributes:
         spec: the model's image space.
-        masks: the classes of the masks, and which of them the model sees.
-        unit: of the values of files that do not state theirs (NIfTI, MetaImage, NRRD).
+        masks: the classes of the masks, and which of them are visible to the model.
+        unit: of values in files that do not state it (NIfTI, MetaImage, NRRD).
     """
 
     spec: ImageSpec
@@ -35,11 +35,11 @@ class ConditionReader:
     unit: str | None = None
 
     def modality(self, condition: Condition) -> str:
-        """The modality of a condition's image: the one that is asked for, or the model's only one."""
+        """The modality of a condition's image: the requested one, or the model's only one."""
         return condition.modality or next(iter(self.spec.intensity))
 
     def mask(self, condition: Condition) -> Image:
-        """The mask as its file has it, `(1, *size of the file)`; volumes in RAS order.
+        """The mask on the grid of its file, `(1, *size)`; volumes in RAS order.
 
         Raises:
             UserError: not a label map.
@@ -51,10 +51,10 @@ class ConditionReader:
 
         Args:
             condition: without a mask all labels are -1.
-            image: the image that the mask belongs to, or None where the mask stands alone.
+            image: the mask's image, or None for a mask without one.
 
         Raises:
-            UserError: not a label map, on another grid than its image, or a label that is not among the classes.
+            UserError: not a label map, not on the grid of its image, or a label that is not among the classes.
         """
         if condition.mask is None:
             return np.full(self.spec.size, NO_MASK, np.int16)
@@ -66,18 +66,18 @@ class ConditionReader:
         """The prior image of a condition in the model's space, float32 `(C, *size)` in [-1, 1].
 
         Raises:
-            UserError: unreadable, not finite, constant, or not of the model's space.
+            UserError: unreadable, not finite, constant, or outside the model's space.
         """
         return self.model_image(_given(condition.prior), self.modality(condition)).array
 
     def reference(self, condition: Condition) -> Image | None:
-        """The image whose geometry a generated volume takes: the mask, else the prior image, else none."""
+        """The image that gives a generated volume its geometry: the mask, else the prior image, else none."""
         if condition.mask is not None:
             return self.mask(condition)
         return None if condition.prior is None else self._image(condition.prior, self.modality(condition))
 
     def region(self, part: ImagePart) -> NDArray[np.float32]:
-        """Where an edit may change an image: float32 `(1, *size)`, 1 in every label above 0 of a label map."""
+        """Where an edit may change an image: float32 `(1, *size)`, 1 at every label above 0 of a label map."""
         labels = model_labels(_label_map(part), named(part, "region"), self.spec, MaskSpec())
         return (labels > 0)[None].astype(np.float32)
 
@@ -85,7 +85,7 @@ class ConditionReader:
         """One image in the model's space.
 
         Raises:
-            UserError: unreadable, not finite, constant, or not of the spec; names the file.
+            UserError: unreadable, not finite, constant, or outside the spec; names the file.
         """
         image, name = self._image(part, modality), named(part, "image")
         check_pixels(image, name)
@@ -95,15 +95,15 @@ class ConditionReader:
             raise UserError(f"{name}: {error}") from error
 
     def _image(self, part: ImagePart, modality: str) -> Image:
-        """An image from a file or from memory; bare values are in the unit of the modality.
+        """An image from a file or from memory; an array is in the unit of the modality.
 
         Raises:
-            UserError: unreadable, or bare values of another number of axes than the model's.
+            UserError: unreadable, or an array with a number of axes other than the model's.
         """
         if isinstance(part, Path):
             return read_image(part, unit=self.unit)
         if isinstance(part, Image):
-            # Levels whose full scale is not named are out of 255, as a model's own are.
+            # Levels without a full scale are out of 255, like the model's own.
             levels = part.unit in (GREY, COLOUR) and math.isnan(part.full_scale)
             return replace(part, full_scale=LEVELS[1]) if levels else part
         dims, unit = self.spec.spatial_dims, self.spec.of(modality).unit
@@ -117,13 +117,13 @@ class ConditionReader:
 
 
 def named(part: ImagePart | None, what: str) -> Path:
-    """The path of an image part, or words for one in memory, for errors."""
+    """The path of an image part, or a description of one in memory, for messages."""
     return part if isinstance(part, Path) else Path(f"the {what} in memory")
 
 
 def _given(part: ImagePart | None) -> ImagePart:
     if part is None:
-        raise ValueError("a condition without the image part that is read")
+        raise ValueError("the condition lacks this image part")
     return part
 
 

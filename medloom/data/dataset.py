@@ -1,11 +1,11 @@
-"""From a manifest to arrays in the model's space: the ImageSpec is measured, then images and masks are cached."""
+"""From manifest rows to arrays in the model's space: measure the ImageSpec, then cache images and label maps."""
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,19 +15,19 @@ from medloom.core.image import Header
 from medloom.core.mask_spec import NO_MASK, MaskSpec
 from medloom.core.progress import progress, say
 from medloom.core.spec import ImageSpec, Intensity
-from medloom.core.types import Condition, Sample
+from medloom.core.types import Sample
 from medloom.data.cache import Arrays, Column, cached_rows
 from medloom.data.condition_reader import ConditionReader
-from medloom.data.images import read_header
+from medloom.data.images import READERS_AT_ONCE, read_header
 from medloom.data.manifest import list_problems
 from medloom.data.masks import Labels
 from medloom.data.tables import Problem
 from medloom.data.transforms import HU_WINDOW, ModelImage, choose_intensity
 
-# Decoding releases the interpreter's lock, so threads share the cores.
-READERS_AT_ONCE = 4
-# Volumes of spacings that differ by no more than this share are taken to have one: headers are rounded.
+# Spacings that differ by no more than this fraction are the same: headers are rounded.
 SAME_SPACING = 1e-3
+
+Scalar = TypeVar("Scalar", bound=np.generic)
 
 
 def measure_spec(
@@ -35,7 +35,7 @@ def measure_spec(
     size: tuple[int, ...],
     resize: str,
     unit: str | None = None,
-    shown: bool = True,
+    verbose: bool = True,
     hu_window: tuple[float, float] = HU_WINDOW,
     spacing: tuple[float, ...] | None = None,
     patch: bool = False,
@@ -43,18 +43,18 @@ def measure_spec(
     """The model's image space for some images, from their headers; no pixel is decoded.
 
     Args:
-        samples: what a model will be trained on.
-        size: pixels of each spatial axis; one number stands for a square of two axes.
+        samples: the training samples.
+        size: pixels of each spatial axis; one number means a square of two axes.
         resize: pad, crop, stretch or none.
-        unit: what the values of files are that do not say so (NIfTI, MetaImage, NRRD), e.g. HU.
-        shown: whether to show progress.
+        unit: of values in files that do not state it (NIfTI, MetaImage, NRRD), e.g. HU.
+        verbose: show progress.
         hu_window: HU that become -1 and 1 where images are in HU.
-        spacing: mm of each axis that images are resampled to, or None for the images' own.
-        patch: whether `size` is that of patches, and images stay whole.
+        spacing: mm of each axis after resampling, or None to leave the images' own spacing.
+        patch: `size` is that of patches, and images stay whole.
 
     Raises:
-        UserError: an unreadable header, a modality in mixed units, images of other dimensions, or of other sizes where
-            the resize rule is none; patches of volumes of several spacings, and no spacing to bring them to.
+        UserError: an unreadable header, mixed units in one modality, images of other dimensions, other sizes with the
+            resize rule none, or patches of volumes with several spacings and no target spacing.
     """
     units: dict[str, Counter[tuple[str, float]]] = {}
     sizes: Counter[tuple[int, ...]] = Counter()
@@ -62,7 +62,7 @@ def measure_spec(
     size = size * 2 if len(size) == 1 else size
     with (
         ThreadPoolExecutor(READERS_AT_ONCE) as pool,
-        progress("reading headers", len(samples), "files", 0, shown) as go,
+        progress("reading headers", len(samples), "files", 0, verbose) as advance,
     ):
         headers = pool.map(lambda sample: read_header(sample.path, unit), samples)
         for sample, header in zip(samples, headers, strict=True):
@@ -70,7 +70,7 @@ def measure_spec(
             units.setdefault(_modality(sample), Counter())[(header.unit, header.full_scale)] += 1
             sizes[header.size] += 1
             spacings[header.spacing] += 1
-            go()
+            advance()
     if patch and spacing is None and len(size) == 3:
         spacing = _common_spacing(spacings)
     if not patch and resize == "none" and (len(sizes) > 1 or next(iter(sizes)) != size):
@@ -81,10 +81,10 @@ def measure_spec(
 
 
 def _common_spacing(spacings: Counter[tuple[float, ...] | None]) -> tuple[float, ...]:
-    """The spacing that volumes share.
+    """The common spacing of volumes.
 
     Raises:
-        UserError: they do not share one.
+        UserError: the spacings differ.
     """
     known = [spacing for spacing, _ in spacings.most_common() if spacing is not None]
     first = known[0]
@@ -93,7 +93,7 @@ def _common_spacing(spacings: Counter[tuple[float, ...] | None]) -> tuple[float,
         more = "" if len(known) <= 3 else f" and {len(known) - 3} more"
         all_of_them = [spacing for spacing in known for _ in range(spacings[spacing])]
         raise UserError(
-            f"volumes have the spacings {listed}{more}; name one that all are resampled to, e.g. --spacing"
+            f"volumes have the spacings {listed}{more}; give one to resample all of them to, e.g. --spacing"
             f" {_mm(tuple(np.median(all_of_them, axis=0)), ' ').removesuffix(' mm')}."
         )
     return first
@@ -137,56 +137,41 @@ def read_sample(path: Path, spec: ImageSpec, modality: str, unit: str | None = N
     """One image in the model's space.
 
     Raises:
-        UserError: unreadable, not finite, constant, or not of the spec; names the file.
+        UserError: unreadable, not finite, constant, or outside the spec; names the file.
     """
     return ConditionReader(spec, unit=unit).model_image(path, modality)
 
 
 @dataclass(frozen=True)
 class ImageSource:
-    """Where the images of a run come from.
+    """The images and masks of a run.
 
     Attributes:
-        samples: one a row.
+        samples: one per row.
         spec: the model's space.
-        unit: of files that do not state theirs.
-        key: identifies the data for caches: manifest fingerprint, file times, spec.
+        unit: of values in files that do not state it.
+        key: identifies the data in caches: manifest fingerprint, file times, spec.
         masks: the classes of the masks.
     """
 
     samples: Sequence[Sample]
     spec: ImageSpec
     unit: str | None
-    key: dict[str, Any]
+    key: Mapping[str, object]
     masks: MaskSpec = field(default_factory=MaskSpec)
 
     def images(self, rows: Sequence[int]) -> NDArray[np.float32]:
         """Model-space images of some rows, `(N, C, *size)`.
 
         Raises:
-            UserError: any of them cannot be used.
+            UserError: an image is unusable.
         """
         with ThreadPoolExecutor(READERS_AT_ONCE) as pool:
             return np.stack(list(pool.map(self.image, rows)))
 
     def readable_images(self, rows: Sequence[int]) -> tuple[NDArray[np.float32], NDArray[np.uint8]]:
-        """Model-space images of some rows, `(N, C, *size)`, and which of them cannot be used, uint8 `(N,)`.
-
-        A row that cannot be used holds zeros; `refusal` says why.
-        """
-        with ThreadPoolExecutor(READERS_AT_ONCE) as pool:
-            read = list(pool.map(self.image_or_none, rows))
-        blank = np.zeros(self.spec.shape, np.float32)
-        bad = np.array([array is None for array in read], np.uint8)
-        return np.stack([blank if array is None else array for array in read]), bad
-
-    def image_or_none(self, row: int) -> NDArray[np.float32] | None:
-        """The model-space image of a row, or None where `refusal` says why it cannot be used."""
-        try:
-            return self.image(row)
-        except UserError:
-            # Kept as a mark in the cache, so that all such rows can be listed at once.
-            return None
+        """Model-space images of some rows, `(N, C, *size)`, and marks uint8 `(N,)` of unusable ones (all zeros)."""
+        return _readable(self.image, rows, np.zeros(self.spec.shape, np.float32))
 
     def image(self, row: int) -> NDArray[np.float32]:
         """The model-space image of a row.
@@ -197,27 +182,35 @@ class ImageSource:
         sample = self.samples[row]
         return read_sample(sample.path, self.spec, _modality(sample), self.unit).array
 
-    def refusal(self, row: int) -> Problem:
-        """Why a row's image cannot be used."""
-        try:
-            self.image(row)
-        except UserError as error:
-            return Problem(self.samples[row].line, str(error))
-        return Problem(self.samples[row].line, f"{self.samples[row].path} could not be read when it was cached")
-
-    def label_map(self, condition: Condition, image: Path | None = None) -> Labels:
-        """The label map of a condition, int16 `(*size)`, or with patches of the whole image's size; see `read_labels`.
+    def labels(self, row: int) -> Labels:
+        """The label map of a row, int16 `(*size)`; with patches, of the whole image's size.
 
         Raises:
             UserError: see `read_labels`.
         """
-        return ConditionReader(self.spec, self.masks, self.unit).labels(condition, image)
+        sample = self.samples[row]
+        return ConditionReader(self.spec, self.masks, self.unit).labels(sample.condition, sample.path)
+
+    def refusal(self, row: int) -> Problem:
+        """Why a row's image is unusable."""
+        return self._refusal(self.image, row, self.samples[row].path)
+
+    def mask_refusal(self, row: int) -> Problem:
+        """Why a row's mask is unusable."""
+        return self._refusal(self.labels, row, self.samples[row].condition.mask)
+
+    def _refusal(self, read: Callable[[int], object], row: int, what: object) -> Problem:
+        try:
+            read(row)
+        except UserError as error:
+            return Problem(self.samples[row].line, str(error))
+        return Problem(self.samples[row].line, f"{what} could not be read when it was cached")
 
     def priors(self, registered: bool) -> tuple["ImageSource", list[int]]:
-        """The earlier images as a source of their own, and the entry in it of each row, -1 for rows without one.
+        """The prior images as a source of their own, and each row's entry in it, -1 for rows without a prior image.
 
         Args:
-            registered: those on the later image's grid; of rows that have none the earlier image as it is.
+            registered: use prior images registered to the current image's grid, where there are any.
         """
         samples: list[Sample] = []
         entries: list[int] = []
@@ -229,38 +222,41 @@ class ImageSource:
         key = {**self.key, "priors": "registered" if registered else "as they are"}
         return replace(self, samples=samples, key=key), entries
 
-    def labels_or_none(self, row: int) -> Labels | None:
-        """The label map of a row, or None where `mask_refusal` says why it cannot be used."""
-        try:
-            return self.label_map(self.samples[row].condition, self.samples[row].path)
-        except UserError:
-            return None
 
-    def mask_refusal(self, row: int) -> Problem:
-        """Why a row's mask cannot be used."""
-        sample = self.samples[row]
-        try:
-            self.label_map(sample.condition, sample.path)
-        except UserError as error:
-            return Problem(sample.line, str(error))
-        return Problem(sample.line, f"{sample.condition.mask} could not be read when it was cached")
+def read_or_none(read: Callable[[int], NDArray[Scalar]], row: int) -> NDArray[Scalar] | None:
+    """The array of a row, or None where it is unusable."""
+    try:
+        return read(row)
+    except UserError:
+        # The cache marks the row, so that all unusable rows can be listed at once.
+        return None
 
 
-def cached_images(source: ImageSource, folder: Path, shown: bool = True) -> NDArray[np.float16]:
+def _readable(
+    read: Callable[[int], NDArray[Scalar]], rows: Sequence[int], blank: NDArray[Scalar]
+) -> tuple[NDArray[Scalar], NDArray[np.uint8]]:
+    """Arrays of some rows, stacked, and marks of unusable ones, which are blank."""
+    with ThreadPoolExecutor(READERS_AT_ONCE) as pool:
+        found = list(pool.map(lambda row: read_or_none(read, row), rows))
+    bad = np.array([array is None for array in found], np.uint8)
+    return np.stack([blank if array is None else array for array in found]), bad
+
+
+def cached_images(source: ImageSource, folder: Path, verbose: bool = True) -> NDArray[np.float16]:
     """All images in the model's space, float16 `(N, C, *size)`, memory-mapped; see `cached_usable_images`.
 
     Raises:
-        UserError: any image cannot be used.
+        UserError: an image is unusable.
     """
-    return cached_usable_images(source, folder, False, shown)[0]
+    return cached_usable_images(source, folder, False, verbose)[0]
 
 
 def cached_usable_images(
-    source: ImageSource, folder: Path, skip_bad: bool, shown: bool = True
+    source: ImageSource, folder: Path, skip_bad: bool, verbose: bool = True
 ) -> tuple[NDArray[np.float16], list[int]]:
-    """All images in the model's space, float16 `(N, C, *size)`, memory-mapped, and the rows that can be used.
+    """All images in the model's space, float16 `(N, C, *size)`, memory-mapped, and the usable rows.
 
-    Half precision keeps 8-bit levels exactly and a window of 2,000 HU to half a HU.
+    Half precision is exact for 8-bit levels, and accurate to half a HU in a window of 2,000 HU.
 
     Raises:
         UserError: see `usable_rows`.
@@ -271,61 +267,52 @@ def cached_usable_images(
         images, bad = source.readable_images(rows)
         return {"images": images.astype(np.float16), "bad": bad}
 
-    arrays = cached_rows(folder, "images", source.key, len(source.samples), columns, compute, shown)
-    return arrays["images"], usable_rows(source, arrays["bad"], skip_bad, shown)
+    arrays = cached_rows(folder, "images", source.key, len(source.samples), columns, compute, verbose)
+    return arrays["images"], usable_rows(source, arrays["bad"], skip_bad, verbose)
 
 
-def usable_rows(source: ImageSource, bad: NDArray[np.uint8], skip_bad: bool, shown: bool) -> list[int]:
-    """The rows whose image could be read.
+def usable_rows(source: ImageSource, bad: NDArray[np.uint8], skip_bad: bool, verbose: bool) -> list[int]:
+    """The rows whose image is usable.
 
     Raises:
-        UserError: some could not and `skip_bad` is off (lists them by line), or none could.
+        UserError: see `rows_left`.
     """
-    return rows_left(bad, source.refusal, "images", skip_bad, shown)
+    return rows_left(bad, source.refusal, "images", skip_bad, verbose)
 
 
 def rows_left(
-    bad: NDArray[np.uint8], refusal: Callable[[int], Problem], what: str, skip_bad: bool, shown: bool
+    bad: NDArray[np.uint8], refusal: Callable[[int], Problem], what: str, skip_bad: bool, verbose: bool
 ) -> list[int]:
-    """The rows that are not marked.
+    """The rows that are not marked as unusable.
 
     Args:
         bad: marks, uint8 `(N,)`.
-        refusal: says why a row is marked.
-        what: what cannot be used, for the user.
-        skip_bad: go on without the marked rows.
-        shown: whether to say how many were left out.
+        refusal: states why a row is marked.
+        what: what is unusable, for messages.
+        skip_bad: continue without the marked rows.
+        verbose: print how many rows were left out.
 
     Raises:
-        UserError: some are marked and `skip_bad` is off (lists them by line), or all are.
+        UserError: rows are marked and `skip_bad` is off (lists them by line), or all rows are marked.
     """
     refused = np.flatnonzero(bad).tolist()
     usable = np.flatnonzero(np.asarray(bad) == 0).tolist()
     if refused and (not skip_bad or not usable):
         raise UserError(list_problems("the manifest", [refusal(row) for row in refused], len(bad)))
-    if refused and shown:
-        say(f"{len(refused)} {what} that cannot be used were left out (--skip-bad), {len(usable)} are used.")
+    if refused and verbose:
+        say(f"{len(refused)} unusable {what} were left out (--skip-bad), {len(usable)} are used.")
     return usable
 
 
-def mask_key(source: ImageSource) -> dict[str, Any]:
-    """What identifies the label maps of a source for caches; `grid` counts changes in how they are placed."""
+def mask_key(source: ImageSource) -> dict[str, object]:
+    """Identifies the label maps of a source in caches; `grid` is the version of their placement on the grid."""
     return {**source.key, "masks": source.masks.to_dict(), "grid": 2}
 
 
-def cached_labels(source: ImageSource, folder: Path, shown: bool = True) -> NDArray[np.int16]:
-    """All label maps on the model's grid, int16 `(N, *size)`, memory-mapped; see `cached_usable_labels`.
-
-    Raises:
-        UserError: any mask cannot be used.
-    """
-    return cached_usable_labels(source, folder, False, shown)[0]
-
-
 def cached_usable_labels(
-    source: ImageSource, folder: Path, skip_bad: bool, shown: bool = True
+    source: ImageSource, folder: Path, skip_bad: bool, verbose: bool = True
 ) -> tuple[NDArray[np.int16], list[int]]:
-    """All label maps on the model's grid, int16 `(N, *size)`, memory-mapped, and the rows whose mask can be used.
+    """All label maps on the model's grid, int16 `(N, *size)`, memory-mapped, and the rows whose mask is usable.
 
     Rows without a mask are usable, and -1 everywhere.
 
@@ -335,13 +322,8 @@ def cached_usable_labels(
     columns = {"labels": Column(source.spec.size, "int16"), "bad": Column((), "uint8")}
 
     def compute(rows: Sequence[int]) -> Arrays:
-        with ThreadPoolExecutor(READERS_AT_ONCE) as pool:
-            read = list(pool.map(source.labels_or_none, rows))
-        blank = np.full(source.spec.size, NO_MASK, np.int16)
-        return {
-            "labels": np.stack([blank if labels is None else labels for labels in read]),
-            "bad": np.array([labels is None for labels in read], np.uint8),
-        }
+        labels, bad = _readable(source.labels, rows, np.full(source.spec.size, NO_MASK, np.int16))
+        return {"labels": labels, "bad": bad}
 
-    arrays = cached_rows(folder, "masks", mask_key(source), len(source.samples), columns, compute, shown)
-    return arrays["labels"], rows_left(arrays["bad"], source.mask_refusal, "masks", skip_bad, shown)
+    arrays = cached_rows(folder, "masks", mask_key(source), len(source.samples), columns, compute, verbose)
+    return arrays["labels"], rows_left(arrays["bad"], source.mask_refusal, "masks", skip_bad, verbose)

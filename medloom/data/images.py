@@ -50,6 +50,9 @@ _SERIES = Reader(dicom_series.read_series, dicom_series.series_header)
 _NIFTI = Reader(nifti.read_nifti, nifti.nifti_header, states_unit=False)
 _ITK = Reader(itk.read_itk, itk.itk_header, states_unit=False)
 
+# Threads that decode files: decoding releases the interpreter's lock.
+READERS_AT_ONCE = 4
+
 DERIVED_FORMATS = (".png", ".tiff", ".dcm", ".nii.gz")
 READERS: dict[str, Reader] = {
     ".png": _PNG,

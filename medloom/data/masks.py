@@ -1,11 +1,11 @@
-"""Segmentation masks: label maps that lie on their image's grid, hold known classes, and follow it to the model's."""
+"""Segmentation masks: label maps of known classes on the grid of their image, brought to the model's grid."""
 
 import json
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from itertools import product
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,41 +14,44 @@ from medloom.core.errors import UserError
 from medloom.core.image import Affine, Header, Image
 from medloom.core.lookup import look_up
 from medloom.core.mask_spec import BACKGROUND, NO_MASK, MaskSpec
+from medloom.core.progress import progress
 from medloom.core.spec import ImageSpec
+from medloom.core.types import Sample
 from medloom.data.image_io.geometry import axis_codes
-from medloom.data.images import read_header, read_image
+from medloom.data.images import READERS_AT_ONCE, read_header, read_image
 from medloom.data.laterality import swap_sides
 from medloom.data.placement import frame_of, plan
 from medloom.data.transforms import oriented
 
 Labels = NDArray[np.int16]
 
-# Writers round affines to single precision: grids whose corners lie within this share of a voxel are one.
+# Grids whose corners differ by at most this fraction of a voxel are the same: files round affines to single precision.
 SAME_GRID = 0.05
 LARGEST_LABEL = int(np.iinfo(np.int16).max)
+MOST_CLASSES = 100
 
 
 def read_mask(path: Path) -> Image:
-    """A label map as its file has it; volumes in RAS order.
+    """A label map with the labels and the grid of its file; volumes in RAS order.
 
     Raises:
-        UserError: unreadable, in colour, or with values that are not whole numbers from 0 to 32767.
+        UserError: unreadable, in colour, or values that are not whole numbers from 0 to 32767.
     """
     return check_labels(read_image(path), path)
 
 
 def check_labels(mask: Image, path: Path) -> Image:
-    """The image, where it is a label map.
+    """The image itself, if it is a label map.
 
     Raises:
-        UserError: it is in colour, or has values that are not whole numbers from 0 to 32767.
+        UserError: the image is in colour, or has values that are not whole numbers from 0 to 32767.
     """
     values = mask.pixels
     if len(values) != 1 or not np.array_equal(values, np.round(values)):
-        raise UserError(f"{path} is not a label map: it has colours or values that are not whole numbers.")
+        raise UserError(f"{path} is not a label map: it is in colour, or has values that are not whole numbers.")
     if values.min() < BACKGROUND or values.max() > LARGEST_LABEL:
         raise UserError(
-            f"{path} is not a label map: its values go from {values.min():g} to {values.max():g}, and labels from"
+            f"{path} is not a label map: its values range from {values.min():g} to {values.max():g}, labels from"
             f" {BACKGROUND} to {LARGEST_LABEL}."
         )
     return mask
@@ -60,12 +63,11 @@ def read_labels(path: Path, spec: ImageSpec, image: Path | None = None, masks: M
     Args:
         path: an image file whose values are class labels.
         spec: the model's space.
-        image: the image that the mask belongs to, or None where the mask stands alone.
-        masks: the classes that it may have, and what the model is told of them; None takes all labels as they are.
+        image: the mask's image, or None for a mask without one.
+        masks: the allowed classes, and which of them are visible to the model; None takes all labels as they are.
 
     Returns:
-        int16 `(*size)`, with patches `(*size of the whole image)`; -1 outside of the image, and where a resampled mask
-        does not reach.
+        int16 `(*size)`; with patches, of the whole image's size. -1 outside the image, and beyond a resampled mask.
 
     Raises:
         UserError: not a label map, on another grid than its image, or a label that is not among the classes.
@@ -78,10 +80,10 @@ def read_labels(path: Path, spec: ImageSpec, image: Path | None = None, masks: M
 
 
 def model_labels(mask: Image, path: Path, spec: ImageSpec, masks: MaskSpec) -> Labels:
-    """As `read_labels`, for a mask that was read and lies where it should.
+    """As `read_labels`, for a mask in memory that lies on its image's grid.
 
     Raises:
-        UserError: another number of axes than the model has, or a label that is not among the classes.
+        UserError: a number of axes other than the model's, or a label that is not among the classes.
     """
     require_axes(mask, path, spec)
     require_known(mask.pixels[0], path, masks)
@@ -89,14 +91,17 @@ def model_labels(mask: Image, path: Path, spec: ImageSpec, masks: MaskSpec) -> L
         labels = nearest_labels(mask, spec)
     except UserError as error:
         raise UserError(f"{path}: {error}") from error
-    return told(labels, masks)
+    visible = labels.copy() if masks.hidden else labels
+    for label, container in masks.hidden.items():
+        visible[labels == label] = container
+    return visible
 
 
 def require_axes(mask: Image, path: Path, spec: ImageSpec) -> None:
-    """Refuse a 2-D mask for a model of volumes, or the other way round.
+    """Refuse a 2-D mask for a model of volumes, and vice versa.
 
     Raises:
-        UserError: names both sides.
+        UserError: states both numbers of axes.
     """
     if len(mask.size) != spec.spatial_dims:
         raise UserError(
@@ -105,48 +110,36 @@ def require_axes(mask: Image, path: Path, spec: ImageSpec) -> None:
         )
 
 
-def require_known(labels: NDArray[Any], path: Path, masks: MaskSpec) -> None:
-    """Refuse labels that are not classes.
+def require_known(labels: NDArray[np.generic], path: Path, masks: MaskSpec) -> None:
+    """Refuse labels that are not among the classes.
 
     Raises:
-        UserError: the file, the label, and the classes.
+        UserError: names the file, the label and the classes.
     """
-    if not masks.names:
-        return
-    found = [int(label) for label in np.unique(labels)]
-    unknown = [label for label in found if label not in (NO_MASK, BACKGROUND, *masks.names)]
-    if unknown:
+    known = (NO_MASK, BACKGROUND, *masks.names)
+    found = np.unique(labels).astype(int).tolist() if masks.names else []
+    if unknown := [label for label in found if label not in known]:
         listed = ", ".join(f"{label} {masks.name(label)}" for label in sorted(masks.names)[:12])
         more = "" if len(masks.names) <= 12 else f" and {len(masks.names) - 12} more"
         raise UserError(
             f"{path}: label {unknown[0]} is not one of the mask classes ({listed}{more}); add it to the classes, or"
-            " mend the mask."
+            " correct the mask."
         )
 
 
-def told(labels: Labels, masks: MaskSpec) -> Labels:
-    """The labels that the model is told: hidden classes as the class that contains them."""
-    if not masks.hidden:
-        return labels
-    shown = labels.copy()
-    for label, instead in masks.hidden.items():
-        shown[labels == label] = instead
-    return shown
-
-
 def nearest_labels(mask: Image, spec: ImageSpec) -> Labels:
-    """The labels of a mask on the model's grid, its axes brought to the spec's; -1 in the border that padding adds.
+    """The labels of a mask on the model's grid and in its axes, by nearest neighbour; -1 in the border of padding.
 
-    Nearest neighbour, in exactly the geometry in which its image is placed.
+    The geometry is exactly that of its image.
     """
     mask = oriented(mask, spec)
     placement = plan(mask.size, mask.spacing, spec)
     frame = frame_of(placement, spec)
     labels = mask.pixels[0].astype(np.int16)
     inside = placement.box(frame)
-    for axis, (shown, length) in enumerate(zip(inside, mask.size, strict=True)):
-        index = np.arange(shown.start, shown.stop) * placement.scale[axis] + placement.shift[axis]
-        # Half a pixel is rounded up, whatever the axis; a little is left for rounding.
+    for axis, (part, length) in enumerate(zip(inside, mask.size, strict=True)):
+        index = np.arange(part.start, part.stop) * placement.scale[axis] + placement.shift[axis]
+        # Half a pixel is rounded up on every axis; the margin covers rounding errors.
         nearest = np.clip(np.floor(index + 0.5 + 1e-6).astype(int), 0, length - 1)
         labels = np.take(labels, nearest, axis)
     placed = np.full(frame, NO_MASK, np.int16)
@@ -155,31 +148,33 @@ def nearest_labels(mask: Image, spec: ImageSpec) -> Labels:
 
 
 def on_image_grid(mask: Image, path: Path, image: Header, image_path: Path, resample: bool) -> Image:
-    """The mask on the grid of its image; one that states no geometry takes the image's.
+    """The mask on the grid of its image; a mask without geometry takes the image's.
 
     Args:
         mask: the mask.
         path: its file.
         image: header of the image.
         image_path: its file.
-        resample: resample a mask of another grid, in place of refusing it.
+        resample: resample a mask on another grid instead of refusing it.
 
     Raises:
-        UserError: another grid, and it is not to be resampled or does not say where it lies; names both sides.
+        UserError: another grid, and no resampling or no affine; describes both grids.
     """
     if len(mask.size) == len(image.size) and mask.size == image.size and _apart(mask, image) <= SAME_GRID:
         return replace(mask, spacing=image.spacing, affine=image.affine)
     where = f"{path}: a mask of {_described(mask)} for an image of {_described(image)} ({image_path})"
     if not resample:
-        raise UserError(f"{where}; they have to lie on one grid, or --resample-masks brings the mask to the image's.")
+        raise UserError(
+            f"{where}; both must be on the same grid, or --resample-masks resamples the mask to the image's."
+        )
     if len(mask.size) != 3 or len(image.size) != 3 or mask.affine is None or image.affine is None:
-        raise UserError(f"{where}: only volumes that say where they lie can be resampled; give a mask of its grid.")
+        raise UserError(f"{where}: only volumes with an affine can be resampled; give a mask on the image's grid.")
     labels = resampled_labels(mask, image.size, image.affine)
     return replace(mask, pixels=labels[None].astype(np.float32), spacing=image.spacing, affine=image.affine)
 
 
 def resampled_labels(mask: Image, size: Sequence[int], affine: Affine) -> Labels:
-    """The labels of a volume at the voxels of another grid, by nearest neighbour.
+    """The labels of a volume on another grid, by nearest neighbour.
 
     Args:
         mask: with an affine.
@@ -187,7 +182,7 @@ def resampled_labels(mask: Image, size: Sequence[int], affine: Affine) -> Labels
         affine: `(4, 4)`, index of the grid to RAS mm.
 
     Returns:
-        int16 `(*size)`; -1 where the mask does not reach: nothing is known there.
+        int16 `(*size)`; -1 beyond the mask.
     """
     if mask.affine is None:
         raise ValueError("a mask without an affine cannot be resampled")
@@ -195,7 +190,7 @@ def resampled_labels(mask: Image, size: Sequence[int], affine: Affine) -> Labels
     labels = np.full(tuple(size), NO_MASK, np.int16)
     source = mask.pixels[0]
     plane = np.stack(np.meshgrid(*map(np.arange, size[1:]), indexing="ij"))
-    # Slab by slab: coordinates of a whole volume would take six times its memory.
+    # Slab by slab: the coordinates of a whole volume would take six times its memory.
     for first in range(size[0]):
         index = (
             np.einsum("ab,b...->a...", matrix[:3, 1:3], plane) + (matrix[:3, 0] * first + matrix[:3, 3])[:, None, None]
@@ -212,7 +207,7 @@ def read_classes(path: Path) -> dict[int, str]:
     """Label -> name from a YAML or JSON file, sorted by label.
 
     Raises:
-        UserError: unreadable, not a table of labels and names, or a label that is no whole number above 0.
+        UserError: unreadable, not a table of labels and names, or a label that is not a whole number above 0.
     """
     import yaml
 
@@ -232,10 +227,10 @@ def read_classes(path: Path) -> dict[int, str]:
 
 
 def hidden_classes(given: Sequence[str], masks: MaskSpec) -> dict[int, int]:
-    """Label -> the label told in its place, from words `lesion=lung`, or `lesion` for background.
+    """Hidden label -> the label that replaces it, from `lesion=lung`, or `lesion` for background.
 
     Raises:
-        UserError: a class that is not known; with the closest one.
+        UserError: an unknown class; names the closest one.
     """
     hidden: dict[int, int] = {}
     for word in given:
@@ -248,10 +243,10 @@ def hidden_classes(given: Sequence[str], masks: MaskSpec) -> dict[int, int]:
 
 
 def opposite_classes(masks: MaskSpec) -> list[tuple[int, int]]:
-    """The pairs of told classes that a flip between left and right exchanges, by the side in their names.
+    """Pairs of visible classes that a left-right flip exchanges, by the side in their names.
 
     Raises:
-        UserError: a class of one side whose other side is no class.
+        UserError: a class of one side without a class of the other side.
     """
     by_name: Mapping[str, int] = {masks.name(label).casefold(): label for label in masks.visible}
     pairs: list[tuple[int, int]] = []
@@ -269,13 +264,55 @@ def opposite_classes(masks: MaskSpec) -> list[tuple[int, int]]:
     return pairs
 
 
+def mask_classes_of(samples: Sequence[Sample], given: Sequence[int], verbose: bool = True) -> tuple[int, ...]:
+    """The labels of a model's mask classes, without background (0).
+
+    Args:
+        samples: the training samples.
+        given: labels from the user; empty to take those found in the masks, sorted.
+        verbose: show progress.
+
+    Raises:
+        UserError: no mask, a file that is not a label map, a given label that occurs twice, or masks with more than
+            100 labels, which are images rather than label maps.
+    """
+    if twice := [label for number, label in enumerate(given) if label in given[:number] or label < 1]:
+        raise UserError(f"--network.mask-classes: {twice[0]} occurs twice or is below 1; name each label once.")
+    masks = sorted({file for sample in samples if (file := sample.condition.mask_file) is not None})
+    if not masks:
+        raise UserError("no row of the manifest has a mask; name the masks' files in a column mask.")
+    if given:
+        # Each mask is checked when it is cached.
+        return tuple(given)
+
+    def labels_of(path: Path) -> set[int]:
+        return {int(label) for label in np.unique(read_mask(path).pixels) if label > BACKGROUND}
+
+    found: set[int] = set()
+    with (
+        ThreadPoolExecutor(READERS_AT_ONCE) as pool,
+        progress("reading masks", len(masks), "files", 0, verbose) as advance,
+    ):
+        for labels in pool.map(labels_of, masks):
+            found |= labels
+            advance()
+    if len(found) > MOST_CLASSES:
+        raise UserError(
+            f"the masks have {len(found)} labels, {min(found)} to {max(found)}: a model takes at most {MOST_CLASSES};"
+            " give label maps, not images."
+        )
+    if not found:
+        raise UserError("all masks are background (0); give masks with labels of 1 and above.")
+    return tuple(sorted(found))
+
+
 def _apart(mask: Image, image: Header) -> float:
-    """How far the corners of two grids of one size lie apart, in voxels; 0 where either does not say where it lies."""
+    """Largest distance between the corners of two grids of one size, in voxels; 0 without geometry."""
     if mask.affine is None or image.affine is None:
         if mask.spacing is None or image.spacing is None:
             return 0.0
-        shares = [abs(mine / theirs - 1) for mine, theirs in zip(mask.spacing, image.spacing, strict=True)]
-        return max(share * length for share, length in zip(shares, mask.size, strict=True))
+        errors = [abs(mine / theirs - 1) for mine, theirs in zip(mask.spacing, image.spacing, strict=True)]
+        return max(error * length for error, length in zip(errors, mask.size, strict=True))
     ends = [(0, length - 1) for length in mask.size] + [(0,)] * (3 - len(mask.size))
     corners = np.array([(*corner, 1) for corner in product(*ends)], dtype=np.float64).T
     distance = np.linalg.norm(((mask.affine - image.affine) @ corners)[:3], axis=0).max()

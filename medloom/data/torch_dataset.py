@@ -1,4 +1,4 @@
-"""The images of a manifest as a torch dataset, for training anything else on real or generated images."""
+"""The images of a manifest as a torch dataset, to train any network on real or generated images."""
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -15,7 +15,7 @@ from medloom.data.manifest import Manifest, read_manifest
 
 
 class Item(TypedDict):
-    """One image with what is known about it."""
+    """One image with its annotations."""
 
     image: Tensor
     text: str
@@ -36,13 +36,13 @@ class Dataset(TorchDataset[Item]):
     Args:
         manifest: a manifest, or the path of one.
         image_size: pixels of each axis; one number for a square.
-        resize: how images get there: pad (aspect kept), crop, stretch, or none.
-        unit: of the values of files that do not state theirs.
-        spec: a space that is known already, that of a generator, say, instead of one measured from the headers.
+        resize: how images are resized: pad (preserves the aspect), crop, stretch or none.
+        unit: of values in files that do not state it.
+        spec: a known space, for example a generator's; by default it is measured from the headers.
         transform: applied to each image.
 
     Raises:
-        UserError: rows that cannot be used.
+        UserError: unusable rows.
 
     Examples:
         >>> import medloom
@@ -64,7 +64,7 @@ class Dataset(TorchDataset[Item]):
             manifest = read_manifest(Path(manifest), need=("path",), need_patients=False)
         self.manifest = manifest
         self._samples = manifest.samples()
-        self.spec = spec or measure_spec(self._samples, tuple(image_size), resize, unit, shown=False)
+        self.spec = spec or measure_spec(self._samples, tuple(image_size), resize, unit, verbose=False)
         self._reader = ConditionReader(self.spec, unit=unit)
         self._transform = transform
 

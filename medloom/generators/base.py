@@ -274,7 +274,7 @@ class ImageGenerator(ABC, Generic[Model, Sampling]):
             conditions: what the patches show.
             seeds: one integer a patch.
             labels: the label maps of the patches, int64 `(N, *size)`.
-            positions: where they lie in their images, float32 `(N, axes, 2)`; see `data.patches.place_of`.
+            positions: where they lie in their images, float32 `(N, axes, 2)`; see `data.patches.position_of`.
             sampling: how images are sampled.
 
         Returns:

@@ -84,7 +84,7 @@ def crop_images(
     maps = [reader.labels(condition) for condition in conditions]
     crops = [_crop(generator, labels, seed) for labels, seed in zip(maps, seeds, strict=True)]
     cut = np.stack([cut_labels(labels, crop) for labels, crop in zip(maps, crops, strict=True)])
-    positions = np.stack([crop.place(labels.shape) for labels, crop in zip(maps, crops, strict=True)])
+    positions = np.stack([crop.position(labels.shape) for labels, crop in zip(maps, crops, strict=True)])
     labels, where = torch.from_numpy(cut.astype(np.int64)), torch.from_numpy(positions)
     made = generator.sample_patches(conditions, seeds, labels, where, sampling).numpy()
     images = []

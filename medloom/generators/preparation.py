@@ -19,7 +19,7 @@ from medloom.core.progress import say
 from medloom.core.spec import HU, ImageSpec
 from medloom.data.dataset import ImageSource, measure_spec
 from medloom.data.manifest import Manifest, load_manifest
-from medloom.data.prompts import read_template, template_beside
+from medloom.data.prompts import read_template, template_of
 from medloom.data.splits import Split, assign_splits, make_split
 from medloom.data.table_columns import seen_columns
 from medloom.data.transforms import HU_WINDOW
@@ -254,7 +254,7 @@ def description(
 def training_columns(prepared: Prepared) -> list[dict[str, Any]]:
     """What the training rows have in the columns of the template next to the manifest; empty without one."""
 
-    beside = template_beside(prepared.manifest.source)
+    beside = template_of(prepared.manifest.source)
     if beside is None:
         return []
     return [asdict(column) for column in seen_columns(prepared.train.samples, read_template(beside))]

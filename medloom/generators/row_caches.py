@@ -14,12 +14,12 @@ from medloom.core.errors import UserError
 from medloom.core.files import hash_json
 from medloom.core.progress import say
 from medloom.core.types import Condition
-from medloom.data.cache import RaggedTexts, cached_texts, ragged_ids
+from medloom.data.cache import PackedTexts, cached_texts, packed_ids
 from medloom.data.dataset import ImageSource, cached_usable_labels
 from medloom.data.laterality import mirrored_condition
 from medloom.data.masks import opposite_classes
 from medloom.data.patches import PatchRules
-from medloom.data.volume_cache import cached_places, cached_whole_images, cached_whole_labels, whole_sizes
+from medloom.data.volume_cache import cached_positions, cached_whole_images, cached_whole_labels, whole_sizes
 from medloom.generators.base import AnyGenerator
 from medloom.generators.training_data import PatchData, PriorData, TrainingData, all_prompts
 from medloom.networks.conditioning import ConditionEncoder
@@ -105,7 +105,7 @@ class RowCaches:
         labels, places = None, None
         if self.generator.model.mask_classes:
             labels, masked = cached_whole_labels(source, sizes, self.folder, self.skip_bad, verbose)
-            places, usable = cached_places(source, labels, self.folder, verbose), _both(usable, masked)
+            places, usable = cached_positions(source, labels, self.folder, verbose), _both(usable, masked)
         conditions = [sample.condition for sample in source.samples]
         patches = self._mirrored(source, PatchData(rules, places)) if rules.flip else PatchData(rules, places)
         texts = self._texts([*conditions, *patches.mirrored], verbose)
@@ -134,7 +134,7 @@ class RowCaches:
             return None
         return encoder.cells([condition.table for condition in conditions])
 
-    def _texts(self, conditions: Sequence[Condition], verbose: bool) -> RaggedTexts:
+    def _texts(self, conditions: Sequence[Condition], verbose: bool) -> PackedTexts:
 
         generator = self.generator
         texts = all_prompts(conditions, generator.modality_as, generator.parts)
@@ -167,7 +167,7 @@ def weights_hash(module: nn.Module) -> str:
 
 def cached_embeddings(
     encoder: TextEncoder, texts: Sequence[str], folder: Path, device: torch.device, verbose: bool
-) -> RaggedTexts:
+) -> PackedTexts:
     """Embeddings of a frozen text encoder, float16, equal texts once, padding trimmed."""
     _report_cut(encoder, texts, verbose)
     encoder.eval()
@@ -184,7 +184,7 @@ def cached_embeddings(
     return cached_texts(folder, key, texts, embed, verbose)
 
 
-def token_ids(encoder: TextEncoder, texts: Sequence[str], verbose: bool) -> RaggedTexts:
+def token_ids(encoder: TextEncoder, texts: Sequence[str], verbose: bool) -> PackedTexts:
     """Token ids for an encoder that is trained with the generator."""
     _report_cut(encoder, texts, verbose)
 
@@ -192,7 +192,7 @@ def token_ids(encoder: TextEncoder, texts: Sequence[str], verbose: bool) -> Ragg
         numbers, mask = encoder.tokenize([text])
         return numbers[0].tolist() if encoder.pad == "max" else numbers[0][mask[0]].tolist()
 
-    return ragged_ids(texts, ids)
+    return packed_ids(texts, ids)
 
 
 def _report_cut(encoder: TextEncoder, texts: Sequence[str], verbose: bool) -> None:

@@ -12,10 +12,9 @@ from medloom.core.mask_spec import NO_MASK
 from medloom.core.seeds import numpy_generator
 from medloom.core.table_column import NOT_KNOWN
 from medloom.core.types import Condition
-from medloom.data.cache import RaggedTexts
-from medloom.data.packed_arrays import Ragged
+from medloom.data.cache import PackedArrays, PackedTexts
 from medloom.data.patches import Crop, PatchRules, cut, cut_labels, draw_crop, draw_shift
-from medloom.data.volume_cache import ClassPlaces
+from medloom.data.volume_cache import ClassPositions
 from medloom.generators.base import AnyGenerator
 from medloom.generators.base_model import keep, prompt_of
 from medloom.generators.tensors import ConditionTensors
@@ -38,7 +37,7 @@ class PatchData:
     """
 
     rules: PatchRules
-    places: ClassPlaces | None = None
+    places: ClassPositions | None = None
     sides: Sequence[tuple[int, int]] = ()
     mirrored: Sequence[Condition] = ()
     mirrored_cells: Tensor | None = None
@@ -96,11 +95,11 @@ class TrainingData:
         priors: the rows' prior images, or None.
     """
 
-    targets: "NDArray[Any] | Ragged"
+    targets: "NDArray[Any] | PackedArrays[np.float16]"
     usable: Sequence[int]
     conditions: Sequence[Condition]
-    texts: RaggedTexts
-    labels: "NDArray[np.int16] | Ragged | None" = None
+    texts: PackedTexts
+    labels: "NDArray[np.int16] | PackedArrays[np.int16] | None" = None
     cells: Tensor | None = None
     patches: PatchData | None = None
     shift: int = 0
@@ -156,8 +155,8 @@ class TrainingData:
         return torch.from_numpy(np.stack(maps).astype(np.int64))
 
     def places(self, rows: Sequence[int], crops: Sequence[Crop]) -> Tensor:
-        """Where patches lie in their images, float32 `(N, axes, 2)`; see `Crop.place`."""
-        found = [crop.place(self.targets[row].shape[1:]) for row, crop in zip(rows, crops, strict=True)]
+        """Where patches lie in their images, float32 `(N, axes, 2)`; see `Crop.position`."""
+        found = [crop.position(self.targets[row].shape[1:]) for row, crop in zip(rows, crops, strict=True)]
         return torch.from_numpy(np.stack(found))
 
     def conditions_of(self, rows: Sequence[int], crops: Sequence[Crop] | None = None) -> list[Condition]:
@@ -235,7 +234,7 @@ def condition_tensors(
     return tensors
 
 
-def _text_tensors(generator: AnyGenerator, texts: RaggedTexts, conditions: Sequence[Condition]) -> ConditionTensors:
+def _text_tensors(generator: AnyGenerator, texts: PackedTexts, conditions: Sequence[Condition]) -> ConditionTensors:
     prompts = [prompt_of(condition, generator.modality_as, generator.parts) for condition in conditions]
     tokens, mask, pooled = texts.rows([texts.index[prompt] for prompt in prompts])
     text_mask = torch.from_numpy(mask)

@@ -10,8 +10,7 @@ from medloom.core.mask_spec import MaskSpec, numbered
 from medloom.core.progress import say
 from medloom.core.table_column import TableColumn
 from medloom.core.types import Condition
-from medloom.data.mask_classes import mask_classes_of
-from medloom.data.masks import hidden_classes, read_classes
+from medloom.data.masks import hidden_classes, mask_classes_of, read_classes
 from medloom.generators.options import GeneratorOptions, TextOptions
 from medloom.generators.preparation import Prepared
 
@@ -155,10 +154,10 @@ def _columns(options: GeneratorOptions, data: Prepared) -> Sequence[TableColumn]
     Raises:
         UserError: see `measure_columns`.
     """
-    from medloom.data.prompts import read_template, template_beside
+    from medloom.data.prompts import read_template, template_of
     from medloom.data.table_columns import measure_columns
 
-    beside = template_beside(Path(options.data))
+    beside = template_of(Path(options.data))
     template = read_template(beside) if options.table and beside is not None else None
     return measure_columns(options.table, data.train.samples, template, str(options.data))
 

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from medloom.core.errors import UserError
 from medloom.core.mask_spec import NO_MASK
-from medloom.data.patches import place_of
+from medloom.data.patches import position_of
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -144,10 +144,10 @@ class WholeMask:
         return torch.stack([window.of(self._padded) for window in windows]).long()
 
     def positions_of(self, windows: Sequence[Window]) -> Tensor:
-        """Where windows of the frame lie in the image, float32 `(B, axes, 2)`; see `data.patches.place_of`."""
+        """Where windows of the frame lie in the image, float32 `(B, axes, 2)`; see `data.patches.position_of`."""
         offset = self.inside.start
         starts = [[first - gone for first, gone in zip(window.start, offset, strict=True)] for window in windows]
-        return torch.from_numpy(np.stack([place_of(start, self.tiling.window, self.size) for start in starts]))
+        return torch.from_numpy(np.stack([position_of(start, self.tiling.window, self.size) for start in starts]))
 
     def cropped(self, whole: Tensor) -> Tensor:
         """The image `(C, *size)` of an array `(C, *frame)`."""

@@ -8,7 +8,7 @@ from medloom.core.errors import UserError
 from medloom.core.files import claim_output, write_json, write_text
 from medloom.core.progress import say
 from medloom.data.manifest import ManifestOptions, load_manifest
-from medloom.data.prompts import template_beside
+from medloom.data.prompts import template_of
 from medloom.data.splits import assign_splits, make_split
 from medloom.data.tables import READERS
 
@@ -61,7 +61,7 @@ def run(config: Config) -> Path:
         for name in names:
             part = manifest.select(split == name for split in splits)
             say(f"{name}: {len(part)} images of {part.frame['patient_id'].nunique()} patients in {out / file}")
-    if template := template_beside(config.data):
+    if template := template_of(config.data):
         write_text(out / "template.yaml", template.read_text(encoding="utf-8"))
     write_json(out / "split.json", make_split(manifest, splits).to_dict())
     return out

@@ -15,8 +15,18 @@ from medloom.core.types import Condition, Sample
 from medloom.data.columns import ALIASES
 from medloom.data.images import read_image
 from medloom.data.manifest import list_problems
-from medloom.data.prompts import Cell, Template, find_template, read_rows, read_template, template_beside, template_path
-from medloom.data.prompts.arms import ESTIMANDS, TOTAL, Arm, Told, effect_of, factual_arm, read_arms, refuse_held, tell
+from medloom.data.prompts import Cell, Template, find_template, read_rows, read_template, template_of, template_path
+from medloom.data.prompts.arms import (
+    ESTIMANDS,
+    TOTAL,
+    Arm,
+    ArmRow,
+    arm_row,
+    effect_of,
+    factual_arm,
+    read_arms,
+    refuse_held,
+)
 from medloom.data.tables import Problem, read_table, write_csv
 from medloom.generation.difference_files import write_difference_gif, write_difference_volume
 from medloom.generation.difference_maps import DifferenceRow, difference_scales, draw_differences
@@ -90,7 +100,7 @@ class Plan:
     template: Template
     rows: Sequence[Row]
     arms: Sequence[Arm]
-    changed: Mapping[str, Sequence[Told]]
+    changed: Mapping[str, Sequence[ArmRow]]
     kept: Sequence[str]
 
     @property
@@ -148,7 +158,7 @@ def _template_file(config: Config) -> Path:
 
     if config.template is not None:
         return find_template(config.template)
-    beside = template_beside(config.data)
+    beside = template_of(config.data)
     if beside is None:
         names = f"{template_path(config.data).name} or template.yaml"
         raise UserError(
@@ -171,9 +181,9 @@ def _plan(config: Config, template: Template) -> Plan:
     return Plan(template, rows, arms, changed, kept)
 
 
-def _changed(config: Config, template: Template, row: Row, arm: Arm) -> Told:
+def _changed(config: Config, template: Template, row: Row, arm: Arm) -> ArmRow:
     try:
-        return tell(template, row.cells, arm)
+        return arm_row(template, row.cells, arm)
     except UserError as error:
         raise UserError(f"--set {arm.name}: {config.data}, line {row.sample.line}: {error}") from error
 
@@ -268,7 +278,7 @@ def _request(
     if not text:
         raise UserError(f"{config.data}, line {row.sample.line}: the template says nothing in the arm {arm.name}.")
     mask = relative_path(known.mask_file, config.out)
-    cells = {name: column.told(changed.cells[name]) for name, column in plan.template.columns.items()}
+    cells = {name: column.capped(changed.cells[name]) for name, column in plan.template.columns.items()}
     whole = Condition(text, known.modality, known.view, mask=known.mask, table={**known.table, **cells})
     condition = known_condition(model.generator, whole, f"--set {arm.name}: {config.data}, line {row.sample.line}")
     return Request(

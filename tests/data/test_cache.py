@@ -9,12 +9,12 @@ from PIL import Image
 
 from medloom.core.errors import UserError
 from medloom.core.spec import ImageSpec
-from medloom.data.cache import BATCH, BATCHES_A_RECORD, Column, cached_rows, cached_texts, require_space
-from medloom.data.dataset import ImageSource, cached_images, cached_labels, measure_spec
+from medloom.data.cache import BATCH, BATCHES_PER_RECORD, Column, cached_rows, cached_texts, require_space
+from medloom.data.dataset import ImageSource, cached_images, cached_usable_labels, measure_spec
 from medloom.data.manifest import read_manifest
 
 COLUMNS = {"squares": Column((2,), "float32")}
-ROWS = 3 * BATCH * BATCHES_A_RECORD + 5
+ROWS = 3 * BATCH * BATCHES_PER_RECORD + 5
 
 
 class Squares:
@@ -43,7 +43,7 @@ def test_filled_once_and_read_again(tmp_path: Path) -> None:
 
 
 def test_an_interrupted_cache_is_continued(tmp_path: Path) -> None:
-    record = BATCH * BATCHES_A_RECORD
+    record = BATCH * BATCHES_PER_RECORD
     with pytest.raises(KeyboardInterrupt):
         cached_rows(tmp_path, "test", {}, ROWS, COLUMNS, Squares(fail_at=2 * record + 20))
     again = Squares()
@@ -56,12 +56,12 @@ def test_a_cache_that_was_cut_short_is_refused(tmp_path: Path) -> None:
     cached_rows(tmp_path, "test", {}, ROWS, COLUMNS, Squares())
     file = next(tmp_path.rglob("squares.bin"))
     file.write_bytes(file.read_bytes()[:-8])
-    with pytest.raises(UserError, match="the cache was cut short; remove"):
+    with pytest.raises(UserError, match="the cache is truncated; remove"):
         cached_rows(tmp_path, "test", {}, ROWS, COLUMNS, Squares())
 
 
-def test_the_disk_is_looked_at_before(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="needs 1000000000.00 GB under"):
+def test_disk_space_is_checked_first(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="needs 1000000000.00 GB in"):
         require_space(tmp_path, 10**18, "the cache")
 
 
@@ -109,7 +109,7 @@ def test_masks_follow_their_image(make_manifest: Callable[..., Path], tmp_path: 
     for name in ("0.png", "m0.png"):
         Image.fromarray(wide * (200 if name == "0.png" else 1)).save(manifest.parent / name)
     data = source(manifest)
-    labels = cached_labels(data, tmp_path / "cache")
+    labels, _ = cached_usable_labels(data, tmp_path / "cache", False)
     images = cached_images(data, tmp_path / "cache")
     assert set(np.unique(labels[0])) == {-1, 0, 1} and (labels[0][:4] == -1).all()
     np.testing.assert_array_equal(labels[0] == 1, images[0, 0] > 0)
@@ -119,4 +119,4 @@ def test_a_mask_of_another_size_is_refused(make_manifest: Callable[..., Path], t
     manifest = make_manifest(4, masks=True)
     Image.fromarray(np.zeros((8, 8), np.uint8)).save(manifest.parent / "m0.png")
     with pytest.raises(UserError, match="a mask of .* pixels for an image of"):
-        cached_labels(source(manifest), tmp_path / "cache")
+        cached_usable_labels(source(manifest), tmp_path / "cache", False)

@@ -79,7 +79,7 @@ def test_a_mask_elsewhere_is_refused_with_both_sides(tmp_path: Path, moved: tupl
     other = AFFINE.copy()
     other[:3, 3] += moved
     image, path = save(tmp_path / "image.nii.gz", volume()), save(tmp_path / "mask.nii.gz", mask(), affine=other)
-    with pytest.raises(UserError, match="one grid, or --resample-masks") as error:
+    with pytest.raises(UserError, match="the same grid, or --resample-masks") as error:
         read_labels(path, spec(), image)
     text = str(error.value)
     assert str(path) in text and str(image) in text and "(-20, -30, 40) mm" in text and text.count("12 x 10 x 8") == 2

@@ -10,8 +10,8 @@ from medloom.core.errors import UserError
 from medloom.core.seeds import numpy_generator
 from medloom.core.spec import HU, ImageSpec, Intensity
 from medloom.core.types import Condition
+from medloom.data.cache import PackedArrays, cached_arrays
 from medloom.data.laterality import mirrored_condition
-from medloom.data.packed_arrays import Ragged, cached_ragged
 from medloom.data.patches import Crop, PatchRules, cut, cut_labels, draw_crop, draw_shift
 
 WHOLE, PATCH = (20, 30, 9), (8, 10, 12)
@@ -33,13 +33,13 @@ def labels() -> np.ndarray:
     return values
 
 
-def places() -> list[np.ndarray]:
+def positions() -> list[np.ndarray]:
     return [np.argwhere(labels() == label).astype(np.int16) for label in (1, 2)]
 
 
 def crops(count: int, **rules: object) -> list[Crop]:
     known = PatchRules(spec(), **rules)
-    return [draw_crop(numpy_generator("test", number), WHOLE, known, places()) for number in range(count)]
+    return [draw_crop(numpy_generator("test", number), WHOLE, known, positions()) for number in range(count)]
 
 
 def test_a_patch_shows_the_image_and_beyond_it_nothing() -> None:
@@ -94,9 +94,9 @@ def test_a_crop_is_a_function_of_its_key_and_options_do_not_move_it() -> None:
 
 def test_the_place_in_the_whole_image_is_told() -> None:
     np.testing.assert_allclose(
-        Crop((0, 10, -1), PATCH).place(WHOLE), [[-1, -0.2], [-1 / 3, 1 / 3], [-11 / 9, 13 / 9]], atol=1e-6
+        Crop((0, 10, -1), PATCH).position(WHOLE), [[-1, -0.2], [-1 / 3, 1 / 3], [-11 / 9, 13 / 9]], atol=1e-6
     )
-    whole = Crop((0, 0, 0), WHOLE).place(WHOLE)
+    whole = Crop((0, 0, 0), WHOLE).position(WHOLE)
     np.testing.assert_array_equal(whole, [[-1, 1]] * 3)
 
 
@@ -108,7 +108,7 @@ def test_a_mirrored_patch_is_a_patch_of_the_mirrored_image() -> None:
     expected = cut_labels(np.flip(labels(), 0), plain)
     np.testing.assert_array_equal(swapped == 1, expected == 2)
     np.testing.assert_array_equal(swapped == -1, expected == -1)
-    np.testing.assert_array_equal(plain.place(WHOLE), mirrored.place(WHOLE))
+    np.testing.assert_array_equal(plain.position(WHOLE), mirrored.position(WHOLE))
     flat = image()[..., 4]
     np.testing.assert_array_equal(cut(flat, Crop((0, 0), (20, 30), mirrored=True)), flat[..., ::-1].astype(np.float32))
 
@@ -170,30 +170,30 @@ def rows(calls: list[int], fail_at: int | None = None):
 def test_arrays_of_different_sizes_are_computed_once_and_marked_where_they_cannot_be_had(tmp_path: Path) -> None:
     calls: list[int] = []
     for _ in range(2):
-        arrays, bad = cached_ragged(tmp_path, "test", {"a": 1}, SHAPES, "float16", rows(calls), False)
+        arrays, bad = cached_arrays(tmp_path, "test", {"a": 1}, SHAPES, np.float16, rows(calls), False)
         assert len(arrays) == 4 and bad.tolist() == [0, 0, 1, 0]
         for row, shape in enumerate(SHAPES):
             np.testing.assert_array_equal(arrays[row], np.full(shape, 0 if row == 2 else row + 0.5, np.float16))
     assert calls == [0, 1, 2, 3]
-    cached_ragged(tmp_path, "test", {"a": 2}, SHAPES, "float16", rows(calls), False)
+    cached_arrays(tmp_path, "test", {"a": 2}, SHAPES, np.float16, rows(calls), False)
     assert len(calls) == 8
-    with pytest.raises(UserError, match="cut short"):
+    with pytest.raises(UserError, match="truncated"):
         (next(tmp_path.glob("test-*")) / "values.bin").write_bytes(b"")
         for key in (1, 2):
-            cached_ragged(tmp_path, "test", {"a": key}, SHAPES, "float16", rows(calls), False)
+            cached_arrays(tmp_path, "test", {"a": key}, SHAPES, np.float16, rows(calls), False)
 
 
 def test_an_interrupted_cache_is_filled_from_the_start_of_what_was_not_recorded(tmp_path: Path) -> None:
     calls: list[int] = []
     with pytest.raises(KeyboardInterrupt):
-        cached_ragged(tmp_path, "test", {}, SHAPES, "int16", rows(calls, fail_at=3), False)
-    arrays, _ = cached_ragged(tmp_path, "test", {}, SHAPES, "int16", rows(calls), False)
+        cached_arrays(tmp_path, "test", {}, SHAPES, np.int16, rows(calls, fail_at=3), False)
+    arrays, _ = cached_arrays(tmp_path, "test", {}, SHAPES, np.int16, rows(calls), False)
     assert calls == [0, 1, 2, 3, 0, 1, 2, 3] and arrays[3].tolist() == np.full((1, 4, 4), 3).tolist()
-    assert len(cached_ragged(tmp_path, "test", {}, [], "int16", rows(calls), False)[0]) == 0
+    assert len(cached_arrays(tmp_path, "test", {}, [], np.int16, rows(calls), False)[0]) == 0
 
 
-def test_a_ragged_view_is_no_copy() -> None:
-    arrays = Ragged.of(np.arange(20), [(2, 3), (14,)])
+def test_a_packed_view_is_no_copy() -> None:
+    arrays = PackedArrays.of(np.arange(20), [(2, 3), (14,)])
     assert arrays[1].base is not None and arrays[1][0] == 6
 
 

@@ -87,7 +87,7 @@ def test_ages_above_89_are_capped(read: Callable[[str], Template]) -> None:
     assert template.render({"age": "89", "PatientAge": 90.0}) == "89 years old, aged 90 or older"
     assert template.render({"age": 97, "PatientAge": "> 89"}) == "90 or older, aged 90 or older"
     column = template.columns["age"]
-    assert column.told(97.0) == 90 and column.told(88.0) == 88 and column.told(None) is None
+    assert column.capped(97.0) == 90 and column.capped(88.0) == 88 and column.capped(None) is None
     for capped in ("90+", ">= 90", ">89", "≥90"):
         assert template.render({"age": capped, "PatientAge": None}) == "90 or older"
     with pytest.raises(UserError, match="'65\\+' is not a number"):
@@ -148,15 +148,15 @@ def test_words_of_yaml_stay_words(read: Callable[[str], Template]) -> None:
     [
         ("colums: {}", "unknown key 'colums', did you mean 'columns'"),
         ("columns: {age: {mising: omit}}", "unknown key 'mising' of column 'age', did you mean 'missing'"),
-        ("columns: {}", "`columns` names none"),
+        ("columns: {}", "`columns` is empty"),
         ("[1", "cannot be read as a template"),
         ("columns: &a [*a]", "cannot be read as a template: an anchor contains itself"),
         ("columns:\n  age:\n  age:", "line 3: 'age' stands twice"),
-        ("columns: {age: {say: '{vlaue}'}}", "has to have {value} in it once"),
+        ("columns: {age: {say: '{vlaue}'}}", "must contain {value} once"),
         ("columns: {age: {values: {1: a}, unit: years}}", "a value map and unit exclude each other"),
         ("columns: {a: {values: {1: x}, sentinels: [1.0]}}", "'1' is both a value and a sentinel"),
         ("columns: {a: {parents: [bee]}, bees: }", "a: parents: the template has no column 'bee', did you mean 'bees'"),
-        ("columns: {a: {parents: [b]}, b: {parents: [a]}}", "go in a circle: (a -> b -> a|b -> a -> b)"),
+        ("columns: {a: {parents: [b]}, b: {parents: [a]}}", "form a cycle: (a -> b -> a|b -> a -> b)"),
         ("columns: {a: , b: {follows: [{when: {a: 1}, value: 2}]}}", "'a', which is not among its parents"),
         ("columns: {a: , b: {parents: [a], follows: [{when: {a: 1}}]}}", "one of `value: V` or `unknown: true`"),
         (
@@ -176,7 +176,7 @@ def test_values_and_columns_that_the_table_gets_wrong(smokers: Template) -> None
         smokers.render({**ROW, "smoking": "nevr"})
     with pytest.raises(UserError, match="column 'age': 'old' is not a number \\(years\\)"):
         smokers.render({**ROW, "age": "old"})
-    with pytest.raises(UserError, match="tells 'smoking', which the table lacks, did you mean 'smokin'.* Columns: age"):
+    with pytest.raises(UserError, match="uses 'smoking', which the table lacks, did you mean 'smokin'.* Columns: age"):
         smokers.check_columns(["age", "smokin", "pack_years", "emphysema", "admission_day"])
 
 
@@ -210,11 +210,11 @@ def test_causes_do_not_act_on_what_is_set(smokers: Template) -> None:
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"smoking": "never", "pack_years": "3"}, "pack_years=3 contradicts smoking=never .*pack_years is 0 there"),
+        ({"smoking": "never", "pack_years": "3"}, "pack_years=3 contradicts smoking=never .*pack_years is 0 then"),
         ({"smoking": "current", "pack_years": "0"}, "pack_years=0 contradicts smoking=current"),
         ({"smokin": "never"}, "unknown template column 'smokin', did you mean 'smoking'"),
         ({"smoking": "nver"}, "'nver' is not in the value map, did you mean 'never'"),
-        ({"pack_years": "-999"}, "'-999' stands for a missing value"),
+        ({"pack_years": "-999"}, "'-999' means missing"),
         ({"pack_years": "many"}, "the column holds numbers \\(20\\); give a number"),
     ],
 )
@@ -270,7 +270,7 @@ def test_bands_say_a_range_and_no_number(read: Callable[[str], Template]) -> Non
     ("column", "said"),
     [
         ("bands: {low: few}", "band 'low' is not a number"),
-        ("bands: {0: few}, cap: 3", "stands without cap"),
+        ("bands: {0: few}, cap: 3", "excludes cap"),
         ("bands: {0: few}, values: {a: b}", "a value map and bands exclude each other"),
     ],
 )

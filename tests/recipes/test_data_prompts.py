@@ -108,8 +108,8 @@ def test_rows_that_cannot_be_told_are_listed_by_line(folder: Path, capsys: pytes
         (["--out", "clinic.csv"], "is the table itself"),
         (["--out", "t.yaml"], "give a name that ends in .csv"),
         (["--out", "other.csv"], "already exists and was not written by this command"),
-        (["--template", "ilt"], "neither a file nor a ready template, did you mean 'ild'"),
-        (["--template", "ild"], "tells 'diagnosis', 'pack_years'.* which the table lacks"),
+        (["--template", "ilt"], "neither a file nor a built-in template, did you mean 'ild'"),
+        (["--template", "ild"], "uses 'diagnosis', 'pack_years'.* which the table lacks"),
         (["--sheet", "x"], "has no sheets"),
     ],
 )

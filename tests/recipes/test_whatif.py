@@ -135,8 +135,8 @@ def test_what_the_differences_estimate_is_written_and_said(
     assert square["held_in_rows"] == {"ward": 2, "died": 2} and square["propagated_in_rows"] == {"size": 2}
     assert square["estimand"] == (
         "direct: difference of conditional means between kind=square and the factual; size (in 2 of 3 rows) changed"
-        " along by the template's rules; ward (in 2 of 3 rows), died (in 2 of 3 rows) held at factual values, so that"
-        " what passes through them is left out; the mask held, so that what passes through it is left out"
+        " by the template's rules; ward (in 2 of 3 rows), died (in 2 of 3 rows) held at factual values, which excludes"
+        " effects through them; the mask held, which excludes effects through it"
     )
     assert died["estimand"].startswith("association: ") and "not a cause" in died["estimand"]
     assert square["estimand"] in capsys.readouterr().err
@@ -198,7 +198,7 @@ def fails(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> C
         (["--set", "kind=square,size=4"], "line 2: size=4 contradicts kind=square by the template's rules"),
         (["--set", "kind=disc", "--estimand", "totl"], "unknown --estimand 'totl', did you mean 'total'?"),
         (["--set", "kind=disc", "--template", "phantom"], "unknown template column 'kind'"),
-        (["--set", "smoking=never", "--template", "phantom"], "the template tells 'diagnosis', 'extent'"),
+        (["--set", "smoking=never", "--template", "phantom"], "the template uses 'diagnosis', 'extent'"),
         (["--set", "kind=disc", "--rows", "-1"], "--rows -1"),
         (["--set", "kind=disc", "--keep", "lable"], "no clinical column 'lable'"),
     ],

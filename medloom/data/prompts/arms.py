@@ -1,9 +1,8 @@
-"""The arms of a what-if: changes of a clinical row, and what the difference to the factual row estimates."""
+"""The arms of a what-if: changes of a clinical row, and the estimand of their difference from the factual arm."""
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from medloom.core.cells import Cell
 from medloom.core.errors import UserError
@@ -16,10 +15,10 @@ ESTIMANDS = (DIRECT, TOTAL)
 
 @dataclass(frozen=True)
 class Arm:
-    """One change against the factual.
+    """One intervention.
 
     Attributes:
-        name: the change as text, e.g. "smoking=never"; `factual` for none.
+        name: the change as text, e.g. "smoking=never"; `factual` without a change.
         changes: column -> value as written.
         values: column -> value as read.
     """
@@ -29,18 +28,18 @@ class Arm:
     values: Mapping[str, Cell]
 
     def outcomes(self, template: Template) -> list[str]:
-        """The changed columns that are outcomes, of which no effect can be asked."""
+        """The changed columns that are outcomes: a change of them has no causal effect on the image."""
         return [name for name in self.changes if template.columns[name].outcome]
 
 
 @dataclass(frozen=True)
-class Told:
+class ArmRow:
     """A row in an arm.
 
     Attributes:
-        cells: what is told.
-        held: columns that keep the factual value although they follow from what was changed.
-        followed: columns that changed along by the template's rules.
+        cells: its values.
+        held: descendants of the change that are held at their factual values.
+        followed: columns changed by the template's rules.
     """
 
     cells: Mapping[str, Cell]
@@ -49,7 +48,7 @@ class Told:
 
 
 def factual_arm() -> Arm:
-    """The arm in which nothing is changed."""
+    """The arm without a change."""
     return Arm(FACTUAL, {}, {})
 
 
@@ -57,7 +56,7 @@ def read_arms(given: Sequence[str], template: Template) -> list[Arm]:
     """Arms from texts such as `smoking=never` and `age=24,sex=male`.
 
     Raises:
-        UserError: no `=`, a column or value that the template does not know, or an arm twice.
+        UserError: no `=`, a column or value unknown to the template, or a repeated arm.
     """
     arms: list[Arm] = []
     for text in given:
@@ -76,7 +75,7 @@ def read_changes(option: str, text: str) -> dict[str, str]:
     """Column -> value from a text such as `age=24,sex=male`.
 
     Raises:
-        UserError: a part that is not COLUMN=VALUE, or a column twice.
+        UserError: a part that is not COLUMN=VALUE, or a repeated column.
     """
     changes: dict[str, str] = {}
     for part in text.split(","):
@@ -91,40 +90,38 @@ def read_changes(option: str, text: str) -> dict[str, str]:
     return changes
 
 
-def tell(template: Template, row: Mapping[str, Cell], arm: Arm) -> Told:
+def arm_row(template: Template, row: Mapping[str, Cell], arm: Arm) -> ArmRow:
     """A row in an arm; see `Template.changed`."""
     cells, held = template.changed(row, arm.changes)
     followed = tuple(name for name in cells if name not in arm.changes and cells[name] != row[name])
-    return Told(cells, held, followed)
+    return ArmRow(cells, held, followed)
 
 
-def effect_of(kind: str, template: Template, arm: Arm, told: Sequence[Told], masked: bool) -> dict[str, Any]:
-    """What the differences of an arm estimate, as JSON values.
+def effect_of(kind: str, template: Template, arm: Arm, rows: Sequence[ArmRow], masked: bool) -> dict[str, object]:
+    """The estimand of an arm's differences from the factual arm, as JSON values.
 
     Args:
         kind: direct or total.
-        template: which columns are outcomes.
+        template: states which columns are outcomes.
         arm: the change.
-        told: every row in the arm.
-        masked: whether a mask is held.
+        rows: every row in the arm.
+        masked: a mask is held.
 
     Returns:
         `changes`, `estimand` in words, `held` (columns), `held_in_rows` and `propagated_in_rows` (column -> rows).
     """
-    held = _counted(template, [entry.held for entry in told])
-    followed = _counted(template, [entry.followed for entry in told])
+    held = _counted(template, [row.held for row in rows])
+    followed = _counted(template, [row.followed for row in rows])
     outcomes = arm.outcomes(template)
     parts = [f"difference of conditional means between {arm.name} and the factual"]
     if outcomes:
-        parts.append(f"{', '.join(outcomes)} is a consequence of what the image shows, not a cause")
+        parts.append(f"{', '.join(outcomes)} is a consequence of the image content, not a cause")
     if followed:
-        parts.append(f"{_in_words(followed, len(told))} changed along by the template's rules")
+        parts.append(f"{_in_words(followed, len(rows))} changed by the template's rules")
     if held:
-        parts.append(
-            f"{_in_words(held, len(told))} held at factual values, so that what passes through them is left out"
-        )
+        parts.append(f"{_in_words(held, len(rows))} held at factual values, which excludes effects through them")
     if masked:
-        parts.append("the mask held, so that what passes through it is left out")
+        parts.append("the mask held, which excludes effects through it")
     return {
         "changes": dict(arm.values),
         "estimand": f"{ASSOCIATION if outcomes else kind}: {'; '.join(parts)}",
@@ -135,31 +132,31 @@ def effect_of(kind: str, template: Template, arm: Arm, told: Sequence[Told], mas
 
 
 def _counted(template: Template, names: Sequence[Sequence[str]]) -> dict[str, int]:
-    """Column -> in how many rows it stands, in the order of the template."""
+    """Column -> its number of rows, in the order of the template."""
     counts = Counter(name for entry in names for name in entry)
     return {name: counts[name] for name in template.columns if name in counts}
 
 
 def _in_words(counts: Mapping[str, int], rows: int) -> str:
-    """Columns, and in how many rows where it is not in all."""
+    """Columns, with their number of rows unless it is all."""
     return ", ".join(name if count == rows else f"{name} (in {count} of {rows} rows)" for name, count in counts.items())
 
 
-def refuse_held(arms: Sequence[Arm], told: Mapping[str, Sequence[Told]]) -> None:
-    """Refuse to call an effect total where something that follows from the change is held.
+def refuse_held(arms: Sequence[Arm], rows: Mapping[str, Sequence[ArmRow]]) -> None:
+    """Refuse a total effect where a descendant of the change is held.
 
     Args:
         arms: the changes.
-        told: arm -> every row in it.
+        rows: arm -> every row in it.
 
     Raises:
-        UserError: names what would be held, and says what to do.
+        UserError: names the held columns and the remedies.
     """
     for arm in arms:
-        held = list(dict.fromkeys(name for entry in told[arm.name] for name in entry.held))
+        held = list(dict.fromkeys(name for row in rows[arm.name] for name in row.held))
         if held:
             raise UserError(
                 f"--estimand total: {', '.join(held)} follow from {', '.join(arm.changes)} by the template and would be"
                 f" held at factual values; set them as well (--set {arm.name},{held[0]}=...), give the template rules"
-                " for them, or use one that does not tell them."
+                " for them, or use a template without them."
             )

@@ -1,9 +1,8 @@
-"""One column of a template: what its cells mean, and how they are said."""
+"""One column of a template: the meaning and the wording of its cells."""
 
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
 
 from medloom.core.cells import MISSING, NUMBER, Cell, capped_age, spelled
 from medloom.core.errors import UserError
@@ -15,12 +14,12 @@ SLOT = "{value}"
 
 @dataclass(frozen=True)
 class Rule:
-    """What a column becomes after a change of its parents; all of `when` has to be met, and `was` too.
+    """The value of a column after a change of its parents. The rule applies where all of `when` and `was` hold.
 
     Attributes:
-        when: parent -> the values for which the rule holds, after the change.
-        was: the column's own values before the change for which it holds; empty for any.
-        value: what the column becomes; None makes it unknown.
+        when: parent -> its values after the change.
+        was: the column's own values before the change; empty for any.
+        value: the new value; None makes it unknown.
     """
 
     when: Mapping[str, tuple[Cell, ...]]
@@ -28,28 +27,28 @@ class Rule:
     value: Cell = None
 
     def holds(self, was: Cell, row: Mapping[str, Cell]) -> bool:
-        """Whether the rule applies to a column that was `was` in a row after the change."""
+        """Whether the rule applies to a column with the value `was` before, in a row after the change."""
         return (not self.was or was in self.was) and all(row[parent] in cells for parent, cells in self.when.items())
 
 
 @dataclass(frozen=True)
 class Column:
-    """How one column of a table is understood and said.
+    """The meaning and the wording of one column of a table.
 
     Attributes:
         name: in the table.
-        say: the phrase, with `{value}` in it; empty where the column is not said, as one that a model is told directly.
-        values: every allowed value and its words, empty words being left out; None where anything may stand.
+        say: the phrase, with `{value}`; empty for a column that is not worded, such as a direct input of a model.
+        values: every allowed value and its words, empty words being left out; None allows any value.
         unit: of a number.
-        cap: numbers above it are not told exactly.
-        bands: lowest number of each band, rising, and its words; empty where numbers are told exactly.
-        missing: the phrase where the value is missing; empty to leave it out.
-        sentinels: values that stand for a missing one.
-        days: where the number is days relative to an event, what the event is (may be empty).
-        parents: the columns that it is caused by.
-        follows: rules, of which the first that holds applies.
-        outcome: it is a consequence of what the image shows, so that a change of it is an association.
-        allowed: whether it may hold dates.
+        cap: larger numbers are not worded exactly.
+        bands: lowest number of each band, ascending, and its words; empty to word numbers exactly.
+        missing: the phrase for a missing value; empty to leave it out.
+        sentinels: values that mean missing.
+        days: for days relative to an event, the event (may be empty); else None.
+        parents: the columns that cause it.
+        follows: rules; the first one that holds applies.
+        outcome: a consequence of the image content, so that the effect of a change of it is an association.
+        allowed: it may hold dates.
     """
 
     name: str
@@ -68,19 +67,20 @@ class Column:
 
     @property
     def is_number(self) -> bool:
-        """Whether anything but a number is a mistake."""
+        """Whether every known cell must be a number."""
         return self.values is None and (
             bool(self.unit) or self.cap is not None or self.days is not None or bool(self.bands)
         )
 
-    def read(self, cell: Any) -> Cell:
-        """What a table's cell means: a number, one of `values`, a text, or None where it is missing.
+    def read(self, cell: object) -> Cell:
+        """The meaning of a table's cell: a number, one of `values`, a text, or None where it is missing.
 
         Raises:
-            UserError: a value that `values` lacks, a text where a number belongs, or an absolute date.
+            UserError: a value not in `values`, a text instead of a number, or an absolute date.
         """
         text = spelled(cell)
-        if self.values is not None and (key := self._key(text)) is not None:
+        # 0, 0.0 and "0" are the same key of the value map.
+        if (key := next((key for key in self.values or () if spelled(key) == text), None)) is not None:
             return key
         if text.casefold() in MISSING or text in self.sentinels:
             return None
@@ -90,13 +90,28 @@ class Column:
             raise UserError(f"column {self.name!r}: {text!r} is not in the value map{close} Allowed: {allowed}.")
         if not self.allowed and is_date(text):
             raise UserError(
-                f"column {self.name!r}: {text!r} looks like a date, which could tell who the patient is; give days"
-                " relative to an event (relative_days), or name the column under `allow`."
+                f"column {self.name!r}: {text!r} looks like a date, which could identify the patient; give days"
+                " relative to an event (relative_days), or list the column under `allow`."
             )
-        return self._number(cell, text)
+        if NUMBER.fullmatch(text):
+            number = float(str(cell).strip())
+            if self.bands and number < self.bands[0][0]:
+                raise UserError(
+                    f"column {self.name!r}: {spelled(number)} lies below the lowest band ({spelled(self.bands[0][0])});"
+                    " add a band, or list the value under `sentinels` if it means missing."
+                )
+            return number
+        age = capped_age(text, self.cap) if is_age(self.name) else None
+        if age is None and self.is_number:
+            unit = f" ({self.unit})" if self.unit else ""
+            raise UserError(
+                f"column {self.name!r}: {text!r} is not a number{unit}; correct it, or list it under `sentinels` if it"
+                " means missing."
+            )
+        return text if age is None else age
 
     def phrase(self, cell: Cell) -> str:
-        """What is said of a value that `read` gave; empty where nothing is."""
+        """The words for a value from `read`; empty where nothing is worded."""
         if not self.say or cell is None:
             return self.missing if self.say else ""
         if self.values is not None:
@@ -108,50 +123,18 @@ class Column:
         elif self.days is not None:
             words = relative_days(cell, self.days)
         elif self.cap is not None and cell > self.cap:
-            return self._capped()
+            # An age keeps only the words before it: "aged 90 or older".
+            if is_age(self.name):
+                return f"{self.say.partition(SLOT)[0]}{math.floor(self.cap) + 1} or older"
+            words = f"over {spelled(self.cap)}"
         else:
             words = spelled(cell)
         return self.say.replace(SLOT, words) if words else ""
 
-    def told(self, cell: Cell) -> Cell:
-        """A value as it may be handed on: an age above the cap becomes the first one that is not told."""
+    def capped(self, cell: Cell) -> Cell:
+        """A value fit for sharing: an age above the cap becomes the first whole year above the cap."""
         above = self.cap is not None and is_age(self.name) and isinstance(cell, float) and cell > self.cap
         return float(math.floor(self.cap) + 1) if above and self.cap is not None else cell
-
-    def _key(self, text: str) -> str | None:
-        """The key of the value map that a cell means: 0, 0.0 and "0" are the same."""
-        return next((key for key in self.values or () if spelled(key) == text), None)
-
-    def _number(self, cell: Any, text: str) -> Cell:
-        if NUMBER.fullmatch(text):
-            return self._in_a_band(float(str(cell).strip()))
-        age = capped_age(text, self.cap) if is_age(self.name) else None
-        if age is not None:
-            return age
-        if self.is_number:
-            unit = f" ({self.unit})" if self.unit else ""
-            raise UserError(
-                f"column {self.name!r}: {text!r} is not a number{unit}; mend it, or name it under `sentinels` where it"
-                " stands for a missing value."
-            )
-        return text
-
-    def _in_a_band(self, number: float) -> float:
-        if self.bands and number < self.bands[0][0]:
-            lowest = spelled(self.bands[0][0])
-            raise UserError(
-                f"column {self.name!r}: {spelled(number)} lies below the lowest band ({lowest}); add a band, or name it"
-                " under `sentinels` where it stands for a missing value."
-            )
-        return number
-
-    def _capped(self) -> str:
-        """An age says what comes before it and `90 or older`; another number, that it is over the cap."""
-        if self.cap is None:
-            raise ValueError("a column without a cap has no capped values")
-        if is_age(self.name):
-            return f"{self.say.partition(SLOT)[0]}{math.floor(self.cap) + 1} or older"
-        return self.say.replace(SLOT, f"over {spelled(self.cap)}")
 
 
 def relative_days(days: float, event: str = "") -> str:

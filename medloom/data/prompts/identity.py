@@ -1,4 +1,4 @@
-"""Columns that would tell who a patient is: by their name, or by values that are dates."""
+"""Columns that could identify a patient: by their name, or by values that are dates."""
 
 import re
 
@@ -22,14 +22,14 @@ DATE_WITHIN = re.compile(
     rf"|\b{MONTH_OR_DAY}\.?\s+{MONTHS}\.?,?\s+{YEAR}\b|\b{MONTHS}\.?\s+{MONTH_OR_DAY},?\s+{YEAR}\b",
     re.IGNORECASE,
 )
-# What is a date only where nothing else stands in the cell: 20240131, and 31.1.24.
+# Dates only if nothing else is in the cell: 20240131, and 31.1.24.
 DATE_ALONE = re.compile(rf"{YEAR}(?:0[1-9]|1[0-2])(?:0[1-9]|[12]\d|3[01])|{MONTH_OR_DAY}([-/.]){MONTH_OR_DAY}\1\d\d")
 
 
 def names_identity(column: str) -> str | None:
-    """What a column holds by its name: "an identifier", "a date", or None.
+    """The content of a column by its name: "an identifier", "a date", or None.
 
-    `PatientID`, `patient_id` and `patient id` are the same.
+    `PatientID`, `patient_id` and `patient id` are equivalent.
     """
     folded = column.strip().casefold()
     if folded in (*ALIASES["patient_id"], "patient_id") or any(
@@ -49,10 +49,10 @@ def name_words(column: str) -> frozenset[str]:
 
 
 def is_age(column: str) -> bool:
-    """Whether a column is an age by its name."""
+    """Whether a column holds ages, by its name."""
     return "age" in name_words(column)
 
 
 def is_date(text: str) -> bool:
-    """Whether a value is an absolute date, or a text with one in it."""
+    """Whether a value is or contains an absolute date."""
     return bool(DATE_WITHIN.search(text) or DATE_ALONE.fullmatch(text))

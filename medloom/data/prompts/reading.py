@@ -1,6 +1,9 @@
-"""Templates from YAML files: every key is checked, and every column that would tell who a patient is is refused."""
+"""Reads templates from YAML files, and the rows of a table by a template.
 
-from collections.abc import Mapping, Sequence
+Every key is checked; columns that could identify a patient are refused.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,6 +15,7 @@ from medloom.core.yaml_text import read_yaml_text
 from medloom.data.prompts.column import SLOT, Column, Rule
 from medloom.data.prompts.identity import is_age, names_identity
 from medloom.data.prompts.template import Template
+from medloom.data.tables import Problem, Table
 
 READY = Path(__file__).resolve().parents[1] / "templates"
 SUFFIX = ".template.yaml"
@@ -26,10 +30,10 @@ RULE_KEYS = ("when", "was", "value", "unknown")
 
 
 def find_template(name: str | Path) -> Path:
-    """The file of a template: a path, or the name of a ready one.
+    """The file of a template, given as a path or as the name of a built-in template.
 
     Raises:
-        UserError: neither; with the closest of the ready ones.
+        UserError: neither; names the closest built-in template.
     """
     if Path(name).is_file():
         return Path(name)
@@ -37,143 +41,132 @@ def find_template(name: str | Path) -> Path:
     if str(name) in ready:
         return ready[str(name)]
     hint = did_you_mean(str(name), ready) or "."
-    raise UserError(f"--template {name} is neither a file nor a ready template{hint} Ready: {', '.join(ready)}.")
+    raise UserError(f"--template {name} is neither a file nor a built-in template{hint} Built in: {', '.join(ready)}.")
 
 
 def template_path(manifest: Path) -> Path:
-    """Where the template of a manifest is kept: `mine.csv` and `mine.template.yaml`."""
+    """The file of a manifest's own template: `mine.template.yaml` for `mine.csv`."""
     return manifest.with_name(f"{manifest.stem}{SUFFIX}")
 
 
-def template_beside(manifest: Path) -> Path | None:
-    """The template beside a manifest: its own, or one for the folder (`template.yaml`); None where there is none."""
+def template_of(manifest: Path) -> Path | None:
+    """The template stored with a manifest: its own, or the folder's `template.yaml`; None without either."""
     candidates = (template_path(manifest), manifest.with_name("template.yaml"))
     return next((path for path in candidates if path.is_file()), None)
+
+
+def read_rows(table: Table, template: Template, where: str) -> tuple[dict[int, dict[str, Cell]], list[Problem]]:
+    """The template's columns of each row, by line of the file, and the rows that the template cannot read.
+
+    The cells are those of the table itself: a manifest reads `none` as missing, a template may have it as a value.
+
+    Args:
+        table: as read from a file.
+        template: the columns to read.
+        where: the file, for messages.
+
+    Raises:
+        UserError: the table lacks a column of the template.
+    """
+    template.check_columns(table.header, where)
+    rows: dict[int, dict[str, Cell]] = {}
+    problems = list(table.problems)
+    for line, cells in zip(table.lines, table.rows, strict=True):
+        try:
+            rows[line] = template.row(dict(zip(table.header, cells, strict=True)))
+        except UserError as error:
+            problems.append(Problem(line, str(error)))
+    return rows, sorted(problems, key=lambda problem: problem.line)
 
 
 def read_template(path: Path) -> Template:
     """Read a template.
 
     Raises:
-        UserError: not YAML, an unknown key (with the closest one), a value of another kind, a circle of parents, or a
-            column that identifies patients or is a date and does not stand in `allow`.
+        UserError: not YAML, an unknown key (names the closest one), a value of another kind, a cycle of parents, or a
+            column that identifies patients or is a date and is not listed in `allow`.
     """
-    path = Path(path)
     try:
-        return _template(template_values(path))
+        values = template_values(path)
+        _check_keys(values, TEMPLATE_KEYS, "")
+        columns = _mapping(values.get("columns"), "columns")
+        if not columns:
+            raise UserError("`columns` is empty; give at least one column, in the order of the text.")
+        allowed = _words(values.get("allow", ()), "allow")
+        for name in allowed:
+            _require_column(name, columns, "allow")
+        read = {name: _column(name, given, name in allowed) for name, given in columns.items()}
+        for name, given in columns.items():
+            for parent in read[name].parents:
+                _require_column(parent, columns, f"{name}: parents")
+            rules = _mapping(given, name).get("follows", ())
+            if not isinstance(rules, list | tuple):
+                raise UserError(
+                    f"column {name!r}: `follows` is a list of rules, {{when: {{PARENT: VALUE}}, value: V}}."
+                )
+            read[name] = replace(read[name], follows=tuple(_rule(read[name], rule, read) for rule in rules))
+        return Template(read, **{key: _text(values[key], key) for key in ("join", "start", "end") if key in values})
     except UserError as error:
         raise UserError(f"{path}: {error}") from error
 
 
-def _template(values: Mapping[str, Any]) -> Template:
-    _check_keys(values, TEMPLATE_KEYS, "")
-    columns = _mapping(values.get("columns"), "columns")
-    if not columns:
-        raise UserError("`columns` names none; give at least one, in the order in which they are said.")
-    allowed = _words(values.get("allow", ()), "allow")
-    for name in allowed:
-        _require_column(name, columns, "allow")
-    read = {name: _column(name, given, name in allowed) for name, given in columns.items()}
-    for name, given in columns.items():
-        rules = _mapping(given, name).get("follows", ())
-        read[name] = replace(read[name], follows=_rules(read[name], rules, read))
-    texts = {key: _text(values[key], key) for key in ("join", "start", "end") if key in values}
-    return Template(read, **texts)
+def template_values(path: Path) -> dict[str, Any]:
+    """The file as texts, lists and mappings; `yes`, `1.0` and `null` remain texts, as in a table.
+
+    Raises:
+        UserError: not YAML, or a repeated key.
+    """
+    try:
+        # Nothing, `~` and `null` are the empty text; `none` is a word.
+        values = read_yaml_text(Path(path).read_text(encoding="utf-8"), null="")
+    except (OSError, UnicodeDecodeError, UserError) as error:
+        raise UserError(f"cannot be read as a template: {' '.join(str(error).split())}.") from error
+    return _mapping(values, "a template")
 
 
-def _column(name: str, given: Any, allowed: bool) -> Column:
+def _column(name: str, given: object, allowed: bool) -> Column:
     if not allowed and (what := names_identity(name)):
         raise UserError(
             f"column {name!r} is {what} by its name and is not put into prompts; leave it out, or list it under"
-            " `allow` where it tells nobody who a patient is."
+            " `allow` if it does not identify patients."
         )
     values = _mapping(given, name)
     _check_keys(values, COLUMN_KEYS, f" of column {name!r}")
-    words = _values(values, name)
+
+    def text(key: str, default: str) -> str:
+        return _text(values.get(key, default), f"{name}: {key}")
+
+    say, missing, days = text("say", SLOT), text("missing", OMIT), text("relative_days", "false")
+    rest = say.replace(SLOT, "", 1)
+    if say and (SLOT not in say or "{" in rest or "}" in rest):
+        raise UserError(f"column {name!r}: say {say!r} must contain {SLOT} once, and no other braces.")
+    words = _named_texts(values, "values", name) if "values" in values else None
+    if words is not None and not words:
+        raise UserError(f"column {name!r}: `values` is empty.")
     column = Column(
         name,
-        say=_say(values.get("say", SLOT), name),
+        say=say,
         values=words,
-        unit=_text(values.get("unit", ""), f"{name}: unit"),
+        unit=text("unit", ""),
         cap=_cap(values, name, words is None and "bands" not in values),
         bands=_bands(values, name),
-        missing=_missing(values.get("missing", OMIT), name),
-        sentinels=frozenset(spelled(text) for text in _words(values.get("sentinels", ()), f"{name}: sentinels")),
-        days=_days(values.get("relative_days", "false"), name),
+        missing="" if missing == OMIT else missing,
+        sentinels=frozenset(spelled(word) for word in _words(values.get("sentinels", ()), f"{name}: sentinels")),
+        days={"": None, "false": None, "true": ""}.get(days.casefold(), days),
         parents=_words(values.get("parents", ()), f"{name}: parents"),
         outcome=_flag(values.get("outcome", "false"), f"{name}: outcome"),
         allowed=allowed,
     )
-    _check_column(column)
+    numeric = [key for key in ("unit", "cap", "bands", "days") if getattr(column, key) not in (None, "", ())]
+    if words is not None and numeric:
+        raise UserError(f"column {name!r}: a value map and {numeric[0]} exclude each other.")
+    if both := column.sentinels & {spelled(key) for key in words or ()}:
+        raise UserError(f"column {name!r}: {min(both)!r} is both a value and a sentinel for a missing one.")
     return column
 
 
-def _check_column(column: Column) -> None:
-    numeric = [key for key in ("unit", "cap", "bands", "days") if getattr(column, key) not in (None, "", ())]
-    if column.values is not None and numeric:
-        raise UserError(f"column {column.name!r}: a value map and {numeric[0]} exclude each other.")
-    if column.values is not None and (both := column.sentinels & {spelled(key) for key in column.values}):
-        raise UserError(f"column {column.name!r}: {min(both)!r} is both a value and a sentinel for a missing one.")
-
-
-def _rules(column: Column, given: Any, columns: Mapping[str, Column]) -> tuple[Rule, ...]:
-    for parent in column.parents:
-        _require_column(parent, columns, f"{column.name}: parents")
-    if not isinstance(given, list | tuple):
-        raise UserError(f"column {column.name!r}: `follows` is a list of rules, {{when: {{PARENT: VALUE}}, value: V}}.")
-    return tuple(_rule(column, entry, columns) for entry in given)
-
-
-def _rule(column: Column, given: Any, columns: Mapping[str, Column]) -> Rule:
-    where = f"{column.name}: follows"
-    values = _mapping(given, where)
-    _check_keys(values, RULE_KEYS, f" of a rule of column {column.name!r}")
-    conditions = _mapping(values.get("when"), f"{where}: when")
-    for parent in conditions:
-        if parent not in column.parents:
-            hint = did_you_mean(parent, column.parents) or "; name it there, or leave it out."
-            raise UserError(f"column {column.name!r}: a rule asks for {parent!r}, which is not among its parents{hint}")
-    unknown = _flag(values.get("unknown", "false"), f"{where}: unknown")
-    if not conditions or unknown == ("value" in values):
-        raise UserError(
-            f"column {column.name!r}: a rule says `when` its parents have certain values and one of `value: V` or"
-            " `unknown: true`."
-        )
-    when = {parent: _cells(columns[parent], given, where) for parent, given in conditions.items()}
-    was = _cells(column, values.get("was", ()), where)
-    value = None if unknown else _cells(column, _text(values["value"], f"{where}: value"), where)[0]
-    return Rule(when, was, value)
-
-
-def _cells(column: Column, given: Any, where: str) -> tuple[Cell, ...]:
-    """Values of a column that a rule names."""
-    cells = tuple(column.read(text) for text in _words(given, where))
-    if None in cells:
-        raise UserError(f"{where} names a value of {column.name!r} that stands for a missing one.")
-    return cells
-
-
-def _values(values: Mapping[str, Any], name: str) -> dict[str, str] | None:
-    if "values" not in values:
-        return None
-    words = _mapping(values["values"], f"{name}: values")
-    if not words:
-        raise UserError(f"column {name!r}: `values` names none.")
-    return {key: _text(text, f"{name}: values: {key}") for key, text in words.items()}
-
-
-def _say(given: Any, name: str) -> str:
-    text = _text(given, f"{name}: say")
-    if not text:
-        return text
-    rest = text.replace(SLOT, "", 1)
-    if SLOT not in text or "{" in rest or "}" in rest:
-        raise UserError(f"column {name!r}: say {text!r} has to have {SLOT} in it once, and no other braces.")
-    return text
-
-
-def _cap(values: Mapping[str, Any], name: str, number: bool) -> float | None:
-    """Ages are capped unless the template says otherwise (45 CFR 164.514(b)(2)(i)(C))."""
+def _cap(values: Mapping[str, object], name: str, number: bool) -> float | None:
+    """Ages are capped unless the template states otherwise (45 CFR 164.514(b)(2)(i)(C))."""
     if "cap" not in values:
         return AGE_CAP if is_age(name) and number else None
     text = _text(values["cap"], f"{name}: cap")
@@ -184,80 +177,87 @@ def _cap(values: Mapping[str, Any], name: str, number: bool) -> float | None:
     return float(text)
 
 
-def _bands(values: Mapping[str, Any], name: str) -> tuple[tuple[float, str], ...]:
-    """Lowest number of each band and its words, as `{20: twenties, 30: thirties}`."""
+def _bands(values: Mapping[str, object], name: str) -> tuple[tuple[float, str], ...]:
+    """Lowest number of each band and its words, from `{20: twenties, 30: thirties}`."""
     if "bands" not in values:
         return ()
-    words = _mapping(values["bands"], f"{name}: bands")
+    words = _named_texts(values, "bands", name)
     if wrong := [key for key in words if not NUMBER.fullmatch(key)]:
-        raise UserError(f"column {name!r}: band {wrong[0]!r} is not a number; name each by its lowest number.")
+        raise UserError(f"column {name!r}: band {wrong[0]!r} is not a number; name each band by its lowest number.")
     if not words or "cap" in values or "relative_days" in values:
-        raise UserError(f"column {name!r}: `bands` names at least one band, and stands without cap and relative_days.")
-    return tuple(sorted((float(key), _text(text, f"{name}: bands: {key}")) for key, text in words.items()))
+        raise UserError(f"column {name!r}: `bands` needs at least one band, and excludes cap and relative_days.")
+    return tuple(sorted((float(key), text) for key, text in words.items()))
 
 
-def _missing(given: Any, name: str) -> str:
-    text = _text(given, f"{name}: missing")
-    return "" if text == OMIT else text
+def _rule(column: Column, given: object, columns: Mapping[str, Column]) -> Rule:
+    where = f"{column.name}: follows"
+    values = _mapping(given, where)
+    _check_keys(values, RULE_KEYS, f" of a rule of column {column.name!r}")
+    conditions = _mapping(values.get("when"), f"{where}: when")
+    for parent in conditions:
+        if parent not in column.parents:
+            hint = did_you_mean(parent, column.parents) or "; add it there, or leave it out."
+            raise UserError(f"column {column.name!r}: a rule uses {parent!r}, which is not among its parents{hint}")
+    unknown = _flag(values.get("unknown", "false"), f"{where}: unknown")
+    if not conditions or unknown == ("value" in values):
+        raise UserError(
+            f"column {column.name!r}: a rule has `when` with values of its parents, and one of `value: V` or"
+            " `unknown: true`."
+        )
+
+    def cells(of: Column, words: object) -> tuple[Cell, ...]:
+        read = tuple(of.read(text) for text in _words(words, where))
+        if None in read:
+            raise UserError(f"{where} uses a value of {of.name!r} that means missing.")
+        return read
+
+    when = {parent: cells(columns[parent], words) for parent, words in conditions.items()}
+    was = cells(column, values.get("was", ()))
+    return Rule(when, was, None if unknown else cells(column, _text(values["value"], f"{where}: value"))[0])
 
 
-def _days(given: Any, name: str) -> str | None:
-    """The event of relative days: none with `true`, else as it is named."""
-    text = _text(given, f"{name}: relative_days")
-    return {"": None, "false": None, "true": ""}.get(text.casefold(), text)
-
-
-def _flag(given: Any, where: str) -> bool:
+def _flag(given: object, where: str) -> bool:
     text = _text(given, where).casefold()
     if text not in ("true", "false"):
         raise UserError(f"{where}: {text!r} is neither true nor false.")
     return text == "true"
 
 
-def _text(given: Any, where: str) -> str:
+def _text(given: object, where: str) -> str:
     if not isinstance(given, str):
-        raise UserError(f"{where}: a text is needed here, not a list or a table.")
+        raise UserError(f"{where}: give a text here, not a list or a mapping.")
     return given
 
 
-def _words(given: Any, where: str) -> tuple[str, ...]:
+def _words(given: object, where: str) -> tuple[str, ...]:
     """One text or a list of texts."""
     if isinstance(given, str):
         return (given,)
     if not isinstance(given, list | tuple):
-        raise UserError(f"{where}: a list is needed here, as [a, b].")
+        raise UserError(f"{where}: give a list here, as in [a, b].")
     return tuple(_text(entry, where) for entry in given)
 
 
-def _mapping(given: Any, where: str) -> dict[str, Any]:
-    if given in (None, ""):
+def _named_texts(values: Mapping[str, object], key: str, name: str) -> dict[str, str]:
+    where = f"{name}: {key}"
+    return {entry: _text(text, f"{where}: {entry}") for entry, text in _mapping(values[key], where).items()}
+
+
+def _mapping(given: object, where: str) -> dict[str, Any]:
+    if given is None or given == "":
         return {}
     if not isinstance(given, dict):
-        raise UserError(f"{where}: names with values are needed here, as {{a: b}}.")
+        raise UserError(f"{where}: give names with values here, as in {{a: b}}.")
     return given
 
 
-def _check_keys(values: Mapping[str, Any], known: Sequence[str], of: str) -> None:
+def _check_keys(values: Iterable[str], known: Sequence[str], of: str) -> None:
     for key in values:
         if key not in known:
             raise UserError(f"unknown key {key!r}{of}{did_you_mean(key, known) or '.'} Known: {', '.join(known)}.")
 
 
-def _require_column(name: str, columns: Mapping[str, Any], where: str) -> None:
+def _require_column(name: str, columns: Sequence[str] | Mapping[str, object], where: str) -> None:
     if name not in columns:
         hint = did_you_mean(name, columns) or "."
         raise UserError(f"{where}: the template has no column {name!r}{hint} Columns: {', '.join(columns)}.")
-
-
-def template_values(path: Path) -> dict[str, Any]:
-    """The file as texts, lists and tables: `yes`, `1.0` and `null` stay what is written, as cells of a table do.
-
-    Raises:
-        UserError: not YAML, or a key twice.
-    """
-    try:
-        # Nothing, `~` and `null` are the empty text; the word `none` is a word.
-        values = read_yaml_text(path.read_text(encoding="utf-8"), null="")
-    except (OSError, UnicodeDecodeError, UserError) as error:
-        raise UserError(f"cannot be read as a template: {' '.join(str(error).split())}.") from error
-    return _mapping(values, "a template")

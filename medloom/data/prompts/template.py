@@ -1,9 +1,8 @@
-"""A template: columns in the order in which they are said, and the graph of who causes whom."""
+"""A template: columns in the order of their text, and their causal graph."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from graphlib import CycleError, TopologicalSorter
-from typing import Any
 
 from medloom.core.cells import Cell, spelled
 from medloom.core.errors import UserError
@@ -13,10 +12,10 @@ from medloom.data.prompts.column import Column, Rule
 
 @dataclass(frozen=True)
 class Template:
-    """How the rows of a clinical table are said.
+    """The wording of a clinical table.
 
     Attributes:
-        columns: by name, in the order in which they are said.
+        columns: by name, in the order of the text.
         join: between phrases.
         start: before the first phrase.
         end: after the last phrase.
@@ -34,31 +33,31 @@ class Template:
         """Refuse a table that lacks a column of the template.
 
         Raises:
-            UserError: names the columns that are lacking and those of the table.
+            UserError: names the missing columns and those of the table.
         """
         present = list(columns)
         lacking = [name for name in self.columns if name not in present]
         if lacking:
             hint = did_you_mean(lacking[0], present) if len(lacking) == 1 else ""
             raise UserError(
-                f"{where}: the template tells {', '.join(map(repr, lacking))}, which the table lacks"
-                f"{hint or '; leave it out of a copy of the template.'} Columns: {', '.join(present)}."
+                f"{where}: the template uses {', '.join(map(repr, lacking))}, which the table lacks"
+                f"{hint or '; remove it in a copy of the template.'} Columns: {', '.join(present)}."
             )
 
-    def row(self, cells: Mapping[str, Any]) -> dict[str, Cell]:
-        """The template's columns of a table's row, each as `Column.read` understands it.
+    def row(self, cells: Mapping[str, object]) -> dict[str, Cell]:
+        """The template's columns of a table's row; see `Column.read`.
 
         Raises:
-            UserError: a column is lacking, or holds what it cannot.
+            UserError: a missing column, or a value that its column does not allow.
         """
         self.check_columns(cells)
         return {name: column.read(cells[name]) for name, column in self.columns.items()}
 
-    def render(self, row: Mapping[str, Any]) -> str:
-        """The text of a row; empty where nothing is said and there is no `start`.
+    def render(self, row: Mapping[str, object]) -> str:
+        """The text of a row; without any phrase, `start` alone.
 
         Raises:
-            UserError: as `row`.
+            UserError: see `row`.
         """
         cells = self.row(row)
         phrases = [phrase for name, column in self.columns.items() if (phrase := column.phrase(cells[name]))]
@@ -67,47 +66,48 @@ class Template:
         return f"{self.start}{self.join.join(phrases)}{self.end}".strip()
 
     def descendants(self, column: str) -> tuple[str, ...]:
-        """The columns that a column causes, directly or not, in the order of the template.
+        """The columns that a column causes, directly or indirectly, in the order of the template.
 
         Raises:
-            UserError: no such column.
+            UserError: an unknown column.
         """
         look_up(self.columns, column, "template column")
         found = _affected(self.columns, [column], [column])
         return tuple(name for name in self.columns if name in found)
 
     def choices(self, changes: Mapping[str, str]) -> dict[str, Cell]:
-        """Values to set, checked and read.
+        """Column -> value from column -> text.
 
         Raises:
-            UserError: an unknown column or value, or one that stands for a missing value.
+            UserError: an unknown column or value, or a value that means missing.
         """
         chosen: dict[str, Cell] = {}
         for name, text in changes.items():
             chosen[name] = look_up(self.columns, name, "template column").read(text)
             if chosen[name] is None:
-                raise UserError(f"{name}={text}: {text!r} stands for a missing value; give a value that is known.")
+                raise UserError(f"{name}={text}: {text!r} means missing; give a known value.")
         return chosen
 
-    def changed(self, row: Mapping[str, Any], changes: Mapping[str, str]) -> tuple[dict[str, Cell], tuple[str, ...]]:
-        """A row after some columns are set and the change has passed through the graph.
+    def changed(self, row: Mapping[str, object], changes: Mapping[str, str]) -> tuple[dict[str, Cell], tuple[str, ...]]:
+        """A row after an intervention on some columns, propagated through the causal graph.
 
-        A descendant of what really changes takes what the first of its rules that holds says; where none does, it is
-        held at its value. Causes act on a column that is set no more.
+        Each descendant of a changed column takes the value of its first rule that holds, or else is held at its factual
+        value. Causes of a column that was set no longer act on it.
 
         Args:
             row: the factual row.
             changes: column -> value.
 
         Returns:
-            The new row, and the descendants that are held, in the order of the template. One whose value is missing is
-            not held: nothing is told of it.
+            The new row, and the held descendants in the order of the template. Missing values do not count as held.
 
         Raises:
-            UserError: as `choices` and `row`, or values that contradict each other by the rules.
+            UserError: see `choices` and `row`; or values that contradict each other by the rules.
         """
         before, chosen = self.row(row), self.choices(changes)
-        _require_kinds(before, chosen)
+        for name, value in chosen.items():
+            if isinstance(before[name], float) and not isinstance(value, float):
+                raise UserError(f"{name}={value}: the column holds numbers ({spelled(before[name])}); give a number.")
         after = {**before, **chosen}
         moved = [name for name in chosen if after[name] != before[name]]
         affected = _affected(self.columns, moved, chosen)
@@ -119,9 +119,8 @@ class Template:
                 after[name] = rule.value
             elif before[name] is not None:
                 held.add(name)
-        for name in chosen:
-            if moved:
-                _refuse_contradiction(self.columns[name], after)
+        for name in chosen if moved else ():
+            _refuse_contradiction(self.columns[name], after)
         return after, tuple(name for name in self.columns if name in held)
 
 
@@ -129,18 +128,18 @@ def causal_order(columns: Mapping[str, Column]) -> tuple[str, ...]:
     """Names of columns, causes before their effects.
 
     Raises:
-        UserError: the graph has a cycle, which is shown.
+        UserError: the graph has a cycle; names it.
     """
     try:
         return tuple(TopologicalSorter({name: column.parents for name, column in columns.items()}).static_order())
     except CycleError as error:
         raise UserError(
-            f"the template's parents go in a circle: {' -> '.join(error.args[1])}; a column cannot cause itself."
+            f"the template's parents form a cycle: {' -> '.join(error.args[1])}; a column cannot cause itself."
         ) from error
 
 
 def _affected(columns: Mapping[str, Column], moved: Iterable[str], fixed: Iterable[str]) -> set[str]:
-    """The columns that those which moved reach without passing through a fixed one."""
+    """Descendants of the moved columns, along paths that do not pass through a fixed column."""
     stopped, reached = set(fixed), set(moved)
     for name in causal_order(columns):
         if name not in stopped and reached.intersection(columns[name].parents):
@@ -152,20 +151,14 @@ def _rule(column: Column, was: Cell, row: Mapping[str, Cell]) -> Rule | None:
     return next((rule for rule in column.follows if rule.holds(was, row)), None)
 
 
-def _require_kinds(before: Mapping[str, Cell], chosen: Mapping[str, Cell]) -> None:
-    for name, value in chosen.items():
-        if isinstance(before[name], float) and not isinstance(value, float):
-            raise UserError(f"{name}={value}: the column holds numbers ({spelled(before[name])}); give a number.")
-
-
 def _refuse_contradiction(column: Column, after: Mapping[str, Cell]) -> None:
-    """Refuse a value that was set and that a rule rules out."""
+    """Refuse a set value that contradicts a rule."""
     value = after[column.name]
     rule = _rule(column, value, after)
     if rule is not None and rule.value != value:
         causes = ", ".join(f"{parent}={spelled(after[parent])}" for parent in rule.when)
-        asked = f"{column.name} is {spelled(rule.value)} there" if rule.value is not None else "another value is needed"
+        asked = f"{column.name} is {spelled(rule.value)} then" if rule.value is not None else "another value is needed"
         raise UserError(
-            f"{column.name}={spelled(value)} contradicts {causes} by the template's rules ({asked}); set both so that"
-            " they agree, or leave out the rows."
+            f"{column.name}={spelled(value)} contradicts {causes} by the template's rules ({asked}); set both"
+            " consistently, or leave out the rows."
         )

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from medloom.core.types import Batch, Phase
-from medloom.data.cache import RaggedTexts
+from medloom.data.cache import PackedTexts
 from medloom.generators.contrastive.pairs import PairEncoder, contrastive_loss, found_first
 from medloom.generators.training_data import RowOrder, spread_rows
 from medloom.training.options import LoopOptions
@@ -35,7 +35,7 @@ class PairData:
 
     images: NDArray[Any]
     texts: Sequence[str]
-    ids: RaggedTexts
+    ids: PackedTexts
     usable: Sequence[int]
 
     def take(self, rows: Sequence[int]) -> Tensor:
