@@ -74,7 +74,6 @@ class Config(ManifestOptions):
         "mixed_views",
         "study_column",
         "register",
-        "min_score",
         "progression",
         "skip_bad",
         "columns",
@@ -91,7 +90,7 @@ class Config(ManifestOptions):
     pairs: str = "consecutive"
     study_column: str | None = None
     register: str = "similarity"
-    min_score: float = 0.6
+    min_score: float = setting(0.6)
     progression: str = "rules"
     llm_url: str | None = None
     llm_model: str | None = None

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import ClassVar
 
 from medloom.core.errors import UserError
+from medloom.core.options import setting
 from medloom.data.manifest import ManifestOptions, load_manifest
 from medloom.generators.leakage import refuse_seen
 
@@ -88,7 +89,7 @@ class Config(ManifestOptions):
     gate: Path | None = None
     drop_copies: bool = False
     reference_model: Path | None = None
-    attack_images: int = 500
+    attack_images: int = setting(500)
     cache: Path | None = None
     device: str = "auto"
 

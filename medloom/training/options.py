@@ -40,7 +40,7 @@ class LoopOptions:
     learning_rate: float = 1e-4
     warmup: int = 100
     schedule: str = "constant"
-    weight_decay: float = 0.01
+    weight_decay: float = setting(0.01)
     clip: float = setting(1.0)
     ema: float = 0.999
     precision: str = "bf16"

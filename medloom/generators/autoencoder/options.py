@@ -50,7 +50,7 @@ class AutoencoderOptions:
     error: str = setting("l1")
     kl_weight: float = setting(1e-6)
     quantizer: str = "ema"
-    codes: int = 1024
+    codes: int = setting(1024)
     code_width: int = setting(8)
     levels: tuple[int, ...] = setting((8, 5, 5, 5))
     quantizer_weight: float = setting(1.0)
@@ -128,7 +128,7 @@ class EncodeImages(TrainOptions):
     settings: ClassVar[str] = "medloom.generators.settings.autoencoder"
     example: ClassVar[str] = "medloom train autoencoder --kind vq --data train.csv --out runs/vq"
     common: ClassVar[tuple[str, ...]] = (
-        "kind", "size", "preset", "base", "from_run", "image_size", "autoencoder.codes", "autoencoder.quantizer",
+        "kind", "size", "preset", "base", "from_run", "image_size", "autoencoder.quantizer",
         "autoencoder.perceptual", "columns", "images_are_patients", "skip_bad", "loop.steps", "loop.batch", "device",
     )  # fmt: skip
 

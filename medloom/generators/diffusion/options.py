@@ -98,15 +98,15 @@ class NoiseOptions:
     """
 
     process: str = "flow"
-    schedule: str = "scaled-linear"
+    schedule: str = setting("scaled-linear")
     steps: int = setting(1000)
-    prediction: str = "epsilon"
-    min_snr_gamma: float | None = None
+    prediction: str = setting("epsilon")
+    min_snr_gamma: float | None = setting(None)
     loss: str = setting("l2")
-    offset: float = 0.0
+    offset: float = setting(0.0)
     logit_mean: float = setting(0.0)
     logit_std: float = setting(1.0)
-    shift: float = 1.0
+    shift: float = setting(1.0)
     data_std: float = setting(0.0)
 
     def __post_init__(self) -> None:
