@@ -16,8 +16,9 @@ DDIM and PNDM end at the path's first level.
 
 import math
 from collections.abc import Callable, Iterable, Sequence
-from functools import partial, wraps
+from functools import partial
 from itertools import pairwise
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -306,43 +307,30 @@ def _log_snr(level: NoiseLevel) -> float:
     return math.log(alpha / sigma) if sigma > 0 else math.inf
 
 
-_FITTING: dict[type[ProbabilityPath], dict[str, Sampler]] = {
-    DDPM: {
-        "dpm++2m-karras": dpm_solver_karras,
-        "ddim": ddim,
-        "pndm": pndm,
-        "euler": euler,
-        "ancestral": ancestral,
-    },
-    RectifiedFlow: {
-        "flow-dpm++2m": flow_dpm_solver,
-        "flow-euler": flow_euler,
-        "flow-heun": flow_heun,
-        "flow-sde": flow_sde,
-    },
-}
+class SamplerRow(NamedTuple):
+    """A sampler and the kind of path that it follows."""
+
+    path: type[ProbabilityPath]
+    function: Sampler
 
 
-def _only_for(kind: type[ProbabilityPath], name: str, sampler: Sampler) -> Sampler:
-    @wraps(sampler)
-    def checked(denoise: Denoise, x: Tensor, path: ProbabilityPath, steps: int, **options: object) -> Tensor:
-        if not isinstance(path, kind):
-            raise UserError(
-                f"sampler {name!r} does not fit a {type(path).__name__} path; use {', '.join(samplers_for(path))}."
-            )
-        return sampler(denoise, x, path, steps, **options)
-
-    return checked
-
-
-SAMPLERS: dict[str, Sampler] = {
-    name: _only_for(kind, name, sampler) for kind, table in _FITTING.items() for name, sampler in table.items()
+# The first one of a path is its default. A further sampler is a function and a row.
+SAMPLERS: dict[str, SamplerRow] = {
+    "dpm++2m-karras": SamplerRow(DDPM, dpm_solver_karras),
+    "ddim": SamplerRow(DDPM, ddim),
+    "pndm": SamplerRow(DDPM, pndm),
+    "euler": SamplerRow(DDPM, euler),
+    "ancestral": SamplerRow(DDPM, ancestral),
+    "flow-dpm++2m": SamplerRow(RectifiedFlow, flow_dpm_solver),
+    "flow-euler": SamplerRow(RectifiedFlow, flow_euler),
+    "flow-heun": SamplerRow(RectifiedFlow, flow_heun),
+    "flow-sde": SamplerRow(RectifiedFlow, flow_sde),
 }
 
 
 def samplers_for(path: ProbabilityPath) -> tuple[str, ...]:
     """Names in SAMPLERS that fit `path`, the default first."""
-    return tuple(_FITTING[type(path)])
+    return tuple(name for name, row in SAMPLERS.items() if isinstance(path, row.path))
 
 
 def default_sampler(path: ProbabilityPath) -> str:
@@ -367,6 +355,5 @@ def get_sampler(name: str, path: ProbabilityPath) -> Sampler:
         UserError: unknown, or it does not fit the path; lists those that do.
     """
     look_up(SAMPLERS, name, "sampler")
-    return look_up(
-        {fitting: SAMPLERS[fitting] for fitting in samplers_for(path)}, name, f"sampler of a {type(path).__name__} path"
-    )
+    fitting = {known: SAMPLERS[known].function for known in samplers_for(path)}
+    return look_up(fitting, name, f"sampler of a {type(path).__name__} path")

@@ -102,7 +102,7 @@ class Towards:
 
 
 def sampled(denoise: Towards) -> Tensor:
-    sampler = SAMPLERS[default_sampler(denoise.path)]
+    sampler = SAMPLERS[default_sampler(denoise.path)].function
     return denoise.mask.cropped(sampler(denoise, noise(1, 1, *denoise.mask.frame), denoise.path, 10)[0])
 
 

@@ -48,7 +48,7 @@ def test_little_strength_keeps_the_image_and_all_of_it_forgets_it(path: Probabil
     distances = []
     for strength in (0.02, 0.3, 0.9):
         for name in samplers_for(path):
-            made = SAMPLERS[name](
+            made = SAMPLERS[name].function(
                 held(denoise, path, clean, strength), noise, path, 20, noise_fn=lambda step: draws(f"step {step}")
             )
             distances.append((strength, float((made - clean).abs().mean())))
@@ -62,7 +62,7 @@ def test_nothing_changes_outside_of_a_region(path: ProbabilityPath) -> None:
     region = torch.zeros(2, 1, 4, 4)
     region[..., :2] = 1
     for name in samplers_for(path):
-        made = SAMPLERS[name](
+        made = SAMPLERS[name].function(
             held(denoise, path, clean, region=region), noise, path, 20, noise_fn=lambda step: draws(f"step {step}")
         )
         change = (made - clean).abs()
