@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from medloom.core.initialize import initial_weights
+from medloom.core.seeds import initial_weights
 from medloom.networks.text import make_text_model, train_tokenizer
 
 SIZES = {

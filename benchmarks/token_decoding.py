@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from benchmarks.baselines.plain_decoding import plain_decode
-from medloom.core.initialize import initial_weights
+from medloom.core.seeds import initial_weights
 from medloom.core.spec import GREY, ImageSpec, Intensity
 from medloom.core.types import Condition
 from medloom.generators.options import TextOptions

@@ -5,7 +5,7 @@ from pathlib import Path
 import torch
 from diffusers import AutoencoderKL, DDIMScheduler, StableDiffusionPipeline, UNet2DConditionModel
 
-from medloom.core.initialize import initial_weights
+from medloom.core.seeds import initial_weights
 from medloom.networks.text import make_text_model, train_tokenizer
 
 

@@ -12,9 +12,8 @@ from torch.nn import functional as F
 
 from medloom.core.errors import UserError
 from medloom.core.files import hash_json
-from medloom.core.initialize import initial_weights
 from medloom.core.lookup import look_up
-from medloom.core.seeds import numpy_generator
+from medloom.core.seeds import initial_weights, numpy_generator
 from medloom.downstream.augment import augment
 from medloom.downstream.networks import (
     NETWORKS,

@@ -15,9 +15,9 @@ from torch import Tensor, nn
 
 from medloom.core.errors import UserError
 from medloom.core.files import atomic_folder, read_json, write_json
-from medloom.core.initialize import initial_weights
 from medloom.core.lookup import look_up
 from medloom.core.progress import progress
+from medloom.core.seeds import initial_weights
 from medloom.networks.blocks import CONVOLUTION
 
 NORM = {2: nn.BatchNorm2d, 3: nn.BatchNorm3d}

@@ -10,9 +10,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from medloom.core.errors import UserError
-from medloom.core.initialize import initial_weights
 from medloom.core.mask_spec import BACKGROUND, NO_MASK
-from medloom.core.seeds import numpy_generator
+from medloom.core.seeds import initial_weights, numpy_generator
 from medloom.downstream.augment import augment_labelled
 from medloom.downstream.classifier import ClassifierOptions
 from medloom.downstream.networks import Images, autocast, optimise, to_tensor

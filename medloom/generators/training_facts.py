@@ -111,7 +111,7 @@ def build_text_encoder(corpus: Sequence[str], text: TextOptions, seed: int, pad:
     Raises:
         UserError: an encoder that cannot be loaded.
     """
-    from medloom.core.initialize import initial_weights
+    from medloom.core.seeds import initial_weights
     from medloom.networks.text import LOCAL, TextEncoder, load_text_encoder, make_text_model, train_tokenizer
 
     if text.encoder != LOCAL:

@@ -5,8 +5,7 @@ import pytest
 import torch
 
 from medloom.core.errors import UserError
-from medloom.core.initialize import initial_weights
-from medloom.core.seeds import check_seed, mix, numpy_generator, sample_noise
+from medloom.core.seeds import check_seed, initial_weights, mix, numpy_generator, sample_noise
 
 
 def test_noise_of_a_sample_does_not_depend_on_the_batch() -> None:

@@ -7,9 +7,8 @@ import numpy as np
 import torch
 
 from medloom.core.image import Image
-from medloom.core.initialize import initial_weights
 from medloom.core.mask_spec import MaskSpec, numbered
-from medloom.core.seeds import torch_generator
+from medloom.core.seeds import initial_weights, torch_generator
 from medloom.core.spec import GREY, ImageSpec, Intensity
 from medloom.core.table_column import TableColumn
 from medloom.core.types import Condition
@@ -25,7 +24,7 @@ from medloom.networks.tokenizer import Tokenizer, TokenizerConfig
 from medloom.training.options import LoopOptions
 
 CODES, SIZE = 16, 16
-COLUMNS = (TableColumn("age", mean=60.0, deviation=10.0, low=30.0, high=90.0), TableColumn("ward", ("north", "south")))
+COLUMNS = (TableColumn("age", mean=60.0, std=10.0, low=30.0, high=90.0), TableColumn("ward", ("north", "south")))
 LOOP = LoopOptions(steps=2, batch=4, precision="fp32", log_every=1, validate_every=2, checkpoint_every=2, warmup=0)
 TEXT = TextOptions(width=16, layers=1, vocabulary=600, max_tokens=24, modality_as="token")
 NETWORK = NetworkOptions(width=32, layers=2, heads=2, condition_width=16)

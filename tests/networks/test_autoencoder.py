@@ -5,8 +5,7 @@ import torch
 from diffusers import AutoencoderKL
 
 from medloom.core.errors import UserError
-from medloom.core.initialize import initial_weights
-from medloom.core.seeds import torch_generator
+from medloom.core.seeds import initial_weights, torch_generator
 from medloom.networks.autoencoder import KLAutoencoder, load_autoencoder, make_autoencoder
 
 

@@ -7,8 +7,7 @@ import pytest
 import torch
 
 from medloom.core.errors import UserError
-from medloom.core.initialize import initial_weights
-from medloom.core.seeds import torch_generator
+from medloom.core.seeds import initial_weights, torch_generator
 from medloom.networks.blocks import channels_to_space, space_to_channels, time_features
 from medloom.networks.denoiser import UNet, UNetConfig
 

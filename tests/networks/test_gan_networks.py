@@ -8,8 +8,7 @@ import torch
 from torch import Tensor
 
 from medloom.core.errors import UserError
-from medloom.core.initialize import initial_weights
-from medloom.core.seeds import torch_generator
+from medloom.core.seeds import initial_weights, torch_generator
 from medloom.networks.discriminators import ConditionalDiscriminator, PatchDiscriminator
 from medloom.networks.gan_generators import NETWORKS, ImageNetwork, ImageNetworkConfig, load_image_network, make_network
 

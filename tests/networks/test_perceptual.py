@@ -7,8 +7,7 @@ import torch
 from transformers import CLIPConfig, CLIPModel, ResNetConfig, ResNetModel, ViTConfig, ViTModel
 
 from medloom.core.errors import UserError
-from medloom.core.initialize import initial_weights
-from medloom.core.seeds import torch_generator
+from medloom.core.seeds import initial_weights, torch_generator
 from medloom.networks.discriminators import PatchDiscriminator, frozen
 from medloom.networks.perceptual import PerceptualDistance, load_vision_features, perceptual_distance
 

@@ -5,8 +5,7 @@ import torch
 from torch import Tensor
 
 from medloom.core.errors import UserError
-from medloom.core.initialize import initial_weights
-from medloom.core.seeds import torch_generator
+from medloom.core.seeds import initial_weights, torch_generator
 from medloom.generators.base_model import ConditionalModel
 from medloom.networks.blocks import coordinates
 from medloom.networks.denoiser import UNet, UNetConfig

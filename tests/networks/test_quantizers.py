@@ -5,8 +5,7 @@ import itertools
 import pytest
 import torch
 
-from medloom.core.initialize import initial_weights
-from medloom.core.seeds import torch_generator
+from medloom.core.seeds import initial_weights, torch_generator
 from medloom.networks.quantizers import Codebook, FiniteScalars
 from medloom.networks.tokenizer import Tokenizer, TokenizerConfig
 

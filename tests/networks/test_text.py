@@ -7,7 +7,7 @@ import torch
 from transformers import BertConfig, BertModel, BertTokenizerFast, T5Config, T5EncoderModel
 
 from medloom.core.errors import UserError
-from medloom.core.initialize import initial_weights
+from medloom.core.seeds import initial_weights
 from medloom.networks.conditioning import ConditionConfig, ConditionEncoder
 from medloom.networks.ema import ExponentialMovingAverage
 from medloom.networks.text import (

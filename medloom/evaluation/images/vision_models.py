@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from medloom.core.errors import UserError
 from medloom.core.files import hash_json, read_json
-from medloom.core.initialize import initial_weights
+from medloom.core.seeds import initial_weights
 from medloom.downstream.networks import hash_weights
 
 PREPROCESSOR = "preprocessor_config.json"

@@ -3,7 +3,7 @@
 import torch
 
 from medloom.core.choices import SCALARS
-from medloom.core.initialize import initial_weights
+from medloom.core.seeds import initial_weights
 from medloom.generators.autoencoder.options import AutoencoderOptions
 from medloom.networks.autoencoder import KLAutoencoder, make_autoencoder
 from medloom.networks.tokenizer import Tokenizer, TokenizerConfig

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from medloom.core.initialize import initial_weights
+from medloom.core.seeds import initial_weights
 from medloom.core.spec import ImageSpec
 from medloom.generators.autoencoder.options import AutoencoderOptions
 from medloom.networks.discriminators import (

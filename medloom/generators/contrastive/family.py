@@ -3,8 +3,8 @@
 from typing import TYPE_CHECKING, Any
 
 from medloom.core.errors import UserError
-from medloom.core.initialize import initial_weights
 from medloom.core.progress import say
+from medloom.core.seeds import initial_weights
 from medloom.core.types import Task
 from medloom.data.dataset import ImageSource, cached_usable_images
 from medloom.generators.contrastive.options import EncodeTexts

@@ -9,7 +9,7 @@ import torch
 
 from medloom.core.errors import UserError
 from medloom.core.files import read_json
-from medloom.core.initialize import initial_weights
+from medloom.core.seeds import initial_weights
 from medloom.core.spec import ImageSpec
 from medloom.generators.diffusion.generator import DiffusionGenerator
 from medloom.generators.diffusion.model import DiffusionModel

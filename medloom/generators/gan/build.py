@@ -3,7 +3,7 @@
 import torch
 
 from medloom.core.errors import UserError
-from medloom.core.initialize import initial_weights
+from medloom.core.seeds import initial_weights
 from medloom.core.spec import ImageSpec
 from medloom.generators.gan.adversary import Adversary
 from medloom.generators.gan.generator import GANGenerator

@@ -1,6 +1,6 @@
 """A token generator with fresh weights."""
 
-from medloom.core.initialize import initial_weights
+from medloom.core.seeds import initial_weights
 from medloom.core.spec import ImageSpec
 from medloom.generators.options import TextOptions
 from medloom.generators.support import require_support

@@ -12,7 +12,7 @@ from PIL import Image
 from transformers import BertConfig, BertModel, Dinov2Config, Dinov2Model, SwinConfig, SwinModel, ViTConfig, ViTModel
 
 from medloom.core.errors import UserError
-from medloom.core.initialize import initial_weights
+from medloom.core.seeds import initial_weights
 from medloom.core.spec import GREY, ImageSpec, Intensity
 from medloom.data.dataset import ImageSource
 from medloom.downstream.classifier import ClassifierOptions, train_classifier
