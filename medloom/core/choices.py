@@ -1,11 +1,11 @@
-"""Names that options choose from and networks implement; here, so that reading options imports no torch."""
+"""Names of choices that options offer and networks implement; separate, so that options import no torch."""
 
-# How text reaches a network.
+# How text conditions a network.
 FUSIONS = ("cross-attention", "affine", "none")
-# How a mask reaches a network.
+# How a mask conditions a network.
 SPATIAL_FUSIONS = ("channels", "spade")
-# How the modality conditions a model: in the text, as a token of its own, or both.
+# How the modality conditions a network: in the text, by a token of its own, or both.
 MODALITY_AS = ("text", "token", "both")
-# How latents become tokens: codes as averages of latents, codes learnt by gradients, or a grid of rounded values.
+# How latents become tokens: codes by moving averages, codes by gradients, or rounding to a grid.
 AVERAGES, GRADIENTS, SCALARS = "ema", "gradient", "fsq"
 QUANTIZERS = (AVERAGES, GRADIENTS, SCALARS)

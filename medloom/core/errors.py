@@ -1,12 +1,12 @@
-"""The errors that end a command: a user's mistake, and a gate that is not passed."""
+"""The errors that end a command: invalid input, and a failed quality gate."""
 
 
 class UserError(Exception):
-    """A mistake in what the user gave: one sentence that says what is wrong, where, what is allowed and what to do.
+    """Invalid input: one sentence that states the fault, its location, the allowed values and the remedy.
 
-    The command line prints the sentence and ends with status 2. From Python it is an ordinary exception.
+    The command line prints the sentence and ends with status 2. In Python it is an ordinary exception.
     """
 
 
 class GateError(Exception):
-    """An evaluation that does not keep a threshold of its gate; what was measured is written. Ends with status 3."""
+    """An evaluation that fails a threshold of its gate; the results are written. Ends with status 3."""

@@ -1,4 +1,4 @@
-"""Writing so that a reader sees the old file or the new one, never half of one; and hashing what was written."""
+"""Atomic writing of files and folders, so that readers never see half of one, and hashes of their content."""
 
 import errno
 import hashlib
@@ -19,7 +19,7 @@ SET_ASIDE = ".old"
 
 
 def sync(path: Path) -> None:
-    """Flush a file or a folder to the disk, so that a rename that follows cannot outrun its content."""
+    """Flush a file or a folder to the disk, so that a later rename cannot precede its content."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
@@ -36,18 +36,16 @@ def explained_disk_errors(path: Path) -> Iterator[None]:
         number = _error_number(error)
         if number in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
             raise UserError(
-                f"no space left for writing {path} ({os.strerror(number)}); nothing half-written was kept:"
+                f"no space left for writing {path} ({os.strerror(number)}); no incomplete output remains:"
                 " free some space and run the same command again."
             ) from error
         if number in (errno.EACCES, errno.EROFS, errno.EPERM):
-            raise UserError(
-                f"cannot write {path}: {os.strerror(number)}; name a folder that you may write to."
-            ) from error
+            raise UserError(f"cannot write {path}: {os.strerror(number)}; name a writable folder.") from error
         raise
 
 
 def _error_number(error: Exception) -> int | None:
-    """The system's error number; safetensors tells it in its message only."""
+    """The system's error number; safetensors states it only in its message."""
     if isinstance(error, OSError):
         return error.errno
     found = re.search(r"os error (\d+)", str(error))
@@ -56,11 +54,11 @@ def _error_number(error: Exception) -> int | None:
 
 @contextmanager
 def atomic_file(path: Path) -> Iterator[Path]:
-    """Give a temporary path beside `path`; flush and rename it to `path` if the block ends well, else remove it."""
+    """Yield a temporary path in the same folder; rename it to `path` after the block, or remove it after an error."""
     path = Path(path)
     with explained_disk_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-        # Some writers choose a format by the ending, so the temporary name keeps it.
+        # The temporary name has the same ending: some writers choose the format by it.
         name = path.name.split(".", 1)
         temporary = path.with_name(f".{name[0]}-{uuid.uuid4().hex[:8]}{TEMPORARY_SUFFIX}.{''.join(name[1:])}")
         try:
@@ -74,9 +72,9 @@ def atomic_file(path: Path) -> Iterator[Path]:
 
 @contextmanager
 def atomic_folder(path: Path) -> Iterator[Path]:
-    """Give a temporary folder beside `path`; flush and rename it to `path` if the block ends well, else remove it.
+    """Yield a temporary folder next to `path`; rename it to `path` after the block, or remove it after an error.
 
-    An existing folder at `path` is replaced: it is set aside, the new one takes its name, then the old one goes.
+    An existing folder at `path` is set aside, replaced, and then removed.
     """
     path = Path(path)
     with explained_disk_errors(path):
@@ -101,9 +99,9 @@ def atomic_folder(path: Path) -> Iterator[Path]:
 
 
 def remove_leftovers(folder: Path) -> None:
-    """Remove what a killed run left half-written directly under `folder`.
+    """Remove incomplete output of a killed run directly in `folder`.
 
-    A folder that was set aside and whose replacement never came gets its name back.
+    A folder that was set aside and not replaced gets its name back.
     """
     for aside in folder.glob(f".*{SET_ASIDE}{TEMPORARY_SUFFIX}"):
         original = folder / aside.name[1:].removesuffix(f"{SET_ASIDE}{TEMPORARY_SUFFIX}").rsplit("-", 1)[0]
@@ -122,7 +120,7 @@ def write_text(path: Path, text: str) -> None:
         temporary.write_text(text, encoding="utf-8")
 
 
-def write_json(path: Path, value: Any) -> None:
+def write_json(path: Path, value: object) -> None:
     """Write JSON atomically, with sorted keys, so that equal values give equal bytes."""
     write_text(path, json.dumps(value, indent=2, sort_keys=True, ensure_ascii=False, allow_nan=False) + "\n")
 
@@ -131,14 +129,14 @@ def read_json(path: Path) -> Any:
     """Read a JSON file.
 
     Raises:
-        UserError: the file is missing or is not JSON (a run cut short, say).
+        UserError: the file is missing or is not JSON.
     """
     try:
         return json.loads(Path(path).read_text(encoding="utf-8"))
     except FileNotFoundError as error:
         raise UserError(f"{path} is missing.") from error
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise UserError(f"{path} is not valid JSON ({error}): the file was cut short or edited.") from error
+        raise UserError(f"{path} is not valid JSON ({error}): the file was truncated or edited.") from error
 
 
 def hash_text(text: str) -> str:
@@ -146,7 +144,7 @@ def hash_text(text: str) -> str:
     return hashlib.sha256(text.encode("utf-8")).hexdigest()[:16]
 
 
-def hash_json(value: Any) -> str:
+def hash_json(value: object) -> str:
     """SHA-256 of a JSON value in canonical form, 16 hexadecimal digits."""
     return hash_text(json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False))
 
@@ -166,7 +164,7 @@ def hash_content(path: Path) -> str:
 
 
 def content_stamp(path: Path) -> tuple[int, int]:
-    """Bytes, and time of the latest change in ns, of a file or of all files in a folder."""
+    """Size in bytes, and time of the last change in ns, of a file or of all files in a folder."""
     stats = [entry.stat() for entry in sorted(Path(path).iterdir())] if Path(path).is_dir() else [Path(path).stat()]
     return sum(entry.st_size for entry in stats), max((entry.st_mtime_ns for entry in stats), default=0)
 
@@ -178,14 +176,14 @@ def hash_folder(folder: Path, pattern: str = "**/*") -> str:
 
 
 def claim_output(folder: Path, marker: str) -> Path:
-    """Make `folder` for output, refusing one that holds something else.
+    """Create an output folder, or refuse one with other content.
 
     Args:
-        folder: where output goes; may be missing, empty, or hold an earlier output of the same kind.
-        marker: the file that such an output always has (`manifest.csv`, `run.json`).
+        folder: may be missing, empty, or hold previous output of the same kind.
+        marker: a file that such output always contains (`manifest.csv`, `run.json`).
 
     Raises:
-        UserError: the folder has content and no `marker`, or is a file.
+        UserError: the folder has content but no `marker`, or is a file.
     """
     folder = Path(folder)
     if folder.is_file():
@@ -195,9 +193,7 @@ def claim_output(folder: Path, marker: str) -> Path:
         and not (folder / marker).exists()
         and any(not entry.name.endswith(TEMPORARY_SUFFIX) for entry in folder.iterdir())
     ):
-        raise UserError(
-            f"--out {folder} already holds something else (it has no {marker}); name a new or an empty folder."
-        )
+        raise UserError(f"--out {folder} already has other content (no {marker}); name a new or empty folder.")
     with explained_disk_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)
     return folder

@@ -1,4 +1,4 @@
-"""What is read from an image file and what is known of it before its pixels are read."""
+"""An image in memory, and the header of an image file."""
 
 import math
 from dataclasses import dataclass, field
@@ -15,19 +15,19 @@ Affine = NDArray[np.float64]
 
 @dataclass(frozen=True, eq=False)
 class Image:
-    """One image in the values that its file states, with its geometry.
+    """One image with the values, the unit and the geometry of its file.
 
     Attributes:
         pixels: float32 `(C, *spatial)` in `unit`; C is 1, or 3 in colour; two axes are rows and columns, three are
             R, A, S.
         unit: one of `medloom.core.spec.UNITS`.
         full_scale: 255 or 65535, the largest level of grey and colour levels; nan for other units.
-        spacing: mm of each spatial axis, or None where the file does not say.
+        spacing: mm of each spatial axis, or None if the file does not state it.
         affine: float64 `(4, 4)`, array index of the spatial axes (row, column, 0 in 2-D) to RAS+ mm, or None.
-        padding: bool `(*spatial)`, True where the file says that there are no data, or None.
-        modality: the modality that the file names (DICOM), or None.
-        frame: the frame that was read of a file of several, or None.
-        stored_axes: axis codes of a volume's file ("LPS"), before it was brought to RAS order, or None.
+        padding: bool `(*spatial)`, True where the file marks pixels without data, or None.
+        modality: the modality in the file (DICOM), or None.
+        frame: the frame read from a multi-frame file, or None.
+        stored_axes: axis codes of a volume in its file ("LPS"), before reorientation to RAS, or None.
     """
 
     pixels: FloatArray
@@ -48,18 +48,18 @@ class Image:
 
 @dataclass(frozen=True)
 class Header:
-    """What a file says of its image, read without decoding pixels.
+    """The header of an image file, read without decoding pixels.
 
     Attributes:
         kind: PNG, JPEG, TIFF, DICOM, DICOM series, NIfTI, MetaImage or NRRD.
-        size: pixels of each spatial axis, as `read_image` would give them.
+        size: pixels of each spatial axis, as from `read_image`.
         channels: 1 or 3.
-        bits: bits of one stored value.
+        bits: of one stored value.
         unit: one of `medloom.core.spec.UNITS`.
-        frames: images in the file.
+        frames: number of images in the file.
         spacing: mm of each spatial axis, or None.
-        modality: the modality that the file names (DICOM), or None.
-        affine: as that of the image, or None.
+        modality: the modality in the file (DICOM), or None.
+        affine: as in `Image`, or None.
     """
 
     kind: str
@@ -79,7 +79,7 @@ class Header:
 
 
 def full_scale_of(bits: int) -> float:
-    """The largest level that values of so many bits are brought to: 255 up to 8 bits, else 65535."""
+    """The largest level of values with this many bits after scaling: 255 up to 8 bits, else 65535."""
     return 255.0 if bits <= 8 else 65535.0
 
 
@@ -93,7 +93,7 @@ def choose_frame(path: object, frames: int, frame: int | None) -> int:
     """The frame to read.
 
     Raises:
-        UserError: the file holds several and none is named, or it does not hold the one that is named.
+        UserError: several frames and none is named, or no such frame.
     """
     if frame is None and frames > 1:
         raise UserError(f"{path} holds {frames} frames; name one, 0 to {frames - 1}.")

@@ -1,4 +1,4 @@
-"""Grids of images as pictures for people."""
+"""Grids of images as PNG files."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,8 +15,8 @@ def grid(images: Sequence[NDArray[np.float32]], columns: int) -> NDArray[np.uint
     """Tile images.
 
     Args:
-        images: each float32 `(C, H, W)` or `(C, X, Y, Z)` in [-1, 1]; of a volume the middle axial slice is shown.
-        columns: images a row.
+        images: each float32 `(C, H, W)` or `(C, X, Y, Z)` in [-1, 1]; a volume appears as its middle axial slice.
+        columns: images per row.
 
     Returns:
         uint8 `(rows, columns, 3)`, gaps grey.
@@ -32,15 +32,15 @@ def grid(images: Sequence[NDArray[np.float32]], columns: int) -> NDArray[np.uint
 
 
 def flat(image: NDArray[np.float32], level: int | None = None) -> NDArray[np.float32]:
-    """What is shown of an image `(C, *spatial)`: itself in 2-D, an axial slice `(C, H, W)` of a volume in RAS order.
+    """A 2-D image `(C, H, W)` itself, or an axial slice `(C, H, W)` of a volume in RAS order.
 
     Args:
-        image: the image.
-        level: of the slice, from the feet; the middle one where it is None.
+        image: `(C, *spatial)`.
+        level: index of the slice from the feet; None for the middle one.
     """
     if image.ndim < 4:
         return image
-    # Patient's right on the left of the picture, anterior up, as radiologists look at axial slices.
+    # Radiological convention: the patient's right on the left, anterior up.
     return image[:, ::-1, ::-1, image.shape[3] // 2 if level is None else level].transpose(0, 2, 1)
 
 
@@ -51,7 +51,7 @@ def levels_of(image: NDArray[np.float32]) -> NDArray[np.uint8]:
 
 
 def save_grid(path: Path, images: Sequence[NDArray[np.float32]], columns: int, note: str = "") -> None:
-    """Write a grid as PNG; its metadata say that it is SYNTHETIC."""
+    """Write a grid as PNG, marked as SYNTHETIC in its metadata."""
     from PIL import Image
     from PIL.PngImagePlugin import PngInfo
 

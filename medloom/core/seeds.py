@@ -1,6 +1,6 @@
-"""Randomness as a function of names and integers, so that nothing depends on what was drawn before.
+"""Randomness as a function of names and integers, independent of previous draws.
 
-Nothing in medloom reseeds or reads a global generator. All draws are made on the CPU: the same numbers on any device.
+Nothing in medloom reseeds or reads a global generator. All draws are made on the CPU, and equal on any device.
 """
 
 import hashlib
@@ -21,7 +21,7 @@ MAX_SEED = 2**63 - 1
 def mix(*parts: int | str) -> int:
     """A 63-bit seed from integers and names, e.g. `mix(run_seed, "noise", step, row)`.
 
-    A cryptographic hash, so that neighbouring steps or rows get unrelated streams.
+    A cryptographic hash makes the streams of neighbouring steps or rows independent.
     """
     digest = hashlib.blake2b("\x1f".join(map(str, parts)).encode(), digest_size=8).digest()
     return int.from_bytes(digest, "little") & MAX_SEED
@@ -40,13 +40,13 @@ def torch_generator(*parts: int | str) -> "torch.Generator":
 
 
 def sample_noise(seeds: Sequence[int], shape: Sequence[int], name: str = "noise", step: int = 0) -> "torch.Tensor":
-    """Standard normal noise in which row k depends on `seeds[k]`, `name` and `step` alone.
+    """Standard normal noise; row k depends only on `seeds[k]`, `name` and `step`.
 
     Args:
-        seeds: one integer a sample.
+        seeds: one integer per sample.
         shape: shape of one sample, `(C, *spatial)`.
-        name: what the noise is for (initial noise, the noise of an ancestral step).
-        step: the step that it is for.
+        name: use of the noise, such as the initial noise or that of an ancestral step.
+        step: number of the step.
 
     Returns:
         float32 tensor `(N, *shape)` on the CPU.
@@ -58,10 +58,10 @@ def sample_noise(seeds: Sequence[int], shape: Sequence[int], name: str = "noise"
 
 
 def check_seed(seed: int, option: str = "--seed") -> int:
-    """Return `seed` if it can seed a sample.
+    """Return a valid seed.
 
     Raises:
-        UserError: negative or larger than 63 bits.
+        UserError: negative, or larger than 63 bits.
     """
     if not 0 <= seed <= MAX_SEED:
         raise UserError(f"{option} {seed} is out of range; allowed: 0 to {MAX_SEED}.")
@@ -70,7 +70,7 @@ def check_seed(seed: int, option: str = "--seed") -> int:
 
 @contextmanager
 def initial_weights(*parts: int | str) -> Iterator[None]:
-    """Within the block, torch's initialisers draw from a seed; the global generator is put back afterwards."""
+    """Within the block, torch's initialisers draw from a seed; the global generator is restored afterwards."""
     import torch
 
     with torch.random.fork_rng(devices=[]):

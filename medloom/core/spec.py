@@ -1,7 +1,6 @@
-"""ImageSpec: the model's image space, and for each modality the way between file values and [-1, 1].
+"""ImageSpec: the model's image space, and the intensity map of each modality between file values and [-1, 1].
 
-An ImageSpec is made when data are first read for training, stored in every checkpoint, and enforced when data or a
-model are loaded.
+An ImageSpec is measured on the training data, stored with every model, and enforced when data or models are loaded.
 """
 
 from collections.abc import Mapping
@@ -21,11 +20,11 @@ RESIZE_RULES = ("pad", "crop", "stretch", "none")
 
 @dataclass(frozen=True)
 class Intensity:
-    """How one modality's file values become [-1, 1].
+    """Map of one modality's file values to [-1, 1].
 
     `window` maps [low, high], in `unit`, linearly and invertibly (CT in HU; 8-bit files in grey levels).
-    `percentile` maps each image's own low-th to high-th percentile (MR, raw X-ray): the two values of every image are
-    stored with it, and what a model makes is declared to be in relative units from 0 to 1.
+    `percentile` maps each image's own low-th to high-th percentile (MR, raw X-ray): both values are stored with each
+    image, and generated images are in relative units from 0 to 1.
     """
 
     kind: str
@@ -42,17 +41,17 @@ class Intensity:
 
     @property
     def colour(self) -> bool:
-        """Whether images of the modality have three channels of their own."""
+        """Whether images of the modality are in colour."""
         return self.unit == COLOUR
 
     @property
     def output_unit(self) -> str:
-        """The unit of generated images: relative where the parameters belong to single images."""
+        """The unit of generated images: relative for percentiles of each image."""
         return self.unit if self.kind == "window" else RELATIVE
 
     @property
     def span(self) -> float:
-        """The width of [-1, 1] in the unit of generated images."""
+        """Width of [-1, 1] in the unit of generated images."""
         return self.high - self.low if self.kind == "window" else 1.0
 
 
@@ -63,14 +62,14 @@ class ImageSpec:
     Attributes:
         size: pixels of each spatial axis, e.g. (64, 64) rows and columns, or three axes in RAS order; with `patch`,
             those of a patch.
-        channels: 1, or 3 where any modality is in colour (grey images are then repeated in the three channels).
-        resize: pad (aspect kept, border at the lowest value), crop (aspect kept, centre), stretch, or none (files must
+        channels: 1, or 3 if any modality is in colour (grey images are then repeated in three channels).
+        resize: pad (same aspect, border at the lowest value), crop (same aspect, centre), stretch, or none (files must
             have exactly `size`).
-        intensity: for each modality, by name.
-        spacing: mm of each spatial axis that images are resampled to, or None for 2-D images without spacing.
-        orientation: axis codes that volumes are brought to ("RAS"), or None in 2-D.
-        patch: whether the model sees patches of images of any size, which are then neither padded nor cropped; the
-            resize rule is not used.
+        intensity: modality -> its intensity map.
+        spacing: mm of each spatial axis after resampling, or None for 2-D images without spacing.
+        orientation: axis codes of volumes after reorientation ("RAS"), or None in 2-D.
+        patch: the model takes patches of images of any size, which are neither padded nor cropped; the resize rule is
+            ignored.
     """
 
     size: tuple[int, ...]
@@ -105,7 +104,7 @@ class ImageSpec:
         """The intensity map of `modality`.
 
         Raises:
-            UserError: a modality that the spec does not have; lists those it has.
+            UserError: an unknown modality; lists the known ones.
         """
         if modality not in self.intensity:
             raise UserError(f"modality {modality!r} was never trained on; known: {', '.join(sorted(self.intensity))}.")
@@ -120,13 +119,13 @@ class ImageSpec:
         values = asdict(self)
         values["intensity"] = {name: asdict(entry) for name, entry in sorted(self.intensity.items())}
         if not self.patch:
-            # So that specs from before there were patches are the same still.
+            # Specs without patches keep their fingerprints from before this field existed.
             del values["patch"]
         return {name: list(value) if isinstance(value, tuple) else value for name, value in values.items()}
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> "ImageSpec":
-        """From what `to_dict` gave.
+        """From the values of `to_dict`.
 
         Raises:
             UserError: a field is missing or unknown.
@@ -134,7 +133,7 @@ class ImageSpec:
         names = {field.name for field in fields(cls)} - {"patch"}
         if set(values) - {"patch"} != names:
             raise UserError(
-                f"image spec has fields {sorted(values)}, expected {sorted(names)}: it was cut short or edited."
+                f"image spec has fields {sorted(values)}, expected {sorted(names)}: it was truncated or edited."
             )
         return cls(
             size=tuple(values["size"]),
@@ -147,10 +146,10 @@ class ImageSpec:
         )
 
     def require_same_space(self, other: "ImageSpec", mine: str, theirs: str) -> None:
-        """Refuse to put two things together whose images differ in shape, geometry or a shared modality's intensity.
+        """Refuse to combine two specs that differ in shape, geometry or the intensity of a common modality.
 
         Raises:
-            UserError: names both sides and every difference.
+            UserError: lists every difference.
         """
         differences = [
             f"{name} {getattr(self, name)} in {mine}, {getattr(other, name)} in {theirs}"

@@ -1,4 +1,4 @@
-"""A column of a clinical table as it conditions a model: a number in standard units, or one of a few categories."""
+"""A column of a clinical table as a condition of a model: a standardised number, or one of a few categories."""
 
 import math
 from collections.abc import Mapping
@@ -14,23 +14,23 @@ NOT_KNOWN = math.nan
 
 @dataclass(frozen=True)
 class TableColumn:
-    """What training saw of a column, and how its cells are read.
+    """Statistics of a column in the training data, and the encoding of its cells.
 
     Attributes:
         name: in the table.
-        categories: the values that training saw; empty for a number.
+        categories: the values in training; empty for a number.
         mean: of the known numbers in training.
-        deviation: the same, their standard deviation.
-        low: smallest number that training saw.
-        high: largest number that training saw.
-        cap: numbers above it become the next whole one, as ages above 89 do.
-        sentinels: values that stand for a missing one.
+        std: standard deviation of the known numbers in training.
+        low: smallest number in training.
+        high: largest number in training.
+        cap: larger numbers become the next whole number above it, as ages above 89 do.
+        sentinels: values that mean missing.
     """
 
     name: str
     categories: tuple[str, ...] = ()
     mean: float = 0.0
-    deviation: float = 1.0
+    std: float = 1.0
     low: float = 0.0
     high: float = 0.0
     cap: float | None = None
@@ -38,26 +38,26 @@ class TableColumn:
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> "TableColumn":
-        """From JSON values, where tuples are lists."""
+        """From JSON values, which have lists instead of tuples."""
         plain: dict[str, Any] = {name: tuple(v) if isinstance(v, list) else v for name, v in values.items()}
         return cls(**plain)
 
     @property
     def seen(self) -> str:
-        """What training saw, in words."""
+        """The values in training, in words."""
         return ", ".join(self.categories) if self.categories else f"{spelled(self.low)} to {spelled(self.high)}"
 
     def has(self, value: Cell) -> bool:
-        """Whether a value lies in what training saw; a missing one is in nothing."""
+        """Whether a value is among those in training; a missing value is not."""
         if self.categories:
             return spelled(value) in self.categories
         return isinstance(value, float) and self.low <= _capped(value, self.cap) <= self.high
 
-    def read(self, cell: Any) -> Cell:
-        """What a cell means: a number, capped; a category's name; or None where it is missing.
+    def read(self, cell: object) -> Cell:
+        """The meaning of a cell: a capped number, a category, or None where it is missing.
 
         Raises:
-            UserError: a text where a number belongs.
+            UserError: a text instead of a number.
         """
         text = spelled(cell)
         if text in self.categories:
@@ -66,17 +66,17 @@ class TableColumn:
             return None
         return text if self.categories else read_number(self.name, text, self.cap)
 
-    def encode(self, cell: Any) -> float:
-        """A cell as the model takes it: a standard score, the place of a category, or NaN where it is missing.
+    def encode(self, cell: object) -> float:
+        """A cell as input of the model: a standard score, the index of a category, or NaN where it is missing.
 
         Raises:
-            UserError: as `read`, or a category that training did not see.
+            UserError: see `read`; or a category that is not in training.
         """
         value = self.read(cell)
         if value is None:
             return NOT_KNOWN
         if isinstance(value, float):
-            return (value - self.mean) / self.deviation
+            return (value - self.mean) / self.std
         if value not in self.categories:
             hint = did_you_mean(value, self.categories) or "."
             raise UserError(f"column {self.name!r}: {value!r} was never trained on{hint} Seen: {self.seen}.")
@@ -84,15 +84,15 @@ class TableColumn:
 
 
 def read_number(name: str, text: str, cap: float | None) -> float:
-    """The number that a cell's text is; above `cap`, the first whole one above it.
+    """The number in a cell; above `cap`, the first whole number above `cap`.
 
     Raises:
-        UserError: it is no number.
+        UserError: not a number.
     """
     capped = capped_age(text, cap)
     if capped is None and not NUMBER.fullmatch(text):
         raise UserError(
-            f"column {name!r}: {text!r} is not a number; mend it, or leave the cell empty where it is unknown."
+            f"column {name!r}: {text!r} is not a number; correct it, or leave the cell empty if it is unknown."
         )
     return _capped(float(text) if capped is None else capped, cap)
 

@@ -1,4 +1,4 @@
-"""YAML whose values stay as written: `1e-4`, `off` and `12` are texts, to be read by the type that is needed."""
+"""YAML with values as texts: `1e-4`, `off` and `12` are converted later, to the type that is needed."""
 
 from typing import TYPE_CHECKING
 
@@ -11,10 +11,10 @@ NULL = "tag:yaml.org,2002:null"
 
 
 def read_yaml_text(text: str, null: str | None = None) -> object:
-    """A YAML document as mappings, lists and texts; nothing, `~` and `null` are `null`, in quotes they are texts.
+    """A YAML document as mappings, lists and texts; nothing, `~` and `null` become `null` unless quoted.
 
     Raises:
-        UserError: not YAML, a key twice, or an anchor that contains itself.
+        UserError: not YAML, a repeated key, or an anchor that contains itself.
     """
     import yaml
 
@@ -38,6 +38,6 @@ def _value(node: "yaml.Node", null: str | None) -> object:
     for key, value in node.value:
         name = str(key.value)
         if name in values:
-            raise UserError(f"line {key.start_mark.line + 1}: {name!r} stands twice; leave one out")
+            raise UserError(f"line {key.start_mark.line + 1}: {name!r} occurs twice; leave one out")
         values[name] = _value(value, null)
     return values

@@ -1,4 +1,4 @@
-"""What is in a manifest's image files: sizes and kinds from headers, and, where asked, every pixel."""
+"""Inspects a manifest's image files: formats and sizes from headers, and pixels on request."""
 
 import hashlib
 from collections import Counter, defaultdict
@@ -11,17 +11,16 @@ from pathlib import Path
 from medloom.core.errors import UserError
 from medloom.core.files import content_stamp, hash_content
 from medloom.core.progress import progress
-from medloom.data.images import check_pixels, read_header, read_image
+from medloom.data.images import READERS_AT_ONCE, check_pixels, read_header, read_image
 from medloom.data.manifest import Manifest
 from medloom.data.tables import Problem
 
-WORKERS = 4
 CHUNK = 1024
 
 
 @dataclass(frozen=True)
 class Finding:
-    """What one image file says: its description and digest, or why it cannot be used."""
+    """One image file: its description and digest, or the reason why it is unusable."""
 
     line: int
     description: str = ""
@@ -35,8 +34,8 @@ class Inspection:
 
     Attributes:
         kinds: modality -> description (format, size, channels, unit) -> number of files.
-        problems: files that cannot be used.
-        identical: lines of files that show the same image, a group each.
+        problems: unusable files.
+        identical: groups of lines with the same image.
         decoded: whether pixels were read.
     """
 
@@ -47,13 +46,13 @@ class Inspection:
 
 
 def inspect_images(manifest: Manifest, decode: bool, unit: str | None = None) -> Inspection:
-    """Look at every file of a manifest.
+    """Inspect every file of a manifest.
 
     Args:
-        manifest: its usable rows.
-        decode: read the pixels too: finds truncated, non-finite and constant images, and images whose pixels are the
-            same. Without it, headers are read, and files of the same bytes found.
-        unit: of files that do not state theirs.
+        manifest: the rows.
+        decode: read the pixels too, and find truncated, non-finite, constant and repeated images. Otherwise read the
+            headers, and find files with the same bytes.
+        unit: of values in files that do not state it.
     """
     frame = manifest.frame
     result = Inspection(decode)
@@ -76,9 +75,9 @@ def inspect_images(manifest: Manifest, decode: bool, unit: str | None = None) ->
 
 
 def _findings(jobs: Sequence[tuple[int, str]], decode: bool, unit: str | None) -> Iterator[Finding]:
-    # In chunks: a pool's map takes all of its work at once, with a future for each.
+    # In chunks: a pool's map submits all of its work at once, with one future each.
     remaining = iter(jobs)
-    with ThreadPoolExecutor(WORKERS) as pool:
+    with ThreadPoolExecutor(READERS_AT_ONCE) as pool:
         while chunk := list(islice(remaining, CHUNK)):
             yield from pool.map(lambda job: _finding(job[0], Path(job[1]), decode, unit), chunk)
 
@@ -100,7 +99,7 @@ def _finding(line: int, path: Path, decode: bool, unit: str | None) -> Finding:
 
 
 def _same_bytes(jobs: Sequence[tuple[int, str]]) -> dict[str, list[int]]:
-    """Digest -> lines, for files that share their size with another one."""
+    """Digest -> lines, for files of the same size."""
     by_size: dict[int, list[tuple[int, str]]] = defaultdict(list)
     for line, path in jobs:
         by_size[content_stamp(Path(path))[0]].append((line, path))

@@ -1,9 +1,9 @@
-"""Left-right flips, which nothing here does unless asked, with the words and mask classes that have to follow."""
+"""Left-right flips, never applied by default, and the words and mask classes that change with them."""
 
 import re
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,33 +13,33 @@ from medloom.core.types import Condition
 
 Element = TypeVar("Element", bound=np.generic)
 
-# The words alone or as leftward, leftmost; with a hyphen (left-sided) they stand alone already. Not in "all right".
+# The words alone, before a hyphen (left-sided), or in leftward and leftmost; not in "all right".
 _SIDE = re.compile(r"\b(?<!\ball )(left|right)(?=(?:wards?|most)?\b)", re.IGNORECASE)
 _OTHER = {"left": "right", "right": "left"}
 
 
 def flip_left_right(array: NDArray[Element], axis: int) -> NDArray[Element]:
-    """A copy of an image or mask of any shape and dtype, mirrored along the axis that runs between left and right."""
+    """A copy of an image or mask of any shape and dtype, mirrored along its left-right axis."""
     return np.ascontiguousarray(np.flip(array, axis))
 
 
 def swap_sides(text: str) -> str:
-    """Swap the words left and right, their case kept, with -sided, -ward and -most; abbreviations (RLL) stay."""
+    """Swap the words left and right, also with -sided, -ward and -most; abbreviations (RLL) stay. Case is preserved."""
     return _SIDE.sub(lambda found: _like(_OTHER[found[1].lower()], found[1]), text)
 
 
 def mirrored_condition(condition: Condition) -> Condition:
-    """What is known of an image's mirror image: sides change in the text, in the view and in the words of the table."""
+    """The condition of an image's mirror image: sides swap in the text, the view and the table."""
     table = {name: swap_sides(cell) if isinstance(cell, str) else cell for name, cell in condition.table.items()}
     text, view = (None if words is None else swap_sides(words) for words in (condition.text, condition.view))
     return replace(condition, text=text, view=view, table=table)
 
 
-def swap_mask_classes(mask: NDArray[Any], pairs: Sequence[tuple[int, int]]) -> NDArray[Any]:
-    """Swap the two classes of each pair in an integer mask of any shape (left lung and right lung, say).
+def swap_mask_classes(mask: NDArray[Element], pairs: Sequence[tuple[int, int]]) -> NDArray[Element]:
+    """Swap the two classes of each pair in an integer mask of any shape, such as left and right lung.
 
     Raises:
-        UserError: a class stands in two pairs.
+        UserError: a class is in two pairs.
     """
     classes = [entry for pair in pairs for entry in pair]
     if len(set(classes)) != len(classes):

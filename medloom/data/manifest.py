@@ -1,4 +1,4 @@
-"""The manifest: the one form in which image sets travel. One image a row; relative paths are relative to the file."""
+"""The manifest: a table of an image set, one image per row, with paths relative to its own folder."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -10,7 +10,7 @@ from medloom.core.errors import UserError
 from medloom.core.files import content_stamp, hash_content, hash_json
 from medloom.core.types import Condition, Sample
 from medloom.data.columns import ALIASES, PATH_COLUMNS, require, standard_names
-from medloom.data.tables import Problem, Table, read_table
+from medloom.data.tables import Problem, Table, read_table, write_csv
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -25,13 +25,14 @@ class Manifest:
     """A checked table of images.
 
     Attributes:
-        frame: one image a row. Standard columns (`path`, `text`, `modality`, ...) under their standard names, path
-            columns absolute; every other column is a clinical column and keeps its name and type. The index is the row
-            number, `line` the line in the file.
-        source: the file that it came from.
-        columns: standard name -> the file's own name, for the columns that the file has.
-        problems: rows that cannot be used.
-        patients_are_images: whether each image counts as a patient of its own.
+        frame: one image per row. Standard columns (`path`, `text`, `modality`, ...) have their standard names, path
+            columns are absolute; all other columns are clinical columns with their own names and types. The index is
+            the row number, `line` the line in the file.
+        source: the file.
+        columns: standard name -> the file's own name, for the columns in the file.
+        problems: unusable rows.
+        patients_are_images: each image counts as a patient of its own.
+        notes: remarks on the rows for the user.
     """
 
     frame: "pd.DataFrame"
@@ -46,7 +47,7 @@ class Manifest:
 
     @property
     def clinical_columns(self) -> list[str]:
-        """Names of the columns that are not standard ones."""
+        """Names of the non-standard columns."""
         return [name for name in self.frame.columns if name not in ALIASES and name != "line"]
 
     @property
@@ -71,12 +72,12 @@ class Manifest:
 
     def select(self, keep: Iterable[bool]) -> "Manifest":
         """The manifest with only the rows for which `keep` is true."""
-        # By position: an empty list would be taken for a list of no columns.
-        rows = [place for place, kept in enumerate(keep) if kept]
+        # By position: pandas takes an empty list of booleans for a list of columns.
+        rows = [row for row, wanted in enumerate(keep) if wanted]
         return replace(self, frame=self.frame.iloc[rows].reset_index(drop=True))
 
     def fingerprint(self) -> str:
-        """A hash of the rows (paths relative to the manifest, file sizes, texts, modalities): what a run was given."""
+        """A hash of the rows: paths relative to the manifest, file sizes, texts, modalities and so on."""
         root = self.source.parent.resolve()
         names = [
             name
@@ -88,14 +89,12 @@ class Manifest:
         return hash_json([names, rows, files])
 
     def stamp(self) -> str:
-        """A hash of the files' times: with the fingerprint, the key of what is cached from them."""
+        """A hash of the files' times; caches are keyed by it and the fingerprint."""
         files = [path for name in PATH_COLUMNS if name in self.frame for path in self.frame[name] if path]
         return hash_json([content_stamp(Path(path))[1] for path in files])
 
     def write(self, path: Path) -> None:
-        """Write the rows to another CSV; paths become relative to it where they lie below its folder."""
-        from medloom.data.tables import write_csv
-
+        """Write the rows to another CSV; paths within its folder become relative to it."""
         frame = self.frame.drop(columns="line")
         folder = Path(path).resolve().parent
         for name in PATH_COLUMNS:
@@ -114,25 +113,25 @@ def read_manifest(
     need: Sequence[str] = ("path", "text"),
     need_patients: bool = True,
 ) -> Manifest:
-    """Read a manifest for use: every row is right, or the error lists those that are not.
+    """Read a manifest whose rows are all usable.
 
     Args:
         path: CSV, TSV, Parquet, JSONL or XLSX.
         named: standard column -> column, where the file has a name of its own.
-        images_are_patients: each image is a patient of its own (told apart by the file's content).
-        skip_bad: go on without rows that cannot be used; `notes` says how many.
-        need: standard columns that must be there; without `path`, the rows are conditions, whose images may be missing.
-        need_patients: refuse a table that names no patients.
+        images_are_patients: each image is a patient of its own; files with the same content are one patient.
+        skip_bad: continue without unusable rows; `notes` gives their number.
+        need: required standard columns; without `path`, the rows are conditions, whose images may be missing.
+        need_patients: refuse a table without patients.
 
     Raises:
-        UserError: see `inspect_manifest`; and, unless `skip_bad`, any row that cannot be used.
+        UserError: see `inspect_manifest`; and, unless `skip_bad`, unusable rows.
     """
     manifest = inspect_manifest(path, named=named, need=need)
     if manifest.problems and not skip_bad:
         total = len(manifest.problems) + len(manifest)
         raise UserError(list_problems(str(manifest.source), manifest.problems, total))
     if not len(manifest):
-        raise UserError(f"{path}: no row can be used; `medloom data check {path}` lists why.")
+        raise UserError(f"{path}: no row is usable; `medloom data check {path}` lists the reasons.")
     if manifest.problems:
         left_out = f"{path}: {len(manifest.problems)} bad rows were left out (--skip-bad), {len(manifest)} are used."
         manifest = replace(manifest, notes=(*manifest.notes, left_out))
@@ -142,12 +141,12 @@ def read_manifest(
 def inspect_manifest(
     path: Path, *, named: Mapping[str, str] | None = None, need: Sequence[str] = ("path", "text")
 ) -> Manifest:
-    """Read a manifest and collect the rows that cannot be used, by line: for `medloom data check`.
+    """Read a manifest and list its unusable rows.
 
-    Checks what costs no decoding: the fields, existence of files, empty texts, paths that stand twice.
+    Checks what needs no decoding: number of fields, existence of files, empty texts, repeated paths.
 
     Raises:
-        UserError: the table as a whole cannot be used: missing, empty, not UTF-8, no path or text column.
+        UserError: an unusable table: missing, empty, not UTF-8, no path or text column.
     """
     path = Path(path)
     table = read_table(path)
@@ -165,10 +164,6 @@ def inspect_manifest(
 def _frame(table: Table, found: Mapping[str, str], root: Path) -> "pd.DataFrame":
     import pandas as pd
 
-    def objects(cells: Sequence[Any]) -> "pd.Series[Any]":
-        # A plain list would become a string column, in which None turns into NaN.
-        return pd.Series(cells, dtype=object)
-
     by_column = {column: standard for standard, column in found.items()}
     header = [by_column.get(name) or _unshadowed(name, found) for name in table.header]
     frame = pd.DataFrame(table.rows, columns=header, dtype=object)
@@ -176,7 +171,9 @@ def _frame(table: Table, found: Mapping[str, str], root: Path) -> "pd.DataFrame"
         frame[name] = _typed(frame[name], name in ALIASES, table.typed)
     for name in PATH_COLUMNS:
         if name in frame:
-            frame[name] = objects([None if cell is None else str((root / cell).resolve()) for cell in frame[name]])
+            # As objects: a plain list would become a string column, in which None turns into NaN.
+            paths = [None if cell is None else str((root / cell).resolve()) for cell in frame[name]]
+            frame[name] = pd.Series(paths, dtype=object)
     if "modality" not in frame:
         frame["modality"] = NO_MODALITY
     frame["line"] = table.lines
@@ -184,12 +181,12 @@ def _frame(table: Table, found: Mapping[str, str], root: Path) -> "pd.DataFrame"
 
 
 def _unshadowed(name: str, found: Mapping[str, str]) -> str:
-    """A clinical column must not bear the name of ours: of `line`, or of a standard one that is another column."""
+    """A clinical column's name that differs from `line` and from the standard names."""
     return f"{name}_" if name == "line" or name.casefold() in found else name
 
 
 def _typed(column: "pd.Series[Any]", standard: bool, typed: bool) -> "pd.Series[Any]":
-    """Missing cells become None; clinical columns of a text file get a number type where every cell is a number."""
+    """Missing cells become None; clinical columns of a text file become numeric if all their cells are numbers."""
     import pandas as pd
 
     missing = [cell is None or (isinstance(cell, str) and cell.strip().casefold() in MISSING) for cell in column]
@@ -202,7 +199,7 @@ def _typed(column: "pd.Series[Any]", standard: bool, typed: bool) -> "pd.Series[
     numeric = pd.api.types.is_numeric_dtype(numbers)
     if numeric and bool((numbers.notna() | cells.isna()).all()) and bool(numbers.notna().any()):
         return numbers
-    # Among words, `none` is one of them (no finding); only among numbers does it stand for a missing one.
+    # Among words, `none` is a value (no finding); only among numbers does it mean missing.
     words = [cell if cell == NONE else value for cell, value in zip(column, values, strict=True)]
     return pd.Series(words, index=column.index, dtype=object)
 
@@ -210,69 +207,45 @@ def _typed(column: "pd.Series[Any]", standard: bool, typed: bool) -> "pd.Series[
 def _row_problems(frame: "pd.DataFrame", found: Mapping[str, str], need: Sequence[str]) -> list[Problem]:
     problems: list[Problem] = []
     seen: dict[str, int] = {}
-    texts: Sequence[Any] = frame["text"].tolist() if "text" in frame else [""] * len(frame)
-    masks: Sequence[Any] = frame["mask"].tolist() if "mask" in frame else [None] * len(frame)
-    priors: Sequence[Any] = frame["prior"].tolist() if "prior" in frame else [None] * len(frame)
-    paths: Sequence[Any] = frame["path"].tolist() if "path" in need else [None] * len(frame)
-    rows = zip(frame["line"], paths, frame["modality"], texts, masks, priors, strict=True)
-    for line, path, modality, text, mask, prior in rows:
-        # A later image of several pairs has a row with each earlier one.
-        place = f"{path}\x1f{prior or ''}"
-        reason = _path_reason(path, found, seen.get(place)) if "path" in need else None
-        reason = reason or _reason(modality, text, mask, found, need) or _prior_reason(prior, path, found, need)
-        if reason:
-            problems.append(Problem(line, reason))
+    for record in _records(frame):
+        path = record["path"] if "path" in need else None
+        # The current image of several pairs has one row with each prior image.
+        pair = f"{path}\x1f{record.get('prior') or ''}"
+        if fault := _fault(record, need, path, seen.get(pair)):
+            problems.append(Problem(record["line"], f"column {found[fault[0]]!r}: {fault[1]}"))
         elif path:
-            seen[place] = line
+            seen[pair] = record["line"]
     return problems
 
 
-def _path_reason(path: str | None, found: Mapping[str, str], seen: int | None) -> str | None:
-    """Why a row's image cannot be used, or None; `seen` is the line that has it already."""
-    if path is None:
-        return f"column {found['path']!r}: no path"
-    if seen is not None:
-        return f"column {found['path']!r}: the same path as line {seen} ({path})"
-    # A folder is a DICOM series.
-    if not Path(path).exists():
-        return f"column {found['path']!r}: file missing ({path})"
-    return None
-
-
-def _reason(
-    modality: str | None, text: str | None, mask: str | None, found: Mapping[str, str], need: Sequence[str]
-) -> str | None:
-    """Why a row's condition cannot be used, or None."""
-    if "text" in need and not text:
-        return f"column {found['text']!r}: empty text"
-    if modality is None:
-        return f"column {found['modality']!r}: no modality"
-    if mask is None and "mask" in need:
-        return f"column {found['mask']!r}: no mask"
-    if mask is not None and not Path(mask).is_file():
-        return f"column {found['mask']!r}: file missing ({mask})"
-    return None
-
-
-def _prior_reason(prior: str | None, path: str | None, found: Mapping[str, str], need: Sequence[str]) -> str | None:
-    """Why a row's earlier image cannot be used, or None."""
-    if prior is None:
-        return f"column {found['prior']!r}: no earlier image" if "prior" in need else None
-    # A folder is a DICOM series.
-    if not Path(prior).exists():
-        return f"column {found['prior']!r}: file missing ({prior})"
-    if prior == path:
-        return f"column {found['prior']!r}: the earlier image is the image itself ({prior})"
-    return None
+def _fault(
+    record: Mapping[str, Any], need: Sequence[str], path: str | None, seen: int | None
+) -> tuple[str, str] | None:
+    """A column and what is wrong with it, or None; `seen` is an earlier line with the same images."""
+    mask, prior = record.get("mask"), record.get("prior")
+    # The image and its prior may be folders: DICOM series.
+    checks = (
+        ("path", "path" in need and path is None, "no path"),
+        ("path", seen is not None, f"the same path as line {seen} ({path})"),
+        ("path", path is not None and not Path(path).exists(), f"file missing ({path})"),
+        ("text", "text" in need and not record["text"], "empty text"),
+        ("modality", record["modality"] is None, "no modality"),
+        ("mask", "mask" in need and mask is None, "no mask"),
+        ("mask", mask is not None and not Path(mask).is_file(), f"file missing ({mask})"),
+        ("prior", "prior" in need and prior is None, "no prior image"),
+        ("prior", prior is not None and not Path(prior).exists(), f"file missing ({prior})"),
+        ("prior", prior is not None and prior == path, f"the prior image is the image itself ({prior})"),
+    )
+    return next(((column, reason) for column, wrong, reason in checks if wrong), None)
 
 
 def list_problems(source: str, problems: Sequence[Problem], total: int) -> str:
-    """The sentence and the list of an error about rows that cannot be used.
+    """The message about unusable rows.
 
     Args:
-        source: the file, for the sentence.
+        source: the file.
         problems: the rows.
-        total: rows in all.
+        total: number of all rows.
     """
     shown = problems[:SHOWN_PROBLEMS]
     lines = [f"  line {problem.line}: {problem.reason}" for problem in shown]
@@ -280,7 +253,7 @@ def list_problems(source: str, problems: Sequence[Problem], total: int) -> str:
         lines.append(f"  ... and {len(problems) - len(shown)} more")
     return (
         f"{source}: {len(problems)} of {total} rows cannot be used;"
-        " mend them, or go on without them with --skip-bad:\n" + "\n".join(lines)
+        " correct them, or leave them out with --skip-bad:\n" + "\n".join(lines)
     )
 
 
@@ -295,13 +268,13 @@ def _with_patients(manifest: Manifest, images_are_patients: bool, need_patients:
             raise UserError(
                 f"{manifest.source}, line {int(nameless.iloc[0])}: no patient in column"
                 f" {manifest.columns['patient_id']!r} ({len(nameless)} such rows); name the patient in every row,"
-                " or say --images-are-patients."
+                " or give --images-are-patients."
             )
         frame["patient_id"] = frame["patient_id"].where(frame["patient_id"].notna(), "unknown")
     elif need_patients:
         raise UserError(
             f"{manifest.source} names no patients; add a column patient_id so that no patient is in two splits,"
-            " or say --images-are-patients where every image is another patient."
+            " or give --images-are-patients if every image is of another patient."
         )
     else:
         frame["patient_id"] = "unknown"
@@ -309,7 +282,7 @@ def _with_patients(manifest: Manifest, images_are_patients: bool, need_patients:
 
 
 def _own_patient(path: str | None, line: int) -> str:
-    """A patient for each image, or each row where a condition has none."""
+    """A patient for each image, or for each row without an image."""
     return f"image-{hash_content(Path(path))}" if path and Path(path).exists() else f"row-{line}"
 
 

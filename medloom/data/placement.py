@@ -1,7 +1,7 @@
-"""Where an image's pixels come to lie in the model's frame, and resampling there and back.
+"""Placement of an image in the model's frame, and resampling in both directions.
 
-Along each axis, index `m` of the frame lies on index `m * scale + shift` of the original image: two figures an axis
-hold all of resizing, padding and cropping, and invert it.
+Along each axis, index `m` of the frame is index `m * scale + shift` of the original image: two numbers per axis
+describe resizing, padding and cropping, and can be inverted.
 """
 
 import math
@@ -22,13 +22,13 @@ FIELDS = ("original", "resized", "offset", "scale")
 
 @dataclass(frozen=True)
 class Placement:
-    """An image of `original` pixels, resampled to `resized` and laid at `offset` in a frame.
+    """An image of `original` pixels, resampled to `resized` and placed at `offset` in a frame.
 
     Attributes:
         original: pixels of each axis of the image.
-        resized: pixels of each axis once resampled.
+        resized: pixels of each axis after resampling.
         offset: frame index of the first resampled pixel; negative where the image is cropped.
-        scale: original pixels to a step of the frame.
+        scale: original pixels per step of the frame.
     """
 
     original: tuple[int, ...]
@@ -38,28 +38,28 @@ class Placement:
 
     @property
     def shift(self) -> tuple[float, ...]:
-        """Original index, fractional, on which frame index 0 lies: the two images' centres coincide."""
+        """Fractional original index of frame index 0; the centres of both images coincide."""
         return tuple(
             (size - 1) / 2 - scale * (resized - 1) / 2 - scale * offset
             for size, resized, offset, scale in zip(self.original, self.resized, self.offset, self.scale, strict=True)
         )
 
     def box(self, frame: Sequence[int]) -> tuple[slice, ...]:
-        """The part of a frame of that size which shows the image; the rest is border."""
+        """The part of a frame of that size that contains the image; the rest is border."""
         return tuple(
             slice(max(0, offset), min(size, offset + resized))
             for offset, resized, size in zip(self.offset, self.resized, frame, strict=True)
         )
 
     def matrix(self) -> Affine:
-        """`(4, 4)`, from frame index to original index; the third axis of a 2-D image stays."""
+        """`(4, 4)`, from frame index to original index; the identity on the third axis of a 2-D image."""
         matrix = np.eye(4)
         for axis, (scale, shift) in enumerate(zip(self.scale, self.shift, strict=True)):
             matrix[axis, axis], matrix[axis, 3] = scale, shift
         return matrix
 
     def inverse(self) -> tuple[Affine, tuple[float, ...]]:
-        """The matrix from original index to frame index, and frame pixels to a step of the original."""
+        """The matrix from original index to frame index, and frame pixels per step of the original."""
         matrix: Affine = np.linalg.inv(self.matrix()).astype(np.float64)
         return matrix, tuple(1 / scale for scale in self.scale)
 
@@ -69,29 +69,29 @@ class Placement:
 
     @classmethod
     def from_parameters(cls, parameters: Mapping[str, float], axes: int) -> "Placement":
-        """From what `to_parameters` gave.
+        """From the values of `to_parameters`.
 
         Raises:
-            UserError: a name is missing.
+            UserError: a missing name.
         """
         names = [f"{name}_{axis}" for name in FIELDS for axis in range(axes)]
         missing = [name for name in names if name not in parameters]
         if missing:
-            raise UserError(f"image parameters lack {', '.join(missing)}: give those that came with the image.")
+            raise UserError(f"image parameters lack {', '.join(missing)}: give all parameters of the image.")
         values = {name: [parameters[f"{name}_{axis}"] for axis in range(axes)] for name in FIELDS}
         original, resized, offset = (tuple(int(value) for value in values[name]) for name in FIELDS[:3])
         return cls(original, resized, offset, tuple(values["scale"]))
 
 
 def plan(original: tuple[int, ...], spacing: Sequence[float] | None, spec: ImageSpec) -> Placement:
-    """How an image of `original` pixels, at `spacing` mm, is laid in the spec's frame.
+    """The placement of an image of `original` pixels, at `spacing` mm, in the spec's frame.
 
     With a spec spacing, the image is resampled to it and padded or cropped about its centre; otherwise the resize rule
-    holds. Aspect is that of pixels. A spec of patches has no frame: the image is resampled to the spacing, if there is
-    one, and stays whole.
+    applies, to the aspect of the pixels. A spec of patches has no frame: the image is resampled to the spacing, if any,
+    and stays whole.
 
     Raises:
-        UserError: another number of axes; no spacing where one is needed; rule none and another size.
+        UserError: another number of axes, a missing spacing, or another size with the resize rule none.
     """
     if len(original) != spec.spatial_dims:
         raise UserError(
@@ -101,7 +101,7 @@ def plan(original: tuple[int, ...], spacing: Sequence[float] | None, spec: Image
         if spacing is None:
             raise UserError(
                 f"an image of {_times(original)} states no spacing in mm and the model's is {_times(spec.spacing)} mm;"
-                " write the spacing in its header or train without spacing."
+                " write the spacing in its header, or train without spacing."
             )
         scale = tuple(target / own for target, own in zip(spec.spacing, spacing, strict=True))
         resized = tuple(max(1, round(size / step)) for size, step in zip(original, scale, strict=True))
@@ -114,12 +114,12 @@ def plan(original: tuple[int, ...], spacing: Sequence[float] | None, spec: Image
 
 
 def frame_of(placement: Placement, spec: ImageSpec) -> tuple[int, ...]:
-    """The size that an image has once placed: the spec's, or with patches that of the whole image."""
+    """Size of a placed image: the spec's, or with patches that of the whole image."""
     return placement.resized if spec.patch else spec.size
 
 
 def place(array: FloatArray, placement: Placement, frame: Sequence[int]) -> FloatArray:
-    """Resample `(C, *original)` and lay it in `(C, *frame)`; the border is -1."""
+    """Resample `(C, *original)` and place it in `(C, *frame)`; the border is -1."""
     resized = _resample(array, placement)
     box = placement.box(frame)
     placed: FloatArray = np.full((len(array), *frame), OUTSIDE, dtype=np.float32)
@@ -131,19 +131,20 @@ def place(array: FloatArray, placement: Placement, frame: Sequence[int]) -> Floa
 
 
 def restore(array: FloatArray, placement: Placement) -> FloatArray:
-    """Bring `(C, *frame)` back to `(C, *original)`: border cut off, resampled; what was cropped is -1."""
+    """Resample `(C, *frame)` back to `(C, *original)` without the border; cropped parts are -1."""
     box = placement.box(array.shape[1:])
-    shown = array[(slice(None), *box)]
+    part = array[(slice(None), *box)]
     step = [1 / scale for scale in placement.scale]
     start = [
-        -shift / scale - part.start for shift, scale, part in zip(placement.shift, placement.scale, box, strict=True)
+        -shift / scale - inside.start
+        for shift, scale, inside in zip(placement.shift, placement.scale, box, strict=True)
     ]
-    restored = _linear(_smoothed(shown, step), placement.original, step, start)
-    for axis, size in enumerate(shown.shape[1:]):
+    restored = _linear(_smoothed(part, step), placement.original, step, start)
+    for axis, size in enumerate(part.shape[1:]):
         index = np.arange(placement.original[axis]) * step[axis] + start[axis]
-        # Cropped pixels lie half a frame pixel or more outside; a little is left for rounding.
+        # Cropped pixels lie half a frame pixel or more outside; the margin covers rounding errors.
         cropped = (index < -0.5 - 1e-6) | (index > size - 0.5 + 1e-6)
-        if shown.shape[axis + 1] < placement.resized[axis]:
+        if part.shape[axis + 1] < placement.resized[axis]:
             np.moveaxis(restored, axis + 1, 0)[cropped] = OUTSIDE
     return restored
 
@@ -175,7 +176,11 @@ def _resample(array: FloatArray, placement: Placement) -> FloatArray:
         for scale, new, size in zip(placement.scale, placement.resized, placement.original, strict=True)
     )
     if exact and len(placement.original) == 2:
-        return _antialiased(array, placement.resized)
+        import torch
+
+        pixels = torch.from_numpy(np.ascontiguousarray(array))[None]
+        resized = torch.nn.functional.interpolate(pixels, size=list(placement.resized), mode="bilinear", antialias=True)
+        return np.asarray(resized[0].numpy(), dtype=np.float32)
     start = [
         shift + scale * offset
         for shift, scale, offset in zip(placement.shift, placement.scale, placement.offset, strict=True)
@@ -183,16 +188,8 @@ def _resample(array: FloatArray, placement: Placement) -> FloatArray:
     return _linear(_smoothed(array, placement.scale), placement.resized, placement.scale, start)
 
 
-def _antialiased(array: FloatArray, size: tuple[int, ...]) -> FloatArray:
-    import torch
-
-    pixels = torch.from_numpy(np.ascontiguousarray(array))[None]
-    resized = torch.nn.functional.interpolate(pixels, size=list(size), mode="bilinear", antialias=True)
-    return np.asarray(resized[0].numpy(), dtype=np.float32)
-
-
 def _smoothed(array: FloatArray, step: Sequence[float]) -> FloatArray:
-    """Blur each axis that is to be sampled every `step` > 1 pixels, so that finer detail does not fold back."""
+    """Blur each axis that is sampled every `step` > 1 pixels, against aliasing."""
     from scipy.ndimage import gaussian_filter
 
     sigma = [max(0.0, (width - 1) / 2) for width in step]
@@ -202,7 +199,7 @@ def _smoothed(array: FloatArray, step: Sequence[float]) -> FloatArray:
 
 
 def _linear(array: FloatArray, size: Sequence[int], step: Sequence[float], start: Sequence[float]) -> FloatArray:
-    """Sample linearly at index `i * step + start` of each spatial axis; the edge value goes on beyond the edge."""
+    """Sample linearly at index `i * step + start` of each spatial axis; edge values continue beyond the edge."""
     from scipy.ndimage import affine_transform
 
     sampled: NDArray[Any] = np.stack(

@@ -1,4 +1,4 @@
-"""Which rows of a table synthetic images are made of: some as they come, or as many of each class."""
+"""Draws the rows of a table to generate images from, balanced over classes if wanted."""
 
 from collections.abc import Mapping, Sequence
 
@@ -8,7 +8,7 @@ from medloom.core.seeds import numpy_generator
 from medloom.core.types import Sample
 
 Class = tuple[str, Sequence[int]]
-# A cell that says that a finding is there. -1 (uncertain), 0 and an empty cell do not.
+# Cells of a present finding; -1 (uncertain), 0 and empty cells are not.
 PRESENT = ("1", "true", "yes", "present", "positive")
 
 
@@ -17,13 +17,13 @@ def rows_by_class(samples: Sequence[Sample], columns: Sequence[str], classes: Se
 
     Args:
         samples: rows, with their clinical cells.
-        columns: one column, whose values are the classes; or several, each of which is a class that a row has where
-            its cell is 1, true, yes, present or positive (a row may be in several).
-        classes: the values to balance, of one column; empty for all that stand there.
-        where: the file, for errors.
+        columns: one column, whose values are the classes; or several columns, each a class of the rows whose cell is 1,
+            true, yes, present or positive (a row may be in several classes).
+        classes: the values to balance, for one column; empty for all its values.
+        where: the file, for messages.
 
     Raises:
-        UserError: a class without any row.
+        UserError: a class without rows.
     """
     found: dict[str, list[int]]
     if len(columns) > 1:
@@ -39,18 +39,18 @@ def rows_by_class(samples: Sequence[Sample], columns: Sequence[str], classes: Se
 
 
 def draw_rows(classes: Sequence[Class], count: int, seed: int) -> list[tuple[int, str]]:
-    """Draw `count` rows, as many of each class, in turn.
+    """Draw `count` rows, cycling over the classes.
 
-    The rows of a class are shuffled and taken in order, and shuffled again when all have been taken, so that none is
-    taken two times more than another.
+    The rows of a class are shuffled and taken in order, and shuffled again when all have been taken, so that the counts
+    of two rows of a class differ by at most one.
 
     Args:
-        classes: name and rows of each class; one class of all rows draws them as they come.
-        count: how many.
+        classes: name and rows of each class.
+        count: number of draws.
         seed: of the shuffling.
 
     Returns:
-        A row and the class that it was drawn for, `count` times.
+        `count` pairs: a row, and the class that it was drawn for.
     """
     decks: dict[str, list[int]] = {name: [] for name, _ in classes}
     turns: dict[str, int] = dict.fromkeys(decks, 0)
@@ -59,7 +59,7 @@ def draw_rows(classes: Sequence[Class], count: int, seed: int) -> list[tuple[int
         name, rows = classes[number % len(classes)]
         if not decks[name]:
             order = numpy_generator(seed, "rows", name, turns[name]).permutation(len(rows))
-            decks[name] = [rows[place] for place in order[::-1]]
+            decks[name] = [rows[index] for index in order[::-1]]
             turns[name] += 1
         drawn.append((decks[name].pop(), name))
     return drawn
@@ -67,12 +67,12 @@ def draw_rows(classes: Sequence[Class], count: int, seed: int) -> list[tuple[int
 
 def _refuse_unknown(found: Mapping[str, Sequence[int]], known: Sequence[str], column: str, where: str) -> None:
     if not known:
-        raise UserError(f"{where}: column {column!r} is empty in every row; there is nothing to balance.")
+        raise UserError(f"{where}: column {column!r} is empty in every row; name another column to balance.")
     for name, rows in found.items():
         if not rows:
             raise UserError(
-                f"{where}: no row to balance {column}={name} from{did_you_mean(name, known)}"
-                f" Values that stand there: {', '.join(known)}."
+                f"{where}: no row to balance {column}={name} from{did_you_mean(name, known) or '.'}"
+                f" Values in the column: {', '.join(known)}."
             )
 
 
@@ -81,7 +81,7 @@ def _present(sample: Sample, column: str) -> bool:
 
 
 def _value(sample: Sample, column: str) -> str:
-    """A cell as text; a whole number has no decimals, though tables of numbers are read as such."""
+    """A cell as text; whole numbers without decimals, although numeric columns hold floats."""
     condition = sample.condition
     value = {"modality": condition.modality, "view": condition.view, "text": condition.text}.get(
         column, condition.table.get(column)

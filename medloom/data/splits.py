@@ -1,4 +1,4 @@
-"""Splits by patient, and the fingerprint that travels with everything trained on one."""
+"""Splits by patient, recorded with every model as salted hashes."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -24,10 +24,10 @@ NAMES = {
 
 @dataclass(frozen=True)
 class Split:
-    """Which patients a model has seen, as salted hashes: enough to recognise a patient, not to name one.
+    """The patients of each split as salted hashes, which recognise a patient without naming any.
 
     Attributes:
-        salt: what the hashes are salted with.
+        salt: of the hashes.
         patients: split name -> hashes of its patients, sorted.
     """
 
@@ -39,13 +39,13 @@ class Split:
         """A hash of the split."""
         return hash_json(self.to_dict())
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, object]:
         """As JSON values."""
         return {"salt": self.salt, "patients": {name: list(ids) for name, ids in self.patients.items()}}
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> "Split":
-        """From what `to_dict` gave."""
+        """From the values of `to_dict`."""
         return cls(values["salt"], {name: tuple(ids) for name, ids in values["patients"].items()})
 
     def seen(self, patients: Sequence[str], name: str = "train") -> list[str]:
@@ -54,10 +54,10 @@ class Split:
         return [patient for patient in dict.fromkeys(patients) if hash_patient(patient, self.salt) in known]
 
     def refuse_overlap(self, manifest: Manifest, model: str) -> None:
-        """Refuse a test manifest with patients that a model was trained on.
+        """Refuse a test manifest with patients from the training set of a model.
 
         Raises:
-            UserError: says how many patients and the first line that has one.
+            UserError: states the number of patients and their first line.
         """
         overlap = set(self.seen(list(manifest.frame["patient_id"])))
         if not overlap:
@@ -66,7 +66,7 @@ class Split:
         total = manifest.frame["patient_id"].nunique()
         raise UserError(
             f"{manifest.source}: {len(overlap)} of its {total} patients were in the training set of {model}"
-            f" (first at line {line}); evaluate on patients that it has not seen."
+            f" (first at line {line}); evaluate on other patients."
         )
 
 
@@ -76,10 +76,12 @@ def hash_patient(patient: str, salt: str) -> str:
 
 
 def assign_splits(manifest: Manifest, fractions: Mapping[str, float], seed: int) -> list[str]:
-    """The split of each row: from the column `split` where there is one, else by patient at random.
+    """The split of each row: from the column `split` if there is one, else at random by patient.
 
     Args:
-        fractions: split name -> share of the patients; the first takes what rounding leaves.
+        manifest: the rows.
+        fractions: split name -> fraction of the patients; the first split takes the remainder.
+        seed: of the random assignment.
 
     Raises:
         UserError: an unknown name in the column, a patient in two splits, or too few patients.
@@ -87,17 +89,15 @@ def assign_splits(manifest: Manifest, fractions: Mapping[str, float], seed: int)
     if "split" in manifest.frame:
         return _from_column(manifest)
     patients = sorted(set(manifest.frame["patient_id"]))
-    needed = sum(1 for share in fractions.values() if share > 0)
+    needed = sum(fraction > 0 for fraction in fractions.values())
     if len(patients) < needed:
-        raise UserError(
-            f"{manifest.source}: {len(patients)} patients cannot fill {needed} splits; add patients or ask for fewer."
-        )
+        raise UserError(f"{manifest.source}: {len(patients)} patients cannot fill {needed} splits; use fewer splits.")
     order = numpy_generator(seed, "split").permutation(len(patients))
     first, *others = fractions
     of_patient = {patients[index]: first for index in order}
     start = 0
     for name in others:
-        # At least one patient where a share was asked for, so that small tables still get a validation set.
+        # At least one patient, so that small tables get a validation set too.
         count = max(1, round(fractions[name] * len(patients))) if fractions[name] > 0 else 0
         for index in order[start : start + count]:
             of_patient[patients[index]] = name
@@ -125,7 +125,7 @@ def _from_column(manifest: Manifest) -> list[str]:
 
 
 def make_split(manifest: Manifest, splits: Sequence[str]) -> Split:
-    """The Split that says which patients are where."""
+    """The Split of a manifest's patients."""
     patients = [str(patient) for patient in manifest.frame["patient_id"]]
     salt = hash_json([sorted(set(patients)), sorted(set(splits))])
     by_name: dict[str, set[str]] = {}

@@ -1,4 +1,4 @@
-"""From the rows of a training table to the columns that a model is told directly, as numbers and categories."""
+"""Measures the columns of a training table that condition a model directly, as numbers and categories."""
 
 from collections.abc import Sequence
 from statistics import fmean, pstdev
@@ -19,33 +19,39 @@ MOST_CATEGORIES = 100
 def measure_columns(
     names: Sequence[str], samples: Sequence[Sample], template: Template | None, where: str
 ) -> tuple[TableColumn, ...]:
-    """The columns to tell a model, as the training rows have them.
+    """The columns that condition a model, as measured on the training rows.
 
-    A column is a number where every known cell is one, unless its template has a value map. Sentinels and caps are the
-    template's; ages are capped at 89 without one too.
+    A column is numeric if all its known cells are numbers, unless its template has a value map. Sentinels and caps are
+    the template's; ages are capped at 89 by default.
 
     Args:
         names: clinical columns of the table.
         samples: the training rows.
-        template: how the columns are understood; None reads them as they are.
-        where: the table, for errors.
+        template: the meaning of the columns; None takes their cells as they are.
+        where: the table, for messages.
 
     Raises:
-        UserError: a column that is lacking, twice, identifies patients, holds dates, free text, or one value only.
+        UserError: a column that is missing, repeated or constant, identifies patients, or holds dates or free text.
     """
-    if twice := [name for place, name in enumerate(names) if name in names[:place]]:
+    if twice := [name for number, name in enumerate(names) if name in names[:number]]:
         raise UserError(f"--table names {twice[0]!r} twice; leave one out.")
     known = {name: name for sample in samples[:1] for name in sample.condition.table}
-    return tuple(
-        _measure(look_up(known, name, f"--table: clinical column of {where}"), samples, _told(name, template), where)
-        for name in names
-    )
+    found: list[TableColumn] = []
+    for name in names:
+        look_up(known, name, f"--table: clinical column of {where}")
+        column = template.columns.get(name) if template is not None else None
+        if column is None:
+            if what := names_identity(name):
+                raise UserError(f"--table {name}: it is {what} by its name, and must not reach a model; leave it out.")
+            column = Column(name, cap=AGE_CAP if is_age(name) else None)
+        found.append(_measure(name, samples, column, where))
+    return tuple(found)
 
 
 def seen_columns(samples: Sequence[Sample], template: Template) -> tuple[TableColumn, ...]:
-    """What training rows hold of a template's columns: categories, and ranges of numbers.
+    """A template's columns in the training rows: categories, and ranges of numbers.
 
-    Columns that the table lacks, that are empty, or that hold free text are left out.
+    Columns that are missing, empty or free text are left out.
     """
     found: list[TableColumn] = []
     for name, column in template.columns.items():
@@ -60,47 +66,33 @@ def seen_columns(samples: Sequence[Sample], template: Template) -> tuple[TableCo
     return tuple(found)
 
 
-def _told(name: str, template: Template | None) -> Column:
-    """The template's column; one that it does not tell is read as it is, identifiers refused."""
-    if template is not None and name in template.columns:
-        return template.columns[name]
-    if what := names_identity(name):
-        raise UserError(f"--table {name}: it is {what} by its name and is not told to a model; leave it out.")
-    return Column(name, cap=AGE_CAP if is_age(name) else None)
-
-
 def _measure(name: str, samples: Sequence[Sample], column: Column, where: str) -> TableColumn:
-    if not column.allowed:
-        _refuse_dates(name, samples, where)
+    for sample in samples if not column.allowed else ():
+        if is_date(text := spelled(sample.condition.table[name])):
+            raise UserError(
+                f"{where}, line {sample.line}: column {name!r}: {text!r} looks like a date; leave the column out."
+            )
     known = _known([spelled(sample.condition.table[name]) for sample in samples], column)
     distinct = sorted(set(known))
     if len(distinct) < 2:
         held = f"only {distinct[0]!r}" if distinct else "nothing"
-        raise UserError(f"--table {name}: {where} has {held} in it for training; a model cannot learn from it.")
+        raise UserError(f"--table {name}: {where} has {held} in it for training, and a model cannot learn from that.")
     sentinels = tuple(sorted(column.sentinels))
     if column.values is None and _numbers(name, distinct, column):
         return _number(name, known, _cap(name, column), sentinels)
     if column.is_number:
         wrong = next(text for text in distinct if not NUMBER.fullmatch(text))
-        raise UserError(f"--table {name}: {where} has {wrong!r} among its numbers; mend it, or make it a sentinel.")
+        raise UserError(f"--table {name}: {where} has {wrong!r} among its numbers; correct it, or make it a sentinel.")
     if len(distinct) > MOST_CATEGORIES:
         raise UserError(
-            f"--table {name}: {len(distinct)} different texts are not categories (at most {MOST_CATEGORIES}); tell them"
-            " in the text, by a template."
+            f"--table {name}: {len(distinct)} different texts are not categories (at most {MOST_CATEGORIES}); put"
+            " them into the text by a template."
         )
     return TableColumn(name, tuple(distinct), sentinels=sentinels)
 
 
-def _refuse_dates(name: str, samples: Sequence[Sample], where: str) -> None:
-    for sample in samples:
-        if is_date(text := spelled(sample.condition.table[name])):
-            raise UserError(
-                f"{where}, line {sample.line}: column {name!r}: {text!r} looks like a date; leave the column out."
-            )
-
-
 def _known(cells: Sequence[str], column: Column) -> list[str]:
-    """The cells that are not missing. The word `none` is missing already in a manifest where it stands for that."""
+    """The cells that are not missing. A manifest has already removed `none` where it means missing."""
     words = {spelled(key) for key in column.values or ()}
     missing = (MISSING - {"none"}) | column.sentinels
     return [text for text in cells if text in words or (text.casefold() not in missing and text not in missing)]
@@ -111,7 +103,7 @@ def _cap(name: str, column: Column) -> float | None:
 
 
 def _numbers(name: str, distinct: Sequence[str], column: Column) -> bool:
-    """Whether all texts are numbers, or ages that are capped already."""
+    """Whether all texts are numbers or ages above the cap."""
     cap = _cap(name, column)
     return all(NUMBER.fullmatch(text) or capped_age(text, cap) is not None for text in distinct)
 
@@ -121,7 +113,7 @@ def _number(name: str, known: Sequence[str], cap: float | None, sentinels: tuple
     return TableColumn(
         name,
         mean=fmean(values),
-        deviation=pstdev(values) or 1.0,
+        std=pstdev(values) or 1.0,
         low=min(values),
         high=max(values),
         cap=cap,

@@ -1,10 +1,11 @@
-"""Tables from files: CSV and TSV with line numbers for every broken row, Parquet, JSONL and XLSX."""
+"""Tables from CSV, TSV, Parquet, JSONL and XLSX files; problems are reported by line."""
 
 import codecs
 import csv
 import json
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 from zipfile import BadZipFile
@@ -15,7 +16,7 @@ from medloom.core.lookup import look_up
 
 @dataclass(frozen=True)
 class Problem:
-    """A row that cannot be used: its line in the file (the header is line 1) and why."""
+    """An unusable row: its line in the file (the header is line 1) and the reason."""
 
     line: int
     reason: str
@@ -23,13 +24,13 @@ class Problem:
 
 @dataclass
 class Table:
-    """Rows as read, before anything is known about columns.
+    """Rows as read, before columns are interpreted.
 
     Attributes:
         header: column names, blanks trimmed.
-        rows: cells by position; text files give strings, Parquet, JSONL and XLSX their own types.
-        lines: the line of the file on which each row starts.
-        problems: rows that were left out because they could not be read.
+        rows: cells by position; strings from text files, typed values from Parquet, JSONL and XLSX.
+        lines: the line of the file where each row starts.
+        problems: unreadable rows, left out of `rows`.
         typed: whether cells already have types.
     """
 
@@ -41,15 +42,15 @@ class Table:
 
 
 def read_table(path: Path, sheet: str | None = None) -> Table:
-    """Read a table by its ending.
+    """Read a table; the ending of its name gives the format.
 
     Args:
-        path: one of READERS by its ending.
-        sheet: of an XLSX file, by name; the first one where it is None.
+        path: with an ending in READERS.
+        sheet: sheet of an XLSX file; None for the first one.
 
     Raises:
-        UserError: missing file, unknown ending, text that is not UTF-8 (names the line), a quote that never closes, no
-            row at all, or a sheet that the file does not have.
+        UserError: a missing file, an unknown ending, text that is not UTF-8 (names the line), a quote that never
+            closes, no rows, or an unknown sheet.
     """
     path = Path(path)
     if not path.is_file():
@@ -58,7 +59,7 @@ def read_table(path: Path, sheet: str | None = None) -> Table:
     reader = look_up(READERS, suffix, f"manifest ending of {path}:")
     if sheet is not None and suffix != XLSX:
         raise UserError(f"--sheet {sheet}: {path} has no sheets; leave the option out.")
-    table = reader(path) if sheet is None else _read_xlsx(path, sheet)
+    table = reader(path) if sheet is None else _read_frame(path, sheet)
     if not table.rows and not table.problems:
         raise UserError(f"{path} is empty: a manifest has a header and at least one row.")
     return table
@@ -76,12 +77,12 @@ def _text_lines(path: Path) -> Iterator[str]:
                     f"{path}, line {number}, byte {error.start + 1}: not UTF-8; save the table as UTF-8 and try again."
                 ) from error
             if "\0" in text:
-                raise UserError(f"{path}, line {number}: a NUL byte; this is not a text table, or it is cut short.")
+                raise UserError(f"{path}, line {number}: a NUL byte; this is not a text table, or it is truncated.")
             yield text
 
 
 def _read_separated(path: Path, delimiter: str) -> Table:
-    # A field may hold a whole report.
+    # One field may hold a whole report.
     csv.field_size_limit(16 * 1024 * 1024)
     reader = csv.reader(_text_lines(path), delimiter=delimiter, skipinitialspace=True, strict=True)
     start = 1
@@ -94,35 +95,23 @@ def _read_separated(path: Path, delimiter: str) -> Table:
             if table is None:
                 table = Table(header=[name.strip() for name in row])
                 continue
-            _add_row(table, row, line, delimiter)
+            width = len(table.header)
+            while len(row) > width and not row[-1].strip():
+                row.pop()
+            if len(row) == width:
+                table.rows.append([cell.strip() for cell in row])
+                table.lines.append(line)
+                continue
+            name = "tab" if delimiter == "\t" else "comma"
+            hint = f": a text with a {name} must be in double quotes" if len(row) > width else ""
+            table.problems.append(Problem(line, f"{len(row)} fields where the header has {width}{hint}"))
     except csv.Error as error:
         raise UserError(
-            f"{path}, line {start}: {error}; a quote that opens here is never closed, or is not doubled inside a field."
+            f"{path}, line {start}: {error}; a quote that opens here is never closed, or needs doubling inside a field."
         ) from error
     if table is None:
         raise UserError(f"{path} is empty: a manifest has a header and at least one row.")
     return table
-
-
-def _add_row(table: Table, row: list[str], line: int, delimiter: str) -> None:
-    width = len(table.header)
-    while len(row) > width and not row[-1].strip():
-        row.pop()
-    if len(row) != width:
-        name = "tab" if delimiter == "\t" else "comma"
-        hint = f": a {name} inside a text has to stand in double quotes" if len(row) > width else ""
-        table.problems.append(Problem(line, f"{len(row)} fields where the header has {width}{hint}"))
-        return
-    table.rows.append([cell.strip() for cell in row])
-    table.lines.append(line)
-
-
-def _read_csv(path: Path) -> Table:
-    return _read_separated(path, ",")
-
-
-def _read_tsv(path: Path) -> Table:
-    return _read_separated(path, "\t")
 
 
 def _read_jsonl(path: Path) -> Table:
@@ -146,9 +135,17 @@ def _read_jsonl(path: Path) -> Table:
     return Table(header, [[row.get(name) for name in header] for row in objects], lines, problems, typed=True)
 
 
-def _from_frame(path: Path, read: Callable[[Path], Any]) -> Table:
+def _read_frame(path: Path, sheet: str | None = None) -> Table:
+    """A Parquet file, or a sheet of an XLSX file."""
+    import pandas as pd
+
     try:
-        frame = read(path)
+        if path.suffix.lower() != XLSX:
+            frame = pd.read_parquet(path)
+        else:
+            with pd.ExcelFile(path) as workbook:
+                sheets = {str(name): name for name in workbook.sheet_names}
+                frame = workbook.parse(0 if sheet is None else look_up(sheets, sheet, f"sheet of {path}:"))
     except (ValueError, OSError, KeyError, BadZipFile) as error:
         raise UserError(f"{path} cannot be read as {path.suffix} ({error}).") from error
     header = [str(name).strip() for name in frame.columns]
@@ -156,34 +153,17 @@ def _from_frame(path: Path, read: Callable[[Path], Any]) -> Table:
     return Table(header, rows, list(range(2, len(rows) + 2)), typed=True)
 
 
-def _read_parquet(path: Path) -> Table:
-    import pandas as pd
-
-    return _from_frame(path, pd.read_parquet)
-
-
-def _read_xlsx(path: Path, sheet: str | None = None) -> Table:
-    import pandas as pd
-
-    def read(workbook: Path) -> Any:
-        with pd.ExcelFile(workbook) as opened:
-            sheets = {str(name): name for name in opened.sheet_names}
-            return opened.parse(0 if sheet is None else look_up(sheets, sheet, f"sheet of {path}:"))
-
-    return _from_frame(path, read)
-
-
 XLSX = ".xlsx"
 READERS: dict[str, Callable[[Path], Table]] = {
-    ".csv": _read_csv,
-    ".tsv": _read_tsv,
-    ".parquet": _read_parquet,
+    ".csv": partial(_read_separated, delimiter=","),
+    ".tsv": partial(_read_separated, delimiter="\t"),
+    ".parquet": _read_frame,
     ".jsonl": _read_jsonl,
-    XLSX: _read_xlsx,
+    XLSX: _read_frame,
 }
 
 
-def write_csv(path: Path, header: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
+def write_csv(path: Path, header: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
     """Write a CSV table atomically; None becomes an empty cell."""
     from medloom.core.files import atomic_file
 

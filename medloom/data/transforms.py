@@ -1,10 +1,9 @@
-"""Between an image in its file's values and the model's space, both ways."""
+"""Transforms images between the values of their files and the model's space, in both directions."""
 
 import math
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,19 +12,7 @@ from medloom.core.errors import UserError
 from medloom.core.image import FloatArray, Image
 from medloom.core.spec import COLOUR, GREY, HU, RELATIVE, ImageSpec, Intensity
 from medloom.data.image_io.geometry import axial_affine, reorient
-from medloom.data.laterality import flip_left_right, swap_mask_classes, swap_sides
 from medloom.data.placement import Placement, frame_of, place, plan, restore
-
-__all__ = [
-    "ModelImage",
-    "choose_intensity",
-    "flip_left_right",
-    "from_model",
-    "oriented",
-    "swap_mask_classes",
-    "swap_sides",
-    "to_model",
-]
 
 HU_WINDOW = (-1000.0, 1000.0)
 LEVELS = (0.0, 255.0)
@@ -34,13 +21,13 @@ PERCENTILES = (0.5, 99.5)
 
 @dataclass(frozen=True, eq=False)
 class ModelImage:
-    """An image in the model's space, with what brings it back.
+    """An image in the model's space, with the parameters of the inverse transform.
 
     Attributes:
         array: float32 `(C, *size)` in [-1, 1]; with a spec of patches, the whole image of any size.
         parameters: `low` and `high`, the values that became -1 and 1 (levels out of 255 under a window);
-            `clipped_share`, the share of values that lay outside them, padding left out; `original_`, `resized_`,
-            `offset_` and `scale_` of each axis, as in `Placement`.
+            `clipped_fraction` of the values without padding that lie outside them; `original_`, `resized_`, `offset_`
+            and `scale_` of each axis, see `Placement`.
     """
 
     array: FloatArray
@@ -48,10 +35,10 @@ class ModelImage:
 
 
 def to_model(image: Image, spec: ImageSpec, modality: str) -> ModelImage:
-    """Bring an image to the model's space: intensities to [-1, 1], then geometry; padding and border become -1.
+    """Transform an image to the model's space: intensities to [-1, 1], then geometry; padding and border become -1.
 
     Raises:
-        UserError: a unit, number of channels, size or geometry that the spec cannot take; an unknown modality.
+        UserError: an unknown modality; a unit, number of channels, size or geometry that does not fit the spec.
     """
     intensity = spec.of(modality)
     _require_unit(image, intensity, modality, spec.channels)
@@ -67,12 +54,12 @@ def to_model(image: Image, spec: ImageSpec, modality: str) -> ModelImage:
     clipped = float(((considered < low) | (considered > high)).mean()) if considered.size else 0.0
     return ModelImage(
         np.repeat(array, spec.channels // len(array), axis=0),
-        {"low": low, "high": high, "clipped_share": clipped, **placement.to_parameters()},
+        {"low": low, "high": high, "clipped_fraction": clipped, **placement.to_parameters()},
     )
 
 
 def from_model(
-    array: NDArray[Any],
+    array: NDArray[np.floating],
     spec: ImageSpec,
     modality: str,
     parameters: Mapping[str, float] | None = None,
@@ -80,25 +67,25 @@ def from_model(
     restore_geometry: bool = False,
     placement: Placement | None = None,
 ) -> Image:
-    """Bring an array of the model's space back to values of the modality.
+    """Transform an array in the model's space back to values of the modality.
 
     Args:
-        array: `(C, *size)` in [-1, 1], with a spec of patches of any size; values outside are clipped; grey modalities
+        array: `(C, *size)` in [-1, 1], of any size with a spec of patches; values outside are clipped; grey modalities
             take the mean of three channels.
         spec: the model's space.
         modality: chooses the intensity map.
-        parameters: those of `to_model` for the image that this one belongs to. Without them a percentile modality
-            gives relative values from 0 to 1.
-        reference: the image that this one belongs to; gives geometry, and with parameters a percentile modality's unit.
-        restore_geometry: bring the image back to the size of the original, border cut off; what was cropped has the
-            lowest value. Otherwise it stays on the model's grid.
-        placement: where the array lies on the reference's grid, in place of what parameters or reference say (a patch).
+        parameters: from `to_model` for the original image. Without them, a percentile modality has relative values from
+            0 to 1.
+        reference: the original image; gives the geometry, and with `parameters` the unit of a percentile modality.
+        restore_geometry: restore the size of the original without the border; cropped parts have the lowest value.
+            Otherwise the image stays on the model's grid.
+        placement: of the array on the reference's grid, instead of that of parameters or reference (for patches).
 
     Returns:
-        HU, levels out of 255, or relative values; spacing and affine are those of the pixels as returned.
+        HU, levels out of 255, or relative values; spacing and affine describe the returned pixels.
 
     Raises:
-        UserError: the array does not have the spec's shape, or the original geometry is asked for and not given.
+        UserError: an array of another shape than the spec's, or an unknown original geometry that is to be restored.
     """
     intensity = spec.of(modality)
     if (
@@ -120,24 +107,24 @@ def from_model(
 
 
 def choose_intensity(units: Counter[tuple[str, float]], hu_window: tuple[float, float] = HU_WINDOW) -> Intensity:
-    """The intensity map of one modality, from how many of its files have each (unit, full scale).
+    """The intensity map of one modality, from the number of its files with each (unit, full scale).
 
-    HU take `hu_window`; a set with colour, levels 0 to 255; 8-bit grey, levels 0 to 255; deeper grey and
-    relative values, each image's own 0.5th to 99.5th percentile.
+    HU are mapped by `hu_window`; colour and 8-bit grey by levels 0 to 255; deeper grey and relative values by each
+    image's own 0.5th to 99.5th percentile.
 
     Raises:
-        UserError: no file; or units that no single map takes, with the number of files of each.
+        UserError: no files, or incompatible units (states the number of files of each).
     """
     counts: Counter[str] = Counter()
     for (unit, _), count in units.items():
         counts[unit] += count
     if not counts:
-        raise UserError("an intensity map cannot be chosen from no image; the manifest has no row of the modality.")
+        raise UserError("no image to choose an intensity map from; the manifest has no row of the modality.")
     if (HU in counts and len(counts) > 1) or (COLOUR in counts and RELATIVE in counts):
         listed = " and ".join(f"{count} in {unit}" for unit, count in sorted(counts.items()))
         raise UserError(
-            f"images of one modality are in different units ({listed}): name them as two modalities, or give the unit"
-            " of files that do not state it."
+            f"images of one modality are in different units ({listed}): split them into two modalities, or give the"
+            " unit of files that do not state it."
         )
     if HU in counts:
         return Intensity("window", HU, *hu_window)
@@ -152,7 +139,7 @@ def _require_unit(image: Image, intensity: Intensity, modality: str, channels: i
     if len(image.pixels) > channels:
         raise UserError(f"a colour image cannot be put into the model's one channel (modality {modality}).")
     if len(image.pixels) == 3 and not intensity.colour:
-        raise UserError(f"an image of modality {modality} is in colour and the model knows it in {intensity.unit}.")
+        raise UserError(f"an image of modality {modality} is in colour, and the model's are in {intensity.unit}.")
     taken = {COLOUR: (COLOUR, GREY)}.get(intensity.unit, (intensity.unit,))
     if intensity.kind == "window" and image.unit not in taken:
         raise UserError(
@@ -162,7 +149,7 @@ def _require_unit(image: Image, intensity: Intensity, modality: str, channels: i
 
 
 def _values(image: Image, intensity: Intensity) -> FloatArray:
-    """The pixels in what the intensity map counts in: under a window levels are out of 255."""
+    """The pixels in the unit of the intensity map; levels under a window are out of 255."""
     if intensity.kind == "window" and image.unit in (GREY, COLOUR) and image.full_scale != LEVELS[1]:
         return image.pixels * np.float32(LEVELS[1] / image.full_scale)
     return image.pixels
@@ -172,12 +159,12 @@ def _range(values: FloatArray, intensity: Intensity) -> tuple[float, float]:
     if intensity.kind == "window":
         return intensity.low, intensity.high
     if not values.size:
-        raise UserError("an image is padding alone, so that it has no percentiles; remove its row.")
+        raise UserError("an image consists of padding, and has no percentiles; remove its row.")
     low, high = (float(value) for value in np.percentile(values, (intensity.low, intensity.high)))
     if not low < high:
         raise UserError(
             f"an image has the value {low:g} at both its {intensity.low:g}th and its {intensity.high:g}th percentile:"
-            " it is all but constant; remove its row."
+            " it is almost constant; remove its row."
         )
     return low, high
 
@@ -206,14 +193,14 @@ def _placement(spec: ImageSpec, parameters: Mapping[str, float] | None, referenc
 
 
 def oriented(image: Image, spec: ImageSpec) -> Image:
-    """An image with its axes as the spec has them."""
+    """An image with its axes in the spec's orientation."""
     return image if spec.orientation is None else reorient(image, spec.orientation)
 
 
 def _with_geometry(
     image: Image, spec: ImageSpec, placement: Placement | None, reference: Image | None, restored: bool
 ) -> Image:
-    """Add spacing and affine to an image on the model's grid, or on the original one where it is restored."""
+    """Add spacing and affine to an image on the model's grid, or on the original grid if it is restored."""
     if reference is not None:
         known = oriented(reference, spec)
         affine, spacing, modality = known.affine, known.spacing, known.modality

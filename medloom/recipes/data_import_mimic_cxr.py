@@ -6,10 +6,17 @@ from typing import TYPE_CHECKING, ClassVar
 
 from medloom.core.progress import progress, say
 from medloom.data.sources.importing import ReportOptions, check_folder, check_options, finish, paths_of, text_rules
-from medloom.data.sources.mimic_cxr import find_layout, on_disk, one_a_study, read_images
-from medloom.data.sources.mimic_demographics import add_demographics
-from medloom.data.sources.mimic_reports import find_reports, read_reports, report_files, require_reports
-from medloom.data.sources.mimic_tables import add_labels, add_split
+from medloom.data.sources.mimic_cxr import (
+    find_layout,
+    find_reports,
+    on_disk,
+    one_per_study,
+    read_images,
+    read_reports,
+    report_files,
+    require_reports,
+)
+from medloom.data.sources.mimic_tables import add_demographics, add_labels, add_split
 from medloom.data.sources.report_texts import TextRules, Texts, add_texts, gather_texts
 from medloom.data.sources.tally import Tally, keep_values
 
@@ -104,7 +111,7 @@ def _images(config: Config, tally: Tally) -> "pd.DataFrame":
     frame = on_disk(frame, layout, config.skip_bad, tally)
     frame["path"] = paths_of(config, layout.folder, frame["file"] + layout.suffix)
     frame = add_split(frame, tables, config.split, config.validation, config.seed, config.skip_bad, tally)
-    return one_a_study(frame, config.view, tally) if config.one_a_study else frame
+    return one_per_study(frame, config.view, tally) if config.one_a_study else frame
 
 
 def _described(config: Config, frame: "pd.DataFrame", tally: Tally) -> "tuple[pd.DataFrame, list[str]]":

@@ -6,8 +6,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 from medloom.core.errors import UserError
 from medloom.data.sources.importing import ReportOptions, check_options, finish, paths_of, text_rules
-from medloom.data.sources.openi import OpenReports, read_openi
-from medloom.data.sources.openi_rows import COLUMNS, image_rows, report_rows
+from medloom.data.sources.openi import COLUMNS, OpenReports, image_rows, read_openi, report_rows
 from medloom.data.sources.report_texts import add_texts, gather_texts
 from medloom.data.sources.tally import Tally, keep_values
 

@@ -177,7 +177,7 @@ def test_what_has_to_be_given() -> None:
         ("inner: {widhts: 3}", "unknown option --inner.widhts, did you mean '--inner.widths'? See --help-all."),
         ("lr: 3", "unknown option --lr. See --help-all."),
         ("[1, 2]", "give options with their values, as `loop: {steps: 4000}`."),
-        ("n: 1\nn: 2", "cannot be read: line 2: 'n' stands twice; leave one out."),
+        ("n: 1\nn: 2", "cannot be read: line 2: 'n' occurs twice; leave one out."),
     ],
 )
 def test_mistakes_in_a_file(text: str, message: str, tmp_path: Path) -> None:

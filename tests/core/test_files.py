@@ -37,7 +37,7 @@ def test_a_kill_between_the_two_renames_loses_nothing(tmp_path: Path) -> None:
 
 def test_a_folder_of_something_else_is_refused(tmp_path: Path) -> None:
     (tmp_path / "thesis.tex").write_text("x")
-    with pytest.raises(UserError, match="already holds something else"):
+    with pytest.raises(UserError, match="already has other content"):
         claim_output(tmp_path, "run.json")
     with pytest.raises(UserError, match="is a file"):
         claim_output(tmp_path / "thesis.tex", "run.json")

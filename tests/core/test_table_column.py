@@ -7,7 +7,7 @@ import pytest
 from medloom.core.errors import UserError
 from medloom.core.table_column import TableColumn
 
-AGE = TableColumn("age", mean=60.0, deviation=10.0, low=20.0, high=89.0, cap=89.0, sentinels=("-999",))
+AGE = TableColumn("age", mean=60.0, std=10.0, low=20.0, high=89.0, cap=89.0, sentinels=("-999",))
 SMOKING = TableColumn("smoking", ("current", "never", "none"))
 
 

@@ -7,10 +7,16 @@ import pandas as pd
 import pytest
 
 from medloom.core.errors import UserError
-from medloom.data.sources.mimic_cxr import find_layout, on_disk, one_a_study, read_images
-from medloom.data.sources.mimic_demographics import add_demographics
-from medloom.data.sources.mimic_reports import find_reports, read_reports, report_files
-from medloom.data.sources.mimic_tables import add_labels, add_split
+from medloom.data.sources.mimic_cxr import (
+    find_layout,
+    find_reports,
+    on_disk,
+    one_per_study,
+    read_images,
+    read_reports,
+    report_files,
+)
+from medloom.data.sources.mimic_tables import add_demographics, add_labels, add_split
 from medloom.data.sources.raw_tables import find_table, read_columns
 from medloom.data.sources.tally import Tally
 
@@ -49,8 +55,8 @@ def test_a_study_has_the_earliest_time_of_its_images(tmp_path: Path) -> None:
 def test_times(tmp_path: Path, day: str, clock: str, time: str) -> None:
     tally = Tally()
     assert images(tmp_path, f"a,10000032,5,PA,{day},{clock}\n", tally)["time"][0] == time
-    assert counts(tally)["a date that can be read"] == (not time)
-    assert counts(tally)["a time of day that can be read"] == (len(time) == 10)
+    assert counts(tally)["a readable date"] == (not time)
+    assert counts(tally)["a readable time of day"] == (len(time) == 10)
 
 
 def test_patients_are_sorted_by_number_and_a_study_belongs_to_one(tmp_path: Path) -> None:
@@ -106,11 +112,11 @@ def test_the_preferred_view(tmp_path: Path) -> None:
     lines = "".join(f"{name},10000032,5,{view},21800506,0\n" for name, view in zip("abcdefg", views, strict=True))
     frame = images(tmp_path, lines)
     for expected in ("f", "g", "e", "d", "c", "b", "a"):
-        chosen = one_a_study(frame, (), Tally())
+        chosen = one_per_study(frame, (), Tally())
         assert list(chosen["dicom_id"]) == [expected]
         frame = frame[frame["dicom_id"] != expected].reset_index(drop=True)
     whole = images(tmp_path, lines)
-    assert list(one_a_study(whole, ("ll", "PA"), Tally())["dicom_id"]) == ["c"]
+    assert list(one_per_study(whole, ("ll", "PA"), Tally())["dicom_id"]) == ["c"]
 
 
 def test_the_share_of_the_validation(tmp_path: Path) -> None:
@@ -134,7 +140,7 @@ def test_labels_are_those_of_the_study(tmp_path: Path) -> None:
     labelled, names = add_labels(frame, tmp_path, "negbio", "keep", tally)
     assert names == ["no_finding", "lung_lesion"]
     assert list(labelled["lung_lesion"]) == ["-1", "-1", ""] and list(labelled["no_finding"]) == ["", "", ""]
-    assert counts(tally) == {"labels of negbio": 1, "uncertain labels": 1}
+    assert counts(tally) == {"labels of negbio": 1, "certain labels": 1}
 
 
 def test_older_releases_call_race_ethnicity(tmp_path: Path) -> None:
@@ -148,7 +154,7 @@ def test_older_releases_call_race_ethnicity(tmp_path: Path) -> None:
     found = add_demographics(frame, tmp_path, Tally()).iloc[0]
     assert (found["age"], found["sex"], found["race"]) == ("52", "F", "ASIAN")
     (core / "patients.csv").write_text("subject_id,gender,anchor_age,anchor_year\n10000032,F,old,2180\n")
-    with pytest.raises(UserError, match="line 2, column 'anchor_age': 'old' is no number"):
+    with pytest.raises(UserError, match="line 2, column 'anchor_age': 'old' is not a number"):
         add_demographics(frame, tmp_path, Tally())
 
 

@@ -151,7 +151,7 @@ def test_words_of_yaml_stay_words(read: Callable[[str], Template]) -> None:
         ("columns: {}", "`columns` is empty"),
         ("[1", "cannot be read as a template"),
         ("columns: &a [*a]", "cannot be read as a template: an anchor contains itself"),
-        ("columns:\n  age:\n  age:", "line 3: 'age' stands twice"),
+        ("columns:\n  age:\n  age:", "line 3: 'age' occurs twice"),
         ("columns: {age: {say: '{vlaue}'}}", "must contain {value} once"),
         ("columns: {age: {values: {1: a}, unit: years}}", "a value map and unit exclude each other"),
         ("columns: {a: {values: {1: x}, sentinels: [1.0]}}", "'1' is both a value and a sentinel"),

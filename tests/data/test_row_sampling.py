@@ -43,7 +43,7 @@ def test_findings_in_columns_count_where_they_are_present_alone() -> None:
 def test_a_class_with_no_row_to_balance_from() -> None:
     samples = rows({"label": 1.0, "Edema": 1.0}, {"label": 0.0, "Edema": -1.0})
     assert rows_by_class(samples, ["label"], ["0", "1"], "a.csv") == [("0", [1]), ("1", [0])]
-    with pytest.raises(UserError, match=r"a\.csv: no row to balance label=2 from.*Values that stand there: 0, 1"):
+    with pytest.raises(UserError, match=r"a\.csv: no row to balance label=2 from.*Values in the column: 0, 1"):
         rows_by_class(samples, ["label"], ["0", "2"], "a.csv")
     with pytest.raises(UserError, match="no row to balance Mass from"):
         rows_by_class(samples, ["Edema", "Mass"], [], "a.csv")

@@ -21,7 +21,7 @@ def test_numbers_are_measured_without_missing_cells_and_sentinels() -> None:
     template = Template({"packs": Column("packs", unit="packs", sentinels=frozenset({"-999"}))})
     (column,) = measure_columns(["packs"], rows(packs=[0.0, 10.0, None, -999.0, 20.0]), template, "t.csv")
     assert (column.mean, column.low, column.high) == (10.0, 0.0, 20.0)
-    assert column.deviation == pytest.approx((200 / 3) ** 0.5)
+    assert column.std == pytest.approx((200 / 3) ** 0.5)
     assert column.sentinels == ("-999",)
 
 

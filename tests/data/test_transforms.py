@@ -10,14 +10,8 @@ import pytest
 from medloom.core.errors import UserError
 from medloom.core.image import Image
 from medloom.core.spec import COLOUR, GREY, HU, RELATIVE, ImageSpec, Intensity
-from medloom.data.transforms import (
-    choose_intensity,
-    flip_left_right,
-    from_model,
-    swap_mask_classes,
-    swap_sides,
-    to_model,
-)
+from medloom.data.laterality import flip_left_right, swap_mask_classes, swap_sides
+from medloom.data.transforms import choose_intensity, from_model, to_model
 
 CT = Intensity("window", HU, -1000, 1000)
 CXR = Intensity("window", GREY, 0, 255)
@@ -36,14 +30,14 @@ def noise(low: float, high: float, *shape: int) -> np.ndarray:
 # Intensity
 
 
-def test_hu_come_back_within_1_and_the_clipped_share_is_told() -> None:
+def test_hu_come_back_within_1_and_the_clipped_fraction_is_stated() -> None:
     image = Image(noise(-1500, 1500, 1, 16, 16), HU)
     made = to_model(image, spec((16, 16)), "CT")
     back = from_model(made.array, spec((16, 16)), "CT", made.parameters, image)
     inside = np.abs(image.pixels) <= 1000
     assert np.abs(back.pixels - image.pixels)[inside].max() < 1
     assert back.unit == HU
-    assert made.parameters["clipped_share"] == pytest.approx(1 - inside.mean())
+    assert made.parameters["clipped_fraction"] == pytest.approx(1 - inside.mean())
     assert made.array.dtype == np.float32 and made.array.min() == -1 and made.array.max() == 1
 
 
@@ -69,7 +63,7 @@ def test_padding_is_lowest_and_does_not_count() -> None:
     padding[:10] = True
     made = to_model(Image(pixels, RELATIVE, padding=padding), spec((20, 20)), "MR")
     assert (made.array[:, :10] == -1).all()
-    assert made.parameters["high"] <= 100 and made.parameters["clipped_share"] < 0.05
+    assert made.parameters["high"] <= 100 and made.parameters["clipped_fraction"] < 0.05
 
 
 def test_percentiles_come_back_with_their_parameters_and_without_as_relative() -> None:

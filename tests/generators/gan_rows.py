@@ -27,7 +27,7 @@ from medloom.training.options import LoopOptions
 CPU = torch.device("cpu")
 # The least that leaves a patch at two scales.
 SIZE = 12
-COLUMNS = (TableColumn("age", mean=60.0, deviation=10.0, low=30.0, high=90.0), TableColumn("ward", ("north", "south")))
+COLUMNS = (TableColumn("age", mean=60.0, std=10.0, low=30.0, high=90.0), TableColumn("ward", ("north", "south")))
 KINDS = ("Disc", "Square")
 NETWORK = NetworkOptions(
     widths=(8, 16), blocks=1, attention=(False, True), head_width=8, style=4, region_styles=2, condition_width=16

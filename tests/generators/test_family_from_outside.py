@@ -134,7 +134,7 @@ class PaintMasks(VolumeOptions):
     need: ClassVar[tuple[str, ...]] = ("path", "mask")
 
 
-class PainterFamily(GeneratorFamily[PaintMasks, MaskPainter]):
+class PainterFamily(GeneratorFamily[PaintMasks, MaskPainter, None]):
     """As the training program sees it."""
 
     name = "painter"
@@ -144,12 +144,12 @@ class PainterFamily(GeneratorFamily[PaintMasks, MaskPainter]):
         """All labels of the masks."""
         return ()
 
-    def prepare_space(self, options: PaintMasks, data: Prepared, origin: Origin) -> tuple[Prepared, Any]:
+    def prepare_space(self, options: PaintMasks, data: Prepared, origin: Origin) -> tuple[Prepared, None]:
         """Pixels."""
         return data, None
 
     def fresh(
-        self, options: PaintMasks, data: Prepared, facts: TrainingFacts, coder: Any, origin: Origin
+        self, options: PaintMasks, data: Prepared, facts: TrainingFacts, coder: None, origin: Origin
     ) -> MaskPainter:
         """Levels of 0."""
         text = build_text_encoder(facts.corpus, options.text, options.loop.seed)
@@ -157,7 +157,7 @@ class PainterFamily(GeneratorFamily[PaintMasks, MaskPainter]):
         return MaskPainter(data.spec, Levels(text, condition, facts.masks.visible), options.text.modality_as, True)
 
     def continued(
-        self, options: PaintMasks, data: Prepared, facts: TrainingFacts, coder: Any, known: MaskPainter
+        self, options: PaintMasks, data: Prepared, facts: TrainingFacts, coder: None, known: MaskPainter
     ) -> MaskPainter:
         """As it is."""
         return known

@@ -328,7 +328,7 @@ def test_images_are_saved_to_a_folder_with_a_manifest(family: str, tmp_path: Pat
         images.save(tmp_path / "as", format="gif")
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "notes.txt").write_text("mine")
-    with pytest.raises(UserError, match="already holds something else"):
+    with pytest.raises(UserError, match="already has other content"):
         images.save(tmp_path / "mine")
 
 

@@ -27,7 +27,7 @@ from medloom.networks.autoencoder import make_autoencoder
 # The rows of the GAN are exercised in test_gan_support.py.
 DIFFUSION = [row for row in SUPPORT if row.family == "diffusion"]
 DOCS = Path(__file__).resolve().parents[2] / "docs" / "support.md"
-COLUMNS = (TableColumn("age", mean=60.0, deviation=10.0, low=30.0, high=90.0), TableColumn("ward", ("north", "south")))
+COLUMNS = (TableColumn("age", mean=60.0, std=10.0, low=30.0, high=90.0), TableColumn("ward", ("north", "south")))
 TABLE = {"age": 50.0, "ward": "north"}
 CHANGED = {
     "text": lambda dims: "a large square on the right",

@@ -24,7 +24,7 @@ from medloom.networks.tokenizer import Tokenizer, TokenizerConfig
 from medloom.training.options import LoopOptions
 
 CODES, SIZE = 16, 16
-COLUMNS = (TableColumn("age", mean=60.0, deviation=10.0, low=30.0, high=90.0), TableColumn("ward", ("north", "south")))
+COLUMNS = (TableColumn("age", mean=60.0, std=10.0, low=30.0, high=90.0), TableColumn("ward", ("north", "south")))
 LOOP = LoopOptions(steps=2, batch=4, precision="fp32", log_every=1, validate_every=2, checkpoint_every=2, warmup=0)
 TEXT = TextOptions(width=16, layers=1, vocabulary=600, max_tokens=24, modality_as="token")
 NETWORK = NetworkOptions(width=32, layers=2, heads=2, condition_width=16)

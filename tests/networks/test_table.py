@@ -8,7 +8,7 @@ import torch
 from medloom.core.table_column import TableColumn
 from medloom.networks.conditioning import ConditionConfig, ConditionEncoder, TableEncoder
 
-COLUMNS = (TableColumn("age", mean=60.0, deviation=10.0), TableColumn("ward", ("north", "south")))
+COLUMNS = (TableColumn("age", mean=60.0, std=10.0), TableColumn("ward", ("north", "south")))
 
 
 def test_a_number_bends_at_the_knots_only() -> None:

@@ -73,7 +73,7 @@ def test_not_utf8(fails: Callable[..., str], manifest: Path) -> None:
 
 def test_unquoted_comma_by_line(fails: Callable[..., str], manifest: Path) -> None:
     error = fails(*train_words(rewrite(manifest, ('"A square, left."', "A square, left."))))
-    assert "line 3: 7 fields where the header has 6: a comma inside a text has to stand in double quotes" in error
+    assert "line 3: 7 fields where the header has 6: a text with a comma must be in double quotes" in error
     assert "1 of 8 rows cannot be used" in error and "--skip-bad" in error
 
 
@@ -112,7 +112,7 @@ def test_bad_images_are_left_out_only_when_asked(
 ) -> None:
     Image.new("L", (16, 16), 40).save(manifest.parent / "2.png")
     assert medloom([*train_words(manifest, "--skip-bad"), "--out", str(tmp_path / "run")]) == 0
-    assert "1 images that cannot be used were left out (--skip-bad)" in capsys.readouterr().err
+    assert "1 unusable images were left out (--skip-bad)" in capsys.readouterr().err
 
 
 def test_two_sizes_without_a_rule(fails: Callable[..., str], manifest: Path) -> None:
@@ -150,7 +150,7 @@ def test_cuda_where_there_is_none(fails: Callable[..., str], manifest: Path) -> 
 def test_out_that_holds_something_else(fails: Callable[..., str], manifest: Path, tmp_path: Path) -> None:
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "thesis.tex").write_text("years of work")
-    assert "already holds something else" in fails(*train_words(manifest), out=tmp_path / "mine")
+    assert "already has other content" in fails(*train_words(manifest), out=tmp_path / "mine")
     assert [path.name for path in (tmp_path / "mine").iterdir()] == ["thesis.tex"]
 
 

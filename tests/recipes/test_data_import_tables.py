@@ -73,7 +73,7 @@ def test_openi_with_images(openi: Path, fails: Callable[..., str]) -> None:
     assert "1 of 6 images lack a file (CXR2_1.png)" in fails("openi", openi, "--images", openi / "png")
     (openi / "bad.xml").write_text("<a>")
     assert "1 files cannot be read (bad.xml" in fails("openi", openi)
-    assert "no row is left" in fails("openi", openi, "--sections", "addendum", "--skip-bad")
+    assert "no row remains" in fails("openi", openi, "--sections", "addendum", "--skip-bad")
 
 
 def test_openi_without_images(openi: Path) -> None:
@@ -149,7 +149,7 @@ def test_covid(covid: Path, fails: Callable[..., str]) -> None:
 def test_covid_tables_that_are_damaged(covid: Path, fails: Callable[..., str]) -> None:
     table = covid / "metadata.csv"
     whole = table.read_text()
-    assert "--modality MR: no image has it; there are CT, X-ray" in fails("covid-cxr", covid, "--modality", "MR")
+    assert "--modality MR: no image has it; the values are CT, X-ray" in fails("covid-cxr", covid, "--modality", "MR")
     table.write_text(whole.replace(",a.jpg", ",../a.jpg"))
     assert "line 2: images/../a.jpg leads out of the folder" in fails("covid-cxr", covid)
     table.write_text(whole + "9,1\n")

@@ -33,6 +33,6 @@ def test_the_chain_ends_with_a_report_and_what_to_try_next(tmp_path: Path, capsy
 
 def test_a_folder_of_something_else_is_refused(tmp_path: Path) -> None:
     (tmp_path / "notes.txt").write_text("mine")
-    with pytest.raises(UserError, match="already holds something else"):
+    with pytest.raises(UserError, match="already has other content"):
         run_command("demo", out=tmp_path, patients=80, steps=1)
     assert (tmp_path / "notes.txt").read_text() == "mine"

@@ -211,7 +211,7 @@ def test_without_a_template(folder: Path, fails: Callable[..., str]) -> None:
     other = folder / "other.csv"
     other.write_bytes((folder / "data.csv").read_bytes())
     error = fails("--data", other, "--set", "kind=disc")
-    assert "no template beside it (other.template.yaml or template.yaml)" in error and "--template" in error
+    assert "no template next to it (other.template.yaml or template.yaml)" in error and "--template" in error
 
 
 def test_a_model_that_takes_no_text(folder: Path, tmp_path: Path, fails: Callable[..., str]) -> None:

@@ -1,16 +1,16 @@
-"""The table of ieee8023/covid-chestxray-dataset, metadata.csv, as rows of a manifest.
+"""metadata.csv of ieee8023/covid-chestxray-dataset as rows of a manifest.
 
 The rules:
 
-- The image is <folder>/<filename> beside the table.
-- `finding` is the last part of what the table says ("Pneumonia/Viral/COVID-19" is COVID-19); `finding_path` is all of
-  it. "Unknown" and "todo" are missing.
-- `time` and `offset_days` are the days since the symptoms or the admission began (`offset`), which are compared within
-  a patient only; a cell that is no number is empty.
-- `went_icu` is `icu`, `license` is `licence`; other columns keep their names and cells.
-- `Text` is `clinical_notes`, which keeps its column. Lines without notes are left out, or the table gets no texts.
+- The image is <folder>/<filename> in the folder of the table.
+- `finding` is the last part of the table's finding (COVID-19 of "Pneumonia/Viral/COVID-19"), `finding_path` all of it.
+  "Unknown" and "todo" are missing.
+- `time` and `offset_days` are the days since the onset of symptoms or the admission (`offset`), comparable only within
+  a patient; cells that are not numbers are empty.
+- `went_icu` becomes `icu`, `license` becomes `licence`; other columns are unchanged.
+- `Text` is `clinical_notes`, which remains as a column. Lines without notes are left out, unless there are no texts.
 
-Each image has a licence of its own, and the table one for all: see the dataset's README.
+Each image has its own licence, the table another one: see the README of the dataset.
 
 Cohen et al., COVID-19 Image Data Collection: Prospective Predictions Are the Future, MELBA 2020.
 """
@@ -25,8 +25,6 @@ from medloom.data.sources.tally import LEFT_OUT, Tally
 if TYPE_CHECKING:
     import pandas as pd
 
-    from medloom.data.tables import Table
-
 METADATA = "metadata.csv"
 NEEDED = ("patientid", "offset", "finding", "view", "modality", "folder", "filename", "license", "clinical_notes")
 RENAMED = {"patientid": "patient_id", "offset": "offset_days", "went_icu": "icu", "license": "licence"}
@@ -35,15 +33,15 @@ TEXTS = ("notes", "none")
 
 
 def read_covid(root: Path, skip_bad: bool, tally: Tally) -> "pd.DataFrame":
-    """The table's lines, with file (the image's path below `root`), and `line`.
+    """The lines of the table, with `file` (the image's path within `root`) and `line`.
 
     Args:
         root: folder of metadata.csv.
-        skip_bad: go on without lines that have too many or too few fields.
-        tally: gets the counts.
+        skip_bad: continue without lines with too many or too few fields.
+        tally: records the counts.
 
     Raises:
-        UserError: no such table, a column that it lacks, or lines that cannot be read and are not to be skipped.
+        UserError: a missing table, a missing column, or unreadable lines that are not skipped.
     """
     import pandas as pd
 
@@ -59,26 +57,16 @@ def read_covid(root: Path, skip_bad: bool, tally: Tally) -> "pd.DataFrame":
     tally.add(
         "as many fields as columns", len(table.problems), "lines", LEFT_OUT, [f"{p.line}" for p in table.problems]
     )
-    header = _header(path, table, tally)
-    rows = [[row[place] for place in header.values()] for row in table.rows]
-    frame = pd.DataFrame(rows, columns=list(header)).assign(line=table.lines)
-    return _with_files(frame, path)
-
-
-def _header(path: Path, table: "Table", tally: Tally) -> dict[str, int]:
-    """Column -> place, without columns that have no name."""
     lacking = [name for name in NEEDED if name not in table.header]
     if lacking:
         close = did_you_mean(lacking[0], table.header)
         raise UserError(f"{path} has no column {lacking[0]!r}{close} Columns: {', '.join(table.header)}.")
-    nameless = [place for place, name in enumerate(table.header) if not name]
-    cells = sum(bool(row[place]) for row in table.rows for place in nameless)
+    nameless = [index for index, name in enumerate(table.header) if not name]
+    cells = sum(bool(row[index]) for row in table.rows for index in nameless)
     tally.add("a name for each column", cells, "cells")
-    return {name: place for place, name in enumerate(table.header) if name}
-
-
-def _with_files(frame: "pd.DataFrame", path: Path) -> "pd.DataFrame":
-    """The lines with the paths of their images."""
+    header = {name: index for index, name in enumerate(table.header) if name}
+    rows = [[row[index] for index in header.values()] for row in table.rows]
+    frame = pd.DataFrame(rows, columns=list(header)).assign(line=table.lines)
     files = [PurePosixPath(*parts) for parts in zip(frame["folder"], frame["filename"], strict=True)]
     for line, file in zip(frame["line"], files, strict=True):
         if file.is_absolute() or ".." in file.parts:
@@ -90,17 +78,17 @@ def covid_rows(frame: "pd.DataFrame", text: str, tally: Tally) -> "pd.DataFrame"
     """The lines under the names of a manifest.
 
     Args:
-        frame: lines that `read_covid` gave, those that are wanted.
-        text: one of TEXTS: the notes become the text, or nothing does.
-        tally: gets the counts.
+        frame: lines from `read_covid`.
+        text: one of TEXTS: the notes become the text, or there is no text.
+        tally: records the counts.
     """
     import pandas as pd
 
     days = pd.to_numeric(frame["offset"], errors="coerce")
     written = frame["offset"].where(days.notna(), "")
-    tally.add("days that are a number", int((written == "").sum()), "images", "kept, time is empty")
+    tally.add("a number of days", int((written == "").sum()), "images", "retained, time is empty")
     paths = frame["finding"].mask(frame["finding"].str.casefold().isin(NO_FINDING_STATED), "")
-    tally.add("a finding", int((paths == "").sum()), "images", "kept, finding is empty")
+    tally.add("a finding", int((paths == "").sum()), "images", "retained, finding is empty")
     finding = paths.str.rsplit("/", n=1).str[-1].str.strip()
     rows = frame.assign(offset=written, time=written, finding=finding, finding_path=paths).rename(columns=RENAMED)
     nameless = rows["patient_id"] == ""

@@ -1,9 +1,9 @@
-"""What the imports share: their options, the tables that they print, and the manifest that they write."""
+"""Shared parts of the imports: options, printed tables, and the written manifest."""
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from medloom.core.errors import UserError
 
@@ -19,12 +19,12 @@ DESCRIPTION = ".import.json"
 
 @dataclass(frozen=True, kw_only=True)
 class ImportOptions:
-    """What every import takes.
+    """Options of every import.
 
     Attributes:
-        root: where the data lie.
-        out: manifest to write, CSV; what was left out goes beside it, to a file of its name that ends in .import.json.
-        skip_bad: skip images that cannot be used, and say how many.
+        root: folder of the data.
+        out: manifest to write, CSV; a file of the same name ending in .import.json describes what was left out.
+        skip_bad: skip unusable images, and print their number.
         preview: print ten rows and write nothing.
     """
 
@@ -36,15 +36,15 @@ class ImportOptions:
 
 @dataclass(frozen=True, kw_only=True)
 class ReportOptions(ImportOptions):
-    """What an import with reports takes.
+    """Options of an import with reports.
 
     Attributes:
-        sections: sections of the report that become its Text: the first one that is there.
-        section_columns: sections that get a column of their own, as they stand in the report; report is all of them
-            with their headings, as `medloom data journeys --columns text=report` compares reports.
-        strip_comparisons: leave the words on earlier studies out of Text, by the rules of
+        sections: sections of the report that may become its Text; the first one in the report does.
+        section_columns: sections that get a column of their own, verbatim; report means all of them with their
+            headings, which `medloom data journeys --columns text=report` compares.
+        strip_comparisons: remove comparisons with prior studies from Text, by the rules of
             medloom.report_text.comparisons.
-        keep_without_text: keep the rows that get no text, with an empty Text, instead of leaving them out.
+        keep_without_text: keep rows without a text, with an empty Text, instead of leaving them out.
     """
 
     sections: tuple[str, ...] = ("impression", "findings")
@@ -54,10 +54,10 @@ class ReportOptions(ImportOptions):
 
 
 def text_rules(config: ReportOptions, columns: Sequence[str] = ()) -> "TextRules":
-    """The rules that the options say; `columns` are sections that get a column in any case.
+    """The text rules of the options; `columns` are sections that always get a column.
 
     Raises:
-        UserError: a name that is no section.
+        UserError: a name that is not a section.
     """
     from medloom.data.sources.report_texts import TextRules
 
@@ -66,39 +66,39 @@ def text_rules(config: ReportOptions, columns: Sequence[str] = ()) -> "TextRules
 
 
 def check_options(config: ImportOptions) -> None:
-    """Refuse options before anything is read.
+    """Check the output options before anything is read.
 
     Raises:
-        UserError: no --out, one that is no CSV file, or one that something else has written.
+        UserError: no --out, not a CSV file, or a file of another origin.
     """
     out = config.out
     if config.preview:
         return
     if out is None:
-        raise UserError("say where the manifest goes with --out, or look at ten rows with --preview.")
+        raise UserError("name the manifest to write with --out, or print ten rows with --preview.")
     if out.suffix != ".csv":
-        raise UserError(f"--out {out}: the manifest is written as CSV; give a name that ends in .csv.")
+        raise UserError(f"--out {out}: the manifest is a CSV file; give a name that ends in .csv.")
     if out.exists() and not (out.is_file() and description_of(out).is_file()):
         raise UserError(f"--out {out} already exists and was not written by this command; give another name.")
 
 
 def check_folder(config: ImportOptions) -> None:
-    """Refuse a root that is no folder.
+    """Check that the root is a folder.
 
     Raises:
         UserError: it is not.
     """
     if not config.root.is_dir():
-        raise UserError(f"{config.root} does not exist or is not a folder; name the folder that the data lie in.")
+        raise UserError(f"{config.root} does not exist or is not a folder; name the folder of the data.")
 
 
 def description_of(out: Path) -> Path:
-    """The file that says how a manifest was made."""
+    """The file that describes the import of a manifest."""
     return out.with_suffix(DESCRIPTION)
 
 
 def paths_of(config: ImportOptions, folder: Path, files: "pd.Series[str]") -> "pd.Series[str]":
-    """The paths of files in a folder as the manifest has them: relative where they lie below its own folder."""
+    """The manifest's paths for files in a folder: relative within the manifest's own folder."""
     home = (config.out.parent if config.out else Path()).resolve()
     real = folder.resolve()
     where = real.relative_to(home) if real.is_relative_to(home) else real
@@ -109,20 +109,20 @@ def paths_of(config: ImportOptions, folder: Path, files: "pd.Series[str]") -> "p
 def finish(
     config: ImportOptions, frame: "pd.DataFrame", columns: Sequence[str], tally: "Tally", texts: "Texts | None" = None
 ) -> Path | None:
-    """Print what was imported, and write the manifest or, for a preview, print its first rows.
+    """Print a summary, and write the manifest or, for a preview, print its first rows.
 
     Args:
-        config: where to, and whether this is a preview.
+        config: output file and preview.
         frame: the rows.
-        columns: those to write, in order.
-        tally: what was left out.
-        texts: what the reports had, where there are reports.
+        columns: columns to write, in order.
+        tally: counts of what was left out.
+        texts: the texts of the reports, if any.
 
     Returns:
         The manifest's path, or None after a preview.
 
     Raises:
-        UserError: no row is left.
+        UserError: no row remains.
     """
     from medloom.core.files import write_json
     from medloom.core.progress import say
@@ -130,7 +130,7 @@ def finish(
 
     _print_tables(frame, tally, texts)
     if not len(frame):
-        raise UserError(f"{config.root}: no row is left; the table above says what each rule left out.")
+        raise UserError(f"{config.root}: no row remains; the table above states what each rule left out.")
     if config.preview or config.out is None:
         _print_rows(frame.head(PREVIEWED), columns)
         return None
@@ -140,8 +140,10 @@ def finish(
     return config.out
 
 
-def _description(config: ImportOptions, frame: "pd.DataFrame", tally: "Tally", texts: "Texts | None") -> dict[str, Any]:
-    """How the manifest was made: options that name no folder, and counts."""
+def _description(
+    config: ImportOptions, frame: "pd.DataFrame", tally: "Tally", texts: "Texts | None"
+) -> dict[str, object]:
+    """The options that are not folders, and the counts."""
     from medloom.core.config import plain
 
     folders = ("root", "out", "reports", "tables", "demographics", "images")
@@ -163,7 +165,7 @@ def _print_tables(frame: "pd.DataFrame", tally: "Tally", texts: "Texts | None") 
 def _sections(texts: "Texts") -> object:
     from rich.table import Table
 
-    table = Table("section", "reports that have it", "became Text", title="reports", title_justify="left")
+    table = Table("section", "reports with it", "used as Text", title="reports", title_justify="left")
     for name, count in texts.had.items():
         table.add_row(
             "all" if name == "reports" else name, str(count), str(texts.used[name]) if texts.used[name] else ""
@@ -172,7 +174,7 @@ def _sections(texts: "Texts") -> object:
 
 
 def _counts(frame: "pd.DataFrame") -> object:
-    """Rows and patients for each view and each split."""
+    """Rows and patients of each modality, view and split."""
     from rich.table import Table
 
     table = Table("", "rows", "patients", title="rows", title_justify="left")
@@ -187,9 +189,9 @@ def _counts(frame: "pd.DataFrame") -> object:
 def _rules(tally: "Tally") -> object:
     from rich.table import Column, Table
 
-    # Names are folded, not cut short, so that they can be looked up.
-    names = Column("first of them", overflow="fold")
-    table = Table("asked for", "not met by", "", names, title="rules", title_justify="left")
+    # Names are wrapped, not truncated, so that they can be looked up.
+    names = Column("examples", overflow="fold")
+    table = Table("requirement", "not met by", "", names, title="rules", title_justify="left")
     for entry in tally.entries:
         table.add_row(
             entry.rule, f"{entry.count} {entry.what}", entry.fate if entry.count else "", ", ".join(entry.names)

@@ -1,35 +1,53 @@
-"""The Open-i collection of chest X-ray reports of Indiana University: XML files, in a folder or in the archive itself.
+"""The Open-i chest X-ray reports of Indiana University, from XML files in a folder or in their archive.
 
-The reports are under CC BY-NC-ND 4.0: they are read where they lie; nothing is extracted, copied or changed. Names and
-dates are already masked in them by "XXXX".
+The reports are under CC BY-NC-ND 4.0: they are read in their original files; nothing is extracted, copied or changed.
+Their names and dates are already masked by "XXXX".
+
+Rules of the manifest:
+
+- One image per row, or one report per row without images.
+- Captions belong to a study; the view is the one that the caption names, empty if it names none or several. A report's
+  own row has the view that all its captions name.
+- The collection has no patients; each report counts as a patient of its own.
+- `mesh` has the labels of the annotators, separated by "; ", such as "Opacity/lung/base/left; Cardiomegaly".
+- `findings` and `impression` have columns of their own, verbatim.
 
 Demner-Fushman et al., Preparing a collection of radiology examinations for distribution and retrieval, JAMIA 2016.
 """
 
 import re
 import tarfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING
 from xml.etree import ElementTree
 
 from medloom.core.errors import UserError
+from medloom.data.sources.tally import Tally
 from medloom.report_text.sections import section_name
 
+if TYPE_CHECKING:
+    import pandas as pd
+
+COLUMNS = ("findings", "impression")
 ARCHIVES = (".tgz", ".tar.gz", ".tar")
-# Views that a caption names, and their words; a caption of a study with both names neither for one image.
+# Views and their words in captions.
 VIEWS = {"PA": r"\bpa\b|posteroanterior", "AP": r"\bap\b|anteroposterior", "lateral": r"\blateral\b"}
-LARGEST = 4 << 20  # bytes of a report's XML; the real ones have some thousand
+LARGEST = 4 << 20  # bytes of a report's XML; real reports have some thousand
+SUFFIX = ".png"
+# An image's name becomes a path: it must not lead out of the folder.
+NAME = re.compile(r"\w[\w.-]*")
 
 
 @dataclass(frozen=True)
 class OpenImage:
-    """One image that a report names.
+    """One image of a report.
 
     Attributes:
         id: its name without ending, e.g. CXR1_1_IM-0001-3001.
-        caption: as it is stated for the study, whitespace collapsed; may be empty.
-        view: PA, AP or lateral where the caption names just one of them, else None.
+        caption: of the study, whitespace collapsed; may be empty.
+        view: PA, AP or lateral if the caption names exactly one of them, else None.
     """
 
     id: str
@@ -43,9 +61,9 @@ class OpenReport:
 
     Attributes:
         id: of the report, e.g. CXR1.
-        sections: name of the section, as of `medloom.report_text.sections.SECTIONS`, to its text; empty ones left out.
-        images: that it names, in order; some reports name none.
-        mesh: the labels that annotators gave, finding and qualifiers, as "Opacity/lung/base/left".
+        sections: name of the section (see `medloom.report_text.sections.SECTIONS`) -> its text; without empty ones.
+        images: in order; some reports have none.
+        mesh: labels of the annotators, finding and qualifiers, such as "Opacity/lung/base/left".
     """
 
     id: str
@@ -56,11 +74,11 @@ class OpenReport:
 
 @dataclass(frozen=True)
 class OpenReports:
-    """What was read.
+    """All reports.
 
     Attributes:
         reports: in the order of their numbers.
-        problems: files that could not be read, each by its name and what is wrong.
+        problems: unreadable files: name -> reason.
     """
 
     reports: tuple[OpenReport, ...]
@@ -71,10 +89,10 @@ def read_openi(path: Path) -> OpenReports:
     """Read the reports.
 
     Args:
-        path: a folder with XML files anywhere below it, or the archive (.tgz, .tar.gz, .tar).
+        path: a folder with XML files at any depth, or the archive (.tgz, .tar.gz, .tar).
 
     Raises:
-        UserError: there is no such folder or archive, it cannot be read, or it holds no XML file.
+        UserError: a missing or unreadable folder or archive, or one without XML files.
     """
     path = Path(path)
     reports: dict[str, OpenReport] = {}
@@ -86,7 +104,7 @@ def read_openi(path: Path) -> OpenReports:
             problems[name] = f"{error}"
             continue
         if report.id in reports:
-            problems[name] = f"report {report.id} stands in an earlier file already"
+            problems[name] = f"report {report.id} is already in an earlier file"
         else:
             reports[report.id] = report
     if not reports and not problems:
@@ -102,21 +120,21 @@ def _files(path: Path) -> Iterator[tuple[str, bytes]]:
         yield from _archive_files(path)
     else:
         raise UserError(
-            f"{path} is neither a folder nor an archive ({', '.join(ARCHIVES)}); name where the Open-i reports are."
+            f"{path} is neither a folder nor an archive ({', '.join(ARCHIVES)}); name that of the Open-i reports."
         )
 
 
 def _folder_files(folder: Path) -> Iterator[tuple[str, bytes]]:
     root = folder.resolve()
     for file in sorted(folder.rglob("*.xml")):
-        # A link that leads out of the folder is not followed.
+        # Links that lead out of the folder are not followed.
         if file.is_file() and file.resolve().is_relative_to(root):
             with file.open("rb") as stream:
                 yield file.relative_to(folder).as_posix(), stream.read(LARGEST + 1)
 
 
 def _archive_files(path: Path) -> Iterator[tuple[str, bytes]]:
-    """Regular files only, read into memory one by one: a member's path is a name here, never a place on the disk."""
+    """Regular files only, read into memory one by one: a member's path is only a name, never a path on the disk."""
     try:
         with tarfile.open(path) as archive:
             for member in archive:
@@ -125,32 +143,32 @@ def _archive_files(path: Path) -> Iterator[tuple[str, bytes]]:
                     if stream is not None:
                         yield member.name, stream.read(LARGEST + 1)
     except (tarfile.TarError, EOFError, OSError) as error:
-        raise UserError(f"{path} cannot be read as an archive ({error}); get it again from its source.") from error
+        raise UserError(f"{path} cannot be read as an archive ({error}); download it again.") from error
 
 
 def _report(content: bytes) -> OpenReport:
     """One report from its XML.
 
     Raises:
-        ValueError: it is too large, declares entities, or has no report's id.
+        ValueError: too large, with a document type or entities, or without a report id.
     """
     if len(content) > LARGEST:
         raise ValueError(f"larger than {LARGEST >> 20} MiB, which no report is")
-    # Reports need no document type; without one there are no entities to expand or to fetch.
+    # Reports have no document type; without one there are no entities to expand or fetch.
     if b"<!DOCTYPE" in content or b"<!ENTITY" in content:
         raise ValueError("declares a document type or an entity, which no report needs")
     root = ElementTree.fromstring(content)  # noqa: S314 - no entities, see above
     identity = root.find("uId")
     name = "" if identity is None else identity.get("id", "")
     if not name:
-        raise ValueError("has no report's id (uId)")
+        raise ValueError("has no report id (uId)")
     images = tuple(_image(element) for element in root.iter("parentImage"))
     mesh = tuple(_text(element) for element in root.iterfind("MeSH/major"))
     return OpenReport(name, _sections(root), images, tuple(label for label in mesh if label))
 
 
 def _sections(root: ElementTree.Element) -> dict[str, str]:
-    """Sections by the labels of AbstractText; a label that is no heading of ours keeps its name, in lower case.
+    """Sections by the labels of AbstractText; unknown labels keep their names in lower case.
 
     Raises:
         ValueError: a text without a label.
@@ -180,3 +198,53 @@ def _text(element: ElementTree.Element | None) -> str:
 def _number(name: str) -> tuple[int, str]:
     digits = re.sub(r"\D", "", name)
     return (int(digits) if digits else 0, name)
+
+
+def report_rows(reports: Sequence[OpenReport]) -> "pd.DataFrame":
+    """One row per report: patient_id, view and mesh."""
+    import pandas as pd
+
+    rows = [(report.id, _common_view(report), "; ".join(report.mesh)) for report in reports]
+    return pd.DataFrame(rows, columns=["patient_id", "view", "mesh"])
+
+
+def image_rows(reports: Sequence[OpenReport], images: Path, skip_bad: bool, tally: Tally) -> "pd.DataFrame":
+    """One row per image: file (its name in the folder), patient_id, view and mesh.
+
+    Args:
+        reports: from `read_openi`.
+        images: folder with `<name of the image>.png`.
+        skip_bad: continue without missing images.
+        tally: records the counts.
+
+    Raises:
+        UserError: no such folder, an invalid image name, or missing images that are not skipped.
+    """
+    import pandas as pd
+
+    if not images.is_dir():
+        raise UserError(f"--images {images} is not a folder; name the folder of the unpacked NLMCXR_png.tgz.")
+    bare = [report.id for report in reports if not report.images]
+    tally.add("an image in the report", len(bare), "reports", names=bare)
+    rows, missing = [], []
+    for report in reports:
+        for image in report.images:
+            if not NAME.fullmatch(image.id):
+                raise UserError(
+                    f"report {report.id} has an image {image.id!r}, which is not a valid file name; correct the report."
+                )
+            name = f"{image.id}{SUFFIX}"
+            if (images / name).is_file():
+                rows.append((name, report.id, image.view or "", "; ".join(report.mesh)))
+            else:
+                missing.append(name)
+    tally.skip_or_refuse(skip_bad, str(images), "a file", missing, len(rows) + len(missing))
+    frame = pd.DataFrame(rows, columns=["file", "patient_id", "view", "mesh"])
+    twice = frame["file"].duplicated()
+    tally.add("a row for each file", int(twice.sum()), "images", "left out, the image is in another report too")
+    return frame[~twice].reset_index(drop=True)
+
+
+def _common_view(report: OpenReport) -> str:
+    views = {image.view for image in report.images}
+    return (views.pop() or "") if len(views) == 1 else ""

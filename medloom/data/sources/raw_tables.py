@@ -1,4 +1,4 @@
-"""Columns of the large CSV tables of a data source, gzipped or not, with the line of whatever is broken in them."""
+"""Columns of large CSV tables of a data source, gzipped or not; errors name the line."""
 
 import csv
 import gzip
@@ -17,27 +17,24 @@ ENDINGS = (".csv", ".csv.gz")
 
 
 def find_table(folders: Sequence[Path], name: str) -> Path | None:
-    """The table called `name`, which may have a `*` for its version, in the first of the folders that has it.
-
-    The highest version is taken; of a table that is there twice, the one that is not gzipped.
-    """
+    """The table `name`, with `*` for its version, in the first folder with it; highest version first, gzipped last."""
     for folder in folders:
-        found = [(path.name.removesuffix(ending), -order, path) for order, ending, path in _tables(folder, name)]
+        found = [
+            (path.name.removesuffix(ending), -order, path)
+            for order, ending in enumerate(ENDINGS)
+            for path in folder.glob(f"{name}{ending}")
+            if path.is_file()
+        ]
         if found:
             return max(found)[-1]
     return None
 
 
-def _tables(folder: Path, name: str) -> list[tuple[int, str, Path]]:
-    matches = [(order, ending, path) for order, ending in enumerate(ENDINGS) for path in folder.glob(f"{name}{ending}")]
-    return [match for match in matches if match[-1].is_file()]
-
-
 def require_table(folders: Sequence[Path], name: str, option: str) -> Path:
-    """The table called `name`, as `find_table` finds it.
+    """As `find_table`.
 
     Raises:
-        UserError: it is in none of the folders; says which files are looked for.
+        UserError: the table is in none of the folders; names the expected files.
     """
     if found := find_table(folders, name):
         return found
@@ -49,38 +46,44 @@ def read_columns(path: Path, columns: Sequence[str]) -> "pd.DataFrame":
     """Some columns of a table as texts, blanks trimmed, and `line`, the line of the file.
 
     Raises:
-        UserError: a column that the table lacks, a line with too many or too few fields, a quote that never closes,
-            text that is not UTF-8, or a file that is cut short.
+        UserError: a missing column, a line with too many or too few fields, a quote that never closes, text that is not
+            UTF-8, or a truncated file.
     """
     import pandas as pd
 
     with _opened(path) as stream:
         rows = _rows(path, stream)
         header = [name.strip() for name in next(rows, (0, []))[1]]
-        places = [_place(path, header, name) for name in columns]
+        for name in columns:
+            if name not in header:
+                raise UserError(
+                    f"{path} has no column {name!r}{did_you_mean(name, header) or '.'} Columns: {', '.join(header)}."
+                    " Name the folder of the unmodified table."
+                )
+        indices = [header.index(name) for name in columns]
         lines: list[int] = []
         cells: list[list[str]] = []
         for line, row in rows:
             if len(row) != len(header):
                 raise UserError(
                     f"{path}, line {line}: {len(row)} fields where the header has {len(header)}; the table is damaged:"
-                    " get it again from its source."
+                    " download it again."
                 )
             lines.append(line)
-            cells.append([row[place].strip() for place in places])
+            cells.append([row[index].strip() for index in indices])
     if not cells:
-        raise UserError(f"{path} has no row; get it again from its source.")
+        raise UserError(f"{path} has no rows; download it again.")
     return pd.DataFrame(cells, columns=list(columns)).assign(line=lines)
 
 
 def columns_of(path: Path) -> list[str]:
-    """The names in a table's header."""
+    """The column names of a table."""
     with _opened(path) as stream:
         return [name.strip() for name in next(_rows(path, stream), (0, []))[1]]
 
 
 def _opened(path: Path) -> TextIO:
-    # A byte-order mark is skipped.
+    # utf-8-sig skips a byte-order mark.
     if path.name.endswith(".gz"):
         return gzip.open(path, "rt", encoding="utf-8-sig", newline="")
     return path.open(encoding="utf-8-sig", newline="")
@@ -95,14 +98,5 @@ def _rows(path: Path, stream: TextIO) -> Iterator[tuple[int, list[str]]]:
                 yield reader.line_num, row
     except (csv.Error, UnicodeDecodeError, EOFError, OSError, zlib.error) as error:
         raise UserError(
-            f"{path}, after line {reader.line_num}: {error}; the table is damaged: get it again from its source."
+            f"{path}, after line {reader.line_num}: {error}; the table is damaged: download it again."
         ) from error
-
-
-def _place(path: Path, header: Sequence[str], name: str) -> int:
-    if name in header:
-        return header.index(name)
-    raise UserError(
-        f"{path} has no column {name!r}{did_you_mean(name, header) or '.'} Columns: {', '.join(header)}. Name the"
-        " folder of the table as its source gives it."
-    )

@@ -1,4 +1,4 @@
-"""The text of each report's images, by the sections that are wanted, and what the reports had."""
+"""The texts of reports, taken from the wanted sections, and counts of the sections."""
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
@@ -15,21 +15,20 @@ if TYPE_CHECKING:
     import pandas as pd
 
 TEXT = "Text"
-KEPT = "kept, Text is empty"
-# All sections of a report, each after its heading in capitals, by which `sections_of` takes them apart again; a heading
-# that stands within a section becomes one then.
+RETAINED = "retained, Text is empty"
+# All sections of a report, each after its heading in capitals; `sections_of` separates them again.
 WHOLE = "report"
 
 
 @dataclass(frozen=True)
 class TextRules:
-    """Which words of a report become the text of its images.
+    """The part of a report that becomes the text of its images.
 
     Attributes:
-        wanted: sections in the order in which they are tried; the first that a report has is taken.
-        columns: sections that get a column of their own, as they stand in the report; "report" is all of them.
-        strip_comparisons: leave out the words on earlier studies (`medloom.report_text.comparisons`).
-        keep_empty: keep the images that get no text.
+        wanted: sections by preference; the first one in a report is used.
+        columns: sections that get a column of their own, verbatim; "report" means all of them.
+        strip_comparisons: remove comparisons with prior studies (`medloom.report_text.comparisons`).
+        keep_empty: keep images without a text.
     """
 
     wanted: tuple[str, ...] = ("impression", "findings")
@@ -47,20 +46,20 @@ class TextRules:
 
     @property
     def column_names(self) -> list[str]:
-        """What the columns are called."""
+        """Names of the columns."""
         return [name.replace(" ", "_") for name in self.columns]
 
 
 @dataclass
 class Texts:
-    """What was taken from reports.
+    """The texts of reports.
 
     Attributes:
-        texts: report's name -> its text; empty where it has none of the wanted sections.
-        columns: section -> report's name -> the section, for the sections that get a column.
-        had: section -> how many reports had it; "reports" counts them all.
-        used: section -> how many texts it became.
-        only_compared: reports of whose text nothing is left without the words on earlier studies.
+        texts: report -> its text; empty without any wanted section.
+        columns: section -> report -> the section, for the sections that get a column.
+        had: section -> number of reports with it; "reports" counts all of them.
+        used: section -> number of texts from it.
+        only_compared: reports whose text consists of comparisons with prior studies.
     """
 
     texts: dict[str, str] = field(default_factory=dict)
@@ -74,58 +73,53 @@ def gather_texts(reports: Iterable[tuple[str, Mapping[str, str]]], rules: TextRu
     """The texts of reports, one report at a time.
 
     Args:
-        reports: each report's name and its sections.
-        rules: what becomes a text.
+        reports: name and sections of each report.
+        rules: the part that becomes the text.
     """
     gathered = Texts(columns={name: {} for name in rules.columns})
 
     def taken() -> Iterator[Mapping[str, str]]:
         for name, sections in reports:
-            _take(gathered, name, sections, rules)
+            chosen = next((section for section in rules.wanted if sections.get(section)), None)
+            text = sections[chosen] if chosen else ""
+            if chosen and rules.strip_comparisons:
+                text = without_comparisons(text)
+                if not text:
+                    gathered.only_compared.add(name)
+            if chosen and text:
+                gathered.used[chosen] += 1
+            gathered.texts[name] = text
+            for section, column in gathered.columns.items():
+                column[name] = whole_report(sections) if section == WHOLE else sections.get(section, "")
             yield sections
 
     gathered.had = count_sections(taken())
     return gathered
 
 
-def _take(gathered: Texts, name: str, sections: Mapping[str, str], rules: TextRules) -> None:
-    chosen = next((section for section in rules.wanted if sections.get(section)), None)
-    text = sections[chosen] if chosen else ""
-    if chosen and rules.strip_comparisons:
-        text = without_comparisons(text)
-        if not text:
-            gathered.only_compared.add(name)
-    if chosen and text:
-        gathered.used[chosen] += 1
-    gathered.texts[name] = text
-    for section, column in gathered.columns.items():
-        column[name] = whole_report(sections) if section == WHOLE else sections.get(section, "")
-
-
 def whole_report(sections: Mapping[str, str]) -> str:
-    """All sections of a report in one line, each after its heading in capitals, a preamble first and without one."""
-    parts = [text if name == PREAMBLE else f"{name.upper()}: {text}" for name, text in sections.items() if text]
-    return " ".join(parts)
+    """All sections of a report in one line, each after its heading in capitals; the preamble has no heading."""
+    return " ".join(text if name == PREAMBLE else f"{name.upper()}: {text}" for name, text in sections.items() if text)
 
 
 def add_texts(frame: "pd.DataFrame", key: str, texts: Texts, rules: TextRules, tally: Tally) -> "pd.DataFrame":
-    """The rows with their texts and sections; those without a text are left out, unless they are to be kept.
+    """The rows with their texts and sections; rows without a text are left out unless the rules keep them.
 
     Args:
-        frame: one image or report a row.
+        frame: one image or report per row.
         key: column with the names of the reports.
         texts: of the reports.
-        rules: as they were gathered by.
-        tally: gets the counts.
+        rules: of the texts.
+        tally: records the counts.
     """
     frame = frame.assign(**{TEXT: frame[key].map(texts.texts)})
     missing = frame[TEXT].isna()
     compared = frame[key].isin(texts.only_compared)
     sections = " or ".join(rules.wanted)
-    fate = KEPT if rules.keep_empty else LEFT_OUT
+    fate = RETAINED if rules.keep_empty else LEFT_OUT
     lacks = [("a report", missing), (f"a section {sections}", (frame[TEXT] == "") & ~compared)]
     if rules.strip_comparisons:
-        lacks.append(("a text besides its comparisons", compared))
+        lacks.append(("a text other than comparisons", compared))
     for rule, lacking in lacks:
         names = frame.loc[lacking, key].drop_duplicates()
         tally.add(rule, int(lacking.sum()), f"rows of {len(names)} reports", fate, names)

@@ -1,8 +1,8 @@
-"""What the steps of an import left out or found lacking, counted, with the first few names."""
+"""Counts of what the steps of an import left out or found missing, with a few examples."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from medloom.core.errors import UserError
 
@@ -18,11 +18,11 @@ class Entry:
     """One count.
 
     Attributes:
-        rule: what was lacking, or asked for and not met.
-        count: how many.
-        what: of what: images, reports.
-        fate: what became of them.
-        names: the first few.
+        rule: the requirement.
+        count: number of entries that do not meet it.
+        what: kind of the entries: images, reports.
+        fate: how they were treated.
+        names: the first few of them.
     """
 
     rule: str
@@ -31,7 +31,7 @@ class Entry:
     fate: str
     names: tuple[str, ...]
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, object]:
         """As JSON values, without names."""
         return {"rule": self.rule, "count": self.count, "of": self.what, "fate": self.fate}
 
@@ -41,34 +41,34 @@ class Tally:
     """The counts of an import, in the order of its steps.
 
     Attributes:
-        entries: one for each rule that was asked, those that met nothing included.
+        entries: one per rule, including rules that everything meets.
     """
 
     entries: list[Entry] = field(default_factory=list)
 
     def add(self, rule: str, count: int, what: str, fate: str = LEFT_OUT, names: Iterable[str] = ()) -> None:
-        """Count what a rule met."""
+        """Record the count of a rule."""
         self.entries.append(Entry(rule, count, what, fate, first_of(names)))
 
     def skip_or_refuse(self, skip: bool, where: str, lacking: str, names: list[str], total: int) -> None:
-        """Count images that cannot be used, where the user said to go on without them.
+        """Count incomplete images that are skipped, or refuse them.
 
         Args:
-            skip: whether the user did (`--skip-bad`).
-            where: the folder or table, for the error.
+            skip: skip them (`--skip-bad`).
+            where: the folder or table, for the message.
             lacking: what they lack: "a file", "a split".
-            names: of the images.
-            total: images in all.
+            names: of the incomplete images.
+            total: number of all images.
 
         Raises:
-            UserError: there are such images, and they are not to be skipped; or none is left.
+            UserError: there are incomplete images, and they are not skipped, or none remains.
         """
         self.add(f"{lacking} for each image", len(names), "images", names=names)
         listed = ", ".join(first_of(names)) + (", ..." if len(names) > NAMED else "")
         if names and not skip:
             raise UserError(
-                f"{where}: {len(names)} of {total} images lack {lacking} ({listed}); complete the data, or go on"
-                " without these images with --skip-bad."
+                f"{where}: {len(names)} of {total} images lack {lacking} ({listed}); complete the data, or leave"
+                " these images out with --skip-bad."
             )
         if names and len(names) == total:
             raise UserError(f"{where}: each of the {total} images lacks {lacking} ({listed}); complete the data.")
@@ -80,13 +80,13 @@ def first_of(names: Iterable[str]) -> tuple[str, ...]:
 
 
 def keep_values(frame: "pd.DataFrame", column: str, wanted: Sequence[str], tally: Tally) -> "pd.DataFrame":
-    """The rows whose cell is one of the values, in any case; all of them where no value is named.
+    """The rows whose cell is one of the values, ignoring case; all rows without values.
 
     Args:
         frame: the rows.
-        column: the column, which the option is called by.
+        column: the column, and the name of the option.
         wanted: values.
-        tally: gets the count.
+        tally: records the count.
 
     Raises:
         UserError: a value that no row has.
@@ -95,7 +95,9 @@ def keep_values(frame: "pd.DataFrame", column: str, wanted: Sequence[str], tally
         return frame
     known = {value.casefold(): value for value in frame[column].unique() if value}
     if unknown := [value for value in wanted if value.casefold() not in known]:
-        raise UserError(f"--{column} {unknown[0]}: no image has it; there are {', '.join(sorted(known.values()))}.")
-    kept = frame[column].str.casefold().isin([value.casefold() for value in wanted])
-    tally.add(f"{column} {' or '.join(wanted)}", int((~kept).sum()), "rows")
-    return frame[kept].reset_index(drop=True)
+        raise UserError(
+            f"--{column} {unknown[0]}: no image has it; the values are {', '.join(sorted(known.values()))}."
+        )
+    chosen = frame[column].str.casefold().isin([value.casefold() for value in wanted])
+    tally.add(f"{column} {' or '.join(wanted)}", int((~chosen).sum()), "rows")
+    return frame[chosen].reset_index(drop=True)
