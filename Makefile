@@ -3,7 +3,7 @@ PYTHON ?= $(shell for p in python3.11 python3.12 python3.13 python3; do $$p -c '
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test unit lint slow benchmark clean
+.PHONY: demo test unit lint slow benchmark docs clean
 
 demo: $(VENV)/.ready
 	$(BIN)/medloom demo --out runs/demo
@@ -23,6 +23,10 @@ lint: $(VENV)/.ready
 
 slow: $(VENV)/.ready
 	$(BIN)/python -m pytest -m slow
+
+docs: $(VENV)/.ready
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[docs]'
+	$(BIN)/mkdocs build --strict
 
 benchmark: $(VENV)/.ready
 	$(BIN)/python -m benchmarks

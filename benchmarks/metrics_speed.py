@@ -16,6 +16,9 @@ from typing import Any
 
 import numpy as np
 
+# Seconds and MB, below which a measurement is none.
+SMALLEST = 0.01
+
 
 def main(words: list[str]) -> None:
     """Make features, run both sides in turns, and print medians and ratios."""
@@ -83,7 +86,8 @@ def _lines(found: dict[str, list[dict[str, Any]]]) -> list[str]:
     }
     lines = [f"{side}: {own['seconds']:.1f} s, {own['megabytes']:.0f} MB" for side, own in median.items()]
     lines += [
-        f"{what}: {median['theirs'][what] / median['ours'][what]:.1f} times less" for what in ("seconds", "megabytes")
+        f"{what}: {median['theirs'][what] / max(median['ours'][what], SMALLEST):.1f} times less"
+        for what in ("seconds", "megabytes")
     ]
     names = ("FD", "KID", "precision", "recall", "density", "coverage", "Vendi")
     pairs = zip(names, found["ours"][0]["values"], found["theirs"][0]["values"], strict=True)

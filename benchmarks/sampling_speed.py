@@ -22,8 +22,7 @@ if TYPE_CHECKING:
     from medloom.evaluation.images.features import FeatureSet
 
 PIXELS = 32
-DEFAULT, PNDM = "medloom's default", "100 PNDM steps, one at a time"
-SAMPLINGS: dict[str, dict[str, Any]] = {DEFAULT: {}, PNDM: {"sampler": "pndm", "steps": 100, "batch": 1}}
+DEFAULT, PNDM = "medloom's default", "PNDM, one at a time"
 TRAINING: dict[str, Any] = {
     "size": "tiny",
     "image_size": [PIXELS],
@@ -48,17 +47,23 @@ def main(words: list[str]) -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--train-steps", type=int, default=1500)
+    parser.add_argument("--train-images", type=int, default=1920)
     parser.add_argument("--images", type=int, default=480)
+    parser.add_argument("--pndm-steps", type=int, default=100)
     options = parser.parse_args(words)
+    samplings: dict[str, dict[str, Any]] = {
+        DEFAULT: {},
+        PNDM: {"sampler": "pndm", "steps": options.pndm_steps, "batch": 1},
+    }
     with tempfile.TemporaryDirectory() as name:
         root = Path(name)
-        train = write_drawings(root / "train", 1920, PIXELS, seed=1)
+        train = write_drawings(root / "train", options.train_images, PIXELS, seed=1)
         test = write_drawings(root / "test", 2 * options.images, PIXELS, seed=2)
         conditions = write_drawings(root / "conditions", options.images, PIXELS, seed=3)
         run = _train(root, train, options.train_steps)
         print("| sampling | images/s | Frechet distance (95 % interval) | real against real |\n|---|---|---|---|")
         made = {}
-        for label, values in SAMPLINGS.items():
+        for label, values in samplings.items():
             started = time.perf_counter()
             made[label] = _generate(root / label.replace(" ", "_"), run, conditions, values)
             rate = options.images / (time.perf_counter() - started)
@@ -67,14 +72,12 @@ def main(words: list[str]) -> None:
 
 
 def _train(root: Path, data: Path, steps: int) -> Path:
-
     settings = {**TRAINING, "loop.steps": steps}
-    return run_command("train text2image", data=data, out=root / "run", **settings)
+    return Path(run_command("train text2image", data=data, out=root / "run", **settings))
 
 
 def _generate(out: Path, run: Path, conditions: Path, values: dict[str, Any]) -> Path:
-
-    return run_command("generate", model=run, data=conditions, out=out, **values)
+    return Path(run_command("generate", model=run, data=conditions, out=out, **values))
 
 
 def distance_of(root: Path, train: Path, test: Path, manifest: Path) -> str:

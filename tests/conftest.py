@@ -10,7 +10,7 @@ import pytest
 import torch
 from PIL import Image
 
-from medloom.cli.main import main
+from medloom.cli.main import main, split_command
 from medloom.core.options import options_of
 from medloom.core.progress import show_on_console
 from medloom.recipes.commands import commands, resolve
@@ -106,8 +106,9 @@ def with_settings(words: Sequence[object], folder: Path) -> list[str]:
     if command is None:
         return words
     known = options_of(resolve(command)[0])
+    _, rest = split_command(words)
     written: list[list[str]] = []
-    for word in words[len(command.split()) :]:
+    for word in rest:
         if word.startswith("--"):
             written.append([])
         written[-1].append(word)

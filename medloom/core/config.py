@@ -36,7 +36,7 @@ def configure(cls: type[Config], **values: object) -> Config:
     Raises:
         UserError: as on the command line.
 
-    Example:
+    Examples:
         >>> from medloom.recipes.generate import Config
         >>> configure(Config, model="runs/mm", out="images", prompt="null").prompt
         'null'

@@ -40,7 +40,7 @@ def help_page(
     options = {name: option for name, option in options_of(cls).items() if not option.setting}
     settings = len(options_of(cls)) - len(options)
     required = [option for option in options.values() if option.is_required]
-    common = [options[name] for name in _common(cls, options)]
+    common = [options[name] for name in _common(cls, options) if not options[name].is_required]
     parts = [f"medloom {program}: {summary(cls)}", _section("Required", required, defaults)]
     if everything:
         rest = [option for option in options.values() if not option.is_required]

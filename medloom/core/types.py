@@ -34,7 +34,7 @@ class Condition:
         mask: a label map with the image's geometry: a file, an `Image`, or whole numbers `(*size)`.
         table: clinical columns, name to value; None where missing.
 
-    Example:
+    Examples:
         >>> Condition(text="Small left effusion.", modality="CXR").to_dict()
         {'text': 'Small left effusion.', 'modality': 'CXR'}
     """
@@ -106,7 +106,7 @@ class Sample:
         patient: whose it is.
         row: position among the rows.
         line: in the file.
-        registered_prior: the condition's earlier image on this image's grid, where the two were registered.
+        registered_prior: the condition's prior image on this image's grid, where the two were registered.
     """
 
     path: Path

@@ -44,7 +44,7 @@ class Dataset(TorchDataset[Item]):
     Raises:
         UserError: unusable rows.
 
-    Example:
+    Examples:
         >>> import medloom
         >>> images = medloom.Dataset("out/manifest.csv", image_size=[64])  # doctest: +SKIP
         >>> images[0]["image"].shape  # doctest: +SKIP

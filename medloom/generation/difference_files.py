@@ -32,7 +32,7 @@ def write_difference_volume(path: Path, row: DifferenceRow, arm: str, reference:
 
 
 def write_difference_gif(path: Path, row: DifferenceRow, arm: str, scale: float) -> None:
-    """Write a GIF: in 2-D between factual and arm, beside their difference; in 3-D through the axial slices of all.
+    """Write a GIF: in 2-D between factual and arm, next to their difference; in 3-D through the axial slices of all.
 
     Args:
         path: file to write.
@@ -75,7 +75,8 @@ def _coloured(difference: Map, scale: float) -> NDArray[np.uint8]:
     import matplotlib
 
     place = np.clip(difference / scale, -1, 1) / 2 + 0.5
-    return np.rint(matplotlib.colormaps[COLOURS](place)[..., :3] * 255).astype(np.uint8)
+    colours: NDArray[np.uint8] = np.rint(matplotlib.colormaps[COLOURS](place)[..., :3] * 255).astype(np.uint8)
+    return colours
 
 
 def _enlarged(frame: NDArray[np.uint8]) -> NDArray[np.uint8]:

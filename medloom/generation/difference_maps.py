@@ -27,7 +27,7 @@ class DifferenceRow:
     """One line of the picture.
 
     Attributes:
-        label: beside it.
+        label: next to it.
         unit: of the differences.
         span: the width of [-1, 1] in that unit.
         factual: mean image `(C, *spatial)` in [-1, 1].
@@ -71,7 +71,7 @@ def draw_differences(
     Args:
         rows: what is drawn.
         title: above all.
-        absolute: sizes of the differences in place of the differences.
+        absolute: sizes of the differences instead of the differences.
         scales: unit -> largest difference shown, as of a whole cohort; by default that of `rows`.
         names: of the first image of a line, and of the differences.
     """

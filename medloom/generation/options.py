@@ -9,7 +9,7 @@ from medloom.core.lookup import look_up
 from medloom.core.options import setting
 from medloom.core.seeds import check_seed
 from medloom.core.types import PARTS
-from medloom.data.options import ManifestOptions
+from medloom.data.manifest import ManifestOptions
 from medloom.generators.generated_images import FORMATS
 from medloom.generators.sampling import OVERLAP, Edit, Framing
 

@@ -3,7 +3,6 @@
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,14 +10,14 @@ from numpy.typing import NDArray
 from medloom.core.config import plain
 from medloom.core.errors import UserError
 from medloom.core.files import claim_output, hash_json, read_json, write_json
-from medloom.core.lookup import did_you_mean
+from medloom.core.lookup import did_you_mean, look_up
 from medloom.core.plots import flat, save_grid
 from medloom.core.progress import progress
 from medloom.data.images import read_image
 from medloom.data.tables import write_csv
 from medloom.generation.options import GenerationOptions, name_values
 from medloom.generation.requests import Request
-from medloom.generators.base import ImageGenerator
+from medloom.generators.base import AnyGenerator
 from medloom.generators.generated_images import HEADER, manifest_row, suffix_of
 from medloom.generators.run_folder import RunFolder
 from medloom.generators.sampling import SamplingOptions
@@ -27,7 +26,7 @@ from medloom.generators.storage import load
 GRID_IMAGES, GRID_COLUMNS = 64, 8
 # What may differ when a folder is continued: where things lie and run, not what is generated.
 FREE = ("out", "device", "batch", "windows", "model")
-# Texts of a condition, of which only a hash is written unless provenance is full.
+# Texts of a condition; only a hash of them is written unless provenance is full.
 TEXTS = ("prompt", "text", "negative", "nochange_text")
 
 
@@ -43,7 +42,7 @@ class LoadedModel:
 
     options: GenerationOptions
     run: RunFolder
-    generator: ImageGenerator[Any, Any]
+    generator: AnyGenerator
 
     @property
     def sampling(self) -> SamplingOptions:
@@ -66,7 +65,8 @@ class LoadedModel:
                     f"--{name}: the model {options.model} is of the family {self.generator.family}, which has none"
                     f"{hint}; leave it out."
                 )
-        return replace(default, **given, guidance_by_part=parts)
+        asked: SamplingOptions = replace(default, **given, guidance_by_part=parts)
+        return asked
 
 
 def load_model(options: GenerationOptions) -> LoadedModel:
@@ -133,7 +133,7 @@ def is_main_process() -> bool:
     """Whether this process writes what there is one of, and talks to the user."""
     from accelerate import PartialState
 
-    return PartialState().is_main_process
+    return bool(PartialState().is_main_process)
 
 
 def file_suffix(model: LoadedModel, requests: Sequence[Request]) -> str:
@@ -217,7 +217,7 @@ def _scales(sampling: SamplingOptions) -> list[str]:
 def _like(option: str, value: str, default: object) -> object:
     """A word as a value of the default's type."""
     if isinstance(default, bool):
-        return value.casefold() == "true"
+        return look_up({"true": True, "false": False}, value.casefold(), option)
     kind = type(default) if isinstance(default, int | float) else str
     try:
         return kind(value)

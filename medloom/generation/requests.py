@@ -4,7 +4,6 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 from medloom.core.errors import UserError
 from medloom.core.files import hash_file, hash_text
@@ -13,7 +12,7 @@ from medloom.core.seeds import MAX_SEED
 from medloom.core.types import Condition, Sample
 from medloom.data.manifest import Manifest, read_manifest
 from medloom.generation.options import LABEL_COLUMNS, GenerationOptions
-from medloom.generators.base import ImageGenerator
+from medloom.generators.base import AnyGenerator
 from medloom.generators.generated_images import FACTUAL
 
 
@@ -98,7 +97,7 @@ def check_seeds(options: GenerationOptions, images: int) -> None:
         raise UserError(f"--seed {options.seed} with {images} images passes {MAX_SEED}; take a smaller one.")
 
 
-def known_condition(generator: ImageGenerator[Any, Any], condition: Condition, where: str) -> Condition:
+def known_condition(generator: AnyGenerator, condition: Condition, where: str) -> Condition:
     """The parts of a row's condition that the model takes, the table's cells as it reads them.
 
     Args:

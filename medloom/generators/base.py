@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any, ClassVar, Generic, TypeVar
+from typing import Any, ClassVar, Generic, TypeAlias, TypeVar
 
 import torch
 from numpy.typing import NDArray
@@ -77,7 +77,7 @@ class ImageGenerator(ABC, Generic[Model, Sampling]):
         unit: of the values of condition files that do not state theirs.
         folder: its components on disk, or None for a generator that was not loaded.
 
-    Example:
+    Examples:
         >>> import medloom
         >>> model = medloom.load("runs/mm")  # doctest: +SKIP
         >>> model.generate(medloom.Condition("Small left effusion.", "CXR"), seed=0).save("out.png")  # doctest: +SKIP
@@ -421,7 +421,9 @@ class ImageGenerator(ABC, Generic[Model, Sampling]):
     ) -> list[Image]:
         """As `generate`, of conditions that were checked: the images in the values of their modality."""
         if not self.spec.patch:
-            return frame_images(self, conditions, self.sample(conditions, seeds, sampling, edit).numpy())
+            return frame_images(
+                self.spec, self.reader, conditions, self.sample(conditions, seeds, sampling, edit).numpy()
+            )
         if framing.crops:
             return crop_images(self, conditions, seeds, sampling)
         pairs = zip(conditions, seeds, strict=True)
@@ -435,7 +437,7 @@ class ImageGenerator(ABC, Generic[Model, Sampling]):
         labels: Tensor | None = None,
         priors: Tensor | None = None,
     ) -> ConditionTensors:
-        """The tensors of conditions of which only the `kept` parts are left, as the networks take them.
+        """The tensors of conditions with only the `kept` parts, as the networks take them.
 
         Args:
             conditions: of a batch.
@@ -534,6 +536,10 @@ class ImageGenerator(ABC, Generic[Model, Sampling]):
         return ConditionTensors(
             text_embeddings=padded.to(device), text_pooled=pooled.to(device), text_mask=mask.to(device)
         )
+
+
+# A generator of any family, where nothing depends on its networks and its sampling options.
+AnyGenerator: TypeAlias = ImageGenerator[Any, Any]
 
 
 def paired(

@@ -4,7 +4,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import count
 from pathlib import Path
-from typing import Any, Generic, TypeVar
+from typing import Generic, TypeVar
 
 import numpy as np
 import torch
@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from medloom.core.seeds import torch_generator
 from medloom.core.types import Batch, Phase
-from medloom.generators.base import ImageGenerator
+from medloom.generators.base import AnyGenerator
 from medloom.generators.training_data import RowOrder, TrainingData, repeats, spread_rows
 from medloom.training.options import LoopOptions
 
@@ -21,7 +21,7 @@ VALIDATION_IMAGES = 256
 VALIDATION_BATCH = 32
 VALIDATION_PATCHES = 16
 
-Trained = TypeVar("Trained", bound=ImageGenerator[Any, Any])
+Trained = TypeVar("Trained", bound=AnyGenerator)
 OwnBatch = TypeVar("OwnBatch", bound=Batch)
 
 
@@ -65,7 +65,8 @@ class GeneratorTask(ABC, Generic[Trained, OwnBatch]):
     @property
     def module(self) -> nn.Module:
         """Everything that the generator's phase trains."""
-        return self.generator.model
+        model: nn.Module = self.generator.model
+        return model
 
     def _prepare(self) -> None:
         """Leave exactly the trained weights with gradients, in training mode."""
@@ -83,7 +84,8 @@ class GeneratorTask(ABC, Generic[Trained, OwnBatch]):
 
     def ema(self) -> nn.Module:
         """The networks that generate images."""
-        return self.generator.model
+        model: nn.Module = self.generator.model
+        return model
 
     def after_step(self, step: int) -> None:
         """Nothing changes outside of the weights."""

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     import torch
     from accelerate import Accelerator
 
-    from medloom.generators.base import ImageGenerator
+    from medloom.generators.base import AnyGenerator
     from medloom.generators.base_task import LossTask
     from medloom.generators.training_data import TrainingData
 
@@ -26,7 +26,7 @@ Trained = TypeVar("Trained")
 
 @dataclass(frozen=True)
 class Origin:
-    """What a training starts from, beside fresh weights.
+    """What a training starts from, if not from fresh weights.
 
     Attributes:
         parents: run folders whose training patients it has therefore seen.
@@ -52,7 +52,7 @@ class Family(ABC, Generic[Options, Trained]):
 
     name: ClassVar[str]
     # The class of its generators, where its models generate images.
-    generator: "ClassVar[type[ImageGenerator[Any, Any]] | None]" = None
+    generator: "ClassVar[type[AnyGenerator] | None]" = None
     # Whether single images have losses, which a membership attack could use.
     has_image_losses: ClassVar[bool] = False
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any, Protocol
+from typing import Protocol, TypeVar
 
 import numpy as np
 import torch
@@ -20,11 +20,13 @@ from medloom.data.masks import Labels
 from medloom.data.patches import Crop, PatchRules, cut_labels, draw_crop
 from medloom.data.placement import plan
 from medloom.data.transforms import from_model, oriented
-from medloom.generators.sampling import Framing
+from medloom.generators.sampling import Framing, SamplingOptions
 from medloom.generators.volumes import Tiling, WholeMask
 
+Sampling = TypeVar("Sampling", bound=SamplingOptions, contravariant=True)
 
-class Sampler(Protocol):
+
+class Sampler(Protocol[Sampling]):
     """What of a generator is needed here; see `ImageGenerator`."""
 
     spec: ImageSpec
@@ -36,26 +38,35 @@ class Sampler(Protocol):
         ...
 
     def sample_patches(
-        self, conditions: Sequence[Condition], seeds: Sequence[int], labels: Tensor, positions: Tensor, sampling: Any
+        self,
+        conditions: Sequence[Condition],
+        seeds: Sequence[int],
+        labels: Tensor,
+        positions: Tensor,
+        sampling: Sampling,
     ) -> Tensor:
         """Patches in the model's space."""
         ...
 
-    def sample_windows(self, condition: Condition, seed: int, mask: WholeMask, sampling: Any) -> Tensor:
+    def sample_windows(self, condition: Condition, seed: int, mask: WholeMask, sampling: Sampling) -> Tensor:
         """An image of its mask's size in the model's space."""
         ...
 
 
-def frame_images(generator: Sampler, conditions: Sequence[Condition], arrays: NDArray[np.float32]) -> list[Image]:
+def frame_images(
+    spec: ImageSpec, reader: ConditionReader, conditions: Sequence[Condition], arrays: NDArray[np.float32]
+) -> list[Image]:
     """Images of the model's size `(N, C, *size)`; volumes lie where their mask or prior image does."""
-    spec, reader, images = generator.spec, generator.reader, []
+    images = []
     for condition, array in zip(conditions, arrays, strict=True):
         reference = reader.reference(condition) if spec.spatial_dims == 3 else None
         images.append(from_model(array, spec, reader.modality(condition), reference=reference))
     return images
 
 
-def window_image(generator: Sampler, condition: Condition, seed: int, sampling: Any, framing: Framing) -> Image:
+def window_image(
+    generator: Sampler[Sampling], condition: Condition, seed: int, sampling: Sampling, framing: Framing
+) -> Image:
     """An image of its mask's size, on its mask's grid, axes in the order of the mask's file."""
     spec, mask = generator.spec, generator.reader.mask(condition)
     whole = WholeMask(generator.reader.labels(condition), Tiling(spec.size, framing.overlap, framing.windows))
@@ -66,7 +77,7 @@ def window_image(generator: Sampler, condition: Condition, seed: int, sampling: 
 
 
 def crop_images(
-    generator: Sampler, conditions: Sequence[Condition], seeds: Sequence[int], sampling: Any
+    generator: Sampler[Sampling], conditions: Sequence[Condition], seeds: Sequence[int], sampling: Sampling
 ) -> list[Image]:
     """One patch a condition, about a pixel of a mask class; where, is a function of the seed."""
     spec, reader = generator.spec, generator.reader
@@ -85,7 +96,7 @@ def crop_images(
     return images
 
 
-def _crop(generator: Sampler, labels: Labels, seed: int) -> Crop:
+def _crop(generator: Sampler[Sampling], labels: Labels, seed: int) -> Crop:
     found = [label for label in np.unique(labels) if label in generator.masks.visible]
     positions = [np.argwhere(labels == label).astype(np.int16) for label in found]
     rules = PatchRules(generator.spec, foreground=1.0)

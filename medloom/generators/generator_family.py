@@ -13,7 +13,7 @@ from medloom.core.progress import say
 from medloom.core.types import Sample
 from medloom.data.dataset import ImageSource
 from medloom.data.patches import PatchRules
-from medloom.generators.base import ImageGenerator
+from medloom.generators.base import AnyGenerator
 from medloom.generators.family import Family, Origin
 from medloom.generators.leakage import runs_among
 from medloom.generators.options import GeneratorOptions
@@ -29,7 +29,8 @@ if TYPE_CHECKING:
 
 
 Options = TypeVar("Options", bound=GeneratorOptions)
-Trained = TypeVar("Trained", bound="ImageGenerator[Any, Any]")
+Trained = TypeVar("Trained", bound="AnyGenerator")
+Coder = TypeVar("Coder")
 Render = Callable[[Any, Path, int], None]
 
 # Conditions that are rendered at each validation; patches by the number of axes, since volumes are slow to generate.
@@ -37,23 +38,25 @@ FIXED_CONDITIONS = 16
 FIXED_PATCHES = {2: 16, 3: 4}
 
 
-class GeneratorFamily(Family[Options, Trained], Generic[Options, Trained]):
-    """A family of image generators."""
+class GeneratorFamily(Family[Options, Trained], Generic[Options, Trained, Coder]):
+    """A family of image generators; `Coder` is its autoencoder or tokenizer, None where it generates pixels."""
 
     @abstractmethod
     def mask_labels(self, options: Options) -> tuple[int, ...] | None:
         """Labels of mask classes that the user named, empty where the masks say them; None for a model without."""
 
     @abstractmethod
-    def prepare_space(self, options: Options, data: Prepared, origin: Origin) -> tuple[Prepared, Any]:
+    def prepare_space(self, options: Options, data: Prepared, origin: Origin) -> tuple[Prepared, Coder]:
         """The data in the channels that the autoencoder or tokenizer takes, and that one; None where there is none."""
 
     @abstractmethod
-    def fresh(self, options: Options, data: Prepared, facts: TrainingFacts, coder: Any, origin: Origin) -> Trained:
+    def fresh(self, options: Options, data: Prepared, facts: TrainingFacts, coder: Coder, origin: Origin) -> Trained:
         """A generator with fresh weights, or those of a published model."""
 
     @abstractmethod
-    def continued(self, options: Options, data: Prepared, facts: TrainingFacts, coder: Any, known: Trained) -> Trained:
+    def continued(
+        self, options: Options, data: Prepared, facts: TrainingFacts, coder: Coder, known: Trained
+    ) -> Trained:
         """The generator of a run that is continued, for these data."""
 
     def may_leave_unused(self, options: Options) -> bool:
@@ -67,7 +70,7 @@ class GeneratorFamily(Family[Options, Trained], Generic[Options, Trained]):
         known = self.load_run(options.from_run)
         return Origin(self._parents(options), known, space=known.spec, extends=known.spec)
 
-    def load_run(self, path: Path) -> ImageGenerator[Any, Any]:
+    def load_run(self, path: Path) -> AnyGenerator:
         """The generator of a run that is continued.
 
         Raises:
@@ -119,7 +122,7 @@ class GeneratorFamily(Family[Options, Trained], Generic[Options, Trained]):
 
     @abstractmethod
     def own_components(self, trained: Trained) -> dict[str, Any]:
-        """The networks beside the encoders, by name."""
+        """The networks other than the encoders, by name."""
 
     def _parents(self, options: Options) -> list[Path]:
 
@@ -130,9 +133,7 @@ class GeneratorFamily(Family[Options, Trained], Generic[Options, Trained]):
         return ()
 
 
-def _readable(
-    options: GeneratorOptions, data: Prepared, generator: ImageGenerator[Any, Any], verbose: bool
-) -> Prepared:
+def _readable(options: GeneratorOptions, data: Prepared, generator: AnyGenerator, verbose: bool) -> Prepared:
     """The data less the validation rows whose table holds what no training row has.
 
     Raises:
@@ -171,7 +172,7 @@ def _renderer(data: Prepared, masked: bool) -> Render:
     samples = rendered(data.validation) or rendered(data.train) or list(data.train.samples)
     chosen = spread(samples, [str(sample.condition.modality) for sample in samples], FIXED_CONDITIONS)
 
-    def render(generator: ImageGenerator[Any, Any], out: Path, step: int) -> None:
+    def render(generator: AnyGenerator, out: Path, step: int) -> None:
 
         images = generator.sample([samples[index].condition for index in chosen], range(len(chosen)))
         save_grid(out / f"step-{step:08d}.png", list(images.numpy()), 4, f"after {step} steps")
@@ -188,7 +189,7 @@ def _patch_renderer(data: TrainingData, seed: int, batch: int) -> Render:
         batch: patches at a time.
     """
 
-    def render(generator: ImageGenerator[Any, Any], out: Path, step: int) -> None:
+    def render(generator: AnyGenerator, out: Path, step: int) -> None:
 
         count = FIXED_PATCHES[generator.spec.spatial_dims]
         rows = [data.usable[place] for place in spread_rows(len(data.usable), count)]

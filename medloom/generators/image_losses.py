@@ -1,4 +1,4 @@
-"""Losses of a generator on single images, by which an attack tells what it was trained on."""
+"""Losses of a generator on single images, which a membership inference attack compares."""
 
 from collections.abc import Sequence
 from pathlib import Path

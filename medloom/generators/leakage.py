@@ -4,15 +4,14 @@ from pathlib import Path
 
 from medloom.core.errors import UserError
 from medloom.core.progress import say
-from medloom.data.manifest import Manifest, read_manifest
-from medloom.data.options import ManifestOptions
+from medloom.data.manifest import Manifest, ManifestOptions, read_manifest
 from medloom.data.splits import Split
 from medloom.generators.preparation import Prepared
 from medloom.generators.run_folder import RUN, RunFolder
 
 
 def refuse_seen(config: ManifestOptions, model: Path, path: Path, real: Manifest) -> None:
-    """Refuse patients that the generator was trained on, told in the way in which its run told them."""
+    """Refuse patients that the generator was trained on, identified in the way in which its run identified them."""
     from medloom.generators.storage import open_generator
 
     run = open_generator(model)
@@ -22,8 +21,8 @@ def refuse_seen(config: ManifestOptions, model: Path, path: Path, real: Manifest
         real = read_manifest(path, named=named, images_are_patients=True, skip_bad=skip, need=("path",))
     elif real.patients_are_images and not description["images_are_patients"]:
         raise UserError(
-            f"{model} knows its patients by name and {path} was read with --images-are-patients, so that it"
-            " cannot be told whom it has seen; name the patients in --real, or leave out --model."
+            f"{model} knows its patients by name and {path} was read with --images-are-patients, so that its"
+            " training patients cannot be compared with them; name the patients in --real, or leave out --model."
         )
     for split in run.splits():
         split.refuse_overlap(real, str(model))

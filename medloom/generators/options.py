@@ -8,7 +8,7 @@ from typing import ClassVar
 from medloom.core.choices import MODALITY_AS
 from medloom.core.errors import UserError
 from medloom.core.options import setting
-from medloom.data.options import ManifestOptions
+from medloom.data.manifest import ManifestOptions
 from medloom.training.options import LoopOptions
 
 
@@ -128,7 +128,7 @@ class GeneratorOptions(TrainOptions):
     Attributes:
         from_run: run to continue from with this manifest, which may add modalities; its networks and text encoder are
             kept (`--from`).
-        table: clinical columns that condition the model as numbers and categories; a template beside the manifest says
+        table: clinical columns that condition the model as numbers and categories; a template next to the manifest says
             how their cells are read.
         classes: YAML or JSON file with the label and the name of each mask class; by default the labels that the masks
             have.

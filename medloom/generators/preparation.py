@@ -18,8 +18,7 @@ from medloom.core.mask_spec import MaskSpec
 from medloom.core.progress import say
 from medloom.core.spec import HU, ImageSpec
 from medloom.data.dataset import ImageSource, measure_spec
-from medloom.data.manifest import Manifest
-from medloom.data.options import load_manifest
+from medloom.data.manifest import Manifest, load_manifest
 from medloom.data.prompts import read_template, template_of
 from medloom.data.splits import Split, assign_splits, make_split
 from medloom.data.table_columns import seen_columns
@@ -253,7 +252,7 @@ def description(
 
 
 def training_columns(prepared: Prepared) -> list[dict[str, Any]]:
-    """What the training rows have in the columns of the template beside the manifest; empty without one."""
+    """What the training rows have in the columns of the template next to the manifest; empty without one."""
 
     beside = template_of(prepared.manifest.source)
     if beside is None:
@@ -261,7 +260,7 @@ def training_columns(prepared: Prepared) -> list[dict[str, Any]]:
     return [asdict(column) for column in seen_columns(prepared.train.samples, read_template(beside))]
 
 
-def spread(samples: Sequence[Any], groups: Sequence[str], count: int) -> list[int]:
+def spread(samples: Sequence[object], groups: Sequence[str], count: int) -> list[int]:
     """Indices of up to `count` samples, taken in turn from each group, so that every modality is among them."""
     by_group: dict[str, list[int]] = {}
     for index, group in enumerate(groups):

@@ -20,8 +20,9 @@ from medloom.data.laterality import mirrored_condition
 from medloom.data.masks import opposite_classes
 from medloom.data.patches import PatchRules
 from medloom.data.volume_cache import cached_positions, cached_whole_images, cached_whole_labels, whole_sizes
-from medloom.generators.base import ImageGenerator
+from medloom.generators.base import AnyGenerator
 from medloom.generators.training_data import PatchData, PriorData, TrainingData, all_prompts
+from medloom.networks.conditioning import ConditionEncoder
 from medloom.networks.text import TextEncoder, embed_texts
 
 
@@ -32,7 +33,7 @@ class RowCaches:
         self,
         folder: Path,
         skip_bad: bool,
-        generator: ImageGenerator[Any, Any],
+        generator: AnyGenerator,
         accelerator: Accelerator,
         patches: PatchRules | None = None,
         unregistered: float = 1.0,
@@ -98,7 +99,7 @@ class RowCaches:
         return PriorData(versions, entries, self.unregistered if registered else 1.0), usable
 
     def _whole(self, source: ImageSource, rules: PatchRules, verbose: bool) -> TrainingData:
-        """Whole images, of which patches are cut."""
+        """Whole images that patches are cut from."""
         sizes = whole_sizes(source)
         images, usable = cached_whole_images(source, sizes, self.folder, self.skip_bad, verbose)
         labels, places = None, None
@@ -128,7 +129,7 @@ class RowCaches:
 
     def _cells(self, conditions: Sequence[Condition]) -> Tensor | None:
         """The columns of the table that condition the model, encoded."""
-        encoder = self.generator.model.condition
+        encoder: ConditionEncoder | None = self.generator.model.condition
         if encoder is None or not self.generator.columns:
             return None
         return encoder.cells([condition.table for condition in conditions])

@@ -32,11 +32,11 @@ class RunFolder:
 
     def index(self) -> dict[str, Any]:
         """index.json: family, component classes, exporter."""
-        return read_json(self.path / INDEX)
+        return dict(read_json(self.path / INDEX))
 
     def description(self) -> dict[str, Any]:
         """run.json: every option, versions, fingerprints, ImageSpec, split."""
-        return read_json(self.path / RUN)
+        return dict(read_json(self.path / RUN))
 
     def splits(self) -> list[Split]:
         """The split that it was trained on, and those of the runs that it started from (an autoencoder's, say)."""
@@ -80,7 +80,7 @@ def open_run(path: Path, families: tuple[str, ...], option: str = "--model") -> 
     run = RunFolder(path)
     family = run.index().get("family")
     if family not in families:
-        raise UserError(f"{option} {path} holds a {family}; this needs {' or '.join(families)}.")
+        raise UserError(f"{option} {path} holds a run of the family {family}; this needs {' or '.join(families)}.")
     if not run.model.is_dir():
         raise UserError(
             f"{option} {path} has no model yet: its run was stopped before the first checkpoint;"
@@ -132,7 +132,7 @@ def _lengthened(old: dict[str, Any], identity: dict[str, Any]) -> dict[str, Any]
     return {**old, "identity": {**old["identity"], "options": changed}, "begun_with_steps": lengths}
 
 
-def _differences(old: Any, new: Any, name: str = "") -> list[str]:
+def _differences(old: object, new: object, name: str = "") -> list[str]:
     """What differs; an option that an earlier version did not have counts only where it is in use."""
     if isinstance(old, dict) and isinstance(new, dict):
         return [
@@ -143,7 +143,7 @@ def _differences(old: Any, new: Any, name: str = "") -> list[str]:
     return [] if old == new else [f"{name} was {_shown(old)}, now {_shown(new)}"]
 
 
-def _shown(value: Any) -> str:
+def _shown(value: object) -> str:
     text = str(value)
     return text if len(text) <= 60 else text[:57] + "..."
 

@@ -69,19 +69,20 @@ class TokenSampling(SamplingOptions):
     Attributes:
         steps: parallel steps, K.
         guidance: scale for all parts of the condition; 1 is none.
-        guidance_by_part: scales of single parts, in place of `guidance`.
+        guidance_by_part: scales of single parts, instead of `guidance`.
         guidance_schedule: constant, or linear (from none in the first step to the whole scale in the last).
-        negative: text that takes the place of the empty text, or None.
+        negative: text that replaces the empty text, or None.
         temperature: of the draws.
-        annealing: share of the temperature that is taken away over the steps.
+        annealing: fraction by which the temperature falls over the steps.
         top_k: most likely codes that a draw chooses from; 0 for all.
         top_p: least probability of the codes that a draw chooses from; 1 for all. Less leaves out what is small and may
             lie anywhere, a nodule say, which is unlikely at each single place.
-        cutoff: codes less likely than this share of an even chance, 1 / codes, before guidance or after it, are not
-            drawn; 0 for none. What label smoothing gives to every code should not be drawn, nor what guidance makes of
-            it. Where draws are scored again by changed weights, take 0: a code that is left out has no probability.
+        cutoff: codes less likely than this fraction of a uniform distribution, 1 / codes, before guidance or after it,
+            are not drawn; 0 for none. What label smoothing gives to every code should not be drawn, nor what guidance
+            makes of it. Where draws are scored again by changed weights, take 0: a code that is left out has no
+            probability.
         remasking: temperature of the noise by which tokens are masked again.
-        mask_schedule: share of tokens that stay masked: cosine, linear, square or root.
+        mask_schedule: fraction of tokens that stay masked: cosine, linear, square or root.
         precision: of the transformer: fp32, in which an image does not depend on its batch, or bf16, which is faster.
     """
 
@@ -105,9 +106,9 @@ class TokenSampling(SamplingOptions):
         """
         if self.guidance_schedule not in GUIDANCE_SCHEDULES:
             allowed = ", ".join(GUIDANCE_SCHEDULES)
-            raise UserError(f"--guidance-schedule {self.guidance_schedule}: allowed are {allowed}.")
+            raise UserError(f"--sampling guidance_schedule={self.guidance_schedule}: allowed are {allowed}.")
         if self.precision not in PRECISIONS:
-            raise UserError(f"--precision {self.precision}: allowed are {', '.join(PRECISIONS)}.")
+            raise UserError(f"--sampling precision={self.precision}: allowed are {', '.join(PRECISIONS)}.")
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,6 @@
 """Loading generators of any family from run folders."""
 
 from pathlib import Path
-from typing import Any
 
 import torch
 
@@ -9,7 +8,7 @@ from medloom.core.errors import UserError
 from medloom.core.files import read_json
 from medloom.core.mask_spec import MaskSpec
 from medloom.core.spec import ImageSpec
-from medloom.generators.base import SETTINGS, ImageGenerator
+from medloom.generators.base import SETTINGS, AnyGenerator
 from medloom.generators.registry import FAMILIES, get_family
 from medloom.generators.run_folder import RunFolder, open_run
 from medloom.networks.conditioning import ConditionEncoder
@@ -17,7 +16,7 @@ from medloom.networks.text import load_text_parts
 from medloom.training.loop import check_device
 
 
-def load_generator(folder: Path) -> ImageGenerator[Any, Any]:
+def load_generator(folder: Path) -> AnyGenerator:
     """Read what `ImageGenerator.save` wrote; networks are in evaluation mode, on the CPU.
 
     Raises:
@@ -54,11 +53,12 @@ def open_generator(path: Path, option: str = "--model") -> RunFolder:
     """
     run = open_run(path, tuple(FAMILIES), option)
     if get_family(run.index()["family"]).generator is None:
-        raise UserError(f"{option} {path} holds a {run.index()['family']}, which generates no images.")
+        family = run.index()["family"]
+        raise UserError(f"{option} {path} holds a run of the family {family}, which generates no images.")
     return run
 
 
-def load(path: Path | str, device: str = "auto", unit: str | None = None) -> ImageGenerator[Any, Any]:
+def load(path: Path | str, device: str = "auto", unit: str | None = None) -> AnyGenerator:
     """Load a trained generator of any family.
 
     Args:
@@ -69,7 +69,7 @@ def load(path: Path | str, device: str = "auto", unit: str | None = None) -> Ima
     Raises:
         UserError: not a run folder of a generator, or one cut short.
 
-    Example:
+    Examples:
         >>> import medloom
         >>> model = medloom.load("runs/mm")  # doctest: +SKIP
         >>> images = model.generate(medloom.Condition("Small left effusion.", "CXR"), seeds=range(8))  # doctest: +SKIP

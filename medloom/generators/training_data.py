@@ -15,7 +15,7 @@ from medloom.core.types import Condition
 from medloom.data.cache import PackedArrays, PackedTexts
 from medloom.data.patches import Crop, PatchRules, cut, cut_labels, draw_crop, draw_shift
 from medloom.data.volume_cache import ClassPositions
-from medloom.generators.base import ImageGenerator
+from medloom.generators.base import AnyGenerator
 from medloom.generators.base_model import keep, prompt_of
 from medloom.generators.tensors import ConditionTensors
 from medloom.processes.guidance import draw_subset, nested_subsets
@@ -90,9 +90,9 @@ class TrainingData:
         labels: label maps int16 `(rows, *size)`, or None; with patches, of the whole images.
         cells: columns of the clinical table float32 `(rows, K)`, NaN where missing, or None.
         patches: how patches are cut, or None where the model sees whole images.
-        shift: pixels by which whole images, their masks and earlier images are shifted at most along each axis, each
+        shift: pixels by which whole images, their masks and prior images are shifted at most along each axis, each
             time anew.
-        priors: the rows' earlier images, or None.
+        priors: the rows' prior images, or None.
     """
 
     targets: "NDArray[Any] | PackedArrays[np.float16]"
@@ -188,7 +188,7 @@ def all_prompts(conditions: Sequence[Condition], modality_as: str, parts: Sequen
 
 
 def condition_tensors(
-    generator: ImageGenerator[Any, Any],
+    generator: AnyGenerator,
     data: TrainingData,
     rows: Sequence[int],
     uniforms: Tensor,
@@ -234,9 +234,7 @@ def condition_tensors(
     return tensors
 
 
-def _text_tensors(
-    generator: ImageGenerator[Any, Any], texts: PackedTexts, conditions: Sequence[Condition]
-) -> ConditionTensors:
+def _text_tensors(generator: AnyGenerator, texts: PackedTexts, conditions: Sequence[Condition]) -> ConditionTensors:
     prompts = [prompt_of(condition, generator.modality_as, generator.parts) for condition in conditions]
     tokens, mask, pooled = texts.rows([texts.index[prompt] for prompt in prompts])
     text_mask = torch.from_numpy(mask)

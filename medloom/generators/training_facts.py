@@ -87,7 +87,7 @@ def read_masks(options: GeneratorOptions, data: Prepared, given: Sequence[int], 
     if options.classes is not None and given:
         raise UserError("--classes and --network.mask-classes both list the mask classes; leave one out.")
     if getattr(options, "flip", False) and options.classes is None:
-        raise UserError("--flip needs --classes: names of mask classes, of which the sides change in a mirror image.")
+        raise UserError("--flip needs --classes: the names of mask classes say which sides change in a mirror image.")
     if options.classes is not None:
         names = read_classes(options.classes)
     else:

@@ -134,8 +134,8 @@ def _timed(manifest: Manifest, rules: Rules, skip_bad: bool, journeys: Journeys)
     frame = manifest.frame
     if "time" not in frame:
         raise UserError(
-            f"{manifest.source}: no column of times to order a patient's images; name one with --columns time=NAME"
-            " (dates as 2021-03-14 or 20210314, or days as numbers)."
+            f"{manifest.source}: no column of times to order a patient's images; name one with"
+            " --columns time=NAME (dates as 2021-03-14 or 20210314, or days as numbers)."
         )
     days, problems = read_days(frame["time"].tolist(), frame["line"].tolist())
     if problems and not skip_bad:

@@ -17,7 +17,7 @@ HEADER = ("cell", "metric", "subset", "value", "low", "high", "n", "counted", "r
 SCORES = "scores.json"
 EARLIER = re.compile(r"\{([a-z0-9 ]+)\}")
 
-Overrides = Mapping[str, Any]
+Overrides = Mapping[str, object]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,7 +29,7 @@ class Config:
             folder of an earlier step) and `grid` ("COMMAND.option" to a list of values: every combination is a cell) or
             `cells` (name to {"COMMAND.option": value}).
         out: folder for ablation.csv, ablation.md, and a folder for each step with other options; steps that cells share
-            are run once, and the same command run again goes on.
+            are run once, and the same command run again resumes.
     """
 
     example: ClassVar[str] = "medloom ablate --grid grid.yaml --out ablation/"
@@ -43,7 +43,7 @@ class Step:
     """One command of the chain."""
 
     command: str
-    options: Mapping[str, Any]
+    options: Mapping[str, object]
 
 
 def run(config: Config) -> Path:
@@ -60,7 +60,7 @@ def run(config: Config) -> Path:
     write_json(
         out / DESCRIPTION, {"grid": hash_file(config.grid), "cells": {name: dict(c) for name, c in cells.items()}}
     )
-    rows: list[list[Any]] = []
+    rows: list[list[object]] = []
     for number, (name, overrides) in enumerate(cells.items(), 1):
         say(f"{number}/{len(cells)}  {name}")
         rows += [[name, *row] for row in _metrics(_run_cell(steps, overrides, out))]
@@ -80,22 +80,22 @@ def read_grid(path: Path) -> tuple[list[Step], dict[str, Overrides]]:
     if not path.is_file():
         raise UserError(f"--grid {path}: no such file; give a YAML file with {', '.join(KEYS)}.")
     try:
-        told = yaml.safe_load(path.read_text(encoding="utf-8"))
+        given = yaml.safe_load(path.read_text(encoding="utf-8"))
     except yaml.YAMLError as error:
         raise UserError(f"{path} is no YAML: {' '.join(str(error).split())}.") from error
-    if not isinstance(told, Mapping) or not isinstance(told.get("steps"), list) or not told["steps"]:
+    if not isinstance(given, Mapping) or not isinstance(given.get("steps"), list) or not given["steps"]:
         raise UserError(f"{path}: give `steps`, a list of {{run: COMMAND, options: {{...}}}}, and `grid` or `cells`.")
-    for name in told:
+    for name in given:
         look_up(dict.fromkeys(KEYS), str(name), f"{path}: key")
-    steps = [_step(path, entry) for entry in told["steps"]]
-    cells = _cells(path, told)
+    steps = [_step(path, entry) for entry in given["steps"]]
+    cells = _cells(path, given)
     for overrides in cells.values():
         for key in overrides:
             _check_key(path, key, steps)
     return steps, cells
 
 
-def _step(path: Path, entry: Any) -> Step:
+def _step(path: Path, entry: object) -> Step:
     if not isinstance(entry, Mapping) or set(entry) - {"run", "options"} or "run" not in entry:
         raise UserError(f"{path}: a step is {{run: COMMAND, options: {{...}}}}, not {entry!r}.")
     command, options = str(entry["run"]), entry.get("options") or {}
@@ -105,16 +105,16 @@ def _step(path: Path, entry: Any) -> Step:
     return Step(command, {str(name): value for name, value in options.items()})
 
 
-def _cells(path: Path, told: Mapping[str, Any]) -> dict[str, Overrides]:
+def _cells(path: Path, given: Mapping[str, object]) -> dict[str, Overrides]:
     """Named cells, or every combination of a grid, named by its values."""
-    if ("grid" in told) == ("cells" in told):
+    if ("grid" in given) == ("cells" in given):
         raise UserError(f"{path}: give either `grid` or `cells`.")
-    if "cells" in told:
-        cells = told["cells"]
+    if "cells" in given:
+        cells = given["cells"]
         if not isinstance(cells, Mapping) or not cells:
             raise UserError(f"{path}: `cells` is a mapping of names to options.")
         return {str(name): dict(options or {}) for name, options in cells.items()}
-    grid = told["grid"]
+    grid = given["grid"]
     if not isinstance(grid, Mapping) or not grid or not all(isinstance(v, list) and v for v in grid.values()):
         raise UserError(f"{path}: `grid` is a mapping of COMMAND.option to a list of values.")
     named: dict[str, Overrides] = {}
@@ -140,7 +140,7 @@ def _run_cell(steps: Sequence[Step], overrides: Overrides, out: Path) -> Path:
         own = {
             key.partition(".")[2]: value for key, value in overrides.items() if key.partition(".")[0] == step.command
         }
-        options = {name: _told(value, folders) for name, value in {**step.options, **own}.items()}
+        options = {name: _resolved(value, folders) for name, value in {**step.options, **own}.items()}
         # Two cells that ask for the same share a folder; so does the same command run again.
         folder = out / f"{step.command.replace(' ', '-')}-{hash_json([step.command, options])[:10]}"
         run_command(step.command, **options, out=folder)
@@ -148,16 +148,16 @@ def _run_cell(steps: Sequence[Step], overrides: Overrides, out: Path) -> Path:
     return folders[steps[-1].command]
 
 
-def _told(value: Any, folders: Mapping[str, Path]) -> Any:
-    """A value with the folders of earlier steps in place of their names."""
+def _resolved(value: object, folders: Mapping[str, Path]) -> object:
+    """A value with the folders of earlier steps instead of their names."""
     if isinstance(value, list):
-        return [_told(entry, folders) for entry in value]
+        return [_resolved(entry, folders) for entry in value]
     if not isinstance(value, str):
         return value
     return EARLIER.sub(lambda match: str(look_up(folders, match[1], "earlier step")), value)
 
 
-def _metrics(folder: Path) -> list[list[Any]]:
+def _metrics(folder: Path) -> list[list[object]]:
     """The metrics of an evaluation, as rows of the table.
 
     Raises:
@@ -171,8 +171,8 @@ def _metrics(folder: Path) -> list[list[Any]]:
     rows = []
     for metric in read_json(path)["metrics"]:
         reference = metric["reference"]
-        told = [metric[name] for name in ("name", "subset", "value", "low", "high", "n", "counted")]
-        rows.append([*told, reference["what"], reference["value"]])
+        values = [metric[name] for name in ("name", "subset", "value", "low", "high", "n", "counted")]
+        rows.append([*values, reference["what"], reference["value"]])
     return rows
 
 

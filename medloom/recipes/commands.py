@@ -3,10 +3,13 @@
 from collections.abc import Callable
 from importlib import import_module
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from medloom.core.config import configure
 from medloom.core.lookup import look_up
+
+if TYPE_CHECKING:
+    from medloom.generators.options import TrainOptions
 
 # First words of commands -> title of the group in the overview; no words, of all other commands.
 GROUPS: dict[str, str] = {
@@ -31,7 +34,7 @@ RECIPES: dict[str, tuple[str, str]] = {
     "data import openi": ("medloom.recipes.data_import_openi", "make a manifest of the Open-i chest X-ray reports"),
     "data import covid-cxr": ("medloom.recipes.data_import_covid_cxr", "make a manifest of covid-chestxray-dataset"),
     "generate": ("medloom.recipes.generate", "generate images from a prompt or a manifest of conditions"),
-    "edit": ("medloom.recipes.edit", "edit a patient's earlier image by an instruction"),
+    "edit": ("medloom.recipes.edit", "edit a patient's prior image by an instruction"),
     "whatif": ("medloom.recipes.whatif", "change clinical columns, hold the seed, and see what becomes of the images"),
     "evaluate images": (
         "medloom.recipes.evaluate_images",
@@ -78,27 +81,27 @@ def resolve(command: str) -> tuple[type[Any], Callable[[Any], Any]]:
     return recipe.Config, recipe.run
 
 
-def run_command(command: str, **options: Any) -> Any:
+def run_command(command: str, **options: object) -> Any:
     """Run a command with options from Python; returns what its recipe returns, as a rule a path.
 
     Raises:
         UserError: as on the command line.
 
-    Example:
+    Examples:
         >>> run_command("data check", data="mine.csv")  # doctest: +SKIP
     """
     config, run = resolve(command)
     return run(configure(config, **options))
 
 
-def _train(options: Any) -> Any:
+def _train(options: "TrainOptions") -> Path:
     # Imported here, so that help imports no torch.
     from medloom.generators.train import train
 
     return train(options)
 
 
-def train(task: str, **options: Any) -> Path:
+def train(task: str, **options: object) -> Path:
     """Train a model; returns the run folder.
 
     Args:
@@ -108,14 +111,14 @@ def train(task: str, **options: Any) -> Path:
     Raises:
         UserError: as on the command line.
 
-    Example:
+    Examples:
         >>> train("text2image", data="train.csv", out="runs/mm", **{"loop.steps": 1000})  # doctest: +SKIP
     """
     made: Path = run_command(f"train {task}", **options)
     return made
 
 
-def evaluate(**options: Any) -> Path:
+def evaluate(**options: object) -> Path:
     """Compare synthetic with real images; returns the folder of the report.
 
     Args:
@@ -128,6 +131,6 @@ def evaluate(**options: Any) -> Path:
     return made
 
 
-def _summary(options: type[Any]) -> str:
+def _summary(options: type) -> str:
     line = (options.__doc__ or "").strip().partition("\n")[0]
     return line[:1].lower() + line[1:].rstrip(".")

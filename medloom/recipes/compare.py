@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import ClassVar
 
 from medloom.core.errors import UserError
-from medloom.data.options import ManifestOptions
+from medloom.data.manifest import ManifestOptions
 from medloom.recipes.commands import run_command
 
 DESCRIPTION, TABLE = "comparison.json", "comparison.csv"
@@ -72,7 +72,7 @@ def run(config: Config) -> Path:
     from medloom.core.files import claim_output, read_json, write_json
     from medloom.core.progress import say
     from medloom.core.spec import ImageSpec
-    from medloom.data.options import load_manifest
+    from medloom.data.manifest import load_manifest
     from medloom.data.tables import write_csv
     from medloom.evaluation.report.metrics import number, with_interval
     from medloom.evaluation.report.report import SCORES

@@ -8,8 +8,7 @@ from typing import ClassVar
 from medloom.core.errors import UserError
 from medloom.data.columns import PATH_COLUMNS
 from medloom.data.inspection import Inspection, inspect_images
-from medloom.data.manifest import Manifest, inspect_manifest
-from medloom.data.options import ManifestOptions
+from medloom.data.manifest import Manifest, ManifestOptions, inspect_manifest
 
 # Up to this many rows pixels are read without asking.
 DECODED_ROWS = 10_000

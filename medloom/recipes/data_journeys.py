@@ -1,9 +1,9 @@
-"""`medloom data journeys`: from a table of studies to triples of earlier image, instruction and later image."""
+"""`medloom data journeys`: from a table of studies to triples of prior image, instruction and later image."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import ClassVar
 
 from medloom.core.config import plain
 from medloom.core.errors import UserError
@@ -14,8 +14,7 @@ from medloom.core.progress import say
 from medloom.core.spec import HU, RELATIVE
 from medloom.data.columns import PATH_COLUMNS
 from medloom.data.images import read_image, write_derived
-from medloom.data.manifest import Manifest
-from medloom.data.options import ManifestOptions, load_manifest
+from medloom.data.manifest import Manifest, ManifestOptions, load_manifest
 from medloom.data.tables import write_csv
 from medloom.longitudinal.journeys import Journeys, Pair, Rules, choose_pairs
 from medloom.longitudinal.registration import (
@@ -45,14 +44,14 @@ class Config(ManifestOptions):
 
     Attributes:
         data: manifest of studies with path, patient_id and time; Text holds the reports.
-        out: manifest of the triples, CSV; registered images and pictures go to a folder of its name beside it.
+        out: manifest of the triples, CSV; registered images and pictures go to a folder of its name next to it.
         view: views that both images have (default: any, but the same).
         mixed_views: pair images of different views as well.
         min_days: days that lie at least between the two.
         max_days: days that lie at most between the two.
         pairs: consecutive (each image with the next one), or all.
-        study_column: column of the study, of which one image is taken (default: the images of a day are one study).
-        register: off, rigid, similarity or affine: how the earlier image is brought onto the later one for training.
+        study_column: column of the study; one image per study is taken (default: the images of a day are one study).
+        register: off, rigid, similarity or affine: how the prior image is aligned to the later one for training.
         min_score: least score of a registration, the correlation of the images where they overlap; pairs below are left
             out.
         progression: what the instruction says: rules (findings of the two reports compared), impression (of the later
@@ -113,7 +112,7 @@ def run(config: Config) -> Path:
 
     _check(config)
     rules = Rules(config.view, config.min_days, config.max_days, config.pairs, config.mixed_views, config.study_column)
-    # An earlier image without a report is an earlier image; the rule of the instruction counts what lacks one.
+    # A prior image without a report is a prior image; the rule of the instruction counts what lacks one.
     manifest = load_manifest(config.data, config, ("path",))
     _require_texts(config, manifest)
     for note in manifest.notes:
@@ -141,7 +140,7 @@ class Triple:
 
     Attributes:
         pair: its rows and days.
-        registered: file of the earlier image on the later one's grid, or None.
+        registered: file of the prior image on the later one's grid, or None.
         score: of the registration, or None.
         instruction: what changed, or None.
         reverse: what would undo it, where rules say so, or None.
@@ -156,9 +155,9 @@ class Triple:
 
 def _require_texts(config: Config, manifest: Manifest) -> None:
     """Refuse a table without any text, where instructions are made of texts."""
-    if config.progression != "none" and not any(_given(text) for text in _texts(manifest)):
+    if config.progression != "none" and not any(_texts(manifest)):
         raise UserError(
-            f"{config.data}: no row has a text, of which --progression {config.progression} makes the instruction; name"
+            f"{config.data}: no row has a text, and --progression {config.progression} needs texts; name"
             " the column with --columns text=NAME, or give --progression none."
         )
 
@@ -169,18 +168,16 @@ def _with_reports(config: Config, manifest: Manifest, triples: list[Triple], jou
         return triples
     # The words of the later report are the instruction by themselves; what changed needs both.
     alone = config.progression in ("impression", "text")
-    there = [_given(text) for text in _texts(manifest)]
+    there = [bool(text) for text in _texts(manifest)]
     kept = [triple for triple in triples if there[triple.pair.after] and (alone or there[triple.pair.before])]
     journeys.reject("reports that say what changed", len(triples) - len(kept), "pairs")
     return kept
 
 
-def _texts(manifest: Manifest) -> list[Any]:
-    return manifest.frame["text"].tolist() if "text" in manifest.frame else [None] * len(manifest)
-
-
-def _given(text: Any) -> bool:
-    return isinstance(text, str) and bool(text.strip())
+def _texts(manifest: Manifest) -> list[str]:
+    """The text of each row; an empty one where there is none."""
+    texts = manifest.frame["text"].tolist() if "text" in manifest.frame else [None] * len(manifest)
+    return [text if isinstance(text, str) and text.strip() else "" for text in texts]
 
 
 def _check(config: Config) -> None:
@@ -194,7 +191,7 @@ def _check(config: Config) -> None:
 
 
 def _claimed(config: Config) -> Path:
-    """The folder beside the triples, marked at once, so that an interrupted run can be continued.
+    """The folder next to the triples, marked at once, so that an interrupted run can be continued.
 
     Raises:
         UserError: it, or the table itself, is something else.
@@ -222,7 +219,7 @@ def _different(manifest: Manifest, journeys: Journeys) -> list[Pair]:
 def _registered(
     config: Config, manifest: Manifest, triples: "list[Triple]", journeys: Journeys, folder: Path
 ) -> "list[Triple]":
-    """The pairs that register, their earlier images on the later ones' grids."""
+    """The pairs that register, their prior images on the later ones' grids."""
     import os
 
     paths = [Path(path) for path in manifest.frame["path"]]
@@ -242,7 +239,7 @@ def _registered(
 
 
 def _write_registered(folder: Path, result: PairResult) -> Path:
-    """The earlier image on the later one's grid, as a file of the later one's format."""
+    """The prior image on the later one's grid, as a file of the later one's format."""
 
     image = result.load().image
     # Values in HU stay what a DICOM file says that they are; padding has the lowest value already.
@@ -267,11 +264,11 @@ def _write_sheet(folder: Path, results: Sequence[PairResult]) -> None:
 def _worded(
     config: Config, manifest: Manifest, triples: "list[Triple]", journeys: Journeys, folder: Path
 ) -> "list[Triple]":
-    """The pairs with their instructions; those of which nothing can be said are left out."""
+    """The pairs with their instructions; those without one are left out."""
 
     if config.progression == "none":
         return triples
-    texts = [text if _given(text) else "" for text in _texts(manifest)]
+    texts = _texts(manifest)
     pairs = [(texts[triple.pair.before], texts[triple.pair.after]) for triple in triples]
     said: list[str | None]
     if config.progression == "llm":
@@ -333,12 +330,12 @@ def _write(config: Config, manifest: Manifest, triples: "Sequence[Triple]") -> N
     write_csv(config.out, [*columns, *FURTHER, *(f"prior_{name}" for name in earlier)], rows)
 
 
-def _moved(column: str, cell: Any, root: Path) -> Any:
+def _moved(column: str, cell: object, root: Path) -> object:
     """A cell; a path relative to the triples where it lies below them."""
 
     if column not in PATH_COLUMNS or cell is None:
         return cell
-    path = Path(cell).resolve()
+    path = Path(str(cell)).resolve()
     return path.relative_to(root).as_posix() if path.is_relative_to(root) else str(path)
 
 

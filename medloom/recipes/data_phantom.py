@@ -70,7 +70,7 @@ class Config:
 
 
 def run(config: Config) -> Path:
-    """Make the cohort; returns its folder. The same command again goes on where it stopped.
+    """Make the cohort; returns its folder. The same command again resumes.
 
     Raises:
         UserError: an option out of range, a column that the table does not have, or --out that holds something else.
@@ -90,7 +90,7 @@ def run(config: Config) -> Path:
 
 
 def _write_template(source: Path, hidden: tuple[str, ...], out: Path) -> Template:
-    """Keep the template beside the manifests, where what-if finds it, less the columns that the table hides."""
+    """Keep the template next to the manifests, where what-if finds it, less the columns that the table hides."""
     import yaml
 
     values = template_values(source)

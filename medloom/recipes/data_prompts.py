@@ -3,22 +3,21 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import ClassVar
 
 from medloom.core.cells import MISSING
 from medloom.core.errors import UserError
 from medloom.core.files import write_text
 from medloom.core.progress import say
 from medloom.data.columns import PATH_COLUMNS, standard_names
-from medloom.data.manifest import list_problems
-from medloom.data.options import ManifestOptions
+from medloom.data.manifest import ManifestOptions, list_problems
 from medloom.data.prompts import Cell, Template, find_template, read_rows, read_template, template_path
 from medloom.data.tables import Problem, Table, read_table, write_csv
 
 TEXT = "Text"
 PREVIEWED = 10
 
-# Line in the file -> what is told of the row.
+# Line in the file -> what the template knows of the row.
 Rows = Mapping[int, Mapping[str, "Cell"]]
 
 
@@ -29,10 +28,10 @@ class Config(ManifestOptions):
     Attributes:
         data: the table: CSV, TSV, JSONL, Parquet or XLSX.
         template: YAML file, or the name of a ready template (covid-cxr, ild, phantom, phantom-findings).
-        out: CSV file for the table's columns and `Text`; the template is copied beside it.
+        out: CSV file for the table's columns and `Text`; the template is copied next to it.
         sheet: sheet of an XLSX file, by name; the first one by default.
         preview: print ten texts and write nothing.
-        replace: write the texts in place of the table's text column.
+        replace: write the texts instead of the table's text column.
     """
 
     common: ClassVar[tuple[str, ...]] = ("out", "preview", "replace", "sheet", "skip_bad", "columns")
@@ -50,7 +49,8 @@ def run(config: Config) -> Path | None:
     """Word the table; returns the manifest's path, or None after a preview.
 
     Raises:
-        UserError: a template or table that cannot be used, rows that cannot be told, or --out that is something else.
+        UserError: a template or table that cannot be used, rows that the template cannot word, or --out that is
+            something else.
     """
 
     source = find_template(config.template)
@@ -58,7 +58,7 @@ def run(config: Config) -> Path | None:
     table = read_table(config.data, config.sheet)
     out = None if config.preview else _checked_out(config)
     found = _checked_columns(config, table)
-    rows, texts = _told(config, table, template)
+    rows, texts = _texts_of(config, table, template)
     _print_missing(template, rows)
     if out is None:
         for line in list(texts)[:PREVIEWED]:
@@ -103,11 +103,11 @@ def _checked_columns(config: Config, table: Table) -> dict[str, str]:
     return found
 
 
-def _told(config: Config, table: Table, template: Template) -> tuple[Rows, dict[int, str]]:
+def _texts_of(config: Config, table: Table, template: Template) -> tuple[Rows, dict[int, str]]:
     """The rows that are used and their texts, by line.
 
     Raises:
-        UserError: rows that cannot be told, unless they are to be skipped.
+        UserError: rows that the template cannot word, unless they are to be skipped.
     """
 
     rows, problems = read_rows(table, template, str(config.data))
@@ -129,11 +129,11 @@ def _told(config: Config, table: Table, template: Template) -> tuple[Rows, dict[
 
 def _worded(
     source: Path, target: Path, table: Table, found: Mapping[str, str], texts: Mapping[int, str]
-) -> tuple[list[str], list[list[Any]]]:
+) -> tuple[list[str], list[list[object]]]:
     """Header and rows of the manifest; paths are made relative to its folder."""
     header = [TEXT if name == found.get("text") else name for name in table.header]
     header = header if TEXT in header else [*header, TEXT]
-    rows: list[list[Any]] = []
+    rows: list[list[object]] = []
     for line, cells in zip(table.lines, table.rows, strict=True):
         if line in texts:
             row = dict(zip(table.header, cells, strict=True)) | _paths(source, target, table, found, cells)
@@ -142,7 +142,9 @@ def _worded(
     return header, rows
 
 
-def _paths(source: Path, target: Path, table: Table, found: Mapping[str, str], cells: Sequence[Any]) -> dict[str, str]:
+def _paths(
+    source: Path, target: Path, table: Table, found: Mapping[str, str], cells: Sequence[object]
+) -> dict[str, str]:
     import os
 
     moved: dict[str, str] = {}

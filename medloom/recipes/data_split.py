@@ -7,7 +7,7 @@ from typing import ClassVar
 from medloom.core.errors import UserError
 from medloom.core.files import claim_output, write_json, write_text
 from medloom.core.progress import say
-from medloom.data.options import ManifestOptions, load_manifest
+from medloom.data.manifest import ManifestOptions, load_manifest
 from medloom.data.prompts import template_of
 from medloom.data.splits import assign_splits, make_split
 from medloom.data.tables import READERS
@@ -19,7 +19,7 @@ class Config(ManifestOptions):
 
     Attributes:
         data: the manifest.
-        out: folder for train.csv (training and validation rows, told apart by its column `split`), test.csv and
+        out: folder for train.csv (training and validation rows, distinguished by its column `split`), test.csv and
             split.json; the table's prompt template is copied along.
         validation: share of the patients for validation.
         test: share of the patients for the test.

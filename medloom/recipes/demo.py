@@ -3,19 +3,19 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import ClassVar
 
 from medloom.recipes.commands import run_command
 
 PIXELS = 64
-SAMPLING: Mapping[str, Any] = {"steps": 10, "guidance": [1]}
+SAMPLING: Mapping[str, object] = {"steps": 10, "guidance": [1]}
 # What smoking does to a lung is a few HU; four minutes of training can tell four times that.
 AMPLIFY = 4.0
-# Findings are told as text; the numbers, which a text encoder from scratch is slow to read, as columns of the table.
+# Findings condition it as text; numbers, which a text encoder from scratch learns slowly, as columns of the table.
 WORDING = "phantom-findings"
 COLUMNS = ("age", "smoking", "pack_years", "sex", "coffee")
 # All else is the preset's.
-TRAINING: Mapping[str, Any] = {
+TRAINING: Mapping[str, object] = {
     "preset": "counterfactual",
     "image_size": [PIXELS],
     "hu_window": [-1024, 476],
@@ -62,7 +62,7 @@ class Config:
 
 
 def run(config: Config) -> Path:
-    """Run the whole chain; returns the report's path. The same command again goes on where it stopped."""
+    """Run the whole chain; returns the report's path. The same command again resumes."""
     from medloom.core.files import claim_output, write_json
     from medloom.core.progress import say
 
@@ -85,8 +85,8 @@ def run(config: Config) -> Path:
     return report / "report.html"
 
 
-def make_cohort(config: Config, out: Path, changed: Mapping[str, Any] | None = None) -> Path:
-    """The virtual patients, CT slices of whom are told in full, by the demo's options but for those `changed`."""
+def make_cohort(config: Config, out: Path, changed: Mapping[str, object] | None = None) -> Path:
+    """The virtual patients, CT slices with complete tables, by the demo's options but for those `changed`."""
     options = {"size": PIXELS, "amplify": AMPLIFY, "complete": True, "template": WORDING, **(changed or {})}
     given = {"out": out, "patients": config.patients, "seed": config.seed}
     made: Path = run_command("data phantom", **given, **options)
@@ -94,7 +94,7 @@ def make_cohort(config: Config, out: Path, changed: Mapping[str, Any] | None = N
 
 
 def train(
-    config: Config, cohort: Path, out: Path, cache: Path | None = None, changed: Mapping[str, Any] | None = None
+    config: Config, cohort: Path, out: Path, cache: Path | None = None, changed: Mapping[str, object] | None = None
 ) -> Path:
     """A generator of the cohort's images, by the demo's options but for those `changed`."""
     own = {"loop.steps": config.steps, "device": config.device, "loop.seed": config.seed}
@@ -104,7 +104,7 @@ def train(
     return trained
 
 
-def ask(config: Config, cohort: Path, model: Path, out: Path, sampling: Mapping[str, Any] = SAMPLING) -> Path:
+def ask(config: Config, cohort: Path, model: Path, out: Path, sampling: Mapping[str, object] = SAMPLING) -> Path:
     """What would be different in held-out patients, arm by arm."""
     answers: Path = run_command(
         "whatif",

@@ -51,7 +51,7 @@ class Config(GenerationOptions):
         modality: imaging modality; one that the model was trained on.
         view: view or plane; one that the model was trained on.
         data: manifest with prior and instruction (else Text) instead of the image and the text.
-        region: label map outside of which nothing may change, on the prior image's grid.
+        region: label map; nothing outside its labels may change, on the prior image's grid.
         start: what sampling starts from: noise, prior (the prior image with noise), or inversion (the noise that leads
             to the prior image).
         strength: fraction of the way to noise at which the two last start; lower keeps more of the prior image.

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import ClassVar
 
 from medloom.core.errors import UserError
-from medloom.data.options import ManifestOptions, load_manifest
+from medloom.data.manifest import ManifestOptions, load_manifest
 from medloom.generators.leakage import refuse_seen
 
 

@@ -17,6 +17,9 @@ if TYPE_CHECKING:
     from medloom.generation.produce import LoadedModel
     from medloom.generation.requests import Origin, Request
 
+    # A condition, where it comes from, and the cells of further columns.
+    Rows = list[tuple[Condition, Origin, tuple[object, ...]]]
+
 DESCRIPTION = "generation.json"
 # Column of the manifest: the class that a row was sampled for.
 SAMPLED_FOR = "sampled_for"
@@ -141,16 +144,10 @@ def _check_pictures(config: Config, model: "LoadedModel") -> None:
 
 def _requests(config: Config, model: "LoadedModel") -> "tuple[list[Request], list[str]]":
     """The images to generate, in order, and the names of the columns that are carried along."""
-    from medloom.generation.requests import Request, check_seeds, relative_path
+    from medloom.generation.requests import Request, check_seeds
 
     rows, kept = _conditions(config, model)
     check_seeds(config, len(rows) * config.n)
-    if any(condition.mask for condition, _, _ in rows):
-        rows = [
-            (condition, origin, (relative_path(condition.mask_file, config.out), *cells))
-            for condition, origin, cells in rows
-        ]
-        kept = ["mask", *kept]
     requests = [
         Request(index * config.n + k, condition, config.seed + index * config.n + k, origin, cells)
         for index, (condition, origin, cells) in enumerate(rows)
@@ -159,9 +156,7 @@ def _requests(config: Config, model: "LoadedModel") -> "tuple[list[Request], lis
     return requests, kept
 
 
-def _conditions(
-    config: Config, model: "LoadedModel"
-) -> "tuple[list[tuple[Condition, Origin, tuple[object, ...]]], list[str]]":
+def _conditions(config: Config, model: "LoadedModel") -> "tuple[Rows, list[str]]":
     """The one condition of the options, or those of a manifest; and the names of the columns of their cells."""
     from medloom.generation.requests import Origin, kept_columns, known_condition, origins, read_conditions
 
@@ -175,20 +170,34 @@ def _conditions(
         known = known_condition(generator, condition, "--table")
         # A mask that the model does not take is the user's mistake here, and a column that is not needed in a table.
         generator.check([condition])
-        return [(known, Origin(), tuple(known.table[name] for name in names))], names
+        cells = tuple(known.table[name] for name in names)
+        return _with_masks(config, [(known, Origin(), cells)], names, [config.mask])
     manifest = read_conditions(config, config.data, ("text",) if generator.reads_text else ())
     kept = kept_columns(_carried(config, manifest.clinical_columns), manifest)
     further = [name for name in kept if name not in names]
     samples, sampled_for = _sample(config, manifest.samples())
-    rows: list[tuple[Condition, Origin, tuple[object, ...]]] = []
+    rows: Rows = []
     for sample, origin in zip(samples, origins(config.data, samples), strict=True):
         known = known_condition(generator, sample.condition, f"{config.data}, line {sample.line}")
         carried = [known.table[name] for name in names] + [sample.condition.table[name] for name in further]
         rows.append((known, origin, tuple(carried)))
-    if not config.balance:
-        return rows, [*names, *further]
-    balanced = [(*row[:2], (*row[2], name)) for row, name in zip(rows, sampled_for, strict=True)]
-    return balanced, [*names, *further, SAMPLED_FOR]
+    columns = [*names, *further]
+    if config.balance:
+        rows = [(*row[:2], (*row[2], name)) for row, name in zip(rows, sampled_for, strict=True)]
+        columns.append(SAMPLED_FOR)
+    return _with_masks(config, rows, columns, [sample.condition.mask_file for sample in samples])
+
+
+def _with_masks(
+    config: Config, rows: "Rows", columns: list[str], masks: Sequence[Path | None]
+) -> "tuple[Rows, list[str]]":
+    """The paths of the rows' masks as a first column, where there are any; a model that takes none is evaluated too."""
+    from medloom.generation.requests import relative_path
+
+    if not any(masks):
+        return rows, columns
+    paths = [relative_path(mask, config.out) for mask in masks]
+    return [(*row[:2], (path, *row[2])) for row, path in zip(rows, paths, strict=True)], ["mask", *columns]
 
 
 def _carried(config: Config, clinical: Sequence[str]) -> tuple[str, ...]:
@@ -223,7 +232,7 @@ def _table(given: str | None, names: Sequence[str]) -> dict[str, str | None]:
     """Cells by column from `age=60,smoking=never`; the columns that are not named are unknown.
 
     Raises:
-        UserError: no `=`, a column twice, or one that the model is not told.
+        UserError: no `=`, a column twice, or one that does not condition the model.
     """
     cells: dict[str, str | None] = dict.fromkeys(names)
     if given is None:

@@ -27,7 +27,7 @@ from medloom.data.prompts.arms import (
     read_arms,
     refuse_held,
 )
-from medloom.data.tables import read_table, write_csv
+from medloom.data.tables import Problem, read_table, write_csv
 from medloom.generation.difference_files import write_difference_gif, write_difference_volume
 from medloom.generation.difference_maps import DifferenceRow, difference_scales, draw_differences
 from medloom.generation.options import GenerationOptions
@@ -49,7 +49,7 @@ class Config(GenerationOptions):
     Attributes:
         data: manifest of the factual conditions, with the columns of the template.
         set: one arm, e.g. smoking=never, or several columns at once, age=24,sex=male; given again for each arm.
-        template: YAML file or ready name; by default the one beside the manifest.
+        template: YAML file or ready name; by default the one next to the manifest.
         rows: the first so many rows of the manifest; 0 is all.
         n: images a row and arm.
         seed: of the first image; the k-th of row r has seed + r n + k in every arm, and so the same noise.
@@ -93,14 +93,14 @@ class Plan:
         template: turns cells into text.
         rows: to generate images for.
         arms: the factual one first.
-        told: arm -> each of the rows in it.
+        changed: arm -> each of the rows in it.
         kept: names of the columns that are carried along.
     """
 
     template: Template
     rows: Sequence[Row]
     arms: Sequence[Arm]
-    told: Mapping[str, Sequence[ArmRow]]
+    changed: Mapping[str, Sequence[ArmRow]]
     kept: Sequence[str]
 
     @property
@@ -162,26 +162,26 @@ def _template_file(config: Config) -> Path:
     if beside is None:
         names = f"{template_path(config.data).name} or template.yaml"
         raise UserError(
-            f"{config.data} has no template beside it ({names}); name the one of its texts with --template."
+            f"{config.data} has no template next to it ({names}); name the one of its texts with --template."
         )
     return beside
 
 
 def _plan(config: Config, template: Template) -> Plan:
-    """What is to be told, row by row.
+    """The conditions, row by row.
 
     Raises:
         UserError: see `read_arms`, `_rows` and `refuse_held`; or a change that contradicts a row.
     """
     arms = [factual_arm(), *read_arms(config.set, template)]
     rows, kept = _rows(config, template)
-    told = {arm.name: [_told(config, template, row, arm) for row in rows] for arm in arms}
+    changed = {arm.name: [_changed(config, template, row, arm) for row in rows] for arm in arms}
     if config.estimand == TOTAL:
-        refuse_held(arms, told)
-    return Plan(template, rows, arms, told, kept)
+        refuse_held(arms, changed)
+    return Plan(template, rows, arms, changed, kept)
 
 
-def _told(config: Config, template: Template, row: Row, arm: Arm) -> ArmRow:
+def _changed(config: Config, template: Template, row: Row, arm: Arm) -> ArmRow:
     try:
         return arm_row(template, row.cells, arm)
     except UserError as error:
@@ -231,17 +231,17 @@ def _refuse_unseen(plan: Plan, model: "LoadedModel") -> None:
                 )
 
 
-def _left_out(config: Config, bad: Sequence[Any], total: int) -> None:
+def _left_out(config: Config, bad: Sequence[Problem], total: int) -> None:
     """Say which rows are left out, or refuse to.
 
     Raises:
-        UserError: rows that cannot be told, and they are not to be skipped, or they are all.
+        UserError: rows without a text, and they are not to be skipped, or they are all.
     """
 
     if bad and (not config.skip_bad or len(bad) == total):
         raise UserError(list_problems(str(config.data), bad, total))
     if bad:
-        say(f"{config.data}: {len(bad)} rows that cannot be told were left out (--skip-bad).")
+        say(f"{config.data}: {len(bad)} rows without a text were left out (--skip-bad).")
 
 
 def _say_other_texts(template: Template, rows: Sequence[Row]) -> None:
@@ -273,7 +273,7 @@ def _request(
 ) -> "Request":
     from medloom.generation.requests import Request, known_condition, relative_path
 
-    row, changed = plan.rows[index], plan.told[arm.name][index]
+    row, changed = plan.rows[index], plan.changed[arm.name][index]
     known, text = row.sample.condition, plan.template.render(changed.cells)
     if not text:
         raise UserError(f"{config.data}, line {row.sample.line}: the template says nothing in the arm {arm.name}.")
@@ -311,7 +311,8 @@ def _effects(config: Config, plan: Plan, model: "LoadedModel") -> dict[str, dict
         )
     masked = plan.masked and MASK in model.generator.parts
     return {
-        arm.name: effect_of(config.estimand, plan.template, arm, plan.told[arm.name], masked) for arm in plan.arms[1:]
+        arm.name: effect_of(config.estimand, plan.template, arm, plan.changed[arm.name], masked)
+        for arm in plan.arms[1:]
     }
 
 

@@ -297,7 +297,7 @@ def test_printed_options_are_read_back(command: str, tmp_path: Path, capsys: pyt
     words: list[str] = []
     for option in options_of(cls).values():
         chosen = option.name in ("size", "preset") and option.kind is str
-        if option.is_required or (option.default in (None, (), {}) and not chosen):
+        if option.is_required or (option.default in (None, (), {}) and not (chosen or option.setting)):
             value = "text=Report: # 1" if option.pairs else samples[option.kind]
             words += [option.flag, *([value] * (option.count or 1))]
     (tmp_path / "printed.yaml").write_text(printed(cls, words, capsys))

@@ -130,7 +130,7 @@ def test_options(fails: Callable[..., str], manifest: Path, tmp_path: Path) -> N
     error = fails(*train_words(manifest, "--loop.stepz", "3"))
     assert "unknown option --loop.stepz, did you mean '--loop.steps'?" in error
     assert "--loop.steps: give a whole number, not 'many'." in fails(*train_words(manifest, "--loop.steps", "many"))
-    assert "--loop.steps 0: it has to be at least 1" in fails(*train_words(manifest, "--loop.steps", "0"))
+    assert "--loop.steps 0: it must be at least 1" in fails(*train_words(manifest, "--loop.steps", "0"))
     (tmp_path / "options.yaml").write_text("loop:\n  batchh: 3\n")
     error = fails(*train_words(manifest, "--config", str(tmp_path / "options.yaml")))
     assert "unknown option --loop.batchh, did you mean '--loop.batch'?" in error
@@ -201,7 +201,7 @@ def test_a_run_of_another_kind_or_cut_short(fails: Callable[..., str], run: Path
     assert "cannot be loaded" in fails(*words)
     index = (run / "index.json").read_text()
     (run / "index.json").write_text(index.replace("diffusion", "autoencoder"))
-    assert "holds a autoencoder; this needs diffusion" in fails(*words)
+    assert "holds a run of the family autoencoder, which generates no images" in fails(*words)
     (run / "index.json").write_text(index[:20])
     assert "is not valid JSON" in fails(*words)
 

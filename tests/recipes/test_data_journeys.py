@@ -69,7 +69,7 @@ def test_an_earlier_image_needs_no_report(cohort: Path, tmp_path: Path) -> None:
     assert left_out("text") == 0 and left_out("rules") == len(first)
     for row in table:
         row["report"] = ""
-    with pytest.raises(UserError, match="no row has a text, of which --progression impression"):
+    with pytest.raises(UserError, match="no row has a text, and --progression impression needs texts"):
         left_out("impression")
 
 

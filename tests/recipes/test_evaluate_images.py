@@ -234,7 +234,7 @@ def test_patients_that_the_model_has_seen_are_refused(sets: dict[str, Path], tmp
         with pytest.raises(UserError, match="patients were in the training set"):
             evaluate(sets, "good", tmp_path / "out", model=own, **options)
     named = make_run(tmp_path / "named", sets["train"], False)
-    with pytest.raises(UserError, match="cannot be told whom it has seen"):
+    with pytest.raises(UserError, match="training patients cannot be compared with them"):
         evaluate(sets, "good", tmp_path / "out", model=named, images_are_patients=True, **options)
     assert evaluate(sets, "good", tmp_path / "out", model=named, **options)
     assert "| patients trained on | 80 |" in (tmp_path / "out" / "model_card.md").read_text()

@@ -144,6 +144,14 @@ def test_masks_on_channels_and_by_spade(
         assert len(rows) == 1
 
 
+def test_a_model_without_masks_leaves_those_of_a_manifest_beside_its_images(
+    run: Path, make_manifest: Callable[..., Path], tmp_path: Path
+) -> None:
+    data = make_manifest(4, folder="masked", masks=True)
+    rows = make(run, tmp_path / "out", data=data)
+    assert [(tmp_path / "out" / row["mask"]).resolve() for row in rows] == [data.parent / f"m{n}.png" for n in range(4)]
+
+
 def test_a_shift_that_cannot_be_is_refused(
     make_manifest: Callable[..., Path], tmp_path: Path, tiny_options: dict[str, object]
 ) -> None:

@@ -244,7 +244,7 @@ def test_what_a_run_cannot_go_on_with(
     again = ["train", "autoencoder", "--data", data, "--out", tmp_path / "x", "--from"]
     assert "is of --kind vq, not kl" in fails(capsys, *again, vq, "--kind", "kl")
     assert "--base and --from exclude each other" in fails(capsys, *again, vq, "--kind", "vq", "--base", vq)
-    assert "holds a tokens" in fails(capsys, *again, run, "--kind", "vq")
+    assert "holds a run of the family tokens" in fails(capsys, *again, run, "--kind", "vq")
     assert not (tmp_path / "x").exists()
 
 
@@ -258,7 +258,7 @@ def test_mistakes(data: Path, vq: Path, run: Path, tmp_path: Path, capsys: pytes
     wrong = "--unregistered 2.0: a fraction from 0 to 1"
     assert wrong in fails(capsys, *train, "--tokenizer", vq, "--unregistered", 2)
     generate = ["generate", "--model", run, "--prompt", "square", "--out", tmp_path / "y"]
-    assert "--steps 17: of 16 tokens" in fails(capsys, *generate, "--steps", 17)
+    assert "--steps 17: each step decodes at least one of 16 tokens" in fails(capsys, *generate, "--steps", 17)
     assert "--temperature 0.0: it is above 0" in fails(capsys, *generate, "--sampling", "temperature=0")
     assert "--sampler" in fails(capsys, *generate, "--sampler", "ddim")
     assert "--grid needs steps=..." in fails(capsys, *generate, "--grid", "guidance=1,2")

@@ -3,13 +3,14 @@
 import os
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+from conftest import medloom, with_settings
 from PIL import Image
 
-from medloom.cli.main import main
 from medloom.recipes.commands import run_command
 from medloom.training.trackers import read_metrics
 
@@ -27,13 +28,15 @@ def words_of(options: dict[str, object]) -> list[str]:
 def launch(processes: int, *words: str, path: Path | None = None) -> None:
     if processes == 1:
         # In this process, which spares a start; all have one thread.
-        assert main(list(words)) == 0
+        assert medloom(words) == 0
         return
     several = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", str(processes)]
     command = [*several, "-m", "medloom", "--"]
     environment = {**os.environ, "ACCELERATE_USE_CPU": "1", "OMP_NUM_THREADS": "1"}
     environment |= {} if path is None else {"PYTHONPATH": str(path)}
-    done = subprocess.run([*command, *words], capture_output=True, text=True, env=environment, timeout=200)
+    with tempfile.TemporaryDirectory() as folder:
+        command += with_settings(words, Path(folder))
+        done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=200)
     assert done.returncode == 0, done.stderr
 
 

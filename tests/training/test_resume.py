@@ -10,6 +10,8 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+from conftest import with_settings
+
 from medloom.training.loop import finished_steps
 
 STEPS = 24
@@ -17,11 +19,11 @@ EVERY = 4
 
 
 def command(manifest: Path, out: Path, options: dict[str, object]) -> list[str]:
-    words = [sys.executable, "-m", "medloom", "train", "text2image", "--data", str(manifest), "--out", str(out)]
+    words = ["train", "text2image", "--data", str(manifest), "--out", str(out)]
     values = {**options, "loop.steps": STEPS, "loop.checkpoint_every": EVERY, "loop.validate_every": 12}
     for name, value in values.items():
         words += [f"--{name}", *(map(str, value) if isinstance(value, list) else [str(value)])]
-    return words
+    return [sys.executable, "-m", "medloom", *with_settings(words, out.parent)]
 
 
 def digests(run: Path) -> dict[str, str]:

@@ -16,13 +16,13 @@ from medloom.core.seeds import check_seed
 from medloom.core.spec import ImageSpec
 from medloom.data.dataset import ImageSource, cached_images
 from medloom.downstream.classifier import (
-    NETWORKS,
     Classifier,
     ClassifierOptions,
     hold_out,
     load_classifier,
     train_classifier,
 )
+from medloom.downstream.networks import NETWORKS
 from medloom.downstream.ssl import Encoder, EncoderOptions, load_encoder, train_encoder
 from medloom.evaluation.images.sets import ImageSet
 from medloom.training.loop import check_device

@@ -31,7 +31,7 @@ MEANINGS = {
     BLIND: "control: the same by a classifier that sees images but no model",
     FOUND: "fraction of training images that the attack finds if it is wrong about 1 % of the others",
 }
-CHANCE = "members cannot be told from others"
+CHANCE = "members cannot be distinguished from others"
 FALSE_POSITIVES = 0.01
 COMPONENTS, FOLDS = 16, 5
 LEAST_PATIENTS = 20

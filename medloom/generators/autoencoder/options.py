@@ -31,7 +31,7 @@ class AutoencoderOptions:
         codes: of vq: size of the codebook; of fsq it is the product of the levels.
         code_width: of vq: channels of a code; few of them keep all codes in use.
         levels: of fsq: values of each channel of a code.
-        quantizer_weight: of vq: weight of the quantizer's cost, by which latents stay near their codes.
+        quantizer_weight: of vq: weight of the quantizer's loss, which keeps latents near their codes.
         perceptual: none, discriminator (its features), or a folder or hub id of a transformers vision model.
         perceptual_weight: weight of the perceptual distance.
         adversarial_weight: weight of the adversarial loss; 0 for none.

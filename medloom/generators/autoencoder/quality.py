@@ -100,7 +100,7 @@ def reconstruction_quality(
         data: where the images are.
         rows: which of them; one or more.
         device: where the networks run.
-        advance: told how many images were done.
+        advance: called with the number of images that were done.
 
     Returns:
         Modality -> its figures, sorted by name; `all images` comes last.

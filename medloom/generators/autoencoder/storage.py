@@ -124,4 +124,4 @@ def _latents(
     shape = (moments.shape[1] // 2, *moments.shape[2:])
     noise = torch.stack([torch.randn(shape, generator=torch_generator(seed, "latent scale", row)) for row in rows])
     scaled = autoencoder.sample(moments, noise.to(device))
-    return scaled.double().cpu().flatten() / autoencoder.vae.config.scaling_factor
+    return scaled.double().cpu().flatten() / float(autoencoder.vae.config.scaling_factor)

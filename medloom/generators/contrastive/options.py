@@ -10,7 +10,7 @@ from medloom.generators.options import TrainOptions
 
 @dataclass(frozen=True)
 class EncoderOptions:
-    """The text encoder and the image encoder beside it.
+    """The text encoder and the image encoder trained with it.
 
     Attributes:
         vocabulary: tokens of the tokenizer, which is trained on the texts.
@@ -50,7 +50,7 @@ class EncodeTexts(TrainOptions):
 
     Attributes:
         data: manifest with path and Text.
-        encoder: the text encoder and the image encoder beside it.
+        encoder: the text encoder and the image encoder trained with it.
         loop: the training loop; each image is compared with as many texts as the batch has.
     """
 

@@ -93,7 +93,7 @@ class PairEncoder(nn.Module):
         return self.joint.see(images), self.read(ids, mask), self.joint.scale()
 
     def save(self, folder: Path) -> None:
-        """Write the text encoder and its tokenizer, as transformers reads them, and the joint space beside them."""
+        """Write the text encoder and its tokenizer, as transformers reads them, and the joint space."""
         self.text.save(folder, folder)
         self.joint.save_pretrained(folder / JOINT)
 

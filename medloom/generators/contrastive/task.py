@@ -143,7 +143,7 @@ def retrieval(pairs: PairEncoder, data: PairData, device: torch.device) -> dict[
 
     Args:
         pairs: in evaluation mode.
-        data: the images, of which up to 512 are used.
+        data: the images; up to 512 are used.
         device: where it is computed.
 
     Returns:
@@ -152,11 +152,11 @@ def retrieval(pairs: PairEncoder, data: PairData, device: torch.device) -> dict[
     rows = [data.usable[place] for place in spread_rows(len(data.usable), VALIDATION_IMAGES)]
     if not rows:
         return {}
-    told = [data.texts[row] for row in rows]
-    distinct = list(dict.fromkeys(told))
+    texts_of_rows = [data.texts[row] for row in rows]
+    distinct = list(dict.fromkeys(texts_of_rows))
     images = [pairs.joint.see(data.take(part).to(device)) for part in _parts(rows)]
     texts = [pairs.read(*(tensor.to(device) for tensor in data.tokens(part))) for part in _parts(distinct)]
-    owner = torch.tensor([distinct.index(text) for text in told])
+    owner = torch.tensor([distinct.index(text) for text in texts_of_rows])
     return {"found": found_first(torch.cat(images), torch.cat(texts), owner), "chance": 1 / len(distinct)}
 
 

@@ -22,7 +22,7 @@ from medloom.generators.preparation import Prepared, with_channels
 from medloom.generators.run_folder import Components
 from medloom.generators.training_data import TrainingData
 from medloom.generators.training_facts import TrainingFacts, find_text_encoder
-from medloom.networks.autoencoder import load_autoencoder
+from medloom.networks.autoencoder import KLAutoencoder, load_autoencoder
 from medloom.training.options import LoopOptions
 
 if TYPE_CHECKING:
@@ -35,7 +35,7 @@ CELLS = {2: 32**2, 3: 2 * 32**3}
 STAGES = (1, 2)
 
 
-class DiffusionFamily(GeneratorFamily[DiffusionOptions, "DiffusionGenerator"]):
+class DiffusionFamily(GeneratorFamily[DiffusionOptions, "DiffusionGenerator", KLAutoencoder | None]):
     """Diffusion in pixels or latents."""
 
     name = "diffusion"
@@ -87,13 +87,16 @@ class DiffusionFamily(GeneratorFamily[DiffusionOptions, "DiffusionGenerator"]):
         """A run that is continued, or the space of an autoencoder."""
         origin = super().origin(options)
         if origin.model is None:
-            return replace(origin, space=known_space(options.autoencoder, "--autoencoder"))
+            space = known_space(options.autoencoder, "--autoencoder") if options.autoencoder else None
+            return replace(origin, space=space)
         if bool(origin.model.model.prior_channels) != (options.network.prior != "none"):
             kind = "an editor" if origin.model.model.prior_channels else "no editor"
             raise UserError(f"--from {options.from_run} is {kind}; continue it with the command that trained it.")
         return origin
 
-    def prepare_space(self, options: DiffusionOptions, data: Prepared, origin: Origin) -> tuple[Prepared, Any]:
+    def prepare_space(
+        self, options: DiffusionOptions, data: Prepared, origin: Origin
+    ) -> tuple[Prepared, KLAutoencoder | None]:
         """See GeneratorFamily; the first stage of an editor leaves prior images out."""
         if options.stage == 1:
             data = replace(data, train=_without_priors(data.train), validation=_without_priors(data.validation))
@@ -108,7 +111,12 @@ class DiffusionFamily(GeneratorFamily[DiffusionOptions, "DiffusionGenerator"]):
         return with_channels(data, autoencoder.image_channels), autoencoder
 
     def fresh(
-        self, options: DiffusionOptions, data: Prepared, facts: TrainingFacts, coder: Any, origin: Origin
+        self,
+        options: DiffusionOptions,
+        data: Prepared,
+        facts: TrainingFacts,
+        coder: KLAutoencoder | None,
+        origin: Origin,
     ) -> DiffusionGenerator:
         """See GeneratorFamily."""
         text = find_text_encoder(options.text, data)
@@ -124,7 +132,7 @@ class DiffusionFamily(GeneratorFamily[DiffusionOptions, "DiffusionGenerator"]):
         options: DiffusionOptions,
         data: Prepared,
         facts: TrainingFacts,
-        coder: Any,
+        coder: KLAutoencoder | None,
         known: DiffusionGenerator,
     ) -> DiffusionGenerator:
         """The generator with further modalities and views; what it knew keeps its weights."""

@@ -31,16 +31,16 @@ class NetworkOptions:
         fusion: how text reaches the network: cross-attention, affine or none.
         mask: how a segmentation mask reaches the network: none, channels or spade.
         mask_classes: labels in the masks, background left out.
-        region_styles: channels that text and table fill region by region of the mask, by which an attribute finds the
+        region_styles: channels that text and table fill region by region of the mask, so that an attribute finds the
             region that it changes; 0 for none.
-        region_slopes: let these channels also grow along each axis, by which a side that is told finds its place.
+        region_slopes: let these channels also grow along each axis, so that the side of a finding is learned sooner.
         mask_balance: how far small regions of the mask count as much as large ones in the loss; 0 weighs all pixels
             alike, 1 all regions.
-        prior: how an earlier image reaches the network: none or channels.
+        prior: how a prior image reaches the network: none or channels.
         condition_width: width of context tokens.
-        coordinates: tell each place where it lies in the image, for what depends on left and right, top and bottom.
-        pixel_width: hidden channels of a head at the image's own resolution, by which thin regions of a mask reach the
-            prediction unfolded; 0 for none.
+        coordinates: give each position its coordinates in the image, so that sides can be distinguished.
+        pixel_width: hidden channels of a head at the image's own resolution, for thin regions of a mask; 0 for
+            none.
         gradient_checkpointing: compute activations again in the backward pass to save memory.
     """
 
@@ -93,8 +93,8 @@ class NoiseOptions:
         logit_mean: of flow: mean of the logit of training times.
         logit_std: of flow: deviation of the logit of training times.
         shift: of flow: above 1 moves times towards noise, for large images.
-        data_std: deviation of the data (about 0.5 for images in [-1, 1]), by which the network's output is
-            preconditioned, so that it is not asked for what the noisy image already says; 0 for none.
+        data_std: standard deviation of the data (about 0.5 for images in [-1, 1]) for preconditioning: the network then
+            predicts only what the noisy image does not already contain; 0 for none.
     """
 
     process: str = "flow"

@@ -58,9 +58,9 @@ class Objective:
 
 
 def region_weights(regions: Tensor, balance: float) -> Tensor:
-    """Weights of places, mean 1 in each image, by which regions of a mask count by their area to the power 1 - balance.
+    """Weights of positions, mean 1 in each image: regions of a mask count by their area to the power 1 - balance.
 
-    They depend on the mask alone, which the network is told, and so change no minimiser of a squared error; they do
+    They depend on the mask alone, which conditions the network, and so change no minimiser of a squared error; they do
     change how soon a region of few pixels is learnt.
 
     Args:

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from accelerate import Accelerator
 
 
-class GANFamily(GeneratorFamily[MaskToImageGAN, "GANGenerator"]):
+class GANFamily(GeneratorFamily[MaskToImageGAN, "GANGenerator", None]):
     """Conditional GANs: an image from a mask, a text and noise in one step."""
 
     name = "gan"
@@ -34,12 +34,12 @@ class GANFamily(GeneratorFamily[MaskToImageGAN, "GANGenerator"]):
         """See GeneratorFamily."""
         return options.network.mask_classes
 
-    def prepare_space(self, options: MaskToImageGAN, data: Prepared, origin: Origin) -> tuple[Prepared, Any]:
+    def prepare_space(self, options: MaskToImageGAN, data: Prepared, origin: Origin) -> tuple[Prepared, None]:
         """A GAN generates pixels."""
         return data, None
 
     def fresh(
-        self, options: MaskToImageGAN, data: Prepared, facts: TrainingFacts, coder: Any, origin: Origin
+        self, options: MaskToImageGAN, data: Prepared, facts: TrainingFacts, coder: None, origin: Origin
     ) -> GANGenerator:
         """See GeneratorFamily."""
         text = find_text_encoder(options.text, data)
@@ -47,7 +47,7 @@ class GANFamily(GeneratorFamily[MaskToImageGAN, "GANGenerator"]):
         return build_generator(data.spec, facts, options.network, text, options.loop.seed, needs_mask)
 
     def continued(
-        self, options: MaskToImageGAN, data: Prepared, facts: TrainingFacts, coder: Any, known: GANGenerator
+        self, options: MaskToImageGAN, data: Prepared, facts: TrainingFacts, coder: None, known: GANGenerator
     ) -> GANGenerator:
         """The generator with further modalities and views; its adversary starts anew."""
         if known.model.condition is not None:

@@ -106,8 +106,8 @@ class Cycle(nn.Module):
     def channels(self, logits: Tensor) -> Tensor:
         """A mask's channels from logits, as the generator takes them: 0 or 1, with the gradient of the probabilities.
 
-        The straight-through estimator (Bengio et al. 2013): a mask of probabilities would be told from a real one at
-        once, and could hide the image in its decimals (Chu et al. 2017).
+        The straight-through estimator (Bengio et al. 2013): a mask of probabilities would differ from
+        a real one at first sight, and could hide the image in its decimals (Chu et al. 2017).
         """
         probabilities = logits.softmax(1)
         hard = F.one_hot(logits.argmax(1), logits.shape[1]).movedim(-1, 1).to(probabilities.dtype)

@@ -31,10 +31,10 @@ class NetworkOptions:
             cross-attention, or none.
         mask: how the mask reaches the network: channels (of its input) or spade (in every block).
         mask_classes: labels in the masks, background left out (default: those that the training masks have).
-        region_styles: channels that text, table and noise fill region by region of the mask, by which an attribute
+        region_styles: channels that text, table and noise fill region by region of the mask, so that an attribute
             finds the region that it changes; 0 for none.
         condition_width: width of context tokens.
-        coordinates: tell each place where it lies in the image, for what depends on left and right, top and bottom.
+        coordinates: give each position its coordinates in the image, so that sides can be distinguished.
         gradient_checkpointing: compute activations again in the backward pass to save memory.
     """
 
@@ -94,7 +94,7 @@ class GANOptions:
         feature_weight: weight of the difference between the discriminator's features of the two (pix2pixHD).
         r1: gamma of the penalty on the discriminator's slope at real images (Mescheder et al. 2018); 0 for none.
         r1_every: steps between two penalties, each weighted by that number (StyleGAN2's lazy regularisation).
-        pool: earlier images that the discriminator is shown among the latest (Shrivastava et al. 2017); 0 for none.
+        pool: past images that the discriminator sees among the latest (Shrivastava et al. 2017); 0 for none.
         discriminator_learning_rate: peak learning rate of the discriminator; the generator's is --loop.learning-rate
             (two rates, Heusel et al. 2017).
         scales: sizes of the image that are judged: full, half, a quarter, ...

@@ -112,7 +112,7 @@ class Paired(Pairing):
         return len(data.usable) > 0
 
     def make(self, module: nn.Module, batch: GANBatch) -> Made:
-        """The generator's image beside the real one of the same mask."""
+        """The generator's image and the real one of the same mask."""
         made, pooled = module(batch.own)
         spatial = self.generator.model.spatial(batch.own.condition.mask_labels, batch.images)
         pooled = pooled.detach() if pooled is not None else None
@@ -120,7 +120,7 @@ class Paired(Pairing):
 
 
 class Unpaired(Pairing):
-    """Images and masks of different rows: no loss ever sees an image beside its own mask.
+    """Images and masks of different rows: no loss ever compares an image with its own mask.
 
     Text, modality and table go with the image where an image is judged or given back, and with the mask where an image
     is made of it.
@@ -182,7 +182,7 @@ class Unpaired(Pairing):
 
 
 def require_pairs(pairing: Pairing, data: TrainingData) -> None:
-    """Refuse training rows of which no step can be drawn.
+    """Refuse training rows that do not make a step.
 
     Raises:
         UserError: says what is needed.

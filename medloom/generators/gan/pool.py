@@ -42,7 +42,7 @@ class ImagePool:
         self.filled = 0
 
     def exchange(self, new: Mapping[str, Tensor], rows: Sequence[int], step: int) -> dict[str, Tensor]:
-        """What to show in place of new entries.
+        """What to show instead of new entries.
 
         Args:
             new: name -> tensor `(N, ...)`.
@@ -50,7 +50,7 @@ class ImagePool:
             step: optimiser step.
 
         Returns:
-            Tensors like `new`, of which some entries are earlier ones.
+            Tensors like `new`; some entries are past ones.
         """
         shown = {name: values.detach().clone() for name, values in new.items()}
         for place, row in enumerate(rows if self.size else ()):

@@ -30,7 +30,7 @@ class GANTask(GeneratorTask[GANGenerator, GANBatch]):
     Attributes:
         pairing: how images and masks meet.
         objective: of both phases; holds the adversary.
-        pool: earlier images for the adversary.
+        pool: images generated before, for the adversary.
     """
 
     def __init__(
@@ -49,7 +49,7 @@ class GANTask(GeneratorTask[GANGenerator, GANBatch]):
         """Make the task.
 
         Raises:
-            UserError: training rows of which no step can be drawn.
+            UserError: training rows that do not make a step.
         """
         require_pairs(pairing, data)
         self.pairing = pairing

@@ -1,4 +1,4 @@
-"""Going on from a trained token generator with other data: another image size or tokenizer, further modalities."""
+"""Continuing from a trained token generator with other data: another image size or tokenizer, further modalities."""
 
 from collections.abc import Sequence
 from dataclasses import asdict, replace
@@ -26,7 +26,7 @@ def extend_generator(
 
     Args:
         generator: as trained.
-        spec: the image space to go on in; intensity maps of modalities that it lacks are kept.
+        spec: the image space to continue in; intensity maps of modalities that it lacks are kept.
         modalities: all modalities of the new manifest.
         views: all views of the new manifest.
         tokenizer: of as many codes; it should have started from the generator's own, so that they mean the same.

@@ -18,6 +18,7 @@ from medloom.generators.tokens.options import GenerateTokens
 from medloom.generators.tokens.task import TokenTask
 from medloom.generators.training_data import TrainingData
 from medloom.generators.training_facts import TrainingFacts, find_text_encoder
+from medloom.networks.tokenizer import Tokenizer
 from medloom.training.options import LoopOptions
 
 if TYPE_CHECKING:
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
 DEFAULT_SIZE = (64,)
 
 
-class TokenFamily(GeneratorFamily[GenerateTokens, "TokenGenerator"]):
+class TokenFamily(GeneratorFamily[GenerateTokens, "TokenGenerator", Tokenizer]):
     """Masked transformers on the tokens of images."""
 
     name = "tokens"
@@ -67,13 +68,13 @@ class TokenFamily(GeneratorFamily[GenerateTokens, "TokenGenerator"]):
             raise UserError(f"--from {options.from_run} is a second stage; give the run of a first one.")
         return replace(origin, model=None, first=origin.model) if options.upscale else origin
 
-    def prepare_space(self, options: GenerateTokens, data: Prepared, origin: Origin) -> tuple[Prepared, Any]:
+    def prepare_space(self, options: GenerateTokens, data: Prepared, origin: Origin) -> tuple[Prepared, Tokenizer]:
         """See GeneratorFamily."""
         tokenizer = find_tokenizer(options.tokenizer, data)
         return with_channels(data, tokenizer.image_channels), tokenizer
 
     def fresh(
-        self, options: GenerateTokens, data: Prepared, facts: TrainingFacts, coder: Any, origin: Origin
+        self, options: GenerateTokens, data: Prepared, facts: TrainingFacts, coder: Tokenizer, origin: Origin
     ) -> TokenGenerator:
         """See GeneratorFamily."""
         text = find_text_encoder(options.text, data)
@@ -81,7 +82,7 @@ class TokenFamily(GeneratorFamily[GenerateTokens, "TokenGenerator"]):
         return build_generator(data.spec, facts, coder, network, text, options.loop.seed, origin.first)
 
     def continued(
-        self, options: GenerateTokens, data: Prepared, facts: TrainingFacts, coder: Any, known: TokenGenerator
+        self, options: GenerateTokens, data: Prepared, facts: TrainingFacts, coder: Tokenizer, known: TokenGenerator
     ) -> TokenGenerator:
         """The generator with further modalities, on the tokenizer's grid.
 

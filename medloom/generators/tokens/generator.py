@@ -177,7 +177,7 @@ class TokenGenerator(ImageGenerator[TokenModel, TokenSampling]):
             raise TypeError("a token generator has a condition encoder")
         first = load_generator(folder / FIRST) if settings["two_stages"] else None
         if first is not None and not isinstance(first, TokenGenerator):
-            raise UserError(f"{folder / FIRST} holds a {first.family}: it was changed.")
+            raise UserError(f"{folder / FIRST} holds a run of the family {first.family}: it was changed.")
         read_as = settings["modality_as"], settings["train_text"], settings["reads_text"]
         model = TokenModel(text, condition, network, settings["mask_classes"])
         return cls(spec, model, tokenizer.eval(), *read_as, first)
@@ -317,7 +317,7 @@ class TokenGenerator(ImageGenerator[TokenModel, TokenSampling]):
         return Start(tokens, priors, seen)
 
     def _masked(self, seeds: Sequence[int], edit: Edit, regions: Tensor | None) -> Tensor:
-        """Which tokens are decoded, bool `(N, L)`: those in the region, of which the strength says how many."""
+        """Which tokens are decoded, bool `(N, L)`: those in the region, as many as the strength says."""
         length = self.model.network.length
         allowed = torch.ones(len(seeds), length, dtype=torch.bool)
         if regions is not None:

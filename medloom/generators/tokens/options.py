@@ -27,10 +27,10 @@ class NetworkOptions:
         fusion: how text, modality and table reach it: cross-attention, affine or none.
         mask: how a segmentation mask reaches it: none or channels.
         mask_classes: labels in the masks, background left out.
-        prior: how an earlier image reaches it: none or channels (its tokens).
+        prior: how a prior image reaches it: none or channels (its tokens).
         condition_width: width of context tokens.
         region_styles: let text and table fill the regions of the mask, or the whole image, also growing along each
-            axis, by which a finding and the side that is told find their place sooner; off where nothing is fused.
+            axis, so that a finding and its side are learned sooner; off where nothing is fused.
         gradient_checkpointing: compute activations again in the backward pass to save memory.
     """
 

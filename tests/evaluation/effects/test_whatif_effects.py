@@ -145,7 +145,7 @@ def test_a_gate_on_effects(folder: Path, tmp_path: Path, capsys: pytest.CaptureF
         (["w.csv", "--real", "r.csv"], "unknown option --real"),
         (["w.csv", "--adjust", "age"], "--adjust needs --observed"),
         (["w.csv", "--model", "runs/mm"], "--model needs --observed"),
-        (["w.csv", "--mask-column", "seg"], "--mask-column needs --observed"),
+        (["w.csv", "--columns", "mask=seg"], "--columns needs --observed"),
         ([], "--data has to be given"),
         (["nowhere/manifest.csv"], "holds no whatif.json"),
     ],
@@ -161,5 +161,5 @@ def test_what_does_not_go_together(
 def test_patients_of_another_cohort_are_refused(folder: Path, tmp_path: Path) -> None:
     manifest = answered(folder, tmp_path / "w", lambda factual, true: factual, n=1)
     assert main(["data", "phantom", "--out", str(tmp_path / "c"), "--patients", "4", "--seed", "9"]) == 0
-    with pytest.raises(UserError, match="is no row of a table"):
+    with pytest.raises(UserError, match="is not a row of a table"):
         measure_effects(manifest, Cohort(tmp_path / "c"))
