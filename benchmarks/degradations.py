@@ -58,7 +58,8 @@ def _blurred(parts: Third) -> pd.DataFrame:
 
 
 def _one_class(parts: Third) -> pd.DataFrame:
-    return parts.synthetic[parts.synthetic[LABEL] == parts.synthetic[LABEL].mode()[0]]
+    rows: pd.DataFrame = parts.synthetic[parts.synthetic[LABEL] == parts.synthetic[LABEL].mode()[0]]
+    return rows
 
 
 def _few(parts: Third) -> pd.DataFrame:
@@ -142,7 +143,8 @@ def _table(options: argparse.Namespace) -> pd.DataFrame:
         table = table[table["modality"] == options.modality]
     table = table.assign(label=table[options.label])[[PATH, "patient_id", "modality", LABEL]].dropna()
     table[PATH] = [str((options.data.parent / path).resolve()) for path in table[PATH]]
-    return table[table.groupby(LABEL)[PATH].transform("size") >= options.least]
+    rows: pd.DataFrame = table[table.groupby(LABEL)[PATH].transform("size") >= options.least]
+    return rows
 
 
 def _thirds(table: pd.DataFrame, rng: np.random.Generator) -> list[pd.DataFrame]:

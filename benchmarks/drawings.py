@@ -52,7 +52,8 @@ def draw(drawing: Drawing, pixels: int, rng: np.random.Generator) -> NDArray[np.
     else:
         ink = np.array([rng.uniform(190, 250), rng.uniform(60, 160), rng.uniform(20, 80)])
         values = (ground[..., None] * [0.6, 0.8, 1.6]) * (1 - inside[..., None]) + ink * inside[..., None]
-    return np.clip(np.rint(values), 0, 255).astype(np.uint8)
+    levels: NDArray[np.uint8] = np.clip(np.rint(values), 0, 255).astype(np.uint8)
+    return levels
 
 
 def write_drawings(folder: Path, count: int, pixels: int, seed: int) -> Path:

@@ -85,7 +85,7 @@ def _train_tokens(options: argparse.Namespace, cohort: Path, out: Path) -> Path:
     given |= {"loop.steps": options.steps, "loop.batch": BATCH[options.dims]}
     if options.told == "table":
         given["table"] = demo.COLUMNS
-    return run_command("train tokens", out=out, tokenizer=train_run(vq), **shared, **given)
+    return Path(run_command("train tokens", out=out, tokenizer=train_run(vq), **shared, **given))
 
 
 def _train(options: argparse.Namespace, cohort: Path, out: Path) -> Path:
@@ -108,11 +108,11 @@ def _train(options: argparse.Namespace, cohort: Path, out: Path) -> Path:
     if options.told == "table":
         shared["table"] = demo.COLUMNS
     if options.family == "gan":
-        return run_command("train gan", shift=SHIFT, **TEXT, **shared)
+        return Path(run_command("train gan", shift=SHIFT, **TEXT, **shared))
     own: dict[str, Any] = {"network.attention": [False, options.fusion == "cross-attention"]}
     if options.dims == 3:
         own.update(IN_VOLUMES)
-    return run_command("train text2image", **{**demo.TRAINING, **own, **shared})
+    return Path(run_command("train text2image", **{**demo.TRAINING, **own, **shared}))
 
 
 def _lines(scores: dict[str, Any]) -> list[str]:

@@ -56,7 +56,7 @@ def _cohort(options: argparse.Namespace, name: str, seed: int) -> Path:
 def _train(options: argparse.Namespace, cohort: Path, name: str, steps: int) -> Path:
     shared = {"data": cohort / "train.csv", "cache": options.out / "cache", "image_size": [options.size]}
     steps_only = {"loop.steps": steps, "out": options.out / name}
-    return run_command("train text2image", **shared, **steps_only, **TRAINING)
+    return Path(run_command("train text2image", **shared, **steps_only, **TRAINING))
 
 
 def _attack(options: argparse.Namespace, cohort: Path, run: Path, reference: Path) -> list[dict[str, Any]]:

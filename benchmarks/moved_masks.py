@@ -151,7 +151,9 @@ def _on_grid(path: Path, spec: ImageSpec, labels: Sequence[int]) -> NDArray[np.b
 
 
 def _shift_of(one: NDArray[np.bool_], other: NDArray[np.bool_]) -> NDArray[np.float64]:
-    return np.array(ndimage.center_of_mass(other)) - np.array(ndimage.center_of_mass(one))
+    centres: NDArray[np.float64] = np.array([ndimage.center_of_mass(region) for region in (one, other)], np.float64)
+    shift: NDArray[np.float64] = centres[1] - centres[0]
+    return shift
 
 
 def _frame(shape: NDArray[np.bool_]) -> NDArray[np.bool_]:
@@ -177,7 +179,8 @@ def _place(image: NDArray[np.float64], shape: NDArray[np.bool_]) -> NDArray[np.f
     found = contrast / (spread + 0.05 * image.std())
     best = np.array(np.unravel_index(int(found.argmax()), found.shape))
     half = np.array(found.shape) // 2
-    return ((best + half) % np.array(found.shape) - half).astype(float)
+    shift: NDArray[np.float64] = ((best + half) % np.array(found.shape) - half).astype(np.float64)
+    return shift
 
 
 def _correlated(image: NDArray[np.float64], template: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -73,11 +73,11 @@ def main(words: list[str]) -> None:
 
 def _train(root: Path, data: Path, steps: int) -> Path:
     settings = {**TRAINING, "loop.steps": steps}
-    return run_command("train text2image", data=data, out=root / "run", **settings)
+    return Path(run_command("train text2image", data=data, out=root / "run", **settings))
 
 
 def _generate(out: Path, run: Path, conditions: Path, values: dict[str, Any]) -> Path:
-    return run_command("generate", model=run, data=conditions, out=out, **values)
+    return Path(run_command("generate", model=run, data=conditions, out=out, **values))
 
 
 def distance_of(root: Path, train: Path, test: Path, manifest: Path) -> str:

@@ -63,17 +63,17 @@ def main(words: list[str]) -> None:
 
 def _train_coder(out: Path, data: Path, kind: str, steps: int) -> Path:
     settings = {**CODER, "kind": kind, "loop.steps": steps}
-    return run_command("train autoencoder", data=data, out=out, **settings)
+    return Path(run_command("train autoencoder", data=data, out=out, **settings))
 
 
 def _train_tokens(root: Path, data: Path, coder: Path, steps: int) -> Path:
     settings = {**TEXT, **LOOP, "loop.steps": steps}
-    return run_command("train tokens", data=data, tokenizer=coder, out=root / "tokens", **settings)
+    return Path(run_command("train tokens", data=data, tokenizer=coder, out=root / "tokens", **settings))
 
 
 def _train_diffusion(root: Path, data: Path, coder: Path, steps: int) -> Path:
     settings = {**TEXT, **LOOP, **DENOISER, "image_size": [PIXELS], "loop.steps": steps}
-    return run_command("train text2image", data=data, autoencoder=coder, out=root / "diffusion", **settings)
+    return Path(run_command("train text2image", data=data, autoencoder=coder, out=root / "diffusion", **settings))
 
 
 FAMILIES: dict[str, tuple[str, Callable[[Path, Path, Path, int], Path]]] = {
@@ -83,4 +83,4 @@ FAMILIES: dict[str, tuple[str, Callable[[Path, Path, Path, int], Path]]] = {
 
 
 def _generate(out: Path, run: Path, conditions: Path, values: dict[str, Any]) -> Path:
-    return run_command("generate", model=run, data=conditions, out=out, batch=32, **values)
+    return Path(run_command("generate", model=run, data=conditions, out=out, batch=32, **values))

@@ -121,7 +121,7 @@ def _generate(options: argparse.Namespace, data: Path) -> Path:
     asked = {name: getattr(options, name) for name in OF_TOKENS}
     sampling = [f"{name}={value}" for name, value in asked.items() if value is not None]
     given |= {"steps": options.steps, "guidance": [options.guidance, *text], "sampling": sampling}
-    return run_command("generate", **given, keep=TOLD)
+    return Path(run_command("generate", **given, keep=TOLD))
 
 
 def _measured(table: Path, most: int | None = None) -> Iterator[tuple[dict[str, str], Measurement]]:

@@ -54,7 +54,8 @@ class StandardLoop:
         encoded: Any = self.tokenizer(
             list(texts), max_length=length, padding="max_length", truncation=True, return_tensors="pt"
         )
-        return encoded.input_ids
+        ids: torch.Tensor = encoded.input_ids
+        return ids
 
     def _with_priors(
         self, rows: Sequence[int], noisy: torch.Tensor, context: torch.Tensor
@@ -81,7 +82,7 @@ class StandardLoop:
                 noisy, context = self._with_priors(rows, noisy, context)
             prediction = self.unet(noisy, times, context, return_dict=False)[0]
         loss = F.mse_loss(prediction.float(), noise.float())
-        loss.backward()
+        torch.autograd.backward(loss)
         torch.nn.utils.clip_grad_norm_(self.unet.parameters(), 1.0)
         self.optimizer.step()
         self.optimizer.zero_grad()

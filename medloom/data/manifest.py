@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 NONE = "none"
-SHOWN_PROBLEMS = 20
+LISTED_PROBLEMS = 20
 NO_MODALITY = "image"
 
 
@@ -247,10 +247,10 @@ def list_problems(source: str, problems: Sequence[Problem], total: int) -> str:
         problems: the rows.
         total: number of all rows.
     """
-    shown = problems[:SHOWN_PROBLEMS]
-    lines = [f"  line {problem.line}: {problem.reason}" for problem in shown]
-    if len(problems) > len(shown):
-        lines.append(f"  ... and {len(problems) - len(shown)} more")
+    listed = problems[:LISTED_PROBLEMS]
+    lines = [f"  line {problem.line}: {problem.reason}" for problem in listed]
+    if len(problems) > len(listed):
+        lines.append(f"  ... and {len(problems) - len(listed)} more")
     return (
         f"{source}: {len(problems)} of {total} rows cannot be used;"
         " correct them, or leave them out with --skip-bad:\n" + "\n".join(lines)

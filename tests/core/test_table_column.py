@@ -25,7 +25,7 @@ def test_what_stands_for_a_missing_number_is_missing(cell: object) -> None:
     assert AGE.read(cell) is None
 
 
-def test_a_category_is_its_place_and_none_is_one_where_training_saw_it() -> None:
+def test_a_category_is_its_index_and_none_is_one_if_it_is_in_training() -> None:
     assert [SMOKING.encode(cell) for cell in ("current", "never", "none")] == [0.0, 1.0, 2.0]
     assert math.isnan(SMOKING.encode(""))
 

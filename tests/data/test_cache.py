@@ -65,7 +65,7 @@ def test_disk_space_is_checked_first(tmp_path: Path) -> None:
         require_space(tmp_path, 10**18, "the cache")
 
 
-def test_texts_are_kept_once_and_trimmed(tmp_path: Path) -> None:
+def test_texts_are_stored_once_and_trimmed(tmp_path: Path) -> None:
     asked: list[str] = []
 
     def embed(texts: Sequence[str]) -> list[tuple[np.ndarray, np.ndarray]]:

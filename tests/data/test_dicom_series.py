@@ -59,7 +59,7 @@ def slice_of(number: int, series: str) -> pydicom.Dataset:
 
 @pytest.fixture
 def series(tmp_path: Path) -> Path:
-    """A series whose file names are in no order, beside a note and a DICOMDIR."""
+    """A series whose file names are in no order, next to a note and a DICOMDIR."""
     folder, uid = tmp_path / "series", generate_uid()
     folder.mkdir()
     for number, name in enumerate(("c.dcm", "a", "d.dcm", "b.ima", "e.dcm")):
@@ -103,7 +103,7 @@ def test_a_series_is_sorted_by_position_rescaled_and_lies_where_itk_has_it(serie
     assert where[0] < middle[0]
 
 
-def test_padding_of_single_slices_is_kept(series: Path) -> None:
+def test_padding_of_single_slices_is_preserved(series: Path) -> None:
     data = pydicom.dcmread(series / "d.dcm")
     data.add_new("PixelPaddingValue", "US", int(stored()[2, 0, 0]))
     data.save_as(series / "d.dcm", enforce_file_format=True)

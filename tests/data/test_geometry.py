@@ -122,7 +122,7 @@ def test_readers_agree_exactly(tmp_path: Path) -> None:
     np.testing.assert_array_equal(one.affine, canonical.affine)
 
 
-def test_hu_are_kept_and_not_wrapped(tmp_path: Path) -> None:
+def test_hu_are_preserved_and_not_wrapped(tmp_path: Path) -> None:
     values = np.array([-1024, 0, 3071, 40000], np.float32).reshape(1, 2, 2, 1)
     for ending in ENDINGS:
         write_image(tmp_path / f"a{ending}", Image(values, HU, affine=np.eye(4)), {"seed": "1"})
@@ -131,7 +131,7 @@ def test_hu_are_kept_and_not_wrapped(tmp_path: Path) -> None:
     assert bytes(nibabel.load(tmp_path / "a.nii").header["descrip"]).startswith(b"SYNTHETIC")
 
 
-def test_axial_slice_lies_as_it_is_shown(tmp_path: Path) -> None:
+def test_axial_slice_has_the_orientation_of_its_display(tmp_path: Path) -> None:
     pixels = np.zeros((1, 5, 7), np.float32)
     pixels[0, 0, 6] = 100  # top right of the picture: front and left of the patient
     write_image(tmp_path / "a.nii.gz", Image(pixels, HU, spacing=(1, 2)), {})

@@ -55,7 +55,7 @@ def test_blanks_after_commas_and_aliases(pictures: Path) -> None:
     assert manifest.frame["patient_id"].tolist() == ["7", "8"]
 
 
-def test_two_aliases_have_to_be_told_apart(pictures: Path) -> None:
+def test_two_aliases_must_be_distinguished(pictures: Path) -> None:
     (pictures / "m.csv").write_text("path,report,impression,patient_id\n0.png,long,short,1\n")
     with pytest.raises(UserError, match="'report' and 'impression' could both be the text"):
         read_manifest(pictures / "m.csv")
@@ -179,7 +179,7 @@ def test_the_fingerprint_moves_with_the_folder_and_sees_every_change(pictures: P
         assert read_manifest(copy / "m.csv").fingerprint() != first
 
 
-def test_a_column_that_another_one_stands_for_is_kept_under_another_name(pictures: Path, tmp_path: Path) -> None:
+def test_a_column_with_a_taken_name_is_renamed(pictures: Path, tmp_path: Path) -> None:
     (pictures / "two.csv").write_text("path,Text,report,patient_id\n0.png,worded,written,p\n", encoding="utf-8")
     manifest = read_manifest(pictures / "two.csv", named={"text": "report"})
     assert manifest.samples()[0].condition.text == "written" and manifest.clinical_columns == ["Text_"]

@@ -94,7 +94,7 @@ def test_another_size_or_spacing_is_refused(tmp_path: Path) -> None:
         read_labels(save(tmp_path / "b.nii.gz", mask()[..., :7]), spec(), image)
 
 
-def test_rounding_of_an_affine_is_no_other_place(tmp_path: Path) -> None:
+def test_rounding_of_an_affine_is_the_same_grid(tmp_path: Path) -> None:
     rounded = AFFINE + np.random.default_rng(0).uniform(-1e-4, 1e-4, (4, 4)) * np.array([[1], [1], [1], [0]])
     image = save(tmp_path / "image.nii.gz", volume())
     labels = read_labels(save(tmp_path / "mask.nii.gz", mask(), "LPS", rounded), spec(), image)
@@ -115,7 +115,7 @@ def test_a_mask_of_another_grid_is_resampled_where_asked(tmp_path: Path) -> None
     assert (labels[..., 0] == -1).all()
 
 
-def test_a_mask_without_a_place_takes_that_of_its_image(tmp_path: Path) -> None:
+def test_a_mask_without_geometry_takes_that_of_its_image(tmp_path: Path) -> None:
     from medloom.core.image import Image
     from medloom.data.images import write_image
 
@@ -155,7 +155,7 @@ def test_a_volume_for_a_model_of_slices_is_refused(tmp_path: Path) -> None:
         read_labels(path, flat)
 
 
-def test_hidden_classes_are_told_as_what_contains_them(tmp_path: Path) -> None:
+def test_hidden_classes_become_the_class_that_contains_them(tmp_path: Path) -> None:
     labels = mask()
     labels[8:10, 0, 0], labels[10, 0, 0] = 3, 2
     known = MaskSpec(NAMES)

@@ -119,7 +119,7 @@ def test_the_preferred_view(tmp_path: Path) -> None:
     assert list(one_per_study(whole, ("ll", "PA"), Tally())["dicom_id"]) == ["c"]
 
 
-def test_the_share_of_the_validation(tmp_path: Path) -> None:
+def test_the_fraction_of_the_validation_set(tmp_path: Path) -> None:
     lines = "".join(f"i{n},{10000000 + n * 9973},{n},PA,21800506,0\n" for n in range(1000))
     frame = images(tmp_path, lines)
     split = add_split(frame, tmp_path, "p10-p18", 0.2, 0, False, Tally())

@@ -92,7 +92,7 @@ def test_a_crop_is_a_function_of_its_key_and_options_do_not_move_it() -> None:
     assert all(crop.turn is not None for crop in turned)
 
 
-def test_the_place_in_the_whole_image_is_told() -> None:
+def test_the_position_in_the_whole_image() -> None:
     np.testing.assert_allclose(
         Crop((0, 10, -1), PATCH).position(WHOLE), [[-1, -0.2], [-1 / 3, 1 / 3], [-11 / 9, 13 / 9]], atol=1e-6
     )

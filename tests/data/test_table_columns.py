@@ -1,4 +1,4 @@
-"""From the rows of a training table to the columns that a model is told."""
+"""Columns of a training table that condition a model, measured on its rows."""
 
 from pathlib import Path
 from typing import Any
@@ -55,7 +55,7 @@ def test_none_is_a_category_among_words() -> None:
         (["note"], {"note": [f"text {n}" for n in range(101)]}, "101 different texts are not categories"),
     ],
 )
-def test_what_a_model_cannot_be_told_is_refused(names: list[str], columns: dict[str, list[Any]], message: str) -> None:
+def test_unusable_columns_are_refused(names: list[str], columns: dict[str, list[Any]], message: str) -> None:
     with pytest.raises(UserError, match=message):
         measure_columns(names, rows(**columns), None, "t.csv")
 

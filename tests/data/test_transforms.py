@@ -164,7 +164,7 @@ AFFINE_2D = np.array([[0, -0.7, 0, 30], [-0.7, 0, 0, 20], [0, 0, 2.5, 10], [0, 0
 
 @pytest.mark.parametrize("restore", [False, True])
 @pytest.mark.parametrize("resize", ["pad", "crop", "stretch"])
-def test_a_blob_keeps_its_place_in_mm_in_2d(resize: str, restore: bool) -> None:
+def test_a_blob_stays_at_its_position_in_mm_in_2d(resize: str, restore: bool) -> None:
     image = Image(blob((60, 47), (33, 21), 4), HU, spacing=(0.7, 0.7), affine=AFFINE_2D)
     space = spec((32, 40), resize=resize)
     made = to_model(image, space, "CT")
@@ -180,7 +180,7 @@ def test_a_blob_keeps_its_place_in_mm_in_2d(resize: str, restore: bool) -> None:
 
 @pytest.mark.parametrize("restore", [False, True])
 @pytest.mark.parametrize("target", [(1.5, 1.5, 1.5), (2.0, 2.0, 4.0), (0.8, 1.0, 2.0)])
-def test_a_blob_keeps_its_place_in_mm_in_3d(target: tuple[float, ...], restore: bool) -> None:
+def test_a_blob_stays_at_its_position_in_mm_in_3d(target: tuple[float, ...], restore: bool) -> None:
     image = Image(blob((41, 30, 20), (24, 12, 9), 2.5), HU, spacing=(0.9, 1.3, 2.5), affine=AFFINE)
     space = spec((40, 40, 24), spacing=target, orientation="RAS")
     made = to_model(image, space, "CT")

@@ -42,7 +42,7 @@ def trained() -> Classifier:
     return train_classifier(IMAGES[:64], LABELS[:64], PATIENTS[:64], range(48, 64), QUICK)
 
 
-def test_it_tells_held_out_images_apart_and_gives_probabilities_and_features(trained: Classifier) -> None:
+def test_it_classifies_held_out_images_and_gives_probabilities_and_features(trained: Classifier) -> None:
     probabilities = trained.predict(IMAGES[64:])
     np.testing.assert_allclose(probabilities.sum(axis=1), 1, atol=1e-5)
     found = np.array(trained.classes)[probabilities.argmax(axis=1)]

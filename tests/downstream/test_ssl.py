@@ -24,7 +24,7 @@ def pictures(count: int = 96, size: int = 32) -> tuple[np.ndarray, np.ndarray]:
     return np.stack(waves)[:, None].astype(np.float32) * 0.5, kinds
 
 
-def test_features_tell_kinds_apart_and_are_read_back(tmp_path: Path) -> None:
+def test_features_separate_kinds_and_are_read_back(tmp_path: Path) -> None:
     images, kinds = pictures()
     encoder = train_encoder(images, OPTIONS)
     assert encoder.agreement > 3 / 63

@@ -58,8 +58,8 @@ def drawn(size: tuple[int, ...], index_to_world: Matrix, motion: Matrix | None =
     return values.reshape(size).astype(np.float32)
 
 
-def image(values: np.ndarray, **told: object) -> Image:
-    return Image(values[None].astype(np.float32), RELATIVE, **told)  # type: ignore[arg-type]
+def image(values: np.ndarray, **stated: object) -> Image:
+    return Image(values[None].astype(np.float32), RELATIVE, **stated)  # type: ignore[arg-type]
 
 
 def pair(motion: Matrix) -> tuple[Image, Image]:
@@ -98,7 +98,7 @@ def test_known_motion(transform: str, translation: tuple[float, float], rotation
     found = register(*pair(truth), RegistrationOptions(transform=transform))
     require_motion(found, translation, (rotation,), scale)
     assert found.motion.unit == "px" and found.image.pixels.shape == (1, *PIXELS)
-    # The matrix takes an index of the later image to one of the earlier: the inverse motion, about the centres.
+    # The matrix maps an index of the current image to one of the prior image: the inverse motion, about the centres.
     expected = np.linalg.inv(centred(PIXELS)) @ np.linalg.inv(truth) @ centred(PIXELS)
     corner = np.array([10.0, 80.0, 1.0])
     np.testing.assert_allclose(found.matrix @ corner, expected @ corner, atol=1)
@@ -143,7 +143,7 @@ def test_virtual_x_ray() -> None:
 
 
 def test_sizes_may_differ() -> None:
-    """The earlier image is cropped and lies elsewhere; pixels are as long."""
+    """The prior image is cropped and has another origin; its pixels have the same size."""
     size = (80, 86)
     truth = similarity((4.0, -5.0), (5.0,), 1.05, (0, 0))
     moving = image(drawn(size, centred(size), truth))
@@ -154,7 +154,7 @@ def test_sizes_may_differ() -> None:
 
 
 def test_resolutions_may_differ_without_spacing() -> None:
-    """Twice as many pixels of the same: counted in pixels of the later image, nothing has grown."""
+    """Twice as many pixels of the same object: in pixels of the current image, nothing has grown."""
     size = (180, 208)
     truth = similarity((4.0, -5.0), (5.0,), 1.05, (0, 0))
     found = register(image(drawn(size, centred(size, 0.5), truth)), image(drawn(PIXELS, centred(PIXELS))))

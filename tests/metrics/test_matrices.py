@@ -53,7 +53,7 @@ def test_tensors_give_what_arrays_give(monkeypatch, metric, shape, device):
 
 
 @on_a_gpu
-def test_large_sets_go_to_the_gpu_unless_told_otherwise():
+def test_large_sets_go_to_the_gpu_by_default():
     x = np.zeros((10, 10), np.float32)
     assert placed(1e12, x)[0].is_cuda
     assert isinstance(placed(1e3, x)[0], np.ndarray)

@@ -11,13 +11,13 @@ def patients(prefix, n):
     return [f"{prefix}{k}" for k in range(n)]
 
 
-def test_told_apart_and_not():
+def test_separable_and_inseparable_scores():
     rng = np.random.default_rng(0)
     members, others = rng.standard_normal(300), rng.standard_normal(300)
     sides = patients("m", 300), patients("o", 300)
     nothing = membership_auc(members, others, *sides, seed=0)
     assert nothing.low < 0.5 < nothing.high and nothing.n == 600
-    # Normals a deviation of 1 apart have AUC Phi(1 / sqrt 2) = 0.760.
+    # Normals one standard deviation apart have AUC Phi(1 / sqrt 2) = 0.760.
     told = membership_auc(members + 1, others, *sides, seed=0)
     assert told.low < 0.760 < told.high and told.low > 0.65
     assert membership_auc(np.ones(9), np.zeros(9), patients("m", 9), patients("o", 9), 0).value == 1

@@ -42,7 +42,7 @@ def test_symmetry_scale_and_order():
     assert ssim(x, y, 1.0) > 0 > ssim(x, 1 - x, 1.0)
 
 
-def test_similarity_of_some_places_and_overlap_of_regions():
+def test_similarity_at_some_pixels_and_overlap_of_regions():
     x, y = pair(1, 30, 30)
     y[:, :15] = x[:, :15]
     where = np.zeros((30, 30), bool)

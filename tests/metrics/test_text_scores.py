@@ -68,12 +68,12 @@ def test_rouge_agrees_with_rouge_score():
 def test_cider_by_its_definition():
     # Two documents that share "the": of it alone idf is 0. Unigrams only differ in "cat"; no longer gram is shared.
     scores = cider(["the cat"], [["the cat"]])
-    assert scores.tolist() == [0]  # a corpus of one tells nothing
+    assert scores.tolist() == [0]  # a corpus of one document carries no information
     first = cider(["the cat", "a dog"], [["the cat"], ["the dog"]])
     # Row 0: unigram and pair agree wholly, triples do not exist.
     assert first[0] == pytest.approx(5)
     # Row 1: of its words the references have "dog" only, which is all that weighs in "the dog", as both have "the".
-    # "a" is in no reference and weighs log 2, "dog" log 2: cosine 1 / sqrt 2; pairs share nothing.
+    # "a" is in no reference and weighs log 2, "dog" log 2: cosine 1 / sqrt 2; no pair is in common.
     assert first[1] == pytest.approx(10 / 4 / np.sqrt(2))
 
 

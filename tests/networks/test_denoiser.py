@@ -106,7 +106,7 @@ def test_widths_that_heads_cannot_share() -> None:
 
 
 @pytest.mark.parametrize("dims", [2, 3])
-def test_a_network_with_coordinates_tells_left_from_right(dims: int) -> None:
+def test_a_network_with_coordinates_distinguishes_left_from_right(dims: int) -> None:
     torch.manual_seed(0)
     config = UNetConfig(dims=dims, channels=1, widths=(8, 16), attention=(False, False), patch=1, coordinates=True)
     network = UNet(config)
@@ -179,7 +179,7 @@ def test_styles_with_slopes_grow_along_the_axes_inside_their_region(dims: int) -
     expected = axis.view(-1, *[1] * (dims - 1)) + 2 * axis.view(1, -1, *[1] * (dims - 2))
     torch.testing.assert_close(filled[0, 0, 1:7], expected.expand(8, *(8,) * (dims - 1))[1:7])
     assert not filled[0, 0, 0].any() and not filled[0, 0, 7].any()
-    # The right half of an image, as a patch, is told that it is the right half.
+    # The right half of an image, as a patch, gets the position of the right half.
     place = torch.tensor([[[-1.0, 1.0]] * (dims - 1) + [[0.0, 1.0]]])
     styles.projection.bias.data = torch.zeros_like(styles.projection.bias)
     styles.projection.bias.data[-1] = 1.0

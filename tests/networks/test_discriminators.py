@@ -86,7 +86,7 @@ def test_hinge_losses_by_hand():
     assert float(hinge_generator_loss(fake)) == pytest.approx(1.0)
 
 
-def test_it_learns_to_tell_two_kinds_of_images_apart():
+def test_it_learns_to_separate_two_kinds_of_images():
     discriminator = make("group")
     optimizer = torch.optim.Adam(discriminator.parameters(), lr=5e-3, betas=(0.5, 0.9))
     real = draw(8, 1, 16, 16)

@@ -103,7 +103,7 @@ def test_checkpointed_gradients_are_the_same(kind: str) -> None:
     torch.testing.assert_close(*gradients)
 
 
-def test_a_network_that_is_told_nothing_but_an_image() -> None:
+def test_a_network_conditioned_only_on_an_image() -> None:
     config = ImageNetworkConfig(inputs=1, outputs=4, widths=(8, 16), blocks=1, attention=(False, False), fusion="none")
     assert network_of(config)(draw(2, 1, 8, 8)).shape == (2, 4, 8, 8)
 

@@ -85,7 +85,7 @@ def test_every_code_of_the_grid_is_reached_and_read_back(levels: tuple[int, ...]
 
 
 @pytest.mark.parametrize(("quantizer", "levels"), [("ema", ()), ("gradient", ()), ("fsq", (4, 3))])
-def test_a_tokenizer_tells_what_its_decoder_sees(quantizer: str, levels: tuple[int, ...]) -> None:
+def test_a_tokenizer_states_the_input_of_its_decoder(quantizer: str, levels: tuple[int, ...]) -> None:
     with initial_weights(0):
         tokenizer = Tokenizer(TokenizerConfig(2, 1, (8, 8), 1, quantizer, 12, len(levels) or 5, levels))
     vectors, tokens = tokenizer.code_vectors(), torch.tensor([[[0, 11, 3]]])

@@ -23,7 +23,7 @@ def network(config: TokenTransformerConfig) -> TokenTransformer:
     with initial_weights(0):
         built = TokenTransformer(config)
         for layer in built.layers:
-            # These start at zero, which would make every test of what is told pass.
+            # These start at zero, with which every test of a condition would pass.
             if layer.affine is not None:
                 torch.nn.init.normal_(layer.affine.weight)
             if layer.cross is not None:
@@ -106,7 +106,7 @@ def test_saved_and_read_back(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("grid", [(4, 3), (3, 4, 3)])
-def test_a_convolution_sees_the_tokens_beside(grid: tuple[int, ...]) -> None:
+def test_a_convolution_sees_neighbouring_tokens(grid: tuple[int, ...]) -> None:
     config = replace(CONFIG, grid=grid, layers=1, mask_channels=0, prior=False, coarse_codes=0)
     transformer = network(config)
     torch.nn.init.zeros_(transformer.layers[0].attention.out.weight)

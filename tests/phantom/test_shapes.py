@@ -57,7 +57,7 @@ def test_turning_by_a_quarter_swaps_the_axes() -> None:
     np.testing.assert_allclose(turned, disc.T, atol=1e-9)
 
 
-def test_a_texture_is_a_function_of_the_place() -> None:
+def test_a_texture_is_a_function_of_the_position() -> None:
     coarse, fine = smooth_noise(slice_points(32), 60.0, 16, "t", 1), smooth_noise(slice_points(96), 60.0, 16, "t", 1)
     # The middle of three fine pixels is the middle of a coarse one.
     assert np.corrcoef(coarse.ravel(), fine[1::3, 1::3].ravel())[0, 1] > 0.99

@@ -20,7 +20,7 @@ def draws(name: str) -> Tensor:
 
 
 def network(path: ProbabilityPath):
-    """The exact denoiser of data with mean 0.3 and deviation 0.5 in each pixel."""
+    """The exact denoiser of data with mean 0.3 and standard deviation 0.5 in each pixel."""
 
     def denoise(x: Tensor, t: Tensor) -> Tensor:
         alpha, sigma = path.levels(t, x)

@@ -45,7 +45,7 @@ def decoded(options: DecodingOptions, seeds: tuple[int, ...] = SEEDS) -> tuple[t
 
 
 @pytest.mark.parametrize("schedule", SCHEDULES)
-def test_shares_fall_from_all_to_none(schedule: str) -> None:
+def test_fractions_fall_from_all_to_none(schedule: str) -> None:
     shares = masked_fraction(torch.linspace(0, 1, 11), schedule)
     assert shares[0] == 1 and shares[-1].abs() < 1e-6 and (shares.diff() < 0).all()
 
@@ -64,7 +64,7 @@ def test_each_step_decodes_one_token_or_more(length: int, steps: int, schedule: 
     assert all(after < before for before, after in pairwise(counts))
 
 
-def test_masks_have_their_share_and_one_token_at_least() -> None:
+def test_masks_have_their_fraction_and_at_least_one_token() -> None:
     masks = draw_masks(torch.tensor([0.0, 0.5, 1.0]), torch.rand(3, 10, generator=torch_generator("u")))
     assert masks.sum(1).tolist() == [1, 5, 10]
 

@@ -91,7 +91,7 @@ class Waits(list[float]):
             self.append(seconds)
 
 
-def test_answers_are_kept_and_never_asked_twice(server: ChatServer, tmp_path: Path) -> None:
+def test_answers_are_stored_and_never_requested_twice(server: ChatServer, tmp_path: Path) -> None:
     audit = tmp_path / "deep" / "audit.jsonl"
     answers = progression_texts([PAIR, PAIR, ("a", "b")], server, audit, FAST)
     assert answers.texts == ("The effusion has resolved.",) * 3
@@ -163,7 +163,7 @@ def test_without_openai_one_sentence_says_how_to_install_it(
         progression_texts([PAIR], server, tmp_path / "a", FAST)
 
 
-def test_what_no_prompt_can_mend_stops(server: ChatServer, tmp_path: Path) -> None:
+def test_errors_that_no_prompt_can_fix_stop(server: ChatServer, tmp_path: Path) -> None:
     Handler.script[:] = [status(401)]
     with pytest.raises(UserError, match="MEDLOOM_LLM_KEY") as refused:
         progression_texts([PAIR], server, tmp_path / "a", FAST)
@@ -189,7 +189,7 @@ def test_limits(server: ChatServer, tmp_path: Path) -> None:
     assert [round(wait) for wait in waits] == [1, 1, 1]
 
 
-def test_an_audit_table_that_was_cut_short_is_mended_and_a_damaged_one_refused(tmp_path: Path) -> None:
+def test_a_truncated_audit_table_is_fixed_and_a_damaged_one_refused(tmp_path: Path) -> None:
     audit = tmp_path / "audit.jsonl"
     line = '{"key": "k", "answer": "No change."}\n'
     audit.write_text(line + line[:12])

@@ -95,7 +95,7 @@ def test_tokens_are_the_same_over_two_processes(
 def test_no_process_writes_before_each_has_seen_what_is_there(
     make_manifest: Callable[..., Path], tmp_path: Path, tiny_options: dict[str, object]
 ) -> None:
-    """A process that looks late would share another list out, and leave images unmade."""
+    """A process that lists late would divide another list, and leave images ungenerated."""
     run, out = tmp_path / "run", tmp_path / "out"
     launch(1, "train", "text2image", "--data", str(make_manifest()), "--out", str(run), *words_of(tiny_options))
     slow = tmp_path / "slow"

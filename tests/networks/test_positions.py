@@ -1,4 +1,4 @@
-"""What a network is told of a patch: where it lies in the whole image, and many mask classes at little cost."""
+"""Conditions of a patch: its position in the whole image, and many mask classes at low cost."""
 
 import pytest
 import torch
@@ -12,27 +12,27 @@ from medloom.networks.denoiser import UNet, UNetConfig
 from medloom.networks.stable_diffusion import StableDiffusionUNet
 
 
-def test_patches_that_share_a_place_are_told_the_same_there() -> None:
-    """The right half of one patch is the left half of the next, and they are told one place for each pixel."""
+def test_overlapping_patches_have_the_same_positions() -> None:
+    """The right half of one patch is the left half of the next, and each pixel has one position in both."""
     x = torch.zeros(2, 1, 8, 6)
-    place = torch.tensor([[[-1.0, 0.0], [-1.0, 1.0]], [[-0.5, 0.5], [-1.0, 1.0]]])
-    told = coordinates(x, place)
-    torch.testing.assert_close(told[0, :, 4:], told[1, :, :4])
-    torch.testing.assert_close(told[0, 0, :, 0], torch.linspace(-0.9375, -0.0625, 8))
-    torch.testing.assert_close(told[:, 1], coordinates(x, place)[:, 1].flip(2).neg())
+    position = torch.tensor([[[-1.0, 0.0], [-1.0, 1.0]], [[-0.5, 0.5], [-1.0, 1.0]]])
+    found = coordinates(x, position)
+    torch.testing.assert_close(found[0, :, 4:], found[1, :, :4])
+    torch.testing.assert_close(found[0, 0, :, 0], torch.linspace(-0.9375, -0.0625, 8))
+    torch.testing.assert_close(found[:, 1], coordinates(x, position)[:, 1].flip(2).neg())
 
 
-def test_a_folded_patch_is_told_the_middle_of_each_block() -> None:
+def test_a_folded_patch_has_the_middle_of_each_block() -> None:
     fine, folded = (coordinates(torch.zeros(1, 1, n, n, n), torch.tensor([[[-1.0, 1.0]] * 3])) for n in (8, 4))
     torch.testing.assert_close(torch.nn.functional.avg_pool3d(fine, 2), folded)
 
 
-def test_whole_images_are_told_what_they_were() -> None:
-    told = coordinates(torch.zeros(2, 3, 5, 4))
-    assert told.shape == (2, 2, 5, 4) and told[0, 0, 0, 0] == -1 and told[0, 1, 0, -1] == 1
+def test_whole_images_have_the_same_positions_as_before() -> None:
+    found = coordinates(torch.zeros(2, 3, 5, 4))
+    assert found.shape == (2, 2, 5, 4) and found[0, 0, 0, 0] == -1 and found[0, 1, 0, -1] == 1
 
 
-def test_stable_diffusion_has_no_slot_for_a_place() -> None:
+def test_stable_diffusion_has_no_slot_for_a_position() -> None:
     with pytest.raises(ValueError, match="position of a patch"):
         StableDiffusionUNet(torch.nn.Identity())(torch.zeros(1), torch.zeros(1), position=torch.zeros(1))
 
@@ -56,7 +56,7 @@ def test_one_hot_channels_are_those_of_the_definition(classes: tuple[int, ...]) 
 
 
 @pytest.mark.parametrize("fusion", ["channels", "spade"])
-def test_many_classes_are_brought_to_few_channels_and_are_still_told_apart(fusion: str) -> None:
+def test_many_classes_are_brought_to_few_channels_and_remain_distinct(fusion: str) -> None:
     settings = {"dims": 3, "channels": 1, "widths": (8, 8), "attention": (False, False), "patch": 2, "fusion": "affine"}
     maps = {"pooled_width": 4, "spatial_channels": 101, "spatial_fusion": fusion, "region_styles": 4}
     with initial_weights(0):
