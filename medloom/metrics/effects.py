@@ -6,6 +6,7 @@ groups that share condition and dose, in which the unknown part averages out (Wa
 would be flattened by it.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -123,5 +124,6 @@ def _means(values: Array, codes: NDArray[np.intp]) -> Array:
 
 def _line(x: Array, y: Array) -> tuple[float, float]:
     centred = x - x.mean()
-    slope = float(centred @ y / (centred @ centred))
+    # Without any spread in x there is no line.
+    slope = float(centred @ y / (centred @ centred)) if centred.any() else math.nan
     return slope, float(y.mean() - slope * x.mean())
