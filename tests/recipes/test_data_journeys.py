@@ -124,7 +124,6 @@ def test_the_same_command_gives_the_same_triples(cohort: Path, tmp_path: Path) -
         (["--max-days", "0"], "no pair is left"),
         (["--register", "elastic"], "--register"),
         (["--progression", "magic"], "--progression"),
-        (["--min-score", "2"], "--min-score 2"),
         (["--out", "triples.txt"], "name a CSV file"),
         (["--progression", "llm"], "MEDLOOM_LLM_URL"),
         (["--progression", "llm", "--llm-url", "https://example.org/v1", "--llm-model", "m"], "--reports-may-leave"),
@@ -140,3 +139,8 @@ def test_mistakes(
     error = capsys.readouterr().err
     assert message in error and "Traceback" not in error
     assert not (tmp_path / "out.csv").exists()
+
+
+def test_a_score_that_is_no_correlation(cohort: Path, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="--min-score 2"):
+        run_command("data journeys", data=cohort / "train.csv", out=tmp_path / "out.csv", min_score=2)

@@ -209,7 +209,7 @@ def test_sets_that_must_not_be_compared(sets: dict[str, Path], tmp_path: Path) -
 
 def test_a_folder_of_something_else_is_refused(sets: dict[str, Path], tmp_path: Path) -> None:
     (tmp_path / "thesis.txt").write_text("mine")
-    with pytest.raises(UserError, match=r"has no scores\.json"):
+    with pytest.raises(UserError, match=r"no scores\.json"):
         evaluate(sets, "good", tmp_path, label="none", features=("pixels",))
 
 

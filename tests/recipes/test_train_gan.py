@@ -351,7 +351,7 @@ def test_mistakes_in_masks(folder: Path, tmp_path: Path, fails: Callable) -> Non
         (root / name).write_bytes((folder / name).read_bytes())
     many = np.arange(256, dtype=np.uint8).reshape(16, 16)
     Image.fromarray(many).save(root / "m7.png")
-    assert "the masks have 255 labels, 1 to 255: a model sees at most 100" in fails(*words, root / "data.csv")
+    assert "the masks have 255 labels, 1 to 255: a model takes at most 100" in fails(*words, root / "data.csv")
     error = fails(*words, root / "data.csv", "--network.mask-classes", "3")
     assert "m7.png: label 1 is not one of the mask classes (3 label 3)" in error
     Image.fromarray(np.stack([many] * 3, -1)).save(root / "m7.png")
