@@ -105,15 +105,12 @@ def run(config: Config) -> Path:
 
     import medloom
     from medloom.core.config import plain
-    from medloom.core.lookup import look_up
     from medloom.core.progress import say
     from medloom.data.manifest import read_manifest
     from medloom.downstream.ssl import LEAST
     from medloom.evaluation.images.cache import EvaluationCache, judge_options
     from medloom.evaluation.images.cards import write_cards
     from medloom.evaluation.images.comparison import compare, readable_only
-    from medloom.evaluation.images.features import check_extractor
-    from medloom.evaluation.images.fidelity import check_metrics
     from medloom.evaluation.images.page import images_page, synthetic_strips
     from medloom.evaluation.images.section import Attack, Inputs
     from medloom.evaluation.images.sections import SECTIONS, choose_sections
@@ -122,17 +119,7 @@ def run(config: Config) -> Path:
     from medloom.metrics.matrices import computing_on
 
     judge = judge_options(config.network, config.steps, config.seed, config.device)
-    for name in config.only:
-        look_up(SECTIONS, name, "section in --only")
-    for name in config.features:
-        check_extractor(name)
-    check_metrics(config.metrics)
-    if config.attack_images < 1:
-        raise UserError(f"--attack-images {config.attack_images}: give 1 or more.")
-    if config.reference_model is not None and None in (config.model, config.train):
-        raise UserError("--reference-model calibrates the attack on --model, which needs --train; give both.")
-    if config.drop_copies and config.train is None:
-        raise UserError("--drop-copies needs --train: copies are looked for among the training images.")
+    _check(config)
     rules = read_gate(config.gate, [*(m for section in SECTIONS.values() for m in section.metrics), *config.metrics])
 
     real = load_manifest(config.real, config, need=("path",))
@@ -209,3 +196,27 @@ def run(config: Config) -> Path:
     say(f"{len(kept) - sum(kept)} of {len(kept)} synthetic images are listed as copies; the others: {cleaned}")
     cache = config.cache or config.out
     return run(replace(config, synthetic=cleaned, out=config.out / "cleaned", cache=cache, drop_copies=False))
+
+
+def _check(config: Config) -> None:
+    """Refuse options that are out of range or do not go together, before any image is read.
+
+    Raises:
+        UserError: the first of them.
+    """
+    from medloom.core.lookup import look_up
+    from medloom.evaluation.images.features import check_extractor
+    from medloom.evaluation.images.fidelity import check_metrics
+    from medloom.evaluation.images.sections import SECTIONS
+
+    for name in config.only:
+        look_up(SECTIONS, name, "section in --only")
+    for name in config.features:
+        check_extractor(name)
+    check_metrics(config.metrics)
+    if config.attack_images < 1:
+        raise UserError(f"--attack-images {config.attack_images}: give 1 or more.")
+    if config.reference_model is not None and None in (config.model, config.train):
+        raise UserError("--reference-model calibrates the attack on --model, which needs --train; give both.")
+    if config.drop_copies and config.train is None:
+        raise UserError("--drop-copies needs --train: copies are looked for among the training images.")
