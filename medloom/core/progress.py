@@ -49,6 +49,17 @@ def say(message: str) -> None:
 
 
 @contextmanager
+def quiet() -> Iterator[None]:
+    """Neither messages nor progress within the block."""
+    level = LOG.level
+    LOG.setLevel(logging.WARNING)
+    try:
+        yield
+    finally:
+        LOG.setLevel(level)
+
+
+@contextmanager
 def progress(what: str, total: int, unit: str, done: int = 0, shown: bool = True) -> Iterator[Advance]:
     """Progress with rate and time left: a bar in a terminal, else a line now and then.
 
@@ -87,11 +98,12 @@ class _Lines:
             return
         self.printed = now
         rate = (self.done - self.first) / max(now - self.started, 1e-9)
-        left = _duration((self.total - self.done) / rate) if rate else "?"
+        left = duration((self.total - self.done) / rate) if rate else "?"
         say(f"{self.what}: {self.done}/{self.total} {self.unit}, {rate:.3g} {self.unit}/s, {left} left {note}".rstrip())
 
 
-def _duration(seconds: float) -> str:
+def duration(seconds: float) -> str:
+    """Seconds as hours, minutes and seconds: `1:02:03`."""
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02d}:{rest:02d}"

@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 from medloom.core.errors import UserError
@@ -12,7 +12,6 @@ from medloom.core.seeds import MAX_SEED
 from medloom.core.types import Condition, Sample
 from medloom.data.manifest import Manifest, read_manifest
 from medloom.generation.options import LABEL_COLUMNS, GenerationOptions
-from medloom.generators.base import AnyGenerator
 from medloom.generators.generated_images import FACTUAL
 
 
@@ -95,23 +94,6 @@ def check_seeds(options: GenerationOptions, images: int) -> None:
     """
     if options.seed + images - 1 > MAX_SEED:
         raise UserError(f"--seed {options.seed} with {images} images passes {MAX_SEED}; take a smaller one.")
-
-
-def known_condition(generator: AnyGenerator, condition: Condition, where: str) -> Condition:
-    """The parts of a row's condition that the model takes, the table's cells as it reads them.
-
-    Args:
-        generator: the model.
-        condition: with all columns of its table.
-        where: the file and line, or the option, for errors.
-
-    Raises:
-        UserError: the table lacks a column, or has a value, that the model needs or does not know.
-    """
-    if refusal := generator.table_refusal(condition):
-        raise UserError(f"{where}: {refusal}")
-    table = {column.name: column.read(condition.table[column.name]) for column in generator.columns}
-    return generator.reduced(replace(condition, table=table))
 
 
 def relative_path(path: Path | None, out: Path) -> str | None:

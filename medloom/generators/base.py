@@ -22,6 +22,7 @@ from medloom.core.table_column import TableColumn
 from medloom.core.types import Condition, ImagePart
 from medloom.data.condition_reader import ConditionReader, named
 from medloom.data.dataset import ImageSource, cached_usable_images
+from medloom.data.manifest import Manifest
 from medloom.data.masks import require_axes, require_known
 from medloom.generators.base_model import ConditionalModel, keep, known_parts, prompt_of
 from medloom.generators.framing import crop_images, frame_images, window_image
@@ -156,6 +157,19 @@ class ImageGenerator(ABC, Generic[Model, Sampling]):
         condition = Condition(text, modality, view, prior=Path(prior) if isinstance(prior, str) else prior)
         return self.generate(condition, seed=seed, seeds=seeds, sampling=sampling, edit=edit)
 
+    def conditions(self, manifest: Manifest) -> list[Condition]:
+        """The conditions of a manifest's rows: of each the parts that the model takes, for `generate`.
+
+        Raises:
+            UserError: a row lacks a column, or has a value, that the model needs or does not know; names the line.
+
+        Examples:
+            >>> conditions = model.conditions(medloom.read_manifest("test.csv"))
+            >>> images = model.generate(conditions, seeds=range(len(conditions)))
+        """
+        rows = manifest.samples()
+        return [self.row_condition(row.condition, f"{manifest.source}, line {row.line}") for row in rows]
+
     def check(
         self,
         conditions: Sequence[Condition],
@@ -184,6 +198,9 @@ class ImageGenerator(ABC, Generic[Model, Sampling]):
             mask, name = self.reader.mask(condition), named(condition.mask, "mask")
             require_axes(mask, name, self.spec)
             require_known(mask.pixels[0], name, self.masks)
+        edited = [condition for condition in conditions if condition.prior is not None]
+        for condition in {condition.prior_file or id(condition): condition for condition in edited}.values():
+            self.reader.prior(condition)
 
     def save(self, folder: Path) -> None:
         """Write all components to a folder: safetensors and JSON, in the diffusers layout where a class exists."""
@@ -390,26 +407,32 @@ class ImageGenerator(ABC, Generic[Model, Sampling]):
                 return str(error)
         return None
 
-    def reduced(self, condition: Condition) -> Condition:
-        """The condition less the parts that the model takes none of, as a row of a manifest may have them."""
-        table = {column.name: condition.table[column.name] for column in self.columns}
+    def row_condition(self, condition: Condition, where: str) -> Condition:
+        """The parts of a row's condition that the model takes, the table's cells as it reads them.
+
+        Args:
+            condition: with all columns of its table.
+            where: the file and line, or the option, for errors.
+
+        Raises:
+            UserError: the table lacks a column, or has a value, that the model needs or does not know.
+        """
+        if refusal := self.table_refusal(condition):
+            raise UserError(f"{where}: {refusal}")
         parts = self.parts
         return replace(
             condition,
-            table=table,
+            text=condition.text if self.reads_text else None,
+            table={column.name: column.read(condition.table[column.name]) for column in self.columns},
             mask=condition.mask if "mask" in parts else None,
             prior=condition.prior if "prior" in parts else None,
         )
 
     def completed(self, condition: Condition) -> Condition:
-        """The condition as the model saw it in training.
-
-        With the modality named, where it knows one only and always saw it; without a text, where there was none.
-        """
-        known = condition if self.reads_text else replace(condition, text=None)
-        if known.modality is not None or len(self.spec.intensity) > 1:
-            return known
-        return replace(known, modality=next(iter(self.spec.intensity)))
+        """With the modality named, where the model knows one only and always saw it in training."""
+        if condition.modality is not None or len(self.spec.intensity) > 1:
+            return condition
+        return replace(condition, modality=next(iter(self.spec.intensity)))
 
     def images(
         self,
@@ -517,7 +540,9 @@ class ImageGenerator(ABC, Generic[Model, Sampling]):
         return replace(condition, table={**names, **condition.table})
 
     def _check_parts(self, conditions: Sequence[Condition]) -> None:
-        """Refuse a mask or prior image where the model was trained without."""
+        """Refuse a text, mask or prior image where the model was trained without."""
+        if not self.reads_text and any(condition.text is not None for condition in conditions):
+            raise UserError("the model was trained without texts and reads none; leave the text (--prompt) out.")
         for part in ("mask", "prior"):
             if part not in self.parts and any(getattr(condition, part) is not None for condition in conditions):
                 refuse_part(self.family, part)

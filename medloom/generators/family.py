@@ -68,6 +68,10 @@ class Family(ABC, Generic[Options, Trained]):
         """
         return options
 
+    def at_full_load(self, options: Options) -> Options:
+        """The options with everything that joins later at work from the first step, for a dry run."""
+        return options
+
     def may_leave_unused(self, options: Options) -> bool:
         """Whether a step may leave some trained weights without gradient, which several processes look for."""
         return False

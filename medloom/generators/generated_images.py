@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 import medloom
 from medloom.core.errors import UserError
-from medloom.core.files import claim_output, write_json
+from medloom.core.files import write_json
 from medloom.core.image import Image
 from medloom.core.lookup import look_up
 from medloom.core.spec import HU
@@ -131,7 +131,8 @@ class GeneratedImages(Sequence[GeneratedImage]):
                 raise UserError(f"{path}: {len(self)} images do not go into one file; name a folder.")
             return self._images[0].save(path, full_provenance)
         suffix = suffix_of(format, {image.unit for image in self._images}, self._images[0].pixels.ndim - 1)
-        claim_output(path, "generation.json")
+        if path.exists() and any(path.iterdir()):
+            raise UserError(f"{path} is not empty; name a new folder.")
         write_json(path / "generation.json", {"SYNTHETIC": "YES", "model": self._images[0].model_hash})
         rows = []
         for number, image in enumerate(self._images):

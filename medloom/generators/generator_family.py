@@ -17,7 +17,7 @@ from medloom.generators.base import AnyGenerator
 from medloom.generators.family import Family, Origin
 from medloom.generators.leakage import runs_among
 from medloom.generators.options import GeneratorOptions
-from medloom.generators.preparation import Prepared, spread, with_masks
+from medloom.generators.preparation import Prepared, spread, with_masks, with_samples
 from medloom.generators.row_caches import RowCaches
 from medloom.generators.run_folder import Components, open_run
 from medloom.generators.storage import load_generator
@@ -148,8 +148,7 @@ def _readable(options: GeneratorOptions, data: Prepared, generator: AnyGenerator
         return data
     if verbose:
         say(f"{len(source.samples) - len(kept)} validation rows are left out: their table has values new to training.")
-    key = {**source.key, "lines": [sample.line for sample in kept]}
-    return replace(data, validation=replace(source, samples=kept, key=key))
+    return replace(data, validation=with_samples(source, kept))
 
 
 def _masked(data: TrainingData) -> TrainingData | None:

@@ -7,6 +7,7 @@ from typing import ClassVar
 
 from medloom.core.choices import MODALITY_AS
 from medloom.core.errors import UserError
+from medloom.core.limits import check_limits, limited
 from medloom.core.options import setting
 from medloom.data.manifest import ManifestOptions
 from medloom.training.options import LoopOptions
@@ -44,6 +45,7 @@ class TrainOptions(ManifestOptions):
         loop: the training loop.
         cache: folder for decoded images, latents and embeddings (default: in the run folder).
         device: auto, cpu or cuda.
+        dry_run: train a few steps in a scratch folder, and say how much memory, disk and time the training takes.
     """
 
     family: ClassVar[str]
@@ -64,6 +66,7 @@ class TrainOptions(ManifestOptions):
     loop: LoopOptions = field(default_factory=LoopOptions)
     cache: Path | None = None
     device: str = "auto"
+    dry_run: bool = False
 
     @property
     def cache_folder(self) -> Path:
@@ -100,25 +103,17 @@ class TextOptions:
     """
 
     encoder: str = "local"
-    max_tokens: int = 77
-    modality_as: str = "both"
+    max_tokens: int = limited(77, at_least=4)
+    modality_as: str = limited("both", words=MODALITY_AS)
     train: bool = False
-    vocabulary: int = setting(2000)
-    width: int = setting(128)
-    layers: int = setting(2)
-    learning_rate_factor: float = setting(1.0)
-    dropout: float = 0.1
+    vocabulary: int = limited(2000, at_least=1, setting=True)
+    width: int = limited(128, at_least=1, setting=True)
+    layers: int = limited(2, at_least=1, setting=True)
+    learning_rate_factor: float = limited(1.0, above=0, at_most=10, setting=True)
+    dropout: float = limited(0.1, at_least=0, at_most=0.3)
 
     def __post_init__(self) -> None:
-        if self.modality_as not in MODALITY_AS:
-            raise UserError(f"--text.modality-as {self.modality_as}: allowed are {', '.join(MODALITY_AS)}.")
-        if not 0 < self.learning_rate_factor <= 10:
-            raise UserError(f"--text.learning-rate-factor {self.learning_rate_factor}: above 0 and at most 10.")
-        if not 0 <= self.dropout <= 0.3 or self.max_tokens < 4 or self.layers < 1 or self.width < 1:
-            raise UserError(
-                f"--text.dropout {self.dropout}, --text.max-tokens {self.max_tokens}, --text.layers {self.layers}:"
-                " dropout is in [0, 0.3], texts have at least 4 tokens, an encoder at least one layer."
-            )
+        check_limits(self, "text")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -147,12 +142,11 @@ class GeneratorOptions(TrainOptions):
     classes: Path | None = None
     hide_classes: tuple[str, ...] = ()
     resample_masks: bool = False
-    unregistered: float = setting(0.5)
+    unregistered: float = limited(0.5, at_least=0, at_most=1, setting=True)
     text: TextOptions = field(default_factory=TextOptions)
 
     def __post_init__(self) -> None:
-        if not 0 <= self.unregistered <= 1:
-            raise UserError(f"--unregistered {self.unregistered}: a fraction from 0 to 1.")
+        check_limits(self)
 
 
 @dataclass(frozen=True, kw_only=True)

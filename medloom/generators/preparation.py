@@ -17,6 +17,7 @@ from medloom.core.files import claim_output
 from medloom.core.mask_spec import MaskSpec
 from medloom.core.progress import say
 from medloom.core.spec import HU, ImageSpec
+from medloom.core.types import Sample
 from medloom.data.dataset import ImageSource, measure_spec
 from medloom.data.manifest import Manifest, load_manifest
 from medloom.data.prompts import read_template, template_of
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
 
 
 # What may differ when a run is resumed: where it runs and where things lie, not what is computed.
-FREE = ("out", "device", "cache", "config")
+FREE = ("out", "device", "cache", "config", "dry_run")
 LIBRARIES = ("torch", "diffusers", "transformers", "accelerate", "peft", "numpy")
 
 
@@ -152,6 +153,11 @@ def with_channels(prepared: Prepared, channels: int) -> Prepared:
 def respecified(source: ImageSource, spec: ImageSpec) -> ImageSource:
     """The same images in another space."""
     return replace(source, spec=spec, key={**source.key, "spec": spec.fingerprint()})
+
+
+def with_samples(source: ImageSource, samples: list[Sample]) -> ImageSource:
+    """Some of the images of a source."""
+    return replace(source, samples=samples, key={**source.key, "lines": [sample.line for sample in samples]})
 
 
 def with_masks(prepared: Prepared, masks: MaskSpec) -> Prepared:

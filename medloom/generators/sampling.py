@@ -1,10 +1,10 @@
 """What a request says besides condition and seed: how to sample, what an edit starts from, how images are framed."""
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from medloom.core.errors import UserError
+from medloom.core.limits import check_limits, limited
 from medloom.core.spec import ImageSpec
 from medloom.core.types import ImagePart
 
@@ -88,7 +88,7 @@ class TokenSampling(SamplingOptions):
 
     steps: int = 8
     guidance: float = 2.0
-    guidance_schedule: str = "constant"
+    guidance_schedule: str = limited("constant", words=GUIDANCE_SCHEDULES)
     temperature: float = 1.0
     annealing: float = 0.0
     top_k: int = 0
@@ -96,7 +96,7 @@ class TokenSampling(SamplingOptions):
     cutoff: float = 3 * SMOOTHING
     remasking: float = 4.5
     mask_schedule: str = "cosine"
-    precision: str = "fp32"
+    precision: str = limited("fp32", words=PRECISIONS)
 
     def check(self) -> None:
         """Refuse a schedule or precision that is not known.
@@ -104,11 +104,7 @@ class TokenSampling(SamplingOptions):
         Raises:
             UserError: says what is allowed.
         """
-        if self.guidance_schedule not in GUIDANCE_SCHEDULES:
-            allowed = ", ".join(GUIDANCE_SCHEDULES)
-            raise UserError(f"--sampling guidance_schedule={self.guidance_schedule}: allowed are {allowed}.")
-        if self.precision not in PRECISIONS:
-            raise UserError(f"--sampling precision={self.precision}: allowed are {', '.join(PRECISIONS)}.")
+        check_limits(self, form="--sampling {}={}")
 
 
 @dataclass(frozen=True)
@@ -125,16 +121,13 @@ class Edit:
             changed.
     """
 
-    start: str = "noise"
-    strength: float = 1.0
+    start: str = limited("noise", words=STARTS)
+    strength: float = limited(1.0, above=0, at_most=1)
     region: ImagePart | None = None
     residual: bool = False
 
     def __post_init__(self) -> None:
-        if self.start not in STARTS:
-            raise UserError(f"--start {self.start}: allowed are {', '.join(STARTS)}.")
-        if not (math.isfinite(self.strength) and 0 < self.strength <= 1):
-            raise UserError(f"--strength {self.strength}: a fraction of the way to noise, above 0 and at most 1.")
+        check_limits(self)
         if self.start == "noise" and self.strength != 1:
             raise UserError("--strength goes with --start prior or inversion; sampling from noise has all of it.")
 
@@ -164,14 +157,11 @@ class Framing:
     """
 
     crops: bool = False
-    overlap: float = OVERLAP
-    windows: int = 2
+    overlap: float = limited(OVERLAP, at_least=0, below=1, setting=True)
+    windows: int = limited(2, at_least=1, setting=True)
 
     def __post_init__(self) -> None:
-        if not 0 <= self.overlap < 1:
-            raise UserError(f"--overlap {self.overlap}: a fraction of a window, from 0 to below 1.")
-        if self.windows < 1:
-            raise UserError(f"--windows {self.windows}: it has to be at least 1.")
+        check_limits(self)
 
     def check(self, spec: ImageSpec) -> None:
         """Refuse crops of a model of whole images.

@@ -4,6 +4,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from medloom.core.progress import say
+from medloom.generators.dry_run import dry_run
 from medloom.generators.options import TrainOptions
 from medloom.generators.preparation import hu_window, nothing_left, prepare, start_run
 from medloom.generators.registry import get_family
@@ -31,6 +32,9 @@ def train(options: TrainOptions) -> Path:
     options = replace(options, hu_window=hu_window(options, origin.space))
     data = prepare(options, verbose, origin.extends)
     data, trained = family.build(options, data, origin, verbose)
+    if options.dry_run:
+        dry_run(options, family, data, trained, accelerator)
+        return options.out
 
     # The run describes itself before its first step; the same command again finds the same run.
     fresh = start_run(options, family.name, family.components(trained), data, accelerator, origin.parents)

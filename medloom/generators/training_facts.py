@@ -78,14 +78,14 @@ def read_masks(options: GeneratorOptions, data: Prepared, given: Sequence[int], 
     Args:
         options: how masks are read.
         data: the rows that are trained on and validated with.
-        given: labels that the user named (--network.mask-classes), or none.
+        given: labels that the user named (network.mask_classes), or none.
         verbose: whether to show progress.
 
     Raises:
         UserError: see `read_classes`, `mask_classes_of` and `hidden_classes`; two lists of classes; or no class left.
     """
     if options.classes is not None and given:
-        raise UserError("--classes and --network.mask-classes both list the mask classes; leave one out.")
+        raise UserError("--classes and network.mask_classes both list the mask classes; leave one out.")
     if getattr(options, "flip", False) and options.classes is None:
         raise UserError("--flip needs --classes: the names of mask classes say which sides change in a mirror image.")
     if options.classes is not None:

@@ -64,7 +64,7 @@ class Tiling:
 
     def __post_init__(self) -> None:
         if not 0 <= self.overlap < 1 or self.batch < 1:
-            raise UserError(f"--overlap {self.overlap}: a share of a window, from 0 to below 1.")
+            raise UserError(f"overlap {self.overlap}: a share of a window, from 0 to below 1.")
 
     def starts(self, whole: Sequence[int]) -> list[list[int]]:
         """Where windows begin along each axis of a whole of that size: evenly, the last one at the end."""

@@ -110,13 +110,13 @@ class UNetConfig:
         if self.region_styles and (self.fusion == "none" or not (self.spatial_channels and self.pooled_width)):
             raise UserError("region styles need a spatial condition and a pooled vector that is fused.")
         if self.region_slopes and not self.region_styles:
-            raise UserError("--network.region-slopes needs a mask, a fusion, and --network.region-styles above 0.")
+            raise UserError("network.region_slopes needs a mask, a fusion, and network.region_styles above 0.")
         if self.spatial_width and not self.spatial_channels:
             raise UserError("spatial_width needs a spatial condition.")
         attended = [width for width, attends in zip(self.widths, self.attention, strict=True) if attends]
         if uneven := [width for width in attended if width % max(1, width // self.head_width)]:
             raise UserError(
-                f"--network.widths {uneven[0]} cannot be divided among heads of --network.head-width"
+                f"network.widths {uneven[0]} cannot be divided among heads of network.head_width"
                 f" {self.head_width}; where there is attention, give multiples of it."
             )
 

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from medloom.core.errors import UserError
+from medloom.core.limits import check_limits, limited
 from medloom.core.lookup import look_up
 
 PREDICTIONS = ("epsilon", "v")
@@ -217,25 +218,19 @@ class DDPM(ProbabilityPath):
         data_std: see ProbabilityPath.
     """
 
-    schedule: str = "scaled-linear"
-    steps: int = 1000
-    prediction: str = "epsilon"
-    min_snr_gamma: float | None = None
-    noise_offset: float = 0.0
-    beta_start: float | None = None
-    beta_end: float | None = None
-    data_std: float = 0.0
+    schedule: str = limited("scaled-linear", words=SCHEDULES)
+    steps: int = limited(1000, at_least=2)
+    prediction: str = limited("epsilon", words=PREDICTIONS)
+    min_snr_gamma: float | None = limited(None, above=0)
+    noise_offset: float = limited(0.0, at_least=0)
+    beta_start: float | None = limited(None, above=0, below=1)
+    beta_end: float | None = limited(None, above=0, below=1)
+    data_std: float = limited(0.0, at_least=0)
 
     def __post_init__(self) -> None:
-        look_up(SCHEDULES, self.schedule, "noise schedule")
-        look_up(dict.fromkeys(PREDICTIONS), self.prediction, "prediction")
-        _require(self.steps >= 2, "steps", self.steps, "at least 2")
-        _require(self.min_snr_gamma is None or self.min_snr_gamma > 0, "min_snr_gamma", self.min_snr_gamma, "above 0")
-        _require_not_negative(self)
+        check_limits(self, form="noising process: {} {}")
         if self.schedule == "cosine" and self._beta_range():
             raise UserError("the cosine schedule has no beta_start or beta_end; leave them out or use linear.")
-        for name, beta in self._beta_range().items():
-            _require(0 < beta < 1, f"beta_{name}", beta, "above 0 and below 1")
 
     def _beta_range(self) -> dict[str, float]:
         given = {"start": self.beta_start, "end": self.beta_end}
@@ -307,17 +302,14 @@ class RectifiedFlow(ProbabilityPath):
         data_std: see ProbabilityPath.
     """
 
-    logit_mean: float = 0.0
-    logit_std: float = 1.0
-    shift: float = 1.0
-    noise_offset: float = 0.0
-    data_std: float = 0.0
+    logit_mean: float = limited(0.0)
+    logit_std: float = limited(1.0, above=0)
+    shift: float = limited(1.0, above=0)
+    noise_offset: float = limited(0.0, at_least=0)
+    data_std: float = limited(0.0, at_least=0)
 
     def __post_init__(self) -> None:
-        _require(abs(self.logit_mean) < float("inf"), "logit_mean", self.logit_mean, "any finite number")
-        for name in ("logit_std", "shift"):
-            _require(0 < getattr(self, name) < float("inf"), name, getattr(self, name), "above 0")
-        _require_not_negative(self)
+        check_limits(self, form="noising process: {} {}")
 
     @property
     def kind(self) -> str:
@@ -378,13 +370,3 @@ def path_from_dict(values: Mapping[str, Any]) -> ProbabilityPath:
 def _like(factors: Tensor, like: Tensor) -> Tensor:
     """Factors `(N,)` in the dtype of `like`, shaped to multiply it."""
     return factors.to(like).view(-1, *[1] * (like.ndim - 1))
-
-
-def _require_not_negative(path: ProbabilityPath) -> None:
-    for name in ("noise_offset", "data_std"):
-        _require(0 <= getattr(path, name) < float("inf"), name, getattr(path, name), "0 or more")
-
-
-def _require(holds: bool, name: str, value: object, allowed: str) -> None:
-    if not holds:
-        raise UserError(f"{name} is {value}; allowed: {allowed}.")

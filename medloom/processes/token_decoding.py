@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from medloom.core.errors import UserError
+from medloom.core.limits import check_limits, limited
 from medloom.core.lookup import look_up
 from medloom.core.seeds import torch_generator
 
@@ -47,14 +48,14 @@ class DecodingOptions:
         schedule: how the fraction of masked tokens falls: cosine, linear, square or root.
     """
 
-    steps: int = 8
-    temperature: float = 1.0
-    annealing: float = 0.0
-    top_k: int = 0
-    top_p: float = 1.0
-    cutoff: float = 0.0
-    remasking: float = 4.5
-    schedule: str = "cosine"
+    steps: int = limited(8, at_least=1)
+    temperature: float = limited(1.0, above=0)
+    annealing: float = limited(0.0, at_least=0, at_most=1)
+    top_k: int = limited(0, at_least=0)
+    top_p: float = limited(1.0, above=0, at_most=1)
+    cutoff: float = limited(0.0, at_least=0)
+    remasking: float = limited(4.5, at_least=0)
+    schedule: str = limited("cosine", words=SCHEDULES)
 
     def check(self) -> None:
         """Refuse values out of range.
@@ -62,19 +63,7 @@ class DecodingOptions:
         Raises:
             UserError: for the first invalid value.
         """
-        if not 0 < self.temperature < math.inf:
-            raise UserError(f"--temperature {self.temperature}: it is above 0; 1 draws as the network was trained.")
-        if not 0 <= self.annealing <= 1:
-            raise UserError(f"--annealing {self.annealing}: a fraction of the temperature, from 0 to 1.")
-        if self.top_k < 0:
-            raise UserError(f"--top-k {self.top_k}: a number of codes, or 0 for all.")
-        if not 0 < self.top_p <= 1:
-            raise UserError(f"--top-p {self.top_p}: a probability above 0 and at most 1.")
-        if not 0 <= self.cutoff < math.inf:
-            raise UserError(f"--cutoff {self.cutoff}: a fraction of the uniform probability, 0 or more; 0 disables it.")
-        if not 0 <= self.remasking < math.inf:
-            raise UserError(f"--remasking {self.remasking}: a temperature, 0 or more.")
-        look_up(SCHEDULES, self.schedule, "--mask-schedule")
+        check_limits(self, form="--sampling {}={}")
 
     def temperature_at(self, step: int) -> float:
         """The temperature of a step's draws, always above 0."""

@@ -236,7 +236,7 @@ class Row:
 
 def _rows(config: Config, model: "LoadedModel") -> tuple[list[Row], list[str]]:
     """What to edit: the one image, or the rows of the manifest; and the names of their cells."""
-    from medloom.generation.requests import Origin, kept_columns, known_condition, origins, read_conditions
+    from medloom.generation.requests import Origin, kept_columns, origins, read_conditions
 
     if config.data is None:
         unknown = dict.fromkeys(column.name for column in model.generator.columns)
@@ -248,22 +248,21 @@ def _rows(config: Config, model: "LoadedModel") -> tuple[list[Row], list[str]]:
     rows = []
     for sample, origin in zip(samples, origins(config.data, samples), strict=True):
         where, table = f"{config.data}, line {sample.line}", sample.condition.table
-        condition = _ready(model, known_condition(model.generator, sample.condition, where), where)
+        condition = _ready(model, model.generator.row_condition(sample.condition, where), where)
         reverse = table.get(REVERSE)
         rows.append(Row(condition, origin, where, tuple(table[name] for name in kept), str(reverse or "") or None))
     return rows, kept
 
 
 def _ready(model: "LoadedModel", condition: Condition, where: str) -> Condition:
-    """A condition whose prior image can be read and brought to the model's space.
+    """A condition with a prior image, of a modality that the model knows.
 
     Raises:
-        UserError: it cannot, or the modality is not one of the model's.
+        UserError: it is not.
     """
     if condition.prior is None:
         raise UserError(f"{where}: no prior image.")
     model.generator.check_conditions([condition])
-    model.generator.reader.prior(condition)
     return condition
 
 

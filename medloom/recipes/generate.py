@@ -158,16 +158,14 @@ def _requests(config: Config, model: "LoadedModel") -> "tuple[list[Request], lis
 
 def _conditions(config: Config, model: "LoadedModel") -> "tuple[Rows, list[str]]":
     """The one condition of the options, or those of a manifest; and the names of the columns of their cells."""
-    from medloom.generation.requests import Origin, kept_columns, known_condition, origins, read_conditions
+    from medloom.generation.requests import Origin, kept_columns, origins, read_conditions
 
     generator = model.generator
     names = [column.name for column in generator.columns]
     if config.data is None:
-        if config.prompt is not None and not generator.reads_text:
-            raise UserError("--prompt: the model reads no texts; leave it out.")
         table = _table(config.table, names)
         condition = Condition(config.prompt, config.modality, config.view, mask=config.mask, table=table)
-        known = known_condition(generator, condition, "--table")
+        known = generator.row_condition(condition, "--table")
         # A mask that the model does not take is the user's mistake here, and a column that is not needed in a table.
         generator.check([condition])
         cells = tuple(known.table[name] for name in names)
@@ -178,7 +176,7 @@ def _conditions(config: Config, model: "LoadedModel") -> "tuple[Rows, list[str]]
     samples, sampled_for = _sample(config, manifest.samples())
     rows: Rows = []
     for sample, origin in zip(samples, origins(config.data, samples), strict=True):
-        known = known_condition(generator, sample.condition, f"{config.data}, line {sample.line}")
+        known = generator.row_condition(sample.condition, f"{config.data}, line {sample.line}")
         carried = [known.table[name] for name in names] + [sample.condition.table[name] for name in further]
         rows.append((known, origin, tuple(carried)))
     columns = [*names, *further]

@@ -271,7 +271,7 @@ def _requests(config: Config, plan: Plan, model: "LoadedModel") -> "list[Request
 def _request(
     config: Config, plan: Plan, model: "LoadedModel", number: int, index: int, seed: int, arm: Arm
 ) -> "Request":
-    from medloom.generation.requests import Request, known_condition, relative_path
+    from medloom.generation.requests import Request, relative_path
 
     row, changed = plan.rows[index], plan.changed[arm.name][index]
     known, text = row.sample.condition, plan.template.render(changed.cells)
@@ -280,7 +280,7 @@ def _request(
     mask = relative_path(known.mask_file, config.out)
     cells = {name: column.capped(changed.cells[name]) for name, column in plan.template.columns.items()}
     whole = Condition(text, known.modality, known.view, mask=known.mask, table={**known.table, **cells})
-    condition = known_condition(model.generator, whole, f"--set {arm.name}: {config.data}, line {row.sample.line}")
+    condition = model.generator.row_condition(whole, f"--set {arm.name}: {config.data}, line {row.sample.line}")
     return Request(
         number,
         condition,

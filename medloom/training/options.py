@@ -3,8 +3,7 @@
 import math
 from dataclasses import dataclass
 
-from medloom.core.errors import UserError
-from medloom.core.options import setting
+from medloom.core.limits import check_limits, limited
 
 PRECISIONS = ("fp32", "bf16", "fp16")
 SCHEDULES = ("constant", "linear", "cosine")
@@ -34,40 +33,26 @@ class LoopOptions:
         wandb: name of a Weights & Biases project to log to as well (needs the extra `wandb`).
     """
 
-    steps: int = 4000
-    batch: int = 32
-    accumulate: int = 1
-    learning_rate: float = 1e-4
-    warmup: int = 100
-    schedule: str = "constant"
-    weight_decay: float = setting(0.01)
-    clip: float = setting(1.0)
-    ema: float = 0.999
-    precision: str = "bf16"
+    steps: int = limited(4000, at_least=1)
+    batch: int = limited(32, at_least=1)
+    accumulate: int = limited(1, at_least=1)
+    learning_rate: float = limited(1e-4, above=0)
+    warmup: int = limited(100, at_least=0)
+    schedule: str = limited("constant", words=SCHEDULES)
+    weight_decay: float = limited(0.01, at_least=0, setting=True)
+    clip: float = limited(1.0, above=0, setting=True)
+    ema: float = limited(0.999, at_least=0, below=1)
+    precision: str = limited("bf16", words=PRECISIONS)
     compile: bool = False
-    seed: int = 0
-    log_every: int = setting(50)
-    validate_every: int = 1000
-    checkpoint_every: int = 500
-    keep_best: int = setting(1)
+    seed: int = limited(0, at_least=0)
+    log_every: int = limited(50, at_least=1, setting=True)
+    validate_every: int = limited(1000, at_least=1)
+    checkpoint_every: int = limited(500, at_least=1)
+    keep_best: int = limited(1, at_least=0, setting=True)
     wandb: str | None = None
 
     def __post_init__(self) -> None:
-        for name in ("steps", "batch", "accumulate", "log_every", "validate_every", "checkpoint_every"):
-            if getattr(self, name) < 1:
-                raise UserError(f"--loop.{name.replace('_', '-')} {getattr(self, name)}: it must be at least 1.")
-        if not self.learning_rate > 0 or not self.clip > 0 or not 0 <= self.ema < 1 or self.warmup < 0:
-            raise UserError(
-                f"--loop.learning-rate {self.learning_rate}, --loop.clip {self.clip}, --loop.ema {self.ema},"
-                f" --loop.warmup {self.warmup}: the first two must be above 0, ema in [0, 1), warmup 0 or more."
-            )
-        if self.precision not in PRECISIONS or self.schedule not in SCHEDULES:
-            raise UserError(
-                f"--loop.precision {self.precision} and --loop.schedule {self.schedule}: allowed are"
-                f" {', '.join(PRECISIONS)}; {', '.join(SCHEDULES)}."
-            )
-        if self.keep_best < 0 or self.seed < 0:
-            raise UserError("--loop.keep-best and --loop.seed must not be negative.")
+        check_limits(self, "loop")
 
 
 def learning_rate_factor(options: LoopOptions, step: int) -> float:

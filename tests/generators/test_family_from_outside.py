@@ -197,11 +197,11 @@ def test_train_generate_whatif_and_evaluate(
     assert "train a painter of masks" in capsys.readouterr().out
 
     # Where the mask is, the image has that class's own grey.
-    condition = medloom.read_manifest(tmp_path / "cohort" / "test.csv").samples()[0].condition
+    model = medloom.load("run", device="cpu")
+    condition = model.conditions(medloom.read_manifest(tmp_path / "cohort" / "test.csv"))[0]
     assert condition.mask_file is not None
     mask = medloom.data.read_mask(condition.mask_file)
-    model = medloom.load("run", device="cpu")
-    painted = model.generate(model.reduced(condition), seed=0)[0].pixels.squeeze()
+    painted = model.generate(condition, seed=0)[0].pixels.squeeze()
     labels = np.asarray(mask.pixels).squeeze()
     levels = [painted[labels == label] for label in np.unique(labels)]
     assert len(levels) > 2 and all(np.ptp(level) < 1e-3 for level in levels)

@@ -311,7 +311,7 @@ def test_what_a_gan_refuses() -> None:
         generator.check_conditions([Condition("a disc", "Disc")])
     with pytest.raises(UserError, match="13 x 13 pixels: this network needs multiples of 2"):
         generator_of(size=13)
-    with pytest.raises(UserError, match=r"12 x 12 pixels: --gan.scales 2 with --gan.layers 3 needs 48 or more"):
+    with pytest.raises(UserError, match=r"12 x 12 pixels: gan.scales 2 with gan.layers 3 needs 48 or more"):
         task_of(generator, replace(GAN, layers=3))
 
 
@@ -327,12 +327,12 @@ def test_a_model_that_reads_no_text_makes_the_same_image_whatever_is_told() -> N
     ("options", "values", "message"),
     [
         (GANOptions, {"adversary": "wgan"}, "allowed are none, lsgan, hinge"),
-        (GANOptions, {"scales": 0}, "--gan.scales 0: it has to be at least 1"),
-        (GANOptions, {"r1": -1.0}, "--gan.r1 -1.0: it has to be 0 or more"),
+        (GANOptions, {"scales": 0}, "gan.scales 0: it has to be at least 1"),
+        (GANOptions, {"r1": -1.0}, "gan.r1 -1.0: it has to be at least 0"),
         (
             GANOptions,
             {"discriminator_learning_rate": 0.0},
-            "--gan.discriminator-learning-rate 0.0: it has to",
+            "gan.discriminator_learning_rate 0.0: it has to",
         ),
         (GANOptions, {"adversary": "none", "feature_weight": 1.0}, "needs an adversary, whose features"),
         (GANOptions, {"adversary": "none", "unpaired": True}, "--gan.unpaired needs an adversary"),
@@ -345,7 +345,7 @@ def test_a_model_that_reads_no_text_makes_the_same_image_whatever_is_told() -> N
         (NetworkOptions, {"kind": "dynunet"}, "allowed are resnet, unet"),
         (NetworkOptions, {"mask": "none"}, "allowed are channels, spade"),
         (NetworkOptions, {"widths": (8, 16)}, "an entry of attention for each"),
-        (NetworkOptions, {"style": -1}, "or 0 for none"),
+        (NetworkOptions, {"style": -1}, "it has to be at least 0"),
     ],
 )
 def test_options_out_of_range_are_refused(options: type, values: dict[str, object], message: str) -> None:

@@ -328,8 +328,53 @@ def test_images_are_saved_to_a_folder_with_a_manifest(family: str, tmp_path: Pat
         images.save(tmp_path / "as", format="gif")
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "notes.txt").write_text("mine")
-    with pytest.raises(UserError, match="already has other content"):
+    with pytest.raises(UserError, match="is not empty; name a new folder"):
         images.save(tmp_path / "mine")
+    # A second save into a folder would leave images of the first one that its manifest does not list.
+    with pytest.raises(UserError, match="is not empty; name a new folder"):
+        images[:1].save(folder)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_the_rows_of_a_manifest_are_conditions_in_one_call(family: str, tmp_path: Path) -> None:
+    model, table = model_of(family, mask=True), tmp_path / "rows.csv"
+    image_file(tmp_path / "mask.png", MASK)
+    table.write_text(
+        "path,Text,modality,mask,age,ward,doctor\n"
+        "a.png,a disc,Disc,mask.png,61,north,House\n"
+        "b.png,a large square,Square,mask.png,,south,Grey\n"
+    )
+    manifest = read_manifest(table, need=(), need_patients=False)
+    conditions = model.conditions(manifest)
+    assert [condition.text for condition in conditions] == ["a disc", "a large square"]
+    assert [dict(condition.table) for condition in conditions] == [
+        {"age": 61.0, "ward": "north"},
+        {"age": None, "ward": "south"},
+    ]
+    assert len(model.generate(conditions, sampling=QUICK[family])) == 2
+    # A column that the model does not know is a slip of the pen in a condition by hand.
+    with pytest.raises(UserError, match="doctor"):
+        model.generate(manifest.samples()[0].condition, seed=0)
+    table.write_text("path,Text,modality,mask,age,ward\na.png,a disc,Disc,mask.png,old,north\n")
+    with pytest.raises(UserError, match=r"rows.csv, line 2: .*age"):
+        model.conditions(read_manifest(table, need=(), need_patients=False))
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_text_for_a_model_that_reads_none_is_refused(family: str) -> None:
+    model = model_of(family)
+    model.reads_text = False
+    condition = condition_of(family)
+    with pytest.raises(UserError, match=r"trained without texts and reads none; leave the text \(--prompt\) out"):
+        model.generate(condition, seed=0)
+    assert len(model.generate(replace(condition, text=None), seed=0, sampling=QUICK[family])) == 1
+
+
+@pytest.mark.parametrize("family", EDITORS)
+def test_a_bad_prior_image_is_found_before_anything_is_sampled(family: str) -> None:
+    good, bad = condition_of(family, prior=PRIOR), condition_of(family, prior=np.full((SIZE, SIZE), 9, np.uint8))
+    with pytest.raises(UserError, match="the image in memory is constant"):
+        model_of(family, prior=True).check([good, bad])
 
 
 @pytest.mark.parametrize("family", FAMILIES)

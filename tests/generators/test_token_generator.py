@@ -165,7 +165,7 @@ def test_losses_are_of_masked_tokens_alone() -> None:
     ("sampling", "message"),
     [
         ({"steps": 17}, "--steps 17: each step decodes at least one of 16 tokens"),
-        ({"temperature": 0.0}, "--temperature 0.0"),
+        ({"temperature": 0.0}, "--sampling temperature=0.0"),
         ({"precision": "fp16"}, "--sampling precision=fp16: allowed are fp32, bf16"),
         ({"guidance_schedule": "cosine"}, "--sampling guidance_schedule=cosine: allowed are constant, linear"),
         ({"guidance_by_part": {"mask": 2.0}}, "condition part with a guidance scale 'mask'"),

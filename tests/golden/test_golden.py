@@ -43,6 +43,8 @@ SETTINGS = {
     "kl": "autoencoder: {widths: [8, 8], discriminator_width: 4, discriminator_layers: 1}\n",
     "vq": "autoencoder: {widths: [8, 8, 8], codes: 32, code_width: 4, discriminator_width: 4,"
     " discriminator_layers: 1}\n",
+    "masked": "network: {width: 32, layers: 2, heads: 2, condition_width: 16, mask_classes: [1, 2, 3, 4, 5, 6, 7, 8]}\n"
+    + TEXT,
     "tokens": "network: {width: 32, layers: 2, heads: 2, condition_width: 16}\n" + TEXT,
     "words": "encoder: {width: 16, layers: 1, image_widths: [8, 8], joint: 8}\n",
     "base": "text: {max_tokens: 24}\n",
@@ -289,8 +291,8 @@ def edits(medloom: Run, keep: Keep) -> None:
 def tokens(medloom: Run, keep: Keep) -> None:
     medloom(f"train autoencoder --kind vq --data ct/train.csv --out vq --image-size 32 {LOOP} vq.yaml --loop.steps 4"
             " --hu-window -1000 600")  # fmt: skip
-    medloom(f"train tokens --data ct/train.csv --tokenizer vq --out tok --table age {LOOP} tokens.yaml"
-            " --network.mask channels --network.mask-classes 1 2 3 4 5 6 7 8 --loop.steps 4")  # fmt: skip
+    medloom(f"train tokens --data ct/train.csv --tokenizer vq --out tok --table age {LOOP} masked.yaml"
+            " --network.mask channels --loop.steps 4")  # fmt: skip
     medloom("generate --model tok --data ct/test.csv --count 3 --steps 4 --out tok-rows --device cpu")
     medloom("whatif --model tok --data ct/test.csv --rows 2 --n 1 --set age=40 --allow-unseen --out tok-what"
             " --steps 4 --device cpu")  # fmt: skip

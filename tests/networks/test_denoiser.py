@@ -187,7 +187,7 @@ def test_styles_with_slopes_grow_along_the_axes_inside_their_region(dims: int) -
 
 
 def test_slopes_without_styles_are_refused() -> None:
-    with pytest.raises(UserError, match="--network.region-slopes needs a mask"):
+    with pytest.raises(UserError, match="network.region_slopes needs a mask"):
         UNet(replace(CONFIG, region_slopes=True))
 
 

@@ -54,7 +54,7 @@ def test_without_a_deviation_of_the_data_an_output_is_the_prediction():
     output, x_t = draws("output", "x_t")
     assert RectifiedFlow().predicted(output, x_t, torch.full((5,), 0.5)) is output
     assert path_from_dict({"path": "flow"}).data_std == 0.0, "as runs of before have it"
-    with pytest.raises(UserError, match="data_std is -1"):
+    with pytest.raises(UserError, match="data_std -1"):
         DDPM(data_std=-1)
 
 
@@ -123,13 +123,13 @@ def test_paths_survive_json(path):
         ({}, "unknown path"),
         ({"path": "flow", "steps": 3}, "unknown setting of RectifiedFlow"),
         ({"path": "ddpm", "schedule": "cosin"}, "did you mean 'cosine'"),
-        ({"path": "ddpm", "prediction": "x0"}, "unknown prediction 'x0'"),
-        ({"path": "ddpm", "steps": 1}, "steps is 1"),
-        ({"path": "ddpm", "beta_end": 1.5}, "beta_end is 1.5"),
+        ({"path": "ddpm", "prediction": "x0"}, "prediction x0: allowed are epsilon, v"),
+        ({"path": "ddpm", "steps": 1}, "steps 1: it has"),
+        ({"path": "ddpm", "beta_end": 1.5}, "beta_end 1.5"),
         ({"path": "ddpm", "schedule": "cosine", "beta_end": 0.5}, "cosine schedule has no beta_start"),
-        ({"path": "ddpm", "min_snr_gamma": 0}, "min_snr_gamma is 0"),
-        ({"path": "flow", "shift": 0}, "shift is 0"),
-        ({"path": "flow", "noise_offset": -1}, "noise_offset is -1"),
+        ({"path": "ddpm", "min_snr_gamma": 0}, "min_snr_gamma 0"),
+        ({"path": "flow", "shift": 0}, "shift 0"),
+        ({"path": "flow", "noise_offset": -1}, "noise_offset -1"),
     ],
 )
 def test_bad_settings_are_named(settings, words):

@@ -169,13 +169,13 @@ def test_without_noise_the_least_sure_are_masked_again() -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"temperature": 0.0}, "--temperature 0.0: it is above 0"),
-        ({"temperature": -1.0}, "--temperature"),
-        ({"annealing": 1.5}, "--annealing"),
-        ({"top_k": -1}, "--top-k"),
-        ({"top_p": 0.0}, "--top-p"),
-        ({"cutoff": -1.0}, "--cutoff"),
-        ({"remasking": -1.0}, "--remasking"),
+        ({"temperature": 0.0}, "--sampling temperature=0.0: it has to be above 0"),
+        ({"temperature": -1.0}, "--sampling temperature="),
+        ({"annealing": 1.5}, "--sampling annealing="),
+        ({"top_k": -1}, "--sampling top_k="),
+        ({"top_p": 0.0}, "--sampling top_p="),
+        ({"cutoff": -1.0}, "--sampling cutoff="),
+        ({"remasking": -1.0}, "--sampling remasking="),
         ({"schedule": "cosin"}, "did you mean 'cosine'"),
     ],
 )

@@ -130,7 +130,7 @@ def test_options(fails: Callable[..., str], manifest: Path, tmp_path: Path) -> N
     error = fails(*train_words(manifest, "--loop.stepz", "3"))
     assert "unknown option --loop.stepz, did you mean '--loop.steps'?" in error
     assert "--loop.steps: give a whole number, not 'many'." in fails(*train_words(manifest, "--loop.steps", "many"))
-    assert "--loop.steps 0: it must be at least 1" in fails(*train_words(manifest, "--loop.steps", "0"))
+    assert "--loop.steps 0: it has to be at least 1" in fails(*train_words(manifest, "--loop.steps", "0"))
     (tmp_path / "options.yaml").write_text("loop:\n  batchh: 3\n")
     error = fails(*train_words(manifest, "--config", str(tmp_path / "options.yaml")))
     assert "unknown option --loop.batchh, did you mean '--loop.batch'?" in error

@@ -418,7 +418,7 @@ def test_a_label_that_is_no_class(folder: Path, tmp_path: Path, fails: Callable[
     assert "generates an image of its mask's size: name one with --mask" in fails(*making)
     whatif = ["whatif", "--model", folder / "run", "--data", folder / "data.csv", "--set", "kind=old"]
     assert "--crops: a what-if generates whole images" in fails(*whatif, "--crops")
-    assert "--prompt: the model reads no texts" in fails(*making, "--mask", folder / "m0.nii.gz", "--prompt", "lungs")
+    assert "leave the text (--prompt) out" in fails(*making, "--mask", folder / "m0.nii.gz", "--prompt", "lungs")
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf])
@@ -458,12 +458,12 @@ def test_a_series_that_cannot_be_read(folder: Path, tmp_path: Path, fails: Calla
         (["--flip"], "--flip needs --classes"),
         (["--shift", "1"], "--shift moves whole images"),
         (["--patch", "[]", "--image-size", "8", "--shift", "-1"], "--shift -1: give a number of pixels"),
-        (["--foreground", "2"], "--foreground 2"),
+        (["--foreground", "2"], "foreground 2"),
         (["--network.mask", "none"], "images are generated from masks"),
         (["--network.mask-classes", "1", "2"], "label 3 is not"),
         (["--autoencoder", "run"], "--autoencoder and --patch exclude each other: an autoencoder takes whole images"),
         (["--patch", "[]", "--image-size", "8", "--autoencoder", "run"], "--autoencoder takes whole 2-D images"),
-        (["--noise.loss", "l3"], "--noise.loss l3: allowed are l2, l1"),
+        (["--noise.loss", "l3"], "noise.loss l3: allowed are l2, l1"),
         (["--hide-classes", "nodul"], "--hide-classes nodul: unknown mask class"),
         (["--columns", "mask=nothing"], "no column 'nothing' for mask"),
     ],

@@ -118,9 +118,9 @@ def test_the_same_seed_gives_the_same_encoder_and_a_finished_run_says_so(
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (["--encoder.temperature", "0"], "--encoder.temperature 0.0: it is in [0.01, 1]"),
-        (["--encoder.layers", "0"], "--encoder.layers 0"),
-        (["--encoder.image-widths", ""], "encoders at least one layer or width"),
+        (["--encoder.temperature", "0"], "encoder.temperature 0.0: it has to be at least 0.01"),
+        (["--encoder.layers", "0"], "encoder.layers 0"),
+        (["--encoder.image-widths", ""], "encoder.image_widths: give one width or more"),
         (["--encoder.image-widths", "4", "4", "4", "4", "4"], "halve images of at least 32 pixels"),
         (["--columns", "text=nothing"], "no column 'nothing' for text"),
         (["--columns", "text=modality_of"], "1 different texts"),

@@ -255,11 +255,11 @@ def test_mistakes(data: Path, vq: Path, run: Path, tmp_path: Path, capsys: pytes
     assert "--upscale needs --from RUN" in fails(capsys, *train, "--tokenizer", vq, "--upscale", "true")
     assert "holds no VQModel" in fails(capsys, *train, "--tokenizer", data.parent)
     assert "no mask column" in fails(capsys, *train, "--tokenizer", vq, "--network.mask", "channels")
-    wrong = "--unregistered 2.0: a fraction from 0 to 1"
+    wrong = "unregistered 2.0: it has to be at least 0 and at most 1"
     assert wrong in fails(capsys, *train, "--tokenizer", vq, "--unregistered", 2)
     generate = ["generate", "--model", run, "--prompt", "square", "--out", tmp_path / "y"]
     assert "--steps 17: each step decodes at least one of 16 tokens" in fails(capsys, *generate, "--steps", 17)
-    assert "--temperature 0.0: it is above 0" in fails(capsys, *generate, "--sampling", "temperature=0")
+    assert "--sampling temperature=0.0: it has to be above 0" in fails(capsys, *generate, "--sampling", "temperature=0")
     assert "--sampler" in fails(capsys, *generate, "--sampler", "ddim")
     assert "--grid needs steps=..." in fails(capsys, *generate, "--grid", "guidance=1,2")
     latent = ["train", "text2image", "--data", data, "--autoencoder", vq, "--out", tmp_path / "z", "--image-size", 16]

@@ -218,7 +218,7 @@ def test_a_table_without_texts(folder: Path, tmp_path: Path, fails: Callable) ->
     assert not load_generator(run / "model").reads_text
     assert len(make("generate", run, tmp_path / "out", "--data", data)) == ROWS
     given = ["--model", run, "--mask", folder / "m1.png", "--modality", "X-ray"]
-    assert "--prompt: the model reads no texts" in fails("generate", *given, "--prompt", "a disc")
+    assert "leave the text (--prompt) out" in fails("generate", *given, "--prompt", "a disc")
     rows = make("whatif", run, tmp_path / "whatif", "--data", data, "--set", "level=200", "--rows", 2)
     assert len(rows) == 2 * 2 * 2
     mute = train(data, tmp_path / "mute")
@@ -315,7 +315,7 @@ def fails(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> Callable[..., s
     ("words", "message"),
     [
         (["--image-size", "17"], "images of 17 x 17 pixels: this network needs multiples of 2 on each axis"),
-        (["--gan.layers", "3"], "--gan.scales 2 with --gan.layers 3 needs 48 or more on each axis"),
+        (["--gan.layers", "3"], "gan.scales 2 with gan.layers 3 needs 48 or more on each axis"),
         (["--network.fusion", "film"], "--network.fusion film: allowed are cross-attention, affine, none"),
         (
             ["--network.fusion", "cross-attention", "--network.attention", "true", "false"],
@@ -325,7 +325,7 @@ def fails(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> Callable[..., s
             ["--network.fusion", "none", "--table", "level"],
             "table by none in 2-D is not supported by the resnet network",
         ),
-        (["--network.kind", "dynunet"], "--network.kind dynunet: allowed are resnet, unet"),
+        (["--network.kind", "dynunet"], "network.kind dynunet: allowed are resnet, unet"),
         (["--network.mask-classes", "1", "2"], "label 3 is not one of the mask classes (1 label 1, 2 label 2)"),
         (["--network.mask-classes", "3", "3"], "--network.mask-classes: 3 occurs twice"),
         (["--gan.adversary", "none", "--gan.unpaired"], "--gan.unpaired needs an adversary"),

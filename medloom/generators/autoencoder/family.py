@@ -1,5 +1,6 @@
 """The autoencoders, as the training program sees them: latents for diffusion, tokens for transformers."""
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from medloom.core.errors import UserError
@@ -52,6 +53,10 @@ class AutoencoderFamily(Family[EncodeImages, "Autoencoder"]):
         if options.base is not None and options.from_run is not None:
             raise UserError("--base and --from exclude each other: a run that is continued has its own weights.")
         return options
+
+    def at_full_load(self, options: EncodeImages) -> EncodeImages:
+        """With the adversarial loss from the first step."""
+        return replace(options, autoencoder=replace(options.autoencoder, adversarial_start=0))
 
     def origin(self, options: EncodeImages) -> Origin:
         """A run that is continued, whose window of HU is the default."""

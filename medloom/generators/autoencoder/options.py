@@ -7,6 +7,7 @@ from typing import ClassVar
 
 from medloom.core.choices import QUANTIZERS, SCALARS
 from medloom.core.errors import UserError
+from medloom.core.limits import check_limits, limited
 from medloom.core.options import setting
 from medloom.generators.options import TrainOptions
 
@@ -45,48 +46,33 @@ class AutoencoderOptions:
     """
 
     widths: tuple[int, ...] = setting((32, 64, 128))
-    latent_channels: int = setting(4)
-    depth: int = setting(1)
-    error: str = setting("l1")
-    kl_weight: float = setting(1e-6)
-    quantizer: str = "ema"
-    codes: int = setting(1024)
-    code_width: int = setting(8)
-    levels: tuple[int, ...] = setting((8, 5, 5, 5))
-    quantizer_weight: float = setting(1.0)
+    latent_channels: int = limited(4, at_least=1, setting=True)
+    depth: int = limited(1, at_least=1, setting=True)
+    error: str = limited("l1", words=ERRORS, setting=True)
+    kl_weight: float = limited(1e-6, at_least=0, setting=True)
+    quantizer: str = limited("ema", words=QUANTIZERS)
+    codes: int = limited(1024, at_least=2, setting=True)
+    code_width: int = limited(8, at_least=1, setting=True)
+    levels: tuple[int, ...] = limited((8, 5, 5, 5), at_least=2, setting=True)
+    quantizer_weight: float = limited(1.0, at_least=0, setting=True)
     perceptual: str = "discriminator"
-    perceptual_weight: float = setting(0.5)
-    adversarial_weight: float = setting(0.1)
-    adversarial_start: int = setting(1000)
+    perceptual_weight: float = limited(0.5, at_least=0, setting=True)
+    adversarial_weight: float = limited(0.1, at_least=0, setting=True)
+    adversarial_start: int = limited(1000, at_least=0, setting=True)
     adaptive: bool = setting(True)
-    discriminator_width: int = setting(32)
-    discriminator_layers: int = setting(3)
-    discriminator_norm: str = setting("spectral")
-    discriminator_every: int = setting(1)
+    discriminator_width: int = limited(32, at_least=1, setting=True)
+    discriminator_layers: int = limited(3, at_least=1, setting=True)
+    discriminator_norm: str = limited("spectral", words=NORMS, setting=True)
+    discriminator_every: int = limited(1, at_least=1, setting=True)
 
     def __post_init__(self) -> None:
-        _require("error", self.error, ERRORS)
-        _require("discriminator-norm", self.discriminator_norm, NORMS)
-        _require("quantizer", self.quantizer, QUANTIZERS)
-        if not self.levels or min(self.levels) < 2:
-            raise UserError(f"--autoencoder.levels {' '.join(map(str, self.levels))}: give 2 or more for each channel.")
-        if self.codes < 2:
-            raise UserError(f"--autoencoder.codes {self.codes}: a codebook has 2 or more.")
-        judge = ("discriminator_width", "discriminator_layers", "discriminator_every")
-        counts = ("code_width", "latent_channels", "depth", *judge)
-        for name in counts:
-            if getattr(self, name) < 1:
-                raise UserError(f"--autoencoder.{_spoken(name)} {getattr(self, name)}: it has to be at least 1.")
-        for name in ("kl_weight", "quantizer_weight", "perceptual_weight", "adversarial_weight", "adversarial_start"):
-            if not 0 <= getattr(self, name) < float("inf"):
-                raise UserError(f"--autoencoder.{_spoken(name)} {getattr(self, name)}: it has to be 0 or more.")
-        self._check_widths()
-
-    def _check_widths(self) -> None:
+        check_limits(self, "autoencoder")
+        if not self.levels:
+            raise UserError("autoencoder.levels: give 2 or more for each channel.")
         groups = min(32, min(self.widths, default=0) // 4)
         if not groups or any(width % groups for width in self.widths):
             raise UserError(
-                f"--autoencoder.widths {' '.join(map(str, self.widths))}: give one or more widths of at least 4"
+                f"autoencoder.widths {' '.join(map(str, self.widths))}: give one or more widths of at least 4"
                 f" channels, all of them multiples of {groups or 1} (a group norm's groups)."
             )
 
@@ -130,6 +116,7 @@ class EncodeImages(TrainOptions):
     common: ClassVar[tuple[str, ...]] = (
         "kind", "size", "preset", "base", "from_run", "image_size", "autoencoder.quantizer",
         "autoencoder.perceptual", "columns", "images_are_patients", "skip_bad", "loop.steps", "loop.batch", "device",
+        "dry_run",
     )  # fmt: skip
 
     kind: str = KL
@@ -147,12 +134,3 @@ class EncodeImages(TrainOptions):
         if self.kind == VQ:
             return "medloom train tokens --tokenizer {} --data MANIFEST --out RUN"
         return "medloom train text2image --autoencoder {} --data MANIFEST --out RUN"
-
-
-def _require(option: str, value: str, allowed: tuple[str, ...]) -> None:
-    if value not in allowed:
-        raise UserError(f"--autoencoder.{option} {value}: allowed are {', '.join(allowed)}.")
-
-
-def _spoken(name: str) -> str:
-    return name.replace("_", "-")

@@ -41,7 +41,7 @@ class TextEncoderFamily(Family[EncodeTexts, "TextEncoder"]):
         shape, size = options.encoder, data.spec.size
         if min(size) < 2 ** len(shape.image_widths):
             raise UserError(
-                f"--image-size {' '.join(map(str, size))}: {len(shape.image_widths)} --encoder.image-widths halve"
+                f"--image-size {' '.join(map(str, size))}: {len(shape.image_widths)} encoder.image_widths halve"
                 f" images of at least {2 ** len(shape.image_widths)} pixels; give larger images or fewer widths."
             )
         with initial_weights(options.loop.seed, "text"):

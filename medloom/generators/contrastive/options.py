@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 from typing import ClassVar
 
 from medloom.core.errors import UserError
+from medloom.core.limits import check_limits, limited
 from medloom.core.options import setting
 from medloom.generators.options import TrainOptions
 
@@ -23,25 +24,17 @@ class EncoderOptions:
     """
 
     vocabulary: int = setting(2000)
-    max_tokens: int = setting(77)
-    width: int = setting(128)
-    layers: int = setting(2)
-    image_widths: tuple[int, ...] = setting((32, 64, 128, 128))
-    joint: int = setting(128)
-    temperature: float = setting(0.07)
+    max_tokens: int = limited(77, at_least=4, setting=True)
+    width: int = limited(128, at_least=1, setting=True)
+    layers: int = limited(2, at_least=1, setting=True)
+    image_widths: tuple[int, ...] = limited((32, 64, 128, 128), at_least=1, setting=True)
+    joint: int = limited(128, at_least=1, setting=True)
+    temperature: float = limited(0.07, at_least=0.01, at_most=1, setting=True)
 
     def __post_init__(self) -> None:
-        if (
-            not self.image_widths
-            or self.max_tokens < 4
-            or min(self.width, self.layers, self.joint, *self.image_widths) < 1
-        ):
-            raise UserError(
-                f"--encoder.max-tokens {self.max_tokens}, --encoder.layers {self.layers}: texts have at least 4 tokens,"
-                " encoders at least one layer or width, and all widths are at least 1."
-            )
-        if not 0.01 <= self.temperature <= 1:
-            raise UserError(f"--encoder.temperature {self.temperature}: it is in [0.01, 1].")
+        check_limits(self, "encoder")
+        if not self.image_widths:
+            raise UserError("encoder.image_widths: give one width or more.")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,6 +55,7 @@ class EncodeTexts(TrainOptions):
     example: ClassVar[str] = "medloom train text-encoder --data train.csv --out runs/words"
     common: ClassVar[tuple[str, ...]] = (
         "size", "image_size", "columns", "images_are_patients", "skip_bad", "loop.steps", "loop.batch", "device",
+        "dry_run",
     )  # fmt: skip
 
     encoder: EncoderOptions = field(default_factory=EncoderOptions)

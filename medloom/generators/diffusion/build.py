@@ -77,9 +77,9 @@ def _require_support(network: NetworkOptions, facts: TrainingFacts, text: TextOp
 def _refuse_own_ways(network: NetworkOptions, noise: NoiseOptions) -> None:
     """Stable Diffusion's pipeline knows none of medloom's own ways."""
     own = {
-        "--noise.data-std": noise.data_std,
-        "--network.pixel-width": network.pixel_width,
-        "--network.region-slopes": network.region_slopes,
+        "noise.data_std": noise.data_std,
+        "network.pixel_width": network.pixel_width,
+        "network.region_slopes": network.region_slopes,
     }
     if used := [option for option, value in own.items() if value]:
         raise UserError(f"{used[0]}: a model that opens in diffusers cannot have it; leave it out.")

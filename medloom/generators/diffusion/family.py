@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from accelerate import Accelerator
 
 
-# Folded pixels that the network sees at its first resolution, where --network.patch is left open.
+# Folded pixels that the network sees at its first resolution, where network.patch is left open.
 CELLS = {2: 32**2, 3: 2 * 32**3}
 STAGES = (1, 2)
 

@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, ClassVar
 
 from medloom.core.choices import FUSIONS, SPATIAL_FUSIONS
-from medloom.core.errors import UserError
+from medloom.core.limits import check_limits, limited
 from medloom.core.options import setting
 from medloom.generators.options import VolumeOptions
 
@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
 MASKS = ("none", *SPATIAL_FUSIONS)
 PRIORS = ("none", "channels")
+PROCESSES = ("flow", "ddpm")
 LOSSES = ("l2", "l1")
 
 
@@ -46,36 +47,24 @@ class NetworkOptions:
 
     exportable: bool = False
     widths: tuple[int, ...] = setting((64, 128, 256))
-    depth: int = setting(1)
+    depth: int = limited(1, at_least=1, setting=True)
     attention: tuple[bool, ...] = setting((False, False, True))
-    head_width: int = setting(64)
-    patch: int = setting(0)
-    fusion: str = "cross-attention"
-    mask: str = "none"
-    mask_classes: tuple[int, ...] = ()
-    mask_balance: float = setting(0.0)
-    region_styles: int = setting(8)
+    head_width: int = limited(64, at_least=1, setting=True)
+    patch: int = limited(0, at_least=0, setting=True)
+    fusion: str = limited("cross-attention", words=FUSIONS)
+    mask: str = limited("none", words=MASKS)
+    mask_classes: tuple[int, ...] = setting(())
+    mask_balance: float = limited(0.0, at_least=0, at_most=1, setting=True)
+    region_styles: int = limited(8, at_least=0, setting=True)
     region_slopes: bool = setting(False)
-    prior: str = "none"
-    condition_width: int = setting(128)
+    prior: str = limited("none", words=PRIORS)
+    condition_width: int = limited(128, at_least=1, setting=True)
     coordinates: bool = setting(True)
-    pixel_width: int = setting(0)
+    pixel_width: int = limited(0, at_least=0, setting=True)
     gradient_checkpointing: bool = False
 
     def __post_init__(self) -> None:
-        if self.fusion not in FUSIONS or self.mask not in MASKS:
-            raise UserError(
-                f"--network.fusion {self.fusion} and --network.mask {self.mask}: allowed are {', '.join(FUSIONS)};"
-                f" {', '.join(MASKS)}."
-            )
-        if self.prior not in PRIORS:
-            raise UserError(f"--network.prior {self.prior}: allowed are {', '.join(PRIORS)}.")
-        if not 0 <= self.mask_balance <= 1:
-            raise UserError(f"--network.mask-balance {self.mask_balance}: it is in [0, 1].")
-        for name in ("region_styles", "pixel_width"):
-            if getattr(self, name) < 0:
-                option = name.replace("_", "-")
-                raise UserError(f"--network.{option} {getattr(self, name)}: give a number of channels, or 0.")
+        check_limits(self, "network")
 
 
 @dataclass(frozen=True)
@@ -97,12 +86,12 @@ class NoiseOptions:
             predicts only what the noisy image does not already contain; 0 for none.
     """
 
-    process: str = "flow"
+    process: str = limited("flow", words=PROCESSES)
     schedule: str = setting("scaled-linear")
     steps: int = setting(1000)
     prediction: str = setting("epsilon")
     min_snr_gamma: float | None = setting(None)
-    loss: str = setting("l2")
+    loss: str = limited("l2", words=LOSSES, setting=True)
     offset: float = setting(0.0)
     logit_mean: float = setting(0.0)
     logit_std: float = setting(1.0)
@@ -110,8 +99,7 @@ class NoiseOptions:
     data_std: float = setting(0.0)
 
     def __post_init__(self) -> None:
-        if self.loss not in LOSSES:
-            raise UserError(f"--noise.loss {self.loss}: allowed are {', '.join(LOSSES)}.")
+        check_limits(self, "noise")
 
     def path(self) -> "ProbabilityPath":
         """The probability path of these options.
@@ -123,10 +111,8 @@ class NoiseOptions:
 
         if self.process == "flow":
             return RectifiedFlow(self.logit_mean, self.logit_std, self.shift, self.offset, self.data_std)
-        if self.process == "ddpm":
-            given = (self.schedule, self.steps, self.prediction, self.min_snr_gamma, self.offset)
-            return DDPM(*given, data_std=self.data_std)
-        raise UserError(f"--noise.process {self.process}: allowed are flow, ddpm.")
+        given = (self.schedule, self.steps, self.prediction, self.min_snr_gamma, self.offset)
+        return DDPM(*given, data_std=self.data_std)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -176,7 +162,7 @@ class TextToImage(DiffusionOptions):
     example: ClassVar[str] = "medloom train text2image --data train.csv --out runs/mm"
     common: ClassVar[tuple[str, ...]] = (
         "size", "preset", "base", "lora", "autoencoder", "from_run", "image_size", "table", "columns",
-        "images_are_patients", "skip_bad", "loop.steps", "loop.batch", "loop.learning_rate", "device",
+        "images_are_patients", "skip_bad", "loop.steps", "loop.batch", "loop.learning_rate", "device", "dry_run",
     )  # fmt: skip
 
 
@@ -204,7 +190,7 @@ class MaskToImage(DiffusionOptions):
     example: ClassVar[str] = "medloom train mask2image --data masks.csv --table age smoking --out runs/diff"
     common: ClassVar[tuple[str, ...]] = (
         "size", "preset", "image_size", "patch", "dims", "spacing", "classes", "table", "from_run", "columns",
-        "images_are_patients", "skip_bad", "unit", "loop.steps", "loop.batch", "device",
+        "images_are_patients", "skip_bad", "unit", "loop.steps", "loop.batch", "device", "dry_run",
     )  # fmt: skip
 
     network: NetworkOptions = field(default_factory=_masked)
@@ -231,7 +217,7 @@ class EditImage(DiffusionOptions):
     example: ClassVar[str] = "medloom train edit --data triples.csv --out runs/edit"
     common: ClassVar[tuple[str, ...]] = (
         "size", "preset", "base", "lora", "autoencoder", "from_run", "stage", "image_size", "columns", "skip_bad",
-        "unit", "loop.steps", "loop.batch", "loop.learning_rate", "device",
+        "unit", "loop.steps", "loop.batch", "loop.learning_rate", "device", "dry_run",
     )  # fmt: skip
 
     network: NetworkOptions = field(default_factory=_editing)

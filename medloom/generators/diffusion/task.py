@@ -33,7 +33,7 @@ class Objective:
     balance: float = 0.0
 
     def __post_init__(self) -> None:
-        look_up(ERRORS, self.error, "--noise.loss")
+        look_up(ERRORS, self.error, "noise.loss")
 
     @property
     def by_region(self) -> bool:

@@ -109,7 +109,7 @@ def build_adversary(generator: GANGenerator, options: GANOptions, seed: int, dev
         judge = Adversary(images, _discriminator(spec, options, masks, 0, 0) if options.unpaired else None)
     if min(spec.size) < images.smallest():
         raise UserError(
-            f"images of {' x '.join(map(str, spec.size))} pixels: --gan.scales {options.scales} with --gan.layers"
+            f"images of {' x '.join(map(str, spec.size))} pixels: gan.scales {options.scales} with gan.layers"
             f" {options.layers} needs {images.smallest()} or more on each axis; lower one of them."
         )
     return judge.to(device)

@@ -27,7 +27,7 @@ class GANFamily(GeneratorFamily[MaskToImageGAN, "GANGenerator", None]):
     def checked(self, options: MaskToImageGAN) -> MaskToImageGAN:
         """Refuse options that exclude each other."""
         if options.loop.compile and options.gan.adversarial and options.gan.r1:
-            raise UserError("--loop.compile cannot follow the slope of R1; leave it out, or set --gan.r1 0.")
+            raise UserError("--loop.compile cannot follow the slope of R1; leave it out, or set gan.r1 0.")
         return options
 
     def mask_labels(self, options: MaskToImageGAN) -> tuple[int, ...] | None:

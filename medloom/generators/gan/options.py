@@ -5,6 +5,7 @@ from typing import ClassVar
 
 from medloom.core.choices import FUSIONS, SPATIAL_FUSIONS
 from medloom.core.errors import UserError
+from medloom.core.limits import check_limits, limited
 from medloom.core.options import setting
 from medloom.generators.options import VolumeOptions
 
@@ -38,36 +39,28 @@ class NetworkOptions:
         gradient_checkpointing: compute activations again in the backward pass to save memory.
     """
 
-    kind: str = setting("resnet")
+    kind: str = limited("resnet", words=KINDS, setting=True)
     widths: tuple[int, ...] = setting((32, 64, 128))
-    blocks: int = setting(6)
-    depth: int = setting(1)
+    blocks: int = limited(6, at_least=1, setting=True)
+    depth: int = limited(1, at_least=1, setting=True)
     attention: tuple[bool, ...] = setting((False, False, True))
-    head_width: int = setting(64)
-    patch: int = setting(1)
-    style: int = setting(100)
-    fusion: str = "affine"
-    mask: str = "channels"
-    mask_classes: tuple[int, ...] = ()
-    region_styles: int = setting(8)
-    condition_width: int = setting(128)
+    head_width: int = limited(64, at_least=1, setting=True)
+    patch: int = limited(1, at_least=1, setting=True)
+    style: int = limited(100, at_least=0, setting=True)
+    fusion: str = limited("affine", words=FUSIONS)
+    mask: str = limited("channels", words=SPATIAL_FUSIONS)
+    mask_classes: tuple[int, ...] = setting(())
+    region_styles: int = limited(8, at_least=0, setting=True)
+    condition_width: int = limited(128, at_least=1, setting=True)
     coordinates: bool = setting(True)
     gradient_checkpointing: bool = False
 
     def __post_init__(self) -> None:
-        _require("--network.kind", self.kind, KINDS)
-        _require("--network.mask", self.mask, SPATIAL_FUSIONS)
-        _require("--network.fusion", self.fusion, FUSIONS)
-        for name in ("blocks", "depth", "head_width", "patch", "condition_width"):
-            if getattr(self, name) < 1:
-                raise UserError(f"--network.{_spoken(name)} {getattr(self, name)}: it has to be at least 1.")
-        for name in ("style", "region_styles"):
-            if getattr(self, name) < 0:
-                raise UserError(f"--network.{_spoken(name)} {getattr(self, name)}: give a number, or 0 for none.")
+        check_limits(self, "network")
         self._check_attention()
         if not self.widths or min(self.widths) < 1 or len(self.widths) != len(self.attention):
             raise UserError(
-                f"--network.widths {_listed(self.widths)} and --network.attention {_listed(self.attention)}: give"
+                f"network.widths {_listed(self.widths)} and network.attention {_listed(self.attention)}: give"
                 " widths of at least 1, and an entry of attention for each of them."
             )
 
@@ -77,7 +70,7 @@ class NetworkOptions:
         if self.fusion == "cross-attention" and not attends:
             where = "its last resolution" if self.kind == "resnet" else "one resolution at least"
             raise UserError(
-                f"--network.fusion cross-attention: --network.attention has to be true at {where} of a {self.kind}."
+                f"--network.fusion cross-attention: network.attention has to be true at {where} of a {self.kind}."
             )
 
 
@@ -106,50 +99,34 @@ class GANOptions:
         mask_weight: unpaired only: weight of the cross-entropy of the mask found in a generated image.
     """
 
-    adversary: str = "lsgan"
-    adversarial_weight: float = setting(1.0)
-    reconstruction: str = setting("l2")
-    reconstruction_weight: float = setting(2.0)
-    correlation_weight: float = setting(0.5)
-    feature_weight: float = setting(0.0)
-    r1: float = setting(0.1)
-    r1_every: int = setting(16)
-    pool: int = setting(50)
-    discriminator_learning_rate: float = setting(4e-4)
-    scales: int = setting(2)
-    width: int = setting(32)
-    layers: int = setting(3)
-    norm: str = setting("group")
+    adversary: str = limited("lsgan", words=ADVERSARIES)
+    adversarial_weight: float = limited(1.0, at_least=0, setting=True)
+    reconstruction: str = limited("l2", words=ERRORS, setting=True)
+    reconstruction_weight: float = limited(2.0, at_least=0, setting=True)
+    correlation_weight: float = limited(0.5, at_least=0, setting=True)
+    feature_weight: float = limited(0.0, at_least=0, setting=True)
+    r1: float = limited(0.1, at_least=0, setting=True)
+    r1_every: int = limited(16, at_least=1, setting=True)
+    pool: int = limited(50, at_least=0, setting=True)
+    discriminator_learning_rate: float = limited(4e-4, above=0, setting=True)
+    scales: int = limited(2, at_least=1, setting=True)
+    width: int = limited(32, at_least=1, setting=True)
+    layers: int = limited(3, at_least=1, setting=True)
+    norm: str = limited("group", words=NORMS, setting=True)
     unpaired: bool = False
-    mask_weight: float = setting(1.0)
+    mask_weight: float = limited(1.0, at_least=0, setting=True)
 
     def __post_init__(self) -> None:
-        _require("--gan.adversary", self.adversary, ADVERSARIES)
-        _require("--gan.reconstruction", self.reconstruction, ERRORS)
-        _require("--gan.norm", self.norm, NORMS)
-        for name in ("r1_every", "scales", "width", "layers"):
-            if getattr(self, name) < 1:
-                raise UserError(f"--gan.{_spoken(name)} {getattr(self, name)}: it has to be at least 1.")
-        weights = ("adversarial_weight", "reconstruction_weight", "correlation_weight", "feature_weight", "mask_weight")
-        for name in (*weights, "r1", "pool"):
-            if not 0 <= getattr(self, name) < float("inf"):
-                raise UserError(f"--gan.{_spoken(name)} {getattr(self, name)}: it has to be 0 or more.")
-        if not 0 < self.discriminator_learning_rate < float("inf"):
-            raise UserError(
-                f"--gan.discriminator-learning-rate {self.discriminator_learning_rate}: it has to be above 0."
-            )
-        self._check_together()
-
-    def _check_together(self) -> None:
+        check_limits(self, "gan")
         if not self.adversarial and self.feature_weight:
-            raise UserError("--gan.feature-weight needs an adversary, whose features it compares; name one.")
+            raise UserError("gan.feature_weight needs an adversary, whose features it compares; name one.")
         if not self.adversarial and self.unpaired:
             raise UserError("--gan.unpaired needs an adversary: only it says what images look like; name one.")
         if self.unpaired and self.feature_weight:
-            raise UserError("--gan.feature-weight compares an image with the real one of its mask; unpaired has none.")
+            raise UserError("gan.feature_weight compares an image with the real one of its mask; unpaired has none.")
         if not self.adversarial and not self.reconstruction_weight and not self.correlation_weight:
             raise UserError(
-                "--gan.adversary none with --gan.reconstruction-weight 0 and --gan.correlation-weight 0 leaves nothing"
+                "--gan.adversary none with gan.reconstruction_weight 0 and gan.correlation_weight 0 leaves nothing"
                 " to learn from; give one of them a weight."
             )
 
@@ -179,7 +156,7 @@ class MaskToImageGAN(VolumeOptions):
     example: ClassVar[str] = "medloom train gan --data masks.csv --out runs/gan"
     common: ClassVar[tuple[str, ...]] = (
         "size", "preset", "image_size", "patch", "dims", "spacing", "classes", "table", "gan.adversary", "gan.unpaired",
-        "columns", "images_are_patients", "skip_bad", "unit", "loop.steps", "loop.batch", "device",
+        "columns", "images_are_patients", "skip_bad", "unit", "loop.steps", "loop.batch", "device", "dry_run",
     )  # fmt: skip
 
     network: NetworkOptions = field(default_factory=NetworkOptions)
@@ -189,15 +166,6 @@ class MaskToImageGAN(VolumeOptions):
     def columns_needed(self) -> tuple[str, ...]:
         """Unpaired, an image may be without a mask."""
         return ("path",) if self.gan.unpaired else self.need
-
-
-def _require(option: str, value: str, allowed: tuple[str, ...]) -> None:
-    if value not in allowed:
-        raise UserError(f"{option} {value}: allowed are {', '.join(allowed)}.")
-
-
-def _spoken(name: str) -> str:
-    return name.replace("_", "-")
 
 
 def _listed(values: tuple[object, ...]) -> str:

@@ -98,7 +98,7 @@ class TokenFamily(GeneratorFamily[GenerateTokens, "TokenGenerator", Tokenizer]):
         classes = options.network.mask_classes if options.network.mask != "none" else ()
         if tuple(classes) != tuple(known.model.mask_classes):
             labels = " ".join(map(str, known.model.mask_classes)) or "none"
-            raise UserError(f"--network.mask-classes: those of the run of --from are {labels}; give the same ones.")
+            raise UserError(f"network.mask_classes: those of the run of --from are {labels}; give the same ones.")
         config = transformer_config(options.network, coder.grid(data.spec.size), coder.codes)
         return extend_generator(known, data.spec, facts.modalities, facts.views, coder, config)
 

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import ClassVar
 
 from medloom.core.choices import FUSIONS
-from medloom.core.errors import UserError
+from medloom.core.limits import check_limits, limited
 from medloom.core.options import setting
 from medloom.generators.options import GeneratorOptions
 from medloom.generators.sampling import SMOOTHING
@@ -34,29 +34,21 @@ class NetworkOptions:
         gradient_checkpointing: compute activations again in the backward pass to save memory.
     """
 
-    width: int = setting(256)
-    layers: int = setting(6)
-    heads: int = setting(4)
-    expansion: int = setting(4)
-    dropout: float = setting(0.0)
-    fusion: str = "cross-attention"
-    mask: str = "none"
-    mask_classes: tuple[int, ...] = ()
-    prior: str = "none"
-    condition_width: int = setting(256)
+    width: int = limited(256, at_least=1, setting=True)
+    layers: int = limited(6, at_least=1, setting=True)
+    heads: int = limited(4, at_least=1, setting=True)
+    expansion: int = limited(4, at_least=1, setting=True)
+    dropout: float = limited(0.0, at_least=0, below=1, setting=True)
+    fusion: str = limited("cross-attention", words=FUSIONS)
+    mask: str = limited("none", words=MASKS)
+    mask_classes: tuple[int, ...] = setting(())
+    prior: str = limited("none", words=PRIORS)
+    condition_width: int = limited(256, at_least=1, setting=True)
     region_styles: bool = setting(True)
     gradient_checkpointing: bool = False
 
     def __post_init__(self) -> None:
-        allowed = {"fusion": FUSIONS, "mask": MASKS, "prior": PRIORS}
-        for name, values in allowed.items():
-            if getattr(self, name) not in values:
-                raise UserError(f"--network.{name} {getattr(self, name)}: allowed are {', '.join(values)}.")
-        for name in ("width", "layers", "heads", "expansion", "condition_width"):
-            if getattr(self, name) < 1:
-                raise UserError(f"--network.{name.replace('_', '-')} {getattr(self, name)}: it is at least 1.")
-        if not 0 <= self.dropout < 1:
-            raise UserError(f"--network.dropout {self.dropout}: a share from 0 to below 1.")
+        check_limits(self, "network")
 
 
 @dataclass(frozen=True)
@@ -69,11 +61,10 @@ class TokenOptions:
     """
 
     schedule: str = setting("cosine")
-    smoothing: float = setting(SMOOTHING)
+    smoothing: float = limited(SMOOTHING, at_least=0, below=1, setting=True)
 
     def __post_init__(self) -> None:
-        if not 0 <= self.smoothing < 1:
-            raise UserError(f"--tokens.smoothing {self.smoothing}: a share from 0 to below 1.")
+        check_limits(self, "tokens")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -100,7 +91,7 @@ class GenerateTokens(GeneratorOptions):
     example: ClassVar[str] = "medloom train tokens --data train.csv --tokenizer runs/vq --out runs/tok"
     common: ClassVar[tuple[str, ...]] = (
         "size", "preset", "table", "network.mask", "network.prior", "from_run", "upscale", "columns",
-        "images_are_patients", "skip_bad", "loop.steps", "loop.batch", "loop.learning_rate", "device",
+        "images_are_patients", "skip_bad", "loop.steps", "loop.batch", "loop.learning_rate", "device", "dry_run",
     )  # fmt: skip
 
     tokenizer: Path
