@@ -11,7 +11,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from functools import cached_property
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -119,8 +119,10 @@ class ProbabilityPath(ABC):
     Attributes:
         noise_offset: strength of `apply_noise_offset` in training; 0 for none.
         data_std: standard deviation of the data for preconditioning the network's output; 0 for none.
+        time_dtype: dtype of the times.
     """
 
+    time_dtype: ClassVar[torch.dtype] = torch.float32
     noise_offset: float
     data_std: float
 
@@ -217,6 +219,8 @@ class DDPM(ProbabilityPath):
         beta_end: last beta, or None for the schedule's own.
         data_std: see ProbabilityPath.
     """
+
+    time_dtype: ClassVar[torch.dtype] = torch.long
 
     schedule: str = limited("scaled-linear", words=SCHEDULES)
     steps: int = limited(1000, at_least=2)

@@ -1,66 +1,63 @@
 """Samplers: functions that turn noise into samples by following a path from noise to data.
 
-Call one as `sampler(denoise, x, path, steps, noise_fn=None, callback=None)`:
+Call one as `sampler(denoise, x, path, levels, noise_fn=None, callback=None)`:
 
     denoise   (x, t) -> prediction, the network with its guidance; t is `(N,)` in the path's own time
-    x         standard normal noise, `(N, C, *spatial)`; the result has its shape and dtype
+    x         samples at the first of the levels, `(N, C, *spatial)`, as a rule standard normal noise; the result has
+              its shape and dtype
     path      the path that the network was trained on
-    steps     number of steps
+    levels    the noise levels to visit, from noise to data, as the functions of `medloom.processes.levels` give them
     noise_fn  (index) -> standard normal noise `(N, C, *spatial)`; only stochastic samplers need it
     callback  called with each `Step`
 
-It returns the data that the network and the sampler imply. `eta` and `spacing`, where a sampler has them, are keywords.
-Results equal those of diffusers' schedulers with Stable Diffusion's settings: spacing `leading`, offset 1, no clipping;
-DDIM and PNDM end at the path's first level.
+It returns the samples at the last level. `eta`, where a sampler has it, is a keyword. With the levels of its row in
+SAMPLERS, a sampler's results equal those of diffusers' schedulers with Stable Diffusion's settings: spacing `leading`,
+offset 1, no clipping; DDIM and PNDM end at the path's first level.
 """
 
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from itertools import pairwise
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from medloom.core.errors import UserError
 from medloom.core.lookup import look_up
-from medloom.processes.paths import DDPM, TIME_SCALE, ProbabilityPath, RectifiedFlow, x0_from
+from medloom.processes.levels import NoiseLevel, karras, leading, solver, to_data, trailing, uniform
+from medloom.processes.paths import DDPM, ProbabilityPath, RectifiedFlow, x0_from
 from medloom.processes.steps import (
     Callback,
     Denoise,
     NoiseFunction,
     Step,
     ddim_step,
-    ddpm_times,
     draw,
     evaluate,
     flow_sde_step,
-    flow_sigmas,
-    flow_solver_sigmas,
 )
 
 Sampler = Callable[..., Tensor]
-NoiseLevel = tuple[float, float]
-RHO = 7.0
+Levels = Sequence[NoiseLevel]
 # Adams-Bashforth coefficients, newest prediction first (Liu et al. 2022, PNDM, eq. 12 and appendix).
 PLMS = ((1.0,), (3 / 2, -1 / 2), (23 / 12, -16 / 12, 5 / 12), (55 / 24, -59 / 24, 37 / 24, -9 / 24))
 
 
 def _follow(
     x: Tensor,
-    times: Iterable[tuple[float, float]],
-    transition: Callable[[int, float, float, Tensor], tuple[Tensor, float]],
+    levels: Levels,
+    transition: Callable[[int, NoiseLevel, NoiseLevel, Tensor], tuple[Tensor, float]],
     noise_fn: NoiseFunction | None,
     callback: Callback | None,
 ) -> Tensor:
-    """Take one step per (time, next time); `transition` gives the mean and standard deviation of each next sample."""
-    for index, (time, next_time) in enumerate(times):
-        mean, std = transition(index, time, next_time, x)
+    """Take one step per pair of levels; `transition` gives the mean and standard deviation of each next sample."""
+    for index, (now, then) in enumerate(pairwise(levels)):
+        mean, std = transition(index, now, then, x)
         x_next = draw(mean, std, index, noise_fn)
         if callback:
-            callback(Step(index, time, next_time, x, x_next, mean, std))
+            callback(Step(index, now, then, x, x_next, mean, std))
         x = x_next
     return x
 
@@ -69,182 +66,145 @@ def ddim(
     denoise: Denoise,
     x: Tensor,
     path: DDPM,
-    steps: int,
+    levels: Levels,
     *,
     noise_fn: NoiseFunction | None = None,
     callback: Callback | None = None,
     eta: float = 0.0,
-    spacing: str = "leading",
 ) -> Tensor:
-    """DDIM (Song et al. 2021). `eta` 0 is deterministic; 1 has the variance of DDPM and needs `noise_fn`."""
+    """DDIM (Song et al. 2021). `eta` 0 is deterministic; 1 has the variance of DDPM and needs `noise_fn`.
 
-    def transition(index: int, time: float, next_time: float, x: Tensor) -> tuple[Tensor, float]:
-        prediction = evaluate(denoise, x, time, torch.long)
-        return ddim_step(prediction, x, path, int(time), int(next_time), eta)
+    With eta 1 and the levels `trailing` it is DDPM's own sampling (Ho et al. 2020, algorithm 2).
+    """
 
-    return _follow(x, ddpm_times(path, steps, spacing), transition, noise_fn, callback)
+    def transition(index: int, now: NoiseLevel, then: NoiseLevel, x: Tensor) -> tuple[Tensor, float]:
+        return ddim_step(evaluate(denoise, x, path, now), x, path.kind, now, then, eta)
 
-
-def ancestral(
-    denoise: Denoise,
-    x: Tensor,
-    path: DDPM,
-    steps: int,
-    *,
-    noise_fn: NoiseFunction | None = None,
-    callback: Callback | None = None,
-) -> Tensor:
-    """DDPM's own sampling (Ho et al. 2020, algorithm 2) over all levels or an even subset: DDIM with eta 1."""
-    return ddim(denoise, x, path, steps, noise_fn=noise_fn, callback=callback, eta=1.0, spacing="trailing")
+    return _follow(x, levels, transition, noise_fn, callback)
 
 
 def pndm(
     denoise: Denoise,
     x: Tensor,
     path: DDPM,
-    steps: int,
+    levels: Levels,
     *,
     noise_fn: NoiseFunction | None = None,
     callback: Callback | None = None,
 ) -> Tensor:
     """Linear multistep PNDM without Runge-Kutta steps (Liu et al. 2022), known as PLMS in Stable Diffusion.
 
-    A second evaluation at its end improves the first step: steps + 1 evaluations in all.
+    A second evaluation at its end improves the first step: one evaluation more than there are steps.
     """
     history: list[Tensor] = []
 
-    def transition(index: int, time: float, next_time: float, x: Tensor) -> tuple[Tensor, float]:
-        history[:] = [evaluate(denoise, x, time, torch.long), *history[:3]]
+    def transition(index: int, now: NoiseLevel, then: NoiseLevel, x: Tensor) -> tuple[Tensor, float]:
+        history[:] = [evaluate(denoise, x, path, now), *history[:3]]
         terms = [factor * prediction for factor, prediction in zip(PLMS[len(history) - 1], history, strict=True)]
         combined = torch.stack(terms).sum(dim=0)
-        if index == 0 and steps > 1:
-            trial, _ = ddim_step(combined, x, path, int(time), int(next_time))
-            combined = (combined + evaluate(denoise, trial, next_time, torch.long)) / 2
-        return ddim_step(combined, x, path, int(time), int(next_time))  # eq. 11, the transfer
+        if index == 0 and len(levels) > 2:
+            trial, _ = ddim_step(combined, x, path.kind, now, then)
+            combined = (combined + evaluate(denoise, trial, path, then)) / 2
+        return ddim_step(combined, x, path.kind, now, then)  # eq. 11, the transfer
 
-    return _follow(x, ddpm_times(path, steps), transition, noise_fn, callback)
+    return _follow(x, levels, transition, noise_fn, callback)
 
 
 def euler(
     denoise: Denoise,
     x: Tensor,
     path: DDPM,
-    steps: int,
+    levels: Levels,
     *,
     noise_fn: NoiseFunction | None = None,
     callback: Callback | None = None,
-    spacing: str = "leading",
 ) -> Tensor:
-    """Euler's method in the variance-exploding variable y = x / alpha (Karras et al. 2022, algorithm 1), down to 0."""
-    times = [time for time, _ in ddpm_times(path, steps, spacing)]
-    levels = [*(_level(path, time) for time in times), (1.0, 0.0)]
+    """Euler's method in the variance-exploding variable y = x / alpha (Karras et al. 2022, algorithm 1)."""
 
-    def transition(index: int, time: float, next_time: float, x: Tensor) -> tuple[Tensor, float]:
-        (alpha, sigma), (next_alpha, next_sigma) = levels[index], levels[index + 1]
-        x0 = x0_from(path.kind, evaluate(denoise, x, time, torch.long), x, alpha, sigma)
-        slope = (x / alpha - x0) / (sigma / alpha)  # algorithm 1, line 4
-        y = x / alpha + (next_sigma / next_alpha - sigma / alpha) * slope  # line 5
-        return next_alpha * y, 0.0
+    def transition(index: int, now: NoiseLevel, then: NoiseLevel, x: Tensor) -> tuple[Tensor, float]:
+        x0 = x0_from(path.kind, evaluate(denoise, x, path, now), x, now.alpha, now.sigma)
+        slope = (x / now.alpha - x0) / (now.sigma / now.alpha)  # algorithm 1, line 4
+        y = x / now.alpha + (then.sigma / then.alpha - now.sigma / now.alpha) * slope  # line 5
+        return then.alpha * y, 0.0
 
-    return _follow(x, pairwise([*times, 0]), transition, noise_fn, callback)
+    return _follow(x, levels, transition, noise_fn, callback)
 
 
-def dpm_solver_karras(
+def dpm_solver(
     denoise: Denoise,
     x: Tensor,
-    path: DDPM,
-    steps: int,
+    path: ProbabilityPath,
+    levels: Levels,
     *,
     noise_fn: NoiseFunction | None = None,
     callback: Callback | None = None,
 ) -> Tensor:
-    """DPM-Solver++(2M) on the noise levels of Karras et al. 2022 (eq. 5); the network is given the nearest step.
+    """DPM-Solver++(2M), midpoint form (Lu et al. 2022, arXiv:2211.01095, algorithm 2).
 
-    Like DDIM and PNDM it ends at the smallest noise level of training, not at 0: real images have that little noise of
-    their own, and samples without it lie measurably further from them.
+    A last step to sigma 0 is of first order. It is the sampler of an exported pipeline.
     """
-    ddpm_times(path, steps)
-    table = ((1 - path.alpha_bar) / path.alpha_bar).sqrt().numpy()
-    ramp = np.linspace(0, 1, steps)
-    high, low = table[-1] ** (1 / RHO), table[0] ** (1 / RHO)
-    ratios = (high + ramp * (low - high)) ** RHO  # eq. 5
-    times = np.round(np.interp(np.log(ratios), np.log(table), np.arange(path.steps)))
-    levels = [(1 / math.sqrt(ratio**2 + 1), ratio / math.sqrt(ratio**2 + 1)) for ratio in map(float, ratios)]
-    if steps == 1:
-        levels.append(_level(path, 0))
-    return dpm_solver_2m(
-        denoise, x, path.kind, levels, [int(time) for time in times[: len(levels) - 1]], torch.long, callback
-    )
+    before: Tensor | None = None
+    h_before = 0.0
 
+    def transition(index: int, now: NoiseLevel, then: NoiseLevel, x: Tensor) -> tuple[Tensor, float]:
+        nonlocal before, h_before
+        x0 = x0_from(path.kind, evaluate(denoise, x, path, now), x, now.alpha, now.sigma)
+        h = _log_snr(then) - _log_snr(now)
+        direction = x0
+        if before is not None and then.sigma > 0:
+            # x0 + (x0 - before) h / (2 h_before), algorithm 2, line 9 with r = h_before / h. In place, because whole
+            # volumes are sampled and the memory of a step is counted in copies of them.
+            direction = before.neg_().add_(x0).mul_(h / (2 * h_before)).add_(x0)
+        before, h_before = x0, h
+        return (then.sigma / now.sigma * x).sub_(direction, alpha=then.alpha * math.expm1(-h)), 0.0  # line 10
 
-def _level(path: DDPM, time: int) -> NoiseLevel:
-    alpha_bar = float(path.alpha_bar[time])
-    return math.sqrt(alpha_bar), math.sqrt(1 - alpha_bar)
+    return _follow(x, levels, transition, noise_fn, callback)
 
 
 def flow_euler(
     denoise: Denoise,
     x: Tensor,
     path: RectifiedFlow,
-    steps: int,
+    levels: Levels,
     *,
     noise_fn: NoiseFunction | None = None,
     callback: Callback | None = None,
 ) -> Tensor:
     """Euler's method on dx/dt = v (Liu et al. 2023, eq. 1)."""
 
-    def transition(index: int, time: float, next_time: float, x: Tensor) -> tuple[Tensor, float]:
-        return x + (next_time - time) * evaluate(denoise, x, time, torch.float32), 0.0
+    def transition(index: int, now: NoiseLevel, then: NoiseLevel, x: Tensor) -> tuple[Tensor, float]:
+        return x + (then.sigma - now.sigma) * evaluate(denoise, x, path, now), 0.0
 
-    return _follow(x, pairwise(flow_sigmas(path, steps)), transition, noise_fn, callback)
+    return _follow(x, levels, transition, noise_fn, callback)
 
 
 def flow_heun(
     denoise: Denoise,
     x: Tensor,
     path: RectifiedFlow,
-    steps: int,
+    levels: Levels,
     *,
     noise_fn: NoiseFunction | None = None,
     callback: Callback | None = None,
 ) -> Tensor:
     """Heun's method on dx/dt = v (Karras et al. 2022, algorithm 1), Euler at the last step: 2 steps - 1 evaluations."""
 
-    def transition(index: int, time: float, next_time: float, x: Tensor) -> tuple[Tensor, float]:
-        velocity = evaluate(denoise, x, time, torch.float32)
-        x_next = x + (next_time - time) * velocity
-        if next_time > 0:
-            corrected = (velocity + evaluate(denoise, x_next, next_time, torch.float32)) / 2  # algorithm 1, line 8
-            x_next = x + (next_time - time) * corrected
+    def transition(index: int, now: NoiseLevel, then: NoiseLevel, x: Tensor) -> tuple[Tensor, float]:
+        velocity, step = evaluate(denoise, x, path, now), then.sigma - now.sigma
+        x_next = x + step * velocity
+        if then.sigma > 0:
+            corrected = (velocity + evaluate(denoise, x_next, path, then)) / 2  # algorithm 1, line 8
+            x_next = x + step * corrected
         return x_next, 0.0
 
-    return _follow(x, pairwise(flow_sigmas(path, steps)), transition, noise_fn, callback)
-
-
-def flow_dpm_solver(
-    denoise: Denoise,
-    x: Tensor,
-    path: RectifiedFlow,
-    steps: int,
-    *,
-    noise_fn: NoiseFunction | None = None,
-    callback: Callback | None = None,
-) -> Tensor:
-    """DPM-Solver++(2M) on a flow, the sampler of an exported pipeline.
-
-    As in diffusers, the network is given the time rounded down to a whole thousandth.
-    """
-    sigmas = flow_solver_sigmas(path, steps)
-    levels = [(1 - sigma, sigma) for sigma in sigmas]
-    times = [int(sigma * TIME_SCALE) / TIME_SCALE for sigma in sigmas[:-1]]
-    return dpm_solver_2m(denoise, x, path.kind, levels, times, torch.float32, callback)
+    return _follow(x, levels, transition, noise_fn, callback)
 
 
 def flow_sde(
     denoise: Denoise,
     x: Tensor,
     path: RectifiedFlow,
-    steps: int,
+    levels: Levels,
     *,
     noise_fn: NoiseFunction | None = None,
     callback: Callback | None = None,
@@ -252,80 +212,38 @@ def flow_sde(
 ) -> Tensor:
     """A stochastic sampler with the flow's marginals (`flow_sde_step`); needs `noise_fn` unless `eta` is 0."""
 
-    def transition(index: int, time: float, next_time: float, x: Tensor) -> tuple[Tensor, float]:
-        return flow_sde_step(evaluate(denoise, x, time, torch.float32), x, path, time, next_time, eta)
+    def transition(index: int, now: NoiseLevel, then: NoiseLevel, x: Tensor) -> tuple[Tensor, float]:
+        return flow_sde_step(evaluate(denoise, x, path, now), x, path.kind, now, then, eta)
 
-    return _follow(x, pairwise(flow_sigmas(path, steps)), transition, noise_fn, callback)
-
-
-def dpm_solver_2m(
-    denoise: Denoise,
-    x: Tensor,
-    kind: str,
-    levels: Sequence[NoiseLevel],
-    times: Sequence[float],
-    dtype: torch.dtype,
-    callback: Callback | None,
-) -> Tensor:
-    """DPM-Solver++(2M), midpoint form (Lu et al. 2022, arXiv:2211.01095, algorithm 2).
-
-    A last step to sigma 0 is of first order.
-
-    Args:
-        denoise: the network with its guidance.
-        x: samples at the first level, `(N, C, *spatial)`.
-        kind: what the network predicts: `epsilon`, `v` or `flow`.
-        levels: (alpha, sigma) of each visited level and of the last.
-        times: the time given to `denoise` at each level but the last.
-        dtype: dtype of the times.
-        callback: called with each Step.
-
-    Returns:
-        The samples at the last level.
-    """
-    before: Tensor | None = None
-    h_before = 0.0
-
-    def transition(index: int, time: float, next_time: float, x: Tensor) -> tuple[Tensor, float]:
-        nonlocal before, h_before
-        level, then = levels[index], levels[index + 1]
-        x0 = x0_from(kind, evaluate(denoise, x, time, dtype), x, *level)
-        h = _log_snr(then) - _log_snr(level)
-        direction = x0
-        if before is not None and then[1] > 0:
-            # x0 + (x0 - before) h / (2 h_before), algorithm 2, line 9 with r = h_before / h. In place, because whole
-            # volumes are sampled and the memory of a step is counted in copies of them.
-            direction = before.neg_().add_(x0).mul_(h / (2 * h_before)).add_(x0)
-        before, h_before = x0, h
-        return (then[1] / level[1] * x).sub_(direction, alpha=then[0] * math.expm1(-h)), 0.0  # line 10
-
-    return _follow(x, zip(times, [*times[1:], 0], strict=True), transition, None, callback)
+    return _follow(x, levels, transition, noise_fn, callback)
 
 
 def _log_snr(level: NoiseLevel) -> float:
-    alpha, sigma = level
-    return math.log(alpha / sigma) if sigma > 0 else math.inf
+    return math.log(level.alpha / level.sigma) if level.sigma > 0 else math.inf
 
 
 class SamplerRow(NamedTuple):
-    """A sampler and the kind of path that it follows."""
+    """A sampler, the kind of path that it follows, and the levels that it visits: a function of path and steps."""
 
     path: type[ProbabilityPath]
     function: Sampler
+    levels: Callable[[Any, int], list[NoiseLevel]]
 
 
 # The first one of a path is its default. A further sampler is a function and a row.
 SAMPLERS: dict[str, SamplerRow] = {
-    "dpm++2m-karras": SamplerRow(DDPM, dpm_solver_karras),
-    "ddim": SamplerRow(DDPM, ddim),
-    "pndm": SamplerRow(DDPM, pndm),
-    "euler": SamplerRow(DDPM, euler),
-    "ancestral": SamplerRow(DDPM, ancestral),
-    "flow-dpm++2m": SamplerRow(RectifiedFlow, flow_dpm_solver),
-    "flow-euler": SamplerRow(RectifiedFlow, flow_euler),
-    "flow-heun": SamplerRow(RectifiedFlow, flow_heun),
-    "flow-sde": SamplerRow(RectifiedFlow, flow_sde),
+    "dpm++2m-karras": SamplerRow(DDPM, dpm_solver, karras),
+    "ddim": SamplerRow(DDPM, ddim, leading),
+    "pndm": SamplerRow(DDPM, pndm, leading),
+    "euler": SamplerRow(DDPM, euler, to_data),
+    "ancestral": SamplerRow(DDPM, partial(ddim, eta=1.0), trailing),
+    "flow-dpm++2m": SamplerRow(RectifiedFlow, dpm_solver, solver),
+    "flow-euler": SamplerRow(RectifiedFlow, flow_euler, uniform),
+    "flow-heun": SamplerRow(RectifiedFlow, flow_heun, uniform),
+    "flow-sde": SamplerRow(RectifiedFlow, flow_sde, uniform),
 }
+# Deterministic, and of first order: what an inversion is undone by.
+FIRST_ORDER = (SamplerRow(DDPM, ddim, trailing), SAMPLERS["flow-euler"])
 
 
 def samplers_for(path: ProbabilityPath) -> tuple[str, ...]:
@@ -338,22 +256,24 @@ def default_sampler(path: ProbabilityPath) -> str:
     return samplers_for(path)[0]
 
 
-def first_order(path: ProbabilityPath, steps: int) -> tuple[Sampler, list[float]]:
-    """The deterministic first-order sampler, and the times at which it evaluates the network, from noise to data."""
-    if isinstance(path, DDPM):
-        times = [float(time) for time, _ in ddpm_times(path, steps, "trailing")]
-        return partial(ddim, spacing="trailing"), times
-    if isinstance(path, RectifiedFlow):
-        return flow_euler, flow_sigmas(path, steps)[:-1]
+def first_order(path: ProbabilityPath) -> SamplerRow:
+    """The deterministic sampler of first order for a path.
+
+    Raises:
+        UserError: there is none.
+    """
+    for row in FIRST_ORDER:
+        if isinstance(path, row.path):
+            return row
     raise UserError(f"a {type(path).__name__} path has no sampler of first order.")
 
 
-def get_sampler(name: str, path: ProbabilityPath) -> Sampler:
-    """The sampler called `name`.
+def get_sampler(name: str, path: ProbabilityPath) -> SamplerRow:
+    """The sampler called `name`, with its levels.
 
     Raises:
         UserError: unknown, or it does not fit the path; lists those that do.
     """
     look_up(SAMPLERS, name, "sampler")
-    fitting = {known: SAMPLERS[known].function for known in samplers_for(path)}
+    fitting = {known: SAMPLERS[known] for known in samplers_for(path)}
     return look_up(fitting, name, f"sampler of a {type(path).__name__} path")

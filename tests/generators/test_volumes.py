@@ -102,8 +102,8 @@ class Towards:
 
 
 def sampled(denoise: Towards) -> Tensor:
-    sampler = SAMPLERS[default_sampler(denoise.path)].function
-    return denoise.mask.cropped(sampler(denoise, noise(1, 1, *denoise.mask.frame), denoise.path, 10)[0])
+    path, (_, sampler, levels) = denoise.path, SAMPLERS[default_sampler(denoise.path)]
+    return denoise.mask.cropped(sampler(denoise, noise(1, 1, *denoise.mask.frame), path, levels(path, 10))[0])
 
 
 @pytest.mark.parametrize("path", [RectifiedFlow(), DDPM(steps=250), DDPM(prediction="v")])

@@ -7,13 +7,20 @@ import torch
 
 from medloom.core.errors import UserError
 from medloom.core.seeds import sample_noise
+from medloom.processes.levels import NoiseLevel, from_strength, leading, trailing, uniform
 from medloom.processes.paths import DDPM, RectifiedFlow
 from medloom.processes.samplers import SAMPLERS, SamplerRow, default_sampler, get_sampler, samplers_for
-from medloom.processes.steps import ddim_step, ddpm_times, flow_sde_step, flow_sigmas, log_probability
+from medloom.processes.steps import ddim_step, flow_sde_step, log_probability
 
 STABLE_DIFFUSION = {"beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear"}
 LEADING = {"timestep_spacing": "leading", "steps_offset": 1}
 SHAPE = (2, 3, 4, 5)
+
+
+def sampled(name, denoise, x, path, steps, levels=None, **options):
+    """What a sampler makes with the levels of its row, or with others."""
+    row = SAMPLERS[name]
+    return row.function(denoise, x, path, (levels or row.levels)(path, steps), **options)
 
 
 def noise(*shape, name="x"):
@@ -65,7 +72,7 @@ def test_ddpm_samplers_equal_diffusers(name, prediction, steps):
     kind = "v_prediction" if prediction == "v" else "epsilon"
     expected = run_scheduler(theirs(1000, prediction_type=kind, **STABLE_DIFFUSION, **settings), noise(*SHAPE), steps)
     path = DDPM(prediction=prediction)
-    got = SAMPLERS[name].function(lambda x, t: network(x, path.time_embedding_value(t)), noise(*SHAPE), path, steps)
+    got = sampled(name, lambda x, t: network(x, path.time_embedding_value(t)), noise(*SHAPE), path, steps)
     torch.testing.assert_close(got, expected, atol=1e-4, rtol=1e-4)
 
 
@@ -76,7 +83,7 @@ def test_flow_samplers_equal_diffusers(name, shift, steps):
     theirs, settings, option = FLOW_ORACLES[name]
     expected = run_scheduler(theirs(1000, **settings, **{option: shift}), noise(*SHAPE), steps)
     path = RectifiedFlow(shift=shift)
-    got = SAMPLERS[name].function(lambda x, t: network(x, path.time_embedding_value(t)), noise(*SHAPE), path, steps)
+    got = sampled(name, lambda x, t: network(x, path.time_embedding_value(t)), noise(*SHAPE), path, steps)
     torch.testing.assert_close(got, expected, atol=1e-4, rtol=1e-4)
 
 
@@ -86,7 +93,7 @@ def test_stochastic_ddim_equals_diffusers(eta):
     added = [noise(*SHAPE, name=f"step {index}") for index in range(11)]
     scheduler = theirs(1000, **STABLE_DIFFUSION, **settings)
     expected = run_scheduler(scheduler, noise(*SHAPE), 11, eta=eta, variance_noise=added.__getitem__)
-    got = SAMPLERS["ddim"].function(network, noise(*SHAPE), DDPM(), 11, noise_fn=added.__getitem__, eta=eta)
+    got = sampled("ddim", network, noise(*SHAPE), DDPM(), 11, noise_fn=added.__getitem__, eta=eta)
     torch.testing.assert_close(got, expected, atol=1e-4, rtol=1e-4)
 
 
@@ -100,8 +107,16 @@ def test_trailing_spacing_equals_diffusers(name):
         start = noise(*SHAPE) * sigma / (sigma**2 + 1) ** 0.5
     else:
         start = noise(*SHAPE)
-    got = SAMPLERS[name].function(network, start, DDPM(), 20, spacing="trailing")
+    got = sampled(name, network, start, DDPM(), 20, trailing if name == "ddim" else trailing_to_data)
     torch.testing.assert_close(got, expected, atol=1e-4, rtol=1e-4)
+
+
+def trailing_to_data(path, steps):
+    return [*trailing(path, steps)[:-1], NoiseLevel(0, 1.0, 0.0)]
+
+
+def flow_level(time):
+    return NoiseLevel(time, 1 - time, time)
 
 
 MEAN, STD = 0.6, 0.25
@@ -131,9 +146,7 @@ def test_samplers_give_the_known_distribution(name, path):
     x = noise(4, 1, 60, 60)
     x = (x - x.mean()) / x.std()
     steps = 250 if name in FIRST_ORDER else 40
-    got = SAMPLERS[name].function(
-        gaussian_denoiser(path), x, path, steps, noise_fn=lambda i: noise(*x.shape, name=f"step {i}")
-    )
+    got = sampled(name, gaussian_denoiser(path), x, path, steps, noise_fn=lambda i: noise(*x.shape, name=f"step {i}"))
     assert got.mean().item() == pytest.approx(MEAN, abs=0.025)  # the leading grid starts a little below pure noise
     assert got.std().item() == pytest.approx(STD, abs=0.01)
 
@@ -143,7 +156,7 @@ def test_ddim_with_full_noise_approaches_the_known_distribution():
     errors = []
     for steps in (125, 500):
         noise_fn = lambda i: noise(*x.shape, name=f"step {i}")  # noqa: E731
-        got = SAMPLERS["ddim"].function(gaussian_denoiser(path), x, path, steps, noise_fn=noise_fn, eta=1.0)
+        got = sampled("ddim", gaussian_denoiser(path), x, path, steps, noise_fn=noise_fn, eta=1.0)
         assert got.mean().item() == pytest.approx(MEAN, abs=0.01)
         errors.append(abs(got.std().item() - STD))
     assert errors[1] < 0.01 and errors[1] < errors[0] / 3
@@ -152,19 +165,17 @@ def test_ddim_with_full_noise_approaches_the_known_distribution():
 def test_ancestral_sampling_visits_all_levels_of_a_short_path_and_has_the_known_distribution():
     x, path, steps = noise(4, 1, 60, 60), DDPM("cosine", 250), []
     noise_fn = lambda i: noise(*x.shape, name=f"step {i}")  # noqa: E731
-    got = SAMPLERS["ancestral"].function(
-        gaussian_denoiser(path), x, path, 250, noise_fn=noise_fn, callback=steps.append
-    )
-    assert [step.time for step in steps] == list(range(249, -1, -1))
+    got = sampled("ancestral", gaussian_denoiser(path), x, path, 250, noise_fn=noise_fn, callback=steps.append)
+    assert [step.now.time for step in steps] == list(range(249, -1, -1))
     assert got.mean().item() == pytest.approx(MEAN, abs=0.01) and got.std().item() == pytest.approx(STD, abs=0.02)
     with pytest.raises(UserError, match="251 sampling steps; allowed: 1 to 250"):
-        SAMPLERS["ancestral"].function(gaussian_denoiser(path), x, path, 251, noise_fn=noise_fn)
+        sampled("ancestral", gaussian_denoiser(path), x, path, 251, noise_fn=noise_fn)
 
 
 def flow_error(name, steps):
     x, path = torch.linspace(-2, 2, 9, dtype=torch.float64).view(1, 1, 9), RectifiedFlow()
     exact = MEAN + STD * x  # the flow between Gaussians is affine
-    return (SAMPLERS[name].function(gaussian_denoiser(path), x, path, steps) - exact).abs().max().item()
+    return (sampled(name, gaussian_denoiser(path), x, path, steps) - exact).abs().max().item()
 
 
 def test_orders_of_convergence():
@@ -177,7 +188,7 @@ def test_flow_sde_agrees_with_flow_grpo_to_first_order():
     x, velocity, path = noise(2, 1, 6, 6), noise(2, 1, 6, 6, name="v"), RectifiedFlow()
     t, eta, errors = 0.6, 0.7, []
     for dt in (0.02, 0.01):
-        mean, std = flow_sde_step(velocity, x, path, t, t - dt, eta)
+        mean, std = flow_sde_step(velocity, x, path.kind, flow_level(t), flow_level(t - dt), eta)
         diffusion = eta * np.sqrt(t / (1 - t))
         drift = velocity + diffusion**2 / (2 * t) * (x + (1 - t) * velocity)
         errors.append((mean - (x - dt * drift)).abs().max().item())
@@ -187,16 +198,14 @@ def test_flow_sde_agrees_with_flow_grpo_to_first_order():
 
 def test_flow_sde_without_noise_is_euler_and_its_steps_can_be_scored():
     x, path, steps = noise(*SHAPE), RectifiedFlow(), []
-    plain = SAMPLERS["flow-sde"].function(network, x, path, 8, eta=0.0)
-    torch.testing.assert_close(plain, SAMPLERS["flow-euler"].function(network, x, path, 8), atol=1e-5, rtol=0)
-    SAMPLERS["flow-sde"].function(
-        network, x, path, 8, noise_fn=lambda i: noise(*SHAPE, name=f"s{i}"), callback=steps.append
-    )
-    assert [step.index for step in steps] == list(range(8)) and steps[-1].next_time == 0 and steps[-1].std == 0
-    assert all(0 < step.std <= step.next_time for step in steps[:-1])
+    plain = sampled("flow-sde", network, x, path, 8, eta=0.0)
+    torch.testing.assert_close(plain, sampled("flow-euler", network, x, path, 8), atol=1e-5, rtol=0)
+    sampled("flow-sde", network, x, path, 8, noise_fn=lambda i: noise(*SHAPE, name=f"s{i}"), callback=steps.append)
+    assert [step.index for step in steps] == list(range(8)) and steps[-1].then.time == 0 and steps[-1].std == 0
+    assert all(0 < step.std <= step.then.sigma for step in steps[:-1])
     for step in steps[:-1]:
-        t = torch.full((2,), step.time)
-        mean, std = flow_sde_step(network(step.x, t), step.x, path, step.time, step.next_time)
+        t = torch.full((2,), step.now.time)
+        mean, std = flow_sde_step(network(step.x, t), step.x, path.kind, step.now, step.then)
         assert torch.equal(mean, step.mean) and std == step.std
         expected = torch.distributions.Normal(mean, std).log_prob(step.x_next).flatten(1).mean(1)
         torch.testing.assert_close(log_probability(step.x_next, mean, std), expected)
@@ -208,26 +217,26 @@ def test_samples_do_not_depend_on_the_batch(name):
     x, seen = noise(*SHAPE), []
     options = {"noise_fn": lambda i: noise(*SHAPE, name=f"s{i}")[: seen[-1]]}
     seen.append(2)
-    both = SAMPLERS[name].function(network, x, path, 6, **options)
+    both = sampled(name, network, x, path, 6, **options)
     seen.append(1)
-    torch.testing.assert_close(SAMPLERS[name].function(network, x[:1], path, 6, **options), both[:1], atol=1e-6, rtol=0)
+    torch.testing.assert_close(sampled(name, network, x[:1], path, 6, **options), both[:1], atol=1e-6, rtol=0)
 
 
 @pytest.mark.parametrize("name", SAMPLERS)
 def test_every_sampler_reports_a_connected_path(name):
     path, steps = (DDPM() if name in samplers_for(DDPM()) else RectifiedFlow()), []
     noise_fn = lambda i: noise(*SHAPE, name=f"s{i}")  # noqa: E731
-    x = SAMPLERS[name].function(network, noise(*SHAPE), path, 5, noise_fn=noise_fn, callback=steps.append)
+    x = sampled(name, network, noise(*SHAPE), path, 5, noise_fn=noise_fn, callback=steps.append)
     # Karras' levels end where the sampler ends, so that the last one needs no evaluation.
     assert len(steps) == (4 if name == "dpm++2m-karras" else 5)
-    assert torch.equal(steps[-1].x_next, x) and steps[-1].next_time == 0
+    assert torch.equal(steps[-1].x_next, x) and steps[-1].then.time == 0
     for here, after in pairwise(steps):
-        assert torch.equal(here.x_next, after.x) and here.next_time == after.time < here.time
+        assert torch.equal(here.x_next, after.x) and here.then == after.now and after.now.time < here.now.time
 
 
 def test_defaults_and_misuse():
     assert default_sampler(DDPM()) == "dpm++2m-karras" and default_sampler(RectifiedFlow()) == "flow-dpm++2m"
-    assert get_sampler("pndm", DDPM()) is SAMPLERS["pndm"].function
+    assert get_sampler("pndm", DDPM()) is SAMPLERS["pndm"]
     with pytest.raises(UserError, match=r"sampler of a RectifiedFlow path 'ddim'.*flow-dpm\+\+2m, flow-euler"):
         get_sampler("ddim", RectifiedFlow())
     with pytest.raises(UserError, match=r"Known: dpm\+\+2m-karras, ddim, pndm, euler"):
@@ -235,38 +244,51 @@ def test_defaults_and_misuse():
     with pytest.raises(UserError, match="did you mean 'flow-heun'"):
         get_sampler("flow-huen", RectifiedFlow())
     with pytest.raises(UserError, match="give noise_fn"):
-        SAMPLERS["flow-sde"].function(network, noise(*SHAPE), RectifiedFlow(), 5)
+        sampled("flow-sde", network, noise(*SHAPE), RectifiedFlow(), 5)
     for name, path in (("ddim", DDPM()), ("dpm++2m-karras", DDPM()), ("flow-euler", RectifiedFlow())):
         with pytest.raises(UserError, match="0 sampling steps"):
-            SAMPLERS[name].function(network, noise(*SHAPE), path, 0)
-    with pytest.raises(UserError, match="spacing 'linspace'"):
-        SAMPLERS["ddim"].function(network, noise(*SHAPE), DDPM(), 5, spacing="linspace")
+            sampled(name, network, noise(*SHAPE), path, 0)
     with pytest.raises(UserError, match="deterministic step has no density"):
         log_probability(noise(*SHAPE), noise(*SHAPE), 0.0)
 
 
 def test_grids_by_hand():
-    assert ddpm_times(DDPM(), 4) == [(751, 501), (501, 251), (251, 1), (1, 0)]
-    assert ddpm_times(DDPM(), 4, "trailing") == [(999, 749), (749, 499), (499, 249), (249, 0)]
-    assert flow_sigmas(RectifiedFlow(), 2) == pytest.approx([1, 0.001, 0])
+    path = DDPM()
+    assert [level.time for level in leading(path, 4)] == [751, 501, 251, 1, 0]
+    assert [level.time for level in trailing(path, 4)] == [999, 749, 499, 249, 0]
+    assert [level.sigma for level in uniform(RectifiedFlow(), 2)] == pytest.approx([1, 0.001, 0])
+    for level in leading(path, 4):
+        assert level.alpha**2 == pytest.approx(float(path.alpha_bar[level.time]))
+        assert level.alpha**2 + level.sigma**2 == pytest.approx(1)
+
+
+def test_a_start_from_an_image_takes_the_last_levels():
+    levels = uniform(RectifiedFlow(), 11)
+    assert [level.sigma for level in levels[:3]] == pytest.approx([1, 0.9001, 0.8002])
+    assert from_strength(levels, RectifiedFlow(), 1.0) == levels
+    assert from_strength(levels, RectifiedFlow(), 0.9) == levels[2:]
+    # However little of the way to noise: one step at least.
+    assert from_strength(levels, RectifiedFlow(), 1e-9) == levels[-2:]
+    assert [level.time for level in from_strength(leading(DDPM(), 4), DDPM(), 0.5)] == [251, 1, 0]
 
 
 def test_ddim_step_by_hand():
     path, x, epsilon = DDPM(), torch.full((1, 1, 2), 2.0), torch.full((1, 1, 2), 0.5)
     now, then = float(path.alpha_bar[500]), float(path.alpha_bar[250])
     x0 = (2.0 - (1 - now) ** 0.5 * 0.5) / now**0.5
-    mean, std = ddim_step(epsilon, x, path, 500, 250)
+    levels = (NoiseLevel(500, now**0.5, (1 - now) ** 0.5), NoiseLevel(250, then**0.5, (1 - then) ** 0.5))
+    mean, std = ddim_step(epsilon, x, path.kind, *levels)
     assert std == 0 and mean[0, 0, 0].item() == pytest.approx(then**0.5 * x0 + (1 - then) ** 0.5 * 0.5, rel=1e-6)
 
 
 def test_a_sampler_from_outside_is_a_function_and_a_row(monkeypatch):
-    def one_jump(denoise, x, path, steps, *, noise_fn=None, callback=None):
+    def one_jump(denoise, x, path, levels, *, noise_fn=None, callback=None):
         return x - denoise(x, torch.ones(len(x)))
 
-    monkeypatch.setitem(SAMPLERS, "flow-jump", SamplerRow(RectifiedFlow, one_jump))
+    monkeypatch.setitem(SAMPLERS, "flow-jump", SamplerRow(RectifiedFlow, one_jump, uniform))
     path, x = RectifiedFlow(), noise(*SHAPE)
     assert samplers_for(path)[-1] == "flow-jump" and default_sampler(path) == "flow-dpm++2m"
-    made = get_sampler("flow-jump", path)(gaussian_denoiser(path), x, path, 1)
+    made = sampled("flow-jump", gaussian_denoiser(path), x, path, 1)
     torch.testing.assert_close(made, torch.full_like(made, MEAN), atol=1e-5, rtol=0)
     with pytest.raises(UserError, match="Known: dpm"):
         get_sampler("flow-jump", DDPM())

@@ -27,8 +27,9 @@ from medloom.networks.denoiser import UNet
 from medloom.networks.text import TextEncoder
 from medloom.processes.editing import held, invert
 from medloom.processes.guidance import guidance_coefficients, guide
+from medloom.processes.levels import NoiseLevel, from_strength
 from medloom.processes.paths import ProbabilityPath, path_from_dict
-from medloom.processes.samplers import default_sampler, first_order, get_sampler
+from medloom.processes.samplers import SamplerRow, default_sampler, first_order, get_sampler
 from medloom.processes.steps import Denoise
 
 
@@ -79,7 +80,7 @@ class DiffusionGenerator(ImageGenerator[DiffusionModel, DiffusionSampling]):
             UserError: an unknown or unfitting sampler, no step, a guidance scale out of range or of no part, or an edit
                 of a model that takes no prior image.
         """
-        get_sampler(sampling.sampler or default_sampler(self.path), self.path)
+        self._sampler(sampling)
         guidance_coefficients(self.parts, self._scales(sampling))
         if sampling.steps < 1:
             raise UserError(f"--steps {sampling.steps}: it has to be at least 1.")
@@ -106,20 +107,23 @@ class DiffusionGenerator(ImageGenerator[DiffusionModel, DiffusionSampling]):
         labels = self.mask_labels(conditions)
         inputs = [self.inputs(conditions, kept, sampling.negative, labels, seen) for kept, _ in subsets]
         denoise = guide(self._predict, joined(inputs), [factor for _, factor in subsets])
-        noise = sample_noise(seeds, self.latent_shape).to(self.device)
+        sampler = self._sampler(sampling, edit)
+        levels: Sequence[NoiseLevel] = sampler.levels(self.path, sampling.steps)
+        start = sample_noise(seeds, self.latent_shape).to(self.device)
         if priors is None or stored is None or (edit.start == "noise" and priors.regions is None):
-            return on_cpu(self.decode(self._sampled(denoise, seeds, self.latent_shape, sampling, noise)))
+            return on_cpu(self.decode(self._sampled(denoise, seeds, start, sampler, levels)))
         clean = self._clean(stored[:, :-1])
-        if edit.start == "inversion":
+        if edit.start != "noise":
+            levels = from_strength(levels, self.path, edit.strength)
+        if edit.start == "prior":
+            start = levels[0].alpha * clean + levels[0].sigma * start
+        elif edit.start == "inversion":
             # The text asks for a change; the prior image is what the model makes of all else.
             others = self.inputs(conditions, frozenset(self.parts) - {"text"}, None, labels, seen)
-            times = first_order(self.path, sampling.steps)[1]
-            noise = invert(guide(self._predict, others, [1.0]), clean, self.path, times, edit.strength)
-        region = None if priors.regions is None else self._on_grid(priors.regions)
-        denoise = held(denoise, self.path, clean, edit.strength, region)
-        inverted = edit.start == "inversion"
-        made = self._sampled(denoise, seeds, self.latent_shape, sampling, noise, inverted)
-        return on_cpu(priors.outside(self.decode(made)))
+            start = invert(guide(self._predict, others, [1.0]), clean, self.path, levels)
+        if priors.regions is not None:
+            denoise = held(denoise, self.path, clean, self._on_grid(priors.regions))
+        return on_cpu(priors.outside(self.decode(self._sampled(denoise, seeds, start, sampler, levels))))
 
     @torch.no_grad()
     def sample_patches(
@@ -138,7 +142,7 @@ class DiffusionGenerator(ImageGenerator[DiffusionModel, DiffusionSampling]):
             for kept, _ in subsets
         ]
         denoise = guide(self._predict, joined(inputs), [factor for _, factor in subsets])
-        return on_cpu(self._sampled(denoise, seeds, self.spec.shape, sampling))
+        return on_cpu(self._from_noise(denoise, seeds, self.spec.shape, sampling))
 
     @torch.no_grad()
     def sample_windows(
@@ -162,7 +166,7 @@ class DiffusionGenerator(ImageGenerator[DiffusionModel, DiffusionSampling]):
 
             return blended(predict, mask.frame, mask.tiling)[None]
 
-        whole = self._sampled(denoise, [seed], (self.spec.channels, *mask.frame), sampling)
+        whole = self._from_noise(denoise, [seed], (self.spec.channels, *mask.frame), sampling)
         return on_cpu(mask.cropped(whole[0]))
 
     def cached_targets(
@@ -224,27 +228,33 @@ class DiffusionGenerator(ImageGenerator[DiffusionModel, DiffusionSampling]):
         subsets = guidance_coefficients(self.parts, self._scales(sampling))
         return [self.completed(condition) for condition in conditions], subsets
 
+    def _sampler(self, sampling: DiffusionSampling, edit: Edit = FROM_NOISE) -> SamplerRow:
+        """The sampler that is asked for; an inversion is undone by that of first order."""
+        if edit.start == "inversion":
+            return first_order(self.path)
+        return get_sampler(sampling.sampler or default_sampler(self.path), self.path)
+
+    def _from_noise(
+        self, denoise: Denoise, seeds: Sequence[int], shape: Sequence[int], sampling: DiffusionSampling
+    ) -> Tensor:
+        """What the sampler makes of each seed's noise `(C, *spatial)`."""
+        sampler, noise = self._sampler(sampling), sample_noise(seeds, shape).to(self.device)
+        return self._sampled(denoise, seeds, noise, sampler, sampler.levels(self.path, sampling.steps))
+
     def _sampled(
         self,
         denoise: Denoise,
         seeds: Sequence[int],
-        shape: Sequence[int],
-        sampling: DiffusionSampling,
-        noise: Tensor | None = None,
-        inverted: bool = False,
+        start: Tensor,
+        sampler: SamplerRow,
+        levels: Sequence[NoiseLevel],
     ) -> Tensor:
-        """What a sampler makes of each seed's noise `(C, *spatial)`, or of the noise that is given.
-
-        An inversion is undone by the sampler of first order.
-        """
-        name = sampling.sampler or default_sampler(self.path)
-        sampler = first_order(self.path, sampling.steps)[0] if inverted else get_sampler(name, self.path)
+        """What a sampler makes of samples at the first of some levels; further noise is that of the seeds."""
 
         def noise_of_step(index: int) -> Tensor:
-            return sample_noise(seeds, shape, "step", index).to(self.device)
+            return sample_noise(seeds, start.shape[1:], "step", index).to(self.device)
 
-        noise = sample_noise(seeds, shape).to(self.device) if noise is None else noise
-        return sampler(denoise, noise, self.path, sampling.steps, noise_fn=noise_of_step)
+        return sampler.function(denoise, start, self.path, levels, noise_fn=noise_of_step)
 
     def _stored(self, priors: Priors) -> Tensor:
         """Prior images as training data store them: pixels or moments, and a channel that says where there is one."""
