@@ -118,9 +118,8 @@ class CohortSpec:
         if modality == X_RAY:
             projection = project(anatomy_of(patient, visit), visit, self.size, noisy)
             return Picture(projection.levels, projection.labels, GREY)
-        points = slice_points(self.size) if self.dims == 2 else volume_points(self.size)
-        placed = points.moved(visit.shift, visit.turn)
-        volume = render(anatomy_of(patient, visit), placed, scanner=visit.seed if noisy else None)
+        points = (slice_points if self.dims == 2 else volume_points)(self.size).moved(visit.shift, visit.turn)
+        volume = render(anatomy_of(patient, visit), points, scanner=visit.seed if noisy else None)
         return Picture(volume.hu, volume.labels, HU)
 
     def image(self, values: NDArray[np.generic], unit: str, modality: str = CT) -> Image:
