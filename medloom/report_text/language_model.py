@@ -24,7 +24,6 @@ INSTRUCTIONS = (
     ' dates, names, or findings that the reports do not state. If nothing changed, answer "No change."'
 )
 QUESTION = "Earlier report:\n{before}\n\nLater report:\n{after}"
-AUDIT_KEYS = ("key", "prompt", "answer", "model", "time", "attempts")
 CHARACTERS_A_TOKEN = 3  # a conservative estimate for English, used if the server counts no tokens
 ECHO = 80  # characters: a shorter answer may well be a sentence of the report
 Messages = list[dict[str, str]]
@@ -169,14 +168,19 @@ def _answered(session: _Session, key: str, messages: Messages) -> str:
                 raise AskAgain(f"{problem} at attempt {attempt}, given up") from problem
             session.sleep(min(wait, limits.longest_wait))
             continue
-        now = datetime.now(UTC).isoformat(timespec="seconds")
-        values = (key, messages, answer, session.server.model, now, attempt)
-        line = json.dumps(dict(zip(AUDIT_KEYS, values, strict=True)), ensure_ascii=False) + "\n"
+        entry = {
+            "key": key,
+            "prompt": messages,
+            "answer": answer,
+            "model": session.server.model,
+            "time": datetime.now(UTC).isoformat(timespec="seconds"),
+            "attempts": attempt,
+        }
         with explained_disk_errors(session.audit):
             session.audit.parent.mkdir(parents=True, exist_ok=True)
             descriptor = os.open(session.audit, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
             with os.fdopen(descriptor, "w", encoding="utf-8") as stream:
-                stream.write(line)
+                stream.write(json.dumps(entry, ensure_ascii=False) + "\n")
                 stream.flush()
                 os.fsync(stream.fileno())
         return answer

@@ -18,7 +18,6 @@ from medloom.longitudinal.registration.geometry import (
     motion_of,
     sample,
     sample_nearest,
-    stretches,
 )
 from medloom.longitudinal.registration.search import (
     OFF,
@@ -103,8 +102,21 @@ def register(moving: Image, fixed: Image, options: RegistrationOptions | None = 
     score, overlap = _fit(theirs, ours, world)
     motion = motion_of(world, fixed_grid, unit)
     matrix = index_matrix(world, moving_grid, fixed_grid)
+    known = np.ones(moving.size, dtype=bool) if moving.padding is None else ~moving.padding
+    inside = sample_nearest(known.astype(np.uint8), matrix, fixed.size, 0) > 0
+    lowest = np.float32(moving.pixels[:, known].min())
+    pixels = sample(np.where(known, moving.pixels, lowest), matrix, fixed.size)
+    image = replace(
+        moving,
+        pixels=np.where(inside, pixels, lowest),
+        spacing=fixed.spacing,
+        affine=fixed.affine,
+        padding=None if inside.all() else ~inside,
+        frame=None,
+        stored_axes=None,
+    )
     return Registration(
-        image=_resampled(moving, fixed, matrix),
+        image=image,
         matrix=matrix,
         motion=motion,
         moving_size=moving.size,
@@ -180,8 +192,7 @@ def _fit(moving: Work, fixed: Work, world: Matrix) -> tuple[float, float]:
     both = laid.known & fixed.known
     # Pixels of the fixed image per pixel of the moving image.
     covered = 1 / abs(np.linalg.det(index_matrix(world, moving.grid, fixed.grid)[:-1, :-1]))
-    moved = moving.known.sum() * covered
-    overlap = min(1.0, float(both.sum() / min(fixed.known.sum(), moved)))
+    overlap = min(1.0, float(both.sum() / min(fixed.known.sum(), moving.known.sum() * covered)))
     one, other = (values[both].astype(np.float64) for values in (laid.pixels, fixed.pixels))
     if not one.size:
         return 0.0, 0.0
@@ -197,7 +208,9 @@ def _objection(world: Matrix, motion: Motion, score: float, overlap: float, opti
         return "the two images have no pixel in common"
     if options.transform == OFF:
         return None
-    least, most = stretches(world)
+    # The factors by which the moving image grows, over all directions.
+    factors = 1 / np.linalg.svd(world[:-1, :-1], compute_uv=False)
+    least, most = float(factors.min()), float(factors.max())
     if least < options.min_scale or most > options.max_scale:
         found = f"{motion.scale:.3g}" if options.transform != "affine" else f"{least:.3g} to {most:.3g}"
         return f"scale {found} is outside {options.min_scale:g} to {options.max_scale:g}"
@@ -208,19 +221,3 @@ def _objection(world: Matrix, motion: Motion, score: float, overlap: float, opti
     if score < options.min_score:
         return f"score {score:.2f} is below {options.min_score:g}"
     return None
-
-
-def _resampled(moving: Image, fixed: Image, matrix: Matrix) -> Image:
-    known = np.ones(moving.size, dtype=bool) if moving.padding is None else ~moving.padding
-    inside = sample_nearest(known.astype(np.uint8), matrix, fixed.size, 0) > 0
-    lowest = np.float32(moving.pixels[:, known].min())
-    pixels = sample(np.where(known, moving.pixels, lowest), matrix, fixed.size)
-    return replace(
-        moving,
-        pixels=np.where(inside, pixels, lowest),
-        spacing=fixed.spacing,
-        affine=fixed.affine,
-        padding=None if inside.all() else ~inside,
-        frame=None,
-        stored_axes=None,
-    )
