@@ -228,8 +228,7 @@ def write_network(folder: Path, network: HeadedNetwork, config: Mapping[str, obj
         config: content of config.json; `network` and `shape` are needed to read it back.
     """
     with atomic_folder(folder) as temporary:
-        state = {name: value.cpu().contiguous() for name, value in network.state_dict().items()}
-        save_file(state, temporary / WEIGHTS)
+        save_file({name: value.cpu().contiguous() for name, value in network.state_dict().items()}, temporary / WEIGHTS)
         write_json(temporary / CONFIG, dict(config))
 
 

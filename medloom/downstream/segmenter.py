@@ -131,5 +131,4 @@ def _logits(network: nn.Module, images: Tensor) -> Tensor:
     lacking = [-length % factor for length in size]
     padded = F.pad(images, [end for length in reversed(lacking) for end in (0, length)], mode="replicate")
     logits: Tensor = network(padded)
-    inside = tuple(slice(0, length) for length in (*logits.shape[:2], *size))
-    return logits[inside]
+    return logits[tuple(slice(0, length) for length in (*logits.shape[:2], *size))]

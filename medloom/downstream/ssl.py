@@ -159,5 +159,4 @@ def contrast(projected: Tensor, temperature: float) -> tuple[Tensor, float]:
     cosine = unit @ unit.T / temperature
     cosine = cosine.masked_fill(torch.eye(len(cosine), dtype=torch.bool, device=cosine.device), -torch.inf)
     partner = torch.arange(len(cosine), device=cosine.device).roll(len(cosine) // 2)
-    agreed = float((cosine.argmax(dim=1) == partner).float().mean())
-    return nn.functional.cross_entropy(cosine, partner), agreed
+    return nn.functional.cross_entropy(cosine, partner), float((cosine.argmax(dim=1) == partner).float().mean())

@@ -170,12 +170,11 @@ def read_days(cells: Sequence[object], lines: Sequence[int]) -> tuple[list[float
     counts = ((form, sum(_date(form.fullmatch(text)) is not None for text in given)) for form in (ISO, PACKED))
     form = next((form for form, count in counts if count * 2 > len(given)), None)
     days = [(_date(form.fullmatch(text)) if form else _number(text)) if text else None for text in texts]
-    problems = [
+    return days, [
         Problem(line, f"column of times: {text!r} cannot be read" if text else "column of times: empty")
         for line, text, day in zip(lines, texts, days, strict=True)
         if day is None
     ]
-    return days, problems
 
 
 def _date(match: re.Match[str] | None) -> float | None:

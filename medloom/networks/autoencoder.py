@@ -67,8 +67,7 @@ class KLAutoencoder(nn.Module):
 
     def reconstruct(self, images: Tensor) -> Tensor:
         """Encode images `(N, C, *size)` to the mean of their posterior and decode it; deterministic."""
-        mean = self.moments(images).chunk(2, dim=1)[0]
-        return self.decode(mean * self.vae.config.scaling_factor)
+        return self.decode(self.moments(images).chunk(2, dim=1)[0] * self.vae.config.scaling_factor)
 
     def save(self, folder: Path) -> None:
         """Write in diffusers' layout, as safetensors."""
@@ -87,18 +86,19 @@ def make_autoencoder(channels: int, widths: tuple[int, ...], latent_channels: in
     from diffusers import AutoencoderKL
 
     levels = len(widths)
-    vae = AutoencoderKL(
-        in_channels=channels,
-        out_channels=channels,
-        down_block_types=("DownEncoderBlock2D",) * levels,
-        up_block_types=("UpDecoderBlock2D",) * levels,
-        block_out_channels=widths,
-        layers_per_block=depth,
-        latent_channels=latent_channels,
-        norm_num_groups=min(32, min(widths) // 4),
-        scaling_factor=1.0,
+    return KLAutoencoder(
+        AutoencoderKL(
+            in_channels=channels,
+            out_channels=channels,
+            down_block_types=("DownEncoderBlock2D",) * levels,
+            up_block_types=("UpDecoderBlock2D",) * levels,
+            block_out_channels=widths,
+            layers_per_block=depth,
+            latent_channels=latent_channels,
+            norm_num_groups=min(32, min(widths) // 4),
+            scaling_factor=1.0,
+        )
     )
-    return KLAutoencoder(vae)
 
 
 def load_autoencoder(folder: Path) -> KLAutoencoder:

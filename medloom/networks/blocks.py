@@ -90,8 +90,7 @@ def space_to_channels(x: Tensor, factor: int) -> Tensor:
     dims = len(size)
     split = [part for length in size for part in (length // factor, factor)]
     axes = [0, 1, *range(3, 3 + 2 * dims, 2), *range(2, 2 + 2 * dims, 2)]
-    folded = x.reshape(n, c, *split).permute(axes)
-    return folded.reshape(n, c * factor**dims, *(length // factor for length in size))
+    return x.reshape(n, c, *split).permute(axes).reshape(n, c * factor**dims, *(length // factor for length in size))
 
 
 def channels_to_space(x: Tensor, factor: int) -> Tensor:

@@ -77,8 +77,7 @@ class TextEncoder(nn.Module):
             Token embeddings `(N, L, D)` and a pooled vector `(N, D)`: the end token of a CLIP model; for other models,
             whose pooler is often untrained, the mean over tokens.
         """
-        attention = None if self.pad == "max" else mask.long()
-        output = self.model(input_ids=ids, attention_mask=attention)
+        output = self.model(input_ids=ids, attention_mask=None if self.pad == "max" else mask.long())
         tokens = output.last_hidden_state
         if self.model.config.model_type in CLIP_TYPES:
             return tokens, output.pooler_output
@@ -210,16 +209,17 @@ def make_text_model(tokenizer: "CLIPTokenizer", width: int, layers: int, max_tok
     """Create a CLIP text model with fresh weights for `tokenizer`."""
     from transformers import CLIPTextConfig, CLIPTextModel
 
-    config = CLIPTextConfig(
-        vocab_size=len(tokenizer),
-        hidden_size=width,
-        intermediate_size=2 * width,
-        num_hidden_layers=layers,
-        num_attention_heads=max(1, width // 64),
-        max_position_embeddings=max_tokens,
-        projection_dim=width,
-        bos_token_id=tokenizer.bos_token_id,
-        eos_token_id=tokenizer.eos_token_id,
-        pad_token_id=tokenizer.pad_token_id,
+    return CLIPTextModel(
+        CLIPTextConfig(
+            vocab_size=len(tokenizer),
+            hidden_size=width,
+            intermediate_size=2 * width,
+            num_hidden_layers=layers,
+            num_attention_heads=max(1, width // 64),
+            max_position_embeddings=max_tokens,
+            projection_dim=width,
+            bos_token_id=tokenizer.bos_token_id,
+            eos_token_id=tokenizer.eos_token_id,
+            pad_token_id=tokenizer.pad_token_id,
+        )
     )
-    return CLIPTextModel(config)

@@ -181,8 +181,7 @@ class TokenTransformer(StoredNetwork):
         other = TokenTransformer(config)
         state = dict(self.state_dict())
         for axis, length in enumerate(config.grid):
-            known = state[f"positions.{axis}"].T[None]
-            state[f"positions.{axis}"] = F.interpolate(known, length, mode="linear")[0].T
+            state[f"positions.{axis}"] = F.interpolate(state[f"positions.{axis}"].T[None], length, mode="linear")[0].T
         other.load_state_dict(state)
         return other
 

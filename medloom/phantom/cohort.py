@@ -98,18 +98,19 @@ def _write_patient(out: Path, spec: CohortSpec, number: int) -> list[dict[str, A
                     out / paths["mask"], label_image(spec, condition_mask(picture.labels), modality), PROVENANCE
                 )
                 write_image(out / paths["labels"], label_image(spec, picture.labels, modality), PROVENANCE)
-            cells = {
-                **paths,
-                "modality": modality,
-                "view": VIEWS[modality],
-                "patient_id": patient_name(number),
-                "visit": visit.index,
-                "time": str(FIRST_DAY + start + visit.days),
-                "split": spec.split(number),
-                **observed_row(today, spec.complete),
-                "report": report_of(patient, visits[: visit.index + 1]),
-            }
-            rows.append(cells)
+            rows.append(
+                {
+                    **paths,
+                    "modality": modality,
+                    "view": VIEWS[modality],
+                    "patient_id": patient_name(number),
+                    "visit": visit.index,
+                    "time": str(FIRST_DAY + start + visit.days),
+                    "split": spec.split(number),
+                    **observed_row(today, spec.complete),
+                    "report": report_of(patient, visits[: visit.index + 1]),
+                }
+            )
     return rows
 
 

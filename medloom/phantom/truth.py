@@ -65,8 +65,7 @@ class Cohort:
             column, salt = table.header.index("path"), hash_file(file)
             for row, cells in enumerate(table.rows):
                 number, acquisition, *other = Path(str(cells[column])).name.split(".")[0].split("-", 2)
-                source = (int(number), int(acquisition), other[0] if other else CT)
-                self._sources[hash_text(f"{salt}{row}")] = source
+                self._sources[hash_text(f"{salt}{row}")] = (int(number), int(acquisition), other[0] if other else CT)
 
     def patient_of(self, source: str) -> tuple[Patient, Visit, str]:
         """The patient at the visit, the visit and the modality of a `source_id` of generated images.

@@ -260,8 +260,7 @@ class _Clause:
     def _reaches(self, cue: _Cue, span: Span) -> bool:
         """Whether a finding is within the scope of a cue."""
         if cue.reach == cues.BEFORE:
-            end = cues.NEGATION_END if cue.status == ABSENT else cues.DOUBT_END
-            stop = re.compile(end).search(self.text, cue.end)
+            stop = re.compile(cues.NEGATION_END if cue.status == ABSENT else cues.DOUBT_END).search(self.text, cue.end)
             return cue.end <= span.end and (stop is None or stop.start() >= span.start)
         between = self.text[span.end : cue.start]
         in_list = "," not in between or _LIST.search(between) is not None

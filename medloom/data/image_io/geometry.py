@@ -83,12 +83,11 @@ def reorient(image: Image, codes: str) -> Image:
     if image.affine is None or len(image.size) != 3 or axis_codes(image.affine) == codes:
         return image
     pixels, affine = to_orientation(np.moveaxis(image.pixels, 0, -1), image.affine, codes)
-    padding = None if image.padding is None else to_orientation(image.padding, image.affine, codes)[0]
     return replace(
         image,
         pixels=np.ascontiguousarray(np.moveaxis(pixels, -1, 0)),
         affine=affine,
-        padding=padding,
+        padding=None if image.padding is None else to_orientation(image.padding, image.affine, codes)[0],
         spacing=voxel_spacing(affine),
     )
 
@@ -124,9 +123,14 @@ def volume_image(
     """An Image in RAS order from float32 values `(X, Y, Z)` in file order and their affine to RAS mm."""
     stated = volume_unit(path, stored, unit)
     volume, turned = to_orientation(values, affine, "RAS", path)
-    scale = full_scale_of(stored.itemsize * 8) if stated == GREY else math.nan
     return Image(
-        volume[None], stated, scale, voxel_spacing(turned), turned, frame=frame, stored_axes=axis_codes(affine)
+        volume[None],
+        stated,
+        full_scale_of(stored.itemsize * 8) if stated == GREY else math.nan,
+        voxel_spacing(turned),
+        turned,
+        frame=frame,
+        stored_axes=axis_codes(affine),
     )
 
 

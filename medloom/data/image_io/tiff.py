@@ -36,8 +36,7 @@ def read_tiff(path: Path, frame: int | None, unit: str | None) -> Image:
             raise UserError(
                 f"{path} is cut short: its pixels should end at byte {max(ends, default=0)}; copy it again."
             )
-        pixels = turn(_displayed(page), _orientation(page))
-        planes, page_unit = channel_first(pixels), _unit(page)
+        planes, page_unit = channel_first(turn(_displayed(page), _orientation(page))), _unit(page)
     bits = 8 if page.photometric == PALETTE else _bits(page)
     return Image(planes, page_unit, float("nan") if page_unit == RELATIVE else full_scale_of(bits), frame=frame)
 

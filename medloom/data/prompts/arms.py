@@ -93,8 +93,7 @@ def read_changes(option: str, text: str) -> dict[str, str]:
 def arm_row(template: Template, row: Mapping[str, Cell], arm: Arm) -> ArmRow:
     """A row in an arm; see `Template.changed`."""
     cells, held = template.changed(row, arm.changes)
-    followed = tuple(name for name in cells if name not in arm.changes and cells[name] != row[name])
-    return ArmRow(cells, held, followed)
+    return ArmRow(cells, held, tuple(name for name in cells if name not in arm.changes and cells[name] != row[name]))
 
 
 def effect_of(kind: str, template: Template, arm: Arm, rows: Sequence[ArmRow], masked: bool) -> dict[str, object]:

@@ -198,8 +198,7 @@ def report_files(frame: "pd.DataFrame") -> dict[str, str]:
     """Study -> path of its report, in the order of the studies."""
     studies = frame.drop_duplicates("study_id")
     subject, study = studies["subject_id"], studies["study_id"]
-    files = "p" + subject.str[:2] + "/p" + subject + "/s" + study + ".txt"
-    return dict(zip(study, files, strict=True))
+    return dict(zip(study, "p" + subject.str[:2] + "/p" + subject + "/s" + study + ".txt", strict=True))
 
 
 def read_reports(

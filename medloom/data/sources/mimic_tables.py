@@ -71,8 +71,7 @@ def add_labels(
         return frame, []
     path = require_table([tables], f"mimic-cxr-*-{labeller}", "--tables, or give --labels none")
     names = [name for name in columns_of(path) if name not in ("subject_id", "study_id")]
-    read = read_columns(path, ["study_id", *names])
-    labels = read.drop_duplicates("study_id").set_index("study_id")
+    labels = read_columns(path, ["study_id", *names]).drop_duplicates("study_id").set_index("study_id")
     unlabelled = ~frame["study_id"].isin(labels.index)
     studies = frame.loc[unlabelled, "study_id"].drop_duplicates()
     tally.add(f"labels of {labeller}", int(unlabelled.sum()), "images", "retained, labels are empty", studies)
@@ -134,8 +133,7 @@ def add_split(
     if known.isna().any():
         first = official[known.isna()].iloc[0]
         raise UserError(f"{path}, line {first['line']}: {first['split']!r} is not a split; download the table again.")
-    of_image = dict(zip(official["dicom_id"], known, strict=True))
-    frame = frame.assign(split=frame["dicom_id"].map(of_image))
+    frame = frame.assign(split=frame["dicom_id"].map(dict(zip(official["dicom_id"], known, strict=True))))
     without = frame["split"].isna()
     tally.skip_or_refuse(skip_bad, str(path), "a split", list(frame.loc[without, "file"]), len(frame))
     frame = frame[~without].reset_index(drop=True)

@@ -106,17 +106,16 @@ def register(moving: Image, fixed: Image, options: RegistrationOptions | None = 
     inside = sample_nearest(known.astype(np.uint8), matrix, fixed.size, 0) > 0
     lowest = np.float32(moving.pixels[:, known].min())
     pixels = sample(np.where(known, moving.pixels, lowest), matrix, fixed.size)
-    image = replace(
-        moving,
-        pixels=np.where(inside, pixels, lowest),
-        spacing=fixed.spacing,
-        affine=fixed.affine,
-        padding=None if inside.all() else ~inside,
-        frame=None,
-        stored_axes=None,
-    )
     return Registration(
-        image=image,
+        image=replace(
+            moving,
+            pixels=np.where(inside, pixels, lowest),
+            spacing=fixed.spacing,
+            affine=fixed.affine,
+            padding=None if inside.all() else ~inside,
+            frame=None,
+            stored_axes=None,
+        ),
         matrix=matrix,
         motion=motion,
         moving_size=moving.size,
@@ -146,8 +145,7 @@ def apply_to_labels(registration: Registration, labels: NDArray[Value], outside:
             f"labels of {labels.shape} pixels do not fit the prior image, which has {registration.moving_size}; give"
             " labels on its grid."
         )
-    values = labels.astype(np.int64)
-    sampled = sample_nearest(values, registration.matrix, registration.image.size, outside)
+    sampled = sample_nearest(labels.astype(np.int64), registration.matrix, registration.image.size, outside)
     return np.where(registration.inside, sampled, outside).astype(labels.dtype)
 
 
@@ -182,8 +180,7 @@ def _work(image: Image, grid: Grid, which: str) -> Work:
         pixels = clipped(image)
     except UserError as error:
         raise UserError(f"the {which} image of a pair cannot be registered: {error}") from error
-    known = np.ones(image.size, dtype=bool) if image.padding is None else ~image.padding
-    return Work(pixels, known, grid)
+    return Work(pixels, np.ones(image.size, dtype=bool) if image.padding is None else ~image.padding, grid)
 
 
 def _fit(moving: Work, fixed: Work, world: Matrix) -> tuple[float, float]:

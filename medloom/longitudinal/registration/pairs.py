@@ -90,17 +90,16 @@ class PairResult:
                     f"{path} cannot be read ({error}): remove its folder and run the same command again."
                 ) from error
         pixels, inside = arrays
-        image = Image(
-            pixels,
-            stored["unit"],
-            math.nan if stored["full_scale"] is None else stored["full_scale"],
-            None if stored["spacing"] is None else tuple(stored["spacing"]),
-            None if stored["affine"] is None else np.array(stored["affine"]),
-            None if inside.all() else ~inside,
-            stored["modality"],
-        )
         return Registration(
-            image=image,
+            image=Image(
+                pixels,
+                stored["unit"],
+                math.nan if stored["full_scale"] is None else stored["full_scale"],
+                None if stored["spacing"] is None else tuple(stored["spacing"]),
+                None if stored["affine"] is None else np.array(stored["affine"]),
+                None if inside.all() else ~inside,
+                stored["modality"],
+            ),
             matrix=np.array(stored["matrix"]),
             motion=_motion(stored["motion"]),
             moving_size=tuple(stored["moving_size"]),
