@@ -19,6 +19,7 @@ from medloom.downstream.networks import (
     NETWORKS,
     HeadedNetwork,
     Images,
+    Options,
     autocast,
     hash_weights,
     map_images,
@@ -33,39 +34,21 @@ LABEL_SMOOTHING = 0.05
 
 
 @dataclass(frozen=True, kw_only=True)
-class ClassifierOptions:
-    """How to train a classifier.
+class ClassifierOptions(Options):
+    """How to train a classifier; all classes are drawn equally often.
 
     Attributes:
-        network: a name in NETWORKS.
-        steps: optimiser steps.
-        batch: images per step; all classes are drawn equally often.
-        learning_rate: peak of AdamW's; it rises over the first tenth and falls along a cosine.
-        weight_decay: of AdamW.
         validate_every: steps between validations; the weights with the best mean recall over classes are retained.
         patience: validations without improvement before training stops; 0 always trains all steps, so that classifiers
             to compare had equally many.
         augmented: whether to augment images.
-        seed: of weights, order and augmentation.
-        device: a torch device.
-        verbose: whether to show progress.
     """
 
-    network: str = "small"
     steps: int = 200
-    batch: int = 64
     learning_rate: float = 2e-3
-    weight_decay: float = 0.02
     validate_every: int = 40
     patience: int = 0
     augmented: bool = True
-    seed: int = 0
-    device: str = "cpu"
-    verbose: bool = True
-
-    def identity(self) -> dict[str, str | float]:
-        """The options that determine the weights, as JSON values."""
-        return {name: value for name, value in vars(self).items() if name not in ("device", "verbose")}
 
 
 @dataclass(frozen=True, eq=False)

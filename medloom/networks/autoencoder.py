@@ -57,8 +57,7 @@ class KLAutoencoder(nn.Module):
         """Draw scaled latents `(N, C, *latent)` from a posterior with the given standard normal noise."""
         mean, log_variance = moments.chunk(2, dim=1)
         std = torch.exp(0.5 * log_variance.clamp(-30.0, 20.0))
-        latents: Tensor = (mean + std * noise) * self.vae.config.scaling_factor
-        return latents
+        return torch.mul(mean + std * noise, self.vae.config.scaling_factor)
 
     def decode(self, latents: Tensor) -> Tensor:
         """Decode scaled latents to images `(N, C, *size)`."""

@@ -49,8 +49,7 @@ def tiff_header(path: Path, unit: str | None) -> Header:
         pages = _full_pages(opened)
         page = pages[0]
         _require_readable(path, page)
-        size = (page.imagelength, page.imagewidth)
-        page_unit = _unit(page)
+        size, page_unit = (page.imagelength, page.imagewidth), _unit(page)
         return Header(
             "TIFF",
             size[::-1] if _orientation(page) in (5, 6, 7, 8) else size,
@@ -70,8 +69,7 @@ def _bits(page: "TiffPage") -> int:
 
 
 def _orientation(page: "TiffPage") -> int:
-    tag = page.tags.get(ORIENTATION_TAG)
-    return int(tag.value) if tag is not None else 1
+    return int(getattr(page.tags.get(ORIENTATION_TAG), "value", 1))
 
 
 def _unit(page: "TiffPage") -> str:

@@ -126,7 +126,13 @@ def add_split(
     if way == "none":
         return frame
     if way == "p10-p18":
-        return _by_folder(frame, validation, seed)
+        of_patient: dict[str, str] = {}
+        for patient in frame["subject_id"].unique():
+            part = int(hash_patient(patient, f"validation-{seed}"), 16) / HASHES
+            of_patient[patient] = "validation" if part < validation else "train"
+            if patient[:2] == TEST_FOLDER:
+                of_patient[patient] = "test"
+        return frame.assign(split=frame["subject_id"].map(of_patient))
     path = require_table([tables], "mimic-cxr-*-split", "--tables, or give --split none")
     official = read_columns(path, ("dicom_id", "split"))
     known = official["split"].str.casefold().map(NAMES)
@@ -146,16 +152,6 @@ def add_split(
     return frame
 
 
-def _by_folder(frame: "pd.DataFrame", validation: float, seed: int) -> "pd.DataFrame":
-    def split_of(patient: str) -> str:
-        if patient[:2] == TEST_FOLDER:
-            return "test"
-        part = int(hash_patient(patient, f"validation-{seed}"), 16) / HASHES
-        return "validation" if part < validation else "train"
-
-    return frame.assign(split=frame["subject_id"].map({name: split_of(name) for name in frame["subject_id"].unique()}))
-
-
 def add_demographics(frame: "pd.DataFrame", folder: Path, tally: Tally) -> "pd.DataFrame":
     """The images with age, sex and race.
 
@@ -168,6 +164,8 @@ def add_demographics(frame: "pd.DataFrame", folder: Path, tally: Tally) -> "pd.D
     Raises:
         UserError: a missing or damaged table of patients, or an age that is not a number.
     """
+    import pandas as pd
+
     folders = [folder / "hosp", folder, folder / "core"]
     path = require_table(folders, "patients", "--demographics")
     read = read_columns(path, ("subject_id", "gender", "anchor_age", "anchor_year"))
@@ -176,14 +174,6 @@ def add_demographics(frame: "pd.DataFrame", folder: Path, tally: Tally) -> "pd.D
     absent = "p" + frame.loc[unknown, "subject_id"].drop_duplicates()
     fate = EMPTY.format("age, sex and race")
     tally.add("the patient in MIMIC-IV", int(unknown.sum()), f"images of {len(absent)} patients", fate, absent)
-    age = _ages(frame, patients, path, tally)
-    sex = frame["subject_id"].map(patients["gender"]).fillna("")
-    return frame.assign(age=age, sex=sex, race=_races(frame, folders, tally))
-
-
-def _ages(frame: "pd.DataFrame", patients: "pd.DataFrame", path: Path, tally: Tally) -> "pd.Series[str]":
-    import pandas as pd
-
     anchors = {name: _numbers(patients[name], patients["line"], path) for name in ("anchor_age", "anchor_year")}
     anchor = frame["subject_id"].map(anchors["anchor_age"])
     years = pd.to_numeric(frame["time"].str[:4], errors="coerce") - frame["subject_id"].map(anchors["anchor_year"])
@@ -192,7 +182,9 @@ def _ages(frame: "pd.DataFrame", patients: "pd.DataFrame", path: Path, tally: Ta
     tally.add("a known age", int(unsure.sum()), "images", EMPTY.format("age"))
     ages = ages.where(~unsure).mask(ages > OLDEST, CAPPED)
     tally.add(f"an age of at most {OLDEST}", int((ages == CAPPED).sum()), "images", f"retained, age is {CAPPED}")
-    return ages.map(lambda age: "" if age != age else f"{age:.0f}").astype(object)
+    age = ages.map(lambda age: "" if age != age else f"{age:.0f}").astype(object)
+    sex = frame["subject_id"].map(patients["gender"]).fillna("")
+    return frame.assign(age=age, sex=sex, race=_races(frame, folders, tally))
 
 
 def _numbers(cells: "pd.Series[str]", lines: "pd.Series[int]", path: Path) -> "pd.Series[float]":

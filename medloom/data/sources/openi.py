@@ -115,22 +115,18 @@ def read_openi(path: Path) -> OpenReports:
 def _files(path: Path) -> Iterator[tuple[str, bytes]]:
     """Name and content of each XML file."""
     if path.is_dir():
-        yield from _folder_files(path)
+        root = path.resolve()
+        for file in sorted(path.rglob("*.xml")):
+            # Links that lead out of the folder are not followed.
+            if file.is_file() and file.resolve().is_relative_to(root):
+                with file.open("rb") as stream:
+                    yield file.relative_to(path).as_posix(), stream.read(LARGEST + 1)
     elif path.is_file() and path.name.casefold().endswith(ARCHIVES):
         yield from _archive_files(path)
     else:
         raise UserError(
             f"{path} is neither a folder nor an archive ({', '.join(ARCHIVES)}); name that of the Open-i reports."
         )
-
-
-def _folder_files(folder: Path) -> Iterator[tuple[str, bytes]]:
-    root = folder.resolve()
-    for file in sorted(folder.rglob("*.xml")):
-        # Links that lead out of the folder are not followed.
-        if file.is_file() and file.resolve().is_relative_to(root):
-            with file.open("rb") as stream:
-                yield file.relative_to(folder).as_posix(), stream.read(LARGEST + 1)
 
 
 def _archive_files(path: Path) -> Iterator[tuple[str, bytes]]:
