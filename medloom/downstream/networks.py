@@ -198,11 +198,9 @@ def autocast(batch: Tensor) -> AbstractContextManager[object]:
     `medloom.networks.blocks.Conv3d`).
     """
     device = batch.device
-    if device.type == "cpu" and batch.ndim == 5:
-        return nullcontext()
     mkldnn: Any = torch.backends.mkldnn
     fast = device.type == "cuda" and torch.cuda.is_bf16_supported()
-    if device.type == "cpu":
+    if device.type == "cpu" and batch.ndim < 5:
         fast = mkldnn.is_available() and torch.ops.mkldnn._is_mkldnn_bf16_supported()
     return torch.autocast(device.type, torch.bfloat16) if fast else nullcontext()
 

@@ -156,34 +156,15 @@ def train_tokenizer(texts: Iterable[str], vocabulary: int, max_tokens: int) -> "
         vocabulary: target number of tokens, including merges.
         max_tokens: longest sequence, start and end included.
     """
-    from tokenizers import pre_tokenizers
+    from tokenizers import Tokenizer, models, pre_tokenizers, trainers
     from transformers import CLIPTokenizer
 
     alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
     # The alphabet, its ends of words and the two marks come first.
-    merges = _merges(texts, alphabet, max(0, vocabulary - 2 * len(alphabet) - 2))
-    tokens = [
-        *alphabet,
-        *(letter + END_OF_WORD for letter in alphabet),
-        *("".join(pair) for pair in merges),
-        START,
-        END,
-    ]
-    ids = {token: number for number, token in enumerate(dict.fromkeys(tokens))}
-    return CLIPTokenizer(vocab=ids, merges=merges, model_max_length=max_tokens)
-
-
-def _merges(texts: Iterable[str], alphabet: Sequence[str], count: int) -> list[tuple[str, str]]:
-    """The pairs to merge, most frequent first; a function of the set of texts only.
-
-    The library numbers letters that end a word in the order of a hash table, so that ties between pairs would be broken
-    differently from run to run. Here such letters are separate letters from Unicode's private use area.
-    """
-    from tokenizers import Tokenizer, models, pre_tokenizers, trainers
-    from transformers import CLIPTokenizer
-
+    count = max(0, vocabulary - 2 * len(alphabet) - 2)
+    # The library numbers letters that end a word in the order of a hash table, so that ties between pairs would be
+    # broken differently from run to run. Here such letters are separate letters from Unicode's private use area.
     ends = {letter: chr(PRIVATE_USE + number) for number, letter in enumerate(alphabet)}
-    spoken = {end: letter + END_OF_WORD for letter, end in ends.items()}
     trained = Tokenizer(models.BPE())
     trained.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
     trainer = trainers.BpeTrainer(
@@ -197,12 +178,19 @@ def _merges(texts: Iterable[str], alphabet: Sequence[str], count: int) -> list[t
         return " ".join(word[:-1] + ends[word[-1]] for word, _ in words)
 
     trained.train_from_iterator(map(marked, sorted(set(texts))), trainer)
-    pairs = json.loads(trained.to_str())["model"]["merges"]
-
-    def plain(part: str) -> str:
-        return "".join(spoken.get(letter, letter) for letter in part)
-
-    return [(plain(left), plain(right)) for left, right in pairs[:count]]
+    # The pairs to merge, most frequent first; a function of the set of texts only.
+    pairs = json.loads(trained.to_str())["model"]["merges"][:count]
+    spoken = str.maketrans({end: letter + END_OF_WORD for letter, end in ends.items()})
+    merges = [(left.translate(spoken), right.translate(spoken)) for left, right in pairs]
+    tokens = [
+        *alphabet,
+        *(letter + END_OF_WORD for letter in alphabet),
+        *("".join(pair) for pair in merges),
+        START,
+        END,
+    ]
+    ids = {token: number for number, token in enumerate(dict.fromkeys(tokens))}
+    return CLIPTokenizer(vocab=ids, merges=merges, model_max_length=max_tokens)
 
 
 def make_text_model(tokenizer: "CLIPTokenizer", width: int, layers: int, max_tokens: int) -> "CLIPTextModel":

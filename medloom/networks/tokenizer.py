@@ -122,8 +122,8 @@ class Tokenizer(nn.Module):
             with torch.no_grad():
                 self.coder.quantize.embedding.weight.copy_(self.quantizer.codebook)
             self.coder.save_pretrained(folder, safe_serialization=True)
-            return
-        save_network(self, self.config, folder)
+        else:
+            save_network(self, self.config, folder)
 
 
 class VolumeCoder(nn.Module):

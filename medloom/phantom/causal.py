@@ -114,20 +114,6 @@ def _own_severity(noise: Noise) -> float:
     return min(third * noise[SIZE], 3 - TINY)
 
 
-def _severity(values: Values, noise: Noise) -> float:
-    """From 0 to 1, one third per extent; the patient's noise determines the position within the third."""
-    if values["extent"] == NOT_APPLICABLE:
-        return 0.0
-    return (EXTENTS.index(values["extent"]) + _own_severity(noise) % 1) / 3
-
-
-def _inflammation(values: Values, noise: Noise) -> float:
-    """HU that current smoking adds to the lung."""
-    if values["smoking"] != "current":
-        return 0.0
-    return 12.0 * noise[AMPLIFY] * math.exp(0.2 * noise["inflammation"] - 0.02)
-
-
 def _emphysema(values: Values, noise: Noise) -> float:
     """Lost fraction of lung tissue, higher in susceptible patients."""
     by_smoke = 0.002 * noise[AMPLIFY] * values["pack_years"] * math.exp(0.25 * noise["susceptibility"] - 0.03)
@@ -179,8 +165,29 @@ MODEL: dict[str, Variable] = {
         lambda values, noise: SIDES[noise["side"] > 0] if values["diagnosis"] in ONE_SIDED else NOT_APPLICABLE,
         (NOT_APPLICABLE, *SIDES),
     ),
-    "severity": Variable(("extent",), _severity, (0.0, 1.0), observed=False),
-    "inflammation": Variable(("smoking",), _inflammation, (0.0, 100.0), "HU", observed=False),
+    # One third per extent; the patient's noise determines the position within the third.
+    "severity": Variable(
+        ("extent",),
+        lambda values, noise: (
+            0.0
+            if values["extent"] == NOT_APPLICABLE
+            else (EXTENTS.index(values["extent"]) + _own_severity(noise) % 1) / 3
+        ),
+        (0.0, 1.0),
+        observed=False,
+    ),
+    # HU that current smoking adds to the lung.
+    "inflammation": Variable(
+        ("smoking",),
+        lambda values, noise: (
+            12.0 * noise[AMPLIFY] * math.exp(0.2 * noise["inflammation"] - 0.02)
+            if values["smoking"] == "current"
+            else 0.0
+        ),
+        (0.0, 100.0),
+        "HU",
+        observed=False,
+    ),
     "emphysema": Variable(("pack_years", "diagnosis", "severity"), _emphysema, (0.0, 0.8), observed=False),
     # Of lung parenchyma at the reference inspiration, before emphysema.
     "lung_density": Variable(

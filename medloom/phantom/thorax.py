@@ -77,11 +77,14 @@ def render(anatomy: Anatomy, points: Points, posture: str = "supine", scanner: i
         points.x, points.y, anatomy.width + wall + 1.4 * anatomy.fat, anatomy.depth + wall + anatomy.fat, 2.35
     )
     muscle = superellipse(points.x, points.y, anatomy.width + wall, anatomy.depth + wall, 2.35)
-    canvas.paint(inside(skin, points.edge), FAT, "body")
-    canvas.paint(inside(np.abs(skin + 1.0) - 1.0, points.edge), 20.0, "body")
-    canvas.paint(inside(muscle, points.edge), MUSCLE, "body")
-    canvas.paint(inside(np.abs(cavity - 5.0) - 2.0, points.edge), -30.0)
-    canvas.paint(inside(cavity, points.edge), 30.0, "thoracic cavity")
+    for distance, hu, label in (
+        (skin, FAT, "body"),
+        (np.abs(skin + 1.0) - 1.0, 20.0, "body"),
+        (muscle, MUSCLE, "body"),
+        (np.abs(cavity - 5.0) - 2.0, -30.0, None),
+        (cavity, 30.0, "thoracic cavity"),
+    ):
+        canvas.paint(inside(distance, points.edge), hu, label)
     abdomen = inside(points.z + 95.0 + 0 * points.x, 40.0) * inside(cavity, points.edge)
     canvas.paint(abdomen * inside(points.x - 25.0, 20.0), LIVER)
     lung = _lungs(canvas, anatomy, points, cavity)
@@ -145,24 +148,18 @@ def _with_fibrosis(anatomy: Anatomy, points: Points, cavity: Array, tissue: Arra
 
 def _heart(canvas: _Canvas, anatomy: Anatomy, points: Points, cavity: Array) -> None:
     within = inside(cavity + 3.0, points.edge)
-    # Fat lies around the heart.
+    # An ellipsoid of half-width `anatomy.heart` whose apex points left and forward, a third of it right of the midline,
+    # in a coat of fat. In the sheared coordinate y' = y + s x its axes are parallel to the grid.
+    half = anatomy.heart
+    centre = (half / 3, -0.26 * anatomy.depth, HEART_LEVEL)
+    leaning = Points(points.x, points.y + HEART_LEAN * (points.x - centre[0]), points.z, points.edge)
     for coat, hu, label in ((3.0, -60.0, "thoracic cavity"), (0.0, BLOOD, "heart")):
-        canvas.paint(inside(heart_distance(anatomy, points, coat), points.edge) * within, hu, label)
+        distance = ellipsoid(leaning, centre, (half + coat, 0.5 * anatomy.depth + coat, 62.0 + coat))
+        canvas.paint(inside(distance, points.edge) * within, hu, label)
     aorta = ellipsoid(points, (24.0, 0.62 * anatomy.depth, 0.0), (13.0, 13.0, NO_AXIS))
     above = inside(points.z - 75.0 + 0 * points.x, points.edge) * within
     canvas.paint(inside(aorta, points.edge) * above, BLOOD, "thoracic cavity")
     canvas.paint(0.5 * inside(np.abs(aorta) - 1.0, points.edge) * above, anatomy.calcium)
-
-
-def heart_distance(anatomy: Anatomy, points: Points, coat: float) -> Array:
-    """Signed distance from the heart: an ellipsoid of half-width `anatomy.heart` whose apex points left and forward.
-
-    A third of it lies right of the midline. In the sheared coordinate y' = y + s x its axes are parallel to the grid.
-    """
-    half = anatomy.heart
-    centre = (half / 3, -0.26 * anatomy.depth, HEART_LEVEL)
-    leaning = Points(points.x, points.y + HEART_LEAN * (points.x - centre[0]), points.z, points.edge)
-    return ellipsoid(leaning, centre, (half + coat, 0.5 * anatomy.depth + coat, 62.0 + coat))
 
 
 def _airways(canvas: _Canvas, points: Points, cavity: Array) -> None:

@@ -53,14 +53,15 @@ def read_dicom(path: Path, frame: int | None, unit: str | None) -> Image:
         _require_image(path, data)
         if not any(keyword in data for keyword in PIXEL_KEYWORDS):
             raise UserError(f"{path} is cut short or only a header: it holds no pixel data; copy it again.")
-        chosen = choose_frame(path, _frames(data), frame)
+        header = _header_of(data)
+        chosen = choose_frame(path, header.frames, frame)
         # A fixed decoder: others that happen to be installed may round differently.
         syntax = data.file_meta.get("TransferSyntaxUID")
         plugin = (
             dicom_jpeg.PLUGIN if syntax in dicom_jpeg.DECODERS else "pillow" if syntax == uid.JPEGBaseline8Bit else ""
         )
         stored = pydicom.pixels.pixel_array(data, index=chosen, decoding_plugin=plugin)
-        header, image_unit, spacing = _header_of(data), _unit(data, chosen), _spacing(data, chosen)
+        image_unit, spacing = _unit(data, chosen), _spacing(data, chosen)
         if image_unit == COLOUR:
             if data.PhotometricInterpretation == "PALETTE COLOR":
                 stored = pydicom.pixels.apply_color_lut(stored, data)[..., :3]
@@ -109,11 +110,6 @@ class Slice:
     cosines: NDArray[np.float64]
     position: NDArray[np.float64]
 
-    @property
-    def normal(self) -> NDArray[np.float64]:
-        """The unit normal of the slice, in LPS: float64 `(3,)`."""
-        return np.cross(self.cosines[0], self.cosines[1])
-
 
 def read_slice_position(path: Path) -> Slice:
     """The position of the single image of a DICOM file.
@@ -154,7 +150,7 @@ def _header_of(data: "Dataset") -> Header:
         3 if unit == COLOUR else 1,
         bits,
         unit,
-        _frames(data),
+        int(data.get("NumberOfFrames") or 1),
         spacing,
         str(data.get("Modality", "")) or None,
         _affine(data, 0, spacing),
@@ -171,10 +167,6 @@ def _require_image(path: Path, data: "Dataset") -> None:
         raise UserError(
             f"{path} stores colours as {data.PhotometricInterpretation}; known: {', '.join((*GREYS, *COLOURS))}."
         )
-
-
-def _frames(data: "Dataset") -> int:
-    return int(data.get("NumberOfFrames") or 1)
 
 
 def _frame_item(data: "Dataset", frame: int, sequence: str) -> "Dataset":

@@ -102,7 +102,8 @@ def stack_of(folder: Path) -> tuple[list[Slice], Affine]:
                 f"{folder} holds slices of several pixel spacings ({first.path.name} and {entry.path.name});"
                 " put each series into a folder of its own."
             )
-    normal = first.normal
+    # The unit normal of all slices, in LPS.
+    normal = np.cross(first.cosines[0], first.cosines[1])
     slices.sort(key=lambda entry: float(entry.position @ normal))
     require_sane_size(folder, (*slices[0].header.size, len(slices)), MAX_VOXELS)
     # From (row, column, slice) to RAS mm (DICOM PS3.3, equation C.7.6.2.1-1).
@@ -117,8 +118,10 @@ def stack_of(folder: Path) -> tuple[list[Slice], Affine]:
 
 def _require_one(found: Set[object], folder: Path, what: str, advice: str = "correct the files") -> None:
     if len(found) > 1:
-        listed = ", ".join(sorted(map(str, found))[:3])
-        raise UserError(f"{folder} holds {len(found)} {what} ({listed}), but a volume has one; {advice}.")
+        raise UserError(
+            f"{folder} holds {len(found)} {what} ({', '.join(sorted(map(str, found))[:3])}), but a volume has one;"
+            f" {advice}."
+        )
 
 
 def _step(folder: Path, slices: Sequence[Slice], normal: NDArray[np.float64]) -> NDArray[np.float64]:

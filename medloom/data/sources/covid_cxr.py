@@ -59,8 +59,10 @@ def read_covid(root: Path, skip_bad: bool, tally: Tally) -> "pd.DataFrame":
     )
     lacking = [name for name in NEEDED if name not in table.header]
     if lacking:
-        close = did_you_mean(lacking[0], table.header)
-        raise UserError(f"{path} has no column {lacking[0]!r}{close} Columns: {', '.join(table.header)}.")
+        raise UserError(
+            f"{path} has no column {lacking[0]!r}{did_you_mean(lacking[0], table.header)} Columns:"
+            f" {', '.join(table.header)}."
+        )
     nameless = [index for index, name in enumerate(table.header) if not name]
     tally.add("a name for each column", sum(bool(row[index]) for row in table.rows for index in nameless), "cells")
     header = {name: index for index, name in enumerate(table.header) if name}

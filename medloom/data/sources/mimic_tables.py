@@ -80,26 +80,21 @@ def add_labels(
     indices = labels.index.get_indexer(pd.Index(frame["study_id"]))
     imported = labels.index.isin(frame["study_id"])
     uncertain_labels = 0
+    values = {"": "", "1.0": "1", "1": "1", "0.0": "0", "0": "0"} | dict.fromkeys(UNCERTAIN_CELLS, instead)
     for name, column in zip(names, columns, strict=True):
         given = labels[name].astype(object)
         uncertain_labels += int((imported & given.isin(UNCERTAIN_CELLS)).sum())
-        cells = [*_cells(path, name, given, labels["line"], instead), ""]
+        written = given.map(values)
+        unknown = written.isna()
+        if unknown.any():
+            raise UserError(
+                f"{path}, line {labels['line'][unknown].iloc[0]}, column {name!r}: {given[unknown].iloc[0]!r} is not a"
+                " label; allowed are 1.0, 0.0, -1.0 and empty cells; download the table again."
+            )
+        cells = [*written, ""]
         frame = frame.assign(**{column: [cells[index] for index in indices]})
     tally.add("certain labels", uncertain_labels, "labels of studies", f"become {instead or 'empty'}")
     return frame, columns
-
-
-def _cells(path: Path, name: str, cells: "pd.Series[str]", lines: "pd.Series[int]", instead: str) -> "pd.Series[str]":
-    """The written cells of one label."""
-    values = {"": "", "1.0": "1", "1": "1", "0.0": "0", "0": "0"} | dict.fromkeys(UNCERTAIN_CELLS, instead)
-    written: pd.Series[str] = cells.map(values)
-    unknown = written.isna()
-    if unknown.any():
-        raise UserError(
-            f"{path}, line {lines[unknown].iloc[0]}, column {name!r}: {cells[unknown].iloc[0]!r} is not a label;"
-            " allowed are 1.0, 0.0, -1.0 and empty cells; download the table again."
-        )
-    return written
 
 
 def add_split(

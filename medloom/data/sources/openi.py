@@ -109,7 +109,9 @@ def read_openi(path: Path) -> OpenReports:
             reports[report.id] = report
     if not reports and not problems:
         raise UserError(f"{path} holds no XML file; name the folder or the archive of the Open-i reports.")
-    return OpenReports(tuple(sorted(reports.values(), key=lambda report: _number(report.id))), problems)
+    # By the number in the name.
+    ordered = sorted(reports.values(), key=lambda report: (int(re.sub(r"\D", "", report.id) or 0), report.id))
+    return OpenReports(tuple(ordered), problems)
 
 
 def _files(path: Path) -> Iterator[tuple[str, bytes]]:
@@ -146,7 +148,7 @@ def _report(content: bytes) -> OpenReport:
     """One report from its XML.
 
     Raises:
-        ValueError: too large, with a document type or entities, or without a report id.
+        ValueError: too large, with a document type or entities, or without a report id or a text's label.
     """
     if len(content) > LARGEST:
         raise ValueError(f"larger than {LARGEST >> 20} MiB, which no report is")
@@ -160,15 +162,7 @@ def _report(content: bytes) -> OpenReport:
         raise ValueError("has no report id (uId)")
     images = tuple(_image(element) for element in root.iter("parentImage"))
     mesh = tuple(_text(element) for element in root.iterfind("MeSH/major"))
-    return OpenReport(name, _sections(root), images, tuple(label for label in mesh if label))
-
-
-def _sections(root: ElementTree.Element) -> dict[str, str]:
-    """Sections by the labels of AbstractText; unknown labels keep their names in lower case.
-
-    Raises:
-        ValueError: a text without a label.
-    """
+    # Sections by the labels of AbstractText; unknown labels keep their names in lower case.
     sections: dict[str, str] = {}
     for element in root.iter("AbstractText"):
         label, text = element.get("Label", "").strip(), _text(element)
@@ -178,7 +172,7 @@ def _sections(root: ElementTree.Element) -> dict[str, str]:
             raise ValueError("has a text (AbstractText) without a label")
         named = section_name(label) or label.casefold()
         sections[named] = f"{sections[named]} {text}" if named in sections else text
-    return sections
+    return OpenReport(name, sections, images, tuple(label for label in mesh if label))
 
 
 def _image(element: ElementTree.Element) -> OpenImage:
@@ -189,11 +183,6 @@ def _image(element: ElementTree.Element) -> OpenImage:
 
 def _text(element: ElementTree.Element | None) -> str:
     return "" if element is None else " ".join("".join(element.itertext()).split())
-
-
-def _number(name: str) -> tuple[int, str]:
-    digits = re.sub(r"\D", "", name)
-    return (int(digits) if digits else 0, name)
 
 
 def report_rows(reports: Sequence[OpenReport]) -> "pd.DataFrame":

@@ -175,8 +175,10 @@ def clipped(image: Image) -> NDArray[np.float32]:
 def _work(image: Image, grid: Grid, which: str) -> Work:
     try:
         if min(image.size) < LEAST_PIXELS:
-            size = " x ".join(map(str, image.size))
-            raise UserError(f"it has {size} pixels, but needs {LEAST_PIXELS} along each axis; leave the pair out.")
+            raise UserError(
+                f"it has {' x '.join(map(str, image.size))} pixels, but needs {LEAST_PIXELS} along each axis; leave the"
+                " pair out."
+            )
         pixels = clipped(image)
     except UserError as error:
         raise UserError(f"the {which} image of a pair cannot be registered: {error}") from error
@@ -208,13 +210,17 @@ def _objection(world: Matrix, motion: Motion, score: float, overlap: float, opti
     # The factors by which the moving image grows, over all directions.
     factors = 1 / np.linalg.svd(world[:-1, :-1], compute_uv=False)
     least, most = float(factors.min()), float(factors.max())
-    if least < options.min_scale or most > options.max_scale:
-        found = f"{motion.scale:.3g}" if options.transform != "affine" else f"{least:.3g} to {most:.3g}"
-        return f"scale {found} is outside {options.min_scale:g} to {options.max_scale:g}"
-    if motion.angle > options.max_rotation:
-        return f"rotation {motion.angle:.3g} degrees is above {options.max_rotation:g}"
-    if overlap < options.min_overlap:
-        return f"overlap {overlap:.2f} is below {options.min_overlap:g}"
-    if score < options.min_score:
-        return f"score {score:.2f} is below {options.min_score:g}"
-    return None
+    found = f"{motion.scale:.3g}" if options.transform != "affine" else f"{least:.3g} to {most:.3g}"
+    objections = (
+        (
+            least < options.min_scale or most > options.max_scale,
+            f"scale {found} is outside {options.min_scale:g} to {options.max_scale:g}",
+        ),
+        (
+            motion.angle > options.max_rotation,
+            f"rotation {motion.angle:.3g} degrees is above {options.max_rotation:g}",
+        ),
+        (overlap < options.min_overlap, f"overlap {overlap:.2f} is below {options.min_overlap:g}"),
+        (score < options.min_score, f"score {score:.2f} is below {options.min_score:g}"),
+    )
+    return next((reason for holds, reason in objections if holds), None)

@@ -129,23 +129,12 @@ def search(moving: Work, fixed: Work, options: RegistrationOptions) -> Matrix:
     """
     import SimpleITK
 
-    world, dims = coarse_match(moving, fixed, options), fixed.grid.dims
-    rigid = SimpleITK.Euler2DTransform() if dims == 2 else SimpleITK.VersorRigid3DTransform()
-    alike = SimpleITK.Similarity2DTransform() if dims == 2 else SimpleITK.Similarity3DTransform()
-    # Starting from the best similarity, the many small shears of an affine do not lead the search astray.
-    steps = {"rigid": [rigid], "similarity": [alike], "affine": [alike, SimpleITK.AffineTransform(dims)]}
-    for transform in steps.get(options.transform, []):
-        world = _refined(transform, world, moving, fixed, options)
-    return world
-
-
-def coarse_match(moving: Work, fixed: Work, options: RegistrationOptions) -> Matrix:
-    """The best world matrix among all shifts with several rotations and scales."""
-    step = step_for(fixed.grid, COARSE_SIZE, COARSE_PIXELS)
+    # First the best among all shifts with several rotations and scales of coarse images.
+    dims, step = fixed.grid.dims, step_for(fixed.grid, COARSE_SIZE, COARSE_PIXELS)
     small, other = fixed.reduced(step), moving.reduced(step)
     evened = _evened(small)
-    best, found = -np.inf, np.eye(fixed.grid.dims + 1)
-    for linear in _starts(fixed.grid.dims, options):
+    best, found = -np.inf, np.eye(dims + 1)
+    for linear in _starts(dims, options):
         # The world matrix with that linear part and coinciding centres, and a grid like the fixed one that covers the
         # whole moving image.
         world, matrix = linear.copy(), small.grid.matrix.copy()
@@ -157,10 +146,17 @@ def coarse_match(moving: Work, fixed: Work, options: RegistrationOptions) -> Mat
         turned = other.on(world, grid)
         score, shift = _best_shift(evened, _evened(turned), small.known, turned.known, options.min_overlap)
         if score > best:
-            moved = np.eye(grid.dims + 1)
+            moved = np.eye(dims + 1)
             moved[:-1, -1] = shift
             # From the index of the fixed grid to that of the turned one, which already lies in fixed space.
             best, found = score, world @ grid.matrix @ moved @ np.linalg.inv(small.grid.matrix)
+    # Then the refinement.
+    rigid = SimpleITK.Euler2DTransform() if dims == 2 else SimpleITK.VersorRigid3DTransform()
+    alike = SimpleITK.Similarity2DTransform() if dims == 2 else SimpleITK.Similarity3DTransform()
+    # Starting from the best similarity, the many small shears of an affine do not lead the search astray.
+    steps = {"rigid": [rigid], "similarity": [alike], "affine": [alike, SimpleITK.AffineTransform(dims)]}
+    for transform in steps.get(options.transform, []):
+        found = _refined(transform, found, moving, fixed, options)
     return found
 
 
