@@ -111,7 +111,7 @@ def load_autoencoder(folder: Path) -> KLAutoencoder:
     try:
         return KLAutoencoder(AutoencoderKL.from_pretrained(folder, use_safetensors=True))
     except (OSError, ValueError) as error:
-        reason = str(error).strip().splitlines()[0]
         raise UserError(
-            f"autoencoder {folder} cannot be loaded ({reason}); give a run or a diffusers folder."
+            f"autoencoder {folder} cannot be loaded ({str(error).strip().splitlines()[0]}); give a run or a diffusers"
+            " folder."
         ) from error

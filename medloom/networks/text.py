@@ -120,10 +120,9 @@ def load_text_parts(model_name: str, tokenizer_name: str | None, max_tokens: int
         model = classes.get(config.model_type, AutoModel).from_pretrained(model_name, use_safetensors=True)
         tokenizer = AutoTokenizer.from_pretrained(tokenizer_name or model_name)
     except (OSError, ValueError) as error:
-        reason = str(error).strip().splitlines()[0]
         raise UserError(
-            f"text encoder {model_name!r} cannot be loaded ({reason}); give a folder or hub id of a transformers text"
-            f" encoder with safetensors weights, or {LOCAL!r}."
+            f"text encoder {model_name!r} cannot be loaded ({str(error).strip().splitlines()[0]}); give a folder or hub"
+            f" id of a transformers text encoder with safetensors weights, or {LOCAL!r}."
         ) from error
     longest = getattr(model.config, "max_position_embeddings", max_tokens)
     if max_tokens > longest:

@@ -186,8 +186,10 @@ def load_tokenizer(folder: Path) -> Tokenizer:
     try:
         coder: Any = VQModel.from_pretrained(folder, use_safetensors=True)
     except (OSError, ValueError) as error:
-        reason = str(error).strip().splitlines()[0]
-        raise UserError(f"tokenizer {folder} cannot be loaded ({reason}); give a run or a diffusers folder.") from error
+        raise UserError(
+            f"tokenizer {folder} cannot be loaded ({str(error).strip().splitlines()[0]}); give a run or a diffusers"
+            " folder."
+        ) from error
     shape = coder.config
     if shape.norm_type != "group":
         raise UserError(

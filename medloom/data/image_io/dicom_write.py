@@ -60,7 +60,7 @@ def write_dicom(path: Path, image: Image, provenance: Mapping[str, str]) -> None
             f"{path}: the provenance has {len(comments)} characters, but DICOM holds {MAX_COMMENT}; shorten it."
         )
     data = Dataset()
-    for keyword in EMPTY:
+    for keyword in (*EMPTY, *EMPTY_CT) if image.unit == HU else EMPTY:
         setattr(data, keyword, None)
     synthetic = "SYNTHETIC" in provenance
     data.PatientName = "SYNTHETIC" if synthetic else "ANONYMOUS"
@@ -74,8 +74,6 @@ def write_dicom(path: Path, image: Image, provenance: Mapping[str, str]) -> None
     data.InstanceNumber = 1
     if image.unit == HU:
         data.SOPClassUID, data.Modality = CTImageStorage, "CT"
-        for keyword in EMPTY_CT:
-            setattr(data, keyword, None)
         data.ImageType = ["DERIVED", "SECONDARY", "AXIAL"]
         data.FrameOfReferenceUID = _uid("frame of reference", path, image, comments)
         data.RescaleIntercept, data.RescaleSlope, data.RescaleType = CT_INTERCEPT, 1, "HU"

@@ -116,14 +116,9 @@ def volume_image(
     """An Image in RAS order from float32 values `(X, Y, Z)` in file order and their affine to RAS mm."""
     stated = volume_unit(path, stored, unit)
     volume, turned = to_orientation(values, affine, "RAS", path)
+    scale = full_scale_of(stored.itemsize * 8) if stated == GREY else math.nan
     return Image(
-        volume[None],
-        stated,
-        full_scale_of(stored.itemsize * 8) if stated == GREY else math.nan,
-        voxel_spacing(turned),
-        turned,
-        frame=frame,
-        stored_axes=axis_codes(affine),
+        volume[None], stated, scale, voxel_spacing(turned), turned, frame=frame, stored_axes=axis_codes(affine)
     )
 
 
