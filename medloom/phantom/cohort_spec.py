@@ -91,10 +91,7 @@ class CohortSpec:
                 self.patients < 1 or self.visits < 1,
                 f"--patients {self.patients}, --visits {self.visits}: each is at least 1.",
             ),
-            (
-                not SMALLEST <= self.size <= LARGEST,
-                f"--size {self.size}: allowed are {SMALLEST} to {LARGEST} pixels.",
-            ),
+            (not SMALLEST <= self.size <= LARGEST, f"--size {self.size}: allowed are {SMALLEST} to {LARGEST} pixels."),
             (
                 min(self.test, self.validation) < 0 or self.test + self.validation >= 1,
                 f"--test {self.test}, --validation {self.validation}: not negative, together below 1.",

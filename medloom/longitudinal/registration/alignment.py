@@ -216,10 +216,7 @@ def _objection(world: Matrix, motion: Motion, score: float, overlap: float, opti
             least < options.min_scale or most > options.max_scale,
             f"scale {found} is outside {options.min_scale:g} to {options.max_scale:g}",
         ),
-        (
-            motion.angle > options.max_rotation,
-            f"rotation {motion.angle:.3g} degrees is above {options.max_rotation:g}",
-        ),
+        (motion.angle > options.max_rotation, f"rotation {motion.angle:.3g} degrees is above {options.max_rotation:g}"),
         (overlap < options.min_overlap, f"overlap {overlap:.2f} is below {options.min_overlap:g}"),
         (score < options.min_score, f"score {score:.2f} is below {options.min_score:g}"),
     )
