@@ -19,6 +19,7 @@ from medloom.downstream.networks import (
     NETWORKS,
     HeadedNetwork,
     Images,
+    Options,
     autocast,
     hash_weights,
     map_images,
@@ -33,39 +34,21 @@ LABEL_SMOOTHING = 0.05
 
 
 @dataclass(frozen=True, kw_only=True)
-class ClassifierOptions:
-    """How to train a classifier.
+class ClassifierOptions(Options):
+    """How to train a classifier; all classes are drawn equally often.
 
     Attributes:
-        network: a name in NETWORKS.
-        steps: optimiser steps.
-        batch: images per step; all classes are drawn equally often.
-        learning_rate: peak of AdamW's; it rises over the first tenth and falls along a cosine.
-        weight_decay: of AdamW.
         validate_every: steps between validations; the weights with the best mean recall over classes are retained.
         patience: validations without improvement before training stops; 0 always trains all steps, so that classifiers
             to compare had equally many.
         augmented: whether to augment images.
-        seed: of weights, order and augmentation.
-        device: a torch device.
-        verbose: whether to show progress.
     """
 
-    network: str = "small"
     steps: int = 200
-    batch: int = 64
     learning_rate: float = 2e-3
-    weight_decay: float = 0.02
     validate_every: int = 40
     patience: int = 0
     augmented: bool = True
-    seed: int = 0
-    device: str = "cpu"
-    verbose: bool = True
-
-    def identity(self) -> dict[str, str | float]:
-        """The options that determine the weights, as JSON values."""
-        return {name: value for name, value in vars(self).items() if name not in ("device", "verbose")}
 
 
 @dataclass(frozen=True, eq=False)
@@ -180,31 +163,26 @@ def train_classifier(
             or an unknown network.
     """
     held = np.isin(np.arange(len(images)), np.asarray(validation, np.intp))
-    classes, codes = _classes(labels, patients, held, len(images))
+    if not len(labels) == len(patients) == len(images):
+        raise UserError(
+            f"{len(images)} images with {len(labels)} labels and {len(patients)} patients; give one of each per row."
+        )
+    classes, codes = np.unique(np.asarray(labels, dtype=str), return_inverse=True)
+    if len(classes) < 2:
+        raise UserError(
+            f"all {len(images)} images are of one class ({', '.join(classes)}); a classifier needs at least two."
+        )
+    if absent := sorted(set(range(len(classes))) - set(codes[~held].tolist())):
+        raise UserError(f"class {str(classes[absent[0]])!r} has no image to train on; hold out fewer patients.")
+    of_row = np.asarray(patients, dtype=str)
+    if shared := set(of_row[held].tolist()) & set(of_row[~held].tolist()):
+        raise UserError(f"{len(shared)} patients are in training and in validation; hold out whole patients.")
     build = look_up(NETWORKS, options.network, "network")
     with initial_weights(options.seed, "classifier", options.network):
         network = build(images.shape[1], len(classes), images.ndim - 2)
     network = placed(network, images.ndim - 2, options.device)
     selected = _fit(network, images, codes, held, options)
-    return Classifier(network.eval(), options.network, classes, tuple(images.shape[1:]), selected)
-
-
-def _classes(
-    labels: Sequence[str], patients: Sequence[str], held: NDArray[np.bool_], rows: int
-) -> tuple[tuple[str, ...], NDArray[np.intp]]:
-    if not len(labels) == len(patients) == rows:
-        raise UserError(
-            f"{rows} images with {len(labels)} labels and {len(patients)} patients; give one of each per row."
-        )
-    names, codes = np.unique(np.asarray(labels, dtype=str), return_inverse=True)
-    if len(names) < 2:
-        raise UserError(f"all {rows} images are of one class ({', '.join(names)}); a classifier needs at least two.")
-    if absent := sorted(set(range(len(names))) - set(codes[~held].tolist())):
-        raise UserError(f"class {str(names[absent[0]])!r} has no image to train on; hold out fewer patients.")
-    of_row = np.asarray(patients, dtype=str)
-    if shared := set(of_row[held].tolist()) & set(of_row[~held].tolist()):
-        raise UserError(f"{len(shared)} patients are in training and in validation; hold out whole patients.")
-    return tuple(str(name) for name in names), codes
+    return Classifier(network.eval(), options.network, tuple(map(str, classes)), tuple(images.shape[1:]), selected)
 
 
 def _fit(

@@ -3,8 +3,9 @@
 import hashlib
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import torch
@@ -119,28 +120,33 @@ def densenet121(channels: int, classes: int, dims: int) -> HeadedNetwork:
 NETWORKS: dict[str, Callable[[int, int, int], HeadedNetwork]] = {"small": small, "densenet121": densenet121}
 
 
-class Options(Protocol):
-    """The options that all trainings share."""
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    """The options that all trainings share.
 
-    @property
-    def steps(self) -> int:
-        """Optimiser steps."""
-        ...
+    Attributes:
+        network: a name in NETWORKS.
+        steps: optimiser steps.
+        batch: images per step.
+        learning_rate: peak of AdamW's; it rises over the first tenth and falls along a cosine.
+        weight_decay: of AdamW.
+        seed: of all random choices.
+        device: a torch device.
+        verbose: whether to show progress.
+    """
 
-    @property
-    def learning_rate(self) -> float:
-        """Peak learning rate."""
-        ...
+    network: str = "small"
+    steps: int
+    batch: int = 64
+    learning_rate: float
+    weight_decay: float = 0.02
+    seed: int = 0
+    device: str = "cpu"
+    verbose: bool = True
 
-    @property
-    def weight_decay(self) -> float:
-        """Of AdamW."""
-        ...
-
-    @property
-    def verbose(self) -> bool:
-        """Whether to show progress."""
-        ...
+    def identity(self) -> dict[str, str | float]:
+        """The options that determine the weights, as JSON values."""
+        return {name: value for name, value in vars(self).items() if name not in ("device", "verbose")}
 
 
 def optimise(
@@ -192,11 +198,9 @@ def autocast(batch: Tensor) -> AbstractContextManager[object]:
     `medloom.networks.blocks.Conv3d`).
     """
     device = batch.device
-    if device.type == "cpu" and batch.ndim == 5:
-        return nullcontext()
     mkldnn: Any = torch.backends.mkldnn
     fast = device.type == "cuda" and torch.cuda.is_bf16_supported()
-    if device.type == "cpu":
+    if device.type == "cpu" and batch.ndim < 5:
         fast = mkldnn.is_available() and torch.ops.mkldnn._is_mkldnn_bf16_supported()
     return torch.autocast(device.type, torch.bfloat16) if fast else nullcontext()
 
@@ -228,8 +232,7 @@ def write_network(folder: Path, network: HeadedNetwork, config: Mapping[str, obj
         config: content of config.json; `network` and `shape` are needed to read it back.
     """
     with atomic_folder(folder) as temporary:
-        state = {name: value.cpu().contiguous() for name, value in network.state_dict().items()}
-        save_file(state, temporary / WEIGHTS)
+        save_file({name: value.cpu().contiguous() for name, value in network.state_dict().items()}, temporary / WEIGHTS)
         write_json(temporary / CONFIG, dict(config))
 
 

@@ -85,7 +85,13 @@ def train_segmenter(
         )
         with autocast(batch):
             logits = _logits(network, batch).float()
-        return _loss(logits, labels)
+        # Cross-entropy and soft Dice (Milletari et al. 2016) over known labels.
+        known = (labels != NO_MASK)[:, None]
+        probabilities = logits.softmax(dim=1) * known
+        truth = F.one_hot(labels.clamp(min=0), logits.shape[1]).movedim(-1, 1) * known
+        axes = [0, *range(2, logits.ndim)]
+        overlap = 2 * (probabilities * truth).sum(axes) / (probabilities.sum(axes) + truth.sum(axes)).clamp(min=1.0)
+        return F.cross_entropy(logits, labels, ignore_index=NO_MASK) + 1 - overlap[1:].mean()
 
     optimise(network, options, "segmenter", loss_of)
     trained = Segmenter(network.eval(), classes, None)
@@ -114,22 +120,10 @@ def mean_dice(
     return means
 
 
-def _loss(logits: Tensor, labels: Tensor) -> Tensor:
-    """Cross-entropy and soft Dice (Milletari et al. 2016) over known labels."""
-    known = labels != NO_MASK
-    entropy = F.cross_entropy(logits, labels, ignore_index=NO_MASK)
-    probabilities = logits.softmax(dim=1) * known[:, None]
-    truth = F.one_hot(labels.clamp(min=0), logits.shape[1]).movedim(-1, 1) * known[:, None]
-    axes = [0, *range(2, logits.ndim)]
-    overlap = 2 * (probabilities * truth).sum(axes) / (probabilities.sum(axes) + truth.sum(axes)).clamp(min=1.0)
-    return entropy + 1 - overlap[1:].mean()
-
-
 def _logits(network: nn.Module, images: Tensor) -> Tensor:
     """Logits of images of any size, which are padded to a multiple of the coarsest grid by repeating the border."""
     factor, size = 2 ** (len(WIDTHS) - 1), images.shape[2:]
     lacking = [-length % factor for length in size]
     padded = F.pad(images, [end for length in reversed(lacking) for end in (0, length)], mode="replicate")
     logits: Tensor = network(padded)
-    inside = tuple(slice(0, length) for length in (*logits.shape[:2], *size))
-    return logits[inside]
+    return logits[tuple(slice(0, length) for length in (*logits.shape[:2], *size))]

@@ -21,6 +21,7 @@ from medloom.downstream.networks import (
     NETWORKS,
     HeadedNetwork,
     Images,
+    Options,
     autocast,
     hash_weights,
     map_images,
@@ -36,37 +37,19 @@ PROJECTION = 64
 
 
 @dataclass(frozen=True, kw_only=True)
-class EncoderOptions:
-    """How to train an encoder.
+class EncoderOptions(Options):
+    """How to train an encoder: the penultimate features of `network`, from two views of each image.
 
     Attributes:
-        network: a name in NETWORKS; its penultimate features are the encoder's.
-        steps: optimiser steps.
-        batch: images per step, each in two views.
-        learning_rate: peak of AdamW's; it rises over the first tenth and falls along a cosine.
-        weight_decay: of AdamW.
         temperature: of the loss.
         strength: of the views' augmentation, in multiples of a classifier's. There is no flip and no blur, because the
             features must be sensitive to swapped sides and to blur.
-        seed: of weights, order and views.
-        device: a torch device.
-        verbose: whether to show progress.
     """
 
-    network: str = "small"
     steps: int = 300
-    batch: int = 64
     learning_rate: float = 1e-3
-    weight_decay: float = 0.02
     temperature: float = 0.2
     strength: float = 2.5
-    seed: int = 0
-    device: str = "cpu"
-    verbose: bool = True
-
-    def identity(self) -> dict[str, str | float]:
-        """The options that determine the weights, as JSON values."""
-        return {name: value for name, value in vars(self).items() if name not in ("device", "verbose")}
 
 
 @dataclass(frozen=True, eq=False)
@@ -159,5 +142,4 @@ def contrast(projected: Tensor, temperature: float) -> tuple[Tensor, float]:
     cosine = unit @ unit.T / temperature
     cosine = cosine.masked_fill(torch.eye(len(cosine), dtype=torch.bool, device=cosine.device), -torch.inf)
     partner = torch.arange(len(cosine), device=cosine.device).roll(len(cosine) // 2)
-    agreed = float((cosine.argmax(dim=1) == partner).float().mean())
-    return nn.functional.cross_entropy(cosine, partner), agreed
+    return nn.functional.cross_entropy(cosine, partner), float((cosine.argmax(dim=1) == partner).float().mean())

@@ -82,8 +82,28 @@ def choose_pairs(manifest: Manifest, rules: Rules, skip_bad: bool = False) -> Jo
         UserError: no column of times, a time that cannot be read, an unknown view or study column, or no pair left
             (lists what each rule rejected).
     """
-    journeys = Journeys([])
-    rows = _timed(manifest, rules, skip_bad, journeys)
+    journeys, frame = Journeys([]), manifest.frame
+    if "time" not in frame:
+        raise UserError(
+            f"{manifest.source}: no column of times to order a patient's images; name one with"
+            " --columns time=NAME (dates as 2021-03-14 or 20210314, or days as numbers)."
+        )
+    days, problems = read_days(frame["time"].tolist(), frame["line"].tolist())
+    if problems and not skip_bad:
+        raise UserError(list_problems(str(manifest.source), problems, len(frame)))
+    journeys.reject("a time that can be read", len(problems), "images")
+    views = frame["view"].tolist() if "view" in frame else [None] * len(frame)
+    columns = zip(frame["patient_id"], frame["modality"], views, days, strict=True)
+    rows = [
+        _Row(
+            position,
+            view or "",
+            day,
+            (str(patient), str(modality), "" if rules.mixed_views else (view or "").casefold()),
+        )
+        for position, (patient, modality, view, day) in enumerate(columns)
+        if day is not None
+    ]
     if rules.views:
         wanted = {view.casefold() for view in rules.views}
         known = {row.view.casefold(): row.view or "none" for row in rows}
@@ -92,8 +112,18 @@ def choose_pairs(manifest: Manifest, rules: Rules, skip_bad: bool = False) -> Jo
         viewed = [row for row in rows if row.view.casefold() in wanted]
         journeys.reject(f"view {' or '.join(rules.views)}", len(rows) - len(viewed), "images")
         rows = viewed
-    rows = _one_per_study(rows, manifest, rules.study, journeys)
-    rows.sort(key=lambda row: (*row.group, row.days, row.position))
+    # The first image of each study, modality and view; without a study column the images of one day are a study.
+    study = rules.study
+    if study is not None and study not in frame:
+        raise UserError(
+            f"--study-column {study}: {manifest.source} has columns {', '.join(manifest.clinical_columns)}."
+        )
+    names: Sequence[object] = frame[study].tolist() if study else [None] * len(manifest)
+    first: dict[tuple[object, ...], _Row] = {}
+    for row in sorted(rows, key=lambda row: (row.days, row.position)):
+        first.setdefault((*row.group, names[row.position] if study else floor(row.days)), row)
+    journeys.reject("one image per study", len(rows) - len(first), "images")
+    rows = sorted(first.values(), key=lambda row: (*row.group, row.days, row.position))
     candidates: list[Pair] = []
     alone = 0
     for _, members in groupby(rows, key=lambda row: row.group):
@@ -116,38 +146,12 @@ def choose_pairs(manifest: Manifest, rules: Rules, skip_bad: bool = False) -> Jo
 
 @dataclass(frozen=True)
 class _Row:
+    """A row of the manifest; `group` is what the images of a pair have in common."""
+
     position: int
-    patient: str
-    modality: str
     view: str
     days: float
-    mixed: bool
-
-    @property
-    def group(self) -> tuple[str, str, str]:
-        """What the images of a pair have in common."""
-        return (self.patient, self.modality, "" if self.mixed else self.view.casefold())
-
-
-def _timed(manifest: Manifest, rules: Rules, skip_bad: bool, journeys: Journeys) -> list[_Row]:
-    """The rows with their days."""
-    frame = manifest.frame
-    if "time" not in frame:
-        raise UserError(
-            f"{manifest.source}: no column of times to order a patient's images; name one with"
-            " --columns time=NAME (dates as 2021-03-14 or 20210314, or days as numbers)."
-        )
-    days, problems = read_days(frame["time"].tolist(), frame["line"].tolist())
-    if problems and not skip_bad:
-        raise UserError(list_problems(str(manifest.source), problems, len(frame)))
-    journeys.reject("a time that can be read", len(problems), "images")
-    views = frame["view"].tolist() if "view" in frame else [None] * len(frame)
-    columns = zip(frame["patient_id"], frame["modality"], views, days, strict=True)
-    return [
-        _Row(position, str(patient), str(modality), view or "", day, rules.mixed_views)
-        for position, (patient, modality, view, day) in enumerate(columns)
-        if day is not None
-    ]
+    group: tuple[str, str, str]
 
 
 def read_days(cells: Sequence[object], lines: Sequence[int]) -> tuple[list[float | None], list[Problem]]:
@@ -166,12 +170,11 @@ def read_days(cells: Sequence[object], lines: Sequence[int]) -> tuple[list[float
     counts = ((form, sum(_date(form.fullmatch(text)) is not None for text in given)) for form in (ISO, PACKED))
     form = next((form for form, count in counts if count * 2 > len(given)), None)
     days = [(_date(form.fullmatch(text)) if form else _number(text)) if text else None for text in texts]
-    problems = [
+    return days, [
         Problem(line, f"column of times: {text!r} cannot be read" if text else "column of times: empty")
         for line, text, day in zip(lines, texts, days, strict=True)
         if day is None
     ]
-    return days, problems
 
 
 def _date(match: re.Match[str] | None) -> float | None:
@@ -192,17 +195,3 @@ def _number(text: str) -> float | None:
     except ValueError:
         return None
     return value if abs(value) < 1e7 else None
-
-
-def _one_per_study(rows: list[_Row], manifest: Manifest, study: str | None, journeys: Journeys) -> list[_Row]:
-    """The first image of each study, modality and view; without a study column the images of one day are a study."""
-    if study is not None and study not in manifest.frame:
-        raise UserError(
-            f"--study-column {study}: {manifest.source} has columns {', '.join(manifest.clinical_columns)}."
-        )
-    names: Sequence[object] = manifest.frame[study].tolist() if study else [None] * len(manifest)
-    first: dict[tuple[object, ...], _Row] = {}
-    for row in sorted(rows, key=lambda row: (row.days, row.position)):
-        first.setdefault((*row.group, names[row.position] if study else floor(row.days)), row)
-    journeys.reject("one image per study", len(rows) - len(first), "images")
-    return list(first.values())

@@ -94,8 +94,7 @@ def map_correlation(true: NDArray[np.floating], estimated: NDArray[np.floating],
     x, y = x - x.mean(), y - y.mean()
     if np.linalg.norm(x) < FLAT:
         raise ValueError("the true difference is the same everywhere.")
-    scale = np.linalg.norm(x) * np.linalg.norm(y)
-    return float(x @ y / scale) if np.linalg.norm(y) > FLAT else 0.0
+    return float(x @ y / (np.linalg.norm(x) * np.linalg.norm(y))) if np.linalg.norm(y) > FLAT else 0.0
 
 
 def off_target(estimated: NDArray[np.floating], affected: Mask, within: Mask) -> tuple[float, float]:

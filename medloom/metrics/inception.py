@@ -56,5 +56,4 @@ def inception_score(probabilities: np.ndarray, seed: int, splits: int = 10) -> I
         # 0 log 0 = 0; a class that is possible in some row is possible in the mean.
         ratios = np.log(np.where(part > 0, part, 1)) - np.log(np.where(marginal > 0, marginal, 1))
         scores.append(float(np.exp(np.where(part > 0, part * ratios, 0).sum(axis=1).mean())))
-    std = float(np.std(scores, ddof=1)) if splits > 1 else 0.0
-    return InceptionScore(float(np.mean(scores)), std, splits)
+    return InceptionScore(float(np.mean(scores)), float(np.std(scores, ddof=1)) if splits > 1 else 0.0, splits)

@@ -75,11 +75,6 @@ def squared_lengths(x: Matrix) -> Matrix:
     return np.einsum("ij,ij->i", x, x) if isinstance(x, np.ndarray) else (x * x).sum(1)
 
 
-def raise_to_zero(x: Matrix) -> Matrix:
-    """Raise negative values to 0, in place."""
-    return np.maximum(x, 0, out=x) if isinstance(x, np.ndarray) else x.clamp_(min=0)
-
-
 def fill_diagonal(x: Matrix, value: float) -> None:
     """Set the diagonal, in place."""
     if isinstance(x, np.ndarray):
@@ -172,7 +167,8 @@ def squared_distances(x: Matrix, y: Matrix) -> Iterator[tuple[slice, Matrix]]:
         squared *= -2
         squared += norms
         squared += squared_lengths(part)[:, None]
-        yield rows, raise_to_zero(squared)
+        # Rounding leaves negative values.
+        yield rows, np.maximum(squared, 0, out=squared) if isinstance(squared, np.ndarray) else squared.clamp_(min=0)
 
 
 def unit_rows(x: np.ndarray) -> np.ndarray:

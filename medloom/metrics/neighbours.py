@@ -50,8 +50,7 @@ def prdc(real: np.ndarray, synthetic: np.ndarray, k: int = 5) -> PRDC:
         raise UserError(f"k = {k} neighbours in sets of {len(real)} and {len(synthetic)}; each must hold more than k.")
     centre = real.mean(axis=0, dtype=np.float64).astype(real.dtype)
     # Centred, because distances are differences of squares, which lose precision far from the origin.
-    work = (len(real) + len(synthetic)) ** 2 * real.shape[1]
-    x, y = placed(work, real - centre, synthetic - centre)
+    x, y = placed((len(real) + len(synthetic)) ** 2 * real.shape[1], real - centre, synthetic - centre)
     real_reach, synthetic_reach = _reach(x, k), _reach(y, k)
     balls, recalled, covered = np.zeros(len(synthetic)), [], []
     for rows, squared in squared_distances(x, y):

@@ -43,5 +43,4 @@ def fine_detail(image: np.ndarray, above: float = FINE) -> float:
     frequencies = np.meshgrid(*(np.fft.fftfreq(length) for length in size), indexing="ij")
     fine = np.sqrt(sum(own**2 for own in frequencies)) > above
     whole = power.sum(axis=axes)
-    fractions = np.where(whole > 0, power[:, fine].sum(axis=1) / np.where(whole > 0, whole, 1), 0)
-    return float(fractions.mean())
+    return float(np.where(whole > 0, power[:, fine].sum(axis=1) / np.where(whole > 0, whole, 1), 0).mean())

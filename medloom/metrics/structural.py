@@ -75,8 +75,7 @@ def ms_ssim(x: np.ndarray, y: np.ndarray, data_range: float, scales: int | None 
     value = 1.0
     for scale, weight in enumerate(weights, 1):
         luminance, structure = _local(x, y, data_range)
-        last = luminance * structure if scale == scales else structure
-        value *= max(float(last.mean()), 0.0) ** weight
+        value *= max(float((luminance * structure if scale == scales else structure).mean()), 0.0) ** weight
         for axis in range(1, x.ndim):
             even = x.shape[axis] // 2 * 2
             x, y = (np.add.reduceat(z.take(range(even), axis), range(0, even, 2), axis) / 2 for z in (x, y))

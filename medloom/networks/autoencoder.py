@@ -57,8 +57,7 @@ class KLAutoencoder(nn.Module):
         """Draw scaled latents `(N, C, *latent)` from a posterior with the given standard normal noise."""
         mean, log_variance = moments.chunk(2, dim=1)
         std = torch.exp(0.5 * log_variance.clamp(-30.0, 20.0))
-        latents: Tensor = (mean + std * noise) * self.vae.config.scaling_factor
-        return latents
+        return torch.mul(mean + std * noise, self.vae.config.scaling_factor)
 
     def decode(self, latents: Tensor) -> Tensor:
         """Decode scaled latents to images `(N, C, *size)`."""
@@ -67,8 +66,7 @@ class KLAutoencoder(nn.Module):
 
     def reconstruct(self, images: Tensor) -> Tensor:
         """Encode images `(N, C, *size)` to the mean of their posterior and decode it; deterministic."""
-        mean = self.moments(images).chunk(2, dim=1)[0]
-        return self.decode(mean * self.vae.config.scaling_factor)
+        return self.decode(self.moments(images).chunk(2, dim=1)[0] * self.vae.config.scaling_factor)
 
     def save(self, folder: Path) -> None:
         """Write in diffusers' layout, as safetensors."""
@@ -87,18 +85,19 @@ def make_autoencoder(channels: int, widths: tuple[int, ...], latent_channels: in
     from diffusers import AutoencoderKL
 
     levels = len(widths)
-    vae = AutoencoderKL(
-        in_channels=channels,
-        out_channels=channels,
-        down_block_types=("DownEncoderBlock2D",) * levels,
-        up_block_types=("UpDecoderBlock2D",) * levels,
-        block_out_channels=widths,
-        layers_per_block=depth,
-        latent_channels=latent_channels,
-        norm_num_groups=min(32, min(widths) // 4),
-        scaling_factor=1.0,
+    return KLAutoencoder(
+        AutoencoderKL(
+            in_channels=channels,
+            out_channels=channels,
+            down_block_types=("DownEncoderBlock2D",) * levels,
+            up_block_types=("UpDecoderBlock2D",) * levels,
+            block_out_channels=widths,
+            layers_per_block=depth,
+            latent_channels=latent_channels,
+            norm_num_groups=min(32, min(widths) // 4),
+            scaling_factor=1.0,
+        )
     )
-    return KLAutoencoder(vae)
 
 
 def load_autoencoder(folder: Path) -> KLAutoencoder:
@@ -112,7 +111,7 @@ def load_autoencoder(folder: Path) -> KLAutoencoder:
     try:
         return KLAutoencoder(AutoencoderKL.from_pretrained(folder, use_safetensors=True))
     except (OSError, ValueError) as error:
-        reason = str(error).strip().splitlines()[0]
         raise UserError(
-            f"autoencoder {folder} cannot be loaded ({reason}); give a run or a diffusers folder."
+            f"autoencoder {folder} cannot be loaded ({str(error).strip().splitlines()[0]}); give a run or a diffusers"
+            " folder."
         ) from error

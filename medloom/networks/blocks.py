@@ -39,14 +39,17 @@ def with_right_gradients(network: nn.Module) -> nn.Module:
     return network
 
 
+def zeroed(layer: nn.Module) -> nn.Module:
+    """A layer with its weights set to zero, so that a branch starts silent."""
+    for parameter in layer.parameters():
+        nn.init.zeros_(parameter)
+    return layer
+
+
 def convolution(dims: int, inputs: int, outputs: int, kernel: int = 3, *, zero: bool = False) -> nn.Module:
     """A same-size convolution in `dims` dimensions; `zero` initialises it to zero, so that a branch starts silent."""
     layer = CONVOLUTION[dims](inputs, outputs, kernel, padding=kernel // 2)
-    if zero:
-        nn.init.zeros_(layer.weight)
-        if layer.bias is not None:
-            nn.init.zeros_(layer.bias)
-    return layer
+    return zeroed(layer) if zero else layer
 
 
 class GroupNorm(nn.GroupNorm):
@@ -90,8 +93,7 @@ def space_to_channels(x: Tensor, factor: int) -> Tensor:
     dims = len(size)
     split = [part for length in size for part in (length // factor, factor)]
     axes = [0, 1, *range(3, 3 + 2 * dims, 2), *range(2, 2 + 2 * dims, 2)]
-    folded = x.reshape(n, c, *split).permute(axes)
-    return folded.reshape(n, c * factor**dims, *(length // factor for length in size))
+    return x.reshape(n, c, *split).permute(axes).reshape(n, c * factor**dims, *(length // factor for length in size))
 
 
 def channels_to_space(x: Tensor, factor: int) -> Tensor:
@@ -131,15 +133,12 @@ class Affine(nn.Module):
 
     def __init__(self, pooled: int, channels: int) -> None:
         super().__init__()
-        self.projection = nn.Linear(pooled, 2 * channels)
-        nn.init.zeros_(self.projection.weight)
-        nn.init.zeros_(self.projection.bias)
+        self.projection = zeroed(nn.Linear(pooled, 2 * channels))
 
     def forward(self, x: Tensor, pooled: Tensor) -> Tensor:
         """`x` `(N, C, *spatial)`, `pooled` `(N, P)`."""
         scale, shift = self.projection(F.silu(pooled)).reshape(len(x), 2, x.shape[1], *[1] * (x.ndim - 2)).unbind(1)
-        x = x * (1 + scale) + shift
-        return x
+        return torch.add(x * (1 + scale), shift)
 
 
 class Spade(nn.Module):
@@ -154,8 +153,7 @@ class Spade(nn.Module):
         """`x` `(N, C, *size)`, `spatial` `(N, M, *any size)`."""
         resized = F.interpolate(spatial, size=x.shape[2:], mode="nearest")
         scale, shift = self.projection(F.silu(self.shared(resized))).chunk(2, dim=1)
-        x = x * (1 + scale) + shift
-        return x
+        return torch.add(x * (1 + scale), shift)
 
 
 def coordinates(x: Tensor, position: Tensor | None = None) -> Tensor:
@@ -189,9 +187,7 @@ class RegionStyles(nn.Module):
     def __init__(self, map_channels: int, pooled: int, width: int, axes: int = 0) -> None:
         super().__init__()
         self.axes = axes
-        self.projection = nn.Linear(pooled, (1 + axes) * map_channels * width)
-        nn.init.zeros_(self.projection.weight)
-        nn.init.zeros_(self.projection.bias)
+        self.projection = zeroed(nn.Linear(pooled, (1 + axes) * map_channels * width))
 
     def forward(self, spatial: Tensor, pooled: Tensor, position: Tensor | None = None) -> Tensor:
         """`spatial` `(N, M, *size)`, `pooled` `(N, P)`, `position` as in `coordinates`, to `(N, W, *size)`."""
@@ -222,8 +218,7 @@ class ResidualBlock(nn.Module):
         h = self.affine(self.norm2(h), pooled)
         if self.spade is not None and spatial is not None:
             h = self.spade(h, spatial)
-        x = self.skip(x) + self.conv2(F.silu(h))
-        return x
+        return torch.add(self.skip(x), self.conv2(F.silu(h)))
 
 
 class Attention(nn.Module):
@@ -234,9 +229,7 @@ class Attention(nn.Module):
         self.heads = max(1, width // head_width)
         self.query = nn.Linear(width, width, bias=False)
         self.key_value = nn.Linear(context, 2 * width, bias=False)
-        self.out = nn.Linear(width, width)
-        nn.init.zeros_(self.out.weight)
-        nn.init.zeros_(self.out.bias)
+        self.out = zeroed(nn.Linear(width, width))
 
     def forward(self, x: Tensor, context: Tensor, mask: Tensor | None = None) -> Tensor:
         """`x` `(N, L, W)`, `context` `(N, K, C)`, `mask` bool `(N, K)`, true for valid context tokens."""
@@ -274,8 +267,7 @@ class TransformerBlock(nn.Module):
         tokens = tokens + self.self_attention(normed, normed)
         if self.cross_attention is not None and self.norm2 is not None and context is not None:
             tokens = tokens + self.cross_attention(self.norm2(tokens), context, mask)
-        x = (tokens + self.network(self.norm3(tokens))).transpose(1, 2).reshape(x.shape)
-        return x
+        return torch.add(tokens, self.network(self.norm3(tokens))).transpose(1, 2).reshape(x.shape)
 
 
 def run_layer(layer: nn.Module, checkpointed: bool, *inputs: Tensor | None) -> Tensor:

@@ -180,6 +180,5 @@ class ConditionEncoder(StoredNetwork):
 def _indices(names: Sequence[str | None], known: Sequence[str], what: str) -> Tensor:
     table: Mapping[str | None, int] = {None: ABSENT} | {name: number for number, name in enumerate(known, 1)}
     if unknown := sorted({name for name in names if name is not None and name not in table}):
-        listed = ", ".join(known) if known else "none"
-        raise UserError(f"{what} {unknown[0]!r} was never trained on; known: {listed}.")
+        raise UserError(f"{what} {unknown[0]!r} was never trained on; known: {', '.join(known) or 'none'}.")
     return torch.tensor([table[name] for name in names], dtype=torch.long)

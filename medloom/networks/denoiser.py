@@ -43,7 +43,6 @@ class Denoiser(Protocol):
         Returns:
             `(N, C, *spatial)`.
         """
-        ...
 
 
 @dataclass(frozen=True)
@@ -242,7 +241,18 @@ class UNet(StoredNetwork):
         embedding = self.time(blocks.time_features(t, config.widths[0]).to(x.dtype))
         if self.pooled is not None and pooled is not None:
             embedding = embedding + self.pooled(pooled)
-        spatial, prior = self._spatial(spatial, pooled, position)
+        # The mask's channels with the styles of its regions, and the prior image's channels.
+        channels, prior = config.spatial_channels, None
+        if spatial is None and (channels or config.prior_channels):
+            raise ValueError("this network was built with a mask or a prior image and got none")
+        if spatial is not None and config.prior_channels:
+            spatial, prior = spatial[:, :channels], spatial[:, channels:]
+        if not channels:
+            spatial = None
+        if spatial is not None and self.styles is not None and pooled is not None:
+            spatial = torch.cat([spatial, self.styles(spatial, pooled, position)], dim=1)
+        if spatial is not None and self.classes is not None:
+            spatial = self.classes(spatial)
         given = blocks.joined(x, spatial if config.spatial_fusion == "channels" else None, prior)
         folded = self._with_coordinates(blocks.space_to_channels(given, config.patch), position)
         features = self.input(blocks.channels_last(folded))
@@ -266,21 +276,6 @@ class UNet(StoredNetwork):
             unfolded = self._with_coordinates(blocks.joined(x, spatial, prior), position)
             output = output + self.head(features, unfolded, embedding)
         return output
-
-    def _spatial(
-        self, spatial: Tensor | None, pooled: Tensor | None, position: Tensor | None
-    ) -> tuple[Tensor | None, Tensor | None]:
-        """The mask's channels with the styles of its regions, and the prior image's channels."""
-        channels, prior = self.config.spatial_channels, None
-        if spatial is None and (channels or self.config.prior_channels):
-            raise ValueError("this network was built with a mask or a prior image and got none")
-        if spatial is not None and self.config.prior_channels:
-            spatial, prior = spatial[:, :channels], spatial[:, channels:]
-        if spatial is None or not channels:
-            return None, prior
-        if self.styles is not None and pooled is not None:
-            spatial = torch.cat([spatial, self.styles(spatial, pooled, position)], dim=1)
-        return (spatial if self.classes is None else self.classes(spatial)), prior
 
     def _with_coordinates(self, x: Tensor, position: Tensor | None) -> Tensor:
         return torch.cat([x, blocks.coordinates(x, position)], dim=1) if self.config.coordinates else x

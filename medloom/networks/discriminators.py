@@ -146,8 +146,7 @@ class ConditionalDiscriminator(nn.Module):
 
     def smallest(self) -> int:
         """The fewest pixels per axis that leave a patch at the coarsest scale."""
-        layers = len(self.patches[0].blocks) - 1
-        return int(3 * 2**layers * 2 ** (len(self.scales) - 1))
+        return int(3 * 2 ** (len(self.patches[0].blocks) - 1) * 2 ** (len(self.scales) - 1))
 
     def features(self, images: Tensor, spatial: Tensor | None) -> Features:
         """Activations after each hidden layer of each scale.

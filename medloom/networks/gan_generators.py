@@ -167,8 +167,7 @@ class UNetGenerator(ImageNetwork):
         position: Tensor | None = None,
     ) -> Tensor:
         """See ImageNetwork."""
-        vector = self.modulation(style, pooled)
-        x = self.unet(x, x.new_zeros(len(x)), context, context_mask, vector, spatial, position)
+        x = self.unet(x, x.new_zeros(len(x)), context, context_mask, self.modulation(style, pooled), spatial, position)
         return x
 
 
@@ -197,9 +196,8 @@ class ResNetGenerator(ImageNetwork):
         self.input = blocks.convolution(config.dims, (config.inputs + joined) * folds + positions, widths[0])
         steps = list(pairwise(widths))
         self.down = nn.ModuleList(Level(shape, wide, deep, embedding, False) for wide, deep in steps)
-        attends = config.attention[-1]
         self.bottom = nn.ModuleList(
-            Level(shape, widths[-1], widths[-1], embedding, attends) for _ in range(config.blocks)
+            Level(shape, widths[-1], widths[-1], embedding, config.attention[-1]) for _ in range(config.blocks)
         )
         self.up = nn.ModuleList(Level(shape, deep, wide, embedding, False) for wide, deep in reversed(steps))
         self.norm = blocks.group_norm(widths[0])

@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Sequence
-from typing import Protocol
 
 import torch
 from torch import Tensor, nn
@@ -21,34 +20,6 @@ DEAD = 0.03
 LEAST_SIZE = 1e-5
 
 
-class Quantizer(Protocol):
-    """Maps latents to codes.
-
-    Attributes:
-        codes: number of codes.
-        width: channels of a latent.
-    """
-
-    codes: int
-    width: int
-
-    def __call__(self, z: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Quantise latents `(N, D, *grid)`: quantised latents with straight-through gradients, tokens and a cost."""
-        ...
-
-    def tokens(self, z: Tensor) -> Tensor:
-        """Latents `(N, D, *grid)` to int64 `(N, *grid)`."""
-        ...
-
-    def lookup(self, tokens: Tensor) -> Tensor:
-        """Tokens int64 `(N, *grid)` to latents `(N, D, *grid)`."""
-        ...
-
-    def update(self, step: int, seed: int) -> None:
-        """Update the codes after optimiser step `step`."""
-        ...
-
-
 class Codebook(nn.Module):
     """Learnt codes (van den Oord et al. 2017): by gradients, or as moving averages of the latents assigned to them.
 
@@ -56,6 +27,8 @@ class Codebook(nn.Module):
     their counts.
 
     Attributes:
+        codes: number of codes.
+        width: channels of a latent.
         codebook: float32 `(codes, width)`: a parameter, or a buffer if codes are averages.
         averaged: whether codes are averages.
     """
@@ -80,7 +53,7 @@ class Codebook(nn.Module):
         self._assigned: list[tuple[Tensor, Tensor]] = []
 
     def forward(self, z: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """See Quantizer."""
+        """Quantise latents `(N, D, *grid)`: quantised latents with straight-through gradients, tokens and a cost."""
         z = z.float()
         tokens = self.tokens(z)
         quantised = self.lookup(tokens)
@@ -93,14 +66,14 @@ class Codebook(nn.Module):
 
     @torch.no_grad()
     def tokens(self, z: Tensor) -> Tensor:
-        """The nearest code of each latent, computed in single precision."""
+        """Latents `(N, D, *grid)` to the nearest codes int64 `(N, *grid)`, computed in single precision."""
         with torch.autocast(z.device.type, enabled=False):
             flat, codebook = _flat(z.float()), self.codebook.float()
             distances = codebook.square().sum(1) - 2 * flat @ codebook.T
         return distances.argmin(1).reshape(z.shape[0], *z.shape[2:])
 
     def lookup(self, tokens: Tensor) -> Tensor:
-        """See Quantizer."""
+        """Tokens int64 `(N, *grid)` to latents `(N, D, *grid)`."""
         return F.embedding(tokens, self.codebook).movedim(-1, 1)
 
     @torch.no_grad()
@@ -126,30 +99,29 @@ class Codebook(nn.Module):
             sizes = (self.sizes + LEAST_SIZE) / (total + self.codes * LEAST_SIZE) * total
             self.codebook.copy_(self.sums / sizes[:, None])
         if step == 1 or step % LOOK_EVERY == 0:
-            self._revive(latents, torch_generator(seed, "codes", step))
-
-    def _revive(self, latents: Tensor, generator: torch.Generator) -> None:
-        """Move dead codes to randomly drawn latents."""
-        dead = self.hits < DEAD * self.hits.sum() / self.codes
-        order = torch.randperm(len(latents), generator=generator).to(latents.device)
-        count = int(dead.sum())
-        # A step with fewer latents than dead codes repeats them.
-        chosen = latents[order.repeat(-(-count // len(order)))[:count]].clone() if count else latents[:0]
-        if torch.distributed.is_available() and torch.distributed.is_initialized():
-            chosen = chosen.contiguous()
-            torch.distributed.broadcast(chosen, 0)
-        self.codebook[dead] = chosen
-        if self.averaged:
-            mean = self.sizes.mean()
-            self.sizes[dead] = mean
-            self.sums[dead] = chosen * mean
-        self.hits.zero_()
+            # Dead codes move to randomly drawn latents.
+            dead = self.hits < DEAD * self.hits.sum() / self.codes
+            order = torch.randperm(len(latents), generator=torch_generator(seed, "codes", step)).to(latents.device)
+            count = int(dead.sum())
+            # A step with fewer latents than dead codes repeats them.
+            chosen = latents[order.repeat(-(-count // len(order)))[:count]].clone() if count else latents[:0]
+            if torch.distributed.is_available() and torch.distributed.is_initialized():
+                chosen = chosen.contiguous()
+                torch.distributed.broadcast(chosen, 0)
+            self.codebook[dead] = chosen
+            if self.averaged:
+                mean = self.sizes.mean()
+                self.sizes[dead] = mean
+                self.sums[dead] = chosen * mean
+            self.hits.zero_()
 
 
 class FiniteScalars(nn.Module):
     """Rounds each channel of a latent to a few levels (Mentzer et al. 2023, FSQ): a fixed grid of codes.
 
     Attributes:
+        codes: number of codes.
+        width: channels of a latent.
         levels: of each channel, 2 or more; their product is the number of codes.
     """
 
@@ -165,19 +137,19 @@ class FiniteScalars(nn.Module):
         self.register_buffer("basis", torch.tensor(steps), persistent=False)
 
     def forward(self, z: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """See Quantizer; the cost is 0."""
+        """See Codebook; the cost is 0."""
         bounded = self._bounded(z.float())
         rounded = bounded + (bounded.round() - bounded).detach()
         return rounded / _along(self.counts // 2, z).float(), self.tokens(z), z.new_zeros(())
 
     @torch.no_grad()
     def tokens(self, z: Tensor) -> Tensor:
-        """See Quantizer."""
+        """See Codebook."""
         digits = self._bounded(z.float()).round().long() + _along(self.counts // 2, z)
         return (digits * _along(self.basis, z)).sum(1)
 
     def lookup(self, tokens: Tensor) -> Tensor:
-        """See Quantizer."""
+        """See Codebook."""
         tokens = tokens[:, None]
         digits = tokens // _along(self.basis, tokens) % _along(self.counts, tokens)
         half = _along(self.counts // 2, tokens)

@@ -77,8 +77,7 @@ class TextEncoder(nn.Module):
             Token embeddings `(N, L, D)` and a pooled vector `(N, D)`: the end token of a CLIP model; for other models,
             whose pooler is often untrained, the mean over tokens.
         """
-        attention = None if self.pad == "max" else mask.long()
-        output = self.model(input_ids=ids, attention_mask=attention)
+        output = self.model(input_ids=ids, attention_mask=None if self.pad == "max" else mask.long())
         tokens = output.last_hidden_state
         if self.model.config.model_type in CLIP_TYPES:
             return tokens, output.pooler_output
@@ -121,10 +120,9 @@ def load_text_parts(model_name: str, tokenizer_name: str | None, max_tokens: int
         model = classes.get(config.model_type, AutoModel).from_pretrained(model_name, use_safetensors=True)
         tokenizer = AutoTokenizer.from_pretrained(tokenizer_name or model_name)
     except (OSError, ValueError) as error:
-        reason = str(error).strip().splitlines()[0]
         raise UserError(
-            f"text encoder {model_name!r} cannot be loaded ({reason}); give a folder or hub id of a transformers text"
-            f" encoder with safetensors weights, or {LOCAL!r}."
+            f"text encoder {model_name!r} cannot be loaded ({str(error).strip().splitlines()[0]}); give a folder or hub"
+            f" id of a transformers text encoder with safetensors weights, or {LOCAL!r}."
         ) from error
     longest = getattr(model.config, "max_position_embeddings", max_tokens)
     if max_tokens > longest:
@@ -157,34 +155,15 @@ def train_tokenizer(texts: Iterable[str], vocabulary: int, max_tokens: int) -> "
         vocabulary: target number of tokens, including merges.
         max_tokens: longest sequence, start and end included.
     """
-    from tokenizers import pre_tokenizers
+    from tokenizers import Tokenizer, models, pre_tokenizers, trainers
     from transformers import CLIPTokenizer
 
     alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
     # The alphabet, its ends of words and the two marks come first.
-    merges = _merges(texts, alphabet, max(0, vocabulary - 2 * len(alphabet) - 2))
-    tokens = [
-        *alphabet,
-        *(letter + END_OF_WORD for letter in alphabet),
-        *("".join(pair) for pair in merges),
-        START,
-        END,
-    ]
-    ids = {token: number for number, token in enumerate(dict.fromkeys(tokens))}
-    return CLIPTokenizer(vocab=ids, merges=merges, model_max_length=max_tokens)
-
-
-def _merges(texts: Iterable[str], alphabet: Sequence[str], count: int) -> list[tuple[str, str]]:
-    """The pairs to merge, most frequent first; a function of the set of texts only.
-
-    The library numbers letters that end a word in the order of a hash table, so that ties between pairs would be broken
-    differently from run to run. Here such letters are separate letters from Unicode's private use area.
-    """
-    from tokenizers import Tokenizer, models, pre_tokenizers, trainers
-    from transformers import CLIPTokenizer
-
+    count = max(0, vocabulary - 2 * len(alphabet) - 2)
+    # The library numbers letters that end a word in the order of a hash table, so that ties between pairs would be
+    # broken differently from run to run. Here such letters are separate letters from Unicode's private use area.
     ends = {letter: chr(PRIVATE_USE + number) for number, letter in enumerate(alphabet)}
-    spoken = {end: letter + END_OF_WORD for letter, end in ends.items()}
     trained = Tokenizer(models.BPE())
     trained.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
     trainer = trainers.BpeTrainer(
@@ -198,28 +177,36 @@ def _merges(texts: Iterable[str], alphabet: Sequence[str], count: int) -> list[t
         return " ".join(word[:-1] + ends[word[-1]] for word, _ in words)
 
     trained.train_from_iterator(map(marked, sorted(set(texts))), trainer)
-    pairs = json.loads(trained.to_str())["model"]["merges"]
-
-    def plain(part: str) -> str:
-        return "".join(spoken.get(letter, letter) for letter in part)
-
-    return [(plain(left), plain(right)) for left, right in pairs[:count]]
+    # The pairs to merge, most frequent first; a function of the set of texts only.
+    pairs = json.loads(trained.to_str())["model"]["merges"][:count]
+    spoken = str.maketrans({end: letter + END_OF_WORD for letter, end in ends.items()})
+    merges = [(left.translate(spoken), right.translate(spoken)) for left, right in pairs]
+    tokens = [
+        *alphabet,
+        *(letter + END_OF_WORD for letter in alphabet),
+        *("".join(pair) for pair in merges),
+        START,
+        END,
+    ]
+    ids = {token: number for number, token in enumerate(dict.fromkeys(tokens))}
+    return CLIPTokenizer(vocab=ids, merges=merges, model_max_length=max_tokens)
 
 
 def make_text_model(tokenizer: "CLIPTokenizer", width: int, layers: int, max_tokens: int) -> "CLIPTextModel":
     """Create a CLIP text model with fresh weights for `tokenizer`."""
     from transformers import CLIPTextConfig, CLIPTextModel
 
-    config = CLIPTextConfig(
-        vocab_size=len(tokenizer),
-        hidden_size=width,
-        intermediate_size=2 * width,
-        num_hidden_layers=layers,
-        num_attention_heads=max(1, width // 64),
-        max_position_embeddings=max_tokens,
-        projection_dim=width,
-        bos_token_id=tokenizer.bos_token_id,
-        eos_token_id=tokenizer.eos_token_id,
-        pad_token_id=tokenizer.pad_token_id,
+    return CLIPTextModel(
+        CLIPTextConfig(
+            vocab_size=len(tokenizer),
+            hidden_size=width,
+            intermediate_size=2 * width,
+            num_hidden_layers=layers,
+            num_attention_heads=max(1, width // 64),
+            max_position_embeddings=max_tokens,
+            projection_dim=width,
+            bos_token_id=tokenizer.bos_token_id,
+            eos_token_id=tokenizer.eos_token_id,
+            pad_token_id=tokenizer.pad_token_id,
+        )
     )
-    return CLIPTextModel(config)

@@ -181,8 +181,7 @@ class TokenTransformer(StoredNetwork):
         other = TokenTransformer(config)
         state = dict(self.state_dict())
         for axis, length in enumerate(config.grid):
-            known = state[f"positions.{axis}"].T[None]
-            state[f"positions.{axis}"] = F.interpolate(known, length, mode="linear")[0].T
+            state[f"positions.{axis}"] = F.interpolate(state[f"positions.{axis}"].T[None], length, mode="linear")[0].T
         other.load_state_dict(state)
         return other
 
@@ -205,10 +204,8 @@ class _Layer(nn.Module):
             nn.Linear(width, config.expansion * width), nn.GELU(), nn.Linear(config.expansion * width, width)
         )
         # Scale and shift of both norms by the pooled vector, zero-initialised (Peebles and Xie 2023).
-        self.affine = nn.Linear(width, 4 * width) if config.pooled_width and config.fusion != "none" else None
-        if self.affine is not None:
-            nn.init.zeros_(self.affine.weight)
-            nn.init.zeros_(self.affine.bias)
+        modulated = config.pooled_width and config.fusion != "none"
+        self.affine = blocks.zeroed(nn.Linear(width, 4 * width)) if modulated else None
 
     def forward(
         self, x: Tensor, context: Tensor | None, context_mask: Tensor | None, modulation: Tensor | None

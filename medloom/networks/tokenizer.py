@@ -122,8 +122,8 @@ class Tokenizer(nn.Module):
             with torch.no_grad():
                 self.coder.quantize.embedding.weight.copy_(self.quantizer.codebook)
             self.coder.save_pretrained(folder, safe_serialization=True)
-            return
-        save_network(self, self.config, folder)
+        else:
+            save_network(self, self.config, folder)
 
 
 class VolumeCoder(nn.Module):
@@ -186,8 +186,10 @@ def load_tokenizer(folder: Path) -> Tokenizer:
     try:
         coder: Any = VQModel.from_pretrained(folder, use_safetensors=True)
     except (OSError, ValueError) as error:
-        reason = str(error).strip().splitlines()[0]
-        raise UserError(f"tokenizer {folder} cannot be loaded ({reason}); give a run or a diffusers folder.") from error
+        raise UserError(
+            f"tokenizer {folder} cannot be loaded ({str(error).strip().splitlines()[0]}); give a run or a diffusers"
+            " folder."
+        ) from error
     shape = coder.config
     if shape.norm_type != "group":
         raise UserError(

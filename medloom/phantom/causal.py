@@ -60,24 +60,11 @@ class Variable:
     unit: str = ""
     observed: bool = True
 
-    @property
-    def is_number(self) -> bool:
-        """Whether its values are numbers."""
-        return not isinstance(self.allowed[0], str)
-
 
 def _age(_: Values, noise: Noise) -> int:
     ages = NormalDist(59, 14)
     low, high = ages.cdf(AGES[0]), ages.cdf(AGES[1])
     return round(ages.inv_cdf(low + NORMAL.cdf(noise["age"]) * (high - low)))
-
-
-def _sex(_: Values, noise: Noise) -> str:
-    return SEXES[noise["sex"] > 0]
-
-
-def _height(values: Values, noise: Noise) -> int:
-    return round(176 + 7 * noise["height"] if values["sex"] == "male" else 163 + 6.5 * noise["height"])
 
 
 def _smoking(values: Values, noise: Noise) -> str:
@@ -89,11 +76,6 @@ def _smoking(values: Values, noise: Noise) -> str:
     if inclination < never:
         return "never"
     return "current" if inclination > 1 - current else "former"
-
-
-def _coffee(_: Values, noise: Noise) -> str:
-    """The placebo: it correlates with smoking through their common noise and has no effects."""
-    return COFFEE[0.8 * noise["habit"] + 0.6 * noise["coffee"] > 0]
 
 
 def _pack_years(values: Values, noise: Noise) -> int:
@@ -132,43 +114,11 @@ def _own_severity(noise: Noise) -> float:
     return min(third * noise[SIZE], 3 - TINY)
 
 
-def _extent(values: Values, noise: Noise) -> str:
-    return NOT_APPLICABLE if values["diagnosis"] == "none" else EXTENTS[int(_own_severity(noise))]
-
-
-def _side(values: Values, noise: Noise) -> str:
-    return SIDES[noise["side"] > 0] if values["diagnosis"] in ONE_SIDED else NOT_APPLICABLE
-
-
-def _severity(values: Values, noise: Noise) -> float:
-    """From 0 to 1, one third per extent; the patient's noise determines the position within the third."""
-    if values["extent"] == NOT_APPLICABLE:
-        return 0.0
-    return (EXTENTS.index(values["extent"]) + _own_severity(noise) % 1) / 3
-
-
-def _inflammation(values: Values, noise: Noise) -> float:
-    """HU that current smoking adds to the lung."""
-    if values["smoking"] != "current":
-        return 0.0
-    return 12.0 * noise[AMPLIFY] * math.exp(0.2 * noise["inflammation"] - 0.02)
-
-
 def _emphysema(values: Values, noise: Noise) -> float:
     """Lost fraction of lung tissue, higher in susceptible patients."""
     by_smoke = 0.002 * noise[AMPLIFY] * values["pack_years"] * math.exp(0.25 * noise["susceptibility"] - 0.03)
     by_disease = 0.15 + 0.35 * values["severity"] if values["diagnosis"] == "emphysema" else 0.0
     return float(min(by_smoke + by_disease, 0.8))
-
-
-def _lung_density(values: Values, noise: Noise) -> float:
-    """HU of lung parenchyma at the reference inspiration, before emphysema."""
-    return float(-845.0 - 0.4 * (values["age"] - 60) + values["inflammation"] + 8.0 * noise["lung"])
-
-
-def _bone_density(values: Values, noise: Noise) -> float:
-    """HU of trabecular bone."""
-    return float(max(40.0, 158.0 - 2.5 * (values["age"] - 55) + 25.0 * noise["bone"]))
 
 
 def _heart_ratio(values: Values, noise: Noise) -> float:
@@ -191,19 +141,70 @@ def _logistic(x: float) -> float:
 # Causes before their effects.
 MODEL: dict[str, Variable] = {
     "age": Variable((), _age, AGES, "years"),
-    "sex": Variable((), _sex, SEXES),
-    "height": Variable(("sex",), _height, (130, 215), "cm"),
+    "sex": Variable((), lambda _, noise: SEXES[noise["sex"] > 0], SEXES),
+    "height": Variable(
+        ("sex",),
+        lambda values, noise: round(
+            176 + 7 * noise["height"] if values["sex"] == "male" else 163 + 6.5 * noise["height"]
+        ),
+        (130, 215),
+        "cm",
+    ),
     "smoking": Variable(("age",), _smoking, SMOKING),
-    "coffee": Variable((), _coffee, COFFEE),
+    # The placebo: it correlates with smoking through their common noise and has no effects.
+    "coffee": Variable((), lambda _, noise: COFFEE[0.8 * noise["habit"] + 0.6 * noise["coffee"] > 0], COFFEE),
     "pack_years": Variable(("age", "smoking"), _pack_years, (0, MOST_PACK_YEARS), "pack-years"),
     "diagnosis": Variable(("age", "sex", "pack_years"), _diagnosis, DIAGNOSES),
-    "extent": Variable(("diagnosis",), _extent, (NOT_APPLICABLE, *EXTENTS)),
-    "side": Variable(("diagnosis",), _side, (NOT_APPLICABLE, *SIDES)),
-    "severity": Variable(("extent",), _severity, (0.0, 1.0), observed=False),
-    "inflammation": Variable(("smoking",), _inflammation, (0.0, 100.0), "HU", observed=False),
+    "extent": Variable(
+        ("diagnosis",),
+        lambda values, noise: NOT_APPLICABLE if values["diagnosis"] == "none" else EXTENTS[int(_own_severity(noise))],
+        (NOT_APPLICABLE, *EXTENTS),
+    ),
+    "side": Variable(
+        ("diagnosis",),
+        lambda values, noise: SIDES[noise["side"] > 0] if values["diagnosis"] in ONE_SIDED else NOT_APPLICABLE,
+        (NOT_APPLICABLE, *SIDES),
+    ),
+    # One third per extent; the patient's noise determines the position within the third.
+    "severity": Variable(
+        ("extent",),
+        lambda values, noise: (
+            0.0
+            if values["extent"] == NOT_APPLICABLE
+            else (EXTENTS.index(values["extent"]) + _own_severity(noise) % 1) / 3
+        ),
+        (0.0, 1.0),
+        observed=False,
+    ),
+    # HU that current smoking adds to the lung.
+    "inflammation": Variable(
+        ("smoking",),
+        lambda values, noise: (
+            12.0 * noise[AMPLIFY] * math.exp(0.2 * noise["inflammation"] - 0.02)
+            if values["smoking"] == "current"
+            else 0.0
+        ),
+        (0.0, 100.0),
+        "HU",
+        observed=False,
+    ),
     "emphysema": Variable(("pack_years", "diagnosis", "severity"), _emphysema, (0.0, 0.8), observed=False),
-    "lung_density": Variable(("age", "inflammation"), _lung_density, (-1000.0, -500.0), "HU", observed=False),
-    "bone_density": Variable(("age",), _bone_density, (0.0, 500.0), "HU", observed=False),
+    # Of lung parenchyma at the reference inspiration, before emphysema.
+    "lung_density": Variable(
+        ("age", "inflammation"),
+        lambda values, noise: float(-845.0 - 0.4 * (values["age"] - 60) + values["inflammation"] + 8.0 * noise["lung"]),
+        (-1000.0, -500.0),
+        "HU",
+        observed=False,
+    ),
+    # Of trabecular bone.
+    "bone_density": Variable(
+        ("age",),
+        lambda values, noise: float(max(40.0, 158.0 - 2.5 * (values["age"] - 55) + 25.0 * noise["bone"])),
+        (0.0, 500.0),
+        "HU",
+        observed=False,
+    ),
     "heart_ratio": Variable(("age", "diagnosis", "severity"), _heart_ratio, (0.2, 0.8), observed=False),
     "outcome": Variable(("age", "diagnosis", "severity"), _outcome, OUTCOMES),
 }
@@ -256,10 +257,9 @@ def evolved(patient: Patient, size: float) -> Patient:
 
 def solve(noise: Noise, do: Values | None = None) -> dict[str, Any]:
     """Values of every variable for a patient's noise; variables in `do` are set instead of computed."""
-    do = do or {}
     values: dict[str, Any] = {}
     for name, variable in MODEL.items():
-        values[name] = do[name] if name in do else variable.equation(values, noise)
+        values[name] = do[name] if do and name in do else variable.equation(values, noise)
     return values
 
 
@@ -279,34 +279,10 @@ def counterfactual(patient: Patient, do: Values, hold: Collection[str] = ()) -> 
         look_up(MODEL, name, "variable")
     if both := sorted(set(do) & set(hold)):
         raise UserError(f"{both[0]} is both set and held; name it once.")
-    held = {name: patient.values[name] for name in hold}
-    fixed = {**held, **{name: checked_value(name, value) for name, value in do.items()}}
+    fixed = {name: patient.values[name] for name in hold}
+    fixed |= {name: checked_value(name, value) for name, value in do.items()}
     values = solve(patient.noise, fixed)
-    _refuse_impossible(values, fixed)
-    return Patient(patient.cohort, patient.number, patient.noise, values)
-
-
-def checked_value(name: str, value: str | float) -> Any:
-    """A valid value of a variable; text becomes a number for a numeric variable.
-
-    Raises:
-        UserError: an impossible value; states the possible ones.
-    """
-    variable = MODEL[name]
-    if not variable.is_number:
-        return look_up({allowed: allowed for allowed in variable.allowed}, str(value), name)
-    low, high = variable.allowed
-    try:
-        number = float(value)
-    except (TypeError, ValueError):
-        raise UserError(f"{name}={value}: give a number, {low} to {high} {variable.unit}.".replace(" .", ".")) from None
-    if not low <= number <= high:
-        raise UserError(f"{name}={value} is out of range; allowed: {low} to {high} {variable.unit}.".replace(" .", "."))
-    return int(number) if number.is_integer() and isinstance(low, int) else number
-
-
-def _refuse_impossible(values: Values, fixed: Values) -> None:
-    """Refuse values that contradict each other, which only fixed ones can."""
+    # Only fixed values can contradict each other.
     never, smoked = values["smoking"] == "never", values["pack_years"] > 0
     ill, extent = values["diagnosis"] != "none", values["extent"] != NOT_APPLICABLE
     one_sided, sided = values["diagnosis"] in ONE_SIDED, values["side"] != NOT_APPLICABLE
@@ -322,6 +298,27 @@ def _refuse_impossible(values: Values, fixed: Values) -> None:
                 f"{cause}={values[cause]} with {effect}={values[effect]} is impossible; let {free} follow from"
                 f" {cause}, or set both."
             )
+    return Patient(patient.cohort, patient.number, patient.noise, values)
+
+
+def checked_value(name: str, value: str | float) -> Any:
+    """A valid value of a variable; text becomes a number for a numeric variable.
+
+    Raises:
+        UserError: an impossible value; states the possible ones.
+    """
+    variable = MODEL[name]
+    if isinstance(variable.allowed[0], str):
+        return look_up({allowed: allowed for allowed in variable.allowed}, str(value), name)
+    low, high = variable.allowed
+    allowed = f"{low} to {high} {variable.unit}".rstrip()
+    try:
+        number = float(value)
+    except (TypeError, ValueError):
+        raise UserError(f"{name}={value}: give a number, {allowed}.") from None
+    if not low <= number <= high:
+        raise UserError(f"{name}={value} is out of range; allowed: {allowed}.")
+    return int(number) if number.is_integer() and isinstance(low, int) else number
 
 
 def descendants(name: str) -> set[str]:
@@ -353,13 +350,12 @@ def observed_row(patient: Patient, complete: bool = False) -> dict[str, Any]:
         patient: the patient.
         complete: whether no cell is missing.
     """
-    chances = numpy_generator("phantom", "table", patient.cohort, patient.number).uniform(size=len(OBSERVED))
     row = {name: patient.values[name] for name in OBSERVED}
     if complete:
         return row
+    chances = numpy_generator("phantom", "table", patient.cohort, patient.number).uniform(size=len(OBSERVED))
     for name, chance in zip(OBSERVED, chances.tolist(), strict=True):
-        empty = MISSING.get(name, 0.0)
-        number, rate = SENTINELS.get(name, (None, 0.0))
+        empty, (number, rate) = MISSING.get(name, 0.0), SENTINELS.get(name, (None, 0.0))
         if chance < empty:
             row[name] = None
         elif chance < empty + rate:

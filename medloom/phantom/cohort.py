@@ -1,7 +1,7 @@
 """Writing a cohort: images, masks, labels, tables and reports as a function of a few numbers."""
 
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -21,19 +21,6 @@ MARKER = "cohort.json"
 CLASSES = "classes.yaml"
 PROVENANCE = {"generator": "medloom phantom cohort"}
 FIRST_DAY = np.datetime64("2020-01-01")
-
-
-@dataclass(frozen=True)
-class Row:
-    """One line of a cohort's manifest.
-
-    Attributes:
-        split: train, validation or test.
-        cells: column to value.
-    """
-
-    split: str
-    cells: dict[str, Any]
 
 
 def write_cohort(out: Path, spec: CohortSpec, word: Callable[[dict[str, Any]], str], workers: int = 1) -> Path:
@@ -63,7 +50,7 @@ def write_cohort(out: Path, spec: CohortSpec, word: Callable[[dict[str, Any]], s
         changed = [name for name in wanted if old.get(name) != wanted[name]]
         raise UserError(f"{out} holds a cohort with another --{', --'.join(changed)}; name another folder.")
     write_json(marker, wanted)
-    rows: list[Row] = []
+    rows: list[dict[str, Any]] = []
     pool = Parallel(n_jobs=workers, return_as="generator", batch_size=8 if workers > 1 else 1)
     try:
         with progress("rendering patients", spec.patients, "patients") as advance:
@@ -77,8 +64,7 @@ def write_cohort(out: Path, spec: CohortSpec, word: Callable[[dict[str, Any]], s
     columns = ("path", "mask", "Text", "modality", "view", "patient_id", "visit", "time", "split")
     header = [*columns, *observed_columns(spec.hide), "labels", "report"]
     for file, splits in (("train.csv", ("train", "validation")), ("test.csv", ("test",))):
-        chosen = [row for row in rows if row.split in splits]
-        texts = [{**row.cells, "Text": word(row.cells)} for row in chosen]
+        texts = [{**row, "Text": word(row)} for row in rows if row["split"] in splits]
         write_csv(out / file, header, [[cells[name] for name in header] for cells in texts])
     # Every variable of the model, including those that no table shows.
     patients = map(spec.patient, range(spec.patients))
@@ -88,13 +74,13 @@ def write_cohort(out: Path, spec: CohortSpec, word: Callable[[dict[str, Any]], s
     return out
 
 
-def _write_patient(out: Path, spec: CohortSpec, number: int) -> list[Row]:
+def _write_patient(out: Path, spec: CohortSpec, number: int) -> list[dict[str, Any]]:
     """Write the images of all acquisitions of a patient that are not there yet; the rows of the manifest."""
-    patient, split = spec.patient(number), spec.split(number)
+    patient = spec.patient(number)
     visits = spec.visits_of(patient)
     start = int(numpy_generator("phantom", "first day", spec.seed, number).integers(0, 1400))
     label_suffix = ".png" if spec.dims == 2 else ".nii.gz"
-    rows: list[Row] = []
+    rows: list[dict[str, Any]] = []
     for acquisition, visit in enumerate(visits):
         today = evolved(patient, visit.size)
         for modality in spec.modalities:
@@ -112,18 +98,19 @@ def _write_patient(out: Path, spec: CohortSpec, number: int) -> list[Row]:
                     out / paths["mask"], label_image(spec, condition_mask(picture.labels), modality), PROVENANCE
                 )
                 write_image(out / paths["labels"], label_image(spec, picture.labels, modality), PROVENANCE)
-            cells = {
-                **paths,
-                "modality": modality,
-                "view": VIEWS[modality],
-                "patient_id": patient_name(number),
-                "visit": visit.index,
-                "time": str(FIRST_DAY + start + visit.days),
-                "split": split,
-                **observed_row(today, spec.complete),
-                "report": report_of(patient, visits[: visit.index + 1]),
-            }
-            rows.append(Row(split, cells))
+            rows.append(
+                {
+                    **paths,
+                    "modality": modality,
+                    "view": VIEWS[modality],
+                    "patient_id": patient_name(number),
+                    "visit": visit.index,
+                    "time": str(FIRST_DAY + start + visit.days),
+                    "split": spec.split(number),
+                    **observed_row(today, spec.complete),
+                    "report": report_of(patient, visits[: visit.index + 1]),
+                }
+            )
     return rows
 
 

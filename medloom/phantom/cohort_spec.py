@@ -78,20 +78,32 @@ class CohortSpec:
             raise UserError(f"--dims {self.dims}: allowed are 2 and 3.")
         for name in self.modalities:
             look_up(VIEWS, name, "--modalities:")
-        if not self.modalities or len(set(self.modalities)) < len(self.modalities):
-            raise UserError(f"--modalities {' '.join(self.modalities)}: name each of {', '.join(VIEWS)} at most once.")
-        if self.dims == 3 and X_RAY in self.modalities:
-            raise UserError(f"--modalities {X_RAY}: a projection is flat; leave it out, or give --dims 2.")
-        if self.patients < 1 or self.visits < 1:
-            raise UserError(f"--patients {self.patients}, --visits {self.visits}: each is at least 1.")
-        if not SMALLEST <= self.size <= LARGEST:
-            raise UserError(f"--size {self.size}: allowed are {SMALLEST} to {LARGEST} pixels.")
-        if min(self.test, self.validation) < 0 or self.test + self.validation >= 1:
-            raise UserError(f"--test {self.test}, --validation {self.validation}: not negative, together below 1.")
-        if not 0 <= self.amplify <= MOST_AMPLIFIED:
-            raise UserError(
-                f"--amplify {self.amplify}: allowed are 0 to {MOST_AMPLIFIED}; 1 is the effect in the literature."
-            )
+        faults = (
+            (
+                not self.modalities or len(set(self.modalities)) < len(self.modalities),
+                f"--modalities {' '.join(self.modalities)}: name each of {', '.join(VIEWS)} at most once.",
+            ),
+            (
+                self.dims == 3 and X_RAY in self.modalities,
+                f"--modalities {X_RAY}: a projection is flat; leave it out, or give --dims 2.",
+            ),
+            (
+                self.patients < 1 or self.visits < 1,
+                f"--patients {self.patients}, --visits {self.visits}: each is at least 1.",
+            ),
+            (not SMALLEST <= self.size <= LARGEST, f"--size {self.size}: allowed are {SMALLEST} to {LARGEST} pixels."),
+            (
+                min(self.test, self.validation) < 0 or self.test + self.validation >= 1,
+                f"--test {self.test}, --validation {self.validation}: not negative, together below 1.",
+            ),
+            (
+                not 0 <= self.amplify <= MOST_AMPLIFIED,
+                f"--amplify {self.amplify}: allowed are 0 to {MOST_AMPLIFIED}; 1 is the effect in the literature.",
+            ),
+        )
+        for present, message in faults:
+            if present:
+                raise UserError(message)
 
     def patient(self, number: int) -> Patient:
         """A patient of the cohort, at the first visit."""
@@ -118,9 +130,8 @@ class CohortSpec:
         if modality == X_RAY:
             projection = project(anatomy_of(patient, visit), visit, self.size, noisy)
             return Picture(projection.levels, projection.labels, GREY)
-        points = slice_points(self.size) if self.dims == 2 else volume_points(self.size)
-        placed = points.moved(visit.shift, visit.turn)
-        volume = render(anatomy_of(patient, visit), placed, scanner=visit.seed if noisy else None)
+        points = (slice_points if self.dims == 2 else volume_points)(self.size).moved(visit.shift, visit.turn)
+        volume = render(anatomy_of(patient, visit), points, scanner=visit.seed if noisy else None)
         return Picture(volume.hu, volume.labels, HU)
 
     def image(self, values: NDArray[np.generic], unit: str, modality: str = CT) -> Image:

@@ -86,14 +86,13 @@ def measure(hu: Image, mask: NDArray[np.integer]) -> Measurement:
     aerated = cavity & (hu < LUNG_BELOW)
     lung, smooth = hu[aerated], ndimage.gaussian_filter(hu.astype(np.float64), SMOOTHING)[aerated]
     slices = list(_slices(hu, cavity))
-    fluid = {side: float(np.median([_fluid(*pair, side) for pair in slices])) for side in SIDES}
     return Measurement(
         lung_density=float(lung.mean()) if lung.size else float("nan"),
         low_density=float(np.quantile(smooth, LOW_QUANTILE)) if lung.size else float("nan"),
         heart_ratio=max(_heart(*pair) for pair in slices),
         chest_width=_chest(hu),
         bone_density=float(hu[mask == BONE].mean()) if BONE in mask else float("nan"),
-        fluid=fluid,
+        fluid={side: float(np.median([_fluid(*pair, side) for pair in slices])) for side in SIDES},
         lesion={side: max(_lesion(*pair, side) for pair in slices) for side in SIDES},
     )
 
@@ -130,8 +129,7 @@ def _heart(hu: Image, cavity: Mask) -> float:
     top, bottom, first, last = _box(cavity)
     front = np.zeros_like(cavity)
     front[: round((top + bottom) / 2 + FRONT * (bottom - top)) + 1] = True
-    soft = _solid(cavity & front & (hu > SOFT_ABOVE))
-    labels, count = ndimage.label(soft)
+    labels, count = ndimage.label(_solid(cavity & front & (hu > SOFT_ABOVE)))
     middle = (first + last) // 2
     own = [label for label in range(1, count + 1) if (labels[:, middle - 1 : middle + 3] == label).any()]
     columns = np.flatnonzero(np.isin(labels, own).any(axis=0))

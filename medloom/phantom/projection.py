@@ -58,8 +58,7 @@ def project(anatomy: Anatomy, visit: Visit, size: int, noisy: bool = True) -> Pr
     dense = 1 + volume.hu.astype(np.float64) / 1000
     attenuation = WATER * (np.clip(dense, 0, None) + BONE_WEIGHT * np.clip(dense - 1.1, 0, None))
     total = attenuation.sum(axis=2) * (DEPTH / DEEP)
-    low, high = WINDOW
-    levels = np.clip((total - low) / (high - low), 0, 1)
+    levels = np.clip((total - WINDOW[0]) / (WINDOW[1] - WINDOW[0]), 0, 1)
     if noisy:
         levels = levels + NOISE * np.random.Generator(np.random.Philox(visit.seed)).standard_normal(levels.shape)
     masks = {name: (volume.labels == value).any(axis=2) for name, value in LABELS.items() if value}

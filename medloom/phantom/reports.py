@@ -1,7 +1,6 @@
 """Radiology reports generated from the ground truth of a visit, in varied wording, with negations and sides."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import TypeVar
 
 import numpy as np
@@ -72,16 +71,6 @@ CHANGES = {
 }
 
 
-@dataclass(frozen=True)
-class _Facts:
-    """The content of a report."""
-
-    words: dict[str, str]
-    visible: tuple[str, ...]
-    enlarged: bool
-    emphysema: bool
-
-
 def report_of(patient: Patient, visits: Sequence[Visit]) -> str:
     """The report of the last visit, compared with the visit before it, if any.
 
@@ -101,37 +90,31 @@ def report_of(patient: Patient, visits: Sequence[Visit]) -> str:
         "other": {"left": "right", "right": "left"}.get(side, ""),
         "millimetres": str(round(2 * anatomy_of(now, visits[-1]).nodule)),
     }
-    visible = (diagnosis,) if diagnosis in PRESENT else ()
-    facts = _Facts(words, visible, values["heart_ratio"] > ENLARGED, values["emphysema"] > EMPHYSEMA_VISIBLE)
+    visible = [diagnosis] if diagnosis in PRESENT else []
+    enlarged, emphysema = values["heart_ratio"] > ENLARGED, values["emphysema"] > EMPHYSEMA_VISIBLE
     change = ""
     if before is not None and before.values["diagnosis"] in PRESENT:
         change = RESOLVED
         if diagnosis != "none":
             ratio = values["severity"] / before.values["severity"]
             change = _one(CHANGES["same" if abs(ratio - 1) < STABLE else "more" if ratio > 1 else "less"], rng)
-    findings = _findings(facts, change, rng)
-    named = list(visible)
-    named += ["cardiomegaly"] * facts.enlarged + ["emphysema"] * (facts.emphysema and not visible)
-    impressions = [_sentence(_one(IMPRESSIONS[name], rng).rstrip("."), facts) for name in named]
+    sentences = [_one(PRESENT[name], rng) + (f", {change}" if change else "") for name in visible]
+    if change == RESOLVED:
+        sentences.append(change)
+    sentences += [_one(ABSENT[name], rng) for name in ABSENT if name not in visible and rng.uniform() < 0.7]
+    if "effusion" in visible:
+        sentences.append(_one(NO_OTHER_SIDE, rng))
+    sentences.append(_one(HEART[enlarged], rng))
+    if emphysema or rng.uniform() < 0.3:
+        sentences.append(_one(EMPHYSEMA[emphysema], rng))
+    findings = [_sentence(sentences[index], words) for index in rng.permutation(len(sentences))]
+    named = visible + ["cardiomegaly"] * enlarged + ["emphysema"] * (emphysema and not visible)
+    impressions = [_sentence(_one(IMPRESSIONS[name], rng).rstrip("."), words) for name in named]
     return f"Findings: {' '.join(findings)} Impression: {' '.join(impressions) or _one(NORMAL, rng)}"
 
 
-def _findings(facts: _Facts, change: str, rng: np.random.Generator) -> list[str]:
-    sentences = [_one(PRESENT[name], rng) + (f", {change}" if change else "") for name in facts.visible]
-    if change == RESOLVED:
-        sentences.append(change)
-    sentences += [_one(ABSENT[name], rng) for name in ABSENT if name not in facts.visible and rng.uniform() < 0.7]
-    if "effusion" in facts.visible:
-        sentences.append(_one(NO_OTHER_SIDE, rng))
-    sentences.append(_one(HEART[facts.enlarged], rng))
-    if facts.emphysema or rng.uniform() < 0.3:
-        sentences.append(_one(EMPHYSEMA[facts.emphysema], rng))
-    order = rng.permutation(len(sentences))
-    return [_sentence(sentences[index], facts) for index in order]
-
-
-def _sentence(text: str, facts: _Facts) -> str:
-    said = text.format(**facts.words).strip()
+def _sentence(text: str, words: dict[str, str]) -> str:
+    said = text.format(**words).strip()
     return f"{said[:1].upper()}{said[1:]}."
 
 

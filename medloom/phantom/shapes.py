@@ -73,9 +73,7 @@ def superellipse(x: Array, y: Array, across: float | Array, deep: float | Array,
     return np.asarray((radius - 1) / np.maximum(slope, TINY))
 
 
-def smooth_noise(
-    points: Points, wavelength: float, waves: int, *name: int | str, squeeze: Sequence[float] = (1.0, 1.0, 1.0)
-) -> Array:
+def smooth_noise(points: Points, wavelength: float, waves: int, *name: int | str) -> Array:
     """A smooth random field of mean 0 and standard deviation 1: plane waves (Shinozuka and Deodatis 1991).
 
     A position has the same value on any grid, up to waves that a voxel averages out.
@@ -85,13 +83,12 @@ def smooth_noise(
         wavelength: typical wavelength in mm.
         waves: number of waves.
         name: seed of the field.
-        squeeze: factors on the wavelength in x, y and z.
     """
     rng = numpy_generator("texture", *name)
     directions = rng.standard_normal((waves, 3))
     directions /= np.linalg.norm(directions, axis=1, keepdims=True)
     lengths = wavelength * rng.uniform(0.7, 1.5, waves)
-    vectors = 2 * np.pi * directions / lengths[:, None] / np.asarray(squeeze)
+    vectors = 2 * np.pi * directions / lengths[:, None]
     phases = rng.uniform(0, 2 * np.pi, waves)
     weights = np.prod(np.sinc(vectors * points.edge / (2 * np.pi)), axis=1)
     total = np.zeros(points.shape)
@@ -117,8 +114,7 @@ def volume_points(size: int) -> Points:
 def slice_affine(size: int, level: float = SLICE_LEVEL) -> Affine:
     """From (row, column, 0) of `slice_points` to RAS mm."""
     step = ACROSS / size
-    affine = axial_affine((step, step))
-    first = centred(size, step)[0]
+    affine, first = axial_affine((step, step)), centred(size, step)[0]
     affine[:3, 3] = (-first, -first, level)
     return affine
 

@@ -72,7 +72,19 @@ def render(anatomy: Anatomy, points: Points, posture: str = "supine", scanner: i
     narrow = np.sqrt(np.clip(1 - np.clip((up - 0.15) / 0.85, 0, 1) ** 2.6, 1e-4, 1))
     ring = superellipse(points.x, points.y, anatomy.width * narrow, anatomy.depth * (0.25 + 0.75 * narrow), 2.3)
     cavity = np.maximum(ring, points.z - TOP)
-    _chest_wall(canvas, anatomy, points, cavity)
+    wall = anatomy.muscle + 11.0
+    skin = superellipse(
+        points.x, points.y, anatomy.width + wall + 1.4 * anatomy.fat, anatomy.depth + wall + anatomy.fat, 2.35
+    )
+    muscle = superellipse(points.x, points.y, anatomy.width + wall, anatomy.depth + wall, 2.35)
+    for distance, hu, label in (
+        (skin, FAT, "body"),
+        (np.abs(skin + 1.0) - 1.0, 20.0, "body"),
+        (muscle, MUSCLE, "body"),
+        (np.abs(cavity - 5.0) - 2.0, -30.0, None),
+        (cavity, 30.0, "thoracic cavity"),
+    ):
+        canvas.paint(inside(distance, points.edge), hu, label)
     abdomen = inside(points.z + 95.0 + 0 * points.x, 40.0) * inside(cavity, points.edge)
     canvas.paint(abdomen * inside(points.x - 25.0, 20.0), LIVER)
     lung = _lungs(canvas, anatomy, points, cavity)
@@ -83,19 +95,6 @@ def render(anatomy: Anatomy, points: Points, posture: str = "supine", scanner: i
     if scanner is not None:
         canvas.hu += SCANNER_NOISE * np.random.Generator(np.random.Philox(scanner)).standard_normal(points.shape)
     return Rendering(np.clip(canvas.hu, -1024, 3000).astype(np.float32), canvas.labels)
-
-
-def _chest_wall(canvas: _Canvas, anatomy: Anatomy, points: Points, cavity: Array) -> None:
-    wall = anatomy.muscle + 11.0
-    skin = superellipse(
-        points.x, points.y, anatomy.width + wall + 1.4 * anatomy.fat, anatomy.depth + wall + anatomy.fat, 2.35
-    )
-    muscle = superellipse(points.x, points.y, anatomy.width + wall, anatomy.depth + wall, 2.35)
-    canvas.paint(inside(skin, points.edge), FAT, "body")
-    canvas.paint(inside(np.abs(skin + 1.0) - 1.0, points.edge), 20.0, "body")
-    canvas.paint(inside(muscle, points.edge), MUSCLE, "body")
-    canvas.paint(inside(np.abs(cavity - 5.0) - 2.0, points.edge), -30.0)
-    canvas.paint(inside(cavity, points.edge), 30.0, "thoracic cavity")
 
 
 def _lungs(canvas: _Canvas, anatomy: Anatomy, points: Points, cavity: Array) -> Array:
@@ -121,21 +120,16 @@ def _lungs(canvas: _Canvas, anatomy: Anatomy, points: Points, cavity: Array) -> 
         depth = (EMPHYSEMA - tissue) * anatomy.emphysema * above
         pits = np.exp(np.clip(smooth_noise(points, 16.0, 16, "holes", *anatomy.textures), -2.5, 2.5) - HALF)
         tissue = tissue + np.maximum(depth * (0.65 + 0.35 * pits), EMPHYSEMA - tissue)
-    hu = _with_vessels(anatomy, points, _with_fibrosis(anatomy, points, cavity, tissue))
+    tissue = _with_fibrosis(anatomy, points, cavity, tissue)
+    # Vessels: branching bright threads where two smooth fields are both near zero.
+    first, second = (smooth_noise(points, 46.0, 12, "vessel", field, *anatomy.textures) for field in (0, 1))
+    calibre = np.clip(0.26 - 0.18 * (np.hypot(np.abs(points.x) - 30.0, points.y) / anatomy.width), 0.06, None)
+    blurred = np.hypot(calibre, 0.03 * points.edge)
+    thread = (calibre / blurred) ** 2 * np.exp(-(first**2 + second**2) / (2 * blurred**2))
+    hu = tissue + thread * (BLOOD - tissue)
     for label, side in (("left lung", 1), ("right lung", -1)):
         canvas.paint(lung * (side * points.x > 0), hu, label)
     return lung
-
-
-def _with_vessels(anatomy: Anatomy, points: Points, tissue: Array) -> Array:
-    """Add branching bright threads where two smooth fields are both near zero."""
-    first = smooth_noise(points, 46.0, 12, "vessel", 0, *anatomy.textures)
-    second = smooth_noise(points, 46.0, 12, "vessel", 1, *anatomy.textures)
-    hilum = np.hypot(np.abs(points.x) - 30.0, points.y) / anatomy.width
-    calibre = np.clip(0.26 - 0.18 * hilum, 0.06, None)
-    blurred = np.hypot(calibre, 0.03 * points.edge)
-    thread = (calibre / blurred) ** 2 * np.exp(-(first**2 + second**2) / (2 * blurred**2))
-    return np.asarray(tissue + thread * (BLOOD - tissue))
 
 
 def _with_fibrosis(anatomy: Anatomy, points: Points, cavity: Array, tissue: Array) -> Array:
@@ -154,24 +148,18 @@ def _with_fibrosis(anatomy: Anatomy, points: Points, cavity: Array, tissue: Arra
 
 def _heart(canvas: _Canvas, anatomy: Anatomy, points: Points, cavity: Array) -> None:
     within = inside(cavity + 3.0, points.edge)
-    fat = heart_distance(anatomy, points, 3.0)
-    canvas.paint(inside(fat, points.edge) * within, -60.0, "thoracic cavity")
-    canvas.paint(inside(heart_distance(anatomy, points), points.edge) * within, BLOOD, "heart")
+    # An ellipsoid of half-width `anatomy.heart` whose apex points left and forward, a third of it right of the midline,
+    # in a coat of fat. In the sheared coordinate y' = y + s x its axes are parallel to the grid.
+    half = anatomy.heart
+    centre = (half / 3, -0.26 * anatomy.depth, HEART_LEVEL)
+    leaning = Points(points.x, points.y + HEART_LEAN * (points.x - centre[0]), points.z, points.edge)
+    for coat, hu, label in ((3.0, -60.0, "thoracic cavity"), (0.0, BLOOD, "heart")):
+        distance = ellipsoid(leaning, centre, (half + coat, 0.5 * anatomy.depth + coat, 62.0 + coat))
+        canvas.paint(inside(distance, points.edge) * within, hu, label)
     aorta = ellipsoid(points, (24.0, 0.62 * anatomy.depth, 0.0), (13.0, 13.0, NO_AXIS))
     above = inside(points.z - 75.0 + 0 * points.x, points.edge) * within
     canvas.paint(inside(aorta, points.edge) * above, BLOOD, "thoracic cavity")
     canvas.paint(0.5 * inside(np.abs(aorta) - 1.0, points.edge) * above, anatomy.calcium)
-
-
-def heart_distance(anatomy: Anatomy, points: Points, coat: float = 0.0) -> Array:
-    """Signed distance from the heart: an ellipsoid of half-width `anatomy.heart` whose apex points left and forward.
-
-    A third of it lies right of the midline. In the sheared coordinate y' = y + s x its axes are parallel to the grid.
-    """
-    half = anatomy.heart
-    centre = (half / 3, -0.26 * anatomy.depth, HEART_LEVEL)
-    leaning = Points(points.x, points.y + HEART_LEAN * (points.x - centre[0]), points.z, points.edge)
-    return ellipsoid(leaning, centre, (half + coat, 0.5 * anatomy.depth + coat, 62.0 + coat))
 
 
 def _airways(canvas: _Canvas, points: Points, cavity: Array) -> None:
@@ -222,17 +210,16 @@ def _bones(canvas: _Canvas, anatomy: Anatomy, points: Points, cavity: Array) -> 
     ribs = inside(np.maximum(along, np.abs(cavity - 5.5) - 4.0), points.edge) * (points.z < TOP - 6)
     bony = np.clip((1.05 - forward) / 0.15, 0, 1)
     canvas.paint(ribs, CARTILAGE + bony * (anatomy.bone + 120.0 - CARTILAGE), "bone")
-    back = anatomy.depth + 4.0
+    back, hard = anatomy.depth + 4.0, anatomy.bone + 60.0
     vertebra = ellipsoid(points, (0.0, back, 0.0), (18.0, 14.0, NO_AXIS))
     disc = np.clip(6 * np.abs(np.sin(np.pi * points.z / 27.0)), 0, 1)
     canvas.paint(inside(vertebra, points.edge), CARTILAGE + disc * (anatomy.bone - CARTILAGE), "bone")
-    shell = anatomy.bone + 0.5 * (CORTICAL - anatomy.bone)
-    canvas.paint(inside(np.abs(vertebra + 1.0) - 1.0, points.edge), shell, "bone")
-    arch = ellipsoid(points, (0.0, back + 20.0, 0.0), (15.0, 11.0, NO_AXIS))
-    canvas.paint(inside(arch, points.edge), anatomy.bone + 60.0, "bone")
-    spine = ellipsoid(points, (0.0, back + 36.0, 0.0), (3.5, 13.0, NO_AXIS))
-    canvas.paint(inside(spine, points.edge), anatomy.bone + 60.0, "bone")
-    canal = ellipsoid(points, (0.0, back + 19.0, 0.0), (9.0, 7.0, NO_AXIS))
-    canvas.paint(inside(canal, points.edge), 25.0, "body")
-    sternum = ellipsoid(points, (0.0, -anatomy.depth - 8.0, 10.0), (17.0, 6.0, 85.0))
-    canvas.paint(inside(sternum, points.edge), anatomy.bone, "bone")
+    cortex = inside(np.abs(vertebra + 1.0) - 1.0, points.edge)
+    canvas.paint(cortex, anatomy.bone + 0.5 * (CORTICAL - anatomy.bone), "bone")
+    for centre, axes, hu, label in (
+        ((0.0, back + 20.0, 0.0), (15.0, 11.0, NO_AXIS), hard, "bone"),  # arch
+        ((0.0, back + 36.0, 0.0), (3.5, 13.0, NO_AXIS), hard, "bone"),  # spinous process
+        ((0.0, back + 19.0, 0.0), (9.0, 7.0, NO_AXIS), 25.0, "body"),  # canal
+        ((0.0, -anatomy.depth - 8.0, 10.0), (17.0, 6.0, 85.0), anatomy.bone, "bone"),  # sternum
+    ):
+        canvas.paint(inside(ellipsoid(points, centre, axes), points.edge), hu, label)

@@ -49,11 +49,13 @@ class Cohort:
             raise UserError(
                 f"{folder} holds no phantom cohort ({MARKER} is missing); name a folder that `data phantom` wrote."
             )
-        values = dict(read_json(folder / MARKER))
-        values.pop("SYNTHETIC", None)
         self.folder = folder
-        given: dict[str, Any] = {name: tuple(v) if isinstance(v, list) else v for name, v in values.items()}
-        self.spec = CohortSpec(**given)
+        values: dict[str, Any] = {
+            name: tuple(value) if isinstance(value, list) else value
+            for name, value in read_json(folder / MARKER).items()
+        }
+        values.pop("SYNTHETIC", None)
+        self.spec = CohortSpec(**values)
         # From the salted hash of a manifest's row, which images carry, to (patient, acquisition, modality).
         self._sources: dict[str, tuple[int, int, str]] = {}
         for file in sorted(self.folder.glob("*.csv")):
@@ -63,8 +65,7 @@ class Cohort:
             column, salt = table.header.index("path"), hash_file(file)
             for row, cells in enumerate(table.rows):
                 number, acquisition, *other = Path(str(cells[column])).name.split(".")[0].split("-", 2)
-                source = (int(number), int(acquisition), other[0] if other else CT)
-                self._sources[hash_text(f"{salt}{row}")] = source
+                self._sources[hash_text(f"{salt}{row}")] = (int(number), int(acquisition), other[0] if other else CT)
 
     def patient_of(self, source: str) -> tuple[Patient, Visit, str]:
         """The patient at the visit, the visit and the modality of a `source_id` of generated images.

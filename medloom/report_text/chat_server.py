@@ -34,14 +34,6 @@ class ChatServer:
     timeout: float = 60.0
 
 
-@dataclass(frozen=True)
-class Reply:
-    """An answer, and the tokens that the server counted for question and answer; None if it counts none."""
-
-    text: str
-    tokens: int | None
-
-
 class AskAgain(Exception):
     """A request that may succeed later.
 
@@ -55,7 +47,7 @@ class AskAgain(Exception):
 
 
 class NotAnswered(Exception):
-    """A request that the server will never answer."""
+    """A question that is not answered: the server rejects it, or the budget is spent."""
 
 
 def chat_server(
@@ -109,13 +101,16 @@ def chat_server(
     return ChatServer(url, model, key, timeout)
 
 
-def ask(server: ChatServer, messages: Sequence[Mapping[str, str]], most_tokens: int) -> Reply:
+def ask(server: ChatServer, messages: Sequence[Mapping[str, str]], most_tokens: int) -> tuple[str, int | None]:
     """Send one request by the `openai` package, without retries, redirects or proxies.
 
     Args:
         server: where to send it.
         messages: role and content of each.
         most_tokens: of the answer.
+
+    Returns:
+        The answer, and the tokens that the server counted for question and answer, or None if it counts none.
 
     Raises:
         AskAgain: no connection, a timeout, a busy or failing server, or a reply that does not follow the protocol.
@@ -159,7 +154,7 @@ def ask(server: ChatServer, messages: Sequence[Mapping[str, str]], most_tokens: 
     if finish == "length":
         raise AskAgain("an answer that was cut short")
     tokens = getattr(usage, "total_tokens", None)
-    return Reply(text, tokens if isinstance(tokens, int) and not isinstance(tokens, bool) and tokens >= 0 else None)
+    return text, tokens if isinstance(tokens, int) and not isinstance(tokens, bool) and tokens >= 0 else None
 
 
 def _retry_after(text: str) -> float | None:

@@ -99,14 +99,25 @@ def _normal_spans(text: str) -> Iterator[tuple[Span, Mention]]:
             side = match.groupdict().get("side")
             yield from ((Span(*match.span(), ""), Mention(name, ABSENT, side, normality=True)) for name in names)
     if re.search(terms.RESOLVED_IN_GENERAL, text) and not any(span.finding for span in _named_spans(text)):
-        whole = Span(0, len(text), "")
         for name in terms.CLEARING_FINDINGS:
-            yield whole, Mention(name, ABSENT, change="resolved", normality=True)
+            yield Span(0, len(text), ""), Mention(name, ABSENT, change="resolved", normality=True)
 
 
 def findings_of(text: str) -> tuple[Mention, ...]:
     """The mentions of findings in a text, in its order."""
-    return tuple(mention for sentence in sentences_of(text) for mention in mentions_in(sentence))
+    mentions: list[Mention] = []
+    for sentence in map(str.casefold, sentences_of(text)):
+        normal = list(_normal_spans(sentence))
+        spans = sorted([*_named_spans(sentence), *(span for span, _ in normal)], key=lambda s: (s.start, s.end))
+        found = [(span.start, mention) for span, mention in normal]
+        ends = (match.start() for match in re.finditer(cues.CLAUSE_END, sentence))
+        cuts = [0, *(end for end in ends if not _LOCATION_FIRST.match(sentence[:end])), len(sentence)]
+        for start, end in pairwise(cuts):
+            inside = [span for span in spans if start <= span.start < end]
+            moved = [replace(span, start=span.start - start, end=span.end - start) for span in inside]
+            found += [(start + at, mention) for at, mention in _Clause(sentence[start:end], moved).mentions()]
+        mentions += [mention for _, mention in sorted(found, key=lambda entry: entry[0])]
+    return tuple(mentions)
 
 
 def summary_of(text: str) -> dict[Key, Mention]:
@@ -169,21 +180,6 @@ class _Cue:
     change: str | None
 
 
-def mentions_in(sentence: str) -> tuple[Mention, ...]:
-    """The mentions of findings in one sentence, in order."""
-    text = sentence.casefold()
-    normal = list(_normal_spans(text))
-    spans = sorted([*_named_spans(text), *(span for span, _ in normal)], key=lambda span: (span.start, span.end))
-    found = [(span.start, mention) for span, mention in normal]
-    ends = (match.start() for match in re.finditer(cues.CLAUSE_END, text))
-    cuts = [0, *(end for end in ends if not _LOCATION_FIRST.match(text[:end])), len(text)]
-    for start, end in pairwise(cuts):
-        inside = [span for span in spans if start <= span.start < end]
-        moved = [replace(span, start=span.start - start, end=span.end - start) for span in inside]
-        found += [(start + at, mention) for at, mention in _Clause(text[start:end], moved).mentions()]
-    return tuple(mention for _, mention in sorted(found, key=lambda entry: entry[0]))
-
-
 class _Clause:
     """A clause with its findings and cues."""
 
@@ -198,7 +194,21 @@ class _Clause:
     def mentions(self) -> list[tuple[int, Mention]]:
         """The start of each mention, and the mention."""
         found = [self._mention(index) if span.finding else None for index, span in enumerate(self.spans)]
-        self._apply_to_lists(found)
+        # The common words of a list apply to its findings: side and size before it, side and change after it.
+        for index in range(1, len(found)):
+            one, other = found[index - 1], found[index]
+            if one and other and other.status != ABSENT and (between := self._list_word(index)):
+                if other.finding not in terms.SIDELESS:
+                    other = replace(other, side=other.side or one.side)
+                if re.fullmatch(cues.ALTERNATIVE, between):
+                    size = None if other.finding in terms.SIZELESS else other.size or one.size
+                    other = replace(other, size=size, change=other.change or one.change)
+                found[index] = other
+        for index in range(len(found) - 1, 0, -1):
+            one, other = found[index - 1], found[index]
+            if one and other and self._list_word(index):
+                side = None if one.finding in terms.SIDELESS else one.side or other.side
+                found[index - 1] = replace(one, side=side, change=one.change or other.change)
         return [(span.start, m) for span, m in zip(self.spans, found, strict=True) if m is not None]
 
     def _mention(self, index: int) -> Mention:
@@ -250,8 +260,7 @@ class _Clause:
     def _reaches(self, cue: _Cue, span: Span) -> bool:
         """Whether a finding is within the scope of a cue."""
         if cue.reach == cues.BEFORE:
-            end = cues.NEGATION_END if cue.status == ABSENT else cues.DOUBT_END
-            stop = re.compile(end).search(self.text, cue.end)
+            stop = re.compile(cues.NEGATION_END if cue.status == ABSENT else cues.DOUBT_END).search(self.text, cue.end)
             return cue.end <= span.end and (stop is None or stop.start() >= span.start)
         between = self.text[span.end : cue.start]
         in_list = "," not in between or _LIST.search(between) is not None
@@ -286,26 +295,9 @@ class _Clause:
             )
             later += [cue.change for cue in apart if cue.start > span.end]
         # Within the words for the heart, between its name and "enlarged".
-        inside = [cue.change for cue in changes if span.start <= cue.start and cue.end <= span.end]
-        inside = [change for change in inside if change == "unchanged"]
+        within = [cue for cue in changes if span.start <= cue.start and cue.end <= span.end]
+        inside = [cue.change for cue in within if cue.change == "unchanged"]
         return next(iter([*earlier[::-1], *inside, *later]), None)
-
-    def _apply_to_lists(self, found: list[Mention | None]) -> None:
-        """Apply the common words of a list to its findings: side and size before it, side and change after it."""
-        for index in range(1, len(found)):
-            one, other = found[index - 1], found[index]
-            if one and other and other.status != ABSENT and (between := self._list_word(index)):
-                if other.finding not in terms.SIDELESS:
-                    other = replace(other, side=other.side or one.side)
-                if re.fullmatch(cues.ALTERNATIVE, between):
-                    size = None if other.finding in terms.SIZELESS else other.size or one.size
-                    other = replace(other, size=size, change=other.change or one.change)
-                found[index] = other
-        for index in range(len(found) - 1, 0, -1):
-            one, other = found[index - 1], found[index]
-            if one and other and self._list_word(index):
-                side = None if one.finding in terms.SIDELESS else one.side or other.side
-                found[index - 1] = replace(one, side=side, change=one.change or other.change)
 
     def _list_word(self, index: int) -> str:
         """The text between a finding and the one before it, if it is only a connector of a list."""

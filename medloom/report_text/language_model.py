@@ -24,7 +24,6 @@ INSTRUCTIONS = (
     ' dates, names, or findings that the reports do not state. If nothing changed, answer "No change."'
 )
 QUESTION = "Earlier report:\n{before}\n\nLater report:\n{after}"
-AUDIT_KEYS = ("key", "prompt", "answer", "model", "time", "attempts")
 CHARACTERS_A_TOKEN = 3  # a conservative estimate for English, used if the server counts no tokens
 ECHO = 80  # characters: a shorter answer may well be a sentence of the report
 Messages = list[dict[str, str]]
@@ -83,10 +82,6 @@ class _Session:
     last: float | None = None
 
 
-class _BudgetSpent(Exception):
-    """The budget allows no further request."""
-
-
 def progression_texts(
     pairs: Sequence[tuple[str, str]],
     server: ChatServer,
@@ -118,7 +113,7 @@ def progression_texts(
             if key not in known:
                 try:
                     known[key] = _answered(session, key, messages)
-                except (AskAgain, NotAnswered, _BudgetSpent) as error:
+                except (AskAgain, NotAnswered) as error:
                     problems[number] = str(error)
             texts.append(known.get(key))
             advance()
@@ -169,14 +164,19 @@ def _answered(session: _Session, key: str, messages: Messages) -> str:
                 raise AskAgain(f"{problem} at attempt {attempt}, given up") from problem
             session.sleep(min(wait, limits.longest_wait))
             continue
-        now = datetime.now(UTC).isoformat(timespec="seconds")
-        values = (key, messages, answer, session.server.model, now, attempt)
-        line = json.dumps(dict(zip(AUDIT_KEYS, values, strict=True)), ensure_ascii=False) + "\n"
+        entry = {
+            "key": key,
+            "prompt": messages,
+            "answer": answer,
+            "model": session.server.model,
+            "time": datetime.now(UTC).isoformat(timespec="seconds"),
+            "attempts": attempt,
+        }
         with explained_disk_errors(session.audit):
             session.audit.parent.mkdir(parents=True, exist_ok=True)
             descriptor = os.open(session.audit, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
             with os.fdopen(descriptor, "w", encoding="utf-8") as stream:
-                stream.write(line)
+                stream.write(json.dumps(entry, ensure_ascii=False) + "\n")
                 stream.flush()
                 os.fsync(stream.fileno())
         return answer
@@ -188,30 +188,32 @@ def _attempt(session: _Session, messages: Messages) -> str:
 
     Raises:
         AskAgain: the request failed, or the answer is empty, not text, repeats the prompt, or contains the key.
+        NotAnswered: the server rejects this prompt, or the budget allows no further request.
     """
     limits, key = session.limits, session.server.key
     estimate = sum(len(message["content"]) for message in messages) // CHARACTERS_A_TOKEN + 1 + limits.answer_tokens
     if limits.requests is not None and session.requests >= limits.requests:
-        raise _BudgetSpent(f"not asked: the limit of {limits.requests} requests is reached")
+        raise NotAnswered(f"not asked: the limit of {limits.requests} requests is reached")
     if limits.tokens is not None and session.tokens + estimate > limits.tokens:
-        raise _BudgetSpent(f"not asked: the limit of {limits.tokens} tokens would be exceeded")
+        raise NotAnswered(f"not asked: the limit of {limits.tokens} tokens would be exceeded")
     if session.last is not None:
         session.sleep(max(session.last + 60 / limits.per_minute - time.monotonic(), 0.0))
     session.last = time.monotonic()
     session.requests += 1
     # The cost of a failed request is unknown; it counts in full, so that the limit holds.
     session.tokens += estimate
-    reply = ask(session.server, messages, limits.answer_tokens)
-    session.tokens += (estimate if reply.tokens is None else reply.tokens) - estimate
-    answer = " ".join(reply.text.split()).strip('"').strip()
-    if not re.search(r"\w", answer):
-        raise AskAgain("an empty answer")
-    if any("\ud800" <= letter <= "\udfff" for letter in reply.text):
-        raise AskAgain("an answer that is not text")
-    if key and key in reply.text:
-        raise AskAgain("an answer that contains the key")
-    for message in messages:
-        asked = " ".join(message["content"].split())
-        if asked[:ECHO] in answer or (len(answer) > ECHO and answer in asked):
-            raise AskAgain("an answer that repeats the prompt")
+    reply, counted = ask(session.server, messages, limits.answer_tokens)
+    session.tokens += (estimate if counted is None else counted) - estimate
+    answer = " ".join(reply.split()).strip('"').strip()
+    prompts = [" ".join(message["content"].split()) for message in messages]
+    repeats = [asked[:ECHO] in answer or (len(answer) > ECHO and answer in asked) for asked in prompts]
+    faults = (
+        (not re.search(r"\w", answer), "an empty answer"),
+        (any("\ud800" <= letter <= "\udfff" for letter in reply), "an answer that is not text"),
+        (key != "" and key in reply, "an answer that contains the key"),
+        (any(repeats), "an answer that repeats the prompt"),
+    )
+    for present, what in faults:
+        if present:
+            raise AskAgain(what)
     return answer

@@ -15,7 +15,7 @@ The rules, for each finding and side, on the summaries of both reports (`medloom
 """
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from medloom.core.errors import UserError
@@ -101,11 +101,30 @@ def progression_of(before: str, after: str) -> Progression:
             {side: mention for (name, side), mention in summary.items() if name == finding}
             for summary in (earlier, later)
         )
-        changes += _of_finding(finding, before_by_side, after_by_side, general)
+        found: dict[str | None, tuple[str, str | None]] = {}
+        # The sides on which it is present, or reported as resolved, in either report; None if neither names a side.
+        stated = [
+            side
+            for report in (before_by_side, after_by_side)
+            for side, mention in report.items()
+            if mention.status == PRESENT or (mention.change == "resolved" and not mention.normality)
+        ]
+        sides: list[str | None] = [*sorted({side for side in stated if side})]
+        for side in sides or ([None] if stated else []):
+            was, now = (mentions.get(side, mentions.get(None)) for mentions in (before_by_side, after_by_side))
+            if side is None:
+                # "The effusion has resolved" does not repeat the side of the effusion.
+                was = was or next(iter(before_by_side.values()), None)
+                now = now or next(iter(after_by_side.values()), None)
+            if kind := _kind(was, now, general):
+                found[side] = kind, now.size if now and kind != RESOLVED else None
+        if "left" in found and found.get("left") == found.get("right"):
+            found = {"both": found["left"]}
+        changes += [Change(finding, kind, side, size) for side, (kind, size) in found.items()]
     # Changes first, then unchanged findings.
     ordered = sorted(changes, key=lambda change: change.kind == STAYED)
-    changed = any(change.kind != STAYED for change in changes)
-    return Progression(tuple(changes), " ".join(_words(change) for change in ordered) if changed else NO_CHANGE)
+    changed = bool(ordered) and ordered[0].kind != STAYED
+    return Progression(tuple(changes), " ".join(map(_words, ordered)) if changed else NO_CHANGE)
 
 
 def impression_of(before: str, after: str) -> Progression:
@@ -121,30 +140,6 @@ def impression_of(before: str, after: str) -> Progression:
 
 
 PROGRESSIONS: dict[str, Callable[[str, str], Progression]] = {"rules": progression_of, "impression": impression_of}
-
-
-def _of_finding(
-    finding: str, before: Mapping[str | None, Mention], after: Mapping[str | None, Mention], general: bool
-) -> list[Change]:
-    found: dict[str | None, tuple[str, str | None]] = {}
-    # The sides on which it is present, or reported as resolved, in either report; None if neither names a side.
-    stated = [side for report in (before, after) for side, mention in report.items() if _matters(mention)]
-    sides: list[str | None] = [*sorted({side for side in stated if side})]
-    for side in sides or ([None] if stated else []):
-        earlier, later = before.get(side, before.get(None)), after.get(side, after.get(None))
-        if side is None:
-            # "The effusion has resolved" does not repeat the side of the effusion.
-            earlier = earlier or next(iter(before.values()), None)
-            later = later or next(iter(after.values()), None)
-        if kind := _kind(earlier, later, general):
-            found[side] = kind, later.size if later and kind != RESOLVED else None
-    if "left" in found and found.get("left") == found.get("right"):
-        return [Change(finding, found["left"][0], "both", found["left"][1])]
-    return [Change(finding, kind, side, size) for side, (kind, size) in found.items()]
-
-
-def _matters(mention: Mention) -> bool:
-    return mention.status == PRESENT or (mention.change == "resolved" and not mention.normality)
 
 
 def _kind(before: Mention | None, after: Mention | None, general: bool) -> str | None:

@@ -149,9 +149,8 @@ def _parts(text: str) -> list[_Part]:
     for position, (name, match) in enumerate(headings):
         current = cuts[-1][0]
         closed_later = any(later == FINAL for later, _ in headings[position:])
-        if current in CLOSED_BY_FINAL and name != FINAL and closed_later:
-            continue
-        if name == "study" and current == "findings":
+        in_closed = current in CLOSED_BY_FINAL and name != FINAL and closed_later
+        if in_closed or (name == "study" and current == "findings"):
             continue
         cuts.append((PREAMBLE if name == FINAL else name, match[0].strip().rstrip(":"), match.start(), match.end()))
     ends = [start for _, _, start, _ in cuts[1:]] + [len(text)]

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from medloom.core.errors import UserError
-from medloom.core.image import Affine, Header, Image, channel_first, choose_frame, full_scale_of
+from medloom.core.image import Affine, Header, Image, channel_first, choose_frame
 from medloom.core.spec import COLOUR, GREY, HU, RELATIVE
 from medloom.data.image_io.geometry import LPS_RAS
 from medloom.data.image_io.reading import explained_reading, require_sane_size
@@ -53,20 +53,25 @@ def read_dicom(path: Path, frame: int | None, unit: str | None) -> Image:
         _require_image(path, data)
         if not any(keyword in data for keyword in PIXEL_KEYWORDS):
             raise UserError(f"{path} is cut short or only a header: it holds no pixel data; copy it again.")
-        chosen = choose_frame(path, _frames(data), frame)
+        header = _header_of(data)
+        chosen = choose_frame(path, header.frames, frame)
         # A fixed decoder: others that happen to be installed may round differently.
         syntax = data.file_meta.get("TransferSyntaxUID")
         plugin = (
             dicom_jpeg.PLUGIN if syntax in dicom_jpeg.DECODERS else "pillow" if syntax == uid.JPEGBaseline8Bit else ""
         )
         stored = pydicom.pixels.pixel_array(data, index=chosen, decoding_plugin=plugin)
-        image_unit = _unit(data, chosen)
-        values = _colours(data, stored) if image_unit == COLOUR else _modality_values(data, chosen, stored)
-        spacing = _spacing(data, chosen)
+        image_unit, spacing = _unit(data, chosen), _spacing(data, chosen)
+        if image_unit == COLOUR:
+            if data.PhotometricInterpretation == "PALETTE COLOR":
+                stored = pydicom.pixels.apply_color_lut(stored, data)[..., :3]
+            values = stored.astype(np.float32) * np.float32(header.full_scale / (2**header.bits - 1))
+        else:
+            values = _modality_values(data, chosen, stored)
         return Image(
             channel_first(values),
             image_unit,
-            _header_of(data).full_scale,
+            header.full_scale,
             spacing,
             _affine(data, chosen, spacing),
             None if image_unit == COLOUR else _padding(data, stored),
@@ -104,11 +109,6 @@ class Slice:
     spacing: tuple[float, ...]
     cosines: NDArray[np.float64]
     position: NDArray[np.float64]
-
-    @property
-    def normal(self) -> NDArray[np.float64]:
-        """The unit normal of the slice, in LPS: float64 `(3,)`."""
-        return np.cross(self.cosines[0], self.cosines[1])
 
 
 def read_slice_position(path: Path) -> Slice:
@@ -150,7 +150,7 @@ def _header_of(data: "Dataset") -> Header:
         3 if unit == COLOUR else 1,
         bits,
         unit,
-        _frames(data),
+        int(data.get("NumberOfFrames") or 1),
         spacing,
         str(data.get("Modality", "")) or None,
         _affine(data, 0, spacing),
@@ -167,10 +167,6 @@ def _require_image(path: Path, data: "Dataset") -> None:
         raise UserError(
             f"{path} stores colours as {data.PhotometricInterpretation}; known: {', '.join((*GREYS, *COLOURS))}."
         )
-
-
-def _frames(data: "Dataset") -> int:
-    return int(data.get("NumberOfFrames") or 1)
 
 
 def _frame_item(data: "Dataset", frame: int, sequence: str) -> "Dataset":
@@ -207,16 +203,6 @@ def _modality_values(data: "Dataset", frame: int, stored: NDArray[np.generic]) -
     lowest = -(2 ** (bits - 1)) if data.get("PixelRepresentation", 0) == 1 else 0
     ends = np.asarray(apply_modality_lut(np.asarray((lowest, lowest + 2**bits - 1), stored.dtype), item), np.float64)
     return np.asarray(ends.sum() - np.asarray(values, dtype=np.float64))
-
-
-def _colours(data: "Dataset", stored: NDArray[np.generic]) -> NDArray[np.generic]:
-    from pydicom.pixels import apply_color_lut
-
-    bits = int(data.BitsStored)
-    if data.PhotometricInterpretation == "PALETTE COLOR":
-        bits = int(data.RedPaletteColorLookupTableDescriptor[2])
-        stored = apply_color_lut(stored, data)[..., :3]
-    return stored.astype(np.float32) * np.float32(full_scale_of(bits) / (2**bits - 1))
 
 
 def _padding(data: "Dataset", stored: NDArray[np.generic]) -> NDArray[np.bool_] | None:

@@ -25,12 +25,6 @@ TILT = 0.01
 SAME_POSITION = 1e-3
 
 
-def slice_files(folder: Path) -> list[Path]:
-    """The DICOM files directly in a folder, by name, without a DICOMDIR and files of other kinds."""
-    found = (path for path in sorted(folder.iterdir()) if path.is_file() and path.name.upper() != DIRECTORY)
-    return [path for path in found if path.suffix.lower() in ENDINGS or has_dicom_magic(path)]
-
-
 def read_series(path: Path, frame: int | None, unit: str | None) -> Image:
     """Read a folder's slices as one volume in RAS order, `(1, X, Y, Z)`, rescaled (CT in HU), with its padding.
 
@@ -84,27 +78,13 @@ def stack_of(folder: Path) -> tuple[list[Slice], Affine]:
         UserError: no or one slice, colour, several series, sizes, units or directions, a missing or repeated slice, or
             a tilted gantry.
     """
-    files = slice_files(folder)
+    found = (path for path in sorted(folder.iterdir()) if path.is_file() and path.name.upper() != DIRECTORY)
+    files = [path for path in found if path.suffix.lower() in ENDINGS or has_dicom_magic(path)]
     if not files:
         raise UserError(f"{folder} holds no DICOM file; name an image file, or a folder with one DICOM series.")
     slices = [read_slice_position(path) for path in files]
     if len(slices) == 1:
         raise UserError(f"{folder} holds one slice, {files[0].name}; name the file itself for a 2-D image.")
-    _require_one_kind(folder, slices)
-    normal = slices[0].normal
-    slices.sort(key=lambda entry: float(entry.position @ normal))
-    require_sane_size(folder, (*slices[0].header.size, len(slices)), MAX_VOXELS)
-    # From (row, column, slice) to RAS mm (DICOM PS3.3, equation C.7.6.2.1-1).
-    first = slices[0]
-    affine = np.eye(4)
-    affine[:3, 0] = first.cosines[1] * first.spacing[0]
-    affine[:3, 1] = first.cosines[0] * first.spacing[1]
-    affine[:3, 2] = _step(folder, slices, normal)
-    affine[:3, 3] = first.position
-    return slices, LPS_RAS @ affine
-
-
-def _require_one_kind(folder: Path, slices: Sequence[Slice]) -> None:
     _require_one({entry.series for entry in slices}, folder, "series", "put each into a folder of its own")
     _require_one({entry.header.size for entry in slices}, folder, "sizes of slices", "remove the scout images")
     _require_one({entry.header.unit for entry in slices}, folder, "units", "put each kind into a folder of its own")
@@ -122,12 +102,26 @@ def _require_one_kind(folder: Path, slices: Sequence[Slice]) -> None:
                 f"{folder} holds slices of several pixel spacings ({first.path.name} and {entry.path.name});"
                 " put each series into a folder of its own."
             )
+    # The unit normal of all slices, in LPS.
+    normal = np.cross(first.cosines[0], first.cosines[1])
+    slices.sort(key=lambda entry: float(entry.position @ normal))
+    require_sane_size(folder, (*slices[0].header.size, len(slices)), MAX_VOXELS)
+    # From (row, column, slice) to RAS mm (DICOM PS3.3, equation C.7.6.2.1-1).
+    first = slices[0]
+    affine = np.eye(4)
+    affine[:3, 0] = first.cosines[1] * first.spacing[0]
+    affine[:3, 1] = first.cosines[0] * first.spacing[1]
+    affine[:3, 2] = _step(folder, slices, normal)
+    affine[:3, 3] = first.position
+    return slices, LPS_RAS @ affine
 
 
 def _require_one(found: Set[object], folder: Path, what: str, advice: str = "correct the files") -> None:
     if len(found) > 1:
-        listed = ", ".join(sorted(map(str, found))[:3])
-        raise UserError(f"{folder} holds {len(found)} {what} ({listed}), but a volume has one; {advice}.")
+        raise UserError(
+            f"{folder} holds {len(found)} {what} ({', '.join(sorted(map(str, found))[:3])}), but a volume has one;"
+            f" {advice}."
+        )
 
 
 def _step(folder: Path, slices: Sequence[Slice], normal: NDArray[np.float64]) -> NDArray[np.float64]:

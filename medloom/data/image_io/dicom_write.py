@@ -19,7 +19,6 @@ from medloom.data.image_io.raster import to_levels
 from medloom.data.image_io.reading import explained_reading
 
 if TYPE_CHECKING:
-    from pydicom import Dataset
     from pydicom.valuerep import DSfloat
 
 CT_INTERCEPT = -1024
@@ -50,8 +49,8 @@ def write_dicom(path: Path, image: Image, provenance: Mapping[str, str]) -> None
     Raises:
         UserError: a volume, more than one channel of HU, or provenance that is too long for the file.
     """
-    from pydicom.dataset import Dataset
-    from pydicom.uid import CTImageStorage, SecondaryCaptureImageStorage
+    from pydicom.dataset import Dataset, FileMetaDataset
+    from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian, SecondaryCaptureImageStorage
 
     if len(image.size) != 2:
         raise UserError(f"{path}: a DICOM file holds one slice, but the image is a volume; write a .nii.gz.")
@@ -61,37 +60,56 @@ def write_dicom(path: Path, image: Image, provenance: Mapping[str, str]) -> None
             f"{path}: the provenance has {len(comments)} characters, but DICOM holds {MAX_COMMENT}; shorten it."
         )
     data = Dataset()
-    for keyword in EMPTY:
+    for keyword in (*EMPTY, *EMPTY_CT) if image.unit == HU else EMPTY:
         setattr(data, keyword, None)
     synthetic = "SYNTHETIC" in provenance
     data.PatientName = "SYNTHETIC" if synthetic else "ANONYMOUS"
-    data.SOPInstanceUID = _uid("instance", path, image, comments)
-    data.StudyInstanceUID = _uid("study", path, image, comments)
-    data.SeriesInstanceUID = _uid("series", path, image, comments)
+    data.SOPInstanceUID, data.StudyInstanceUID, data.SeriesInstanceUID = (
+        _uid(what, path, image, comments) for what in ("instance", "study", "series")
+    )
     data.SyntheticData = "YES" if synthetic else "NO"
     data.ContentQualification = "RESEARCH"
     data.DerivationDescription = GENERATED if synthetic else provenance["DERIVED"]
     data.ImageComments = comments
     data.InstanceNumber = 1
     if image.unit == HU:
-        _set_class(data, CTImageStorage, "CT")
-        for keyword in EMPTY_CT:
-            setattr(data, keyword, None)
+        data.SOPClassUID, data.Modality = CTImageStorage, "CT"
         data.ImageType = ["DERIVED", "SECONDARY", "AXIAL"]
         data.FrameOfReferenceUID = _uid("frame of reference", path, image, comments)
         data.RescaleIntercept, data.RescaleSlope, data.RescaleType = CT_INTERCEPT, 1, "HU"
-        _set_plane(data, image)
-        stored = np.clip(np.rint(image.pixels[0]) - CT_INTERCEPT, 0, 2**CT_BITS - 1).astype(np.uint16)
-        _set_pixels(data, stored, "MONOCHROME2")
+        affine = LPS_RAS @ stated_affine(image)
+        rows, columns, thickness = voxel_spacing(affine)
+        data.PixelSpacing = [_decimal(rows), _decimal(columns)]
+        data.SliceThickness = _decimal(thickness)
+        along_columns, along_rows = affine[:3, 1] / columns, affine[:3, 0] / rows
+        data.ImageOrientationPatient = [_decimal(value) for value in (*along_columns, *along_rows)]
+        data.ImagePositionPatient = [_decimal(value) for value in affine[:3, 3]]
+        stored: NDArray[np.unsignedinteger] = np.clip(
+            np.rint(image.pixels[0]) - CT_INTERCEPT, 0, 2**CT_BITS - 1
+        ).astype(np.uint16)
     else:
-        levels = to_levels(path, image)
-        _set_class(data, SecondaryCaptureImageStorage, "OT")
+        data.SOPClassUID, data.Modality = SecondaryCaptureImageStorage, "OT"
+        stored = to_levels(path, image)
         data.ImageType = ["DERIVED", "SECONDARY"]
         data.ConversionType = "WSD"
         if image.spacing is not None:
             data.NominalScannedPixelSpacing = list(image.spacing)
             data.PixelSpacing = list(image.spacing)
-        _set_pixels(data, levels, "RGB" if image.unit == COLOUR or levels.ndim == 3 else "MONOCHROME2")
+    data.file_meta = FileMetaDataset()
+    data.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
+    data.file_meta.MediaStorageSOPClassUID = data.SOPClassUID
+    data.file_meta.MediaStorageSOPInstanceUID = data.SOPInstanceUID
+    bits, in_colour = stored.dtype.itemsize * 8, stored.ndim == 3
+    data.Rows, data.Columns = stored.shape[:2]
+    data.SamplesPerPixel = 3 if in_colour else 1
+    if in_colour:
+        data.PlanarConfiguration = 0
+    data.PhotometricInterpretation = "RGB" if in_colour or image.unit == COLOUR else "MONOCHROME2"
+    data.BitsAllocated = data.BitsStored = bits
+    data.HighBit, data.PixelRepresentation = bits - 1, 0
+    values = stored.tobytes()
+    data.PixelData = values + b"\x00" * (len(values) % 2)
+    data["PixelData"].VR = "OW" if bits > 8 else "OB"
     with atomic_file(path) as temporary:
         data.save_as(temporary, enforce_file_format=True)
 
@@ -115,43 +133,8 @@ def _uid(what: str, path: Path, image: Image, comments: str) -> str:
     return f"2.25.{uuid.UUID(bytes=digest.digest()[:16], version=5).int}"
 
 
-def _set_class(data: "Dataset", sop_class: str, modality: str) -> None:
-    from pydicom.dataset import FileMetaDataset
-    from pydicom.uid import ExplicitVRLittleEndian
-
-    data.SOPClassUID, data.Modality = sop_class, modality
-    data.file_meta = FileMetaDataset()
-    data.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
-    data.file_meta.MediaStorageSOPClassUID = sop_class
-    data.file_meta.MediaStorageSOPInstanceUID = data.SOPInstanceUID
-
-
-def _set_plane(data: "Dataset", image: Image) -> None:
-    affine = LPS_RAS @ stated_affine(image)
-    rows, columns, thickness = voxel_spacing(affine)
-    data.PixelSpacing = [_decimal(rows), _decimal(columns)]
-    data.SliceThickness = _decimal(thickness)
-    along_columns, along_rows = affine[:3, 1] / columns, affine[:3, 0] / rows
-    data.ImageOrientationPatient = [_decimal(value) for value in (*along_columns, *along_rows)]
-    data.ImagePositionPatient = [_decimal(value) for value in affine[:3, 3]]
-
-
 def _decimal(value: float) -> "DSfloat":
     from pydicom.valuerep import DSfloat
 
     # Adding zero turns -0.0 into 0.0.
     return DSfloat(float(value) + 0.0, auto_format=True)
-
-
-def _set_pixels(data: "Dataset", stored: NDArray[np.unsignedinteger], photometric: str) -> None:
-    bits = stored.dtype.itemsize * 8
-    data.Rows, data.Columns = stored.shape[:2]
-    data.SamplesPerPixel = 3 if stored.ndim == 3 else 1
-    if stored.ndim == 3:
-        data.PlanarConfiguration = 0
-    data.PhotometricInterpretation = photometric
-    data.BitsAllocated = data.BitsStored = bits
-    data.HighBit, data.PixelRepresentation = bits - 1, 0
-    values = stored.tobytes()
-    data.PixelData = values + b"\x00" * (len(values) % 2)
-    data["PixelData"].VR = "OW" if bits > 8 else "OB"

@@ -44,11 +44,10 @@ def to_orientation(
     Raises:
         UserError: the affine is singular, so that the axes have no direction.
     """
-    from nibabel import orientations
+    from nibabel.orientations import apply_orientation
 
-    change = _axis_change(affine, codes, name)
-    turned = orientations.apply_orientation(array, change)
-    return np.ascontiguousarray(turned), affine @ orientations.inv_ornt_aff(change, array.shape[:3])
+    change, turned = _axis_change(array.shape[:3], affine, codes, name)
+    return np.ascontiguousarray(apply_orientation(array, change)), turned
 
 
 def turned_geometry(
@@ -59,23 +58,19 @@ def turned_geometry(
     Raises:
         UserError: the affine is singular.
     """
-    from nibabel import orientations
-
-    change = _axis_change(affine, codes, name)
+    change, turned = _axis_change(size, affine, codes, name)
     order = np.argsort(change[:, 0].astype(int))
-    turned: Affine = affine @ orientations.inv_ornt_aff(change, size)
     return tuple(size[axis] for axis in order), voxel_spacing(turned), turned
 
 
-def _axis_change(affine: Affine, codes: str, name: object) -> NDArray[np.float64]:
+def _axis_change(size: tuple[int, ...], affine: Affine, codes: str, name: object) -> tuple[NDArray[np.float64], Affine]:
+    """How axes of `size` change to the orientation `codes`, in nibabel's terms, and the affine of the new axes."""
     from nibabel import orientations
 
     if not np.isfinite(affine).all() or abs(np.linalg.det(affine[:3, :3])) < SINGULAR:
         raise UserError(f"{name} has an invalid affine (singular or not finite); correct its header.")
-    change: NDArray[np.float64] = orientations.ornt_transform(
-        orientations.io_orientation(affine), orientations.axcodes2ornt(codes)
-    )
-    return change
+    change = orientations.ornt_transform(orientations.io_orientation(affine), orientations.axcodes2ornt(codes))
+    return change, affine @ orientations.inv_ornt_aff(change, size)
 
 
 def reorient(image: Image, codes: str) -> Image:
@@ -83,12 +78,11 @@ def reorient(image: Image, codes: str) -> Image:
     if image.affine is None or len(image.size) != 3 or axis_codes(image.affine) == codes:
         return image
     pixels, affine = to_orientation(np.moveaxis(image.pixels, 0, -1), image.affine, codes)
-    padding = None if image.padding is None else to_orientation(image.padding, image.affine, codes)[0]
     return replace(
         image,
         pixels=np.ascontiguousarray(np.moveaxis(pixels, -1, 0)),
         affine=affine,
-        padding=padding,
+        padding=None if image.padding is None else to_orientation(image.padding, image.affine, codes)[0],
         spacing=voxel_spacing(affine),
     )
 
@@ -108,9 +102,7 @@ def axial_affine(spacing: Sequence[float]) -> Affine:
 
 def stated_affine(image: Image) -> Affine:
     """The image's affine, or the axial one at its spacing, or at 1 mm."""
-    if image.affine is not None:
-        return image.affine
-    return axial_affine(image.spacing or (1.0,) * len(image.size))
+    return axial_affine(image.spacing or (1.0,) * len(image.size)) if image.affine is None else image.affine
 
 
 def volume_image(

@@ -37,12 +37,12 @@ def read_itk(path: Path, frame: int | None, unit: str | None) -> Image:
     kind = _kind(path)
     with explained_reading(path, kind):
         reader = _reader(path)
-        size, frames = _size(path, reader)
+        size, frames, affine = _geometry(path, reader)
         chosen = choose_frame(path, frames, frame)
         stored = SimpleITK.GetArrayFromImage(reader.Execute())
         values = stored[chosen] if reader.GetDimension() == 4 else stored
         volume = values.T.reshape(size).astype(np.float32)
-    return volume_image(path, volume, _affine(reader), values.dtype, unit, frame)
+    return volume_image(path, volume, affine, values.dtype, unit, frame)
 
 
 def itk_header(path: Path, unit: str | None) -> Header:
@@ -52,11 +52,11 @@ def itk_header(path: Path, unit: str | None) -> Header:
     kind = _kind(path)
     with explained_reading(path, kind):
         reader = _reader(path)
-        size, frames = _size(path, reader)
+        size, frames, stored_affine = _geometry(path, reader)
         name = SimpleITK.GetPixelIDValueAsString(reader.GetPixelID())
         width = next(word for word in name.split() if word.endswith("-bit")).removesuffix("-bit")
         stored = np.dtype(f"{'f' if 'float' in name else 'u' if 'unsigned' in name else 'i'}{int(width) // 8}")
-        size_ras, spacing, affine = turned_geometry(size, _affine(reader), "RAS", path)
+        size_ras, spacing, affine = turned_geometry(size, stored_affine, "RAS", path)
     stated = volume_unit(path, stored, unit)
     return Header(kind, size_ras, 1, stored.itemsize * 8, stated, frames, spacing, affine=affine)
 
@@ -107,27 +107,23 @@ def _reader(path: Path) -> "SimpleITK.ImageFileReader":
     return reader
 
 
-def _size(path: Path, reader: "SimpleITK.ImageFileReader") -> tuple[tuple[int, int, int], int]:
-    if reader.GetNumberOfComponents() != 1 or not 2 <= reader.GetDimension() <= 4:
+def _geometry(path: Path, reader: "SimpleITK.ImageFileReader") -> tuple[tuple[int, int, int], int, Affine]:
+    """Shape and number of volumes, and their affine to RAS mm; a 2-D image lies in the plane of the first two axes."""
+    axes = reader.GetDimension()
+    if reader.GetNumberOfComponents() != 1 or not 2 <= axes <= 4:
         raise UserError(
-            f"{path} has {reader.GetDimension()} axes and {reader.GetNumberOfComponents()} values per voxel; only"
+            f"{path} has {axes} axes and {reader.GetNumberOfComponents()} values per voxel; only"
             " volumes and series of volumes with one value per voxel can be read."
         )
     columns, rows, slices, frames = (*(int(axis) for axis in reader.GetSize()), 1, 1)[:4]
     require_sane_size(path, (columns, rows, slices), MAX_VOXELS)
     require_sane_size(path, (frames,))
-    return (columns, rows, slices), frames
-
-
-def _affine(reader: "SimpleITK.ImageFileReader") -> Affine:
-    """The affine to RAS mm of the first three axes; a 2-D image lies in the plane of the first two."""
-    axes = reader.GetDimension()
     direction = np.reshape(reader.GetDirection(), (axes, axes))
     used = min(axes, 3)
     affine = np.eye(4)
     affine[:used, :used] = direction[:used, :used] * np.asarray(reader.GetSpacing())[:used]
     affine[:used, 3] = reader.GetOrigin()[:used]
-    return LPS_RAS @ affine
+    return (columns, rows, slices), frames, LPS_RAS @ affine
 
 
 def _itk_image(path: Path, image: Image, provenance: Mapping[str, str]) -> "SimpleITK.Image":

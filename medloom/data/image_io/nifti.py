@@ -25,20 +25,18 @@ MM_PER_UNIT = {"unknown": 1.0, "mm": 1.0, "meter": 1000.0, "micron": 0.001}
 def read_nifti(path: Path, frame: int | None, unit: str | None) -> Image:
     """Read a volume (or one of a series) in RAS order, `(1, X, Y, Z)`, with the header's scale applied."""
     with explained_reading(path, "NIfTI"):
-        opened = _opened(path)
-        shape, frames = _shape(path, opened)
+        opened, shape, frames, affine = _opened(path)
         chosen = choose_frame(path, frames, frame)
         stored = opened.dataobj[:, :, :, chosen] if len(opened.shape) > 3 else opened.dataobj
         values = np.asarray(stored, dtype=np.float32).reshape(shape)
-    return volume_image(path, values, _affine_mm(opened), opened.get_data_dtype(), unit, frame)
+    return volume_image(path, values, affine, opened.get_data_dtype(), unit, frame)
 
 
 def nifti_header(path: Path, unit: str | None) -> Header:
     """The header of a NIfTI file, with size and spacing in RAS order."""
     with explained_reading(path, "NIfTI"):
-        opened = _opened(path)
-        shape, frames = _shape(path, opened)
-        size, spacing, affine = turned_geometry(shape, _affine_mm(opened), "RAS", path)
+        opened, shape, frames, stated_in_mm = _opened(path)
+        size, spacing, affine = turned_geometry(shape, stated_in_mm, "RAS", path)
         stored = opened.get_data_dtype()
     stated = volume_unit(path, stored, unit)
     return Header("NIfTI", size, 1, stored.itemsize * 8, stated, frames, spacing, affine=affine)
@@ -63,8 +61,10 @@ def write_nifti(path: Path, image: Image, provenance: Mapping[str, str]) -> None
 
 def nifti_provenance(path: Path) -> dict[str, str]:
     """The provenance that `write_nifti` wrote; otherwise empty."""
+    import nibabel
+
     with explained_reading(path, "NIfTI"):
-        header = _opened(path).header
+        header = nibabel.load(path).header
         comments = [entry.get_content() for entry in header.extensions if entry.get_code() == COMMENT]
         synthetic = bytes(header["descrip"]).startswith(b"SYNTHETIC")
         if not synthetic or not comments:
@@ -73,13 +73,11 @@ def nifti_provenance(path: Path) -> dict[str, str]:
         return dict(json.loads(text.rstrip("\x00 ")))
 
 
-def _opened(path: Path) -> "Nifti1Image":
+def _opened(path: Path) -> "tuple[Nifti1Image, tuple[int, int, int], int, Affine]":
+    """The file without its values, the shape of a volume, the number of volumes, and the affine to RAS mm."""
     import nibabel
 
-    return nibabel.load(path)
-
-
-def _shape(path: Path, opened: "Nifti1Image") -> tuple[tuple[int, int, int], int]:
+    opened = nibabel.load(path)
     if opened.get_data_dtype().kind not in "iufb":
         raise UserError(f"{path} holds {opened.get_data_dtype()} values; only volumes of real numbers can be read.")
     shape = tuple(int(axis) for axis in opened.shape)
@@ -90,9 +88,6 @@ def _shape(path: Path, opened: "Nifti1Image") -> tuple[tuple[int, int, int], int
     rows, columns, slices, frames = (*shape[:4], 1, 1, 1)[:4]
     require_sane_size(path, (rows, columns, slices), MAX_VOXELS)
     require_sane_size(path, (frames,))
-    return (rows, columns, slices), frames
-
-
-def _affine_mm(opened: "Nifti1Image") -> Affine:
     scale = MM_PER_UNIT[opened.header.get_xyzt_units()[0]]
-    return np.diag([scale, scale, scale, 1.0]) @ np.asarray(opened.affine, dtype=np.float64)
+    affine = np.diag([scale, scale, scale, 1.0]) @ np.asarray(opened.affine, dtype=np.float64)
+    return opened, (rows, columns, slices), frames, affine

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -25,26 +26,6 @@ PNG_GREY_TYPES = (0, 4)
 ROUNDING = 1e-3  # fraction of the range by which computed values may exceed it
 
 
-def read_png(path: Path, frame: int | None, unit: str | None) -> Image:
-    """Read a PNG: 1 to 16 bits, grey, colour or palette; alpha is composited on black."""
-    return _read(path, "PNG", frame)
-
-
-def read_jpeg(path: Path, frame: int | None, unit: str | None) -> Image:
-    """Read a JPEG, grey or colour, rotated by its EXIF orientation."""
-    return _read(path, "JPEG", frame)
-
-
-def png_header(path: Path, unit: str | None) -> Header:
-    """The header of a PNG."""
-    return _header(path, "PNG")
-
-
-def jpeg_header(path: Path, unit: str | None) -> Header:
-    """The header of a JPEG."""
-    return _header(path, "JPEG")
-
-
 def composite_on_black(pixels: NDArray[np.generic], full_scale: float) -> NDArray[np.float32]:
     """Composite `(rows, columns, C + 1)`, alpha last and not premultiplied, on black: float32 `(rows, columns, C)`."""
     values = pixels.astype(np.float32)
@@ -62,7 +43,11 @@ def turn(pixels: NDArray[np.generic], orientation: int) -> NDArray[np.generic]:
     return pixels
 
 
-def _read(path: Path, kind: str, frame: int | None) -> Image:
+def _read(kind: str, path: Path, frame: int | None, unit: str | None) -> Image:
+    """Read a PNG (1 to 16 bits, grey, colour or palette; alpha is composited on black) or a JPEG (grey or colour).
+
+    Images are rotated by their EXIF orientation.
+    """
     choose_frame(path, 1, frame)
     with explained_reading(path, kind):
         with _opened(path, kind) as opened:
@@ -74,7 +59,8 @@ def _read(path: Path, kind: str, frame: int | None) -> Image:
     return Image(planes, COLOUR if len(planes) == 3 else GREY, full_scale_of(bits))
 
 
-def _header(path: Path, kind: str) -> Header:
+def _header(kind: str, path: Path, unit: str | None) -> Header:
+    """The header of a PNG or a JPEG."""
     with explained_reading(path, kind), _opened(path, kind) as opened:
         rows_and_columns = (opened.height, opened.width)
         require_sane_size(path, rows_and_columns)
@@ -85,6 +71,10 @@ def _header(path: Path, kind: str) -> Header:
         # Pillow opens 16-bit grey with alpha as colour.
         grey = _png_form(path)[1] in PNG_GREY_TYPES if opened.format == "PNG" else opened.mode in GREY_MODES
         return Header(kind, rows_and_columns, 1 if grey else 3, _bits(path, kind), GREY if grey else COLOUR, frames=1)
+
+
+read_png, png_header = partial(_read, "PNG"), partial(_header, "PNG")
+read_jpeg, jpeg_header = partial(_read, "JPEG"), partial(_header, "JPEG")
 
 
 def _opened(path: Path, kind: str) -> "PillowImage":
@@ -181,9 +171,7 @@ def write_tiff(path: Path, image: Image, provenance: Mapping[str, str]) -> None:
 
 def png_provenance(path: Path) -> dict[str, str]:
     """The text chunks of a PNG that is marked SYNTHETIC; otherwise empty."""
-    from PIL import Image as Pillow
-
-    with explained_reading(path, "PNG"), Pillow.open(path, formats=("PNG",)) as opened:
+    with explained_reading(path, "PNG"), _opened(path, "PNG") as opened:
         chunks = {str(name): str(value) for name, value in opened.text.items()}
     return chunks if "SYNTHETIC" in chunks else {}
 

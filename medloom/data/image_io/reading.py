@@ -11,12 +11,6 @@ MAX_PIXELS = 178_956_970  # Pillow's limit for an image, applied to every 2-D fo
 MAX_VOXELS = 2**31  # 8 GiB as float32.
 
 
-def reason(error: BaseException) -> str:
-    """The last line of a library's message, without a full stop, or the type of the error without a message."""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return lines[-1].rstrip(".") if lines else type(error).__name__
-
-
 def require_file(path: Path) -> None:
     """Refuse a path that is not a file with content.
 
@@ -44,8 +38,11 @@ def explained_reading(path: Path, kind: str) -> Iterator[None]:
     except MemoryError as error:
         raise UserError(f"{path} needs more memory than is available to be read as {kind}.") from error
     except Exception as error:
+        # The last line of a library's message states the reason.
+        lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+        reason = lines[-1].rstrip(".") if lines else type(error).__name__
         raise UserError(
-            f"{path} cannot be read as {kind} ({reason(error)}): it is damaged, cut short or in another format;"
+            f"{path} cannot be read as {kind} ({reason}): it is damaged, cut short or in another format;"
             " copy it again or remove its row."
         ) from error
 
@@ -57,7 +54,7 @@ def require_sane_size(path: Path, size: Sequence[int], limit: int = MAX_PIXELS) 
         UserError: names the size and the limit.
     """
     if min(size) < 1 or math.prod(size) > limit:
-        shape = " x ".join(str(axis) for axis in size)
         raise UserError(
-            f"{path} claims a size of {shape}; each axis must be at least 1 and all at most {limit} pixels."
+            f"{path} claims a size of {' x '.join(map(str, size))}; each axis must be at least 1 and all at most"
+            f" {limit} pixels."
         )

@@ -36,8 +36,7 @@ def read_tiff(path: Path, frame: int | None, unit: str | None) -> Image:
             raise UserError(
                 f"{path} is cut short: its pixels should end at byte {max(ends, default=0)}; copy it again."
             )
-        pixels = turn(_displayed(page), _orientation(page))
-        planes, page_unit = channel_first(pixels), _unit(page)
+        planes, page_unit = channel_first(turn(_displayed(page), _orientation(page))), _unit(page)
     bits = 8 if page.photometric == PALETTE else _bits(page)
     return Image(planes, page_unit, float("nan") if page_unit == RELATIVE else full_scale_of(bits), frame=frame)
 
@@ -50,8 +49,7 @@ def tiff_header(path: Path, unit: str | None) -> Header:
         pages = _full_pages(opened)
         page = pages[0]
         _require_readable(path, page)
-        size = (page.imagelength, page.imagewidth)
-        page_unit = _unit(page)
+        size, page_unit = (page.imagelength, page.imagewidth), _unit(page)
         return Header(
             "TIFF",
             size[::-1] if _orientation(page) in (5, 6, 7, 8) else size,
@@ -71,8 +69,7 @@ def _bits(page: "TiffPage") -> int:
 
 
 def _orientation(page: "TiffPage") -> int:
-    tag = page.tags.get(ORIENTATION_TAG)
-    return int(tag.value) if tag is not None else 1
+    return int(getattr(page.tags.get(ORIENTATION_TAG), "value", 1))
 
 
 def _unit(page: "TiffPage") -> str:

@@ -93,8 +93,7 @@ def read_changes(option: str, text: str) -> dict[str, str]:
 def arm_row(template: Template, row: Mapping[str, Cell], arm: Arm) -> ArmRow:
     """A row in an arm; see `Template.changed`."""
     cells, held = template.changed(row, arm.changes)
-    followed = tuple(name for name in cells if name not in arm.changes and cells[name] != row[name])
-    return ArmRow(cells, held, followed)
+    return ArmRow(cells, held, tuple(name for name in cells if name not in arm.changes and cells[name] != row[name]))
 
 
 def effect_of(kind: str, template: Template, arm: Arm, rows: Sequence[ArmRow], masked: bool) -> dict[str, object]:
@@ -113,18 +112,17 @@ def effect_of(kind: str, template: Template, arm: Arm, rows: Sequence[ArmRow], m
     held = _counted(template, [row.held for row in rows])
     followed = _counted(template, [row.followed for row in rows])
     outcomes = arm.outcomes(template)
-    parts = [f"difference of conditional means between {arm.name} and the factual"]
-    if outcomes:
-        parts.append(f"{', '.join(outcomes)} is a consequence of the image content, not a cause")
-    if followed:
-        parts.append(f"{_in_words(followed, len(rows))} changed by the template's rules")
-    if held:
-        parts.append(f"{_in_words(held, len(rows))} held at factual values, which excludes effects through them")
-    if masked:
-        parts.append("the mask held, which excludes effects through it")
+    parts = (
+        (True, f"difference of conditional means between {arm.name} and the factual"),
+        (outcomes, f"{', '.join(outcomes)} is a consequence of the image content, not a cause"),
+        (followed, f"{_in_words(followed, len(rows))} changed by the template's rules"),
+        (held, f"{_in_words(held, len(rows))} held at factual values, which excludes effects through them"),
+        (masked, "the mask held, which excludes effects through it"),
+    )
+    estimand = "; ".join(words for said, words in parts if said)
     return {
         "changes": dict(arm.values),
-        "estimand": f"{ASSOCIATION if outcomes else kind}: {'; '.join(parts)}",
+        "estimand": f"{ASSOCIATION if outcomes else kind}: {estimand}",
         "held": list(held),
         "held_in_rows": held,
         "propagated_in_rows": followed,

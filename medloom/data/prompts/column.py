@@ -85,9 +85,10 @@ class Column:
         if text.casefold() in MISSING or text in self.sentinels:
             return None
         if self.values is not None:
-            close = did_you_mean(text, self.values) or "."
-            allowed = ", ".join(self.values)
-            raise UserError(f"column {self.name!r}: {text!r} is not in the value map{close} Allowed: {allowed}.")
+            raise UserError(
+                f"column {self.name!r}: {text!r} is not in the value map{did_you_mean(text, self.values) or '.'}"
+                f" Allowed: {', '.join(self.values)}."
+            )
         if not self.allowed and is_date(text):
             raise UserError(
                 f"column {self.name!r}: {text!r} looks like a date, which could identify the patient; give days"

@@ -31,13 +31,9 @@ def names_identity(column: str) -> str | None:
 
     `PatientID`, `patient_id` and `patient id` are equivalent.
     """
-    folded = column.strip().casefold()
-    if folded in (*ALIASES["patient_id"], "patient_id") or any(
-        folded in (standard, *ALIASES[standard]) for standard in PATH_COLUMNS
-    ):
-        return "an identifier"
-    words = name_words(column)
-    if words & IDENTIFIERS:
+    folded, words = column.strip().casefold(), name_words(column)
+    standards = ("patient_id", *PATH_COLUMNS)
+    if words & IDENTIFIERS or any(folded in (standard, *ALIASES[standard]) for standard in standards):
         return "an identifier"
     return "a date" if words & DATES else None
 

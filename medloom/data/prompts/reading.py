@@ -40,8 +40,10 @@ def find_template(name: str | Path) -> Path:
     ready = {path.stem: path for path in sorted(READY.glob("*.yaml"))}
     if str(name) in ready:
         return ready[str(name)]
-    hint = did_you_mean(str(name), ready) or "."
-    raise UserError(f"--template {name} is neither a file nor a built-in template{hint} Built in: {', '.join(ready)}.")
+    raise UserError(
+        f"--template {name} is neither a file nor a built-in template{did_you_mean(str(name), ready) or '.'} Built in:"
+        f" {', '.join(ready)}."
+    )
 
 
 def template_path(manifest: Path) -> Path:
@@ -259,5 +261,7 @@ def _check_keys(values: Iterable[str], known: Sequence[str], of: str) -> None:
 
 def _require_column(name: str, columns: Sequence[str] | Mapping[str, object], where: str) -> None:
     if name not in columns:
-        hint = did_you_mean(name, columns) or "."
-        raise UserError(f"{where}: the template has no column {name!r}{hint} Columns: {', '.join(columns)}.")
+        raise UserError(
+            f"{where}: the template has no column {name!r}{did_you_mean(name, columns) or '.'} Columns:"
+            f" {', '.join(columns)}."
+        )

@@ -119,8 +119,17 @@ class Template:
                 after[name] = rule.value
             elif before[name] is not None:
                 held.add(name)
+        # A set value must not contradict a rule.
         for name in chosen if moved else ():
-            _refuse_contradiction(self.columns[name], after)
+            value = after[name]
+            rule = _rule(self.columns[name], value, after)
+            if rule is not None and rule.value != value:
+                causes = ", ".join(f"{parent}={spelled(after[parent])}" for parent in rule.when)
+                asked = f"{name} is {spelled(rule.value)} then" if rule.value is not None else "another value is needed"
+                raise UserError(
+                    f"{name}={spelled(value)} contradicts {causes} by the template's rules ({asked}); set both"
+                    " consistently, or leave out the rows."
+                )
         return after, tuple(name for name in self.columns if name in held)
 
 
@@ -149,16 +158,3 @@ def _affected(columns: Mapping[str, Column], moved: Iterable[str], fixed: Iterab
 
 def _rule(column: Column, was: Cell, row: Mapping[str, Cell]) -> Rule | None:
     return next((rule for rule in column.follows if rule.holds(was, row)), None)
-
-
-def _refuse_contradiction(column: Column, after: Mapping[str, Cell]) -> None:
-    """Refuse a set value that contradicts a rule."""
-    value = after[column.name]
-    rule = _rule(column, value, after)
-    if rule is not None and rule.value != value:
-        causes = ", ".join(f"{parent}={spelled(after[parent])}" for parent in rule.when)
-        asked = f"{column.name} is {spelled(rule.value)} then" if rule.value is not None else "another value is needed"
-        raise UserError(
-            f"{column.name}={spelled(value)} contradicts {causes} by the template's rules ({asked}); set both"
-            " consistently, or leave out the rows."
-        )

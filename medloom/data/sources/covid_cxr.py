@@ -59,11 +59,12 @@ def read_covid(root: Path, skip_bad: bool, tally: Tally) -> "pd.DataFrame":
     )
     lacking = [name for name in NEEDED if name not in table.header]
     if lacking:
-        close = did_you_mean(lacking[0], table.header)
-        raise UserError(f"{path} has no column {lacking[0]!r}{close} Columns: {', '.join(table.header)}.")
+        raise UserError(
+            f"{path} has no column {lacking[0]!r}{did_you_mean(lacking[0], table.header)} Columns:"
+            f" {', '.join(table.header)}."
+        )
     nameless = [index for index, name in enumerate(table.header) if not name]
-    cells = sum(bool(row[index]) for row in table.rows for index in nameless)
-    tally.add("a name for each column", cells, "cells")
+    tally.add("a name for each column", sum(bool(row[index]) for row in table.rows for index in nameless), "cells")
     header = {name: index for index, name in enumerate(table.header) if name}
     rows = [[row[index] for index in header.values()] for row in table.rows]
     frame = pd.DataFrame(rows, columns=list(header)).assign(line=table.lines)
@@ -84,8 +85,7 @@ def covid_rows(frame: "pd.DataFrame", text: str, tally: Tally) -> "pd.DataFrame"
     """
     import pandas as pd
 
-    days = pd.to_numeric(frame["offset"], errors="coerce")
-    written = frame["offset"].where(days.notna(), "")
+    written = frame["offset"].where(pd.to_numeric(frame["offset"], errors="coerce").notna(), "")
     tally.add("a number of days", int((written == "").sum()), "images", "retained, time is empty")
     paths = frame["finding"].mask(frame["finding"].str.casefold().isin(NO_FINDING_STATED), "")
     tally.add("a finding", int((paths == "").sum()), "images", "retained, finding is empty")

@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 
 PREVIEWED = 10
 DESCRIPTION = ".import.json"
+# The options that the description leaves out.
+FOLDERS = ("root", "out", "reports", "tables", "demographics", "images")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -124,71 +126,29 @@ def finish(
     Raises:
         UserError: no row remains.
     """
+    from rich.console import Console
+    from rich.table import Column, Table
+
+    from medloom.core.config import plain
     from medloom.core.files import write_json
     from medloom.core.progress import say
     from medloom.data.tables import write_csv
 
-    _print_tables(frame, tally, texts)
-    if not len(frame):
-        raise UserError(f"{config.root}: no row remains; the table above states what each rule left out.")
-    if config.preview or config.out is None:
-        _print_rows(frame.head(PREVIEWED), columns)
-        return None
-    write_csv(config.out, columns, frame[list(columns)].values.tolist())
-    write_json(description_of(config.out), _description(config, frame, tally, texts))
-    say(f"{len(frame)} rows of {frame['patient_id'].nunique()} patients: {config.out}")
-    return config.out
-
-
-def _description(
-    config: ImportOptions, frame: "pd.DataFrame", tally: "Tally", texts: "Texts | None"
-) -> dict[str, object]:
-    """The options that are not folders, and the counts."""
-    from medloom.core.config import plain
-
-    folders = ("root", "out", "reports", "tables", "demographics", "images")
-    options = {name: value for name, value in plain(asdict(config)).items() if name not in folders}
-    reports = {"had": texts.had, "used": dict(texts.used)} if texts else {}
-    return {"options": options, "rows": len(frame), "rules": [e.to_dict() for e in tally.entries], "reports": reports}
-
-
-def _print_tables(frame: "pd.DataFrame", tally: "Tally", texts: "Texts | None") -> None:
-    from rich.console import Console
-
     console = Console(highlight=False)
     if texts is not None:
-        console.print(_sections(texts))
-    console.print(_counts(frame))
-    console.print(_rules(tally))
-
-
-def _sections(texts: "Texts") -> object:
-    from rich.table import Table
-
-    table = Table("section", "reports with it", "used as Text", title="reports", title_justify="left")
-    for name, count in texts.had.items():
-        table.add_row(
-            "all" if name == "reports" else name, str(count), str(texts.used[name]) if texts.used[name] else ""
-        )
-    return table
-
-
-def _counts(frame: "pd.DataFrame") -> object:
-    """Rows and patients of each modality, view and split."""
-    from rich.table import Table
-
+        table = Table("section", "reports with it", "used as Text", title="reports", title_justify="left")
+        for name, count in texts.had.items():
+            used = texts.used[name]
+            table.add_row("all" if name == "reports" else name, str(count), str(used) if used else "")
+        console.print(table)
+    # Rows and patients of each modality, view and split.
     table = Table("", "rows", "patients", title="rows", title_justify="left")
     table.add_row("all", str(len(frame)), str(frame["patient_id"].nunique()))
     for name in ("modality", "view", "split"):
         if name in frame:
             for value, part in frame.groupby(name):
                 table.add_row(f"{name} {str(value) or '(none)'}", str(len(part)), str(part["patient_id"].nunique()))
-    return table
-
-
-def _rules(tally: "Tally") -> object:
-    from rich.table import Column, Table
-
+    console.print(table)
     # Names are wrapped, not truncated, so that they can be looked up.
     names = Column("examples", overflow="fold")
     table = Table("requirement", "not met by", "", names, title="rules", title_justify="left")
@@ -196,12 +156,23 @@ def _rules(tally: "Tally") -> object:
         table.add_row(
             entry.rule, f"{entry.count} {entry.what}", entry.fate if entry.count else "", ", ".join(entry.names)
         )
-    return table
-
-
-def _print_rows(frame: "pd.DataFrame", columns: Sequence[str]) -> None:
-    for number, row in enumerate(frame[list(columns)].to_dict("records"), 1):
-        print(f"row {number}")
-        for name, cell in row.items():
-            if cell != "":
-                print(f"  {name}: {cell}")
+    console.print(table)
+    if not len(frame):
+        raise UserError(f"{config.root}: no row remains; the table above states what each rule left out.")
+    if config.preview or config.out is None:
+        for number, row in enumerate(frame.head(PREVIEWED)[list(columns)].to_dict("records"), 1):
+            print(f"row {number}")
+            for column, cell in row.items():
+                if cell != "":
+                    print(f"  {column}: {cell}")
+        return None
+    write_csv(config.out, columns, frame[list(columns)].values.tolist())
+    described = {
+        "options": {name: value for name, value in plain(asdict(config)).items() if name not in FOLDERS},
+        "rows": len(frame),
+        "rules": [{"rule": e.rule, "count": e.count, "of": e.what, "fate": e.fate} for e in tally.entries],
+        "reports": {"had": texts.had, "used": dict(texts.used)} if texts else {},
+    }
+    write_json(description_of(config.out), described)
+    say(f"{len(frame)} rows of {frame['patient_id'].nunique()} patients: {config.out}")
+    return config.out

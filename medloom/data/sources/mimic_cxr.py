@@ -84,23 +84,17 @@ def read_images(tables: Path, tally: Tally) -> "pd.DataFrame":
     subject, study, image = frame["subject_id"], frame["study_id"], frame["dicom_id"]
     frame["file"] = "p" + subject.str[:2] + "/p" + subject + "/s" + study + "/" + image
     frame["view"] = frame["ViewPosition"]
-    frame["time"] = _times(frame, tally)
-    keys = frame.assign(subject=subject.astype("int64"), study=study.astype("int64"))
-    frame = keys.sort_values(["subject", "time", "study", "dicom_id"], kind="stable").reset_index(drop=True)
-    return frame[["dicom_id", "subject_id", "study_id", "view", "time", "file"]]
-
-
-def _times(frame: "pd.DataFrame", tally: Tally) -> "pd.Series[str]":
-    """The time of each image's study."""
+    # The time of each image's study.
     dates = frame["StudyDate"].map({cell: _date(cell) for cell in frame["StudyDate"].unique()})
     clocks = frame["StudyTime"].map({cell: _clock(cell) for cell in frame["StudyTime"].unique()})
     own = (dates + clocks).where(dates != "")
-    times: pd.Series[str] = own.groupby([frame["subject_id"], frame["study_id"]]).transform("min").fillna("")
-    undated = times == ""
+    frame["time"] = own.groupby([subject, study]).transform("min").fillna("")
+    undated, unclocked = frame["time"] == "", (dates != "") & (clocks == "")
     tally.add("a readable date", int(undated.sum()), "images", "retained, time is empty", frame.loc[undated, "file"])
-    unclocked = (dates != "") & (clocks == "")
     tally.add("a readable time of day", int(unclocked.sum()), "images", "retained, time is the date")
-    return times
+    keys = frame.assign(subject=subject.astype("int64"), study=study.astype("int64"))
+    frame = keys.sort_values(["subject", "time", "study", "dicom_id"], kind="stable").reset_index(drop=True)
+    return frame[["dicom_id", "subject_id", "study_id", "view", "time", "file"]]
 
 
 def _date(cell: str) -> str:
@@ -198,8 +192,7 @@ def report_files(frame: "pd.DataFrame") -> dict[str, str]:
     """Study -> path of its report, in the order of the studies."""
     studies = frame.drop_duplicates("study_id")
     subject, study = studies["subject_id"], studies["study_id"]
-    files = "p" + subject.str[:2] + "/p" + subject + "/s" + study + ".txt"
-    return dict(zip(study, files, strict=True))
+    return dict(zip(study, "p" + subject.str[:2] + "/p" + subject + "/s" + study + ".txt", strict=True))
 
 
 def read_reports(

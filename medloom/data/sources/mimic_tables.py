@@ -71,8 +71,7 @@ def add_labels(
         return frame, []
     path = require_table([tables], f"mimic-cxr-*-{labeller}", "--tables, or give --labels none")
     names = [name for name in columns_of(path) if name not in ("subject_id", "study_id")]
-    read = read_columns(path, ["study_id", *names])
-    labels = read.drop_duplicates("study_id").set_index("study_id")
+    labels = read_columns(path, ["study_id", *names]).drop_duplicates("study_id").set_index("study_id")
     unlabelled = ~frame["study_id"].isin(labels.index)
     studies = frame.loc[unlabelled, "study_id"].drop_duplicates()
     tally.add(f"labels of {labeller}", int(unlabelled.sum()), "images", "retained, labels are empty", studies)
@@ -81,26 +80,21 @@ def add_labels(
     indices = labels.index.get_indexer(pd.Index(frame["study_id"]))
     imported = labels.index.isin(frame["study_id"])
     uncertain_labels = 0
+    values = {"": "", "1.0": "1", "1": "1", "0.0": "0", "0": "0"} | dict.fromkeys(UNCERTAIN_CELLS, instead)
     for name, column in zip(names, columns, strict=True):
         given = labels[name].astype(object)
         uncertain_labels += int((imported & given.isin(UNCERTAIN_CELLS)).sum())
-        cells = [*_cells(path, name, given, labels["line"], instead), ""]
+        written = given.map(values)
+        unknown = written.isna()
+        if unknown.any():
+            raise UserError(
+                f"{path}, line {labels['line'][unknown].iloc[0]}, column {name!r}: {given[unknown].iloc[0]!r} is not a"
+                " label; allowed are 1.0, 0.0, -1.0 and empty cells; download the table again."
+            )
+        cells = [*written, ""]
         frame = frame.assign(**{column: [cells[index] for index in indices]})
     tally.add("certain labels", uncertain_labels, "labels of studies", f"become {instead or 'empty'}")
     return frame, columns
-
-
-def _cells(path: Path, name: str, cells: "pd.Series[str]", lines: "pd.Series[int]", instead: str) -> "pd.Series[str]":
-    """The written cells of one label."""
-    values = {"": "", "1.0": "1", "1": "1", "0.0": "0", "0": "0"} | dict.fromkeys(UNCERTAIN_CELLS, instead)
-    written: pd.Series[str] = cells.map(values)
-    unknown = written.isna()
-    if unknown.any():
-        raise UserError(
-            f"{path}, line {lines[unknown].iloc[0]}, column {name!r}: {cells[unknown].iloc[0]!r} is not a label;"
-            " allowed are 1.0, 0.0, -1.0 and empty cells; download the table again."
-        )
-    return written
 
 
 def add_split(
@@ -127,15 +121,20 @@ def add_split(
     if way == "none":
         return frame
     if way == "p10-p18":
-        return _by_folder(frame, validation, seed)
+        of_patient: dict[str, str] = {}
+        for patient in frame["subject_id"].unique():
+            part = int(hash_patient(patient, f"validation-{seed}"), 16) / HASHES
+            of_patient[patient] = "validation" if part < validation else "train"
+            if patient[:2] == TEST_FOLDER:
+                of_patient[patient] = "test"
+        return frame.assign(split=frame["subject_id"].map(of_patient))
     path = require_table([tables], "mimic-cxr-*-split", "--tables, or give --split none")
     official = read_columns(path, ("dicom_id", "split"))
     known = official["split"].str.casefold().map(NAMES)
     if known.isna().any():
         first = official[known.isna()].iloc[0]
         raise UserError(f"{path}, line {first['line']}: {first['split']!r} is not a split; download the table again.")
-    of_image = dict(zip(official["dicom_id"], known, strict=True))
-    frame = frame.assign(split=frame["dicom_id"].map(of_image))
+    frame = frame.assign(split=frame["dicom_id"].map(dict(zip(official["dicom_id"], known, strict=True))))
     without = frame["split"].isna()
     tally.skip_or_refuse(skip_bad, str(path), "a split", list(frame.loc[without, "file"]), len(frame))
     frame = frame[~without].reset_index(drop=True)
@@ -146,16 +145,6 @@ def add_split(
             " --split, or none and `medloom data split`."
         )
     return frame
-
-
-def _by_folder(frame: "pd.DataFrame", validation: float, seed: int) -> "pd.DataFrame":
-    def split_of(patient: str) -> str:
-        if patient[:2] == TEST_FOLDER:
-            return "test"
-        part = int(hash_patient(patient, f"validation-{seed}"), 16) / HASHES
-        return "validation" if part < validation else "train"
-
-    return frame.assign(split=frame["subject_id"].map({name: split_of(name) for name in frame["subject_id"].unique()}))
 
 
 def add_demographics(frame: "pd.DataFrame", folder: Path, tally: Tally) -> "pd.DataFrame":
@@ -170,6 +159,8 @@ def add_demographics(frame: "pd.DataFrame", folder: Path, tally: Tally) -> "pd.D
     Raises:
         UserError: a missing or damaged table of patients, or an age that is not a number.
     """
+    import pandas as pd
+
     folders = [folder / "hosp", folder, folder / "core"]
     path = require_table(folders, "patients", "--demographics")
     read = read_columns(path, ("subject_id", "gender", "anchor_age", "anchor_year"))
@@ -178,14 +169,6 @@ def add_demographics(frame: "pd.DataFrame", folder: Path, tally: Tally) -> "pd.D
     absent = "p" + frame.loc[unknown, "subject_id"].drop_duplicates()
     fate = EMPTY.format("age, sex and race")
     tally.add("the patient in MIMIC-IV", int(unknown.sum()), f"images of {len(absent)} patients", fate, absent)
-    age = _ages(frame, patients, path, tally)
-    sex = frame["subject_id"].map(patients["gender"]).fillna("")
-    return frame.assign(age=age, sex=sex, race=_races(frame, folders, tally))
-
-
-def _ages(frame: "pd.DataFrame", patients: "pd.DataFrame", path: Path, tally: Tally) -> "pd.Series[str]":
-    import pandas as pd
-
     anchors = {name: _numbers(patients[name], patients["line"], path) for name in ("anchor_age", "anchor_year")}
     anchor = frame["subject_id"].map(anchors["anchor_age"])
     years = pd.to_numeric(frame["time"].str[:4], errors="coerce") - frame["subject_id"].map(anchors["anchor_year"])
@@ -194,7 +177,9 @@ def _ages(frame: "pd.DataFrame", patients: "pd.DataFrame", path: Path, tally: Ta
     tally.add("a known age", int(unsure.sum()), "images", EMPTY.format("age"))
     ages = ages.where(~unsure).mask(ages > OLDEST, CAPPED)
     tally.add(f"an age of at most {OLDEST}", int((ages == CAPPED).sum()), "images", f"retained, age is {CAPPED}")
-    return ages.map(lambda age: "" if age != age else f"{age:.0f}").astype(object)
+    age = ages.map(lambda age: "" if age != age else f"{age:.0f}").astype(object)
+    sex = frame["subject_id"].map(patients["gender"]).fillna("")
+    return frame.assign(age=age, sex=sex, race=_races(frame, folders, tally))
 
 
 def _numbers(cells: "pd.Series[str]", lines: "pd.Series[int]", path: Path) -> "pd.Series[float]":

@@ -109,28 +109,26 @@ def read_openi(path: Path) -> OpenReports:
             reports[report.id] = report
     if not reports and not problems:
         raise UserError(f"{path} holds no XML file; name the folder or the archive of the Open-i reports.")
-    return OpenReports(tuple(sorted(reports.values(), key=lambda report: _number(report.id))), problems)
+    # By the number in the name.
+    ordered = sorted(reports.values(), key=lambda report: (int(re.sub(r"\D", "", report.id) or 0), report.id))
+    return OpenReports(tuple(ordered), problems)
 
 
 def _files(path: Path) -> Iterator[tuple[str, bytes]]:
     """Name and content of each XML file."""
     if path.is_dir():
-        yield from _folder_files(path)
+        root = path.resolve()
+        for file in sorted(path.rglob("*.xml")):
+            # Links that lead out of the folder are not followed.
+            if file.is_file() and file.resolve().is_relative_to(root):
+                with file.open("rb") as stream:
+                    yield file.relative_to(path).as_posix(), stream.read(LARGEST + 1)
     elif path.is_file() and path.name.casefold().endswith(ARCHIVES):
         yield from _archive_files(path)
     else:
         raise UserError(
             f"{path} is neither a folder nor an archive ({', '.join(ARCHIVES)}); name that of the Open-i reports."
         )
-
-
-def _folder_files(folder: Path) -> Iterator[tuple[str, bytes]]:
-    root = folder.resolve()
-    for file in sorted(folder.rglob("*.xml")):
-        # Links that lead out of the folder are not followed.
-        if file.is_file() and file.resolve().is_relative_to(root):
-            with file.open("rb") as stream:
-                yield file.relative_to(folder).as_posix(), stream.read(LARGEST + 1)
 
 
 def _archive_files(path: Path) -> Iterator[tuple[str, bytes]]:
@@ -150,7 +148,7 @@ def _report(content: bytes) -> OpenReport:
     """One report from its XML.
 
     Raises:
-        ValueError: too large, with a document type or entities, or without a report id.
+        ValueError: too large, with a document type or entities, or without a report id or a text's label.
     """
     if len(content) > LARGEST:
         raise ValueError(f"larger than {LARGEST >> 20} MiB, which no report is")
@@ -164,15 +162,7 @@ def _report(content: bytes) -> OpenReport:
         raise ValueError("has no report id (uId)")
     images = tuple(_image(element) for element in root.iter("parentImage"))
     mesh = tuple(_text(element) for element in root.iterfind("MeSH/major"))
-    return OpenReport(name, _sections(root), images, tuple(label for label in mesh if label))
-
-
-def _sections(root: ElementTree.Element) -> dict[str, str]:
-    """Sections by the labels of AbstractText; unknown labels keep their names in lower case.
-
-    Raises:
-        ValueError: a text without a label.
-    """
+    # Sections by the labels of AbstractText; unknown labels keep their names in lower case.
     sections: dict[str, str] = {}
     for element in root.iter("AbstractText"):
         label, text = element.get("Label", "").strip(), _text(element)
@@ -182,7 +172,7 @@ def _sections(root: ElementTree.Element) -> dict[str, str]:
             raise ValueError("has a text (AbstractText) without a label")
         named = section_name(label) or label.casefold()
         sections[named] = f"{sections[named]} {text}" if named in sections else text
-    return sections
+    return OpenReport(name, sections, images, tuple(label for label in mesh if label))
 
 
 def _image(element: ElementTree.Element) -> OpenImage:
@@ -193,11 +183,6 @@ def _image(element: ElementTree.Element) -> OpenImage:
 
 def _text(element: ElementTree.Element | None) -> str:
     return "" if element is None else " ".join("".join(element.itertext()).split())
-
-
-def _number(name: str) -> tuple[int, str]:
-    digits = re.sub(r"\D", "", name)
-    return (int(digits) if digits else 0, name)
 
 
 def report_rows(reports: Sequence[OpenReport]) -> "pd.DataFrame":

@@ -39,10 +39,9 @@ class TextRules:
     def __post_init__(self) -> None:
         if not self.wanted:
             raise UserError(f"--sections: name at least one of {', '.join(SECTIONS)}.")
-        for name in self.wanted:
-            look_up(dict.fromkeys(SECTIONS), name, "section of a report")
-        for name in self.columns:
-            look_up(dict.fromkeys((*SECTIONS, WHOLE)), name, "section of a report")
+        for names, known in ((self.wanted, SECTIONS), (self.columns, (*SECTIONS, WHOLE))):
+            for name in names:
+                look_up(dict.fromkeys(known), name, "section of a report")
 
     @property
     def column_names(self) -> list[str]:

@@ -31,10 +31,6 @@ class Entry:
     fate: str
     names: tuple[str, ...]
 
-    def to_dict(self) -> dict[str, object]:
-        """As JSON values, without names."""
-        return {"rule": self.rule, "count": self.count, "of": self.what, "fate": self.fate}
-
 
 @dataclass
 class Tally:

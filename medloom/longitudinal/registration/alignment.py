@@ -18,7 +18,6 @@ from medloom.longitudinal.registration.geometry import (
     motion_of,
     sample,
     sample_nearest,
-    stretches,
 )
 from medloom.longitudinal.registration.search import (
     OFF,
@@ -103,8 +102,20 @@ def register(moving: Image, fixed: Image, options: RegistrationOptions | None = 
     score, overlap = _fit(theirs, ours, world)
     motion = motion_of(world, fixed_grid, unit)
     matrix = index_matrix(world, moving_grid, fixed_grid)
+    known = np.ones(moving.size, dtype=bool) if moving.padding is None else ~moving.padding
+    inside = sample_nearest(known.astype(np.uint8), matrix, fixed.size, 0) > 0
+    lowest = np.float32(moving.pixels[:, known].min())
+    pixels = sample(np.where(known, moving.pixels, lowest), matrix, fixed.size)
     return Registration(
-        image=_resampled(moving, fixed, matrix),
+        image=replace(
+            moving,
+            pixels=np.where(inside, pixels, lowest),
+            spacing=fixed.spacing,
+            affine=fixed.affine,
+            padding=None if inside.all() else ~inside,
+            frame=None,
+            stored_axes=None,
+        ),
         matrix=matrix,
         motion=motion,
         moving_size=moving.size,
@@ -134,8 +145,7 @@ def apply_to_labels(registration: Registration, labels: NDArray[Value], outside:
             f"labels of {labels.shape} pixels do not fit the prior image, which has {registration.moving_size}; give"
             " labels on its grid."
         )
-    values = labels.astype(np.int64)
-    sampled = sample_nearest(values, registration.matrix, registration.image.size, outside)
+    sampled = sample_nearest(labels.astype(np.int64), registration.matrix, registration.image.size, outside)
     return np.where(registration.inside, sampled, outside).astype(labels.dtype)
 
 
@@ -165,13 +175,14 @@ def clipped(image: Image) -> NDArray[np.float32]:
 def _work(image: Image, grid: Grid, which: str) -> Work:
     try:
         if min(image.size) < LEAST_PIXELS:
-            size = " x ".join(map(str, image.size))
-            raise UserError(f"it has {size} pixels, but needs {LEAST_PIXELS} along each axis; leave the pair out.")
+            raise UserError(
+                f"it has {' x '.join(map(str, image.size))} pixels, but needs {LEAST_PIXELS} along each axis; leave the"
+                " pair out."
+            )
         pixels = clipped(image)
     except UserError as error:
         raise UserError(f"the {which} image of a pair cannot be registered: {error}") from error
-    known = np.ones(image.size, dtype=bool) if image.padding is None else ~image.padding
-    return Work(pixels, known, grid)
+    return Work(pixels, np.ones(image.size, dtype=bool) if image.padding is None else ~image.padding, grid)
 
 
 def _fit(moving: Work, fixed: Work, world: Matrix) -> tuple[float, float]:
@@ -180,8 +191,7 @@ def _fit(moving: Work, fixed: Work, world: Matrix) -> tuple[float, float]:
     both = laid.known & fixed.known
     # Pixels of the fixed image per pixel of the moving image.
     covered = 1 / abs(np.linalg.det(index_matrix(world, moving.grid, fixed.grid)[:-1, :-1]))
-    moved = moving.known.sum() * covered
-    overlap = min(1.0, float(both.sum() / min(fixed.known.sum(), moved)))
+    overlap = min(1.0, float(both.sum() / min(fixed.known.sum(), moving.known.sum() * covered)))
     one, other = (values[both].astype(np.float64) for values in (laid.pixels, fixed.pixels))
     if not one.size:
         return 0.0, 0.0
@@ -197,30 +207,17 @@ def _objection(world: Matrix, motion: Motion, score: float, overlap: float, opti
         return "the two images have no pixel in common"
     if options.transform == OFF:
         return None
-    least, most = stretches(world)
-    if least < options.min_scale or most > options.max_scale:
-        found = f"{motion.scale:.3g}" if options.transform != "affine" else f"{least:.3g} to {most:.3g}"
-        return f"scale {found} is outside {options.min_scale:g} to {options.max_scale:g}"
-    if motion.angle > options.max_rotation:
-        return f"rotation {motion.angle:.3g} degrees is above {options.max_rotation:g}"
-    if overlap < options.min_overlap:
-        return f"overlap {overlap:.2f} is below {options.min_overlap:g}"
-    if score < options.min_score:
-        return f"score {score:.2f} is below {options.min_score:g}"
-    return None
-
-
-def _resampled(moving: Image, fixed: Image, matrix: Matrix) -> Image:
-    known = np.ones(moving.size, dtype=bool) if moving.padding is None else ~moving.padding
-    inside = sample_nearest(known.astype(np.uint8), matrix, fixed.size, 0) > 0
-    lowest = np.float32(moving.pixels[:, known].min())
-    pixels = sample(np.where(known, moving.pixels, lowest), matrix, fixed.size)
-    return replace(
-        moving,
-        pixels=np.where(inside, pixels, lowest),
-        spacing=fixed.spacing,
-        affine=fixed.affine,
-        padding=None if inside.all() else ~inside,
-        frame=None,
-        stored_axes=None,
+    # The factors by which the moving image grows, over all directions.
+    factors = 1 / np.linalg.svd(world[:-1, :-1], compute_uv=False)
+    least, most = float(factors.min()), float(factors.max())
+    found = f"{motion.scale:.3g}" if options.transform != "affine" else f"{least:.3g} to {most:.3g}"
+    objections = (
+        (
+            least < options.min_scale or most > options.max_scale,
+            f"scale {found} is outside {options.min_scale:g} to {options.max_scale:g}",
+        ),
+        (motion.angle > options.max_rotation, f"rotation {motion.angle:.3g} degrees is above {options.max_rotation:g}"),
+        (overlap < options.min_overlap, f"overlap {overlap:.2f} is below {options.min_overlap:g}"),
+        (score < options.min_score, f"score {score:.2f} is below {options.min_score:g}"),
     )
+    return next((reason for holds, reason in objections if holds), None)

@@ -150,12 +150,6 @@ def motion_of(world: Matrix, fixed: Grid, unit: str) -> Motion:
     return Motion(tuple(moved.tolist()), angles, scale, unit)
 
 
-def stretches(world: Matrix) -> tuple[float, float]:
-    """The smallest and the largest factor by which the moving image grows in any direction."""
-    values = 1 / np.linalg.svd(world[:-1, :-1], compute_uv=False)
-    return float(values.min()), float(values.max())
-
-
 def index_matrix(world: Matrix, moving: Grid, fixed: Grid) -> Matrix:
     """`(d + 1, d + 1)`, from index of the fixed image to index of the moving one."""
     return np.asarray(np.linalg.inv(moving.matrix) @ world @ fixed.matrix, dtype=np.float64)

@@ -90,17 +90,16 @@ class PairResult:
                     f"{path} cannot be read ({error}): remove its folder and run the same command again."
                 ) from error
         pixels, inside = arrays
-        image = Image(
-            pixels,
-            stored["unit"],
-            math.nan if stored["full_scale"] is None else stored["full_scale"],
-            None if stored["spacing"] is None else tuple(stored["spacing"]),
-            None if stored["affine"] is None else np.array(stored["affine"]),
-            None if inside.all() else ~inside,
-            stored["modality"],
-        )
         return Registration(
-            image=image,
+            image=Image(
+                pixels,
+                stored["unit"],
+                math.nan if stored["full_scale"] is None else stored["full_scale"],
+                None if stored["spacing"] is None else tuple(stored["spacing"]),
+                None if stored["affine"] is None else np.array(stored["affine"]),
+                None if inside.all() else ~inside,
+                stored["modality"],
+            ),
             matrix=np.array(stored["matrix"]),
             motion=_motion(stored["motion"]),
             moving_size=tuple(stored["moving_size"]),
@@ -180,34 +179,30 @@ def _one(pair: Pair, options: RegistrationOptions, target: Path) -> PairResult:
             registration = register(read_image(pair.prior), read_image(pair.path), options)
         except UserError as error:
             return PairResult(pair, None, str(error))
-        _save(folder, registration, key)
+        # Unrounded float32 pixels; an image file would round them to levels and mark the patient as synthetic.
+        image = registration.image
+        result = {
+            "key": key,
+            "reason": registration.reason,
+            "score": registration.score,
+            "score_before": registration.score_before,
+            "overlap": registration.overlap,
+            "motion": asdict(registration.motion),
+            "matrix": registration.matrix.tolist(),
+            "moving_size": list(registration.moving_size),
+            "unit": image.unit,
+            "full_scale": None if math.isnan(image.full_scale) else image.full_scale,
+            "spacing": image.spacing,
+            "affine": None if image.affine is None else image.affine.tolist(),
+            "modality": image.modality,
+        }
+        with atomic_folder(folder) as temporary:
+            np.save(temporary / PIXELS, image.pixels, allow_pickle=False)
+            np.save(temporary / INSIDE, registration.inside, allow_pickle=False)
+            write_json(temporary / RESULT, result)
     stored = read_json(folder / RESULT)
     motion = _motion(stored["motion"])
     return PairResult(pair, folder, stored["reason"], stored["score"], stored["score_before"], motion)
-
-
-def _save(folder: Path, registration: Registration, key: dict[str, object]) -> None:
-    """Write unrounded float32 pixels; an image file would round them to levels and mark the patient as synthetic."""
-    image = registration.image
-    result = {
-        "key": key,
-        "reason": registration.reason,
-        "score": registration.score,
-        "score_before": registration.score_before,
-        "overlap": registration.overlap,
-        "motion": asdict(registration.motion),
-        "matrix": registration.matrix.tolist(),
-        "moving_size": list(registration.moving_size),
-        "unit": image.unit,
-        "full_scale": None if math.isnan(image.full_scale) else image.full_scale,
-        "spacing": image.spacing,
-        "affine": None if image.affine is None else image.affine.tolist(),
-        "modality": image.modality,
-    }
-    with atomic_folder(folder) as temporary:
-        np.save(temporary / PIXELS, image.pixels, allow_pickle=False)
-        np.save(temporary / INSIDE, registration.inside, allow_pickle=False)
-        write_json(temporary / RESULT, result)
 
 
 def _motion(values: dict[str, Any]) -> Motion:

@@ -5,11 +5,11 @@ several rotations and scales. Local mean and spread are removed first, so that e
 Refinement (Mattes et al. 2003): regular-step gradient descent on mutual information, coarse to fine.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import product
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -34,44 +34,8 @@ GRADIENT_TOLERANCE = 1e-6
 OFF = "off"
 
 
-class Family(NamedTuple):
-    """One family of transforms.
-
-    Attributes:
-        make: maps a number of axes to the SimpleITK transforms to optimise, each starting from the result of the one
-            before it.
-        scales: whether the family changes sizes.
-    """
-
-    make: Callable[[int], "list[SimpleITK.Transform]"]
-    scales: bool
-
-
-def _rigid(dims: int) -> "list[SimpleITK.Transform]":
-    import SimpleITK
-
-    return [SimpleITK.Euler2DTransform() if dims == 2 else SimpleITK.VersorRigid3DTransform()]
-
-
-def _similarity(dims: int) -> "list[SimpleITK.Transform]":
-    import SimpleITK
-
-    return [SimpleITK.Similarity2DTransform() if dims == 2 else SimpleITK.Similarity3DTransform()]
-
-
-def _affine(dims: int) -> "list[SimpleITK.Transform]":
-    import SimpleITK
-
-    # Starting from the best similarity, the many small shears do not lead the search astray.
-    return [*_similarity(dims), SimpleITK.AffineTransform(dims)]
-
-
-TRANSFORMS: dict[str, Family] = {
-    OFF: Family(lambda dims: [], False),
-    "rigid": Family(_rigid, False),
-    "similarity": Family(_similarity, True),
-    "affine": Family(_affine, True),
-}
+# Families of transforms, and whether each changes sizes.
+TRANSFORMS = {OFF: False, "rigid": False, "similarity": True, "affine": True}
 
 
 @dataclass(frozen=True)
@@ -125,11 +89,6 @@ class RegistrationOptions:
                 given = ", ".join(f"{getattr(self, part)}" for part in name.split(", "))
                 raise UserError(f"registration option {name} = {given} is out of range; allowed: {words}.")
 
-    @property
-    def family(self) -> Family:
-        """The family of transforms."""
-        return TRANSFORMS[self.transform]
-
 
 @dataclass(frozen=True, eq=False)
 class Work:
@@ -168,19 +127,14 @@ def search(moving: Work, fixed: Work, options: RegistrationOptions) -> Matrix:
     Raises:
         RuntimeError: SimpleITK cannot proceed, e.g. because the images overlap too little.
     """
-    world = coarse_match(moving, fixed, options)
-    for transform in options.family.make(fixed.grid.dims):
-        world = _refined(transform, world, moving, fixed, options)
-    return world
+    import SimpleITK
 
-
-def coarse_match(moving: Work, fixed: Work, options: RegistrationOptions) -> Matrix:
-    """The best world matrix among all shifts with several rotations and scales."""
-    step = step_for(fixed.grid, COARSE_SIZE, COARSE_PIXELS)
+    # First the best among all shifts with several rotations and scales of coarse images.
+    dims, step = fixed.grid.dims, step_for(fixed.grid, COARSE_SIZE, COARSE_PIXELS)
     small, other = fixed.reduced(step), moving.reduced(step)
     evened = _evened(small)
-    best, found = -np.inf, np.eye(fixed.grid.dims + 1)
-    for linear in _starts(fixed.grid.dims, options):
+    best, found = -np.inf, np.eye(dims + 1)
+    for linear in _starts(dims, options):
         # The world matrix with that linear part and coinciding centres, and a grid like the fixed one that covers the
         # whole moving image.
         world, matrix = linear.copy(), small.grid.matrix.copy()
@@ -192,10 +146,17 @@ def coarse_match(moving: Work, fixed: Work, options: RegistrationOptions) -> Mat
         turned = other.on(world, grid)
         score, shift = _best_shift(evened, _evened(turned), small.known, turned.known, options.min_overlap)
         if score > best:
-            moved = np.eye(grid.dims + 1)
+            moved = np.eye(dims + 1)
             moved[:-1, -1] = shift
             # From the index of the fixed grid to that of the turned one, which already lies in fixed space.
             best, found = score, world @ grid.matrix @ moved @ np.linalg.inv(small.grid.matrix)
+    # Then the refinement.
+    rigid = SimpleITK.Euler2DTransform() if dims == 2 else SimpleITK.VersorRigid3DTransform()
+    alike = SimpleITK.Similarity2DTransform() if dims == 2 else SimpleITK.Similarity3DTransform()
+    # Starting from the best similarity, the many small shears of an affine do not lead the search astray.
+    steps = {"rigid": [rigid], "similarity": [alike], "affine": [alike, SimpleITK.AffineTransform(dims)]}
+    for transform in steps.get(options.transform, []):
+        found = _refined(transform, found, moving, fixed, options)
     return found
 
 
@@ -218,7 +179,7 @@ def _starts(dims: int, options: RegistrationOptions) -> Iterator[Matrix]:
     turns = [np.zeros(axes)]
     turns += [part * options.max_rotation * axis for axis in np.eye(axes) for part in (*STARTS, *(-s for s in STARTS))]
     factors = [bound**part for bound in (options.min_scale, options.max_scale) for part in STARTS]
-    scales = [1.0, *factors] if options.family.scales else [1.0]
+    scales = [1.0, *factors] if TRANSFORMS[options.transform] else [1.0]
     for scale, turn in product(scales, turns):
         yield similarity(np.zeros(dims), turn.tolist(), float(scale), np.zeros(dims))
 
