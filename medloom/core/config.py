@@ -123,8 +123,8 @@ def _gathered(cls: "type[DataclassInstance]", written: Sequence[tuple[str, list[
         option, words = _named(name, words, options)
         if option.setting:
             raise UserError(
-                f"{option.flag} is a setting, which --size and --preset decide; to change it give a YAML file with"
-                f" --config ({option.name.replace('.', ': {')}: ...{'}' * option.name.count('.')})."
+                f"{flag_of(option.name)} is a setting, which --size and --preset decide; to change it give a YAML file"
+                f" with --config ({option.name.replace('.', ': {')}: ...{'}' * option.name.count('.')})."
             )
         values = option.gather(words)
         if option.repeated or option.pairs:

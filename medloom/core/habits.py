@@ -22,7 +22,7 @@ HABITS: Mapping[str, tuple[str, ...]] = {
     **_say("batch batch_size bs train_batch_size per_device_train_batch_size", "use --loop.batch", "use --batch"),
     **_say("gradient_accumulation_steps grad_accum", "use --loop.accumulate"),
     **_say("gpu gpus gpu_id gpu_ids cuda use_cuda cpu accelerator", "use --device cuda, cpu or auto"),
-    **_say("fp16 bf16 amp mixed_precision half", "use --loop.precision fp16, bf16 or fp32", "use --precision"),
+    **_say("fp16 bf16 amp mixed_precision half", "use --loop.precision fp16, bf16 or fp32"),
     **_say("resolution res img_size imgsz width height", "use --image-size", "use --size"),
     **_say("num_images num_samples n_samples samples num_images_per_prompt", "use --n"),
     **_say("num_patients n_patients subjects", "use --patients"),
@@ -41,10 +41,10 @@ HABITS: Mapping[str, tuple[str, ...]] = {
     **_say("negative_prompt", "use --negative"),
     **_say("workers num_workers dataloader_num_workers threads jobs", "use --workers"),
     **_say("random_seed manual_seed random_state", "use --loop.seed", "use --seed"),
-    **_say("val_fraction val_split validation_split", "use --validation", "use --validation"),
+    **_say("val_fraction val_split validation_split", "use --validation"),
     **_say("use_wandb wandb_project report_to", "use --loop.wandb"),
     **_say("use_ema ema_decay", "use --loop.ema"),
-    **_say("max_grad_norm grad_clip clip_grad", "use --loop.clip"),
+    **_say("max_grad_norm grad_clip clip_grad", "it is the setting loop.clip of a YAML file for --config"),
     **_say("save_steps checkpointing_steps save_every", "use --loop.checkpoint-every"),
     **_say("rank lora_rank use_lora", "use --lora"),
     **_say("dry_run", "use --preview"),
@@ -68,4 +68,4 @@ def better_option(name: str, options: Mapping[str, Option]) -> str:
     if namesakes := [option.flag for option in options.values() if option.name.endswith(f".{typed}")]:
         return f", did you mean {' or '.join(map(repr, namesakes))}?"
     guess = closest(typed, [*options, *KEYWORDS])
-    return f", did you mean {flag_of(guess)!r}?" if guess else "."
+    return f", did you mean {options[guess].flag if guess in options else flag_of(guess)!r}?" if guess else "."

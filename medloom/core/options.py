@@ -74,8 +74,8 @@ class Option:
 
     @property
     def flag(self) -> str:
-        """The option as a user writes it: `--loop.learning-rate`."""
-        return flag_of(self.name)
+        """The option as a user writes it: `--loop.learning-rate`, and a setting as in a YAML file: `loop.clip`."""
+        return self.name if self.setting else flag_of(self.name)
 
     @property
     def is_switch(self) -> bool:

@@ -184,7 +184,7 @@ def _check(config: Config) -> None:
     look_up(dict.fromkeys(PROGRESSIONS), config.progression, "--progression")
     look_up(TRANSFORMS, config.register, "--register")
     if not -1 <= config.min_score <= 1:
-        raise UserError(f"--min-score {config.min_score}: a correlation, from -1 to 1.")
+        raise UserError(f"the setting min_score is {config.min_score}: give a correlation, from -1 to 1.")
     if config.out.suffix != ".csv":
         raise UserError(f"--out {config.out}: name a CSV file, e.g. triples.csv.")
 

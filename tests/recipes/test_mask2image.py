@@ -458,7 +458,7 @@ def test_a_series_that_cannot_be_read(folder: Path, tmp_path: Path, fails: Calla
         (["--flip"], "--flip needs --classes"),
         (["--shift", "1"], "--shift moves whole images"),
         (["--patch", "[]", "--image-size", "8", "--shift", "-1"], "--shift -1: give a number of pixels"),
-        (["--foreground", "2"], "--foreground 2"),
+        (["--foreground", "2"], "the setting foreground is 2"),
         (["--network.mask", "none"], "images are generated from masks"),
         (["--network.mask-classes", "1", "2"], "label 3 is not"),
         (["--autoencoder", "run"], "--autoencoder and --patch exclude each other: an autoencoder takes whole images"),

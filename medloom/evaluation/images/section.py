@@ -151,7 +151,8 @@ class Section:
         measure: measures the section.
         plots: a title and panels for each plot of its metrics.
         needs: what the user has to give, names in NEEDS; without it the section is left out unless it is asked for.
-        lacking: says why these sets cannot be measured, or gives None.
+        lacking: says why these sets cannot be measured and how many images it needs, or gives None; the section is then
+            left out unless it is asked for.
         requires: `needs` and `lacking` in words, for the documentation.
         glance: whether its metrics of all images stand in the table at the top of the report.
     """
