@@ -63,7 +63,17 @@ def parse(cls: type[Config], arguments: Sequence[str], program: str) -> Config:
     given = _gathered(cls, [entry for entry in written if entry[0] not in asked])
     values = {**_defaults(cls, given), **given}
     if asked:
-        show_page(_as_yaml({name: value for name, value in values.items() if name != CONFIG.name}))
+        import yaml
+
+        nested: dict[str, Any] = {}
+        for name, value in values.items():
+            *groups, last = name.split(".")
+            inner = nested
+            for group in groups:
+                inner = inner.setdefault(group, {})
+            inner[last] = plain(value)
+        nested.pop(CONFIG.name, None)
+        show_page(yaml.safe_dump(nested, sort_keys=False, allow_unicode=True).rstrip())
         raise SystemExit(0)
     return _built(cls, values)
 
@@ -119,8 +129,15 @@ def _gathered(cls: "type[DataclassInstance]", written: Sequence[tuple[str, list[
     options = _with_config(cls)
     given: dict[str, object] = {}
     repeated: dict[str, list[str]] = {}
-    for name, words in written:
-        option, words = _named(name, words, options)
+    for typed, words in written:
+        name = _field(typed)
+        positive = options.get(name.removeprefix("no_"))
+        if name not in options and name.startswith("no_") and positive is not None and positive.is_switch:
+            # `--no-x` is a switch with the word `false`.
+            if words:
+                raise UserError(f"--{typed} takes no value.")
+            name, words = positive.name, ["false"]
+        option = _known(name, options)
         if option.setting:
             raise UserError(
                 f"{flag_of(option.name)} is a setting, which --size and --preset decide; to change it give a YAML file"
@@ -132,17 +149,6 @@ def _gathered(cls: "type[DataclassInstance]", written: Sequence[tuple[str, list[
             repeated[option.name] = values
         given[option.name] = values[0] if option.count is None else values
     return _read(given, options)
-
-
-def _named(written: str, words: list[str], options: Mapping[str, Option]) -> tuple[Option, list[str]]:
-    """An option and its words; `--no-x` is a switch with the word `false`."""
-    name = _field(written)
-    positive = options.get(name.removeprefix("no_"))
-    if name in options or not name.startswith("no_") or positive is None or not positive.is_switch:
-        return _known(name, options), words
-    if words:
-        raise UserError(f"--{written} takes no value.")
-    return positive, ["false"]
 
 
 def _field(written: str) -> str:
@@ -157,8 +163,8 @@ def _known(name: str, options: Mapping[str, Option], where: str = "") -> Option:
 
 
 def _read(values: Mapping[str, object], options: Mapping[str, Option], where: str = "") -> dict[str, object]:
-    fields = {_field(name): value for name, value in values.items()}
-    return {name: _known(name, options, where).read(value, where) for name, value in fields.items()}
+    fields = ((_field(name), value) for name, value in values.items())
+    return {name: _known(name, options, where).read(value, where) for name, value in fields}
 
 
 def _with_config(cls: "type[DataclassInstance]") -> dict[str, Option]:
@@ -207,16 +213,3 @@ def _built(cls: type[Config], values: Mapping[str, object]) -> Config:
     if missing:
         raise UserError(f"{' and '.join(missing)} {'have' if len(missing) > 1 else 'has'} to be given; see --help.")
     return build(cls, values)
-
-
-def _as_yaml(values: Mapping[str, object]) -> str:
-    import yaml
-
-    nested: dict[str, Any] = {}
-    for name, value in values.items():
-        *groups, last = name.split(".")
-        inner = nested
-        for group in groups:
-            inner = inner.setdefault(group, {})
-        inner[last] = plain(value)
-    return yaml.safe_dump(nested, sort_keys=False, allow_unicode=True).rstrip()

@@ -40,7 +40,12 @@ def help_page(
     options = {name: option for name, option in options_of(cls).items() if not option.setting}
     settings = len(options_of(cls)) - len(options)
     required = [option for option in options.values() if option.is_required]
-    common = [options[name] for name in _common(cls, options) if not options[name].is_required]
+    names: Sequence[str] | None = getattr(cls, "common", None)
+    if names is None:
+        # The first ones that are not required, its own first.
+        fields = dict.fromkeys(name for base in cls.__mro__ for name in inspect.get_annotations(base))
+        names = [name for name in fields if name in options and not options[name].is_required][:FIRST_SCREEN]
+    common = [options[name] for name in names if not options[name].is_required]
     parts = [f"medloom {program}: {summary(cls)}", _section("Required", required, defaults)]
     if everything:
         rest = [option for option in options.values() if not option.is_required]
@@ -57,15 +62,6 @@ def help_page(
     if example := getattr(cls, "example", None):
         parts.append(f"Example:\n  {example}")
     return "\n\n".join(part for part in parts if part)
-
-
-def _common(cls: "type[DataclassInstance]", options: Mapping[str, Option]) -> Sequence[str]:
-    """The optional options of the first screen: those that the class declares, else the first ones, its own first."""
-    declared: Sequence[str] | None = getattr(cls, "common", None)
-    if declared is not None:
-        return declared
-    fields = [name for base in cls.__mro__ for name in inspect.get_annotations(base)]
-    return [name for name in dict.fromkeys(fields) if name in options and not options[name].is_required][:FIRST_SCREEN]
 
 
 def _group(option: Option) -> str:

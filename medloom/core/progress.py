@@ -60,35 +60,27 @@ def progress(what: str, total: int, unit: str, done: int = 0, shown: bool = True
         shown: false on all but the main process.
     """
     if not shown or not LOG.isEnabledFor(logging.INFO):
-        yield _silent
+        yield lambda count=1, note="": None
     elif not (console().is_terminal and any(isinstance(handler, _ConsoleHandler) for handler in LOG.handlers)):
-        yield _Lines(what, total, unit, done)
+        first, started = done, time.monotonic()
+        printed = started
+
+        def advance(count: int = 1, note: str = "") -> None:
+            """A line every SECONDS_A_LINE, and one at the end."""
+            nonlocal done, printed
+            done += count
+            now = time.monotonic()
+            if done < total and now - printed < SECONDS_A_LINE:
+                return
+            printed = now
+            rate = (done - first) / max(now - started, 1e-9)
+            left = _duration((total - done) / rate) if rate else "?"
+            say(f"{what}: {done}/{total} {unit}, {rate:.3g} {unit}/s, {left} left {note}".rstrip())
+
+        yield advance
     else:
-        with _bar(what, total, unit, done) as advance:
-            yield advance
-
-
-def _silent(count: int = 1, note: str = "") -> None:
-    """Shows nothing."""
-
-
-class _Lines:
-    """A line every SECONDS_A_LINE, and one at the end."""
-
-    def __init__(self, what: str, total: int, unit: str, done: int) -> None:
-        self.what, self.total, self.unit = what, total, unit
-        self.done = self.first = done
-        self.started = self.printed = time.monotonic()
-
-    def __call__(self, count: int = 1, note: str = "") -> None:
-        self.done += count
-        now = time.monotonic()
-        if self.done < self.total and now - self.printed < SECONDS_A_LINE:
-            return
-        self.printed = now
-        rate = (self.done - self.first) / max(now - self.started, 1e-9)
-        left = _duration((self.total - self.done) / rate) if rate else "?"
-        say(f"{self.what}: {self.done}/{self.total} {self.unit}, {rate:.3g} {self.unit}/s, {left} left {note}".rstrip())
+        with _bar(what, total, unit, done) as moved:
+            yield moved
 
 
 def _duration(seconds: float) -> str:

@@ -11,7 +11,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from medloom.core.errors import UserError
-from medloom.core.image import Header
 from medloom.core.mask_spec import NO_MASK, MaskSpec
 from medloom.core.progress import progress, say
 from medloom.core.spec import ImageSpec, Intensity
@@ -66,7 +65,11 @@ def measure_spec(
     ):
         headers = pool.map(lambda sample: read_header(sample.path, unit), samples)
         for sample, header in zip(samples, headers, strict=True):
-            _require_dimensions(sample.path, header, len(size))
+            if len(header.size) != len(size):
+                raise UserError(
+                    f"{sample.path} has {len(header.size)} spatial axes and the model has {len(size)};"
+                    f" give --image-size {len(size)} numbers for images of {len(size)} axes, or other images."
+                )
             units.setdefault(_modality(sample), Counter())[(header.unit, header.full_scale)] += 1
             sizes[header.size] += 1
             spacings[header.spacing] += 1
@@ -74,7 +77,12 @@ def measure_spec(
     if patch and spacing is None and len(size) == 3:
         spacing = _common_spacing(spacings)
     if not patch and resize == "none" and (len(sizes) > 1 or next(iter(sizes)) != size):
-        _refuse_sizes(sizes, size)
+        listed = ", ".join(f"{' x '.join(map(str, entry))} ({count} images)" for entry, count in sizes.most_common(3))
+        more = "" if len(sizes) <= 3 else f" and {len(sizes) - 3} more sizes"
+        raise UserError(
+            f"images have the sizes {listed}{more}, and the model takes {' x '.join(map(str, size))} with no resize"
+            " rule; choose one with --resize pad, crop or stretch."
+        )
     intensity = {name: _intensity(name, counts, hu_window) for name, counts in sorted(units.items())}
     channels = 3 if any(entry.colour for entry in intensity.values()) else 1
     return ImageSpec(size, channels, resize, intensity, spacing, "RAS" if len(size) == 3 else None, patch)
@@ -114,23 +122,6 @@ def _intensity(modality: str, counts: Counter[tuple[str, float]], hu_window: tup
         return choose_intensity(counts, hu_window)
     except UserError as error:
         raise UserError(f"modality {modality!r}: {error}") from error
-
-
-def _require_dimensions(path: Path, header: Header, dims: int) -> None:
-    if len(header.size) != dims:
-        raise UserError(
-            f"{path} has {len(header.size)} spatial axes and the model has {dims};"
-            f" give --image-size {dims} numbers for images of {dims} axes, or other images."
-        )
-
-
-def _refuse_sizes(sizes: Counter[tuple[int, ...]], size: tuple[int, ...]) -> None:
-    listed = ", ".join(f"{' x '.join(map(str, entry))} ({count} images)" for entry, count in sizes.most_common(3))
-    more = "" if len(sizes) <= 3 else f" and {len(sizes) - 3} more sizes"
-    raise UserError(
-        f"images have the sizes {listed}{more}, and the model takes {' x '.join(map(str, size))} with no resize rule;"
-        " choose one with --resize pad, crop or stretch."
-    )
 
 
 def read_sample(path: Path, spec: ImageSpec, modality: str, unit: str | None = None) -> ModelImage:

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from medloom.core.errors import UserError
-from medloom.core.image import Affine, Header, Image
+from medloom.core.image import Header, Image
 from medloom.core.lookup import look_up
 from medloom.core.mask_spec import BACKGROUND, NO_MASK, MaskSpec
 from medloom.core.progress import progress
@@ -169,29 +169,13 @@ def on_image_grid(mask: Image, path: Path, image: Header, image_path: Path, resa
         )
     if len(mask.size) != 3 or len(image.size) != 3 or mask.affine is None or image.affine is None:
         raise UserError(f"{where}: only volumes with an affine can be resampled; give a mask on the image's grid.")
-    labels = resampled_labels(mask, image.size, image.affine)
-    return replace(mask, pixels=labels[None].astype(np.float32), spacing=image.spacing, affine=image.affine)
-
-
-def resampled_labels(mask: Image, size: Sequence[int], affine: Affine) -> Labels:
-    """The labels of a volume on another grid, by nearest neighbour.
-
-    Args:
-        mask: with an affine.
-        size: voxels of the grid.
-        affine: `(4, 4)`, index of the grid to RAS mm.
-
-    Returns:
-        int16 `(*size)`; -1 beyond the mask.
-    """
-    if mask.affine is None:
-        raise ValueError("a mask without an affine cannot be resampled")
-    matrix = np.linalg.inv(mask.affine) @ affine
-    labels = np.full(tuple(size), NO_MASK, np.int16)
+    # By nearest neighbour; -1 beyond the mask.
+    matrix = np.linalg.inv(mask.affine) @ image.affine
+    labels = np.full(image.size, NO_MASK, np.int16)
     source = mask.pixels[0]
-    plane = np.stack(np.meshgrid(*map(np.arange, size[1:]), indexing="ij"))
+    plane = np.stack(np.meshgrid(*map(np.arange, image.size[1:]), indexing="ij"))
     # Slab by slab: the coordinates of a whole volume would take six times its memory.
-    for first in range(size[0]):
+    for first in range(image.size[0]):
         index = (
             np.einsum("ab,b...->a...", matrix[:3, 1:3], plane) + (matrix[:3, 0] * first + matrix[:3, 3])[:, None, None]
         )
@@ -200,7 +184,7 @@ def resampled_labels(mask: Image, size: Sequence[int], affine: Affine) -> Labels
             [(axis >= 0) & (axis < length) for axis, length in zip(nearest, mask.size, strict=True)], axis=0
         )
         labels[first][inside] = source[tuple(axis[inside] for axis in nearest)].astype(np.int16)
-    return labels
+    return replace(mask, pixels=labels[None].astype(np.float32), spacing=image.spacing, affine=image.affine)
 
 
 def read_classes(path: Path) -> dict[int, str]:
