@@ -172,9 +172,27 @@ def measure_edits(
     with progress("measuring edits", len(cells), "images", 0, verbose) as advance:
         for row in cells:
             edit = _read(manifest.parent, row, triples.get(str(row["source_id"])), spec, unit)
-            edits.rows.append(_measure(edit))
-            if edit.arm == EDIT:
-                _keep(edit, edits)
+            change = float(np.abs(edit.edited - edit.given).mean())
+            left = float(np.abs(edit.edited - edit.prior).mean()) * edit.span / 2
+            found = Row(edit.arm, edit.source, edit.patient, change * edit.span / 2, change * LEVELS / 2, left)
+            if edit.later is not None:
+                found = replace(
+                    found,
+                    similarity=similarity(edit.edited, edit.later),
+                    copied=similarity(edit.prior, edit.later),
+                    apart=float(np.abs(edit.later - edit.prior).mean()) * edit.span / 2,
+                )
+            edits.rows.append(found)
+            if edit.arm == EDIT and edit.later is not None:
+                # Thumbnails for identity, by means over blocks.
+                for kind, image in (("edited", edit.edited), ("prior", edit.prior), ("later", edit.later)):
+                    factors = [min(1.0, THUMBNAIL / length) for length in image.shape[1:]]
+                    small = np.asarray(zoom(image.mean(axis=0), factors, order=1), np.float32)
+                    edits.thumbnails.setdefault(kind, []).append(small.ravel())
+            # The first examples with different instructions.
+            told = [known.instruction for known in edits.examples]
+            if edit.arm == EDIT and len(told) < EXAMPLES and edit.instruction not in told:
+                edits.examples.append(edit)
             for measurement in also:
                 measurement(edit)
             advance()
@@ -201,29 +219,6 @@ def _read(folder: Path, row: Mapping[str, object], sample: Sample | None, spec: 
         sample=sample,
         span=spec.of(modality).span,
     )
-
-
-def _measure(edit: Edit) -> Row:
-    change = float(np.abs(edit.edited - edit.given).mean())
-    left = float(np.abs(edit.edited - edit.prior).mean()) * edit.span / 2
-    row = Row(edit.arm, edit.source, edit.patient, change * edit.span / 2, change * LEVELS / 2, left)
-    if edit.later is None:
-        return row
-    apart = float(np.abs(edit.later - edit.prior).mean()) * edit.span / 2
-    return replace(
-        row, similarity=similarity(edit.edited, edit.later), copied=similarity(edit.prior, edit.later), apart=apart
-    )
-
-
-def _keep(edit: Edit, edits: Edits) -> None:
-    """Thumbnails for identity, by means over blocks; and the first examples with different instructions."""
-    if edit.later is not None:
-        for kind, image in (("edited", edit.edited), ("prior", edit.prior), ("later", edit.later)):
-            factors = [min(1.0, THUMBNAIL / length) for length in image.shape[1:]]
-            small = np.asarray(zoom(image.mean(axis=0), factors, order=1), np.float32)
-            edits.thumbnails.setdefault(kind, []).append(small.ravel())
-    if len(edits.examples) < EXAMPLES and edit.instruction not in [known.instruction for known in edits.examples]:
-        edits.examples.append(edit)
 
 
 def similarity(one: Map, other: Map) -> float:

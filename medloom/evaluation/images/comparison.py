@@ -28,6 +28,7 @@ from medloom.evaluation.images.sets import (
 from medloom.evaluation.images.subsets import bands, check_columns, tagged
 
 HALF = 0.5
+FIRST_HALF, SECOND_HALF = "real, first half", "real, second half"
 # A classifier is trained on some patients of a class and selected on others.
 PATIENTS_PER_CLASS = 2
 LISTED_CLASSES = 20
@@ -108,8 +109,20 @@ def compare(
         everything, ours, trained, unjudged = _labelled_sets(chosen, real, synthetic, train)
     if trained is not None:
         reference, fit, other_real = everything, trained.labelled(), trained
+    elif chosen != NONE:
+        labelled = everything.labelled()
+        held = hold_out(labelled.units, [str(name) for name in labelled.labels], HALF, seed)
+        fit = labelled.rows(np.setdiff1d(np.arange(len(labelled)), held), FIRST_HALF)
+        taken = set(fit.units)
+        others = [row for row, patient in enumerate(everything.units) if patient not in taken]
+        reference, other_real = everything.rows(others, SECOND_HALF), fit
+    elif set_apart:
+        everyone = numpy_generator("halves", seed).permutation(np.unique(everything.units))
+        first = np.isin(everything.units, everyone[: len(everyone) // 2])
+        reference = everything.rows(np.flatnonzero(~first), SECOND_HALF)
+        fit = other_real = everything.rows(np.flatnonzero(first), FIRST_HALF)
     else:
-        reference, fit = _halves(everything, chosen, seed, set_apart)
+        reference, fit = everything, everything.rows([])
         other_real = fit
     notes = [note for manifest in (real, synthetic, train) if manifest is not None for note in manifest.notes]
     if chosen == NONE:
@@ -161,23 +174,6 @@ def _labelled_sets(
     unjudged |= ours.classes - (everything.classes & source.classes)
     judged = [known.without_classes(unjudged) for known in (everything, ours)]
     return judged[0], judged[1], trained.without_classes(unjudged) if trained else None, unjudged
-
-
-def _halves(everything: ImageSet, label: str, seed: int, set_apart: bool) -> tuple[ImageSet, ImageSet]:
-    """The reference, and the images to train a classifier or an encoder on, with no patient in common."""
-    if label == NONE and not set_apart:
-        return everything, everything.rows([])
-    if label == NONE:
-        everyone = numpy_generator("halves", seed).permutation(np.unique(everything.units))
-        first = np.isin(everything.units, everyone[: len(everyone) // 2])
-        sides = np.flatnonzero(~first), np.flatnonzero(first)
-        return everything.rows(sides[0], "real, second half"), everything.rows(sides[1], "real, first half")
-    labelled = everything.labelled()
-    held = hold_out(labelled.units, [str(name) for name in labelled.labels], HALF, seed)
-    fit = labelled.rows(np.setdiff1d(np.arange(len(labelled)), held), "real, first half")
-    taken = set(fit.units)
-    others = [row for row, patient in enumerate(everything.units) if patient not in taken]
-    return everything.rows(others, "real, second half"), fit
 
 
 def _entry(members: ImageSet, manifest: Manifest, role: str) -> dict[str, object]:

@@ -148,7 +148,12 @@ def _measured(
     units = real.units, sampled_units(synthetic.units)
     n = min(len(synthetic.values), len(real.values) // 2)
     drawn = [tuple(_some(own, n, seed, draw) for own in units) for draw in range(DRAWS)]
-    x, y = _in_their_span(real.values, synthetic.values)
+    x, y = real.values, synthetic.values
+    if len(x) + len(y) < width:
+        # Coordinates in the space that the features span, which has fewer dimensions: all distances stay.
+        together = np.concatenate([x, y]).astype(np.float64)
+        coordinates: NDArray[np.float64] = np.asarray(np.linalg.qr(together.T, mode="r")).T
+        x, y = coordinates[: len(x)], coordinates[len(x) :]
     between = {**_statistics(x, y, width), **_further(real.values, synthetic.values, further)}
     among = {**_statistics(x, x, width), **_further(real.values, real.values, further)}
     small = f"n is below 10 d (d = {width}): compare it only with its reference."
@@ -192,15 +197,6 @@ def _measured(
         )
     )
     return metrics
-
-
-def _in_their_span(real: Floats, synthetic: Floats) -> tuple[Floats, Floats]:
-    """Features as coordinates in the space that they span, if that has fewer dimensions: all distances stay."""
-    together = np.concatenate([real, synthetic]).astype(np.float64)
-    if len(together) >= together.shape[1]:
-        return real, synthetic
-    coordinates: NDArray[np.float64] = np.asarray(np.linalg.qr(together.T, mode="r")).T
-    return coordinates[: len(real)], coordinates[len(real) :]
 
 
 def _statistics(real: Floats, synthetic: Floats, width: int) -> dict[str, Statistic]:

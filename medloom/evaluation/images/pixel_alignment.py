@@ -1,6 +1,5 @@
 """Grey levels of two images compared after the best flip and shift, which finds copies that were changed so."""
 
-from collections.abc import Callable
 from itertools import product
 
 import numpy as np
@@ -33,7 +32,32 @@ def pixel_alignment(size: tuple[int, ...]) -> Alignment:
     Shifts of whole pixels find the nearest image. The pair is then compared at shifts of parts of a pixel, without the
     border, where a shifted copy shows what its original does not.
     """
-    return Alignment(lambda values: pixel_views(values, size), _aligned(size))
+    reach, step = REACH[len(size)]
+    shifts = np.arange(-reach, reach + step / 2, step)
+    tables = [np.stack([_shift(length, by) for by in shifts]) for length in size]
+    inside = (slice(None), *(slice(BORDER, length - BORDER) for length in size))
+
+    def cosines(queries: Floats, matches: Floats) -> NDArray[np.float64]:
+        """The greatest cosine `(n,)` of each pair `(n, d)` over flips and shifts."""
+        best = np.full(len(queries), -np.inf)
+        for start in range(0, len(queries), PAIRS_AT_ONCE):
+            part = slice(start, start + PAIRS_AT_ONCE)
+            whole = matches[part].reshape(-1, *size)[inside]
+            match = unit_pixels(whole.reshape(len(whole), -1).copy())
+            for image in _flipped(queries[part], size):
+                moved = image[None]
+                # Each axis in turn: all shifts along it of everything that was shifted along the axes before.
+                for axis, table in enumerate(tables):
+                    moved = np.moveaxis(np.tensordot(table, moved, (2, axis + 2)), 1, axis + 3)
+                    moved = moved.reshape(-1, *moved.shape[2:])
+                flat = moved.reshape(len(moved), len(image), -1)
+                centred = flat - flat.mean(axis=2, keepdims=True)
+                lengths = np.linalg.norm(centred, axis=2)
+                products = (centred * match).sum(axis=2) / np.where(lengths > 0, lengths, 1)
+                best[part] = np.maximum(best[part], products.max(axis=0))
+        return best
+
+    return Alignment(lambda values: pixel_views(values, size), cosines)
 
 
 def pixel_views(values: Floats, size: tuple[int, ...]) -> Floats:
@@ -60,35 +84,6 @@ def pixel_views(values: Floats, size: tuple[int, ...]) -> Floats:
 def _flipped(values: Floats, size: tuple[int, ...]) -> list[Floats]:
     images = values.reshape(len(values), *size)
     return [images, *(np.flip(images, axis) for axis in range(1, images.ndim))]
-
-
-def _aligned(size: tuple[int, ...]) -> Callable[[Floats, Floats], NDArray[np.float64]]:
-    reach, step = REACH[len(size)]
-    shifts = np.arange(-reach, reach + step / 2, step)
-    tables = [np.stack([_shift(length, by) for by in shifts]) for length in size]
-    inside = (slice(None), *(slice(BORDER, length - BORDER) for length in size))
-
-    def cosines(queries: Floats, matches: Floats) -> NDArray[np.float64]:
-        """The greatest cosine `(n,)` of each pair `(n, d)` over flips and shifts."""
-        best = np.full(len(queries), -np.inf)
-        for start in range(0, len(queries), PAIRS_AT_ONCE):
-            part = slice(start, start + PAIRS_AT_ONCE)
-            whole = matches[part].reshape(-1, *size)[inside]
-            match = unit_pixels(whole.reshape(len(whole), -1).copy())
-            for image in _flipped(queries[part], size):
-                moved = image[None]
-                # Each axis in turn: all shifts along it of everything that was shifted along the axes before.
-                for axis, table in enumerate(tables):
-                    moved = np.moveaxis(np.tensordot(table, moved, (2, axis + 2)), 1, axis + 3)
-                    moved = moved.reshape(-1, *moved.shape[2:])
-                flat = moved.reshape(len(moved), len(image), -1)
-                centred = flat - flat.mean(axis=2, keepdims=True)
-                lengths = np.linalg.norm(centred, axis=2)
-                products = (centred * match).sum(axis=2) / np.where(lengths > 0, lengths, 1)
-                best[part] = np.maximum(best[part], products.max(axis=0))
-        return best
-
-    return cosines
 
 
 def _shift(length: int, by: float) -> NDArray[np.float32]:
