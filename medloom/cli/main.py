@@ -7,8 +7,8 @@ from collections.abc import Sequence
 
 from medloom import __version__
 from medloom.core.errors import GateError, UserError
+from medloom.core.help import show_page
 from medloom.core.lookup import closest
-from medloom.core.pages import show_page
 from medloom.core.progress import show_on_console
 from medloom.recipes.commands import GROUPS, commands, resolve
 

@@ -1,7 +1,9 @@
 """The help page of a command: its required and common options on one screen, or all of them by group."""
 
 import inspect
+import os
 import shutil
+import sys
 import textwrap
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
@@ -23,6 +25,15 @@ GENERAL: Sequence[tuple[str, str]] = (
     ("--help, -h", "show the required and the most common options."),
     ("--help-all", "show all options."),
 )
+
+
+def show_page(text: str) -> None:
+    """Print to standard output; that its reader has seen enough, as `head` has after ten lines, is no error."""
+    try:
+        print(text, flush=True)
+    except BrokenPipeError:
+        # What is still buffered would be refused again at the end of the process.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def help_page(

@@ -19,7 +19,6 @@ class Advance(Protocol):
 
     def __call__(self, count: int = 1, note: str = "") -> None:
         """Move by `count`; `note` is shown beside the bar."""
-        ...
 
 
 def console() -> "Console":
@@ -74,19 +73,14 @@ def progress(what: str, total: int, unit: str, done: int = 0, shown: bool = True
                 return
             printed = now
             rate = (done - first) / max(now - started, 1e-9)
-            left = _duration((total - done) / rate) if rate else "?"
+            seconds = round((total - done) / rate) if rate else 0
+            left = f"{seconds // 3600}:{seconds // 60 % 60:02d}:{seconds % 60:02d}" if rate else "?"
             say(f"{what}: {done}/{total} {unit}, {rate:.3g} {unit}/s, {left} left {note}".rstrip())
 
         yield advance
     else:
         with _bar(what, total, unit, done) as moved:
             yield moved
-
-
-def _duration(seconds: float) -> str:
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02d}:{rest:02d}"
 
 
 @contextmanager
@@ -117,7 +111,6 @@ def _bar(what: str, total: int, unit: str, done: int) -> Iterator[Advance]:
         def advance(count: int = 1, note: str = "") -> None:
             bars.advance(task, count)
             speed = bars.tasks[0].speed
-            shown_note = note or bars.tasks[0].fields["note"]
-            bars.update(task, rate=f"{speed:.3g} {unit}/s" if speed else "", note=shown_note)
+            bars.update(task, rate=f"{speed:.3g} {unit}/s" if speed else "", note=note or bars.tasks[0].fields["note"])
 
         yield advance

@@ -20,7 +20,6 @@ CHUNK = 1024
 class Finding:
     """One image file: its description and digest, or the reason why it is unusable."""
 
-    line: int
     description: str = ""
     digest: str = ""
     reason: str = ""
@@ -64,7 +63,7 @@ def inspect_images(manifest: Manifest, decode: bool, unit: str | None = None) ->
         # In chunks: a pool's map submits all of its work at once, with one future each.
         for start in range(0, len(jobs), CHUNK):
             chunk = jobs[start : start + CHUNK]
-            findings = pool.map(lambda job: _finding(job[0], job[1], decode, unit), chunk)
+            findings = pool.map(lambda job: _finding(job[1], decode, unit), chunk)
             for (line, _, modality), finding in zip(chunk, findings, strict=True):
                 advance()
                 if finding.reason:
@@ -83,17 +82,17 @@ def inspect_images(manifest: Manifest, decode: bool, unit: str | None = None) ->
     return result
 
 
-def _finding(line: int, path: Path, decode: bool, unit: str | None) -> Finding:
+def _finding(path: Path, decode: bool, unit: str | None) -> Finding:
     try:
         header = read_header(path, unit)
         size = " x ".join(map(str, header.size))
         colour = "colour" if header.channels == 3 else "grey"
         description = f"{header.kind}, {size}, {header.bits} bit {colour}, {header.unit}"
         if not decode:
-            return Finding(line, description)
+            return Finding(description)
         image = read_image(path, unit=unit)
         check_pixels(image, path)
-        digest = hashlib.sha256(repr(image.pixels.shape).encode() + image.pixels.tobytes()).hexdigest()
-        return Finding(line, description, digest)
+        digest = hashlib.sha256(repr(image.pixels.shape).encode() + image.pixels.tobytes())
+        return Finding(description, digest.hexdigest())
     except UserError as error:
-        return Finding(line, reason=str(error))
+        return Finding(reason=str(error))

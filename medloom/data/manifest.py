@@ -135,8 +135,7 @@ def read_manifest(
     """
     manifest = inspect_manifest(path, named=named, need=need)
     if manifest.problems and not skip_bad:
-        total = len(manifest.problems) + len(manifest)
-        raise UserError(list_problems(str(manifest.source), manifest.problems, total))
+        raise UserError(list_problems(str(manifest.source), manifest.problems, len(manifest.problems) + len(manifest)))
     if not len(manifest):
         raise UserError(f"{path}: no row is usable; `medloom data check {path}` lists the reasons.")
     if manifest.problems:
@@ -186,8 +185,7 @@ def inspect_manifest(
         require(found, standard, table.header, str(path))
     frame = _frame(table, found, path.parent)
     problems = [*table.problems, *_row_problems(frame, found, need)]
-    bad = {problem.line for problem in problems}
-    usable = frame[~frame["line"].isin(bad)].reset_index(drop=True)
+    usable = frame[~frame["line"].isin({problem.line for problem in problems})].reset_index(drop=True)
     problems.sort(key=lambda problem: problem.line)
     return Manifest(usable, path, found, tuple(problems))
 

@@ -140,8 +140,7 @@ def nearest_labels(mask: Image, spec: ImageSpec) -> Labels:
     for axis, (part, length) in enumerate(zip(inside, mask.size, strict=True)):
         index = np.arange(part.start, part.stop) * placement.scale[axis] + placement.shift[axis]
         # Half a pixel is rounded up on every axis; the margin covers rounding errors.
-        nearest = np.clip(np.floor(index + 0.5 + 1e-6).astype(int), 0, length - 1)
-        labels = np.take(labels, nearest, axis)
+        labels = np.take(labels, np.clip(np.floor(index + 0.5 + 1e-6).astype(int), 0, length - 1), axis)
     placed = np.full(frame, NO_MASK, np.int16)
     placed[inside] = labels
     return placed

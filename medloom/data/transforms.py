@@ -143,7 +143,9 @@ def from_model(
     else:
         own_modality, spacing = None, spec.spacing
         affine = axial_affine(spec.spacing) if spec.spacing and spec.spatial_dims == 3 else None
-        change = placement.inverse() if restore_geometry and placement is not None else None
+        change = None
+        if restore_geometry and placement is not None:
+            change = np.linalg.inv(placement.matrix()).astype(np.float64), tuple(1 / scale for scale in placement.scale)
     if change is not None:
         affine = None if affine is None else affine @ change[0]
         spacing = None if spacing is None else tuple(mm * scale for mm, scale in zip(spacing, change[1], strict=True))

@@ -84,8 +84,7 @@ def run(config: Config) -> Path | None:
 
     missing = RichTable("column", "missing", "of", "unit", title="what the texts say", title_justify="left")
     for name, column in template.columns.items():
-        unknown = sum(rows[line][name] is None for line in texts)
-        missing.add_row(name, str(unknown), str(len(texts)), column.unit)
+        missing.add_row(name, str(sum(rows[line][name] is None for line in texts)), str(len(texts)), column.unit)
     Console(highlight=False).print(missing)
     if out is None:
         for line in list(texts)[:PREVIEWED]:

@@ -130,8 +130,7 @@ def refuse_known(train: Sequence[Sample], edits: Pairs) -> None:
     Raises:
         UserError: says how many they are.
     """
-    known = {sample.patient for sample in train}
-    if shared := {triple.patient for _, triple in edits} & known:
+    if shared := {triple.patient for _, triple in edits} & {sample.patient for sample in train}:
         raise UserError(f"{len(shared)} patients of the edits are in --train; train judges on other patients.")
 
 

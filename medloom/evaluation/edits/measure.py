@@ -167,8 +167,7 @@ def measure_edits(
     cells = [dict(zip(table.header, row, strict=True)) for row in table.rows]
     if triples and not any(str(row["source_id"]) in triples for row in cells):
         raise UserError(f"{manifest} was not made from the rows of --reference; give the triples that were edited.")
-    only = next(iter(spec.intensity))
-    edits = Edits(spec, spec.of(str(cells[0]["modality"] or only)).output_unit)
+    edits = Edits(spec, spec.of(str(cells[0]["modality"] or next(iter(spec.intensity)))).output_unit)
     with progress("measuring edits", len(cells), "images", 0, verbose) as advance:
         for row in cells:
             edit = _read(manifest.parent, row, triples.get(str(row["source_id"])), spec, unit)
@@ -190,8 +189,8 @@ def measure_edits(
                     small = np.asarray(zoom(image.mean(axis=0), factors, order=1), np.float32)
                     edits.thumbnails.setdefault(kind, []).append(small.ravel())
             # The first examples with different instructions.
-            told = [known.instruction for known in edits.examples]
-            if edit.arm == EDIT and len(told) < EXAMPLES and edit.instruction not in told:
+            instructions = [known.instruction for known in edits.examples]
+            if edit.arm == EDIT and len(instructions) < EXAMPLES and edit.instruction not in instructions:
                 edits.examples.append(edit)
             for measurement in also:
                 measurement(edit)

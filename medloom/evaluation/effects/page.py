@@ -2,8 +2,8 @@
 
 import numpy as np
 from matplotlib.figure import Figure
-from numpy.typing import NDArray
 
+from medloom.core.plots import flat
 from medloom.core.spec import HU
 from medloom.evaluation.effects import recovery
 from medloom.evaluation.effects.measure import Effects
@@ -57,21 +57,16 @@ def _picture(effects: Effects, name: str) -> bytes:
         reference = example.difference if example.true is None else example.true
         # Of a volume the axial slice that changes most.
         level = int(np.abs(reference).sum(axis=(0, 1)).argmax()) if reference.ndim == 3 else None
-        slices = [_slice(values, level) for values in (example.factual, example.other)]
+        slices = [flat(values[None], level)[0] for values in (example.factual, example.other)]
         low, high = WINDOW if effects.unit == HU else (float(np.min(slices)), float(np.max(slices)))
         for axis, values in zip(row, slices, strict=False):
             axis.imshow(values, cmap="gray", vmin=low, vmax=high)
         maps = [example.difference] if example.true is None else [example.difference, example.true]
         for axis, values in zip(row[2:], maps, strict=True):
-            drawn = axis.imshow(_slice(values, level), cmap="RdBu_r", vmin=-reach, vmax=reach)
+            drawn = axis.imshow(flat(values[None], level)[0], cmap="RdBu_r", vmin=-reach, vmax=reach)
         for axis in row:
             axis.set_axis_off()
     for axis, title in zip(axes[0], ("factual", name, "difference", "true difference"), strict=False):
         axis.set_title(title, fontsize=9)
     figure.colorbar(drawn, ax=axes[:, 2:].ravel().tolist(), shrink=0.8, label=effects.unit)
     return png(figure, SYNTHETIC="YES")
-
-
-def _slice(values: NDArray[np.float32], level: int | None) -> NDArray[np.float32]:
-    """A 2-D image unchanged; an axial slice of a volume (axes R, A, S) as radiologists look at it."""
-    return values if level is None else values[::-1, ::-1, level].T

@@ -143,8 +143,7 @@ class EvaluationCache:
             network=judge.network, steps=judge.steps, seed=judge.seed, device=judge.device, verbose=judge.verbose
         )
         rows = [list(values) for values in (members.hashes, members.groups)]
-        key = hash_json([rows, self.spec.fingerprint(), self.unit, options.identity()])
-        folder = self.folder / "encoders" / key
+        folder = self.folder / "encoders" / hash_json([rows, self.spec.fingerprint(), self.unit, options.identity()])
         if folder.is_dir():
             if options.verbose:
                 say(f"encoder of {members.name} images: read from {folder}")

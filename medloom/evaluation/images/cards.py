@@ -35,13 +35,12 @@ def write_cards(out: Path, report: Report, sets: Sequence[Mapping[str, object]],
         "| metric | features | value [95 % interval] | reference | n |",
         "|---|---|---|---|---|",
     ]
-    for metric in report.metrics:
-        if metric.subset == EVERYTHING:
-            value = with_interval(metric.value, metric.low, metric.high)
-            measured.append(
-                f"| {metric.name} | {metric.extractor or '-'} | {value} | {_reference(metric)} | {metric.n}"
-                f" {metric.counted} |"
-            )
+    measured += [
+        f"| {metric.name} | {metric.extractor or '-'} | {with_interval(metric.value, metric.low, metric.high)}"
+        f" | {_reference(metric)} | {metric.n} {metric.counted} |"
+        for metric in report.metrics
+        if metric.subset == EVERYTHING
+    ]
     worse = [
         f"- {metric}: {with_interval(metric.value, metric.low, metric.high)}, reference {_reference(metric)}"
         for metric in report.metrics

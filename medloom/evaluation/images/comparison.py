@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import numpy as np
 
@@ -20,9 +21,6 @@ from medloom.evaluation.images.sets import (
     ImageSet,
     choose_label,
     real_set,
-    refuse_shared_files,
-    refuse_shared_patients,
-    refuse_unknown,
     synthetic_set,
 )
 from medloom.evaluation.images.subsets import bands, check_columns, tagged
@@ -96,11 +94,19 @@ def compare(
         UserError: files or patients in two sets; a column that is missing; a label that cannot be used; a class or
             modality without real images.
     """
-    refuse_shared_files(synthetic, real)
-    if train is not None:
-        refuse_shared_files(synthetic, train)
-        refuse_shared_patients(train, real)
-    check_columns(by, *(manifest for manifest in (real, synthetic, train) if manifest is not None))
+    references = [real] if train is None else [real, train]
+    for other in references:
+        if shared := sorted(set(synthetic.frame["path"]) & set(other.frame["path"])):
+            raise UserError(
+                f"{synthetic.source} and {other.source} share {len(shared)} of their files ({Path(shared[0])}, ...);"
+                " give different files as synthetic and as real images."
+            )
+    if train is not None and (known := set(train.frame["patient_id"]) & set(real.frame["patient_id"])):
+        raise UserError(
+            f"{len(known)} of the {real.frame['patient_id'].nunique()} patients of {real.source} are in {train.source}"
+            " too; give images of patients that were not trained on as --real."
+        )
+    check_columns(by, synthetic, *references)
     chosen = choose_label(label, real, synthetic)
     everything, ours, trained, unjudged = _labelled_sets(chosen, real, synthetic, train)
     if label == AUTO and chosen != MODALITY and unjudged and len(real.modalities) > 1:
@@ -167,7 +173,13 @@ def _labelled_sets(
     everything, ours = real_set(real, label, "real"), synthetic_set(synthetic, label)
     trained = real_set(train, label, "training") if train is not None else None
     for known in (everything, *([trained] if trained else [])):
-        refuse_unknown(ours, known, synthetic.source)
+        modalities = set(known.groups)
+        if unknown := Counter(group for group in ours.groups if group not in modalities):
+            name, count = unknown.most_common(1)[0]
+            raise UserError(
+                f"{synthetic.source}: {count} rows are of modality {name!r}, of which there is no real image;"
+                f" known: {', '.join(sorted(modalities))}."
+            )
     source = trained or everything
     unjudged = source.rare_classes(PATIENTS_PER_CLASS if trained else 2 * PATIENTS_PER_CLASS)
     unjudged |= everything.rare_classes(PATIENTS_PER_CLASS)

@@ -59,12 +59,11 @@ def measure(inputs: Inputs) -> Found:
     real, synthetic, seed = inputs.data.real, inputs.data.synthetic, inputs.seed
     further = {name: METRICS[name] for name in inputs.metrics}
     found = Found([], meanings={name: _meaning(name) for name in further})
-    for name in inputs.extractors:
-        features = inputs.features(name, real), inputs.features(name, synthetic)
-        metrics, notes = fidelity_metrics(name, *features, seed, further)
-        found.metrics.extend(metrics)
-        found.notes.extend(notes)
     for metrics, notes in (
+        *(
+            fidelity_metrics(name, inputs.features(name, real), inputs.features(name, synthetic), seed, further)
+            for name in inputs.extractors
+        ),
         variety.variety_metrics(inputs.cache, real, synthetic, inputs.classifier, seed),
         detail.detail_metrics(inputs.cache, real, synthetic, seed),
     ):
@@ -238,8 +237,7 @@ def _some(units: NDArray[np.generic], n: int, seed: int, draw: int) -> Rows:
     rng = numpy_generator("fidelity", seed, draw)
     names, codes = np.unique(units, return_inverse=True)
     rank = rng.permutation(len(names))[codes]
-    order = np.lexsort((rng.permutation(len(codes)), rank))
-    return np.sort(order[:n])
+    return np.sort(np.lexsort((rng.permutation(len(codes)), rank))[:n])
 
 
 def plots(metrics: Sequence[Metric]) -> Plots:

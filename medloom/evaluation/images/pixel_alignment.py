@@ -75,8 +75,7 @@ def pixel_views(values: Floats, size: tuple[int, ...]) -> Floats:
             for axis, by in enumerate(move, 1):
                 if by:
                     # What comes in at a border repeats the border's pixels.
-                    positions = np.clip(np.arange(moved.shape[axis]) + by, 0, moved.shape[axis] - 1)
-                    moved = moved.take(positions, axis)
+                    moved = moved.take(np.clip(np.arange(moved.shape[axis]) + by, 0, moved.shape[axis] - 1), axis)
             views.append(unit_pixels(moved.reshape(len(values), -1)))
     return np.stack(views, axis=1)
 

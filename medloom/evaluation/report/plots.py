@@ -40,8 +40,7 @@ def draw(panels: Sequence[Panel]) -> bytes:
     A dot is a value, a line its interval, a grey band the range of the reference with a mark at its value.
     """
     rows = len(panels[0].rows)
-    longest = max(len(label) for label, _ in panels[0].rows)
-    width = 0.085 * longest + PANEL_WIDTH * max(len(panels), 3)
+    width = 0.085 * max(len(label) for label, _ in panels[0].rows) + PANEL_WIDTH * max(len(panels), 3)
     figure = Figure(figsize=(width, 0.9 + ROW_HEIGHT * rows), layout="constrained", dpi=DPI)
     first, *others = figure.subplots(1, len(panels), squeeze=False)[0]
     for axes, panel in zip((first, *others), panels, strict=True):
