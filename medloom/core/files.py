@@ -164,9 +164,9 @@ def content_stamp(path: Path) -> tuple[int, int]:
     return sum(entry.st_size for entry in stats), max((entry.st_mtime_ns for entry in stats), default=0)
 
 
-def hash_folder(folder: Path, pattern: str = "**/*") -> str:
+def hash_folder(folder: Path) -> str:
     """SHA-256 over the names and bytes of a folder's files, 16 hexadecimal digits."""
-    files = sorted(path for path in Path(folder).glob(pattern) if path.is_file())
+    files = sorted(path for path in Path(folder).rglob("*") if path.is_file())
     return hash_json([[path.relative_to(folder).as_posix(), hash_file(path)] for path in files])
 
 

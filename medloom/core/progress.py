@@ -79,38 +79,34 @@ def progress(what: str, total: int, unit: str, done: int = 0, shown: bool = True
 
         yield advance
     else:
-        with _bar(what, total, unit, done) as moved:
-            yield moved
+        from rich.progress import (
+            BarColumn,
+            MofNCompleteColumn,
+            Progress,
+            TextColumn,
+            TimeElapsedColumn,
+            TimeRemainingColumn,
+        )
 
+        columns = (
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[unit]}"),
+            TextColumn("{task.fields[rate]}"),
+            TimeElapsedColumn(),
+            TextColumn("left"),
+            TimeRemainingColumn(),
+            TextColumn("{task.fields[note]}"),
+        )
+        with Progress(*columns, console=console(), refresh_per_second=2) as bars:
+            task = bars.add_task(what, total=total, completed=done, unit=unit, rate="", note="")
 
-@contextmanager
-def _bar(what: str, total: int, unit: str, done: int) -> Iterator[Advance]:
-    from rich.progress import (
-        BarColumn,
-        MofNCompleteColumn,
-        Progress,
-        TextColumn,
-        TimeElapsedColumn,
-        TimeRemainingColumn,
-    )
+            def move(count: int = 1, note: str = "") -> None:
+                bars.advance(task, count)
+                speed = bars.tasks[0].speed
+                bars.update(
+                    task, rate=f"{speed:.3g} {unit}/s" if speed else "", note=note or bars.tasks[0].fields["note"]
+                )
 
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TextColumn("{task.fields[unit]}"),
-        TextColumn("{task.fields[rate]}"),
-        TimeElapsedColumn(),
-        TextColumn("left"),
-        TimeRemainingColumn(),
-        TextColumn("{task.fields[note]}"),
-    )
-    with Progress(*columns, console=console(), refresh_per_second=2) as bars:
-        task = bars.add_task(what, total=total, completed=done, unit=unit, rate="", note="")
-
-        def advance(count: int = 1, note: str = "") -> None:
-            bars.advance(task, count)
-            speed = bars.tasks[0].speed
-            bars.update(task, rate=f"{speed:.3g} {unit}/s" if speed else "", note=note or bars.tasks[0].fields["note"])
-
-        yield advance
+            yield move

@@ -65,7 +65,17 @@ def run(config: Config) -> int:
         more = "" if len(kinds) <= len(common) else f"\n... and {len(kinds) - len(common)} more kinds"
         images.add_row(modality, str(sum(kinds.values())), listed + more)
     console.print(images)
-    console.print(_columns(manifest))
+
+    columns = Table("column", "type", "missing", "examples", title="columns", title_justify="left")
+    standard = [str(name) for name in manifest.frame.columns if name in manifest.columns]
+    for name in [*standard, *manifest.clinical_columns]:
+        present = manifest.frame[name].dropna()
+        numeric = len(present) and present.map(lambda cell: isinstance(cell, int | float)).all()
+        kind = "standard" if name in standard else ("number" if numeric else "text")
+        examples = ", ".join(str(cell)[:24] for cell in present.drop_duplicates().head(3))
+        missing = str(len(manifest) - len(present))
+        columns.add_row(name, kind, missing, "" if name in (*PATH_COLUMNS, "patient_id") else examples)
+    console.print(columns)
 
     if inspection.identical:
         what = "whose pixels are the same" if inspection.decoded else "that are the same byte for byte"
@@ -86,17 +96,3 @@ def _patients(config: Config, manifest: Manifest) -> str:
         return "not named: training needs a column patient_id, or --images-are-patients"
     nameless = int(manifest.frame["patient_id"].isna().sum())
     return f"{manifest.frame['patient_id'].nunique()}" + (f"; {nameless} rows name none" if nameless else "")
-
-
-def _columns(manifest: Manifest) -> Table:
-    """Type, missing cells and examples of each column; paths and patients have no examples."""
-    table = Table("column", "type", "missing", "examples", title="columns", title_justify="left")
-    standard = [str(name) for name in manifest.frame.columns if name in manifest.columns]
-    for name in [*standard, *manifest.clinical_columns]:
-        present = manifest.frame[name].dropna()
-        numeric = len(present) and present.map(lambda cell: isinstance(cell, int | float)).all()
-        kind = "standard" if name in standard else ("number" if numeric else "text")
-        examples = ", ".join(str(cell)[:24] for cell in present.drop_duplicates().head(3))
-        missing = str(len(manifest) - len(present))
-        table.add_row(name, kind, missing, "" if name in (*PATH_COLUMNS, "patient_id") else examples)
-    return table

@@ -148,7 +148,6 @@ def measure_edits(
     triples: Mapping[str, Sample],
     unit: str | None,
     also: Sequence[Callable[[Edit], None]] = (),
-    verbose: bool = True,
 ) -> Edits:
     """Read the images of `medloom edit` and measure each.
 
@@ -157,7 +156,6 @@ def measure_edits(
         triples: source to row of the triples that were edited.
         unit: of files that do not state theirs.
         also: called with each edit, for further measurements.
-        verbose: whether to show progress.
 
     Raises:
         UserError: not a folder of `medloom edit`, a missing image, or edits of other triples.
@@ -168,7 +166,7 @@ def measure_edits(
     if triples and not any(str(row["source_id"]) in triples for row in cells):
         raise UserError(f"{manifest} was not made from the rows of --reference; give the triples that were edited.")
     edits = Edits(spec, spec.of(str(cells[0]["modality"] or next(iter(spec.intensity)))).output_unit)
-    with progress("measuring edits", len(cells), "images", 0, verbose) as advance:
+    with progress("measuring edits", len(cells), "images") as advance:
         for row in cells:
             edit = _read(manifest.parent, row, triples.get(str(row["source_id"])), spec, unit)
             change = float(np.abs(edit.edited - edit.given).mean())

@@ -61,8 +61,8 @@ def train_on_real(images: Images, members: ImageSet, options: ClassifierOptions)
         UserError: one class, or a class with a single patient.
     """
     labels = [str(label) for label in members.labels]
-    held = hold_out(members.units, labels, VALIDATION, options.seed)
-    return train_classifier(images, labels, members.units, held, options)
+    units = members.units
+    return train_classifier(images, labels, units, hold_out(units, labels, VALIDATION, options.seed), options)
 
 
 def train_on_synthetic(images: Images, members: ImageSet, options: ClassifierOptions) -> Classifier:
