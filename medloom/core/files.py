@@ -33,7 +33,10 @@ def explained_disk_errors(path: Path) -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        number = _error_number(error)
+        number = error.errno if isinstance(error, OSError) else None
+        # safetensors states the system's error number only in its message.
+        if found := re.search(r"os error (\d+)", str(error)):
+            number = int(found[1])
         if number in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
             raise UserError(
                 f"no space left for writing {path} ({os.strerror(number)}); no incomplete output remains:"
@@ -42,14 +45,6 @@ def explained_disk_errors(path: Path) -> Iterator[None]:
         if number in (errno.EACCES, errno.EROFS, errno.EPERM):
             raise UserError(f"cannot write {path}: {os.strerror(number)}; name a writable folder.") from error
         raise
-
-
-def _error_number(error: Exception) -> int | None:
-    """The system's error number; safetensors states it only in its message."""
-    if isinstance(error, OSError):
-        return error.errno
-    found = re.search(r"os error (\d+)", str(error))
-    return int(found[1]) if found else None
 
 
 @contextmanager
@@ -169,9 +164,9 @@ def content_stamp(path: Path) -> tuple[int, int]:
     return sum(entry.st_size for entry in stats), max((entry.st_mtime_ns for entry in stats), default=0)
 
 
-def hash_folder(folder: Path, pattern: str = "**/*") -> str:
+def hash_folder(folder: Path) -> str:
     """SHA-256 over the names and bytes of a folder's files, 16 hexadecimal digits."""
-    files = sorted(path for path in Path(folder).glob(pattern) if path.is_file())
+    files = sorted(path for path in Path(folder).rglob("*") if path.is_file())
     return hash_json([[path.relative_to(folder).as_posix(), hash_file(path)] for path in files])
 
 

@@ -325,7 +325,7 @@ def fails(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> Callable[..., s
             ["--network.fusion", "none", "--table", "level"],
             "table by none in 2-D is not supported by the resnet network",
         ),
-        (["--network.kind", "dynunet"], "network.kind dynunet: allowed are resnet, unet"),
+        (["--network.kind", "dynunet"], "the setting network.kind is dynunet: allowed are resnet, unet"),
         (["--network.mask-classes", "1", "2"], "label 3 is not one of the mask classes (1 label 1, 2 label 2)"),
         (["--network.mask-classes", "3", "3"], "--network.mask-classes: 3 occurs twice"),
         (["--gan.adversary", "none", "--gan.unpaired"], "--gan.unpaired needs an adversary"),

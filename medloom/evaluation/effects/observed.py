@@ -108,8 +108,7 @@ def observe(
             continue
         intensity = spec.of(modality)
         low, high = (intensity.low, intensity.high) if intensity.kind == "window" else (0.0, FULL_SCALE)
-        image = read_sample(sample.path, spec, modality, unit).array[0]
-        values = (image + 1) / 2 * (high - low) + low
+        values = (read_sample(sample.path, spec, modality, unit).array[0] + 1) / 2 * (high - low) + low
         labels = read_labels(mask, spec)
         found = [int(label) for label in np.unique(labels) if label > 0]
         means = {names.get(label, f"label {label}"): float(values[labels == label].mean()) for label in found}

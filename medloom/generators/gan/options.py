@@ -66,8 +66,8 @@ class NetworkOptions:
             )
         if not self.widths or min(self.widths) < 1 or len(self.widths) != len(self.attention):
             raise UserError(
-                f"network.widths {_listed(self.widths)} and network.attention {_listed(self.attention)}: give"
-                " widths of at least 1, and an entry of attention for each of them."
+                f"the settings network.widths {_listed(self.widths)} and network.attention {_listed(self.attention)}:"
+                " give widths of at least 1, and an entry of attention for each of them."
             )
 
 
@@ -116,7 +116,7 @@ class GANOptions:
     def __post_init__(self) -> None:
         check_limits(self, "gan")
         if not self.adversarial and self.feature_weight:
-            raise UserError("gan.feature_weight needs an adversary, whose features it compares; name one.")
+            raise UserError("the setting gan.feature_weight needs an adversary, whose features it compares; name one.")
         if not self.adversarial and self.unpaired:
             raise UserError("--gan.unpaired needs an adversary: only it says what images look like; name one.")
         if self.unpaired and self.feature_weight:
