@@ -60,12 +60,12 @@ def to_model(image: Image, spec: ImageSpec, modality: str) -> ModelImage:
     low, high = intensity.low, intensity.high
     if intensity.kind == "percentile":
         if not considered.size:
-            raise UserError("an image consists of padding, and has no percentiles; remove its row.")
+            raise UserError("an image consists of padding, and has no percentiles; leave it out.")
         low, high = (float(value) for value in np.percentile(considered, (intensity.low, intensity.high)))
         if not low < high:
             raise UserError(
                 f"an image has the value {low:g} at both its {intensity.low:g}th and its {intensity.high:g}th"
-                " percentile: it is almost constant; remove its row."
+                " percentile: it is almost constant; leave it out."
             )
     scaled = np.clip((values - low) * (2 / (high - low)) - 1, -1, 1).astype(np.float32)
     if image.padding is not None:

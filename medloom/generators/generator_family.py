@@ -185,7 +185,7 @@ def _patch_renderer(data: TrainingData, seed: int, batch: int) -> Render:
         images = []
         for start in range(0, count, batch):
             part, cut = rows[start : start + batch], crops[start : start + batch]
-            labels, positions = data.label_maps(part, cut), data.places(part, cut)
+            labels, positions = data.label_maps(part, cut), data.positions(part, cut)
             if labels is None:
                 raise ValueError("patches are rendered for masks, and the data have none")
             seeds = range(start, start + len(part))

@@ -154,7 +154,7 @@ class TrainingData:
             maps = [cut_labels(self.labels[row], crop, sides) for row, crop in zip(rows, crops, strict=True)]
         return torch.from_numpy(np.stack(maps).astype(np.int64))
 
-    def places(self, rows: Sequence[int], crops: Sequence[Crop]) -> Tensor:
+    def positions(self, rows: Sequence[int], crops: Sequence[Crop]) -> Tensor:
         """Where patches lie in their images, float32 `(N, axes, 2)`; see `Crop.position`."""
         found = [crop.position(self.targets[row].shape[1:]) for row, crop in zip(rows, crops, strict=True)]
         return torch.from_numpy(np.stack(found))
@@ -230,7 +230,7 @@ def condition_tensors(
         seen = generator.prior_inputs(priors)
         tensors = replace(tensors, prior=seen * has("prior", priors))
     if crops is not None and data.patches is not None:
-        tensors = replace(tensors, patch_position=data.places(rows, crops))
+        tensors = replace(tensors, patch_position=data.positions(rows, crops))
     return tensors
 
 

@@ -35,7 +35,7 @@ class Config(ReportOptions):
         reports: folder of the unpacked reports (default: root).
         demographics: folder of MIMIC-IV, for age, sex and race.
         view: views that are taken, as ViewPosition has them (default: all).
-        one_a_study: take one image of each study: the first view of --view, else of PA, AP, LATERAL, LL.
+        one_per_study: take one image of each study: the first view of --view, else of PA, AP, LATERAL, LL.
         split: official (the table), p10-p18 (p19 is the test, the others training and validation), or none.
         validation: share of the patients of p10-p18 for validation.
         seed: of that share.
@@ -49,7 +49,7 @@ class Config(ReportOptions):
         "tables",
         "reports",
         "view",
-        "one_a_study",
+        "one_per_study",
         "split",
         "labels",
         "uncertain",
@@ -65,7 +65,7 @@ class Config(ReportOptions):
     reports: Path | None = None
     demographics: Path | None = None
     view: tuple[str, ...] = ()
-    one_a_study: bool = False
+    one_per_study: bool = False
     split: str = "official"
     validation: float = 0.1
     seed: int = 0
@@ -93,7 +93,7 @@ def run(config: Config) -> Path | None:
     frame = on_disk(frame, layout, config.skip_bad, tally)
     frame["path"] = paths_of(config, layout.folder, frame["file"] + layout.suffix)
     frame = add_split(frame, tables, config.split, config.validation, config.seed, config.skip_bad, tally)
-    if config.one_a_study:
+    if config.one_per_study:
         frame = one_per_study(frame, config.view, tally)
 
     # What tables say of their patients and studies.

@@ -327,10 +327,10 @@ def fails(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> Callable[..., s
         ),
         (["--network.kind", "dynunet"], "the setting network.kind is dynunet: allowed are resnet, unet"),
         (["--network.mask-classes", "1", "2"], "label 3 is not one of the mask classes (1 label 1, 2 label 2)"),
-        (["--network.mask-classes", "3", "3"], "--network.mask-classes: 3 occurs twice"),
+        (["--network.mask-classes", "3", "3"], "network.mask_classes: 3 occurs twice"),
         (["--gan.adversary", "none", "--gan.unpaired"], "--gan.unpaired needs an adversary"),
         (["--loop.compile"], "--loop.compile cannot follow the slope of R1"),
-        (["--gan.scale", "1"], "unknown option --gan.scale, did you mean '--gan.scales'?"),
+        (["--gan.scale", "1"], "unknown option --gan.scale, did you mean 'gan.scales'?"),
         (["--preset", "dgm"], "did you mean 'dgm-vlc'?"),
     ],
 )
