@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from medloom.core.errors import UserError
+from medloom.core.files import read_yaml_text
 from medloom.core.help import help_page, show_page
 from medloom.core.lookup import closest, look_up
 from medloom.core.options import KEYWORDS, Config, Option, build, flag_of, options_of
-from medloom.core.yaml_text import read_yaml_text
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance

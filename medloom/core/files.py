@@ -1,4 +1,4 @@
-"""Atomic writing of files and folders, so that readers never see half of one, and hashes of their content."""
+"""Atomic writing of files and folders, so that readers never see half of one; hashes; JSON, and YAML as texts."""
 
 import errno
 import hashlib
@@ -10,10 +10,14 @@ import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from medloom.core.errors import UserError
 
+if TYPE_CHECKING:
+    import yaml
+
+YAML_NULL = "tag:yaml.org,2002:null"
 TEMPORARY_SUFFIX = ".partial"
 SET_ASIDE = ".old"
 
@@ -192,3 +196,36 @@ def claim_output(folder: Path, marker: str) -> Path:
     with explained_disk_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)
     return folder
+
+
+def read_yaml_text(text: str, null: str | None = None) -> object:
+    """A YAML document as mappings, lists and texts; nothing, `~` and `null` become `null` unless quoted.
+
+    Raises:
+        UserError: not YAML, a repeated key, or an anchor that contains itself.
+    """
+    import yaml
+
+    try:
+        node = yaml.compose(text, Loader=yaml.SafeLoader)
+        return null if node is None else _yaml_value(node, null)
+    except yaml.YAMLError as error:
+        raise UserError(" ".join(str(error).split())) from error
+    except RecursionError as error:
+        raise UserError("an anchor contains itself, or lists are nested too deeply") from error
+
+
+def _yaml_value(node: "yaml.Node", null: str | None) -> object:
+    import yaml
+
+    if isinstance(node, yaml.SequenceNode):
+        return [_yaml_value(entry, null) for entry in node.value]
+    if not isinstance(node, yaml.MappingNode):
+        return null if node.tag == YAML_NULL else str(node.value)
+    values: dict[str, object] = {}
+    for key, value in node.value:
+        name = str(key.value)
+        if name in values:
+            raise UserError(f"line {key.start_mark.line + 1}: {name!r} occurs twice; leave one out")
+        values[name] = _yaml_value(value, null)
+    return values

@@ -326,3 +326,14 @@ def load_manifest(path: Path, options: ManifestOptions, need: tuple[str, ...] = 
         skip_bad=options.skip_bad,
         need=need,
     )
+
+
+def template_path(manifest: Path) -> Path:
+    """The file of a manifest's own template: `mine.template.yaml` for `mine.csv`."""
+    return manifest.with_name(f"{manifest.stem}.template.yaml")
+
+
+def template_of(manifest: Path) -> Path | None:
+    """The template stored with a manifest: its own, or the folder's `template.yaml`; None without either."""
+    candidates = (template_path(manifest), manifest.with_name("template.yaml"))
+    return next((path for path in candidates if path.is_file()), None)

@@ -19,8 +19,8 @@ from medloom.core.progress import say
 from medloom.core.spec import HU, ImageSpec
 from medloom.core.types import Sample
 from medloom.data.dataset import ImageSource, measure_spec
-from medloom.data.manifest import Manifest, load_manifest
-from medloom.data.prompts import read_template, template_of
+from medloom.data.manifest import Manifest, load_manifest, template_of
+from medloom.data.prompts import read_template
 from medloom.data.splits import Split, assign_splits, make_split
 from medloom.data.table_columns import seen_columns
 from medloom.data.transforms import HU_WINDOW

@@ -149,7 +149,8 @@ def _columns(options: GeneratorOptions, data: Prepared) -> Sequence[TableColumn]
     Raises:
         UserError: see `measure_columns`.
     """
-    from medloom.data.prompts import read_template, template_of
+    from medloom.data.manifest import template_of
+    from medloom.data.prompts import read_template
     from medloom.data.table_columns import measure_columns
 
     if not options.table:

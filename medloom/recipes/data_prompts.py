@@ -14,8 +14,8 @@ from medloom.core.errors import UserError
 from medloom.core.files import write_text
 from medloom.core.progress import say
 from medloom.data.columns import PATH_COLUMNS, standard_names
-from medloom.data.manifest import ManifestOptions, list_problems
-from medloom.data.prompts import find_template, read_rows, read_template, template_path
+from medloom.data.manifest import ManifestOptions, list_problems, template_path
+from medloom.data.prompts import find_template, read_rows, read_template
 from medloom.data.tables import Problem, Table, read_table, write_csv
 
 TEXT = "Text"

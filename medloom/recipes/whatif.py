@@ -14,8 +14,8 @@ from medloom.core.table_column import TableColumn
 from medloom.core.types import Condition, Sample
 from medloom.data.columns import ALIASES
 from medloom.data.images import read_image
-from medloom.data.manifest import list_problems
-from medloom.data.prompts import Cell, Template, find_template, read_rows, read_template, template_of, template_path
+from medloom.data.manifest import list_problems, template_of, template_path
+from medloom.data.prompts import Cell, Template, find_template, read_rows, read_template
 from medloom.data.prompts.arms import (
     ESTIMANDS,
     TOTAL,

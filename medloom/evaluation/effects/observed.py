@@ -18,9 +18,9 @@ from medloom.core.lookup import look_up
 from medloom.core.spec import ImageSpec
 from medloom.core.types import Sample
 from medloom.data.dataset import read_sample
-from medloom.data.manifest import Manifest
+from medloom.data.manifest import Manifest, template_path
 from medloom.data.masks import read_labels
-from medloom.data.prompts import read_rows, read_template, template_path
+from medloom.data.prompts import read_rows, read_template
 from medloom.data.tables import read_table
 from medloom.evaluation.effects.measure import Arm, Effects
 from medloom.evaluation.effects.regions import BETWEEN
