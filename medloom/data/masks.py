@@ -36,6 +36,12 @@ def read_mask(path: Path) -> Image:
 
     Raises:
         UserError: unreadable, in colour, or values that are not whole numbers from 0 to 32767.
+
+    Examples:
+        >>> import numpy as np
+        >>> from medloom.data.masks import read_mask
+        >>> np.unique(read_mask("masks/0.png").pixels).tolist()
+        [0.0, 1.0, 2.0]
     """
     return check_labels(read_image(path), path)
 
@@ -159,6 +165,13 @@ def on_image_grid(mask: Image, path: Path, image: Header, image_path: Path, resa
 
     Raises:
         UserError: another grid, and no resampling or no affine; describes both grids.
+
+    Examples:
+        >>> from medloom.data.images import read_header
+        >>> from medloom.data.masks import on_image_grid, read_mask
+        >>> scan, seg = "scan.nii.gz", "seg.nii.gz"
+        >>> on_image_grid(read_mask(seg), seg, read_header(scan, unit="HU"), scan, resample=True).size
+        (6, 5, 4)
     """
     if len(mask.size) == len(image.size) and mask.size == image.size and _apart(mask, image) <= SAME_GRID:
         return replace(mask, spacing=image.spacing, affine=image.affine)

@@ -46,9 +46,9 @@ class Dataset(TorchDataset[Item]):
 
     Examples:
         >>> import medloom
-        >>> images = medloom.Dataset("out/manifest.csv", image_size=[64])  # doctest: +SKIP
-        >>> images[0]["image"].shape  # doctest: +SKIP
-        torch.Size([1, 64, 64])
+        >>> images = medloom.Dataset("train.csv", image_size=[64])
+        >>> images[0]["image"].shape, images[0]["text"]
+        (torch.Size([1, 64, 64]), 'Normal chest.')
     """
 
     def __init__(

@@ -80,8 +80,10 @@ class ImageGenerator(ABC, Generic[Model, Sampling]):
 
     Examples:
         >>> import medloom
-        >>> model = medloom.load("runs/mm")  # doctest: +SKIP
-        >>> model.generate(medloom.Condition("Small left effusion.", "CXR"), seed=0).save("out.png")  # doctest: +SKIP
+        >>> model = medloom.load("runs/mm")
+        >>> images = model.generate(medloom.Condition("Small left effusion.", "CXR"), seeds=range(3))
+        >>> images.pixels.shape
+        (3, 1, 16, 16)
     """
 
     family: ClassVar[str]
@@ -128,6 +130,14 @@ class ImageGenerator(ABC, Generic[Model, Sampling]):
         Raises:
             UserError: a part, value or option that the model cannot follow, or numbers of conditions and seeds that do
                 not match.
+
+        Examples:
+            >>> import medloom
+            >>> model = medloom.load("runs/mm")
+            >>> texts = ["Normal chest.", "Small left effusion."]
+            >>> normal, effusion = model.generate([medloom.Condition(text, "CXR") for text in texts], seeds=[7, 7])
+            >>> effusion.pixels.shape, effusion.unit
+            ((1, 16, 16), 'grey level')
         """
         asked, numbers = paired(conditions, seed, seeds)
         sampling = sampling or self.sampling
@@ -153,6 +163,13 @@ class ImageGenerator(ABC, Generic[Model, Sampling]):
 
         Raises:
             UserError: the model is no editor, or as `generate`.
+
+        Examples:
+            >>> import medloom
+            >>> editor = medloom.load("runs/edit")
+            >>> edited = editor.edit("images/1.png", "The effusion has resolved.", seed=0)
+            >>> edited.pixels.shape
+            (1, 1, 16, 16)
         """
         condition = Condition(text, modality, view, prior=Path(prior) if isinstance(prior, str) else prior)
         return self.generate(condition, seed=seed, seeds=seeds, sampling=sampling, edit=edit)
@@ -164,8 +181,12 @@ class ImageGenerator(ABC, Generic[Model, Sampling]):
             UserError: a row lacks a column, or has a value, that the model needs or does not know; names the line.
 
         Examples:
+            >>> import medloom
+            >>> model = medloom.load("runs/mm")
             >>> conditions = model.conditions(medloom.read_manifest("test.csv"))
             >>> images = model.generate(conditions, seeds=range(len(conditions)))
+            >>> len(images)
+            4
         """
         rows = manifest.samples()
         return [self.row_condition(row.condition, f"{manifest.source}, line {row.line}") for row in rows]
@@ -182,6 +203,13 @@ class ImageGenerator(ABC, Generic[Model, Sampling]):
         Raises:
             UserError: a part that it was not trained with; a modality, view, category or mask class that it does not
                 know; sampling options, an edit or a framing that does not fit it.
+
+        Examples:
+            >>> import medloom
+            >>> medloom.load("runs/mm").check([medloom.Condition("Normal brain.", "MRI")])
+            Traceback (most recent call last):
+                ...
+            medloom.core.errors.UserError: modality 'MRI' was never trained on; known: CXR.
         """
         self._check_parts(conditions)
         self.check_conditions(conditions)
@@ -203,7 +231,15 @@ class ImageGenerator(ABC, Generic[Model, Sampling]):
             self.reader.prior(condition)
 
     def save(self, folder: Path) -> None:
-        """Write all components to a folder: safetensors and JSON, in the diffusers layout where a class exists."""
+        """Write all components to a folder: safetensors and JSON, in the diffusers layout where a class exists.
+
+        Examples:
+            >>> import medloom
+            >>> from pathlib import Path
+            >>> medloom.load("runs/mm").save(Path("copy"))
+            >>> sorted(path.name for path in Path("copy").iterdir())
+            ['condition', 'denoiser', 'generator.json', 'text_encoder', 'tokenizer']
+        """
         self.model.text.save(folder / "tokenizer", folder / "text_encoder")
         if self.model.condition is not None:
             self.model.condition.save_pretrained(folder / "condition")
@@ -322,7 +358,12 @@ class ImageGenerator(ABC, Generic[Model, Sampling]):
         raise UserError(f"a {self.family} generates images of {self.spec.size} pixels, not of a mask's size.")
 
     def to(self, device: torch.device | str) -> "ImageGenerator[Model, Sampling]":
-        """Move all networks to a device."""
+        """Move all networks to a device.
+
+        Examples:
+            >>> import medloom
+            >>> model = medloom.load("runs/mm").to("cpu")
+        """
         for module in (self.model, self.autoencoder, self.tokenizer):
             if module is not None:
                 module.to(device)

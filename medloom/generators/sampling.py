@@ -43,6 +43,14 @@ class DiffusionSampling(SamplingOptions):
         guidance_by_part: scales of single parts (mask, prior, modality, table, text) that replace `guidance`.
         negative: text that replaces the empty text, or None.
         sampler: name, or None for the one that fits the model.
+
+    Examples:
+        >>> import medloom
+        >>> from medloom.generators.sampling import DiffusionSampling
+        >>> model, sampling = medloom.load("runs/mm"), DiffusionSampling(steps=5, guidance=1.0)
+        >>> image = model.generate(medloom.Condition("Normal chest.", "CXR"), seed=0, sampling=sampling)[0]
+        >>> image.pixels.shape
+        (1, 16, 16)
     """
 
     steps: int = 20
@@ -84,6 +92,14 @@ class TokenSampling(SamplingOptions):
         remasking: temperature of the noise by which tokens are masked again.
         mask_schedule: fraction of tokens that stay masked: cosine, linear, square or root.
         precision: of the transformer: fp32, in which an image does not depend on its batch, or bf16, which is faster.
+
+    Examples:
+        >>> import medloom
+        >>> from medloom.generators.sampling import TokenSampling
+        >>> model, sampling = medloom.load("runs/tokens"), TokenSampling(steps=4, guidance=1.0)
+        >>> image = model.generate(medloom.Condition("Normal chest.", "CXR"), seed=0, sampling=sampling)[0]
+        >>> image.pixels.shape
+        (1, 16, 16)
     """
 
     steps: int = 8
@@ -119,6 +135,13 @@ class Edit:
         region: label map; labels above 0 are where the image may change. None is everywhere.
         residual: of tokens: keep what the tokenizer smooths away, by adding to the prior image only what decoding
             changed.
+
+    Examples:
+        >>> import medloom
+        >>> editor, half = medloom.load("runs/edit"), medloom.Edit(start="prior", strength=0.5)
+        >>> edited = editor.edit("images/1.png", "The effusion has resolved.", seed=0, edit=half)
+        >>> edited.pixels.shape
+        (1, 1, 16, 16)
     """
 
     start: str = limited("noise", words=STARTS)

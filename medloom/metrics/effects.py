@@ -28,6 +28,12 @@ class Line:
     Attributes:
         slope: 1 if the effect is fully recovered, 0 if not at all.
         intercept: in the unit of the effect; 0 if nothing is added.
+
+    Examples:
+        >>> true = np.array([10.0, 20.0, 10.0, 20.0])
+        >>> line = medloom.metrics.dose_line(true, true / 2, doses=[1, 2, 1, 2], patients=[0, 0, 1, 1], seed=0)
+        >>> round(line.slope.low, 2), round(line.slope.high, 2)
+        (0.5, 0.5)
     """
 
     slope: Interval
@@ -49,6 +55,12 @@ def dose_line(
 
     Raises:
         UserError: fewer than two groups, or groups with equal true effects.
+
+    Examples:
+        >>> true, estimated = np.array([10.0, 20.0, 10.0, 20.0]), np.array([4.0, 9.0, 6.0, 11.0])
+        >>> line = medloom.metrics.dose_line(true, estimated, doses=[1, 2, 1, 2], patients=[0, 0, 1, 1], seed=0)
+        >>> round(line.slope.value, 2), round(line.intercept.value, 2)
+        (0.5, 0.0)
     """
     codes = np.unique(np.asarray([str(dose) for dose in doses]), return_inverse=True)[1]
     if len(set(codes.tolist())) < 2 or np.ptp(_means(true, codes)) < FLAT:
@@ -68,6 +80,11 @@ def recovered_fraction(true: Array, estimated: Array, patients: Groups, seed: in
 
     Raises:
         UserError: no true effect at all.
+
+    Examples:
+        >>> true, estimated = np.array([10.0, -10.0, 20.0]), np.array([5.0, -5.0, 10.0])
+        >>> medloom.metrics.recovered_fraction(true, estimated, patients=[0, 1, 2], seed=0).value
+        0.5
     """
     if not np.abs(true).sum() > FLAT:
         raise UserError("no true effect: the recovered fraction is undefined.")
@@ -89,6 +106,11 @@ def map_correlation(true: NDArray[np.floating], estimated: NDArray[np.floating],
 
     Raises:
         ValueError: the true map is flat, so that the correlation is undefined.
+
+    Examples:
+        >>> true = np.array([[0.0, 1.0], [2.0, 3.0]])
+        >>> round(medloom.metrics.map_correlation(true, 2 * true + 1, within=np.ones((2, 2), bool)), 2)
+        1.0
     """
     x, y = true[within].astype(np.float64), estimated[within].astype(np.float64)
     x, y = x - x.mean(), y - y.mean()

@@ -37,6 +37,10 @@ def bleu(candidates: Sequence[str], references: References, order: int = 4) -> f
 
     Raises:
         UserError: no candidates, different lengths, or a candidate without a reference.
+
+    Examples:
+        >>> round(medloom.metrics.bleu(["Small left effusion."], [["No change.", "Small left effusion."]]), 2)
+        1.0
     """
     from sacrebleu import BLEU
 
@@ -61,6 +65,10 @@ def rouge_l(candidates: Sequence[str], references: References, beta: float = ROU
 
     Raises:
         UserError: as `bleu`.
+
+    Examples:
+        >>> medloom.metrics.rouge_l(["small left effusion"], [["small right effusion"]]).round(2)
+        array([0.67])
     """
     from rouge_score.rouge_scorer import RougeScorer
 
@@ -89,6 +97,11 @@ def cider(candidates: Sequence[str], references: References) -> NDArray[np.float
 
     Raises:
         UserError: as `bleu`.
+
+    Examples:
+        >>> texts = ["Small left effusion.", "Large nodule."]
+        >>> medloom.metrics.cider(texts, [["Small left effusion."], ["No change."]]).round(2)
+        array([10.,  0.])
     """
     pairs = _pairs(candidates, references)
     scores = np.zeros(len(pairs))
