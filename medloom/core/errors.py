@@ -11,8 +11,8 @@ class UserError(Exception):
         >>> try:
         ...     medloom.read_manifest("mine.csv")
         ... except medloom.UserError as error:
-        ...     print(error)
-        mine.csv does not exist or is not a file; name a manifest (.csv, .tsv, .parquet, .jsonl, .xlsx).
+        ...     print(str(error).partition(";")[0])
+        mine.csv does not exist or is not a file
     """
 
 

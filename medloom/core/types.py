@@ -36,9 +36,9 @@ class Condition:
 
     Examples:
         >>> import medloom
-        >>> condition = medloom.Condition("Small left effusion.", "CXR", mask="masks/1.png", table={"age": 61})
-        >>> condition.text, condition.table
-        ('Small left effusion.', {'age': 61})
+        >>> condition = medloom.Condition(modality="CXR", mask="seg.png", table={"age": 61})
+        >>> condition.mask.name, condition.table
+        ('seg.png', {'age': 61})
     """
 
     text: str | None = None

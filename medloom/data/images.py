@@ -110,7 +110,11 @@ def read_image(path: Path, frame: int | None = None, unit: str | None = None) ->
 
 
 def read_header(path: Path, unit: str | None = None) -> Header:
-    """Read the description of a file's image without decoding pixels; `unit` as in `read_image`.
+    """Read the description of a file's image without decoding pixels.
+
+    Args:
+        path: as in `read_image`.
+        unit: as in `read_image`.
 
     Raises:
         UserError: missing, damaged or in an unknown format.
@@ -159,7 +163,8 @@ def write_image(path: Path, image: Image, provenance: Mapping[str, str]) -> None
         >>> import numpy as np
         >>> from medloom.core.image import Image
         >>> from medloom.data.images import read_provenance, write_image
-        >>> write_image("flat.nii.gz", Image(np.zeros((1, 8, 8, 8), np.float32), "HU"), {"model": "mine"})
+        >>> image = Image(np.zeros((1, 8, 8, 8), np.float32), "HU")
+        >>> write_image("flat.nii.gz", image, {"model": "mine"})
         >>> read_provenance("flat.nii.gz")
         {'SYNTHETIC': 'YES', 'model': 'mine'}
     """

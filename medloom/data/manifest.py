@@ -132,7 +132,8 @@ def read_manifest(
         need_patients: refuse a table without patients.
 
     Raises:
-        UserError: see `inspect_manifest`; and, unless `skip_bad`, unusable rows.
+        UserError: an unusable table: missing, empty, not UTF-8, without a needed column or without patients; and,
+            unless `skip_bad`, unusable rows.
 
     Examples:
         >>> import medloom

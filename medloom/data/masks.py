@@ -34,6 +34,9 @@ MOST_CLASSES = 100
 def read_mask(path: Path) -> Image:
     """A label map with the labels and the grid of its file; volumes in RAS order.
 
+    Args:
+        path: an image file whose values are class labels.
+
     Raises:
         UserError: unreadable, in colour, or values that are not whole numbers from 0 to 32767.
 
@@ -170,8 +173,9 @@ def on_image_grid(mask: Image, path: Path, image: Header, image_path: Path, resa
         >>> from medloom.data.images import read_header
         >>> from medloom.data.masks import on_image_grid, read_mask
         >>> scan, seg = "scan.nii.gz", "seg.nii.gz"
-        >>> on_image_grid(read_mask(seg), seg, read_header(scan, unit="HU"), scan, resample=True).size
-        (6, 5, 4)
+        >>> mask, header = read_mask(seg), read_header(scan)
+        >>> on_image_grid(mask, seg, header, scan, resample=True).spacing
+        (1.0, 1.0, 2.5)
     """
     if len(mask.size) == len(image.size) and mask.size == image.size and _apart(mask, image) <= SAME_GRID:
         return replace(mask, spacing=image.spacing, affine=image.affine)

@@ -127,6 +127,10 @@ def _from_column(manifest: Manifest) -> list[str]:
 def make_split(manifest: Manifest, splits: Sequence[str]) -> Split:
     """The Split of a manifest's patients.
 
+    Args:
+        manifest: the rows.
+        splits: split of each row: train, validation or test.
+
     Examples:
         >>> import medloom
         >>> from medloom.data.splits import make_split

@@ -30,8 +30,8 @@ class Dataset(TorchDataset[Item]):
     """Images of a manifest, float32 `(C, *size)` in [-1, 1], with text, modality, view, patient, table and mask.
 
     Attributes:
-        manifest: the rows.
-        spec: the images' space: size, channels and intensities.
+        manifest (Manifest): the rows.
+        spec (ImageSpec): the images' space: size, channels and intensities.
 
     Args:
         manifest: a manifest, or the path of one.

@@ -67,21 +67,22 @@ class ImageGenerator(ABC, Generic[Model, Sampling]):
     Attributes:
         family: name of the family.
         sampling: how it samples where nothing else is asked for.
-        spec: the model's image space.
-        model: networks, in evaluation mode for sampling.
+        spec (ImageSpec): the model's image space.
+        model (ConditionalModel): networks, in evaluation mode for sampling.
         autoencoder: between pixels and latents, or None.
         tokenizer: between pixels and tokens, or None.
-        modality_as: how the modality conditions the model: text, token or both.
-        train_text: whether the text encoder belongs to the trained weights.
+        modality_as (str): how the modality conditions the model: text, token or both.
+        train_text (bool): whether the text encoder belongs to the trained weights.
         reads_text: whether a text can change the image; where not, a prompt is refused.
-        masks: the classes of masks, by name, and which of them the model does not see.
+        masks (MaskSpec): the classes of masks, by name, and which of them the model does not see.
         unit: of the values of condition files that do not state theirs.
         folder: its components on disk, or None for a generator that was not loaded.
 
     Examples:
         >>> import medloom
         >>> model = medloom.load("runs/mm")
-        >>> images = model.generate(medloom.Condition("Small left effusion.", "CXR"), seeds=range(3))
+        >>> condition = medloom.Condition("Small left effusion.", "CXR")
+        >>> images = model.generate(condition, seeds=range(3))
         >>> images.pixels.shape
         (3, 1, 16, 16)
     """
@@ -135,7 +136,8 @@ class ImageGenerator(ABC, Generic[Model, Sampling]):
             >>> import medloom
             >>> model = medloom.load("runs/mm")
             >>> texts = ["Normal chest.", "Small left effusion."]
-            >>> normal, effusion = model.generate([medloom.Condition(text, "CXR") for text in texts], seeds=[7, 7])
+            >>> conditions = [medloom.Condition(text, "CXR") for text in texts]
+            >>> normal, effusion = model.generate(conditions, seeds=[7, 7])
             >>> effusion.pixels.shape, effusion.unit
             ((1, 16, 16), 'grey level')
         """
@@ -159,7 +161,17 @@ class ImageGenerator(ABC, Generic[Model, Sampling]):
         sampling: Sampling | None = None,
         edit: Edit = FROM_NOISE,
     ) -> GeneratedImages:
-        """What a prior image may look like after an instruction; arguments as in `generate`.
+        """What a prior image may look like after an instruction.
+
+        Args:
+            prior: the prior image: a file, an `Image` or values.
+            text: the instruction.
+            modality: of the image, as named in the manifest.
+            view: of the image.
+            seed: as in `generate`.
+            seeds: as in `generate`.
+            sampling: as in `generate`.
+            edit: as in `generate`.
 
         Raises:
             UserError: the model is no editor, or as `generate`.
@@ -176,6 +188,9 @@ class ImageGenerator(ABC, Generic[Model, Sampling]):
 
     def conditions(self, manifest: Manifest) -> list[Condition]:
         """The conditions of a manifest's rows: of each the parts that the model takes, for `generate`.
+
+        Args:
+            manifest: the rows.
 
         Raises:
             UserError: a row lacks a column, or has a value, that the model needs or does not know; names the line.
@@ -199,6 +214,12 @@ class ImageGenerator(ABC, Generic[Model, Sampling]):
         framing: Framing = WHOLE,
     ) -> None:
         """Refuse, before anything is generated, what the model cannot follow.
+
+        Args:
+            conditions: as in `generate`, as a list.
+            sampling: as in `generate`.
+            edit: as in `generate`.
+            framing: as in `generate`.
 
         Raises:
             UserError: a part that it was not trained with; a modality, view, category or mask class that it does not
@@ -232,6 +253,9 @@ class ImageGenerator(ABC, Generic[Model, Sampling]):
 
     def save(self, folder: Path) -> None:
         """Write all components to a folder: safetensors and JSON, in the diffusers layout where a class exists.
+
+        Args:
+            folder: of the components; created if it does not exist.
 
         Examples:
             >>> import medloom
@@ -359,6 +383,12 @@ class ImageGenerator(ABC, Generic[Model, Sampling]):
 
     def to(self, device: torch.device | str) -> "ImageGenerator[Model, Sampling]":
         """Move all networks to a device.
+
+        Args:
+            device: cpu, cuda, cuda:1, ...
+
+        Returns:
+            The generator itself.
 
         Examples:
             >>> import medloom

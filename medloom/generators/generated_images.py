@@ -76,7 +76,11 @@ class GeneratedImage:
         return values
 
     def save(self, path: Path | str, full_provenance: bool = False) -> Path:
-        """Write the image by the ending of the name, with its provenance.
+        """Write the image by the ending of the name, with its provenance; returns the path.
+
+        Args:
+            path: a file name.
+            full_provenance: write the condition's text itself, not only its hash.
 
         Raises:
             UserError: a format that is not written or cannot hold the values.
@@ -98,7 +102,8 @@ class GeneratedImages(Sequence[GeneratedImage]):
     Examples:
         >>> import medloom
         >>> model = medloom.load("runs/mm")
-        >>> images = model.generate(medloom.Condition("Normal chest.", "CXR"), seeds=[3, 4])
+        >>> condition = medloom.Condition("Normal chest.", "CXR")
+        >>> images = model.generate(condition, seeds=[3, 4])
         >>> len(images), images.pixels.shape, images[1].seed
         (2, (2, 1, 16, 16), 4)
     """
@@ -157,7 +162,8 @@ class GeneratedImages(Sequence[GeneratedImage]):
         Examples:
             >>> import medloom
             >>> model = medloom.load("runs/mm")
-            >>> images = model.generate(medloom.Condition("Normal chest.", "CXR"), seeds=[3, 4])
+            >>> condition = medloom.Condition("Normal chest.", "CXR")
+            >>> images = model.generate(condition, seeds=[3, 4])
             >>> folder = images.save("normal")
             >>> sorted(path.name for path in folder.iterdir())
             ['000000.png', '000001.png', 'generation.json', 'manifest.csv']

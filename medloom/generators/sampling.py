@@ -47,10 +47,12 @@ class DiffusionSampling(SamplingOptions):
     Examples:
         >>> import medloom
         >>> from medloom.generators.sampling import DiffusionSampling
-        >>> model, sampling = medloom.load("runs/mm"), DiffusionSampling(steps=5, guidance=1.0)
-        >>> image = model.generate(medloom.Condition("Normal chest.", "CXR"), seed=0, sampling=sampling)[0]
-        >>> image.pixels.shape
-        (1, 16, 16)
+        >>> model = medloom.load("runs/mm")
+        >>> condition = medloom.Condition("Normal chest.", "CXR")
+        >>> sampling = DiffusionSampling(steps=5, guidance=1.0)
+        >>> images = model.generate(condition, seed=0, sampling=sampling)
+        >>> images.pixels.shape
+        (1, 1, 16, 16)
     """
 
     steps: int = 20
@@ -96,10 +98,12 @@ class TokenSampling(SamplingOptions):
     Examples:
         >>> import medloom
         >>> from medloom.generators.sampling import TokenSampling
-        >>> model, sampling = medloom.load("runs/tokens"), TokenSampling(steps=4, guidance=1.0)
-        >>> image = model.generate(medloom.Condition("Normal chest.", "CXR"), seed=0, sampling=sampling)[0]
-        >>> image.pixels.shape
-        (1, 16, 16)
+        >>> model = medloom.load("runs/tokens")
+        >>> condition = medloom.Condition("Normal chest.", "CXR")
+        >>> sampling = TokenSampling(steps=4, guidance=1.0)
+        >>> images = model.generate(condition, seed=0, sampling=sampling)
+        >>> images.pixels.shape
+        (1, 1, 16, 16)
     """
 
     steps: int = 8
@@ -138,8 +142,9 @@ class Edit:
 
     Examples:
         >>> import medloom
-        >>> editor, half = medloom.load("runs/edit"), medloom.Edit(start="prior", strength=0.5)
-        >>> edited = editor.edit("images/1.png", "The effusion has resolved.", seed=0, edit=half)
+        >>> editor = medloom.load("runs/edit")
+        >>> half = medloom.Edit(start="prior", strength=0.5)
+        >>> edited = editor.edit("images/1.png", "The effusion has resolved.", edit=half)
         >>> edited.pixels.shape
         (1, 1, 16, 16)
     """

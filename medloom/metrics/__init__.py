@@ -9,7 +9,8 @@ It is then found by name, and `medloom evaluate images --metrics my_distance` me
 Examples:
     >>> import numpy as np
     >>> import medloom.metrics
-    >>> medloom.metrics.accuracy(np.array(["effusion", "none"]), np.array(["effusion", "nodule"]))
+    >>> truth, predicted = np.array(["effusion", "none"]), np.array(["effusion", "nodule"])
+    >>> medloom.metrics.accuracy(truth, predicted)
     0.5
 """
 
@@ -100,6 +101,9 @@ STATISTICS = dict.fromkeys(
 
 def metric(name: str) -> Callable[..., Any]:
     """The metric of a name.
+
+    Args:
+        name: a row of METRICS.
 
     Raises:
         UserError: no such metric; names the closest one.

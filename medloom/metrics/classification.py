@@ -20,7 +20,8 @@ def accuracy(truth: np.ndarray, predicted: np.ndarray) -> float:
         UserError: no labels, or different lengths.
 
     Examples:
-        >>> medloom.metrics.accuracy(np.array([0, 1, 1, 0]), np.array([0, 1, 0, 0]))
+        >>> truth, predicted = np.array([0, 1, 1, 0]), np.array([0, 1, 0, 0])
+        >>> medloom.metrics.accuracy(truth, predicted)
         0.75
     """
     return float(accuracy_score(*_pairs(truth, predicted)))
@@ -31,11 +32,16 @@ def macro_f1(truth: np.ndarray, predicted: np.ndarray) -> float:
 
     A class without a true positive has F1 = 0.
 
+    Args:
+        truth: labels `(n,)`, integers or names.
+        predicted: labels `(n,)`.
+
     Raises:
         UserError: no labels, or different lengths.
 
     Examples:
-        >>> round(medloom.metrics.macro_f1(np.array([0, 1, 1, 0]), np.array([0, 1, 0, 0])), 2)
+        >>> truth, predicted = np.array([0, 1, 1, 0]), np.array([0, 1, 0, 0])
+        >>> round(medloom.metrics.macro_f1(truth, predicted), 2)
         0.73
     """
     return float(f1_score(*_pairs(truth, predicted), average="macro", zero_division=0))
@@ -96,7 +102,8 @@ def auroc_by_class(truth: np.ndarray, scores: np.ndarray, classes: Sequence[str]
         UserError: different shapes, labels other than 0, 1 and nan, or no class with both.
 
     Examples:
-        >>> truth, scores = np.array([[0, 1], [1, 0], [1, np.nan]]), np.array([[0.1, 0.9], [0.8, 0.2], [0.7, 0.5]])
+        >>> truth = np.array([[0, 1], [1, 0], [1, np.nan]])
+        >>> scores = np.array([[0.1, 0.9], [0.8, 0.2], [0.7, 0.5]])
         >>> medloom.metrics.auroc_by_class(truth, scores, ["effusion", "nodule"]).of
         {'effusion': 1.0, 'nodule': 1.0}
     """
@@ -115,7 +122,8 @@ def f1_by_class(truth: np.ndarray, predicted: np.ndarray, classes: Sequence[str]
         UserError: as `auroc_by_class`.
 
     Examples:
-        >>> truth, predicted = np.array([[0, 1], [1, 0], [1, 0]]), np.array([[0, 1], [1, 0], [1, 1]])
+        >>> truth = np.array([[0, 1], [1, 0], [1, 0]])
+        >>> predicted = np.array([[0, 1], [1, 0], [1, 1]])
         >>> scores = medloom.metrics.f1_by_class(truth, predicted, ["effusion", "nodule"])
         >>> {name: round(score, 2) for name, score in scores.of.items()}
         {'effusion': 1.0, 'nodule': 0.67}

@@ -23,8 +23,8 @@ def frechet_distance(x: np.ndarray, y: np.ndarray) -> float:
         y: features `(m, d)`, finite, m >= 2.
 
     Returns:
-        The distance, non-negative up to rounding. It is biased upwards by about a constant over n: see
-        `frechet_infinity`, and be wary if n < 10 d.
+        The distance, non-negative up to rounding. It is biased upwards by about a constant over n, which
+        `frechet_infinity` removes; be wary if n < 10 d.
 
     Raises:
         UserError: wrong shapes, fewer than two samples, or values that are not finite.

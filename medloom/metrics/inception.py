@@ -45,7 +45,8 @@ def inception_score(probabilities: np.ndarray, seed: int, splits: int = 10) -> I
 
     Examples:
         >>> probabilities = np.eye(2)[[0, 1, 0, 1]]
-        >>> round(medloom.metrics.inception_score(probabilities, seed=0, splits=1).mean, 2)
+        >>> score = medloom.metrics.inception_score(probabilities, seed=0, splits=1)
+        >>> round(score.mean, 2)
         2.0
     """
     p = np.asarray(probabilities, dtype=np.float64)

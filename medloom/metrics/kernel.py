@@ -42,7 +42,8 @@ def kernel_distance(x: np.ndarray, y: np.ndarray, seed: int, subsets: int = 100,
         UserError: as `squared_mmd`; fewer than four samples on a side; or an option below 2.
 
     Examples:
-        >>> medloom.metrics.kernel_distance(np.zeros((8, 1)), np.ones((8, 1)), seed=0).mean
+        >>> x, y = np.zeros((8, 1)), np.ones((8, 1))
+        >>> medloom.metrics.kernel_distance(x, y, seed=0).mean
         7.0
     """
     x, y = check_features(x, y)

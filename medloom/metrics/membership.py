@@ -23,7 +23,8 @@ def membership_auc(
 
     Examples:
         >>> members, others = np.array([0.9, 0.8, 0.4]), np.array([0.1, 0.2, 0.5])
-        >>> found = medloom.metrics.membership_auc(members, others, [0, 1, 2], [3, 4, 5], seed=0)
+        >>> patients = ([0, 1, 2], [3, 4, 5])
+        >>> found = medloom.metrics.membership_auc(members, others, *patients, seed=0)
         >>> round(found.value, 2)
         0.89
     """
@@ -57,7 +58,8 @@ def detected(members: np.ndarray, others: np.ndarray, false_positives: float) ->
         UserError: as `membership_auc`, or too few others.
 
     Examples:
-        >>> medloom.metrics.detected(np.array([0.9, 0.3]), others=np.linspace(0, 0.5, 10), false_positives=0.1)
+        >>> members, others = np.array([0.9, 0.3]), np.linspace(0, 0.5, 10)
+        >>> medloom.metrics.detected(members, others, false_positives=0.1)
         0.5
     """
     _together(members, others)

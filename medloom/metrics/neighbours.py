@@ -52,7 +52,8 @@ def prdc(real: np.ndarray, synthetic: np.ndarray, k: int = 5) -> PRDC:
 
     Examples:
         >>> real = np.array([[0.0], [1.0], [5.0], [6.0]])
-        >>> scores = medloom.metrics.prdc(real, synthetic=np.array([[0.0], [0.5], [1.0]]), k=1)
+        >>> synthetic = np.array([[0.0], [0.5], [1.0]])
+        >>> scores = medloom.metrics.prdc(real, synthetic, k=1)
         >>> scores.precision, scores.coverage
         (1.0, 0.5)
     """

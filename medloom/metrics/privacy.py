@@ -44,7 +44,8 @@ class CopyReport:
 
     Examples:
         >>> real = np.random.default_rng(0).normal(size=(40, 8))
-        >>> medloom.metrics.copy_rates(real[:20], real[20:], real[:5], range(20), range(20, 40), seed=0).synthetic_rate
+        >>> sets, patients = (real[:20], real[20:], real[:5]), (range(20), range(20, 40))
+        >>> medloom.metrics.copy_rates(*sets, *patients, seed=0).synthetic_rate
         1.0
     """
 
@@ -100,8 +101,8 @@ def copy_rates(
 
     Examples:
         >>> real = np.random.default_rng(0).normal(size=(40, 8))
-        >>> train, held_out, synthetic = real[:20], real[20:], real[[3, 20]]
-        >>> report = medloom.metrics.copy_rates(train, held_out, synthetic, range(20), range(20, 40), seed=0)
+        >>> sets, patients = (real[:20], real[20:], real[[3, 20]]), (range(20), range(20, 40))
+        >>> report = medloom.metrics.copy_rates(*sets, *patients, seed=0)
         >>> [(row, nearest, round(cosine, 2)) for row, nearest, cosine in report.pairs]
         [(0, 3, 1.0)]
     """
@@ -165,7 +166,7 @@ def authenticity(train: np.ndarray, synthetic: np.ndarray, train_patients: Group
         UserError: wrong shapes or lengths, a single patient, or an embedding of length 0.
 
     Examples:
-        >>> train, synthetic = np.array([[1.0, 0.0], [0.0, 1.0]]), np.array([[1.0, 0.1], [-1.0, -1.0]])
+        >>> train, synthetic = np.eye(2), np.array([[1.0, 0.1], [-1.0, -1.0]])
         >>> medloom.metrics.authenticity(train, synthetic, train_patients=[0, 1])
         array([False,  True])
     """

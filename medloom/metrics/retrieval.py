@@ -31,7 +31,9 @@ def retrieved(
         UserError: wrong shapes or lengths, k beyond the gallery, or a query whose key the gallery does not have.
 
     Examples:
-        >>> medloom.metrics.retrieved(np.eye(3)[:2], np.eye(3), ["lung", "liver"], ["lung", "brain", "liver"], k=1)
+        >>> queries, gallery = np.eye(3)[:2], np.eye(3)
+        >>> names, known = ["lung", "liver"], ["lung", "brain", "liver"]
+        >>> medloom.metrics.retrieved(queries, gallery, names, known, k=1)
         array([1., 0.])
     """
     queries, gallery = (unit_rows(x) for x in check_features(queries, gallery))

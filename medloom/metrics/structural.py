@@ -24,7 +24,8 @@ def psnr(x: np.ndarray, y: np.ndarray, data_range: float) -> float:
         UserError: different shapes, values that are not finite, or a range that is not above 0.
 
     Examples:
-        >>> round(medloom.metrics.psnr(np.zeros((1, 8, 8)), np.full((1, 8, 8), 0.1), data_range=1.0), 2)
+        >>> black, grey = np.zeros((1, 8, 8)), np.full((1, 8, 8), 0.1)
+        >>> round(medloom.metrics.psnr(black, grey, data_range=1.0), 2)
         20.0
     """
     x, y = _images(x, y, data_range)
@@ -114,7 +115,8 @@ def dice(x: np.ndarray, y: np.ndarray) -> float:
         y: bool of the same shape.
 
     Examples:
-        >>> round(medloom.metrics.dice(np.array([True, True, False]), np.array([True, False, False])), 2)
+        >>> x, y = np.array([True, True, False]), np.array([True, False, False])
+        >>> round(medloom.metrics.dice(x, y), 2)
         0.67
     """
     both = int(x.sum()) + int(y.sum())

@@ -39,7 +39,8 @@ def bleu(candidates: Sequence[str], references: References, order: int = 4) -> f
         UserError: no candidates, different lengths, or a candidate without a reference.
 
     Examples:
-        >>> round(medloom.metrics.bleu(["Small left effusion."], [["No change.", "Small left effusion."]]), 2)
+        >>> references = [["No change.", "Small left effusion."]]
+        >>> round(medloom.metrics.bleu(["Small left effusion."], references), 2)
         1.0
     """
     from sacrebleu import BLEU
@@ -67,8 +68,9 @@ def rouge_l(candidates: Sequence[str], references: References, beta: float = ROU
         UserError: as `bleu`.
 
     Examples:
-        >>> medloom.metrics.rouge_l(["small left effusion"], [["small right effusion"]]).round(2)
-        array([0.67])
+        >>> score = medloom.metrics.rouge_l(["left effusion"], [["right effusion"]])
+        >>> score.round(2)
+        array([0.5])
     """
     from rouge_score.rouge_scorer import RougeScorer
 
@@ -100,7 +102,8 @@ def cider(candidates: Sequence[str], references: References) -> NDArray[np.float
 
     Examples:
         >>> texts = ["Small left effusion.", "Large nodule."]
-        >>> medloom.metrics.cider(texts, [["Small left effusion."], ["No change."]]).round(2)
+        >>> references = [["Small left effusion."], ["No change."]]
+        >>> medloom.metrics.cider(texts, references).round(2)
         array([10.,  0.])
     """
     pairs = _pairs(candidates, references)

@@ -28,7 +28,7 @@ class Interval:
         n: number of independent units (patients, or samples if each is its own patient).
 
     Examples:
-        >>> medloom.metrics.bootstrap_mean(np.array([1.0, 1.0, 1.0]), clusters=[0, 1, 2], seed=0)
+        >>> medloom.metrics.bootstrap_mean(np.ones(3), clusters=[0, 1, 2], seed=0)
         Interval(value=1.0, low=1.0, high=1.0, n=3)
     """
 
@@ -52,7 +52,8 @@ def bootstrap_mean(values: np.ndarray, clusters: Groups, seed: int, n: int = 100
         UserError: no values, values that are not finite, different lengths, or fewer than two clusters.
 
     Examples:
-        >>> mean = medloom.metrics.bootstrap_mean(np.array([1.0, 2.0, 3.0, 4.0]), clusters=[0, 0, 1, 1], seed=0)
+        >>> values, patients = np.array([1, 2, 3, 4]), [0, 0, 1, 1]
+        >>> mean = medloom.metrics.bootstrap_mean(values, patients, seed=0)
         >>> mean.value, mean.low, mean.high, mean.n
         (2.5, 1.5, 3.5, 2)
     """
@@ -79,9 +80,11 @@ def bootstrap_interval(
         UserError: fewer than two clusters, or a resample for which the statistic is undefined.
 
     Examples:
-        >>> values, patients = np.array([1.0, 2.0, 3.0, 4.0]), [0, 0, 1, 1]
-        >>> median = medloom.metrics.bootstrap_interval(lambda rows: np.median(values[rows]), patients, seed=0)
-        >>> median.value, median.low, median.high
+        >>> values, patients = np.array([1, 2, 3, 4]), [0, 0, 1, 1]
+        >>> def median(rows):
+        ...     return np.median(values[rows])
+        >>> interval = medloom.metrics.bootstrap_interval(median, patients, seed=0)
+        >>> interval.value, interval.low, interval.high
         (2.5, 1.5, 3.5)
     """
     codes, count = _codes(clusters, len(clusters), level)
@@ -132,7 +135,8 @@ def subsample_interval(
         >>> x, y = np.random.default_rng(0).normal([[0.0], [3.0]], size=(2, 40))
         >>> def distance(i, j):
         ...     return y[j].mean() - x[i].mean()
-        >>> found = medloom.metrics.subsample_interval(distance, range(40), range(40), seed=0, at="n")
+        >>> rows = range(40)
+        >>> found = medloom.metrics.subsample_interval(distance, rows, rows, seed=0, at="n")
         >>> bool(found.low < 3 < found.high)
         True
     """
@@ -223,6 +227,11 @@ def equivalent(interval: Interval, margin: float, reference: float = 0.0) -> boo
 
     An interval of level 1 - 2a gives a test of size a: 0.90 for 5 %, 0.95 for 2.5 %.
 
+    Args:
+        interval: of the estimate.
+        margin: largest difference that does not matter, above 0.
+        reference: value to which the estimate is compared.
+
     Raises:
         UserError: a margin that is not above 0.
 
@@ -238,6 +247,9 @@ def equivalent(interval: Interval, margin: float, reference: float = 0.0) -> boo
 
 def holm(p_values: Sequence[float]) -> list[float]:
     """p values corrected for multiple testing (Holm 1979), in the order given; reject those at or below the size.
+
+    Args:
+        p_values: from 0 to 1.
 
     Raises:
         UserError: a value outside [0, 1].

@@ -93,7 +93,7 @@ def run_command(command: str, **options: object) -> Any:
 
     Examples:
         >>> import medloom
-        >>> folder = medloom.run("data split", data="train.csv", out="split", validation=0.25)
+        >>> folder = medloom.run("data split", data="train.csv", out="split", test=0.25)
         >>> sorted(path.name for path in folder.iterdir())
         ['split.json', 'test.csv', 'train.csv']
     """
@@ -120,7 +120,8 @@ def train(task: str, **options: object) -> Path:
 
     Examples:
         >>> import medloom
-        >>> run = medloom.train("text2image", data="train.csv", out="runs/new", image_size=[16], loop={"steps": 1})
+        >>> settings = {"image_size": [16], "loop": {"steps": 1}}
+        >>> run = medloom.train("text2image", data="train.csv", out="runs/new", **settings)
         >>> print(run)
         runs/new
     """
@@ -139,7 +140,9 @@ def evaluate(**options: object) -> Path:
 
     Examples:
         >>> import medloom
-        >>> report = medloom.evaluate(real="test.csv", synthetic="synthetic.csv", out="report", only=["identifiers"])
+        >>> report = medloom.evaluate(
+        ...     real="test.csv", synthetic="synthetic.csv", out="report", only=["identifiers"]
+        ... )
         >>> (report / "report.html").is_file()
         True
     """

@@ -22,14 +22,15 @@ ROOT = Path(__file__).resolve().parents[2]
 ENTRY = re.compile(r"^::: ([\w.]+)\n((?: {4}.*\n?)*)", re.MULTILINE)
 REFERENCE = {
     name: (yaml.safe_load(options) or {}).get("options", {})
-    for name, options in ENTRY.findall((ROOT / "docs" / "reference.md").read_text(encoding="utf-8"))
+    for page in ("reference.md", "metric-functions.md")
+    for name, options in ENTRY.findall((ROOT / "docs" / page).read_text(encoding="utf-8"))
 }
 FILES = [
     str(file.relative_to(ROOT))
     for file in sorted((ROOT / "medloom").rglob("*.py"))
     if ">>> " in file.read_text(encoding="utf-8")
 ]
-# What an example of the reference may use without importing it: the page says so.
+# What an example of the reference may use without importing it: the pages say so.
 ASSUMED = {"medloom": medloom, "np": np}
 # The smallest networks, trained for one step.
 TINY: dict[str, Any] = {
