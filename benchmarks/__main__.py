@@ -12,7 +12,7 @@ BENCHMARKS = {
     "token_quality": "Frechet distance and images/s of tokens by the number of steps, beside latent diffusion",
     "effect_recovery": "how much of the true effects the demo's generator recovers, over five trainings",
     "family_recovery": "the same for diffusion, GAN and tokens by every fusion, in slices and in volumes",
-    "told_findings": "whether images of held-out prompts show the findings that they were told, by measurement",
+    "findings_shown": "whether images of held-out prompts show the findings of their conditions, by measurement",
     "phantom_gallery": "the picture of 16 virtual patients in docs/phantom.md",
     "whole_volume": "whole volumes: time against 250 steps patch by patch, and memory against the size",
     "moved_masks": "how far lesions go when their masks move, with a model of real images",

@@ -153,11 +153,11 @@ def _thirds(table: pd.DataFrame, rng: np.random.Generator) -> list[pd.DataFrame]
 
 
 def _figures(options: argparse.Namespace, slug: str) -> list[dict[str, Any]]:
-    told = {name: options.out / f"{name}.csv" for name in ("real", "train")}
+    manifests = {name: options.out / f"{name}.csv" for name in ("real", "train")}
     out = options.out / f"report-{slug}"
     config = configure(
         evaluate_images.Config,
-        **told,
+        **manifests,
         synthetic=options.out / f"{slug}.csv",
         out=out,
         label=LABEL,

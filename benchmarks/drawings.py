@@ -63,7 +63,7 @@ def write_drawings(folder: Path, count: int, pixels: int, seed: int) -> Path:
         folder: where to; gets images/ and manifest.csv.
         count: images, spread evenly over modalities, shapes, sides and sizes.
         pixels: of each axis.
-        seed: of everything that is not told in the description.
+        seed: of everything that is not in the description.
 
     Returns:
         The manifest's path; every image is a patient of its own, `label` is the shape.

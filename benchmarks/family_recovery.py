@@ -47,7 +47,9 @@ def main(words: list[str]) -> None:
     parser.add_argument("--out", type=Path, default=Path("runs/family_recovery"))
     parser.add_argument("--family", choices=sorted(SAMPLING), default="diffusion")
     parser.add_argument("--fusion", choices=("affine", "cross-attention"), default="affine")
-    parser.add_argument("--told", choices=("table", "text"), default="table", help="how numbers are told")
+    parser.add_argument(
+        "--columns-as", choices=("table", "text"), default="table", help="how the columns condition the model"
+    )
     parser.add_argument("--dims", type=int, default=3)
     parser.add_argument("--size", type=int, default=48)
     parser.add_argument("--patients", type=int, default=3000)
@@ -58,8 +60,8 @@ def main(words: list[str]) -> None:
     parser.add_argument("--rows", type=int, default=30)
     parser.add_argument("--n", type=int, default=2)
     options = parser.parse_args(words)
-    wording = demo.WORDING if options.told == "table" else "phantom"
-    out = options.out / f"{options.family}-{options.dims}d-{options.fusion}-{options.told}"
+    wording = demo.WORDING if options.columns_as == "table" else "phantom"
+    out = options.out / f"{options.family}-{options.dims}d-{options.fusion}-{options.columns_as}"
     out.mkdir(parents=True, exist_ok=True)
     config = demo.Config(out=out, patients=options.patients, steps=options.steps, rows=options.rows, n=options.n)
     space = {"dims": options.dims, "size": options.size, "template": wording}
@@ -83,7 +85,7 @@ def _train_tokens(options: argparse.Namespace, cohort: Path, out: Path) -> Path:
     given: dict[str, Any] = {"network.mask_classes": demo.TRAINING["network.mask_classes"], **TEXT}
     given |= {**TRANSFORMER, "network.fusion": options.fusion}
     given |= {"loop.steps": options.steps, "loop.batch": BATCH[options.dims]}
-    if options.told == "table":
+    if options.columns_as == "table":
         given["table"] = demo.COLUMNS
     return Path(run_command("train tokens", out=out, tokenizer=train_run(vq), **shared, **given))
 
@@ -105,7 +107,7 @@ def _train(options: argparse.Namespace, cohort: Path, out: Path) -> Path:
     if options.dims == 3:
         # NIfTI files do not say so; DICOM files do.
         shared["unit"] = "HU"
-    if options.told == "table":
+    if options.columns_as == "table":
         shared["table"] = demo.COLUMNS
     if options.family == "gan":
         return Path(run_command("train gan", shift=SHIFT, **TEXT, **shared))

@@ -1,6 +1,6 @@
 """FD, KID, PRDC and Vendi of the same features by medloom and by usual public implementations: time and peak memory.
 
-Each side runs in a process of its own, whose peak of resident memory less that after loading the features is told.
+Each side runs in a process of its own, whose peak of resident memory less that after loading the features is reported.
 """
 
 import argparse
@@ -62,8 +62,8 @@ def _ours() -> Any:
     def run(x: np.ndarray, y: np.ndarray) -> list[float]:
         shares = prdc(x, y)
         kid = kernel_distance(x, y, seed=0)
-        told = [frechet_distance(x, y), kid.mean, shares.precision, shares.recall, shares.density, shares.coverage]
-        return [*told, vendi_score(y)]
+        values = [frechet_distance(x, y), kid.mean, shares.precision, shares.recall, shares.density, shares.coverage]
+        return [*values, vendi_score(y)]
 
     return run
 

@@ -2,7 +2,7 @@
 
 Of each row's mask the largest lesion is kept. Images are made with the same seeds of the mask as it is, with that
 lesion moved towards the middle, and without it. Where a lesion is in the mean image of the seeds is sought everywhere,
-its mask's place not told: where its shape, a frame of as much around it counting against, correlates most with the
+its mask's place not given: where its shape, a frame of as much around it counting against, correlates most with the
 image. As a control it is sought in the images without it: how often something is found by chance where it was moved to.
 """
 
@@ -39,13 +39,13 @@ class Lesion:
         patient: whose it is.
         maps: label maps by way.
         labels: its labels.
-        told: the row's text and modality.
+        condition: the row's text and modality.
     """
 
     patient: str
     maps: dict[str, NDArray[np.uint8]]
     labels: tuple[int, ...]
-    told: tuple[str, str]
+    condition: tuple[str, str]
 
 
 def main(words: list[str]) -> None:
@@ -116,8 +116,8 @@ def _lesions(options: argparse.Namespace) -> list[Lesion]:
             "moved": np.where(shifted > 0, shifted, rest),
             "without": rest,
         }
-        told = (str(row.get("text", "")), str(row.get("modality", "")))
-        found.append(Lesion(str(row["patient_id"]), maps, tuple(np.unique(labels[lesion]).tolist()), told))
+        condition = (str(row.get("text", "")), str(row.get("modality", "")))
+        found.append(Lesion(str(row["patient_id"]), maps, tuple(np.unique(labels[lesion]).tolist()), condition))
     return found
 
 
@@ -136,7 +136,7 @@ def _made(options: argparse.Namespace, lesions: Sequence[Lesion], way: str) -> l
         name = f"{number:04d}.png"
         values = lesion.maps[way][None].astype(np.float32)
         write_image(folder / name, Image(values, GREY, 255.0), {})
-        rows.append([name, *lesion.told])
+        rows.append([name, *lesion.condition])
     write_csv(folder / "conditions.csv", ["mask", "Text", "modality"], rows)
     out = options.out / way
     run_command("generate", model=options.model, data=folder / "conditions.csv", out=out, n=options.n)

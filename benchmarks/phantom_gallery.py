@@ -54,7 +54,7 @@ def _row(axes: Any, patient: Patient) -> None:
     axes[2].imshow(twin.hu - one.hu, cmap="RdBu_r", vmin=-60, vmax=60)
     axes[3].imshow(project(anatomy_of(patient, visit), visit, SIZE).levels, cmap="gray", vmin=0, vmax=255)
     values = patient.values
-    told = [values["age"], values["sex"], values["smoking"], values["diagnosis"], values["extent"], values["side"]]
-    axes[0].text(2, SIZE - 4, ", ".join(str(word) for word in told if word != "none"), color="white", fontsize=5)
+    words = [values["age"], values["sex"], values["smoking"], values["diagnosis"], values["extent"], values["side"]]
+    axes[0].text(2, SIZE - 4, ", ".join(str(word) for word in words if word != "none"), color="white", fontsize=5)
     for axis in axes:
         axis.set_axis_off()

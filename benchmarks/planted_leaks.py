@@ -57,10 +57,10 @@ def main(words: list[str]) -> None:
     planted = _planted(options, pictures, sides)
     for name, manifest in {"clean": manifests["clean"], "planted": planted[0]}.items():
         out = options.out / f"report-{name}"
-        told = {"real": manifests["real"], "train": manifests["train"], "synthetic": manifest, "out": out}
+        given = {"real": manifests["real"], "train": manifests["train"], "synthetic": manifest, "out": out}
         run_command(
             "evaluate images",
-            **told,
+            **given,
             only=["privacy"],
             features=["local"],
             label="none",
@@ -125,6 +125,6 @@ def _lines(out: Path, name: str, how: dict[str, str]) -> list[str]:
         listed.setdefault(row["embedding"], set()).add(Path(row["synthetic"]).name)
     for embedding, files in listed.items():
         found = {change: [file in files for file, own in how.items() if own == change] for change in CHANGES}
-        told = ", ".join(f"{change} {sum(hits)}/{len(hits)}" for change, hits in found.items() if hits)
-        lines.append(f"{name}, {embedding}: listed {told or 'none planted'}; others listed {len(files - set(how))}")
+        given = ", ".join(f"{change} {sum(hits)}/{len(hits)}" for change, hits in found.items() if hits)
+        lines.append(f"{name}, {embedding}: listed {given or 'none planted'}; others listed {len(files - set(how))}")
     return lines

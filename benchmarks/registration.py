@@ -3,7 +3,7 @@
 Known motions: of each X-ray the inner 75 % is the later image. The earlier one is a window of the same size, sampled
 from the whole X-ray where the inverse motion puts it, with another gamma, contrast, brightness and noise. It shows what
 lies beside the inner window, so that no border of the motion's own making gives the motion away; where it reaches
-beyond the X-ray itself, edge values go on, and the share of such pixels is told.
+beyond the X-ray itself, edge values continue, and the fraction of such pixels is reported.
 """
 
 import argparse
@@ -51,7 +51,7 @@ class Known:
     Attributes:
         errors: px, degrees and share of scale by which the motion found is off.
         passed: whether registration says that it passed.
-        beyond: share of the earlier image's pixels that lay beyond the X-ray.
+        beyond: share of the prior image's pixels that lay beyond the X-ray.
         seconds: of the registration.
     """
 

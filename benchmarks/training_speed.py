@@ -68,7 +68,7 @@ def main(words: list[str]) -> None:
     parser.add_argument("--size", default="cpu", choices=("cpu", "sd15"))
     parser.add_argument("--pixels", type=int, default=128)
     parser.add_argument("--batch", type=int, default=8)
-    parser.add_argument("--edit", action="store_true", help="of an editor: earlier images are encoded as well")
+    parser.add_argument("--edit", action="store_true", help="of an editor: prior images are encoded as well")
     parser.add_argument("--turns", type=int, default=7)
     parser.add_argument("--steps", type=int, default=3, help="steps a turn")
     options = parser.parse_args(words)
@@ -96,7 +96,7 @@ def main(words: list[str]) -> None:
 
 
 def _with_priors(manifest: Path) -> Path:
-    """The manifest with an earlier image for each row: that of the row two before, of the same modality."""
+    """The manifest with an prior image for each row: that of the row two before, of the same modality."""
     from medloom.data.tables import read_table, write_csv
 
     table = read_table(manifest)

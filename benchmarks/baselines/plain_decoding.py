@@ -37,8 +37,8 @@ def plain_decode(
     """
     tokens = torch.full((rows, length), codes)
     for step in range(steps):
-        told, empty = encode()
-        with_text, without = network(tokens, **told), network(tokens, **empty)
+        given, empty = encode()
+        with_text, without = network(tokens, **given), network(tokens, **empty)
         logits = without + guidance * (with_text - without)
         probabilities = logits.float().softmax(dim=-1)
         drawn = torch.multinomial(probabilities.flatten(0, 1), 1).view(rows, length)

@@ -2,7 +2,7 @@
 
 Each step decodes and transforms the image files, runs the frozen VAE and the frozen text encoder, adds noise, and takes
 an AdamW step on the U-Net, with an exponential moving average as published. Arithmetic is float32; the benchmark shows
-bfloat16 autocast as a row of its own. Given earlier images it is the step of InstructPix2Pix: the VAE encodes both
+bfloat16 autocast as a row of its own. Given prior images it is the step of InstructPix2Pix: the VAE encodes both
 images, and text, image or both are dropped in 5 % of the rows each.
 """
 
@@ -60,7 +60,7 @@ class StandardLoop:
     def _with_priors(
         self, rows: Sequence[int], noisy: torch.Tensor, context: torch.Tensor
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """The earlier images' latents beside the noisy ones; text, image or both dropped."""
+        """The prior images' latents beside the noisy ones; text, image or both dropped."""
         pixels = torch.stack([self._image(self.priors[row]) for row in rows]).to(self.device)
         latents = self.vae.encode(pixels).latent_dist.mode()
         chance = torch.rand(len(rows), device=self.device)

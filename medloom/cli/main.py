@@ -7,8 +7,8 @@ from collections.abc import Sequence
 
 from medloom import __version__
 from medloom.core.errors import GateError, UserError
+from medloom.core.help import show_page
 from medloom.core.lookup import closest
-from medloom.core.pages import show_page
 from medloom.core.progress import show_on_console
 from medloom.recipes.commands import GROUPS, commands, resolve
 
@@ -16,6 +16,13 @@ HELP = ("-h", "--help", "--help-all", "help")
 USER_ERROR = 2
 GATE_FAILED = 3
 INTERRUPTED = 130
+# Libraries' progress bars and advice would stand between the user and our own messages.
+QUIET = {
+    "TRANSFORMERS_VERBOSITY": "error",
+    "DIFFUSERS_VERBOSITY": "error",
+    "HF_HUB_DISABLE_PROGRESS_BARS": "1",
+    "TRANSFORMERS_NO_ADVISORY_WARNINGS": "1",
+}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -26,12 +33,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     words = words[1:] if words[:1] == ["--"] else words
     try:
         return _dispatch(words)
-    except UserError as error:
+    except (UserError, GateError) as error:
         print(f"medloom: {error}", file=sys.stderr)
-        return USER_ERROR
-    except GateError as error:
-        print(f"medloom: {error}", file=sys.stderr)
-        return GATE_FAILED
+        return GATE_FAILED if isinstance(error, GateError) else USER_ERROR
     except KeyboardInterrupt:
         print("medloom: interrupted; the same command resumes from the last checkpoint.", file=sys.stderr)
         return INTERRUPTED
@@ -46,7 +50,8 @@ def _dispatch(words: list[str]) -> int:
         print(f"medloom {__version__}")
         return 0
     command, rest = split_command(words)
-    _quiet_libraries()
+    for name, value in QUIET.items():
+        os.environ.setdefault(name, value)
     from medloom.core.config import parse
 
     config, run = resolve(command)
@@ -113,16 +118,7 @@ def overview(group: str = "") -> str:
 
 def _title(command: str) -> str:
     """The title of a command's group: that of its first words, as many as there is a title for."""
-    words = command.split()
-    return next(GROUPS[group] for end in (2, 1, 0) if (group := " ".join(words[:end])) in GROUPS)
-
-
-def _quiet_libraries() -> None:
-    """Libraries' progress bars and advice would stand between the user and our own messages."""
-    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
-    os.environ.setdefault("DIFFUSERS_VERBOSITY", "error")
-    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
-    os.environ.setdefault("TRANSFORMERS_NO_ADVISORY_WARNINGS", "1")
+    return next(GROUPS[group] for end in (2, 1, 0) if (group := " ".join(command.split()[:end])) in GROUPS)
 
 
 if __name__ == "__main__":

@@ -3,6 +3,7 @@
 Precedence, weakest first: the dataclass, `--size`, `--preset`, `--config`, the command line.
 """
 
+import re
 from collections.abc import Mapping, Sequence
 from importlib import resources
 from importlib.resources.abc import Traversable
@@ -10,12 +11,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from medloom.core.errors import UserError
-from medloom.core.habits import better_option
-from medloom.core.help import help_page
-from medloom.core.lookup import look_up
+from medloom.core.files import read_yaml_text
+from medloom.core.help import help_page, show_page
+from medloom.core.lookup import closest, look_up
 from medloom.core.options import KEYWORDS, Config, Option, build, flag_of, options_of
-from medloom.core.pages import show_page
-from medloom.core.yaml_text import read_yaml_text
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
@@ -63,7 +62,17 @@ def parse(cls: type[Config], arguments: Sequence[str], program: str) -> Config:
     given = _gathered(cls, [entry for entry in written if entry[0] not in asked])
     values = {**_defaults(cls, given), **given}
     if asked:
-        show_page(_as_yaml({name: value for name, value in values.items() if name != CONFIG.name}))
+        import yaml
+
+        nested: dict[str, Any] = {}
+        for name, value in values.items():
+            *groups, last = name.split(".")
+            inner = nested
+            for group in groups:
+                inner = inner.setdefault(group, {})
+            inner[last] = plain(value)
+        nested.pop(CONFIG.name, None)
+        show_page(yaml.safe_dump(nested, sort_keys=False, allow_unicode=True).rstrip())
         raise SystemExit(0)
     return _built(cls, values)
 
@@ -119,12 +128,19 @@ def _gathered(cls: "type[DataclassInstance]", written: Sequence[tuple[str, list[
     options = _with_config(cls)
     given: dict[str, object] = {}
     repeated: dict[str, list[str]] = {}
-    for name, words in written:
-        option, words = _named(name, words, options)
+    for typed, words in written:
+        name = _field(typed)
+        positive = options.get(name.removeprefix("no_"))
+        if name not in options and name.startswith("no_") and positive is not None and positive.is_switch:
+            # `--no-x` is a switch with the word `false`.
+            if words:
+                raise UserError(f"--{typed} takes no value.")
+            name, words = positive.name, ["false"]
+        option = _known(name, options)
         if option.setting:
             raise UserError(
-                f"{option.flag} is a setting, which --size and --preset decide; to change it give a YAML file with"
-                f" --config ({option.name.replace('.', ': {')}: ...{'}' * option.name.count('.')})."
+                f"{flag_of(option.name)} is a setting, which --size and --preset decide; to change it give a YAML file"
+                f" with --config ({option.name.replace('.', ': {')}: ...{'}' * option.name.count('.')})."
             )
         values = option.gather(words)
         if option.repeated or option.pairs:
@@ -132,17 +148,6 @@ def _gathered(cls: "type[DataclassInstance]", written: Sequence[tuple[str, list[
             repeated[option.name] = values
         given[option.name] = values[0] if option.count is None else values
     return _read(given, options)
-
-
-def _named(written: str, words: list[str], options: Mapping[str, Option]) -> tuple[Option, list[str]]:
-    """An option and its words; `--no-x` is a switch with the word `false`."""
-    name = _field(written)
-    positive = options.get(name.removeprefix("no_"))
-    if name in options or not name.startswith("no_") or positive is None or not positive.is_switch:
-        return _known(name, options), words
-    if words:
-        raise UserError(f"--{written} takes no value.")
-    return positive, ["false"]
 
 
 def _field(written: str) -> str:
@@ -153,12 +158,12 @@ def _field(written: str) -> str:
 def _known(name: str, options: Mapping[str, Option], where: str = "") -> Option:
     if name in options:
         return options[name]
-    raise UserError(f"{where}unknown option {flag_of(name)}{better_option(name, options)} See --help-all.")
+    raise UserError(f"{where}unknown option {flag_of(name)}{_better_option(name, options)} See --help-all.")
 
 
 def _read(values: Mapping[str, object], options: Mapping[str, Option], where: str = "") -> dict[str, object]:
-    fields = {_field(name): value for name, value in values.items()}
-    return {name: _known(name, options, where).read(value, where) for name, value in fields.items()}
+    fields = ((_field(name), value) for name, value in values.items())
+    return {name: _known(name, options, where).read(value, where) for name, value in fields}
 
 
 def _with_config(cls: "type[DataclassInstance]") -> dict[str, Option]:
@@ -209,14 +214,64 @@ def _built(cls: type[Config], values: Mapping[str, object]) -> Config:
     return build(cls, values)
 
 
-def _as_yaml(values: Mapping[str, object]) -> str:
-    import yaml
+def _say(words: str, *answers: str) -> dict[str, tuple[str, ...]]:
+    return dict.fromkeys(words.split(), answers)
 
-    nested: dict[str, Any] = {}
-    for name, value in values.items():
-        *groups, last = name.split(".")
-        inner = nested
-        for group in groups:
-            inner = inner.setdefault(group, {})
-        inner[last] = plain(value)
-    return yaml.safe_dump(nested, sort_keys=False, allow_unicode=True).rstrip()
+
+# Option of another tool -> answers; the first one whose option the command has is given.
+HABITS: Mapping[str, tuple[str, ...]] = {
+    **_say("lr learning_rate base_lr max_lr", "use --loop.learning-rate"),
+    **_say("lr_scheduler scheduler lr_schedule", "use --loop.schedule"),
+    **_say("lr_warmup_steps warmup_steps", "use --loop.warmup"),
+    **_say("epochs epoch num_epochs num_train_epochs max_epochs", "medloom counts steps, not epochs: --loop.steps"),
+    **_say("steps max_steps max_train_steps train_steps iterations iters", "use --loop.steps", "use --steps"),
+    **_say("num_inference_steps sampling_steps ddim_steps inference_steps", "use --steps"),
+    **_say("batch batch_size bs train_batch_size per_device_train_batch_size", "use --loop.batch", "use --batch"),
+    **_say("gradient_accumulation_steps grad_accum", "use --loop.accumulate"),
+    **_say("gpu gpus gpu_id gpu_ids cuda use_cuda cpu accelerator", "use --device cuda, cpu or auto"),
+    **_say("fp16 bf16 amp mixed_precision half", "use --loop.precision fp16, bf16 or fp32"),
+    **_say("resolution res img_size imgsz width height", "use --image-size", "use --size"),
+    **_say("num_images num_samples n_samples samples num_images_per_prompt", "use --n"),
+    **_say("num_patients n_patients subjects", "use --patients"),
+    **_say("output output_dir out_dir outdir output_folder save_dir save_path output_path logdir", "use --out"),
+    **_say("model_path model_dir checkpoint ckpt weights run", "use --model", "use --from", "use --base"),
+    **_say("pretrained pretrained_model pretrained_model_name_or_path base_model", "use --base", "use --model"),
+    **_say("init_from resume_from finetune", "use --from"),
+    **_say("resume resume_from_checkpoint", "the same command with the same --out resumes its run"),
+    **_say("input input_dir dataset dataset_name data_dir data_path train_data_dir csv manifest", "use --data"),
+    **_say("image_column image_col path_column", "use --columns path=NAME"),
+    **_say("caption_column prompt_column report_column text_column", "use --columns text=NAME"),
+    **_say("patient_column patient_id_column", "use --columns patient_id=NAME"),
+    **_say("modality_column", "use --columns modality=NAME"),
+    **_say("mask_column label_column", "use --columns mask=NAME"),
+    **_say("cfg cfg_scale guidance_scale", "use --guidance"),
+    **_say("negative_prompt", "use --negative"),
+    **_say("workers num_workers dataloader_num_workers threads jobs", "use --workers"),
+    **_say("random_seed manual_seed random_state", "use --loop.seed", "use --seed"),
+    **_say("val_fraction val_split validation_split", "use --validation"),
+    **_say("use_wandb wandb_project report_to", "use --loop.wandb"),
+    **_say("use_ema ema_decay", "use --loop.ema"),
+    **_say("max_grad_norm grad_clip clip_grad", "it is the setting loop.clip of a YAML file for --config"),
+    **_say("save_steps checkpointing_steps save_every", "use --loop.checkpoint-every"),
+    **_say("rank lora_rank use_lora", "use --lora"),
+    **_say("dry_run", "use --preview"),
+}
+
+
+def _better_option(name: str, options: Mapping[str, Option]) -> str:
+    """The end of a sentence about an unknown option: what to give instead, or a full stop where nothing is close.
+
+    Args:
+        name: as the user wrote it, without its dashes.
+        options: those that the command has, by name.
+    """
+    typed = name.replace("-", "_")
+    for answer in HABITS.get(typed, HABITS.get(typed.rpartition(".")[2], ())):
+        if any(re.search(rf"{option.flag}(?![\w.-])", answer) for option in options.values()):
+            return f"; {answer}."
+    if members := [option.flag for option in options.values() if option.name.startswith(f"{typed}.")]:
+        return f"; it is a group of options: {', '.join(members)}."
+    if namesakes := [option.flag for option in options.values() if option.name.endswith(f".{typed}")]:
+        return f", did you mean {' or '.join(map(repr, namesakes))}?"
+    guess = closest(typed, [*options, *KEYWORDS])
+    return f", did you mean {options[guess].flag if guess in options else flag_of(guess)!r}?" if guess else "."

@@ -1,4 +1,4 @@
-"""Atomic writing of files and folders, so that readers never see half of one, and hashes of their content."""
+"""Atomic writing of files and folders, so that readers never see half of one; hashes; JSON, and YAML as texts."""
 
 import errno
 import hashlib
@@ -10,10 +10,14 @@ import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from medloom.core.errors import UserError
 
+if TYPE_CHECKING:
+    import yaml
+
+YAML_NULL = "tag:yaml.org,2002:null"
 TEMPORARY_SUFFIX = ".partial"
 SET_ASIDE = ".old"
 
@@ -33,7 +37,10 @@ def explained_disk_errors(path: Path) -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        number = _error_number(error)
+        number = error.errno if isinstance(error, OSError) else None
+        # safetensors states the system's error number only in its message.
+        if found := re.search(r"os error (\d+)", str(error)):
+            number = int(found[1])
         if number in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
             raise UserError(
                 f"no space left for writing {path} ({os.strerror(number)}); no incomplete output remains:"
@@ -42,14 +49,6 @@ def explained_disk_errors(path: Path) -> Iterator[None]:
         if number in (errno.EACCES, errno.EROFS, errno.EPERM):
             raise UserError(f"cannot write {path}: {os.strerror(number)}; name a writable folder.") from error
         raise
-
-
-def _error_number(error: Exception) -> int | None:
-    """The system's error number; safetensors states it only in its message."""
-    if isinstance(error, OSError):
-        return error.errno
-    found = re.search(r"os error (\d+)", str(error))
-    return int(found[1]) if found else None
 
 
 @contextmanager
@@ -169,9 +168,9 @@ def content_stamp(path: Path) -> tuple[int, int]:
     return sum(entry.st_size for entry in stats), max((entry.st_mtime_ns for entry in stats), default=0)
 
 
-def hash_folder(folder: Path, pattern: str = "**/*") -> str:
+def hash_folder(folder: Path) -> str:
     """SHA-256 over the names and bytes of a folder's files, 16 hexadecimal digits."""
-    files = sorted(path for path in Path(folder).glob(pattern) if path.is_file())
+    files = sorted(path for path in Path(folder).rglob("*") if path.is_file())
     return hash_json([[path.relative_to(folder).as_posix(), hash_file(path)] for path in files])
 
 
@@ -197,3 +196,36 @@ def claim_output(folder: Path, marker: str) -> Path:
     with explained_disk_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)
     return folder
+
+
+def read_yaml_text(text: str, null: str | None = None) -> object:
+    """A YAML document as mappings, lists and texts; nothing, `~` and `null` become `null` unless quoted.
+
+    Raises:
+        UserError: not YAML, a repeated key, or an anchor that contains itself.
+    """
+    import yaml
+
+    try:
+        node = yaml.compose(text, Loader=yaml.SafeLoader)
+        return null if node is None else _yaml_value(node, null)
+    except yaml.YAMLError as error:
+        raise UserError(" ".join(str(error).split())) from error
+    except RecursionError as error:
+        raise UserError("an anchor contains itself, or lists are nested too deeply") from error
+
+
+def _yaml_value(node: "yaml.Node", null: str | None) -> object:
+    import yaml
+
+    if isinstance(node, yaml.SequenceNode):
+        return [_yaml_value(entry, null) for entry in node.value]
+    if not isinstance(node, yaml.MappingNode):
+        return null if node.tag == YAML_NULL else str(node.value)
+    values: dict[str, object] = {}
+    for key, value in node.value:
+        name = str(key.value)
+        if name in values:
+            raise UserError(f"line {key.start_mark.line + 1}: {name!r} occurs twice; leave one out")
+        values[name] = _yaml_value(value, null)
+    return values

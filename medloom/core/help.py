@@ -1,7 +1,9 @@
 """The help page of a command: its required and common options on one screen, or all of them by group."""
 
 import inspect
+import os
 import shutil
+import sys
 import textwrap
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
@@ -25,6 +27,15 @@ GENERAL: Sequence[tuple[str, str]] = (
 )
 
 
+def show_page(text: str) -> None:
+    """Print to standard output; that its reader has seen enough, as `head` has after ten lines, is no error."""
+    try:
+        print(text, flush=True)
+    except BrokenPipeError:
+        # What is still buffered would be refused again at the end of the process.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
 def help_page(
     cls: "type[DataclassInstance]", program: str, defaults: Mapping[str, object], everything: bool = False
 ) -> str:
@@ -40,7 +51,12 @@ def help_page(
     options = {name: option for name, option in options_of(cls).items() if not option.setting}
     settings = len(options_of(cls)) - len(options)
     required = [option for option in options.values() if option.is_required]
-    common = [options[name] for name in _common(cls, options) if not options[name].is_required]
+    names: Sequence[str] | None = getattr(cls, "common", None)
+    if names is None:
+        # The first ones that are not required, its own first.
+        fields = dict.fromkeys(name for base in cls.__mro__ for name in inspect.get_annotations(base))
+        names = [name for name in fields if name in options and not options[name].is_required][:FIRST_SCREEN]
+    common = [options[name] for name in names if not options[name].is_required]
     parts = [f"medloom {program}: {summary(cls)}", _section("Required", required, defaults)]
     if everything:
         rest = [option for option in options.values() if not option.is_required]
@@ -57,15 +73,6 @@ def help_page(
     if example := getattr(cls, "example", None):
         parts.append(f"Example:\n  {example}")
     return "\n\n".join(part for part in parts if part)
-
-
-def _common(cls: "type[DataclassInstance]", options: Mapping[str, Option]) -> Sequence[str]:
-    """The optional options of the first screen: those that the class declares, else the first ones, its own first."""
-    declared: Sequence[str] | None = getattr(cls, "common", None)
-    if declared is not None:
-        return declared
-    fields = [name for base in cls.__mro__ for name in inspect.get_annotations(base)]
-    return [name for name in dict.fromkeys(fields) if name in options and not options[name].is_required][:FIRST_SCREEN]
 
 
 def _group(option: Option) -> str:

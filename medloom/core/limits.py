@@ -83,7 +83,7 @@ def check_limits(options: "DataclassInstance", group: str = "", form: str = "") 
             continue
         name = f"{group}.{field.name}" if group else field.name
         shown = " ".join(map(str, values))
-        named = name if SETTING in field.metadata else flag_of(name)
-        said = form.format(field.name, shown) if form else f"{named} {shown}"
+        own = "the setting {} is {}" if SETTING in field.metadata else f"{flag_of(name)} {{1}}"
+        said = form.format(field.name, shown) if form else own.format(name, shown)
         meant = closest(shown, limits.words)
         raise UserError(f"{said}: {limits}{f'; did you mean {meant!r}?' if meant else '.'}")

@@ -40,7 +40,8 @@ def look_up(table: Mapping[str, Value], name: str, what: str) -> Value:
     """
     if name in table:
         return table[name]
-    raise UserError(f"unknown {what} {name!r}{did_you_mean(name, table) or '.'} Known: {', '.join(table)}.")
+    known = f"Known: {', '.join(table)}." if table else "There is none."
+    raise UserError(f"unknown {what} {name!r}{did_you_mean(name, table) or '.'} {known}")
 
 
 def _folded(name: str) -> str:

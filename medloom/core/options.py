@@ -74,8 +74,8 @@ class Option:
 
     @property
     def flag(self) -> str:
-        """The option as a user writes it: `--loop.learning-rate`."""
-        return flag_of(self.name)
+        """The option as a user writes it: `--loop.learning-rate`, and a setting as in a YAML file: `loop.clip`."""
+        return self.name if self.setting else flag_of(self.name)
 
     @property
     def is_switch(self) -> bool:
@@ -173,8 +173,7 @@ class Option:
 
 def repeated() -> tuple[str, ...]:
     """A field for an option that is given again for each of its values: `--set a=1 --set b=2,c=3`."""
-    field: tuple[str, ...] = dataclasses.field(default=(), metadata={REPEATED: True})
-    return field
+    return dataclasses.field(default=(), metadata={REPEATED: True})
 
 
 def setting(default: Value) -> Value:
@@ -182,9 +181,7 @@ def setting(default: Value) -> Value:
 
     For what follows from a model's size or belongs to one published system, so that help lists what a user decides.
     """
-    metadata = {SETTING: True}
-    field: Value = dataclasses.field(default=default, metadata=metadata)
-    return field
+    return dataclasses.field(default=default, metadata={SETTING: True})
 
 
 def flag_of(name: str) -> str:

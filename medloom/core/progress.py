@@ -19,7 +19,6 @@ class Advance(Protocol):
 
     def __call__(self, count: int = 1, note: str = "") -> None:
         """Move by `count`; `note` is shown beside the bar."""
-        ...
 
 
 def console() -> "Console":
@@ -48,6 +47,12 @@ def say(message: str) -> None:
     LOG.info(message)
 
 
+def duration(seconds: float) -> str:
+    """Seconds as hours, minutes and seconds: `1:02:03`."""
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes // 60}:{minutes % 60:02d}:{rest:02d}"
+
+
 @contextmanager
 def quiet() -> Iterator[None]:
     """Neither messages nor progress within the block."""
@@ -71,73 +76,53 @@ def progress(what: str, total: int, unit: str, done: int = 0, shown: bool = True
         shown: false on all but the main process.
     """
     if not shown or not LOG.isEnabledFor(logging.INFO):
-        yield _silent
+        yield lambda count=1, note="": None
     elif not (console().is_terminal and any(isinstance(handler, _ConsoleHandler) for handler in LOG.handlers)):
-        yield _Lines(what, total, unit, done)
-    else:
-        with _bar(what, total, unit, done) as advance:
-            yield advance
-
-
-def _silent(count: int = 1, note: str = "") -> None:
-    """Shows nothing."""
-
-
-class _Lines:
-    """A line every SECONDS_A_LINE, and one at the end."""
-
-    def __init__(self, what: str, total: int, unit: str, done: int) -> None:
-        self.what, self.total, self.unit = what, total, unit
-        self.done = self.first = done
-        self.started = self.printed = time.monotonic()
-
-    def __call__(self, count: int = 1, note: str = "") -> None:
-        self.done += count
-        now = time.monotonic()
-        if self.done < self.total and now - self.printed < SECONDS_A_LINE:
-            return
-        self.printed = now
-        rate = (self.done - self.first) / max(now - self.started, 1e-9)
-        left = duration((self.total - self.done) / rate) if rate else "?"
-        say(f"{self.what}: {self.done}/{self.total} {self.unit}, {rate:.3g} {self.unit}/s, {left} left {note}".rstrip())
-
-
-def duration(seconds: float) -> str:
-    """Seconds as hours, minutes and seconds: `1:02:03`."""
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02d}:{rest:02d}"
-
-
-@contextmanager
-def _bar(what: str, total: int, unit: str, done: int) -> Iterator[Advance]:
-    from rich.progress import (
-        BarColumn,
-        MofNCompleteColumn,
-        Progress,
-        TextColumn,
-        TimeElapsedColumn,
-        TimeRemainingColumn,
-    )
-
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TextColumn("{task.fields[unit]}"),
-        TextColumn("{task.fields[rate]}"),
-        TimeElapsedColumn(),
-        TextColumn("left"),
-        TimeRemainingColumn(),
-        TextColumn("{task.fields[note]}"),
-    )
-    with Progress(*columns, console=console(), refresh_per_second=2) as bars:
-        task = bars.add_task(what, total=total, completed=done, unit=unit, rate="", note="")
+        first, started = done, time.monotonic()
+        printed = started
 
         def advance(count: int = 1, note: str = "") -> None:
-            bars.advance(task, count)
-            speed = bars.tasks[0].speed
-            shown_note = note or bars.tasks[0].fields["note"]
-            bars.update(task, rate=f"{speed:.3g} {unit}/s" if speed else "", note=shown_note)
+            """A line every SECONDS_A_LINE, and one at the end."""
+            nonlocal done, printed
+            done += count
+            now = time.monotonic()
+            if done < total and now - printed < SECONDS_A_LINE:
+                return
+            printed = now
+            rate = (done - first) / max(now - started, 1e-9)
+            left = duration((total - done) / rate) if rate else "?"
+            say(f"{what}: {done}/{total} {unit}, {rate:.3g} {unit}/s, {left} left {note}".rstrip())
 
         yield advance
+    else:
+        from rich.progress import (
+            BarColumn,
+            MofNCompleteColumn,
+            Progress,
+            TextColumn,
+            TimeElapsedColumn,
+            TimeRemainingColumn,
+        )
+
+        columns = (
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[unit]}"),
+            TextColumn("{task.fields[rate]}"),
+            TimeElapsedColumn(),
+            TextColumn("left"),
+            TimeRemainingColumn(),
+            TextColumn("{task.fields[note]}"),
+        )
+        with Progress(*columns, console=console(), refresh_per_second=2) as bars:
+            task = bars.add_task(what, total=total, completed=done, unit=unit, rate="", note="")
+
+            def move(count: int = 1, note: str = "") -> None:
+                bars.advance(task, count)
+                speed = bars.tasks[0].speed
+                bars.update(
+                    task, rate=f"{speed:.3g} {unit}/s" if speed else "", note=note or bars.tasks[0].fields["note"]
+                )
+
+            yield move

@@ -57,14 +57,14 @@ def sample_noise(seeds: Sequence[int], shape: Sequence[int], name: str = "noise"
     return torch.stack(rows) if rows else torch.empty(0, *shape)
 
 
-def check_seed(seed: int, option: str = "--seed") -> int:
+def check_seed(seed: int) -> int:
     """Return a valid seed.
 
     Raises:
         UserError: negative, or larger than 63 bits.
     """
     if not 0 <= seed <= MAX_SEED:
-        raise UserError(f"{option} {seed} is out of range; allowed: 0 to {MAX_SEED}.")
+        raise UserError(f"--seed {seed} is out of range; allowed: 0 to {MAX_SEED}.")
     return seed
 
 

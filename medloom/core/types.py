@@ -180,35 +180,27 @@ class Task(Protocol[BatchType]):
 
     def phases(self) -> Sequence[Phase[BatchType]]:
         """The optimisers' parts of a step, in the order in which they run."""
-        ...
 
     def batches(self, first_step: int, rank: int, processes: int) -> Iterator[Sequence[BatchType]]:
         """For each step from `first_step` on, this process's micro-batches; a function of (run seed, step) alone.
 
         A step's are made by another thread while the step before it is trained.
         """
-        ...
 
     def validate(self, out: Path, step: int) -> Mapping[str, float]:
         """Render the fixed validation conditions to `out` and return metrics to log; called on the main process."""
-        ...
 
     def ema(self) -> "torch.nn.Module | None":
         """The module whose exponential moving average is kept, or None."""
-        ...
 
     def after_step(self, step: int) -> None:
         """Called after each optimiser step (codebook counters, pools)."""
-        ...
 
     def state(self) -> Mapping[str, "torch.Tensor"]:
         """Tensors beyond the phases' weights that a resumed run needs (pools, codebook counters)."""
-        ...
 
     def load_state(self, state: Mapping[str, "torch.Tensor"]) -> None:
         """Restore what `state` gave."""
-        ...
 
     def save_model(self, folder: Path) -> None:
         """Write the trained components, in the layout that generators load, to an empty folder."""
-        ...

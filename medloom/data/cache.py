@@ -180,7 +180,17 @@ def _cached(
     if done < rows:
         with explained_disk_errors(target):
             if not done:
-                _allocate(target, files)
+                shutil.rmtree(target, ignore_errors=True)
+                target.mkdir(parents=True)
+                require_space(target, sum(file.bytes for file in files.values()), "the cache")
+                for name, file in files.items():
+                    with (target / f"{name}.bin").open("wb") as stream:
+                        # Reserve the space now: writing to a memory map on a full disk kills the process without a
+                        # message.
+                        if hasattr(os, "posix_fallocate"):
+                            os.posix_fallocate(stream.fileno(), 0, file.bytes)
+                        else:
+                            os.ftruncate(stream.fileno(), file.bytes)
             remove_leftovers(target)
             maps = _mapped(target, files, "r+")
             with progress(f"caching {what}", rows, "rows", done, verbose) as advance:
@@ -192,19 +202,6 @@ def _cached(
                             array.flush()
                         write_json(target / INDEX, {"key": identity, "done": done})
     return {**_mapped(target, files, "r")}
-
-
-def _allocate(target: Path, files: Mapping[str, Column]) -> None:
-    shutil.rmtree(target, ignore_errors=True)
-    target.mkdir(parents=True)
-    require_space(target, sum(file.bytes for file in files.values()), "the cache")
-    for name, file in files.items():
-        with (target / f"{name}.bin").open("wb") as stream:
-            # Reserve the space now: writing to a memory map on a full disk kills the process without a message.
-            if hasattr(os, "posix_fallocate"):
-                os.posix_fallocate(stream.fileno(), 0, file.bytes)
-            else:
-                os.ftruncate(stream.fileno(), file.bytes)
 
 
 def _mapped(

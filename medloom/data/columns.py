@@ -38,33 +38,26 @@ def standard_names(header: Sequence[str], named: Mapping[str, str], where: str) 
     repeated = sorted({name for name in header if header.count(name) > 1})
     if repeated:
         raise UserError(f"{where}: column {repeated[0]!r} stands twice in the header; rename one.")
+    folded = {name.casefold(): name for name in header}
     found: dict[str, str] = {}
     for standard, aliases in ALIASES.items():
+        present = [folded[alias] for alias in aliases if alias in folded]
         if standard in named:
-            found[standard] = _named_column(header, standard, named[standard], where)
-        elif column := _by_alias(header, standard, aliases, where):
+            column = named[standard]
+            if column not in header:
+                hint = did_you_mean(column, header) or "."
+                raise UserError(f"{where}: no column {column!r} for {standard}{hint} Columns: {', '.join(header)}.")
             found[standard] = column
+        elif standard in folded:
+            found[standard] = folded[standard]
+        elif len(present) > 1:
+            raise UserError(
+                f"{where}: columns {' and '.join(map(repr, present))} could both be the {standard};"
+                f" say which with --columns {standard}=NAME."
+            )
+        elif present:
+            found[standard] = present[0]
     return found
-
-
-def _named_column(header: Sequence[str], standard: str, column: str, where: str) -> str:
-    if column in header:
-        return column
-    hint = did_you_mean(column, header) or "."
-    raise UserError(f"{where}: no column {column!r} for {standard}{hint} Columns: {', '.join(header)}.")
-
-
-def _by_alias(header: Sequence[str], standard: str, aliases: Sequence[str], where: str) -> str | None:
-    folded = {name.casefold(): name for name in header}
-    if standard in folded:
-        return folded[standard]
-    present = [folded[alias] for alias in aliases if alias in folded]
-    if len(present) > 1:
-        raise UserError(
-            f"{where}: columns {' and '.join(map(repr, present))} could both be the {standard};"
-            f" say which with --columns {standard}=NAME."
-        )
-    return present[0] if present else None
 
 
 def require(found: Mapping[str, str], standard: str, header: Sequence[str], where: str) -> None:

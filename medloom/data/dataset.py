@@ -4,6 +4,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
@@ -11,7 +12,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from medloom.core.errors import UserError
-from medloom.core.image import Header
 from medloom.core.mask_spec import NO_MASK, MaskSpec
 from medloom.core.progress import progress, say
 from medloom.core.spec import ImageSpec, Intensity
@@ -66,37 +66,36 @@ def measure_spec(
     ):
         headers = pool.map(lambda sample: read_header(sample.path, unit), samples)
         for sample, header in zip(samples, headers, strict=True):
-            _require_dimensions(sample.path, header, len(size))
+            if len(header.size) != len(size):
+                raise UserError(
+                    f"{sample.path} has {len(header.size)} spatial axes and the model has {len(size)};"
+                    f" give --image-size {len(size)} numbers for images of {len(size)} axes, or other images."
+                )
             units.setdefault(_modality(sample), Counter())[(header.unit, header.full_scale)] += 1
             sizes[header.size] += 1
             spacings[header.spacing] += 1
             advance()
     if patch and spacing is None and len(size) == 3:
-        spacing = _common_spacing(spacings)
+        known = [own for own, _ in spacings.most_common() if own is not None]
+        spacing = known[0]
+        if any(not np.allclose(own, spacing, rtol=SAME_SPACING) for own in known):
+            listed = ", ".join(f"{_mm(own)} ({spacings[own]} volumes)" for own in known[:3])
+            more = "" if len(known) <= 3 else f" and {len(known) - 3} more"
+            all_of_them = [own for own in known for _ in range(spacings[own])]
+            raise UserError(
+                f"volumes have the spacings {listed}{more}; give one to resample all of them to, e.g. --spacing"
+                f" {_mm(tuple(np.median(all_of_them, axis=0)), ' ').removesuffix(' mm')}."
+            )
     if not patch and resize == "none" and (len(sizes) > 1 or next(iter(sizes)) != size):
-        _refuse_sizes(sizes, size)
+        listed = ", ".join(f"{' x '.join(map(str, entry))} ({count} images)" for entry, count in sizes.most_common(3))
+        more = "" if len(sizes) <= 3 else f" and {len(sizes) - 3} more sizes"
+        raise UserError(
+            f"images have the sizes {listed}{more}, and the model takes {' x '.join(map(str, size))} with no resize"
+            " rule; choose one with --resize pad, crop or stretch."
+        )
     intensity = {name: _intensity(name, counts, hu_window) for name, counts in sorted(units.items())}
     channels = 3 if any(entry.colour for entry in intensity.values()) else 1
     return ImageSpec(size, channels, resize, intensity, spacing, "RAS" if len(size) == 3 else None, patch)
-
-
-def _common_spacing(spacings: Counter[tuple[float, ...] | None]) -> tuple[float, ...]:
-    """The common spacing of volumes.
-
-    Raises:
-        UserError: the spacings differ.
-    """
-    known = [spacing for spacing, _ in spacings.most_common() if spacing is not None]
-    first = known[0]
-    if any(not np.allclose(spacing, first, rtol=SAME_SPACING) for spacing in known):
-        listed = ", ".join(f"{_mm(spacing)} ({spacings[spacing]} volumes)" for spacing in known[:3])
-        more = "" if len(known) <= 3 else f" and {len(known) - 3} more"
-        all_of_them = [spacing for spacing in known for _ in range(spacings[spacing])]
-        raise UserError(
-            f"volumes have the spacings {listed}{more}; give one to resample all of them to, e.g. --spacing"
-            f" {_mm(tuple(np.median(all_of_them, axis=0)), ' ').removesuffix(' mm')}."
-        )
-    return first
 
 
 def _mm(spacing: Sequence[float], between: str = " x ") -> str:
@@ -114,23 +113,6 @@ def _intensity(modality: str, counts: Counter[tuple[str, float]], hu_window: tup
         return choose_intensity(counts, hu_window)
     except UserError as error:
         raise UserError(f"modality {modality!r}: {error}") from error
-
-
-def _require_dimensions(path: Path, header: Header, dims: int) -> None:
-    if len(header.size) != dims:
-        raise UserError(
-            f"{path} has {len(header.size)} spatial axes and the model has {dims};"
-            f" give --image-size {dims} numbers for images of {dims} axes, or other images."
-        )
-
-
-def _refuse_sizes(sizes: Counter[tuple[int, ...]], size: tuple[int, ...]) -> None:
-    listed = ", ".join(f"{' x '.join(map(str, entry))} ({count} images)" for entry, count in sizes.most_common(3))
-    more = "" if len(sizes) <= 3 else f" and {len(sizes) - 3} more sizes"
-    raise UserError(
-        f"images have the sizes {listed}{more}, and the model takes {' x '.join(map(str, size))} with no resize rule;"
-        " choose one with --resize pad, crop or stretch."
-    )
 
 
 def read_sample(path: Path, spec: ImageSpec, modality: str, unit: str | None = None) -> ModelImage:
@@ -191,20 +173,15 @@ class ImageSource:
         sample = self.samples[row]
         return ConditionReader(self.spec, self.masks, self.unit).labels(sample.condition, sample.path)
 
-    def refusal(self, row: int) -> Problem:
-        """Why a row's image is unusable."""
-        return self._refusal(self.image, row, self.samples[row].path)
-
-    def mask_refusal(self, row: int) -> Problem:
-        """Why a row's mask is unusable."""
-        return self._refusal(self.labels, row, self.samples[row].condition.mask)
-
-    def _refusal(self, read: Callable[[int], object], row: int, what: object) -> Problem:
+    def refusal(self, row: int, mask: bool = False) -> Problem:
+        """Why a row's image, or its mask, is unusable."""
+        sample = self.samples[row]
         try:
-            read(row)
+            (self.labels if mask else self.image)(row)
         except UserError as error:
-            return Problem(self.samples[row].line, str(error))
-        return Problem(self.samples[row].line, f"{what} could not be read when it was cached")
+            return Problem(sample.line, str(error))
+        what = sample.condition.mask if mask else sample.path
+        return Problem(sample.line, f"{what} could not be read when it was cached")
 
     def priors(self, registered: bool) -> tuple["ImageSource", list[int]]:
         """The prior images as a source of their own, and each row's entry in it, -1 for rows without a prior image.
@@ -326,4 +303,4 @@ def cached_usable_labels(
         return {"labels": labels, "bad": bad}
 
     arrays = cached_rows(folder, "masks", mask_key(source), len(source.samples), columns, compute, verbose)
-    return arrays["labels"], rows_left(arrays["bad"], source.mask_refusal, "masks", skip_bad, verbose)
+    return arrays["labels"], rows_left(arrays["bad"], partial(source.refusal, mask=True), "masks", skip_bad, verbose)

@@ -138,12 +138,12 @@ def check_pixels(image: Image, path: Path) -> None:
     if not np.isfinite(image.pixels).all():
         count = int((~np.isfinite(image.pixels)).sum())
         raise UserError(
-            f"{path} holds {count} values that are not finite (NaN or infinite); repair it or remove its row."
+            f"{path} holds {count} values that are not finite (NaN or infinite); repair it or leave it out."
         )
     values = image.pixels if image.padding is None else image.pixels[:, ~image.padding]
     if values.size == 0 or values.min() == values.max():
         what = f"every pixel is {values.flat[0]:g}" if values.size else "every pixel is padding"
-        raise UserError(f"{path} is constant ({what}); remove its row.")
+        raise UserError(f"{path} is constant ({what}); leave it out.")
 
 
 def write_image(path: Path, image: Image, provenance: Mapping[str, str]) -> None:

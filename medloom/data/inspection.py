@@ -2,10 +2,8 @@
 
 import hashlib
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from itertools import islice
 from pathlib import Path
 
 from medloom.core.errors import UserError
@@ -22,7 +20,6 @@ CHUNK = 1024
 class Finding:
     """One image file: its description and digest, or the reason why it is unusable."""
 
-    line: int
     description: str = ""
     digest: str = ""
     reason: str = ""
@@ -54,57 +51,48 @@ def inspect_images(manifest: Manifest, decode: bool, unit: str | None = None) ->
             headers, and find files with the same bytes.
         unit: of values in files that do not state it.
     """
-    frame = manifest.frame
     result = Inspection(decode)
     by_digest: dict[str, list[int]] = defaultdict(list)
-    jobs = list(zip(frame["line"].tolist(), frame["path"].tolist(), strict=True))
-    modalities = frame["modality"].tolist()
-    with progress("decoding" if decode else "reading headers", len(jobs), "files") as advance:
-        for modality, finding in zip(modalities, _findings(jobs, decode, unit), strict=True):
-            advance()
-            if finding.reason:
-                result.problems.append(Problem(finding.line, finding.reason))
-                continue
-            result.kinds.setdefault(modality, Counter())[finding.description] += 1
-            if finding.digest:
-                by_digest[finding.digest].append(finding.line)
+    by_size: dict[int, list[tuple[int, Path]]] = defaultdict(list)
+    columns = (manifest.frame[name].tolist() for name in ("line", "path", "modality"))
+    jobs = [(line, Path(path), modality) for line, path, modality in zip(*columns, strict=True)]
+    with (
+        ThreadPoolExecutor(READERS_AT_ONCE) as pool,
+        progress("decoding" if decode else "reading headers", len(jobs), "files") as advance,
+    ):
+        # In chunks: a pool's map submits all of its work at once, with one future each.
+        for start in range(0, len(jobs), CHUNK):
+            chunk = jobs[start : start + CHUNK]
+            findings = pool.map(lambda job: _finding(job[1], decode, unit), chunk)
+            for (line, _, modality), finding in zip(chunk, findings, strict=True):
+                advance()
+                if finding.reason:
+                    result.problems.append(Problem(line, finding.reason))
+                    continue
+                result.kinds.setdefault(modality, Counter())[finding.description] += 1
+                if finding.digest:
+                    by_digest[finding.digest].append(line)
     if not decode:
-        by_digest = _same_bytes(jobs)
+        for line, path, _ in jobs:
+            by_size[content_stamp(path)[0]].append((line, path))
+        # Only files of one size can have the same bytes.
+        for line, path in (entry for group in by_size.values() if len(group) > 1 for entry in group):
+            by_digest[hash_content(path)].append(line)
     result.identical = [lines for lines in by_digest.values() if len(lines) > 1]
     return result
 
 
-def _findings(jobs: Sequence[tuple[int, str]], decode: bool, unit: str | None) -> Iterator[Finding]:
-    # In chunks: a pool's map submits all of its work at once, with one future each.
-    remaining = iter(jobs)
-    with ThreadPoolExecutor(READERS_AT_ONCE) as pool:
-        while chunk := list(islice(remaining, CHUNK)):
-            yield from pool.map(lambda job: _finding(job[0], Path(job[1]), decode, unit), chunk)
-
-
-def _finding(line: int, path: Path, decode: bool, unit: str | None) -> Finding:
+def _finding(path: Path, decode: bool, unit: str | None) -> Finding:
     try:
         header = read_header(path, unit)
         size = " x ".join(map(str, header.size))
         colour = "colour" if header.channels == 3 else "grey"
         description = f"{header.kind}, {size}, {header.bits} bit {colour}, {header.unit}"
         if not decode:
-            return Finding(line, description)
+            return Finding(description)
         image = read_image(path, unit=unit)
         check_pixels(image, path)
-        digest = hashlib.sha256(repr(image.pixels.shape).encode() + image.pixels.tobytes()).hexdigest()
-        return Finding(line, description, digest)
+        digest = hashlib.sha256(repr(image.pixels.shape).encode() + image.pixels.tobytes())
+        return Finding(description, digest.hexdigest())
     except UserError as error:
-        return Finding(line, reason=str(error))
-
-
-def _same_bytes(jobs: Sequence[tuple[int, str]]) -> dict[str, list[int]]:
-    """Digest -> lines, for files of the same size."""
-    by_size: dict[int, list[tuple[int, str]]] = defaultdict(list)
-    for line, path in jobs:
-        by_size[content_stamp(Path(path))[0]].append((line, path))
-    by_digest: dict[str, list[int]] = defaultdict(list)
-    for group in by_size.values():
-        for line, path in group if len(group) > 1 else ():
-            by_digest[hash_content(Path(path))].append(line)
-    return by_digest
+        return Finding(reason=str(error))

@@ -1,4 +1,4 @@
-"""Left-right flips, never applied by default, and the words and mask classes that change with them."""
+"""Words and mask classes that change where an image is mirrored between left and right, which is never the default."""
 
 import re
 from collections.abc import Sequence
@@ -16,11 +16,6 @@ Element = TypeVar("Element", bound=np.generic)
 # The words alone, before a hyphen (left-sided), or in leftward and leftmost; not in "all right".
 _SIDE = re.compile(r"\b(?<!\ball )(left|right)(?=(?:wards?|most)?\b)", re.IGNORECASE)
 _OTHER = {"left": "right", "right": "left"}
-
-
-def flip_left_right(array: NDArray[Element], axis: int) -> NDArray[Element]:
-    """A copy of an image or mask of any shape and dtype, mirrored along its left-right axis."""
-    return np.ascontiguousarray(np.flip(array, axis))
 
 
 def swap_sides(text: str) -> str:

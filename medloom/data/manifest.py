@@ -69,7 +69,14 @@ class Manifest:
         return [
             Sample(
                 path=Path(record.get("path") or ""),
-                condition=_condition(record, clinical),
+                condition=Condition(
+                    text=record.get("instruction") or record.get("text"),
+                    modality=record["modality"],
+                    view=record.get("view"),
+                    prior=_path_of(record, "prior"),
+                    mask=_path_of(record, "mask"),
+                    table={name: _cell(record[name]) for name in clinical},
+                ),
                 patient=str(record["patient_id"]),
                 row=position,
                 line=int(record["line"]),
@@ -143,14 +150,37 @@ def read_manifest(
     """
     manifest = inspect_manifest(path, named=named, need=need)
     if manifest.problems and not skip_bad:
-        total = len(manifest.problems) + len(manifest)
-        raise UserError(list_problems(str(manifest.source), manifest.problems, total))
+        raise UserError(list_problems(str(manifest.source), manifest.problems, len(manifest.problems) + len(manifest)))
     if not len(manifest):
         raise UserError(f"{path}: no row is usable; `medloom data check {path}` lists the reasons.")
     if manifest.problems:
         left_out = f"{path}: {len(manifest.problems)} bad rows were left out (--skip-bad), {len(manifest)} are used."
         manifest = replace(manifest, notes=(*manifest.notes, left_out))
-    return _with_patients(manifest, images_are_patients, need_patients)
+    frame = manifest.frame.copy()
+    if images_are_patients:
+        paths = frame["path"] if "path" in frame else [None] * len(frame)
+        # A patient for each image, or for each row without an image.
+        frame["patient_id"] = [
+            f"image-{hash_content(Path(path))}" if path and Path(path).exists() else f"row-{line}"
+            for path, line in zip(paths, frame["line"], strict=True)
+        ]
+    elif "patient_id" in frame:
+        nameless = frame.loc[frame["patient_id"].isna(), "line"]
+        if len(nameless) and need_patients:
+            raise UserError(
+                f"{manifest.source}, line {int(nameless.iloc[0])}: no patient in column"
+                f" {manifest.columns['patient_id']!r} ({len(nameless)} such rows); name the patient in every row,"
+                " or give --images-are-patients."
+            )
+        frame["patient_id"] = frame["patient_id"].where(frame["patient_id"].notna(), "unknown")
+    elif need_patients:
+        raise UserError(
+            f"{manifest.source} names no patients; add a column patient_id so that no patient is in two splits,"
+            " or give --images-are-patients if every image is of another patient."
+        )
+    else:
+        frame["patient_id"] = "unknown"
+    return replace(manifest, frame=frame, patients_are_images=images_are_patients)
 
 
 def inspect_manifest(
@@ -170,8 +200,7 @@ def inspect_manifest(
         require(found, standard, table.header, str(path))
     frame = _frame(table, found, path.parent)
     problems = [*table.problems, *_row_problems(frame, found, need)]
-    bad = {problem.line for problem in problems}
-    usable = frame[~frame["line"].isin(bad)].reset_index(drop=True)
+    usable = frame[~frame["line"].isin({problem.line for problem in problems})].reset_index(drop=True)
     problems.sort(key=lambda problem: problem.line)
     return Manifest(usable, path, found, tuple(problems))
 
@@ -180,7 +209,11 @@ def _frame(table: Table, found: Mapping[str, str], root: Path) -> "pd.DataFrame"
     import pandas as pd
 
     by_column = {column: standard for standard, column in found.items()}
-    header = [by_column.get(name) or _unshadowed(name, found) for name in table.header]
+    # A clinical column gets a name that differs from `line` and from the standard names.
+    header = [
+        by_column.get(name) or (f"{name}_" if name == "line" or name.casefold() in found else name)
+        for name in table.header
+    ]
     frame = pd.DataFrame(table.rows, columns=header, dtype=object)
     for name in frame.columns:
         frame[name] = _typed(frame[name], name in ALIASES, table.typed)
@@ -193,11 +226,6 @@ def _frame(table: Table, found: Mapping[str, str], root: Path) -> "pd.DataFrame"
         frame["modality"] = NO_MODALITY
     frame["line"] = table.lines
     return frame
-
-
-def _unshadowed(name: str, found: Mapping[str, str]) -> str:
-    """A clinical column's name that differs from `line` and from the standard names."""
-    return f"{name}_" if name == "line" or name.casefold() in found else name
 
 
 def _typed(column: "pd.Series[Any]", standard: bool, typed: bool) -> "pd.Series[Any]":
@@ -221,37 +249,30 @@ def _typed(column: "pd.Series[Any]", standard: bool, typed: bool) -> "pd.Series[
 
 def _row_problems(frame: "pd.DataFrame", found: Mapping[str, str], need: Sequence[str]) -> list[Problem]:
     problems: list[Problem] = []
-    seen: dict[str, int] = {}
+    lines: dict[str, int] = {}
     for record in _records(frame):
-        path = record["path"] if "path" in need else None
+        path, mask, prior = record["path"] if "path" in need else None, record.get("mask"), record.get("prior")
         # The current image of several pairs has one row with each prior image.
-        pair = f"{path}\x1f{record.get('prior') or ''}"
-        if fault := _fault(record, need, path, seen.get(pair)):
-            problems.append(Problem(record["line"], f"column {found[fault[0]]!r}: {fault[1]}"))
+        pair = f"{path}\x1f{prior or ''}"
+        # The image and its prior may be folders: DICOM series.
+        checks = (
+            ("path", "path" in need and path is None, "no path"),
+            ("path", pair in lines, f"the same path as line {lines.get(pair)} ({path})"),
+            ("path", path is not None and not Path(path).exists(), f"file missing ({path})"),
+            ("text", "text" in need and not record["text"], "empty text"),
+            ("modality", record["modality"] is None, "no modality"),
+            ("mask", "mask" in need and mask is None, "no mask"),
+            ("mask", mask is not None and not Path(mask).is_file(), f"file missing ({mask})"),
+            ("prior", "prior" in need and prior is None, "no prior image"),
+            ("prior", prior is not None and not Path(prior).exists(), f"file missing ({prior})"),
+            ("prior", prior is not None and prior == path, f"the prior image is the image itself ({prior})"),
+        )
+        faults = [f"column {found[column]!r}: {reason}" for column, wrong, reason in checks if wrong]
+        if faults:
+            problems.append(Problem(record["line"], faults[0]))
         elif path:
-            seen[pair] = record["line"]
+            lines[pair] = record["line"]
     return problems
-
-
-def _fault(
-    record: Mapping[str, Any], need: Sequence[str], path: str | None, seen: int | None
-) -> tuple[str, str] | None:
-    """A column and what is wrong with it, or None; `seen` is an earlier line with the same images."""
-    mask, prior = record.get("mask"), record.get("prior")
-    # The image and its prior may be folders: DICOM series.
-    checks = (
-        ("path", "path" in need and path is None, "no path"),
-        ("path", seen is not None, f"the same path as line {seen} ({path})"),
-        ("path", path is not None and not Path(path).exists(), f"file missing ({path})"),
-        ("text", "text" in need and not record["text"], "empty text"),
-        ("modality", record["modality"] is None, "no modality"),
-        ("mask", "mask" in need and mask is None, "no mask"),
-        ("mask", mask is not None and not Path(mask).is_file(), f"file missing ({mask})"),
-        ("prior", "prior" in need and prior is None, "no prior image"),
-        ("prior", prior is not None and not Path(prior).exists(), f"file missing ({prior})"),
-        ("prior", prior is not None and prior == path, f"the prior image is the image itself ({prior})"),
-    )
-    return next(((column, reason) for column, wrong, reason in checks if wrong), None)
 
 
 def list_problems(source: str, problems: Sequence[Problem], total: int) -> str:
@@ -272,48 +293,8 @@ def list_problems(source: str, problems: Sequence[Problem], total: int) -> str:
     )
 
 
-def _with_patients(manifest: Manifest, images_are_patients: bool, need_patients: bool) -> Manifest:
-    frame = manifest.frame.copy()
-    if images_are_patients:
-        paths = frame["path"] if "path" in frame else [None] * len(frame)
-        frame["patient_id"] = [_own_patient(*row) for row in zip(paths, frame["line"], strict=True)]
-    elif "patient_id" in frame:
-        nameless = frame.loc[frame["patient_id"].isna(), "line"]
-        if len(nameless) and need_patients:
-            raise UserError(
-                f"{manifest.source}, line {int(nameless.iloc[0])}: no patient in column"
-                f" {manifest.columns['patient_id']!r} ({len(nameless)} such rows); name the patient in every row,"
-                " or give --images-are-patients."
-            )
-        frame["patient_id"] = frame["patient_id"].where(frame["patient_id"].notna(), "unknown")
-    elif need_patients:
-        raise UserError(
-            f"{manifest.source} names no patients; add a column patient_id so that no patient is in two splits,"
-            " or give --images-are-patients if every image is of another patient."
-        )
-    else:
-        frame["patient_id"] = "unknown"
-    return replace(manifest, frame=frame, patients_are_images=images_are_patients)
-
-
-def _own_patient(path: str | None, line: int) -> str:
-    """A patient for each image, or for each row without an image."""
-    return f"image-{hash_content(Path(path))}" if path and Path(path).exists() else f"row-{line}"
-
-
 def _records(frame: "pd.DataFrame") -> list[dict[str, Any]]:
     return [{str(name): cell for name, cell in record.items()} for record in frame.to_dict("records")]
-
-
-def _condition(record: Mapping[str, Any], clinical: Sequence[str]) -> Condition:
-    return Condition(
-        text=record.get("instruction") or record.get("text"),
-        modality=record["modality"],
-        view=record.get("view"),
-        prior=_path_of(record, "prior"),
-        mask=_path_of(record, "mask"),
-        table={name: _cell(record[name]) for name in clinical},
-    )
 
 
 def _path_of(record: Mapping[str, Any], name: str) -> Path | None:
@@ -360,3 +341,14 @@ def load_manifest(path: Path, options: ManifestOptions, need: tuple[str, ...] = 
         skip_bad=options.skip_bad,
         need=need,
     )
+
+
+def template_path(manifest: Path) -> Path:
+    """The file of a manifest's own template: `mine.template.yaml` for `mine.csv`."""
+    return manifest.with_name(f"{manifest.stem}.template.yaml")
+
+
+def template_of(manifest: Path) -> Path | None:
+    """The template stored with a manifest: its own, or the folder's `template.yaml`; None without either."""
+    candidates = (template_path(manifest), manifest.with_name("template.yaml"))
+    return next((path for path in candidates if path.is_file()), None)

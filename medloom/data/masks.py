@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from medloom.core.errors import UserError
-from medloom.core.image import Affine, Header, Image
+from medloom.core.image import Header, Image
 from medloom.core.lookup import look_up
 from medloom.core.mask_spec import BACKGROUND, NO_MASK, MaskSpec
 from medloom.core.progress import progress
@@ -149,8 +149,7 @@ def nearest_labels(mask: Image, spec: ImageSpec) -> Labels:
     for axis, (part, length) in enumerate(zip(inside, mask.size, strict=True)):
         index = np.arange(part.start, part.stop) * placement.scale[axis] + placement.shift[axis]
         # Half a pixel is rounded up on every axis; the margin covers rounding errors.
-        nearest = np.clip(np.floor(index + 0.5 + 1e-6).astype(int), 0, length - 1)
-        labels = np.take(labels, nearest, axis)
+        labels = np.take(labels, np.clip(np.floor(index + 0.5 + 1e-6).astype(int), 0, length - 1), axis)
     placed = np.full(frame, NO_MASK, np.int16)
     placed[inside] = labels
     return placed
@@ -186,29 +185,13 @@ def on_image_grid(mask: Image, path: Path, image: Header, image_path: Path, resa
         )
     if len(mask.size) != 3 or len(image.size) != 3 or mask.affine is None or image.affine is None:
         raise UserError(f"{where}: only volumes with an affine can be resampled; give a mask on the image's grid.")
-    labels = resampled_labels(mask, image.size, image.affine)
-    return replace(mask, pixels=labels[None].astype(np.float32), spacing=image.spacing, affine=image.affine)
-
-
-def resampled_labels(mask: Image, size: Sequence[int], affine: Affine) -> Labels:
-    """The labels of a volume on another grid, by nearest neighbour.
-
-    Args:
-        mask: with an affine.
-        size: voxels of the grid.
-        affine: `(4, 4)`, index of the grid to RAS mm.
-
-    Returns:
-        int16 `(*size)`; -1 beyond the mask.
-    """
-    if mask.affine is None:
-        raise ValueError("a mask without an affine cannot be resampled")
-    matrix = np.linalg.inv(mask.affine) @ affine
-    labels = np.full(tuple(size), NO_MASK, np.int16)
+    # By nearest neighbour; -1 beyond the mask.
+    matrix = np.linalg.inv(mask.affine) @ image.affine
+    labels = np.full(image.size, NO_MASK, np.int16)
     source = mask.pixels[0]
-    plane = np.stack(np.meshgrid(*map(np.arange, size[1:]), indexing="ij"))
+    plane = np.stack(np.meshgrid(*map(np.arange, image.size[1:]), indexing="ij"))
     # Slab by slab: the coordinates of a whole volume would take six times its memory.
-    for first in range(size[0]):
+    for first in range(image.size[0]):
         index = (
             np.einsum("ab,b...->a...", matrix[:3, 1:3], plane) + (matrix[:3, 0] * first + matrix[:3, 3])[:, None, None]
         )
@@ -217,7 +200,7 @@ def resampled_labels(mask: Image, size: Sequence[int], affine: Affine) -> Labels
             [(axis >= 0) & (axis < length) for axis, length in zip(nearest, mask.size, strict=True)], axis=0
         )
         labels[first][inside] = source[tuple(axis[inside] for axis in nearest)].astype(np.int16)
-    return labels
+    return replace(mask, pixels=labels[None].astype(np.float32), spacing=image.spacing, affine=image.affine)
 
 
 def read_classes(path: Path) -> dict[int, str]:
@@ -294,7 +277,7 @@ def mask_classes_of(samples: Sequence[Sample], given: Sequence[int], verbose: bo
             100 labels, which are images rather than label maps.
     """
     if twice := [label for number, label in enumerate(given) if label in given[:number] or label < 1]:
-        raise UserError(f"--network.mask-classes: {twice[0]} occurs twice or is below 1; name each label once.")
+        raise UserError(f"network.mask_classes: {twice[0]} occurs twice or is below 1; name each label once.")
     masks = sorted({file for sample in samples if (file := sample.condition.mask_file) is not None})
     if not masks:
         raise UserError("no row of the manifest has a mask; name the masks' files in a column mask.")

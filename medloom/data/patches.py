@@ -48,7 +48,7 @@ class PatchRules:
     def __post_init__(self) -> None:
         look_up(AUGMENTATIONS, self.augment, "--augment")
         if not 0 <= self.foreground <= 1:
-            raise UserError(f"foreground {self.foreground}: a fraction of patches, from 0 to 1.")
+            raise UserError(f"the setting foreground is {self.foreground}: give a fraction of patches, from 0 to 1.")
 
 
 @dataclass(frozen=True, eq=False)

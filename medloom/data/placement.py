@@ -58,11 +58,6 @@ class Placement:
             matrix[axis, axis], matrix[axis, 3] = scale, shift
         return matrix
 
-    def inverse(self) -> tuple[Affine, tuple[float, ...]]:
-        """The matrix from original index to frame index, and frame pixels per step of the original."""
-        matrix: Affine = np.linalg.inv(self.matrix()).astype(np.float64)
-        return matrix, tuple(1 / scale for scale in self.scale)
-
     def to_parameters(self) -> dict[str, float]:
         """As numbers by name: `original_0`, `resized_0`, `offset_0`, `scale_0`, and so on for each axis."""
         return {f"{name}_{axis}": float(value) for name in FIELDS for axis, value in enumerate(getattr(self, name))}

@@ -1,6 +1,6 @@
 """Draws the rows of a table to generate images from, balanced over classes if wanted."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 from medloom.core.errors import UserError
 from medloom.core.lookup import did_you_mean
@@ -27,12 +27,22 @@ def rows_by_class(samples: Sequence[Sample], columns: Sequence[str], classes: Se
     """
     found: dict[str, list[int]]
     if len(columns) > 1:
-        found = {name: [i for i, sample in enumerate(samples) if _present(sample, name)] for name in columns}
+        found = {
+            name: [i for i, sample in enumerate(samples) if _value(sample, name).casefold() in PRESENT]
+            for name in columns
+        }
     else:
         values = [_value(sample, columns[0]) for sample in samples]
-        names = list(classes) or sorted({value for value in values if value})
-        found = {name: [i for i, value in enumerate(values) if value == name] for name in names}
-        _refuse_unknown(found, sorted({value for value in values if value}), columns[0], where)
+        known = sorted({value for value in values if value})
+        if not known:
+            raise UserError(f"{where}: column {columns[0]!r} is empty in every row; name another column to balance.")
+        for name in classes:
+            if name not in known:
+                raise UserError(
+                    f"{where}: no row to balance {columns[0]}={name} from{did_you_mean(name, known) or '.'}"
+                    f" Values in the column: {', '.join(known)}."
+                )
+        found = {name: [i for i, value in enumerate(values) if value == name] for name in classes or known}
     if empty := [name for name, rows in found.items() if not rows]:
         raise UserError(f"{where}: no row to balance {', '.join(empty)} from; leave it out of --balance, or add rows.")
     return list(found.items())
@@ -63,21 +73,6 @@ def draw_rows(classes: Sequence[Class], count: int, seed: int) -> list[tuple[int
             turns[name] += 1
         drawn.append((decks[name].pop(), name))
     return drawn
-
-
-def _refuse_unknown(found: Mapping[str, Sequence[int]], known: Sequence[str], column: str, where: str) -> None:
-    if not known:
-        raise UserError(f"{where}: column {column!r} is empty in every row; name another column to balance.")
-    for name, rows in found.items():
-        if not rows:
-            raise UserError(
-                f"{where}: no row to balance {column}={name} from{did_you_mean(name, known) or '.'}"
-                f" Values in the column: {', '.join(known)}."
-            )
-
-
-def _present(sample: Sample, column: str) -> bool:
-    return _value(sample, column).casefold() in PRESENT
 
 
 def _value(sample: Sample, column: str) -> str:

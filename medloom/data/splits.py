@@ -106,7 +106,6 @@ def assign_splits(manifest: Manifest, fractions: Mapping[str, float], seed: int)
 
 
 def _from_column(manifest: Manifest) -> list[str]:
-    splits: list[str] = []
     of_patient: dict[str, str] = {}
     rows = zip(manifest.frame["line"], manifest.frame["split"], manifest.frame["patient_id"], strict=True)
     for line, cell, patient in rows:
@@ -120,8 +119,7 @@ def _from_column(manifest: Manifest) -> list[str]:
                 f"{manifest.source}, line {line}: this patient is in {of_patient[patient]} and in {name};"
                 " put all images of a patient in one split."
             )
-        splits.append(name)
-    return splits
+    return [of_patient[patient] for patient in manifest.frame["patient_id"]]
 
 
 def make_split(manifest: Manifest, splits: Sequence[str]) -> Split:

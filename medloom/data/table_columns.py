@@ -35,16 +35,41 @@ def measure_columns(
     """
     if twice := [name for number, name in enumerate(names) if name in names[:number]]:
         raise UserError(f"--table names {twice[0]!r} twice; leave one out.")
-    known = {name: name for sample in samples[:1] for name in sample.condition.table}
+    clinical = {name: name for sample in samples[:1] for name in sample.condition.table}
     found: list[TableColumn] = []
     for name in names:
-        look_up(known, name, f"--table: clinical column of {where}")
+        look_up(clinical, name, f"--table: clinical column of {where}")
         column = template.columns.get(name) if template is not None else None
         if column is None:
             if what := names_identity(name):
                 raise UserError(f"--table {name}: it is {what} by its name, and must not reach a model; leave it out.")
             column = Column(name, cap=AGE_CAP if is_age(name) else None)
-        found.append(_measure(name, samples, column, where))
+        for sample in samples if not column.allowed else ():
+            if is_date(text := spelled(sample.condition.table[name])):
+                raise UserError(
+                    f"{where}, line {sample.line}: column {name!r}: {text!r} looks like a date; leave the column out."
+                )
+        known = _known([spelled(sample.condition.table[name]) for sample in samples], column)
+        distinct, sentinels = sorted(set(known)), tuple(sorted(column.sentinels))
+        if len(distinct) < 2:
+            held = f"only {distinct[0]!r}" if distinct else "nothing"
+            raise UserError(
+                f"--table {name}: {where} has {held} in it for training, and a model cannot learn from that."
+            )
+        if column.values is None and _numbers(name, distinct, column):
+            found.append(_number(name, known, _cap(name, column), sentinels))
+            continue
+        if column.is_number:
+            wrong = next(text for text in distinct if not NUMBER.fullmatch(text))
+            raise UserError(
+                f"--table {name}: {where} has {wrong!r} among its numbers; correct it, or make it a sentinel."
+            )
+        if len(distinct) > MOST_CATEGORIES:
+            raise UserError(
+                f"--table {name}: {len(distinct)} different texts are not categories (at most {MOST_CATEGORIES}); put"
+                " them into the text by a template."
+            )
+        found.append(TableColumn(name, tuple(distinct), sentinels=sentinels))
     return tuple(found)
 
 
@@ -64,31 +89,6 @@ def seen_columns(samples: Sequence[Sample], template: Template) -> tuple[TableCo
         elif 0 < len(distinct) <= MOST_CATEGORIES:
             found.append(TableColumn(name, tuple(distinct), sentinels=tuple(sorted(column.sentinels))))
     return tuple(found)
-
-
-def _measure(name: str, samples: Sequence[Sample], column: Column, where: str) -> TableColumn:
-    for sample in samples if not column.allowed else ():
-        if is_date(text := spelled(sample.condition.table[name])):
-            raise UserError(
-                f"{where}, line {sample.line}: column {name!r}: {text!r} looks like a date; leave the column out."
-            )
-    known = _known([spelled(sample.condition.table[name]) for sample in samples], column)
-    distinct = sorted(set(known))
-    if len(distinct) < 2:
-        held = f"only {distinct[0]!r}" if distinct else "nothing"
-        raise UserError(f"--table {name}: {where} has {held} in it for training, and a model cannot learn from that.")
-    sentinels = tuple(sorted(column.sentinels))
-    if column.values is None and _numbers(name, distinct, column):
-        return _number(name, known, _cap(name, column), sentinels)
-    if column.is_number:
-        wrong = next(text for text in distinct if not NUMBER.fullmatch(text))
-        raise UserError(f"--table {name}: {where} has {wrong!r} among its numbers; correct it, or make it a sentinel.")
-    if len(distinct) > MOST_CATEGORIES:
-        raise UserError(
-            f"--table {name}: {len(distinct)} different texts are not categories (at most {MOST_CATEGORIES}); put"
-            " them into the text by a template."
-        )
-    return TableColumn(name, tuple(distinct), sentinels=sentinels)
 
 
 def _known(cells: Sequence[str], column: Column) -> list[str]:

@@ -3,7 +3,7 @@
 import math
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -41,11 +41,32 @@ def to_model(image: Image, spec: ImageSpec, modality: str) -> ModelImage:
         UserError: an unknown modality; a unit, number of channels, size or geometry that does not fit the spec.
     """
     intensity = spec.of(modality)
-    _require_unit(image, intensity, modality, spec.channels)
+    if len(image.pixels) > spec.channels:
+        raise UserError(f"a colour image cannot be put into the model's one channel (modality {modality}).")
+    if len(image.pixels) == 3 and not intensity.colour:
+        raise UserError(f"an image of modality {modality} is in colour, and the model's are in {intensity.unit}.")
+    taken = (COLOUR, GREY) if intensity.colour else (intensity.unit,)
+    if intensity.kind == "window" and image.unit not in taken:
+        raise UserError(
+            f"an image of modality {modality} is in {image.unit} and the model's window is in {intensity.unit};"
+            f" allowed: {', '.join(taken)}. Give the unit of files that do not state it, or another modality."
+        )
     image = oriented(image, spec)
-    values = _values(image, intensity)
+    values = image.pixels
+    if intensity.kind == "window" and image.unit in (GREY, COLOUR) and image.full_scale != LEVELS[1]:
+        # Levels under a window are out of 255.
+        values = values * np.float32(LEVELS[1] / image.full_scale)
     considered = values if image.padding is None else values[:, ~image.padding]
-    low, high = _range(considered, intensity)
+    low, high = intensity.low, intensity.high
+    if intensity.kind == "percentile":
+        if not considered.size:
+            raise UserError("an image consists of padding, and has no percentiles; leave it out.")
+        low, high = (float(value) for value in np.percentile(considered, (intensity.low, intensity.high)))
+        if not low < high:
+            raise UserError(
+                f"an image has the value {low:g} at both its {intensity.low:g}th and its {intensity.high:g}th"
+                " percentile: it is almost constant; leave it out."
+            )
     scaled = np.clip((values - low) * (2 / (high - low)) - 1, -1, 1).astype(np.float32)
     if image.padding is not None:
         scaled[:, image.padding] = -1
@@ -97,13 +118,38 @@ def from_model(
     scaled = np.clip(np.asarray(array, dtype=np.float32), -1, 1)
     if not intensity.colour:
         scaled = scaled.mean(axis=0, keepdims=True, dtype=np.float32)
-    placement = placement or _placement(spec, parameters, reference)
+    known = None if reference is None else oriented(reference, spec)
+    if placement is None and parameters is not None:
+        placement = Placement.from_parameters(parameters, spec.spatial_dims)
+    elif placement is None and known is not None:
+        placement = plan(known.size, known.spacing, spec)
     if restore_geometry:
         if placement is None:
             raise UserError("the original geometry cannot be restored without the reference or its parameters.")
         scaled = restore(scaled, placement)
-    values, unit, full_scale = _file_values(scaled, intensity, parameters, reference)
-    return _with_geometry(Image(values, unit, full_scale), spec, placement, reference, restore_geometry)
+
+    unit, full_scale = intensity.output_unit, LEVELS[1] if intensity.unit in (GREY, COLOUR) else math.nan
+    low, high = (intensity.low, intensity.high) if intensity.kind == "window" else (0.0, 1.0)
+    if intensity.kind == "percentile" and parameters is not None:
+        low, high = parameters["low"], parameters["high"]
+        if reference is not None:
+            unit, full_scale = reference.unit, reference.full_scale
+    values = ((scaled + 1) * np.float32((high - low) / 2) + np.float32(low)).astype(np.float32, copy=False)
+
+    # Spacing and affine of the model's grid, or of the original grid if it is restored.
+    if known is not None:
+        affine, spacing, own_modality = known.affine, known.spacing, known.modality
+        change = None if restore_geometry or placement is None else (placement.matrix(), placement.scale)
+    else:
+        own_modality, spacing = None, spec.spacing
+        affine = axial_affine(spec.spacing) if spec.spacing and spec.spatial_dims == 3 else None
+        change = None
+        if restore_geometry and placement is not None:
+            change = np.linalg.inv(placement.matrix()).astype(np.float64), tuple(1 / scale for scale in placement.scale)
+    if change is not None:
+        affine = None if affine is None else affine @ change[0]
+        spacing = None if spacing is None else tuple(mm * scale for mm, scale in zip(spacing, change[1], strict=True))
+    return Image(values, unit, full_scale, spacing, affine, modality=own_modality)
 
 
 def choose_intensity(units: Counter[tuple[str, float]], hu_window: tuple[float, float] = HU_WINDOW) -> Intensity:
@@ -135,81 +181,6 @@ def choose_intensity(units: Counter[tuple[str, float]], hu_window: tuple[float, 
     return Intensity("percentile", RELATIVE, *PERCENTILES)
 
 
-def _require_unit(image: Image, intensity: Intensity, modality: str, channels: int) -> None:
-    if len(image.pixels) > channels:
-        raise UserError(f"a colour image cannot be put into the model's one channel (modality {modality}).")
-    if len(image.pixels) == 3 and not intensity.colour:
-        raise UserError(f"an image of modality {modality} is in colour, and the model's are in {intensity.unit}.")
-    taken = {COLOUR: (COLOUR, GREY)}.get(intensity.unit, (intensity.unit,))
-    if intensity.kind == "window" and image.unit not in taken:
-        raise UserError(
-            f"an image of modality {modality} is in {image.unit} and the model's window is in {intensity.unit};"
-            f" allowed: {', '.join(taken)}. Give the unit of files that do not state it, or another modality."
-        )
-
-
-def _values(image: Image, intensity: Intensity) -> FloatArray:
-    """The pixels in the unit of the intensity map; levels under a window are out of 255."""
-    if intensity.kind == "window" and image.unit in (GREY, COLOUR) and image.full_scale != LEVELS[1]:
-        return image.pixels * np.float32(LEVELS[1] / image.full_scale)
-    return image.pixels
-
-
-def _range(values: FloatArray, intensity: Intensity) -> tuple[float, float]:
-    if intensity.kind == "window":
-        return intensity.low, intensity.high
-    if not values.size:
-        raise UserError("an image consists of padding, and has no percentiles; remove its row.")
-    low, high = (float(value) for value in np.percentile(values, (intensity.low, intensity.high)))
-    if not low < high:
-        raise UserError(
-            f"an image has the value {low:g} at both its {intensity.low:g}th and its {intensity.high:g}th percentile:"
-            " it is almost constant; remove its row."
-        )
-    return low, high
-
-
-def _file_values(
-    scaled: FloatArray, intensity: Intensity, parameters: Mapping[str, float] | None, reference: Image | None
-) -> tuple[FloatArray, str, float]:
-    """Values, unit and full scale for an array in [-1, 1]."""
-    unit, full_scale = intensity.output_unit, LEVELS[1] if intensity.unit in (GREY, COLOUR) else math.nan
-    low, high = (intensity.low, intensity.high) if intensity.kind == "window" else (0.0, 1.0)
-    if intensity.kind == "percentile" and parameters is not None:
-        low, high = parameters["low"], parameters["high"]
-        if reference is not None:
-            unit, full_scale = reference.unit, reference.full_scale
-    values = (scaled + 1) * np.float32((high - low) / 2) + np.float32(low)
-    return values.astype(np.float32, copy=False), unit, full_scale
-
-
-def _placement(spec: ImageSpec, parameters: Mapping[str, float] | None, reference: Image | None) -> Placement | None:
-    if parameters is not None:
-        return Placement.from_parameters(parameters, spec.spatial_dims)
-    if reference is None:
-        return None
-    known = oriented(reference, spec)
-    return plan(known.size, known.spacing, spec)
-
-
 def oriented(image: Image, spec: ImageSpec) -> Image:
     """An image with its axes in the spec's orientation."""
     return image if spec.orientation is None else reorient(image, spec.orientation)
-
-
-def _with_geometry(
-    image: Image, spec: ImageSpec, placement: Placement | None, reference: Image | None, restored: bool
-) -> Image:
-    """Add spacing and affine to an image on the model's grid, or on the original grid if it is restored."""
-    if reference is not None:
-        known = oriented(reference, spec)
-        affine, spacing, modality = known.affine, known.spacing, known.modality
-        change = None if restored or placement is None else (placement.matrix(), placement.scale)
-    else:
-        modality, spacing = None, spec.spacing
-        affine = axial_affine(spec.spacing) if spec.spacing and spec.spatial_dims == 3 else None
-        change = placement.inverse() if restored and placement is not None else None
-    if change is not None:
-        affine = None if affine is None else affine @ change[0]
-        spacing = None if spacing is None else tuple(mm * scale for mm, scale in zip(spacing, change[1], strict=True))
-    return replace(image, affine=affine, spacing=spacing, modality=modality)

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -81,7 +82,7 @@ def cached_whole_labels(
         return read_or_none(source.labels, row)
 
     labels, bad = cached_arrays(folder, "masks", mask_key(source), sizes, np.int16, compute, verbose)
-    return labels, rows_left(bad, source.mask_refusal, "masks", skip_bad, verbose)
+    return labels, rows_left(bad, partial(source.refusal, mask=True), "masks", skip_bad, verbose)
 
 
 def cached_positions(

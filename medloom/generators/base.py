@@ -3,7 +3,7 @@
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, ClassVar, Generic, TypeAlias, TypeVar
 
@@ -143,7 +143,11 @@ class ImageGenerator(ABC, Generic[Model, Sampling]):
         """
         asked, numbers = paired(conditions, seed, seeds)
         sampling = sampling or self.sampling
-        asked = [self._with_unknown_cells(condition) for condition in asked]
+        # A column that is not given is unknown; one that the model does not know is a slip of the pen.
+        unknown: dict[str, float | str | None] = {column.name: None for column in self.columns}
+        for name in {name for condition in asked for name in condition.table}:
+            look_up(unknown, name, "column of the table that conditions the model")
+        asked = [replace(condition, table={**unknown, **condition.table}) for condition in asked]
         self.check(asked, sampling, edit, framing)
         made = self.images(asked, numbers, sampling, edit, framing)
         images = zip(made, asked, numbers, strict=True)
@@ -232,7 +236,11 @@ class ImageGenerator(ABC, Generic[Model, Sampling]):
                 ...
             medloom.core.errors.UserError: modality 'MRI' was never trained on; known: CXR.
         """
-        self._check_parts(conditions)
+        if not self.reads_text and any(condition.text is not None for condition in conditions):
+            raise UserError("the model was trained without texts and reads none; leave the text (--prompt) out.")
+        for part in ("mask", "prior"):
+            if part not in self.parts and any(getattr(condition, part) is not None for condition in conditions):
+                refuse_part(self.family, part)
         self.check_conditions(conditions)
         self.check_sampling(sampling or self.sampling, edit)
         framing.check(self.spec)
@@ -515,13 +523,20 @@ class ImageGenerator(ABC, Generic[Model, Sampling]):
     ) -> list[Image]:
         """As `generate`, of conditions that were checked: the images in the values of their modality."""
         if not self.spec.patch:
-            return frame_images(
-                self.spec, self.reader, conditions, self.sample(conditions, seeds, sampling, edit).numpy()
-            )
+            return frame_images(self.reader, conditions, self.sample(conditions, seeds, sampling, edit).numpy())
         if framing.crops:
-            return crop_images(self, conditions, seeds, sampling)
-        pairs = zip(conditions, seeds, strict=True)
-        return [window_image(self, condition, seed, sampling, framing) for condition, seed in pairs]
+            return crop_images(
+                self.reader,
+                conditions,
+                seeds,
+                lambda labels, positions: self.sample_patches(conditions, seeds, labels, positions, sampling),
+            )
+        return [
+            window_image(
+                self.reader, condition, framing, partial(self.sample_windows, condition, seed, sampling=sampling)
+            )
+            for condition, seed in zip(conditions, seeds, strict=True)
+        ]
 
     def inputs(
         self,
@@ -598,25 +613,6 @@ class ImageGenerator(ABC, Generic[Model, Sampling]):
         The last channel says where there is one, and is left as it is.
         """
         return stored
-
-    def _with_unknown_cells(self, condition: Condition) -> Condition:
-        """With an unknown cell for each column of the table that is not given.
-
-        Raises:
-            UserError: a column that does not condition the model.
-        """
-        names = {column.name: None for column in self.columns}
-        for name in condition.table:
-            look_up(names, name, "column of the table that conditions the model")
-        return replace(condition, table={**names, **condition.table})
-
-    def _check_parts(self, conditions: Sequence[Condition]) -> None:
-        """Refuse a text, mask or prior image where the model was trained without."""
-        if not self.reads_text and any(condition.text is not None for condition in conditions):
-            raise UserError("the model was trained without texts and reads none; leave the text (--prompt) out.")
-        for part in ("mask", "prior"):
-            if part not in self.parts and any(getattr(condition, part) is not None for condition in conditions):
-                refuse_part(self.family, part)
 
     def _embed(self, texts: Sequence[str]) -> ConditionTensors:
         """Embeddings of texts, each embedded alone, so that it does not depend on the batch."""

@@ -100,18 +100,14 @@ class ConditionalModel(nn.Module):
             prior: `(N, C + 1, *spatial)`, the last channel 1 where there is a prior, and all of them 0 where there is
                 none.
         """
-        channels = self._mask_channels(labels, x)
-        if not self.prior_channels or prior is None:
-            return channels
-        seen = prior[:, : self.prior_channels].to(x.dtype)
-        return seen if channels is None else torch.cat([channels, seen], dim=1)
-
-    def _mask_channels(self, labels: Tensor | None, x: Tensor) -> Tensor | None:
-        if not self.mask_classes or labels is None:
-            return None
-        channels = _one_hot(labels, self.mask_classes, x.dtype)
-        channels[:, -1] = labels >= 0
-        return _on_grid(channels, x)
+        seen: list[Tensor] = []
+        if self.mask_classes and labels is not None:
+            channels = _one_hot(labels, self.mask_classes, x.dtype)
+            channels[:, -1] = labels >= 0
+            seen.append(_on_grid(channels, x))
+        if self.prior_channels and prior is not None:
+            seen.append(prior[:, : self.prior_channels].to(x.dtype))
+        return torch.cat(seen, dim=1) if seen else None
 
     def regions(self, labels: Tensor, x: Tensor) -> Tensor:
         """The share of each place of `x` that lies in each class, and in none, `(N, classes + 1, *spatial)`."""

@@ -127,8 +127,7 @@ class GeneratorTask(ABC, Generic[Trained, OwnBatch]):
     def batches(self, first_step: int, rank: int, processes: int) -> Iterator[Sequence[OwnBatch]]:
         """This process's micro-batches of each step: its part of the step's rows, in order."""
         for step in count(first_step):
-            where = (step, rank, processes, self.options.accumulate)
-            parts = zip(self.order.micro_batches(*where), self.order.micro_repeats(*where), strict=True)
+            parts = self.order.micro_batches(step, rank, processes, self.options.accumulate)
             yield [
                 self.batch(self.data, [self.data.usable[place] for place in part], step, repeated=repeated)
                 for part, repeated in parts

@@ -15,11 +15,10 @@ from medloom.data.dataset import ImageSource
 from medloom.data.patches import PatchRules
 from medloom.generators.base import AnyGenerator
 from medloom.generators.family import Family, Origin
-from medloom.generators.leakage import runs_among
 from medloom.generators.options import GeneratorOptions
 from medloom.generators.preparation import Prepared, spread, with_masks, with_samples
 from medloom.generators.row_caches import RowCaches
-from medloom.generators.run_folder import Components, open_run
+from medloom.generators.run_folder import Components, open_run, runs_among
 from medloom.generators.storage import load_generator
 from medloom.generators.training_data import TrainingData, repeats, spread_rows
 from medloom.generators.training_facts import TrainingFacts, read_facts, read_masks
@@ -65,18 +64,11 @@ class GeneratorFamily(Family[Options, Trained], Generic[Options, Trained, Coder]
 
     def origin(self, options: Options) -> Origin:
         """A run that is continued, if any; its image space is kept."""
+        parents = runs_among(options.from_run, options.text.encoder, *self.parent_options(options))
         if options.from_run is None:
-            return Origin(self._parents(options))
-        known = self.load_run(options.from_run)
-        return Origin(self._parents(options), known, space=known.spec, extends=known.spec)
-
-    def load_run(self, path: Path) -> AnyGenerator:
-        """The generator of a run that is continued.
-
-        Raises:
-            UserError: not a run of the family.
-        """
-        return load_generator(open_run(path, (self.name,), "--from").model)
+            return Origin(parents)
+        known = load_generator(open_run(options.from_run, (self.name,), "--from").model)
+        return Origin(parents, known, space=known.spec, extends=known.spec)
 
     def build(self, options: Options, data: Prepared, origin: Origin, verbose: bool) -> tuple[Prepared, Trained]:
         """See Family: masks, what conditions the images, the coder, and the generator."""
@@ -123,10 +115,6 @@ class GeneratorFamily(Family[Options, Trained], Generic[Options, Trained, Coder]
     @abstractmethod
     def own_components(self, trained: Trained) -> dict[str, Any]:
         """The networks other than the encoders, by name."""
-
-    def _parents(self, options: Options) -> list[Path]:
-
-        return runs_among(options.from_run, options.text.encoder, *self.parent_options(options))
 
     def parent_options(self, options: Options) -> tuple[Path | str | None, ...]:
         """Further options that may name a run to start from."""
@@ -197,7 +185,7 @@ def _patch_renderer(data: TrainingData, seed: int, batch: int) -> Render:
         images = []
         for start in range(0, count, batch):
             part, cut = rows[start : start + batch], crops[start : start + batch]
-            labels, positions = data.label_maps(part, cut), data.places(part, cut)
+            labels, positions = data.label_maps(part, cut), data.positions(part, cut)
             if labels is None:
                 raise ValueError("patches are rendered for masks, and the data have none")
             seeds = range(start, start + len(part))

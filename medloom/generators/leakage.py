@@ -7,7 +7,7 @@ from medloom.core.progress import say
 from medloom.data.manifest import Manifest, ManifestOptions, read_manifest
 from medloom.data.splits import Split
 from medloom.generators.preparation import Prepared
-from medloom.generators.run_folder import RUN, RunFolder
+from medloom.generators.run_folder import RunFolder
 
 
 def refuse_seen(config: ManifestOptions, model: Path, path: Path, real: Manifest) -> None:
@@ -45,10 +45,3 @@ def refuse_seen_parent(found: RunFolder, prepared: Prepared, what: str) -> None:
     held_out = [sample.patient for sample in prepared.validation.samples]
     if known := seen.seen(held_out):
         say(f"{len(known)} patients held out for validation were in the training set of the {what} {found.path}.")
-
-
-def runs_among(*places: Path | str | None) -> list[Path]:
-    """Those of the named places that are run folders: what a new run starts from, and whose patients it has seen."""
-
-    paths = [Path(place) for place in places if place]
-    return [path for path in paths if (path / RUN).is_file()]

@@ -19,8 +19,8 @@ from medloom.core.progress import say
 from medloom.core.spec import HU, ImageSpec
 from medloom.core.types import Sample
 from medloom.data.dataset import ImageSource, measure_spec
-from medloom.data.manifest import Manifest, load_manifest
-from medloom.data.prompts import read_template, template_of
+from medloom.data.manifest import Manifest, load_manifest, template_of
+from medloom.data.prompts import read_template
 from medloom.data.splits import Split, assign_splits, make_split
 from medloom.data.table_columns import seen_columns
 from medloom.data.transforms import HU_WINDOW
@@ -123,14 +123,10 @@ def _known_to_training(validation: Manifest, train: Manifest, verbose: bool) -> 
 
 def _extended(known: ImageSpec, measured: ImageSpec) -> ImageSpec:
     """The spec of a run that is continued, with the modalities that are new in the data."""
-    known.require_same_space(_with_channels(measured, known.channels), "the model", "the data")
+    known.require_same_space(replace(measured, channels=known.channels), "the model", "the data")
     if measured.channels > known.channels:
         raise UserError("the data are in colour and the model has one channel; train a new model on both.")
     return replace(known, intensity={**measured.intensity, **known.intensity})
-
-
-def _with_channels(spec: ImageSpec, channels: int) -> ImageSpec:
-    return replace(spec, channels=channels)
 
 
 def with_channels(prepared: Prepared, channels: int) -> Prepared:
@@ -141,7 +137,7 @@ def with_channels(prepared: Prepared, channels: int) -> Prepared:
     """
     if prepared.spec.channels > channels:
         raise UserError(f"the data are in colour and the autoencoder takes {channels} channel.")
-    spec = _with_channels(prepared.spec, channels)
+    spec = replace(prepared.spec, channels=channels)
     return replace(
         prepared,
         spec=spec,

@@ -89,6 +89,11 @@ def open_run(path: Path, families: tuple[str, ...], option: str = "--model") -> 
     return run
 
 
+def runs_among(*places: Path | str | None) -> list[Path]:
+    """Those of the named places that are run folders: what a new run starts from, and whose patients it has seen."""
+    return [Path(place) for place in places if place and (Path(place) / RUN).is_file()]
+
+
 def describe_run(path: Path, family: str, index: dict[str, Any], description: dict[str, Any]) -> bool:
     """Write index.json and run.json before the first step, or compare them with those of an earlier start.
 

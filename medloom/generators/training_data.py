@@ -154,7 +154,7 @@ class TrainingData:
             maps = [cut_labels(self.labels[row], crop, sides) for row, crop in zip(rows, crops, strict=True)]
         return torch.from_numpy(np.stack(maps).astype(np.int64))
 
-    def places(self, rows: Sequence[int], crops: Sequence[Crop]) -> Tensor:
+    def positions(self, rows: Sequence[int], crops: Sequence[Crop]) -> Tensor:
         """Where patches lie in their images, float32 `(N, axes, 2)`; see `Crop.position`."""
         found = [crop.position(self.targets[row].shape[1:]) for row, crop in zip(rows, crops, strict=True)]
         return torch.from_numpy(np.stack(found))
@@ -230,7 +230,7 @@ def condition_tensors(
         seen = generator.prior_inputs(priors)
         tensors = replace(tensors, prior=seen * has("prior", priors))
     if crops is not None and data.patches is not None:
-        tensors = replace(tensors, patch_position=data.places(rows, crops))
+        tensors = replace(tensors, patch_position=data.positions(rows, crops))
     return tensors
 
 
@@ -266,13 +266,14 @@ class RowOrder:
         first = step * self.batch
         return [self._order(place // self.total)[place % self.total] for place in range(first, first + self.batch)]
 
-    def micro_batches(self, step: int, rank: int, processes: int, accumulate: int) -> list[Sequence[int]]:
-        """One process's rows of a step, in `accumulate` equal parts."""
-        return _share(self.rows(step), rank, processes, accumulate)
-
-    def micro_repeats(self, step: int, rank: int, processes: int, accumulate: int) -> list[Sequence[int]]:
-        """For each row of `micro_batches`, how often it stood before in the step, over all processes."""
-        return _share(repeats(self.rows(step)), rank, processes, accumulate)
+    def micro_batches(
+        self, step: int, rank: int, processes: int, accumulate: int
+    ) -> list[tuple[Sequence[int], Sequence[int]]]:
+        """One process's rows of a step, in `accumulate` equal parts; and how often each stood before in the step."""
+        rows, size = self.rows(step), self.batch // processes // accumulate
+        before, first = repeats(rows), rank * (self.batch // processes)
+        parts = [slice(start, start + size) for start in range(first, first + accumulate * size, size)]
+        return [(rows[part], before[part]) for part in parts]
 
     def _order(self, epoch: int) -> list[int]:
         if self._last is None or self._last[0] != epoch:
@@ -283,13 +284,6 @@ class RowOrder:
 def repeats(rows: Sequence[int]) -> list[int]:
     """How often each row stood before in a sequence: a step of few rows sees one row several times."""
     return [sum(other == row for other in rows[:place]) for place, row in enumerate(rows)]
-
-
-def _share(values: Sequence[int], rank: int, processes: int, accumulate: int) -> list[Sequence[int]]:
-    share = len(values) // processes
-    own = values[rank * share : (rank + 1) * share]
-    size = share // accumulate
-    return [own[start : start + size] for start in range(0, share, size)]
 
 
 def spread_rows(total: int, count: int) -> list[int]:

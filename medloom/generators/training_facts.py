@@ -9,7 +9,6 @@ from medloom.core.errors import UserError
 from medloom.core.mask_spec import MaskSpec, numbered
 from medloom.core.progress import say
 from medloom.core.table_column import TableColumn
-from medloom.core.types import Condition
 from medloom.data.masks import hidden_classes, mask_classes_of, read_classes
 from medloom.generators.options import GeneratorOptions, TextOptions
 from medloom.generators.preparation import Prepared
@@ -62,7 +61,7 @@ def read_facts(options: GeneratorOptions, data: Prepared, masks: MaskSpec, verbo
         if verbose and without:
             say(f"{without} of {len(conditions)} training images have no {part}; they are used without it.")
     return TrainingFacts(
-        [_corpus_text(condition) for condition in conditions],
+        [": ".join(filter(None, (condition.modality, condition.text))) for condition in conditions],
         sorted({condition.modality for condition in conditions if condition.modality}),
         sorted({condition.view for condition in conditions if condition.view}),
         _columns(options, data),
@@ -144,21 +143,20 @@ def fused_parts(facts: TrainingFacts, text: TextOptions, fusion: str, by_text: b
     return parts
 
 
-def _corpus_text(condition: Condition) -> str:
-    return ": ".join(part for part in (condition.modality, condition.text) if part)
-
-
 def _columns(options: GeneratorOptions, data: Prepared) -> Sequence[TableColumn]:
     """The columns of --table, as the training rows have them.
 
     Raises:
         UserError: see `measure_columns`.
     """
-    from medloom.data.prompts import read_template, template_of
+    from medloom.data.manifest import template_of
+    from medloom.data.prompts import read_template
     from medloom.data.table_columns import measure_columns
 
+    if not options.table:
+        return ()
     beside = template_of(Path(options.data))
-    template = read_template(beside) if options.table and beside is not None else None
+    template = read_template(beside) if beside is not None else None
     return measure_columns(options.table, data.train.samples, template, str(options.data))
 
 

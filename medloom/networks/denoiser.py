@@ -115,7 +115,7 @@ class UNetConfig:
         attended = [width for width, attends in zip(self.widths, self.attention, strict=True) if attends]
         if uneven := [width for width in attended if width % max(1, width // self.head_width)]:
             raise UserError(
-                f"network.widths {uneven[0]} cannot be divided among heads of network.head_width"
+                f"the setting network.widths: {uneven[0]} cannot be divided among heads of network.head_width"
                 f" {self.head_width}; where there is attention, give multiples of it."
             )
 

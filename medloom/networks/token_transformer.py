@@ -64,7 +64,7 @@ class TokenTransformerConfig:
         if self.fusion not in FUSIONS:
             raise UserError(f"fusion {self.fusion!r}: allowed are {', '.join(FUSIONS)}.")
         if self.width % self.heads:
-            raise UserError(f"network.width {self.width} cannot be divided among {self.heads} heads.")
+            raise UserError(f"the setting network.width: {self.width} cannot be divided among {self.heads} heads.")
 
 
 class TokenTransformer(StoredNetwork):

@@ -89,9 +89,12 @@ def read_grid(path: Path) -> tuple[list[Step], dict[str, Overrides]]:
         look_up(dict.fromkeys(KEYS), str(name), f"{path}: key")
     steps = [_step(path, entry) for entry in given["steps"]]
     cells = _cells(path, given)
-    for overrides in cells.values():
-        for key in overrides:
-            _check_key(path, key, steps)
+    known = {step.command: step for step in steps}
+    for key in {key: None for overrides in cells.values() for key in overrides}:
+        command, _, option = key.partition(".")
+        look_up(known, command, f"{path}: command of {key!r}")
+        if not option or option == "out":
+            raise UserError(f"{path}: {key!r} names no option; write COMMAND.option, e.g. 'train edit.unregistered'.")
     return steps, cells
 
 
@@ -122,13 +125,6 @@ def _cells(path: Path, given: Mapping[str, object]) -> dict[str, Overrides]:
         chosen = dict(zip(map(str, grid), values, strict=True))
         named[", ".join(f"{key.partition('.')[2]}={value}" for key, value in chosen.items())] = chosen
     return named
-
-
-def _check_key(path: Path, key: str, steps: Sequence[Step]) -> None:
-    command, _, option = key.partition(".")
-    look_up({step.command: step for step in steps}, command, f"{path}: command of {key!r}")
-    if not option or option == "out":
-        raise UserError(f"{path}: {key!r} names no option; write COMMAND.option, e.g. 'train edit.unregistered'.")
 
 
 def _run_cell(steps: Sequence[Step], overrides: Overrides, out: Path) -> Path:

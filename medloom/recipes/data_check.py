@@ -1,13 +1,15 @@
 """`medloom data check`: what is in a manifest, and what is wrong with it."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
 
+from rich.console import Console
+from rich.table import Table
+
 from medloom.core.errors import UserError
 from medloom.data.columns import PATH_COLUMNS
-from medloom.data.inspection import Inspection, inspect_images
+from medloom.data.inspection import inspect_images
 from medloom.data.manifest import Manifest, ManifestOptions, inspect_manifest
 
 # Up to this many rows pixels are read without asking.
@@ -45,39 +47,46 @@ def run(config: Config) -> int:
     decode = config.decode == "always" or (config.decode == "auto" and len(manifest) <= DECODED_ROWS)
     inspection = inspect_images(manifest, decode, config.unit)
     problems = sorted([*manifest.problems, *inspection.problems], key=lambda problem: problem.line)
-    _print(config, manifest, inspection, len(problems))
-    for problem in problems[:SHOWN]:
-        print(f"line {problem.line}: {problem.reason}")
-    if len(problems) > SHOWN:
-        print(f"... and {len(problems) - SHOWN} more")
-    return PROBLEMS_FOUND if problems else 0
-
-
-def _print(config: Config, manifest: Manifest, inspection: Inspection, problems: int) -> None:
-    from rich.console import Console
 
     console = Console(highlight=False)
-    console.print(_summary(config, manifest, inspection, problems))
-    console.print(_kinds(inspection))
-    console.print(_missing(manifest))
+    summary = Table(title=str(config.data), title_justify="left", show_header=False)
+    summary.add_row("rows", f"{len(manifest) + len(manifest.problems)}")
+    summary.add_row("rows that cannot be used", f"{len(problems)}")
+    summary.add_row("patients", _patients(config, manifest))
+    summary.add_row("modalities", ", ".join(manifest.modalities))
+    summary.add_row("different texts", str(manifest.frame["text"].nunique()))
+    summary.add_row("pixels", "read" if inspection.decoded else "not read (--decode always reads them)")
+    console.print(summary)
+
+    images = Table("modality", "images", "files", title="images", title_justify="left")
+    for modality, kinds in sorted(inspection.kinds.items()):
+        common = kinds.most_common(4)
+        listed = "\n".join(f"{count} {description}" for description, count in common)
+        more = "" if len(kinds) <= len(common) else f"\n... and {len(kinds) - len(common)} more kinds"
+        images.add_row(modality, str(sum(kinds.values())), listed + more)
+    console.print(images)
+
+    columns = Table("column", "type", "missing", "examples", title="columns", title_justify="left")
+    standard = [str(name) for name in manifest.frame.columns if name in manifest.columns]
+    for name in [*standard, *manifest.clinical_columns]:
+        present = manifest.frame[name].dropna()
+        numeric = len(present) and present.map(lambda cell: isinstance(cell, int | float)).all()
+        kind = "standard" if name in standard else ("number" if numeric else "text")
+        examples = ", ".join(str(cell)[:24] for cell in present.drop_duplicates().head(3))
+        missing = str(len(manifest) - len(present))
+        columns.add_row(name, kind, missing, "" if name in (*PATH_COLUMNS, "patient_id") else examples)
+    console.print(columns)
+
     if inspection.identical:
         what = "whose pixels are the same" if inspection.decoded else "that are the same byte for byte"
         console.print(f"{len(inspection.identical)} groups of images {what}; lines:")
         for lines in inspection.identical[:SHOWN]:
             console.print("  " + ", ".join(map(str, lines)))
-
-
-def _summary(config: Config, manifest: Manifest, inspection: Inspection, problems: int) -> object:
-    from rich.table import Table
-
-    table = Table(title=str(config.data), title_justify="left", show_header=False)
-    table.add_row("rows", f"{len(manifest) + len(manifest.problems)}")
-    table.add_row("rows that cannot be used", f"{problems}")
-    table.add_row("patients", _patients(config, manifest))
-    table.add_row("modalities", ", ".join(manifest.modalities))
-    table.add_row("different texts", str(manifest.frame["text"].nunique()))
-    table.add_row("pixels", "read" if inspection.decoded else "not read (--decode always reads them)")
-    return table
+    for problem in problems[:SHOWN]:
+        print(f"line {problem.line}: {problem.reason}")
+    if len(problems) > SHOWN:
+        print(f"... and {len(problems) - SHOWN} more")
+    return PROBLEMS_FOUND if problems else 0
 
 
 def _patients(config: Config, manifest: Manifest) -> str:
@@ -87,33 +96,3 @@ def _patients(config: Config, manifest: Manifest) -> str:
         return "not named: training needs a column patient_id, or --images-are-patients"
     nameless = int(manifest.frame["patient_id"].isna().sum())
     return f"{manifest.frame['patient_id'].nunique()}" + (f"; {nameless} rows name none" if nameless else "")
-
-
-def _kinds(inspection: Inspection) -> object:
-    from rich.table import Table
-
-    table = Table("modality", "images", "files", title="images", title_justify="left")
-    for modality, kinds in sorted(inspection.kinds.items()):
-        common = kinds.most_common(4)
-        listed = "\n".join(f"{count} {description}" for description, count in common)
-        more = "" if len(kinds) <= len(common) else f"\n... and {len(kinds) - len(common)} more kinds"
-        table.add_row(modality, str(sum(kinds.values())), listed + more)
-    return table
-
-
-def _missing(manifest: Manifest) -> object:
-    from rich.table import Table
-
-    table = Table("column", "type", "missing", "examples", title="columns", title_justify="left")
-    unshown = (*PATH_COLUMNS, "patient_id")
-    standard: Sequence[str] = [name for name in manifest.frame.columns if name in manifest.columns]
-    for name in [*standard, *manifest.clinical_columns]:
-        column = manifest.frame[name]
-        present = column.dropna()
-        numeric = present.map(lambda cell: isinstance(cell, int | float)).all() if len(present) else False
-        examples = (
-            ", ".join(str(cell)[:24] for cell in present.drop_duplicates().head(3)) if name not in unshown else ""
-        )
-        kind = "standard" if name in manifest.columns else ("number" if numeric else "text")
-        table.add_row(name, kind, f"{int(column.isna().sum())}", examples)
-    return table

@@ -2,16 +2,12 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar
+from typing import ClassVar
 
 from medloom.core.lookup import look_up
 from medloom.data.sources.covid_cxr import TEXTS, covid_rows, read_covid
 from medloom.data.sources.importing import ImportOptions, check_folder, check_options, finish, paths_of
 from medloom.data.sources.tally import Tally, keep_values
-
-if TYPE_CHECKING:
-    import pandas as pd
-
 
 FIRST = ("path", "Text", "modality", "view", "patient_id", "time")
 
@@ -49,19 +45,14 @@ def run(config: Config) -> Path | None:
     look_up(dict.fromkeys(TEXTS), config.text, "--text")
     tally = Tally()
     frame = keep_values(read_covid(config.root, config.skip_bad, tally), "modality", config.modality, tally)
-    frame = _there(config, keep_values(frame, "view", config.view, tally), tally)
-    rows = covid_rows(frame, config.text, tally)
-    rows = rows.assign(path=paths_of(config, config.root, rows["file"])).drop(columns="file")
-    first = [name for name in FIRST if name in rows]
-    return finish(config, rows, [*first, *(name for name in rows.columns if name not in first)], tally)
-
-
-def _there(config: Config, frame: "pd.DataFrame", tally: Tally) -> "pd.DataFrame":
-    """The lines whose images are there, each image once."""
+    frame = keep_values(frame, "view", config.view, tally)
     twice = frame["file"].duplicated()
     tally.add("one line an image", int(twice.sum()), "lines", names=frame.loc[twice, "file"])
     frame = frame[~twice].reset_index(drop=True)
     there = [(config.root / file).is_file() for file in frame["file"]]
     missing = [file for file, is_there in zip(frame["file"], there, strict=True) if not is_there]
     tally.skip_or_refuse(config.skip_bad, str(config.root), "a file", missing, len(frame))
-    return frame[there].reset_index(drop=True)
+    rows = covid_rows(frame[there].reset_index(drop=True), config.text, tally)
+    rows = rows.assign(path=paths_of(config, config.root, rows["file"])).drop(columns="file")
+    first = [name for name in FIRST if name in rows]
+    return finish(config, rows, [*first, *(name for name in rows.columns if name not in first)], tally)

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar
+from typing import ClassVar
 
 from medloom.core.progress import progress, say
 from medloom.data.sources.importing import ReportOptions, check_folder, check_options, finish, paths_of, text_rules
@@ -17,12 +17,8 @@ from medloom.data.sources.mimic_cxr import (
     require_reports,
 )
 from medloom.data.sources.mimic_tables import add_demographics, add_labels, add_split
-from medloom.data.sources.report_texts import TextRules, Texts, add_texts, gather_texts
+from medloom.data.sources.report_texts import add_texts, gather_texts
 from medloom.data.sources.tally import Tally, keep_values
-
-if TYPE_CHECKING:
-    import pandas as pd
-
 
 MODALITY = "X-ray"
 READ_FOR_PREVIEW = 100
@@ -39,7 +35,7 @@ class Config(ReportOptions):
         reports: folder of the unpacked reports (default: root).
         demographics: folder of MIMIC-IV, for age, sex and race.
         view: views that are taken, as ViewPosition has them (default: all).
-        one_a_study: take one image of each study: the first view of --view, else of PA, AP, LATERAL, LL.
+        one_per_study: take one image of each study: the first view of --view, else of PA, AP, LATERAL, LL.
         split: official (the table), p10-p18 (p19 is the test, the others training and validation), or none.
         validation: share of the patients of p10-p18 for validation.
         seed: of that share.
@@ -53,7 +49,7 @@ class Config(ReportOptions):
         "tables",
         "reports",
         "view",
-        "one_a_study",
+        "one_per_study",
         "split",
         "labels",
         "uncertain",
@@ -69,7 +65,7 @@ class Config(ReportOptions):
     reports: Path | None = None
     demographics: Path | None = None
     view: tuple[str, ...] = ()
-    one_a_study: bool = False
+    one_per_study: bool = False
     split: str = "official"
     validation: float = 0.1
     seed: int = 0
@@ -89,44 +85,32 @@ def run(config: Config) -> Path | None:
     check_folder(config)
     rules = text_rules(config)
     tally = Tally()
-    frame = _images(config, tally)
-    frame, labels = _described(config, frame, tally)
-    if config.preview and len(frame) > READ_FOR_PREVIEW:
-        # The reports of 227,835 studies are the slow part.
-        say(f"preview: the reports of the first {READ_FOR_PREVIEW} of {len(frame)} images are read.")
-        frame = frame.head(READ_FOR_PREVIEW)
-    texts = _texts(config, frame, rules, tally)
-    frame = add_texts(frame, "study_id", texts, rules, tally)
-    frame = frame.assign(modality=MODALITY, patient_id=frame["subject_id"])
-    patient = [name for name in ("split", "age", "sex", "race") if name in frame]
-    return finish(config, frame, [*FIRST, *patient, *rules.column_names, *labels], tally, texts)
 
-
-def _images(config: Config, tally: Tally) -> "pd.DataFrame":
-    """The images that are wanted and there, with path and split."""
-
+    # The images that are wanted and there, with path and split.
     tables = config.tables or config.root
     frame = keep_values(read_images(tables, tally), "view", config.view, tally)
     layout = find_layout(config.root, frame)
     frame = on_disk(frame, layout, config.skip_bad, tally)
     frame["path"] = paths_of(config, layout.folder, frame["file"] + layout.suffix)
     frame = add_split(frame, tables, config.split, config.validation, config.seed, config.skip_bad, tally)
-    return one_per_study(frame, config.view, tally) if config.one_a_study else frame
+    if config.one_per_study:
+        frame = one_per_study(frame, config.view, tally)
 
-
-def _described(config: Config, frame: "pd.DataFrame", tally: Tally) -> "tuple[pd.DataFrame, list[str]]":
-    """The images with what tables say of their patients and studies, and the names of the labels."""
-
+    # What tables say of their patients and studies.
     if config.demographics is not None:
         frame = add_demographics(frame, config.demographics, tally)
-    return add_labels(frame, config.tables or config.root, config.labels, config.uncertain, tally)
+    frame, labels = add_labels(frame, tables, config.labels, config.uncertain, tally)
 
-
-def _texts(config: Config, frame: "pd.DataFrame", rules: TextRules, tally: Tally) -> Texts:
-    """What the reports of the studies say."""
-
+    if config.preview and len(frame) > READ_FOR_PREVIEW:
+        # The reports of 227,835 studies are the slow part.
+        say(f"preview: the reports of the first {READ_FOR_PREVIEW} of {len(frame)} images are read.")
+        frame = frame.head(READ_FOR_PREVIEW)
     where = config.reports or config.root
     folder = find_reports(where, frame) if config.keep_without_text else require_reports(where, frame)
     files = report_files(frame) if folder else {}
     with progress("reports", len(files), "reports", shown=not config.preview) as advance:
-        return gather_texts(read_reports(folder or where, files, advance, tally), rules)
+        texts = gather_texts(read_reports(folder or where, files, advance, tally), rules)
+    frame = add_texts(frame, "study_id", texts, rules, tally)
+    frame = frame.assign(modality=MODALITY, patient_id=frame["subject_id"])
+    patient = [name for name in ("split", "age", "sex", "race") if name in frame]
+    return finish(config, frame, [*FIRST, *patient, *rules.column_names, *labels], tally, texts)

@@ -2,17 +2,13 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar
+from typing import ClassVar
 
 from medloom.core.errors import UserError
 from medloom.data.sources.importing import ReportOptions, check_options, finish, paths_of, text_rules
-from medloom.data.sources.openi import COLUMNS, OpenReports, image_rows, read_openi, report_rows
+from medloom.data.sources.openi import COLUMNS, image_rows, read_openi, report_rows
 from medloom.data.sources.report_texts import add_texts, gather_texts
 from medloom.data.sources.tally import Tally, keep_values
-
-if TYPE_CHECKING:
-    import pandas as pd
-
 
 MODALITY = "X-ray"
 
@@ -56,19 +52,6 @@ def run(config: Config) -> Path | None:
     rules = text_rules(config, COLUMNS)
     tally = Tally()
     read = read_openi(config.root)
-    _check_read(config, read, tally)
-    frame = keep_values(_rows(config, read, tally), "view", config.view, tally)
-    named = set(frame["patient_id"])
-    texts = gather_texts(((report.id, report.sections) for report in read.reports if report.id in named), rules)
-    frame = add_texts(frame, "patient_id", texts, rules, tally).assign(modality=MODALITY)
-    first = ["path"] if config.images else []
-    columns = [*first, "Text", "modality", "view", "patient_id", *rules.column_names, "mesh"]
-    return finish(config, frame, columns, tally, texts)
-
-
-def _check_read(config: Config, read: OpenReports, tally: Tally) -> None:
-    """Count the files that could not be read; refuse them unless they are to be skipped."""
-
     tally.add("a file that can be read", len(read.problems), "files", names=read.problems)
     if read.problems and not (config.skip_bad and read.reports):
         name, reason = next(iter(read.problems.items()))
@@ -76,12 +59,15 @@ def _check_read(config: Config, read: OpenReports, tally: Tally) -> None:
             f"{config.root}: {len(read.problems)} files cannot be read ({name}: {reason}, say); get them again, or go"
             " on without them with --skip-bad."
         )
-
-
-def _rows(config: Config, read: OpenReports, tally: Tally) -> "pd.DataFrame":
-    """The rows, with paths where there are images."""
-
     if config.images is None:
-        return report_rows(read.reports)
-    frame = image_rows(read.reports, config.images, config.skip_bad, tally)
-    return frame.assign(path=paths_of(config, config.images, frame["file"]))
+        frame = report_rows(read.reports)
+    else:
+        frame = image_rows(read.reports, config.images, config.skip_bad, tally)
+        frame = frame.assign(path=paths_of(config, config.images, frame["file"]))
+    frame = keep_values(frame, "view", config.view, tally)
+    named = set(frame["patient_id"])
+    texts = gather_texts(((report.id, report.sections) for report in read.reports if report.id in named), rules)
+    frame = add_texts(frame, "patient_id", texts, rules, tally).assign(modality=MODALITY)
+    first = ["path"] if config.images else []
+    columns = [*first, "Text", "modality", "view", "patient_id", *rules.column_names, "mesh"]
+    return finish(config, frame, columns, tally, texts)

@@ -1,5 +1,6 @@
 """`medloom data journeys`: from a table of studies to triples of prior image, instruction and later image."""
 
+import os
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -19,7 +20,6 @@ from medloom.data.tables import write_csv
 from medloom.longitudinal.journeys import Journeys, Pair, Rules, choose_pairs
 from medloom.longitudinal.registration import (
     TRANSFORMS,
-    PairResult,
     RegistrationOptions,
     failures,
     register_pairs,
@@ -108,26 +108,58 @@ def run(config: Config) -> Path:
         UserError: options out of range, no pair that is left (says which rule took them), or a server that cannot be
             asked.
     """
-
-    _check(config)
+    look_up(dict.fromkeys(PROGRESSIONS), config.progression, "--progression")
+    look_up(TRANSFORMS, config.register, "--register")
+    if not -1 <= config.min_score <= 1:
+        raise UserError(f"the setting min_score is {config.min_score}: give a correlation, from -1 to 1.")
+    if config.out.suffix != ".csv":
+        raise UserError(f"--out {config.out}: name a CSV file, e.g. triples.csv.")
     rules = Rules(config.view, config.min_days, config.max_days, config.pairs, config.mixed_views, config.study_column)
     # A prior image without a report is a prior image; the rule of the instruction counts what lacks one.
     manifest = load_manifest(config.data, config, ("path",))
-    _require_texts(config, manifest)
+    cells = manifest.frame["text"].tolist() if "text" in manifest.frame else [None] * len(manifest)
+    texts = [cell if isinstance(cell, str) and cell.strip() else "" for cell in cells]
+    if config.progression != "none" and not any(texts):
+        raise UserError(
+            f"{config.data}: no row has a text, and --progression {config.progression} needs texts; name"
+            " the column with --columns text=NAME, or give --progression none."
+        )
     for note in manifest.notes:
         say(note)
     journeys = choose_pairs(manifest, rules, config.skip_bad)
-    folder = _claimed(config)
-    triples = _with_reports(config, manifest, [Triple(pair) for pair in _different(manifest, journeys)], journeys)
+
+    # The folder next to the triples is marked at once, so that an interrupted run can be continued.
+    folder = config.out.with_suffix("")
+    if config.out.exists() and not (folder / DESCRIPTION).is_file():
+        raise UserError(f"--out {config.out} already exists and was not written by this command; give another name.")
+    claim_output(folder, DESCRIPTION)
+    if not (folder / DESCRIPTION).exists():
+        write_json(folder / DESCRIPTION, {"finished": False})
+
+    paths = [Path(path) for path in manifest.frame["path"]]
+    hashes = {row: hash_content(paths[row]) for pair in journeys.pairs for row in (pair.before, pair.after)}
+    triples = [Triple(pair) for pair in journeys.pairs if hashes[pair.before] != hashes[pair.after]]
+    journeys.reject("two different images", len(journeys.pairs) - len(triples), "pairs")
+    if config.progression != "none":
+        # The words of the later report are the instruction by themselves; what changed needs both. Pairs without them
+        # leave here, before any is registered for nothing.
+        alone = config.progression in ("impression", "text")
+        kept = [one for one in triples if texts[one.pair.after] and (alone or texts[one.pair.before])]
+        journeys.reject("reports that say what changed", len(triples) - len(kept), "pairs")
+        triples = kept
     if config.register != "off":
-        triples = _registered(config, manifest, triples, journeys, folder)
-    triples = _worded(config, manifest, triples, journeys, folder)
+        triples = _registered(config, paths, triples, journeys, folder)
+    if config.progression != "none":
+        triples = _worded(config, texts, triples, journeys, folder)
     for line in journeys.lines():
         say(line)
     if not triples:
         raise UserError(f"{config.data}: no pair is left; {'; '.join(journeys.lines())}.")
     _write(config, manifest, triples)
-    _describe(config, journeys, len(triples), folder)
+    options = {name: value for name, value in plain(asdict(config)).items() if name not in ("data", "out", "workers")}
+    rejected = [{"rule": rule, "left_out": number, "of": what} for rule, number, what in journeys.rejected]
+    facts = {"data": hash_file(config.data), "options": options, "rules": rejected, "triples": len(triples)}
+    write_json(folder / DESCRIPTION, {"finished": True, **facts})
     patients = {manifest.frame["patient_id"].iloc[triple.pair.after] for triple in triples}
     say(f"{len(triples)} triples of {len(patients)} patients: {config.out}")
     return config.out
@@ -152,134 +184,60 @@ class Triple:
     reverse: str | None = None
 
 
-def _require_texts(config: Config, manifest: Manifest) -> None:
-    """Refuse a table without any text, where instructions are made of texts."""
-    if config.progression != "none" and not any(_texts(manifest)):
-        raise UserError(
-            f"{config.data}: no row has a text, and --progression {config.progression} needs texts; name"
-            " the column with --columns text=NAME, or give --progression none."
-        )
-
-
-def _with_reports(config: Config, manifest: Manifest, triples: list[Triple], journeys: Journeys) -> list[Triple]:
-    """The pairs whose reports an instruction can be made of, before any is registered for nothing."""
-    if config.progression == "none":
-        return triples
-    # The words of the later report are the instruction by themselves; what changed needs both.
-    alone = config.progression in ("impression", "text")
-    there = [bool(text) for text in _texts(manifest)]
-    kept = [triple for triple in triples if there[triple.pair.after] and (alone or there[triple.pair.before])]
-    journeys.reject("reports that say what changed", len(triples) - len(kept), "pairs")
-    return kept
-
-
-def _texts(manifest: Manifest) -> list[str]:
-    """The text of each row; an empty one where there is none."""
-    texts = manifest.frame["text"].tolist() if "text" in manifest.frame else [None] * len(manifest)
-    return [text if isinstance(text, str) and text.strip() else "" for text in texts]
-
-
-def _check(config: Config) -> None:
-
-    look_up(dict.fromkeys(PROGRESSIONS), config.progression, "--progression")
-    look_up(TRANSFORMS, config.register, "--register")
-    if not -1 <= config.min_score <= 1:
-        raise UserError(f"--min-score {config.min_score}: a correlation, from -1 to 1.")
-    if config.out.suffix != ".csv":
-        raise UserError(f"--out {config.out}: name a CSV file, e.g. triples.csv.")
-
-
-def _claimed(config: Config) -> Path:
-    """The folder next to the triples, marked at once, so that an interrupted run can be continued.
-
-    Raises:
-        UserError: it, or the table itself, is something else.
-    """
-
-    folder = config.out.with_suffix("")
-    if config.out.exists() and not (folder / DESCRIPTION).is_file():
-        raise UserError(f"--out {config.out} already exists and was not written by this command; give another name.")
-    claim_output(folder, DESCRIPTION)
-    if not (folder / DESCRIPTION).exists():
-        write_json(folder / DESCRIPTION, {"finished": False})
-    return folder
-
-
-def _different(manifest: Manifest, journeys: Journeys) -> list[Pair]:
-    """The pairs whose files hold different images."""
-
-    paths = [Path(path) for path in manifest.frame["path"]]
-    hashes = {row: hash_content(paths[row]) for pair in journeys.pairs for row in (pair.before, pair.after)}
-    kept = [pair for pair in journeys.pairs if hashes[pair.before] != hashes[pair.after]]
-    journeys.reject("two different images", len(journeys.pairs) - len(kept), "pairs")
-    return kept
-
-
 def _registered(
-    config: Config, manifest: Manifest, triples: "list[Triple]", journeys: Journeys, folder: Path
-) -> "list[Triple]":
-    """The pairs that register, their prior images on the later ones' grids."""
-    import os
-
-    paths = [Path(path) for path in manifest.frame["path"]]
+    config: Config, paths: Sequence[Path], triples: Sequence[Triple], journeys: Journeys, folder: Path
+) -> list[Triple]:
+    """The pairs that register, their prior images as files on the later ones' grids, in their format."""
     files = [Files(paths[triple.pair.before], paths[triple.pair.after]) for triple in triples]
     options = RegistrationOptions(transform=config.register, min_score=config.min_score)
     results = register_pairs(files, options, folder, config.workers or os.cpu_count() or 1)
     lost = [{"prior": str(pair.prior), "path": str(pair.path), "reason": reason} for pair, reason in failures(results)]
     write_json(folder / "not_registered.json", lost)
-    _write_sheet(folder, results)
-    passed = [(triple, result) for triple, result in zip(triples, results, strict=True) if result.passed]
-    journeys.reject(f"a registration that scores {config.min_score:g} or more", len(triples) - len(passed), "pairs")
-    (folder / "registered").mkdir(exist_ok=True)
-    return [
-        replace(triple, registered=_write_registered(folder / "registered", result), score=result.score)
-        for triple, result in passed
-    ]
-
-
-def _write_registered(folder: Path, result: PairResult) -> Path:
-    """The prior image on the later one's grid, as a file of the later one's format."""
-
-    image = result.load().image
-    # Values in HU stay what a DICOM file says that they are; padding has the lowest value already.
-    flat = {HU: ".dcm", RELATIVE: ".tiff"}.get(image.unit, ".png")
-    suffix = ".nii.gz" if len(image.size) == 3 else flat
-    path = folder / f"{hash_text(f'{result.pair.prior}|{result.pair.path}')}{suffix}"
-    if not path.exists():
-        write_derived(path, replace(image, padding=None), "registered to a later image of the patient")
-    return path
-
-
-def _write_sheet(folder: Path, results: Sequence[PairResult]) -> None:
-    """A picture of some pairs: before, after, later image, checkerboard."""
-
+    # A picture of some pairs: before, after, later image, checkerboard.
     shown = [result for result in results if result.folder is not None]
     shown = shown[:: max(1, len(shown) // SHEET_PAIRS)][:SHEET_PAIRS]
     if shown:
         images = [(read_image(one.pair.prior), read_image(one.pair.path), one.load()) for one in shown]
         registration_sheet(folder / "registration.png", images)
+    (folder / "registered").mkdir(exist_ok=True)
+    kept: list[Triple] = []
+    for triple, result in zip(triples, results, strict=True):
+        if result.passed:
+            image = result.load().image
+            # Values in HU stay what a DICOM file says that they are; padding has the lowest value already.
+            flat = {HU: ".dcm", RELATIVE: ".tiff"}.get(image.unit, ".png")
+            suffix = ".nii.gz" if len(image.size) == 3 else flat
+            path = folder / "registered" / f"{hash_text(f'{result.pair.prior}|{result.pair.path}')}{suffix}"
+            if not path.exists():
+                write_derived(path, replace(image, padding=None), "registered to a later image of the patient")
+            kept.append(replace(triple, registered=path, score=result.score))
+    journeys.reject(f"a registration that scores {config.min_score:g} or more", len(triples) - len(kept), "pairs")
+    return kept
 
 
 def _worded(
-    config: Config, manifest: Manifest, triples: "list[Triple]", journeys: Journeys, folder: Path
-) -> "list[Triple]":
+    config: Config, texts: Sequence[str], triples: Sequence[Triple], journeys: Journeys, folder: Path
+) -> list[Triple]:
     """The pairs with their instructions; those without one are left out."""
-
-    if config.progression == "none":
-        return triples
-    texts = _texts(manifest)
     pairs = [(texts[triple.pair.before], texts[triple.pair.after]) for triple in triples]
     said: list[str | None]
+    undone: list[str | None] = [None] * len(pairs)
     if config.progression == "llm":
-        said = _asked(config, pairs, folder)
+        server = chat_server(config.llm_url, config.llm_model, None, config.reports_may_leave)
+        limits = Limits(config.llm_requests, config.llm_tokens, config.llm_per_minute)
+        answers = progression_texts(pairs, server, folder / "language_model.jsonl", limits)
+        if answers.problems:
+            number, reason = next(iter(answers.problems.items()))
+            unanswered = f"{len(answers.problems)} of {len(pairs)} pairs have no answer"
+            say(f"{unanswered} (pair {number + 1}: {reason}); run again.")
+        said = list(answers.texts)
     elif config.progression == "text":
         said = [after for _, after in pairs]
     else:
         said = [_by_rules(RULES[config.progression], before, after) for before, after in pairs]
-    journeys.reject(f"an instruction by {config.progression}", said.count(None), "pairs")
-    undone: list[str | None] = [None] * len(pairs)
     if config.progression == "rules":
         undone = [_by_rules(RULES["rules"], after, before) for before, after in pairs]
+    journeys.reject(f"an instruction by {config.progression}", said.count(None), "pairs")
     return [
         replace(triple, instruction=text, reverse=back)
         for triple, text, back in zip(triples, said, undone, strict=True)
@@ -296,21 +254,8 @@ def _by_rules(rule: Callable[[str, str], Progression], before: str, after: str) 
         return None
 
 
-def _asked(config: Config, pairs: Sequence[tuple[str, str]], folder: Path) -> list[str | None]:
-    """What a language model says changed."""
-
-    server = chat_server(config.llm_url, config.llm_model, None, config.reports_may_leave)
-    limits = Limits(config.llm_requests, config.llm_tokens, config.llm_per_minute)
-    answers = progression_texts(pairs, server, folder / "language_model.jsonl", limits)
-    if answers.problems:
-        number, reason = next(iter(answers.problems.items()))
-        say(f"{len(answers.problems)} of {len(pairs)} pairs have no answer (pair {number + 1}: {reason}); run again.")
-    return list(answers.texts)
-
-
-def _write(config: Config, manifest: Manifest, triples: "Sequence[Triple]") -> None:
+def _write(config: Config, manifest: Manifest, triples: Sequence[Triple]) -> None:
     """The triples as a manifest: the later image's row, and what of the earlier one's differs."""
-
     root = config.out.resolve().parent
     columns = [name for name in manifest.frame.columns if name not in ("line", *FURTHER)]
     records = manifest.frame.astype(object).where(manifest.frame.notna(), None).to_dict("records")
@@ -319,29 +264,19 @@ def _write(config: Config, manifest: Manifest, triples: "Sequence[Triple]") -> N
         for name in columns
         if name != "path" and any(records[t.pair.before][name] != records[t.pair.after][name] for t in triples)
     ]
+
+    def moved(column: str, cell: object) -> object:
+        """A cell; a path relative to the triples where it lies below them."""
+        if column not in PATH_COLUMNS or cell is None:
+            return cell
+        path = Path(str(cell)).resolve()
+        return path.relative_to(root).as_posix() if path.is_relative_to(root) else str(path)
+
     rows = []
     for triple in triples:
         before, after = records[triple.pair.before], records[triple.pair.after]
-        own = [_moved(name, after[name], root) for name in columns]
-        own += [_moved("path", before["path"], root), _moved("path", triple.registered, root)]
+        own = [moved(name, after[name]) for name in columns]
+        own += [moved("path", before["path"]), moved("path", triple.registered)]
         own += [triple.instruction, triple.reverse, triple.pair.days, triple.score]
-        rows.append([*own, *(_moved(name, before[name], root) for name in earlier)])
+        rows.append([*own, *(moved(name, before[name]) for name in earlier)])
     write_csv(config.out, [*columns, *FURTHER, *(f"prior_{name}" for name in earlier)], rows)
-
-
-def _moved(column: str, cell: object, root: Path) -> object:
-    """A cell; a path relative to the triples where it lies below them."""
-
-    if column not in PATH_COLUMNS or cell is None:
-        return cell
-    path = Path(str(cell)).resolve()
-    return path.relative_to(root).as_posix() if path.is_relative_to(root) else str(path)
-
-
-def _describe(config: Config, journeys: Journeys, count: int, folder: Path) -> None:
-    """How the triples were chosen."""
-
-    options = {name: value for name, value in plain(asdict(config)).items() if name not in ("data", "out", "workers")}
-    rejected = [{"rule": rule, "left_out": number, "of": what} for rule, number, what in journeys.rejected]
-    facts = {"data": hash_file(config.data), "options": options, "rules": rejected, "triples": count}
-    write_json(folder / DESCRIPTION, {"finished": True, **facts})

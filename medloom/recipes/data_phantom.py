@@ -1,13 +1,16 @@
 """`medloom data phantom`: a virtual cohort whose anatomy and disease come from a known causal model."""
 
+import os
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import ClassVar
 
+import yaml
+
 from medloom.core.errors import UserError
 from medloom.core.files import claim_output, write_text
 from medloom.core.progress import say
-from medloom.data.prompts import Template, find_template, read_template, template_values
+from medloom.data.prompts import find_template, read_template, template_values
 from medloom.phantom.causal import observed_columns
 from medloom.phantom.cohort import MARKER, write_cohort
 from medloom.phantom.cohort_spec import CohortSpec
@@ -75,33 +78,22 @@ def run(config: Config) -> Path:
     Raises:
         UserError: an option out of range, a column that the table does not have, or --out that holds something else.
     """
-    import os
-
     if config.workers < 0:
         raise UserError(f"--workers {config.workers}: give 0 for one a core, or more.")
     spec = CohortSpec(**{entry.name: getattr(config, entry.name) for entry in fields(CohortSpec)})
     wording = find_template(config.template)
     read_template(wording).check_columns(observed_columns(), "the cohort's table")
     out = claim_output(config.out, MARKER)
-    template = _write_template(wording, config.hide, out / TEMPLATE)
-    write_cohort(out, spec, template.render, config.workers or os.cpu_count() or 1)
-    say(f"{config.patients} patients in {out}: train.csv and test.csv, and in truth.csv what they truly have")
-    return out
-
-
-def _write_template(source: Path, hidden: tuple[str, ...], out: Path) -> Template:
-    """Keep the template next to the manifests, where what-if finds it, less the columns that the table hides."""
-    import yaml
-
-    values = template_values(source)
-    columns = values["columns"]
-    for name in hidden:
-        columns.pop(name, None)
-    for column in columns.values():
+    # The template is kept next to the manifests, where what-if finds it, less the columns that the table hides.
+    values = template_values(wording)
+    values["columns"] = {name: column for name, column in values["columns"].items() if name not in config.hide}
+    for column in values["columns"].values():
         if "parents" in column:
             named = [column["parents"]] if isinstance(column["parents"], str) else column["parents"]
-            column["parents"] = [parent for parent in named if parent not in hidden]
+            column["parents"] = [parent for parent in named if parent not in config.hide]
         if "follows" in column:
-            column["follows"] = [rule for rule in column["follows"] if not set(rule["when"]) & set(hidden)]
-    write_text(out, yaml.safe_dump(values, sort_keys=False, allow_unicode=True))
-    return read_template(out)
+            column["follows"] = [rule for rule in column["follows"] if not set(rule["when"]) & set(config.hide)]
+    write_text(out / TEMPLATE, yaml.safe_dump(values, sort_keys=False, allow_unicode=True))
+    write_cohort(out, spec, read_template(out / TEMPLATE).render, config.workers or os.cpu_count() or 1)
+    say(f"{config.patients} patients in {out}: train.csv and test.csv, and in truth.csv what they truly have")
+    return out

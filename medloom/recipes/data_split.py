@@ -7,8 +7,7 @@ from typing import ClassVar
 from medloom.core.errors import UserError
 from medloom.core.files import claim_output, write_json, write_text
 from medloom.core.progress import say
-from medloom.data.manifest import ManifestOptions, load_manifest
-from medloom.data.prompts import template_of
+from medloom.data.manifest import ManifestOptions, load_manifest, template_of
 from medloom.data.splits import assign_splits, make_split
 from medloom.data.tables import READERS
 

@@ -90,8 +90,7 @@ def run(config: Config) -> Path:
     triples = {}
     if config.reference is not None:
         samples = load_manifest(config.reference, config, ("path", "prior")).samples()
-        sources = [origin.source for origin in origins(config.reference, samples)]
-        triples = dict(zip(sources, samples, strict=True))
+        triples = dict(zip([origin.source for origin in origins(config.reference, samples)], samples, strict=True))
     truth = None if config.truth is None else Truth(Cohort(config.truth), read_edits_spec(config.data))
     edits = measure_edits(config.data, triples, config.unit, [] if truth is None else [truth.add])
     report = Report()

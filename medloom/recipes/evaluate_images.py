@@ -32,8 +32,10 @@ class Config(ManifestOptions):
         features: feature extractors: classifier, local (a self-supervised encoder trained on real images outside the
             reference), pixels, hf:PATH (a transformers vision model, folder or hub id). Default: classifier, if there
             is a label, and local.
-        metrics: further metrics on features to measure, names of medloom.metrics, e.g. squared_mmd.
-        only: sections of the report to measure, e.g. fidelity. Default: all that the data allow.
+        metrics: further metrics on features to measure in the section fidelity, names of medloom.metrics, e.g.
+            squared_mmd.
+        only: sections of the report to measure, e.g. fidelity. Default: all that the data allow; sections with too few
+            images are left out, and the report says so.
         image_size: pixels of the classifier's images; one number for a square, or one per axis.
         resize: how images are brought to that size: pad (aspect kept), crop, stretch, or none (files have the size).
         network: the classifier and the encoder: small (for a CPU) or densenet121.
@@ -138,7 +140,9 @@ def run(config: Config) -> Path:
         set_apart="local" in config.features or not config.features,
         by=config.by,
     )
-    chosen = choose_sections(config.only, data)
+    data = readable_only(data, config.unit) if config.skip_bad else data
+    chosen, left_out = choose_sections(config.only, data)
+    notes = [*data.notes, *(f"{name} was left out: {reason}." for name, reason in left_out.items())]
     able = {"classifier": data.fit is not None, "local": len(data.other_real) >= LEAST}
     extractors = config.features or tuple(name for name, possible in able.items() if possible) or ("pixels",)
     if "classifier" in extractors and data.fit is None:
@@ -147,8 +151,7 @@ def run(config: Config) -> Path:
             " other features (pixels, hf:PATH)."
         )
     begin_report(config.out)
-    data = readable_only(data, config.unit) if config.skip_bad else data
-    for note in data.notes:
+    for note in notes:
         say(note)
 
     attack = None
@@ -164,7 +167,7 @@ def run(config: Config) -> Path:
     )
     with computing_on(config.device):
         found = {name: SECTIONS[name].measure(inputs) for name in chosen}
-    report = Report(notes=list(data.notes))
+    report = Report(notes=notes)
     for name, own in found.items():
         report.add(name, own.metrics, own.notes)
     files = {file: write for own in found.values() for file, write in own.files.items()}
@@ -174,6 +177,7 @@ def run(config: Config) -> Path:
         **inputs.facts,
         "internal_files": sorted(files),
         "label": data.label,
+        "left_out": left_out,
         "spec": data.spec.to_dict(),
         "versions": {"medloom": medloom.__version__, **{name: version(name) for name in VERSIONS}},
     }
@@ -214,8 +218,10 @@ def _check(config: Config) -> None:
     for name in config.features:
         check_extractor(name)
     check_metrics(config.metrics)
+    if config.metrics and config.only and "fidelity" not in config.only:
+        raise UserError("--metrics are measured in the section fidelity, which --only leaves out; name it there too.")
     if config.attack_images < 1:
-        raise UserError(f"--attack-images {config.attack_images}: give 1 or more.")
+        raise UserError(f"the setting attack_images is {config.attack_images}: give 1 or more.")
     if config.reference_model is not None and None in (config.model, config.train):
         raise UserError("--reference-model calibrates the attack on --model, which needs --train; give both.")
     if config.drop_copies and config.train is None:

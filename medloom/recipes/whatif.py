@@ -14,8 +14,8 @@ from medloom.core.table_column import TableColumn
 from medloom.core.types import Condition, Sample
 from medloom.data.columns import ALIASES
 from medloom.data.images import read_image
-from medloom.data.manifest import list_problems
-from medloom.data.prompts import Cell, Template, find_template, read_rows, read_template, template_of, template_path
+from medloom.data.manifest import list_problems, template_of, template_path
+from medloom.data.prompts import Cell, Template, find_template, read_rows, read_template
 from medloom.data.prompts.arms import (
     ESTIMANDS,
     TOTAL,
@@ -27,7 +27,7 @@ from medloom.data.prompts.arms import (
     read_arms,
     refuse_held,
 )
-from medloom.data.tables import Problem, read_table, write_csv
+from medloom.data.tables import read_table, write_csv
 from medloom.generation.difference_files import write_difference_gif, write_difference_volume
 from medloom.generation.difference_maps import DifferenceRow, difference_scales, draw_differences
 from medloom.generation.options import GenerationOptions
@@ -204,13 +204,21 @@ def _rows(config: Config, template: Template) -> tuple[list[Row], list[str]]:
     samples = manifest.samples()[: config.rows or None]
     cells, problems = read_rows(read_table(config.data), template, str(config.data))
     lines = {sample.line for sample in samples}
-    _left_out(config, [problem for problem in problems if problem.line in lines], len(samples))
+    bad = [problem for problem in problems if problem.line in lines]
+    if bad and (not config.skip_bad or len(bad) == len(samples)):
+        raise UserError(list_problems(str(config.data), bad, len(samples)))
+    if bad:
+        say(f"{config.data}: {len(bad)} rows without a text were left out (--skip-bad).")
     rows = [
         Row(sample, origin, cells[sample.line], tuple(sample.condition.table[name] for name in kept))
         for sample, origin in zip(samples, origins(config.data, samples), strict=True)
         if sample.line in cells
     ]
-    _say_other_texts(template, rows)
+    if other := sum(row.sample.condition.text not in (None, template.render(row.cells)) for row in rows):
+        say(
+            f"{other} of {len(rows)} rows have another text in the manifest than the template gives, which is what the"
+            " images are made from: was the model trained on this template's texts?"
+        )
     return rows, kept
 
 
@@ -229,29 +237,6 @@ def _refuse_unseen(plan: Plan, model: "LoadedModel") -> None:
                     f"--set {arm.name}: training has not seen {name}={arm.changes[name]}; seen: {seen[name].seen}. Set"
                     " another value, or go beyond with --allow-unseen."
                 )
-
-
-def _left_out(config: Config, bad: Sequence[Problem], total: int) -> None:
-    """Say which rows are left out, or refuse to.
-
-    Raises:
-        UserError: rows without a text, and they are not to be skipped, or they are all.
-    """
-
-    if bad and (not config.skip_bad or len(bad) == total):
-        raise UserError(list_problems(str(config.data), bad, total))
-    if bad:
-        say(f"{config.data}: {len(bad)} rows without a text were left out (--skip-bad).")
-
-
-def _say_other_texts(template: Template, rows: Sequence[Row]) -> None:
-
-    other = sum(row.sample.condition.text not in (None, template.render(row.cells)) for row in rows)
-    if other:
-        say(
-            f"{other} of {len(rows)} rows have another text in the manifest than the template gives, which is what the"
-            " images are made from: was the model trained on this template's texts?"
-        )
 
 
 def _requests(config: Config, plan: Plan, model: "LoadedModel") -> "list[Request]":

@@ -88,11 +88,11 @@ SMALLEST: dict[str, list[Words]] = {
     ],
     "effect_recovery": [_said("--out OUT --seeds 1 --patients 40 --steps 1 --rows 2")],
     "family_recovery": [
-        _recovery("diffusion", "--size 16 --told text --fusion cross-attention"),
+        _recovery("diffusion", "--size 16 --columns-as text --fusion cross-attention"),
         _recovery("gan", "--size 48"),
         _recovery("tokens", "--size 16 --tokenizer-steps 1 --tokenizer-widths 8 8 8"),
     ],
-    "told_findings": [_with_findings],
+    "findings_shown": [_with_findings],
     "phantom_gallery": [_said("--out OUT/phantom.png")],
     "whole_volume": [_said("--volume 16 16 8 --patch 8 8 8 --widths 8 8 --fold 1 --turns 1 --memory 16")],
     "moved_masks": [_with_lesions],

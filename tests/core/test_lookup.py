@@ -2,9 +2,8 @@
 
 import pytest
 
-from medloom.core.config import parse
+from medloom.core.config import HABITS, parse
 from medloom.core.errors import UserError
-from medloom.core.habits import HABITS
 from medloom.core.lookup import closest, did_you_mean
 from medloom.generators.diffusion.options import TextToImage
 from medloom.recipes import data_split, generate

@@ -148,7 +148,7 @@ def test_a_turned_patch_turns_image_and_labels_alike() -> None:
 
 
 def test_rules_out_of_range() -> None:
-    with pytest.raises(UserError, match="--foreground 1.5"):
+    with pytest.raises(UserError, match="the setting foreground is 1.5"):
         PatchRules(spec(), 1.5)
     with pytest.raises(UserError, match="unknown --augment 'afine', did you mean 'affine'"):
         PatchRules(spec(), augment="afine")

@@ -10,7 +10,7 @@ import pytest
 from medloom.core.errors import UserError
 from medloom.core.image import Image
 from medloom.core.spec import COLOUR, GREY, HU, RELATIVE, ImageSpec, Intensity
-from medloom.data.laterality import flip_left_right, swap_mask_classes, swap_sides
+from medloom.data.laterality import swap_mask_classes, swap_sides
 from medloom.data.transforms import choose_intensity, from_model, to_model
 
 CT = Intensity("window", HU, -1000, 1000)
@@ -272,9 +272,8 @@ def test_swap_sides(text: str, swapped: str) -> None:
     assert swap_sides(swapped) == text
 
 
-def test_flip_and_mask_classes() -> None:
+def test_swapped_mask_classes() -> None:
     mask = np.array([[0, 1, 2], [3, 1, 0]])
-    np.testing.assert_array_equal(flip_left_right(mask, 1), [[2, 1, 0], [0, 1, 3]])
     np.testing.assert_array_equal(swap_mask_classes(mask, [(1, 2)]), [[0, 2, 1], [3, 2, 0]])
     with pytest.raises(UserError, match="twice"):
         swap_mask_classes(mask, [(1, 2), (2, 3)])

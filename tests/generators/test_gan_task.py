@@ -327,12 +327,12 @@ def test_a_model_that_reads_no_text_makes_the_same_image_whatever_is_told() -> N
     ("options", "values", "message"),
     [
         (GANOptions, {"adversary": "wgan"}, "allowed are none, lsgan, hinge"),
-        (GANOptions, {"scales": 0}, "gan.scales 0: it has to be at least 1"),
-        (GANOptions, {"r1": -1.0}, "gan.r1 -1.0: it has to be at least 0"),
+        (GANOptions, {"scales": 0}, "the setting gan.scales is 0: it has to be at least 1"),
+        (GANOptions, {"r1": -1.0}, "the setting gan.r1 is -1.0: it has to be at least 0"),
         (
             GANOptions,
             {"discriminator_learning_rate": 0.0},
-            "gan.discriminator_learning_rate 0.0: it has to",
+            "the setting gan.discriminator_learning_rate is 0.0: it has to",
         ),
         (GANOptions, {"adversary": "none", "feature_weight": 1.0}, "needs an adversary, whose features"),
         (GANOptions, {"adversary": "none", "unpaired": True}, "--gan.unpaired needs an adversary"),

@@ -244,12 +244,12 @@ def test_splits(jpg: Path, tmp_path: Path) -> None:
 
 
 def test_views_and_one_image_a_study(jpg: Path, tmp_path: Path) -> None:
-    rows = imported(jpg, tmp_path / "rows.csv", one_a_study=True)
+    rows = imported(jpg, tmp_path / "rows.csv", one_per_study=True)
     views = {row["study_id"]: row["view"] for row in rows}
     assert len(rows) == len(views) == 11
     assert views["50000003"] == "PA" and views["50000001"] == "AP" and views["50000010"] == ""
     assert by_study(rows)["50000018"]["path"].endswith("50000018-00aa-bb.jpg")
-    lateral = imported(jpg, tmp_path / "rows.csv", one_a_study=True, view=("LL", "lateral", "PA", "AP"))
+    lateral = imported(jpg, tmp_path / "rows.csv", one_per_study=True, view=("LL", "lateral", "PA", "AP"))
     assert {row["study_id"]: row["view"] for row in lateral}["50000003"] == "LATERAL"
     assert {row["view"] for row in imported(jpg, tmp_path / "rows.csv", view=("pa",))} == {"PA"}
 

@@ -142,5 +142,5 @@ def test_mistakes(
 
 
 def test_a_score_that_is_no_correlation(cohort: Path, tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="--min-score 2"):
+    with pytest.raises(UserError, match="the setting min_score is 2"):
         run_command("data journeys", data=cohort / "train.csv", out=tmp_path / "out.csv", min_score=2)

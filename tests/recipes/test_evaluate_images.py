@@ -176,12 +176,25 @@ def test_pixels_need_no_class(sets: dict[str, Path], tmp_path: Path) -> None:
         ({"drop_copies": True}, "--drop-copies needs --train"),
         ({"reference_model": Path("run")}, "--reference-model calibrates the attack on --model, which needs --train"),
         ({"metrics": ("fid",)}, "unknown metric in --metrics 'fid'"),
+        ({"metrics": ("squared_mmd",), "only": ("privacy",)}, "--metrics are measured in the section fidelity"),
+        ({"attack_images": 0}, "the setting attack_images is 0: give 1 or more"),
     ],
 )
 def test_options_that_cannot_be(options: dict[str, Any], message: str, sets: dict[str, Path], tmp_path: Path) -> None:
     with pytest.raises(UserError, match=message):
         evaluate(sets, "good", tmp_path / "out", **options)
     assert not (tmp_path / "out").exists()
+
+
+def test_a_setting_is_named_as_in_its_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["evaluate", "images", "--real", "r.csv", "--synthetic", "s.csv", "--out", str(tmp_path / "out")]
+    (tmp_path / "settings.yaml").write_text("attack_images: many")
+    assert main([*words, "--config", str(tmp_path / "settings.yaml")]) == 2
+    assert "settings.yaml: attack_images: give a whole number, not 'many'." in capsys.readouterr().err
+    assert main([*words, "--attack-images", "5"]) == 2
+    assert "--attack-images is a setting" in capsys.readouterr().err
+    assert main([*words, "--atack-images", "5"]) == 2
+    assert "unknown option --atack-images, did you mean 'attack_images'?" in capsys.readouterr().err
 
 
 def test_sets_that_must_not_be_compared(sets: dict[str, Path], tmp_path: Path) -> None:
@@ -195,8 +208,8 @@ def test_sets_that_must_not_be_compared(sets: dict[str, Path], tmp_path: Path) -
     with pytest.raises(UserError, match="names no patients"):
         evaluate({**sets, "real": sets["swapped"]}, "good", out)
     few = drawn_set(tmp_path / "few", 8, 9, patients=False)
-    with pytest.raises(UserError, match="8 synthetic images and it needs 20"):
-        evaluate({**sets, "few": few}, "few", out)
+    with pytest.raises(UserError, match="fidelity cannot be measured: there are 8 synthetic images and it needs 20"):
+        evaluate({**sets, "few": few}, "few", out, only=("fidelity",))
     other = few.with_name("other.csv")
     other.write_text(few.read_text().replace(",light,", ",MR,"))
     with pytest.raises(UserError, match="4 rows are of modality 'MR', of which there is no real image"):
@@ -205,6 +218,25 @@ def test_sets_that_must_not_be_compared(sets: dict[str, Path], tmp_path: Path) -
     with pytest.raises(UserError, match="has 1 different value"):
         evaluate({**sets, "real": one}, "dropped", out, label="label")
     assert not out.exists()
+
+
+def test_sections_with_too_few_images_are_left_out(
+    sets: dict[str, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    few = drawn_set(tmp_path / "few", 8, 9, patients=False)
+    words = ["evaluate", "images", "--real", str(sets["real"]), "--synthetic", str(few), "--out", str(tmp_path / "out")]
+    words += ["--features", "pixels", "--label", "label", "--image-size", "16", "--steps", "5", "--device", "cpu"]
+    assert main(words) == 0
+    reason = "there are 8 synthetic images and it needs 20"
+    assert f"fidelity was left out: {reason}." in capsys.readouterr().err
+    scores = json.loads((tmp_path / "out" / "scores.json").read_text())
+    assert scores["left_out"]["fidelity"] == reason and f"fidelity was left out: {reason}." in scores["notes"]
+    assert scores["left_out"]["alignment"] == "8 synthetic images have a class and it needs 10"
+    assert {metric["section"] for metric in scores["metrics"]} == {"identifiers"}
+    assert f"fidelity was left out: {reason}." in (tmp_path / "out" / "report.html").read_text()
+    for section in ("fidelity", "alignment"):
+        assert main([*words, "--only", section]) == 2
+        assert f"medloom: {section} cannot be measured: " in capsys.readouterr().err
 
 
 def test_a_folder_of_something_else_is_refused(sets: dict[str, Path], tmp_path: Path) -> None:

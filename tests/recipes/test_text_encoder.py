@@ -118,8 +118,8 @@ def test_the_same_seed_gives_the_same_encoder_and_a_finished_run_says_so(
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (["--encoder.temperature", "0"], "encoder.temperature 0.0: it has to be at least 0.01"),
-        (["--encoder.layers", "0"], "encoder.layers 0"),
+        (["--encoder.temperature", "0"], "the setting encoder.temperature is 0.0: it has to be at least 0.01"),
+        (["--encoder.layers", "0"], "the setting encoder.layers is 0"),
         (["--encoder.image-widths", ""], "encoder.image_widths: give one width or more"),
         (["--encoder.image-widths", "4", "4", "4", "4", "4"], "halve images of at least 32 pixels"),
         (["--columns", "text=nothing"], "no column 'nothing' for text"),

@@ -255,7 +255,7 @@ def test_mistakes(data: Path, vq: Path, run: Path, tmp_path: Path, capsys: pytes
     assert "--upscale needs --from RUN" in fails(capsys, *train, "--tokenizer", vq, "--upscale", "true")
     assert "holds no VQModel" in fails(capsys, *train, "--tokenizer", data.parent)
     assert "no mask column" in fails(capsys, *train, "--tokenizer", vq, "--network.mask", "channels")
-    wrong = "unregistered 2.0: it has to be at least 0 and at most 1"
+    wrong = "the setting unregistered is 2.0: it has to be at least 0 and at most 1"
     assert wrong in fails(capsys, *train, "--tokenizer", vq, "--unregistered", 2)
     generate = ["generate", "--model", run, "--prompt", "square", "--out", tmp_path / "y"]
     assert "--steps 17: each step decodes at least one of 16 tokens" in fails(capsys, *generate, "--steps", 17)

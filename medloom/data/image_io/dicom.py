@@ -161,7 +161,7 @@ def _require_image(path: Path, data: "Dataset") -> None:
     if "Rows" not in data or "Columns" not in data or "PhotometricInterpretation" not in data:
         if "SOPClassUID" not in data:
             raise UserError(f"{path} is cut short: it has neither a class nor an image; copy it again.")
-        raise UserError(f"{path} holds no image (it is {data.SOPClassUID.name}); remove its row.")
+        raise UserError(f"{path} holds no image (it is {data.SOPClassUID.name}); leave it out.")
     require_sane_size(path, (int(data.Rows), int(data.Columns)))
     if data.PhotometricInterpretation not in (*GREYS, *COLOURS):
         raise UserError(

@@ -22,7 +22,7 @@ def require_file(path: Path) -> None:
     if not path.is_file():
         raise UserError(f"{path} is missing.")
     if path.stat().st_size == 0:
-        raise UserError(f"{path} is empty (0 bytes); copy it again or remove its row.")
+        raise UserError(f"{path} is empty (0 bytes); copy it again or leave it out.")
 
 
 @contextmanager
@@ -43,7 +43,7 @@ def explained_reading(path: Path, kind: str) -> Iterator[None]:
         reason = lines[-1].rstrip(".") if lines else type(error).__name__
         raise UserError(
             f"{path} cannot be read as {kind} ({reason}): it is damaged, cut short or in another format;"
-            " copy it again or remove its row."
+            " copy it again or leave it out."
         ) from error
 
 

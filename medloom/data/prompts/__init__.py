@@ -6,8 +6,6 @@ from medloom.data.prompts.reading import (
     find_template,
     read_rows,
     read_template,
-    template_of,
-    template_path,
     template_values,
 )
 from medloom.data.prompts.template import Template
@@ -20,7 +18,5 @@ __all__ = [
     "find_template",
     "read_rows",
     "read_template",
-    "template_of",
-    "template_path",
     "template_values",
 ]

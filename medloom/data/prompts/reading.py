@@ -10,15 +10,14 @@ from typing import Any
 
 from medloom.core.cells import MISSING, NUMBER, Cell, spelled
 from medloom.core.errors import UserError
+from medloom.core.files import read_yaml_text
 from medloom.core.lookup import did_you_mean
-from medloom.core.yaml_text import read_yaml_text
 from medloom.data.prompts.column import SLOT, Column, Rule
 from medloom.data.prompts.identity import is_age, names_identity
 from medloom.data.prompts.template import Template
 from medloom.data.tables import Problem, Table
 
 READY = Path(__file__).resolve().parents[1] / "templates"
-SUFFIX = ".template.yaml"
 AGE_CAP = 89.0
 OMIT = "omit"
 TEMPLATE_KEYS = ("columns", "join", "start", "end", "allow")
@@ -44,17 +43,6 @@ def find_template(name: str | Path) -> Path:
         f"--template {name} is neither a file nor a built-in template{did_you_mean(str(name), ready) or '.'} Built in:"
         f" {', '.join(ready)}."
     )
-
-
-def template_path(manifest: Path) -> Path:
-    """The file of a manifest's own template: `mine.template.yaml` for `mine.csv`."""
-    return manifest.with_name(f"{manifest.stem}{SUFFIX}")
-
-
-def template_of(manifest: Path) -> Path | None:
-    """The template stored with a manifest: its own, or the folder's `template.yaml`; None without either."""
-    candidates = (template_path(manifest), manifest.with_name("template.yaml"))
-    return next((path for path in candidates if path.is_file()), None)
 
 
 def read_rows(table: Table, template: Template, where: str) -> tuple[dict[int, dict[str, Cell]], list[Problem]]:

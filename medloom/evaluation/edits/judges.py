@@ -88,7 +88,11 @@ def judge_edits(cache: EvaluationCache, train: Sequence[Sample], edits: Pairs, c
             raise UserError(f"--judge {column}: no row of {name} has such a cell; name a column of both tables.")
     known = [(sample, cell) for sample in train if (cell := _cell(sample, column)) is not None]
     cells = [cell for _, cell in known]
-    edges = _edges(cells)
+    # A column of numbers is cut into fifths, by their inner edges; a column of classes is not.
+    numeric = [cell for cell in cells if isinstance(cell, float)]
+    edges: tuple[float, ...] = ()
+    if len(numeric) == len(cells) and len(set(numeric)) > FIFTHS:
+        edges = tuple(np.unique(np.quantile(numeric, np.linspace(0, 1, FIFTHS + 1)[1:-1])).tolist())
     labels = [_label(cell, edges) for cell in cells]
     members = ImageSet.of_patients([sample for sample, _ in known], f"judge of {column}", labels)
     # A classifier is trained on some patients of a class and selected on others.
@@ -126,17 +130,8 @@ def refuse_known(train: Sequence[Sample], edits: Pairs) -> None:
     Raises:
         UserError: says how many they are.
     """
-    known = {sample.patient for sample in train}
-    if shared := {triple.patient for _, triple in edits} & known:
+    if shared := {triple.patient for _, triple in edits} & {sample.patient for sample in train}:
         raise UserError(f"{len(shared)} patients of the edits are in --train; train judges on other patients.")
-
-
-def _edges(cells: Sequence[float | str]) -> tuple[float, ...]:
-    """The inner edges of fifths of a column of numbers; none for a column of classes."""
-    numbers = [cell for cell in cells if isinstance(cell, float)]
-    if len(numbers) < len(cells) or len(set(numbers)) <= FIFTHS:
-        return ()
-    return tuple(np.unique(np.quantile(numbers, np.linspace(0, 1, FIFTHS + 1)[1:-1])).tolist())
 
 
 def _label(cell: Cell, edges: Sequence[float] = ()) -> str:

@@ -148,7 +148,6 @@ def measure_edits(
     triples: Mapping[str, Sample],
     unit: str | None,
     also: Sequence[Callable[[Edit], None]] = (),
-    verbose: bool = True,
 ) -> Edits:
     """Read the images of `medloom edit` and measure each.
 
@@ -157,7 +156,6 @@ def measure_edits(
         triples: source to row of the triples that were edited.
         unit: of files that do not state theirs.
         also: called with each edit, for further measurements.
-        verbose: whether to show progress.
 
     Raises:
         UserError: not a folder of `medloom edit`, a missing image, or edits of other triples.
@@ -167,14 +165,31 @@ def measure_edits(
     cells = [dict(zip(table.header, row, strict=True)) for row in table.rows]
     if triples and not any(str(row["source_id"]) in triples for row in cells):
         raise UserError(f"{manifest} was not made from the rows of --reference; give the triples that were edited.")
-    only = next(iter(spec.intensity))
-    edits = Edits(spec, spec.of(str(cells[0]["modality"] or only)).output_unit)
-    with progress("measuring edits", len(cells), "images", 0, verbose) as advance:
+    edits = Edits(spec, spec.of(str(cells[0]["modality"] or next(iter(spec.intensity)))).output_unit)
+    with progress("measuring edits", len(cells), "images") as advance:
         for row in cells:
             edit = _read(manifest.parent, row, triples.get(str(row["source_id"])), spec, unit)
-            edits.rows.append(_measure(edit))
-            if edit.arm == EDIT:
-                _keep(edit, edits)
+            change = float(np.abs(edit.edited - edit.given).mean())
+            left = float(np.abs(edit.edited - edit.prior).mean()) * edit.span / 2
+            found = Row(edit.arm, edit.source, edit.patient, change * edit.span / 2, change * LEVELS / 2, left)
+            if edit.later is not None:
+                found = replace(
+                    found,
+                    similarity=similarity(edit.edited, edit.later),
+                    copied=similarity(edit.prior, edit.later),
+                    apart=float(np.abs(edit.later - edit.prior).mean()) * edit.span / 2,
+                )
+            edits.rows.append(found)
+            if edit.arm == EDIT and edit.later is not None:
+                # Thumbnails for identity, by means over blocks.
+                for kind, image in (("edited", edit.edited), ("prior", edit.prior), ("later", edit.later)):
+                    factors = [min(1.0, THUMBNAIL / length) for length in image.shape[1:]]
+                    small = np.asarray(zoom(image.mean(axis=0), factors, order=1), np.float32)
+                    edits.thumbnails.setdefault(kind, []).append(small.ravel())
+            # The first examples with different instructions.
+            instructions = [known.instruction for known in edits.examples]
+            if edit.arm == EDIT and len(instructions) < EXAMPLES and edit.instruction not in instructions:
+                edits.examples.append(edit)
             for measurement in also:
                 measurement(edit)
             advance()
@@ -201,29 +216,6 @@ def _read(folder: Path, row: Mapping[str, object], sample: Sample | None, spec: 
         sample=sample,
         span=spec.of(modality).span,
     )
-
-
-def _measure(edit: Edit) -> Row:
-    change = float(np.abs(edit.edited - edit.given).mean())
-    left = float(np.abs(edit.edited - edit.prior).mean()) * edit.span / 2
-    row = Row(edit.arm, edit.source, edit.patient, change * edit.span / 2, change * LEVELS / 2, left)
-    if edit.later is None:
-        return row
-    apart = float(np.abs(edit.later - edit.prior).mean()) * edit.span / 2
-    return replace(
-        row, similarity=similarity(edit.edited, edit.later), copied=similarity(edit.prior, edit.later), apart=apart
-    )
-
-
-def _keep(edit: Edit, edits: Edits) -> None:
-    """Thumbnails for identity, by means over blocks; and the first examples with different instructions."""
-    if edit.later is not None:
-        for kind, image in (("edited", edit.edited), ("prior", edit.prior), ("later", edit.later)):
-            factors = [min(1.0, THUMBNAIL / length) for length in image.shape[1:]]
-            small = np.asarray(zoom(image.mean(axis=0), factors, order=1), np.float32)
-            edits.thumbnails.setdefault(kind, []).append(small.ravel())
-    if len(edits.examples) < EXAMPLES and edit.instruction not in [known.instruction for known in edits.examples]:
-        edits.examples.append(edit)
 
 
 def similarity(one: Map, other: Map) -> float:

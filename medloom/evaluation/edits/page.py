@@ -1,16 +1,14 @@
 """The page of edits."""
 
 import textwrap
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 import numpy as np
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.image import AxesImage
 
 from medloom.core.plots import flat
 from medloom.evaluation.edits import anatomy, judges, measure, truth
-from medloom.evaluation.edits.measure import Edit, Edits
+from medloom.evaluation.edits.measure import Edits
 from medloom.evaluation.report.plots import png
 from medloom.evaluation.report.report import Report, embedded, page
 
@@ -46,28 +44,23 @@ def _picture(edits: Edits) -> bytes:
     differences = [np.abs(flat(example.edited - example.prior)) * example.span / 2 for example in examples]
     reach = float(np.quantile(np.stack(differences), QUANTILE)) or 1.0
     for row, example in zip(axes, examples, strict=True):
-        drawn = _draw_row(row, example, reach, paired)
+        half = example.span / 2
+        difference = (example.edited - example.prior) * half
+        level = None if difference.ndim < 4 else int(np.abs(difference).sum(axis=(0, 1, 2)).argmax())
+        images = [example.prior, example.edited, difference]
+        if paired and example.later is not None:
+            images += [example.later, (example.later - example.prior) * half]
+        for place, (axis, image) in enumerate(zip(row, images, strict=True)):
+            values = flat(image, level)
+            if place in (2, 4):
+                drawn = axis.imshow(values.mean(axis=0), cmap="RdBu_r", vmin=-reach, vmax=reach)
+            else:
+                axis.imshow(np.moveaxis((np.clip(values, -1, 1) + 1) / 2, 0, -1).squeeze(), cmap="gray", vmin=0, vmax=1)
+            axis.set_xticks([])
+            axis.set_yticks([])
+        row[0].set_ylabel("\n".join(textwrap.wrap(example.instruction, 30)[:5]), fontsize=6)
     titles = ("prior image", "edited", "edited less prior", "later image", "later less prior")
     for axis, title in zip(axes[0], titles, strict=False):
         axis.set_title(title, fontsize=8)
     figure.colorbar(drawn, ax=axes.ravel().tolist(), shrink=0.5, aspect=30, pad=0.01, label=edits.unit)
     return png(figure)
-
-
-def _draw_row(axes: Sequence[Axes], example: Edit, reach: float, paired: bool) -> AxesImage:
-    half = example.span / 2
-    difference = (example.edited - example.prior) * half
-    level = None if difference.ndim < 4 else int(np.abs(difference).sum(axis=(0, 1, 2)).argmax())
-    images = [example.prior, example.edited, difference]
-    if paired and example.later is not None:
-        images += [example.later, (example.later - example.prior) * half]
-    for place, (axis, image) in enumerate(zip(axes, images, strict=True)):
-        values = flat(image, level)
-        if place in (2, 4):
-            drawn = axis.imshow(values.mean(axis=0), cmap="RdBu_r", vmin=-reach, vmax=reach)
-        else:
-            axis.imshow(np.moveaxis((np.clip(values, -1, 1) + 1) / 2, 0, -1).squeeze(), cmap="gray", vmin=0, vmax=1)
-        axis.set_xticks([])
-        axis.set_yticks([])
-    axes[0].set_ylabel("\n".join(textwrap.wrap(example.instruction, 30)[:5]), fontsize=6)
-    return drawn

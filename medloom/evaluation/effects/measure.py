@@ -201,7 +201,21 @@ def _measure_patient(
         region, true = np.ones(mean.shape, dtype=bool), None
         if truth is not None:
             held = [column for column in str(by_arm[name][0].get("held") or "").split(",") if column]
-            row, region, true = _with_truth(row, mean, arm, held, truth, effects.unit)
+            twins = truth.twins(source, arm.changes, held)
+            true, unit = twins.difference, twins.factual.unit
+            if unit != effects.unit:
+                raise UserError(f"images in {effects.unit} and a cohort in {unit}: these are not its images.")
+            if true.shape != mean.shape:
+                raise UserError(
+                    f"images of {mean.shape} pixels and a cohort of {true.shape}: generate at the cohort's size."
+                )
+            labels = [LABELS[known] for known in MEASURED.get(arm.attribute, tuple(LABELS)[1:])]
+            region = np.isin(twins.factual.labels, labels)
+            row = replace(row, true=float(true[region].mean()), changed=bool(np.abs(true).max() > NO_EFFECT))
+            if row.changed:
+                body = twins.factual.labels > 0
+                outside, inside = off_target(mean, affected_region(true), body)
+                row = replace(row, correlation=map_correlation(true, mean, body), outside=outside, inside=inside)
         values = differences[:, region].mean(axis=1)
         spread = float(values.std(ddof=1)) if len(values) > 1 else float("nan")
         effects.rows.append(replace(row, estimated=float(values.mean()), spread=spread))
@@ -213,26 +227,6 @@ def _measure_patient(
         elif example.changed and unchanged:
             # An example in which nothing changes gives way to one in which something does.
             effects.examples[unchanged[0]] = example
-
-
-def _with_truth(
-    row: Effect, mean: Map, arm: Arm, held: Sequence[str], truth: Cohort, unit: str
-) -> tuple[Effect, NDArray[np.bool_], Map]:
-    """The row with what the truth says, the region that is measured, and the true difference."""
-    twins = truth.twins(row.source, arm.changes, held)
-    true = twins.difference
-    if twins.factual.unit != unit:
-        raise UserError(f"images in {unit} and a cohort in {twins.factual.unit}: these are not its images.")
-    if true.shape != mean.shape:
-        raise UserError(f"images of {mean.shape} pixels and a cohort of {true.shape}: generate at the cohort's size.")
-    labels = [LABELS[name] for name in MEASURED.get(arm.attribute, tuple(LABELS)[1:])]
-    region = np.isin(twins.factual.labels, labels)
-    row = replace(row, true=float(true[region].mean()), changed=bool(np.abs(true).max() > NO_EFFECT))
-    if row.changed:
-        body = twins.factual.labels > 0
-        outside, inside = off_target(mean, affected_region(true), body)
-        row = replace(row, correlation=map_correlation(true, mean, body), outside=outside, inside=inside)
-    return row, region, true
 
 
 def _stack(folder: Path, rows: Sequence[Cells], effects: Effects) -> Map:

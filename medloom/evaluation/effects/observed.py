@@ -18,9 +18,9 @@ from medloom.core.lookup import look_up
 from medloom.core.spec import ImageSpec
 from medloom.core.types import Sample
 from medloom.data.dataset import read_sample
-from medloom.data.manifest import Manifest
+from medloom.data.manifest import Manifest, template_path
 from medloom.data.masks import read_labels
-from medloom.data.prompts import read_rows, read_template, template_path
+from medloom.data.prompts import read_rows, read_template
 from medloom.data.tables import read_table
 from medloom.evaluation.effects.measure import Arm, Effects
 from medloom.evaluation.effects.regions import BETWEEN
@@ -108,8 +108,7 @@ def observe(
             continue
         intensity = spec.of(modality)
         low, high = (intensity.low, intensity.high) if intensity.kind == "window" else (0.0, FULL_SCALE)
-        image = read_sample(sample.path, spec, modality, unit).array[0]
-        values = (image + 1) / 2 * (high - low) + low
+        values = (read_sample(sample.path, spec, modality, unit).array[0] + 1) / 2 * (high - low) + low
         labels = read_labels(mask, spec)
         found = [int(label) for label in np.unique(labels) if label > 0]
         means = {names.get(label, f"label {label}"): float(values[labels == label].mean()) for label in found}

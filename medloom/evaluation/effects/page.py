@@ -1,16 +1,12 @@
 """The page of a what-if."""
 
-from collections.abc import Sequence
-
 import numpy as np
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.image import AxesImage
-from numpy.typing import NDArray
 
+from medloom.core.plots import flat
 from medloom.core.spec import HU
 from medloom.evaluation.effects import recovery
-from medloom.evaluation.effects.measure import Effects, Example
+from medloom.evaluation.effects.measure import Effects
 from medloom.evaluation.effects.observed import OBSERVED
 from medloom.evaluation.effects.regions import NOISE, SHIFT, shift_table
 from medloom.evaluation.report.plots import Panel, draw, png
@@ -58,31 +54,19 @@ def _picture(effects: Effects, name: str) -> bytes:
     scale = np.abs(np.stack([example.difference if example.true is None else example.true for example in examples]))
     reach = float(np.quantile(scale, QUANTILE)) or float(np.quantile(differences, QUANTILE)) or 1.0
     for row, example in zip(axes, examples, strict=True):
-        drawn = _draw_row(row, example, effects.unit, reach)
+        reference = example.difference if example.true is None else example.true
+        # Of a volume the axial slice that changes most.
+        level = int(np.abs(reference).sum(axis=(0, 1)).argmax()) if reference.ndim == 3 else None
+        slices = [flat(values[None], level)[0] for values in (example.factual, example.other)]
+        low, high = WINDOW if effects.unit == HU else (float(np.min(slices)), float(np.max(slices)))
+        for axis, values in zip(row, slices, strict=False):
+            axis.imshow(values, cmap="gray", vmin=low, vmax=high)
+        maps = [example.difference] if example.true is None else [example.difference, example.true]
+        for axis, values in zip(row[2:], maps, strict=True):
+            drawn = axis.imshow(flat(values[None], level)[0], cmap="RdBu_r", vmin=-reach, vmax=reach)
+        for axis in row:
+            axis.set_axis_off()
     for axis, title in zip(axes[0], ("factual", name, "difference", "true difference"), strict=False):
         axis.set_title(title, fontsize=9)
     figure.colorbar(drawn, ax=axes[:, 2:].ravel().tolist(), shrink=0.8, label=effects.unit)
     return png(figure, SYNTHETIC="YES")
-
-
-def _draw_row(axes: Sequence[Axes], example: Example, unit: str, reach: float) -> AxesImage:
-    level = None
-    if example.difference.ndim == 3:
-        # The axial slice that changes most.
-        reference = example.difference if example.true is None else example.true
-        level = int(np.abs(reference).sum(axis=(0, 1)).argmax())
-    slices = [_slice(values, level) for values in (example.factual, example.other)]
-    low, high = WINDOW if unit == HU else (float(np.min(slices)), float(np.max(slices)))
-    for axis, values in zip(axes, slices, strict=False):
-        axis.imshow(values, cmap="gray", vmin=low, vmax=high)
-    maps = [example.difference] if example.true is None else [example.difference, example.true]
-    for axis, values in zip(axes[2:], maps, strict=True):
-        drawn = axis.imshow(_slice(values, level), cmap="RdBu_r", vmin=-reach, vmax=reach)
-    for axis in axes:
-        axis.set_axis_off()
-    return drawn
-
-
-def _slice(values: NDArray[np.float32], level: int | None) -> NDArray[np.float32]:
-    """A 2-D image unchanged; an axial slice of a volume (axes R, A, S) as radiologists look at it."""
-    return values if level is None else values[::-1, ::-1, level].T

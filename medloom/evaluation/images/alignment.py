@@ -83,8 +83,7 @@ def measure(inputs: Inputs) -> Found:
     by_half = None
     if not data.fit.rare_classes(2 * PATIENTS_PER_CLASS):
         rows = hold_out(data.fit.units, [str(label) for label in data.fit.labels], 0.5, seed)
-        half = data.fit.rows(rows, "half of the training")
-        by_half = predict(cache.classifier(half, train_on_real), images, real)
+        by_half = predict(cache.classifier(data.fit.rows(rows, "half of the training"), train_on_real), images, real)
     found.metrics.extend(utility_metrics(by_real, by_synthetic, (len(data.fit), len(synthetic)), seed, by_half))
     return found
 

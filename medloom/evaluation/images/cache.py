@@ -61,8 +61,8 @@ def train_on_real(images: Images, members: ImageSet, options: ClassifierOptions)
         UserError: one class, or a class with a single patient.
     """
     labels = [str(label) for label in members.labels]
-    held = hold_out(members.units, labels, VALIDATION, options.seed)
-    return train_classifier(images, labels, members.units, held, options)
+    units = members.units
+    return train_classifier(images, labels, units, hold_out(units, labels, VALIDATION, options.seed), options)
 
 
 def train_on_synthetic(images: Images, members: ImageSet, options: ClassifierOptions) -> Classifier:
@@ -143,8 +143,7 @@ class EvaluationCache:
             network=judge.network, steps=judge.steps, seed=judge.seed, device=judge.device, verbose=judge.verbose
         )
         rows = [list(values) for values in (members.hashes, members.groups)]
-        key = hash_json([rows, self.spec.fingerprint(), self.unit, options.identity()])
-        folder = self.folder / "encoders" / key
+        folder = self.folder / "encoders" / hash_json([rows, self.spec.fingerprint(), self.unit, options.identity()])
         if folder.is_dir():
             if options.verbose:
                 say(f"encoder of {members.name} images: read from {folder}")

@@ -35,13 +35,12 @@ def write_cards(out: Path, report: Report, sets: Sequence[Mapping[str, object]],
         "| metric | features | value [95 % interval] | reference | n |",
         "|---|---|---|---|---|",
     ]
-    for metric in report.metrics:
-        if metric.subset == EVERYTHING:
-            value = with_interval(metric.value, metric.low, metric.high)
-            measured.append(
-                f"| {metric.name} | {metric.extractor or '-'} | {value} | {_reference(metric)} | {metric.n}"
-                f" {metric.counted} |"
-            )
+    measured += [
+        f"| {metric.name} | {metric.extractor or '-'} | {with_interval(metric.value, metric.low, metric.high)}"
+        f" | {_reference(metric)} | {metric.n} {metric.counted} |"
+        for metric in report.metrics
+        if metric.subset == EVERYTHING
+    ]
     worse = [
         f"- {metric}: {with_interval(metric.value, metric.low, metric.high)}, reference {_reference(metric)}"
         for metric in report.metrics
@@ -58,7 +57,20 @@ def write_cards(out: Path, report: Report, sets: Sequence[Mapping[str, object]],
     }
     cards = [(DATA_CARD, "# Data card", data, [*measured, *weak, *notes])]
     if model is not None:
-        cards.append((MODEL_CARD, "# Model card", model_facts(model), [*measured, *weak]))
+        run = RunFolder(model)
+        description, split = run.description(), run.splits()[0]
+        identity = description["identity"]
+        spec = identity["spec"]
+        known = {
+            "family": run.index()["family"],
+            "hash of the weights": run.model_hash(),
+            "generated images": f"{' x '.join(map(str, spec['size']))} pixels, {', '.join(sorted(spec['intensity']))}",
+            "patients trained on": len(split.patients.get("train", ())),
+            "optimiser steps": identity["options"]["loop"]["steps"],
+            "seed": identity["options"]["loop"]["seed"],
+            "medloom": description["environment"]["medloom"],
+        }
+        cards.append((MODEL_CARD, "# Model card", known, [*measured, *weak]))
     for file, title, facts, lines in cards:
         table = ["| | |", "|---|---|", *(f"| {name} | {value} |" for name, value in facts.items())]
         write_text(out / file, "\n".join([title, "", WARNING, "", *table, "", *lines, LIMITS]))
@@ -71,20 +83,3 @@ def _reference(metric: Metric) -> str:
 
 def _counts(counts: object) -> str:
     return ", ".join(f"{name} {count}" for name, count in counts.items()) if isinstance(counts, Mapping) else ""
-
-
-def model_facts(model: Path) -> dict[str, object]:
-    """What a run folder says about its model, for the model card."""
-    run = RunFolder(model)
-    description, split = run.description(), run.splits()[0]
-    identity = description["identity"]
-    spec, loop = identity["spec"], identity["options"]["loop"]
-    return {
-        "family": run.index()["family"],
-        "hash of the weights": run.model_hash(),
-        "generated images": f"{' x '.join(map(str, spec['size']))} pixels, {', '.join(sorted(spec['intensity']))}",
-        "patients trained on": len(split.patients.get("train", ())),
-        "optimiser steps": loop["steps"],
-        "seed": loop["seed"],
-        "medloom": description["environment"]["medloom"],
-    }

@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import numpy as np
 
@@ -20,14 +21,12 @@ from medloom.evaluation.images.sets import (
     ImageSet,
     choose_label,
     real_set,
-    refuse_shared_files,
-    refuse_shared_patients,
-    refuse_unknown,
     synthetic_set,
 )
 from medloom.evaluation.images.subsets import bands, check_columns, tagged
 
 HALF = 0.5
+FIRST_HALF, SECOND_HALF = "real, first half", "real, second half"
 # A classifier is trained on some patients of a class and selected on others.
 PATIENTS_PER_CLASS = 2
 LISTED_CLASSES = 20
@@ -95,11 +94,19 @@ def compare(
         UserError: files or patients in two sets; a column that is missing; a label that cannot be used; a class or
             modality without real images.
     """
-    refuse_shared_files(synthetic, real)
-    if train is not None:
-        refuse_shared_files(synthetic, train)
-        refuse_shared_patients(train, real)
-    check_columns(by, *(manifest for manifest in (real, synthetic, train) if manifest is not None))
+    references = [real] if train is None else [real, train]
+    for other in references:
+        if shared := sorted(set(synthetic.frame["path"]) & set(other.frame["path"])):
+            raise UserError(
+                f"{synthetic.source} and {other.source} share {len(shared)} of their files ({Path(shared[0])}, ...);"
+                " give different files as synthetic and as real images."
+            )
+    if train is not None and (known := set(train.frame["patient_id"]) & set(real.frame["patient_id"])):
+        raise UserError(
+            f"{len(known)} of the {real.frame['patient_id'].nunique()} patients of {real.source} are in {train.source}"
+            " too; give images of patients that were not trained on as --real."
+        )
+    check_columns(by, synthetic, *references)
     chosen = choose_label(label, real, synthetic)
     everything, ours, trained, unjudged = _labelled_sets(chosen, real, synthetic, train)
     if label == AUTO and chosen != MODALITY and unjudged and len(real.modalities) > 1:
@@ -108,8 +115,20 @@ def compare(
         everything, ours, trained, unjudged = _labelled_sets(chosen, real, synthetic, train)
     if trained is not None:
         reference, fit, other_real = everything, trained.labelled(), trained
+    elif chosen != NONE:
+        labelled = everything.labelled()
+        held = hold_out(labelled.units, [str(name) for name in labelled.labels], HALF, seed)
+        fit = labelled.rows(np.setdiff1d(np.arange(len(labelled)), held), FIRST_HALF)
+        taken = set(fit.units)
+        others = [row for row, patient in enumerate(everything.units) if patient not in taken]
+        reference, other_real = everything.rows(others, SECOND_HALF), fit
+    elif set_apart:
+        everyone = numpy_generator("halves", seed).permutation(np.unique(everything.units))
+        first = np.isin(everything.units, everyone[: len(everyone) // 2])
+        reference = everything.rows(np.flatnonzero(~first), SECOND_HALF)
+        fit = other_real = everything.rows(np.flatnonzero(first), FIRST_HALF)
     else:
-        reference, fit = _halves(everything, chosen, seed, set_apart)
+        reference, fit = everything, everything.rows([])
         other_real = fit
     notes = [note for manifest in (real, synthetic, train) if manifest is not None for note in manifest.notes]
     if chosen == NONE:
@@ -154,30 +173,19 @@ def _labelled_sets(
     everything, ours = real_set(real, label, "real"), synthetic_set(synthetic, label)
     trained = real_set(train, label, "training") if train is not None else None
     for known in (everything, *([trained] if trained else [])):
-        refuse_unknown(ours, known, synthetic.source)
+        modalities = set(known.groups)
+        if unknown := Counter(group for group in ours.groups if group not in modalities):
+            name, count = unknown.most_common(1)[0]
+            raise UserError(
+                f"{synthetic.source}: {count} rows are of modality {name!r}, of which there is no real image;"
+                f" known: {', '.join(sorted(modalities))}."
+            )
     source = trained or everything
     unjudged = source.rare_classes(PATIENTS_PER_CLASS if trained else 2 * PATIENTS_PER_CLASS)
     unjudged |= everything.rare_classes(PATIENTS_PER_CLASS)
     unjudged |= ours.classes - (everything.classes & source.classes)
     judged = [known.without_classes(unjudged) for known in (everything, ours)]
     return judged[0], judged[1], trained.without_classes(unjudged) if trained else None, unjudged
-
-
-def _halves(everything: ImageSet, label: str, seed: int, set_apart: bool) -> tuple[ImageSet, ImageSet]:
-    """The reference, and the images to train a classifier or an encoder on, with no patient in common."""
-    if label == NONE and not set_apart:
-        return everything, everything.rows([])
-    if label == NONE:
-        everyone = numpy_generator("halves", seed).permutation(np.unique(everything.units))
-        first = np.isin(everything.units, everyone[: len(everyone) // 2])
-        sides = np.flatnonzero(~first), np.flatnonzero(first)
-        return everything.rows(sides[0], "real, second half"), everything.rows(sides[1], "real, first half")
-    labelled = everything.labelled()
-    held = hold_out(labelled.units, [str(name) for name in labelled.labels], HALF, seed)
-    fit = labelled.rows(np.setdiff1d(np.arange(len(labelled)), held), "real, first half")
-    taken = set(fit.units)
-    others = [row for row, patient in enumerate(everything.units) if patient not in taken]
-    return everything.rows(others, "real, second half"), fit
 
 
 def _entry(members: ImageSet, manifest: Manifest, role: str) -> dict[str, object]:

@@ -38,8 +38,8 @@ def detail_metrics(
         return [], [f"No fine detail: images of {' x '.join(map(str, cache.spec.size))} pixels are too small for it."]
     logarithms, units = [], []
     for members in (real, synthetic):
-        fractions = [max(fine_detail(image), SMALLEST_FRACTION) for image in cache.images(members)]
-        logarithms.append(np.array([math.log(fraction) for fraction in fractions]))
+        images = cache.images(members)
+        logarithms.append(np.array([math.log(max(fine_detail(image), SMALLEST_FRACTION)) for image in images]))
         units.append(np.asarray(members.units))
     metrics = []
     for subset in (EVERYTHING, *real.parts):

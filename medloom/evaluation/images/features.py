@@ -18,7 +18,7 @@ from medloom.downstream.ssl import Encoder
 from medloom.evaluation.images.pixel_alignment import pixel_alignment, unit_pixels
 from medloom.evaluation.images.sets import ImageSet, Subsets, parts_of
 from medloom.evaluation.images.vision_models import load_vision_model
-from medloom.evaluation.report.metrics import EVERYTHING, sampled_units
+from medloom.evaluation.report.metrics import EVERYTHING
 from medloom.metrics.privacy import Alignment
 
 BATCH = 64
@@ -92,10 +92,6 @@ class FeatureSet:
         """Some rows, by number or mask."""
         kept = tuple(self.tags[row] for row in np.arange(len(self.values))[rows]) if self.tags else ()
         return FeatureSet(self.values[rows], self.units[rows], self.groups[rows], kept)
-
-    def with_sampled_units(self) -> "FeatureSet":
-        """With the units that intervals are over; see `sampled_units`."""
-        return replace(self, units=sampled_units(self.units))
 
 
 def _classifier(sources: Sources, argument: str) -> Extractor:

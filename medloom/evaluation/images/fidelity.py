@@ -59,12 +59,11 @@ def measure(inputs: Inputs) -> Found:
     real, synthetic, seed = inputs.data.real, inputs.data.synthetic, inputs.seed
     further = {name: METRICS[name] for name in inputs.metrics}
     found = Found([], meanings={name: _meaning(name) for name in further})
-    for name in inputs.extractors:
-        features = inputs.features(name, real), inputs.features(name, synthetic)
-        metrics, notes = fidelity_metrics(name, *features, seed, further)
-        found.metrics.extend(metrics)
-        found.notes.extend(notes)
     for metrics, notes in (
+        *(
+            fidelity_metrics(name, inputs.features(name, real), inputs.features(name, synthetic), seed, further)
+            for name in inputs.extractors
+        ),
         variety.variety_metrics(inputs.cache, real, synthetic, inputs.classifier, seed),
         detail.detail_metrics(inputs.cache, real, synthetic, seed),
     ):
@@ -148,7 +147,12 @@ def _measured(
     units = real.units, sampled_units(synthetic.units)
     n = min(len(synthetic.values), len(real.values) // 2)
     drawn = [tuple(_some(own, n, seed, draw) for own in units) for draw in range(DRAWS)]
-    x, y = _in_their_span(real.values, synthetic.values)
+    x, y = real.values, synthetic.values
+    if len(x) + len(y) < width:
+        # Coordinates in the space that the features span, which has fewer dimensions: all distances stay.
+        together = np.concatenate([x, y]).astype(np.float64)
+        coordinates: NDArray[np.float64] = np.asarray(np.linalg.qr(together.T, mode="r")).T
+        x, y = coordinates[: len(x)], coordinates[len(x) :]
     between = {**_statistics(x, y, width), **_further(real.values, synthetic.values, further)}
     among = {**_statistics(x, x, width), **_further(real.values, real.values, further)}
     small = f"n is below 10 d (d = {width}): compare it only with its reference."
@@ -194,15 +198,6 @@ def _measured(
     return metrics
 
 
-def _in_their_span(real: Floats, synthetic: Floats) -> tuple[Floats, Floats]:
-    """Features as coordinates in the space that they span, if that has fewer dimensions: all distances stay."""
-    together = np.concatenate([real, synthetic]).astype(np.float64)
-    if len(together) >= together.shape[1]:
-        return real, synthetic
-    coordinates: NDArray[np.float64] = np.asarray(np.linalg.qr(together.T, mode="r")).T
-    return coordinates[: len(real)], coordinates[len(real) :]
-
-
 def _statistics(real: Floats, synthetic: Floats, width: int) -> dict[str, Statistic]:
     """The metrics as functions of row numbers; the four fractions of the same rows are computed once.
 
@@ -242,8 +237,7 @@ def _some(units: NDArray[np.generic], n: int, seed: int, draw: int) -> Rows:
     rng = numpy_generator("fidelity", seed, draw)
     names, codes = np.unique(units, return_inverse=True)
     rank = rng.permutation(len(names))[codes]
-    order = np.lexsort((rng.permutation(len(codes)), rank))
-    return np.sort(order[:n])
+    return np.sort(np.lexsort((rng.permutation(len(codes)), rank))[:n])
 
 
 def plots(metrics: Sequence[Metric]) -> Plots:

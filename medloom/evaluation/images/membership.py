@@ -21,7 +21,6 @@ from medloom.evaluation.report.metrics import LOWER, Metric, Reference, proporti
 from medloom.generators.image_losses import DRAWS, attack_refusal, image_losses
 from medloom.generators.run_folder import RunFolder
 from medloom.metrics.membership import membership_auc, threshold
-from medloom.metrics.uncertainty import Interval
 
 ATTACK, HALVES = "membership AUC by loss", "membership AUC of two halves of the members"
 BLIND, FOUND = "membership AUC of images alone", "members found at 1 % false positives"
@@ -86,10 +85,22 @@ def membership_metrics(
     """
     names = np.asarray(patients[0])
     attack = membership_auc(member_scores, other_scores, *patients, seed)
-    everyone = numpy_generator("member halves", seed).permutation(np.unique(names))
-    first = np.isin(names, everyone[: len(everyone) // 2])
+    order = numpy_generator("member halves", seed).permutation(np.unique(names))
+    first = np.isin(names, order[: len(order) // 2])
     halves = membership_auc(member_scores[first], member_scores[~first], names[first], names[~first], seed)
-    blind = _blind(pixels, patients, seed)
+
+    # A classifier of images alone, tested on patients that it was not fitted on (Das et al. 2024).
+    x, truth = np.concatenate(pixels), np.repeat([1, 0], [len(side) for side in pixels])
+    everyone = np.concatenate([np.asarray(side).astype(str) for side in patients])
+    scores = np.empty(len(x))
+    for fitted, tested in GroupKFold(FOLDS, shuffle=True, random_state=seed % 2**32).split(x, truth, everyone):
+        components = min(COMPONENTS, *x[fitted].shape)
+        model = make_pipeline(
+            PCA(components, random_state=0), StandardScaler(), LogisticRegression(class_weight="balanced")
+        )
+        scores[tested] = model.fit(x[fitted], truth[fitted]).decision_function(x[tested])
+    blind = membership_auc(scores[truth == 1], scores[truth == 0], everyone[truth == 1], everyone[truth == 0], seed)
+
     metrics = [
         Metric.of(interval, name=name, reference=Reference(CHANCE, 0.5), better=better, note=note)
         for name, interval, better, note in (
@@ -116,17 +127,3 @@ def membership_metrics(
             f" {result} says nothing about the model."
         ]
     return metrics, [f"Membership: the attack is not above its controls, {result}; a stronger attack may be."]
-
-
-def _blind(pixels: tuple[Floats, Floats], patients: Patients, seed: int) -> Interval:
-    """A classifier of images alone, tested on patients that it was not fitted on (Das et al. 2024)."""
-    x, truth = np.concatenate(pixels), np.repeat([1, 0], [len(side) for side in pixels])
-    names = np.concatenate([np.asarray(side).astype(str) for side in patients])
-    scores = np.empty(len(x))
-    for fitted, tested in GroupKFold(FOLDS, shuffle=True, random_state=seed % 2**32).split(x, truth, names):
-        components = min(COMPONENTS, *x[fitted].shape)
-        model = make_pipeline(
-            PCA(components, random_state=0), StandardScaler(), LogisticRegression(class_weight="balanced")
-        )
-        scores[tested] = model.fit(x[fitted], truth[fitted]).decision_function(x[tested])
-    return membership_auc(scores[truth == 1], scores[truth == 0], names[truth == 1], names[truth == 0], seed)

@@ -1,6 +1,5 @@
 """Grey levels of two images compared after the best flip and shift, which finds copies that were changed so."""
 
-from collections.abc import Callable
 from itertools import product
 
 import numpy as np
@@ -33,36 +32,6 @@ def pixel_alignment(size: tuple[int, ...]) -> Alignment:
     Shifts of whole pixels find the nearest image. The pair is then compared at shifts of parts of a pixel, without the
     border, where a shifted copy shows what its original does not.
     """
-    return Alignment(lambda values: pixel_views(values, size), _aligned(size))
-
-
-def pixel_views(values: Floats, size: tuple[int, ...]) -> Floats:
-    """Images unchanged and flipped along each axis, each moved by up to one pixel: `(N, views, d)`.
-
-    Args:
-        values: `(N, d)`, the pixels of images of `size` in one row each.
-        size: pixels along each axis; 3-D images are moved along one axis at a time.
-    """
-    moves = [move for move in product((0, -1, 1), repeat=len(size)) if len(size) == 2 or sum(map(abs, move)) <= 1]
-    views = []
-    for image in _flipped(values, size):
-        for move in moves:
-            moved = image
-            for axis, by in enumerate(move, 1):
-                if by:
-                    # What comes in at a border repeats the border's pixels.
-                    positions = np.clip(np.arange(moved.shape[axis]) + by, 0, moved.shape[axis] - 1)
-                    moved = moved.take(positions, axis)
-            views.append(unit_pixels(moved.reshape(len(values), -1)))
-    return np.stack(views, axis=1)
-
-
-def _flipped(values: Floats, size: tuple[int, ...]) -> list[Floats]:
-    images = values.reshape(len(values), *size)
-    return [images, *(np.flip(images, axis) for axis in range(1, images.ndim))]
-
-
-def _aligned(size: tuple[int, ...]) -> Callable[[Floats, Floats], NDArray[np.float64]]:
     reach, step = REACH[len(size)]
     shifts = np.arange(-reach, reach + step / 2, step)
     tables = [np.stack([_shift(length, by) for by in shifts]) for length in size]
@@ -88,7 +57,32 @@ def _aligned(size: tuple[int, ...]) -> Callable[[Floats, Floats], NDArray[np.flo
                 best[part] = np.maximum(best[part], products.max(axis=0))
         return best
 
-    return cosines
+    return Alignment(lambda values: pixel_views(values, size), cosines)
+
+
+def pixel_views(values: Floats, size: tuple[int, ...]) -> Floats:
+    """Images unchanged and flipped along each axis, each moved by up to one pixel: `(N, views, d)`.
+
+    Args:
+        values: `(N, d)`, the pixels of images of `size` in one row each.
+        size: pixels along each axis; 3-D images are moved along one axis at a time.
+    """
+    moves = [move for move in product((0, -1, 1), repeat=len(size)) if len(size) == 2 or sum(map(abs, move)) <= 1]
+    views = []
+    for image in _flipped(values, size):
+        for move in moves:
+            moved = image
+            for axis, by in enumerate(move, 1):
+                if by:
+                    # What comes in at a border repeats the border's pixels.
+                    moved = moved.take(np.clip(np.arange(moved.shape[axis]) + by, 0, moved.shape[axis] - 1), axis)
+            views.append(unit_pixels(moved.reshape(len(values), -1)))
+    return np.stack(views, axis=1)
+
+
+def _flipped(values: Floats, size: tuple[int, ...]) -> list[Floats]:
+    images = values.reshape(len(values), *size)
+    return [images, *(np.flip(images, axis) for axis in range(1, images.ndim))]
 
 
 def _shift(length: int, by: float) -> NDArray[np.float32]:

@@ -23,6 +23,7 @@ from medloom.evaluation.report.metrics import (
     Metric,
     Reference,
     proportion,
+    sampled_units,
 )
 from medloom.evaluation.report.plots import Panel, strip
 from medloom.evaluation.report.report import embedded, page
@@ -71,7 +72,13 @@ def measure(inputs: Inputs) -> Found:
         metrics += found[0]
         notes += found[1]
         copies += found[2]
-    metrics.append(identical_files(sets, seed))
+    hashes = set(data.train.hashes)
+    ours, theirs = (
+        proportion(np.array([digest in hashes for digest in known.hashes]), np.arange(len(known)), seed)
+        for known in (data.synthetic, data.real)
+    )
+    reference = Reference("the same of held-out real files", theirs.value, n=theirs.n)
+    metrics.append(Metric.of(ours, name=IDENTICAL, counted="images", reference=reference, better=LOWER))
     if inputs.attack is not None:
         attacked = membership.attack_model(inputs, inputs.attack)
         metrics += attacked[0]
@@ -131,7 +138,8 @@ def copy_metrics(
                 " images per set."
             )
             continue
-        train, real, synthetic = part["train"], part["real"], part["synthetic"].with_sampled_units()
+        train, real, synthetic = part["train"], part["real"], part["synthetic"]
+        synthetic = replace(synthetic, units=sampled_units(synthetic.units))
         report = copy_rates(
             train.values,
             real.values,
@@ -198,17 +206,6 @@ def _distances(embedding: str, train: FeatureSet, real: FeatureSet, synthetic: F
             (DISTANCE, replace(ratio, low=max(ratio.low, 0.0)), Reference("as far as held-out images", 1.0)),
         )
     ]
-
-
-def identical_files(sets: Mapping[str, ImageSet], seed: int) -> Metric:
-    """The fraction of synthetic files that equal a file of the training set byte for byte."""
-    train = set(sets["train"].hashes)
-    ours, theirs = (
-        proportion(np.array([digest in train for digest in known.hashes]), np.arange(len(known)), seed)
-        for known in (sets["synthetic"], sets["real"])
-    )
-    reference = Reference("the same of held-out real files", theirs.value, n=theirs.n)
-    return Metric.of(ours, name=IDENTICAL, counted="images", reference=reference, better=LOWER)
 
 
 def write_copies(path: Path, copies: Sequence[Copy]) -> None:

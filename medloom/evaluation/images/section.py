@@ -6,7 +6,6 @@ from functools import cached_property
 from pathlib import Path
 
 from medloom.downstream.classifier import Classifier
-from medloom.downstream.ssl import Encoder
 from medloom.evaluation.images.cache import EvaluationCache, train_on_real
 from medloom.evaluation.images.comparison import Comparison
 from medloom.evaluation.images.features import Extractor, FeatureSet, Sources, extract, make_extractor
@@ -77,12 +76,14 @@ class Inputs:
             UserError: see `make_extractor`.
         """
         if name not in self._made:
-            sources = Sources(self.data.spec, self.classifier, self.cache.options.device, self._encoder)
+            sources = Sources(
+                self.data.spec,
+                self.classifier,
+                self.cache.options.device,
+                lambda: self.cache.encoder(self.data.other_real),
+            )
             self._made[name] = make_extractor(name, sources)
         return self._made[name]
-
-    def _encoder(self) -> Encoder:
-        return self.cache.encoder(self.data.other_real)
 
     def features(self, name: str, members: ImageSet) -> FeatureSet:
         """Features of a set by the extractor of a name.
@@ -121,11 +122,6 @@ class Found:
     meanings: Mapping[str, str] = field(default_factory=dict)
 
 
-def nothing_lacking(data: Comparison) -> str | None:
-    """For a section that can always be measured."""
-    return None
-
-
 # What the user has to give for a section, to whether it is there and how to give it.
 NEEDS: Mapping[str, tuple[Callable[[Comparison], bool], str]] = {
     "training images": (
@@ -151,7 +147,8 @@ class Section:
         measure: measures the section.
         plots: a title and panels for each plot of its metrics.
         needs: what the user has to give, names in NEEDS; without it the section is left out unless it is asked for.
-        lacking: says why these sets cannot be measured, or gives None.
+        lacking: says why these sets cannot be measured and how many images it needs, or gives None; the section is then
+            left out unless it is asked for.
         requires: `needs` and `lacking` in words, for the documentation.
         glance: whether its metrics of all images stand in the table at the top of the report.
     """
@@ -162,6 +159,6 @@ class Section:
     measure: Callable[[Inputs], Found]
     plots: Callable[[Sequence[Metric]], Plots] = lambda metrics: []
     needs: tuple[str, ...] = ()
-    lacking: Callable[[Comparison], str | None] = nothing_lacking
+    lacking: Callable[[Comparison], str | None] = lambda data: None
     requires: str = "any images"
     glance: bool = True

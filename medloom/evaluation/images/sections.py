@@ -15,24 +15,32 @@ SECTIONS: dict[str, Section] = {
 }
 
 
-def choose_sections(only: Sequence[str], data: Comparison) -> list[str]:
-    """The sections to measure: those asked for, else all whose needs are met.
+def choose_sections(only: Sequence[str], data: Comparison) -> tuple[list[str], dict[str, str]]:
+    """The sections to measure: those asked for, else all whose needs are met by sets that are large enough.
 
     Args:
         only: names of SECTIONS; none for all.
         data: the sets.
 
+    Returns:
+        The names of the sections; and of each one whose sets are too small, its name with what it lacks.
+
     Raises:
-        UserError: a need that is not met, or sets that are too small.
+        UserError: a section that was asked for has a need that is not met, or sets that are too small.
     """
-    chosen = []
+    chosen: list[str] = []
+    left_out: dict[str, str] = {}
     for name, section in SECTIONS.items():
         unmet = [how for given, how in (NEEDS[need] for need in section.needs) if not given(data)]
         if name not in only if only else unmet:
             continue
         if unmet:
             raise UserError(f"{name} needs {unmet[0]}.")
-        if reason := section.lacking(data):
+        reason = section.lacking(data)
+        if reason and only:
             raise UserError(f"{name} cannot be measured: {reason}.")
-        chosen.append(name)
-    return chosen
+        if reason:
+            left_out[name] = reason
+        else:
+            chosen.append(name)
+    return chosen, left_out

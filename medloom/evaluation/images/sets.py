@@ -4,7 +4,6 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -109,8 +108,7 @@ def parts_of(tags: Sequence[Sequence[str]], groups: Sequence[str] | NDArray[np.s
     if not len(tags):
         names = sorted({str(group) for group in groups})
         return {name: np.asarray(groups) == name for name in names} if len(names) > 1 else {}
-    known = sorted({name for own in tags for name in own})
-    return {name: np.array([name in own for own in tags]) for name in known}
+    return {name: np.array([name in own for own in tags]) for name in sorted({name for own in tags for name in own})}
 
 
 def real_set(manifest: Manifest, label: str, name: str) -> ImageSet:
@@ -177,47 +175,3 @@ def read_labels(manifest: Manifest, label: str) -> tuple[str | None, ...]:
     # A whole number in a column with empty cells is read as a float.
     texts = [f"{cell:g}" if isinstance(cell, int | float | np.number) else str(cell).strip() for cell in cells]
     return tuple(None if cell is None else text for cell, text in zip(cells, texts, strict=True))
-
-
-def refuse_shared_files(synthetic: Manifest, real: Manifest) -> None:
-    """Refuse to compare a file with itself.
-
-    Raises:
-        UserError: says how many files are in both manifests, and names one of them.
-    """
-    shared = sorted(set(synthetic.frame["path"]) & set(real.frame["path"]))
-    if shared:
-        raise UserError(
-            f"{synthetic.source} and {real.source} share {len(shared)} of their files ({Path(shared[0])}, ...);"
-            " give different files as synthetic and as real images."
-        )
-
-
-def refuse_shared_patients(train: Manifest, real: Manifest) -> None:
-    """Refuse real images of patients in the training set.
-
-    Raises:
-        UserError: says how many patients are in both manifests.
-    """
-    shared = set(train.frame["patient_id"]) & set(real.frame["patient_id"])
-    if shared:
-        raise UserError(
-            f"{len(shared)} of the {real.frame['patient_id'].nunique()} patients of {real.source} are in {train.source}"
-            " too; give images of patients that were not trained on as --real."
-        )
-
-
-def refuse_unknown(synthetic: ImageSet, real: ImageSet, source: Path) -> None:
-    """Refuse synthetic images of a modality that no real image has.
-
-    Raises:
-        UserError: names the unknown modality, the known ones, and the number of rows.
-    """
-    known = set(real.groups)
-    unknown = Counter(group for group in synthetic.groups if group not in known)
-    if unknown:
-        name, count = unknown.most_common(1)[0]
-        raise UserError(
-            f"{source}: {count} rows are of modality {name!r}, of which there is no real image;"
-            f" known: {', '.join(sorted(known))}."
-        )

@@ -6,6 +6,7 @@ from collections.abc import Callable, Hashable, Mapping, Sequence
 import numpy as np
 
 from medloom.core.seeds import numpy_generator
+from medloom.core.types import Condition
 from medloom.downstream.classifier import Classifier
 from medloom.evaluation.images.cache import EvaluationCache
 from medloom.evaluation.images.sets import ImageSet
@@ -70,8 +71,11 @@ def _similarity(
     scales = scales_of(cache.spec.size)
     if not scales:
         return [], [f"No MS-SSIM: images of {' x '.join(map(str, cache.spec.size))} pixels are too small for it."]
-    for what, keys_of in KEYS.items():
-        keys = [keys_of(members) for members in (synthetic, real)]
+    for what, key_of in KEYS.items():
+        keys = [
+            [key_of(label, sample.condition) for label, sample in zip(members.labels, members.samples, strict=True)]
+            for members in (synthetic, real)
+        ]
         pairs = [draw_pairs(own, members, seed) for own, members in zip(keys, (synthetic, real), strict=True)]
         if all(len(own) >= LEAST_PAIRS for own in pairs):
             similarity = Metric.of(
@@ -138,22 +142,9 @@ def _mean(cache: EvaluationCache, keys: Keys, pairs: Sequence[Pair], members: Im
     return Interval(found.value, found.low, found.high, 2 * len(pairs))
 
 
-def _by_text(members: ImageSet) -> Keys:
-    known = [sample.condition for sample in members.samples]
-    return [(c.text, c.modality, c.view) if c.text else None for c in known]
-
-
-def _by_class(members: ImageSet) -> Keys:
-    known = zip(members.labels, (sample.condition for sample in members.samples), strict=True)
-    return [None if label is None else (label, c.modality, c.view) for label, c in known]
-
-
-def _by_modality(members: ImageSet) -> Keys:
-    return [(sample.condition.modality, sample.condition.view) for sample in members.samples]
-
-
-KEYS: Mapping[str, Callable[[ImageSet], Keys]] = {
-    "text, modality and view": _by_text,
-    "class, modality and view": _by_class,
-    "modality and view": _by_modality,
+# What the two images of a pair may share, best first; None for an image that is in no pair.
+KEYS: Mapping[str, Callable[[str | None, Condition], Hashable]] = {
+    "text, modality and view": lambda label, c: (c.text, c.modality, c.view) if c.text else None,
+    "class, modality and view": lambda label, c: None if label is None else (label, c.modality, c.view),
+    "modality and view": lambda label, c: (c.modality, c.view),
 }

@@ -87,15 +87,36 @@ def load_vision_model(name: str, device: str = "cpu") -> VisionModel:
         UserError: it cannot be found or has no safetensors, is no vision model, lacks weights, or has no settings of an
             image processor.
     """
-    network, missing = _load_network(name)
+    from transformers import AutoModel
+    from transformers.utils import cached_file
+
+    local = Path(name).is_dir()
+    try:
+        with initial_weights(0):
+            network, info = AutoModel.from_pretrained(
+                name, use_safetensors=True, local_files_only=local, output_loading_info=True, dtype=torch.float32
+            )
+    except (OSError, ValueError, KeyError, ImportError, RuntimeError, SafetensorError) as error:
+        reason = str(error).strip().split("\n")[0]
+        raise UserError(
+            f"hf:{name} cannot be loaded ({reason}); give a folder with config.json and safetensors weights,"
+            " or a hub id that can be reached from here."
+        ) from error
     inner = getattr(network, "vision_model", network)
     if getattr(inner, "main_input_name", "") != "pixel_values":
         raise UserError(f"hf:{name} is a {type(network).__name__}, which does not take images; give a vision model.")
     # A pooling layer without weights in the folder would be random, and so would its features.
+    missing = set(info["missing_keys"])
     unpooled = {key for key in missing if "pooler" in key}
     if missing - unpooled:
         raise UserError(f"hf:{name} lacks weights of its own network ({sorted(missing - unpooled)[0]}, ...).")
-    settings = _preprocessing(name)
+    try:
+        found = cached_file(name, PREPROCESSOR, local_files_only=local)
+    except (OSError, ValueError) as error:
+        raise UserError(f"hf:{name} has no {PREPROCESSOR}, so its preprocessing is unknown.") from error
+    settings: Mapping[str, Any] = read_json(Path(str(found)))
+    if settings.get("do_normalize", True) and not {"image_mean", "image_std"} <= set(settings):
+        raise UserError(f"{PREPROCESSOR} of hf:{name} does not give image_mean and image_std.")
     size, crop = _size(name, settings)
     channels = getattr(getattr(inner, "config", None), "num_channels", 3)
     if channels != 3:
@@ -115,40 +136,6 @@ def load_vision_model(name: str, device: str = "cpu") -> VisionModel:
         scale=255 * float(settings.get("rescale_factor", 1 / 255)) if settings.get("do_rescale", True) else 255.0,
         features=POOLED if pools else TOKENS,
     )
-
-
-def _load_network(name: str) -> tuple[nn.Module, set[str]]:
-    from transformers import AutoModel
-
-    try:
-        with initial_weights(0):
-            network, info = AutoModel.from_pretrained(
-                name,
-                use_safetensors=True,
-                local_files_only=Path(name).is_dir(),
-                output_loading_info=True,
-                dtype=torch.float32,
-            )
-    except (OSError, ValueError, KeyError, ImportError, RuntimeError, SafetensorError) as error:
-        reason = str(error).strip().split("\n")[0]
-        raise UserError(
-            f"hf:{name} cannot be loaded ({reason}); give a folder with config.json and safetensors weights,"
-            " or a hub id that can be reached from here."
-        ) from error
-    return network, set(info["missing_keys"])
-
-
-def _preprocessing(name: str) -> Mapping[str, Any]:
-    from transformers.utils import cached_file
-
-    try:
-        found = cached_file(name, PREPROCESSOR, local_files_only=Path(name).is_dir())
-    except (OSError, ValueError) as error:
-        raise UserError(f"hf:{name} has no {PREPROCESSOR}, so its preprocessing is unknown.") from error
-    settings: Mapping[str, Any] = read_json(Path(str(found)))
-    if settings.get("do_normalize", True) and not {"image_mean", "image_std"} <= set(settings):
-        raise UserError(f"{PREPROCESSOR} of hf:{name} does not give image_mean and image_std.")
-    return settings
 
 
 def _size(name: str, settings: Mapping[str, Any]) -> tuple[tuple[int, int], tuple[int, int] | None]:

@@ -167,8 +167,7 @@ def sampled_units(units: Units) -> NDArray[np.generic]:
 
     So few prompts are a fixed list, not a sample of prompts: a resample of them would measure something else.
     """
-    few = len(set(units)) < FEWEST_PROMPTS
-    return np.arange(len(units)) if few else np.asarray(units)
+    return np.arange(len(units)) if len(set(units)) < FEWEST_PROMPTS else np.asarray(units)
 
 
 def proportion(hits: NDArray[np.generic], units: Units, seed: int) -> Interval:

@@ -5,7 +5,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from PIL import Image
@@ -41,33 +40,31 @@ def draw(panels: Sequence[Panel]) -> bytes:
     A dot is a value, a line its interval, a grey band the range of the reference with a mark at its value.
     """
     rows = len(panels[0].rows)
-    longest = max(len(label) for label, _ in panels[0].rows)
-    width = 0.085 * longest + PANEL_WIDTH * max(len(panels), 3)
+    width = 0.085 * max(len(label) for label, _ in panels[0].rows) + PANEL_WIDTH * max(len(panels), 3)
     figure = Figure(figsize=(width, 0.9 + ROW_HEIGHT * rows), layout="constrained", dpi=DPI)
-    for place, axes in enumerate(figure.subplots(1, len(panels), squeeze=False)[0]):
-        _draw_panel(axes, panels[place], labelled=place == 0)
+    first, *others = figure.subplots(1, len(panels), squeeze=False)[0]
+    for axes, panel in zip((first, *others), panels, strict=True):
+        for height, (_, metric) in enumerate(panel.rows):
+            reference = metric.reference
+            if reference.low is not None and reference.high is not None:
+                axes.barh(height, reference.high - reference.low, 0.62, reference.low, color=REFERENCE, linewidth=0)
+            axes.plot([reference.value] * 2, [height - 0.31, height + 0.31], color="#6b7280", linewidth=1.4)
+            if metric.low is not None and metric.high is not None:
+                axes.plot(
+                    [metric.low, metric.high], [height, height], color=VALUE, linewidth=1.8, solid_capstyle="butt"
+                )
+            axes.plot([metric.value], [height], "o", color=VALUE, markersize=5)
+        axes.set_title(panel.title, fontsize=9)
+        axes.set_ylim(len(panel.rows) - 0.4, -0.6)
+        axes.set_yticks(range(len(panel.rows)), [label for label, _ in panel.rows] if axes is first else [])
+        axes.tick_params(labelsize=8, length=2)
+        axes.grid(axis="x", color="#eceef1", linewidth=0.7)
+        axes.set_axisbelow(True)
+        axes.spines[["top", "right", "left"]].set_visible(False)
+        axes.locator_params(axis="x", nbins=4)
+        if panel.limits:
+            axes.set_xlim(panel.limits)
     return png(figure)
-
-
-def _draw_panel(axes: Axes, panel: Panel, labelled: bool) -> None:
-    for height, (_, metric) in enumerate(panel.rows):
-        reference = metric.reference
-        if reference.low is not None and reference.high is not None:
-            axes.barh(height, reference.high - reference.low, 0.62, reference.low, color=REFERENCE, linewidth=0)
-        axes.plot([reference.value] * 2, [height - 0.31, height + 0.31], color="#6b7280", linewidth=1.4)
-        if metric.low is not None and metric.high is not None:
-            axes.plot([metric.low, metric.high], [height, height], color=VALUE, linewidth=1.8, solid_capstyle="butt")
-        axes.plot([metric.value], [height], "o", color=VALUE, markersize=5)
-    axes.set_title(panel.title, fontsize=9)
-    axes.set_ylim(len(panel.rows) - 0.4, -0.6)
-    axes.set_yticks(range(len(panel.rows)), [label for label, _ in panel.rows] if labelled else [])
-    axes.tick_params(labelsize=8, length=2)
-    axes.grid(axis="x", color="#eceef1", linewidth=0.7)
-    axes.set_axisbelow(True)
-    axes.spines[["top", "right", "left"]].set_visible(False)
-    axes.locator_params(axis="x", nbins=4)
-    if panel.limits:
-        axes.set_xlim(panel.limits)
 
 
 def png(figure: Figure, **metadata: str) -> bytes:

@@ -41,21 +41,17 @@ class Report:
         self.notes += [note for note in dict.fromkeys(notes) if note not in self.notes]
         self.verdicts += verdicts
 
-    def scores(self) -> dict[str, object]:
-        """The content of scores.json: every metric with value, low, high, n and reference."""
-        return {
+    def write(self, out: Path, html: str) -> None:
+        """Write report.html and scores.json, and say where they are and what passed."""
+        write_text(out / HTML, html)
+        scores = {
             "schema": SCHEMA,
             "finished": True,
             "metrics": [metric.to_dict() for metric in self.metrics],
             "verdicts": [vars(verdict) for verdict in self.verdicts],
             "notes": self.notes,
-            **self.facts,
         }
-
-    def write(self, out: Path, html: str) -> None:
-        """Write report.html and scores.json, and say where they are and what passed."""
-        write_text(out / HTML, html)
-        write_json(out / SCORES, self.scores())
+        write_json(out / SCORES, {**scores, **self.facts})
         for verdict in self.verdicts:
             say(f"{verdict}.")
         say(f"evaluated: {out / HTML} for people, {out / SCORES} for programs.")

@@ -22,9 +22,9 @@ from medloom.generators.autoencoder.quality import (
 from medloom.generators.autoencoder.storage import kind_of, vae_folder, vq_folder
 from medloom.generators.autoencoder.task import AutoencoderTask
 from medloom.generators.family import Family, Origin
-from medloom.generators.leakage import refuse_seen_parent, runs_among
+from medloom.generators.leakage import refuse_seen_parent
 from medloom.generators.preparation import Prepared, spread, with_channels
-from medloom.generators.run_folder import Components, open_run
+from medloom.generators.run_folder import Components, open_run, runs_among
 from medloom.networks.autoencoder import KLAutoencoder, load_autoencoder
 from medloom.networks.tokenizer import Tokenizer, load_tokenizer
 

@@ -68,12 +68,12 @@ class AutoencoderOptions:
     def __post_init__(self) -> None:
         check_limits(self, "autoencoder")
         if not self.levels:
-            raise UserError("autoencoder.levels: give 2 or more for each channel.")
+            raise UserError("the setting autoencoder.levels: give 2 or more for each channel.")
         groups = min(32, min(self.widths, default=0) // 4)
         if not groups or any(width % groups for width in self.widths):
             raise UserError(
-                f"autoencoder.widths {' '.join(map(str, self.widths))}: give one or more widths of at least 4"
-                f" channels, all of them multiples of {groups or 1} (a group norm's groups)."
+                f"the setting autoencoder.widths is {' '.join(map(str, self.widths))}: give one or more widths of at"
+                f" least 4 channels, all of them multiples of {groups or 1} (a group norm's groups)."
             )
 
     @property

@@ -34,7 +34,7 @@ class EncoderOptions:
     def __post_init__(self) -> None:
         check_limits(self, "encoder")
         if not self.image_widths:
-            raise UserError("encoder.image_widths: give one width or more.")
+            raise UserError("the setting encoder.image_widths: give one width or more.")
 
 
 @dataclass(frozen=True, kw_only=True)

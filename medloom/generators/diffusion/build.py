@@ -163,17 +163,27 @@ def from_stable_diffusion(
     Raises:
         UserError: it is not such a folder, or its parts do not fit.
     """
+    from diffusers import UNet2DConditionModel
+
     _require_support(replace(network, exportable=True), facts, text, spec.spatial_dims)
     _refuse_own_ways(network, noise)
     folder = locate_base(base)
-    unet = _load_unet(folder)
+    try:
+        unet = UNet2DConditionModel.from_pretrained(folder, subfolder="unet", use_safetensors=True)
+    except (OSError, ValueError) as error:
+        reason = str(error).strip().splitlines()[0]
+        raise UserError(f"{folder}/unet cannot be loaded ({reason}).") from error
     prior = _with_prior(unet) if network.prior != "none" else 0
     if network.gradient_checkpointing:
         unet.enable_gradient_checkpointing()
     autoencoder = load_autoencoder(folder / "vae")
     if autoencoder.image_channels != spec.channels:
         raise UserError(f"{base} takes images of {autoencoder.image_channels} channels, the data have {spec.channels}.")
-    encoder = _base_text(folder, text)
+    encoder = (
+        load_text_parts(str(folder / "text_encoder"), str(folder / "tokenizer"), text.max_tokens, "max")
+        if text.encoder == LOCAL
+        else load_text_encoder(text.encoder, text.max_tokens, "max")
+    )
     if encoder.width != unet.config.cross_attention_dim:
         raise UserError(
             f"text encoder of width {encoder.width} does not fit {base}, whose network takes"
@@ -216,40 +226,20 @@ def locate_base(base: str) -> Path:
     Raises:
         UserError: not found, or not a Stable Diffusion folder.
     """
-    folder = Path(base)
-    if not folder.is_dir():
-        folder = _download(base)
-    if not (folder / "model_index.json").is_file():
-        raise UserError(f"--base {base} is not a Stable Diffusion folder: it has no model_index.json.")
-    return folder
-
-
-def _download(base: str) -> Path:
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 
-    wanted = ["*.json", "*.txt", "unet/*.safetensors", "vae/*.safetensors", "text_encoder/*.safetensors"]
-    try:
-        return Path(snapshot_download(base, allow_patterns=wanted))
-    except (HFValidationError, HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
-        reason = str(error).strip().splitlines()[0]
-        raise UserError(f"--base {base} is no folder and cannot be fetched from the hub ({reason}).") from error
-
-
-def _load_unet(folder: Path) -> Any:
-    from diffusers import UNet2DConditionModel
-
-    try:
-        return UNet2DConditionModel.from_pretrained(folder, subfolder="unet", use_safetensors=True)
-    except (OSError, ValueError) as error:
-        reason = str(error).strip().splitlines()[0]
-        raise UserError(f"{folder}/unet cannot be loaded ({reason}).") from error
-
-
-def _base_text(folder: Path, text: TextOptions) -> TextEncoder:
-    if text.encoder != LOCAL:
-        return load_text_encoder(text.encoder, text.max_tokens, "max")
-    return load_text_parts(str(folder / "text_encoder"), str(folder / "tokenizer"), text.max_tokens, "max")
+    folder = Path(base)
+    if not folder.is_dir():
+        wanted = ["*.json", "*.txt", "unet/*.safetensors", "vae/*.safetensors", "text_encoder/*.safetensors"]
+        try:
+            folder = Path(snapshot_download(base, allow_patterns=wanted))
+        except (HFValidationError, HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
+            reason = str(error).strip().splitlines()[0]
+            raise UserError(f"--base {base} is no folder and cannot be fetched from the hub ({reason}).") from error
+    if not (folder / "model_index.json").is_file():
+        raise UserError(f"--base {base} is not a Stable Diffusion folder: it has no model_index.json.")
+    return folder
 
 
 def _path_of(folder: Path, noise: NoiseOptions) -> ProbabilityPath:

@@ -57,20 +57,17 @@ class NetworkOptions:
 
     def __post_init__(self) -> None:
         check_limits(self, "network")
-        self._check_attention()
-        if not self.widths or min(self.widths) < 1 or len(self.widths) != len(self.attention):
-            raise UserError(
-                f"network.widths {_listed(self.widths)} and network.attention {_listed(self.attention)}: give"
-                " widths of at least 1, and an entry of attention for each of them."
-            )
-
-    def _check_attention(self) -> None:
-        """Refuse cross-attention in a network without attention; a resnet attends at its smallest resolution only."""
+        # A resnet attends at its smallest resolution only.
         attends = self.attention and (self.attention[-1] if self.kind == "resnet" else any(self.attention))
         if self.fusion == "cross-attention" and not attends:
             where = "its last resolution" if self.kind == "resnet" else "one resolution at least"
             raise UserError(
                 f"--network.fusion cross-attention: network.attention has to be true at {where} of a {self.kind}."
+            )
+        if not self.widths or min(self.widths) < 1 or len(self.widths) != len(self.attention):
+            raise UserError(
+                f"the settings network.widths {_listed(self.widths)} and network.attention {_listed(self.attention)}:"
+                " give widths of at least 1, and an entry of attention for each of them."
             )
 
 
@@ -119,7 +116,7 @@ class GANOptions:
     def __post_init__(self) -> None:
         check_limits(self, "gan")
         if not self.adversarial and self.feature_weight:
-            raise UserError("gan.feature_weight needs an adversary, whose features it compares; name one.")
+            raise UserError("the setting gan.feature_weight needs an adversary, whose features it compares; name one.")
         if not self.adversarial and self.unpaired:
             raise UserError("--gan.unpaired needs an adversary: only it says what images look like; name one.")
         if self.unpaired and self.feature_weight:

@@ -56,16 +56,7 @@ class GANTask(GeneratorTask[GANGenerator, GANBatch]):
         self.objective = objective
         self._made: dict[int, tuple[Shown, Shown]] = {}
         super().__init__(generator, data, validation, options, dropout, device, render, text_factor)
-        self.pool = self._new_pool()
-
-    @property
-    def module(self) -> nn.Module:
-        """The generator, and, unpaired, its inverse."""
-        return self.pairing.module
-
-    def _new_pool(self) -> ImagePool:
-        """An empty pool of what the adversary is shown."""
-        adversary, spec, model = self.objective.adversary, self.generator.spec, self.generator.model
+        adversary, spec, model = objective.adversary, generator.spec, generator.model
         shapes: dict[str, tuple[Sequence[int], torch.dtype]] = {"images": (spec.shape, torch.float32)}
         if adversary is not None and adversary.images.takes_spatial:
             shapes["spatial"] = (spec.size, torch.int16)
@@ -73,8 +64,13 @@ class GANTask(GeneratorTask[GANGenerator, GANBatch]):
             shapes["masks"] = (spec.size, torch.int16)
         if model.fused:
             shapes["pooled"] = ((model.network.config.pooled_width,), torch.float32)
-        size = self.objective.options.pool if adversary is not None else 0
-        return ImagePool(size, self.options.seed, shapes, self.device)
+        size = objective.options.pool if adversary is not None else 0
+        self.pool = ImagePool(size, options.seed, shapes, device)
+
+    @property
+    def module(self) -> nn.Module:
+        """The generator, and, unpaired, its inverse."""
+        return self.pairing.module
 
     def phases(self) -> Sequence[Phase[GANBatch]]:
         """The generator's, then the adversary's where there is one, each with a learning rate of its own."""
@@ -143,15 +139,12 @@ class GANTask(GeneratorTask[GANGenerator, GANBatch]):
 
     def _discriminator_loss(self, module: nn.Module, batch: GANBatch) -> tuple[Tensor, Mapping[str, Tensor]]:
         real, fake = self._made[id(batch)]
-        return self.objective.discriminator(module, real, self._pooled(fake, batch), batch.step)
-
-    def _pooled(self, fake: Shown, batch: GANBatch) -> Shown:
-        """The step's images, some of them replaced by earlier ones."""
+        # Of the step's images some are replaced by earlier ones.
         given = {name: compressed(value) if name in MASKED else value for name, value in fake.tensors().items()}
         shown = self.pool.exchange(given, batch.rows, batch.step)
         channels = len(self.generator.model.mask_classes) + 1
         back = {name: expanded(value, channels) if name in MASKED else value for name, value in shown.items()}
-        return Shown(**back)
+        return self.objective.discriminator(module, real, Shown(**back), batch.step)
 
     def _validated(self, rows: Sequence[int]) -> dict[str, float]:
         """The terms that need no adversary, at fixed noise."""

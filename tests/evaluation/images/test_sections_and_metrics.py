@@ -3,6 +3,7 @@
 import json
 import re
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -63,6 +64,12 @@ def test_a_section_is_one_function_and_one_row(
     assert "Contrast of images</h2>" in page and section.question in page and page.count("<figure>") == 1
     assert main([*given, "--only", "contrats"]) == 2
     assert "unknown section in --only 'contrats', did you mean 'contrast'?" in capsys.readouterr().err
+    lacking = replace(section, lacking=lambda data: f"there are {len(data.real)} real images and it needs 99")
+    monkeypatch.setitem(sections.SECTIONS, CONTRAST, lacking)
+    assert main([*given, "--only", CONTRAST]) == 2
+    assert "contrast cannot be measured: there are 60 real images and it needs 99." in capsys.readouterr().err
+    assert main([*words, "--out", str(tmp_path / "all")]) == 0
+    assert "contrast was left out: there are 60 real images and it needs 99." in capsys.readouterr().err
 
 
 def mean_distance(x: np.ndarray, y: np.ndarray) -> float:

@@ -1,4 +1,4 @@
-"""Whether images of a virtual cohort's held-out prompts show what they were told, by measurements that need no model.
+"""Whether images of a virtual cohort's held-out prompts show their findings, by measurements that need no model.
 
 Small lesions are less than a pixel or two of a small image, which the measurement does not read in true images either.
 For each finding: sensitivity, specificity and, of those present, the right side; beside the same of the true images.
@@ -22,7 +22,7 @@ from medloom.phantom.causal import EXTENTS
 from medloom.phantom.oracle import FLUID_FROM, LESION_FROM, Measurement, measure
 from medloom.recipes.commands import run_command
 
-TOLD = ("diagnosis", "extent", "side")
+GIVEN = ("diagnosis", "extent", "side")
 Rows = list[tuple[dict[str, str], Measurement]]
 MOST_FOR_THRESHOLDS = 1000
 OF_TOKENS = ("top_p", "cutoff", "remasking", "precision")
@@ -60,7 +60,7 @@ class Finding:
 
 
 def _solid(kind: str, other: str, name: str, extents: tuple[str, ...] = EXTENTS) -> Finding:
-    """One kind of solid lesion; the measurement does not tell it from the other kind."""
+    """One kind of solid lesion; the measurement does not distinguish it from the other kind."""
     return Finding(
         name,
         (kind,),
@@ -96,7 +96,7 @@ def main(words: list[str]) -> None:
     parser.add_argument("--images", type=int, default=500)
     parser.add_argument("--steps", type=int, default=8)
     parser.add_argument("--guidance", type=float, default=1.0)
-    parser.add_argument("--guidance-text", type=float, help="of the finding alone, in place of --guidance")
+    parser.add_argument("--guidance-text", type=float, help="of the finding alone, instead of --guidance")
     parser.add_argument("--top-p", type=float, help="of tokens")
     parser.add_argument("--cutoff", type=float, help="of tokens")
     parser.add_argument("--remasking", type=float, help="of tokens")
@@ -121,7 +121,7 @@ def _generate(options: argparse.Namespace, data: Path) -> Path:
     asked = {name: getattr(options, name) for name in OF_TOKENS}
     sampling = [f"{name}={value}" for name, value in asked.items() if value is not None]
     given |= {"steps": options.steps, "guidance": [options.guidance, *text], "sampling": sampling}
-    return Path(run_command("generate", **given, keep=TOLD))
+    return Path(run_command("generate", **given, keep=GIVEN))
 
 
 def _measured(table: Path, most: int | None = None) -> Iterator[tuple[dict[str, str], Measurement]]:
@@ -133,21 +133,21 @@ def _measured(table: Path, most: int | None = None) -> Iterator[tuple[dict[str, 
 
 def _best_threshold(finding: Finding, rows: Rows) -> float:
     """The one with the largest smaller one of sensitivity and specificity, both of which are asked for."""
-    kept, told = finding.rows(rows)
+    kept, given = finding.rows(rows)
     scores = np.array([finding.score(read) for _, read in kept])
-    smaller = [min((scores[told] >= at).mean(), (scores[~told] < at).mean()) for at in np.unique(scores)]
+    smaller = [min((scores[given] >= at).mean(), (scores[~given] < at).mean()) for at in np.unique(scores)]
     return float(np.unique(scores)[int(np.argmax(smaller))])
 
 
 def _rates(finding: Finding, rows: Rows, threshold: float) -> list[str]:
-    """Sensitivity, specificity, and the share of sides that are right among what is told and seen."""
-    kept, told = finding.rows(rows)
+    """Sensitivity, specificity, and the share of sides that are right among what is given and seen."""
+    kept, given = finding.rows(rows)
     there = np.array([finding.score(read) >= threshold for _, read in kept])
-    rates = [_share(there[told]), _share(~there[~told])]
+    rates = [_share(there[given]), _share(~there[~given])]
     if finding.side is None:
         return [*rates, ""]
     right = np.array([finding.side(read) == row["side"] for row, read in kept])
-    return [*rates, _share(right[told & there])]
+    return [*rates, _share(right[given & there])]
 
 
 def _share(hits: np.ndarray) -> str:
