@@ -88,9 +88,9 @@ class TokenSampling(SamplingOptions):
         top_p: least probability of the codes that a draw chooses from; 1 for all. Less leaves out what is small and may
             lie anywhere, a nodule say, which is unlikely at each single place.
         cutoff: codes less likely than this fraction of a uniform distribution, 1 / codes, before guidance or after it,
-            are not drawn; 0 for none. What label smoothing gives to every code should not be drawn, nor what guidance
-            makes of it. Where draws are scored again by changed weights, take 0: a code that is left out has no
-            probability.
+            are not drawn; 0 for none, 0.3 by default. What label smoothing gives to every code should not be drawn, nor
+            what guidance makes of it. Where draws are scored again by changed weights, take 0: a code that is left out
+            has no probability.
         remasking: temperature of the noise by which tokens are masked again.
         mask_schedule: fraction of tokens that stay masked: cosine, linear, square or root.
         precision: of the transformer: fp32, in which an image does not depend on its batch, or bf16, which is faster.
