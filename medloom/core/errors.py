@@ -5,6 +5,14 @@ class UserError(Exception):
     """Invalid input: one sentence that states the fault, its location, the allowed values and the remedy.
 
     The command line prints the sentence and ends with status 2. In Python it is an ordinary exception.
+
+    Examples:
+        >>> import medloom
+        >>> try:
+        ...     medloom.read_manifest("mine.csv")
+        ... except medloom.UserError as error:
+        ...     print(str(error).partition(";")[0])
+        mine.csv does not exist or is not a file
     """
 
 

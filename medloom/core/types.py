@@ -35,8 +35,10 @@ class Condition:
         table: clinical columns, name to value; None where missing.
 
     Examples:
-        >>> Condition(text="Small left effusion.", modality="CXR").to_dict()
-        {'text': 'Small left effusion.', 'modality': 'CXR'}
+        >>> import medloom
+        >>> condition = medloom.Condition(modality="CXR", mask="seg.png", table={"age": 61})
+        >>> condition.mask.name, condition.table
+        ('seg.png', {'age': 61})
     """
 
     text: str | None = None
@@ -63,7 +65,13 @@ class Condition:
         return self.prior if isinstance(self.prior, Path) else None
 
     def to_dict(self) -> dict[str, object]:
-        """As JSON values, parts that are absent left out; an image in memory is named by a hash of its values."""
+        """As JSON values, parts that are absent left out; an image in memory is named by a hash of its values.
+
+        Examples:
+            >>> import medloom
+            >>> medloom.Condition("Small left effusion.", modality="CXR", view="PA").to_dict()
+            {'text': 'Small left effusion.', 'modality': 'CXR', 'view': 'PA'}
+        """
         values: dict[str, object] = {
             "text": self.text,
             "modality": self.modality,
@@ -75,7 +83,13 @@ class Condition:
         return {name: value for name, value in values.items() if value is not None}
 
     def hash(self) -> str:
-        """A hash that identifies the condition without revealing it."""
+        """A hash that identifies the condition without revealing it.
+
+        Examples:
+            >>> import medloom
+            >>> medloom.Condition("Small left effusion.", "CXR").hash()
+            'd7d54fe38cac2768'
+        """
         return hash_json(self.to_dict())
 
     def without(self, dropped: frozenset[str]) -> "Condition":

@@ -98,16 +98,32 @@ def read_image(path: Path, frame: int | None = None, unit: str | None = None) ->
     Raises:
         UserError: missing, damaged, cut short, in an unknown format, with several frames and none named, or a folder
             that is not one complete series.
+
+    Examples:
+        >>> from medloom.data.images import read_image
+        >>> image = read_image("scan.nii.gz", unit="HU")
+        >>> image.pixels.shape, image.unit, image.spacing
+        ((1, 6, 5, 4), 'HU', (1.0, 1.0, 2.5))
     """
     path = Path(path)
     return _reader(path, unit).image(path, frame, unit)
 
 
 def read_header(path: Path, unit: str | None = None) -> Header:
-    """Read the description of a file's image without decoding pixels; `unit` as in `read_image`.
+    """Read the description of a file's image without decoding pixels.
+
+    Args:
+        path: as in `read_image`.
+        unit: as in `read_image`.
 
     Raises:
         UserError: missing, damaged or in an unknown format.
+
+    Examples:
+        >>> from medloom.data.images import read_header
+        >>> header = read_header("scan.nii.gz", unit="HU")
+        >>> header.kind, header.size, header.spacing
+        ('NIfTI', (6, 5, 4), (1.0, 1.0, 2.5))
     """
     path = Path(path)
     return _reader(path, unit).header(path, unit)
@@ -142,6 +158,15 @@ def write_image(path: Path, image: Image, provenance: Mapping[str, str]) -> None
 
     Raises:
         UserError: a format that cannot be written or cannot hold the image.
+
+    Examples:
+        >>> import numpy as np
+        >>> from medloom.core.image import Image
+        >>> from medloom.data.images import read_provenance, write_image
+        >>> image = Image(np.zeros((1, 8, 8, 8), np.float32), "HU")
+        >>> write_image("flat.nii.gz", image, {"model": "mine"})
+        >>> read_provenance("flat.nii.gz")
+        {'SYNTHETIC': 'YES', 'model': 'mine'}
     """
     path = Path(path)
     WRITERS[_suffix(path, WRITERS, "written")].image(path, image, {"SYNTHETIC": "YES", **provenance})

@@ -33,6 +33,14 @@ class Manifest:
         problems: unusable rows.
         patients_are_images: each image counts as a patient of its own.
         notes: remarks on the rows for the user.
+
+    Examples:
+        >>> import medloom
+        >>> manifest = medloom.read_manifest("train.csv")
+        >>> manifest.clinical_columns, manifest.frame["age"].mean().item()
+        (['age'], 41.5)
+        >>> len(manifest.select(manifest.frame["age"] > 42))
+        1
     """
 
     frame: "pd.DataFrame"
@@ -131,7 +139,14 @@ def read_manifest(
         need_patients: refuse a table without patients.
 
     Raises:
-        UserError: see `inspect_manifest`; and, unless `skip_bad`, unusable rows.
+        UserError: an unusable table: missing, empty, not UTF-8, without a needed column or without patients; and,
+            unless `skip_bad`, unusable rows.
+
+    Examples:
+        >>> import medloom
+        >>> manifest = medloom.read_manifest("train.csv")
+        >>> len(manifest), manifest.modalities
+        (4, ['CXR'])
     """
     manifest = inspect_manifest(path, named=named, need=need)
     if manifest.problems and not skip_bad:

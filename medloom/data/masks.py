@@ -34,8 +34,17 @@ MOST_CLASSES = 100
 def read_mask(path: Path) -> Image:
     """A label map with the labels and the grid of its file; volumes in RAS order.
 
+    Args:
+        path: an image file whose values are class labels.
+
     Raises:
         UserError: unreadable, in colour, or values that are not whole numbers from 0 to 32767.
+
+    Examples:
+        >>> import numpy as np
+        >>> from medloom.data.masks import read_mask
+        >>> np.unique(read_mask("masks/0.png").pixels).tolist()
+        [0.0, 1.0, 2.0]
     """
     return check_labels(read_image(path), path)
 
@@ -158,6 +167,14 @@ def on_image_grid(mask: Image, path: Path, image: Header, image_path: Path, resa
 
     Raises:
         UserError: another grid, and no resampling or no affine; describes both grids.
+
+    Examples:
+        >>> from medloom.data.images import read_header
+        >>> from medloom.data.masks import on_image_grid, read_mask
+        >>> scan, seg = "scan.nii.gz", "seg.nii.gz"
+        >>> mask, header = read_mask(seg), read_header(scan)
+        >>> on_image_grid(mask, seg, header, scan, resample=True).spacing
+        (1.0, 1.0, 2.5)
     """
     if len(mask.size) == len(image.size) and mask.size == image.size and _apart(mask, image) <= SAME_GRID:
         return replace(mask, spacing=image.spacing, affine=image.affine)

@@ -123,7 +123,20 @@ def _from_column(manifest: Manifest) -> list[str]:
 
 
 def make_split(manifest: Manifest, splits: Sequence[str]) -> Split:
-    """The Split of a manifest's patients."""
+    """The Split of a manifest's patients.
+
+    Args:
+        manifest: the rows.
+        splits: split of each row: train, validation or test.
+
+    Examples:
+        >>> import medloom
+        >>> from medloom.data.splits import make_split
+        >>> manifest = medloom.read_manifest("train.csv")
+        >>> split = make_split(manifest, ["train", "train", "train", "validation"])
+        >>> len(split.patients["train"]), split.seen(["p0", "p3", "p7"])
+        (3, ['p0'])
+    """
     patients = [str(patient) for patient in manifest.frame["patient_id"]]
     salt = hash_json([sorted(set(patients)), sorted(set(splits))])
     by_name: dict[str, set[str]] = {}

@@ -30,8 +30,8 @@ class Dataset(TorchDataset[Item]):
     """Images of a manifest, float32 `(C, *size)` in [-1, 1], with text, modality, view, patient, table and mask.
 
     Attributes:
-        manifest: the rows.
-        spec: the images' space: size, channels and intensities.
+        manifest (Manifest): the rows.
+        spec (ImageSpec): the images' space: size, channels and intensities.
 
     Args:
         manifest: a manifest, or the path of one.
@@ -46,9 +46,9 @@ class Dataset(TorchDataset[Item]):
 
     Examples:
         >>> import medloom
-        >>> images = medloom.Dataset("out/manifest.csv", image_size=[64])  # doctest: +SKIP
-        >>> images[0]["image"].shape  # doctest: +SKIP
-        torch.Size([1, 64, 64])
+        >>> images = medloom.Dataset("train.csv", image_size=[64])
+        >>> images[0]["image"].shape, images[0]["text"]
+        (torch.Size([1, 64, 64]), 'Normal chest.')
     """
 
     def __init__(

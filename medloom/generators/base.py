@@ -67,21 +67,24 @@ class ImageGenerator(ABC, Generic[Model, Sampling]):
     Attributes:
         family: name of the family.
         sampling: how it samples where nothing else is asked for.
-        spec: the model's image space.
-        model: networks, in evaluation mode for sampling.
+        spec (ImageSpec): the model's image space.
+        model (ConditionalModel): networks, in evaluation mode for sampling.
         autoencoder: between pixels and latents, or None.
         tokenizer: between pixels and tokens, or None.
-        modality_as: how the modality conditions the model: text, token or both.
-        train_text: whether the text encoder belongs to the trained weights.
+        modality_as (str): how the modality conditions the model: text, token or both.
+        train_text (bool): whether the text encoder belongs to the trained weights.
         reads_text: whether a text can change the image; where not, a prompt is refused.
-        masks: the classes of masks, by name, and which of them the model does not see.
+        masks (MaskSpec): the classes of masks, by name, and which of them the model does not see.
         unit: of the values of condition files that do not state theirs.
         folder: its components on disk, or None for a generator that was not loaded.
 
     Examples:
         >>> import medloom
-        >>> model = medloom.load("runs/mm")  # doctest: +SKIP
-        >>> model.generate(medloom.Condition("Small left effusion.", "CXR"), seed=0).save("out.png")  # doctest: +SKIP
+        >>> model = medloom.load("runs/mm")
+        >>> condition = medloom.Condition("Small left effusion.", "CXR")
+        >>> images = model.generate(condition, seeds=range(3))
+        >>> images.pixels.shape
+        (3, 1, 16, 16)
     """
 
     family: ClassVar[str]
@@ -128,6 +131,15 @@ class ImageGenerator(ABC, Generic[Model, Sampling]):
         Raises:
             UserError: a part, value or option that the model cannot follow, or numbers of conditions and seeds that do
                 not match.
+
+        Examples:
+            >>> import medloom
+            >>> model = medloom.load("runs/mm")
+            >>> texts = ["Normal chest.", "Small left effusion."]
+            >>> conditions = [medloom.Condition(text, "CXR") for text in texts]
+            >>> normal, effusion = model.generate(conditions, seeds=[7, 7])
+            >>> effusion.pixels.shape, effusion.unit
+            ((1, 16, 16), 'grey level')
         """
         asked, numbers = paired(conditions, seed, seeds)
         sampling = sampling or self.sampling
@@ -153,10 +165,27 @@ class ImageGenerator(ABC, Generic[Model, Sampling]):
         sampling: Sampling | None = None,
         edit: Edit = FROM_NOISE,
     ) -> GeneratedImages:
-        """What a prior image may look like after an instruction; arguments as in `generate`.
+        """What a prior image may look like after an instruction.
+
+        Args:
+            prior: the prior image: a file, an `Image` or values.
+            text: the instruction.
+            modality: of the image, as named in the manifest.
+            view: of the image.
+            seed: as in `generate`.
+            seeds: as in `generate`.
+            sampling: as in `generate`.
+            edit: as in `generate`.
 
         Raises:
             UserError: the model is no editor, or as `generate`.
+
+        Examples:
+            >>> import medloom
+            >>> editor = medloom.load("runs/edit")
+            >>> edited = editor.edit("images/1.png", "The effusion has resolved.", seed=0)
+            >>> edited.pixels.shape
+            (1, 1, 16, 16)
         """
         condition = Condition(text, modality, view, prior=Path(prior) if isinstance(prior, str) else prior)
         return self.generate(condition, seed=seed, seeds=seeds, sampling=sampling, edit=edit)
@@ -164,12 +193,19 @@ class ImageGenerator(ABC, Generic[Model, Sampling]):
     def conditions(self, manifest: Manifest) -> list[Condition]:
         """The conditions of a manifest's rows: of each the parts that the model takes, for `generate`.
 
+        Args:
+            manifest: the rows.
+
         Raises:
             UserError: a row lacks a column, or has a value, that the model needs or does not know; names the line.
 
         Examples:
+            >>> import medloom
+            >>> model = medloom.load("runs/mm")
             >>> conditions = model.conditions(medloom.read_manifest("test.csv"))
             >>> images = model.generate(conditions, seeds=range(len(conditions)))
+            >>> len(images)
+            4
         """
         rows = manifest.samples()
         return [self.row_condition(row.condition, f"{manifest.source}, line {row.line}") for row in rows]
@@ -183,9 +219,22 @@ class ImageGenerator(ABC, Generic[Model, Sampling]):
     ) -> None:
         """Refuse, before anything is generated, what the model cannot follow.
 
+        Args:
+            conditions: as in `generate`, as a list.
+            sampling: as in `generate`.
+            edit: as in `generate`.
+            framing: as in `generate`.
+
         Raises:
             UserError: a part that it was not trained with; a modality, view, category or mask class that it does not
                 know; sampling options, an edit or a framing that does not fit it.
+
+        Examples:
+            >>> import medloom
+            >>> medloom.load("runs/mm").check([medloom.Condition("Normal brain.", "MRI")])
+            Traceback (most recent call last):
+                ...
+            medloom.core.errors.UserError: modality 'MRI' was never trained on; known: CXR.
         """
         if not self.reads_text and any(condition.text is not None for condition in conditions):
             raise UserError("the model was trained without texts and reads none; leave the text (--prompt) out.")
@@ -211,7 +260,18 @@ class ImageGenerator(ABC, Generic[Model, Sampling]):
             self.reader.prior(condition)
 
     def save(self, folder: Path) -> None:
-        """Write all components to a folder: safetensors and JSON, in the diffusers layout where a class exists."""
+        """Write all components to a folder: safetensors and JSON, in the diffusers layout where a class exists.
+
+        Args:
+            folder: of the components; created if it does not exist.
+
+        Examples:
+            >>> import medloom
+            >>> from pathlib import Path
+            >>> medloom.load("runs/mm").save(Path("copy"))
+            >>> sorted(path.name for path in Path("copy").iterdir())
+            ['condition', 'denoiser', 'generator.json', 'text_encoder', 'tokenizer']
+        """
         self.model.text.save(folder / "tokenizer", folder / "text_encoder")
         if self.model.condition is not None:
             self.model.condition.save_pretrained(folder / "condition")
@@ -330,7 +390,18 @@ class ImageGenerator(ABC, Generic[Model, Sampling]):
         raise UserError(f"a {self.family} generates images of {self.spec.size} pixels, not of a mask's size.")
 
     def to(self, device: torch.device | str) -> "ImageGenerator[Model, Sampling]":
-        """Move all networks to a device."""
+        """Move all networks to a device.
+
+        Args:
+            device: cpu, cuda, cuda:1, ...
+
+        Returns:
+            The generator itself.
+
+        Examples:
+            >>> import medloom
+            >>> model = medloom.load("runs/mm").to("cpu")
+        """
         for module in (self.model, self.autoencoder, self.tokenizer):
             if module is not None:
                 module.to(device)

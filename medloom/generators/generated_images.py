@@ -32,6 +32,13 @@ class GeneratedImage:
         condition: what it was asked to show.
         seed: that all of its noise was drawn from.
         model_hash: of the model's components on disk; empty for a model that was not loaded.
+
+    Examples:
+        >>> import medloom
+        >>> model = medloom.load("runs/mm")
+        >>> image = model.generate(medloom.Condition("Normal chest.", "CXR"), seed=3)[0]
+        >>> image.pixels.shape, image.unit, image.seed
+        ((1, 16, 16), 'grey level', 3)
     """
 
     image: Image
@@ -54,6 +61,13 @@ class GeneratedImage:
 
         Args:
             full: with the condition's text and modality themselves.
+
+        Examples:
+            >>> import medloom
+            >>> model = medloom.load("runs/mm")
+            >>> image = model.generate(medloom.Condition("Normal chest.", "CXR"), seed=3)[0]
+            >>> image.provenance()["SYNTHETIC"], image.provenance(full=True)["text"]
+            ('YES', 'Normal chest.')
         """
         values = {"SYNTHETIC": "YES", "generator": f"medloom {medloom.__version__}", "model": self.model_hash}
         values |= {"seed": str(self.seed), "condition": self.condition.hash()}
@@ -62,17 +76,37 @@ class GeneratedImage:
         return values
 
     def save(self, path: Path | str, full_provenance: bool = False) -> Path:
-        """Write the image by the ending of the name, with its provenance.
+        """Write the image by the ending of the name, with its provenance; returns the path.
+
+        Args:
+            path: a file name.
+            full_provenance: write the condition's text itself, not only its hash.
 
         Raises:
             UserError: a format that is not written or cannot hold the values.
+
+        Examples:
+            >>> import medloom
+            >>> model = medloom.load("runs/mm")
+            >>> image = model.generate(medloom.Condition("Normal chest.", "CXR"), seed=3)[0]
+            >>> print(image.save("normal.png"))
+            normal.png
         """
         write_image(Path(path), self.image, self.provenance(full_provenance))
         return Path(path)
 
 
 class GeneratedImages(Sequence[GeneratedImage]):
-    """Generated images in the order in which they were asked for."""
+    """Generated images in the order in which they were asked for.
+
+    Examples:
+        >>> import medloom
+        >>> model = medloom.load("runs/mm")
+        >>> condition = medloom.Condition("Normal chest.", "CXR")
+        >>> images = model.generate(condition, seeds=[3, 4])
+        >>> len(images), images.pixels.shape, images[1].seed
+        (2, (2, 1, 16, 16), 4)
+    """
 
     def __init__(self, images: Iterable[GeneratedImage]) -> None:
         self._images = tuple(images)
@@ -124,6 +158,15 @@ class GeneratedImages(Sequence[GeneratedImage]):
 
         Raises:
             UserError: a format that cannot hold the values, several images for one file, or a folder in use.
+
+        Examples:
+            >>> import medloom
+            >>> model = medloom.load("runs/mm")
+            >>> condition = medloom.Condition("Normal chest.", "CXR")
+            >>> images = model.generate(condition, seeds=[3, 4])
+            >>> folder = images.save("normal")
+            >>> sorted(path.name for path in folder.iterdir())
+            ['000000.png', '000001.png', 'generation.json', 'manifest.csv']
         """
         path = Path(path)
         if any(path.name.endswith(ending) for ending in FORMATS.values()):

@@ -43,6 +43,16 @@ class DiffusionSampling(SamplingOptions):
         guidance_by_part: scales of single parts (mask, prior, modality, table, text) that replace `guidance`.
         negative: text that replaces the empty text, or None.
         sampler: name, or None for the one that fits the model.
+
+    Examples:
+        >>> import medloom
+        >>> from medloom.generators.sampling import DiffusionSampling
+        >>> model = medloom.load("runs/mm")
+        >>> condition = medloom.Condition("Normal chest.", "CXR")
+        >>> sampling = DiffusionSampling(steps=5, guidance=1.0)
+        >>> images = model.generate(condition, seed=0, sampling=sampling)
+        >>> images.pixels.shape
+        (1, 1, 16, 16)
     """
 
     steps: int = 20
@@ -78,12 +88,22 @@ class TokenSampling(SamplingOptions):
         top_p: least probability of the codes that a draw chooses from; 1 for all. Less leaves out what is small and may
             lie anywhere, a nodule say, which is unlikely at each single place.
         cutoff: codes less likely than this fraction of a uniform distribution, 1 / codes, before guidance or after it,
-            are not drawn; 0 for none. What label smoothing gives to every code should not be drawn, nor what guidance
-            makes of it. Where draws are scored again by changed weights, take 0: a code that is left out has no
-            probability.
+            are not drawn; 0 for none, 0.3 by default. What label smoothing gives to every code should not be drawn, nor
+            what guidance makes of it. Where draws are scored again by changed weights, take 0: a code that is left out
+            has no probability.
         remasking: temperature of the noise by which tokens are masked again.
         mask_schedule: fraction of tokens that stay masked: cosine, linear, square or root.
         precision: of the transformer: fp32, in which an image does not depend on its batch, or bf16, which is faster.
+
+    Examples:
+        >>> import medloom
+        >>> from medloom.generators.sampling import TokenSampling
+        >>> model = medloom.load("runs/tokens")
+        >>> condition = medloom.Condition("Normal chest.", "CXR")
+        >>> sampling = TokenSampling(steps=4, guidance=1.0)
+        >>> images = model.generate(condition, seed=0, sampling=sampling)
+        >>> images.pixels.shape
+        (1, 1, 16, 16)
     """
 
     steps: int = 8
@@ -119,6 +139,14 @@ class Edit:
         region: label map; labels above 0 are where the image may change. None is everywhere.
         residual: of tokens: keep what the tokenizer smooths away, by adding to the prior image only what decoding
             changed.
+
+    Examples:
+        >>> import medloom
+        >>> editor = medloom.load("runs/edit")
+        >>> half = medloom.Edit(start="prior", strength=0.5)
+        >>> edited = editor.edit("images/1.png", "The effusion has resolved.", edit=half)
+        >>> edited.pixels.shape
+        (1, 1, 16, 16)
     """
 
     start: str = limited("noise", words=STARTS)

@@ -71,8 +71,9 @@ def load(path: Path | str, device: str = "auto", unit: str | None = None) -> Any
 
     Examples:
         >>> import medloom
-        >>> model = medloom.load("runs/mm")  # doctest: +SKIP
-        >>> images = model.generate(medloom.Condition("Small left effusion.", "CXR"), seeds=range(8))  # doctest: +SKIP
+        >>> model = medloom.load("runs/mm")
+        >>> model.family, model.spec.size
+        ('diffusion', (16, 16))
     """
     check_device(device)
     generator = load_generator(open_generator(Path(path)).model)

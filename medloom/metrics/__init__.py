@@ -5,6 +5,13 @@ A metric is one function and one row of METRICS. A function of your own gets a r
     medloom.metrics.METRICS["my_distance"] = MetricInfo(my_distance, FEATURES, "lower", 0.0)
 
 It is then found by name, and `medloom evaluate images --metrics my_distance` measures it with interval and reference.
+
+Examples:
+    >>> import numpy as np
+    >>> import medloom.metrics
+    >>> truth, predicted = np.array(["effusion", "none"]), np.array(["effusion", "nodule"])
+    >>> medloom.metrics.accuracy(truth, predicted)
+    0.5
 """
 
 import math
@@ -33,6 +40,11 @@ class MetricInfo:
         low: smallest possible value.
         high: largest possible value.
         source: of the definition.
+
+    Examples:
+        >>> info = medloom.metrics.METRICS["ssim"]
+        >>> info.better, info.low, info.high
+        ('higher', -1.0, 1.0)
     """
 
     function: Callable[..., Any] | str
@@ -90,8 +102,16 @@ STATISTICS = dict.fromkeys(
 def metric(name: str) -> Callable[..., Any]:
     """The metric of a name.
 
+    Args:
+        name: a row of METRICS.
+
     Raises:
         UserError: no such metric; names the closest one.
+
+    Examples:
+        >>> dice = medloom.metrics.metric("dice")
+        >>> round(dice(np.array([True, True]), np.array([True, False])), 2)
+        0.67
     """
     function = look_up(METRICS, name, "metric").function
     found: Callable[..., Any] = _load(function, name) if isinstance(function, str) else function

@@ -18,6 +18,11 @@ def accuracy(truth: np.ndarray, predicted: np.ndarray) -> float:
 
     Raises:
         UserError: no labels, or different lengths.
+
+    Examples:
+        >>> truth, predicted = np.array([0, 1, 1, 0]), np.array([0, 1, 0, 0])
+        >>> medloom.metrics.accuracy(truth, predicted)
+        0.75
     """
     return float(accuracy_score(*_pairs(truth, predicted)))
 
@@ -27,8 +32,17 @@ def macro_f1(truth: np.ndarray, predicted: np.ndarray) -> float:
 
     A class without a true positive has F1 = 0.
 
+    Args:
+        truth: labels `(n,)`, integers or names.
+        predicted: labels `(n,)`.
+
     Raises:
         UserError: no labels, or different lengths.
+
+    Examples:
+        >>> truth, predicted = np.array([0, 1, 1, 0]), np.array([0, 1, 0, 0])
+        >>> round(medloom.metrics.macro_f1(truth, predicted), 2)
+        0.73
     """
     return float(f1_score(*_pairs(truth, predicted), average="macro", zero_division=0))
 
@@ -42,6 +56,10 @@ def auroc(truth: np.ndarray, scores: np.ndarray) -> float:
 
     Raises:
         UserError: different lengths, labels other than 0 and 1, one class only, or scores that are not finite.
+
+    Examples:
+        >>> medloom.metrics.auroc(np.array([0, 0, 1, 1]), np.array([0.1, 0.4, 0.3, 0.8]))
+        0.75
     """
     truth, scores = _pairs(truth, scores)
     classes = np.unique(truth).tolist()
@@ -60,6 +78,11 @@ class ByClass:
         macro: mean over the classes that have a score.
         of: score of each class; nan if undefined, e.g. AUROC with positives only.
         left_out: names of the classes without a score.
+
+    Examples:
+        >>> truth = np.array([[0, 1], [1, 1], [1, 1]])
+        >>> medloom.metrics.f1_by_class(truth, truth, ["effusion", "nodule"]).macro
+        1.0
     """
 
     macro: float
@@ -77,6 +100,12 @@ def auroc_by_class(truth: np.ndarray, scores: np.ndarray, classes: Sequence[str]
 
     Raises:
         UserError: different shapes, labels other than 0, 1 and nan, or no class with both.
+
+    Examples:
+        >>> truth = np.array([[0, 1], [1, 0], [1, np.nan]])
+        >>> scores = np.array([[0.1, 0.9], [0.8, 0.2], [0.7, 0.5]])
+        >>> medloom.metrics.auroc_by_class(truth, scores, ["effusion", "nodule"]).of
+        {'effusion': 1.0, 'nodule': 1.0}
     """
     return _by_class(truth, scores, classes, "AUROC", lambda t, s: auroc(t, s) if len(set(t.tolist())) == 2 else np.nan)
 
@@ -91,6 +120,13 @@ def f1_by_class(truth: np.ndarray, predicted: np.ndarray, classes: Sequence[str]
 
     Raises:
         UserError: as `auroc_by_class`.
+
+    Examples:
+        >>> truth = np.array([[0, 1], [1, 0], [1, 0]])
+        >>> predicted = np.array([[0, 1], [1, 0], [1, 1]])
+        >>> scores = medloom.metrics.f1_by_class(truth, predicted, ["effusion", "nodule"])
+        >>> {name: round(score, 2) for name, score in scores.of.items()}
+        {'effusion': 1.0, 'nodule': 0.67}
     """
     return _by_class(
         truth,

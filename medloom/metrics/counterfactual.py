@@ -18,6 +18,10 @@ def cmig(auc_pathology: float, auc_race: float, r_age: float) -> float:
 
     Raises:
         UserError: a value outside of 0 to 1, such as a negative correlation, for which CMIG is undefined.
+
+    Examples:
+        >>> round(medloom.metrics.cmig(auc_pathology=0.9, auc_race=0.9, r_age=0.4), 2)
+        0.73
     """
     if not (0 <= auc_pathology <= 1 and 0 <= auc_race <= 1 and 0 <= r_age <= 1):
         raise UserError(

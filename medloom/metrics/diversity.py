@@ -21,6 +21,12 @@ def vendi_score(x: np.ndarray) -> float:
 
     Raises:
         UserError: wrong shapes, values that are not finite, or a row of zeros.
+
+    Examples:
+        >>> round(medloom.metrics.vendi_score(np.eye(4)), 2)
+        4.0
+        >>> round(medloom.metrics.vendi_score(np.ones((4, 4))), 2)
+        1.0
     """
     (x,) = check_features(x)
     (rows,) = placed(len(x) * x.shape[1] * min(x.shape), unit_rows(x))

@@ -23,11 +23,16 @@ def frechet_distance(x: np.ndarray, y: np.ndarray) -> float:
         y: features `(m, d)`, finite, m >= 2.
 
     Returns:
-        The distance, non-negative up to rounding. It is biased upwards by about a constant over n: see
-        `frechet_infinity`, and be wary if n < 10 d.
+        The distance, non-negative up to rounding. It is biased upwards by about a constant over n, which
+        `frechet_infinity` removes; be wary if n < 10 d.
 
     Raises:
         UserError: wrong shapes, fewer than two samples, or values that are not finite.
+
+    Examples:
+        >>> x = np.array([[0.0, 0.0], [2.0, 0.0], [0.0, 2.0], [2.0, 2.0]])
+        >>> round(medloom.metrics.frechet_distance(x, x + [3.0, 0.0]), 2)
+        9.0
     """
     x, y = check_features(x, y)
     x, y = placed((len(x) + len(y)) * x.shape[1] * min(*x.shape, *y.shape), x, y)
@@ -52,6 +57,11 @@ def frechet_infinity(x: np.ndarray, y: np.ndarray, seed: int, points: int = 15, 
 
     Raises:
         UserError: as `frechet_distance`, or `points` or `smallest` out of range.
+
+    Examples:
+        >>> x, y = np.random.default_rng(0).normal(size=(2, 2000, 2))
+        >>> round(medloom.metrics.frechet_infinity(x, y + [3.0, 0.0], seed=0))
+        9
     """
     x, y = check_features(x, y)
     if points < 2 or not 0 < smallest < 1 or smallest * min(len(x), len(y)) < 2:

@@ -18,6 +18,10 @@ class InceptionScore:
         mean: over the splits, 1 to the number of classes.
         std: standard deviation over the splits.
         splits: number of splits.
+
+    Examples:
+        >>> medloom.metrics.inception_score(np.full((4, 2), 0.5), seed=0, splits=2)
+        InceptionScore(mean=1.0, std=0.0, splits=2)
     """
 
     mean: float
@@ -38,6 +42,12 @@ def inception_score(probabilities: np.ndarray, seed: int, splits: int = 10) -> I
 
     Raises:
         UserError: rows that are not probabilities, one class, or too few images.
+
+    Examples:
+        >>> probabilities = np.eye(2)[[0, 1, 0, 1]]
+        >>> score = medloom.metrics.inception_score(probabilities, seed=0, splits=1)
+        >>> round(score.mean, 2)
+        2.0
     """
     p = np.asarray(probabilities, dtype=np.float64)
     if p.ndim != 2 or p.shape[1] < 2 or splits < 1 or len(p) < 2 * splits:

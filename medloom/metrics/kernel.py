@@ -17,6 +17,10 @@ class KernelDistance:
         mean: over the subsets; unbiased, so that it is negative about half of the time for equal distributions.
         std: standard deviation over the subsets; not the uncertainty of the mean.
         size: samples per side of a subset.
+
+    Examples:
+        >>> medloom.metrics.kernel_distance(np.zeros((8, 1)), np.ones((8, 1)), seed=0)
+        KernelDistance(mean=7.0, std=0.0, size=4)
     """
 
     mean: float
@@ -36,6 +40,11 @@ def kernel_distance(x: np.ndarray, y: np.ndarray, seed: int, subsets: int = 100,
 
     Raises:
         UserError: as `squared_mmd`; fewer than four samples on a side; or an option below 2.
+
+    Examples:
+        >>> x, y = np.zeros((8, 1)), np.ones((8, 1))
+        >>> medloom.metrics.kernel_distance(x, y, seed=0).mean
+        7.0
     """
     x, y = check_features(x, y)
     size = min(largest, len(x) // 2, len(y) // 2)
@@ -66,6 +75,10 @@ def squared_mmd(x: np.ndarray, y: np.ndarray, width: int | None = None) -> float
 
     Raises:
         UserError: wrong shapes, fewer than two samples, or values that are not finite.
+
+    Examples:
+        >>> medloom.metrics.squared_mmd(np.zeros((4, 1)), np.ones((4, 1)))
+        7.0
     """
     x, y = check_features(x, y)
     placed_x, placed_y = placed((len(x) + len(y)) ** 2 * x.shape[1], x, y)

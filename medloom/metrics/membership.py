@@ -20,6 +20,13 @@ def membership_auc(
 
     Raises:
         UserError: no scores, values that are not finite, or a patient on both sides.
+
+    Examples:
+        >>> members, others = np.array([0.9, 0.8, 0.4]), np.array([0.1, 0.2, 0.5])
+        >>> patients = ([0, 1, 2], [3, 4, 5])
+        >>> found = medloom.metrics.membership_auc(members, others, *patients, seed=0)
+        >>> round(found.value, 2)
+        0.89
     """
     truth, scores = _together(members, others)
     names = np.concatenate([np.asarray(member_patients).astype(str), np.asarray(other_patients).astype(str)])
@@ -49,6 +56,11 @@ def detected(members: np.ndarray, others: np.ndarray, false_positives: float) ->
 
     Raises:
         UserError: as `membership_auc`, or too few others.
+
+    Examples:
+        >>> members, others = np.array([0.9, 0.3]), np.linspace(0, 0.5, 10)
+        >>> medloom.metrics.detected(members, others, false_positives=0.1)
+        0.5
     """
     _together(members, others)
     return float((np.asarray(members, float) > threshold(others, false_positives)).mean())

@@ -26,6 +26,11 @@ class PRDC:
         recall: fraction of real samples within reach of a synthetic one, 0 to 1.
         density: mean number of real samples within whose reach a synthetic one lies, over k; about 1 for equal sets.
         coverage: fraction of real samples with a synthetic one within their reach, 0 to 1.
+
+    Examples:
+        >>> x = np.array([[0.0], [1.0], [3.0]])
+        >>> medloom.metrics.prdc(x, x, k=1).recall
+        1.0
     """
 
     precision: float
@@ -44,6 +49,13 @@ def prdc(real: np.ndarray, synthetic: np.ndarray, k: int = 5) -> PRDC:
 
     Raises:
         UserError: wrong shapes, values that are not finite, or a set of k samples or fewer.
+
+    Examples:
+        >>> real = np.array([[0.0], [1.0], [5.0], [6.0]])
+        >>> synthetic = np.array([[0.0], [0.5], [1.0]])
+        >>> scores = medloom.metrics.prdc(real, synthetic, k=1)
+        >>> scores.precision, scores.coverage
+        (1.0, 0.5)
     """
     real, synthetic = check_features(real, synthetic)
     if not 1 <= k < min(len(real), len(synthetic)):

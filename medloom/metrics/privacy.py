@@ -41,6 +41,12 @@ class CopyReport:
         excess_by_patient: the same, with each patient or cluster counting once.
         pairs: (synthetic row, nearest training row, cosine) of every listed image, nearest first.
         patients_copied: number of training patients in `pairs`.
+
+    Examples:
+        >>> real = np.random.default_rng(0).normal(size=(40, 8))
+        >>> sets, patients = (real[:20], real[20:], real[:5]), (range(20), range(20, 40))
+        >>> medloom.metrics.copy_rates(*sets, *patients, seed=0).synthetic_rate
+        1.0
     """
 
     threshold: float
@@ -92,6 +98,13 @@ def copy_rates(
     Raises:
         UserError: wrong shapes or lengths, a patient in both real sets, fewer than four held-out patients, or an
             embedding of length 0.
+
+    Examples:
+        >>> real = np.random.default_rng(0).normal(size=(40, 8))
+        >>> sets, patients = (real[:20], real[20:], real[[3, 20]]), (range(20), range(20, 40))
+        >>> report = medloom.metrics.copy_rates(*sets, *patients, seed=0)
+        >>> [(row, nearest, round(cosine, 2)) for row, nearest, cosine in report.pairs]
+        [(0, 3, 1.0)]
     """
     train, held_out, synthetic = (unit_rows(features) for features in check_features(train, held_out, synthetic))
     clusters = np.arange(len(synthetic)) if synthetic_clusters is None else np.asarray(synthetic_clusters)
@@ -151,6 +164,11 @@ def authenticity(train: np.ndarray, synthetic: np.ndarray, train_patients: Group
 
     Raises:
         UserError: wrong shapes or lengths, a single patient, or an embedding of length 0.
+
+    Examples:
+        >>> train, synthetic = np.eye(2), np.array([[1.0, 0.1], [-1.0, -1.0]])
+        >>> medloom.metrics.authenticity(train, synthetic, train_patients=[0, 1])
+        array([False,  True])
     """
     train, synthetic = (unit_rows(features) for features in check_features(train, synthetic))
     codes = np.unique(np.asarray(train_patients), return_inverse=True)[1]
@@ -181,6 +199,13 @@ def distance_ratio(train: np.ndarray, held_out: np.ndarray, synthetic: np.ndarra
 
     Raises:
         UserError: as `authenticity`, or mostly copies among the held-out images.
+
+    Examples:
+        >>> train, held_out = np.eye(4)[:2], np.eye(4)[2:]
+        >>> round(medloom.metrics.distance_ratio(train, held_out, synthetic=held_out), 2)
+        1.0
+        >>> round(medloom.metrics.distance_ratio(train, held_out, synthetic=train), 2)
+        0.0
     """
     return ratio_of_medians(*(train_distances(train, x) for x in (synthetic, held_out)))
 

@@ -29,6 +29,12 @@ def retrieved(
 
     Raises:
         UserError: wrong shapes or lengths, k beyond the gallery, or a query whose key the gallery does not have.
+
+    Examples:
+        >>> queries, gallery = np.eye(3)[:2], np.eye(3)
+        >>> names, known = ["lung", "liver"], ["lung", "brain", "liver"]
+        >>> medloom.metrics.retrieved(queries, gallery, names, known, k=1)
+        array([1., 0.])
     """
     queries, gallery = (unit_rows(x) for x in check_features(queries, gallery))
     if (len(query_keys), len(gallery_keys)) != (len(queries), len(gallery)) or not 1 <= k < len(gallery):

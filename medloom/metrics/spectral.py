@@ -24,6 +24,11 @@ def fine_detail(image: np.ndarray, above: float = FINE) -> float:
 
     Raises:
         UserError: another shape, values that are not finite, or a frequency out of range.
+
+    Examples:
+        >>> stripes = np.broadcast_to(np.arange(16) % 2, (1, 16, 16))
+        >>> round(medloom.metrics.fine_detail(stripes), 2)
+        1.0
     """
     image = np.asarray(image, np.float64)
     if image.ndim not in (3, 4) or min(image.shape[1:]) < SMALLEST or not np.isfinite(image).all():

@@ -22,6 +22,11 @@ def psnr(x: np.ndarray, y: np.ndarray, data_range: float) -> float:
 
     Raises:
         UserError: different shapes, values that are not finite, or a range that is not above 0.
+
+    Examples:
+        >>> black, grey = np.zeros((1, 8, 8)), np.full((1, 8, 8), 0.1)
+        >>> round(medloom.metrics.psnr(black, grey, data_range=1.0), 2)
+        20.0
     """
     x, y = _images(x, y, data_range)
     error = float(np.mean((x - y) ** 2))
@@ -43,6 +48,13 @@ def ssim(x: np.ndarray, y: np.ndarray, data_range: float, where: np.ndarray | No
     Raises:
         UserError: different or too small shapes, values that are negative or not finite, or a range that is not above
             0.
+
+    Examples:
+        >>> image = np.linspace(0, 255, 256).reshape(1, 16, 16)
+        >>> round(medloom.metrics.ssim(image, image, data_range=255), 2)
+        1.0
+        >>> round(medloom.metrics.ssim(image, 255 - image, data_range=255), 2)
+        -0.53
     """
     local = np.multiply(*_local(*_images(x, y, data_range), data_range))
     if where is None:
@@ -66,6 +78,11 @@ def ms_ssim(x: np.ndarray, y: np.ndarray, data_range: float, scales: int | None 
 
     Raises:
         UserError: as `ssim`, or more than five scales or than there is room for.
+
+    Examples:
+        >>> image = np.linspace(0, 255, 1024).reshape(1, 32, 32)
+        >>> round(medloom.metrics.ms_ssim(image, image, data_range=255), 2)
+        1.0
     """
     x, y = _images(x, y, data_range)
     room = scales_of(x.shape[1:])
@@ -79,7 +96,7 @@ def ms_ssim(x: np.ndarray, y: np.ndarray, data_range: float, scales: int | None 
         for axis in range(1, x.ndim):
             even = x.shape[axis] // 2 * 2
             x, y = (np.add.reduceat(z.take(range(even), axis), range(0, even, 2), axis) / 2 for z in (x, y))
-    return value
+    return float(value)
 
 
 def scales_of(size: Sequence[int]) -> int:
@@ -96,6 +113,11 @@ def dice(x: np.ndarray, y: np.ndarray) -> float:
     Args:
         x: bool, any shape.
         y: bool of the same shape.
+
+    Examples:
+        >>> x, y = np.array([True, True, False]), np.array([True, False, False])
+        >>> round(medloom.metrics.dice(x, y), 2)
+        0.67
     """
     both = int(x.sum()) + int(y.sum())
     return 2 * int((x & y).sum()) / both if both else float("nan")

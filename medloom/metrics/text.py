@@ -37,6 +37,11 @@ def bleu(candidates: Sequence[str], references: References, order: int = 4) -> f
 
     Raises:
         UserError: no candidates, different lengths, or a candidate without a reference.
+
+    Examples:
+        >>> references = [["No change.", "Small left effusion."]]
+        >>> round(medloom.metrics.bleu(["Small left effusion."], references), 2)
+        1.0
     """
     from sacrebleu import BLEU
 
@@ -61,6 +66,11 @@ def rouge_l(candidates: Sequence[str], references: References, beta: float = ROU
 
     Raises:
         UserError: as `bleu`.
+
+    Examples:
+        >>> score = medloom.metrics.rouge_l(["left effusion"], [["right effusion"]])
+        >>> score.round(2)
+        array([0.5])
     """
     from rouge_score.rouge_scorer import RougeScorer
 
@@ -89,6 +99,12 @@ def cider(candidates: Sequence[str], references: References) -> NDArray[np.float
 
     Raises:
         UserError: as `bleu`.
+
+    Examples:
+        >>> texts = ["Small left effusion.", "Large nodule."]
+        >>> references = [["Small left effusion."], ["No change."]]
+        >>> medloom.metrics.cider(texts, references).round(2)
+        array([10.,  0.])
     """
     pairs = _pairs(candidates, references)
     scores = np.zeros(len(pairs))

@@ -26,6 +26,10 @@ class Interval:
         low: lower end.
         high: upper end.
         n: number of independent units (patients, or samples if each is its own patient).
+
+    Examples:
+        >>> medloom.metrics.bootstrap_mean(np.ones(3), clusters=[0, 1, 2], seed=0)
+        Interval(value=1.0, low=1.0, high=1.0, n=3)
     """
 
     value: float
@@ -46,6 +50,12 @@ def bootstrap_mean(values: np.ndarray, clusters: Groups, seed: int, n: int = 100
 
     Raises:
         UserError: no values, values that are not finite, different lengths, or fewer than two clusters.
+
+    Examples:
+        >>> values, patients = np.array([1, 2, 3, 4]), [0, 0, 1, 1]
+        >>> mean = medloom.metrics.bootstrap_mean(values, patients, seed=0)
+        >>> mean.value, mean.low, mean.high, mean.n
+        (2.5, 1.5, 3.5, 2)
     """
     values, (codes, count) = _finite(values), _codes(clusters, len(values), level)
     sums, sizes = np.bincount(codes, values, count), np.bincount(codes, minlength=count)
@@ -68,6 +78,14 @@ def bootstrap_interval(
 
     Raises:
         UserError: fewer than two clusters, or a resample for which the statistic is undefined.
+
+    Examples:
+        >>> values, patients = np.array([1, 2, 3, 4]), [0, 0, 1, 1]
+        >>> def median(rows):
+        ...     return np.median(values[rows])
+        >>> interval = medloom.metrics.bootstrap_interval(median, patients, seed=0)
+        >>> interval.value, interval.low, interval.high
+        (2.5, 1.5, 3.5)
     """
     codes, count = _codes(clusters, len(clusters), level)
     members = [np.flatnonzero(codes == code) for code in range(count)]
@@ -112,6 +130,15 @@ def subsample_interval(
 
     Raises:
         UserError: a set with fewer than four patients, or an option out of range.
+
+    Examples:
+        >>> x, y = np.random.default_rng(0).normal([[0.0], [3.0]], size=(2, 40))
+        >>> def distance(i, j):
+        ...     return y[j].mean() - x[i].mean()
+        >>> rows = range(40)
+        >>> found = medloom.metrics.subsample_interval(distance, rows, rows, seed=0, at="n")
+        >>> bool(found.low < 3 < found.high)
+        True
     """
     sets = [_codes(groups, len(groups), level) for groups in (groups_x, groups_y)]
     sizes = [round(fraction * count) for _, count in sets]
@@ -164,6 +191,14 @@ def floor(
 
     Raises:
         UserError: fewer than two patients, or fewer than two images per side.
+
+    Examples:
+        >>> x = np.random.default_rng(0).normal(size=(40, 2))
+        >>> def distance(i, j):
+        ...     return medloom.metrics.frechet_distance(x[i], x[j])
+        >>> reference = medloom.metrics.floor(distance, groups=range(40), n=100, seed=0)
+        >>> reference.n, reference.low > 0
+        (20, True)
     """
     codes, count = _codes(groups, len(groups), level)
     rng = numpy_generator("floor", seed)
@@ -192,8 +227,18 @@ def equivalent(interval: Interval, margin: float, reference: float = 0.0) -> boo
 
     An interval of level 1 - 2a gives a test of size a: 0.90 for 5 %, 0.95 for 2.5 %.
 
+    Args:
+        interval: of the estimate.
+        margin: largest difference that does not matter, above 0.
+        reference: value to which the estimate is compared.
+
     Raises:
         UserError: a margin that is not above 0.
+
+    Examples:
+        >>> from medloom.metrics.uncertainty import Interval
+        >>> medloom.metrics.equivalent(Interval(0.1, -0.2, 0.4, n=50), margin=0.5)
+        True
     """
     if not margin > 0:
         raise UserError(f"equivalence margin {margin}; allowed: above 0, fixed before seeing the data.")
@@ -203,8 +248,15 @@ def equivalent(interval: Interval, margin: float, reference: float = 0.0) -> boo
 def holm(p_values: Sequence[float]) -> list[float]:
     """p values corrected for multiple testing (Holm 1979), in the order given; reject those at or below the size.
 
+    Args:
+        p_values: from 0 to 1.
+
     Raises:
         UserError: a value outside [0, 1].
+
+    Examples:
+        >>> medloom.metrics.holm([0.01, 0.04, 0.03])
+        [0.03, 0.06, 0.06]
     """
     values = np.asarray(p_values, dtype=float)
     if not ((values >= 0) & (values <= 1)).all():

@@ -84,11 +84,18 @@ def resolve(command: str) -> tuple[type[Any], Callable[[Any], Any]]:
 def run_command(command: str, **options: object) -> Any:
     """Run a command with options from Python; returns what its recipe returns, as a rule a path.
 
+    Args:
+        command: its words, as on the command line: generate, whatif, data check, ...
+        options: by name, with `_` for `-`; see `medloom COMMAND --help`.
+
     Raises:
         UserError: as on the command line.
 
     Examples:
-        >>> run_command("data check", data="mine.csv")  # doctest: +SKIP
+        >>> import medloom
+        >>> folder = medloom.run("data split", data="train.csv", out="split", test=0.25)
+        >>> sorted(path.name for path in folder.iterdir())
+        ['split.json', 'test.csv', 'train.csv']
     """
     config, run = resolve(command)
     return run(configure(config, **options))
@@ -106,13 +113,17 @@ def train(task: str, **options: object) -> Path:
 
     Args:
         task: text2image, mask2image, edit, gan, tokens, autoencoder or text-encoder.
-        options: as of `medloom train TASK`.
+        options: as of `medloom train TASK`, by name with `_` for `-`; nested ones as `loop={"steps": 1000}`.
 
     Raises:
         UserError: as on the command line.
 
     Examples:
-        >>> train("text2image", data="train.csv", out="runs/mm", **{"loop.steps": 1000})  # doctest: +SKIP
+        >>> import medloom
+        >>> settings = {"image_size": [16], "loop": {"steps": 1}}
+        >>> run = medloom.train("text2image", data="train.csv", out="runs/new", **settings)
+        >>> print(run)
+        runs/new
     """
     made: Path = run_command(f"train {task}", **options)
     return made
@@ -126,6 +137,14 @@ def evaluate(**options: object) -> Path:
 
     Raises:
         UserError: as on the command line.
+
+    Examples:
+        >>> import medloom
+        >>> report = medloom.evaluate(
+        ...     real="test.csv", synthetic="synthetic.csv", out="report", only=["identifiers"]
+        ... )
+        >>> (report / "report.html").is_file()
+        True
     """
     made: Path = run_command("evaluate images", **options)
     return made
