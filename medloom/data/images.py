@@ -83,7 +83,7 @@ WRITERS: dict[str, Writer] = {
 }
 
 
-def read_image(path: Path, frame: int | None = None, unit: str | None = None) -> Image:
+def read_image(path: Path | str, frame: int | None = None, unit: str | None = None) -> Image:
     """Read one image.
 
     Args:
@@ -109,7 +109,7 @@ def read_image(path: Path, frame: int | None = None, unit: str | None = None) ->
     return _reader(path, unit).image(path, frame, unit)
 
 
-def read_header(path: Path, unit: str | None = None) -> Header:
+def read_header(path: Path | str, unit: str | None = None) -> Header:
     """Read the description of a file's image without decoding pixels.
 
     Args:
@@ -146,7 +146,7 @@ def check_pixels(image: Image, path: Path) -> None:
         raise UserError(f"{path} is constant ({what}); leave it out.")
 
 
-def write_image(path: Path, image: Image, provenance: Mapping[str, str]) -> None:
+def write_image(path: Path | str, image: Image, provenance: Mapping[str, str]) -> None:
     """Write one synthetic image atomically, in the format of its ending.
 
     Args:

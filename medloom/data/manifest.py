@@ -120,7 +120,7 @@ class Manifest:
 
 
 def read_manifest(
-    path: Path,
+    path: Path | str,
     *,
     named: Mapping[str, str] | None = None,
     images_are_patients: bool = False,
@@ -148,7 +148,7 @@ def read_manifest(
         >>> len(manifest), manifest.modalities
         (4, ['CXR'])
     """
-    manifest = inspect_manifest(path, named=named, need=need)
+    manifest = inspect_manifest(Path(path), named=named, need=need)
     if manifest.problems and not skip_bad:
         raise UserError(list_problems(str(manifest.source), manifest.problems, len(manifest.problems) + len(manifest)))
     if not len(manifest):

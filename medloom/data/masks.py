@@ -31,7 +31,7 @@ LARGEST_LABEL = int(np.iinfo(np.int16).max)
 MOST_CLASSES = 100
 
 
-def read_mask(path: Path) -> Image:
+def read_mask(path: Path | str) -> Image:
     """A label map with the labels and the grid of its file; volumes in RAS order.
 
     Args:
@@ -46,7 +46,7 @@ def read_mask(path: Path) -> Image:
         >>> np.unique(read_mask("masks/0.png").pixels).tolist()
         [0.0, 1.0, 2.0]
     """
-    return check_labels(read_image(path), path)
+    return check_labels(read_image(path), Path(path))
 
 
 def check_labels(mask: Image, path: Path) -> Image:
@@ -155,7 +155,7 @@ def nearest_labels(mask: Image, spec: ImageSpec) -> Labels:
     return placed
 
 
-def on_image_grid(mask: Image, path: Path, image: Header, image_path: Path, resample: bool) -> Image:
+def on_image_grid(mask: Image, path: Path | str, image: Header, image_path: Path | str, resample: bool) -> Image:
     """The mask on the grid of its image; a mask without geometry takes the image's.
 
     Args:

@@ -64,7 +64,8 @@ class TextEncoder(nn.Module):
 
     def count_tokens(self, texts: Sequence[str]) -> list[int]:
         """Tokens of each text before truncation, start and end included."""
-        return [len(ids) for ids in self.tokenizer(list(texts))["input_ids"]]
+        # Without the library's own warning of long texts, which are counted here.
+        return [len(ids) for ids in self.tokenizer(list(texts), verbose=False)["input_ids"]]
 
     def forward(self, ids: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
         """Embed tokens.
@@ -112,7 +113,9 @@ def load_text_encoder(name: str, max_tokens: int, pad: str = "trim") -> TextEnco
 def load_text_parts(model_name: str, tokenizer_name: str | None, max_tokens: int, pad: str) -> TextEncoder:
     """Load model and tokenizer from two folders (Stable Diffusion's `text_encoder/` and `tokenizer/`)."""
     from transformers import AutoConfig, AutoModel, AutoTokenizer, CLIPTextModel, T5EncoderModel
+    from transformers.utils import logging
 
+    logging.disable_progress_bar()
     classes = dict.fromkeys(CLIP_TYPES, CLIPTextModel) | dict.fromkeys(("t5", "mt5"), T5EncoderModel)
     try:
         config = AutoConfig.from_pretrained(model_name)
