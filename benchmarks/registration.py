@@ -23,7 +23,7 @@ from medloom.core.spec import RELATIVE
 from medloom.data.images import read_image
 from medloom.data.masks import read_mask
 from medloom.longitudinal.registration import (
-    Pair,
+    ImagePair,
     PairResult,
     Registration,
     RegistrationOptions,
@@ -158,7 +158,9 @@ def _scaling(rows: Sequence[dict[str, Any]], chosen: RegistrationOptions, option
     """Time of many pairs of different X-rays, by the number of workers; most are of two patients, and fail."""
     paths = [Path(row["path"]) for row in rows]
     apart = range(1, len(paths))
-    pairs = [Pair(paths[n], paths[(n + by) % len(paths)]) for by in apart for n in range(len(paths))][: options.timed]
+    pairs = [ImagePair(paths[n], paths[(n + by) % len(paths)]) for by in apart for n in range(len(paths))][
+        : options.timed
+    ]
     for workers in options.workers:
         started = time.perf_counter()
         register_pairs(pairs, chosen, options.out / f"cache-{workers}-{time.time_ns()}", workers)
@@ -167,7 +169,7 @@ def _scaling(rows: Sequence[dict[str, Any]], chosen: RegistrationOptions, option
 
 
 def _real_pairs(rows: Sequence[dict[str, Any]], chosen: RegistrationOptions, options: argparse.Namespace) -> None:
-    pairs = [Pair(Path(row["prior_path"]), Path(row["path"])) for row in rows]
+    pairs = [ImagePair(Path(row["prior_path"]), Path(row["path"])) for row in rows]
     size = " x ".join(map(str, read_image(pairs[0].path).size))
     timed = pairs[:TIMED]
     print(f"| seconds a pair of about {size} pixels, median of {len(timed)} | {_alone(timed, chosen):.3f} |")
@@ -188,7 +190,7 @@ def _real_pairs(rows: Sequence[dict[str, Any]], chosen: RegistrationOptions, opt
     _sheet(options.out / "pairs.png", dice, results)
 
 
-def _alone(pairs: Sequence[Pair], options: RegistrationOptions) -> float:
+def _alone(pairs: Sequence[ImagePair], options: RegistrationOptions) -> float:
     """Median seconds of the registration alone."""
     seconds = []
     for pair in pairs:

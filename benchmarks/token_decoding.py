@@ -21,7 +21,7 @@ from medloom.generators.options import TextOptions
 from medloom.generators.sampling import TokenSampling
 from medloom.generators.tokens.build import build_generator
 from medloom.generators.tokens.generator import TokenGenerator
-from medloom.generators.tokens.options import NetworkOptions
+from medloom.generators.tokens.options import TransformerOptions
 from medloom.generators.training_facts import TrainingFacts
 from medloom.networks.tokenizer import Tokenizer, TokenizerConfig
 
@@ -68,7 +68,7 @@ def make_generator(options: argparse.Namespace) -> TokenGenerator:
     spec = ImageSpec((options.grid * FACTOR,) * 2, 1, "pad", {"X-ray": Intensity("window", GREY, 0, 255)})
     with initial_weights(0):
         tokenizer = Tokenizer(TokenizerConfig(2, 1, (8, 8, 8, 8), 1, "ema", options.codes, 8)).eval()
-    network = NetworkOptions(width=options.width, layers=options.layers, heads=6)
+    network = TransformerOptions(width=options.width, layers=options.layers, heads=6)
     text = TextOptions(width=384, layers=6, vocabulary=600)
     generator = build_generator(spec, TrainingFacts(TEXTS, ["X-ray"]), tokenizer, network, text, 0)
     generator.model.eval()

@@ -27,7 +27,7 @@ from medloom.core.spec import HU, ImageSpec, Intensity
 from medloom.core.types import Condition
 from medloom.generators.diffusion.build import build_generator
 from medloom.generators.diffusion.generator import DiffusionGenerator
-from medloom.generators.diffusion.options import NetworkOptions, NoiseOptions
+from medloom.generators.diffusion.options import DenoiserOptions, NoiseOptions
 from medloom.generators.options import TextOptions
 from medloom.generators.sampling import DiffusionSampling
 from medloom.generators.training_facts import TrainingFacts
@@ -69,7 +69,7 @@ def make_generator(options: argparse.Namespace) -> DiffusionGenerator:
     spec = ImageSpec(
         tuple(options.patch), 1, "pad", {"CT": Intensity("window", HU, -1000, 1000)}, orientation="RAS", patch=True
     )
-    network = NetworkOptions(
+    network = DenoiserOptions(
         widths=tuple(options.widths),
         attention=(False,) * len(options.widths),
         patch=options.fold,

@@ -34,7 +34,7 @@ Embed = Callable[[Sequence[str]], Sequence[tuple[NDArray[np.floating], NDArray[n
 
 
 @dataclass(frozen=True)
-class Column:
+class CacheColumn:
     """One array of a cache: the shape of a row and its dtype."""
 
     shape: Shape
@@ -51,7 +51,7 @@ def cached_rows(
     what: str,
     key: Mapping[str, object],
     rows: int,
-    columns: Mapping[str, Column],
+    columns: Mapping[str, CacheColumn],
     compute: Callable[[Sequence[int]], Mapping[str, NDArray[np.generic]]],
     verbose: bool = True,
 ) -> Arrays:
@@ -83,7 +83,7 @@ def cached_rows(
             yield wanted.stop, number % BATCHES_PER_RECORD == 0
 
     identity = {**key, "rows": rows, "columns": {name: [list(c.shape), c.dtype] for name, c in columns.items()}}
-    files = {name: Column((rows, *column.shape), column.dtype) for name, column in columns.items()}
+    files = {name: CacheColumn((rows, *column.shape), column.dtype) for name, column in columns.items()}
     return _cached(folder, what, identity, rows, files, write, verbose)
 
 
@@ -160,7 +160,7 @@ def cached_arrays(
     name = np.dtype(dtype).name
     identity = {**key, "shapes": [list(shape) for shape in shapes], "dtype": name}
     total = sum(int(np.prod(shape, dtype=np.int64)) for shape in shapes)
-    files = {"values": Column((total,), name), "bad": Column((len(shapes),), "uint8")}
+    files = {"values": CacheColumn((total,), name), "bad": CacheColumn((len(shapes),), "uint8")}
     stored = _cached(folder, what, identity, len(shapes), files, write, verbose)
     return PackedArrays.of(stored["values"], shapes), stored["bad"]
 
@@ -170,7 +170,7 @@ def _cached(
     what: str,
     identity: Mapping[str, object],
     rows: int,
-    files: Mapping[str, Column],
+    files: Mapping[str, CacheColumn],
     write: Callable[[Mapping[str, NDArray[np.generic]], int], Iterator[tuple[int, bool]]],
     verbose: bool,
 ) -> Arrays:
@@ -205,7 +205,7 @@ def _cached(
 
 
 def _mapped(
-    target: Path, files: Mapping[str, Column], mode: Literal["r", "r+"]
+    target: Path, files: Mapping[str, CacheColumn], mode: Literal["r", "r+"]
 ) -> dict[str, "np.memmap[Any, np.dtype[Any]]"]:
     for name, file in files.items():
         if (path := target / f"{name}.bin").stat().st_size != file.bytes:

@@ -16,7 +16,7 @@ from medloom.core.mask_spec import NO_MASK, MaskSpec
 from medloom.core.progress import progress, say
 from medloom.core.spec import ImageSpec, Intensity
 from medloom.core.types import Sample
-from medloom.data.cache import Arrays, Column, cached_rows
+from medloom.data.cache import Arrays, CacheColumn, cached_rows
 from medloom.data.condition_reader import ConditionReader
 from medloom.data.images import READERS_AT_ONCE, read_header
 from medloom.data.manifest import list_problems
@@ -238,7 +238,7 @@ def cached_usable_images(
     Raises:
         UserError: see `usable_rows`.
     """
-    columns = {"images": Column(source.spec.shape, "float16"), "bad": Column((), "uint8")}
+    columns = {"images": CacheColumn(source.spec.shape, "float16"), "bad": CacheColumn((), "uint8")}
 
     def compute(rows: Sequence[int]) -> Arrays:
         images, bad = source.readable_images(rows)
@@ -296,7 +296,7 @@ def cached_usable_labels(
     Raises:
         UserError: see `rows_left`.
     """
-    columns = {"labels": Column(source.spec.size, "int16"), "bad": Column((), "uint8")}
+    columns = {"labels": CacheColumn(source.spec.size, "int16"), "bad": CacheColumn((), "uint8")}
 
     def compute(rows: Sequence[int]) -> Arrays:
         labels, bad = _readable(source.labels, rows, np.full(source.spec.size, NO_MASK, np.int16))

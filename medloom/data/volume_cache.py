@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from medloom.core.mask_spec import NO_MASK
 from medloom.core.seeds import numpy_generator
-from medloom.data.cache import Arrays, Column, PackedArrays, Shape, cached_arrays, cached_rows
+from medloom.data.cache import Arrays, CacheColumn, PackedArrays, Shape, cached_arrays, cached_rows
 from medloom.data.dataset import ImageSource, mask_key, read_or_none, rows_left, usable_rows
 from medloom.data.images import READERS_AT_ONCE, read_header
 from medloom.data.placement import plan
@@ -91,8 +91,8 @@ def cached_positions(
     """Pixels of each class visible to the model in each image, drawn once by row number."""
     classes, axes = source.masks.visible, source.spec.spatial_dims
     columns = {
-        "places": Column((len(classes), POSITIONS_PER_CLASS, axes), "int16"),
-        "counts": Column((len(classes),), "int32"),
+        "places": CacheColumn((len(classes), POSITIONS_PER_CLASS, axes), "int16"),
+        "counts": CacheColumn((len(classes),), "int32"),
     }
 
     def compute(rows: Sequence[int]) -> Arrays:

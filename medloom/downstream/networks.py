@@ -56,7 +56,7 @@ class HeadedNetwork(nn.Module):
         return logits
 
 
-class ResidualBlock(nn.Module):
+class ClassifierBlock(nn.Module):
     """Two convolutions with a shortcut (He et al. 2016); with a `stride` of 2 the first halves each axis."""
 
     def __init__(self, dims: int, inputs: int, outputs: int, stride: int) -> None:
@@ -96,10 +96,10 @@ def small(channels: int, classes: int, dims: int) -> HeadedNetwork:
         CONVOLUTION[dims](channels, first, 5, 2, 2, bias=False),
         NORM[dims](first),
         nn.ReLU(inplace=True),
-        ResidualBlock(dims, first, first, 1),
+        ClassifierBlock(dims, first, first, 1),
     ]
     for inputs, outputs in zip(SMALL_WIDTHS, others, strict=False):
-        layers.append(ResidualBlock(dims, inputs, outputs, 2))
+        layers.append(ClassifierBlock(dims, inputs, outputs, 2))
     return HeadedNetwork(nn.Sequential(*layers, MeanOverSpace()), SMALL_WIDTHS[-1], classes)
 
 

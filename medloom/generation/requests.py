@@ -16,7 +16,7 @@ from medloom.generators.generated_images import FACTUAL
 
 
 @dataclass(frozen=True)
-class Origin:
+class Source:
     """Where an image's condition comes from: hashes of the row and of the patient, salted by the table."""
 
     source: str = ""
@@ -41,7 +41,7 @@ class Request:
     number: int
     condition: Condition
     seed: int
-    origin: Origin
+    origin: Source
     cells: tuple[object, ...] = ()
     arm: str = FACTUAL
     attribute: str | None = None
@@ -80,10 +80,10 @@ def kept_columns(keep: Sequence[str], manifest: Manifest) -> list[str]:
     return kept
 
 
-def origins(data: Path, samples: Sequence[Sample]) -> list[Origin]:
+def origins(data: Path, samples: Sequence[Sample]) -> list[Source]:
     """Where the images of some rows come from, without saying whose they are."""
     salt = hash_file(data)
-    return [Origin(hash_text(f"{salt}{sample.row}"), hash_text(f"{salt}{sample.patient}")) for sample in samples]
+    return [Source(hash_text(f"{salt}{sample.row}"), hash_text(f"{salt}{sample.patient}")) for sample in samples]
 
 
 def check_seeds(options: GenerationOptions, images: int) -> None:

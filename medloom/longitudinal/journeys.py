@@ -44,7 +44,7 @@ class Rules:
 
 
 @dataclass(frozen=True)
-class Pair:
+class StudyPair:
     """Two images of a patient: the positions of their rows, and the calendar days between them."""
 
     before: int
@@ -61,7 +61,7 @@ class Journeys:
         rejected: what each rule rejected, in the order of the rules: (rule, how many, of what).
     """
 
-    pairs: list[Pair]
+    pairs: list[StudyPair]
     rejected: list[tuple[str, int, str]] = field(default_factory=list)
 
     def reject(self, rule: str, count: int, what: str) -> None:
@@ -124,13 +124,15 @@ def choose_pairs(manifest: Manifest, rules: Rules, skip_bad: bool = False) -> Jo
         first.setdefault((*row.group, names[row.position] if study else floor(row.days)), row)
     journeys.reject("one image per study", len(rows) - len(first), "images")
     rows = sorted(first.values(), key=lambda row: (*row.group, row.days, row.position))
-    candidates: list[Pair] = []
+    candidates: list[StudyPair] = []
     alone = 0
     for _, members in groupby(rows, key=lambda row: row.group):
         own = list(members)
         alone += len(own) == 1
         chosen: Iterable[tuple[_Row, _Row]] = pairwise(own) if rules.pairs == "consecutive" else combinations(own, 2)
-        candidates += [Pair(one.position, other.position, floor(other.days) - floor(one.days)) for one, other in chosen]
+        candidates += [
+            StudyPair(one.position, other.position, floor(other.days) - floor(one.days)) for one, other in chosen
+        ]
     same = "modality" if rules.mixed_views else "modality and view"
     journeys.reject(f"another image of the patient in the same {same}", alone, "images")
     journeys.pairs = [pair for pair in candidates if pair.days >= rules.min_days]

@@ -95,7 +95,7 @@ def apply_noise_offset(noise: Tensor, offset: Tensor, strength: float) -> Tensor
 
 
 @dataclass(frozen=True, eq=False)
-class Example:
+class TrainingExample:
     """Input, target and weight of one training step.
 
     Attributes:
@@ -177,9 +177,9 @@ class ProbabilityPath(ABC):
         of_noise, of_data = (_like(factor, x0) for factor in self.target_factors(t))
         return of_noise * noise + of_data * x0
 
-    def example(self, x0: Tensor, noise: Tensor, t: Tensor) -> Example:
+    def example(self, x0: Tensor, noise: Tensor, t: Tensor) -> TrainingExample:
         """Noisy data, target and weight for training."""
-        return Example(self.add_noise(x0, noise, t), self.target(x0, noise, t), self.weight(t), t)
+        return TrainingExample(self.add_noise(x0, noise, t), self.target(x0, noise, t), self.weight(t), t)
 
     def predicted(self, output: Tensor, x_t: Tensor, t: Tensor) -> Tensor:
         """The prediction that a network's output stands for: `(N, C, *spatial)`.

@@ -39,7 +39,7 @@ class Config:
 
 
 @dataclass(frozen=True)
-class Step:
+class GridStep:
     """One command of the chain."""
 
     command: str
@@ -69,7 +69,7 @@ def run(config: Config) -> Path:
     return out / TABLE
 
 
-def read_grid(path: Path) -> tuple[list[Step], dict[str, Overrides]]:
+def read_grid(path: Path) -> tuple[list[GridStep], dict[str, Overrides]]:
     """The steps of a grid file, and its cells.
 
     Raises:
@@ -98,14 +98,14 @@ def read_grid(path: Path) -> tuple[list[Step], dict[str, Overrides]]:
     return steps, cells
 
 
-def _step(path: Path, entry: object) -> Step:
+def _step(path: Path, entry: object) -> GridStep:
     if not isinstance(entry, Mapping) or set(entry) - {"run", "options"} or "run" not in entry:
         raise UserError(f"{path}: a step is {{run: COMMAND, options: {{...}}}}, not {entry!r}.")
     command, options = str(entry["run"]), entry.get("options") or {}
     look_up(commands(), command, f"{path}: command")
     if not isinstance(options, Mapping) or "out" in options:
         raise UserError(f"{path}: options of {command} are a mapping, without out: every step has a folder of its own.")
-    return Step(command, {str(name): value for name, value in options.items()})
+    return GridStep(command, {str(name): value for name, value in options.items()})
 
 
 def _cells(path: Path, given: Mapping[str, object]) -> dict[str, Overrides]:
@@ -127,7 +127,7 @@ def _cells(path: Path, given: Mapping[str, object]) -> dict[str, Overrides]:
     return named
 
 
-def _run_cell(steps: Sequence[Step], overrides: Overrides, out: Path) -> Path:
+def _run_cell(steps: Sequence[GridStep], overrides: Overrides, out: Path) -> Path:
     """Run the steps of a cell; returns the folder of the last one."""
     from medloom.core.files import hash_json
 

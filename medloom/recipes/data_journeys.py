@@ -17,17 +17,17 @@ from medloom.data.columns import PATH_COLUMNS
 from medloom.data.images import read_image, write_derived
 from medloom.data.manifest import Manifest, ManifestOptions, load_manifest
 from medloom.data.tables import write_csv
-from medloom.longitudinal.journeys import Journeys, Pair, Rules, choose_pairs
+from medloom.longitudinal.journeys import Journeys, Rules, StudyPair, choose_pairs
 from medloom.longitudinal.registration import (
     TRANSFORMS,
+    ImagePair,
     RegistrationOptions,
     failures,
     register_pairs,
     registration_sheet,
 )
-from medloom.longitudinal.registration import Pair as Files
 from medloom.report_text.chat_server import chat_server
-from medloom.report_text.language_model import Limits, progression_texts
+from medloom.report_text.language_model import RequestLimits, progression_texts
 from medloom.report_text.progression import PROGRESSIONS as RULES
 from medloom.report_text.progression import Progression
 
@@ -177,7 +177,7 @@ class Triple:
         reverse: what would undo it, where rules say so, or None.
     """
 
-    pair: Pair
+    pair: StudyPair
     registered: Path | None = None
     score: float | None = None
     instruction: str | None = None
@@ -188,7 +188,7 @@ def _registered(
     config: Config, paths: Sequence[Path], triples: Sequence[Triple], journeys: Journeys, folder: Path
 ) -> list[Triple]:
     """The pairs that register, their prior images as files on the later ones' grids, in their format."""
-    files = [Files(paths[triple.pair.before], paths[triple.pair.after]) for triple in triples]
+    files = [ImagePair(paths[triple.pair.before], paths[triple.pair.after]) for triple in triples]
     options = RegistrationOptions(transform=config.register, min_score=config.min_score)
     results = register_pairs(files, options, folder, config.workers or os.cpu_count() or 1)
     lost = [{"prior": str(pair.prior), "path": str(pair.path), "reason": reason} for pair, reason in failures(results)]
@@ -224,7 +224,7 @@ def _worded(
     undone: list[str | None] = [None] * len(pairs)
     if config.progression == "llm":
         server = chat_server(config.llm_url, config.llm_model, None, config.reports_may_leave)
-        limits = Limits(config.llm_requests, config.llm_tokens, config.llm_per_minute)
+        limits = RequestLimits(config.llm_requests, config.llm_tokens, config.llm_per_minute)
         answers = progression_texts(pairs, server, folder / "language_model.jsonl", limits)
         if answers.problems:
             number, reason = next(iter(answers.problems.items()))

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from medloom.generation.produce import LoadedModel
-    from medloom.generation.requests import Origin, Request
+    from medloom.generation.requests import Request, Source
 
 DESCRIPTION = "edits.json"
 ARM = "edit"
@@ -161,7 +161,7 @@ def _grid(config: Config) -> tuple[list[float], list[float]] | None:
     return text, prior
 
 
-def _requests(config: Config, model: "LoadedModel", rows: "Sequence[Row]") -> "list[Request]":
+def _requests(config: Config, model: "LoadedModel", rows: "Sequence[PriorRow]") -> "list[Request]":
     """The images to generate, row by row, seed by seed, the arms of a seed together."""
     from medloom.generation.produce import file_suffix
     from medloom.generation.requests import Request, check_seeds, relative_path
@@ -193,7 +193,7 @@ def _turn(request: "Request") -> int:
     return turn
 
 
-def _in_arm(config: Config, rows: "Sequence[Row]", index: int, arm: str) -> Condition:
+def _in_arm(config: Config, rows: "Sequence[PriorRow]", index: int, arm: str) -> Condition:
     """The condition of a row in an arm.
 
     Raises:
@@ -216,7 +216,7 @@ def _in_arm(config: Config, rows: "Sequence[Row]", index: int, arm: str) -> Cond
 
 
 @dataclass(frozen=True)
-class Row:
+class PriorRow:
     """One prior image and its instruction.
 
     Attributes:
@@ -228,21 +228,21 @@ class Row:
     """
 
     condition: Condition
-    origin: "Origin"
+    origin: "Source"
     where: str
     cells: tuple[object, ...] = ()
     reverse: str | None = None
 
 
-def _rows(config: Config, model: "LoadedModel") -> tuple[list[Row], list[str]]:
+def _rows(config: Config, model: "LoadedModel") -> tuple[list[PriorRow], list[str]]:
     """What to edit: the one image, or the rows of the manifest; and the names of their cells."""
-    from medloom.generation.requests import Origin, kept_columns, origins, read_conditions
+    from medloom.generation.requests import Source, kept_columns, origins, read_conditions
 
     if config.data is None:
         unknown = dict.fromkeys(column.name for column in model.generator.columns)
         image = None if config.image is None else config.image.resolve()
         condition = Condition(config.text or None, config.modality, config.view, prior=image, table=unknown)
-        return [Row(_ready(model, condition, "--image"), Origin(), "--image")], []
+        return [PriorRow(_ready(model, condition, "--image"), Source(), "--image")], []
     manifest = read_conditions(config, config.data, need=(PRIOR,))
     kept, samples = kept_columns(config.keep, manifest), manifest.samples()
     rows = []
@@ -250,7 +250,7 @@ def _rows(config: Config, model: "LoadedModel") -> tuple[list[Row], list[str]]:
         where, table = f"{config.data}, line {sample.line}", sample.condition.table
         condition = _ready(model, model.generator.row_condition(sample.condition, where), where)
         reverse = table.get(REVERSE)
-        rows.append(Row(condition, origin, where, tuple(table[name] for name in kept), str(reverse or "") or None))
+        rows.append(PriorRow(condition, origin, where, tuple(table[name] for name in kept), str(reverse or "") or None))
     return rows, kept
 
 
@@ -281,7 +281,7 @@ def _say_cut(model: "LoadedModel", requests: "Sequence[Request]") -> None:
 
 
 def _write_differences(
-    config: Config, model: "LoadedModel", rows: Sequence[Row], edits: "Sequence[Request]", suffix: str
+    config: Config, model: "LoadedModel", rows: Sequence[PriorRow], edits: "Sequence[Request]", suffix: str
 ) -> None:
     """Prior image, edits and their differences, of the first rows."""
 
@@ -293,7 +293,7 @@ def _write_differences(
         temporary.write_bytes(draw_differences(drawn, "SYNTHETIC: edits and the prior image", names=names))
 
 
-def _difference_row(model: "LoadedModel", row: Row, edits: "Sequence[Request]", suffix: str) -> DifferenceRow:
+def _difference_row(model: "LoadedModel", row: PriorRow, edits: "Sequence[Request]", suffix: str) -> DifferenceRow:
     from medloom.generation.produce import previews
 
     reader = model.generator.reader

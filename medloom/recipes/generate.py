@@ -15,10 +15,10 @@ from medloom.generation.options import GenerationOptions, name_values
 
 if TYPE_CHECKING:
     from medloom.generation.produce import LoadedModel
-    from medloom.generation.requests import Origin, Request
+    from medloom.generation.requests import Request, Source
 
     # A condition, where it comes from, and the cells of further columns.
-    Rows = list[tuple[Condition, Origin, tuple[object, ...]]]
+    Rows = list[tuple[Condition, Source, tuple[object, ...]]]
 
 DESCRIPTION = "generation.json"
 # Column of the manifest: the class that a row was sampled for.
@@ -158,7 +158,7 @@ def _requests(config: Config, model: "LoadedModel") -> "tuple[list[Request], lis
 
 def _conditions(config: Config, model: "LoadedModel") -> "tuple[Rows, list[str]]":
     """The one condition of the options, or those of a manifest; and the names of the columns of their cells."""
-    from medloom.generation.requests import Origin, kept_columns, origins, read_conditions
+    from medloom.generation.requests import Source, kept_columns, origins, read_conditions
 
     generator = model.generator
     names = [column.name for column in generator.columns]
@@ -169,7 +169,7 @@ def _conditions(config: Config, model: "LoadedModel") -> "tuple[Rows, list[str]]
         # A mask that the model does not take is the user's mistake here, and a column that is not needed in a table.
         generator.check([condition])
         cells = tuple(known.table[name] for name in names)
-        return _with_masks(config, [(known, Origin(), cells)], names, [config.mask])
+        return _with_masks(config, [(known, Source(), cells)], names, [config.mask])
     manifest = read_conditions(config, config.data, ("text",) if generator.reads_text else ())
     kept = kept_columns(_carried(config, manifest.clinical_columns), manifest)
     further = [name for name in kept if name not in names]

@@ -35,7 +35,7 @@ from medloom.generators.generated_images import HEADER
 
 if TYPE_CHECKING:
     from medloom.generation.produce import LoadedModel
-    from medloom.generation.requests import Origin, Request
+    from medloom.generation.requests import Request, Source
 
 DESCRIPTION = "whatif.json"
 MASK, HELD = "mask", "held"
@@ -76,11 +76,11 @@ class Config(GenerationOptions):
 
 
 @dataclass(frozen=True)
-class Row:
+class PatientRow:
     """One row of the manifest: its sample, its template's columns, and cells that are carried along."""
 
     sample: Sample
-    origin: "Origin"
+    origin: "Source"
     cells: Mapping[str, Cell]
     kept: tuple[object, ...]
 
@@ -98,7 +98,7 @@ class Plan:
     """
 
     template: Template
-    rows: Sequence[Row]
+    rows: Sequence[PatientRow]
     arms: Sequence[Arm]
     changed: Mapping[str, Sequence[ArmRow]]
     kept: Sequence[str]
@@ -181,14 +181,14 @@ def _plan(config: Config, template: Template) -> Plan:
     return Plan(template, rows, arms, changed, kept)
 
 
-def _changed(config: Config, template: Template, row: Row, arm: Arm) -> ArmRow:
+def _changed(config: Config, template: Template, row: PatientRow, arm: Arm) -> ArmRow:
     try:
         return arm_row(template, row.cells, arm)
     except UserError as error:
         raise UserError(f"--set {arm.name}: {config.data}, line {row.sample.line}: {error}") from error
 
 
-def _rows(config: Config, template: Template) -> tuple[list[Row], list[str]]:
+def _rows(config: Config, template: Template) -> tuple[list[PatientRow], list[str]]:
     """The rows to make images for, and the names of the columns that are carried along.
 
     Raises:
@@ -210,7 +210,7 @@ def _rows(config: Config, template: Template) -> tuple[list[Row], list[str]]:
     if bad:
         say(f"{config.data}: {len(bad)} rows without a text were left out (--skip-bad).")
     rows = [
-        Row(sample, origin, cells[sample.line], tuple(sample.condition.table[name] for name in kept))
+        PatientRow(sample, origin, cells[sample.line], tuple(sample.condition.table[name] for name in kept))
         for sample, origin in zip(samples, origins(config.data, samples), strict=True)
         if sample.line in cells
     ]
@@ -349,7 +349,7 @@ def _write_difference_files(
 
 
 def _difference_row(
-    config: Config, plan: Plan, model: "LoadedModel", row: Row, requests: "Sequence[Request]", suffix: str
+    config: Config, plan: Plan, model: "LoadedModel", row: PatientRow, requests: "Sequence[Request]", suffix: str
 ) -> DifferenceRow:
     import numpy as np
 

@@ -30,7 +30,7 @@ Messages = list[dict[str, str]]
 
 
 @dataclass(frozen=True)
-class Limits:
+class RequestLimits:
     """Budget and rate of requests.
 
     Attributes:
@@ -74,7 +74,7 @@ class _Session:
     """A server with its limits, and what has been used of them."""
 
     server: ChatServer
-    limits: Limits
+    limits: RequestLimits
     audit: Path
     sleep: Callable[[float], None]
     requests: int = 0
@@ -86,7 +86,7 @@ def progression_texts(
     pairs: Sequence[tuple[str, str]],
     server: ChatServer,
     audit: Path,
-    limits: Limits | None = None,
+    limits: RequestLimits | None = None,
     sleep: Callable[[float], None] = time.sleep,
 ) -> Answers:
     """Request the progression of each pair of reports.
@@ -101,7 +101,7 @@ def progression_texts(
     Raises:
         UserError: the server refuses the key or the model, or the audit table is damaged or cannot be written.
     """
-    session = _Session(server, limits or Limits(), Path(audit), sleep)
+    session = _Session(server, limits or RequestLimits(), Path(audit), sleep)
     known = read_audit(session.audit)
     texts: list[str | None] = []
     problems: dict[int, str] = {}

@@ -9,11 +9,11 @@ from PIL import Image
 
 from medloom.core.errors import UserError
 from medloom.core.spec import ImageSpec
-from medloom.data.cache import BATCH, BATCHES_PER_RECORD, Column, cached_rows, cached_texts, require_space
+from medloom.data.cache import BATCH, BATCHES_PER_RECORD, CacheColumn, cached_rows, cached_texts, require_space
 from medloom.data.dataset import ImageSource, cached_images, cached_usable_labels, measure_spec
 from medloom.data.manifest import read_manifest
 
-COLUMNS = {"squares": Column((2,), "float32")}
+COLUMNS = {"squares": CacheColumn((2,), "float32")}
 ROWS = 3 * BATCH * BATCHES_PER_RECORD + 5
 
 

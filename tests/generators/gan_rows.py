@@ -14,8 +14,8 @@ from medloom.core.table_column import TableColumn
 from medloom.core.types import Condition
 from medloom.generators.gan.build import build_adversary, build_generator, build_inverse
 from medloom.generators.gan.generator import GANGenerator
-from medloom.generators.gan.objective import Objective
-from medloom.generators.gan.options import GANOptions, NetworkOptions
+from medloom.generators.gan.objective import GANObjective
+from medloom.generators.gan.options import GANOptions, ImageNetworkOptions
 from medloom.generators.gan.pairing import Paired, Unpaired
 from medloom.generators.gan.task import GANTask
 from medloom.generators.options import TextOptions
@@ -29,7 +29,7 @@ CPU = torch.device("cpu")
 SIZE = 12
 COLUMNS = (TableColumn("age", mean=60.0, std=10.0, low=30.0, high=90.0), TableColumn("ward", ("north", "south")))
 KINDS = ("Disc", "Square")
-NETWORK = NetworkOptions(
+NETWORK = ImageNetworkOptions(
     widths=(8, 16), blocks=1, attention=(False, True), head_width=8, style=4, region_styles=2, condition_width=16
 )
 TEXT = TextOptions(width=16, layers=1, vocabulary=600, max_tokens=24, dropout=0.0)
@@ -74,7 +74,7 @@ def images_of(labels: np.ndarray) -> np.ndarray:
 
 def generator_of(
     fusion: str = "affine",
-    network: NetworkOptions = NETWORK,
+    network: ImageNetworkOptions = NETWORK,
     text: TextOptions = TEXT,
     dims: int = 2,
     size: int = SIZE,
@@ -99,7 +99,7 @@ def data_of(generator: GANGenerator, count: int = 8) -> TrainingData:
 def task_of(
     generator: GANGenerator, gan: GANOptions = GAN, loop: LoopOptions = LOOP, data: TrainingData | None = None
 ) -> GANTask:
-    objective = Objective(gan, build_adversary(generator, gan, 0, CPU))
+    objective = GANObjective(gan, build_adversary(generator, gan, 0, CPU))
     pairing = Paired(generator, 0)
     if gan.unpaired:
         pairing = Unpaired(generator, 0, build_inverse(generator, NETWORK, 0))

@@ -17,7 +17,7 @@ from medloom.core.seeds import sample_noise
 from medloom.core.spec import COLOUR, ImageSpec, Intensity
 from medloom.core.types import Condition
 from medloom.generators.diffusion.build import from_stable_diffusion
-from medloom.generators.diffusion.options import NetworkOptions, NoiseOptions
+from medloom.generators.diffusion.options import DenoiserOptions, NoiseOptions
 from medloom.generators.options import TextOptions
 from medloom.generators.sampling import DiffusionSampling
 from medloom.generators.storage import load
@@ -152,7 +152,7 @@ def test_a_base_widened_for_prior_images_starts_as_it_was(tmp_path: Path) -> Non
     spec = ImageSpec((16, 16), 3, "pad", {"Square": Intensity("window", COLOUR, 0, 255)})
     made = []
     for prior in ("none", "channels"):
-        network = NetworkOptions(prior=prior)
+        network = DenoiserOptions(prior=prior)
         text, noise = TextOptions("local", 24), NoiseOptions("ddpm")
         generator = from_stable_diffusion(base, spec, TrainingFacts([], ["Square"]), network, text, noise, None, 0)
         earlier = image_of(np.linspace(-1, 1, 768).reshape(3, 16, 16)) if prior == "channels" else None

@@ -15,7 +15,7 @@ from medloom.core.mask_spec import MaskSpec
 from medloom.core.types import Condition
 from medloom.generators.gan.adversary import compressed, expanded
 from medloom.generators.gan.losses import correlation_loss
-from medloom.generators.gan.options import GANOptions, NetworkOptions
+from medloom.generators.gan.options import GANOptions, ImageNetworkOptions
 from medloom.generators.gan.pairing import Unpaired
 from medloom.generators.gan.task import BETAS, GANTask
 from medloom.generators.sampling import GANSampling
@@ -218,7 +218,7 @@ def test_unpaired_training_uses_images_without_masks_and_needs_two_masks() -> No
         task_of(generator, UNPAIRED, data=replace(data, usable=range(2, 8), conditions=conditions))
 
 
-def learn(gan: GANOptions, steps: int, network: NetworkOptions) -> tuple[GANTask, float]:
+def learn(gan: GANOptions, steps: int, network: ImageNetworkOptions) -> tuple[GANTask, float]:
     """Train on boxes; the task, and the correlation of images of unseen masks with what they should be."""
     generator = generator_of("affine", network)
     loop = replace(LOOP, steps=steps, batch=8, learning_rate=4e-3, log_every=steps, validate_every=steps, ema=0.9)
@@ -342,10 +342,10 @@ def test_a_model_that_reads_no_text_makes_the_same_image_whatever_is_told() -> N
             {"adversary": "none", "reconstruction_weight": 0.0, "correlation_weight": 0.0},
             "nothing to learn from",
         ),
-        (NetworkOptions, {"kind": "dynunet"}, "allowed are resnet, unet"),
-        (NetworkOptions, {"mask": "none"}, "allowed are channels, spade"),
-        (NetworkOptions, {"widths": (8, 16)}, "an entry of attention for each"),
-        (NetworkOptions, {"style": -1}, "it has to be at least 0"),
+        (ImageNetworkOptions, {"kind": "dynunet"}, "allowed are resnet, unet"),
+        (ImageNetworkOptions, {"mask": "none"}, "allowed are channels, spade"),
+        (ImageNetworkOptions, {"widths": (8, 16)}, "an entry of attention for each"),
+        (ImageNetworkOptions, {"style": -1}, "it has to be at least 0"),
     ],
 )
 def test_options_out_of_range_are_refused(options: type, values: dict[str, object], message: str) -> None:

@@ -25,7 +25,7 @@ from medloom.data.images import read_image, read_provenance
 from medloom.data.manifest import read_manifest
 from medloom.generators.base import ImageGenerator
 from medloom.generators.diffusion.build import build_generator
-from medloom.generators.diffusion.options import NetworkOptions, NoiseOptions
+from medloom.generators.diffusion.options import DenoiserOptions, NoiseOptions
 from medloom.generators.options import TextOptions
 from medloom.generators.sampling import (
     DiffusionSampling,
@@ -47,7 +47,7 @@ QUICK: dict[str, SamplingOptions] = {
     "gan": GANSampling(),
     "tokens": TokenSampling(steps=2, guidance=1.0),
 }
-NETWORK = NetworkOptions(widths=(16, 16), attention=(False, True), head_width=16, patch=1, condition_width=16)
+NETWORK = DenoiserOptions(widths=(16, 16), attention=(False, True), head_width=16, patch=1, condition_width=16)
 TEXT = TextOptions(width=16, layers=1, vocabulary=600, max_tokens=24)
 CORPUS = ["Disc: a disc on the left", "Square: a large square on the right"]
 

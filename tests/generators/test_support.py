@@ -17,7 +17,7 @@ from medloom.core.table_column import TableColumn
 from medloom.core.types import Condition
 from medloom.generators.diffusion.build import build_generator
 from medloom.generators.diffusion.generator import DiffusionGenerator
-from medloom.generators.diffusion.options import NetworkOptions, NoiseOptions
+from medloom.generators.diffusion.options import DenoiserOptions, NoiseOptions
 from medloom.generators.options import TextOptions
 from medloom.generators.sampling import FROM_NOISE
 from medloom.generators.support import SUPPORT, SupportRow, as_markdown, require_support
@@ -55,7 +55,7 @@ def build(row: SupportRow) -> DiffusionGenerator:
     dims = row.dims
     spec = ImageSpec((8,) * dims, 1, "pad", {name: Intensity("window", GREY, 0, 255) for name in ("Disc", "Square")})
     fusion = row.fusion if row.fusion in ("cross-attention", "affine") else "cross-attention"
-    network = NetworkOptions(
+    network = DenoiserOptions(
         exportable=row.network == "exportable",
         widths=(16, 32),
         attention=(False, True),

@@ -15,7 +15,7 @@ from medloom.core.types import Condition
 from medloom.generators.base import ImageGenerator
 from medloom.generators.diffusion.build import build_generator
 from medloom.generators.diffusion.generator import DiffusionGenerator
-from medloom.generators.diffusion.options import NetworkOptions, NoiseOptions
+from medloom.generators.diffusion.options import DenoiserOptions, NoiseOptions
 from medloom.generators.options import TextOptions
 from medloom.generators.sampling import DiffusionSampling
 from medloom.generators.training_facts import TrainingFacts
@@ -150,7 +150,7 @@ CLASSES = (1, 2)
 def generator() -> DiffusionGenerator:
     """A tiny network with random weights in every branch, trained on nothing."""
     spec = ImageSpec(WINDOW, 1, "pad", {"CT": Intensity("window", HU, -1000, 1000)}, patch=True, orientation="RAS")
-    network = NetworkOptions(
+    network = DenoiserOptions(
         widths=(16, 16), attention=(False, True), head_width=16, patch=1, mask="channels", mask_classes=CLASSES,
         condition_width=16,
     )  # fmt: skip

@@ -16,7 +16,7 @@ from medloom.generators.options import TextOptions
 from medloom.generators.row_caches import token_ids
 from medloom.generators.tokens.build import build_generator
 from medloom.generators.tokens.generator import TokenGenerator
-from medloom.generators.tokens.options import NetworkOptions
+from medloom.generators.tokens.options import TransformerOptions
 from medloom.generators.tokens.task import TokenTask
 from medloom.generators.training_data import PriorData, TrainingData, all_prompts
 from medloom.generators.training_facts import TrainingFacts
@@ -27,7 +27,7 @@ CODES, SIZE = 16, 16
 COLUMNS = (TableColumn("age", mean=60.0, std=10.0, low=30.0, high=90.0), TableColumn("ward", ("north", "south")))
 LOOP = LoopOptions(steps=2, batch=4, precision="fp32", log_every=1, validate_every=2, checkpoint_every=2, warmup=0)
 TEXT = TextOptions(width=16, layers=1, vocabulary=600, max_tokens=24, modality_as="token")
-NETWORK = NetworkOptions(width=32, layers=2, heads=2, condition_width=16)
+NETWORK = TransformerOptions(width=32, layers=2, heads=2, condition_width=16)
 
 
 def spec_of(dims: int, size: int = SIZE) -> ImageSpec:
@@ -45,7 +45,7 @@ def tokenizer_of(dims: int, levels: int = 3, quantizer: str = "ema") -> Tokenize
 
 def generator_of(
     dims: int = 2,
-    network: NetworkOptions = NETWORK,
+    network: TransformerOptions = NETWORK,
     text: TextOptions = TEXT,
     columns: tuple[TableColumn, ...] = (),
     first: TokenGenerator | None = None,

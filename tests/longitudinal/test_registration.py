@@ -14,7 +14,7 @@ from medloom.core.spec import GREY, RELATIVE
 from medloom.data.images import read_image
 from medloom.data.masks import read_mask
 from medloom.longitudinal.registration import (
-    Pair,
+    ImagePair,
     PairResult,
     Registration,
     RegistrationOptions,
@@ -331,7 +331,7 @@ def test_affine_keeps_to_its_bounds_in_every_direction() -> None:
 # Many pairs
 
 
-def write_pairs(folder: Path) -> list[Pair]:
+def write_pairs(folder: Path) -> list[ImagePair]:
     """Four pairs, the third of which is blank and the fourth missing."""
     for number in range(2):
         motion = similarity((5.0 * number, -4.0), (6.0,), 1.0, (0, 0))
@@ -343,7 +343,7 @@ def write_pairs(folder: Path) -> list[Pair]:
             Pillow.fromarray(levels).save(folder / f"{name}.png")
     Pillow.fromarray(np.full(PIXELS, 9, np.uint8)).save(folder / "blank.png")
     names = [("a0", "b0"), ("a1", "b1"), ("blank", "b1"), ("a1", "none")]
-    return [Pair(folder / f"{prior}.png", folder / f"{path}.png") for prior, path in names]
+    return [ImagePair(folder / f"{prior}.png", folder / f"{path}.png") for prior, path in names]
 
 
 def test_pairs_in_order_the_same_for_any_workers(tmp_path: Path) -> None:
@@ -435,7 +435,7 @@ def test_real_pairs(shared: Path, tmp_path: Path) -> None:
     import pandas as pd
 
     rows = pd.read_csv(shared / "cxr_pairs.csv").dropna(subset=["prior_mask_path", "mask_path"]).head(6)
-    given = [Pair(shared / row.prior_path, shared / row.path) for row in rows.itertuples()]
+    given = [ImagePair(shared / row.prior_path, shared / row.path) for row in rows.itertuples()]
     gains = []
     for row, result in zip(
         rows.itertuples(), register_pairs(given, RegistrationOptions(), tmp_path, verbose=False), strict=True

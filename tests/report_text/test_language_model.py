@@ -14,11 +14,11 @@ import pytest
 
 from medloom.core.errors import UserError
 from medloom.report_text.chat_server import ChatServer, chat_server
-from medloom.report_text.language_model import Limits, progression_texts, read_audit
+from medloom.report_text.language_model import RequestLimits, progression_texts, read_audit
 
 KEY = "sk-secret-5f2a"
 PAIR = ("Small right effusion.", "No effusion.")
-FAST = Limits(per_minute=1e6, first_wait=0.5, attempts=3)
+FAST = RequestLimits(per_minute=1e6, first_wait=0.5, attempts=3)
 Act = Callable[["Handler", dict[str, Any]], None]
 
 
@@ -178,14 +178,14 @@ def test_errors_that_no_prompt_can_fix_stop(server: ChatServer, tmp_path: Path) 
 
 def test_limits(server: ChatServer, tmp_path: Path) -> None:
     pairs = [(f"{number}", "x") for number in range(4)]
-    some = progression_texts(pairs, server, tmp_path / "a", Limits(requests=2, per_minute=1e6))
+    some = progression_texts(pairs, server, tmp_path / "a", RequestLimits(requests=2, per_minute=1e6))
     assert [text is not None for text in some.texts] == [True, True, False, False]
     assert "limit of 2 requests" in some.problems[2]
-    few = progression_texts(pairs, server, tmp_path / "b", Limits(tokens=430, per_minute=1e6))
+    few = progression_texts(pairs, server, tmp_path / "b", RequestLimits(tokens=430, per_minute=1e6))
     assert 0 < few.tokens <= 430
     assert "430 tokens" in few.problems[3]
     waits = Waits()
-    progression_texts(pairs, server, tmp_path / "c", Limits(per_minute=60), waits)
+    progression_texts(pairs, server, tmp_path / "c", RequestLimits(per_minute=60), waits)
     assert [round(wait) for wait in waits] == [1, 1, 1]
 
 

@@ -47,7 +47,7 @@ Vectors = NDArray[np.floating]
 
 
 @dataclass(frozen=True, eq=False)
-class Edit:
+class MeasuredEdit:
     """One edit, images `(C, *size)` in [-1, 1].
 
     Attributes:
@@ -76,7 +76,7 @@ class Edit:
 
 
 @dataclass(frozen=True)
-class Row:
+class EditRow:
     """What was measured of one edit.
 
     Attributes:
@@ -116,9 +116,9 @@ class Edits:
 
     spec: ImageSpec
     unit: str
-    rows: list[Row] = field(default_factory=list)
+    rows: list[EditRow] = field(default_factory=list)
     thumbnails: dict[str, list[Map]] = field(default_factory=dict)
-    examples: list[Edit] = field(default_factory=list)
+    examples: list[MeasuredEdit] = field(default_factory=list)
 
     def column(self, name: str, arm: str) -> NDArray[Any]:
         """A field of one arm's rows, of those that have it."""
@@ -147,7 +147,7 @@ def measure_edits(
     manifest: Path,
     triples: Mapping[str, Sample],
     unit: str | None,
-    also: Sequence[Callable[[Edit], None]] = (),
+    also: Sequence[Callable[[MeasuredEdit], None]] = (),
 ) -> Edits:
     """Read the images of `medloom edit` and measure each.
 
@@ -171,7 +171,7 @@ def measure_edits(
             edit = _read(manifest.parent, row, triples.get(str(row["source_id"])), spec, unit)
             change = float(np.abs(edit.edited - edit.given).mean())
             left = float(np.abs(edit.edited - edit.prior).mean()) * edit.span / 2
-            found = Row(edit.arm, edit.source, edit.patient, change * edit.span / 2, change * LEVELS / 2, left)
+            found = EditRow(edit.arm, edit.source, edit.patient, change * edit.span / 2, change * LEVELS / 2, left)
             if edit.later is not None:
                 found = replace(
                     found,
@@ -196,7 +196,9 @@ def measure_edits(
     return edits
 
 
-def _read(folder: Path, row: Mapping[str, object], sample: Sample | None, spec: ImageSpec, unit: str | None) -> Edit:
+def _read(
+    folder: Path, row: Mapping[str, object], sample: Sample | None, spec: ImageSpec, unit: str | None
+) -> MeasuredEdit:
     modality = str(row["modality"] or next(iter(spec.intensity)))
 
     def image(path: Path) -> Map:
@@ -204,7 +206,7 @@ def _read(folder: Path, row: Mapping[str, object], sample: Sample | None, spec: 
 
     given = image(folder / str(row["prior"]))
     source = str(row["source_id"] or row["prior"])
-    return Edit(
+    return MeasuredEdit(
         source=source,
         patient=source if sample is None else sample.patient,
         arm=str(row["arm"]),

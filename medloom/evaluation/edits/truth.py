@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from medloom.core.errors import UserError
 from medloom.core.spec import HU, ImageSpec
 from medloom.data.images import read_image
-from medloom.evaluation.edits.measure import EDIT, NO_CHANGE, NULL, Edit, Edits
+from medloom.evaluation.edits.measure import EDIT, NO_CHANGE, NULL, Edits, MeasuredEdit
 from medloom.evaluation.report.metrics import EVERYTHING, HIGHER, LOWER, Metric, Reference, Verdict, proportion
 from medloom.metrics.uncertainty import bootstrap_mean
 from medloom.phantom.oracle import SIDES, Measurement, measure
@@ -83,7 +83,7 @@ class Truth:
     stayed: dict[str, list[float]] = field(default_factory=lambda: {name: [] for name in IDENTITY})
     findings: list[FindingChange] = field(default_factory=list)
 
-    def add(self, edit: Edit) -> None:
+    def add(self, edit: MeasuredEdit) -> None:
         """Measure one edit.
 
         Raises:

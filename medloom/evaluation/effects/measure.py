@@ -47,7 +47,7 @@ Map = NDArray[np.float32]
 
 
 @dataclass(frozen=True)
-class Arm:
+class MeasuredArm:
     """One change.
 
     Attributes:
@@ -72,7 +72,7 @@ class Effect:
 
     Attributes:
         arm: name of the arm.
-        attribute: see Arm.
+        attribute: see MeasuredArm.
         source: the patient.
         dose: arm and factual value.
         estimated: mean difference in the measured region.
@@ -98,7 +98,7 @@ class Effect:
 
 
 @dataclass(frozen=True, eq=False)
-class Example:
+class EffectExample:
     """Maps of one patient and arm, for a picture; `true` is None without a truth."""
 
     arm: str
@@ -124,10 +124,10 @@ class Effects:
 
     unit: str
     seeds: int
-    arms: dict[str, Arm]
+    arms: dict[str, MeasuredArm]
     regions: Regions
     rows: list[Effect] = field(default_factory=list)
-    examples: list[Example] = field(default_factory=list)
+    examples: list[EffectExample] = field(default_factory=list)
 
     def column(self, name: str, attribute: str) -> NDArray[Any]:
         """A field of all rows of one attribute."""
@@ -159,7 +159,7 @@ def measure_effects(manifest: Path, truth: Cohort | None, verbose: bool = True) 
     if not (folder / DESCRIPTION).is_file():
         raise UserError(f"{folder} holds no {DESCRIPTION}; give the manifest.csv that `medloom whatif` wrote.")
     description = read_json(folder / DESCRIPTION)
-    described = {name: Arm(name, own["changes"], own["estimand"]) for name, own in description["arms"].items()}
+    described = {name: MeasuredArm(name, own["changes"], own["estimand"]) for name, own in description["arms"].items()}
     # Source -> arm -> its rows.
     sources: dict[str, dict[str, list[Cells]]] = {}
     table = read_table(manifest)
@@ -219,7 +219,7 @@ def _measure_patient(
         values = differences[:, region].mean(axis=1)
         spread = float(values.std(ddof=1)) if len(values) > 1 else float("nan")
         effects.rows.append(replace(row, estimated=float(values.mean()), spread=spread))
-        example = Example(name, factual.mean(axis=0), images[name].mean(axis=0), mean, true, row.changed)
+        example = EffectExample(name, factual.mean(axis=0), images[name].mean(axis=0), mean, true, row.changed)
         own = [place for place, known in enumerate(effects.examples) if known.arm == name]
         unchanged = [place for place in own if not effects.examples[place].changed]
         if len(own) < EXAMPLES:

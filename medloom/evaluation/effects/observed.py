@@ -22,7 +22,7 @@ from medloom.data.manifest import Manifest, template_path
 from medloom.data.masks import read_labels
 from medloom.data.prompts import read_rows, read_template
 from medloom.data.tables import read_table
-from medloom.evaluation.effects.measure import Arm, Effects
+from medloom.evaluation.effects.measure import Effects, MeasuredArm
 from medloom.evaluation.effects.regions import BETWEEN
 from medloom.evaluation.report.metrics import Metric, Reference
 from medloom.metrics.uncertainty import bootstrap_interval, bootstrap_mean
@@ -152,7 +152,7 @@ def observed_metrics(
 
 
 def _compared(
-    effects: Effects, arm: Arm, region: str, observed: Sequence[Observed], adjust: Sequence[str], seed: int
+    effects: Effects, arm: MeasuredArm, region: str, observed: Sequence[Observed], adjust: Sequence[str], seed: int
 ) -> Metric | None:
     """The shift of one region, of the patients in whom the arm is a change; None if there are too few patients."""
     column, value = next(iter(arm.changes.items()))

@@ -67,7 +67,7 @@ SIGN_HEIGHT, SIGN_WIDTH = (5, 28), (2, 28)
 
 
 @dataclass(frozen=True)
-class Finding:
+class FoundIdentifier:
     """What was found in one image.
 
     Attributes:
@@ -95,7 +95,7 @@ def measure(inputs: Inputs) -> Found:
 
 def identifier_metrics(
     synthetic: ImageSet, real: ImageSet, seed: int, unit: str | None = None, verbose: bool = True
-) -> tuple[list[Metric], list[Finding]]:
+) -> tuple[list[Metric], list[FoundIdentifier]]:
     """The fraction of synthetic images with each kind of finding, and the findings.
 
     Bright signs are compared with those of real images, from which a model learns such marks.
@@ -124,7 +124,7 @@ def identifier_metrics(
                 what = check(sample)
                 hits[kind].append(what is not None)
                 if what is not None:
-                    findings.append(Finding(kind, sample.path, what))
+                    findings.append(FoundIdentifier(kind, sample.path, what))
             advance()
         for sample in real.samples:
             signs_of_real.append(in_pixels(sample, unit) is not None)
@@ -238,7 +238,7 @@ def signs(grey: NDArray[np.floating]) -> str | None:
     return None
 
 
-def write_findings(path: Path, findings: Sequence[Finding]) -> None:
+def write_findings(path: Path, findings: Sequence[FoundIdentifier]) -> None:
     """Write the findings as CSV. It names files and is not for sharing."""
     write_csv(path, ["kind", "path", "what"], [[found.kind, found.path, found.what] for found in findings])
 

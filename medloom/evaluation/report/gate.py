@@ -44,7 +44,7 @@ BOUNDS: Mapping[str, Bound] = {
 
 
 @dataclass(frozen=True)
-class Rule:
+class GateRule:
     """One bound of a gate.
 
     Attributes:
@@ -93,7 +93,7 @@ class Rule:
         return found
 
 
-def read_gate(path: Path | None, known: Iterable[str]) -> list[Rule]:
+def read_gate(path: Path | None, known: Iterable[str]) -> list[GateRule]:
     """The rules of a YAML file: a list of entries, each with a metric and one or more bounds.
 
     Args:
@@ -111,7 +111,7 @@ def read_gate(path: Path | None, known: Iterable[str]) -> list[Rule]:
         raise UserError(f"--gate {path} cannot be read: {str(error).splitlines()[0]}.") from error
     if not isinstance(entries, list) or not entries:
         raise UserError(f"--gate {path}: give a list of rules, each with a metric and a bound.")
-    names, rules = dict.fromkeys(known), list[Rule]()
+    names, rules = dict.fromkeys(known), list[GateRule]()
     for place, entry in enumerate(entries, 1):
         where = f"--gate {path}, rule {place}"
         if not isinstance(entry, Mapping) or not isinstance(entry.get("metric"), str):
@@ -126,12 +126,12 @@ def read_gate(path: Path | None, known: Iterable[str]) -> list[Rule]:
             if isinstance(limit, bool) or not isinstance(limit, int | float):
                 raise UserError(f"{where}: {bound} is {limit!r}; give a number.")
             rules.append(
-                Rule(entry["metric"], entry.get("features"), str(entry.get("of", EVERYTHING)), bound, float(limit))
+                GateRule(entry["metric"], entry.get("features"), str(entry.get("of", EVERYTHING)), bound, float(limit))
             )
     return rules
 
 
-def failures(rules: Sequence[Rule], metrics: Sequence[Metric]) -> list[str]:
+def failures(rules: Sequence[GateRule], metrics: Sequence[Metric]) -> list[str]:
     """What does not meet the rules, a sentence each.
 
     Raises:
@@ -140,7 +140,7 @@ def failures(rules: Sequence[Rule], metrics: Sequence[Metric]) -> list[str]:
     return [line for rule in rules for line in rule.failures(metrics)]
 
 
-def enforce(path: Path | None, rules: Sequence[Rule], metrics: Sequence[Metric]) -> None:
+def enforce(path: Path | None, rules: Sequence[GateRule], metrics: Sequence[Metric]) -> None:
     """Say that a gate is passed, or end the command.
 
     Raises:

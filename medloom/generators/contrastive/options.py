@@ -10,7 +10,7 @@ from medloom.generators.options import TrainOptions
 
 
 @dataclass(frozen=True)
-class EncoderOptions:
+class PairEncoderOptions:
     """The text encoder and the image encoder trained with it.
 
     Attributes:
@@ -58,4 +58,4 @@ class EncodeTexts(TrainOptions):
         "dry_run",
     )  # fmt: skip
 
-    encoder: EncoderOptions = field(default_factory=EncoderOptions)
+    encoder: PairEncoderOptions = field(default_factory=PairEncoderOptions)

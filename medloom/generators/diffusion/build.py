@@ -13,7 +13,7 @@ from medloom.core.seeds import initial_weights
 from medloom.core.spec import ImageSpec
 from medloom.generators.diffusion.generator import DiffusionGenerator
 from medloom.generators.diffusion.model import DiffusionModel
-from medloom.generators.diffusion.options import NetworkOptions, NoiseOptions
+from medloom.generators.diffusion.options import DenoiserOptions, NoiseOptions
 from medloom.generators.options import TextOptions
 from medloom.generators.support import require_support
 from medloom.generators.training_facts import TrainingFacts, build_text_encoder, condition_config, fused_parts
@@ -32,7 +32,7 @@ def build_generator(
     spec: ImageSpec,
     facts: TrainingFacts,
     autoencoder: KLAutoencoder | None,
-    network: NetworkOptions,
+    network: DenoiserOptions,
     text: TextOptions,
     noise: NoiseOptions,
     seed: int,
@@ -66,7 +66,7 @@ def build_generator(
     return DiffusionGenerator(spec, noise.path(), model, autoencoder, modality_as, text.train or text.encoder == LOCAL)
 
 
-def _require_support(network: NetworkOptions, facts: TrainingFacts, text: TextOptions, dims: int) -> None:
+def _require_support(network: DenoiserOptions, facts: TrainingFacts, text: TextOptions, dims: int) -> None:
     """Refuse, by the support table, a part of the condition that the network cannot take."""
     parts = dict(fused_parts(facts, text, network.fusion, network.exportable))
     parts |= {part: way for part, way in (("mask", network.mask), ("prior", network.prior)) if way != "none"}
@@ -74,7 +74,7 @@ def _require_support(network: NetworkOptions, facts: TrainingFacts, text: TextOp
         require_support("diffusion", "exportable" if network.exportable else "native", part, fusion, dims)
 
 
-def _refuse_own_ways(network: NetworkOptions, noise: NoiseOptions) -> None:
+def _refuse_own_ways(network: DenoiserOptions, noise: NoiseOptions) -> None:
     """Stable Diffusion's pipeline knows none of medloom's own ways."""
     own = {
         "noise.data_std": noise.data_std,
@@ -86,7 +86,7 @@ def _refuse_own_ways(network: NetworkOptions, noise: NoiseOptions) -> None:
 
 
 def _exportable_model(
-    shape: tuple[int, ...], autoencoder: KLAutoencoder | None, network: NetworkOptions, encoder: TextEncoder
+    shape: tuple[int, ...], autoencoder: KLAutoencoder | None, network: DenoiserOptions, encoder: TextEncoder
 ) -> DiffusionModel:
     if autoencoder is None or len(shape) != 3 or shape[1] != shape[2]:
         raise UserError(
@@ -102,7 +102,7 @@ def _exportable_model(
 
 def _native_model(
     shape: tuple[int, ...],
-    network: NetworkOptions,
+    network: DenoiserOptions,
     encoder: TextEncoder,
     condition: ConditionConfig,
 ) -> DiffusionModel:
@@ -141,7 +141,7 @@ def from_stable_diffusion(
     base: str,
     spec: ImageSpec,
     facts: TrainingFacts,
-    network: NetworkOptions,
+    network: DenoiserOptions,
     text: TextOptions,
     noise: NoiseOptions,
     lora: int | None,

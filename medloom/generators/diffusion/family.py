@@ -12,10 +12,10 @@ from medloom.generators.diffusion.build import build_generator, from_stable_diff
 from medloom.generators.diffusion.export import pipeline_of
 from medloom.generators.diffusion.generator import DiffusionGenerator
 from medloom.generators.diffusion.options import (
+    DenoiserOptions,
     DiffusionOptions,
-    NetworkOptions,
 )
-from medloom.generators.diffusion.task import DiffusionTask, Objective
+from medloom.generators.diffusion.task import DiffusionObjective, DiffusionTask
 from medloom.generators.family import Origin
 from medloom.generators.generator_family import GeneratorFamily
 from medloom.generators.preparation import Prepared, with_channels
@@ -170,7 +170,7 @@ class DiffusionFamily(GeneratorFamily[DiffusionOptions, "DiffusionGenerator", KL
             accelerator.device,
             render,
             options.text.learning_rate_factor,
-            Objective(options.noise.loss, options.network.mask_balance),
+            DiffusionObjective(options.noise.loss, options.network.mask_balance),
         )
 
 
@@ -182,7 +182,7 @@ def _without_priors(source: ImageSource) -> ImageSource:
     return replace(source, samples=samples)
 
 
-def _fitted(network: NetworkOptions, size: tuple[int, ...], facts: TrainingFacts, latent: bool) -> NetworkOptions:
+def _fitted(network: DenoiserOptions, size: tuple[int, ...], facts: TrainingFacts, latent: bool) -> DenoiserOptions:
     """The network for the masks' classes, with the patch that was left open."""
     fitted = replace(network, mask_classes=facts.masks.visible)
     if network.patch:

@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from medloom.data.cache import Arrays, Column, cached_rows
+from medloom.data.cache import Arrays, CacheColumn, cached_rows
 from medloom.data.dataset import ImageSource, usable_rows
 from medloom.generators.row_caches import weights_hash
 from medloom.networks.autoencoder import KLAutoencoder
@@ -21,7 +21,7 @@ def cached_moments(
     Both moments are kept, so that training draws another latent each time, as with an encoder in the loop.
     """
     channels, *size = autoencoder.latent_shape(source.spec.size)
-    columns = {"moments": Column((2 * channels, *size), "float16"), "bad": Column((), "uint8")}
+    columns = {"moments": CacheColumn((2 * channels, *size), "float16"), "bad": CacheColumn((), "uint8")}
     autoencoder.eval()
 
     @torch.no_grad()

@@ -18,7 +18,7 @@ LOSSES = ("l2", "l1")
 
 
 @dataclass(frozen=True)
-class NetworkOptions:
+class DenoiserOptions:
     """The denoiser.
 
     Attributes:
@@ -137,7 +137,7 @@ class DiffusionOptions(VolumeOptions):
     lora: int | None = None
     autoencoder: str | None = None
     stage: int = 2
-    network: NetworkOptions = field(default_factory=NetworkOptions)
+    network: DenoiserOptions = field(default_factory=DenoiserOptions)
     noise: NoiseOptions = field(default_factory=NoiseOptions)
 
     @property
@@ -166,8 +166,8 @@ class TextToImage(DiffusionOptions):
     )  # fmt: skip
 
 
-def _masked() -> NetworkOptions:
-    return NetworkOptions(mask="channels", fusion="affine")
+def _masked() -> DenoiserOptions:
+    return DenoiserOptions(mask="channels", fusion="affine")
 
 
 def _noisier() -> NoiseOptions:
@@ -193,12 +193,12 @@ class MaskToImage(DiffusionOptions):
         "images_are_patients", "skip_bad", "unit", "loop.steps", "loop.batch", "device", "dry_run",
     )  # fmt: skip
 
-    network: NetworkOptions = field(default_factory=_masked)
+    network: DenoiserOptions = field(default_factory=_masked)
     noise: NoiseOptions = field(default_factory=_noisier)
 
 
-def _editing() -> NetworkOptions:
-    return NetworkOptions(prior="channels")
+def _editing() -> DenoiserOptions:
+    return DenoiserOptions(prior="channels")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -220,4 +220,4 @@ class EditImage(DiffusionOptions):
         "unit", "loop.steps", "loop.batch", "loop.learning_rate", "device", "dry_run",
     )  # fmt: skip
 
-    network: NetworkOptions = field(default_factory=_editing)
+    network: DenoiserOptions = field(default_factory=_editing)

@@ -21,7 +21,7 @@ ERRORS: Mapping[str, Callable[..., Tensor]] = {"l2": F.mse_loss, "l1": F.l1_loss
 
 
 @dataclass(frozen=True)
-class Objective:
+class DiffusionObjective:
     """How errors of predictions are added up.
 
     Attributes:
@@ -112,10 +112,10 @@ class DiffusionTask(LossTask[DiffusionGenerator, DiffusionBatch]):
         device: torch.device,
         render: Callable[[DiffusionGenerator, Path, int], None],
         text_factor: float = 1.0,
-        objective: Objective | None = None,
+        objective: DiffusionObjective | None = None,
     ) -> None:
         super().__init__(generator, data, validation, options, dropout, device, render, text_factor)
-        self.objective = objective or Objective()
+        self.objective = objective or DiffusionObjective()
 
     def batch(
         self,

@@ -8,7 +8,7 @@ from medloom.core.spec import ImageSpec
 from medloom.generators.gan.adversary import Adversary
 from medloom.generators.gan.generator import GANGenerator
 from medloom.generators.gan.model import GANModel
-from medloom.generators.gan.options import GANOptions, NetworkOptions
+from medloom.generators.gan.options import GANOptions, ImageNetworkOptions
 from medloom.generators.options import TextOptions
 from medloom.generators.support import require_support
 from medloom.generators.training_facts import TrainingFacts, build_text_encoder, condition_config, fused_parts
@@ -19,7 +19,7 @@ from medloom.networks.text import LOCAL
 
 
 def build_generator(
-    spec: ImageSpec, facts: TrainingFacts, network: NetworkOptions, text: TextOptions, seed: int, needs_mask: bool
+    spec: ImageSpec, facts: TrainingFacts, network: ImageNetworkOptions, text: TextOptions, seed: int, needs_mask: bool
 ) -> GANGenerator:
     """A generator with fresh weights.
 
@@ -45,7 +45,7 @@ def build_generator(
     return GANGenerator(spec, model, *read_as, facts.has_text, needs_mask)
 
 
-def _config(spec: ImageSpec, network: NetworkOptions, classes: int) -> ImageNetworkConfig:
+def _config(spec: ImageSpec, network: ImageNetworkOptions, classes: int) -> ImageNetworkConfig:
     config = ImageNetworkConfig(
         kind=network.kind,
         dims=spec.spatial_dims,
@@ -73,7 +73,7 @@ def _config(spec: ImageSpec, network: NetworkOptions, classes: int) -> ImageNetw
     return config
 
 
-def build_inverse(generator: GANGenerator, network: NetworkOptions, seed: int) -> ImageNetwork:
+def build_inverse(generator: GANGenerator, network: ImageNetworkOptions, seed: int) -> ImageNetwork:
     """A resnet with fresh weights that finds a mask in an image: see `Cycle`."""
     spec = generator.spec
     config = ImageNetworkConfig(

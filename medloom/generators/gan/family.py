@@ -6,7 +6,7 @@ from medloom.core.errors import UserError
 from medloom.generators.family import Origin
 from medloom.generators.gan.build import build_adversary, build_generator, build_inverse
 from medloom.generators.gan.generator import GANGenerator
-from medloom.generators.gan.objective import Objective
+from medloom.generators.gan.objective import GANObjective
 from medloom.generators.gan.options import MaskToImageGAN
 from medloom.generators.gan.pairing import Paired, Pairing, Unpaired
 from medloom.generators.gan.task import GANTask
@@ -73,7 +73,7 @@ class GANFamily(GeneratorFamily[MaskToImageGAN, "GANGenerator", None]):
         return GANTask(
             trained,
             pairing,
-            Objective(options.gan, adversary),
+            GANObjective(options.gan, adversary),
             train,
             validation,
             options.loop,

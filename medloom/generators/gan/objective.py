@@ -43,7 +43,7 @@ class Made:
     classes: Tensor | None = None
 
 
-class Objective:
+class GANObjective:
     """The losses of both phases.
 
     Attributes:

@@ -16,7 +16,7 @@ NORMS = ("spectral", "group")
 
 
 @dataclass(frozen=True)
-class NetworkOptions:
+class ImageNetworkOptions:
     """The network that makes images.
 
     Attributes:
@@ -156,7 +156,7 @@ class MaskToImageGAN(VolumeOptions):
         "columns", "images_are_patients", "skip_bad", "unit", "loop.steps", "loop.batch", "device", "dry_run",
     )  # fmt: skip
 
-    network: NetworkOptions = field(default_factory=NetworkOptions)
+    network: ImageNetworkOptions = field(default_factory=ImageNetworkOptions)
     gan: GANOptions = field(default_factory=GANOptions)
 
     @property

@@ -10,7 +10,7 @@ from medloom.core.types import Phase
 from medloom.generators.base_task import GeneratorTask
 from medloom.generators.gan.adversary import Shown, compressed, expanded
 from medloom.generators.gan.generator import GANGenerator
-from medloom.generators.gan.objective import Objective
+from medloom.generators.gan.objective import GANObjective
 from medloom.generators.gan.pairing import GANBatch, Pairing, require_pairs
 from medloom.generators.gan.pool import ImagePool
 from medloom.generators.training_data import TrainingData, repeats
@@ -37,7 +37,7 @@ class GANTask(GeneratorTask[GANGenerator, GANBatch]):
         self,
         generator: GANGenerator,
         pairing: Pairing,
-        objective: Objective,
+        objective: GANObjective,
         data: TrainingData,
         validation: TrainingData,
         options: LoopOptions,

@@ -6,7 +6,7 @@ from medloom.generators.options import TextOptions
 from medloom.generators.support import require_support
 from medloom.generators.tokens.generator import TokenGenerator
 from medloom.generators.tokens.model import TokenModel
-from medloom.generators.tokens.options import NetworkOptions
+from medloom.generators.tokens.options import TransformerOptions
 from medloom.generators.training_facts import TrainingFacts, build_text_encoder, condition_config, fused_parts
 from medloom.networks.conditioning import ConditionEncoder
 from medloom.networks.text import LOCAL
@@ -20,7 +20,7 @@ def build_generator(
     spec: ImageSpec,
     facts: TrainingFacts,
     tokenizer: Tokenizer,
-    network: NetworkOptions,
+    network: TransformerOptions,
     text: TextOptions,
     seed: int,
     first: TokenGenerator | None = None,
@@ -57,7 +57,7 @@ def build_generator(
 
 
 def transformer_config(
-    network: NetworkOptions, grid: tuple[int, ...], codes: int, first: TokenGenerator | None = None
+    network: TransformerOptions, grid: tuple[int, ...], codes: int, first: TokenGenerator | None = None
 ) -> TokenTransformerConfig:
     """The shape of the transformer that the options ask for."""
     masked = network.mask != "none"

@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from medloom.data.cache import Arrays, Column, cached_rows
+from medloom.data.cache import Arrays, CacheColumn, cached_rows
 from medloom.data.dataset import ImageSource, usable_rows
 from medloom.generators.row_caches import weights_hash
 from medloom.networks.tokenizer import Tokenizer
@@ -23,7 +23,7 @@ def cached_tokens(
         UserError: images that cannot be used, or tokens that are no codes of the codebook.
     """
     grid = tokenizer.grid(source.spec.size)
-    columns = {"tokens": Column((1, *grid), "int32"), "bad": Column((), "uint8")}
+    columns = {"tokens": CacheColumn((1, *grid), "int32"), "bad": CacheColumn((), "uint8")}
     tokenizer.eval()
 
     @torch.no_grad()

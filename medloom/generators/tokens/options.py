@@ -15,7 +15,7 @@ PRIORS = ("none", "channels")
 
 
 @dataclass(frozen=True)
-class NetworkOptions:
+class TransformerOptions:
     """The transformer.
 
     Attributes:
@@ -97,7 +97,7 @@ class GenerateTokens(GeneratorOptions):
     tokenizer: Path
     image_size: tuple[int, ...] = ()
     upscale: bool = False
-    network: NetworkOptions = field(default_factory=NetworkOptions)
+    network: TransformerOptions = field(default_factory=TransformerOptions)
     tokens: TokenOptions = field(default_factory=TokenOptions)
 
     @property

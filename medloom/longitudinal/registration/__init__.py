@@ -2,13 +2,13 @@
 
 from medloom.longitudinal.registration.alignment import Registration, apply_to_labels, register
 from medloom.longitudinal.registration.geometry import Motion
-from medloom.longitudinal.registration.pairs import Pair, PairResult, failures, register_pairs, registration_sheet
+from medloom.longitudinal.registration.pairs import ImagePair, PairResult, failures, register_pairs, registration_sheet
 from medloom.longitudinal.registration.search import TRANSFORMS, RegistrationOptions
 
 __all__ = [
     "TRANSFORMS",
+    "ImagePair",
     "Motion",
-    "Pair",
     "PairResult",
     "Registration",
     "RegistrationOptions",

@@ -36,7 +36,7 @@ TILES = 8  # of the checkerboard along the longer axis
 ROW_INCHES, DOTS = 1.9, 100
 
 
-class Pair(NamedTuple):
+class ImagePair(NamedTuple):
     """Two images of one patient.
 
     Attributes:
@@ -61,7 +61,7 @@ class PairResult:
         motion: of the prior image, or None without a folder.
     """
 
-    pair: Pair
+    pair: ImagePair
     folder: Path | None
     reason: str | None
     score: float = math.nan
@@ -111,7 +111,7 @@ class PairResult:
 
 
 def register_pairs(
-    pairs: Sequence[Pair],
+    pairs: Sequence[ImagePair],
     options: RegistrationOptions,
     cache: Path,
     workers: int = 1,
@@ -141,7 +141,7 @@ def register_pairs(
     with explained_disk_errors(target):
         target.mkdir(parents=True, exist_ok=True)
     remove_leftovers(target)
-    wanted = [Pair(Path(prior), Path(path)) for prior, path in pairs]
+    wanted = [ImagePair(Path(prior), Path(path)) for prior, path in pairs]
     # Register a repeated pair once: two processes must not write the same folder.
     distinct, found = list(dict.fromkeys(wanted)), {}
     pool = Parallel(n_jobs=workers, return_as="generator", batch_size=4 if workers > 1 else 1)
@@ -162,12 +162,12 @@ def register_pairs(
     return results
 
 
-def failures(results: Sequence[PairResult]) -> list[tuple[Pair, str]]:
+def failures(results: Sequence[PairResult]) -> list[tuple[ImagePair, str]]:
     """The rejected pairs, each with its reason."""
     return [(result.pair, result.reason) for result in results if result.reason is not None]
 
 
-def _one(pair: Pair, options: RegistrationOptions, target: Path) -> PairResult:
+def _one(pair: ImagePair, options: RegistrationOptions, target: Path) -> PairResult:
     """A pair from the cache, or computed and cached; a fault of its images is a reason, not an error."""
     if missing := [path for path in pair if not path.exists()]:
         return PairResult(pair, None, f"{missing[0]} is missing.")

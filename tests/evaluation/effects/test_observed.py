@@ -11,7 +11,7 @@ from medloom.core.image import Image
 from medloom.core.spec import GREY, HU, ImageSpec, Intensity
 from medloom.core.types import Condition, Sample
 from medloom.data.images import write_image
-from medloom.evaluation.effects.measure import Arm, Effects
+from medloom.evaluation.effects.measure import Effects, MeasuredArm
 from medloom.evaluation.effects.observed import Observed, observe, observed_metrics
 from medloom.evaluation.effects.regions import Regions, RegionShift
 
@@ -33,7 +33,7 @@ def patients(count: int = 200) -> list[Observed]:
     return rows
 
 
-def effects(arm: Arm, shift: float = 9.0) -> Effects:
+def effects(arm: MeasuredArm, shift: float = 9.0) -> Effects:
     """Four patients, two of whom have what the arm sets already."""
     regions = Regions(Path(), None, {})
     for number in range(6):
@@ -44,7 +44,7 @@ def effects(arm: Arm, shift: float = 9.0) -> Effects:
     return Effects("HU", 1, {arm.name: arm}, regions)
 
 
-SMOKING = Arm("smoking=current", {"smoking": "current"}, "in words")
+SMOKING = MeasuredArm("smoking=current", {"smoking": "current"}, "in words")
 
 
 def test_adjusting_takes_the_confounder_away_and_not_adjusting_leaves_it() -> None:
@@ -77,13 +77,13 @@ def test_only_patients_in_whom_it_is_a_change_count() -> None:
 
 
 def test_a_number_is_a_slope_times_the_change() -> None:
-    arm = Arm("age=70", {"age": 70.0}, "in words")
+    arm = MeasuredArm("age=70", {"age": 70.0}, "in words")
     (metric,), _ = observed_metrics(effects(arm), patients(), ["smoking"], 0)
     assert metric.reference.value == pytest.approx(2.0 * 10, rel=0.05)
 
 
 def test_what_has_no_counterpart_is_said() -> None:
-    both = Arm("smoking=current,age=70", {"smoking": "current", "age": 70.0}, "in words")
+    both = MeasuredArm("smoking=current,age=70", {"smoking": "current", "age": 70.0}, "in words")
     metrics, notes = observed_metrics(effects(both), patients(), [], 0)
     assert not metrics and "changes several columns" in notes[0]
     metrics, notes = observed_metrics(effects(SMOKING), patients(6), [], 0)
