@@ -5,6 +5,7 @@ What a library user needs is here, imported when it is first used, so that `impo
     load          a trained generator of any family, from its run folder
     Condition     what an image should show: text, modality, view, prior image, mask, clinical table
     Edit          what an editor starts from, and where it may change an image
+    DiffusionSampling, TokenSampling    how images are sampled: steps, guidance, ...
     Manifest      a checked table of images; `read_manifest` reads one
     Dataset       the images of a manifest as a torch dataset
     train         train a model, as `medloom train` does
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
     from medloom.core.types import Condition
     from medloom.data.manifest import Manifest, read_manifest
     from medloom.data.torch_dataset import Dataset
-    from medloom.generators.sampling import Edit
+    from medloom.generators.sampling import DiffusionSampling, Edit, TokenSampling
     from medloom.generators.storage import load
     from medloom.recipes.commands import evaluate, train
     from medloom.recipes.commands import run_command as run
@@ -34,8 +35,10 @@ if TYPE_CHECKING:
 _PUBLIC = {
     "Condition": "medloom.core.types:Condition",
     "Dataset": "medloom.data.torch_dataset:Dataset",
+    "DiffusionSampling": "medloom.generators.sampling:DiffusionSampling",
     "Edit": "medloom.generators.sampling:Edit",
     "Manifest": "medloom.data.manifest:Manifest",
+    "TokenSampling": "medloom.generators.sampling:TokenSampling",
     "UserError": "medloom.core.errors:UserError",
     "evaluate": "medloom.recipes.commands:evaluate",
     "load": "medloom.generators.storage:load",
@@ -45,8 +48,8 @@ _PUBLIC = {
     "train": "medloom.recipes.commands:train",
 }
 __all__ = [
-    "Condition", "Dataset", "Edit", "Manifest", "UserError", "evaluate", "load", "metrics", "read_manifest", "run",
-    "train",
+    "Condition", "Dataset", "DiffusionSampling", "Edit", "Manifest", "TokenSampling", "UserError", "evaluate", "load",
+    "metrics", "read_manifest", "run", "train",
 ]  # fmt: skip
 
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeAlias, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from medloom.core.errors import UserError
 from medloom.core.files import hash_json, hash_text
 from medloom.core.image import Image
 
@@ -16,6 +17,15 @@ if TYPE_CHECKING:
 
 # An image part of a condition: a file (or a folder, for a DICOM series), an image in memory, or bare values.
 ImagePart: TypeAlias = Path | Image | NDArray[np.generic]
+
+# What the parts of a condition are given as: types, and in words.
+_TEXT = (str,), "a text"
+_IMAGE = (str, Path, Image, np.ndarray), "a file, an Image or an array of values"
+FORMS: Mapping[str, tuple[tuple[type, ...], str]] = {
+    **dict.fromkeys(("text", "modality", "view"), _TEXT),
+    **dict.fromkeys(("prior", "mask"), _IMAGE),
+    "table": ((Mapping,), "a mapping of columns to values"),
+}
 
 # Guidance adds the parts in this order (InstructPix2Pix: spatial parts first, then table and text).
 PARTS = ("mask", "prior", "modality", "table", "text")
@@ -49,6 +59,11 @@ class Condition:
     table: Mapping[str, float | str | None] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
+        for name, (types, words) in FORMS.items():
+            given = getattr(self, name)
+            empty = isinstance(given, np.ndarray) and not given.size
+            if empty or (given is not None and not isinstance(given, types)):
+                raise UserError(f"Condition: {name} is {given!r}; give {words}, or leave it out.")
         # A user writes mask="seg.nii.gz".
         for name in ("prior", "mask"):
             if isinstance(given := getattr(self, name), str):

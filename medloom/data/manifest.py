@@ -259,7 +259,7 @@ def _row_problems(frame: "pd.DataFrame", found: Mapping[str, str], need: Sequenc
             ("path", "path" in need and path is None, "no path"),
             ("path", pair in lines, f"the same path as line {lines.get(pair)} ({path})"),
             ("path", path is not None and not Path(path).exists(), f"file missing ({path})"),
-            ("text", "text" in need and not record["text"], "empty text"),
+            ("text", "text" in need and not record.get("text"), "empty text"),
             ("modality", record["modality"] is None, "no modality"),
             ("mask", "mask" in need and mask is None, "no mask"),
             ("mask", mask is not None and not Path(mask).is_file(), f"file missing ({mask})"),

@@ -12,12 +12,13 @@ from medloom.core.errors import UserError
 from medloom.core.files import claim_output, hash_json, read_json, write_json
 from medloom.core.lookup import did_you_mean, look_up
 from medloom.core.plots import flat, save_grid
-from medloom.core.progress import progress
+from medloom.core.progress import progress, say
 from medloom.data.images import read_image
 from medloom.data.tables import write_csv
 from medloom.generation.options import GenerationOptions, name_values
 from medloom.generation.requests import Request
 from medloom.generators.base import AnyGenerator
+from medloom.generators.base_model import prompt_of
 from medloom.generators.generated_images import HEADER, manifest_row, suffix_of
 from medloom.generators.run_folder import RunFolder
 from medloom.generators.sampling import SamplingOptions
@@ -99,6 +100,8 @@ def produce(
     options, generator, sampling = model.options, model.generator, model.sampling
     generator.check([request.condition for request in requests], sampling, options.edit, options.framing)
     state = PartialState(cpu=options.device == "cpu")
+    if state.is_main_process:
+        _say_cut(generator, requests)
     generator.to(state.device)
     suffix = file_suffix(model, requests)
     if state.is_main_process:
@@ -127,6 +130,18 @@ def produce(
             advance(min(len(batch) * state.num_processes, len(requests)))
     state.wait_for_everyone()
     return suffix
+
+
+def _say_cut(generator: AnyGenerator, requests: Sequence[Request]) -> None:
+    """Say which texts are longer than the model reads, and by how much."""
+    encoder = generator.model.text
+    texts = {prompt_of(request.condition, generator.modality_as, generator.parts) for request in requests}
+    over = [count - encoder.max_tokens for count in encoder.count_tokens(sorted(texts)) if count > encoder.max_tokens]
+    if over:
+        say(
+            f"{len(over)} of {len(texts)} texts are longer than the {encoder.max_tokens} tokens that the model"
+            f" reads; up to {max(over)} tokens are cut."
+        )
 
 
 def is_main_process() -> bool:

@@ -1,9 +1,10 @@
 """What every family of generators has: image = generator(condition, seed), for every part that it was trained with."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
+from numbers import Integral
 from pathlib import Path
 from typing import Any, ClassVar, Generic, TypeAlias, TypeVar
 
@@ -143,6 +144,9 @@ class ImageGenerator(ABC, Generic[Model, Sampling]):
         """
         asked, numbers = paired(conditions, seed, seeds)
         sampling = sampling or self.sampling
+        for given, wanted in ((sampling, type(self.sampling)), (edit, Edit), (framing, Framing)):
+            if not isinstance(given, wanted):
+                raise UserError(f"give {wanted.__name__} to a {self.family} model, not {given!r}.")
         # A column that is not given is unknown; one that the model does not know is a slip of the pen.
         unknown: dict[str, float | str | None] = {column.name: None for column in self.columns}
         for name in {name for condition in asked for name in condition.table}:
@@ -642,9 +646,14 @@ def paired(
     Raises:
         UserError: both a seed and seeds, several of both in different numbers, none, or a seed out of range.
     """
-    asked = [conditions] if isinstance(conditions, Condition) else list(conditions)
     if seed is not None and seeds is not None:
         raise UserError("give one seed, or seeds, not both.")
+    asked = [conditions] if isinstance(conditions, Condition) else conditions
+    if not isinstance(asked, Sequence) or not all(isinstance(entry, Condition) for entry in asked):
+        raise UserError(f"conditions: give a medloom.Condition, or a list of such, not {conditions!r}.")
+    asked = list(asked)
+    if seeds is not None and (isinstance(seeds, str) or not isinstance(seeds, Iterable)):
+        raise UserError(f"seeds={seeds!r}: give whole numbers, e.g. range(4); of one image, seed={seeds!r}.")
     numbers = list(range(len(asked))) if seeds is None and seed is None else [seed] if seeds is None else list(seeds)
     known = [number for number in numbers if number is not None]
     if len(asked) == 1:
@@ -657,7 +666,9 @@ def paired(
             " of the one as of the other."
         )
     for number in known:
-        check_seed(number)
+        if not isinstance(number, Integral) or isinstance(number, bool):
+            raise UserError(f"seed {number!r}: give a whole number, 0 or more.")
+        check_seed(int(number))
     return asked, [int(number) for number in known]
 
 

@@ -96,8 +96,9 @@ def dry_run(
     say(f"  memory  {_memory(accelerator.device)}")
     say(f"  disk    {cache}, up to {checkpoints / 1e9:.2g} GB of checkpoints; {free / 1e9:.1f} GB are free")
     say(
-        f"  time    {hours:.2g} hours: {duration(caching * factor)} to fill the caches, {duration(training)} for"
-        f" {loop_options.steps} steps of {step:.3g} s, {duration(saving)} for {saves} validations and checkpoints"
+        f"  time    {hours:.2g} hours ({duration(3600 * hours)}): {duration(caching * factor)} to fill the caches,"
+        f" {duration(training)} for {loop_options.steps} steps of {step:.3g} s, {duration(saving)} for {saves}"
+        " validations and checkpoints"
     )
 
 

@@ -1,5 +1,6 @@
 """Generated images: values in their unit, geometry and provenance, and the one way in which they are written."""
 
+import os
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,10 +16,12 @@ from medloom.core.image import Image
 from medloom.core.lookup import look_up
 from medloom.core.spec import HU
 from medloom.core.types import Condition
-from medloom.data.images import write_image
+from medloom.data.images import WRITERS, write_image
 from medloom.data.tables import write_csv
 
 FORMATS = {"png": ".png", "tiff": ".tiff", "dicom": ".dcm", "nifti": ".nii.gz", "nrrd": ".nrrd", "mhd": ".mhd"}
+# Endings of images that are not written, which are no names of folders either.
+PICTURES = (".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".npy", ".npz", ".pt", ".h5")
 HEADER = ("sample_id", "path", "source_id", "arm", "attribute", "value", "seed", "patient", "text", "modality", "view")
 FACTUAL = "factual"
 
@@ -114,6 +117,10 @@ class GeneratedImages(Sequence[GeneratedImage]):
     def __len__(self) -> int:
         return len(self._images)
 
+    def __repr__(self) -> str:
+        shapes = {f"{' x '.join(map(str, image.pixels.shape))} in {image.unit}" for image in self._images}
+        return f"{len(self)} generated images: {', '.join(sorted(shapes))}"
+
     def __iter__(self) -> Iterator[GeneratedImage]:
         return iter(self._images)
 
@@ -169,7 +176,9 @@ class GeneratedImages(Sequence[GeneratedImage]):
             ['000000.png', '000001.png', 'generation.json', 'manifest.csv']
         """
         path = Path(path)
-        if any(path.name.endswith(ending) for ending in FORMATS.values()):
+        if path.suffix.lower() in PICTURES:
+            raise UserError(f"{path}: images are written as {', '.join(WRITERS)}; or name a folder.")
+        if any(path.name.lower().endswith(ending) for ending in WRITERS):
             if len(self) != 1:
                 raise UserError(f"{path}: {len(self)} images do not go into one file; name a folder.")
             return self._images[0].save(path, full_provenance)
@@ -177,11 +186,16 @@ class GeneratedImages(Sequence[GeneratedImage]):
         if path.exists() and any(path.iterdir()):
             raise UserError(f"{path} is not empty; name a new folder.")
         write_json(path / "generation.json", {"SYNTHETIC": "YES", "model": self._images[0].model_hash})
-        rows = []
+        rows, columns = [], list(dict.fromkeys(name for image in self._images for name in image.condition.table))
+        files = ["mask", "prior"] if any(i.condition.mask_file or i.condition.prior_file for i in self._images) else []
         for number, image in enumerate(self._images):
             image.save(path / f"{number:06d}{suffix}", full_provenance)
-            rows.append(manifest_row(f"{number:06d}", suffix, image.condition, image.seed))
-        write_csv(path / "manifest.csv", list(HEADER), rows)
+            condition = image.condition
+            given = [condition.mask_file, condition.prior_file] if files else []
+            further = [file and os.path.relpath(file.resolve(), path.resolve()) for file in given]
+            cells = [condition.table.get(name) for name in columns]
+            rows.append([*manifest_row(f"{number:06d}", suffix, condition, image.seed), *further, *cells])
+        write_csv(path / "manifest.csv", [*HEADER, *files, *columns], rows)
         return path
 
 

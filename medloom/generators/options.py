@@ -8,7 +8,6 @@ from typing import ClassVar
 from medloom.core.choices import MODALITY_AS
 from medloom.core.errors import UserError
 from medloom.core.limits import check_limits, limited
-from medloom.core.options import setting
 from medloom.data.manifest import ManifestOptions
 from medloom.training.options import LoopOptions
 
@@ -169,7 +168,7 @@ class VolumeOptions(GeneratorOptions):
     dims: int | None = None
     patch: tuple[int, ...] = ()
     spacing: tuple[float, ...] = ()
-    foreground: float = setting(0.75)
+    foreground: float = limited(0.75, at_least=0, at_most=1, setting=True)
     augment: str = "none"
     flip: bool = False
     shift: int = 0

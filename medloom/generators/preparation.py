@@ -73,6 +73,8 @@ def prepare(options: TrainOptions, verbose: bool, extends: ImageSpec | None = No
     """
     if not 0 <= options.validation < 1:
         raise UserError(f"--validation {options.validation}: it has to be in [0, 1).")
+    if options.hu_window is not None and not options.hu_window[0] < options.hu_window[1]:
+        raise UserError(f"--hu-window {' '.join(map(str, options.hu_window))}: give the lower value first.")
     manifest = load_manifest(options.data, options, options.columns_needed)
     for note in manifest.notes if verbose else ():
         say(note)

@@ -111,7 +111,7 @@ def describe_run(path: Path, family: str, index: dict[str, Any], description: di
         longer = _lengthened(old, description["identity"])
         if longer:
             old = longer
-        differences = _differences(old["identity"], description["identity"])
+        differences = [line.removeprefix("options.") for line in _differences(old["identity"], description["identity"])]
         if differences:
             raise UserError(
                 f"--out {path} holds a run with other options: " + "; ".join(differences) + "."

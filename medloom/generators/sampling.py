@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from medloom.core.errors import UserError
 from medloom.core.limits import check_limits, limited
@@ -156,6 +157,8 @@ class Edit:
 
     def __post_init__(self) -> None:
         check_limits(self)
+        if isinstance(self.region, str):
+            object.__setattr__(self, "region", Path(self.region))
         if self.start == "noise" and self.strength != 1:
             raise UserError("--strength goes with --start prior or inversion; sampling from noise has all of it.")
 

@@ -39,6 +39,8 @@ def train(options: TrainOptions) -> Path:
     # The run describes itself before its first step; the same command again finds the same run.
     fresh = start_run(options, family.name, family.components(trained), data, accelerator, origin.parents)
     use = options.use.format(options.out)
+    if "--prompt" in use and len(data.spec.intensity) > 1:
+        use += f" --modality {sorted(data.spec.intensity)[0]}"
     if finished_steps(options.out) >= options.loop.steps and family.finished(options):
         if verbose:
             say(f"{options.out} is finished: {options.loop.steps} steps. Continue with: {use}")

@@ -115,7 +115,7 @@ def load_vision_features(name: str) -> VisionFeatures:
     try:
         settings = read_json(Path(str(cached_file(name, SETTINGS))))
         # Only safetensors are opened, because other weight files can run code.
-        model = AutoModel.from_pretrained(name, use_safetensors=True)
+        model = AutoModel.from_pretrained(name, use_safetensors=True, trust_remote_code=False)
     except (OSError, ValueError) as error:
         raise _not_usable(name, str(error).strip().splitlines()[0]) from error
     # Models of images and text (CLIP, SigLIP) contain the vision model.

@@ -118,10 +118,12 @@ def load_text_parts(model_name: str, tokenizer_name: str | None, max_tokens: int
     logging.disable_progress_bar()
     classes = dict.fromkeys(CLIP_TYPES, CLIPTextModel) | dict.fromkeys(("t5", "mt5"), T5EncoderModel)
     try:
-        config = AutoConfig.from_pretrained(model_name)
+        config = AutoConfig.from_pretrained(model_name, trust_remote_code=False)
         # Only safetensors are opened, because other weight files can run code.
-        model = classes.get(config.model_type, AutoModel).from_pretrained(model_name, use_safetensors=True)
-        tokenizer = AutoTokenizer.from_pretrained(tokenizer_name or model_name)
+        model = classes.get(config.model_type, AutoModel).from_pretrained(
+            model_name, use_safetensors=True, trust_remote_code=False
+        )
+        tokenizer = AutoTokenizer.from_pretrained(tokenizer_name or model_name, trust_remote_code=False)
     except (OSError, ValueError) as error:
         raise UserError(
             f"text encoder {model_name!r} cannot be loaded ({str(error).strip().splitlines()[0]}); give a folder or hub"

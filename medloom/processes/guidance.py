@@ -56,7 +56,7 @@ def guidance_coefficients(parts: Sequence[str], scales: Mapping[str, float]) -> 
     """
     for name, scale in scales.items():
         look_up(dict.fromkeys(parts), name, "condition part with a guidance scale")
-        if not (math.isfinite(scale) and scale >= 0):
+        if not (isinstance(scale, float | int) and math.isfinite(scale) and scale >= 0):
             raise UserError(f"guidance scale of {name} is {scale}; allowed: a finite number, 0 or more.")
     ladder = [1.0, *(float(scales.get(part, 1.0)) for part in parts), 0.0]
     factors = [here - after for here, after in pairwise(ladder)]

@@ -110,7 +110,6 @@ def run(config: Config) -> Path:
         raise UserError(f"--model {config.model} takes no prior image; train an editor with `medloom train edit`.")
     rows, kept = _rows(config, model)
     requests = _requests(config, model, rows)
-    _say_cut(model, requests)
     facts = {"spec": model.generator.spec.to_dict()}
     # An image that is edited again has to be there first.
     for turn in range(1 + max(_turn(request) for request in requests)):
@@ -264,20 +263,6 @@ def _ready(model: "LoadedModel", condition: Condition, where: str) -> Condition:
         raise UserError(f"{where}: no prior image.")
     model.generator.check_conditions([condition])
     return condition
-
-
-def _say_cut(model: "LoadedModel", requests: "Sequence[Request]") -> None:
-    """Say which instructions are longer than the model reads, and by how much."""
-    from medloom.generators.base_model import prompt_of
-
-    generator, encoder = model.generator, model.generator.model.text
-    texts = {prompt_of(request.condition, generator.modality_as, generator.parts) for request in requests}
-    over = [count - encoder.max_tokens for count in encoder.count_tokens(sorted(texts)) if count > encoder.max_tokens]
-    if over:
-        say(
-            f"{len(over)} of {len(texts)} instructions are longer than the {encoder.max_tokens} tokens that the model"
-            f" reads; up to {max(over)} tokens are cut."
-        )
 
 
 def _write_differences(

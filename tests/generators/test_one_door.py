@@ -360,6 +360,56 @@ def test_the_rows_of_a_manifest_are_conditions_in_one_call(family: str, tmp_path
         model.conditions(read_manifest(table, need=(), need_patients=False))
 
 
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (
+            lambda model, one: model.generate("a disc", seed=0),
+            "give a medloom.Condition, or a list of such",
+        ),
+        (lambda model, one: model.generate({"text": "a disc"}, seed=0), "give a medloom.Condition"),
+        (lambda model, one: model.generate([one, "a disc"], seeds=[0, 1]), "give a medloom.Condition"),
+        (lambda model, one: model.generate(one, seed="1"), "seed '1': give a whole number"),
+        (lambda model, one: model.generate(one, seed=1.5), "seed 1.5: give a whole number"),
+        (lambda model, one: model.generate(one, seeds=[True]), "seed True: give a whole number"),
+        (lambda model, one: model.generate(one, seeds=3), r"seeds=3: give whole numbers, e.g. range\(4\)"),
+        (
+            lambda model, one: model.generate(one, seed=0, sampling={"steps": 2}),
+            "give DiffusionSampling to a diffusion model, not",
+        ),
+        (
+            lambda model, one: model.generate(one, seed=0, sampling=TokenSampling()),
+            "give DiffusionSampling to a diffusion",
+        ),
+        (lambda model, one: model.generate(one, seed=0, edit={"start": "prior"}), "give Edit to a diffusion model"),
+        (lambda model, one: model.generate(one, seed=0, sampling=DiffusionSampling(guidance="2")), "guidance scale of"),
+        (lambda model, one: Condition(5, "CT"), "Condition: text is 5; give a text"),
+        (lambda model, one: Condition("a", ["CT"]), "Condition: modality is"),
+        (lambda model, one: Condition("a", table=["sex"]), "Condition: table is .*; give a mapping of columns"),
+        (lambda model, one: Condition("a", prior=3), "Condition: prior is 3; give a file, an Image or an array"),
+        (lambda model, one: Condition("a", mask=np.zeros((0, 4))), "Condition: mask is .*; give a file"),
+    ],
+)
+def test_wrong_types_are_the_users_error(call: Callable[..., object], message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        call(model_of("diffusion"), condition_of("diffusion"))
+
+
+def test_the_manifest_of_saved_images_has_the_table_and_the_masks(tmp_path: Path) -> None:
+    model, mask = model_of("diffusion", mask=True), image_file(tmp_path / "mask.png", MASK)
+    condition = condition_of("diffusion", mask=mask, table={"age": 61.0, "ward": "north"})
+    images = model.generate(condition, seeds=[4, 5], sampling=QUICK["diffusion"])
+    assert repr(images) == "2 generated images: 1 x 16 x 16 in grey level"
+    manifest = read_manifest(images.save(tmp_path / "out") / "manifest.csv", need_patients=False)
+    for sample in manifest.samples():
+        assert sample.condition.mask_file is not None and sample.condition.mask_file.samefile(mask)
+        assert sample.condition.table["age"] == 61 and sample.condition.table["ward"] == "north"
+    # The manifest gives the conditions again.
+    assert [dict(condition.table) for condition in model.conditions(manifest)] == [{"age": 61.0, "ward": "north"}] * 2
+    with pytest.raises(UserError, match="one.jpg: images are written as .png, .tif"):
+        images[:1].save(tmp_path / "one.jpg")
+
+
 @pytest.mark.parametrize("family", FAMILIES)
 def test_a_text_for_a_model_that_reads_none_is_refused(family: str) -> None:
     model = model_of(family)

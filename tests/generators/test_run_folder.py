@@ -26,8 +26,8 @@ def test_a_run_is_trained_longer_and_says_with_how_many_steps_it_was_begun(tmp_p
 def test_fewer_steps_or_another_option_are_refused_and_nothing_is_written(tmp_path: Path) -> None:
     describe_run(tmp_path, "diffusion", {}, described(100))
     before = (tmp_path / "run.json").read_bytes()
-    with pytest.raises(UserError, match=r"options\.loop\.steps was 100, now 50"):
+    with pytest.raises(UserError, match=r"loop\.steps was 100, now 50"):
         describe_run(tmp_path, "diffusion", {}, described(50))
-    with pytest.raises(UserError, match=r"options\.loop\.rate was 0\.001, now 0\.1"):
+    with pytest.raises(UserError, match=r"loop\.rate was 0\.001, now 0\.1"):
         describe_run(tmp_path, "diffusion", {}, described(200, rate=0.1))
     assert (tmp_path / "run.json").read_bytes() == before

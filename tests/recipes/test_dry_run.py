@@ -29,7 +29,7 @@ def test_a_dry_run_says_memory_disk_and_time_and_writes_nothing(
     said = caplog.text
     memory = re.search(r"memory  ([\d.]+) GB of main memory", said)
     disk = re.search(r"disk    (\S+) GB of caches in \S+, up to (\S+) GB of checkpoints; \S+ GB are free", said)
-    time = re.search(r"time    (\S+) hours: \S+ to fill the caches, (\S+) for 5000 steps of (\S+) s, ", said)
+    time = re.search(r"time    (\S+) hours \(\S+\): \S+ to fill the caches, (\S+) for 5000 steps of (\S+) s, ", said)
     assert memory and disk and time
     assert float(memory[1]) > 0.2 and 0 < float(disk[1]) < float(disk[2]) < 1
     hours, minutes, seconds = map(int, time[2].split(":"))

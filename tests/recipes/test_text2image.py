@@ -118,7 +118,7 @@ def test_the_same_command_says_that_a_run_is_finished(
 
 
 def test_resuming_with_other_options_shows_the_difference(run: Path, tiny_options: dict[str, object]) -> None:
-    with pytest.raises(UserError, match=r"options\.loop\.learning_rate was 0\.0005, now 0\.1"):
+    with pytest.raises(UserError, match=r"loop\.learning_rate was 0\.0005, now 0\.1"):
         train(run.parent / "data" / "manifest.csv", run, tiny_options, **{"loop.learning_rate": 0.1})
 
 
@@ -128,7 +128,7 @@ def test_a_run_of_before_an_option_existed_is_resumed(run: Path, tiny_options: d
     (run / "run.json").write_text(json.dumps(description))
     manifest = run.parent / "data" / "manifest.csv"
     train(manifest, run, tiny_options)
-    with pytest.raises(UserError, match=r"options\.shift was None, now 2"):
+    with pytest.raises(UserError, match=r"shift was None, now 2"):
         train(manifest, run, tiny_options, shift=2)
 
 

@@ -94,7 +94,12 @@ def load_vision_model(name: str, device: str = "cpu") -> VisionModel:
     try:
         with initial_weights(0):
             network, info = AutoModel.from_pretrained(
-                name, use_safetensors=True, local_files_only=local, output_loading_info=True, dtype=torch.float32
+                name,
+                use_safetensors=True,
+                trust_remote_code=False,
+                local_files_only=local,
+                output_loading_info=True,
+                dtype=torch.float32,
             )
     except (OSError, ValueError, KeyError, ImportError, RuntimeError, SafetensorError) as error:
         reason = str(error).strip().split("\n")[0]

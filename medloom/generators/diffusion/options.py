@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 MASKS = ("none", *SPATIAL_FUSIONS)
 PRIORS = ("none", "channels")
 PROCESSES = ("flow", "ddpm")
+NOISE_SCHEDULES, PREDICTIONS = ("linear", "scaled-linear", "cosine"), ("epsilon", "v")
 LOSSES = ("l2", "l1")
 
 
@@ -87,16 +88,16 @@ class NoiseOptions:
     """
 
     process: str = limited("flow", words=PROCESSES)
-    schedule: str = setting("scaled-linear")
-    steps: int = setting(1000)
-    prediction: str = setting("epsilon")
-    min_snr_gamma: float | None = setting(None)
+    schedule: str = limited("scaled-linear", words=NOISE_SCHEDULES, setting=True)
+    steps: int = limited(1000, at_least=2, setting=True)
+    prediction: str = limited("epsilon", words=PREDICTIONS, setting=True)
+    min_snr_gamma: float | None = limited(None, above=0, setting=True)
     loss: str = limited("l2", words=LOSSES, setting=True)
-    offset: float = setting(0.0)
-    logit_mean: float = setting(0.0)
-    logit_std: float = setting(1.0)
-    shift: float = setting(1.0)
-    data_std: float = setting(0.0)
+    offset: float = limited(0.0, at_least=0, setting=True)
+    logit_mean: float = limited(0.0, setting=True)
+    logit_std: float = limited(1.0, above=0, setting=True)
+    shift: float = limited(1.0, above=0, setting=True)
+    data_std: float = limited(0.0, at_least=0, setting=True)
 
     def __post_init__(self) -> None:
         check_limits(self, "noise")
