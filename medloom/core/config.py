@@ -266,6 +266,8 @@ def _better_option(name: str, options: Mapping[str, Option]) -> str:
         options: those that the command has, by name.
     """
     typed = name.replace("-", "_")
+    if "." in typed and (near := closest(typed, options)):
+        return f", did you mean {options[near].flag!r}?"
     for answer in HABITS.get(typed, HABITS.get(typed.rpartition(".")[2], ())):
         if any(re.search(rf"{option.flag}(?![\w.-])", answer) for option in options.values()):
             return f"; {answer}."

@@ -113,7 +113,10 @@ class ConditionReader:
                 " first."
             )
         values = np.asarray(part if part.ndim > dims else part[None], np.float32)
-        return Image(values, unit, LEVELS[1] if unit in (GREY, COLOUR) else math.nan)
+        low, high, full = np.nanmin(values), np.nanmax(values), 65535.0 if part.dtype == np.uint16 else LEVELS[1]
+        if unit in (GREY, COLOUR) and not 0 <= low <= high <= full:
+            raise UserError(f"{named(part, 'image')} has values from {low:g} to {high:g}; levels are 0 to {full:g}.")
+        return Image(values, unit, full if unit in (GREY, COLOUR) else math.nan)
 
 
 def named(part: ImagePart | None, what: str) -> Path:

@@ -115,7 +115,7 @@ def require_axes(mask: Image, path: Path, spec: ImageSpec) -> None:
     if len(mask.size) != spec.spatial_dims:
         raise UserError(
             f"{path} has {len(mask.size)} spatial axes and the model {spec.spatial_dims};"
-            f" give a mask of {spec.spatial_dims} axes, or a model of {len(mask.size)}."
+            f" give a mask of {spec.spatial_dims} axes, or take a model of images with as many axes."
         )
 
 

@@ -154,8 +154,9 @@ class ImageGenerator(ABC, Generic[Model, Sampling]):
         asked = [replace(condition, table={**unknown, **condition.table}) for condition in asked]
         self.check(asked, sampling, edit, framing)
         made = self.images(asked, numbers, sampling, edit, framing)
-        images = zip(made, asked, numbers, strict=True)
-        return GeneratedImages([GeneratedImage(*each, model_hash=self.model_hash) for each in images])
+        return GeneratedImages(
+            GeneratedImage(*each, model_hash=self.model_hash) for each in zip(made, asked, numbers, strict=True)
+        )
 
     def edit(
         self,
@@ -211,8 +212,7 @@ class ImageGenerator(ABC, Generic[Model, Sampling]):
             >>> len(images)
             4
         """
-        rows = manifest.samples()
-        return [self.row_condition(row.condition, f"{manifest.source}, line {row.line}") for row in rows]
+        return [self.row_condition(row.condition, f"{manifest.source}, line {row.line}") for row in manifest.samples()]
 
     def check(
         self,

@@ -88,8 +88,9 @@ def dry_run(
     saving = loop.saving * saves
     # While one checkpoint replaces another, both are there.
     checkpoints = 2 * state + (2 + loop_options.keep_best) * model
-    folder = next(path for path in [options.out.absolute(), *options.out.absolute().parents] if path.is_dir())
-    free = shutil.disk_usage(folder).free
+    # The run folder is not made; the nearest folder above it lies on the same disk.
+    out = options.out.absolute()
+    free = shutil.disk_usage(next(path for path in [out, *out.parents] if path.is_dir())).free
     hours = (caching * factor + training + saving) / 3600
     rows_in_all, cache = round(rows * factor), f"{cached * factor / 1e9:.2g} GB of caches in {options.cache_folder}"
     say(f"dry run of {options.out}: {len(loop.steps)} steps on {rows} of {rows_in_all} rows; nothing is kept")

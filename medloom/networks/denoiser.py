@@ -103,8 +103,8 @@ class UNetConfig:
             )
         if len(self.widths) != len(self.attention) or self.dims not in blocks.CONVOLUTION:
             raise UserError(
-                f"U-Net with widths {self.widths}, attention {self.attention}, {self.dims} dimensions:"
-                " give as many attention entries as widths, and 2 or 3 dimensions."
+                f"the settings network.widths {self.widths} and network.attention {self.attention} of a network of"
+                f" {self.dims} dimensions: give as many entries of attention as widths, and 2 or 3 dimensions."
             )
         if self.region_styles and (self.fusion == "none" or not (self.spatial_channels and self.pooled_width)):
             raise UserError("region styles need a spatial condition and a pooled vector that is fused.")

@@ -48,6 +48,8 @@ def run(config: Config) -> Path:
         )
     if config.out.suffix.lower() in READERS:
         raise UserError(f"--out {config.out}: give a folder; train.csv, test.csv and split.json are written into it.")
+    if config.out.resolve() in config.data.resolve().parents and config.data.name in ("train.csv", "test.csv"):
+        raise UserError(f"--out {config.out}: the split would overwrite {config.data} itself; name another folder.")
     manifest = load_manifest(config.data, config, ("path",))
     for note in manifest.notes:
         say(note)

@@ -275,6 +275,8 @@ def test_masks_that_are_none_are_refused(family: str, mask: Any, message: str) -
     [
         (np.full((SIZE, SIZE), 9, np.uint8), "the image in memory is constant"),
         (np.where(PRIOR > 9, np.nan, PRIOR), "not finite"),
+        (PRIOR.astype(np.float32) / 127.5 - 1, "in memory has values from -1 to 1; levels are 0 to 255"),
+        (PRIOR.astype(np.int32) * 100, "in memory has values from 0 to 25500; levels are 0 to 255"),
         (
             np.zeros((SIZE,) * 4) + np.arange(SIZE),
             r"in memory has the shape \(16, 16, 16, 16\); give an image of 2 axes",

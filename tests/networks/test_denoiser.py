@@ -94,7 +94,7 @@ def test_time_features_are_known() -> None:
 
 
 def test_options_that_cannot_be() -> None:
-    with pytest.raises(UserError, match="as many attention entries as widths"):
+    with pytest.raises(UserError, match="as many entries of attention as widths"):
         UNetConfig(widths=(8, 16), attention=(True,))
     with pytest.raises(UserError, match="fusion 'sum'"):
         UNetConfig(fusion="sum")
