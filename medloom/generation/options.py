@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import ClassVar
 
 from medloom.core.errors import UserError
 from medloom.core.lookup import look_up
@@ -51,6 +52,9 @@ class GenerationOptions(ManifestOptions):
     guidance: tuple[str, ...] = ()
     negative: str | None = None
     sampler: str | None = None
+    # Whether the images estimate an effect: then no guidance, which exaggerates effects, unless it is asked for.
+    estimates: ClassVar[bool] = False
+
     sampling: tuple[str, ...] = ()
     batch: int = 16
     crops: bool = False

@@ -54,6 +54,8 @@ class LoadedModel:
         """
         options, default = self.options, self.generator.sampling
         common, parts = options.scales()
+        if common is None and options.estimates and default.guidance is not None:
+            common = 1.0
         named = {"steps": options.steps, "guidance": common, "negative": options.negative, "sampler": options.sampler}
         given: dict[str, object] = {name: value for name, value in named.items() if value is not None}
         known = {entry.name: getattr(default, entry.name) for entry in fields(default)}

@@ -33,14 +33,8 @@ def prompt_of(condition: Condition, modality_as: str, parts: Sequence[str]) -> s
 
 def known_parts(exportable: bool, mask: bool, table: bool, prior: bool = False) -> tuple[str, ...]:
     """The parts that a generator tells apart, in the order of guidance."""
-    present = {"text"} if exportable else {"modality", "text"}
-    if mask:
-        present.add("mask")
-    if table:
-        present.add("table")
-    if prior:
-        present.add("prior")
-    return tuple(part for part in PARTS if part in present)
+    present = {"mask": mask, "prior": prior, "modality": not exportable, "table": table, "text": True}
+    return tuple(part for part in PARTS if present[part])
 
 
 def keep(condition: Condition, kept: frozenset[str], parts: Sequence[str]) -> Condition:

@@ -137,7 +137,11 @@ class GeneratorTask(ABC, Generic[Trained, OwnBatch]):
     def validate(self, out: Path, step: int) -> Mapping[str, float]:
         """The loss on held-out rows at fixed draws, and the fixed conditions rendered to `out`."""
         self.module.eval()
-        rows = self._validation_rows()
+        # Rows evenly over all of them; of few whole images, several patches each.
+        usable = self.validation.usable
+        rows = [usable[place] for place in spread_rows(len(usable), VALIDATION_IMAGES)]
+        if rows and self.validation.patches is not None:
+            rows *= -(-VALIDATION_PATCHES // len(rows))
         metrics = self._validated(rows) if rows else {}
         self.render(self.generator, out, step)
         self._prepare()
@@ -152,12 +156,6 @@ class GeneratorTask(ABC, Generic[Trained, OwnBatch]):
         for start in range(0, len(rows), size):
             part = slice(start, start + size)
             yield self.batch(self.validation, rows[part], "validation", dropout=0.0, repeated=again[part])
-
-    def _validation_rows(self) -> list[int]:
-        """Rows evenly over all of them; of few whole images, several patches each."""
-        usable = self.validation.usable
-        rows = [usable[place] for place in spread_rows(len(usable), VALIDATION_IMAGES)]
-        return rows * -(-VALIDATION_PATCHES // len(rows)) if rows and self.validation.patches is not None else rows
 
 
 class LossTask(GeneratorTask[Trained, OwnBatch]):

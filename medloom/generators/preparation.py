@@ -97,7 +97,10 @@ def prepare(options: TrainOptions, verbose: bool, extends: ImageSpec | None = No
         space.patch,
     )
     if extends is not None:
-        spec = _extended(extends, spec)
+        extends.require_same_space(replace(spec, channels=extends.channels), "the model", "the data")
+        if spec.channels > extends.channels:
+            raise UserError("the data are in colour and the model has one channel; train a new model on both.")
+        spec = replace(extends, intensity={**spec.intensity, **extends.intensity})
     if verbose:
         tested = splits.count("test")
         counts = f"{len(train)} training and {len(validation)} validation images of {', '.join(train.modalities)}"
@@ -121,14 +124,6 @@ def _known_to_training(validation: Manifest, train: Manifest, verbose: bool) -> 
     if not all(keep) and verbose:
         say(f"{keep.count(False)} validation rows are not used: no training patient has their modality or view.")
     return validation.select(keep)
-
-
-def _extended(known: ImageSpec, measured: ImageSpec) -> ImageSpec:
-    """The spec of a run that is continued, with the modalities that are new in the data."""
-    known.require_same_space(replace(measured, channels=known.channels), "the model", "the data")
-    if measured.channels > known.channels:
-        raise UserError("the data are in colour and the model has one channel; train a new model on both.")
-    return replace(known, intensity={**measured.intensity, **known.intensity})
 
 
 def with_channels(prepared: Prepared, channels: int) -> Prepared:

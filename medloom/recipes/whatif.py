@@ -54,6 +54,8 @@ class Config(GenerationOptions):
         n: images a row and arm.
         seed: of the first image; the k-th of row r has seed + r n + k in every arm, and so the same noise.
         allow_unseen: allow values that training has not seen; the result is an extrapolation.
+        guidance: how strongly the condition is followed; 1 is no guidance, and more exaggerates effects (default: 1; a
+            GAN has none). For single parts of the condition add PART=SCALE.
         estimand: direct holds what follows from the changed columns at its factual value and says so; total refuses to.
     """
 
@@ -64,6 +66,8 @@ class Config(GenerationOptions):
         "set", "template", "rows", "n", "seed", "estimand", "allow_unseen", "steps", "guidance", "batch", "format",
         "device",
     )  # fmt: skip
+
+    estimates: ClassVar[bool] = True
 
     data: Path
     set: tuple[str, ...] = repeated()
@@ -295,10 +299,16 @@ def _effects(config: Config, plan: Plan, model: "LoadedModel") -> dict[str, dict
             " another."
         )
     masked = plan.masked and MASK in model.generator.parts
-    return {
+    effects = {
         arm.name: effect_of(config.estimand, plan.template, arm, plan.changed[arm.name], masked)
         for arm in plan.arms[1:]
     }
+    sampling = model.sampling
+    asked = (sampling.guidance, *sampling.guidance_by_part.values())
+    if scales := sorted({scale for scale in asked if scale is not None and scale != 1}):
+        guided = f"; guidance {' '.join(f'{scale:g}' for scale in scales)} exaggerates it"
+        effects = {name: {**effect, "estimand": f"{effect['estimand']}{guided}"} for name, effect in effects.items()}
+    return effects
 
 
 def _write_differences(

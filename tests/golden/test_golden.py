@@ -223,7 +223,7 @@ def masks(medloom: Run, keep: Keep) -> None:
             " --loop.steps 4")  # fmt: skip
     medloom("generate --model diff --data ct/test.csv --count 3 --steps 3 --out diff-rows --device cpu")
     medloom("whatif --model diff --data ct/test.csv --rows 3 --n 1 --set smoking=never --set age=40 --steps 3"
-            " --allow-unseen --out what --device cpu")  # fmt: skip
+            " --allow-unseen --guidance 2 --out what --device cpu")  # fmt: skip
     medloom("evaluate whatif what/manifest.csv --truth ct --out what-report")
     keep("train mask2image: weights", weights, "diff")
     keep("generate from masks", images, "diff-rows/manifest.csv")
@@ -295,7 +295,7 @@ def tokens(medloom: Run, keep: Keep) -> None:
             " --network.mask channels --loop.steps 4")  # fmt: skip
     medloom("generate --model tok --data ct/test.csv --count 3 --steps 4 --out tok-rows --device cpu")
     medloom("whatif --model tok --data ct/test.csv --rows 2 --n 1 --set age=40 --allow-unseen --out tok-what"
-            " --steps 4 --device cpu")  # fmt: skip
+            " --guidance 2 --steps 4 --device cpu")  # fmt: skip
     keep("train vq: weights", weights, "vq")
     keep("train tokens: weights", weights, "tok")
     keep("generate by tokens", images, "tok-rows/manifest.csv")

@@ -80,6 +80,23 @@ def test_arms_share_their_noise(folder: Path, tmp_path: Path) -> None:
     assert len({row["source_id"] for row in rows}) == 2 and "p0" not in {row["patient"] for row in rows}
 
 
+def test_effects_are_estimated_without_guidance_unless_it_is_asked_for(folder: Path, tmp_path: Path) -> None:
+    """Guidance exaggerates what a change does; where it is asked for, the estimand says so."""
+    rows = make(folder, tmp_path / "plain", "kind=square")
+    one = make(folder, tmp_path / "one", "kind=square", guidance=["1"])
+    guided = make(folder, tmp_path / "guided", "kind=square", guidance=["3", "text=2"])
+    for row, same in zip(rows, one, strict=True):
+        np.testing.assert_array_equal(pixels(tmp_path / "plain", row), pixels(tmp_path / "one", same))
+    assert any(
+        (pixels(tmp_path / "plain", a) != pixels(tmp_path / "guided", b)).any()
+        for a, b in zip(rows, guided, strict=True)
+    )
+    for name, stated, said in (("plain", ["1.0"], ""), ("guided", ["3.0", "text=2.0"], "guidance 2 3 exaggerates it")):
+        facts = json.loads((tmp_path / name / "whatif.json").read_text())
+        assert facts["options"]["guidance"] == stated
+        assert all((said or "exaggerates") in arm["estimand"] for arm in facts["arms"].values()) is bool(said)
+
+
 def test_the_batch_changes_nothing(folder: Path, tmp_path: Path) -> None:
     for batch in (1, 12):
         rows = make(folder, tmp_path / str(batch), "kind=square", batch=batch)

@@ -38,14 +38,6 @@ def build_generator(
         require_support("gan", network.kind, part, way, spec.spatial_dims)
     encoder = build_text_encoder(facts.corpus, text, seed)
     condition = condition_config(facts, text, encoder.width, network.condition_width)
-    config = _config(spec, network, len(facts.masks.visible))
-    with initial_weights(seed, "generator"):
-        model = GANModel(encoder, ConditionEncoder(condition), make_network(config), facts.masks.visible)
-    read_as = text.modality_as, text.train or text.encoder == LOCAL
-    return GANGenerator(spec, model, *read_as, facts.has_text, needs_mask)
-
-
-def _config(spec: ImageSpec, network: ImageNetworkOptions, classes: int) -> ImageNetworkConfig:
     config = ImageNetworkConfig(
         kind=network.kind,
         dims=spec.spatial_dims,
@@ -61,7 +53,7 @@ def _config(spec: ImageSpec, network: ImageNetworkOptions, classes: int) -> Imag
         context_width=network.condition_width,
         pooled_width=network.condition_width,
         style_width=network.style,
-        spatial_channels=classes + 1,
+        spatial_channels=len(facts.masks.visible) + 1,
         spatial_fusion=network.mask,
         region_styles=network.region_styles,
         coordinates=network.coordinates,
@@ -70,7 +62,10 @@ def _config(spec: ImageSpec, network: ImageNetworkOptions, classes: int) -> Imag
     if any(axis % config.divisor for axis in spec.size):
         size = " x ".join(map(str, spec.size))
         raise UserError(f"images of {size} pixels: this network needs multiples of {config.divisor} on each axis.")
-    return config
+    with initial_weights(seed, "generator"):
+        model = GANModel(encoder, ConditionEncoder(condition), make_network(config), facts.masks.visible)
+    read_as = text.modality_as, text.train or text.encoder == LOCAL
+    return GANGenerator(spec, model, *read_as, facts.has_text, needs_mask)
 
 
 def build_inverse(generator: GANGenerator, network: ImageNetworkOptions, seed: int) -> ImageNetwork:
