@@ -6,6 +6,9 @@ FUSIONS = ("cross-attention", "affine", "none")
 SPATIAL_FUSIONS = ("channels", "spade")
 # How the modality conditions a network: in the text, by a token of its own, or both.
 MODALITY_AS = ("text", "token", "both")
+# What a network predicts in discrete diffusion, and how its noise grows.
+PREDICTIONS = ("epsilon", "v")
+NOISE_SCHEDULES = ("linear", "scaled-linear", "cosine")
 # How latents become tokens: codes by moving averages, codes by gradients, or rounding to a grid.
 AVERAGES, GRADIENTS, SCALARS = "ema", "gradient", "fsq"
 QUANTIZERS = (AVERAGES, GRADIENTS, SCALARS)

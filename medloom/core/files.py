@@ -198,6 +198,11 @@ def claim_output(folder: Path, marker: str) -> Path:
     return folder
 
 
+def relative_path(path: Path | None, out: Path) -> str | None:
+    """A path as a table in the folder `out` names it, with slashes on every system."""
+    return Path(os.path.relpath(path, out.resolve())).as_posix() if path else None
+
+
 def read_yaml_text(text: str, null: str | None = None) -> object:
     """A YAML document as mappings, lists and texts; nothing, `~` and `null` become `null` unless quoted.
 

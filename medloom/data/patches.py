@@ -11,7 +11,7 @@ from typing import TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from medloom.core.errors import UserError
+from medloom.core.limits import check_limits, limited
 from medloom.core.lookup import look_up
 from medloom.core.mask_spec import NO_MASK
 from medloom.core.spec import ImageSpec
@@ -41,14 +41,13 @@ class PatchRules:
     """
 
     spec: ImageSpec
-    foreground: float = FOREGROUND
+    foreground: float = limited(FOREGROUND, at_least=0, at_most=1, setting=True)
     augment: str = "none"
     flip: bool = False
 
     def __post_init__(self) -> None:
         look_up(AUGMENTATIONS, self.augment, "--augment")
-        if not 0 <= self.foreground <= 1:
-            raise UserError(f"the setting foreground is {self.foreground}: give a fraction of patches, from 0 to 1.")
+        check_limits(self)
 
 
 @dataclass(frozen=True, eq=False)

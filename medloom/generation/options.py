@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import ClassVar
 
 from medloom.core.errors import UserError
+from medloom.core.limits import check_limits, limited
 from medloom.core.lookup import look_up
 from medloom.core.options import setting
 from medloom.core.seeds import check_seed
@@ -44,24 +45,24 @@ class GenerationOptions(ManifestOptions):
         device: auto, cpu or cuda.
     """
 
+    # Whether the images estimate an effect: then no guidance, which exaggerates effects, unless it is asked for.
+    estimates: ClassVar[bool] = False
+
     model: Path
     out: Path
-    n: int = 1
+    n: int = limited(1, at_least=1)
     seed: int = 0
     steps: int | None = None
     guidance: tuple[str, ...] = ()
     negative: str | None = None
     sampler: str | None = None
-    # Whether the images estimate an effect: then no guidance, which exaggerates effects, unless it is asked for.
-    estimates: ClassVar[bool] = False
-
     sampling: tuple[str, ...] = ()
-    batch: int = 16
+    batch: int = limited(16, at_least=1)
     crops: bool = False
     overlap: float = setting(OVERLAP)
     windows: int = setting(2)
-    format: str = "auto"
-    provenance: str = "hash"
+    format: str = limited("auto", words=("auto", *FORMATS))
+    provenance: str = limited("hash", words=("hash", "full"))
     keep: tuple[str, ...] = LABEL_COLUMNS
     device: str = "auto"
 
@@ -71,14 +72,8 @@ class GenerationOptions(ManifestOptions):
         Raises:
             UserError: the first of them.
         """
-        for name in ("n", "batch"):
-            if getattr(self, name) < 1:
-                raise UserError(f"--{name} {getattr(self, name)}: it has to be at least 1.")
+        check_limits(self)
         check_seed(self.seed)
-        if self.format != "auto":
-            look_up(FORMATS, self.format, "--format")
-        if self.provenance not in ("hash", "full"):
-            raise UserError(f"--provenance {self.provenance}: allowed are hash, full.")
 
     @property
     def framing(self) -> Framing:

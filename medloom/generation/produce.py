@@ -19,7 +19,7 @@ from medloom.generation.options import GenerationOptions, name_values
 from medloom.generation.requests import Request
 from medloom.generators.base import AnyGenerator
 from medloom.generators.base_model import prompt_of
-from medloom.generators.generated_images import HEADER, manifest_row, suffix_of
+from medloom.generators.generated_images import HEADER, GeneratedImage, manifest_row, suffix_of
 from medloom.generators.run_folder import RunFolder
 from medloom.generators.sampling import SamplingOptions
 from medloom.generators.storage import load
@@ -120,15 +120,12 @@ def produce(
     full, done = options.provenance == "full", len(requests) - len(todo)
     with progress("generating", len(requests), "images", done, state.is_main_process) as advance:
         for batch in batches[state.process_index :: state.num_processes]:
-            images = generator.generate(
-                [request.condition for request in batch],
-                seeds=[request.seed for request in batch],
-                sampling=sampling,
-                edit=options.edit,
-                framing=options.framing,
-            )
+            # All conditions were checked at once above; `generate` would read their files again for each batch.
+            conditions, seeds = [request.condition for request in batch], [request.seed for request in batch]
+            images = generator.images(conditions, seeds, sampling, options.edit, options.framing)
             for request, image in zip(batch, images, strict=True):
-                image.save(options.out / f"{request.sample_id}{suffix}", full)
+                made = GeneratedImage(image, request.condition, request.seed, generator.model_hash)
+                made.save(options.out / f"{request.sample_id}{suffix}", full)
             advance(min(len(batch) * state.num_processes, len(requests)))
     state.wait_for_everyone()
     return suffix

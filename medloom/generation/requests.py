@@ -1,6 +1,5 @@
 """What images are asked for, one by one, and where their conditions come from."""
 
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -94,8 +93,3 @@ def check_seeds(options: GenerationOptions, images: int) -> None:
     """
     if options.seed + images - 1 > MAX_SEED:
         raise UserError(f"--seed {options.seed} with {images} images passes {MAX_SEED}; take a smaller one.")
-
-
-def relative_path(path: Path | None, out: Path) -> str | None:
-    """A path relative to the folder of the images' manifest."""
-    return Path(os.path.relpath(path, out.resolve())).as_posix() if path else None

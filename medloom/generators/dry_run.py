@@ -86,7 +86,7 @@ def dry_run(
     training = loop.steps[0] + step * (loop_options.steps - 1)
     saves = 1 + loop_options.steps // min(loop_options.validate_every, loop_options.checkpoint_every)
     saving = loop.saving * saves
-    # While one checkpoint replaces another, both are there.
+    # While one checkpoint replaces another, both are there. Measured, because a model folder holds frozen networks too.
     checkpoints = 2 * state + (2 + loop_options.keep_best) * model
     # The run folder is not made; the nearest folder above it lies on the same disk.
     out = options.out.absolute()

@@ -1,6 +1,5 @@
 """Generated images: values in their unit, geometry and provenance, and the one way in which they are written."""
 
-import os
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +10,7 @@ from numpy.typing import NDArray
 
 import medloom
 from medloom.core.errors import UserError
-from medloom.core.files import write_json
+from medloom.core.files import relative_path, write_json
 from medloom.core.image import Image
 from medloom.core.lookup import look_up
 from medloom.core.spec import HU
@@ -192,7 +191,7 @@ class GeneratedImages(Sequence[GeneratedImage]):
             image.save(path / f"{number:06d}{suffix}", full_provenance)
             condition = image.condition
             given = [condition.mask_file, condition.prior_file] if files else []
-            further = [file and os.path.relpath(file.resolve(), path.resolve()) for file in given]
+            further = [relative_path(file, path) for file in given]
             cells = [condition.table.get(name) for name in columns]
             rows.append([*manifest_row(f"{number:06d}", suffix, condition, image.seed), *further, *cells])
         write_csv(path / "manifest.csv", [*HEADER, *files, *columns], rows)

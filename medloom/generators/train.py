@@ -1,5 +1,6 @@
 """The training program: manifest -> split -> image space -> model -> caches -> loop -> card. One for all families."""
 
+import shlex
 from dataclasses import replace
 from pathlib import Path
 
@@ -40,7 +41,7 @@ def train(options: TrainOptions) -> Path:
     fresh = start_run(options, family.name, family.components(trained), data, accelerator, origin.parents)
     use = options.use.format(options.out)
     if "--prompt" in use and len(data.spec.intensity) > 1:
-        use += f" --modality {sorted(data.spec.intensity)[0]}"
+        use += f" --modality {shlex.quote(min(data.spec.intensity))}"
     if finished_steps(options.out) >= options.loop.steps and family.finished(options):
         if verbose:
             say(f"{options.out} is finished: {options.loop.steps} steps. Continue with: {use}")

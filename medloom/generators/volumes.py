@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from medloom.core.errors import UserError
+from medloom.core.limits import check_limits, limited
 from medloom.core.mask_spec import NO_MASK
 from medloom.data.patches import position_of
 
@@ -59,12 +59,11 @@ class Tiling:
     """
 
     window: tuple[int, ...]
-    overlap: float = OVERLAP
-    batch: int = 1
+    overlap: float = limited(OVERLAP, at_least=0, below=1)
+    batch: int = limited(1, at_least=1)
 
     def __post_init__(self) -> None:
-        if not 0 <= self.overlap < 1 or self.batch < 1:
-            raise UserError(f"overlap {self.overlap}: a share of a window, from 0 to below 1.")
+        check_limits(self, form="tiling: {} {}")
 
     def starts(self, whole: Sequence[int]) -> list[list[int]]:
         """Where windows begin along each axis of a whole of that size: evenly, the last one at the end."""

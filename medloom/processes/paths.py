@@ -16,11 +16,11 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
+from medloom.core.choices import NOISE_SCHEDULES, PREDICTIONS
 from medloom.core.errors import UserError
 from medloom.core.limits import check_limits, limited
 from medloom.core.lookup import look_up
 
-PREDICTIONS = ("epsilon", "v")
 # A flow's time in [0, 1] is multiplied by this for the network, as in diffusers: one embedding serves both paths.
 TIME_SCALE = 1000
 MAX_BETA = 0.999
@@ -44,7 +44,7 @@ def cosine(steps: int) -> Tensor:
     return (1 - alpha_bar[1:] / alpha_bar[:-1]).clamp(max=MAX_BETA)
 
 
-SCHEDULES: dict[str, Callable[..., Tensor]] = {"linear": linear, "scaled-linear": scaled_linear, "cosine": cosine}
+SCHEDULES: dict[str, Callable[..., Tensor]] = dict(zip(NOISE_SCHEDULES, (linear, scaled_linear, cosine), strict=True))
 
 
 def min_snr_weight(snr: Tensor, gamma: float, prediction: str) -> Tensor:

@@ -9,6 +9,7 @@ from typing import ClassVar
 from medloom.core.config import plain
 from medloom.core.errors import UserError
 from medloom.core.files import claim_output, hash_content, hash_file, hash_text, write_json
+from medloom.core.limits import check_limits, limited
 from medloom.core.lookup import look_up
 from medloom.core.options import setting
 from medloom.core.progress import say
@@ -90,7 +91,7 @@ class Config(ManifestOptions):
     pairs: str = "consecutive"
     study_column: str | None = None
     register: str = "similarity"
-    min_score: float = setting(0.6)
+    min_score: float = limited(0.6, at_least=-1, at_most=1, setting=True)
     progression: str = "rules"
     llm_url: str | None = None
     llm_model: str | None = None
@@ -110,8 +111,7 @@ def run(config: Config) -> Path:
     """
     look_up(dict.fromkeys(PROGRESSIONS), config.progression, "--progression")
     look_up(TRANSFORMS, config.register, "--register")
-    if not -1 <= config.min_score <= 1:
-        raise UserError(f"the setting min_score is {config.min_score}: give a correlation, from -1 to 1.")
+    check_limits(config)
     if config.out.suffix != ".csv":
         raise UserError(f"--out {config.out}: name a CSV file, e.g. triples.csv.")
     rules = Rules(config.view, config.min_days, config.max_days, config.pairs, config.mixed_views, config.study_column)

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
 from medloom.core.errors import UserError
-from medloom.core.files import atomic_file
+from medloom.core.files import atomic_file, relative_path
 from medloom.core.lookup import look_up
 from medloom.core.options import setting
 from medloom.core.progress import say
@@ -163,7 +163,7 @@ def _grid(config: Config) -> tuple[list[float], list[float]] | None:
 def _requests(config: Config, model: "LoadedModel", rows: "Sequence[PriorRow]") -> "list[Request]":
     """The images to generate, row by row, seed by seed, the arms of a seed together."""
     from medloom.generation.produce import file_suffix
-    from medloom.generation.requests import Request, check_seeds, relative_path
+    from medloom.generation.requests import Request, check_seeds
 
     check_seeds(config, len(rows) * config.n)
     suffix = file_suffix(model, [Request(0, row.condition, 0, row.origin) for row in rows])

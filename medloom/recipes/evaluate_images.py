@@ -2,12 +2,15 @@
 
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 from medloom.core.errors import UserError
 from medloom.core.options import setting
 from medloom.data.manifest import ManifestOptions, load_manifest
 from medloom.generators.leakage import refuse_seen
+
+if TYPE_CHECKING:
+    from medloom.evaluation.images.comparison import Comparison
 
 VERSIONS = ("torch", "transformers", "monai", "scikit-learn", "scipy", "numpy")
 
@@ -109,7 +112,6 @@ def run(config: Config) -> Path:
     from medloom.core.config import plain
     from medloom.core.progress import say
     from medloom.data.manifest import read_manifest
-    from medloom.downstream.ssl import LEAST
     from medloom.evaluation.images.cache import EvaluationCache, judge_options
     from medloom.evaluation.images.cards import write_cards
     from medloom.evaluation.images.comparison import compare, readable_only
@@ -143,13 +145,7 @@ def run(config: Config) -> Path:
     data = readable_only(data, config.unit) if config.skip_bad else data
     chosen, left_out = choose_sections(config.only, data)
     notes = [*data.notes, *(f"{name} was left out: {reason}." for name, reason in left_out.items())]
-    able = {"classifier": data.fit is not None, "local": len(data.other_real) >= LEAST}
-    extractors = config.features or tuple(name for name, possible in able.items() if possible) or ("pixels",)
-    if "classifier" in extractors and data.fit is None:
-        raise UserError(
-            "--features classifier needs a class of each image: name a column of both manifests with --label, or give"
-            " other features (pixels, hf:PATH)."
-        )
+    extractors = _extractors(config, data)
     begin_report(config.out)
     for note in notes:
         say(note)
@@ -200,6 +196,24 @@ def run(config: Config) -> Path:
     say(f"{len(kept) - sum(kept)} of {len(kept)} synthetic images are listed as copies; the others: {cleaned}")
     cache = config.cache or config.out
     return run(replace(config, synthetic=cleaned, out=config.out / "cleaned", cache=cache, drop_copies=False))
+
+
+def _extractors(config: Config, data: "Comparison") -> tuple[str, ...]:
+    """The feature extractors that are asked for, else all that the images allow.
+
+    Raises:
+        UserError: a classifier where the images have no classes.
+    """
+    from medloom.downstream.ssl import LEAST
+
+    able = {"classifier": data.fit is not None, "local": len(data.other_real) >= LEAST}
+    extractors = config.features or tuple(name for name, possible in able.items() if possible) or ("pixels",)
+    if "classifier" in extractors and data.fit is None:
+        raise UserError(
+            "--features classifier needs a class of each image: name a column of both manifests with --label, or give"
+            " other features (pixels, hf:PATH)."
+        )
+    return extractors
 
 
 def _check(config: Config) -> None:

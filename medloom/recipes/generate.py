@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
 from medloom.core.errors import UserError
+from medloom.core.files import relative_path
 from medloom.core.lookup import look_up
 from medloom.core.progress import say
 from medloom.core.types import Condition, Sample
@@ -190,8 +191,6 @@ def _with_masks(
     config: Config, rows: "Rows", columns: list[str], masks: Sequence[Path | None]
 ) -> "tuple[Rows, list[str]]":
     """The paths of the rows' masks as a first column, where there are any; a model that takes none is evaluated too."""
-    from medloom.generation.requests import relative_path
-
     if not any(masks):
         return rows, columns
     paths = [relative_path(mask, config.out) for mask in masks]

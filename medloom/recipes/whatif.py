@@ -6,7 +6,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from medloom.core.errors import UserError
-from medloom.core.files import atomic_file, hash_file, write_text
+from medloom.core.files import atomic_file, hash_file, relative_path, write_text
+from medloom.core.limits import limited
 from medloom.core.lookup import look_up
 from medloom.core.options import repeated
 from medloom.core.progress import say
@@ -72,8 +73,8 @@ class Config(GenerationOptions):
     data: Path
     set: tuple[str, ...] = repeated()
     template: str | None = None
-    rows: int = 32
-    n: int = 2
+    rows: int = limited(32, at_least=0)
+    n: int = limited(2, at_least=1)
     seed: int = 0
     allow_unseen: bool = False
     estimand: str = "direct"
@@ -150,8 +151,6 @@ def _check(config: Config) -> None:
 
     config.check()
     look_up({name: name for name in ESTIMANDS}, config.estimand, "--estimand")
-    if config.rows < 0:
-        raise UserError(f"--rows {config.rows}: give a number of rows, or 0 for all.")
     if config.crops:
         raise UserError("--crops: a what-if generates whole images, in which regions can be measured; leave it out.")
     if not config.set:
@@ -260,7 +259,7 @@ def _requests(config: Config, plan: Plan, model: "LoadedModel") -> "list[Request
 def _request(
     config: Config, plan: Plan, model: "LoadedModel", number: int, index: int, seed: int, arm: Arm
 ) -> "Request":
-    from medloom.generation.requests import Request, relative_path
+    from medloom.generation.requests import Request
 
     row, changed = plan.rows[index], plan.changed[arm.name][index]
     known, text = row.sample.condition, plan.template.render(changed.cells)

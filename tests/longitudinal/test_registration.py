@@ -317,7 +317,8 @@ def test_off_only_brings_onto_the_grid() -> None:
 )
 def test_options_out_of_range(wrong: dict[str, object]) -> None:
     with pytest.raises(
-        UserError, match="unknown transform of registration 'rigit', did you|registration option .* allowed"
+        UserError,
+        match="unknown transform of registration 'rigit', did you|registration option .*(has to be|give at)",
     ):
         RegistrationOptions(**wrong)  # type: ignore[arg-type]
 

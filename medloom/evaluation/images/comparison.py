@@ -1,7 +1,7 @@
 """From manifests to the sets that are compared: the reference, the synthetic images, and images to train judges on."""
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -131,19 +131,7 @@ def compare(
         reference, fit = everything, everything.rows([])
         other_real = fit
     notes = [note for manifest in (real, synthetic, train) if manifest is not None for note in manifest.notes]
-    if chosen == NONE:
-        notes.append("No class label: alignment is not measured.")
-    else:
-        unnamed = sum(value is None for value in ours.labels)
-        lacking = f" {unnamed} synthetic images have none and do not count for alignment." if unnamed else ""
-        notes.append(f"The class of an image is its {chosen!r}.{lacking}")
-    if unjudged:
-        listed = sorted(unjudged)[:LISTED_CLASSES]
-        more = f" and {len(unjudged) - len(listed)} more" if len(unjudged) > len(listed) else ""
-        notes.append(
-            "Classes without enough real patients to train and test a classifier on, left out of alignment:"
-            f" {', '.join(listed)}{more}."
-        )
+    notes += _class_notes(chosen, ours, unjudged)
     role = f"{'training images of the generator; ' if train else ''}the judging networks are trained on them"
     table = [
         _entry(ours, synthetic, "the images that are evaluated"),
@@ -162,6 +150,23 @@ def compare(
         table=tuple(table),
         notes=tuple(notes),
     )
+
+
+def _class_notes(label: str, synthetic: ImageSet, unjudged: Collection[str]) -> list[str]:
+    """What is said about the classes of the images, and which of them are not judged."""
+    if label == NONE:
+        return ["No class label: alignment is not measured."]
+    unnamed = sum(value is None for value in synthetic.labels)
+    lacking = f" {unnamed} synthetic images have none and do not count for alignment." if unnamed else ""
+    notes = [f"The class of an image is its {label!r}.{lacking}"]
+    if unjudged:
+        listed = sorted(unjudged)[:LISTED_CLASSES]
+        more = f" and {len(unjudged) - len(listed)} more" if len(unjudged) > len(listed) else ""
+        notes.append(
+            "Classes without enough real patients to train and test a classifier on, left out of alignment:"
+            f" {', '.join(listed)}{more}."
+        )
+    return notes
 
 
 def _labelled_sets(

@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, ClassVar
 
-from medloom.core.choices import FUSIONS, SPATIAL_FUSIONS
+from medloom.core.choices import FUSIONS, NOISE_SCHEDULES, PREDICTIONS, SPATIAL_FUSIONS
 from medloom.core.limits import check_limits, limited
 from medloom.core.options import setting
 from medloom.generators.options import VolumeOptions
@@ -14,7 +14,6 @@ if TYPE_CHECKING:
 MASKS = ("none", *SPATIAL_FUSIONS)
 PRIORS = ("none", "channels")
 PROCESSES = ("flow", "ddpm")
-NOISE_SCHEDULES, PREDICTIONS = ("linear", "scaled-linear", "cosine"), ("epsilon", "v")
 LOSSES = ("l2", "l1")
 
 

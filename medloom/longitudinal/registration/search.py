@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from medloom.core.errors import UserError
 from medloom.core.image import FloatArray
+from medloom.core.limits import check_limits, limited
 from medloom.core.lookup import look_up
 from medloom.longitudinal.registration.geometry import Grid, Matrix, index_matrix, sample, sample_nearest, similarity
 
@@ -58,36 +59,23 @@ class RegistrationOptions:
     """
 
     transform: str = "similarity"
-    min_scale: float = 0.7
-    max_scale: float = 1.4
-    max_rotation: float = 20.0
-    min_overlap: float = 0.7
-    min_score: float = 0.6
-    size: int = 256
-    levels: tuple[int, ...] = (4, 2)
-    sampling: float = 0.5
-    bins: int = 32
-    iterations: int = 100
-    seed: int = 0
+    min_scale: float = limited(0.7, above=0, at_most=1)
+    max_scale: float = limited(1.4, at_least=1)
+    max_rotation: float = limited(20.0, at_least=0, at_most=180)
+    min_overlap: float = limited(0.7, above=0, at_most=1)
+    min_score: float = limited(0.6, at_least=-1, at_most=1)
+    size: int = limited(256, at_least=16)
+    levels: tuple[int, ...] = limited((4, 2), at_least=1)
+    sampling: float = limited(0.5, above=0, at_most=1)
+    bins: int = limited(32, at_least=8)
+    iterations: int = limited(100, at_least=1)
+    seed: int = limited(0, at_least=0, below=2**32 - 1)
 
     def __post_init__(self) -> None:
         look_up(TRANSFORMS, self.transform, "transform of registration")
-        allowed = {
-            "min_scale, max_scale": (0 < self.min_scale <= 1 <= self.max_scale, "0 < min_scale <= 1 <= max_scale"),
-            "max_rotation": (0 <= self.max_rotation <= 180, "0 to 180 degrees"),
-            "min_overlap": (0 < self.min_overlap <= 1, "above 0 and at most 1"),
-            "min_score": (-1 <= self.min_score <= 1, "-1 to 1"),
-            "size": (self.size >= 16, "16 or more"),
-            "levels": (bool(self.levels) and min(self.levels) >= 1, "at least one integer, each 1 or more"),
-            "sampling": (0 < self.sampling <= 1, "above 0 and at most 1"),
-            "bins": (self.bins >= 8, "8 or more"),
-            "iterations": (self.iterations >= 1, "1 or more"),
-            "seed": (0 <= self.seed < 2**32 - 1, "0 to 4294967294"),
-        }
-        for name, (holds, words) in allowed.items():
-            if not holds:
-                given = ", ".join(f"{getattr(self, part)}" for part in name.split(", "))
-                raise UserError(f"registration option {name} = {given} is out of range; allowed: {words}.")
+        check_limits(self, form="registration option {} = {}")
+        if not self.levels:
+            raise UserError("registration option levels: give at least one.")
 
 
 @dataclass(frozen=True, eq=False)
