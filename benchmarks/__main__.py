@@ -6,6 +6,7 @@ import sys
 BENCHMARKS = {
     "training_speed": "images/s in training against the standard loop",
     "sampling_speed": "images/s in sampling against 100 PNDM steps one image at a time, with Frechet distances",
+    "detail_by_steps": "noise and detail of generated images against real ones at several numbers of steps",
     "kills": "ten kills at random times: what is done again, and whether the end is the same",
     "phantom_oracle": "how well the phantom's measurements read true images",
     "token_decoding": "images/s of decoding tokens against a plain loop",

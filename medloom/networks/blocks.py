@@ -39,6 +39,10 @@ def with_right_gradients(network: nn.Module) -> nn.Module:
     return network
 
 
+# The smallest root mean square of a band: below it an image is flat.
+SILENT = 1e-4
+
+
 def zeroed(layer: nn.Module) -> nn.Module:
     """A layer with its weights set to zero, so that a branch starts silent."""
     for parameter in layer.parameters():
@@ -121,6 +125,39 @@ def channels_last(x: Tensor) -> Tensor:
 def downsample(x: Tensor) -> Tensor:
     """Halve each spatial axis by averaging 2 pixels."""
     return F.avg_pool2d(x, 2) if x.ndim == 4 else F.avg_pool3d(x, 2)
+
+
+def octave_bands(x: Tensor, count: int) -> Tensor:
+    """The finest octave bands of an image, each divided by its own root mean square: `(N, count C, *spatial)`, float32.
+
+    A band is the difference of two blurs, by the binomial kernel at doubling distances (Burt and Adelson 1983, without
+    halving the size). Fine texture is a small part of an image's values: in bfloat16, or beside coarse structure,
+    little of it would be left.
+
+    Args:
+        x: `(N, C, *spatial)`.
+        count: of bands, from the finest.
+    """
+    bands = []
+    with torch.autocast(x.device.type, enabled=False):
+        finer = x.float()
+        for level in range(count):
+            coarser = _blurred(finer, 2**level)
+            band = finer - coarser
+            size = band.flatten(1).square().mean(1).sqrt().clamp(min=SILENT)
+            bands.append(band / size.view(-1, *[1] * (x.ndim - 1)))
+            finer = coarser
+        return torch.cat(bands, dim=1)
+
+
+def _blurred(x: Tensor, distance: int) -> Tensor:
+    """Along each spatial axis a quarter of each neighbour at a distance and half of the element; edges are repeated."""
+    for axis in range(2, x.ndim):
+        ends = [0, 0] * (x.ndim - 1 - axis) + [distance, distance]
+        padded, size = F.pad(x, [*ends, *[0, 0] * (axis - 2)], mode="replicate"), x.shape[axis]
+        before, here, after = (padded.narrow(axis, place * distance, size) for place in range(3))
+        x = (before + after) / 4 + here / 2
+    return x
 
 
 def upsample(x: Tensor) -> Tensor:

@@ -73,6 +73,7 @@ class UNetConfig:
             need not learn left and right from the border inwards.
         pixel_width: hidden channels of a head at the image's own resolution, which sees thin regions of the spatial
             condition unfolded; 0 for none.
+        pixel_bands: octave bands of the noisy image that this head is given as well.
     """
 
     dims: int = 2
@@ -94,6 +95,7 @@ class UNetConfig:
     gradient_checkpointing: bool = False
     coordinates: bool = False
     pixel_width: int = 0
+    pixel_bands: int = 0
 
     def __post_init__(self) -> None:
         if self.fusion not in FUSIONS or self.spatial_fusion not in SPATIAL_FUSIONS:
@@ -154,8 +156,9 @@ class PixelHead(nn.Module):
     """Combines the network's features with the noisy image and the spatial condition at full resolution.
 
     A network on folded pixels has to carry, say, 4 x 4 pixels, their mask and their region styles through its few
-    channels: thin regions such as bone come out blurred, and effects on them too small. The head sees them unfolded.
-    Its last layer starts at zero.
+    channels: thin regions such as bone come out blurred, and effects on them too small. The head sees them unfolded. It
+    also sees the noisy image's finest octave bands, each at its own scale: near the data, noise is much smaller than
+    the structures that it lies upon, and a network without them leaves it there. Its last layer starts at zero.
     """
 
     def __init__(self, config: UNetConfig, pooled: int) -> None:
@@ -169,16 +172,22 @@ class PixelHead(nn.Module):
         self.patch = config.patch
         given = config.channels + config.map_channels + config.prior_channels
         given += config.dims if config.coordinates else 0
+        given += config.channels * config.pixel_bands
         self.detail = blocks.convolution(config.dims, config.widths[0], DETAIL * config.patch**config.dims)
         self.mix = blocks.convolution(config.dims, DETAIL + given, config.pixel_width, 1)
         self.affine = blocks.Affine(pooled, config.pixel_width)
-        self.output = blocks.convolution(config.dims, config.pixel_width, config.channels, 1, zero=True)
+        width, bands = config.pixel_width, bool(config.pixel_bands)
+        self.neighbours = blocks.convolution(config.dims, width, width) if bands else None
+        self.output = blocks.convolution(config.dims, width, config.channels, 1, zero=True)
 
     def forward(self, features: Tensor, given: Tensor, pooled: Tensor) -> Tensor:
         """`features` `(N, W, *size / patch)`, `given` `(N, G, *size)`, `pooled` `(N, P)` to `(N, C, *size)`."""
         detail = blocks.channels_to_space(self.detail(features), self.patch)
         joined = blocks.channels_last(torch.cat([detail, given.to(detail.dtype)], dim=1))
-        output: Tensor = self.output(F.silu(self.affine(self.mix(joined), pooled)))
+        mixed = F.silu(self.affine(self.mix(joined), pooled))
+        if self.neighbours is not None:
+            mixed = F.silu(self.neighbours(mixed))
+        output: Tensor = self.output(mixed)
         return output
 
 
@@ -273,7 +282,8 @@ class UNet(StoredNetwork):
         features = F.silu(self.norm(features))
         output = blocks.channels_to_space(self.output(features), config.patch)
         if self.head is not None:
-            unfolded = self._with_coordinates(blocks.joined(x, spatial, prior), position)
+            bands = blocks.octave_bands(x, config.pixel_bands) if config.pixel_bands else None
+            unfolded = self._with_coordinates(blocks.joined(x, bands, spatial, prior), position)
             output = output + self.head(features, unfolded, embedding)
         return output
 

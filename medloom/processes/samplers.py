@@ -26,7 +26,7 @@ from torch import Tensor
 
 from medloom.core.errors import UserError
 from medloom.core.lookup import look_up
-from medloom.processes.levels import NoiseLevel, karras, leading, solver, to_data, trailing, uniform
+from medloom.processes.levels import NoiseLevel, karras, leading, log_snr, solver, to_data, trailing, uniform
 from medloom.processes.paths import DDPM, ProbabilityPath, RectifiedFlow, x0_from
 from medloom.processes.steps import (
     Callback,
@@ -238,10 +238,12 @@ SAMPLERS: dict[str, SamplerRow] = {
     "euler": SamplerRow(DDPM, euler, to_data),
     "ancestral": SamplerRow(DDPM, partial(ddim, eta=1.0), trailing),
     "flow-dpm++2m": SamplerRow(RectifiedFlow, dpm_solver, solver),
+    "flow-dpm++2m-log": SamplerRow(RectifiedFlow, dpm_solver, log_snr),
     "flow-euler": SamplerRow(RectifiedFlow, flow_euler, uniform),
     "flow-heun": SamplerRow(RectifiedFlow, flow_heun, uniform),
     "flow-sde": SamplerRow(RectifiedFlow, flow_sde, uniform),
 }
+NEAR_DATA = "flow-dpm++2m-log"
 # Deterministic, and of first order: what an inversion is undone by.
 FIRST_ORDER = (SamplerRow(DDPM, ddim, trailing), SAMPLERS["flow-euler"])
 
@@ -252,7 +254,12 @@ def samplers_for(path: ProbabilityPath) -> tuple[str, ...]:
 
 
 def default_sampler(path: ProbabilityPath) -> str:
-    """The sampler used if none is named: DPM-Solver++(2M), which exported pipelines use too."""
+    """The sampler used if none is named: DPM-Solver++(2M), on the levels that the path was trained for.
+
+    Levels near the data are visited if training visited them; a network that has not seen them leaves noise there.
+    """
+    if isinstance(path, RectifiedFlow) and path.near_data:
+        return NEAR_DATA
     return samplers_for(path)[0]
 
 

@@ -8,6 +8,7 @@ import torch
 
 from medloom.core.errors import UserError
 from medloom.core.seeds import initial_weights, torch_generator
+from medloom.networks import blocks
 from medloom.networks.blocks import channels_to_space, space_to_channels, time_features
 from medloom.networks.denoiser import UNet, UNetConfig
 
@@ -161,6 +162,38 @@ def test_the_head_sees_single_pixels_of_the_spatial_condition(dims: int, fusion:
     given[(slice(None), -1, *pixel)] = 1.0
     changed = (unet.head(features, given, embedding) - plain).abs().sum(1) > 0
     assert changed[(slice(None), *pixel)].all() and int(changed.sum()) == 2
+
+
+@pytest.mark.parametrize("dims", [2, 3])
+def test_octave_bands_show_faint_texture_at_the_scale_of_coarse_structure(dims: int) -> None:
+    size = (32,) * dims
+    waves = [torch.linspace(0, 1, 32).mul(2 * torch.pi * cycles).sin().expand(size) for cycles in (13, 6, 3)]
+    image = (1e-3 * waves[0] + 0.1 * waves[1] + 0.9 * waves[2]).expand(2, 2, *size)
+    bands = blocks.octave_bands(image, 3)
+    assert bands.shape == (2, 6, *size)
+    assert bands.square().flatten(2).mean(2).sqrt() == pytest.approx(torch.ones(2, 6), abs=1e-2)
+    # However faint, each band is the same.
+    torch.testing.assert_close(blocks.octave_bands(1e-2 * image + 0.5, 3), bands, atol=1e-3, rtol=0)
+    assert not blocks.octave_bands(torch.ones(1, 1, *size), 2).any(), "nothing is made of a flat image"
+    with torch.autocast("cpu", torch.bfloat16):
+        assert torch.equal(blocks.octave_bands(image, 3), bands)
+    # Bands and the coarsest blur add up to the image.
+    blurred, whole = image, torch.zeros_like(image)
+    for level in range(3):
+        coarser = blocks._blurred(blurred, 2**level)
+        whole, blurred = whole + (blurred - coarser), coarser
+    torch.testing.assert_close(whole + blurred, image, atol=1e-5, rtol=0)
+
+
+def test_the_head_is_given_the_bands_of_the_noisy_image() -> None:
+    unet = network(replace(CONFIG, attention=(False, False), patch=2, pixel_width=8, pixel_bands=3))
+    x, t, context, mask, pooled = inputs(2)
+    torch.nn.init.normal_(unet.head.output.weight)
+    before = unet(x, t, context, mask, pooled)
+    assert before.shape == x.shape
+    bands = slice(4 + x.shape[1], 4 + 4 * x.shape[1])
+    unet.head.mix.weight.data[:, bands] = 0
+    assert not torch.allclose(before, unet(x, t, context, mask, pooled))
 
 
 @pytest.mark.parametrize("dims", [2, 3])

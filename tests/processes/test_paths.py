@@ -9,7 +9,12 @@ from medloom.core.errors import UserError
 from medloom.core.seeds import torch_generator
 from medloom.processes.paths import DDPM, RectifiedFlow, apply_noise_offset, path_from_dict
 
-ALL_PATHS = [DDPM(), DDPM(schedule="cosine", prediction="v"), DDPM(schedule="linear", steps=20), RectifiedFlow(shift=3)]
+ALL_PATHS = [
+    DDPM(),
+    DDPM(schedule="cosine", prediction="v"),
+    DDPM(schedule="linear", steps=20),
+    RectifiedFlow(shift=3),
+]
 
 
 def draws(*names, shape=(5, 2, 4, 4, 4)):
@@ -83,6 +88,20 @@ def test_flow_times_are_logit_normal_then_shifted():
     assert RectifiedFlow(shift=3).draw_time(torch.tensor([0.5])).item() == pytest.approx(3 * 0.5 / (1 + 2 * 0.5))
 
 
+def test_some_flow_times_lie_evenly_near_the_data_where_errors_of_the_image_count_alike():
+    u, path = (torch.arange(20000, dtype=torch.float64) + 0.5) / 20000, RectifiedFlow(shift=4, near_data=0.2)
+    near, others = path.draw_time(u)[:4000], path.draw_time(u)[4000:]
+    assert [near[0].item(), near[-1].item()] == pytest.approx([0.005, 0.5], rel=2e-3)
+    steps = torch.logit(near.double()).diff()
+    torch.testing.assert_close(steps, steps[:1].expand_as(steps), rtol=2e-2, atol=0)
+    plain = RectifiedFlow(shift=4).draw_time((torch.arange(16000, dtype=torch.float64) + 0.5) / 16000)
+    torch.testing.assert_close(others, plain, atol=1e-4, rtol=0)
+    assert (plain < 0.1).float().mean() < 1e-3, "which is why"
+    weights = path.weight(torch.tensor([0.005, 0.05, 0.1, 0.9]))
+    torch.testing.assert_close(weights, torch.tensor([0.0025, 0.25, 1.0, 1.0]))
+    assert (RectifiedFlow().weight(torch.tensor([0.005])) == 1).all()
+
+
 def test_networks_get_the_time_that_diffusers_gives():
     flow = FlowMatchEulerDiscreteScheduler(1000)
     flow.set_timesteps(7)
@@ -111,7 +130,9 @@ def test_noise_offset_moves_the_mean_of_each_channel():
     assert torch.equal(apply_noise_offset(moved, offset, 0.0), moved)
 
 
-@pytest.mark.parametrize("path", [*ALL_PATHS, DDPM(min_snr_gamma=5, beta_start=1e-3, beta_end=0.1)], ids=str)
+@pytest.mark.parametrize(
+    "path", [*ALL_PATHS, DDPM(min_snr_gamma=5, beta_start=1e-3, beta_end=0.1), RectifiedFlow(near_data=0.2)], ids=str
+)
 def test_paths_survive_json(path):
     assert path_from_dict(json.loads(json.dumps(path.to_dict()))) == path
 

@@ -7,7 +7,7 @@ import torch
 
 from medloom.core.errors import UserError
 from medloom.core.seeds import sample_noise
-from medloom.processes.levels import NoiseLevel, from_strength, leading, trailing, uniform
+from medloom.processes.levels import NoiseLevel, from_strength, leading, log_snr, trailing, uniform
 from medloom.processes.paths import DDPM, RectifiedFlow
 from medloom.processes.samplers import SAMPLERS, SamplerRow, default_sampler, get_sampler, samplers_for
 from medloom.processes.steps import ddim_step, flow_sde_step, log_probability
@@ -133,6 +133,23 @@ def gaussian_denoiser(path):
     return denoise
 
 
+@pytest.mark.parametrize("shift", [1.0, 4.0])
+@pytest.mark.parametrize(("steps", "within"), [(10, 0.2), (20, 0.07), (40, 0.07), (100, 0.07)])
+def test_detail_of_any_contrast_keeps_its_variance_at_any_number_of_steps(steps, within, shift):
+    path = RectifiedFlow(shift=shift, near_data=0.2)
+    for std in np.geomspace(0.02, 0.6, 12):
+
+        def denoise(x, t, variance=std**2):
+            alpha, sigma = path.levels(t, x)
+            return (sigma - alpha * variance) / (alpha**2 * variance + sigma**2) * x
+
+        x = torch.ones(1, 1, 1, dtype=torch.float64)
+        energy = (sampled(default_sampler(path), denoise, x, path, steps).item() / std) ** 2
+        assert energy == pytest.approx(1, abs=within), (std, energy)
+        if steps <= 20 and std < 0.1:
+            assert (sampled("flow-dpm++2m", denoise, x, path, steps).item() / std) ** 2 < 0.8, "even levels lose it"
+
+
 FIRST_ORDER = ("ddim", "euler", "flow-euler", "flow-sde")
 
 
@@ -236,8 +253,9 @@ def test_every_sampler_reports_a_connected_path(name):
 
 def test_defaults_and_misuse():
     assert default_sampler(DDPM()) == "dpm++2m-karras" and default_sampler(RectifiedFlow()) == "flow-dpm++2m"
+    assert default_sampler(RectifiedFlow(near_data=0.2)) == "flow-dpm++2m-log", "levels that training visited"
     assert get_sampler("pndm", DDPM()) is SAMPLERS["pndm"]
-    with pytest.raises(UserError, match=r"sampler of a RectifiedFlow path 'ddim'.*flow-dpm\+\+2m, flow-euler"):
+    with pytest.raises(UserError, match=r"sampler of a RectifiedFlow path 'ddim'.*flow-dpm\+\+2m-log, flow-euler"):
         get_sampler("ddim", RectifiedFlow())
     with pytest.raises(UserError, match=r"Known: dpm\+\+2m-karras, ddim, pndm, euler"):
         get_sampler("flow-heun", DDPM())
@@ -257,6 +275,11 @@ def test_grids_by_hand():
     assert [level.time for level in leading(path, 4)] == [751, 501, 251, 1, 0]
     assert [level.time for level in trailing(path, 4)] == [999, 749, 499, 249, 0]
     assert [level.sigma for level in uniform(RectifiedFlow(), 2)] == pytest.approx([1, 0.001, 0])
+    assert [level.sigma for level in log_snr(RectifiedFlow(), 1)] == pytest.approx([0.999, 0])
+    levels = log_snr(RectifiedFlow(), 6)
+    assert [levels[place].sigma for place in (0, 1, 5, 6)] == pytest.approx([0.999, 0.95, 0.005, 0])
+    steps = [np.log(now.alpha / now.sigma) - np.log(then.alpha / then.sigma) for now, then in pairwise(levels[1:6])]
+    assert steps == pytest.approx([steps[0]] * 4)
     for level in leading(path, 4):
         assert level.alpha**2 == pytest.approx(float(path.alpha_bar[level.time]))
         assert level.alpha**2 + level.sigma**2 == pytest.approx(1)

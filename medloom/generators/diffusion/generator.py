@@ -29,7 +29,7 @@ from medloom.processes.editing import held, invert
 from medloom.processes.guidance import guidance_coefficients, guide
 from medloom.processes.levels import NoiseLevel, from_strength
 from medloom.processes.paths import ProbabilityPath, path_from_dict
-from medloom.processes.samplers import SamplerRow, default_sampler, first_order, get_sampler
+from medloom.processes.samplers import SamplerRow, default_sampler, first_order, get_sampler, samplers_for
 from medloom.processes.steps import Denoise
 
 
@@ -232,7 +232,9 @@ class DiffusionGenerator(ImageGenerator[DiffusionModel, DiffusionSampling]):
         """The sampler that is asked for; an inversion is undone by that of first order."""
         if edit.start == "inversion":
             return first_order(self.path)
-        return get_sampler(sampling.sampler or default_sampler(self.path), self.path)
+        # Of an exportable network that of the exported pipeline.
+        fitting = samplers_for(self.path)[0] if self.exportable else default_sampler(self.path)
+        return get_sampler(sampling.sampler or fitting, self.path)
 
     def _from_noise(
         self, denoise: Denoise, seeds: Sequence[int], shape: Sequence[int], sampling: DiffusionSampling

@@ -84,6 +84,7 @@ class NoiseOptions:
         shift: of flow: above 1 moves times towards noise, for large images.
         data_std: standard deviation of the data (about 0.5 for images in [-1, 1]) for preconditioning: the network then
             predicts only what the noisy image does not already contain; 0 for none.
+        near_data: of flow: fraction of training times near the data, evenly in log-SNR, where fine texture forms.
     """
 
     process: str = limited("flow", words=PROCESSES)
@@ -97,6 +98,7 @@ class NoiseOptions:
     logit_std: float = limited(1.0, above=0, setting=True)
     shift: float = limited(1.0, above=0, setting=True)
     data_std: float = limited(0.0, at_least=0, setting=True)
+    near_data: float = limited(0.2, at_least=0, below=1, setting=True)
 
     def __post_init__(self) -> None:
         check_limits(self, "noise")
@@ -110,7 +112,8 @@ class NoiseOptions:
         from medloom.processes.paths import DDPM, RectifiedFlow
 
         if self.process == "flow":
-            return RectifiedFlow(self.logit_mean, self.logit_std, self.shift, self.offset, self.data_std)
+            times = (self.logit_mean, self.logit_std, self.shift)
+            return RectifiedFlow(*times, self.offset, self.data_std, self.near_data)
         given = (self.schedule, self.steps, self.prediction, self.min_snr_gamma, self.offset)
         return DDPM(*given, data_std=self.data_std)
 
