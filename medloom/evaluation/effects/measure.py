@@ -1,7 +1,8 @@
 """What changing a column of the condition does to the images, compared with the truth if a causal model knows it.
 
-The images of `medloom whatif` are read patient by patient: an arm less the factual image, mean over seeds. With the
-cohort that the rows are from, the true difference of the same change is rendered and compared.
+The images of `medloom whatif` are read row by row: an arm less the factual image, mean over seeds. With the cohort that
+the rows are from, the true difference of the same change is rendered and compared. The unit of all metrics is the
+patient, who may have several rows.
 """
 
 from collections.abc import Mapping, Sequence
@@ -19,6 +20,7 @@ from medloom.core.spec import HU
 from medloom.data.images import read_image, states_unit
 from medloom.data.tables import read_table
 from medloom.evaluation.effects.regions import Cells, Regions
+from medloom.evaluation.report.estimates import unit_of
 from medloom.metrics.effects import affected_region, map_correlation, off_target
 from medloom.phantom.cohort_spec import CONDITION_LABELS
 from medloom.phantom.thorax import LABELS
@@ -68,12 +70,12 @@ class MeasuredArm:
 
 @dataclass(frozen=True, eq=False)
 class Effect:
-    """What one arm changes in one patient.
+    """What one arm changes in one row.
 
     Attributes:
         arm: name of the arm.
         attribute: see MeasuredArm.
-        source: the patient.
+        source: the row.
         dose: arm and factual value.
         estimated: mean difference in the measured region.
         spread: its standard deviation over seeds; nan for one seed.
@@ -82,6 +84,7 @@ class Effect:
         correlation: of the difference map with the true one; nan if nothing changes.
         outside: mean absolute difference where nothing changes.
         inside: mean absolute difference where something does.
+        patient: see `unit_of`; empty for a row that is its own unit.
     """
 
     arm: str
@@ -95,11 +98,17 @@ class Effect:
     correlation: float = float("nan")
     outside: float = float("nan")
     inside: float = float("nan")
+    patient: str = ""
+
+    @property
+    def unit(self) -> str:
+        """What the row counts for."""
+        return self.patient or self.source
 
 
 @dataclass(frozen=True, eq=False)
 class EffectExample:
-    """Maps of one patient and arm, for a picture; `true` is None without a truth."""
+    """Maps of one row and arm, for a picture; `true` is None without a truth."""
 
     arm: str
     factual: Map
@@ -115,10 +124,10 @@ class Effects:
 
     Attributes:
         unit: of the images.
-        seeds: images per patient and arm.
+        seeds: images per row and arm.
         arms: by name.
         regions: shifts inside the classes of the held masks.
-        rows: one per patient and arm.
+        rows: one per row and arm.
         examples: for pictures.
     """
 
@@ -145,11 +154,11 @@ class Effects:
 
 
 def measure_effects(manifest: Path, truth: Cohort | None, verbose: bool = True) -> Effects:
-    """Read the images of a what-if and measure every arm of every patient.
+    """Read the images of a what-if and measure every arm of every row.
 
     Args:
         manifest: manifest.csv of `medloom whatif`.
-        truth: the cohort of the patients, or None.
+        truth: the cohort of the rows, or None.
         verbose: whether to show progress.
 
     Raises:
@@ -178,33 +187,59 @@ def measure_effects(manifest: Path, truth: Cohort | None, verbose: bool = True) 
     if truth is not None:
         regions = replace(regions, names={label: name for name, label in CONDITION_LABELS.items()})
     effects = Effects("", len(first[FACTUAL]), arms, regions)
-    with progress("measuring effects", len(sources), "patients", 0, verbose) as advance:
+    with progress("measuring effects", len(sources), "rows", 0, verbose) as advance:
         for source, by_arm in sources.items():
-            _measure_patient(folder, source, by_arm, truth, effects)
+            _measure_row(folder, source, by_arm, truth, effects)
             advance()
     return effects
 
 
-def _measure_patient(
+def by_patient(rows: Sequence[Effect]) -> list[Effect]:
+    """Rows with the same patient, arm and dose as one, which is their mean: a patient counts once."""
+    groups: dict[tuple[object, ...], list[Effect]] = {}
+    for row in rows:
+        groups.setdefault((row.arm, row.unit, row.dose, row.changed), []).append(row)
+
+    def mean(own: Sequence[Effect], name: str) -> float:
+        return float(np.mean([getattr(row, name) for row in own]))
+
+    return [
+        replace(
+            own[0],
+            true=None if own[0].true is None else mean(own, "true"),
+            estimated=mean(own, "estimated"),
+            spread=mean(own, "spread"),
+            correlation=mean(own, "correlation"),
+            outside=mean(own, "outside"),
+            inside=mean(own, "inside"),
+        )
+        for own in groups.values()
+    ]
+
+
+def _measure_row(
     folder: Path, source: str, by_arm: Mapping[str, Sequence[Cells]], truth: Cohort | None, effects: Effects
 ) -> None:
     """Add a row and an example for each arm."""
     factual = _stack(folder, by_arm[FACTUAL], effects)
     cells = by_arm[FACTUAL][0]
     images = {name: _stack(folder, by_arm[name], effects) for name in effects.arms}
-    effects.regions.add(source, cells, factual, images)
+    unit = unit_of(cells)
+    effects.regions.add(source, unit, cells, factual, images)
     for name, arm in effects.arms.items():
         differences = images[name] - factual
         mean = differences.mean(axis=0)
         dose = f"{name} | " + ", ".join(f"{column}={_rounded(cells.get(column))}" for column in arm.changes)
-        row = Effect(name, arm.attribute, source, dose, 0.0, 0.0)
+        row = Effect(name, arm.attribute, source, dose, 0.0, 0.0, patient=unit)
         region, true = np.ones(mean.shape, dtype=bool), None
         if truth is not None:
             held = [column for column in str(by_arm[name][0].get("held") or "").split(",") if column]
             twins = truth.twins(source, arm.changes, held)
-            true, unit = twins.difference, twins.factual.unit
-            if unit != effects.unit:
-                raise UserError(f"images in {effects.unit} and a cohort in {unit}: these are not its images.")
+            true = twins.difference
+            if twins.factual.unit != effects.unit:
+                raise UserError(
+                    f"images in {effects.unit} and a cohort in {twins.factual.unit}: these are not its images."
+                )
             if true.shape != mean.shape:
                 raise UserError(
                     f"images of {mean.shape} pixels and a cohort of {true.shape}: generate at the cohort's size."
