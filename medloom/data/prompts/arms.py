@@ -40,11 +40,13 @@ class ArmRow:
         cells: its values.
         held: descendants of the change that are held at their factual values.
         followed: columns changed by the template's rules.
+        broken: bounds of the template that the change breaks; such a row is left out of the arm.
     """
 
     cells: Mapping[str, Cell]
     held: tuple[str, ...] = ()
     followed: tuple[str, ...] = ()
+    broken: tuple[str, ...] = ()
 
 
 def factual_arm() -> Arm:
@@ -93,7 +95,8 @@ def read_changes(option: str, text: str) -> dict[str, str]:
 def arm_row(template: Template, row: Mapping[str, Cell], arm: Arm) -> ArmRow:
     """A row in an arm; see `Template.changed`."""
     cells, held = template.changed(row, arm.changes)
-    return ArmRow(cells, held, tuple(name for name in cells if name not in arm.changes and cells[name] != row[name]))
+    followed = tuple(name for name in cells if name not in arm.changes and cells[name] != row[name])
+    return ArmRow(cells, held, followed, tuple(bound.text for bound in template.broken(row, cells)))
 
 
 def effect_of(kind: str, template: Template, arm: Arm, rows: Sequence[ArmRow], masked: bool) -> dict[str, object]:
