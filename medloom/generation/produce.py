@@ -181,10 +181,13 @@ def write_manifest(path: Path, requests: Sequence[Request], suffix: str, further
     write_csv(path, [*HEADER, *further], rows)
 
 
-def write_grid(model: LoadedModel, requests: Sequence[Request], suffix: str, columns: int = GRID_COLUMNS) -> None:
-    """Write grid.png: the first images, `columns` of them a row."""
+def write_grid(
+    model: LoadedModel, requests: Sequence[Request | None], suffix: str, columns: int = GRID_COLUMNS
+) -> None:
+    """Write grid.png: the first images, `columns` of them a row; None leaves a tile grey."""
     first = requests[: max(GRID_IMAGES // columns, 1) * columns]
-    arrays = [flat(image) for image in previews(model, first, suffix)]
+    images = previews(model, [request for request in first if request is not None], suffix)
+    arrays = [None if request is None else flat(next(images)) for request in first]
     save_grid(model.options.out / "grid.png", arrays, min(columns, len(arrays)))
 
 

@@ -21,10 +21,11 @@ from medloom.core.types import Sample
 from medloom.data.dataset import ImageSource, measure_spec
 from medloom.data.manifest import Manifest, load_manifest, template_of
 from medloom.data.prompts import read_template
+from medloom.data.prompts.support import SUPPORT, TrainingSupport
 from medloom.data.splits import Split, assign_splits, make_split
-from medloom.data.table_columns import seen_columns
+from medloom.data.table_columns import measure_columns, seen_columns
 from medloom.data.transforms import HU_WINDOW
-from medloom.generators.options import TrainOptions
+from medloom.generators.options import GeneratorOptions, TrainOptions
 from medloom.generators.run_folder import Components, RunFolder, describe_run
 
 if TYPE_CHECKING:
@@ -195,6 +196,8 @@ def start_run(
         index = {"components": components.classes, "exporter": components.exporter}
         known = describe_run(options.out, family, index, description(options, prepared, accelerator, parents))
         fresh = not known
+        if isinstance(options, GeneratorOptions) and not (options.out / SUPPORT).is_file():
+            _write_support(options, prepared)
     accelerator.wait_for_everyone()
     return fresh
 
@@ -257,6 +260,23 @@ def training_columns(prepared: Prepared) -> list[dict[str, Any]]:
     if beside is None:
         return []
     return [asdict(column) for column in seen_columns(prepared.train.samples, read_template(beside))]
+
+
+def _write_support(options: GeneratorOptions, prepared: Prepared) -> None:
+    """Keep how many training patients there are near each other in the columns that the model is conditioned on.
+
+    These are the template's columns that are worded, and those of --table; without either nothing is written.
+    """
+    beside, samples = template_of(prepared.manifest.source), prepared.train.samples
+    template = None if beside is None else read_template(beside)
+    columns = [] if template is None else list(seen_columns(samples, template))
+    known = [column.name for column in columns]
+    alone = [name for name in options.table if name not in known]
+    columns += measure_columns(alone, samples, template, str(options.data))
+    worded = {name for name, column in template.columns.items() if column.say} if template is not None else set()
+    given = [column for column in columns if column.name in worded or column.name in options.table]
+    if given:
+        TrainingSupport.measure(samples, given, template).write(options.out / SUPPORT)
 
 
 def spread(samples: Sequence[object], groups: Sequence[str], count: int) -> list[int]:

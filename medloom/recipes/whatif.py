@@ -28,6 +28,7 @@ from medloom.data.prompts.arms import (
     read_arms,
     refuse_held,
 )
+from medloom.data.prompts.support import LEAST_NEAR, SUPPORT, TrainingSupport
 from medloom.data.tables import read_table, write_csv
 from medloom.generation.difference_files import write_difference_gif, write_difference_volume
 from medloom.generation.difference_maps import DifferenceRow, difference_scales, draw_differences
@@ -39,7 +40,7 @@ if TYPE_CHECKING:
     from medloom.generation.requests import Request, Source
 
 DESCRIPTION = "whatif.json"
-MASK, HELD = "mask", "held"
+MASK, HELD, NEAR = "mask", "held", "support"
 SHOWN_ROWS = 6
 
 
@@ -98,7 +99,7 @@ class Plan:
         template: turns cells into text.
         rows: to generate images for.
         arms: the factual one first.
-        changed: arm -> each of the rows in it.
+        changed: arm -> each of the rows in it; one that breaks a bound of the template is left out.
         kept: names of the columns that are carried along.
     """
 
@@ -107,6 +108,14 @@ class Plan:
     arms: Sequence[Arm]
     changed: Mapping[str, Sequence[ArmRow]]
     kept: Sequence[str]
+
+    def arms_of(self, index: int) -> list[Arm]:
+        """The arms that a row is asked in."""
+        return [arm for arm in self.arms if not self.changed[arm.name][index].broken]
+
+    def rows_in(self, arm: Arm) -> list[ArmRow]:
+        """The rows that an arm asks."""
+        return [row for row in self.changed[arm.name] if not row.broken]
 
     @property
     def masked(self) -> bool:
@@ -129,8 +138,9 @@ def run(config: Config) -> Path:
     model = load_model(config)
     if not config.allow_unseen:
         _refuse_unseen(plan, model)
-    requests = _requests(config, plan, model)
-    effects = _effects(config, plan, model)
+    near = _near(plan, model)
+    requests = _requests(config, plan, model, near)
+    effects = _effects(config, plan, model, near)
     facts = {"data": hash_file(config.data), "template": hash_file(file), "rows": len(plan.rows), "arms": effects}
     facts["spec"] = model.generator.spec.to_dict()
     facts["classes"] = model.generator.masks.to_dict()["names"]
@@ -139,10 +149,11 @@ def run(config: Config) -> Path:
     if is_main_process():
         write_manifest(manifest, requests, suffix, _columns(plan))
         write_text(template_path(manifest), file.read_text(encoding="utf-8"))
-        write_grid(model, requests, suffix, len(plan.arms))
+        write_grid(model, _aligned(config, plan, requests), suffix, len(plan.arms))
         _write_differences(config, plan, model, requests, suffix)
         for name, effect in effects.items():
             say(f"{name}: {effect['estimand']}")
+        _say_support(plan, effects, near is not None)
         say(f"{len(requests)} images: {manifest}; look at {config.out / 'differences.png'}")
     return manifest
 
@@ -174,14 +185,23 @@ def _plan(config: Config, template: Template) -> Plan:
     """The conditions, row by row.
 
     Raises:
-        UserError: see `read_arms`, `_rows` and `refuse_held`; or a change that contradicts a row.
+        UserError: see `read_arms`, `_rows` and `refuse_held`; a change that contradicts a row; or an arm in which all
+            rows break a bound.
     """
     arms = [factual_arm(), *read_arms(config.set, template)]
     rows, kept = _rows(config, template)
     changed = {arm.name: [_changed(config, template, row, arm) for row in rows] for arm in arms}
+    plan = Plan(template, rows, arms, changed, kept)
+    for arm in arms:
+        if rows and not plan.rows_in(arm):
+            bounds = dict.fromkeys(text for row in changed[arm.name] for text in row.broken)
+            raise UserError(
+                f"--set {arm.name}: all {len(rows)} rows break bounds of the template ({'; '.join(bounds)}); set other"
+                " values, or give other rows."
+            )
     if config.estimand == TOTAL:
-        refuse_held(arms, changed)
-    return Plan(template, rows, arms, changed, kept)
+        refuse_held(arms, {arm.name: plan.rows_in(arm) for arm in arms})
+    return plan
 
 
 def _changed(config: Config, template: Template, row: PatientRow, arm: Arm) -> ArmRow:
@@ -200,7 +220,7 @@ def _rows(config: Config, template: Template) -> tuple[list[PatientRow], list[st
     """
     from medloom.generation.requests import kept_columns, origins, read_conditions
 
-    if taken := [name for name in template.columns if name.casefold() in {*HEADER, *ALIASES, HELD}]:
+    if taken := [name for name in template.columns if name.casefold() in {*HEADER, *ALIASES, HELD, NEAR}]:
         raise UserError(f"the template tells {taken[0]!r}, a column of the images' manifest; use one without it.")
     manifest = read_conditions(config, config.data, need=())
     kept = [name for name in kept_columns(config.keep, manifest) if name not in template.columns]
@@ -242,7 +262,39 @@ def _refuse_unseen(plan: Plan, model: "LoadedModel") -> None:
                 )
 
 
-def _requests(config: Config, plan: Plan, model: "LoadedModel") -> "list[Request]":
+def _near(plan: Plan, model: "LoadedModel") -> dict[str, list[int | None]] | None:
+    """Arm -> for each row how many training patients are near it; None for a run that does not keep them."""
+    path = model.run.path / SUPPORT
+    if not path.is_file():
+        return None
+    support = TrainingSupport.read(path)
+    return {
+        arm.name: [
+            support.near(row.sample.condition.modality, row.cells, changed.cells)
+            for row, changed in zip(plan.rows, plan.changed[arm.name], strict=True)
+        ]
+        for arm in plan.arms
+    }
+
+
+def _say_support(plan: Plan, effects: Mapping[str, Mapping[str, Any]], known: bool) -> None:
+    """Say how many rows of each arm are left out, and how many are an extrapolation."""
+    for arm in plan.arms[1:]:
+        if left_out := len(effects[arm.name]["left_out"]):
+            bounds = dict.fromkeys(text for row in plan.changed[arm.name] for text in row.broken)
+            say(f"{arm.name}: {left_out} of {len(plan.rows)} rows are left out: they break {'; '.join(bounds)}")
+        if known and (beyond := effects[arm.name]["extrapolated_rows"]):
+            say(
+                f"{arm.name}: {beyond} of {len(plan.rows_in(arm))} rows are an extrapolation: fewer than {LEAST_NEAR}"
+                " training patients are near them"
+            )
+    if not known:
+        say("support is unknown: the run does not keep what its training patients had together; train it again")
+
+
+def _requests(
+    config: Config, plan: Plan, model: "LoadedModel", near: Mapping[str, Sequence[int | None]] | None
+) -> "list[Request]":
     """The images to generate: row by row, seed by seed, the arms of a seed together."""
     from medloom.generation.requests import check_seeds
 
@@ -251,13 +303,14 @@ def _requests(config: Config, plan: Plan, model: "LoadedModel") -> "list[Request
     for index in range(len(plan.rows)):
         for k in range(config.n):
             seed = config.seed + index * config.n + k
-            for arm in plan.arms:
-                requests.append(_request(config, plan, model, len(requests), index, seed, arm))
+            for arm in plan.arms_of(index):
+                count = None if near is None else near[arm.name][index]
+                requests.append(_request(config, plan, model, len(requests), index, seed, arm, count))
     return requests
 
 
 def _request(
-    config: Config, plan: Plan, model: "LoadedModel", number: int, index: int, seed: int, arm: Arm
+    config: Config, plan: Plan, model: "LoadedModel", number: int, index: int, seed: int, arm: Arm, near: int | None
 ) -> "Request":
     from medloom.generation.requests import Request
 
@@ -274,7 +327,7 @@ def _request(
         condition,
         seed,
         row.origin,
-        (*([mask] if plan.masked else []), *cells.values(), *row.kept, ",".join(changed.held) or None),
+        (*([mask] if plan.masked else []), *cells.values(), *row.kept, ",".join(changed.held) or None, near),
         arm.name,
         ",".join(arm.changes) or None,
         ",".join(arm.changes.values()) or None,
@@ -283,10 +336,22 @@ def _request(
 
 def _columns(plan: Plan) -> list[str]:
     """Names of the cells of `_request`."""
-    return [*([MASK] if plan.masked else []), *plan.template.columns, *plan.kept, HELD]
+    return [*([MASK] if plan.masked else []), *plan.template.columns, *plan.kept, HELD, NEAR]
 
 
-def _effects(config: Config, plan: Plan, model: "LoadedModel") -> dict[str, dict[str, Any]]:
+def _aligned(config: Config, plan: Plan, requests: "Sequence[Request]") -> "list[Request | None]":
+    """The requests with None in the place of a row that an arm leaves out, so that arms stand below each other."""
+    found, rest = list["Request | None"](), iter(requests)
+    for index in range(len(plan.rows)):
+        asked = {arm.name for arm in plan.arms_of(index)}
+        for _ in range(config.n):
+            found += [next(rest) if arm.name in asked else None for arm in plan.arms]
+    return found
+
+
+def _effects(
+    config: Config, plan: Plan, model: "LoadedModel", near: Mapping[str, Sequence[int | None]] | None
+) -> dict[str, dict[str, Any]]:
     """What the differences of each arm estimate.
 
     Raises:
@@ -299,9 +364,14 @@ def _effects(config: Config, plan: Plan, model: "LoadedModel") -> dict[str, dict
         )
     masked = plan.masked and MASK in model.generator.parts
     effects = {
-        arm.name: effect_of(config.estimand, plan.template, arm, plan.changed[arm.name], masked)
-        for arm in plan.arms[1:]
+        arm.name: effect_of(config.estimand, plan.template, arm, plan.rows_in(arm), masked) for arm in plan.arms[1:]
     }
+    for name, effect in effects.items():
+        rows = list(zip(plan.rows, plan.changed[name], strict=True))
+        effect["left_out"] = [row.origin.source for row, changed in rows if changed.broken]
+        if near is not None:
+            counts = [count for count, (_, changed) in zip(near[name], rows, strict=True) if not changed.broken]
+            effect["extrapolated_rows"] = sum(count is not None and count < LEAST_NEAR for count in counts)
     sampling = model.sampling
     asked = (sampling.guidance, *sampling.guidance_by_part.values())
     if scales := sorted({scale for scale in asked if scale is not None and scale != 1}):
@@ -318,28 +388,31 @@ def _write_differences(
     The scale of the colours is that of all rows, so that no patient's noise is drawn as an effect.
     """
 
-    each = config.n * len(plan.arms)
-    rows: list[DifferenceRow] = []
+    rows: list[tuple[DifferenceRow, Request, list[Arm]]] = []
     scales: dict[str, float] = {}
-    for index, row in enumerate(plan.rows):
-        drawn = _difference_row(config, plan, model, row, requests[index * each : (index + 1) * each], suffix)
+    start = 0
+    for index in range(len(plan.rows)):
+        arms = plan.arms_of(index)
+        own = requests[start : (start := start + config.n * len(arms))]
+        if len(arms) == 1:
+            continue
+        drawn = _difference_row(config, plan, model, index, own, suffix)
         for unit, reach in difference_scales([drawn]).items():
             scales[unit] = max(scales.get(unit, 0.0), reach)
-        if index < SHOWN_ROWS:
-            rows.append(drawn)
+        if len(rows) < SHOWN_ROWS:
+            rows.append((drawn, own[0], arms[1:]))
     seeds = f"over {config.n} seeds that the arms share" if config.n > 1 else "over one seed that the arms share"
     title = f"SYNTHETIC: differences of conditional means, {seeds}"
     for name, absolute in (("differences.png", False), ("absolute_differences.png", True)):
         with atomic_file(config.out / name) as temporary:
-            temporary.write_bytes(draw_differences(rows, title, absolute, scales))
-    _write_difference_files(config, plan, requests[::each], rows, scales, suffix)
+            temporary.write_bytes(draw_differences([row for row, _, _ in rows], title, absolute, scales))
+    _write_difference_files(config, plan, rows, scales, suffix)
 
 
 def _write_difference_files(
     config: Config,
     plan: Plan,
-    factual: "Sequence[Request]",
-    rows: Sequence[DifferenceRow],
+    rows: "Sequence[tuple[DifferenceRow, Request, Sequence[Arm]]]",
     scales: Mapping[str, float],
     suffix: str,
 ) -> None:
@@ -347,30 +420,30 @@ def _write_difference_files(
     folder = config.out / "differences"
     folder.mkdir(exist_ok=True)
     index: list[list[str]] = []
-    for row, request in zip(rows, factual, strict=False):
-        reference = read_image(config.out / f"{request.sample_id}{suffix}")
-        for number, arm in enumerate(row.arms, 1):
-            name = f"{request.sample_id}-arm{number}"
-            write_difference_gif(folder / f"{name}.gif", row, arm, scales[row.unit])
-            write_difference_volume(folder / f"{name}.nii.gz", row, arm, reference)
-            index.append([name, request.origin.source, plan.arms[number].name])
+    for row, factual, arms in rows:
+        reference = read_image(config.out / f"{factual.sample_id}{suffix}")
+        for title, arm in zip(row.arms, arms, strict=True):
+            name = f"{factual.sample_id}-arm{plan.arms.index(arm)}"
+            write_difference_gif(folder / f"{name}.gif", row, title, scales[row.unit])
+            write_difference_volume(folder / f"{name}.nii.gz", row, title, reference)
+            index.append([name, factual.origin.source, arm.name])
     write_csv(folder / "index.csv", ["name", "source_id", "arm"], index)
 
 
 def _difference_row(
-    config: Config, plan: Plan, model: "LoadedModel", row: PatientRow, requests: "Sequence[Request]", suffix: str
+    config: Config, plan: Plan, model: "LoadedModel", index: int, requests: "Sequence[Request]", suffix: str
 ) -> DifferenceRow:
     import numpy as np
 
     from medloom.generation.produce import previews
 
-    spec = model.generator.spec
+    spec, row, asked = model.generator.spec, plan.rows[index], plan.arms_of(index)
     made = np.stack(list(previews(model, requests, suffix)))
     # Seeds first, then arms, as in `_requests`.
-    factual, *others = made.reshape(config.n, len(plan.arms), *made.shape[1:]).mean(axis=0)
+    factual, *others = made.reshape(config.n, len(asked), *made.shape[1:]).mean(axis=0)
     modality = row.sample.condition.modality or next(iter(spec.intensity))
     intensity = spec.of(modality)
-    arms = {_title(arm, plan.template): image for arm, image in zip(plan.arms[1:], others, strict=True)}
+    arms = {_title(arm, plan.template): image for arm, image in zip(asked[1:], others, strict=True)}
     return DifferenceRow(f"{modality}, line {row.sample.line}", intensity.output_unit, intensity.span, factual, arms)
 
 

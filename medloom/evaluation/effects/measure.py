@@ -13,13 +13,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from medloom.core.cells import MISSING, spelled
 from medloom.core.errors import UserError
 from medloom.core.files import read_json
+from medloom.core.lookup import look_up
 from medloom.core.progress import progress
 from medloom.core.spec import HU
 from medloom.data.images import read_image, states_unit
 from medloom.data.tables import read_table
-from medloom.evaluation.effects.regions import Cells, Regions
+from medloom.evaluation.effects.regions import Cells, Regions, is_beyond
 from medloom.evaluation.report.estimates import unit_of
 from medloom.metrics.effects import affected_region, map_correlation, off_target
 from medloom.phantom.cohort_spec import CONDITION_LABELS
@@ -85,6 +87,7 @@ class Effect:
         outside: mean absolute difference where nothing changes.
         inside: mean absolute difference where something does.
         patient: see `unit_of`; empty for a row that is its own unit.
+        support: how many training patients are near the changed row; None if that is unknown or nothing changes.
     """
 
     arm: str
@@ -99,6 +102,7 @@ class Effect:
     outside: float = float("nan")
     inside: float = float("nan")
     patient: str = ""
+    support: int | None = None
 
     @property
     def unit(self) -> str:
@@ -129,6 +133,7 @@ class Effects:
         regions: shifts inside the classes of the held masks.
         rows: one per row and arm.
         examples: for pictures.
+        support_known: whether the what-if says how many training patients are near its rows.
     """
 
     unit: str
@@ -137,6 +142,7 @@ class Effects:
     regions: Regions
     rows: list[Effect] = field(default_factory=list)
     examples: list[EffectExample] = field(default_factory=list)
+    support_known: bool = True
 
     def column(self, name: str, attribute: str) -> NDArray[Any]:
         """A field of all rows of one attribute."""
@@ -175,18 +181,24 @@ def measure_effects(manifest: Path, truth: Cohort | None, verbose: bool = True) 
     for cells in table.rows:
         row = dict(zip(table.header, cells, strict=True))
         sources.setdefault(str(row["source_id"]), {}).setdefault(str(row["arm"]), []).append(row)
+    # Rows that break a bound of the template in an arm have no image there.
+    left_out = {name: set(own.get("left_out", ())) for name, own in description["arms"].items()}
     for source, by_arm in sources.items():
         for name in (FACTUAL, *described):
-            if name not in by_arm:
+            if name not in by_arm and source not in left_out.get(name, ()):
                 raise UserError(f"{manifest}: source {source} has no image of the arm {name!r}; run the what-if again.")
-            by_arm[name].sort(key=lambda row: int(str(row["seed"])))
+        for own_rows in by_arm.values():
+            own_rows.sort(key=lambda row: int(str(row["seed"])))
     first = next(iter(sources.values()))
-    # In the order in which they were asked for.
-    arms = {name: described[name] for name in first if name != FACTUAL}
+    # In the order in which they were asked for: that of a row which no arm leaves out, if there is one.
+    longest_first = sorted(sources.values(), key=lambda by_arm: -len(by_arm))
+    names = dict.fromkeys(name for by_arm in longest_first for name in by_arm if name != FACTUAL)
+    arms = {name: look_up(described, name, f"{manifest}: arm") for name in names}
     regions = Regions.of(folder, description)
     if truth is not None:
         regions = replace(regions, names={label: name for name, label in CONDITION_LABELS.items()})
-    effects = Effects("", len(first[FACTUAL]), arms, regions)
+    known = all("extrapolated_rows" in own for own in description["arms"].values())
+    effects = Effects("", len(first[FACTUAL]), arms, regions, support_known=known)
     with progress("measuring effects", len(sources), "rows", 0, verbose) as advance:
         for source, by_arm in sources.items():
             _measure_row(folder, source, by_arm, truth, effects)
@@ -198,7 +210,8 @@ def by_patient(rows: Sequence[Effect]) -> list[Effect]:
     """Rows with the same patient, arm and dose as one, which is their mean: a patient counts once."""
     groups: dict[tuple[object, ...], list[Effect]] = {}
     for row in rows:
-        groups.setdefault((row.arm, row.unit, row.dose, row.changed), []).append(row)
+        known = row.support is not None, is_beyond(row)
+        groups.setdefault((row.arm, row.unit, row.dose, row.changed, known), []).append(row)
 
     def mean(own: Sequence[Effect], name: str) -> float:
         return float(np.mean([getattr(row, name) for row in own]))
@@ -223,14 +236,16 @@ def _measure_row(
     """Add a row and an example for each arm."""
     factual = _stack(folder, by_arm[FACTUAL], effects)
     cells = by_arm[FACTUAL][0]
-    images = {name: _stack(folder, by_arm[name], effects) for name in effects.arms}
+    arms = {name: arm for name, arm in effects.arms.items() if name in by_arm}
+    images = {name: _stack(folder, by_arm[name], effects) for name in arms}
+    support = {name: _support(by_arm[name][0]) for name in arms}
     unit = unit_of(cells)
-    effects.regions.add(source, unit, cells, factual, images)
-    for name, arm in effects.arms.items():
+    effects.regions.add(source, unit, cells, factual, images, support)
+    for name, arm in arms.items():
         differences = images[name] - factual
         mean = differences.mean(axis=0)
         dose = f"{name} | " + ", ".join(f"{column}={_rounded(cells.get(column))}" for column in arm.changes)
-        row = Effect(name, arm.attribute, source, dose, 0.0, 0.0, patient=unit)
+        row = Effect(name, arm.attribute, source, dose, 0.0, 0.0, patient=unit, support=support[name])
         region, true = np.ones(mean.shape, dtype=bool), None
         if truth is not None:
             held = [column for column in str(by_arm[name][0].get("held") or "").split(",") if column]
@@ -262,6 +277,11 @@ def _measure_row(
         elif example.changed and unchanged:
             # An example in which nothing changes gives way to one in which something does.
             effects.examples[unchanged[0]] = example
+
+
+def _support(cells: Cells) -> int | None:
+    text = spelled(cells.get("support"))
+    return None if text.casefold() in MISSING else int(text)
 
 
 def _stack(folder: Path, rows: Sequence[Cells], effects: Effects) -> Map:

@@ -23,7 +23,7 @@ from medloom.data.masks import read_labels
 from medloom.data.prompts import read_rows, read_template
 from medloom.data.tables import read_table
 from medloom.evaluation.effects.measure import Effects, MeasuredArm
-from medloom.evaluation.effects.regions import BETWEEN
+from medloom.evaluation.effects.regions import BETWEEN, within_support
 from medloom.evaluation.report.estimates import by_unit, estimate_mean
 from medloom.evaluation.report.metrics import Metric, Reference
 from medloom.metrics.uncertainty import bootstrap_interval
@@ -162,6 +162,9 @@ def _compared(
     moved = [row for row in asked if factual[row.source] not in (None, _as_cell(value))]
     if not moved:
         return "it is a change in no patient"
+    # Where no changed row has support, the comparison is one of extrapolations, and says so.
+    beyond = "" if (within := within_support(moved)) else "; extrapolation: no row has support in training"
+    moved = within or moved
     rows = [row for row in observed if region in row.regions and row.cells.get(column) is not None]
     step = 1.0
     if isinstance(value, int | float):
@@ -196,7 +199,7 @@ def _compared(
         name=OBSERVED,
         subset=f"{arm.name}{BETWEEN}{region}",
         reference=Reference.of(real, f"observed in {real.n} patients{adjusted}"),
-        note=f"{effects.unit}; of the patients in whom it is a change; an association",
+        note=f"{effects.unit}; of the patients in whom it is a change; an association{beyond}",
         signed=True,
     )
 

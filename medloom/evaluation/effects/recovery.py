@@ -1,23 +1,26 @@
 """Metrics of measured effects, and with a truth whether each effect is recovered."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
 
 from medloom.core.errors import UserError
 from medloom.evaluation.effects import observed, regions
-from medloom.evaluation.effects.measure import Effects, by_patient
+from medloom.evaluation.effects.measure import Effect, Effects, by_patient
+from medloom.evaluation.effects.regions import is_beyond, within_support
 from medloom.evaluation.report.estimates import by_unit, estimate, estimate_mean, estimate_proportion
 from medloom.evaluation.report.metrics import Estimate, Metric, Reference, Verdict
 from medloom.metrics.effects import FLAT, LEAST_IN_LEVEL, dose_levels, fit_line, fraction_of, right_signs
 from medloom.metrics.uncertainty import LEAST_UNITS
 
 EFFECT, FRACTION, ERROR = "mean effect", "recovered fraction of the true effect", "mean error"
+BEYOND = "mean effect, extrapolation"
 SLOPE, INTERCEPT, SPREAD = "slope over doses", "intercept", "standard deviation over seeds"
 SIGNS, MAPS, OUTSIDE = "right sign", "correlation of difference maps", "change outside / inside"
 MEANINGS: Mapping[str, str] = {
     EFFECT: "mean difference of an arm and the factual image in the region where the cause acts",
+    BEYOND: "the same in rows that have hardly any training patients near them; no verdict includes them",
     SPREAD: "how much that difference changes for the same patient with another seed",
     FRACTION: "mean estimated effect in the true direction, divided by the mean size of the true effect",
     ERROR: "mean of the estimated less the true effect",
@@ -48,24 +51,37 @@ def effect_metrics(effects: Effects, seed: int) -> tuple[list[Metric], list[Verd
         effects: what was measured.
         seed: of the resamples.
     """
-    effects = replace(effects, rows=by_patient(effects.rows))
     metrics: list[Metric] = []
+    notes: list[str] = []
+    judged: list[Effect] = []
+    rows = by_patient(effects.rows)
     for name in effects.arms:
-        rows = [row for row in effects.rows if row.arm == name]
-        units = [row.unit for row in rows]
-        mean, true = by_unit(np.array([row.estimated for row in rows]), units), [row.true for row in rows]
-        reference = Reference("no effect", 0.0)
-        if known := [value for value in true if value is not None]:
-            reference = Reference("true effect", float(by_unit(np.array(known), units)[0].mean()))
-        estimated = estimate_mean(*mean, seed)
-        metrics.append(
-            Metric.of(estimated, name=EFFECT, subset=name, reference=reference, note=effects.unit, signed=effects.known)
-        )
+        own = [row for row in rows if row.arm == name]
+        within, beyond = within_support(own), [row for row in own if is_beyond(row)]
+        metrics += [_mean_effect(EFFECT, within, effects, seed)] if within else []
+        if not beyond:
+            judged += within
+            continue
+        patients, outside = (len({row.unit for row in some}) for some in (own, beyond))
+        metrics.append(_mean_effect(BEYOND, beyond, effects, seed, f"{outside} of {patients} patients"))
+        supported = len({row.unit for row in within if row.support is not None})
+        if supported >= LEAST_UNITS:
+            judged += within
+            notes.append(f"{name}: {outside} of {patients} patients are an extrapolation and are shown apart.")
+        else:
+            notes.append(
+                f"{name}: {outside} of {patients} patients are an extrapolation. {supported} patients with support in"
+                f" training are too few for a verdict, which needs {LEAST_UNITS}."
+            )
+    if not effects.support_known:
+        notes.append("It is unknown which rows are an extrapolation: the what-if does not say what training had.")
     metrics.extend(effects.regions.metrics(effects.unit, seed))
     arms = {metric.subset: metric for metric in metrics if metric.name == EFFECT}
     verdicts: list[Verdict] = []
-    notes: list[str] = []
+    effects = replace(effects, rows=judged)
     for attribute in effects.attributes:
+        if not len(effects.column("unit", attribute)):
+            continue
         spread = effects.column("spread", attribute)
         if not np.isnan(spread).any():
             deviation = estimate_mean(*by_unit(spread, effects.column("unit", attribute)), seed)
@@ -76,15 +92,31 @@ def effect_metrics(effects: Effects, seed: int) -> tuple[list[Metric], list[Verd
         if not effects.column("changed", attribute).any():
             verdicts.extend(_placebo(effects, attribute, arms, notes))
             continue
-        own = _recovery(effects, attribute, seed, notes)
-        metrics.extend(own)
-        verdicts.extend(Verdict.of(metric, *ALLOWED[metric.name]) for metric in own if metric.name in ALLOWED)
+        recovered = _recovery(effects, attribute, seed, notes)
+        metrics.extend(recovered)
+        verdicts.extend(Verdict.of(metric, *ALLOWED[metric.name]) for metric in recovered if metric.name in ALLOWED)
     if lacking := sum(metric.low is None for metric in metrics):
         notes.append(
             f"{lacking} of {len(metrics)} values have no interval, which needs {LEAST_UNITS} patients; a verdict on one"
             " of them is inconclusive."
         )
     return metrics, verdicts, notes
+
+
+def _mean_effect(name: str, rows: Sequence[Effect], effects: Effects, seed: int, note: str = "") -> Metric:
+    """The mean effect of some rows of one arm, compared with the true one if it is known."""
+    units, true = [row.unit for row in rows], [row.true for row in rows if row.true is not None]
+    reference = Reference("no effect", 0.0)
+    if true:
+        reference = Reference("true effect", float(by_unit(np.array(true), units)[0].mean()))
+    return Metric.of(
+        estimate_mean(*by_unit(np.array([row.estimated for row in rows]), units), seed),
+        name=name,
+        subset=rows[0].arm,
+        reference=reference,
+        note="; ".join(filter(None, (effects.unit, note))),
+        signed=bool(true),
+    )
 
 
 def _recovery(effects: Effects, attribute: str, seed: int, notes: list[str]) -> list[Metric]:
@@ -190,6 +222,5 @@ def _placebo(effects: Effects, attribute: str, arms: Mapping[str, Metric], notes
             f"{name}: within ±{margin:.3g} {effects.unit}, a tenth of the effect of {AGAINST}",
             attribute,
         )
-        for name, arm in effects.arms.items()
-        if arm.attribute == attribute
+        for name in dict.fromkeys(row.arm for row in effects.rows if row.attribute == attribute)
     ]

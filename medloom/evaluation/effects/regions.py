@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,6 +12,7 @@ from medloom.core.errors import UserError
 from medloom.core.spec import ImageSpec
 from medloom.data.images import read_image
 from medloom.data.masks import read_labels
+from medloom.data.prompts.support import LEAST_NEAR
 from medloom.evaluation.report.estimates import by_unit, estimate_in_family, estimate_mean
 from medloom.evaluation.report.metrics import Metric, Reference
 
@@ -35,6 +36,7 @@ class RegionShift:
         shift: mean difference to the factual image over the region and the seeds, in the images' unit.
         noise: standard deviation over seeds of the factual image's mean there; nan for one seed.
         patient: see `unit_of`; empty for a row that is its own unit.
+        support: see `Effect`.
     """
 
     arm: str
@@ -43,6 +45,7 @@ class RegionShift:
     shift: float
     noise: float
     patient: str = ""
+    support: int | None = None
 
     @property
     def unit(self) -> str:
@@ -74,7 +77,15 @@ class Regions:
         spec = ImageSpec.from_dict(description["spec"]) if "spec" in description else None
         return cls(folder, spec, {int(label): name for label, name in description.get("classes", {}).items()})
 
-    def add(self, source: str, patient: str, cells: Cells, factual: Map, arms: Mapping[str, Map]) -> None:
+    def add(
+        self,
+        source: str,
+        patient: str,
+        cells: Cells,
+        factual: Map,
+        arms: Mapping[str, Map],
+        support: Mapping[str, int | None],
+    ) -> None:
         """Collect one row; without a mask there is nothing to collect.
 
         Args:
@@ -83,6 +94,7 @@ class Regions:
             cells: the manifest's row of the factual image.
             factual: images `(seeds, *spatial)`.
             arms: name to images of the same seeds.
+            support: of each arm; see `Effect`.
 
         Raises:
             UserError: a mask on another grid.
@@ -102,16 +114,17 @@ class Regions:
             region = self.names.get(label, f"label {label}")
             for name, images in arms.items():
                 shift = float((images[:, inside] - factual[:, inside]).mean())
-                self.shifts.append(RegionShift(name, region, source, shift, noise, patient))
+                self.shifts.append(RegionShift(name, region, source, shift, noise, patient, support[name]))
 
     def metrics(self, unit: str, seed: int) -> list[Metric]:
-        """The mean shift of each arm in each region, and how far another seed moves a region.
+        """The mean shift of each arm in each region, within support, and how far another seed moves a region.
 
         Intervals of shifts cover together: each has the level at which all of them cover with 95 % (Bonferroni).
         """
         by_pair: dict[tuple[str, str], list[RegionShift]] = {}
         for entry in self.shifts:
             by_pair.setdefault((entry.arm, entry.region), []).append(entry)
+        by_pair = {pair: own for pair, rows in by_pair.items() if (own := within_support(rows))}
         metrics = []
         for (arm, region), rows in by_pair.items():
             level = 1 - FAMILY / len(by_pair)
@@ -119,13 +132,37 @@ class Regions:
             note = f"{unit}; interval for {len(by_pair)} comparisons together"
             subset, none = f"{arm}{BETWEEN}{region}", Reference("no change", 0.0)
             metrics.append(Metric.of(shift, name=SHIFT, subset=subset, reference=none, note=note))
-        for region, rows in {region: rows for (_, region), rows in by_pair.items()}.items():
-            if not any(np.isnan(row.noise) for row in rows):
-                noise = by_unit(np.array([row.noise for row in rows]), [row.unit for row in rows])
+        for region in dict.fromkeys(entry.region for entry in self.shifts):
+            # The noise of a row's factual image is the same in all arms.
+            once = {entry.source: entry for entry in self.shifts if entry.region == region}.values()
+            if not any(np.isnan(entry.noise) for entry in once):
+                noise = by_unit(np.array([entry.noise for entry in once]), [entry.unit for entry in once])
                 spread = estimate_mean(*noise, seed)
                 note, none = f"{unit}; of the factual image's mean", Reference("the same seed", 0.0)
                 metrics.append(Metric.of(spread, name=NOISE, subset=region, reference=none, note=note))
         return metrics
+
+
+class Asked(Protocol):
+    """A row of a what-if in one arm."""
+
+    @property
+    def support(self) -> int | None:
+        """See `Effect`."""
+
+
+Row = TypeVar("Row", bound=Asked)
+
+
+def is_beyond(row: Asked) -> bool:
+    """Whether a row is an extrapolation: too few training patients are near it."""
+    return row.support is not None and row.support < LEAST_NEAR
+
+
+def within_support(rows: Sequence[Row]) -> list[Row]:
+    """The rows of an arm that are no extrapolation; none if all those are that the arm changes."""
+    within = [row for row in rows if not is_beyond(row)]
+    return within if len(within) == len(rows) or any(row.support is not None for row in within) else []
 
 
 def shift_table(metrics: Sequence[Metric]) -> tuple[list[str], list[tuple[str, list[Metric | None]]]]:
