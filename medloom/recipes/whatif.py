@@ -224,6 +224,8 @@ def _rows(config: Config, template: Template) -> tuple[list[PatientRow], list[st
         raise UserError(f"the template tells {taken[0]!r}, a column of the images' manifest; use one without it.")
     manifest = read_conditions(config, config.data, need=())
     kept = [name for name in kept_columns(config.keep, manifest) if name not in template.columns]
+    if clash := [name for name in kept if name in (HELD, NEAR)]:
+        raise UserError(f"--keep {clash[0]}: the images' manifest has a column of its own of this name; leave it out.")
     samples = manifest.samples()[: config.rows or None]
     cells, problems = read_rows(read_table(config.data), template, str(config.data))
     lines = {sample.line for sample in samples}
@@ -289,7 +291,7 @@ def _say_support(plan: Plan, effects: Mapping[str, Mapping[str, Any]], known: bo
                 " training patients are near them"
             )
     if not known:
-        say("support is unknown: the run does not keep what its training patients had together; train it again")
+        say(f"support is unknown: the run has no {SUPPORT}, which training writes where a template is next to its data")
 
 
 def _requests(

@@ -13,7 +13,8 @@ from PIL import Image
 from medloom.cli.main import main
 from medloom.evaluation.effects.measure import Effect, Effects, MeasuredArm
 from medloom.evaluation.effects.recovery import BEYOND, EFFECT, FRACTION, effect_metrics
-from medloom.evaluation.effects.regions import Regions, RegionShift, within_support
+from medloom.evaluation.effects.regions import Regions, RegionShift
+from medloom.evaluation.effects.support import within_support
 from medloom.recipes.commands import run_command
 
 TEMPLATE = """
@@ -146,6 +147,26 @@ def test_a_missing_arm_that_no_bound_explains_is_refused(folder: Path, tmp_path:
     gone = next(number for number, line in enumerate(lines) if HEAVY in line)
     manifest.write_text("".join(line for number, line in enumerate(lines) if number != gone))
     assert main(["evaluate", "whatif", str(manifest), "--out", str(tmp_path / "r")]) == 2
+
+
+def test_support_that_is_no_number_is_refused(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    ask(folder, tmp_path / "w", "smoking=current,pack_years=9")
+    manifest = tmp_path / "w" / "manifest.csv"
+    lines = manifest.read_text().splitlines()
+    manifest.write_text("\n".join([lines[0], *(line.rsplit(",", 1)[0] + ",many" for line in lines[1:])]) + "\n")
+    assert main(["evaluate", "whatif", str(manifest), "--out", str(tmp_path / "r")]) == 2
+    assert "column 'support': 'many' is not a number of patients" in capsys.readouterr().err
+
+
+def test_a_table_that_has_such_a_column_does_not_carry_it_along(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    lines = (folder / "asked.csv").read_text().splitlines()
+    (tmp_path / "data.csv").write_text("\n".join([f"{lines[0]},support", *(f"{line},5" for line in lines[1:])]) + "\n")
+    (tmp_path / "data.template.yaml").write_text(TEMPLATE)
+    words = ["--model", str(folder / "run"), "--data", str(tmp_path / "data.csv"), "--set", "smoking=never"]
+    assert main(["whatif", *words, "--keep", "support", "--out", str(tmp_path / "w")]) == 2
+    assert "--keep support: the images' manifest has a column of its own" in capsys.readouterr().err
 
 
 def effects_of(supported: int, beyond: int, unchanged: int = 0) -> Effects:

@@ -21,7 +21,8 @@ from medloom.core.progress import progress
 from medloom.core.spec import HU
 from medloom.data.images import read_image, states_unit
 from medloom.data.tables import read_table
-from medloom.evaluation.effects.regions import Cells, Regions, is_beyond
+from medloom.evaluation.effects.regions import Cells, Regions
+from medloom.evaluation.effects.support import is_beyond
 from medloom.evaluation.report.estimates import unit_of
 from medloom.metrics.effects import affected_region, map_correlation, off_target
 from medloom.phantom.cohort_spec import CONDITION_LABELS
@@ -280,8 +281,17 @@ def _measure_row(
 
 
 def _support(cells: Cells) -> int | None:
+    """How many training patients are near a row, by its manifest.
+
+    Raises:
+        UserError: not a number of patients.
+    """
     text = spelled(cells.get("support"))
-    return None if text.casefold() in MISSING else int(text)
+    if text.casefold() in MISSING:
+        return None
+    if not text.isdecimal():
+        raise UserError(f"column 'support': {text!r} is not a number of patients; run the what-if again.")
+    return int(text)
 
 
 def _stack(folder: Path, rows: Sequence[Cells], effects: Effects) -> Map:

@@ -23,7 +23,8 @@ from medloom.data.masks import read_labels
 from medloom.data.prompts import read_rows, read_template
 from medloom.data.tables import read_table
 from medloom.evaluation.effects.measure import Effects, MeasuredArm
-from medloom.evaluation.effects.regions import BETWEEN, within_support
+from medloom.evaluation.effects.regions import BETWEEN
+from medloom.evaluation.effects.support import within_support
 from medloom.evaluation.report.estimates import by_unit, estimate_mean
 from medloom.evaluation.report.metrics import Metric, Reference
 from medloom.metrics.uncertainty import bootstrap_interval

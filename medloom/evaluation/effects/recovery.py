@@ -8,7 +8,7 @@ import numpy as np
 from medloom.core.errors import UserError
 from medloom.evaluation.effects import observed, regions
 from medloom.evaluation.effects.measure import Effect, Effects, by_patient
-from medloom.evaluation.effects.regions import is_beyond, within_support
+from medloom.evaluation.effects.support import is_beyond, within_support
 from medloom.evaluation.report.estimates import by_unit, estimate, estimate_mean, estimate_proportion
 from medloom.evaluation.report.metrics import Estimate, Metric, Reference, Verdict
 from medloom.metrics.effects import FLAT, LEAST_IN_LEVEL, dose_levels, fit_line, fraction_of, right_signs

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol, TypeVar
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,7 +12,7 @@ from medloom.core.errors import UserError
 from medloom.core.spec import ImageSpec
 from medloom.data.images import read_image
 from medloom.data.masks import read_labels
-from medloom.data.prompts.support import LEAST_NEAR
+from medloom.evaluation.effects.support import within_support
 from medloom.evaluation.report.estimates import by_unit, estimate_in_family, estimate_mean
 from medloom.evaluation.report.metrics import Metric, Reference
 
@@ -141,28 +141,6 @@ class Regions:
                 note, none = f"{unit}; of the factual image's mean", Reference("the same seed", 0.0)
                 metrics.append(Metric.of(spread, name=NOISE, subset=region, reference=none, note=note))
         return metrics
-
-
-class Asked(Protocol):
-    """A row of a what-if in one arm."""
-
-    @property
-    def support(self) -> int | None:
-        """See `Effect`."""
-
-
-Row = TypeVar("Row", bound=Asked)
-
-
-def is_beyond(row: Asked) -> bool:
-    """Whether a row is an extrapolation: too few training patients are near it."""
-    return row.support is not None and row.support < LEAST_NEAR
-
-
-def within_support(rows: Sequence[Row]) -> list[Row]:
-    """The rows of an arm that are no extrapolation; none if all those are that the arm changes."""
-    within = [row for row in rows if not is_beyond(row)]
-    return within if len(within) == len(rows) or any(row.support is not None for row in within) else []
 
 
 def shift_table(metrics: Sequence[Metric]) -> tuple[list[str], list[tuple[str, list[Metric | None]]]]:
