@@ -25,7 +25,8 @@ class Config(ManifestOptions):
         n: images per row.
         seed: of the first image; both models get the same seeds.
         steps: steps of the sampler (default: 20 for diffusion; a GAN has no sampler).
-        guidance: how strongly the condition is followed (default: 2 for diffusion; a GAN has none).
+        guidance: how strongly the condition is followed; more than 1 exaggerates what it says and makes images more
+            alike (default: 1, no guidance; a GAN has none).
         label: see `medloom evaluate images`: column of the class that a classifier predicts, modality, or auto.
         features: see `medloom evaluate images`: feature extractors.
         image_size: see `medloom evaluate images`: pixels of the judging classifier's images.
@@ -76,15 +77,19 @@ def run(config: Config) -> Path:
     from medloom.data.tables import write_csv
     from medloom.evaluation.report.metrics import number, with_interval
     from medloom.evaluation.report.report import SCORES
-    from medloom.generators.registry import FAMILIES
+    from medloom.generators.registry import FAMILIES, get_family
     from medloom.generators.run_folder import open_run
 
     manifest = load_manifest(config.data, config)
     models = {"before": config.before, "after": config.after}
     known: list[set[str]] = []
+    scales: dict[str, float | None] = {}
     for side, model in models.items():
         opened = open_run(model, tuple(FAMILIES), f"--{side}")
         known.append(set(ImageSpec.from_dict(opened.description()["identity"]["spec"]).intensity))
+        generator = get_family(opened.index()["family"]).generator
+        guided = generator is not None and generator.sampling.guidance is not None
+        scales[side] = 1.0 if guided and config.guidance is None else config.guidance
         for split in opened.splits():
             split.refuse_overlap(manifest, str(model))
     common = sorted(known[0] & known[1] & set(manifest.modalities))
@@ -94,7 +99,8 @@ def run(config: Config) -> Path:
             f" ({', '.join(sorted(known[0]))} and {', '.join(sorted(known[1]))})."
         )
     out = claim_output(config.out, DESCRIPTION)
-    write_json(out / DESCRIPTION, {"before": str(config.before), "after": str(config.after), "on": common})
+    described = {"before": str(config.before), "after": str(config.after), "on": common, "guidance": scales}
+    write_json(out / DESCRIPTION, described)
     conditions = out / "conditions.csv"
     shared = manifest.select(modality in common for modality in manifest.frame["modality"])
     shared.write(conditions)
@@ -112,7 +118,7 @@ def run(config: Config) -> Path:
             n=config.n,
             seed=config.seed,
             steps=config.steps,
-            guidance=config.guidance,
+            guidance=() if scales[side] is None else (str(scales[side]),),
             device=config.device,
             **reading,
         )
@@ -136,7 +142,10 @@ def run(config: Config) -> Path:
     header = ["metric", "subset", "features", "n"]
     header += [f"{side}{end}" for side in SIDES for end in ("", "_low", "_high")] + ["reference", "reference_is"]
     rows = []
-    table = Table("metric", "subset", *SIDES, "reference", title="before and after", title_justify="left")
+    title = "before and after"
+    if config.guidance not in (None, 1):
+        title += f", guidance {config.guidance:g} (1 is none; more exaggerates what the conditions say)"
+    table = Table("metric", "subset", *SIDES, "reference", title=title, title_justify="left")
     for key in (key for key in found["before"] if key in found["after"]):
         ends = [[found[side][key][name] for name in ("value", "low", "high")] for side in SIDES]
         metric = found["after"][key]
@@ -145,5 +154,5 @@ def run(config: Config) -> Path:
         table.add_row(key[0], key[1], *(with_interval(*own) for own in ends), number(reference["value"]))
     write_csv(out / TABLE, header, rows)
     Console(highlight=False).print(table)
-    say(f"compared: {out / TABLE}")
+    say(f"{title}: {out / TABLE}")
     return out / TABLE
