@@ -211,7 +211,7 @@ def _template(config: Config, file: Path | None, model: "LoadedModel") -> Templa
         )
     for given in config.set if file is None else ():
         for name in read_changes("--set", given):
-            look_up(own, name, f"--set {given}: column of the model's table")
+            look_up(own, name, "column of the model's table in --set")
     further = {name: column for name, column in own.items() if name not in template.columns}
     return replace(template, columns={**template.columns, **further})
 
