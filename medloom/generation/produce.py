@@ -225,7 +225,8 @@ def _describe(
     if path.is_file() and (old := read_json(path)) != wanted:
         changed = [name for name, value in given.items() if old.get("options", {}).get(name) != value]
         named = ", ".join(f"--{name.replace('_', '-')}" for name in changed)
-        others = {FACTS.get(name, name): None for name in {**facts, **old} if old.get(name) != facts.get(name)}
+        kept = {name: value for name, value in old.items() if name != "options"}
+        others = {FACTS.get(name, name): None for name in {**facts, **kept} if kept.get(name) != facts.get(name)}
         what = f"other options ({named})" if named else f"another {' and '.join(others)}"
         raise UserError(f"--out {options.out} holds images made with {what}; name another folder.")
     write_json(path, wanted)

@@ -179,7 +179,13 @@ def _conditions(config: Config, model: "LoadedModel") -> "tuple[Rows, list[str]]
     manifest = read_conditions(config, config.data, _needed_columns(generator))
     kept = kept_columns(_carried(config, manifest.clinical_columns), manifest)
     further = [name for name in kept if name not in names]
-    samples, sampled_for = _sample(config, answerable(config, config.data, manifest.samples(), generator))
+    usable = manifest.samples()
+    if config.skip_bad:
+        usable = answerable(config, config.data, usable, generator)
+    samples, sampled_for = _sample(config, usable)
+    if not config.skip_bad:
+        # A row that was not sampled may be what it likes.
+        answerable(config, config.data, [*{sample.line: sample for sample in samples}.values()], generator)
     rows: Rows = []
     for sample, origin in zip(samples, origins(config.data, samples), strict=True):
         known = generator.row_condition(sample.condition, f"{config.data}, line {sample.line}")

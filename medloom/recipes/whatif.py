@@ -194,26 +194,25 @@ def _template(config: Config, file: Path | None, model: "LoadedModel") -> Templa
     """The template, with the columns of the model's table that it leaves out, which are not worded.
 
     Raises:
-        UserError: the manifest lacks a column of the model's table; or no template, and another column is set.
+        UserError: the manifest lacks a column of the model's table; or no template, and another column or category is
+            set.
     """
-    template = Template({}) if file is None else read_template(file)
+    own = {column.name: column for column in model.generator.columns}
     header = read_table(config.data).header
-    own = {}
-    for column in model.generator.columns:
-        if column.name not in header:
-            raise UserError(
-                f"{config.data}: no column {column.name!r}, which conditions the model; add it, with empty cells where"
-                " unknown."
-            )
-        values = dict.fromkeys(column.categories, "") or None
-        own[column.name] = Column(
-            column.name, say="", values=values, cap=column.cap, sentinels=frozenset(column.sentinels)
+    if lacking := [name for name in own if name not in header]:
+        raise UserError(
+            f"{config.data}: no column {lacking[0]!r}, which conditions the model; add it, with empty cells where"
+            " unknown."
         )
     for given in config.set if file is None else ():
-        for name in read_changes("--set", given):
-            look_up(own, name, "column of the model's table in --set")
-    further = {name: column for name, column in own.items() if name not in template.columns}
-    return replace(template, columns={**template.columns, **further})
+        for name, value in read_changes("--set", given).items():
+            look_up(own, name, "column of the model's table in --set").encode(value)
+    template = Template({}) if file is None else read_template(file)
+    columns = dict(template.columns)
+    for name in [name for name in own if name not in columns]:
+        values, sentinels = dict.fromkeys(own[name].categories, "") or None, frozenset(own[name].sentinels)
+        columns[name] = Column(name, say="", values=values, cap=own[name].cap, sentinels=sentinels)
+    return replace(template, columns=columns)
 
 
 def _words(template: Template) -> bool:
