@@ -96,9 +96,16 @@ def read_conditions(options: GenerationOptions, data: Path, need: Sequence[str])
 
 
 def answerable(
-    options: GenerationOptions, data: Path, samples: Sequence[Sample], generator: AnyGenerator
+    data: Path, samples: Sequence[Sample], generator: AnyGenerator, skip_bad: bool, allow_unseen: bool = False
 ) -> list[Sample]:
     """The rows that a model can be asked for: all of them, or less those that are skipped, whose number is said.
+
+    Args:
+        data: the table of the rows.
+        samples: the rows.
+        generator: the model.
+        skip_bad: leave out rows instead of refusing them.
+        allow_unseen: allow numbers outside those in training.
 
     Raises:
         UserError: lists rows that lack what every training image had, or whose table has what training had not.
@@ -106,7 +113,7 @@ def answerable(
     rules, problems = generator.rules, []
     for sample in samples:
         reason = generator.table_refusal(sample.condition) or rules.lacking(sample.condition)
-        if reason is None and not options.allow_unseen and (unseen := rules.unseen(sample.condition)):
+        if reason is None and not allow_unseen and (unseen := rules.unseen(sample.condition)):
             reason = f"{unseen} (--allow-unseen allows it)"
         if reason is not None:
             problems.append(Problem(sample.line, reason))
@@ -115,9 +122,9 @@ def answerable(
     if len({problem.reason for problem in problems}) == 1 and len(problems) == len(samples):
         first = problems[0]
         raise UserError(f"{data}, line {first.line}: {first.reason.removesuffix('.')}, as in all other rows.")
-    if not options.skip_bad or len(problems) == len(samples):
+    if not skip_bad or len(problems) == len(samples):
         raise UserError(list_problems(str(data), problems, len(samples)))
-    say(f"{data}: {len(problems)} of {len(samples)} rows were left out, which the model cannot follow (--skip-bad).")
+    say(f"{data}: {len(problems)} of {len(samples)} rows were left out, which a model cannot follow (--skip-bad).")
     bad = {problem.line for problem in problems}
     return [sample for sample in samples if sample.line not in bad]
 

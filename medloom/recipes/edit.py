@@ -271,7 +271,8 @@ def _rows(config: Config, model: "LoadedModel") -> tuple[list[PriorRow], list[st
         return [PriorRow(_ready(model, condition, "--image"), Source(), "--image")], []
     manifest = read_conditions(config, config.data, need=(PRIOR,))
     kept = kept_columns(config.keep, manifest)
-    samples = answerable(config, config.data, manifest.samples(), model.generator)
+    samples = manifest.samples()
+    samples = answerable(config.data, samples, model.generator, config.skip_bad, config.allow_unseen)
     rows = []
     for sample, origin in zip(samples, origins(config.data, samples), strict=True):
         where, table = f"{config.data}, line {sample.line}", sample.condition.table

@@ -52,7 +52,7 @@ class Config(GenerationOptions):
     example: ClassVar[str] = 'medloom generate --model runs/mm --modality CXR --prompt "Small left effusion." --out out'
     common: ClassVar[tuple[str, ...]] = (
         "prompt", "modality", "view", "mask", "table", "data", "count", "n", "seed", "steps", "guidance", "negative",
-        "format", "batch", "device",
+        "allow_unseen", "format", "batch", "device",
     )  # fmt: skip
 
     prompt: str | None = None
@@ -181,11 +181,12 @@ def _conditions(config: Config, model: "LoadedModel") -> "tuple[Rows, list[str]]
     further = [name for name in kept if name not in names]
     usable = manifest.samples()
     if config.skip_bad:
-        usable = answerable(config, config.data, usable, generator)
+        usable = answerable(config.data, usable, generator, True, config.allow_unseen)
     samples, sampled_for = _sample(config, usable)
     if not config.skip_bad:
         # A row that was not sampled may be what it likes.
-        answerable(config, config.data, [*{sample.line: sample for sample in samples}.values()], generator)
+        sampled = {sample.line: sample for sample in samples}
+        answerable(config.data, [*sampled.values()], generator, False, config.allow_unseen)
     rows: Rows = []
     for sample, origin in zip(samples, origins(config.data, samples), strict=True):
         known = generator.row_condition(sample.condition, f"{config.data}, line {sample.line}")

@@ -308,23 +308,23 @@ def _refuse_unnoticed(config: Config, plan: Plan, model: "LoadedModel") -> None:
     Raises:
         UserError: a column that is set and not worded, or a change beyond the tokens that the model reads.
     """
-    own = {column.name for column in model.generator.columns}
+    own = {column.name: column for column in model.generator.columns}
     alike: Counter[tuple[str, str]] = Counter()
     for arm in plan.arms[1:]:
         for row, changed in zip(plan.rows, plan.changed[arm.name], strict=True):
             for name, column in plan.template.columns.items():
                 before, after = column.capped(row.cells[name]), column.capped(changed.cells[name])
-                if before == after or name in own:
+                if before == after or (name in own and own[name].read(before) != own[name].read(after)):
                     continue
-                reads = model.generator.reads_text and column.worded
-                if reads and column.phrase(before) == column.phrase(after):
+                words = model.generator.reads_text and column.worded
+                if column.phrase(before) == column.phrase(after) if words else name in own:
                     alike[arm.name, name] += name in arm.changes
                 elif reason := _unnoticed(plan, model, row, changed, name, name in arm.changes):
                     where = f"--set {arm.name}: {config.data}, line {row.sample.line}"
                     raise UserError(f"{where}: no image could change, because {reason}.")
     for (arm_name, name), count in alike.items():
         if count:
-            what = f"in {count} of {len(plan.rows)} rows the template words {name} as it was"
+            what = f"in {count} of {len(plan.rows)} rows {name} is worded, or capped, as it was"
             say(f"--set {arm_name}: {what}, which is no change to the model.")
 
 

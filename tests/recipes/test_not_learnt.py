@@ -11,6 +11,7 @@ import pytest
 from conftest import TINY, draw, medloom
 from PIL import Image
 
+from medloom.core.errors import UserError
 from medloom.data.manifest import template_path
 from medloom.generators.run_folder import RunFolder
 from medloom.generators.storage import load_generator
@@ -327,7 +328,7 @@ def test_values_that_a_template_words_alike_are_said_and_a_column_without_words_
     model = train("bands", "bands.csv")
     words = ["whatif", "--model", model, "--data", root / "bands.csv", "--n", 1, *ONE, "--set"]
     said = runs(*words, "age=55")
-    assert "--set age=55: in 5 of 16 rows the template words age as it was, which is no change to the model." in said
+    assert "--set age=55: in 5 of 16 rows age is worded, or capped, as it was, which is no change to the model." in said
     assert "training was not given smoking" in fails(*words, "smoking=never")
     error = fails(*words, "smoking=never", "--allow-unseen")
     assert "line 4: no image could change, because smoking is no column of the model's table, and the template" in error
@@ -431,11 +432,24 @@ def test_compare_samples_without_guidance_and_says_where_it_does_not(
         options = json.loads((tmp_path / f"plain/{side}/generation.json").read_text())["options"]
         assert options["guidance"] == ["1.0"]
     assert "guidance" not in capsys.readouterr().out
+    with pytest.raises(UserError, match="--guidance 3: the model was trained with --text.dropout 0"):
+        run_command("compare", out=tmp_path / "guided", guidance=3.0, **given)
     given["after"] = models["before"]
     run_command("compare", out=tmp_path / "guided", guidance=3.0, **given)
     said = capsys.readouterr()
     assert "guidance 3 (1 is none" in said.err + said.out
     assert json.loads((tmp_path / "guided/comparison.json").read_text())["guidance"] == {"before": 3.0, "after": 3.0}
+
+    # Rows that one of the models cannot follow are left out for both.
+    given |= {
+        "before": train("ages", table=["age"]),
+        "data": write(root / "test.csv", [{**test[0], "age": "9"}, *test[1:]]),
+    }
+    with pytest.raises(UserError, match="1 of 48 rows cannot be used.*\n.*line 2: training has not seen age=9"):
+        run_command("compare", out=tmp_path / "ages", **given)
+    assert not (tmp_path / "ages").exists()
+    run_command("compare", out=tmp_path / "ages", skip_bad=True, **given)
+    assert [len(read(tmp_path / f"ages/{side}/manifest.csv")) for side in models] == [47, 47]
 
 
 # Options of masks.
