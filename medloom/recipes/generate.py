@@ -1,7 +1,7 @@
 """`medloom generate`: images from a prompt, or from a manifest of conditions."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
@@ -80,7 +80,7 @@ def run(config: Config) -> Path:
     _check(config)
     grid = _grid(config)
     model = load_model(config)
-    _check_pictures(config, model, grid.get("guidance", []))
+    _check_pictures(config, model, grid)
     requests, kept = _requests(config, model)
     files = contents([request.condition for request in requests], data=config.data)
     suffix = produce(model, requests, DESCRIPTION, files, config.allow_unseen)
@@ -94,8 +94,7 @@ def run(config: Config) -> Path:
             if config.show_steps:
                 write_steps(model, requests)
             if grid:
-                steps, temperatures, guidances = (grid.get(name, []) for name in GRID)
-                write_decoding_grid(model, requests[0], [int(count) for count in steps], temperatures, guidances)
+                write_decoding_grid(model, requests[0], grid)
         say(f"{len(requests)} images: {manifest}; look at {config.out / 'grid.png'}")
     return manifest
 
@@ -137,15 +136,14 @@ def _grid(config: Config) -> dict[str, list[float]]:
     return found
 
 
-def _check_pictures(config: Config, model: "LoadedModel", scales: Sequence[float]) -> None:
-    """Refuse pictures of decoding for models that decode no tokens, and scales of guidance that they cannot follow."""
-    from medloom.generation.token_pictures import token_generator
+def _check_pictures(config: Config, model: "LoadedModel", grid: dict[str, list[float]]) -> None:
+    """Refuse pictures of decoding for models that decode no tokens, and options that they cannot follow."""
+    from medloom.generation.token_pictures import decoding_options, token_generator
 
-    for option, asked in (("--show-steps", config.show_steps), ("--grid", bool(config.grid))):
-        if asked:
-            generator = token_generator(model, option)
-            for scale in scales:
-                generator.check_sampling(replace(generator.sampling, guidance=scale))
+    if config.show_steps:
+        token_generator(model, "--show-steps")
+    if grid:
+        decoding_options(model, grid)
 
 
 def _requests(config: Config, model: "LoadedModel") -> "tuple[list[Request], list[str]]":

@@ -268,6 +268,8 @@ def test_mistakes(data: Path, vq: Path, plain: Path, tmp_path: Path, capsys: pyt
     assert "--sampling temperature=0.0: it has to be above 0" in fails(capsys, *generate, "--sampling", "temperature=0")
     assert "--sampler" in fails(capsys, *generate, "--sampler", "ddim")
     assert "--grid needs steps=..." in fails(capsys, *generate, "--grid", "guidance=1,2")
+    wrong = "--steps 17: each step decodes at least one of 16 tokens"
+    assert wrong in fails(capsys, *generate, "--steps", 4, "--grid", "steps=4,17")
     latent = ["train", "text2image", "--data", data, "--autoencoder", vq, "--out", tmp_path / "z", "--image-size", 16]
     assert "gives tokens, for `medloom train tokens`" in fails(capsys, *latent)
     assert not (tmp_path / "x").exists() and not (tmp_path / "y").exists() and not (tmp_path / "z").exists()
