@@ -1,22 +1,22 @@
 """`medloom whatif`: the same images with some columns of the clinical table changed, and the noise held."""
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from medloom.core.errors import UserError
-from medloom.core.files import atomic_file, hash_file, relative_path, write_text
+from medloom.core.files import atomic_file, relative_path, write_text
 from medloom.core.limits import limited
 from medloom.core.lookup import look_up
 from medloom.core.options import repeated
 from medloom.core.progress import say
-from medloom.core.table_column import TableColumn
-from medloom.core.types import Condition, Sample
+from medloom.core.types import Sample
 from medloom.data.columns import ALIASES
 from medloom.data.images import read_image
 from medloom.data.manifest import list_problems, template_of, template_path
-from medloom.data.prompts import Cell, Template, find_template, read_rows, read_template
+from medloom.data.prompts import Cell, Column, Template, find_template, read_rows, read_template
 from medloom.data.prompts.arms import (
     ESTIMANDS,
     TOTAL,
@@ -26,6 +26,7 @@ from medloom.data.prompts.arms import (
     effect_of,
     factual_arm,
     read_arms,
+    read_changes,
     refuse_held,
 )
 from medloom.data.prompts.support import LEAST_NEAR, SUPPORT, TrainingSupport
@@ -34,13 +35,14 @@ from medloom.generation.difference_files import write_difference_gif, write_diff
 from medloom.generation.difference_maps import DifferenceRow, difference_scales, draw_differences
 from medloom.generation.options import GenerationOptions
 from medloom.generators.generated_images import HEADER
+from medloom.generators.training_record import COUNTED, has_part
 
 if TYPE_CHECKING:
     from medloom.generation.produce import LoadedModel
     from medloom.generation.requests import Request, Source
 
 DESCRIPTION = "whatif.json"
-MASK, HELD, NEAR = "mask", "held", "support"
+MASK, VIEW, HELD, NEAR = "mask", "view", "held", "support"
 SHOWN_ROWS = 6
 
 
@@ -49,13 +51,14 @@ class Config(GenerationOptions):
     """Change columns of the condition, hold the seed, and see what becomes of the images.
 
     Attributes:
-        data: manifest of the factual conditions, with the columns of the template.
+        data: manifest of the factual conditions, with the columns of the template and of the model's table.
         set: one arm, e.g. smoking=never, or several columns at once, age=24,sex=male; given again for each arm.
-        template: YAML file or ready name; by default the one next to the manifest.
+        template: YAML file or ready name; by default the one next to the manifest. Without one the columns of the
+            model's table can be set, and the texts are held.
         rows: the first so many rows of the manifest; 0 is all.
         n: images a row and arm.
         seed: of the first image; the k-th of row r has seed + r n + k in every arm, and so the same noise.
-        allow_unseen: allow values that training has not seen; the result is an extrapolation.
+        allow_unseen: allow columns and values that training has not seen; the result is an extrapolation.
         guidance: how strongly the condition is followed; 1 is no guidance, and more exaggerates effects (default: 1; a
             GAN has none). For single parts of the condition add PART=SCALE.
         estimand: direct holds what follows from the changed columns at its factual value and says so; total refuses to.
@@ -77,7 +80,6 @@ class Config(GenerationOptions):
     rows: int = limited(32, at_least=0)
     n: int = limited(2, at_least=1)
     seed: int = 0
-    allow_unseen: bool = False
     estimand: str = "direct"
 
 
@@ -122,6 +124,11 @@ class Plan:
         """Whether any row has a mask."""
         return any(row.sample.condition.mask for row in self.rows)
 
+    @property
+    def words(self) -> bool:
+        """Whether the template words the rows; else their own texts are held."""
+        return _words(self.template)
+
 
 def run(config: Config) -> Path:
     """Make every arm; returns the path of manifest.csv.
@@ -131,24 +138,32 @@ def run(config: Config) -> Path:
             does not allow, or as `medloom generate`.
     """
     from medloom.generation.produce import is_main_process, load_model, produce, write_grid, write_manifest
+    from medloom.generation.requests import contents
 
     _check(config)
-    file = _template_file(config)
-    plan = _plan(config, read_template(file))
     model = load_model(config)
-    if not config.allow_unseen:
-        _refuse_unseen(plan, model)
+    if not (model.generator.reads_text or model.generator.columns):
+        raise UserError(
+            f"--model {config.model} takes neither text nor table, through which a what-if changes its condition; name"
+            " another."
+        )
+    file = _template_file(config, model)
+    plan = _plan(config, _template(config, file, model))
+    unseen = _unseen(config, plan, model)
+    _refuse_unnoticed(config, plan, model)
     near = _near(plan, model)
     requests = _requests(config, plan, model, near)
-    effects = _effects(config, plan, model, near)
-    facts = {"data": hash_file(config.data), "template": hash_file(file), "rows": len(plan.rows), "arms": effects}
-    facts["spec"] = model.generator.spec.to_dict()
+    effects = _effects(config, plan, model, unseen, near)
+    facts = {"rows": len(plan.rows), "arms": effects, "spec": model.generator.spec.to_dict()}
     facts["classes"] = model.generator.masks.to_dict()["names"]
-    suffix = produce(model, requests, DESCRIPTION, facts)
+    facts |= contents([request.condition for request in requests], data=config.data, template=file)
+    # What is set was looked at above; the rows' own values are the patients'.
+    suffix = produce(model, requests, DESCRIPTION, facts, allow_unseen=True)
     manifest = config.out / "manifest.csv"
     if is_main_process():
         write_manifest(manifest, requests, suffix, _columns(plan))
-        write_text(template_path(manifest), file.read_text(encoding="utf-8"))
+        if file is not None:
+            write_text(template_path(manifest), file.read_text(encoding="utf-8"))
         write_grid(model, _aligned(config, plan, requests), suffix, len(plan.arms))
         _write_differences(config, plan, model, requests, suffix)
         for name, effect in effects.items():
@@ -168,17 +183,52 @@ def _check(config: Config) -> None:
         raise UserError("say what to change with --set COLUMN=VALUE, once for each arm.")
 
 
-def _template_file(config: Config) -> Path:
+def _template_file(config: Config, model: "LoadedModel") -> Path | None:
+    """The template's file; None where there is none and the model has a table.
 
+    Raises:
+        UserError: there is neither a template nor a table.
+    """
     if config.template is not None:
         return find_template(config.template)
     beside = template_of(config.data)
-    if beside is None:
+    if beside is None and not model.generator.columns:
         names = f"{template_path(config.data).name} or template.yaml"
         raise UserError(
-            f"{config.data} has no template next to it ({names}); name the one of its texts with --template."
+            f"{config.data} has no template next to it ({names}), and the model no table whose columns could be set;"
+            " name the template of its texts with --template."
         )
     return beside
+
+
+def _template(config: Config, file: Path | None, model: "LoadedModel") -> Template:
+    """The template, with the columns of the model's table that it leaves out, which are not worded.
+
+    Raises:
+        UserError: the manifest lacks a column of the model's table; or no template, and another column or category is
+            set.
+    """
+    own = {column.name: column for column in model.generator.columns}
+    header = read_table(config.data).header
+    if lacking := [name for name in own if name not in header]:
+        raise UserError(
+            f"{config.data}: no column {lacking[0]!r}, which conditions the model; add it, with empty cells where"
+            " unknown."
+        )
+    for given in config.set if file is None else ():
+        for name, value in read_changes("--set", given).items():
+            look_up(own, name, "column of the model's table in --set").encode(value)
+    template = Template({}) if file is None else read_template(file)
+    columns = dict(template.columns)
+    for name in [name for name in own if name not in columns]:
+        values, sentinels = dict.fromkeys(own[name].categories, "") or None, frozenset(own[name].sentinels)
+        columns[name] = Column(name, say="", values=values, cap=own[name].cap, sentinels=sentinels)
+    return replace(template, columns=columns)
+
+
+def _words(template: Template) -> bool:
+    """Whether a template words anything."""
+    return bool(template.start or any(column.say for column in template.columns.values()))
 
 
 def _plan(config: Config, template: Template) -> Plan:
@@ -239,7 +289,9 @@ def _rows(config: Config, template: Template) -> tuple[list[PatientRow], list[st
         for sample, origin in zip(samples, origins(config.data, samples), strict=True)
         if sample.line in cells
     ]
-    if other := sum(row.sample.condition.text not in (None, template.render(row.cells)) for row in rows):
+    if _words(template) and (
+        other := sum(row.sample.condition.text not in (None, template.render(row.cells)) for row in rows)
+    ):
         say(
             f"{other} of {len(rows)} rows have another text in the manifest than the template gives, which is what the"
             " images are made from: was the model trained on this template's texts?"
@@ -247,21 +299,78 @@ def _rows(config: Config, template: Template) -> tuple[list[PatientRow], list[st
     return rows, kept
 
 
-def _refuse_unseen(plan: Plan, model: "LoadedModel") -> None:
-    """Refuse to set a column to what no training row had.
+def _unseen(config: Config, plan: Plan, model: "LoadedModel") -> dict[str, str]:
+    """Arm -> what of it no training image had, in words; arms of which training had everything are left out.
 
     Raises:
-        UserError: lists what training has seen.
+        UserError: there is any, and it is not allowed; lists what training has seen.
     """
-
-    seen = {entry["name"]: TableColumn.from_dict(entry) for entry in model.run.description()["columns"]}
+    generator = model.generator
+    texts = model.run.worded_columns() if generator.reads_text else []
+    seen = {column.name: column for column in (*texts, *generator.columns)}
+    found: dict[str, list[str]] = {}
     for arm in plan.arms:
         for name, value in arm.values.items():
-            if name in seen and not seen[name].has(value):
-                raise UserError(
-                    f"--set {arm.name}: training has not seen {name}={arm.changes[name]}; seen: {seen[name].seen}. Set"
-                    " another value, or go beyond with --allow-unseen."
-                )
+            if name not in seen:
+                known = f"the columns that it was given are {', '.join(seen)}" if seen else "it was given no columns"
+                reason = f"training was not given {name}; {known}"
+            elif not seen[name].has(value):
+                reason = f"training has not seen {name}={arm.changes[name]}; seen: {seen[name].seen}"
+            else:
+                continue
+            found.setdefault(arm.name, []).append(reason)
+    for name, reasons in found.items() if not config.allow_unseen else ():
+        raise UserError(f"--set {name}: {reasons[0]}. Set another column or value, or go beyond with --allow-unseen.")
+    return {name: " and ".join(reasons) for name, reasons in found.items()}
+
+
+def _refuse_unnoticed(config: Config, plan: Plan, model: "LoadedModel") -> None:
+    """Refuse arms that change a row without the model noticing; says where the template words two values alike.
+
+    Raises:
+        UserError: a column that is set and not worded, or a change beyond the tokens that the model reads.
+    """
+    own = {column.name: column for column in model.generator.columns}
+    alike: Counter[tuple[str, str]] = Counter()
+    for arm in plan.arms[1:]:
+        for row, changed in zip(plan.rows, plan.changed[arm.name], strict=True):
+            for name, column in plan.template.columns.items():
+                before, after = column.capped(row.cells[name]), column.capped(changed.cells[name])
+                if before == after or (name in own and own[name].read(before) != own[name].read(after)):
+                    continue
+                words = model.generator.reads_text and column.worded
+                if column.phrase(before) == column.phrase(after) if words else name in own:
+                    alike[arm.name, name] += name in arm.changes
+                elif reason := _unnoticed(plan, model, row, changed, name, name in arm.changes):
+                    where = f"--set {arm.name}: {config.data}, line {row.sample.line}"
+                    raise UserError(f"{where}: no image could change, because {reason}.")
+    for (arm_name, name), count in alike.items():
+        if count:
+            what = f"in {count} of {len(plan.rows)} rows {name} is worded, or capped, as it was"
+            say(f"--set {arm_name}: {what}, which is no change to the model.")
+
+
+def _unnoticed(
+    plan: Plan, model: "LoadedModel", row: PatientRow, changed: ArmRow, name: str, is_set: bool
+) -> str | None:
+    """Why the model does not notice the change of a column that its table lacks, and what to do; None where it does."""
+    generator = model.generator
+    if not (plan.template.columns[name].worded and generator.reads_text):
+        # What only follows from the change may stay unsaid.
+        why = "the template does not word it" if generator.reads_text else "the model reads no text"
+        return f"{name} is no column of the model's table, and {why}; set another one" if is_set else None
+    if _reads(plan, model, row, changed.cells) != _reads(plan, model, row, {**changed.cells, name: row.cells[name]}):
+        return None
+    return (
+        f"{name} lies beyond the {generator.model.text.max_tokens} tokens that the model reads of the text; put it"
+        " first in the template, or train with a larger --text.max-tokens"
+    )
+
+
+def _reads(plan: Plan, model: "LoadedModel", row: PatientRow, cells: Mapping[str, Cell]) -> tuple[int, ...]:
+    """The tokens that the model reads of a row with other cells."""
+    condition = replace(row.sample.condition, text=plan.template.render(cells))
+    return model.generator.read_tokens(condition)
 
 
 def _near(plan: Plan, model: "LoadedModel") -> dict[str, list[int | None]] | None:
@@ -317,12 +426,13 @@ def _request(
     from medloom.generation.requests import Request
 
     row, changed = plan.rows[index], plan.changed[arm.name][index]
-    known, text = row.sample.condition, plan.template.render(changed.cells)
-    if not text:
+    known = row.sample.condition
+    text = plan.template.render(changed.cells) if plan.words else known.text
+    if plan.words and model.generator.reads_text and not text:
         raise UserError(f"{config.data}, line {row.sample.line}: the template says nothing in the arm {arm.name}.")
     mask = relative_path(known.mask_file, config.out)
     cells = {name: column.capped(changed.cells[name]) for name, column in plan.template.columns.items()}
-    whole = Condition(text, known.modality, known.view, mask=known.mask, table={**known.table, **cells})
+    whole = replace(known, text=text, table={**known.table, **cells})
     condition = model.generator.row_condition(whole, f"--set {arm.name}: {config.data}, line {row.sample.line}")
     return Request(
         number,
@@ -352,21 +462,27 @@ def _aligned(config: Config, plan: Plan, requests: "Sequence[Request]") -> "list
 
 
 def _effects(
-    config: Config, plan: Plan, model: "LoadedModel", near: Mapping[str, Sequence[int | None]] | None
+    config: Config,
+    plan: Plan,
+    model: "LoadedModel",
+    unseen: Mapping[str, str],
+    near: Mapping[str, Sequence[int | None]] | None,
 ) -> dict[str, dict[str, Any]]:
-    """What the differences of each arm estimate.
-
-    Raises:
-        UserError: the model takes neither text nor a table.
-    """
-    if not model.generator.takes_text:
-        raise UserError(
-            f"--model {config.model} takes neither text nor table, through which a what-if changes its condition; name"
-            " another."
-        )
-    masked = plan.masked and MASK in model.generator.parts
+    """What the differences of each arm estimate; `unseen` says what of an arm no training image had."""
+    conditions = [row.sample.condition for row in plan.rows]
+    parts = {part: any(has_part(condition, part) for condition in conditions) for part in model.generator.reads}
+    parts["text"] = parts.get("text", False) and not plan.words
+    held = ["texts" if part == "text" else COUNTED[part] for part in parts if parts[part] and part != VIEW]
     effects = {
-        arm.name: effect_of(config.estimand, plan.template, arm, plan.rows_in(arm), masked) for arm in plan.arms[1:]
+        arm.name: effect_of(
+            config.estimand,
+            plan.template,
+            arm,
+            plan.rows_in(arm),
+            held,
+            f"an extrapolation: {unseen[arm.name]}" if arm.name in unseen else "",
+        )
+        for arm in plan.arms[1:]
     }
     for name, effect in effects.items():
         rows = list(zip(plan.rows, plan.changed[name], strict=True))

@@ -21,7 +21,7 @@ from medloom.data.dataset import read_sample
 from medloom.data.manifest import Manifest, template_path
 from medloom.data.masks import read_labels
 from medloom.data.prompts import read_rows, read_template
-from medloom.data.tables import read_table
+from medloom.data.tables import Problem, read_table
 from medloom.evaluation.effects.measure import Effects, MeasuredArm
 from medloom.evaluation.effects.regions import BETWEEN
 from medloom.evaluation.effects.support import within_support
@@ -49,7 +49,7 @@ class Observed:
 def read_observed(
     effects: Effects, whatif: Path, manifest: Manifest, unit: str | None
 ) -> tuple[list[Observed], list[str]]:
-    """Read and measure held-out images with the template and the masks of a what-if.
+    """Read and measure held-out images with the masks of a what-if, and its template if it has one.
 
     Args:
         effects: what was measured.
@@ -61,12 +61,16 @@ def read_observed(
         Images, and a note on rows that the template cannot read.
 
     Raises:
-        UserError: a what-if without template or masks, or images or masks that cannot be used.
+        UserError: a what-if without masks, or images or masks that cannot be used.
     """
     spec, path = effects.regions.spec, template_path(whatif)
-    if spec is None or not path.is_file() or not effects.regions.shifts:
-        raise UserError(f"--observed: {whatif} has no template or no masks; run a what-if with masks.")
-    readable, problems = read_rows(read_table(manifest.source), read_template(path), str(manifest.source))
+    if spec is None or not effects.regions.shifts:
+        raise UserError(f"--observed: {whatif} has no masks; run a what-if with masks.")
+    readable: dict[int, dict[str, Cell]] = {sample.line: {} for sample in manifest.samples()}
+    problems: list[Problem] = []
+    # Without a template, columns of the model's table were set, whose cells are as they stand.
+    if path.is_file():
+        readable, problems = read_rows(read_table(manifest.source), read_template(path), str(manifest.source))
     samples = [sample for sample in manifest.samples() if sample.line in readable]
     cells = [
         {
