@@ -11,6 +11,7 @@ import numpy as np
 
 from medloom.core.files import read_json
 from medloom.evaluation.effects.recovery import FRACTION, MAPS, OUTSIDE, SIGNS, SLOPE
+from medloom.evaluation.report.metrics import with_interval
 from medloom.recipes import demo
 from medloom.recipes.commands import run_command
 
@@ -58,7 +59,7 @@ def _table(seen: Sequence[Figures]) -> list[str]:
     lines = [f"| effect of | figure | mean (deviation) over seeds | {seeds} |", "|---" * (3 + len(seen)) + "|"]
     for (attribute, metric), own in rows.items():
         values = [figure["value"] for figure in own]
-        cells = [f"{f['value']:.3f} ({f['low']:.3f} to {f['high']:.3f})" for f in own]
+        cells = [with_interval(figure["value"], figure["low"], figure["high"]) for figure in own]
         name = metric if attribute != "placebo" else "mean effect, HU"
         spread = np.std(values, ddof=1) if len(values) > 1 else float("nan")
         lines.append(f"| {attribute} | {name} | {np.mean(values):.3f} ({spread:.3f}) | {' | '.join(cells)} |")

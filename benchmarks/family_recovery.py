@@ -6,6 +6,7 @@ from typing import Any
 
 from medloom.core.config import configure
 from medloom.core.files import read_json
+from medloom.evaluation.report.metrics import with_interval
 from medloom.generators.autoencoder.options import EncodeImages
 from medloom.generators.train import train as train_run
 from medloom.recipes import demo
@@ -119,8 +120,8 @@ def _train(options: argparse.Namespace, cohort: Path, out: Path) -> Path:
 
 def _lines(scores: dict[str, Any]) -> list[str]:
     """A row for each thing that has to hold."""
-    return [
-        f"{verdict['attribute']}, {verdict['metric']}: {verdict['value']:.3f} ({verdict['low']:.3f} to"
-        f" {verdict['high']:.3f}), {'PASS' if verdict['passed'] else 'FAIL'}: {verdict['bound']}"
-        for verdict in scores["verdicts"]
-    ]
+    lines = []
+    for verdict in scores["verdicts"]:
+        value = with_interval(verdict["value"], verdict["low"], verdict["high"])
+        lines.append(f"{verdict['attribute']}, {verdict['metric']}: {value}, {verdict['answer']}: {verdict['bound']}")
+    return lines

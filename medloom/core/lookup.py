@@ -1,7 +1,7 @@
 """Names in tables: one visible dict a folder serves lookup, command-line choices and documentation."""
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from difflib import SequenceMatcher
 from operator import ne
 from typing import TypeVar
@@ -42,6 +42,16 @@ def look_up(table: Mapping[str, Value], name: str, what: str) -> Value:
         return table[name]
     known = f"Known: {', '.join(table)}." if table else "There is none."
     raise UserError(f"unknown {what} {name!r}{did_you_mean(name, table) or '.'} {known}")
+
+
+def never_trained(what: str, name: str, known: Collection[str]) -> str:
+    """The sentence about a name that training did not have, with the closest that it had.
+
+    >>> never_trained("modality", "CTT", ["CT", "MRI"])
+    "modality 'CTT' was never trained on, did you mean 'CT'? Known: CT, MRI."
+    """
+    hint, listed = did_you_mean(name, known), ", ".join(known) or "none"
+    return f"{what} {name!r} was never trained on{f'{hint} Known' if hint else '; known'}: {listed}."
 
 
 def _folded(name: str) -> str:

@@ -11,21 +11,24 @@ from medloom.core.files import atomic_file
 GAP = 2
 
 
-def grid(images: Sequence[NDArray[np.float32]], columns: int) -> NDArray[np.uint8]:
+def grid(images: Sequence[NDArray[np.float32] | None], columns: int) -> NDArray[np.uint8]:
     """Tile images.
 
     Args:
-        images: each float32 `(C, H, W)` or `(C, X, Y, Z)` in [-1, 1]; a volume appears as its middle axial slice.
+        images: each float32 `(C, H, W)` or `(C, X, Y, Z)` in [-1, 1]; a volume appears as its middle axial slice. None
+            leaves a tile out; at least one is an image.
         columns: images per row.
 
     Returns:
         uint8 `(rows, columns, 3)`, gaps grey.
     """
-    tiles = [levels_of(flat(image)) for image in images]
-    height, width = (max(tile.shape[axis] for tile in tiles) for axis in (0, 1))
+    tiles = [None if image is None else levels_of(flat(image)) for image in images]
+    height, width = (max(tile.shape[axis] for tile in tiles if tile is not None) for axis in (0, 1))
     rows = -(-len(tiles) // columns)
     canvas = np.full((rows * (height + GAP) - GAP, columns * (width + GAP) - GAP, 3), 96, np.uint8)
     for number, tile in enumerate(tiles):
+        if tile is None:
+            continue
         top, left = (number // columns) * (height + GAP), (number % columns) * (width + GAP)
         canvas[top : top + tile.shape[0], left : left + tile.shape[1]] = tile
     return canvas
@@ -50,7 +53,7 @@ def levels_of(image: NDArray[np.float32]) -> NDArray[np.uint8]:
     return np.moveaxis(np.repeat(levels, 3, axis=0) if len(levels) == 1 else levels, 0, -1)
 
 
-def save_grid(path: Path, images: Sequence[NDArray[np.float32]], columns: int, note: str = "") -> None:
+def save_grid(path: Path, images: Sequence[NDArray[np.float32] | None], columns: int, note: str = "") -> None:
     """Write a grid as PNG, marked as SYNTHETIC in its metadata."""
     from PIL import Image
     from PIL.PngImagePlugin import PngInfo

@@ -9,6 +9,7 @@ from typing import Any
 
 from medloom.core.errors import UserError
 from medloom.core.files import hash_json
+from medloom.core.lookup import never_trained
 
 HU = "HU"
 GREY = "grey level"
@@ -107,7 +108,7 @@ class ImageSpec:
             UserError: an unknown modality; lists the known ones.
         """
         if modality not in self.intensity:
-            raise UserError(f"modality {modality!r} was never trained on; known: {', '.join(sorted(self.intensity))}.")
+            raise UserError(never_trained("modality", modality, sorted(self.intensity)))
         return self.intensity[modality]
 
     def fingerprint(self) -> str:

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from medloom.core.cells import MISSING, NUMBER, Cell, capped_age, spelled
@@ -46,6 +46,13 @@ class TableColumn:
     def seen(self) -> str:
         """The values in training, in words."""
         return ", ".join(self.categories) if self.categories else f"{spelled(self.low)} to {spelled(self.high)}"
+
+    def joined(self, other: "TableColumn") -> "TableColumn":
+        """With the values of another training too; without them where one had numbers and the other categories."""
+        if bool(self.categories) != bool(other.categories):
+            return self
+        categories = tuple(sorted({*self.categories, *other.categories}))
+        return replace(self, categories=categories, low=min(self.low, other.low), high=max(self.high, other.high))
 
     def has(self, value: Cell) -> bool:
         """Whether a value is among those in training; a missing value is not."""

@@ -1,17 +1,19 @@
 """Measures the columns of a training table that condition a model directly, as numbers and categories."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 from statistics import fmean, pstdev
 
-from medloom.core.cells import MISSING, NUMBER, capped_age, spelled
+from medloom.core.cells import MISSING, NUMBER, Cell, capped_age, spelled
 from medloom.core.errors import UserError
 from medloom.core.lookup import look_up
 from medloom.core.table_column import TableColumn, read_number
 from medloom.core.types import Sample
 from medloom.data.prompts.column import Column
 from medloom.data.prompts.identity import is_age, is_date, names_identity
-from medloom.data.prompts.reading import AGE_CAP
+from medloom.data.prompts.reading import AGE_CAP, read_rows
 from medloom.data.prompts.template import Template
+from medloom.data.tables import read_table
 
 MOST_CATEGORIES = 100
 
@@ -73,16 +75,33 @@ def measure_columns(
     return tuple(found)
 
 
-def seen_columns(samples: Sequence[Sample], template: Template) -> tuple[TableColumn, ...]:
-    """A template's columns in the training rows: categories, and ranges of numbers.
+def worded_columns(samples: Sequence[Sample], template: Template, source: Path) -> tuple[TableColumn, ...]:
+    """What the texts of training rows say of a template's columns: categories, and ranges of numbers.
 
-    Columns that are missing, empty or free text are left out.
+    A row counts if its wording by the template is the text of any training row. Columns that are not worded, or are
+    empty or free text, are left out.
+
+    Args:
+        samples: the training rows.
+        template: of the texts, perhaps.
+        source: the table of the rows, whose own cells are read: a manifest takes `none` for missing.
     """
+    table = read_table(source)
+    if any(name not in table.header for name in template.columns):
+        return ()
+    cells, _ = read_rows(table, template, str(source))
+    texts = {sample.condition.text for sample in samples}
+    rows = [cells[sample.line] for sample in samples if sample.line in cells]
+    return _seen([row for row in rows if template.render(row) in texts], template)
+
+
+def _seen(rows: Sequence[Mapping[str, Cell]], template: Template) -> tuple[TableColumn, ...]:
+    """The worded columns of some rows, as the template reads them."""
     found: list[TableColumn] = []
     for name, column in template.columns.items():
-        if not samples or any(name not in sample.condition.table for sample in samples):
+        if not any(column.phrase(row[name]) for row in rows):
             continue
-        known = _known([spelled(sample.condition.table[name]) for sample in samples], column)
+        known = _known([spelled(row[name]) for row in rows], column)
         distinct = sorted(set(known))
         if column.values is None and distinct and _numbers(name, distinct, column):
             found.append(_number(name, known, _cap(name, column), tuple(sorted(column.sentinels))))

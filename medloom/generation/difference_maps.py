@@ -31,7 +31,7 @@ class DifferenceRow:
         unit: of the differences.
         span: the width of [-1, 1] in that unit.
         factual: mean image `(C, *spatial)` in [-1, 1].
-        arms: name -> mean image of the arm.
+        arms: name -> mean image of the arm; one or more.
     """
 
     label: str
@@ -66,7 +66,7 @@ def draw_differences(
     """Factual, arm and difference side by side, one line a row, as a PNG file's bytes.
 
     Differences of one unit share a scale; red is more, blue is less. Of a volume each line shows the axial slice that
-    its arms change most.
+    its arms change most. The place of an arm that a row does not have is empty.
 
     Args:
         rows: what is drawn.
@@ -77,7 +77,9 @@ def draw_differences(
     """
     from matplotlib.figure import Figure
 
-    arms = list(rows[0].arms)
+    # In the order of the rows with most arms.
+    longest_first = sorted(rows, key=lambda row: -len(row.arms))
+    arms = list(dict.fromkeys(arm for row in longest_first for arm in row.arms))
     columns = 1 + 2 * len(arms)
     scales = scales or difference_scales(rows)
     canvas = Figure(figsize=(TILE * columns + 1.2, (TILE + 0.15) * len(rows) + 1.1), layout="constrained", dpi=DPI)
@@ -87,6 +89,11 @@ def draw_differences(
         axes[0].set_ylabel(row.label, fontsize=8)
         for index, arm in enumerate(arms):
             pair = axes[1 + 2 * index : 3 + 2 * index]
+            if arm not in row.arms:
+                for place, title in zip(pair, (arm, ""), strict=True):
+                    _bare(place, title if number == 0 else "")
+                    place.set_frame_on(False)
+                continue
             _image(pair[0], row.shown(row.arms[arm]), arm if number == 0 else "")
             drawn = _map(pair[1], row.shown(row.difference(arm)[None])[0], scales[row.unit], absolute)
             _bare(pair[1], f"{'absolute ' if absolute else ''}{names[1]}" if number == 0 else "")

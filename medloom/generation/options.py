@@ -28,9 +28,9 @@ class GenerationOptions(ManifestOptions):
         n: images a prompt, or a row.
         seed: of the first image; the k-th has seed + k, and looks the same in any batch and number of processes.
         steps: steps of the sampler (default: 20 for diffusion, 8 for tokens; a GAN has no sampler).
-        guidance: how strongly the condition is followed; 1 is no guidance (default: 2; a GAN has none). For single
-            parts of the condition add PART=SCALE, e.g. `--guidance 2 text=7.5 prior=1.5`; parts are mask, prior,
-            modality, table and text.
+        guidance: how strongly the condition is followed; 1 is no guidance (default: 2, or 1 of a model that was trained
+            with --text.dropout 0; a GAN has none). For single parts of the condition add PART=SCALE, e.g.
+            `--guidance 2 text=7.5 prior=1.5`; parts are mask, prior, modality, table and text.
         negative: what the images should not show.
         sampler: name of a sampler; the default fits the model.
         sampling: further options of the model's family as NAME=VALUE, e.g. temperature=0.9 top_k=100 of tokens.
@@ -42,6 +42,7 @@ class GenerationOptions(ManifestOptions):
         format: auto, png, tiff, dicom, nifti, nrrd or mhd; auto is PNG, or DICOM (NIfTI in 3-D) for values in HU.
         provenance: hash, or full, which writes the condition's text into every file.
         keep: clinical columns of `data` to carry into the manifest.
+        allow_unseen: allow values of the table that training has not seen; the images are extrapolations.
         device: auto, cpu or cuda.
     """
 
@@ -64,6 +65,7 @@ class GenerationOptions(ManifestOptions):
     format: str = limited("auto", words=("auto", *FORMATS))
     provenance: str = limited("hash", words=("hash", "full"))
     keep: tuple[str, ...] = LABEL_COLUMNS
+    allow_unseen: bool = False
     device: str = "auto"
 
     def check(self) -> None:

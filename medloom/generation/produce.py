@@ -18,7 +18,6 @@ from medloom.data.tables import write_csv
 from medloom.generation.options import GenerationOptions, name_values
 from medloom.generation.requests import Request
 from medloom.generators.base import AnyGenerator
-from medloom.generators.base_model import prompt_of
 from medloom.generators.generated_images import HEADER, GeneratedImage, manifest_row, suffix_of
 from medloom.generators.run_folder import RunFolder
 from medloom.generators.sampling import SamplingOptions
@@ -27,6 +26,16 @@ from medloom.generators.storage import load
 GRID_IMAGES, GRID_COLUMNS = 64, 8
 # What may differ when a folder is continued: where things lie and run, not what is generated.
 FREE = ("out", "device", "batch", "windows", "model")
+# What a folder says of its images -> in messages; a hash where it is the content of files.
+FACTS = {
+    "data": "content of the table of --data",
+    "template": "content of the template",
+    "masks": "content of the masks",
+    "priors": "content of the prior images",
+    "region": "content of --region",
+    "spec": "model",
+    "classes": "model",
+}
 # Texts of a condition; only a hash of them is written unless provenance is full.
 TEXTS = ("prompt", "text", "negative", "nochange_text")
 
@@ -83,7 +92,12 @@ def load_model(options: GenerationOptions) -> LoadedModel:
 
 
 def produce(
-    model: LoadedModel, requests: Sequence[Request], file: str, facts: Mapping[str, object] | None = None
+    model: LoadedModel,
+    requests: Sequence[Request],
+    file: str,
+    facts: Mapping[str, object] | None = None,
+    allow_unseen: bool = False,
+    without: frozenset[str] = frozenset(),
 ) -> str:
     """Generate the images that are not there yet, over all processes; returns the ending of their files.
 
@@ -91,7 +105,9 @@ def produce(
         model: the model.
         requests: what to generate.
         file: JSON file in the folder that says what it holds, e.g. generation.json.
-        facts: what it says besides the model and the options.
+        facts: what it says besides the model and the options; of contents, e.g. of the table, a hash.
+        allow_unseen: see `ImageGenerator.check`.
+        without: see `ImageGenerator.check`.
 
     Raises:
         UserError: a condition that the model cannot follow, a sampler or format that does not fit, or --out that holds
@@ -100,10 +116,14 @@ def produce(
     from accelerate import PartialState
 
     options, generator, sampling = model.options, model.generator, model.sampling
-    generator.check([request.condition for request in requests], sampling, options.edit, options.framing)
+    conditions = [request.condition for request in requests]
+    generator.check(conditions, sampling, options.edit, options.framing, allow_unseen, without)
     state = PartialState(cpu=options.device == "cpu")
     if state.is_main_process:
-        _say_cut(generator, requests)
+        # Several images of a row, in several arms, lack the same.
+        rows = {request.origin.source: request.condition for request in reversed(requests)}
+        for remark in (*generator.cut_texts(conditions, sampling), *generator.rules.remarks([*rows.values()], "rows")):
+            say(remark)
     generator.to(state.device)
     suffix = file_suffix(model, requests)
     if state.is_main_process:
@@ -129,18 +149,6 @@ def produce(
             advance(min(len(batch) * state.num_processes, len(requests)))
     state.wait_for_everyone()
     return suffix
-
-
-def _say_cut(generator: AnyGenerator, requests: Sequence[Request]) -> None:
-    """Say which texts are longer than the model reads, and by how much."""
-    encoder = generator.model.text
-    texts = {prompt_of(request.condition, generator.modality_as, generator.parts) for request in requests}
-    over = [count - encoder.max_tokens for count in encoder.count_tokens(sorted(texts)) if count > encoder.max_tokens]
-    if over:
-        say(
-            f"{len(over)} of {len(texts)} texts are longer than the {encoder.max_tokens} tokens that the model"
-            f" reads; up to {max(over)} tokens are cut."
-        )
 
 
 def is_main_process() -> bool:
@@ -181,10 +189,13 @@ def write_manifest(path: Path, requests: Sequence[Request], suffix: str, further
     write_csv(path, [*HEADER, *further], rows)
 
 
-def write_grid(model: LoadedModel, requests: Sequence[Request], suffix: str, columns: int = GRID_COLUMNS) -> None:
-    """Write grid.png: the first images, `columns` of them a row."""
+def write_grid(
+    model: LoadedModel, requests: Sequence[Request | None], suffix: str, columns: int = GRID_COLUMNS
+) -> None:
+    """Write grid.png: the first images, `columns` of them a row; None leaves a tile grey."""
     first = requests[: max(GRID_IMAGES // columns, 1) * columns]
-    arrays = [flat(image) for image in previews(model, first, suffix)]
+    images = previews(model, [request for request in first if request is not None], suffix)
+    arrays = [None if request is None else flat(next(images)) for request in first]
     save_grid(model.options.out / "grid.png", arrays, min(columns, len(arrays)))
 
 
@@ -207,7 +218,7 @@ def _describe(
     """Write what the folder holds, or refuse to mix images of two kinds in it.
 
     Raises:
-        UserError: the folder holds images of other options.
+        UserError: the folder holds images of other options, or of files that had another content.
     """
     given = {name: value for name, value in plain({**asdict(options), **resolved}).items() if name not in FREE}
     if options.provenance != "full":
@@ -216,9 +227,11 @@ def _describe(
     path = options.out / file
     if path.is_file() and (old := read_json(path)) != wanted:
         changed = [name for name, value in given.items() if old.get("options", {}).get(name) != value]
-        others = [f"another {name}" for name in facts if old.get(name) != facts[name]]
-        what = ", ".join(f"--{name.replace('_', '-')}" for name in changed) or " and ".join(others)
-        raise UserError(f"--out {options.out} holds images made with other options ({what}); name another folder.")
+        named = ", ".join(f"--{name.replace('_', '-')}" for name in changed)
+        kept = {name: value for name, value in old.items() if name != "options"}
+        others = {FACTS.get(name, name): None for name in {**facts, **kept} if kept.get(name) != facts.get(name)}
+        what = f"other options ({named})" if named else f"another {' and '.join(others)}"
+        raise UserError(f"--out {options.out} holds images made with {what}; name another folder.")
     write_json(path, wanted)
 
 

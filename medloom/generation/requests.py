@@ -5,12 +5,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from medloom.core.errors import UserError
-from medloom.core.files import hash_file, hash_text
+from medloom.core.files import hash_content, hash_file, hash_json, hash_text
 from medloom.core.progress import say
 from medloom.core.seeds import MAX_SEED
 from medloom.core.types import Condition, Sample
-from medloom.data.manifest import Manifest, read_manifest
+from medloom.data.manifest import Manifest, list_problems, read_manifest
+from medloom.data.tables import Problem
 from medloom.generation.options import LABEL_COLUMNS, GenerationOptions
+from medloom.generators.base import AnyGenerator
 from medloom.generators.generated_images import FACTUAL
 
 
@@ -52,6 +54,32 @@ class Request:
         return f"{self.number:06d}"
 
 
+def contents(conditions: Sequence[Condition], **files: Path | None) -> dict[str, str]:
+    """Hashes of the files that images are made from, so that a folder is not continued with other contents.
+
+    Args:
+        conditions: whose masks and prior images are read.
+        files: others by name, e.g. the table; None is left out.
+
+    Raises:
+        UserError: a file is missing.
+    """
+    parts = {
+        "masks": [condition.mask_file for condition in conditions],
+        "priors": [condition.prior_file for condition in conditions],
+        **{name: [path] for name, path in files.items()},
+    }
+    found: dict[str, str] = {}
+    for name, paths in parts.items():
+        # A file that several conditions share is read once.
+        named = [path for path in dict.fromkeys(paths) if path is not None]
+        if missing := [path for path in named if not path.exists()]:
+            raise UserError(f"{missing[0]} does not exist.")
+        if named:
+            found[name] = hash_json([hash_content(path) for path in named])
+    return found
+
+
 def read_conditions(options: GenerationOptions, data: Path, need: Sequence[str]) -> Manifest:
     """The manifest of conditions, whose images need not be there; says what was left out of it."""
     manifest = read_manifest(
@@ -65,6 +93,40 @@ def read_conditions(options: GenerationOptions, data: Path, need: Sequence[str])
     for note in manifest.notes:
         say(note)
     return manifest
+
+
+def answerable(
+    data: Path, samples: Sequence[Sample], generator: AnyGenerator, skip_bad: bool, allow_unseen: bool = False
+) -> list[Sample]:
+    """The rows that a model can be asked for: all of them, or less those that are skipped, whose number is said.
+
+    Args:
+        data: the table of the rows.
+        samples: the rows.
+        generator: the model.
+        skip_bad: leave out rows instead of refusing them.
+        allow_unseen: allow numbers outside those in training.
+
+    Raises:
+        UserError: lists rows that lack what every training image had, or whose table has what training had not.
+    """
+    rules, problems = generator.rules, []
+    for sample in samples:
+        reason = generator.table_refusal(sample.condition) or rules.lacking(sample.condition)
+        if reason is None and not allow_unseen and (unseen := rules.unseen(sample.condition)):
+            reason = f"{unseen} (--allow-unseen allows it)"
+        if reason is not None:
+            problems.append(Problem(sample.line, reason))
+    if not problems:
+        return list(samples)
+    if len({problem.reason for problem in problems}) == 1 and len(problems) == len(samples):
+        first = problems[0]
+        raise UserError(f"{data}, line {first.line}: {first.reason.removesuffix('.')}, as in all other rows.")
+    if not skip_bad or len(problems) == len(samples):
+        raise UserError(list_problems(str(data), problems, len(samples)))
+    say(f"{data}: {len(problems)} of {len(samples)} rows were left out, which a model cannot follow (--skip-bad).")
+    bad = {problem.line for problem in problems}
+    return [sample for sample in samples if sample.line not in bad]
 
 
 def kept_columns(keep: Sequence[str], manifest: Manifest) -> list[str]:

@@ -1,6 +1,6 @@
 """Pictures of decoding: how tokens are unmasked step by step, and images over steps, temperature and guidance."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from itertools import product
 
@@ -62,21 +62,26 @@ def known_images(generator: TokenGenerator, tokens: Tensor) -> NDArray[np.float3
     return images
 
 
+def decoding_options(model: LoadedModel, grid: Mapping[str, Sequence[float]]) -> list[TokenSampling]:
+    """The options of each image of --grid: by steps, temperature and guidance.
+
+    Raises:
+        UserError: options that the model cannot follow.
+    """
+    generator, sampling, found = token_generator(model, "--grid"), _sampling(model), []
+    temperatures, guidances = grid.get("temperature", [sampling.temperature]), grid.get("guidance", [sampling.guidance])
+    for count, temperature, guidance in product(grid["steps"], temperatures, guidances):
+        found.append(replace(sampling, steps=int(count), temperature=temperature, guidance=guidance))
+        generator.check_sampling(found[-1])
+    return found
+
+
 @torch.no_grad()
-def write_decoding_grid(
-    model: LoadedModel,
-    request: Request,
-    steps: Sequence[int],
-    temperatures: Sequence[float],
-    guidances: Sequence[float],
-) -> None:
+def write_decoding_grid(model: LoadedModel, request: Request, grid: Mapping[str, Sequence[float]]) -> None:
     """Write decoding_grid.png: the first image by steps (down), temperature and guidance (across)."""
-    generator, sampling, images = token_generator(model, "--grid"), _sampling(model), {}
-    for count, temperature, scale in product(steps, temperatures or (sampling.temperature,), guidances or (None,)):
-        guidance = sampling.guidance if scale is None else scale
-        one = replace(sampling, steps=count, temperature=temperature, guidance=guidance)
-        generator.check_sampling(one)
-        label = (f"K {count}", f"T {temperature:g}, guidance {guidance:g}")
+    generator, images = token_generator(model, "--grid"), {}
+    for one in decoding_options(model, grid):
+        label = (f"K {one.steps}", f"T {one.temperature:g}, guidance {one.guidance:g}")
         images[label] = generator.sample([request.condition], [request.seed], one)[0].numpy()
     with atomic_file(model.options.out / GRID) as temporary:
         temporary.write_bytes(draw_labelled(images, "SYNTHETIC: steps, temperature and guidance of decoding"))

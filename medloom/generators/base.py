@@ -1,5 +1,6 @@
 """What every family of generators has: image = generator(condition, seed), for every part that it was trained with."""
 
+import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -26,16 +27,19 @@ from medloom.data.dataset import ImageSource, cached_usable_images
 from medloom.data.manifest import Manifest
 from medloom.data.masks import require_axes, require_known
 from medloom.generators.base_model import ConditionalModel, keep, known_parts, prompt_of
+from medloom.generators.condition_rules import ConditionRules
 from medloom.generators.framing import crop_images, frame_images, window_image
 from medloom.generators.generated_images import GeneratedImage, GeneratedImages
 from medloom.generators.sampling import FROM_NOISE, WHOLE, Edit, Framing, SamplingOptions
 from medloom.generators.support import refuse_part
 from medloom.generators.tensors import ConditionTensors
+from medloom.generators.training_record import TrainingRecord
 from medloom.generators.volumes import WholeMask
 from medloom.networks.autoencoder import KLAutoencoder
 from medloom.networks.conditioning import ConditionEncoder
 from medloom.networks.text import TextEncoder, embed_texts
 from medloom.networks.tokenizer import Tokenizer
+from medloom.processes.guidance import guidance_coefficients
 
 SETTINGS = "generator.json"
 
@@ -77,6 +81,7 @@ class ImageGenerator(ABC, Generic[Model, Sampling]):
         reads_text: whether a text can change the image; where not, a prompt is refused.
         masks (MaskSpec): the classes of masks, by name, and which of them the model does not see.
         unit: of the values of condition files that do not state theirs.
+        trained_on: what the training images had, or None for a generator that was not trained.
         folder: its components on disk, or None for a generator that was not loaded.
 
     Examples:
@@ -94,6 +99,7 @@ class ImageGenerator(ABC, Generic[Model, Sampling]):
     autoencoder: KLAutoencoder | None = None
     tokenizer: Tokenizer | None = None
     unit: str | None = None
+    trained_on: TrainingRecord | None = None
     folder: Path | None = None
 
     def __init__(self, spec: ImageSpec, model: Model, modality_as: str, train_text: bool) -> None:
@@ -114,8 +120,9 @@ class ImageGenerator(ABC, Generic[Model, Sampling]):
         sampling: Sampling | None = None,
         edit: Edit = FROM_NOISE,
         framing: Framing = WHOLE,
+        allow_unseen: bool = False,
     ) -> GeneratedImages:
-        """Generate images.
+        """Generate images; warns of texts that are cut and of parts that are unknown.
 
         Args:
             conditions: what the images show. One condition and k seeds make k images, k conditions and k seeds make
@@ -125,9 +132,10 @@ class ImageGenerator(ABC, Generic[Model, Sampling]):
             sampling: steps, guidance and so on; by default `self.sampling`.
             edit: for an editor, what to start from and where the image may change.
             framing: for a model that was trained on patches, how an image of its mask's size is put together.
+            allow_unseen: allow numbers of the table outside those in training; the images are extrapolations.
 
         Returns:
-            The images in the values of their modality, with geometry and provenance.
+            The images in the values of their modality, with geometry and provenance; none of no condition.
 
         Raises:
             UserError: a part, value or option that the model cannot follow, or numbers of conditions and seeds that do
@@ -152,7 +160,11 @@ class ImageGenerator(ABC, Generic[Model, Sampling]):
         for name in {name for condition in asked for name in condition.table}:
             look_up(unknown, name, "column of the table that conditions the model")
         asked = [replace(condition, table={**unknown, **condition.table}) for condition in asked]
-        self.check(asked, sampling, edit, framing)
+        self.check(asked, sampling, edit, framing, allow_unseen)
+        for remark in (*self.cut_texts(asked, sampling), *self.rules.remarks(asked)):
+            warnings.warn(remark, stacklevel=2)
+        if not asked:
+            return GeneratedImages([])
         made = self.images(asked, numbers, sampling, edit, framing)
         return GeneratedImages(
             GeneratedImage(*each, model_hash=self.model_hash) for each in zip(made, asked, numbers, strict=True)
@@ -220,6 +232,8 @@ class ImageGenerator(ABC, Generic[Model, Sampling]):
         sampling: Sampling | None = None,
         edit: Edit = FROM_NOISE,
         framing: Framing = WHOLE,
+        allow_unseen: bool = False,
+        without: frozenset[str] = frozenset(),
     ) -> None:
         """Refuse, before anything is generated, what the model cannot follow.
 
@@ -228,10 +242,13 @@ class ImageGenerator(ABC, Generic[Model, Sampling]):
             sampling: as in `generate`.
             edit: as in `generate`.
             framing: as in `generate`.
+            allow_unseen: as in `generate`.
+            without: parts that are left out on purpose, whatever training had.
 
         Raises:
-            UserError: a part that it was not trained with; a modality, view, category or mask class that it does not
-                know; sampling options, an edit or a framing that does not fit it.
+            UserError: a part that it was not trained with, or none of one that every training image had; a modality,
+                view, category, number or mask class that training had not; sampling options, an edit or a framing that
+                does not fit it.
 
         Examples:
             >>> import medloom
@@ -246,13 +263,14 @@ class ImageGenerator(ABC, Generic[Model, Sampling]):
             if part not in self.parts and any(getattr(condition, part) is not None for condition in conditions):
                 refuse_part(self.family, part)
         self.check_conditions(conditions)
-        self.check_sampling(sampling or self.sampling, edit)
-        framing.check(self.spec)
         if self.spec.patch and any(condition.mask is None for condition in conditions):
             raise UserError(
                 "the model was trained on patches and generates an image of its mask's size: name one with --mask, or"
                 " in a column mask."
             )
+        self.rules.check(conditions, allow_unseen, without)
+        self.check_sampling(sampling or self.sampling, edit)
+        framing.check(self.spec)
         masked = [condition for condition in conditions if condition.mask is not None]
         # A file that several conditions share is read once.
         for condition in {condition.mask_file or id(condition): condition for condition in masked}.values():
@@ -290,6 +308,7 @@ class ImageGenerator(ABC, Generic[Model, Sampling]):
             "masks": self.masks.to_dict(),
             "reads_text": self.reads_text,
             "exportable": self.exportable,
+            "trained_on": None if self.trained_on is None else self.trained_on.to_dict(),
             **self.save_components(folder),
         }
         write_json(folder / SETTINGS, settings)
@@ -299,7 +318,7 @@ class ImageGenerator(ABC, Generic[Model, Sampling]):
     @property
     @abstractmethod
     def takes_text(self) -> bool:
-        """Whether text and table condition it."""
+        """Whether text, view and table reach the network."""
 
     @abstractmethod
     def check_sampling(self, sampling: Sampling, edit: Edit = FROM_NOISE) -> None:
@@ -402,10 +421,14 @@ class ImageGenerator(ABC, Generic[Model, Sampling]):
         Returns:
             The generator itself.
 
+        Raises:
+            UserError: no such device.
+
         Examples:
             >>> import medloom
             >>> model = medloom.load("runs/mm").to("cpu")
         """
+        _require_device(device)
         for module in (self.model, self.autoencoder, self.tokenizer):
             if module is not None:
                 module.to(device)
@@ -460,6 +483,55 @@ class ImageGenerator(ABC, Generic[Model, Sampling]):
         return () if self.model.condition is None else self.model.condition.config.columns
 
     @property
+    def can_guide(self) -> bool:
+        """Whether the network met the empty condition in training, as far as that is known."""
+        return self.trained_on is None or self.trained_on.guided
+
+    @property
+    def reads(self) -> tuple[str, ...]:
+        """The parts that change its images, other than modality and table."""
+        views = self.takes_text and self.model.condition is not None and self.model.condition.config.views
+        masks, priors = bool(self.model.mask_classes), bool(self.model.prior_channels)
+        present = {"text": self.reads_text, "view": bool(views), "mask": masks, "prior": priors}
+        return tuple(part for part, there in present.items() if there)
+
+    @property
+    def rules(self) -> ConditionRules:
+        """What a condition has to have, may lack and cannot have."""
+        views = () if self.model.condition is None else self.model.condition.config.views
+        return ConditionRules(self.reads, self.columns, views, self.trained_on)
+
+    def check_guidance(self, scales: Mapping[str, float], negative: str | None) -> None:
+        """Refuse guidance that the model cannot follow.
+
+        Args:
+            scales: by part of the condition.
+            negative: text that replaces the empty text, or None.
+
+        Raises:
+            UserError: a scale out of range or of no part, any scale where the empty condition was never trained, or a
+                negative text that no scale looks at.
+        """
+        evaluated = guidance_coefficients(self.parts, scales)
+        if not self.can_guide and (asked := sorted({scale for scale in scales.values() if scale != 1})):
+            raise UserError(
+                f"--guidance {' '.join(f'{scale:g}' for scale in asked)}: the model was trained with --text.dropout 0"
+                " and knows no empty condition, which guidance compares with; leave it out, or train with a larger"
+                " dropout."
+            )
+        if negative is not None and all("text" in kept for kept, _ in evaluated):
+            raise UserError(
+                "--negative replaces the empty text, which a guidance scale of 1 of the text does not look at; leave it"
+                " out, or give another --guidance."
+            )
+
+    def remember(self, record: TrainingRecord | None) -> None:
+        """Keep what the training images had; without an empty condition among them, nothing is guided by default."""
+        self.trained_on = record
+        if not self.can_guide and self.sampling.guidance is not None:
+            self.sampling = replace(self.sampling, guidance=1.0)
+
+    @property
     def device(self) -> torch.device:
         """Where the networks are."""
         return next(self.model.parameters()).device
@@ -511,11 +583,32 @@ class ImageGenerator(ABC, Generic[Model, Sampling]):
             prior=condition.prior if "prior" in parts else None,
         )
 
+    def cut_texts(self, conditions: Sequence[Condition], sampling: Sampling) -> list[str]:
+        """A remark on texts that are longer than the model reads."""
+        encoder = self.model.text
+        texts = {prompt_of(condition, self.modality_as, self.parts) for condition in conditions if self.reads_text}
+        texts |= {sampling.negative} if sampling.negative is not None else set()
+        counts = encoder.count_tokens(sorted(texts)) if texts else []
+        over = [count - encoder.max_tokens for count in counts if count > encoder.max_tokens]
+        if not over:
+            return []
+        return [
+            f"{len(over)} of {len(texts)} texts are longer than the {encoder.max_tokens} tokens that the model reads;"
+            f" up to {max(over)} tokens are cut."
+        ]
+
+    def read_tokens(self, condition: Condition) -> tuple[int, ...]:
+        """The tokens that the text encoder reads of a condition; none where the model reads no text."""
+        if not self.reads_text:
+            return ()
+        ids, mask = self.model.text.tokenize([prompt_of(condition, self.modality_as, self.parts)])
+        return tuple(ids[mask].tolist())
+
     def completed(self, condition: Condition) -> Condition:
-        """With the modality named, where the model knows one only and always saw it in training."""
-        if condition.modality is not None or len(self.spec.intensity) > 1:
-            return condition
-        return replace(condition, modality=next(iter(self.spec.intensity)))
+        """With the modality and the view named, where the model knows one only and always saw it in training."""
+        if condition.modality is None and len(self.spec.intensity) == 1:
+            condition = replace(condition, modality=next(iter(self.spec.intensity)))
+        return condition if condition.view else replace(condition, view=self.rules.only_view)
 
     def images(
         self,
@@ -641,10 +734,10 @@ AnyGenerator: TypeAlias = ImageGenerator[Any, Any]
 def paired(
     conditions: Condition | Sequence[Condition], seed: int | None, seeds: Sequence[int] | None
 ) -> tuple[list[Condition], list[int]]:
-    """A condition and a seed for each image.
+    """A condition and a seed for each image; none of no condition and no seed.
 
     Raises:
-        UserError: both a seed and seeds, several of both in different numbers, none, or a seed out of range.
+        UserError: both a seed and seeds, several of both in different numbers, none of one, or a seed out of range.
     """
     if seed is not None and seeds is not None:
         raise UserError("give one seed, or seeds, not both.")
@@ -656,10 +749,12 @@ def paired(
         raise UserError(f"seeds={seeds!r}: give whole numbers, e.g. range(4); of one image, seed={seeds!r}.")
     numbers = list(range(len(asked))) if seeds is None and seed is None else [seed] if seeds is None else list(seeds)
     known = [number for number in numbers if number is not None]
-    if len(asked) == 1:
+    if len(asked) == 1 and known:
         asked *= len(known)
     elif len(known) == 1:
         raise UserError(f"{len(asked)} conditions and one seed; give a seed for each condition, as seeds=range(...).")
+    if not asked and not known:
+        return [], []
     if not asked or len(asked) != len(known):
         raise UserError(
             f"{len(asked)} conditions and {len(known)} seeds; give one condition and any number of seeds, or as many"
@@ -670,6 +765,22 @@ def paired(
             raise UserError(f"seed {number!r}: give a whole number, 0 or more.")
         check_seed(int(number))
     return asked, [int(number) for number in known]
+
+
+def _require_device(device: torch.device | str) -> None:
+    """Refuse a device that is not there.
+
+    Raises:
+        UserError: says which ones are allowed.
+    """
+    try:
+        found = torch.device(device)
+    except (RuntimeError, TypeError):
+        raise UserError(f"device {device!r} is not known; allowed: cpu, cuda, cuda:1, ...") from None
+    if found.type not in ("cpu", "cuda") and not (found.type == "mps" and torch.backends.mps.is_available()):
+        raise UserError(f"device {str(device)!r} is not supported here; allowed: cpu, cuda, cuda:1, ...")
+    if found.type == "cuda" and (found.index or 0) >= torch.cuda.device_count():
+        raise UserError(f"device {str(device)!r}: no such CUDA device is available here; take another, or cpu.")
 
 
 def on_cpu(images: Tensor) -> Tensor:

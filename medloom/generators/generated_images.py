@@ -118,7 +118,12 @@ class GeneratedImages(Sequence[GeneratedImage]):
 
     def __repr__(self) -> str:
         shapes = {f"{' x '.join(map(str, image.pixels.shape))} in {image.unit}" for image in self._images}
-        return f"{len(self)} generated images: {', '.join(sorted(shapes))}"
+        return f"{len(self)} generated images: {', '.join(sorted(shapes))}" if shapes else "no generated images"
+
+    def _require_any(self) -> None:
+        """Refuse what no image has."""
+        if not self._images:
+            raise UserError("there are no generated images: no condition was given.")
 
     def __iter__(self) -> Iterator[GeneratedImage]:
         return iter(self._images)
@@ -136,8 +141,9 @@ class GeneratedImages(Sequence[GeneratedImage]):
         """Float32 `(N, C, *size)` in the images' unit.
 
         Raises:
-            UserError: the images have several sizes; take them one by one.
+            UserError: the images have several sizes, to be taken one by one; or there is none.
         """
+        self._require_any()
         if len({image.pixels.shape for image in self._images}) != 1:
             raise UserError("the images have several sizes; take their pixels one by one.")
         return np.stack([image.pixels for image in self._images])
@@ -147,8 +153,9 @@ class GeneratedImages(Sequence[GeneratedImage]):
         """The unit of all images.
 
         Raises:
-            UserError: they have several units.
+            UserError: they have several units, or there is no image.
         """
+        self._require_any()
         units = {image.unit for image in self._images}
         if len(units) != 1:
             raise UserError(f"the images are in several units ({', '.join(sorted(units))}); take them one by one.")
@@ -163,7 +170,7 @@ class GeneratedImages(Sequence[GeneratedImage]):
             full_provenance: write texts themselves, not only their hash.
 
         Raises:
-            UserError: a format that cannot hold the values, several images for one file, or a folder in use.
+            UserError: a format that cannot hold the values, several images for one file, a folder in use, or no image.
 
         Examples:
             >>> import medloom
@@ -174,6 +181,7 @@ class GeneratedImages(Sequence[GeneratedImage]):
             >>> sorted(path.name for path in folder.iterdir())
             ['000000.png', '000001.png', 'generation.json', 'manifest.csv']
         """
+        self._require_any()
         path = Path(path)
         if path.suffix.lower() in PICTURES:
             raise UserError(f"{path}: images are written as {', '.join(WRITERS)}; or name a folder.")

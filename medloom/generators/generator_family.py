@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from medloom.core.errors import UserError
 from medloom.core.mask_spec import MaskSpec
+from medloom.core.options import flag_of
 from medloom.core.plots import save_grid
 from medloom.core.progress import say
 from medloom.core.types import Sample
@@ -22,6 +23,7 @@ from medloom.generators.run_folder import Components, open_run, runs_among
 from medloom.generators.storage import load_generator
 from medloom.generators.training_data import TrainingData, repeats, spread_rows
 from medloom.generators.training_facts import TrainingFacts, read_facts, read_masks
+from medloom.generators.training_record import TrainingRecord
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
@@ -74,10 +76,11 @@ class GeneratorFamily(Family[Options, Trained], Generic[Options, Trained, Coder]
         """See Family: masks, what conditions the images, the coder, and the generator."""
         given = self.mask_labels(options)
         known: Trained | None = origin.model
+        earlier = None if known is None else known.trained_on
         if known is not None:
             masks = known.masks
         else:
-            masks = MaskSpec() if given is None else read_masks(options, data, given, verbose)
+            masks = _no_masks(options) if given is None else read_masks(options, data, given, verbose)
         facts = read_facts(options, data, masks, verbose)
         data, coder = self.prepare_space(options, data, origin)
         if known is not None:
@@ -86,8 +89,20 @@ class GeneratorFamily(Family[Options, Trained], Generic[Options, Trained, Coder]
             generator = self.fresh(options, data, facts, coder, origin)
             generator.reads_text = generator.takes_text and facts.has_text
         generator.masks = masks if masks.names else generator.masks
-        data = with_masks(data, generator.masks)
-        return _readable(options, data, generator, verbose), generator
+        data = _readable(options, with_masks(data, generator.masks), generator, verbose)
+        record = self.record(options, data, generator)
+        # Of a run that kept no record it is not known what its images had.
+        generator.remember(record if known is None else earlier and record.after(earlier))
+        return data, generator
+
+    def record(self, options: Options, data: Prepared, trained: Trained) -> TrainingRecord:
+        """What the training images have."""
+        conditions = [sample.condition for sample in data.train.samples]
+        return TrainingRecord.of(conditions, trained.columns, self.meets_empty_condition(options))
+
+    def meets_empty_condition(self, options: Options) -> bool:
+        """Whether the network is trained on the empty condition too, which guidance compares with."""
+        return options.text.dropout > 0
 
     def caches(
         self, options: Options, data: Prepared, generator: Trained, accelerator: "Accelerator"
@@ -119,6 +134,20 @@ class GeneratorFamily(Family[Options, Trained], Generic[Options, Trained, Coder]
     def parent_options(self, options: Options) -> tuple[Path | str | None, ...]:
         """Further options that may name a run to start from."""
         return ()
+
+
+def _no_masks(options: GeneratorOptions) -> MaskSpec:
+    """The classes of a model that takes no masks.
+
+    Raises:
+        UserError: an option that says how masks are read.
+    """
+    for name in ("classes", "hide_classes", "resample_masks"):
+        if getattr(options, name):
+            raise UserError(
+                f"{flag_of(name)}: the network takes no masks; give --network.mask channels, or leave it out."
+            )
+    return MaskSpec()
 
 
 def _readable(options: GeneratorOptions, data: Prepared, generator: AnyGenerator, verbose: bool) -> Prepared:

@@ -198,5 +198,18 @@ class VolumeOptions(GeneratorOptions):
         return Space(given * dims if len(given) == 1 else given, self.spacing or None, bool(self.patch))
 
 
+def refuse_unused_classes(mask: str, classes: Sequence[int]) -> None:
+    """Refuse a list of mask classes for a network that takes no masks.
+
+    Raises:
+        UserError: says what to do.
+    """
+    if classes and mask == "none":
+        raise UserError(
+            f"network.mask_classes {_listed(classes)}: with --network.mask none the network takes no masks; give"
+            " --network.mask channels, or leave the classes out."
+        )
+
+
 def _listed(values: Sequence[float]) -> str:
     return " ".join(f"{value:g}" for value in values)

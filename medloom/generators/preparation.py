@@ -17,14 +17,16 @@ from medloom.core.files import claim_output
 from medloom.core.mask_spec import MaskSpec
 from medloom.core.progress import say
 from medloom.core.spec import HU, ImageSpec
+from medloom.core.table_column import TableColumn
 from medloom.core.types import Sample
 from medloom.data.dataset import ImageSource, measure_spec
 from medloom.data.manifest import Manifest, load_manifest, template_of
 from medloom.data.prompts import read_template
+from medloom.data.prompts.support import SUPPORT, TrainingSupport
 from medloom.data.splits import Split, assign_splits, make_split
-from medloom.data.table_columns import seen_columns
+from medloom.data.table_columns import measure_columns, worded_columns
 from medloom.data.transforms import HU_WINDOW
-from medloom.generators.options import TrainOptions
+from medloom.generators.options import GeneratorOptions, TrainOptions
 from medloom.generators.run_folder import Components, RunFolder, describe_run
 
 if TYPE_CHECKING:
@@ -195,6 +197,8 @@ def start_run(
         index = {"components": components.classes, "exporter": components.exporter}
         known = describe_run(options.out, family, index, description(options, prepared, accelerator, parents))
         fresh = not known
+        if isinstance(options, GeneratorOptions) and not (options.out / SUPPORT).is_file():
+            _write_support(options, prepared)
     accelerator.wait_for_everyone()
     return fresh
 
@@ -236,7 +240,7 @@ def description(
         "split": prepared.split.to_dict(),
         "inherited_splits": [split.to_dict() for parent in parents for split in RunFolder(parent).splits()],
         "images_are_patients": prepared.manifest.patients_are_images,
-        "columns": training_columns(prepared),
+        "columns": training_columns(options, prepared),
         "environment": {
             "medloom": medloom.__version__,
             "python": platform.python_version(),
@@ -250,13 +254,36 @@ def description(
     }
 
 
-def training_columns(prepared: Prepared) -> list[dict[str, Any]]:
-    """What the training rows have in the columns of the template next to the manifest; empty without one."""
+def training_columns(options: TrainOptions, prepared: Prepared) -> list[dict[str, Any]]:
+    """What the training texts say of the columns of the template next to the manifest, and those of a run before it.
 
-    beside = template_of(prepared.manifest.source)
-    if beside is None:
-        return []
-    return [asdict(column) for column in seen_columns(prepared.train.samples, read_template(beside))]
+    Empty without a template, and where the texts are not the template's.
+    """
+    source = prepared.manifest.source
+    beside, before = template_of(source), getattr(options, "from_run", None)
+    found: dict[str, TableColumn] = {}
+    if before is not None:
+        found = {column.name: column for column in RunFolder(before).worded_columns()}
+    if beside is not None:
+        for column in worded_columns(prepared.train.samples, read_template(beside), source):
+            earlier = found.get(column.name)
+            found[column.name] = column if earlier is None else column.joined(earlier)
+    return [asdict(column) for column in found.values()]
+
+
+def _write_support(options: GeneratorOptions, prepared: Prepared) -> None:
+    """Keep how many training patients there are near each other in the columns that the model is conditioned on.
+
+    These are the template's columns that are worded, and those of --table; without either nothing is written.
+    """
+    beside, samples = template_of(prepared.manifest.source), prepared.train.samples
+    template = None if beside is None else read_template(beside)
+    columns = [] if template is None else list(worded_columns(samples, template, prepared.manifest.source))
+    known = [column.name for column in columns]
+    alone = [name for name in options.table if name not in known]
+    columns += measure_columns(alone, samples, template, str(options.data))
+    if columns:
+        TrainingSupport.measure(samples, columns, template).write(options.out / SUPPORT)
 
 
 def spread(samples: Sequence[object], groups: Sequence[str], count: int) -> list[int]:

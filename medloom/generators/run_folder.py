@@ -7,6 +7,7 @@ from typing import Any
 from medloom.core.errors import UserError
 from medloom.core.files import hash_folder, read_json, write_json, write_text
 from medloom.core.spec import ImageSpec
+from medloom.core.table_column import TableColumn
 from medloom.data.splits import Split
 
 INDEX = "index.json"
@@ -37,6 +38,10 @@ class RunFolder:
     def description(self) -> dict[str, Any]:
         """run.json: every option, versions, fingerprints, ImageSpec, split."""
         return dict(read_json(self.path / RUN))
+
+    def worded_columns(self) -> list[TableColumn]:
+        """What its training texts said of the columns of a template; empty of texts that no template worded."""
+        return [TableColumn.from_dict(values) for values in self.description()["columns"]]
 
     def splits(self) -> list[Split]:
         """The split that it was trained on, and those of the runs that it started from (an autoencoder's, say)."""

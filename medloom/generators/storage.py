@@ -11,6 +11,7 @@ from medloom.core.spec import ImageSpec
 from medloom.generators.base import SETTINGS, AnyGenerator
 from medloom.generators.registry import FAMILIES, get_family
 from medloom.generators.run_folder import RunFolder, open_run
+from medloom.generators.training_record import TrainingRecord
 from medloom.networks.conditioning import ConditionEncoder
 from medloom.networks.text import load_text_parts
 from medloom.training.loop import check_device
@@ -41,6 +42,9 @@ def load_generator(folder: Path) -> AnyGenerator:
     generator.model.eval()
     generator.reads_text = settings["reads_text"]
     generator.masks = MaskSpec.from_dict(settings["masks"])
+    # Models of versions that kept no record are asked as before.
+    if (record := settings.get("trained_on")) is not None:
+        generator.remember(TrainingRecord.from_dict(record))
     generator.folder = folder
     return generator
 
@@ -67,7 +71,7 @@ def load(path: Path | str, device: str = "auto", unit: str | None = None) -> Any
         unit: of the values of mask and prior files that do not state theirs.
 
     Raises:
-        UserError: not a run folder of a generator, or one cut short.
+        UserError: not a run folder of a generator, one cut short, or a device that is not there.
 
     Examples:
         >>> import medloom
@@ -75,6 +79,8 @@ def load(path: Path | str, device: str = "auto", unit: str | None = None) -> Any
         >>> model.family, model.spec.size
         ('diffusion', (16, 16))
     """
+    if not isinstance(path, str | Path):
+        raise UserError(f"load: {path!r} is no path; give the run folder that `medloom train` wrote.")
     check_device(device)
     generator = load_generator(open_generator(Path(path)).model)
     generator.unit = unit

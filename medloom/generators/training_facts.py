@@ -32,7 +32,6 @@ class TrainingFacts:
         columns: of the clinical table.
         masks: the classes of the masks; empty for a model that takes none.
         has_text: whether any image has a text.
-        all_masked: whether every image has a mask.
     """
 
     corpus: Sequence[str]
@@ -41,7 +40,6 @@ class TrainingFacts:
     columns: Sequence[TableColumn] = ()
     masks: MaskSpec = field(default_factory=MaskSpec)
     has_text: bool = True
-    all_masked: bool = False
 
 
 def read_facts(options: GeneratorOptions, data: Prepared, masks: MaskSpec, verbose: bool) -> TrainingFacts:
@@ -67,7 +65,6 @@ def read_facts(options: GeneratorOptions, data: Prepared, masks: MaskSpec, verbo
         _columns(options, data),
         masks,
         has_text,
-        all(condition.mask for condition in conditions),
     )
 
 

@@ -95,7 +95,8 @@ METRICS: dict[str, MetricInfo] = {
 }
 # Intervals and tests, which are no metrics -> the module that holds them.
 STATISTICS = dict.fromkeys(
-    ("bootstrap_mean", "bootstrap_interval", "subsample_interval", "floor", "equivalent", "holm"), "uncertainty"
+    ("bootstrap_mean", "bootstrap_interval", "student_mean", "subsample_interval", "floor", "equivalent", "holm"),
+    "uncertainty",
 )
 
 

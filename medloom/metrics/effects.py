@@ -19,6 +19,8 @@ from medloom.metrics.uncertainty import Groups, Interval, bootstrap_interval
 Array = NDArray[np.float64]
 Mask = NDArray[np.bool_]
 FLAT = 1e-6
+# Patients of a dose level that takes part in a line. A resample loses 2 % of such levels, and is then drawn again.
+LEAST_IN_LEVEL = 4
 
 
 @dataclass(frozen=True)
@@ -30,7 +32,7 @@ class Line:
         intercept: in the unit of the effect; 0 if nothing is added.
 
     Examples:
-        >>> true, doses, patients = np.array([10, 20, 10, 20]), [1, 2, 1, 2], [0, 0, 1, 1]
+        >>> true, doses, patients = np.tile([10, 20], 4), np.tile([1, 2], 4), np.repeat([0, 1, 2, 3], 2)
         >>> line = medloom.metrics.dose_line(true, true / 2, doses, patients, seed=0)
         >>> round(line.slope.low, 2), round(line.slope.high, 2)
         (0.5, 0.5)
@@ -45,6 +47,8 @@ def dose_line(
 ) -> Line:
     """Slope and intercept over the means of dose levels, weighted by their size, with intervals over patients.
 
+    Levels of fewer than 4 patients are left out. Every resample of patients holds all the others.
+
     Args:
         true: true effects `(k,)`.
         estimated: effects of the generator `(k,)`.
@@ -54,24 +58,46 @@ def dose_line(
         level: nominal coverage, in (0, 1).
 
     Raises:
-        UserError: fewer than two groups, or groups with equal true effects.
+        UserError: fewer than two groups of 4 patients, or groups with equal true effects.
 
     Examples:
-        >>> true, estimated = np.array([10, 20, 10, 20]), np.array([4, 9, 6, 11])
-        >>> doses, patients = [1, 2, 1, 2], [0, 0, 1, 1]
+        >>> true, estimated = np.tile([10, 20], 4), np.array([4, 9, 6, 11, 4, 9, 6, 11])
+        >>> doses, patients = np.tile([1, 2], 4), np.repeat([0, 1, 2, 3], 2)
         >>> line = medloom.metrics.dose_line(true, estimated, doses, patients, seed=0)
         >>> round(line.slope.value, 2), round(line.intercept.value, 2)
         (0.5, 0.0)
     """
-    codes = np.unique(np.asarray([str(dose) for dose in doses]), return_inverse=True)[1]
-    if len(set(codes.tolist())) < 2 or np.ptp(_means(true, codes)) < FLAT:
-        raise UserError("a slope needs at least two dose levels with different true effects; give more arms.")
+    levels = dose_levels(doses, patients)
+    rows = np.flatnonzero(levels >= 0)
+    true, estimated, levels, units = true[rows], estimated[rows], levels[rows], np.asarray(patients)[rows]
+    if len(set(levels.tolist())) < 2 or np.ptp(_means(true, levels)) < FLAT:
+        raise UserError(
+            f"a slope needs two dose levels of {LEAST_IN_LEVEL} or more patients with different true effects; give more"
+            " rows or arms."
+        )
 
     def fitted(rows: NDArray[np.intp]) -> tuple[float, float]:
-        return _line(_means(true[rows], codes[rows]), _means(estimated[rows], codes[rows]))
+        return fit_line(true[rows], estimated[rows], levels[rows])
 
-    slope = bootstrap_interval(lambda rows: fitted(rows)[0], patients, seed, level=level)
-    return Line(slope, bootstrap_interval(lambda rows: fitted(rows)[1], patients, seed, level=level))
+    slope = bootstrap_interval(lambda rows: fitted(rows)[0], units, seed, level=level, keep=levels)
+    return Line(slope, bootstrap_interval(lambda rows: fitted(rows)[1], units, seed, level=level, keep=levels))
+
+
+def dose_levels(doses: Sequence[object], patients: Groups) -> NDArray[np.intp]:
+    """The dose level of each row as an integer; -1 for the levels of fewer than LEAST_IN_LEVEL patients."""
+    codes = np.unique(np.asarray([str(dose) for dose in doses]), return_inverse=True)[1]
+    units = np.asarray(patients)
+    small = [code for code in range(codes.max() + 1) if len(set(units[codes == code].tolist())) < LEAST_IN_LEVEL]
+    return np.where(np.isin(codes, small), -1, codes)
+
+
+def fit_line(true: Array, estimated: Array, levels: NDArray[np.intp]) -> tuple[float, float]:
+    """Slope and intercept of the line through the means of dose levels, weighted by their size."""
+    x, y = _means(true, levels), _means(estimated, levels)
+    centred = x - x.mean()
+    # Without any spread in x there is no line.
+    slope = float(centred @ y / (centred @ centred)) if centred.any() else math.nan
+    return slope, float(y.mean() - slope * x.mean())
 
 
 def recovered_fraction(true: Array, estimated: Array, patients: Groups, seed: int, level: float = 0.95) -> Interval:
@@ -94,13 +120,19 @@ def recovered_fraction(true: Array, estimated: Array, patients: Groups, seed: in
         >>> medloom.metrics.recovered_fraction(true, estimated, [0, 1, 2], seed=0).value
         0.5
     """
-    if not np.abs(true).sum() > FLAT:
+    effects = np.abs(true) > FLAT
+    if not effects.any():
         raise UserError("no true effect: the recovered fraction is undefined.")
+    # Every resample has a true effect.
+    keep = np.where(effects, 0, -1)
+    return bootstrap_interval(
+        lambda rows: fraction_of(true[rows], estimated[rows]), patients, seed, level=level, keep=keep
+    )
 
-    def fraction(rows: NDArray[np.intp]) -> float:
-        return float((estimated[rows] * np.sign(true[rows])).sum() / np.abs(true[rows]).sum())
 
-    return bootstrap_interval(fraction, patients, seed, level=level)
+def fraction_of(true: Array, estimated: Array) -> float:
+    """See `recovered_fraction`."""
+    return float((estimated * np.sign(true)).sum() / np.abs(true).sum())
 
 
 def right_signs(true: Array, estimated: Array, noise: float) -> NDArray[np.float64]:
@@ -154,10 +186,3 @@ def _means(values: Array, codes: NDArray[np.intp]) -> Array:
     """Replace each row's value by its group's mean: a fit over rows is then a fit over groups, weighted by size."""
     sums, counts = np.bincount(codes, values), np.bincount(codes)
     return np.asarray(sums[codes] / counts[codes])
-
-
-def _line(x: Array, y: Array) -> tuple[float, float]:
-    centred = x - x.mean()
-    # Without any spread in x there is no line.
-    slope = float(centred @ y / (centred @ centred)) if centred.any() else math.nan
-    return slope, float(y.mean() - slope * x.mean())

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from medloom.core.cells import Cell
 from medloom.core.errors import UserError
+from medloom.core.lookup import never_trained
 from medloom.core.table_column import TableColumn
 from medloom.networks.weights import StoredNetwork
 
@@ -180,5 +181,5 @@ class ConditionEncoder(StoredNetwork):
 def _indices(names: Sequence[str | None], known: Sequence[str], what: str) -> Tensor:
     table: Mapping[str | None, int] = {None: ABSENT} | {name: number for number, name in enumerate(known, 1)}
     if unknown := sorted({name for name in names if name is not None and name not in table}):
-        raise UserError(f"{what} {unknown[0]!r} was never trained on; known: {', '.join(known) or 'none'}.")
+        raise UserError(never_trained(what, unknown[0], known))
     return torch.tensor([table[name] for name in names], dtype=torch.long)

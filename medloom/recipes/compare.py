@@ -1,12 +1,15 @@
 """`medloom compare`: two models on the same held-out conditions and seeds, modality by modality."""
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 from medloom.core.errors import UserError
 from medloom.data.manifest import ManifestOptions
 from medloom.recipes.commands import run_command
+
+if TYPE_CHECKING:
+    from medloom.generators.base import AnyGenerator
 
 DESCRIPTION, TABLE = "comparison.json", "comparison.csv"
 SIDES = ("before", "after")
@@ -25,7 +28,8 @@ class Config(ManifestOptions):
         n: images per row.
         seed: of the first image; both models get the same seeds.
         steps: steps of the sampler (default: 20 for diffusion; a GAN has no sampler).
-        guidance: how strongly the condition is followed (default: 2 for diffusion; a GAN has none).
+        guidance: how strongly the condition is followed; more than 1 exaggerates what it says and makes images more
+            alike (default: 1, no guidance; a GAN has none).
         label: see `medloom evaluate images`: column of the class that a classifier predicts, modality, or auto.
         features: see `medloom evaluate images`: feature extractors.
         image_size: see `medloom evaluate images`: pixels of the judging classifier's images.
@@ -64,39 +68,52 @@ def run(config: Config) -> Path:
     """Generate with both models, evaluate both, and join the metrics; returns the path of comparison.csv.
 
     Raises:
-        UserError: a model or manifest that cannot be used, or no modality that both models know.
+        UserError: a model or manifest that cannot be used, no modality that both models know, or rows that one of them
+            cannot follow.
     """
     from rich.console import Console
     from rich.table import Table
 
     from medloom.core.files import claim_output, read_json, write_json
     from medloom.core.progress import say
-    from medloom.core.spec import ImageSpec
     from medloom.data.manifest import load_manifest
     from medloom.data.tables import write_csv
     from medloom.evaluation.report.metrics import number, with_interval
     from medloom.evaluation.report.report import SCORES
-    from medloom.generators.registry import FAMILIES
-    from medloom.generators.run_folder import open_run
+    from medloom.generation.requests import answerable
+    from medloom.generators.storage import load_generator, open_generator
 
     manifest = load_manifest(config.data, config)
     models = {"before": config.before, "after": config.after}
-    known: list[set[str]] = []
+    generators: dict[str, AnyGenerator] = {}
     for side, model in models.items():
-        opened = open_run(model, tuple(FAMILIES), f"--{side}")
-        known.append(set(ImageSpec.from_dict(opened.description()["identity"]["spec"]).intensity))
+        opened = open_generator(model, f"--{side}")
+        generators[side] = load_generator(opened.model)
         for split in opened.splits():
             split.refuse_overlap(manifest, str(model))
+    known = [set(generator.spec.intensity) for generator in generators.values()]
     common = sorted(known[0] & known[1] & set(manifest.modalities))
     if not common:
         raise UserError(
             f"{config.data} has {', '.join(manifest.modalities)}, of which the two models have none in common"
             f" ({', '.join(sorted(known[0]))} and {', '.join(sorted(known[1]))})."
         )
-    out = claim_output(config.out, DESCRIPTION)
-    write_json(out / DESCRIPTION, {"before": str(config.before), "after": str(config.after), "on": common})
-    conditions = out / "conditions.csv"
     shared = manifest.select(modality in common for modality in manifest.frame["modality"])
+    samples, scales = shared.samples(), dict.fromkeys(models, config.guidance)
+    for side, generator in generators.items():
+        # Both models are asked for the same rows.
+        samples = answerable(config.data, samples, generator, config.skip_bad)
+        if config.guidance is None and generator.sampling.guidance is not None:
+            scales[side] = 1.0
+        asked = {"steps": config.steps, "guidance": scales[side]}
+        given = {name: value for name, value in asked.items() if value is not None}
+        generator.check_sampling(replace(generator.sampling, **given))
+    lines = {sample.line for sample in samples}
+    shared = shared.select(line in lines for line in shared.frame["line"])
+    out = claim_output(config.out, DESCRIPTION)
+    described = {"before": str(config.before), "after": str(config.after), "on": common, "guidance": scales}
+    write_json(out / DESCRIPTION, described)
+    conditions = out / "conditions.csv"
     shared.write(conditions)
     say(f"comparing on {len(shared)} rows of the modalities that both models know: {', '.join(common)}")
 
@@ -112,7 +129,7 @@ def run(config: Config) -> Path:
             n=config.n,
             seed=config.seed,
             steps=config.steps,
-            guidance=config.guidance,
+            guidance=() if scales[side] is None else (str(scales[side]),),
             device=config.device,
             **reading,
         )
@@ -136,7 +153,10 @@ def run(config: Config) -> Path:
     header = ["metric", "subset", "features", "n"]
     header += [f"{side}{end}" for side in SIDES for end in ("", "_low", "_high")] + ["reference", "reference_is"]
     rows = []
-    table = Table("metric", "subset", *SIDES, "reference", title="before and after", title_justify="left")
+    title = "before and after"
+    if config.guidance not in (None, 1):
+        title += f", guidance {config.guidance:g} (1 is none; more exaggerates what the conditions say)"
+    table = Table("metric", "subset", *SIDES, "reference", title=title, title_justify="left")
     for key in (key for key in found["before"] if key in found["after"]):
         ends = [[found[side][key][name] for name in ("value", "low", "high")] for side in SIDES]
         metric = found["after"][key]
@@ -145,5 +165,5 @@ def run(config: Config) -> Path:
         table.add_row(key[0], key[1], *(with_interval(*own) for own in ends), number(reference["value"]))
     write_csv(out / TABLE, header, rows)
     Console(highlight=False).print(table)
-    say(f"compared: {out / TABLE}")
+    say(f"{title}: {out / TABLE}")
     return out / TABLE

@@ -77,7 +77,8 @@ def run(config: Config) -> Path:
     say("4/4  comparing the answers with the truth")
     report: Path = run_command("evaluate whatif", data=answers, truth=cohort, out=out / "report", seed=config.seed)
     say(f"\nRead the report: {report / 'report.html'}\nand see the images: {out / 'whatif' / 'grid.png'}\n\nTry next:")
-    prompt = '--prompt "lung nodule, severe, on the left" --table age=65,smoking=current,pack_years=40,sex=male'
+    table = "age=65,smoking=current,pack_years=40,sex=male,coffee=daily"
+    prompt = f'--prompt "lung nodule, severe, on the left" --table {table}'
     mask = next((cohort / "masks").iterdir())
     say(f"  medloom generate --model {model} {prompt} --modality CT --mask {mask} --n 8 --out {out / 'nodules'}")
     say("  medloom data check YOUR_TABLE.csv")

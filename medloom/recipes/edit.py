@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
@@ -14,7 +15,7 @@ from medloom.core.seeds import numpy_generator
 from medloom.core.types import Condition
 from medloom.generation.difference_maps import DifferenceRow, draw_differences, draw_table
 from medloom.generation.options import GenerationOptions, name_values
-from medloom.generators.sampling import Edit
+from medloom.generators.sampling import Edit, SamplingOptions
 
 if TYPE_CHECKING:
     import numpy as np
@@ -47,7 +48,7 @@ class Config(GenerationOptions):
 
     Attributes:
         image: the prior image.
-        text: the instruction, e.g. "The right pleural effusion has resolved."; an empty one asks for no change.
+        text: the instruction, e.g. "The right pleural effusion has resolved.".
         modality: imaging modality; one that the model was trained on.
         view: view or plane; one that the model was trained on.
         data: manifest with prior and instruction (else Text) instead of the image and the text.
@@ -102,18 +103,21 @@ def run(config: Config) -> Path:
             --out that holds something else.
     """
     from medloom.generation.produce import is_main_process, load_model, produce, write_grid, write_manifest
+    from medloom.generation.requests import contents
 
     _check(config)
     grid = _grid(config)
     model = load_model(config)
-    if PRIOR not in model.generator.parts:
-        raise UserError(f"--model {config.model} takes no prior image; train an editor with `medloom train edit`.")
+    _check_model(config, model, grid)
     rows, kept = _rows(config, model)
     requests = _requests(config, model, rows)
     facts = {"spec": model.generator.spec.to_dict()}
+    files = contents([row.condition for row in rows], data=config.data, region=config.region)
+    left_out = frozenset({PRIOR} if config.text_only else ())
     # An image that is edited again has to be there first.
     for turn in range(1 + max(_turn(request) for request in requests)):
-        suffix = produce(model, [request for request in requests if _turn(request) == turn], DESCRIPTION, facts)
+        asked = [request for request in requests if _turn(request) == turn]
+        suffix = produce(model, asked, DESCRIPTION, {**facts, **files}, config.allow_unseen, left_out)
     manifest = config.out / "manifest.csv"
     if is_main_process():
         write_manifest(manifest, requests, suffix, [PRIOR, *kept])
@@ -142,6 +146,29 @@ def _check(config: Config) -> None:
         raise UserError("--controls nochange10 has nochange in it; leave that out.")
     if config.crops:
         raise UserError("--crops is for models that were trained on patches; an editor sees whole images.")
+
+
+def _check_model(config: Config, model: "LoadedModel", grid: tuple[list[float], list[float]] | None) -> None:
+    """Refuse a model that is no editor, and what it was not trained for.
+
+    Raises:
+        UserError: no prior images, a baseline without them that was never trained, or guidance that it cannot follow.
+    """
+    generator = model.generator
+    if PRIOR not in generator.parts:
+        raise UserError(f"--model {config.model} takes no prior image; train an editor with `medloom train edit`.")
+    if config.text_only and PRIOR in generator.rules.needs and not generator.can_guide:
+        raise UserError(
+            "--text-only: the model was trained with --text.dropout 0, never without a prior image; leave it out, or"
+            " train with a larger dropout."
+        )
+    for text, prior in product(*grid) if grid is not None else ():
+        generator.check_sampling(_scaled(model, text, prior), config.edit)
+
+
+def _scaled(model: "LoadedModel", text: float, prior: float) -> SamplingOptions:
+    """The model's sampling at two scales of guidance."""
+    return replace(model.sampling, guidance_by_part={"prior": prior, "text": text})
 
 
 def _grid(config: Config) -> tuple[list[float], list[float]] | None:
@@ -235,7 +262,7 @@ class PriorRow:
 
 def _rows(config: Config, model: "LoadedModel") -> tuple[list[PriorRow], list[str]]:
     """What to edit: the one image, or the rows of the manifest; and the names of their cells."""
-    from medloom.generation.requests import Source, kept_columns, origins, read_conditions
+    from medloom.generation.requests import Source, answerable, kept_columns, origins, read_conditions
 
     if config.data is None:
         unknown = dict.fromkeys(column.name for column in model.generator.columns)
@@ -243,7 +270,9 @@ def _rows(config: Config, model: "LoadedModel") -> tuple[list[PriorRow], list[st
         condition = Condition(config.text or None, config.modality, config.view, prior=image, table=unknown)
         return [PriorRow(_ready(model, condition, "--image"), Source(), "--image")], []
     manifest = read_conditions(config, config.data, need=(PRIOR,))
-    kept, samples = kept_columns(config.keep, manifest), manifest.samples()
+    kept = kept_columns(config.keep, manifest)
+    samples = manifest.samples()
+    samples = answerable(config.data, samples, model.generator, config.skip_bad, config.allow_unseen)
     rows = []
     for sample, origin in zip(samples, origins(config.data, samples), strict=True):
         where, table = f"{config.data}, line {sample.line}", sample.condition.table
@@ -294,8 +323,7 @@ def _write_guidance_grid(
     """The first edit at each pair of scales, the text's from left to right, the prior image's from top to bottom."""
 
     def scaled(prior: float, text: float) -> "NDArray[np.float32]":
-        sampling = replace(model.sampling, guidance_by_part={"prior": prior, "text": text})
-        edited = model.generator.sample([request.condition], [request.seed], sampling, config.edit)
+        edited = model.generator.sample([request.condition], [request.seed], _scaled(model, text, prior), config.edit)
         images: NDArray[np.float32] = edited[0].numpy()
         return images
 

@@ -17,6 +17,7 @@ from medloom.generation.options import GenerationOptions, name_values
 if TYPE_CHECKING:
     from medloom.generation.produce import LoadedModel
     from medloom.generation.requests import Request, Source
+    from medloom.generators.base import AnyGenerator
 
     # A condition, where it comes from, and the cells of further columns.
     Rows = list[tuple[Condition, Source, tuple[object, ...]]]
@@ -36,8 +37,8 @@ class Config(GenerationOptions):
         modality: imaging modality; one that the model was trained on.
         view: view or plane; one that the model was trained on.
         mask: label map that the images follow, for a model trained with masks.
-        table: values of the columns of a table that condition the model, as age=60,smoking=never; the others are
-            unknown.
+        table: values of the columns of a table that condition the model, as age=60,smoking=never; one that is left out
+            is unknown, where some training images had none.
         data: manifest of conditions instead of the prompt: images for each of its rows.
         count: of `data`, rows to sample; without it, every row once (its paired synthetic version).
         balance: sample as many of each class: one column, whose values are the classes (a clinical column, modality,
@@ -51,7 +52,7 @@ class Config(GenerationOptions):
     example: ClassVar[str] = 'medloom generate --model runs/mm --modality CXR --prompt "Small left effusion." --out out'
     common: ClassVar[tuple[str, ...]] = (
         "prompt", "modality", "view", "mask", "table", "data", "count", "n", "seed", "steps", "guidance", "negative",
-        "format", "batch", "device",
+        "allow_unseen", "format", "batch", "device",
     )  # fmt: skip
 
     prompt: str | None = None
@@ -74,13 +75,15 @@ def run(config: Config) -> Path:
         UserError: a condition that the model cannot follow, an option out of range, or --out that holds something else.
     """
     from medloom.generation.produce import is_main_process, load_model, produce, write_grid, write_manifest
+    from medloom.generation.requests import contents
 
     _check(config)
     grid = _grid(config)
     model = load_model(config)
-    _check_pictures(config, model)
+    _check_pictures(config, model, grid)
     requests, kept = _requests(config, model)
-    suffix = produce(model, requests, DESCRIPTION)
+    files = contents([request.condition for request in requests], data=config.data)
+    suffix = produce(model, requests, DESCRIPTION, files, config.allow_unseen)
     manifest = config.out / "manifest.csv"
     if is_main_process():
         write_manifest(manifest, requests, suffix, kept)
@@ -91,8 +94,7 @@ def run(config: Config) -> Path:
             if config.show_steps:
                 write_steps(model, requests)
             if grid:
-                steps, temperatures, guidances = (grid.get(name, []) for name in GRID)
-                write_decoding_grid(model, requests[0], [int(count) for count in steps], temperatures, guidances)
+                write_decoding_grid(model, requests[0], grid)
         say(f"{len(requests)} images: {manifest}; look at {config.out / 'grid.png'}")
     return manifest
 
@@ -134,13 +136,14 @@ def _grid(config: Config) -> dict[str, list[float]]:
     return found
 
 
-def _check_pictures(config: Config, model: "LoadedModel") -> None:
-    """Refuse pictures of decoding for models that decode no tokens."""
-    from medloom.generation.token_pictures import token_generator
+def _check_pictures(config: Config, model: "LoadedModel", grid: dict[str, list[float]]) -> None:
+    """Refuse pictures of decoding for models that decode no tokens, and options that they cannot follow."""
+    from medloom.generation.token_pictures import decoding_options, token_generator
 
-    for option, asked in (("--show-steps", config.show_steps), ("--grid", bool(config.grid))):
-        if asked:
-            token_generator(model, option)
+    if config.show_steps:
+        token_generator(model, "--show-steps")
+    if grid:
+        decoding_options(model, grid)
 
 
 def _requests(config: Config, model: "LoadedModel") -> "tuple[list[Request], list[str]]":
@@ -159,7 +162,7 @@ def _requests(config: Config, model: "LoadedModel") -> "tuple[list[Request], lis
 
 def _conditions(config: Config, model: "LoadedModel") -> "tuple[Rows, list[str]]":
     """The one condition of the options, or those of a manifest; and the names of the columns of their cells."""
-    from medloom.generation.requests import Source, kept_columns, origins, read_conditions
+    from medloom.generation.requests import Source, answerable, kept_columns, origins, read_conditions
 
     generator = model.generator
     names = [column.name for column in generator.columns]
@@ -168,13 +171,20 @@ def _conditions(config: Config, model: "LoadedModel") -> "tuple[Rows, list[str]]
         condition = Condition(config.prompt, config.modality, config.view, mask=config.mask, table=table)
         known = generator.row_condition(condition, "--table")
         # A mask that the model does not take is the user's mistake here, and a column that is not needed in a table.
-        generator.check([condition])
+        generator.check([condition], allow_unseen=config.allow_unseen)
         cells = tuple(known.table[name] for name in names)
         return _with_masks(config, [(known, Source(), cells)], names, [config.mask])
-    manifest = read_conditions(config, config.data, ("text",) if generator.reads_text else ())
+    manifest = read_conditions(config, config.data, _needed_columns(generator))
     kept = kept_columns(_carried(config, manifest.clinical_columns), manifest)
     further = [name for name in kept if name not in names]
-    samples, sampled_for = _sample(config, manifest.samples())
+    usable = manifest.samples()
+    if config.skip_bad:
+        usable = answerable(config.data, usable, generator, True, config.allow_unseen)
+    samples, sampled_for = _sample(config, usable)
+    if not config.skip_bad:
+        # A row that was not sampled may be what it likes.
+        sampled = {sample.line: sample for sample in samples}
+        answerable(config.data, [*sampled.values()], generator, False, config.allow_unseen)
     rows: Rows = []
     for sample, origin in zip(samples, origins(config.data, samples), strict=True):
         known = generator.row_condition(sample.condition, f"{config.data}, line {sample.line}")
@@ -185,6 +195,14 @@ def _conditions(config: Config, model: "LoadedModel") -> "tuple[Rows, list[str]]
         rows = [(*row[:2], (*row[2], name)) for row, name in zip(rows, sampled_for, strict=True)]
         columns.append(SAMPLED_FOR)
     return _with_masks(config, rows, columns, [sample.condition.mask_file for sample in samples])
+
+
+def _needed_columns(generator: "AnyGenerator") -> tuple[str, ...]:
+    """The standard columns that the manifest has to have, filled: of parts that every training image had."""
+    if "prior" in generator.parts or generator.trained_on is None:
+        # An editor's text may stand in the column instruction.
+        return ("text",) if generator.reads_text and generator.trained_on is None else ()
+    return generator.rules.needs
 
 
 def _with_masks(

@@ -1,22 +1,22 @@
 """`medloom whatif`: the same images with some columns of the clinical table changed, and the noise held."""
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from medloom.core.errors import UserError
-from medloom.core.files import atomic_file, hash_file, relative_path, write_text
+from medloom.core.files import atomic_file, relative_path, write_text
 from medloom.core.limits import limited
 from medloom.core.lookup import look_up
 from medloom.core.options import repeated
 from medloom.core.progress import say
-from medloom.core.table_column import TableColumn
-from medloom.core.types import Condition, Sample
+from medloom.core.types import Sample
 from medloom.data.columns import ALIASES
 from medloom.data.images import read_image
 from medloom.data.manifest import list_problems, template_of, template_path
-from medloom.data.prompts import Cell, Template, find_template, read_rows, read_template
+from medloom.data.prompts import Cell, Column, Template, find_template, read_rows, read_template
 from medloom.data.prompts.arms import (
     ESTIMANDS,
     TOTAL,
@@ -26,20 +26,23 @@ from medloom.data.prompts.arms import (
     effect_of,
     factual_arm,
     read_arms,
+    read_changes,
     refuse_held,
 )
+from medloom.data.prompts.support import LEAST_NEAR, SUPPORT, TrainingSupport
 from medloom.data.tables import read_table, write_csv
 from medloom.generation.difference_files import write_difference_gif, write_difference_volume
 from medloom.generation.difference_maps import DifferenceRow, difference_scales, draw_differences
 from medloom.generation.options import GenerationOptions
 from medloom.generators.generated_images import HEADER
+from medloom.generators.training_record import COUNTED, has_part
 
 if TYPE_CHECKING:
     from medloom.generation.produce import LoadedModel
     from medloom.generation.requests import Request, Source
 
 DESCRIPTION = "whatif.json"
-MASK, HELD = "mask", "held"
+MASK, VIEW, HELD, NEAR = "mask", "view", "held", "support"
 SHOWN_ROWS = 6
 
 
@@ -48,13 +51,14 @@ class Config(GenerationOptions):
     """Change columns of the condition, hold the seed, and see what becomes of the images.
 
     Attributes:
-        data: manifest of the factual conditions, with the columns of the template.
+        data: manifest of the factual conditions, with the columns of the template and of the model's table.
         set: one arm, e.g. smoking=never, or several columns at once, age=24,sex=male; given again for each arm.
-        template: YAML file or ready name; by default the one next to the manifest.
+        template: YAML file or ready name; by default the one next to the manifest. Without one the columns of the
+            model's table can be set, and the texts are held.
         rows: the first so many rows of the manifest; 0 is all.
         n: images a row and arm.
         seed: of the first image; the k-th of row r has seed + r n + k in every arm, and so the same noise.
-        allow_unseen: allow values that training has not seen; the result is an extrapolation.
+        allow_unseen: allow columns and values that training has not seen; the result is an extrapolation.
         guidance: how strongly the condition is followed; 1 is no guidance, and more exaggerates effects (default: 1; a
             GAN has none). For single parts of the condition add PART=SCALE.
         estimand: direct holds what follows from the changed columns at its factual value and says so; total refuses to.
@@ -76,7 +80,6 @@ class Config(GenerationOptions):
     rows: int = limited(32, at_least=0)
     n: int = limited(2, at_least=1)
     seed: int = 0
-    allow_unseen: bool = False
     estimand: str = "direct"
 
 
@@ -98,7 +101,7 @@ class Plan:
         template: turns cells into text.
         rows: to generate images for.
         arms: the factual one first.
-        changed: arm -> each of the rows in it.
+        changed: arm -> each of the rows in it; one that breaks a bound of the template is left out.
         kept: names of the columns that are carried along.
     """
 
@@ -108,10 +111,23 @@ class Plan:
     changed: Mapping[str, Sequence[ArmRow]]
     kept: Sequence[str]
 
+    def arms_of(self, index: int) -> list[Arm]:
+        """The arms that a row is asked in."""
+        return [arm for arm in self.arms if not self.changed[arm.name][index].broken]
+
+    def rows_in(self, arm: Arm) -> list[ArmRow]:
+        """The rows that an arm asks."""
+        return [row for row in self.changed[arm.name] if not row.broken]
+
     @property
     def masked(self) -> bool:
         """Whether any row has a mask."""
         return any(row.sample.condition.mask for row in self.rows)
+
+    @property
+    def words(self) -> bool:
+        """Whether the template words the rows; else their own texts are held."""
+        return _words(self.template)
 
 
 def run(config: Config) -> Path:
@@ -122,27 +138,37 @@ def run(config: Config) -> Path:
             does not allow, or as `medloom generate`.
     """
     from medloom.generation.produce import is_main_process, load_model, produce, write_grid, write_manifest
+    from medloom.generation.requests import contents
 
     _check(config)
-    file = _template_file(config)
-    plan = _plan(config, read_template(file))
     model = load_model(config)
-    if not config.allow_unseen:
-        _refuse_unseen(plan, model)
-    requests = _requests(config, plan, model)
-    effects = _effects(config, plan, model)
-    facts = {"data": hash_file(config.data), "template": hash_file(file), "rows": len(plan.rows), "arms": effects}
-    facts["spec"] = model.generator.spec.to_dict()
+    if not (model.generator.reads_text or model.generator.columns):
+        raise UserError(
+            f"--model {config.model} takes neither text nor table, through which a what-if changes its condition; name"
+            " another."
+        )
+    file = _template_file(config, model)
+    plan = _plan(config, _template(config, file, model))
+    unseen = _unseen(config, plan, model)
+    _refuse_unnoticed(config, plan, model)
+    near = _near(plan, model)
+    requests = _requests(config, plan, model, near)
+    effects = _effects(config, plan, model, unseen, near)
+    facts = {"rows": len(plan.rows), "arms": effects, "spec": model.generator.spec.to_dict()}
     facts["classes"] = model.generator.masks.to_dict()["names"]
-    suffix = produce(model, requests, DESCRIPTION, facts)
+    facts |= contents([request.condition for request in requests], data=config.data, template=file)
+    # What is set was looked at above; the rows' own values are the patients'.
+    suffix = produce(model, requests, DESCRIPTION, facts, allow_unseen=True)
     manifest = config.out / "manifest.csv"
     if is_main_process():
         write_manifest(manifest, requests, suffix, _columns(plan))
-        write_text(template_path(manifest), file.read_text(encoding="utf-8"))
-        write_grid(model, requests, suffix, len(plan.arms))
+        if file is not None:
+            write_text(template_path(manifest), file.read_text(encoding="utf-8"))
+        write_grid(model, _aligned(config, plan, requests), suffix, len(plan.arms))
         _write_differences(config, plan, model, requests, suffix)
         for name, effect in effects.items():
             say(f"{name}: {effect['estimand']}")
+        _say_support(plan, effects, near is not None)
         say(f"{len(requests)} images: {manifest}; look at {config.out / 'differences.png'}")
     return manifest
 
@@ -157,31 +183,75 @@ def _check(config: Config) -> None:
         raise UserError("say what to change with --set COLUMN=VALUE, once for each arm.")
 
 
-def _template_file(config: Config) -> Path:
+def _template_file(config: Config, model: "LoadedModel") -> Path | None:
+    """The template's file; None where there is none and the model has a table.
 
+    Raises:
+        UserError: there is neither a template nor a table.
+    """
     if config.template is not None:
         return find_template(config.template)
     beside = template_of(config.data)
-    if beside is None:
+    if beside is None and not model.generator.columns:
         names = f"{template_path(config.data).name} or template.yaml"
         raise UserError(
-            f"{config.data} has no template next to it ({names}); name the one of its texts with --template."
+            f"{config.data} has no template next to it ({names}), and the model no table whose columns could be set;"
+            " name the template of its texts with --template."
         )
     return beside
+
+
+def _template(config: Config, file: Path | None, model: "LoadedModel") -> Template:
+    """The template, with the columns of the model's table that it leaves out, which are not worded.
+
+    Raises:
+        UserError: the manifest lacks a column of the model's table; or no template, and another column or category is
+            set.
+    """
+    own = {column.name: column for column in model.generator.columns}
+    header = read_table(config.data).header
+    if lacking := [name for name in own if name not in header]:
+        raise UserError(
+            f"{config.data}: no column {lacking[0]!r}, which conditions the model; add it, with empty cells where"
+            " unknown."
+        )
+    for given in config.set if file is None else ():
+        for name, value in read_changes("--set", given).items():
+            look_up(own, name, "column of the model's table in --set").encode(value)
+    template = Template({}) if file is None else read_template(file)
+    columns = dict(template.columns)
+    for name in [name for name in own if name not in columns]:
+        values, sentinels = dict.fromkeys(own[name].categories, "") or None, frozenset(own[name].sentinels)
+        columns[name] = Column(name, say="", values=values, cap=own[name].cap, sentinels=sentinels)
+    return replace(template, columns=columns)
+
+
+def _words(template: Template) -> bool:
+    """Whether a template words anything."""
+    return bool(template.start or any(column.say for column in template.columns.values()))
 
 
 def _plan(config: Config, template: Template) -> Plan:
     """The conditions, row by row.
 
     Raises:
-        UserError: see `read_arms`, `_rows` and `refuse_held`; or a change that contradicts a row.
+        UserError: see `read_arms`, `_rows` and `refuse_held`; a change that contradicts a row; or an arm in which all
+            rows break a bound.
     """
     arms = [factual_arm(), *read_arms(config.set, template)]
     rows, kept = _rows(config, template)
     changed = {arm.name: [_changed(config, template, row, arm) for row in rows] for arm in arms}
+    plan = Plan(template, rows, arms, changed, kept)
+    for arm in arms:
+        if rows and not plan.rows_in(arm):
+            bounds = dict.fromkeys(text for row in changed[arm.name] for text in row.broken)
+            raise UserError(
+                f"--set {arm.name}: all {len(rows)} rows break bounds of the template ({'; '.join(bounds)}); set other"
+                " values, or give other rows."
+            )
     if config.estimand == TOTAL:
-        refuse_held(arms, changed)
-    return Plan(template, rows, arms, changed, kept)
+        refuse_held(arms, {arm.name: plan.rows_in(arm) for arm in arms})
+    return plan
 
 
 def _changed(config: Config, template: Template, row: PatientRow, arm: Arm) -> ArmRow:
@@ -200,10 +270,12 @@ def _rows(config: Config, template: Template) -> tuple[list[PatientRow], list[st
     """
     from medloom.generation.requests import kept_columns, origins, read_conditions
 
-    if taken := [name for name in template.columns if name.casefold() in {*HEADER, *ALIASES, HELD}]:
+    if taken := [name for name in template.columns if name.casefold() in {*HEADER, *ALIASES, HELD, NEAR}]:
         raise UserError(f"the template tells {taken[0]!r}, a column of the images' manifest; use one without it.")
     manifest = read_conditions(config, config.data, need=())
     kept = [name for name in kept_columns(config.keep, manifest) if name not in template.columns]
+    if clash := [name for name in kept if name in (HELD, NEAR)]:
+        raise UserError(f"--keep {clash[0]}: the images' manifest has a column of its own of this name; leave it out.")
     samples = manifest.samples()[: config.rows or None]
     cells, problems = read_rows(read_table(config.data), template, str(config.data))
     lines = {sample.line for sample in samples}
@@ -217,7 +289,9 @@ def _rows(config: Config, template: Template) -> tuple[list[PatientRow], list[st
         for sample, origin in zip(samples, origins(config.data, samples), strict=True)
         if sample.line in cells
     ]
-    if other := sum(row.sample.condition.text not in (None, template.render(row.cells)) for row in rows):
+    if _words(template) and (
+        other := sum(row.sample.condition.text not in (None, template.render(row.cells)) for row in rows)
+    ):
         say(
             f"{other} of {len(rows)} rows have another text in the manifest than the template gives, which is what the"
             " images are made from: was the model trained on this template's texts?"
@@ -225,24 +299,113 @@ def _rows(config: Config, template: Template) -> tuple[list[PatientRow], list[st
     return rows, kept
 
 
-def _refuse_unseen(plan: Plan, model: "LoadedModel") -> None:
-    """Refuse to set a column to what no training row had.
+def _unseen(config: Config, plan: Plan, model: "LoadedModel") -> dict[str, str]:
+    """Arm -> what of it no training image had, in words; arms of which training had everything are left out.
 
     Raises:
-        UserError: lists what training has seen.
+        UserError: there is any, and it is not allowed; lists what training has seen.
     """
-
-    seen = {entry["name"]: TableColumn.from_dict(entry) for entry in model.run.description()["columns"]}
+    generator = model.generator
+    texts = model.run.worded_columns() if generator.reads_text else []
+    seen = {column.name: column for column in (*texts, *generator.columns)}
+    found: dict[str, list[str]] = {}
     for arm in plan.arms:
         for name, value in arm.values.items():
-            if name in seen and not seen[name].has(value):
-                raise UserError(
-                    f"--set {arm.name}: training has not seen {name}={arm.changes[name]}; seen: {seen[name].seen}. Set"
-                    " another value, or go beyond with --allow-unseen."
-                )
+            if name not in seen:
+                known = f"the columns that it was given are {', '.join(seen)}" if seen else "it was given no columns"
+                reason = f"training was not given {name}; {known}"
+            elif not seen[name].has(value):
+                reason = f"training has not seen {name}={arm.changes[name]}; seen: {seen[name].seen}"
+            else:
+                continue
+            found.setdefault(arm.name, []).append(reason)
+    for name, reasons in found.items() if not config.allow_unseen else ():
+        raise UserError(f"--set {name}: {reasons[0]}. Set another column or value, or go beyond with --allow-unseen.")
+    return {name: " and ".join(reasons) for name, reasons in found.items()}
 
 
-def _requests(config: Config, plan: Plan, model: "LoadedModel") -> "list[Request]":
+def _refuse_unnoticed(config: Config, plan: Plan, model: "LoadedModel") -> None:
+    """Refuse arms that change a row without the model noticing; says where the template words two values alike.
+
+    Raises:
+        UserError: a column that is set and not worded, or a change beyond the tokens that the model reads.
+    """
+    own = {column.name: column for column in model.generator.columns}
+    alike: Counter[tuple[str, str]] = Counter()
+    for arm in plan.arms[1:]:
+        for row, changed in zip(plan.rows, plan.changed[arm.name], strict=True):
+            for name, column in plan.template.columns.items():
+                before, after = column.capped(row.cells[name]), column.capped(changed.cells[name])
+                if before == after or (name in own and own[name].read(before) != own[name].read(after)):
+                    continue
+                words = model.generator.reads_text and column.worded
+                if column.phrase(before) == column.phrase(after) if words else name in own:
+                    alike[arm.name, name] += name in arm.changes
+                elif reason := _unnoticed(plan, model, row, changed, name, name in arm.changes):
+                    where = f"--set {arm.name}: {config.data}, line {row.sample.line}"
+                    raise UserError(f"{where}: no image could change, because {reason}.")
+    for (arm_name, name), count in alike.items():
+        if count:
+            what = f"in {count} of {len(plan.rows)} rows {name} is worded, or capped, as it was"
+            say(f"--set {arm_name}: {what}, which is no change to the model.")
+
+
+def _unnoticed(
+    plan: Plan, model: "LoadedModel", row: PatientRow, changed: ArmRow, name: str, is_set: bool
+) -> str | None:
+    """Why the model does not notice the change of a column that its table lacks, and what to do; None where it does."""
+    generator = model.generator
+    if not (plan.template.columns[name].worded and generator.reads_text):
+        # What only follows from the change may stay unsaid.
+        why = "the template does not word it" if generator.reads_text else "the model reads no text"
+        return f"{name} is no column of the model's table, and {why}; set another one" if is_set else None
+    if _reads(plan, model, row, changed.cells) != _reads(plan, model, row, {**changed.cells, name: row.cells[name]}):
+        return None
+    return (
+        f"{name} lies beyond the {generator.model.text.max_tokens} tokens that the model reads of the text; put it"
+        " first in the template, or train with a larger --text.max-tokens"
+    )
+
+
+def _reads(plan: Plan, model: "LoadedModel", row: PatientRow, cells: Mapping[str, Cell]) -> tuple[int, ...]:
+    """The tokens that the model reads of a row with other cells."""
+    condition = replace(row.sample.condition, text=plan.template.render(cells))
+    return model.generator.read_tokens(condition)
+
+
+def _near(plan: Plan, model: "LoadedModel") -> dict[str, list[int | None]] | None:
+    """Arm -> for each row how many training patients are near it; None for a run that does not keep them."""
+    path = model.run.path / SUPPORT
+    if not path.is_file():
+        return None
+    support = TrainingSupport.read(path)
+    return {
+        arm.name: [
+            support.near(row.sample.condition.modality, row.cells, changed.cells)
+            for row, changed in zip(plan.rows, plan.changed[arm.name], strict=True)
+        ]
+        for arm in plan.arms
+    }
+
+
+def _say_support(plan: Plan, effects: Mapping[str, Mapping[str, Any]], known: bool) -> None:
+    """Say how many rows of each arm are left out, and how many are an extrapolation."""
+    for arm in plan.arms[1:]:
+        if left_out := len(effects[arm.name]["left_out"]):
+            bounds = dict.fromkeys(text for row in plan.changed[arm.name] for text in row.broken)
+            say(f"{arm.name}: {left_out} of {len(plan.rows)} rows are left out: they break {'; '.join(bounds)}")
+        if known and (beyond := effects[arm.name]["extrapolated_rows"]):
+            say(
+                f"{arm.name}: {beyond} of {len(plan.rows_in(arm))} rows are an extrapolation: fewer than {LEAST_NEAR}"
+                " training patients are near them"
+            )
+    if not known:
+        say(f"support is unknown: the run has no {SUPPORT}, which training writes where a template is next to its data")
+
+
+def _requests(
+    config: Config, plan: Plan, model: "LoadedModel", near: Mapping[str, Sequence[int | None]] | None
+) -> "list[Request]":
     """The images to generate: row by row, seed by seed, the arms of a seed together."""
     from medloom.generation.requests import check_seeds
 
@@ -251,30 +414,32 @@ def _requests(config: Config, plan: Plan, model: "LoadedModel") -> "list[Request
     for index in range(len(plan.rows)):
         for k in range(config.n):
             seed = config.seed + index * config.n + k
-            for arm in plan.arms:
-                requests.append(_request(config, plan, model, len(requests), index, seed, arm))
+            for arm in plan.arms_of(index):
+                count = None if near is None else near[arm.name][index]
+                requests.append(_request(config, plan, model, len(requests), index, seed, arm, count))
     return requests
 
 
 def _request(
-    config: Config, plan: Plan, model: "LoadedModel", number: int, index: int, seed: int, arm: Arm
+    config: Config, plan: Plan, model: "LoadedModel", number: int, index: int, seed: int, arm: Arm, near: int | None
 ) -> "Request":
     from medloom.generation.requests import Request
 
     row, changed = plan.rows[index], plan.changed[arm.name][index]
-    known, text = row.sample.condition, plan.template.render(changed.cells)
-    if not text:
+    known = row.sample.condition
+    text = plan.template.render(changed.cells) if plan.words else known.text
+    if plan.words and model.generator.reads_text and not text:
         raise UserError(f"{config.data}, line {row.sample.line}: the template says nothing in the arm {arm.name}.")
     mask = relative_path(known.mask_file, config.out)
     cells = {name: column.capped(changed.cells[name]) for name, column in plan.template.columns.items()}
-    whole = Condition(text, known.modality, known.view, mask=known.mask, table={**known.table, **cells})
+    whole = replace(known, text=text, table={**known.table, **cells})
     condition = model.generator.row_condition(whole, f"--set {arm.name}: {config.data}, line {row.sample.line}")
     return Request(
         number,
         condition,
         seed,
         row.origin,
-        (*([mask] if plan.masked else []), *cells.values(), *row.kept, ",".join(changed.held) or None),
+        (*([mask] if plan.masked else []), *cells.values(), *row.kept, ",".join(changed.held) or None, near),
         arm.name,
         ",".join(arm.changes) or None,
         ",".join(arm.changes.values()) or None,
@@ -283,25 +448,48 @@ def _request(
 
 def _columns(plan: Plan) -> list[str]:
     """Names of the cells of `_request`."""
-    return [*([MASK] if plan.masked else []), *plan.template.columns, *plan.kept, HELD]
+    return [*([MASK] if plan.masked else []), *plan.template.columns, *plan.kept, HELD, NEAR]
 
 
-def _effects(config: Config, plan: Plan, model: "LoadedModel") -> dict[str, dict[str, Any]]:
-    """What the differences of each arm estimate.
+def _aligned(config: Config, plan: Plan, requests: "Sequence[Request]") -> "list[Request | None]":
+    """The requests with None in the place of a row that an arm leaves out, so that arms stand below each other."""
+    found, rest = list["Request | None"](), iter(requests)
+    for index in range(len(plan.rows)):
+        asked = {arm.name for arm in plan.arms_of(index)}
+        for _ in range(config.n):
+            found += [next(rest) if arm.name in asked else None for arm in plan.arms]
+    return found
 
-    Raises:
-        UserError: the model takes neither text nor a table.
-    """
-    if not model.generator.takes_text:
-        raise UserError(
-            f"--model {config.model} takes neither text nor table, through which a what-if changes its condition; name"
-            " another."
-        )
-    masked = plan.masked and MASK in model.generator.parts
+
+def _effects(
+    config: Config,
+    plan: Plan,
+    model: "LoadedModel",
+    unseen: Mapping[str, str],
+    near: Mapping[str, Sequence[int | None]] | None,
+) -> dict[str, dict[str, Any]]:
+    """What the differences of each arm estimate; `unseen` says what of an arm no training image had."""
+    conditions = [row.sample.condition for row in plan.rows]
+    parts = {part: any(has_part(condition, part) for condition in conditions) for part in model.generator.reads}
+    parts["text"] = parts.get("text", False) and not plan.words
+    held = ["texts" if part == "text" else COUNTED[part] for part in parts if parts[part] and part != VIEW]
     effects = {
-        arm.name: effect_of(config.estimand, plan.template, arm, plan.changed[arm.name], masked)
+        arm.name: effect_of(
+            config.estimand,
+            plan.template,
+            arm,
+            plan.rows_in(arm),
+            held,
+            f"an extrapolation: {unseen[arm.name]}" if arm.name in unseen else "",
+        )
         for arm in plan.arms[1:]
     }
+    for name, effect in effects.items():
+        rows = list(zip(plan.rows, plan.changed[name], strict=True))
+        effect["left_out"] = [row.origin.source for row, changed in rows if changed.broken]
+        if near is not None:
+            counts = [count for count, (_, changed) in zip(near[name], rows, strict=True) if not changed.broken]
+            effect["extrapolated_rows"] = sum(count is not None and count < LEAST_NEAR for count in counts)
     sampling = model.sampling
     asked = (sampling.guidance, *sampling.guidance_by_part.values())
     if scales := sorted({scale for scale in asked if scale is not None and scale != 1}):
@@ -318,28 +506,31 @@ def _write_differences(
     The scale of the colours is that of all rows, so that no patient's noise is drawn as an effect.
     """
 
-    each = config.n * len(plan.arms)
-    rows: list[DifferenceRow] = []
+    rows: list[tuple[DifferenceRow, Request, list[Arm]]] = []
     scales: dict[str, float] = {}
-    for index, row in enumerate(plan.rows):
-        drawn = _difference_row(config, plan, model, row, requests[index * each : (index + 1) * each], suffix)
+    start = 0
+    for index in range(len(plan.rows)):
+        arms = plan.arms_of(index)
+        own = requests[start : (start := start + config.n * len(arms))]
+        if len(arms) == 1:
+            continue
+        drawn = _difference_row(config, plan, model, index, own, suffix)
         for unit, reach in difference_scales([drawn]).items():
             scales[unit] = max(scales.get(unit, 0.0), reach)
-        if index < SHOWN_ROWS:
-            rows.append(drawn)
+        if len(rows) < SHOWN_ROWS:
+            rows.append((drawn, own[0], arms[1:]))
     seeds = f"over {config.n} seeds that the arms share" if config.n > 1 else "over one seed that the arms share"
     title = f"SYNTHETIC: differences of conditional means, {seeds}"
     for name, absolute in (("differences.png", False), ("absolute_differences.png", True)):
         with atomic_file(config.out / name) as temporary:
-            temporary.write_bytes(draw_differences(rows, title, absolute, scales))
-    _write_difference_files(config, plan, requests[::each], rows, scales, suffix)
+            temporary.write_bytes(draw_differences([row for row, _, _ in rows], title, absolute, scales))
+    _write_difference_files(config, plan, rows, scales, suffix)
 
 
 def _write_difference_files(
     config: Config,
     plan: Plan,
-    factual: "Sequence[Request]",
-    rows: Sequence[DifferenceRow],
+    rows: "Sequence[tuple[DifferenceRow, Request, Sequence[Arm]]]",
     scales: Mapping[str, float],
     suffix: str,
 ) -> None:
@@ -347,30 +538,30 @@ def _write_difference_files(
     folder = config.out / "differences"
     folder.mkdir(exist_ok=True)
     index: list[list[str]] = []
-    for row, request in zip(rows, factual, strict=False):
-        reference = read_image(config.out / f"{request.sample_id}{suffix}")
-        for number, arm in enumerate(row.arms, 1):
-            name = f"{request.sample_id}-arm{number}"
-            write_difference_gif(folder / f"{name}.gif", row, arm, scales[row.unit])
-            write_difference_volume(folder / f"{name}.nii.gz", row, arm, reference)
-            index.append([name, request.origin.source, plan.arms[number].name])
+    for row, factual, arms in rows:
+        reference = read_image(config.out / f"{factual.sample_id}{suffix}")
+        for title, arm in zip(row.arms, arms, strict=True):
+            name = f"{factual.sample_id}-arm{plan.arms.index(arm)}"
+            write_difference_gif(folder / f"{name}.gif", row, title, scales[row.unit])
+            write_difference_volume(folder / f"{name}.nii.gz", row, title, reference)
+            index.append([name, factual.origin.source, arm.name])
     write_csv(folder / "index.csv", ["name", "source_id", "arm"], index)
 
 
 def _difference_row(
-    config: Config, plan: Plan, model: "LoadedModel", row: PatientRow, requests: "Sequence[Request]", suffix: str
+    config: Config, plan: Plan, model: "LoadedModel", index: int, requests: "Sequence[Request]", suffix: str
 ) -> DifferenceRow:
     import numpy as np
 
     from medloom.generation.produce import previews
 
-    spec = model.generator.spec
+    spec, row, asked = model.generator.spec, plan.rows[index], plan.arms_of(index)
     made = np.stack(list(previews(model, requests, suffix)))
     # Seeds first, then arms, as in `_requests`.
-    factual, *others = made.reshape(config.n, len(plan.arms), *made.shape[1:]).mean(axis=0)
+    factual, *others = made.reshape(config.n, len(asked), *made.shape[1:]).mean(axis=0)
     modality = row.sample.condition.modality or next(iter(spec.intensity))
     intensity = spec.of(modality)
-    arms = {_title(arm, plan.template): image for arm, image in zip(plan.arms[1:], others, strict=True)}
+    arms = {_title(arm, plan.template): image for arm, image in zip(asked[1:], others, strict=True)}
     return DifferenceRow(f"{modality}, line {row.sample.line}", intensity.output_unit, intensity.span, factual, arms)
 
 

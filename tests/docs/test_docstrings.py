@@ -110,7 +110,7 @@ def make_files(folder: Path) -> None:
 def train_models(folder: Path) -> None:
     """The runs that examples name: a generator, an editor and a generator of tokens."""
     runs, train = folder / "runs", folder / "train.csv"
-    medloom.train("text2image", data=train, out=runs / "mm", network={**UNET, "mask": "channels"}, **TINY)
+    medloom.train("text2image", data=train, out=runs / "mm", network=UNET, **TINY)
     medloom.train("edit", data=folder / "pairs.csv", out=runs / "edit", network=UNET, **TINY)
     first = {"kind": "vq", "autoencoder": TOKENIZER, "image_size": [16], "loop": TINY["loop"]}
     tokens = {"tokenizer": runs / "vq", "network": TRANSFORMER, "text": TINY["text"], "loop": TINY["loop"]}

@@ -83,7 +83,7 @@ def generator_of(
     corpus = [f"{condition.modality}: {condition.text}" for condition in rows_of(8)]
     columns: Sequence[TableColumn] = facts.pop("columns", COLUMNS if fusion != "none" else ())
     known = TrainingFacts(corpus, KINDS, ["left"], columns, MaskSpec(numbered((1, 2))), **facts)
-    return build_generator(spec_of(dims, size), known, replace(network, fusion=fusion), text, seed=0, needs_mask=True)
+    return build_generator(spec_of(dims, size), known, replace(network, fusion=fusion), text, seed=0)
 
 
 def data_of(generator: GANGenerator, count: int = 8) -> TrainingData:

@@ -97,6 +97,24 @@ def test_from_scratch_in_flow(make_manifest: Callable[..., Path], tmp_path: Path
     assert same_in_diffusers(run, steps=8) < 0.5
 
 
+@pytest.mark.parametrize("more", [{"lora": 2}, {}])
+def test_a_base_knows_the_empty_text_that_training_without_dropout_leaves_out(
+    make_manifest: Callable[..., Path], tmp_path: Path, more: dict[str, object]
+) -> None:
+    """As the presets `minim` train it; a run that continues it knows it too."""
+    base, data = str(make_stable_diffusion(tmp_path / "sd")), make_manifest()
+    values = {**OPTIONS, "text.dropout": 0.0, "loop.steps": 1}
+    run = run_command("train text2image", data=data, out=tmp_path / "run", base=base, **more, **values)
+    generator, condition = load(run, "cpu"), Condition("A disc.", "Disc")
+    assert generator.can_guide and generator.sampling.guidance == 2.0
+    generator.check([condition], DiffusionSampling(steps=1, guidance=7.5))
+    own = {"network.exportable": True, "network.widths": [16, 32], "network.head_width": 16, "text.width": 16}
+    own |= {"text.layers": 1, "text.vocabulary": 600, "autoencoder": base}
+    scratch = run_command("train text2image", data=data, out=tmp_path / "scratch", **values, **own)
+    with pytest.raises(UserError, match="--text.dropout 0"):
+        load(scratch, "cpu").check([condition], DiffusionSampling(steps=1, guidance=7.5))
+
+
 def with_priors(manifest: Path) -> Path:
     """Each row's earlier image is the next row's of the same kind."""
     header, *rows = manifest.read_text(encoding="utf-8").splitlines()

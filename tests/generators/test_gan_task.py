@@ -12,7 +12,6 @@ from gan_rows import GAN, LOOP, NETWORK, SIZE, data_of, generator_of, images_of,
 from medloom.core.errors import UserError
 from medloom.core.files import hash_file, hash_folder
 from medloom.core.mask_spec import MaskSpec
-from medloom.core.types import Condition
 from medloom.generators.gan.adversary import compressed, expanded
 from medloom.generators.gan.losses import correlation_loss
 from medloom.generators.gan.options import GANOptions, ImageNetworkOptions
@@ -291,8 +290,6 @@ def test_a_whole_image_has_its_mask_s_size_and_no_seam() -> None:
     assert made.shape == (1, 40, 7) and made.abs().max() <= 1
     assert torch.equal(made, generator.sample_windows(condition, 3, whole_of(labels)))
     assert not torch.equal(made, generator.sample_windows(condition, 4, whole_of(labels)))
-    with pytest.raises(UserError, match="never trained without one"):
-        generator.sample_windows(replace(condition, mask=None), 3, whole_of(labels))
 
 
 def test_the_classes_of_masks_are_kept_with_the_model(tmp_path: Path) -> None:
@@ -307,8 +304,6 @@ def test_what_a_gan_refuses() -> None:
     generator.check_sampling(GANSampling())
     with pytest.raises(UserError, match="^--steps, --guidance, --guidance text=2: a GAN generates"):
         generator.check_sampling(GANSampling(steps=20, guidance=1.0, guidance_by_part={"text": 2.0}))
-    with pytest.raises(UserError, match="never trained without one; give --mask"):
-        generator.check_conditions([Condition("a disc", "Disc")])
     with pytest.raises(UserError, match="13 x 13 pixels: this network needs multiples of 2"):
         generator_of(size=13)
     with pytest.raises(UserError, match=r"12 x 12 pixels: gan.scales 2 with gan.layers 3 needs 48 or more"):
@@ -319,8 +314,9 @@ def test_a_model_that_reads_no_text_makes_the_same_image_whatever_is_told() -> N
     generator = generator_of(has_text=False)
     pair = [rows_of(1)[0], replace(rows_of(1)[0], text=None)]
     images = generator.sample(pair, [1, 1])
-    assert torch.equal(images[0], images[1]) and generator.takes_text  # by the columns of its table
-    assert not generator_of(has_text=False, columns=()).takes_text
+    assert torch.equal(images[0], images[1]) and not generator.reads_text
+    # View and table still reach the network.
+    assert generator.takes_text and generator.reads == ("view", "mask")
 
 
 @pytest.mark.parametrize(

@@ -6,6 +6,7 @@ import pytest
 from medloom.core.errors import UserError
 from medloom.metrics.effects import (
     affected_region,
+    dose_levels,
     dose_line,
     map_correlation,
     off_target,
@@ -39,6 +40,27 @@ def test_what_no_generator_can_know_does_not_flatten_the_slope() -> None:
 def test_a_line_needs_two_levels() -> None:
     with pytest.raises(UserError, match="two dose levels"):
         dose_line(np.ones(6), np.ones(6), ["a"] * 6, range(6), seed=0)
+
+
+def test_small_dose_levels_are_left_out_and_no_resample_loses_another() -> None:
+    """One patient alone at a dose, four at another: the line has an interval, and the one does not move it."""
+    true = np.array([-40.0] + [10.0] * 4 + [30.0] * 15)
+    doses = ["alone"] + ["few"] * 4 + ["many"] * 15
+    estimated = 2 + 0.5 * true + RNG.normal(0, 1, 20)
+    estimated[0] = 900.0
+    line = dose_line(true, estimated, doses, range(20), seed=0)
+    assert line.slope.low < 0.5 < line.slope.high and line.slope.high - line.slope.low < 0.5
+    assert line.slope.n == 19
+    assert dose_levels(doses, range(20)).tolist() == [-1, 1, 1, 1, 1, *[2] * 15]
+    # Rows of one patient are one patient.
+    with pytest.raises(UserError, match="two dose levels of 4 or more patients"):
+        dose_line(true, estimated, doses, [0, *[1] * 4, *range(2, 17)], seed=0)
+
+
+def test_the_fraction_has_a_true_effect_in_every_resample() -> None:
+    true, estimated = np.array([8.0, 8.0, *[0.0] * 18]), np.array([4.0, 4.0, *[0.0] * 18])
+    fraction = recovered_fraction(true, estimated, range(20), seed=0)
+    assert (fraction.value, fraction.low, fraction.high) == (0.5, 0.5, 0.5)
 
 
 def test_the_recovered_fraction_by_hand() -> None:

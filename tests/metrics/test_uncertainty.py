@@ -11,6 +11,7 @@ from medloom.metrics.uncertainty import (
     equivalent,
     floor,
     holm,
+    student_mean,
     subsample_interval,
 )
 
@@ -99,6 +100,64 @@ def test_bootstrap_mean_covers():
         values = draw.standard_normal(40).repeat(3) + draw.standard_normal(120)
         hits += covers(bootstrap_mean(values, np.arange(40).repeat(3), seed=trial), 0.0)
     assert hits >= 88
+
+
+SHAPES = {"normal": lambda draw, n: draw.standard_normal(n), "skewed": lambda draw, n: draw.exponential(size=n) - 1}
+
+
+@pytest.mark.parametrize("n", [8, 15, 30])
+@pytest.mark.parametrize("shape", sorted(SHAPES))
+@pytest.mark.parametrize("most", [1, 6])
+def test_intervals_of_few_patients_cover(n, shape, most):
+    """Nominal 95 %, with one image a patient and with one to six of them."""
+    trials, hits = 1000, {"mean": 0, "student": 0}
+    for trial in range(trials):
+        draw = rng(18, n, trial)
+        patients = np.arange(n).repeat(draw.integers(1, most + 1, n))
+        values = SHAPES[shape](draw, n)[patients] + 0.3 * draw.standard_normal(len(patients))
+        found = bootstrap_mean(values, patients, seed=trial)
+        hits["mean"] += covers(found, 0.0)
+        hits["student"] += covers(student_mean(values, patients), 0.0)
+    assert min(hits.values()) >= 0.92 * trials, hits
+    alike = bootstrap_interval(lambda rows: float(values[rows].mean()), patients, seed=trial)
+    assert (alike.low, alike.high) == pytest.approx((found.low, found.high)), "any statistic has these intervals"
+
+
+def test_many_patients_have_the_plain_interval():
+    values = rng(19).standard_normal(2000)
+    plain = np.quantile([values[rng(20, k).integers(0, 2000, 2000)].mean() for k in range(1000)], [0.025, 0.975])
+    found = bootstrap_mean(values, np.arange(2000), seed=0)
+    assert found.high - found.low == pytest.approx(plain[1] - plain[0], rel=0.08)
+    alike = student_mean(values, np.arange(2000))
+    assert alike.high - alike.low == pytest.approx(2 * 1.96 * values.std() / 2000**0.5, rel=0.01)
+
+
+def test_repeated_rows_change_no_interval():
+    values, patients = rng(21).exponential(size=12), np.arange(12)
+    for k in (2, 5):
+        for of in (
+            lambda v, p: bootstrap_mean(v, p, seed=0),
+            lambda v, p: bootstrap_interval(lambda rows: float(np.median(v[rows])), p, seed=0),
+            lambda v, p: student_mean(v, p),
+        ):
+            once, often = of(values, patients), of(values.repeat(k), patients.repeat(k))
+            assert (often.value, often.low, often.high) == pytest.approx((once.value, once.low, once.high))
+            assert often.n == once.n == 12
+
+
+def test_no_resample_loses_a_group():
+    groups, seen = np.array([0] * 26 + [1] * 4 + [-1] * 10), set()
+
+    def both(rows):
+        seen.add(tuple(sorted(set(groups[rows].tolist()) - {-1})))
+        return float(len(rows))
+
+    bootstrap_interval(both, np.arange(40), seed=0, keep=groups)
+    assert seen == {(0, 1)}
+    bootstrap_interval(both, np.arange(40), seed=0)
+    assert (0,) in seen, "without it some do"
+    with pytest.raises(UserError, match="hardly any resample of 30 patients holds all 30 groups"):
+        bootstrap_interval(lambda rows: 0.0, np.arange(30), seed=0, keep=np.arange(30))
 
 
 def test_bootstrap_of_auroc():

@@ -88,7 +88,7 @@ def test_generate_takes_cells_and_writes_them_to_its_manifest(folder: Path, tmp_
         (["--table", "lvel=3"], "did you mean 'level'?"),
         (["--table", "level=high"], "'high' is not a number"),
         (["--table", "level"], "is not COLUMN=VALUE"),
-        (["--guidance", "tabel=2"], "did you mean 'table'?"),
+        (["--table", "kind=disc", "--guidance", "tabel=2"], "did you mean 'table'?"),
     ],
 )
 def test_cells_that_do_not_fit_are_refused_in_one_sentence(

@@ -1,6 +1,7 @@
 """`medloom demo`: the whole chain, with few patients and steps."""
 
 import json
+import shlex
 from pathlib import Path
 
 import pytest
@@ -8,6 +9,7 @@ import pytest
 from medloom.cli.main import main
 from medloom.core.errors import UserError
 from medloom.recipes.commands import run_command
+from medloom.recipes.demo import ARMS
 
 SMALL = ["--patients", "80", "--steps", "20", "--rows", "6", "--n", "1"]
 
@@ -18,14 +20,16 @@ def test_the_chain_ends_with_a_report_and_what_to_try_next(tmp_path: Path, capsy
     told = capsys.readouterr()
     assert f"Read the report: {out / 'report' / 'report.html'}" in told.out + told.err
     assert (told.out + told.err).count("\n  medloom ") == 3, "three commands to try next"
+    # The model has learnt what the first of them asks for, but for the dose, which so few patients may not have.
+    suggested = next(line for line in (told.out + told.err).splitlines() if line.startswith("  medloom generate"))
+    words = shlex.split(suggested)[1:]
+    assert main([*words, "--steps", "2", "--device", "cpu", "--allow-unseen"]) == 0
     scores = json.loads((out / "report" / "scores.json").read_text())
-    judged = {(verdict["attribute"], verdict["metric"]) for verdict in scores["verdicts"]}
-    for attribute in ("smoking", "age", "diagnosis"):
-        recovered = "recovered fraction of the true effect"
-        for metric in (recovered, "correlation of difference maps", "change outside / inside"):
-            assert (attribute, metric) in judged
-    assert ("coffee", "mean effect") in judged, "the placebo is judged too"
-    assert not all(verdict["passed"] for verdict in scores["verdicts"]), "twenty steps recover no effect"
+    measured = {metric["subset"] for metric in scores["metrics"] if metric["name"].startswith("mean effect")}
+    assert measured == set(ARMS) and all(metric["low"] is None for metric in scores["metrics"])
+    # Sixty training patients support hardly any change, and six patients have no interval for a verdict to stand on.
+    assert {verdict["answer"] for verdict in scores["verdicts"]} <= {"inconclusive"}
+    assert any("are an extrapolation" in note for note in scores["notes"])
     page = (out / "report" / "report.html").read_text()
     assert "http://" not in page and "https://" not in page and "SYNTHETIC" in page
     assert ">thoracic cavity</th>" in page, "regions of the held mask have the cohort's names"

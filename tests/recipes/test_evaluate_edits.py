@@ -81,9 +81,12 @@ def test_a_copy_keeps_everything_and_moves_nothing(cohort: Path, tmp_path: Path)
     assert likeness["value"] == likeness["reference"]["value"]
     for name, arm in (("without an instruction", "nochange"), ("reversal", "back")):
         assert metric(found, name, arm)["value"] == 0.0
-    held = {(verdict["attribute"], verdict["metric"]): verdict["passed"] for verdict in found["verdicts"]}
-    assert held["heart ratio", "change of what is not named"] and held["nochange", "change without an instruction"]
-    assert not held["all", "finding moved in the right direction on the right side"]
+    answers = {(verdict["attribute"], verdict["metric"]): verdict["answer"] for verdict in found["verdicts"]}
+    assert answers["heart ratio", "change of what is not named"] == "holds"
+    assert answers["nochange", "change without an instruction"] == "holds"
+    assert answers["all", "finding moved in the right direction on the right side"] == "fails"
+    # What a verdict judges is not judged again by its reference.
+    assert metric(found, "without an instruction", "nochange")["reading"] == "verdict: holds"
 
 
 def test_without_a_truth_and_without_triples(cohort: Path, tmp_path: Path) -> None:

@@ -97,6 +97,12 @@ def run(data: Path, vq: Path) -> Path:
     return run_command("train tokens", data=data, tokenizer=vq, out=data.parent / "run", **given)
 
 
+@pytest.fixture(scope="module")
+def plain(data: Path, vq: Path) -> Path:
+    """A run without prior images."""
+    return run_command("train tokens", data=data, tokenizer=vq, out=data.parent / "plain", **TOKENS)
+
+
 def test_a_tokenizer_says_how_many_codes_it_uses_and_opens_in_diffusers(vq: Path) -> None:
     report = json.loads((vq / "reconstruction.json").read_text())
     assert 0 < report["codebook"]["codes used"] <= 1 and report["codebook"]["perplexity"] >= 1
@@ -105,8 +111,8 @@ def test_a_tokenizer_says_how_many_codes_it_uses_and_opens_in_diffusers(vq: Path
     assert VQModel.from_pretrained(vq / "model" / "vq").config.num_vq_embeddings == 16
 
 
-def test_images_of_prompts_with_pictures_of_decoding(run: Path, tmp_path: Path) -> None:
-    words = ["generate", "--model", run, "--prompt", "square on the left", "--n", 3, "--steps", 4]
+def test_images_of_prompts_with_pictures_of_decoding(plain: Path, tmp_path: Path) -> None:
+    words = ["generate", "--model", plain, "--prompt", "square on the left", "--n", 3, "--steps", 4]
     words += ["--sampling", "temperature=1.3"]
     pictures = ["--show-steps", "true", "--grid", "steps=1,4", "temperature=0.5,1.3", "guidance=1,2"]
     assert medloom([*words, *pictures, "--out", tmp_path / "out"]) == 0
@@ -119,13 +125,13 @@ def test_images_of_prompts_with_pictures_of_decoding(run: Path, tmp_path: Path) 
 
 
 def test_a_balanced_set_says_what_each_row_was_sampled_for(
-    data: Path, run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    plain: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     table = tmp_path / "rows.csv"
     lines = ["Text,modality,patient_id,size"]
     lines += [f"square on the left,X-ray,p{n},{'large' if n == 4 else 'small'}" for n in range(5)]
     table.write_text("\n".join(lines) + "\n")
-    words = ["generate", "--model", run, "--data", table, "--steps", 2, "--count", 6]
+    words = ["generate", "--model", plain, "--data", table, "--steps", 2, "--count", 6]
     assert medloom([*words, "--balance", "size", "--out", tmp_path / "out"]) == 0
     rows = list(csv.DictReader((tmp_path / "out" / "manifest.csv").open()))
     assert [row["size"] for row in rows] == [row["sampled_for"] for row in rows] == ["large", "small"] * 3
@@ -248,7 +254,7 @@ def test_what_a_run_cannot_go_on_with(
     assert not (tmp_path / "x").exists()
 
 
-def test_mistakes(data: Path, vq: Path, run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_mistakes(data: Path, vq: Path, plain: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     train = ["train", "tokens", "--data", data, "--out", tmp_path / "x", *options(TOKENS)]
     wrong = "--image-size 32 x 32: the tokenizer"
     assert wrong in fails(capsys, *train, "--tokenizer", vq, "--image-size", 32)
@@ -257,11 +263,13 @@ def test_mistakes(data: Path, vq: Path, run: Path, tmp_path: Path, capsys: pytes
     assert "no mask column" in fails(capsys, *train, "--tokenizer", vq, "--network.mask", "channels")
     wrong = "the setting unregistered is 2.0: it has to be at least 0 and at most 1"
     assert wrong in fails(capsys, *train, "--tokenizer", vq, "--unregistered", 2)
-    generate = ["generate", "--model", run, "--prompt", "square", "--out", tmp_path / "y"]
+    generate = ["generate", "--model", plain, "--prompt", "square", "--out", tmp_path / "y"]
     assert "--steps 17: each step decodes at least one of 16 tokens" in fails(capsys, *generate, "--steps", 17)
     assert "--sampling temperature=0.0: it has to be above 0" in fails(capsys, *generate, "--sampling", "temperature=0")
     assert "--sampler" in fails(capsys, *generate, "--sampler", "ddim")
     assert "--grid needs steps=..." in fails(capsys, *generate, "--grid", "guidance=1,2")
+    wrong = "--steps 17: each step decodes at least one of 16 tokens"
+    assert wrong in fails(capsys, *generate, "--steps", 4, "--grid", "steps=4,17")
     latent = ["train", "text2image", "--data", data, "--autoencoder", vq, "--out", tmp_path / "z", "--image-size", 16]
     assert "gives tokens, for `medloom train tokens`" in fails(capsys, *latent)
     assert not (tmp_path / "x").exists() and not (tmp_path / "y").exists() and not (tmp_path / "z").exists()

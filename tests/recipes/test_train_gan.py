@@ -85,7 +85,7 @@ def test_a_run_folder_says_what_it_holds(folder: Path) -> None:
     assert {"generator/adversarial", "discriminator/real", "validation/loss", "validation/correlation"} <= names
     assert (folder / "run/samples/step-00000120.png").is_file() and (folder / "run/model_card.md").is_file()
     generator = load_generator(folder / "run/model")
-    assert generator.model.mask_classes == (3,) and generator.needs_mask and generator.reads_text
+    assert generator.model.mask_classes == (3,) and generator.rules.needs == ("text", "mask")
 
 
 def test_images_follow_their_masks_and_the_columns_of_the_table(folder: Path, tmp_path: Path) -> None:
@@ -189,14 +189,18 @@ def test_the_same_command_again_and_with_other_options(
         ["--gan.r1-every", "1", "--loop.precision", "bf16", "--loop.accumulate", "2", "--text.dropout", "0.1"],
     ],
 )
-def test_every_way_to_train_ends_in_images(folder: Path, tmp_path: Path, more: list[str]) -> None:
+def test_every_way_to_train_ends_in_images(folder: Path, tmp_path: Path, more: list[str], fails: Callable) -> None:
     run = train(folder / "data.csv", tmp_path / "run", *more)
     rows = make("generate", run, tmp_path / "out", "--data", folder / "data.csv")
     assert len(rows) == ROWS
-    dropped = "--text.dropout" in more
-    assert load_generator(run / "model").needs_mask != dropped
-    if dropped:
-        assert len(make("generate", run, tmp_path / "bare", "--prompt", "a disc", "--modality", "X-ray")) == 1
+    # Dropout for guidance makes no images without masks from a model that all images had masks for.
+    error = fails("generate", "--model", run, "--modality", "X-ray", *prompted(run))
+    assert "no mask, which every training image had; name one with --mask" in error
+
+
+def prompted(run: Path) -> list[str]:
+    """A prompt for a model that reads texts."""
+    return ["--prompt", "a disc"] if load_generator(run / "model").reads_text else []
 
 
 def without(data: Path, *columns: str) -> Path:
@@ -236,7 +240,8 @@ def test_unpaired_rows_without_a_mask_or_a_text_are_used_and_counted(
     said = capsys.readouterr().err
     counts = {part: re.search(rf"(\d+) of 32 training images have no {part}", said) for part in ("mask", "text")}
     assert counts["mask"] and 2 <= int(counts["mask"][1]) <= 10 and counts["text"]
-    assert load_generator(run / "model").needs_mask
+    # Each image was generated from the mask of another row.
+    assert load_generator(run / "model").rules.needs == ("mask",)
 
 
 @pytest.mark.parametrize("patch", [False, True])
@@ -363,9 +368,10 @@ def test_mistakes_in_masks(folder: Path, tmp_path: Path, fails: Callable) -> Non
 
 def test_mistakes_at_generation(folder: Path, tmp_path: Path, fails: Callable) -> None:
     told = ["generate", "--model", folder / "run", "--modality", "X-ray", "--table", "level=150"]
-    assert "never trained without one; give --mask" in fails(*told, "--prompt", "a disc")
+    assert "the condition has no mask, which every training image had" in fails(*told, "--prompt", "a disc")
     Image.fromarray(np.full((16, 16), 9, np.uint8)).save(tmp_path / "other.png")
-    error = fails(*told, "--mask", tmp_path / "other.png", out=tmp_path / "left")
+    given = ["--prompt", "a disc", "--mask", tmp_path / "other.png"]
+    error = fails(*told, *given, out=tmp_path / "left")
     assert "other.png: label 9 is not one of the mask classes (3 label 3)" in error
     weights = tmp_path / "run/model/network/model.safetensors"
     run = train(folder / "data.csv", tmp_path / "run")

@@ -123,7 +123,7 @@ def test_the_manifest_tells_every_arm(folder: Path, tmp_path: Path) -> None:
     rows = make(folder, tmp_path / "out", "kind=square", "kind=disc,size=5", n=1, rows=0)
     assert list(rows[0]) == [
         *("sample_id", "path", "source_id", "arm", "attribute", "value", "seed", "patient"),
-        *("text", "modality", "view", "mask", "kind", "size", "ward", "died", "label", "held"),
+        *("text", "modality", "view", "mask", "kind", "size", "ward", "died", "label", "held", "support"),
     ]
     factual, square, both = rows[:3]
     assert [row["arm"] for row in rows[:3]] == ["factual", "kind=square", "kind=disc,size=5"]

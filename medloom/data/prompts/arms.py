@@ -40,11 +40,13 @@ class ArmRow:
         cells: its values.
         held: descendants of the change that are held at their factual values.
         followed: columns changed by the template's rules.
+        broken: bounds of the template that the change breaks; such a row is left out of the arm.
     """
 
     cells: Mapping[str, Cell]
     held: tuple[str, ...] = ()
     followed: tuple[str, ...] = ()
+    broken: tuple[str, ...] = ()
 
 
 def factual_arm() -> Arm:
@@ -93,10 +95,13 @@ def read_changes(option: str, text: str) -> dict[str, str]:
 def arm_row(template: Template, row: Mapping[str, Cell], arm: Arm) -> ArmRow:
     """A row in an arm; see `Template.changed`."""
     cells, held = template.changed(row, arm.changes)
-    return ArmRow(cells, held, tuple(name for name in cells if name not in arm.changes and cells[name] != row[name]))
+    followed = tuple(name for name in cells if name not in arm.changes and cells[name] != row[name])
+    return ArmRow(cells, held, followed, tuple(bound.text for bound in template.broken(row, cells)))
 
 
-def effect_of(kind: str, template: Template, arm: Arm, rows: Sequence[ArmRow], masked: bool) -> dict[str, object]:
+def effect_of(
+    kind: str, template: Template, arm: Arm, rows: Sequence[ArmRow], parts: Sequence[str] = (), caution: str = ""
+) -> dict[str, object]:
     """The estimand of an arm's differences from the factual arm, as JSON values.
 
     Args:
@@ -104,7 +109,8 @@ def effect_of(kind: str, template: Template, arm: Arm, rows: Sequence[ArmRow], m
         template: states which columns are outcomes.
         arm: the change.
         rows: every row in the arm.
-        masked: a mask is held.
+        parts: parts of the condition that are held, e.g. mask.
+        caution: further words on what it is worth.
 
     Returns:
         `changes`, `estimand` in words, `held` (columns), `held_in_rows` and `propagated_in_rows` (column -> rows).
@@ -112,14 +118,16 @@ def effect_of(kind: str, template: Template, arm: Arm, rows: Sequence[ArmRow], m
     held = _counted(template, [row.held for row in rows])
     followed = _counted(template, [row.followed for row in rows])
     outcomes = arm.outcomes(template)
-    parts = (
+    held_parts = " and ".join(f"the {part}" for part in parts)
+    clauses = (
         (True, f"difference of conditional means between {arm.name} and the factual"),
         (outcomes, f"{', '.join(outcomes)} is a consequence of the image content, not a cause"),
         (followed, f"{_in_words(followed, len(rows))} changed by the template's rules"),
         (held, f"{_in_words(held, len(rows))} held at factual values, which excludes effects through them"),
-        (masked, "the mask held, which excludes effects through it"),
+        (parts, f"{held_parts} held, which excludes effects through {'it' if len(parts) == 1 else 'them'}"),
+        (caution, caution),
     )
-    estimand = "; ".join(words for said, words in parts if said)
+    estimand = "; ".join(words for said, words in clauses if said)
     return {
         "changes": dict(arm.values),
         "estimand": f"{ASSOCIATION if outcomes else kind}: {estimand}",

@@ -72,6 +72,11 @@ class Column:
             bool(self.unit) or self.cap is not None or self.days is not None or bool(self.bands)
         )
 
+    @property
+    def worded(self) -> bool:
+        """Whether any of its values is put into words."""
+        return bool(self.say) and (self.values is None or any(self.values.values()))
+
     def read(self, cell: object) -> Cell:
         """The meaning of a table's cell: a number, one of `values`, a text, or None where it is missing.
 

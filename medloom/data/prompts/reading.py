@@ -12,6 +12,7 @@ from medloom.core.cells import MISSING, NUMBER, Cell, spelled
 from medloom.core.errors import UserError
 from medloom.core.files import read_yaml_text
 from medloom.core.lookup import did_you_mean
+from medloom.data.prompts.bounds import read_bound
 from medloom.data.prompts.column import SLOT, Column, Rule
 from medloom.data.prompts.identity import is_age, names_identity
 from medloom.data.prompts.template import Template
@@ -20,7 +21,7 @@ from medloom.data.tables import Problem, Table
 READY = Path(__file__).resolve().parents[1] / "templates"
 AGE_CAP = 89.0
 OMIT = "omit"
-TEMPLATE_KEYS = ("columns", "join", "start", "end", "allow")
+TEMPLATE_KEYS = ("columns", "join", "start", "end", "bounds", "allow")
 COLUMN_KEYS = (
     *("say", "values", "unit", "cap", "bands", "missing", "sentinels"),
     *("relative_days", "parents", "follows", "outcome"),
@@ -73,8 +74,8 @@ def read_template(path: Path) -> Template:
     """Read a template.
 
     Raises:
-        UserError: not YAML, an unknown key (names the closest one), a value of another kind, a cycle of parents, or a
-            column that identifies patients or is a date and is not listed in `allow`.
+        UserError: not YAML, an unknown key (names the closest one), a value of another kind, a cycle of parents, a
+            bound that cannot be read, or a column that identifies patients or is a date and is not listed in `allow`.
     """
     try:
         values = template_values(path)
@@ -95,7 +96,13 @@ def read_template(path: Path) -> Template:
                     f"column {name!r}: `follows` is a list of rules, {{when: {{PARENT: VALUE}}, value: V}}."
                 )
             read[name] = replace(read[name], follows=tuple(_rule(read[name], rule, read) for rule in rules))
-        return Template(read, **{key: _text(values[key], key) for key in ("join", "start", "end") if key in values})
+        bounds = tuple(read_bound(text, tuple(read)) for text in _words(values.get("bounds", ()), "bounds"))
+        for bound in bounds:
+            for name in sorted(bound.columns):
+                if read[name].values is not None:
+                    raise UserError(f"bounds: {bound.text!r} compares {name!r}, whose values are words; name a number.")
+        texts = {key: _text(values[key], key) for key in ("join", "start", "end") if key in values}
+        return Template(read, bounds=bounds, **texts)
     except UserError as error:
         raise UserError(f"{path}: {error}") from error
 

@@ -7,6 +7,7 @@ from graphlib import CycleError, TopologicalSorter
 from medloom.core.cells import Cell, spelled
 from medloom.core.errors import UserError
 from medloom.core.lookup import did_you_mean, look_up
+from medloom.data.prompts.bounds import Bound
 from medloom.data.prompts.column import Column, Rule
 
 
@@ -19,12 +20,14 @@ class Template:
         join: between phrases.
         start: before the first phrase.
         end: after the last phrase.
+        bounds: that a changed row has to keep.
     """
 
     columns: Mapping[str, Column]
     join: str = ", "
     start: str = ""
     end: str = ""
+    bounds: tuple[Bound, ...] = ()
 
     def __post_init__(self) -> None:
         causal_order(self.columns)
@@ -131,6 +134,15 @@ class Template:
                     " consistently, or leave out the rows."
                 )
         return after, tuple(name for name in self.columns if name in held)
+
+    def broken(self, before: Mapping[str, Cell], after: Mapping[str, Cell]) -> list[Bound]:
+        """The bounds that a change breaks: those that name a changed column and that the changed row does not keep.
+
+        Raises:
+            UserError: a cell that is not a number where a bound compares it.
+        """
+        changed = {name for name in self.columns if after[name] != before[name]}
+        return [bound for bound in self.bounds if bound.columns & changed and bound.is_broken(after)]
 
 
 def causal_order(columns: Mapping[str, Column]) -> tuple[str, ...]:

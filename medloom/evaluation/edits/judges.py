@@ -187,7 +187,8 @@ def judged_metrics(judged: Judged, seed: int) -> tuple[list[Metric], list[str]]:
 
             def of_rows(rows: Rows) -> float:
                 one, other = later[rows], expected[rows]
-                return float(np.corrcoef(one, other)[0, 1]) if one.std() > 0 and other.std() > 0 else float("nan")
+                # Numbers that do not vary in a resample say nothing of each other.
+                return float(np.corrcoef(one, other)[0, 1]) if one.std() > 0 and other.std() > 0 else 0.0
 
             return bootstrap_interval(of_rows, patients.tolist(), seed)
 

@@ -22,9 +22,9 @@ from medloom.core.spec import ImageSpec
 from medloom.core.types import Sample
 from medloom.data.dataset import read_sample
 from medloom.data.tables import read_table
+from medloom.evaluation.report.estimates import estimate_mean, unit_of
 from medloom.evaluation.report.metrics import HIGHER, LOWER, Metric, Reference
 from medloom.metrics.structural import RADIUS, ssim
-from medloom.metrics.uncertainty import bootstrap_mean
 
 DESCRIPTION = "edits.json"
 EDIT, BACK, NO_CHANGE = "edit", "back", "nochange"
@@ -52,7 +52,7 @@ class MeasuredEdit:
 
     Attributes:
         source: of the manifest: the triple that it was made from.
-        patient: whose it is.
+        patient: whose it is; see `unit_of` without a triple.
         arm: edit, or one of the controls.
         instruction: that was followed.
         prior: the patient's prior image.
@@ -208,7 +208,7 @@ def _read(
     source = str(row["source_id"] or row["prior"])
     return MeasuredEdit(
         source=source,
-        patient=source if sample is None else sample.patient,
+        patient=unit_of({**row, "source_id": source}) if sample is None else sample.patient,
         arm=str(row["arm"]),
         instruction=str(row["text"] or ""),
         prior=given if sample is None or sample.condition.prior_file is None else image(sample.condition.prior_file),
@@ -233,27 +233,20 @@ def edit_metrics(edits: Edits, seed: int) -> list[Metric]:
     Args:
         edits: what was measured.
         seed: of the resamples.
-
-    Raises:
-        UserError: fewer than two patients.
     """
-    if len({row.patient for row in edits.rows}) < 2:
-        raise UserError("edits of one patient have no interval; edit two or more with --data of `medloom edit`.")
 
     def metric(name: str, arm: str, values: Vectors, reference: Reference, better: str = "", note: str = "") -> Metric:
-        interval = bootstrap_mean(values, edits.column("patient", arm).tolist(), seed)
+        interval = estimate_mean(values, edits.column("patient", arm).tolist(), seed)
         return Metric.of(interval, name=name, subset=arm, reference=reference, better=better, note=note)
 
     patients = edits.column("patient", EDIT)
     metrics = []
     if len(alike := edits.column("similarity", EDIT)):
-        copied = Reference.of(bootstrap_mean(edits.column("copied", EDIT), patients.tolist(), seed), COPY)
+        copied = Reference.of(estimate_mean(edits.column("copied", EDIT), patients.tolist(), seed), COPY)
         metrics.append(metric(SIMILARITY, EDIT, alike, copied, HIGHER))
     for arm in edits.arms:
         if arm.startswith(NO_CHANGE):
-            # In grey levels, so that modalities can be compared.
-            note, levels = "mean absolute change, grey levels of 255", edits.column("levels", arm)
-            metrics.append(metric(NULL, arm, levels, Reference("no change", 0.0), LOWER, note))
+            metrics.append(null_metric(edits, arm, seed))
             continue
         apart = edits.column("apart", arm)
         between = Reference("the later image less the prior one", float(apart.mean()) if len(apart) else 0.0)
@@ -263,13 +256,20 @@ def edit_metrics(edits: Edits, seed: int) -> list[Metric]:
         there = Reference("the edit itself", float(edits.column("left", EDIT).mean()))
         note = f"mean absolute difference to the prior image, {edits.unit}"
         metrics.append(metric(REVERSED, BACK, left, there, LOWER, note))
-    if len(edits.thumbnails.get("later", [])) > 2:
+    if len(edits.thumbnails.get("later", [])) > 2 and len(set(patients.tolist())) > 1:
         later = np.stack(edits.thumbnails["later"])
         own, theirs = (own_identified(np.stack(edits.thumbnails[k]), later, patients) for k in ("edited", "prior"))
-        copied = Reference.of(bootstrap_mean(theirs, patients.tolist(), seed), COPY)
+        copied = Reference.of(estimate_mean(theirs, patients.tolist(), seed), COPY)
         note = f"fraction of other patients that are farther away, by pixels at {THUMBNAIL} px; 0.5 is chance"
         metrics.append(metric(IDENTITY, EDIT, own, copied, HIGHER, note))
     return metrics
+
+
+def null_metric(edits: Edits, arm: str, seed: int) -> Metric:
+    """How much an arm changes for which no change is asked, in grey levels, so that modalities can be compared."""
+    levels = estimate_mean(edits.column("levels", arm), edits.column("patient", arm).tolist(), seed)
+    note = "mean absolute change, grey levels of 255"
+    return Metric.of(levels, name=NULL, subset=arm, reference=Reference("no change", 0.0), note=note)
 
 
 def own_identified(images: Vectors, later: Vectors, patients: Sequence[str] | NDArray[np.str_]) -> NDArray[np.float64]:

@@ -16,9 +16,9 @@ from numpy.typing import NDArray
 from medloom.core.errors import UserError
 from medloom.core.spec import HU, ImageSpec
 from medloom.data.images import read_image
-from medloom.evaluation.edits.measure import EDIT, NO_CHANGE, NULL, Edits, MeasuredEdit
-from medloom.evaluation.report.metrics import EVERYTHING, HIGHER, LOWER, Metric, Reference, Verdict, proportion
-from medloom.metrics.uncertainty import bootstrap_mean
+from medloom.evaluation.edits.measure import EDIT, NO_CHANGE, Edits, MeasuredEdit, null_metric
+from medloom.evaluation.report.estimates import estimate_mean, estimate_proportion
+from medloom.evaluation.report.metrics import EVERYTHING, HIGHER, LOWER, Metric, Reference, Verdict
 from medloom.phantom.oracle import SIDES, Measurement, measure
 from medloom.phantom.truth import Cohort
 
@@ -127,13 +127,15 @@ class Truth:
 def retest_changes(cohort: Cohort, images: Sequence[Path]) -> dict[str, NDArray[np.float64]]:
     """How much measurements differ between two acquisitions of a patient, by name of IDENTITY and of MEASURED.
 
+    Each patient counts once, however many of the images are of him or her.
+
     Raises:
         UserError: the cohort's patients have one acquisition each.
     """
     if not cohort.spec.retests:
         raise UserError(f"{cohort.folder} has no retests; make the cohort with --retests true.")
     found: dict[str, list[float]] = {name: [] for name in (*IDENTITY, *MEASURED.values())}
-    for image in images:
+    for image in {image.name.split("-")[0]: image for image in images}.values():
         number, suffix = image.name.split("-")[0], image.name[image.name.index(".") :]
         paths = [image.with_name(f"{number}-{visit}{suffix}") for visit in (0, cohort.spec.visits)]
         one, other = (measure(read_image(path, unit=None).pixels[0], cohort.mask_of(path)) for path in paths)
@@ -156,11 +158,11 @@ def truth_metrics(
         seed: of the resamples.
 
     Raises:
-        UserError: fewer than two edits that name a finding whose true change can be detected.
+        UserError: no edit that names a finding whose true change can be detected.
     """
     noise = {name: float(np.quantile(retests[name], DETECTED)) for name in MEASURED.values()}
     rows = [row for row in truth.findings if row.true[0] * row.direction > noise[row.measured]]
-    if len({row.patient for row in rows}) < 2:
+    if not rows:
         raise UserError(
             f"{len(rows)} of {len(truth.findings)} edits name an effusion, a pneumonia or a nodule whose true change"
             " can be detected; edit more patients."
@@ -170,14 +172,14 @@ def truth_metrics(
         f" metrics: their true change is no more than {DETECTED:.0%} of the differences between two acquisitions of a"
         " patient."
     ]
-    counted = [row.finding for row in rows]
-    findings = [EVERYTHING, *sorted({name for name in counted if counted.count(name) >= LEAST})]
+    by_finding = {name: {row.patient for row in rows if row.finding == name} for name in MEASURED}
+    findings = [EVERYTHING, *sorted(name for name, patients in by_finding.items() if len(patients) >= LEAST)]
     right, fractions = [], []
     for finding in findings:
         own = [row for row in rows if finding in (EVERYTHING, row.finding)]
         patients = [row.patient for row in own]
         hits, true_hits = (
-            proportion(np.array(found), patients, seed)
+            estimate_proportion(np.array(found), patients, seed)
             for found in ([row.is_right(row.estimated) for row in own], [row.is_right(row.true) for row in own])
         )
         reference = Reference.of(true_hits, "the true later image")
@@ -186,23 +188,23 @@ def truth_metrics(
         true = float(np.mean([row.true[0] for row in own] * directions))
         moved = np.array([row.estimated[0] for row in own]) * directions
         whole = Reference("the whole change", 1.0)
-        interval = bootstrap_mean(moved / true, patients, seed)
+        interval = estimate_mean(moved / true, patients, seed)
         fractions.append(Metric.of(interval, name=FRACTION, subset=finding, reference=whole))
     metrics = [*right, *fractions]
-    verdicts = [Verdict.of(right[0], f"at least {ALLOWED_RIGHT:g}", right[0].value >= ALLOWED_RIGHT)]
+    verdicts = [Verdict.of(right[0], at_least=ALLOWED_RIGHT)]
     for name, words in IDENTITY.items():
         values = np.array(truth.stayed[name])
         known = np.isfinite(values)
-        interval = bootstrap_mean(values[known], np.array(truth.patients)[known].tolist(), seed)
+        interval = estimate_mean(values[known], np.array(truth.patients)[known].tolist(), seed)
         between = retests[name][np.isfinite(retests[name])]
-        ends = bootstrap_mean(between, list(range(len(between))), seed)
+        ends = estimate_mean(between, np.arange(len(between)), seed)
         reference = Reference.of(ends, "between two acquisitions of a patient")
         stayed = Metric.of(interval, name=STAYED, subset=words, reference=reference, better=LOWER)
         metrics.append(stayed)
-        bound = f"at most {ends.value * (1 + MARGIN):.3g}, that between two acquisitions and a margin of {MARGIN:.0%}"
-        verdicts.append(Verdict.of(stayed, bound, interval.high <= ends.value * (1 + MARGIN)))
-    if len(levels := edits.column("levels", NO_CHANGE)):
-        null = bootstrap_mean(levels, edits.column("patient", NO_CHANGE).tolist(), seed)
-        bound, passed = f"below {ALLOWED_LEVELS:g} grey levels of 255", null.value < ALLOWED_LEVELS
-        verdicts.append(Verdict(NO_CHANGE, NULL, null.value, null.low, null.high, bound, passed))
+        most = ends.value * (1 + MARGIN)
+        bound = f"at most {most:.3g}, that between two acquisitions and a margin of {MARGIN:.0%}"
+        verdicts.append(Verdict.of(stayed, at_most=most, bound=bound))
+    if NO_CHANGE in edits.arms:
+        bound = f"at most {ALLOWED_LEVELS:g} grey levels of 255"
+        verdicts.append(Verdict.of(null_metric(edits, NO_CHANGE, seed), at_most=ALLOWED_LEVELS, bound=bound))
     return metrics, verdicts, notes

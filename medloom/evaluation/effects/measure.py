@@ -1,7 +1,8 @@
 """What changing a column of the condition does to the images, compared with the truth if a causal model knows it.
 
-The images of `medloom whatif` are read patient by patient: an arm less the factual image, mean over seeds. With the
-cohort that the rows are from, the true difference of the same change is rendered and compared.
+The images of `medloom whatif` are read row by row: an arm less the factual image, mean over seeds. With the cohort that
+the rows are from, the true difference of the same change is rendered and compared. The unit of all metrics is the
+patient, who may have several rows.
 """
 
 from collections.abc import Mapping, Sequence
@@ -12,13 +13,17 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from medloom.core.cells import MISSING, spelled
 from medloom.core.errors import UserError
 from medloom.core.files import read_json
+from medloom.core.lookup import look_up
 from medloom.core.progress import progress
 from medloom.core.spec import HU
 from medloom.data.images import read_image, states_unit
 from medloom.data.tables import read_table
 from medloom.evaluation.effects.regions import Cells, Regions
+from medloom.evaluation.effects.support import is_beyond
+from medloom.evaluation.report.estimates import unit_of
 from medloom.metrics.effects import affected_region, map_correlation, off_target
 from medloom.phantom.cohort_spec import CONDITION_LABELS
 from medloom.phantom.thorax import LABELS
@@ -68,12 +73,12 @@ class MeasuredArm:
 
 @dataclass(frozen=True, eq=False)
 class Effect:
-    """What one arm changes in one patient.
+    """What one arm changes in one row.
 
     Attributes:
         arm: name of the arm.
         attribute: see MeasuredArm.
-        source: the patient.
+        source: the row.
         dose: arm and factual value.
         estimated: mean difference in the measured region.
         spread: its standard deviation over seeds; nan for one seed.
@@ -82,6 +87,8 @@ class Effect:
         correlation: of the difference map with the true one; nan if nothing changes.
         outside: mean absolute difference where nothing changes.
         inside: mean absolute difference where something does.
+        patient: see `unit_of`; empty for a row that is its own unit.
+        support: how many training patients are near the changed row; None if that is unknown or nothing changes.
     """
 
     arm: str
@@ -95,11 +102,18 @@ class Effect:
     correlation: float = float("nan")
     outside: float = float("nan")
     inside: float = float("nan")
+    patient: str = ""
+    support: int | None = None
+
+    @property
+    def unit(self) -> str:
+        """What the row counts for."""
+        return self.patient or self.source
 
 
 @dataclass(frozen=True, eq=False)
 class EffectExample:
-    """Maps of one patient and arm, for a picture; `true` is None without a truth."""
+    """Maps of one row and arm, for a picture; `true` is None without a truth."""
 
     arm: str
     factual: Map
@@ -115,11 +129,12 @@ class Effects:
 
     Attributes:
         unit: of the images.
-        seeds: images per patient and arm.
+        seeds: images per row and arm.
         arms: by name.
         regions: shifts inside the classes of the held masks.
-        rows: one per patient and arm.
+        rows: one per row and arm.
         examples: for pictures.
+        support_known: whether the what-if says how many training patients are near its rows.
     """
 
     unit: str
@@ -128,6 +143,7 @@ class Effects:
     regions: Regions
     rows: list[Effect] = field(default_factory=list)
     examples: list[EffectExample] = field(default_factory=list)
+    support_known: bool = True
 
     def column(self, name: str, attribute: str) -> NDArray[Any]:
         """A field of all rows of one attribute."""
@@ -145,11 +161,11 @@ class Effects:
 
 
 def measure_effects(manifest: Path, truth: Cohort | None, verbose: bool = True) -> Effects:
-    """Read the images of a what-if and measure every arm of every patient.
+    """Read the images of a what-if and measure every arm of every row.
 
     Args:
         manifest: manifest.csv of `medloom whatif`.
-        truth: the cohort of the patients, or None.
+        truth: the cohort of the rows, or None.
         verbose: whether to show progress.
 
     Raises:
@@ -166,45 +182,80 @@ def measure_effects(manifest: Path, truth: Cohort | None, verbose: bool = True) 
     for cells in table.rows:
         row = dict(zip(table.header, cells, strict=True))
         sources.setdefault(str(row["source_id"]), {}).setdefault(str(row["arm"]), []).append(row)
+    # Rows that break a bound of the template in an arm have no image there.
+    left_out = {name: set(own.get("left_out", ())) for name, own in description["arms"].items()}
     for source, by_arm in sources.items():
         for name in (FACTUAL, *described):
-            if name not in by_arm:
+            if name not in by_arm and source not in left_out.get(name, ()):
                 raise UserError(f"{manifest}: source {source} has no image of the arm {name!r}; run the what-if again.")
-            by_arm[name].sort(key=lambda row: int(str(row["seed"])))
+        for own_rows in by_arm.values():
+            own_rows.sort(key=lambda row: int(str(row["seed"])))
     first = next(iter(sources.values()))
-    # In the order in which they were asked for.
-    arms = {name: described[name] for name in first if name != FACTUAL}
+    # In the order in which they were asked for: that of a row which no arm leaves out, if there is one.
+    longest_first = sorted(sources.values(), key=lambda by_arm: -len(by_arm))
+    names = dict.fromkeys(name for by_arm in longest_first for name in by_arm if name != FACTUAL)
+    arms = {name: look_up(described, name, f"{manifest}: arm") for name in names}
     regions = Regions.of(folder, description)
     if truth is not None:
         regions = replace(regions, names={label: name for name, label in CONDITION_LABELS.items()})
-    effects = Effects("", len(first[FACTUAL]), arms, regions)
-    with progress("measuring effects", len(sources), "patients", 0, verbose) as advance:
+    known = all("extrapolated_rows" in own for own in description["arms"].values())
+    effects = Effects("", len(first[FACTUAL]), arms, regions, support_known=known)
+    with progress("measuring effects", len(sources), "rows", 0, verbose) as advance:
         for source, by_arm in sources.items():
-            _measure_patient(folder, source, by_arm, truth, effects)
+            _measure_row(folder, source, by_arm, truth, effects)
             advance()
     return effects
 
 
-def _measure_patient(
+def by_patient(rows: Sequence[Effect]) -> list[Effect]:
+    """Rows with the same patient, arm and dose as one, which is their mean: a patient counts once."""
+    groups: dict[tuple[object, ...], list[Effect]] = {}
+    for row in rows:
+        known = row.support is not None, is_beyond(row)
+        groups.setdefault((row.arm, row.unit, row.dose, row.changed, known), []).append(row)
+
+    def mean(own: Sequence[Effect], name: str) -> float:
+        return float(np.mean([getattr(row, name) for row in own]))
+
+    return [
+        replace(
+            own[0],
+            true=None if own[0].true is None else mean(own, "true"),
+            estimated=mean(own, "estimated"),
+            spread=mean(own, "spread"),
+            correlation=mean(own, "correlation"),
+            outside=mean(own, "outside"),
+            inside=mean(own, "inside"),
+        )
+        for own in groups.values()
+    ]
+
+
+def _measure_row(
     folder: Path, source: str, by_arm: Mapping[str, Sequence[Cells]], truth: Cohort | None, effects: Effects
 ) -> None:
     """Add a row and an example for each arm."""
     factual = _stack(folder, by_arm[FACTUAL], effects)
     cells = by_arm[FACTUAL][0]
-    images = {name: _stack(folder, by_arm[name], effects) for name in effects.arms}
-    effects.regions.add(source, cells, factual, images)
-    for name, arm in effects.arms.items():
+    arms = {name: arm for name, arm in effects.arms.items() if name in by_arm}
+    images = {name: _stack(folder, by_arm[name], effects) for name in arms}
+    support = {name: _support(by_arm[name][0]) for name in arms}
+    unit = unit_of(cells)
+    effects.regions.add(source, unit, cells, factual, images, support)
+    for name, arm in arms.items():
         differences = images[name] - factual
         mean = differences.mean(axis=0)
         dose = f"{name} | " + ", ".join(f"{column}={_rounded(cells.get(column))}" for column in arm.changes)
-        row = Effect(name, arm.attribute, source, dose, 0.0, 0.0)
+        row = Effect(name, arm.attribute, source, dose, 0.0, 0.0, patient=unit, support=support[name])
         region, true = np.ones(mean.shape, dtype=bool), None
         if truth is not None:
             held = [column for column in str(by_arm[name][0].get("held") or "").split(",") if column]
             twins = truth.twins(source, arm.changes, held)
-            true, unit = twins.difference, twins.factual.unit
-            if unit != effects.unit:
-                raise UserError(f"images in {effects.unit} and a cohort in {unit}: these are not its images.")
+            true = twins.difference
+            if twins.factual.unit != effects.unit:
+                raise UserError(
+                    f"images in {effects.unit} and a cohort in {twins.factual.unit}: these are not its images."
+                )
             if true.shape != mean.shape:
                 raise UserError(
                     f"images of {mean.shape} pixels and a cohort of {true.shape}: generate at the cohort's size."
@@ -227,6 +278,20 @@ def _measure_patient(
         elif example.changed and unchanged:
             # An example in which nothing changes gives way to one in which something does.
             effects.examples[unchanged[0]] = example
+
+
+def _support(cells: Cells) -> int | None:
+    """How many training patients are near a row, by its manifest.
+
+    Raises:
+        UserError: not a number of patients.
+    """
+    text = spelled(cells.get("support"))
+    if text.casefold() in MISSING:
+        return None
+    if not text.isdecimal():
+        raise UserError(f"column 'support': {text!r} is not a number of patients; run the what-if again.")
+    return int(text)
 
 
 def _stack(folder: Path, rows: Sequence[Cells], effects: Effects) -> Map:

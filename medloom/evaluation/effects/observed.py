@@ -21,14 +21,16 @@ from medloom.data.dataset import read_sample
 from medloom.data.manifest import Manifest, template_path
 from medloom.data.masks import read_labels
 from medloom.data.prompts import read_rows, read_template
-from medloom.data.tables import read_table
+from medloom.data.tables import Problem, read_table
 from medloom.evaluation.effects.measure import Effects, MeasuredArm
 from medloom.evaluation.effects.regions import BETWEEN
+from medloom.evaluation.effects.support import within_support
+from medloom.evaluation.report.estimates import by_unit, estimate_mean
 from medloom.evaluation.report.metrics import Metric, Reference
-from medloom.metrics.uncertainty import bootstrap_interval, bootstrap_mean
+from medloom.metrics.uncertainty import bootstrap_interval
 
 OBSERVED = "generated shift compared with the observed difference"
-# Fewer patients on either side say nothing.
+# Fewer patients on either side say nothing. For a number, the sides are those above and below its mean.
 FEWEST = 5
 FULL_SCALE = 255.0
 
@@ -47,7 +49,7 @@ class Observed:
 def read_observed(
     effects: Effects, whatif: Path, manifest: Manifest, unit: str | None
 ) -> tuple[list[Observed], list[str]]:
-    """Read and measure held-out images with the template and the masks of a what-if.
+    """Read and measure held-out images with the masks of a what-if, and its template if it has one.
 
     Args:
         effects: what was measured.
@@ -59,12 +61,16 @@ def read_observed(
         Images, and a note on rows that the template cannot read.
 
     Raises:
-        UserError: a what-if without template or masks, or images or masks that cannot be used.
+        UserError: a what-if without masks, or images or masks that cannot be used.
     """
     spec, path = effects.regions.spec, template_path(whatif)
-    if spec is None or not path.is_file() or not effects.regions.shifts:
-        raise UserError(f"--observed: {whatif} has no template or no masks; run a what-if with masks.")
-    readable, problems = read_rows(read_table(manifest.source), read_template(path), str(manifest.source))
+    if spec is None or not effects.regions.shifts:
+        raise UserError(f"--observed: {whatif} has no masks; run a what-if with masks.")
+    readable: dict[int, dict[str, Cell]] = {sample.line: {} for sample in manifest.samples()}
+    problems: list[Problem] = []
+    # Without a template, columns of the model's table were set, whose cells are as they stand.
+    if path.is_file():
+        readable, problems = read_rows(read_table(manifest.source), read_template(path), str(manifest.source))
     samples = [sample for sample in manifest.samples() if sample.line in readable]
     cells = [
         {
@@ -144,48 +150,62 @@ def observed_metrics(
             continue
         for region in dict.fromkeys(row.region for row in effects.regions.shifts if row.arm == name):
             metric = _compared(effects, arm, region, observed, adjust, seed)
-            if metric is not None:
+            if isinstance(metric, Metric):
                 metrics.append(metric)
             else:
-                notes.append(f"{name}: too few patients on one side; it is compared with no observed difference.")
+                notes.append(f"{name}: {metric}; it is compared with no observed difference.")
     return metrics, list(dict.fromkeys(notes))
 
 
 def _compared(
     effects: Effects, arm: MeasuredArm, region: str, observed: Sequence[Observed], adjust: Sequence[str], seed: int
-) -> Metric | None:
-    """The shift of one region, of the patients in whom the arm is a change; None if there are too few patients."""
+) -> Metric | str:
+    """The shift of one region, of the patients in whom the arm is a change; or why there is no such comparison."""
     column, value = next(iter(arm.changes.items()))
     asked = [row for row in effects.regions.shifts if (row.arm, row.region) == (arm.name, region)]
     factual = {row.source: _as_cell(effects.regions.cells[row.source].get(column)) for row in asked}
     moved = [row for row in asked if factual[row.source] not in (None, _as_cell(value))]
+    if not moved:
+        return "it is a change in no patient"
+    # Where no changed row has support, the comparison is one of extrapolations, and says so.
+    beyond = "" if (within := within_support(moved)) else "; extrapolation: no row has support in training"
+    moved = within or moved
     rows = [row for row in observed if region in row.regions and row.cells.get(column) is not None]
     step = 1.0
     if isinstance(value, int | float):
         exposure = np.array([_number(row.cells[column]) for row in rows], dtype=np.float64)
-        enough = len(rows) >= 2 * FEWEST and exposure.std() > 0
+        steps = np.array([float(value) - _number(factual[row.source]) for row in moved])
+        step = float(by_unit(steps, [row.unit for row in moved])[0].mean())
     else:
         exposure = np.array([row.cells[column] == value for row in rows], dtype=np.float64)
-        enough = bool(FEWEST <= exposure.sum() <= len(rows) - FEWEST)
-    if len({row.source for row in moved}) < 2 or not enough:
-        return None
-    if isinstance(value, int | float):
-        step = float(np.mean([float(value) - _number(factual[row.source]) for row in moved]))
     design = np.column_stack([exposure, *_covariates(rows, adjust), np.ones(len(rows))])
     target = np.array([row.regions[region] for row in rows])
+    # A patient counts once: images with the same cells as their mean, others with a part of the weight each.
+    codes = np.unique([row.patient for row in rows], return_inverse=True)[1]
+    _, first, alike = np.unique(np.column_stack([codes, design]), axis=0, return_index=True, return_inverse=True)
+    target, _ = by_unit(target, alike.ravel())
+    design, codes = design[first], codes[first]
+    above = design[:, 0] > design[:, 0].mean() if rows else np.zeros(0, bool)
+    sides = [len(set(codes[side].tolist())) for side in (above, ~above)]
+    if min(sides) < FEWEST:
+        return f"too few patients on one side ({sides[0]} and {sides[1]} observed, {FEWEST} are needed)"
+    weights = 1 / np.sqrt(np.bincount(codes)[codes])
 
     def difference(chosen: NDArray[np.intp]) -> float:
-        return step * float(np.linalg.lstsq(design[chosen], target[chosen], rcond=None)[0][0])
+        own = weights[chosen]
+        return step * float(np.linalg.lstsq(design[chosen] * own[:, None], target[chosen] * own, rcond=None)[0][0])
 
-    real = bootstrap_interval(difference, [row.patient for row in rows], seed)
-    generated = bootstrap_mean(np.array([row.shift for row in moved]), [row.source for row in moved], seed)
+    # No resample loses a side.
+    real = bootstrap_interval(difference, codes, seed, keep=above.astype(int))
+    shifts = by_unit(np.array([row.shift for row in moved]), [row.unit for row in moved])
     adjusted = f", adjusted for {', '.join(adjust)}" if adjust else ", not adjusted"
     return Metric.of(
-        generated,
+        estimate_mean(*shifts, seed),
         name=OBSERVED,
         subset=f"{arm.name}{BETWEEN}{region}",
         reference=Reference.of(real, f"observed in {real.n} patients{adjusted}"),
-        note=f"{effects.unit}; of the patients in whom it is a change; an association",
+        note=f"{effects.unit}; of the patients in whom it is a change; an association{beyond}",
+        signed=True,
     )
 
 

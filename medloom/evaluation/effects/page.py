@@ -24,7 +24,8 @@ def whatif_page(effects: Effects, report: Report) -> str:
         effects: what was measured, with examples for pictures.
         report: all metrics, verdicts and notes.
     """
-    arms = [metric for metric in report.metrics if metric.name == recovery.EFFECT]
+    arms = [metric for metric in report.metrics if metric.name in (recovery.EFFECT, recovery.BEYOND)]
+    labels = [f"{arm.subset}{', extrapolation' * (arm.name == recovery.BEYOND)}" for arm in arms]
     in_tables = {SHIFT, NOISE, OBSERVED}
     return page(
         "whatif.html",
@@ -36,7 +37,7 @@ def whatif_page(effects: Effects, report: Report) -> str:
         regions=shift_table(report.metrics),
         by_attribute=[(name, [m for m in report.metrics if m.subset == name]) for name in effects.attributes],
         measured={name: text for name, text in report.meanings(recovery.MEANINGS).items() if name not in in_tables},
-        plot=embedded(draw([Panel(recovery.EFFECT, [(metric.subset, metric) for metric in arms])])),
+        plot=embedded(draw([Panel(recovery.EFFECT, list(zip(labels, arms, strict=True)))])),
         pictures=[(name, embedded(_picture(effects, name))) for name in effects.arms],
     )
 

@@ -12,8 +12,9 @@ from medloom.core.errors import UserError
 from medloom.core.spec import ImageSpec
 from medloom.data.images import read_image
 from medloom.data.masks import read_labels
+from medloom.evaluation.effects.support import within_support
+from medloom.evaluation.report.estimates import by_unit, estimate_in_family, estimate_mean
 from medloom.evaluation.report.metrics import Metric, Reference
-from medloom.metrics.uncertainty import bootstrap_mean
 
 SHIFT = "shift in region"
 NOISE = "standard deviation over seeds, in region"
@@ -26,14 +27,16 @@ Map = NDArray[np.float32]
 
 @dataclass(frozen=True, eq=False)
 class RegionShift:
-    """What an arm changes in one region of one patient.
+    """What an arm changes in one region of one row.
 
     Attributes:
         arm: name of the arm.
         region: name of the region.
-        source: the patient.
+        source: the row.
         shift: mean difference to the factual image over the region and the seeds, in the images' unit.
         noise: standard deviation over seeds of the factual image's mean there; nan for one seed.
+        patient: see `unit_of`; empty for a row that is its own unit.
+        support: see `Effect`.
     """
 
     arm: str
@@ -41,6 +44,13 @@ class RegionShift:
     source: str
     shift: float
     noise: float
+    patient: str = ""
+    support: int | None = None
+
+    @property
+    def unit(self) -> str:
+        """What the row counts for."""
+        return self.patient or self.source
 
 
 @dataclass
@@ -51,8 +61,8 @@ class Regions:
         folder: of the what-if.
         spec: the model's image space; None if whatif.json does not hold it.
         names: label to name of the class.
-        shifts: a row per arm, region and patient.
-        cells: patient to the manifest's row of the factual image.
+        shifts: one per arm, region and row.
+        cells: source of a row to the manifest's row of its factual image.
     """
 
     folder: Path
@@ -67,14 +77,24 @@ class Regions:
         spec = ImageSpec.from_dict(description["spec"]) if "spec" in description else None
         return cls(folder, spec, {int(label): name for label, name in description.get("classes", {}).items()})
 
-    def add(self, source: str, cells: Cells, factual: Map, arms: Mapping[str, Map]) -> None:
-        """Collect one patient; without a mask there is nothing to collect.
+    def add(
+        self,
+        source: str,
+        patient: str,
+        cells: Cells,
+        factual: Map,
+        arms: Mapping[str, Map],
+        support: Mapping[str, int | None],
+    ) -> None:
+        """Collect one row; without a mask there is nothing to collect.
 
         Args:
-            source: the patient.
+            source: the row.
+            patient: see `unit_of`.
             cells: the manifest's row of the factual image.
             factual: images `(seeds, *spatial)`.
             arms: name to images of the same seeds.
+            support: of each arm; see `Effect`.
 
         Raises:
             UserError: a mask on another grid.
@@ -94,33 +114,30 @@ class Regions:
             region = self.names.get(label, f"label {label}")
             for name, images in arms.items():
                 shift = float((images[:, inside] - factual[:, inside]).mean())
-                self.shifts.append(RegionShift(name, region, source, shift, noise))
+                self.shifts.append(RegionShift(name, region, source, shift, noise, patient, support[name]))
 
     def metrics(self, unit: str, seed: int) -> list[Metric]:
-        """The mean shift of each arm in each region of two or more patients, and how far another seed moves a region.
+        """The mean shift of each arm in each region, within support, and how far another seed moves a region.
 
         Intervals of shifts cover together: each has the level at which all of them cover with 95 % (Bonferroni).
         """
         by_pair: dict[tuple[str, str], list[RegionShift]] = {}
         for entry in self.shifts:
             by_pair.setdefault((entry.arm, entry.region), []).append(entry)
-        pairs = {pair: rows for pair, rows in by_pair.items() if len({row.source for row in rows}) > 1}
+        by_pair = {pair: own for pair, rows in by_pair.items() if (own := within_support(rows))}
         metrics = []
-        for (arm, region), rows in pairs.items():
-            interval = bootstrap_mean(
-                np.array([row.shift for row in rows]),
-                [row.source for row in rows],
-                seed,
-                # Percentiles far out need more resamples than the usual thousand.
-                n=max(1000, 200 * len(pairs)),
-                level=1 - FAMILY / len(pairs),
-            )
-            note = f"{unit}; interval for {len(pairs)} comparisons together"
+        for (arm, region), rows in by_pair.items():
+            level = 1 - FAMILY / len(by_pair)
+            shift = estimate_in_family(np.array([row.shift for row in rows]), [row.unit for row in rows], level)
+            note = f"{unit}; interval for {len(by_pair)} comparisons together"
             subset, none = f"{arm}{BETWEEN}{region}", Reference("no change", 0.0)
-            metrics.append(Metric.of(interval, name=SHIFT, subset=subset, reference=none, note=note))
-        for region, rows in {region: rows for (_, region), rows in pairs.items()}.items():
-            if not any(np.isnan(row.noise) for row in rows):
-                spread = bootstrap_mean(np.array([row.noise for row in rows]), [row.source for row in rows], seed)
+            metrics.append(Metric.of(shift, name=SHIFT, subset=subset, reference=none, note=note))
+        for region in dict.fromkeys(entry.region for entry in self.shifts):
+            # The noise of a row's factual image is the same in all arms.
+            once = {entry.source: entry for entry in self.shifts if entry.region == region}.values()
+            if not any(np.isnan(entry.noise) for entry in once):
+                noise = by_unit(np.array([entry.noise for entry in once]), [entry.unit for entry in once])
+                spread = estimate_mean(*noise, seed)
                 note, none = f"{unit}; of the factual image's mean", Reference("the same seed", 0.0)
                 metrics.append(Metric.of(spread, name=NOISE, subset=region, reference=none, note=note))
         return metrics

@@ -131,7 +131,7 @@ def compare(
         reference, fit = everything, everything.rows([])
         other_real = fit
     notes = [note for manifest in (real, synthetic, train) if manifest is not None for note in manifest.notes]
-    notes += _class_notes(chosen, ours, unjudged)
+    notes += _class_notes(chosen, synthetic_set(synthetic, chosen).labels, unjudged)
     role = f"{'training images of the generator; ' if train else ''}the judging networks are trained on them"
     table = [
         _entry(ours, synthetic, "the images that are evaluated"),
@@ -152,19 +152,20 @@ def compare(
     )
 
 
-def _class_notes(label: str, synthetic: ImageSet, unjudged: Collection[str]) -> list[str]:
-    """What is said about the classes of the images, and which of them are not judged."""
+def _class_notes(label: str, synthetic: Sequence[str | None], unjudged: Collection[str]) -> list[str]:
+    """What is said about the classes of the synthetic images, and which of them are not judged."""
     if label == NONE:
         return ["No class label: alignment is not measured."]
-    unnamed = sum(value is None for value in synthetic.labels)
+    unnamed = sum(value is None for value in synthetic)
     lacking = f" {unnamed} synthetic images have none and do not count for alignment." if unnamed else ""
+    left_out = sum(value in unjudged for value in synthetic)
     notes = [f"The class of an image is its {label!r}.{lacking}"]
     if unjudged:
         listed = sorted(unjudged)[:LISTED_CLASSES]
         more = f" and {len(unjudged) - len(listed)} more" if len(unjudged) > len(listed) else ""
         notes.append(
             "Classes without enough real patients to train and test a classifier on, left out of alignment:"
-            f" {', '.join(listed)}{more}."
+            f" {', '.join(listed)}{more}. {left_out} synthetic images are of these classes."
         )
     return notes
 

@@ -1,5 +1,6 @@
 """A metric with its interval, its sample size, and the reference that it is compared with."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -8,14 +9,38 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import binomtest
 
-from medloom.metrics.uncertainty import Interval, bootstrap_mean
+from medloom.metrics.uncertainty import LEAST_UNITS, Interval, bootstrap_mean
 
 LOWER, HIGHER = "lower", "higher"
 WITHIN, WORSE = "within the reference", ": worse"
+OPPOSITE, CANNOT_TELL = "opposite sign", "the reference cannot tell: its interval includes zero"
+HOLDS, FAILS, INCONCLUSIVE = "holds", "fails", "inconclusive"
 EVERYTHING = "all"
 FEWEST_PROMPTS = 30
 
 Units = Sequence[object] | NDArray[np.generic]
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A value over patients, and its 95 % interval.
+
+    Attributes:
+        value: the estimate.
+        low: lower end of the interval; None if there are too few patients for one.
+        high: upper end.
+        n: number of patients.
+    """
+
+    value: float
+    low: float | None
+    high: float | None
+    n: int
+
+    @property
+    def lack(self) -> str:
+        """Why there is no interval; empty if there is one."""
+        return f"no interval: n is {self.n}, it needs {LEAST_UNITS} patients" if self.low is None else ""
 
 
 @dataclass(frozen=True)
@@ -37,7 +62,7 @@ class Reference:
     n: int | None = None
 
     @classmethod
-    def of(cls, interval: Interval, what: str) -> "Reference":
+    def of(cls, interval: Interval | Estimate, what: str) -> "Reference":
         """The reference whose value, ends and n are those of an interval."""
         return cls(what, interval.value, interval.low, interval.high, interval.n)
 
@@ -58,7 +83,9 @@ class Metric:
         better: lower or higher; empty if neither is better.
         extractor: name of the feature extractor; empty if no features were used.
         note: what a reader has to know.
+        signed: whether value and reference are differences, whose signs are compared.
         section: of the report; set when the metric is added to one.
+        verdict: the answer of the verdict on this metric; set by the report. A metric has one judgement.
     """
 
     name: str
@@ -72,12 +99,14 @@ class Metric:
     better: str = ""
     extractor: str = ""
     note: str = ""
+    signed: bool = False
     section: str = ""
+    verdict: str = ""
 
     @classmethod
     def of(
         cls,
-        interval: Interval,
+        interval: Interval | Estimate,
         *,
         name: str,
         reference: Reference,
@@ -86,27 +115,44 @@ class Metric:
         better: str = "",
         extractor: str = "",
         note: str = "",
+        signed: bool = False,
     ) -> "Metric":
-        """The metric whose value, ends and n are those of an interval."""
+        """The metric whose value, ends and n are those of an interval; its note says why there is none."""
         ends = interval.value, interval.low, interval.high, interval.n
-        return cls(name, subset, *ends, counted, reference, better, extractor, note)
+        lack = interval.lack if isinstance(interval, Estimate) else ""
+        note = "; ".join(filter(None, (note, lack)))
+        return cls(name, subset, *ends, counted, reference, better, extractor, note, signed)
 
     @property
     def reading(self) -> str:
         """Where the value lies relative to the range of its reference. This describes; it is not a test.
 
-        A value outside the range is called worse only if its interval does not reach the range.
+        A value outside the range is called worse only if its interval does not reach the range. A difference agrees
+        with another one only if the other's interval excludes zero.
         """
+        if self.verdict:
+            return f"verdict: {self.verdict}"
         reference = self.reference
         low = reference.value if reference.low is None else reference.low
         high = reference.value if reference.high is None else reference.high
+        spans_zero = reference.low is not None and low <= 0 <= high
+        if self.signed and not spans_zero and self.value * reference.value < 0:
+            certain = self.low is not None and self.high is not None and not self.low <= 0 <= self.high
+            return OPPOSITE if certain else f"{OPPOSITE}, not certain: the interval includes zero or is missing"
         if low <= self.value <= high:
-            return WITHIN
+            return CANNOT_TELL if self.signed and spans_zero else WITHIN
         above = self.value > high
         side = "above" if above else "below"
         if self.low is not None and self.high is not None and self.low <= high and self.high >= low:
             return f"{side} the reference, which the interval reaches"
         return f"{side} the reference{WORSE if self.better == (LOWER if above else HIGHER) else ''}"
+
+    @property
+    def tone(self) -> str:
+        """How the reading is coloured: worse, within, or empty."""
+        if self.reading == OPPOSITE or self.reading.endswith(WORSE):
+            return "worse"
+        return "within" if self.reading == WITHIN else ""
 
     def __str__(self) -> str:
         """The metric and what it was measured on, in words."""
@@ -117,6 +163,27 @@ class Metric:
         return {**asdict(self), "reading": self.reading}
 
 
+def judge(low: float | None, high: float | None, at_least: float | None, at_most: float | None) -> str:
+    """Judge an interval against a range: the whole of it counts.
+
+    Args:
+        low: lower end of the interval; None if there is none.
+        high: upper end.
+        at_least: lower end of the range, which belongs to it; None if it is open.
+        at_most: upper end.
+
+    Returns:
+        `holds` if the whole interval lies in the range, `fails` if all of it lies outside, else `inconclusive`.
+    """
+    if low is None or high is None:
+        return INCONCLUSIVE
+    # An open end is beyond all numbers.
+    bottom, top = -math.inf if at_least is None else at_least, math.inf if at_most is None else at_most
+    if bottom <= low and high <= top:
+        return HOLDS
+    return FAILS if high < bottom or low > top else INCONCLUSIVE
+
+
 @dataclass(frozen=True)
 class Verdict:
     """Whether a metric is within its bound.
@@ -124,30 +191,64 @@ class Verdict:
     Attributes:
         attribute: whose effect, or what was measured.
         metric: name of the metric.
+        subset: of the metric.
         value: of the metric.
         low: lower end of its interval, or None.
         high: upper end.
         bound: in words.
-        passed: whether the metric is within it.
+        at_least: the lowest value that is allowed, or None.
+        at_most: the highest one.
     """
 
     attribute: str
     metric: str
+    subset: str
     value: float
     low: float | None
     high: float | None
     bound: str
-    passed: bool
+    at_least: float | None
+    at_most: float | None
 
     @classmethod
-    def of(cls, metric: Metric, bound: str, passed: bool) -> "Verdict":
-        """The verdict on a metric."""
-        return cls(metric.subset, metric.name, metric.value, metric.low, metric.high, bound, passed)
+    def of(
+        cls,
+        metric: Metric,
+        at_least: float | None = None,
+        at_most: float | None = None,
+        bound: str = "",
+        attribute: str = "",
+    ) -> "Verdict":
+        """The verdict on a metric.
+
+        Args:
+            metric: what is judged.
+            at_least: the lowest value that is allowed, or None.
+            at_most: the highest one.
+            bound: in words; by default the numbers.
+            attribute: by default the metric's subset.
+        """
+        if not bound and at_least is not None and at_most is not None:
+            bound = f"{at_least:g} to {at_most:g}"
+        elif not bound:
+            bound = f"at most {at_most:g}" if at_least is None else f"at least {at_least:g}"
+        ends = metric.value, metric.low, metric.high
+        return cls(attribute or metric.subset, metric.name, metric.subset, *ends, bound, at_least, at_most)
+
+    @property
+    def answer(self) -> str:
+        """See `judge`: holds, fails or inconclusive."""
+        return judge(self.low, self.high, self.at_least, self.at_most)
 
     def __str__(self) -> str:
-        """PASS or FAIL, with value, interval and bound."""
+        """The answer, with value, interval and bound."""
         value = with_interval(self.value, self.low, self.high)
-        return f"{'PASS' if self.passed else 'FAIL'}: {self.attribute}, {self.metric} {value}, required: {self.bound}"
+        lack = f" (no interval: it needs {LEAST_UNITS} patients)" if self.low is None else ""
+        return f"{self.answer.upper()}: {self.attribute}, {self.metric} {value}{lack}, required: {self.bound}"
+
+    def to_dict(self) -> dict[str, Any]:
+        """As JSON values."""
+        return {**asdict(self), "answer": self.answer}
 
 
 def number(value: float | None) -> str:

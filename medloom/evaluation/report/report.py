@@ -36,19 +36,23 @@ class Report:
         notes: Sequence[str] = (),
         verdicts: Sequence[Verdict] = (),
     ) -> None:
-        """Append what a section of the evaluation found."""
-        self.metrics += [replace(metric, section=section) for metric in metrics]
+        """Append what a section of the evaluation found; a metric with a verdict has no other judgement."""
         self.notes += [note for note in dict.fromkeys(notes) if note not in self.notes]
         self.verdicts += verdicts
+        judged = {(verdict.metric, verdict.subset): verdict.answer for verdict in self.verdicts}
+        self.metrics = [
+            replace(metric, verdict=judged.get((metric.name, metric.subset), ""))
+            for metric in [*self.metrics, *(replace(metric, section=section) for metric in metrics)]
+        ]
 
     def write(self, out: Path, html: str) -> None:
-        """Write report.html and scores.json, and say where they are and what passed."""
+        """Write report.html and scores.json, and say where they are and what holds."""
         write_text(out / HTML, html)
         scores = {
             "schema": SCHEMA,
             "finished": True,
             "metrics": [metric.to_dict() for metric in self.metrics],
-            "verdicts": [vars(verdict) for verdict in self.verdicts],
+            "verdicts": [verdict.to_dict() for verdict in self.verdicts],
             "notes": self.notes,
         }
         write_json(out / SCORES, {**scores, **self.facts})

@@ -75,6 +75,10 @@ class DiffusionFamily(GeneratorFamily[DiffusionOptions, "DiffusionGenerator", KL
         """See GeneratorFamily."""
         return options.network.fusion != "cross-attention"
 
+    def meets_empty_condition(self, options: DiffusionOptions) -> bool:
+        """See GeneratorFamily; Stable Diffusion was trained with dropout of the text."""
+        return options.base is not None or super().meets_empty_condition(options)
+
     def mask_labels(self, options: DiffusionOptions) -> tuple[int, ...] | None:
         """See GeneratorFamily."""
         return None if options.network.mask == "none" else options.network.mask_classes

@@ -77,16 +77,21 @@ class DiffusionGenerator(ImageGenerator[DiffusionModel, DiffusionSampling]):
         """Refuse sampling options and edits that do not fit the model.
 
         Raises:
-            UserError: an unknown or unfitting sampler, no step, a guidance scale out of range or of no part, or an edit
-                of a model that takes no prior image.
+            UserError: an unknown or unfitting sampler, no step, guidance that the model cannot follow, an edit of a
+                model that takes no prior image, or an inversion by one that was never trained without instruction.
         """
         self._sampler(sampling)
-        guidance_coefficients(self.parts, self._scales(sampling))
+        self.check_guidance(self._scales(sampling), sampling.negative)
         if sampling.steps < 1:
             raise UserError(f"--steps {sampling.steps}: it has to be at least 1.")
         edit.require_prior(self.parts)
         if edit.start == "inversion" and sampling.sampler is not None:
             raise UserError("--sampler: an inversion is undone by steps of first order; leave it out.")
+        if edit.start == "inversion" and not self.can_guide and "text" in self.rules.needs:
+            raise UserError(
+                "--start inversion: the model was trained with --text.dropout 0, never without instruction, as an"
+                " inversion needs it; give noise or prior, or train with a larger dropout."
+            )
         if edit.residual:
             raise UserError("--residual is for token generators; leave it out.")
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, ClassVar
 from medloom.core.choices import FUSIONS, NOISE_SCHEDULES, PREDICTIONS, SPATIAL_FUSIONS
 from medloom.core.limits import check_limits, limited
 from medloom.core.options import setting
-from medloom.generators.options import VolumeOptions
+from medloom.generators.options import VolumeOptions, refuse_unused_classes
 
 if TYPE_CHECKING:
     from medloom.processes.paths import ProbabilityPath
@@ -65,6 +65,7 @@ class DenoiserOptions:
 
     def __post_init__(self) -> None:
         check_limits(self, "network")
+        refuse_unused_classes(self.mask, self.mask_classes)
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,7 @@ from medloom.networks.text import LOCAL
 
 
 def build_generator(
-    spec: ImageSpec, facts: TrainingFacts, network: ImageNetworkOptions, text: TextOptions, seed: int, needs_mask: bool
+    spec: ImageSpec, facts: TrainingFacts, network: ImageNetworkOptions, text: TextOptions, seed: int
 ) -> GANGenerator:
     """A generator with fresh weights.
 
@@ -29,7 +29,6 @@ def build_generator(
         network: its shape.
         text: the text encoder.
         seed: of the initial weights.
-        needs_mask: whether it is never trained without a mask.
 
     Raises:
         UserError: options that exclude each other, or an image size that the network cannot take.
@@ -65,7 +64,7 @@ def build_generator(
     with initial_weights(seed, "generator"):
         model = GANModel(encoder, ConditionEncoder(condition), make_network(config), facts.masks.visible)
     read_as = text.modality_as, text.train or text.encoder == LOCAL
-    return GANGenerator(spec, model, *read_as, facts.has_text, needs_mask)
+    return GANGenerator(spec, model, *read_as, facts.has_text)
 
 
 def build_inverse(generator: GANGenerator, network: ImageNetworkOptions, seed: int) -> ImageNetwork:

@@ -13,6 +13,7 @@ from medloom.generators.gan.task import GANTask
 from medloom.generators.generator_family import GeneratorFamily
 from medloom.generators.preparation import Prepared
 from medloom.generators.training_facts import TrainingFacts, find_text_encoder
+from medloom.generators.training_record import TrainingRecord
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
@@ -43,8 +44,7 @@ class GANFamily(GeneratorFamily[MaskToImageGAN, "GANGenerator", None]):
     ) -> GANGenerator:
         """See GeneratorFamily."""
         text = find_text_encoder(options.text, data)
-        needs_mask = options.gan.unpaired or (not options.text.dropout and facts.all_masked)
-        return build_generator(data.spec, facts, options.network, text, options.loop.seed, needs_mask)
+        return build_generator(data.spec, facts, options.network, text, options.loop.seed)
 
     def continued(
         self, options: MaskToImageGAN, data: Prepared, facts: TrainingFacts, coder: None, known: GANGenerator
@@ -54,6 +54,11 @@ class GANFamily(GeneratorFamily[MaskToImageGAN, "GANGenerator", None]):
             known.model.condition = known.model.condition.extended(facts.modalities, facts.views)
         known.spec = data.spec
         return known
+
+    def record(self, options: MaskToImageGAN, data: Prepared, trained: GANGenerator) -> TrainingRecord:
+        """See GeneratorFamily; unpaired, each image is generated from the mask of another row."""
+        record = super().record(options, data, trained)
+        return record.with_all("mask") if options.gan.unpaired else record
 
     def own_components(self, trained: GANGenerator) -> dict[str, Any]:
         """See GeneratorFamily."""

@@ -28,7 +28,6 @@ class GANGenerator(ImageGenerator[GANModel, GANSampling]):
 
     Attributes:
         reads_text: whether training had texts, and they reach the network.
-        needs_mask: whether every image that it was trained on had a mask.
     """
 
     family = "gan"
@@ -41,24 +40,22 @@ class GANGenerator(ImageGenerator[GANModel, GANSampling]):
         modality_as: str,
         train_text: bool,
         reads_text: bool = True,
-        needs_mask: bool = True,
     ) -> None:
         if spec.spatial_dims == 2:
             # 2-D convolutions are faster with the channels last, on a CPU and on a GPU.
             model.network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         super().__init__(spec, model, modality_as, train_text)
         self.reads_text = reads_text and model.fused
-        self.needs_mask = needs_mask
 
     @property
     def takes_text(self) -> bool:
-        """Whether text or table condition it."""
-        return self.model.fused and (self.reads_text or bool(self.columns))
+        """Whether text, view and table reach the network."""
+        return self.model.fused
 
     def save_components(self, folder: Path) -> dict[str, Any]:
         """Write the network."""
         self.model.network.save_pretrained(folder / "network")
-        return {"needs_mask": self.needs_mask}
+        return {}
 
     @classmethod
     def from_components(
@@ -74,7 +71,7 @@ class GANGenerator(ImageGenerator[GANModel, GANSampling]):
             raise TypeError("a GAN has a condition encoder")
         model = GANModel(text, condition, load_image_network(folder / "network"), settings["mask_classes"])
         read_as = settings["modality_as"], settings["train_text"], settings["reads_text"]
-        return cls(spec, model, *read_as, settings["needs_mask"])
+        return cls(spec, model, *read_as)
 
     def check_sampling(self, sampling: GANSampling, edit: Edit = FROM_NOISE) -> None:
         """Refuse options of a sampler, and edits.
@@ -88,19 +85,6 @@ class GANGenerator(ImageGenerator[GANModel, GANSampling]):
                 f" leave {'them' if len(sampling.asked) > 1 else 'it'} out."
             )
         edit.require_prior(self.parts)
-
-    def check_conditions(self, conditions: Sequence[Condition]) -> None:
-        """Refuse conditions that the model cannot follow.
-
-        Raises:
-            UserError: as every family; or no mask for a model that was never trained without one.
-        """
-        super().check_conditions(conditions)
-        if self.needs_mask and any(condition.mask is None for condition in conditions):
-            raise UserError(
-                "the model generates images from masks and was never trained without one; give --mask, or a column"
-                " mask."
-            )
 
     @torch.no_grad()
     def sample(

@@ -16,6 +16,7 @@ from medloom.core.spec import ImageSpec
 from medloom.core.types import Condition
 from medloom.data.dataset import ImageSource
 from medloom.generators.base import ImageGenerator, Priors, on_cpu
+from medloom.generators.condition_rules import ConditionRules
 from medloom.generators.sampling import FROM_NOISE, Edit, TokenSampling
 from medloom.generators.storage import load_generator
 from medloom.generators.tokens.cached_tokens import cached_tokens
@@ -109,6 +110,18 @@ class TokenGenerator(ImageGenerator[TokenModel, TokenSampling]):
         return self.model.network.config.fusion != "none"
 
     @property
+    def rules(self) -> ConditionRules:
+        """See `ImageGenerator`; each of two stages needs what all of its own images had."""
+        rules = super().rules
+        first = None if self.first is None else self.first.trained_on
+        return rules if first is None or rules.record is None else replace(rules, record=rules.record.with_stage(first))
+
+    @property
+    def can_guide(self) -> bool:
+        """See `ImageGenerator`; of two stages both are guided."""
+        return super().can_guide and (self.first is None or self.first.can_guide)
+
+    @property
     def grid(self) -> tuple[int, ...]:
         """Tokens along each axis."""
         return self.tokenizer.grid(self.spec.size)
@@ -124,12 +137,12 @@ class TokenGenerator(ImageGenerator[TokenModel, TokenSampling]):
         """Refuse sampling options and edits that do not fit the model.
 
         Raises:
-            UserError: a value out of range, a guidance scale of no part, more steps than tokens, or an edit of a model
-                that takes no prior image.
+            UserError: a value out of range, guidance that the model cannot follow, more steps than tokens, or an edit
+                of a model that takes no prior image.
         """
         sampling.check()
         _decoding(sampling).check()
-        guidance_coefficients(self.parts, self._scales(sampling))
+        self.check_guidance(self._scales(sampling), sampling.negative)
         length = self.model.network.length
         masked_counts(length, sampling.steps, sampling.mask_schedule)
         if edit.start == "inversion":

@@ -7,7 +7,7 @@ from typing import ClassVar
 from medloom.core.choices import FUSIONS
 from medloom.core.limits import check_limits, limited
 from medloom.core.options import setting
-from medloom.generators.options import GeneratorOptions
+from medloom.generators.options import GeneratorOptions, refuse_unused_classes
 from medloom.generators.sampling import SMOOTHING
 
 MASKS = ("none", "channels")
@@ -49,6 +49,7 @@ class TransformerOptions:
 
     def __post_init__(self) -> None:
         check_limits(self, "network")
+        refuse_unused_classes(self.mask, self.mask_classes)
 
 
 @dataclass(frozen=True)

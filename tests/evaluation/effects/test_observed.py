@@ -92,6 +92,42 @@ def test_what_has_no_counterpart_is_said() -> None:
         observed_metrics(effects(SMOKING), patients(), ["aeg"], 0)
 
 
+def test_the_fewest_are_patients_not_images() -> None:
+    """Twelve images of two smokers are two patients."""
+    rows = [row for row in patients(60) if row.cells["smoking"] == "never"]
+    smokers = [row for row in patients(60) if row.cells["smoking"] == "current"]
+    few = [*rows, *(Observed(f"q{number % 2}", row.cells, row.regions) for number, row in enumerate(smokers[:12]))]
+    metrics, notes = observed_metrics(effects(SMOKING), few, [], 0)
+    assert not metrics and "too few patients on one side (2 and" in notes[0]
+    arm = MeasuredArm("age=70", {"age": 70.0}, "in words")
+    same = [
+        Observed(row.patient, {**row.cells, "age": 60.0 + 9 * (number < 3)}, row.regions)
+        for number, row in enumerate(rows)
+    ]
+    metrics, notes = observed_metrics(effects(arm), same, [], 0)
+    assert not metrics and "too few patients on one side (3 and" in notes[0]
+
+
+@pytest.mark.parametrize("adjust", [[], ["age", "view"]])
+def test_a_patient_with_many_images_counts_once(adjust: list[str]) -> None:
+    rows = patients(60)
+    (once,), _ = observed_metrics(effects(SMOKING), rows, adjust, 0)
+    for often in ([*rows, *rows], [*rows, *[rows[7]] * 9]):
+        (again,), _ = observed_metrics(effects(SMOKING), often, adjust, 0)
+        for name in ("value", "low", "high", "n"):
+            assert getattr(again.reference, name) == pytest.approx(getattr(once.reference, name))
+
+
+def test_what_the_observed_difference_cannot_tell_is_said() -> None:
+    """Few noisy patients: an interval that includes zero is within every shift's reach, and agrees with none."""
+    rng = np.random.default_rng(1)
+    noisy = [Observed(row.patient, row.cells, {"lung": float(rng.normal(0, 40))}) for row in patients(40)]
+    (metric,), _ = observed_metrics(effects(SMOKING, shift=1.0), noisy, [], 0)
+    assert metric.reading.startswith("the reference cannot tell") and metric.tone == ""
+    (opposite,), _ = observed_metrics(effects(SMOKING, shift=-9.0), patients(), ["age"], 0)
+    assert opposite.reading.startswith("opposite sign")
+
+
 @pytest.mark.parametrize(("unit", "low", "high", "value"), [(HU, -1000.0, 1000.0, -300.0), (GREY, 0.0, 255.0, 90.0)])
 def test_images_are_measured_in_the_unit_of_generated_ones(
     tmp_path: Path, unit: str, low: float, high: float, value: float

@@ -18,6 +18,7 @@ from medloom.data.images import write_image
 from medloom.data.tables import read_table, write_csv
 from medloom.evaluation.effects.measure import measure_effects
 from medloom.evaluation.effects.recovery import EFFECT, FRACTION, MAPS, OUTSIDE, SIGNS, SLOPE, effect_metrics
+from medloom.evaluation.report.metrics import FAILS, HOLDS, INCONCLUSIVE
 from medloom.phantom.truth import Cohort
 
 ARMS: Mapping[str, Mapping[str, str]] = {
@@ -77,8 +78,10 @@ def test_a_generator_that_knows_the_truth_passes(folder: Path, tmp_path: Path) -
     assert metric_of(metrics, OUTSIDE).value < 0.1
     assert metric_of(metrics, SIGNS).value == 1.0
     assert metric_of(metrics, EFFECT, "coffee=daily").value == pytest.approx(0.0, abs=0.2)
-    assert len(verdicts) == 5
-    assert all(verdict.passed for verdict in verdicts)
+    answers = {(verdict.attribute, verdict.metric): verdict.answer for verdict in verdicts}
+    # That many patients whose signs are all right cannot show that 90 % of patients' are.
+    assert answers.pop(("smoking", SIGNS)) == INCONCLUSIVE
+    assert len(answers) == 4 and set(answers.values()) == {HOLDS}
 
 
 def test_a_generator_that_ignores_the_change_fails(folder: Path, tmp_path: Path) -> None:
@@ -86,7 +89,7 @@ def test_a_generator_that_ignores_the_change_fails(folder: Path, tmp_path: Path)
     metrics, verdicts, _ = effect_metrics(measure_effects(manifest, Cohort(folder)), seed=0)
     assert metric_of(metrics, SLOPE).value == pytest.approx(0.0, abs=0.02)
     assert metric_of(metrics, MAPS).value == 0.0
-    failed = {verdict.metric for verdict in verdicts if not verdict.passed}
+    failed = {verdict.metric for verdict in verdicts if verdict.answer == FAILS}
     assert {FRACTION, MAPS, SIGNS} <= failed
 
 
@@ -94,7 +97,7 @@ def test_one_that_changes_everything_fails_outside_and_on_the_placebo(folder: Pa
     manifest = answered(folder, tmp_path / "w", lambda factual, true: factual + true + 30)
     metrics, verdicts, _ = effect_metrics(measure_effects(manifest, Cohort(folder)), seed=0)
     assert metric_of(metrics, SLOPE).value == pytest.approx(1.0, abs=0.02)
-    failed = {(verdict.attribute, verdict.metric) for verdict in verdicts if not verdict.passed}
+    failed = {(verdict.attribute, verdict.metric) for verdict in verdicts if verdict.answer == FAILS}
     assert {("smoking", OUTSIDE), ("coffee", EFFECT)} <= failed
 
 
@@ -114,7 +117,7 @@ def test_the_report_is_written_with_and_without_a_truth(
     with_truth = [str(manifest), "--truth", str(folder), "--out", str(tmp_path / "a")]
     assert main(["evaluate", "whatif", *with_truth]) == 0
     error = capsys.readouterr().err
-    assert "FAIL: smoking, recovered fraction of the true effect 0.5" in error and "required: 0.8 to 1.2." in error
+    assert "FAILS: smoking, recovered fraction of the true effect 0.5" in error and "required: 0.8 to 1.2." in error
     assert main(["evaluate", "whatif", str(manifest), "--out", str(tmp_path / "b")]) == 0
     scores = json.loads((tmp_path / "a" / "scores.json").read_text())
     assert scores["finished"]
