@@ -62,9 +62,15 @@ def run(config: Config) -> Path:
     check_seed(config.seed)
     rules = read_gate(config.gate, MEANINGS)
 
-    effects = measure_effects(config.data, None if config.truth is None else Cohort(config.truth))
+    cohort = None if config.truth is None else Cohort(config.truth)
+    effects = measure_effects(config.data, cohort)
     report = Report()
     metrics, verdicts, notes = effect_metrics(effects, config.seed)
+    if cohort is not None and cohort.spec.amplify != 1:
+        notes = [
+            f"The virtual patients' effects of smoking are {cohort.spec.amplify:g} times those of the literature.",
+            *notes,
+        ]
     report.add("effects", metrics, notes, verdicts)
     if config.observed is not None:
         manifest = load_manifest(config.observed, config, ("path", "mask"))
