@@ -176,18 +176,13 @@ class PixelHead(nn.Module):
         self.detail = blocks.convolution(config.dims, config.widths[0], DETAIL * config.patch**config.dims)
         self.mix = blocks.convolution(config.dims, DETAIL + given, config.pixel_width, 1)
         self.affine = blocks.Affine(pooled, config.pixel_width)
-        width, bands = config.pixel_width, bool(config.pixel_bands)
-        self.neighbours = blocks.convolution(config.dims, width, width) if bands else None
-        self.output = blocks.convolution(config.dims, width, config.channels, 1, zero=True)
+        self.output = blocks.convolution(config.dims, config.pixel_width, config.channels, 1, zero=True)
 
     def forward(self, features: Tensor, given: Tensor, pooled: Tensor) -> Tensor:
         """`features` `(N, W, *size / patch)`, `given` `(N, G, *size)`, `pooled` `(N, P)` to `(N, C, *size)`."""
         detail = blocks.channels_to_space(self.detail(features), self.patch)
         joined = blocks.channels_last(torch.cat([detail, given.to(detail.dtype)], dim=1))
-        mixed = F.silu(self.affine(self.mix(joined), pooled))
-        if self.neighbours is not None:
-            mixed = F.silu(self.neighbours(mixed))
-        output: Tensor = self.output(mixed)
+        output: Tensor = self.output(F.silu(self.affine(self.mix(joined), pooled)))
         return output
 
 

@@ -24,10 +24,8 @@ from medloom.core.lookup import look_up
 # A flow's time in [0, 1] is multiplied by this for the network, as in diffusers: one embedding serves both paths.
 TIME_SCALE = 1000
 MAX_BETA = 0.999
-# Of flows, see RectifiedFlow.near_data: noise of half a grey level of 255; as much noise as data.
-NEAREST, HALFWAY = 0.005, 0.5
-# Times from which errors count in full, and from which text and table decide something.
-FULL_WEIGHT, SETTLED = 0.03, 0.1
+# Of flows, see RectifiedFlow.near_data: noise of half a grey level of 255, as much noise as data, and the weight.
+NEAREST, HALFWAY, FULL_WEIGHT = 0.005, 0.5, 0.1
 Level = float | Tensor
 
 
@@ -166,10 +164,6 @@ class ProbabilityPath(ABC):
     @abstractmethod
     def to_dict(self) -> dict[str, Any]:
         """The path as JSON values for `path_from_dict`."""
-
-    def settled(self, t: Tensor) -> Tensor | None:
-        """At which times the network is not given text and table: bool `(N,)`; None for none."""
-        return None
 
     def levels(self, t: Tensor, like: Tensor) -> tuple[Tensor, Tensor]:
         """alpha and sigma in the dtype of `like`, shaped to multiply it."""
@@ -373,14 +367,6 @@ class RectifiedFlow(ProbabilityPath):
         if not self.near_data:
             return torch.ones(t.shape, device=t.device)
         return (t.float() / FULL_WEIGHT).clamp(max=1) ** 2  # the error of x0 is t times that of the flow
-
-    def settled(self, t: Tensor) -> Tensor | None:
-        """Which times are so near the data that text and table decide nothing more: bool `(N,)`; None without any.
-
-        What they say is in the noisy image by then. Given there as well, they would be learnt by chance: an attribute
-        would change by a few levels what it does not change.
-        """
-        return t < SETTLED if self.near_data else None
 
     def to_dict(self) -> dict[str, Any]:
         """As JSON values."""

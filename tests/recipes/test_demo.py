@@ -34,3 +34,14 @@ def test_the_chain_ends_with_a_report_and_what_to_try_next(tmp_path: Path, capsy
     assert measured == set(ARMS) and all(metric["low"] is None for metric in scores["metrics"])
     # Sixty training patients support hardly any change, and six patients have no interval for a verdict to stand on.
     assert {verdict["answer"] for verdict in scores["verdicts"]} <= {"inconclusive"}
+    assert any("are an extrapolation" in note for note in scores["notes"])
+    page = (out / "report" / "report.html").read_text()
+    assert "http://" not in page and "https://" not in page and "SYNTHETIC" in page
+    assert ">thoracic cavity</th>" in page, "regions of the held mask have the cohort's names"
+
+
+def test_a_folder_of_something_else_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "notes.txt").write_text("mine")
+    with pytest.raises(UserError, match="already has other content"):
+        run_command("demo", out=tmp_path, patients=80, steps=1)
+    assert (tmp_path / "notes.txt").read_text() == "mine"

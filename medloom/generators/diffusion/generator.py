@@ -285,5 +285,4 @@ class DiffusionGenerator(ImageGenerator[DiffusionModel, DiffusionSampling]):
         return dict.fromkeys(self.parts, sampling.guidance) | dict(sampling.guidance_by_part)
 
     def _predict(self, x: Tensor, t: Tensor, inputs: ConditionTensors) -> Tensor:
-        output = self.model(x, self.path.time_embedding_value(t), inputs, self.path.settled(t))
-        return self.path.predicted(output, x, t)
+        return self.path.predicted(self.model(x, self.path.time_embedding_value(t), inputs), x, t)

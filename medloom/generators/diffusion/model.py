@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 
-import torch
 from torch import Tensor, nn
 
 from medloom.generators.base_model import ConditionalModel
@@ -29,27 +28,18 @@ class DiffusionModel(ConditionalModel):
         super().__init__(text, condition, mask_classes, prior_channels)
         self.denoiser = denoiser
 
-    def forward(self, x: Tensor, t: Tensor, inputs: ConditionTensors, settled: Tensor | None = None) -> Tensor:
+    def forward(self, x: Tensor, t: Tensor, inputs: ConditionTensors) -> Tensor:
         """Predict.
 
         Args:
             x: `(N, C, *spatial)`.
             t: float `(N,)` in 0..1000.
             inputs: the condition.
-            settled: bool `(N,)`, samples that are predicted without text and table; None for none.
 
         Returns:
             `(N, C, *spatial)`.
         """
         spatial = self.spatial(inputs.mask_labels, x, inputs.prior)
         context, mask, pooled = self.context(inputs)
-        known, whole = _without(context, settled), _without(pooled, settled)
-        prediction: Tensor = self.denoiser(x, t, known, mask, whole, spatial, inputs.patch_position)
+        prediction: Tensor = self.denoiser(x, t, context, mask, pooled, spatial, inputs.patch_position)
         return prediction
-
-
-def _without(values: Tensor | None, rows: Tensor | None) -> Tensor | None:
-    """Values `(N, ...)` with zeros in the given rows."""
-    if values is None or rows is None:
-        return values
-    return torch.where(rows.view(-1, *[1] * (values.ndim - 1)), torch.zeros_like(values), values)

@@ -160,8 +160,7 @@ class DiffusionTask(LossTask[DiffusionGenerator, DiffusionBatch]):
         if batch.offset is not None:
             noise = apply_noise_offset(noise, batch.offset, path.noise_offset)
         example = path.example(clean, noise, batch.time)
-        time, settled = path.time_embedding_value(batch.time), path.settled(batch.time)
-        output = model(example.noisy, time, batch.condition, settled)
+        output = model(example.noisy, path.time_embedding_value(batch.time), batch.condition)
         prediction = path.predicted(output, example.noisy, batch.time)
         regions = None
         if self.objective.by_region and batch.condition.mask_labels is not None:
