@@ -82,11 +82,14 @@ def run(config: Config) -> Path:
         raise UserError(f"--workers {config.workers}: give 0 for one a core, or more.")
     spec = CohortSpec(**{entry.name: getattr(config, entry.name) for entry in fields(CohortSpec)})
     wording = find_template(config.template)
-    read_template(wording).check_columns(observed_columns(), "the cohort's table")
+    template = read_template(wording)
+    template.check_columns(observed_columns(), "the cohort's table")
     out = claim_output(config.out, MARKER)
     # The template is kept next to the manifests, where what-if finds it, less the columns that the table hides.
     values = template_values(wording)
     values["columns"] = {name: column for name, column in values["columns"].items() if name not in config.hide}
+    if template.bounds:
+        values["bounds"] = [bound.text for bound in template.bounds if not bound.columns & set(config.hide)]
     for column in values["columns"].values():
         if "parents" in column:
             named = [column["parents"]] if isinstance(column["parents"], str) else column["parents"]

@@ -22,7 +22,7 @@ TRAINING: Mapping[str, object] = {
     "hu_window": [-1024, 476],
     "network.mask_classes": [1, 2, 3],
 }
-# What is asked for at the end, and what the reader is told to try.
+# What is asked for at the end, and what the reader is stated to try.
 WANTED: Mapping[str, object] = {
     "prompt": "pleural effusion, severe, on the right",
     "table": "age=65,smoking=current,pack_years=40,sex=male,coffee=daily",
@@ -123,13 +123,13 @@ def _conclude(scores: Path, showing: int) -> None:
         value = with_interval(verdict["value"], verdict["low"], verdict["high"])
         found.setdefault(verdict["metric"], []).append(f"{verdict['attribute']} {value}, {verdict['answer']}")
 
-    def told(metric: str) -> str:
+    def stated(metric: str) -> str:
         return "; ".join(found.get(metric, ["not measured"]))
 
     say(
-        f"\nFractions of the true effects (95 % interval; allowed 0.8 to 1.2): {told(FRACTION)}."
-        f"\nChange where nothing truly changes, over that where something does (allowed up to 0.1): {told(OUTSIDE)}."
-        f"\nPlacebo, in HU (allowed: a tenth of the effect of smoking): {told(EFFECT)};"
+        f"\nFractions of the true effects (95 % interval; allowed 0.8 to 1.2): {stated(FRACTION)}."
+        f"\nChange where nothing truly changes, over that where something does (allowed up to 0.1): {stated(OUTSIDE)}."
+        f"\nPlacebo, in HU (allowed: a tenth of the effect of smoking): {stated(EFFECT)};"
         f" {showing} of {IMAGES} images asked for {WANTED['prompt']!r} show it."
         f"\nThe patients are virtual, and smoking has {AMPLIFY:g} times the effects of the literature: this shows that"
         " effects can be recovered, not that they are in your data."

@@ -185,7 +185,7 @@ def test_a_whole_of_one_window_is_the_patch(generator: DiffusionGenerator) -> No
 
 def test_an_image_depends_on_its_seed_and_not_on_the_batch_of_windows(generator: DiffusionGenerator) -> None:
     one, many = (generator.sample_windows(LUNGS, 5, whole_mask((13, 9, 8), batch=b), SAMPLING) for b in (1, 4))
-    torch.testing.assert_close(one, many, atol=1e-5, rtol=0)
+    torch.testing.assert_close(one, many, atol=1e-4, rtol=0)
     other = generator.sample_windows(LUNGS, 6, whole_mask((13, 9, 8)), SAMPLING)
     assert one.shape == other.shape == (1, 13, 9, 8) and (one - other).abs().mean() > 0.05
 
