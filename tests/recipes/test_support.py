@@ -28,6 +28,7 @@ columns:
   age: {unit: years, say: "{value} years"}
 bounds: [pack_years <= 3 * (age - 10)]
 """
+WORDS = {"never": "never smoker", "former": "ex-smoker", "current": "smoker"}
 HEAVY = "smoking=former,pack_years=70"
 
 
@@ -42,9 +43,11 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         Image.fromarray(rng.integers(0, 255, (32, 32)).astype(np.uint8)).save(root / f"{number}.png")
         age, smoking = int(rng.integers(25, 80)), ("never", "former", "current")[number % 3]
         packs = 0 if smoking == "never" else int(rng.integers(62, 78)) if age >= 55 else int(rng.integers(1, 12))
-        lines.append(f"{number}.png,p{number},X-ray,text {number % 3},{smoking},{packs},{age}")
+        words = f"{WORDS[smoking]}, {packs} pack-years, {age} years"
+        lines.append(f'{number}.png,p{number},X-ray,"{words}",{smoking},{packs},{age}')
     (root / "data.csv").write_text("\n".join(lines) + "\n")
     options = {**TINY, "loop.steps": 2, "loop.validate_every": 2, "loop.checkpoint_every": 2, "loop.warmup": 0}
+    options["text.max_tokens"] = 64
     run_command("train text2image", data=root / "data.csv", out=root / "run", **options)
     asked = ["modality,Text,patient_id,smoking,pack_years,age"]
     ages = (28, 31, 45, 60, 64, 68, 70, 72, 61, 63, 66, 71)
