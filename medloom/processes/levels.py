@@ -102,7 +102,7 @@ def log_snr(path: RectifiedFlow, steps: int) -> list[NoiseLevel]:
     """Pure noise, then levels evenly in log-SNR (Lu et al. 2022, DPM-Solver, section 3.4) down to NEAREST, then data.
 
     Data of little contrast form late. Ten such levels give Gaussian data of any standard deviation from 0.02 to 0.6
-    their variance within a fifth, twenty within a twentieth; twenty even levels leave an eighth of it at 0.02.
+    their variance within a fifth, twenty within a fourteenth; twenty even levels leave a tenth of it at 0.02.
 
     Raises:
         UserError: fewer than one step.

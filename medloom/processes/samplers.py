@@ -230,6 +230,8 @@ class SamplerRow(NamedTuple):
     levels: Callable[[Any, int], list[NoiseLevel]]
 
 
+# Of flows that were trained near the data.
+NEAR_DATA = "flow-dpm++2m-log"
 # The first one of a path is its default. A further sampler is a function and a row.
 SAMPLERS: dict[str, SamplerRow] = {
     "dpm++2m-karras": SamplerRow(DDPM, dpm_solver, karras),
@@ -238,12 +240,11 @@ SAMPLERS: dict[str, SamplerRow] = {
     "euler": SamplerRow(DDPM, euler, to_data),
     "ancestral": SamplerRow(DDPM, partial(ddim, eta=1.0), trailing),
     "flow-dpm++2m": SamplerRow(RectifiedFlow, dpm_solver, solver),
-    "flow-dpm++2m-log": SamplerRow(RectifiedFlow, dpm_solver, log_snr),
+    NEAR_DATA: SamplerRow(RectifiedFlow, dpm_solver, log_snr),
     "flow-euler": SamplerRow(RectifiedFlow, flow_euler, uniform),
     "flow-heun": SamplerRow(RectifiedFlow, flow_heun, uniform),
     "flow-sde": SamplerRow(RectifiedFlow, flow_sde, uniform),
 }
-NEAR_DATA = "flow-dpm++2m-log"
 # Deterministic, and of first order: what an inversion is undone by.
 FIRST_ORDER = (SamplerRow(DDPM, ddim, trailing), SAMPLERS["flow-euler"])
 

@@ -1,5 +1,6 @@
 """`medloom compare`: two models on the same held-out conditions and seeds, modality by modality."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
@@ -9,6 +10,7 @@ from medloom.data.manifest import ManifestOptions
 from medloom.recipes.commands import run_command
 
 if TYPE_CHECKING:
+    from medloom.data.manifest import Manifest
     from medloom.generators.base import AnyGenerator
 
 DESCRIPTION, TABLE = "comparison.json", "comparison.csv"
@@ -76,40 +78,12 @@ def run(config: Config) -> Path:
 
     from medloom.core.files import claim_output, read_json, write_json
     from medloom.core.progress import say
-    from medloom.data.manifest import load_manifest
     from medloom.data.tables import write_csv
     from medloom.evaluation.report.metrics import number, with_interval
     from medloom.evaluation.report.report import SCORES
-    from medloom.generation.requests import answerable
-    from medloom.generators.storage import load_generator, open_generator
 
-    manifest = load_manifest(config.data, config)
     models = {"before": config.before, "after": config.after}
-    generators: dict[str, AnyGenerator] = {}
-    for side, model in models.items():
-        opened = open_generator(model, f"--{side}")
-        generators[side] = load_generator(opened.model)
-        for split in opened.splits():
-            split.refuse_overlap(manifest, str(model))
-    known = [set(generator.spec.intensity) for generator in generators.values()]
-    common = sorted(known[0] & known[1] & set(manifest.modalities))
-    if not common:
-        raise UserError(
-            f"{config.data} has {', '.join(manifest.modalities)}, of which the two models have none in common"
-            f" ({', '.join(sorted(known[0]))} and {', '.join(sorted(known[1]))})."
-        )
-    shared = manifest.select(modality in common for modality in manifest.frame["modality"])
-    samples, scales = shared.samples(), dict.fromkeys(models, config.guidance)
-    for side, generator in generators.items():
-        # Both models are asked for the same rows.
-        samples = answerable(config.data, samples, generator, config.skip_bad)
-        if config.guidance is None and generator.sampling.guidance is not None:
-            scales[side] = 1.0
-        asked = {"steps": config.steps, "guidance": scales[side]}
-        given = {name: value for name, value in asked.items() if value is not None}
-        generator.check_sampling(replace(generator.sampling, **given))
-    lines = {sample.line for sample in samples}
-    shared = shared.select(line in lines for line in shared.frame["line"])
+    shared, common, scales = _shared(config, models)
     out = claim_output(config.out, DESCRIPTION)
     described = {"before": str(config.before), "after": str(config.after), "on": common, "guidance": scales}
     write_json(out / DESCRIPTION, described)
@@ -167,3 +141,43 @@ def run(config: Config) -> Path:
     Console(highlight=False).print(table)
     say(f"{title}: {out / TABLE}")
     return out / TABLE
+
+
+def _shared(config: Config, models: Mapping[str, Path]) -> tuple["Manifest", list[str], dict[str, float | None]]:
+    """The rows that both models can follow, the modalities that both know, and the guidance scale of each.
+
+    Raises:
+        UserError: see `run`.
+    """
+    from medloom.data.manifest import load_manifest
+    from medloom.generation.requests import answerable
+    from medloom.generators.storage import load_generator, open_generator
+
+    manifest = load_manifest(config.data, config)
+    generators: dict[str, AnyGenerator] = {}
+    for side, model in models.items():
+        opened = open_generator(model, f"--{side}")
+        generators[side] = load_generator(opened.model)
+        for split in opened.splits():
+            split.refuse_overlap(manifest, str(model))
+    known = [set(generator.spec.intensity) for generator in generators.values()]
+    common = sorted(known[0] & known[1] & set(manifest.modalities))
+    if not common:
+        raise UserError(
+            f"{config.data} has {', '.join(manifest.modalities)}, of which the two models have none in common"
+            f" ({', '.join(sorted(known[0]))} and {', '.join(sorted(known[1]))})."
+        )
+    shared = manifest.select(modality in common for modality in manifest.frame["modality"])
+    samples = shared.samples()
+    scales: dict[str, float | None] = dict.fromkeys(models, config.guidance)
+    for side, generator in generators.items():
+        # Both models are asked for the same rows.
+        samples = answerable(config.data, samples, generator, config.skip_bad)
+        if config.guidance is None and generator.sampling.guidance is not None:
+            scales[side] = 1.0
+        asked = {"steps": config.steps, "guidance": scales[side]}
+        given = {name: value for name, value in asked.items() if value is not None}
+        generator.check_sampling(replace(generator.sampling, **given))
+    lines = {sample.line for sample in samples}
+    shared = shared.select(line in lines for line in shared.frame["line"])
+    return shared, common, scales
