@@ -1,6 +1,5 @@
 """`medloom whatif`: the same images with some columns of the clinical table changed, and the noise held."""
 
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -12,11 +11,10 @@ from medloom.core.limits import limited
 from medloom.core.lookup import look_up
 from medloom.core.options import repeated
 from medloom.core.progress import say
-from medloom.core.types import Sample
 from medloom.data.columns import ALIASES
 from medloom.data.images import read_image
 from medloom.data.manifest import list_problems, template_of, template_path
-from medloom.data.prompts import Cell, Column, Template, find_template, read_rows, read_template
+from medloom.data.prompts import Column, Template, find_template, read_rows, read_template
 from medloom.data.prompts.arms import (
     ESTIMANDS,
     TOTAL,
@@ -29,8 +27,9 @@ from medloom.data.prompts.arms import (
     read_changes,
     refuse_held,
 )
-from medloom.data.prompts.support import LEAST_NEAR, SUPPORT, TrainingSupport
-from medloom.data.tables import read_table, write_csv
+from medloom.data.prompts.support import LEAST_NEAR
+from medloom.data.tables import Table, read_table, write_csv
+from medloom.generation.arm_plan import PatientRow, Plan, words
 from medloom.generation.difference_files import write_difference_gif, write_difference_volume
 from medloom.generation.difference_maps import DifferenceRow, difference_scales, draw_differences
 from medloom.generation.options import GenerationOptions
@@ -39,7 +38,7 @@ from medloom.generators.training_record import COUNTED, has_part
 
 if TYPE_CHECKING:
     from medloom.generation.produce import LoadedModel
-    from medloom.generation.requests import Request, Source
+    from medloom.generation.requests import Request
 
 DESCRIPTION = "whatif.json"
 MASK, VIEW, HELD, NEAR = "mask", "view", "held", "support"
@@ -83,53 +82,6 @@ class Config(GenerationOptions):
     estimand: str = "direct"
 
 
-@dataclass(frozen=True)
-class PatientRow:
-    """One row of the manifest: its sample, its template's columns, and cells that are carried along."""
-
-    sample: Sample
-    origin: "Source"
-    cells: Mapping[str, Cell]
-    kept: tuple[object, ...]
-
-
-@dataclass(frozen=True)
-class Plan:
-    """What is to be generated.
-
-    Attributes:
-        template: turns cells into text.
-        rows: to generate images for.
-        arms: the factual one first.
-        changed: arm -> each of the rows in it; one that breaks a bound of the template is left out.
-        kept: names of the columns that are carried along.
-    """
-
-    template: Template
-    rows: Sequence[PatientRow]
-    arms: Sequence[Arm]
-    changed: Mapping[str, Sequence[ArmRow]]
-    kept: Sequence[str]
-
-    def arms_of(self, index: int) -> list[Arm]:
-        """The arms that a row is asked in."""
-        return [arm for arm in self.arms if not self.changed[arm.name][index].broken]
-
-    def rows_in(self, arm: Arm) -> list[ArmRow]:
-        """The rows that an arm asks."""
-        return [row for row in self.changed[arm.name] if not row.broken]
-
-    @property
-    def masked(self) -> bool:
-        """Whether any row has a mask."""
-        return any(row.sample.condition.mask for row in self.rows)
-
-    @property
-    def words(self) -> bool:
-        """Whether the template words the rows; else their own texts are held."""
-        return _words(self.template)
-
-
 def run(config: Config) -> Path:
     """Make every arm; returns the path of manifest.csv.
 
@@ -137,6 +89,7 @@ def run(config: Config) -> Path:
         UserError: a change that the template does not know or that contradicts a row, an estimand that the template
             does not allow, or as `medloom generate`.
     """
+    from medloom.generation.arm_checks import patients_near, refuse_unnoticed, say_support, unseen_changes
     from medloom.generation.produce import is_main_process, load_model, produce, write_grid, write_manifest
     from medloom.generation.requests import contents
 
@@ -148,10 +101,11 @@ def run(config: Config) -> Path:
             " another."
         )
     file = _template_file(config, model)
-    plan = _plan(config, _template(config, file, model))
-    unseen = _unseen(config, plan, model)
-    _refuse_unnoticed(config, plan, model)
-    near = _near(plan, model)
+    table = read_table(config.data)
+    plan = _plan(config, _template(config, file, table, model), table)
+    unseen = unseen_changes(plan, model, config.allow_unseen)
+    refuse_unnoticed(plan, model, config.data)
+    near = patients_near(plan, model)
     requests = _requests(config, plan, model, near)
     effects = _effects(config, plan, model, unseen, near)
     facts = {"rows": len(plan.rows), "arms": effects, "spec": model.generator.spec.to_dict()}
@@ -168,7 +122,7 @@ def run(config: Config) -> Path:
         _write_differences(config, plan, model, requests, suffix)
         for name, effect in effects.items():
             say(f"{name}: {effect['estimand']}")
-        _say_support(plan, effects, near is not None)
+        say_support(plan, effects, near is not None)
         say(f"{len(requests)} images: {manifest}; look at {config.out / 'differences.png'}")
     return manifest
 
@@ -201,7 +155,7 @@ def _template_file(config: Config, model: "LoadedModel") -> Path | None:
     return beside
 
 
-def _template(config: Config, file: Path | None, model: "LoadedModel") -> Template:
+def _template(config: Config, file: Path | None, table: Table, model: "LoadedModel") -> Template:
     """The template, with the columns of the model's table that it leaves out, which are not worded.
 
     Raises:
@@ -209,8 +163,7 @@ def _template(config: Config, file: Path | None, model: "LoadedModel") -> Templa
             set.
     """
     own = {column.name: column for column in model.generator.columns}
-    header = read_table(config.data).header
-    if lacking := [name for name in own if name not in header]:
+    if lacking := [name for name in own if name not in table.header]:
         raise UserError(
             f"{config.data}: no column {lacking[0]!r}, which conditions the model; add it, with empty cells where"
             " unknown."
@@ -226,12 +179,7 @@ def _template(config: Config, file: Path | None, model: "LoadedModel") -> Templa
     return replace(template, columns=columns)
 
 
-def _words(template: Template) -> bool:
-    """Whether a template words anything."""
-    return bool(template.start or any(column.say for column in template.columns.values()))
-
-
-def _plan(config: Config, template: Template) -> Plan:
+def _plan(config: Config, template: Template, table: Table) -> Plan:
     """The conditions, row by row.
 
     Raises:
@@ -239,7 +187,7 @@ def _plan(config: Config, template: Template) -> Plan:
             rows break a bound.
     """
     arms = [factual_arm(), *read_arms(config.set, template)]
-    rows, kept = _rows(config, template)
+    rows, kept = _rows(config, template, table)
     changed = {arm.name: [_changed(config, template, row, arm) for row in rows] for arm in arms}
     plan = Plan(template, rows, arms, changed, kept)
     for arm in arms:
@@ -261,7 +209,7 @@ def _changed(config: Config, template: Template, row: PatientRow, arm: Arm) -> A
         raise UserError(f"--set {arm.name}: {config.data}, line {row.sample.line}: {error}") from error
 
 
-def _rows(config: Config, template: Template) -> tuple[list[PatientRow], list[str]]:
+def _rows(config: Config, template: Template, table: Table) -> tuple[list[PatientRow], list[str]]:
     """The rows to make images for, and the names of the columns that are carried along.
 
     Raises:
@@ -277,7 +225,7 @@ def _rows(config: Config, template: Template) -> tuple[list[PatientRow], list[st
     if clash := [name for name in kept if name in (HELD, NEAR)]:
         raise UserError(f"--keep {clash[0]}: the images' manifest has a column of its own of this name; leave it out.")
     samples = manifest.samples()[: config.rows or None]
-    cells, problems = read_rows(read_table(config.data), template, str(config.data))
+    cells, problems = read_rows(table, template, str(config.data))
     lines = {sample.line for sample in samples}
     bad = [problem for problem in problems if problem.line in lines]
     if bad and (not config.skip_bad or len(bad) == len(samples)):
@@ -289,7 +237,7 @@ def _rows(config: Config, template: Template) -> tuple[list[PatientRow], list[st
         for sample, origin in zip(samples, origins(config.data, samples), strict=True)
         if sample.line in cells
     ]
-    if _words(template) and (
+    if words(template) and (
         other := sum(row.sample.condition.text not in (None, template.render(row.cells)) for row in rows)
     ):
         say(
@@ -297,110 +245,6 @@ def _rows(config: Config, template: Template) -> tuple[list[PatientRow], list[st
             " images are made from: was the model trained on this template's texts?"
         )
     return rows, kept
-
-
-def _unseen(config: Config, plan: Plan, model: "LoadedModel") -> dict[str, str]:
-    """Arm -> what of it no training image had, in words; arms of which training had everything are left out.
-
-    Raises:
-        UserError: there is any, and it is not allowed; lists what training has seen.
-    """
-    generator = model.generator
-    texts = model.run.worded_columns() if generator.reads_text else []
-    seen = {column.name: column for column in (*texts, *generator.columns)}
-    found: dict[str, list[str]] = {}
-    for arm in plan.arms:
-        for name, value in arm.values.items():
-            if name not in seen:
-                known = f"the columns that it was given are {', '.join(seen)}" if seen else "it was given no columns"
-                reason = f"training was not given {name}; {known}"
-            elif not seen[name].has(value):
-                reason = f"training has not seen {name}={arm.changes[name]}; seen: {seen[name].seen}"
-            else:
-                continue
-            found.setdefault(arm.name, []).append(reason)
-    for name, reasons in found.items() if not config.allow_unseen else ():
-        raise UserError(f"--set {name}: {reasons[0]}. Set another column or value, or go beyond with --allow-unseen.")
-    return {name: " and ".join(reasons) for name, reasons in found.items()}
-
-
-def _refuse_unnoticed(config: Config, plan: Plan, model: "LoadedModel") -> None:
-    """Refuse arms that change a row without the model noticing; says where the template words two values alike.
-
-    Raises:
-        UserError: a column that is set and not worded, or a change beyond the tokens that the model reads.
-    """
-    own = {column.name: column for column in model.generator.columns}
-    alike: Counter[tuple[str, str]] = Counter()
-    for arm in plan.arms[1:]:
-        for row, changed in zip(plan.rows, plan.changed[arm.name], strict=True):
-            for name, column in plan.template.columns.items():
-                before, after = column.capped(row.cells[name]), column.capped(changed.cells[name])
-                if before == after or (name in own and own[name].read(before) != own[name].read(after)):
-                    continue
-                words = model.generator.reads_text and column.worded
-                if column.phrase(before) == column.phrase(after) if words else name in own:
-                    alike[arm.name, name] += name in arm.changes
-                elif reason := _unnoticed(plan, model, row, changed, name, name in arm.changes):
-                    where = f"--set {arm.name}: {config.data}, line {row.sample.line}"
-                    raise UserError(f"{where}: no image could change, because {reason}.")
-    for (arm_name, name), count in alike.items():
-        if count:
-            what = f"in {count} of {len(plan.rows)} rows {name} is worded, or capped, as it was"
-            say(f"--set {arm_name}: {what}, which is no change to the model.")
-
-
-def _unnoticed(
-    plan: Plan, model: "LoadedModel", row: PatientRow, changed: ArmRow, name: str, is_set: bool
-) -> str | None:
-    """Why the model does not notice the change of a column that its table lacks, and what to do; None where it does."""
-    generator = model.generator
-    if not (plan.template.columns[name].worded and generator.reads_text):
-        # What only follows from the change may stay unsaid.
-        why = "the template does not word it" if generator.reads_text else "the model reads no text"
-        return f"{name} is no column of the model's table, and {why}; set another one" if is_set else None
-    if _reads(plan, model, row, changed.cells) != _reads(plan, model, row, {**changed.cells, name: row.cells[name]}):
-        return None
-    return (
-        f"{name} lies beyond the {generator.model.text.max_tokens} tokens that the model reads of the text; put it"
-        " first in the template, or train with a larger --text.max-tokens"
-    )
-
-
-def _reads(plan: Plan, model: "LoadedModel", row: PatientRow, cells: Mapping[str, Cell]) -> tuple[int, ...]:
-    """The tokens that the model reads of a row with other cells."""
-    condition = replace(row.sample.condition, text=plan.template.render(cells))
-    return model.generator.read_tokens(condition)
-
-
-def _near(plan: Plan, model: "LoadedModel") -> dict[str, list[int | None]] | None:
-    """Arm -> for each row how many training patients are near it; None for a run that does not keep them."""
-    path = model.run.path / SUPPORT
-    if not path.is_file():
-        return None
-    support = TrainingSupport.read(path)
-    return {
-        arm.name: [
-            support.near(row.sample.condition.modality, row.cells, changed.cells)
-            for row, changed in zip(plan.rows, plan.changed[arm.name], strict=True)
-        ]
-        for arm in plan.arms
-    }
-
-
-def _say_support(plan: Plan, effects: Mapping[str, Mapping[str, Any]], known: bool) -> None:
-    """Say how many rows of each arm are left out, and how many are an extrapolation."""
-    for arm in plan.arms[1:]:
-        if left_out := len(effects[arm.name]["left_out"]):
-            bounds = dict.fromkeys(text for row in plan.changed[arm.name] for text in row.broken)
-            say(f"{arm.name}: {left_out} of {len(plan.rows)} rows are left out: they break {'; '.join(bounds)}")
-        if known and (beyond := effects[arm.name]["extrapolated_rows"]):
-            say(
-                f"{arm.name}: {beyond} of {len(plan.rows_in(arm))} rows are an extrapolation: fewer than {LEAST_NEAR}"
-                " training patients are near them"
-            )
-    if not known:
-        say(f"support is unknown: the run has no {SUPPORT}, which training writes where a template is next to its data")
 
 
 def _requests(

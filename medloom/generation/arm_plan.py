@@ -1,0 +1,64 @@
+"""What a what-if asks of which rows."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from medloom.core.types import Sample
+from medloom.data.prompts import Cell, Template
+from medloom.data.prompts.arms import Arm, ArmRow
+
+if TYPE_CHECKING:
+    from medloom.generation.requests import Source
+
+
+@dataclass(frozen=True)
+class PatientRow:
+    """One row of the manifest: its sample, its template's columns, and cells that are carried along."""
+
+    sample: Sample
+    origin: "Source"
+    cells: Mapping[str, Cell]
+    kept: tuple[object, ...]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is to be generated.
+
+    Attributes:
+        template: turns cells into text.
+        rows: to generate images for.
+        arms: the factual one first.
+        changed: arm -> each of the rows in it; one that breaks a bound of the template is left out.
+        kept: names of the columns that are carried along.
+    """
+
+    template: Template
+    rows: Sequence[PatientRow]
+    arms: Sequence[Arm]
+    changed: Mapping[str, Sequence[ArmRow]]
+    kept: Sequence[str]
+
+    def arms_of(self, index: int) -> list[Arm]:
+        """The arms that a row is asked in."""
+        return [arm for arm in self.arms if not self.changed[arm.name][index].broken]
+
+    def rows_in(self, arm: Arm) -> list[ArmRow]:
+        """The rows that an arm asks."""
+        return [row for row in self.changed[arm.name] if not row.broken]
+
+    @property
+    def masked(self) -> bool:
+        """Whether any row has a mask."""
+        return any(row.sample.condition.mask for row in self.rows)
+
+    @property
+    def words(self) -> bool:
+        """Whether the template words the rows; else their own texts are held."""
+        return words(self.template)
+
+
+def words(template: Template) -> bool:
+    """Whether a template words anything."""
+    return bool(template.start or any(column.say for column in template.columns.values()))
