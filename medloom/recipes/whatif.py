@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from medloom.core.errors import UserError
-from medloom.core.files import atomic_file, hash_file, relative_path, write_text
+from medloom.core.files import hash_file, relative_path, write_text
 from medloom.core.limits import limited
 from medloom.core.lookup import look_up
 from medloom.core.options import repeated
@@ -14,7 +14,6 @@ from medloom.core.progress import say
 from medloom.core.table_column import TableColumn
 from medloom.core.types import Condition, Sample
 from medloom.data.columns import ALIASES
-from medloom.data.images import read_image
 from medloom.data.manifest import list_problems, template_of, template_path
 from medloom.data.prompts import Cell, Template, find_template, read_rows, read_template
 from medloom.data.prompts.arms import (
@@ -28,9 +27,7 @@ from medloom.data.prompts.arms import (
     read_arms,
     refuse_held,
 )
-from medloom.data.tables import read_table, write_csv
-from medloom.generation.difference_files import write_difference_gif, write_difference_volume
-from medloom.generation.difference_maps import DifferenceRow, difference_scales, draw_differences
+from medloom.data.tables import read_table
 from medloom.generation.options import GenerationOptions
 from medloom.generators.generated_images import HEADER
 
@@ -40,7 +37,6 @@ if TYPE_CHECKING:
 
 DESCRIPTION = "whatif.json"
 MASK, HELD = "mask", "held"
-SHOWN_ROWS = 6
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -121,7 +117,9 @@ def run(config: Config) -> Path:
         UserError: a change that the template does not know or that contradicts a row, an estimand that the template
             does not allow, or as `medloom generate`.
     """
-    from medloom.generation.produce import is_main_process, load_model, produce, write_grid, write_manifest
+    from medloom.generation.arm_pictures import write_arm_differences
+    from medloom.generation.grids import arm_titles, write_arm_grid
+    from medloom.generation.produce import is_main_process, load_model, produce, write_manifest
 
     _check(config)
     file = _template_file(config)
@@ -139,8 +137,8 @@ def run(config: Config) -> Path:
     if is_main_process():
         write_manifest(manifest, requests, suffix, _columns(plan))
         write_text(template_path(manifest), file.read_text(encoding="utf-8"))
-        write_grid(model, requests, suffix, len(plan.arms))
-        _write_differences(config, plan, model, requests, suffix)
+        write_arm_grid(model, requests, suffix, arm_titles(_notes(plan)))
+        write_arm_differences(model, requests, suffix, _notes(plan))
         for name, effect in effects.items():
             say(f"{name}: {effect['estimand']}")
         say(f"{len(requests)} images: {manifest}; look at {config.out / 'differences.png'}")
@@ -310,70 +308,6 @@ def _effects(config: Config, plan: Plan, model: "LoadedModel") -> dict[str, dict
     return effects
 
 
-def _write_differences(
-    config: Config, plan: Plan, model: "LoadedModel", requests: "Sequence[Request]", suffix: str
-) -> None:
-    """Pictures of the first rows, and a GIF and a NIfTI file of each of their differences.
-
-    The scale of the colours is that of all rows, so that no patient's noise is drawn as an effect.
-    """
-
-    each = config.n * len(plan.arms)
-    rows: list[DifferenceRow] = []
-    scales: dict[str, float] = {}
-    for index, row in enumerate(plan.rows):
-        drawn = _difference_row(config, plan, model, row, requests[index * each : (index + 1) * each], suffix)
-        for unit, reach in difference_scales([drawn]).items():
-            scales[unit] = max(scales.get(unit, 0.0), reach)
-        if index < SHOWN_ROWS:
-            rows.append(drawn)
-    seeds = f"over {config.n} seeds that the arms share" if config.n > 1 else "over one seed that the arms share"
-    title = f"SYNTHETIC: differences of conditional means, {seeds}"
-    for name, absolute in (("differences.png", False), ("absolute_differences.png", True)):
-        with atomic_file(config.out / name) as temporary:
-            temporary.write_bytes(draw_differences(rows, title, absolute, scales))
-    _write_difference_files(config, plan, requests[::each], rows, scales, suffix)
-
-
-def _write_difference_files(
-    config: Config,
-    plan: Plan,
-    factual: "Sequence[Request]",
-    rows: Sequence[DifferenceRow],
-    scales: Mapping[str, float],
-    suffix: str,
-) -> None:
-
-    folder = config.out / "differences"
-    folder.mkdir(exist_ok=True)
-    index: list[list[str]] = []
-    for row, request in zip(rows, factual, strict=False):
-        reference = read_image(config.out / f"{request.sample_id}{suffix}")
-        for number, arm in enumerate(row.arms, 1):
-            name = f"{request.sample_id}-arm{number}"
-            write_difference_gif(folder / f"{name}.gif", row, arm, scales[row.unit])
-            write_difference_volume(folder / f"{name}.nii.gz", row, arm, reference)
-            index.append([name, request.origin.source, plan.arms[number].name])
-    write_csv(folder / "index.csv", ["name", "source_id", "arm"], index)
-
-
-def _difference_row(
-    config: Config, plan: Plan, model: "LoadedModel", row: PatientRow, requests: "Sequence[Request]", suffix: str
-) -> DifferenceRow:
-    import numpy as np
-
-    from medloom.generation.produce import previews
-
-    spec = model.generator.spec
-    made = np.stack(list(previews(model, requests, suffix)))
-    # Seeds first, then arms, as in `_requests`.
-    factual, *others = made.reshape(config.n, len(plan.arms), *made.shape[1:]).mean(axis=0)
-    modality = row.sample.condition.modality or next(iter(spec.intensity))
-    intensity = spec.of(modality)
-    arms = {_title(arm, plan.template): image for arm, image in zip(plan.arms[1:], others, strict=True)}
-    return DifferenceRow(f"{modality}, line {row.sample.line}", intensity.output_unit, intensity.span, factual, arms)
-
-
-def _title(arm: Arm, template: Template) -> str:
-    """An arm's name on several lines; a change of an outcome is titled association."""
-    return arm.name.replace(",", "\n") + ("\n(association)" if arm.outcomes(template) else "")
+def _notes(plan: Plan) -> dict[str, str]:
+    """Arm -> what is added to its title: a change of an outcome is an association."""
+    return {arm.name: " (association)" if arm.outcomes(plan.template) else "" for arm in plan.arms[1:]}

@@ -159,6 +159,9 @@ def test_what_the_differences_estimate_is_written_and_said(
     assert square["estimand"] in capsys.readouterr().err
     picture = Image.open(tmp_path / "differences.png")
     assert picture.info["SYNTHETIC"] == "YES" and Image.open(tmp_path / "grid.png").width < picture.width
+    assert picture.width > 5 * 192 and picture.mode == "RGB", "tiles of 16 pixels are enlarged"
+    gifs = sorted(path.name for path in (tmp_path / "differences").glob("*.gif"))
+    assert gifs == [f"{row:06d}-arm{arm}.gif" for row in (0, 3, 6) for arm in (1, 2)]
 
 
 def test_a_total_effect_needs_that_nothing_is_held(folder: Path, tmp_path: Path, fails: Callable[..., str]) -> None:

@@ -14,8 +14,10 @@ from numpy.typing import NDArray
 
 from medloom.core.errors import UserError
 from medloom.core.files import read_json
+from medloom.core.plots import sides_of
 from medloom.core.progress import progress
 from medloom.core.spec import HU
+from medloom.core.tiles import AbsoluteQuantile
 from medloom.data.images import read_image, states_unit
 from medloom.data.tables import read_table
 from medloom.evaluation.effects.regions import Cells, Regions
@@ -99,7 +101,11 @@ class Effect:
 
 @dataclass(frozen=True, eq=False)
 class EffectExample:
-    """Maps of one patient and arm, for a picture; `true` is None without a truth."""
+    """Maps of one patient and arm, for a picture; `true` is None without a truth.
+
+    `number` counts the patients, `modality` is empty where none is stated, and `sides` are the patient's sides at the
+    left and right edge, or None where they are not known.
+    """
 
     arm: str
     factual: Map
@@ -107,6 +113,9 @@ class EffectExample:
     difference: Map
     true: Map | None
     changed: bool
+    number: int = 1
+    modality: str = ""
+    sides: tuple[str, str] | None = None
 
 
 @dataclass
@@ -120,6 +129,8 @@ class Effects:
         regions: shifts inside the classes of the held masks.
         rows: one per patient and arm.
         examples: for pictures.
+        sizes: (arm, "true" or "generated") -> absolute differences of all patients, which set the colours of pictures.
+        sides: of the images that were read last; see `EffectExample`.
     """
 
     unit: str
@@ -128,6 +139,8 @@ class Effects:
     regions: Regions
     rows: list[Effect] = field(default_factory=list)
     examples: list[EffectExample] = field(default_factory=list)
+    sizes: dict[tuple[str, str], AbsoluteQuantile] = field(default_factory=dict)
+    sides: tuple[str, str] | None = None
 
     def column(self, name: str, attribute: str) -> NDArray[Any]:
         """A field of all rows of one attribute."""
@@ -219,7 +232,12 @@ def _measure_patient(
         values = differences[:, region].mean(axis=1)
         spread = float(values.std(ddof=1)) if len(values) > 1 else float("nan")
         effects.rows.append(replace(row, estimated=float(values.mean()), spread=spread))
-        example = EffectExample(name, factual.mean(axis=0), images[name].mean(axis=0), mean, true, row.changed)
+        for kind, found in (("generated", mean), ("true", true)):
+            if found is not None:
+                effects.sizes.setdefault((name, kind), AbsoluteQuantile()).add(found)
+        number = len({known.source for known in effects.rows})
+        drawn = factual.mean(axis=0), images[name].mean(axis=0), mean, true, row.changed
+        example = EffectExample(name, *drawn, number, str(cells.get("modality") or ""), effects.sides)
         own = [place for place, known in enumerate(effects.examples) if known.arm == name]
         unchanged = [place for place in own if not effects.examples[place].changed]
         if len(own) < EXAMPLES:
@@ -237,7 +255,7 @@ def _stack(folder: Path, rows: Sequence[Cells], effects: Effects) -> Map:
         made = spec.intensity.get(str(row.get("modality"))) if spec is not None else None
         in_hu = made is not None and made.unit == HU and not states_unit(path)
         images.append(read_image(path, unit=HU if in_hu else None))
-    effects.unit = images[0].unit
+    effects.unit, effects.sides = images[0].unit, sides_of(images[0])
     return np.stack([image.pixels[0] for image in images])
 
 
