@@ -15,6 +15,7 @@ BENCHMARKS = {
     "family_recovery": "the same for diffusion, GAN and tokens by every fusion, in slices and in volumes",
     "findings_shown": "whether images of held-out prompts show the findings of their conditions, by measurement",
     "phantom_gallery": "the picture of 16 virtual patients in docs/phantom.md",
+    "demo_picture": "the picture of README: what the demo's generator answers, next to the truth",
     "whole_volume": "whole volumes: time against 250 steps patch by patch, and memory against the size",
     "moved_masks": "how far lesions go when their masks move, with a model of real images",
     "registration": "known motions found again, lung masks of real pairs before and after, and time",

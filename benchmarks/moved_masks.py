@@ -16,8 +16,10 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from medloom.core.image import Image
-from medloom.core.plots import grid
+from medloom.core.sheets import Sheet
 from medloom.core.spec import GREY, ImageSpec
+from medloom.core.tile_texts import MARK
+from medloom.core.tiles import Tile, TileColumn
 from medloom.data.images import read_image, write_image
 from medloom.data.manifest import ManifestOptions, load_manifest
 from medloom.data.masks import read_labels
@@ -189,8 +191,13 @@ def _correlated(image: NDArray[np.float64], template: NDArray[np.float64]) -> ND
 
 
 def _picture(path: Path, lesions: Sequence[Lesion], images: dict[str, list[NDArray[np.float64]]]) -> None:
-    """Without, with, and with the lesion moved, a row each."""
-    from PIL import Image as Picture
-
-    shown = [images[way][number][0][None] / 127.5 - 1 for number in range(min(8, len(lesions))) for way in WAYS]
-    Picture.fromarray(grid(shown, len(WAYS))).save(path)
+    """With the lesion as its mask is, moved and without, a row each."""
+    count = min(8, len(lesions))
+    columns = [
+        TileColumn(
+            f"mask {way}",
+            [Tile(images[way][number][0][None].astype(np.float32) / 127.5 - 1) for number in range(count)],
+        )
+        for way in WAYS
+    ]
+    Sheet(f"{MARK}: lesions and their masks", columns, [f"row {number}" for number in range(1, count + 1)]).save(path)

@@ -30,6 +30,11 @@ def spelled(cell: object) -> str:
     return f"{number:.7g}"
 
 
+def plain_number(cell: object) -> object:
+    """A cell as it is written to a table: a whole number without a decimal point, anything else as it is."""
+    return int(cell) if isinstance(cell, float) and cell.is_integer() and abs(cell) < LARGE else cell
+
+
 def capped_age(text: str, cap: float | None) -> float | None:
     """The age meant by a text such as `90+` or `> 89` if it is above `cap`; else None."""
     found = CAPPED_AGE.fullmatch(text)

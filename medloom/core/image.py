@@ -28,6 +28,9 @@ class Image:
         modality: the modality in the file (DICOM), or None.
         frame: the frame read from a multi-frame file, or None.
         stored_axes: axis codes of a volume in its file ("LPS"), before reorientation to RAS, or None.
+        directions: of a 2-D image, where its rows and its columns lead in the patient, as DICOM's Patient Orientation
+            states it (("L", "F"): to the left, to the feet), or None.
+        series: of an image that is written, its study, its series and its number there, by any names; or None.
     """
 
     pixels: FloatArray
@@ -39,6 +42,8 @@ class Image:
     modality: str | None = None
     frame: int | None = None
     stored_axes: str | None = None
+    directions: tuple[str, ...] | None = None
+    series: tuple[str, str, int] | None = None
 
     @property
     def size(self) -> tuple[int, ...]:
@@ -60,6 +65,7 @@ class Header:
         spacing: mm of each spatial axis, or None.
         modality: the modality in the file (DICOM), or None.
         affine: as in `Image`, or None.
+        directions: as in `Image`, or None.
     """
 
     kind: str
@@ -71,6 +77,7 @@ class Header:
     spacing: tuple[float, ...] | None = None
     modality: str | None = None
     affine: Affine | None = field(default=None, compare=False)
+    directions: tuple[str, ...] | None = None
 
     @property
     def full_scale(self) -> float:

@@ -1,37 +1,12 @@
-"""Grids of images as PNG files."""
-
-from collections.abc import Sequence
-from pathlib import Path
+"""How images become pictures: the shown slice of a volume, levels, and where the patient's right and left are."""
 
 import numpy as np
 from numpy.typing import NDArray
 
-from medloom.core.files import atomic_file
+from medloom.core.image import Header, Image
 
-GAP = 2
-
-
-def grid(images: Sequence[NDArray[np.float32] | None], columns: int) -> NDArray[np.uint8]:
-    """Tile images.
-
-    Args:
-        images: each float32 `(C, H, W)` or `(C, X, Y, Z)` in [-1, 1]; a volume appears as its middle axial slice. None
-            leaves a tile out; at least one is an image.
-        columns: images per row.
-
-    Returns:
-        uint8 `(rows, columns, 3)`, gaps grey.
-    """
-    tiles = [None if image is None else levels_of(flat(image)) for image in images]
-    height, width = (max(tile.shape[axis] for tile in tiles if tile is not None) for axis in (0, 1))
-    rows = -(-len(tiles) // columns)
-    canvas = np.full((rows * (height + GAP) - GAP, columns * (width + GAP) - GAP, 3), 96, np.uint8)
-    for number, tile in enumerate(tiles):
-        if tile is None:
-            continue
-        top, left = (number // columns) * (height + GAP), (number % columns) * (width + GAP)
-        canvas[top : top + tile.shape[0], left : left + tile.shape[1]] = tile
-    return canvas
+# What stands at the left and at the right edge of a picture in the radiological convention.
+RADIOLOGICAL = ("R", "L")
 
 
 def flat(image: NDArray[np.float32], level: int | None = None) -> NDArray[np.float32]:
@@ -53,14 +28,22 @@ def levels_of(image: NDArray[np.float32]) -> NDArray[np.uint8]:
     return np.moveaxis(np.repeat(levels, 3, axis=0) if len(levels) == 1 else levels, 0, -1)
 
 
-def save_grid(path: Path, images: Sequence[NDArray[np.float32] | None], columns: int, note: str = "") -> None:
-    """Write a grid as PNG, marked as SYNTHETIC in its metadata."""
-    from PIL import Image
-    from PIL.PngImagePlugin import PngInfo
+def sides_of(image: Image | Header) -> tuple[str, str] | None:
+    """The patient's sides at the left and the right edge of the picture that `flat` gives of an image.
 
-    information = PngInfo()
-    information.add_text("SYNTHETIC", "YES")
-    if note:
-        information.add_text("note", note)
-    with atomic_file(path) as temporary:
-        Image.fromarray(grid(images, columns)).save(temporary, pnginfo=information)
+    Args:
+        image: the image, or the header of its file.
+
+    Returns:
+        ("R", "L") or ("L", "R"); None where the file does not state it, or from the side.
+    """
+    if len(image.size) == 3:
+        # A slice in a volume's file has the file's axes, which may have been made up to write it.
+        return RADIOLOGICAL if image.affine is not None and min(image.size) > 1 else None
+    if image.affine is not None:
+        along = image.affine[:3, 1]
+        if np.abs(along).argmax() != 0:
+            return None
+        return RADIOLOGICAL if along[0] < 0 else RADIOLOGICAL[::-1]
+    along_row = (image.directions or ("",))[0][:1]
+    return {"L": RADIOLOGICAL, "R": RADIOLOGICAL[::-1]}.get(along_row)

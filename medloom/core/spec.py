@@ -55,6 +55,13 @@ class Intensity:
         """Width of [-1, 1] in the unit of generated images."""
         return self.high - self.low if self.kind == "window" else 1.0
 
+    @property
+    def shown(self) -> str:
+        """What is black and what is white in a picture of [-1, 1]."""
+        if self.kind == "window":
+            return f"{self.low:g} to {self.high:g} {self.unit}"
+        return f"the {self.low:g}th to the {self.high:g}th percentile of each image"
+
 
 @dataclass(frozen=True)
 class ImageSpec:

@@ -71,10 +71,15 @@ class ConditionReader:
         return self.model_image(_given(condition.prior), self.modality(condition)).array
 
     def reference(self, condition: Condition) -> Image | None:
-        """The image that gives a generated volume its geometry: the mask, else the prior image, else none."""
-        if condition.mask is not None:
-            return self.mask(condition)
-        return None if condition.prior is None else self._image(condition.prior, self.modality(condition))
+        """The image that gives a generated one its geometry: the mask, else the prior image, else none.
+
+        A mask whose file states no spacing leaves it to the prior image.
+        """
+        mask = None if condition.mask is None else self.mask(condition)
+        if condition.prior is None or (mask is not None and mask.spacing is not None):
+            return mask
+        prior = self._image(condition.prior, self.modality(condition))
+        return prior if mask is None or prior.spacing is not None else mask
 
     def region(self, part: ImagePart) -> NDArray[np.float32]:
         """Where an edit may change an image: float32 `(1, *size)`, 1 at every label above 0 of a label map."""

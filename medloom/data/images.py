@@ -152,8 +152,8 @@ def write_image(path: Path | str, image: Image, provenance: Mapping[str, str]) -
     Args:
         path: a name with an ending in WRITERS.
         image: `(C, *spatial)` in its unit. HU are written as DICOM, NIfTI, MetaImage and NRRD; relative values from
-            0 to 1 become levels in PNG and DICOM. An image without an affine gets the axes R, A, S in 3-D, or an axial
-            slice in 2-D, at its spacing or at 1 mm.
+            0 to 1 become levels in PNG and DICOM. DICOM states the geometry that is known. The other formats need one:
+            an image without an affine gets the axes R, A, S in 3-D, or an axial slice in 2-D, at its spacing or 1 mm.
         provenance: model, seed and so on; `SYNTHETIC` = "YES" is added in front.
 
     Raises:

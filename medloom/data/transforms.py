@@ -137,8 +137,9 @@ def from_model(
     values = ((scaled + 1) * np.float32((high - low) / 2) + np.float32(low)).astype(np.float32, copy=False)
 
     # Spacing and affine of the model's grid, or of the original grid if it is restored.
+    directions = None
     if known is not None:
-        affine, spacing, own_modality = known.affine, known.spacing, known.modality
+        affine, spacing, own_modality, directions = known.affine, known.spacing, known.modality, known.directions
         change = None if restore_geometry or placement is None else (placement.matrix(), placement.scale)
     else:
         own_modality, spacing = None, spec.spacing
@@ -149,7 +150,7 @@ def from_model(
     if change is not None:
         affine = None if affine is None else affine @ change[0]
         spacing = None if spacing is None else tuple(mm * scale for mm, scale in zip(spacing, change[1], strict=True))
-    return Image(values, unit, full_scale, spacing, affine, modality=own_modality)
+    return Image(values, unit, full_scale, spacing, affine, modality=own_modality, directions=directions)
 
 
 def choose_intensity(units: Counter[tuple[str, float]], hu_window: tuple[float, float] = HU_WINDOW) -> Intensity:

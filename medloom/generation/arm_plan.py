@@ -62,3 +62,18 @@ class Plan:
 def words(template: Template) -> bool:
     """Whether a template words anything."""
     return bool(template.start or any(column.say for column in template.columns.values()))
+
+
+def title_notes(plan: Plan, unseen: Mapping[str, str]) -> dict[str, str]:
+    """Changed arm -> what is added to its title in pictures: whether it is an association, and whether it was learnt.
+
+    Args:
+        plan: with the arms.
+        unseen: arms of which training has not seen something.
+    """
+    found = {}
+    for arm in plan.arms[1:]:
+        known = {"association": bool(arm.outcomes(plan.template)), "not seen in training": arm.name in unseen}
+        said = ", ".join(words for words, holds in known.items() if holds)
+        found[arm.name] = f" ({said})" if said else ""
+    return found

@@ -1,23 +1,23 @@
-"""Maps of what a change of the condition does to an image, drawn as PNG."""
+"""Pictures of what a change of the condition does to an image: each arm next to its difference, with colour bars."""
 
-import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from medloom.core.plots import flat
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-    from matplotlib.image import AxesImage
-
-COLOURS, SIZES = "RdBu_r", "magma"
-DPI, TILE = 110, 1.7
-# A few bright pixels are not to make all others pale.
-SHOWN_QUANTILE = 0.995
+from medloom.core.sheets import Sheet
+from medloom.core.tiles import (
+    COLOURS_NOTE,
+    SHOWN_QUANTILE,
+    SIZES_NOTE,
+    AbsoluteQuantile,
+    ColourScale,
+    Tile,
+    TileColumn,
+    sides_note,
+)
 
 Map = NDArray[np.float32]
 
@@ -32,6 +32,8 @@ class DifferenceRow:
         span: the width of [-1, 1] in that unit.
         factual: mean image `(C, *spatial)` in [-1, 1].
         arms: name -> mean image of the arm; one or more.
+        sides: the patient's sides at the left and right edge, or None where they are not known.
+        captions: name of an arm -> what stands below its image.
     """
 
     label: str
@@ -39,6 +41,8 @@ class DifferenceRow:
     span: float
     factual: Map
     arms: Mapping[str, Map]
+    sides: tuple[str, str] | None = None
+    captions: Mapping[str, str] | None = None
 
     def difference(self, arm: str) -> Map:
         """Arm less factual in `unit`, `(*spatial)`; of colours, the mean over channels."""
@@ -51,119 +55,89 @@ class DifferenceRow:
             return None
         return int(sum(np.abs(self.difference(arm)).sum(axis=(0, 1)) for arm in self.arms).argmax())
 
-    def shown(self, image: Map) -> Map:
-        """The shown slice of an image `(C, *spatial)`."""
-        return flat(image, self.level)
+    def image(self, arm: str | None, level: int | None) -> Tile:
+        """The tile of an arm, or of the factual image, at a slice."""
+        values = self.factual if arm is None else self.arms[arm]
+        caption = "" if arm is None or self.captions is None else self.captions[arm]
+        return Tile(flat(values, level), caption, self.sides)
+
+    def map(self, arm: str, level: int | None, scale: ColourScale) -> Tile:
+        """The tile of an arm's difference at a slice."""
+        return Tile(flat(self.difference(arm)[None], level)[0], sides=self.sides, scale=scale)
 
 
-def draw_differences(
+class DifferenceScales:
+    """The colour scales of differences: of each arm the 99th percentile of its absolute differences over all rows.
+
+    Each arm has its own, so that an effect of 20 HU can be seen next to one of 800 HU; and all rows of an arm have the
+    same, so that no patient's noise is drawn as an effect.
+    """
+
+    def __init__(self) -> None:
+        self._quantiles: dict[tuple[str, str], AbsoluteQuantile] = {}
+        self._rows: dict[tuple[str, str], int] = {}
+
+    def add(self, row: DifferenceRow, names: Mapping[str, str] | None = None) -> None:
+        """Count a row.
+
+        Args:
+            row: whether it is shown or not.
+            names: arm -> the name under which it has its scale, for arms that have one together; None for their own.
+        """
+        for arm in row.arms:
+            key = (names or {}).get(arm, arm), row.unit
+            self._quantiles.setdefault(key, AbsoluteQuantile()).add(row.difference(arm))
+            self._rows[key] = self._rows.get(key, 0) + 1
+
+    def of(self, arm: str, unit: str, absolute: bool = False) -> ColourScale:
+        """The scale of an arm's differences in a unit."""
+        reach = self._quantiles[arm, unit].value(SHOWN_QUANTILE)
+        count = self._rows[arm, unit]
+        rows = f"all {count} rows" if count > 1 else "the row"
+        if not reach:
+            return ColourScale(1.0, unit, f"no difference in {rows}", absolute)
+        return ColourScale(reach, unit, f"99th percentile of |difference|, {rows}", absolute)
+
+
+def difference_sheet(
     rows: Sequence[DifferenceRow],
-    title: str,
-    absolute: bool = False,
-    scales: Mapping[str, float] | None = None,
-    names: tuple[str, str] = ("factual", "difference of\nconditional means"),
-) -> bytes:
-    """Factual, arm and difference side by side, one line a row, as a PNG file's bytes.
+    heading: str,
+    titles: tuple[str, Mapping[str, str], str],
+    scales: Mapping[tuple[str, str], ColourScale],
+    notes: Sequence[str] = (),
+) -> Sheet:
+    """The factual image, then each arm and its difference, one line a row; of a volume the slice that changes most.
 
-    Differences of one unit share a scale; red is more, blue is less. Of a volume each line shows the axial slice that
-    its arms change most. The place of an arm that a row does not have is empty.
+    The place of an arm that a row does not have is empty.
 
     Args:
         rows: what is drawn.
-        title: above all.
-        absolute: sizes of the differences instead of the differences.
-        scales: unit -> largest difference shown, as of a whole cohort; by default that of `rows`.
-        names: of the first image of a line, and of the differences.
+        heading: above all.
+        titles: of the first column; arm -> of its images; and of the differences.
+        scales: (arm, unit) -> the colours of its differences.
+        notes: below all.
     """
-    from matplotlib.figure import Figure
-
-    # In the order of the rows with most arms.
-    longest_first = sorted(rows, key=lambda row: -len(row.arms))
-    arms = list(dict.fromkeys(arm for row in longest_first for arm in row.arms))
-    columns = 1 + 2 * len(arms)
-    scales = scales or difference_scales(rows)
-    canvas = Figure(figsize=(TILE * columns + 1.2, (TILE + 0.15) * len(rows) + 1.1), layout="constrained", dpi=DPI)
-    canvas.suptitle(title, fontsize=9)
-    for number, (axes, row) in enumerate(zip(canvas.subplots(len(rows), columns, squeeze=False), rows, strict=True)):
-        _image(axes[0], row.shown(row.factual), names[0] if number == 0 else "")
-        axes[0].set_ylabel(row.label, fontsize=8)
-        for index, arm in enumerate(arms):
-            pair = axes[1 + 2 * index : 3 + 2 * index]
-            if arm not in row.arms:
-                for place, title in zip(pair, (arm, ""), strict=True):
-                    _bare(place, title if number == 0 else "")
-                    place.set_frame_on(False)
-                continue
-            _image(pair[0], row.shown(row.arms[arm]), arm if number == 0 else "")
-            drawn = _map(pair[1], row.shown(row.difference(arm)[None])[0], scales[row.unit], absolute)
-            _bare(pair[1], f"{'absolute ' if absolute else ''}{names[1]}" if number == 0 else "")
-        bar = canvas.colorbar(drawn, ax=axes.tolist(), shrink=0.85, pad=0.01, extend="both")
-        bar.set_label(row.unit, fontsize=8)
-        bar.ax.tick_params(labelsize=7)
-    stream = io.BytesIO()
-    canvas.savefig(stream, format="png", metadata={"Software": "medloom", "SYNTHETIC": "YES"})
-    return stream.getvalue()
+    first, named, difference = titles
+    columns = [TileColumn(first, [row.image(None, row.level) for row in rows])]
+    for arm, title in named.items():
+        there = [row if arm in row.arms else None for row in rows]
+        images = [None if row is None else row.image(arm, row.level) for row in there]
+        maps = [None if row is None else row.map(arm, row.level, scales[arm, row.unit]) for row in there]
+        columns += [TileColumn(title, images), TileColumn(difference, maps, joined=True)]
+    absolute = any(scale.absolute for scale in scales.values())
+    slices = ["Of each volume the axial slice that its arms change most."] if rows[0].level is not None else []
+    below = [*notes, *slices, SIZES_NOTE if absolute else COLOURS_NOTE, *sides_note(columns[0].tiles)]
+    return Sheet(heading, columns, [row.label for row in rows], below, leading=1)
 
 
-def draw_table(images: Mapping[tuple[float, float], Map], rows: str, columns: str, title: str) -> bytes:
-    """Images by two numbers, as a PNG file's bytes.
-
-    Args:
-        images: (number of the row, number of the column) -> image `(C, *spatial)` in [-1, 1].
-        rows: what the rows' numbers are of; columns: the same.
-        title: above all.
-    """
-    ordered = sorted(images)
-    named = {(f"{rows} {row:g}", f"{columns} {column:g}"): images[row, column] for row, column in ordered}
-    return draw_labelled(named, title)
-
-
-def draw_labelled(images: Mapping[tuple[str, str], Map], title: str) -> bytes:
-    """Images in rows and columns, as a PNG file's bytes.
+def labelled_sheet(images: Mapping[tuple[str, str], Map], heading: str, notes: Sequence[str] = ()) -> Sheet:
+    """Images by the labels of their row and their column.
 
     Args:
         images: (label of the row, label of the column) -> image `(C, *spatial)` in [-1, 1].
-        title: above all.
+        heading: above all.
+        notes: below all.
     """
-    from matplotlib.figure import Figure
-
     down, across = (list(dict.fromkeys(key[axis] for key in images)) for axis in (0, 1))
-    size = (TILE * len(across) + 0.6, TILE * len(down) + 0.7)
-    canvas = Figure(figsize=size, layout="constrained", dpi=DPI)
-    canvas.suptitle(title, fontsize=9)
-    grid = canvas.subplots(len(down), len(across), squeeze=False)
-    for line, row in enumerate(down):
-        for place, column in enumerate(across):
-            _image(grid[line, place], flat(images[row, column]), column if line == 0 else "")
-        grid[line, 0].set_ylabel(row, fontsize=8)
-    stream = io.BytesIO()
-    canvas.savefig(stream, format="png", metadata={"Software": "medloom", "SYNTHETIC": "YES"})
-    return stream.getvalue()
-
-
-def _map(axes: "Axes", difference: Map, scale: float, absolute: bool) -> "AxesImage":
-    if absolute:
-        return axes.imshow(np.abs(difference), cmap=SIZES, vmin=0, vmax=scale)
-    return axes.imshow(difference, cmap=COLOURS, vmin=-scale, vmax=scale)
-
-
-def difference_scales(rows: Sequence[DifferenceRow]) -> dict[str, float]:
-    """The largest difference shown of each unit."""
-    scales: dict[str, float] = {}
-    for row in rows:
-        for arm in row.arms:
-            reached = float(np.quantile(np.abs(row.difference(arm)), SHOWN_QUANTILE))
-            scales[row.unit] = max(scales.get(row.unit, 0.0), reached)
-    return {unit: scale or 1.0 for unit, scale in scales.items()}
-
-
-def _image(axes: "Axes", image: Map, title: str) -> None:
-    shown = np.moveaxis(np.clip((image + 1) / 2, 0, 1), 0, -1)
-    axes.imshow(shown if shown.shape[-1] == 3 else shown[..., 0], cmap="gray", vmin=0, vmax=1)
-    _bare(axes, title)
-
-
-def _bare(axes: "Axes", title: str) -> None:
-    axes.set_title(title, fontsize=8)
-    axes.set_xticks([])
-    axes.set_yticks([])
+    columns = [TileColumn(name, [Tile(flat(images[row, name])) for row in down]) for name in across]
+    return Sheet(heading, columns, down, notes)

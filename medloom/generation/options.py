@@ -16,6 +16,8 @@ from medloom.generators.generated_images import FORMATS
 from medloom.generators.sampling import OVERLAP, Edit, Framing
 
 LABEL_COLUMNS = ("label", "finding", "class")
+# Column of the images' manifest: the class that a row was sampled for.
+SAMPLED_FOR = "sampled_for"
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,20 +1,24 @@
-"""From requests to files: batches over all processes, provenance in every image, a manifest and a grid."""
+"""From requests to files: batches over all processes, provenance in every image, and a manifest."""
 
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from medloom.core.cells import plain_number
 from medloom.core.config import plain
 from medloom.core.errors import UserError
 from medloom.core.files import claim_output, hash_json, read_json, write_json
 from medloom.core.lookup import did_you_mean, look_up
-from medloom.core.plots import flat, save_grid
+from medloom.core.plots import flat
 from medloom.core.progress import progress, say
 from medloom.data.images import read_image
 from medloom.data.tables import write_csv
+from medloom.generation.geometry import located
 from medloom.generation.options import GenerationOptions, name_values
 from medloom.generation.requests import Request
 from medloom.generators.base import AnyGenerator
@@ -23,7 +27,6 @@ from medloom.generators.run_folder import RunFolder
 from medloom.generators.sampling import SamplingOptions
 from medloom.generators.storage import load
 
-GRID_IMAGES, GRID_COLUMNS = 64, 8
 # What may differ when a folder is continued: where things lie and run, not what is generated.
 FREE = ("out", "device", "batch", "windows", "model")
 # What a folder says of its images -> in messages; a hash where it is the content of files.
@@ -126,11 +129,13 @@ def produce(
             say(remark)
     generator.to(state.device)
     suffix = file_suffix(model, requests)
+    facts = {"SYNTHETIC": "YES", "model": generator.model_hash, **(facts or {})}
+    given = _given(options, {"steps": sampling.steps, "guidance": _scales(sampling)})
     if state.is_main_process:
         claim_output(options.out, file)
-        resolved = {"steps": sampling.steps, "guidance": _scales(sampling)}
-        _describe(options, file, {"SYNTHETIC": "YES", "model": generator.model_hash, **(facts or {})}, resolved)
+        _describe(options, file, facts, given)
     state.wait_for_everyone()
+    series = _series(requests, hash_json({**facts, "options": given}))
     todo = [request for request in requests if not (options.out / f"{request.sample_id}{suffix}").exists()]
     # All processes divide the same list: none may write before each has looked at what is there.
     state.wait_for_everyone()
@@ -141,9 +146,10 @@ def produce(
     with progress("generating", len(requests), "images", done, state.is_main_process) as advance:
         for batch in batches[state.process_index :: state.num_processes]:
             # All conditions were checked at once above; `generate` would read their files again for each batch.
-            conditions, seeds = [request.condition for request in batch], [request.seed for request in batch]
+            conditions, seeds = [located(generator.reader, request) for request in batch], [r.seed for r in batch]
             images = generator.images(conditions, seeds, sampling, options.edit, options.framing)
             for request, image in zip(batch, images, strict=True):
+                image = replace(image, series=series[request.number])
                 made = GeneratedImage(image, request.condition, request.seed, generator.model_hash)
                 made.save(options.out / f"{request.sample_id}{suffix}", full)
             advance(min(len(batch) * state.num_processes, len(requests)))
@@ -182,21 +188,11 @@ def write_manifest(path: Path, requests: Sequence[Request], suffix: str, further
                 request.origin.patient,
                 (request.arm, request.attribute, request.value),
             ),
-            *request.cells,
+            *map(plain_number, request.cells),
         ]
         for request in requests
     ]
     write_csv(path, [*HEADER, *further], rows)
-
-
-def write_grid(
-    model: LoadedModel, requests: Sequence[Request | None], suffix: str, columns: int = GRID_COLUMNS
-) -> None:
-    """Write grid.png: the first images, `columns` of them a row; None leaves a tile grey."""
-    first = requests[: max(GRID_IMAGES // columns, 1) * columns]
-    images = previews(model, [request for request in first if request is not None], suffix)
-    arrays = [None if request is None else flat(next(images)) for request in first]
-    save_grid(model.options.out / "grid.png", arrays, min(columns, len(arrays)))
 
 
 def previews(model: LoadedModel, requests: Sequence[Request], suffix: str) -> Iterator[NDArray[np.float32]]:
@@ -209,18 +205,38 @@ def previews(model: LoadedModel, requests: Sequence[Request], suffix: str) -> It
         if intensity.kind == "percentile":
             low, high = 0.0, image.full_scale if suffix == ".png" else 1.0
         scaled = (image.pixels - low) / (high - low) * 2 - 1
-        yield scaled[..., 0] if scaled.ndim == 4 and spec.spatial_dims == 2 else scaled
+        # A slice that was written as a volume is one again.
+        yield flat(scaled, 0) if scaled.ndim == 4 and spec.spatial_dims == 2 else scaled
 
 
-def _describe(
-    options: GenerationOptions, file: str, facts: Mapping[str, object], resolved: Mapping[str, object]
-) -> None:
+def _given(options: GenerationOptions, resolved: Mapping[str, object]) -> dict[str, Any]:
+    """The options that say what is generated, with those that were resolved."""
+    return {name: value for name, value in plain({**asdict(options), **resolved}).items() if name not in FREE}
+
+
+def _series(requests: Sequence[Request], call: str) -> dict[int, tuple[str, str, int]]:
+    """The DICOM study, series and place in it of each request: a study per row, in it a series per arm.
+
+    Args:
+        requests: of a call.
+        call: hash of all that the call's images depend on.
+    """
+    places: Counter[tuple[str, str]] = Counter()
+    found = {}
+    for request in requests:
+        study = f"{call} {request.origin.source or request.condition.hash()}"
+        places[study, request.arm] += 1
+        found[request.number] = (study, request.arm, places[study, request.arm])
+    return found
+
+
+def _describe(options: GenerationOptions, file: str, facts: Mapping[str, object], given: Mapping[str, object]) -> None:
     """Write what the folder holds, or refuse to mix images of two kinds in it.
 
     Raises:
         UserError: the folder holds images of other options, or of files that had another content.
     """
-    given = {name: value for name, value in plain({**asdict(options), **resolved}).items() if name not in FREE}
+    given = dict(given)
     if options.provenance != "full":
         given |= {name: hash_json(given[name]) for name in TEXTS if given.get(name) is not None}
     wanted = {**facts, "options": given}

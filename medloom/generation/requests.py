@@ -18,10 +18,17 @@ from medloom.generators.generated_images import FACTUAL
 
 @dataclass(frozen=True)
 class Source:
-    """Where an image's condition comes from: hashes of the row and of the patient, salted by the table."""
+    """Where an image's condition comes from.
+
+    Attributes:
+        source: hash of the row, salted by the table.
+        patient: hash of the patient, salted by the table.
+        image: file of the row's own image, which may not exist; None without a row.
+    """
 
     source: str = ""
     patient: str = ""
+    image: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -37,6 +44,7 @@ class Request:
         arm: `factual`, or what was changed.
         attribute: the columns that were changed.
         value: what they were changed to.
+        support: training patients near the changed row; None where they were not counted or nothing changes.
     """
 
     number: int
@@ -47,6 +55,7 @@ class Request:
     arm: str = FACTUAL
     attribute: str | None = None
     value: str | None = None
+    support: int | None = None
 
     @property
     def sample_id(self) -> str:
@@ -144,7 +153,10 @@ def kept_columns(keep: Sequence[str], manifest: Manifest) -> list[str]:
 def origins(data: Path, samples: Sequence[Sample]) -> list[Source]:
     """Where the images of some rows come from, without saying whose they are."""
     salt = hash_file(data)
-    return [Source(hash_text(f"{salt}{sample.row}"), hash_text(f"{salt}{sample.patient}")) for sample in samples]
+    return [
+        Source(hash_text(f"{salt}{sample.row}"), hash_text(f"{salt}{sample.patient}"), sample.path)
+        for sample in samples
+    ]
 
 
 def check_seeds(options: GenerationOptions, images: int) -> None:

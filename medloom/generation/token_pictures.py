@@ -11,9 +11,11 @@ from torch import Tensor
 from torch.nn.functional import interpolate
 
 from medloom.core.errors import UserError
-from medloom.core.files import atomic_file
-from medloom.core.plots import flat, save_grid
-from medloom.generation.difference_maps import draw_labelled
+from medloom.core.plots import flat
+from medloom.core.sheets import Sheet
+from medloom.core.tile_texts import MARK, caption_of
+from medloom.core.tiles import Tile, TileColumn
+from medloom.generation.difference_maps import labelled_sheet
 from medloom.generation.produce import LoadedModel
 from medloom.generation.requests import Request
 from medloom.generators.sampling import TokenSampling
@@ -49,9 +51,13 @@ def write_steps(model: LoadedModel, requests: Sequence[Request]) -> None:
 
     conditions, seeds = [request.condition for request in first], [request.seed for request in first]
     generator.sample(conditions, seeds, _sampling(model), callback=keep)
-    tiles = [flat(images[row]) for row in range(len(first)) for images in known]
-    note = f"{len(known)} steps of decoding from left to right"
-    save_grid(model.options.out / STEPS, tiles, len(known), note)
+    columns = [
+        TileColumn(f"after step {step}", [Tile(flat(image)) for image in images])
+        for step, images in enumerate(known, 1)
+    ]
+    labels = [caption_of(request.condition, f"seed {request.seed}") for request in first]
+    heading = f"{MARK}: what is known after each step of decoding"
+    Sheet(heading, columns, labels, ["Grey: not yet decoded."]).save(model.options.out / STEPS)
 
 
 def known_images(generator: TokenGenerator, tokens: Tensor) -> NDArray[np.float32]:
@@ -81,10 +87,12 @@ def write_decoding_grid(model: LoadedModel, request: Request, grid: Mapping[str,
     """Write decoding_grid.png: the first image by steps (down), temperature and guidance (across)."""
     generator, images = token_generator(model, "--grid"), {}
     for one in decoding_options(model, grid):
-        label = (f"K {one.steps}", f"T {one.temperature:g}, guidance {one.guidance:g}")
+        label = (f"steps: {one.steps}", f"temperature {one.temperature:g}, guidance {one.guidance:g}")
         images[label] = generator.sample([request.condition], [request.seed], one)[0].numpy()
-    with atomic_file(model.options.out / GRID) as temporary:
-        temporary.write_bytes(draw_labelled(images, "SYNTHETIC: steps, temperature and guidance of decoding"))
+    heading = f"{MARK}: the first image by steps, temperature and guidance of decoding"
+    labelled_sheet(images, heading, [caption_of(request.condition, f"seed {request.seed}")]).save(
+        model.options.out / GRID
+    )
 
 
 def _sampling(model: LoadedModel) -> TokenSampling:

@@ -21,12 +21,11 @@ from medloom.generators.volumes import Tiling, WholeMask
 
 
 def frame_images(reader: ConditionReader, conditions: Sequence[Condition], arrays: NDArray[np.float32]) -> list[Image]:
-    """Images of the model's size `(N, C, *size)`; volumes lie where their mask or prior image does."""
-    spec, images = reader.spec, []
-    for condition, array in zip(conditions, arrays, strict=True):
-        reference = reader.reference(condition) if spec.spatial_dims == 3 else None
-        images.append(from_model(array, spec, reader.modality(condition), reference=reference))
-    return images
+    """Images of the model's size `(N, C, *size)`, which lie where their mask or prior image does."""
+    return [
+        from_model(array, reader.spec, reader.modality(condition), reference=reader.reference(condition))
+        for condition, array in zip(conditions, arrays, strict=True)
+    ]
 
 
 def window_image(

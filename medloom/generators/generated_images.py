@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 import medloom
+from medloom.core.cells import plain_number
 from medloom.core.errors import UserError
 from medloom.core.files import relative_path, write_json
 from medloom.core.image import Image
@@ -200,7 +201,7 @@ class GeneratedImages(Sequence[GeneratedImage]):
             condition = image.condition
             given = [condition.mask_file, condition.prior_file] if files else []
             further = [relative_path(file, path) for file in given]
-            cells = [condition.table.get(name) for name in columns]
+            cells = [plain_number(condition.table.get(name)) for name in columns]
             rows.append([*manifest_row(f"{number:06d}", suffix, condition, image.seed), *further, *cells])
         write_csv(path / "manifest.csv", [*HEADER, *files, *columns], rows)
         return path

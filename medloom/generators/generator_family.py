@@ -1,17 +1,23 @@
 """What training has in common for all families that generate images: masks, caches, rendering, and continuing a run."""
 
 from abc import abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
+import numpy as np
+from numpy.typing import NDArray
+
 from medloom.core.errors import UserError
 from medloom.core.mask_spec import MaskSpec
 from medloom.core.options import flag_of
-from medloom.core.plots import save_grid
+from medloom.core.plots import flat
 from medloom.core.progress import say
-from medloom.core.types import Sample
+from medloom.core.sheets import tile_grid
+from medloom.core.tile_texts import MARK, caption_of, window_note
+from medloom.core.tiles import Tile
+from medloom.core.types import Condition, Sample
 from medloom.data.dataset import ImageSource
 from medloom.data.patches import PatchRules
 from medloom.generators.base import AnyGenerator
@@ -190,8 +196,9 @@ def _renderer(data: Prepared, masked: bool) -> Render:
 
     def render(generator: AnyGenerator, out: Path, step: int) -> None:
 
-        images = generator.sample([samples[index].condition for index in chosen], range(len(chosen)))
-        save_grid(out / f"step-{step:08d}.png", list(images.numpy()), 4, f"after {step} steps")
+        conditions = [samples[index].condition for index in chosen]
+        images = generator.sample(conditions, range(len(chosen)))
+        _save_samples(out, step, generator, conditions, list(images.numpy()))
 
     return render
 
@@ -211,7 +218,7 @@ def _patch_renderer(data: TrainingData, seed: int, batch: int) -> Render:
         rows = [data.usable[place] for place in spread_rows(len(data.usable), count)]
         rows = (rows * count)[:count]
         crops = data.draw_crops(seed, "drawn", rows, repeats(rows)) or []
-        images = []
+        images, shown = list[NDArray[np.float32]](), list[Condition]()
         for start in range(0, count, batch):
             part, cut = rows[start : start + batch], crops[start : start + batch]
             labels, positions = data.label_maps(part, cut), data.positions(part, cut)
@@ -220,6 +227,26 @@ def _patch_renderer(data: TrainingData, seed: int, batch: int) -> Render:
             seeds = range(start, start + len(part))
             conditions = data.conditions_of(part, cut)
             images += list(generator.sample_patches(conditions, seeds, labels, positions).numpy())
-        save_grid(out / f"step-{step:08d}.png", images, 4, f"after {step} steps")
+            shown += conditions
+        _save_samples(out, step, generator, shown, images)
 
     return render
+
+
+def _save_samples(
+    out: Path,
+    step: int,
+    generator: AnyGenerator,
+    conditions: Sequence[Condition],
+    images: Sequence[NDArray[np.float32]],
+) -> None:
+    """Write the images `(C, *size)` of a validation with what they were asked to show; the k-th has seed k."""
+    reader, columns = generator.reader, [column.name for column in generator.columns]
+    tiles = []
+    for seed, (condition, image) in enumerate(zip(conditions, images, strict=True)):
+        # Of the table only what the model is given.
+        given = replace(condition, table={name: condition.table.get(name) for name in columns})
+        tiles.append(Tile(flat(image), caption_of(given, f"seed {seed}")))
+    note = window_note(reader.spec.intensity, [reader.modality(condition) for condition in conditions])
+    sheet = tile_grid(f"{MARK}: generated after {step} training steps", tiles, [note], columns=4)
+    sheet.save(out / f"step-{step:08d}.png", note=f"after {step} steps")

@@ -58,6 +58,7 @@ class Cohort:
         self.spec = CohortSpec(**values)
         # From the salted hash of a manifest's row, which images carry, to (patient, acquisition, modality).
         self._sources: dict[str, tuple[int, int, str]] = {}
+        self._images: dict[str, Path] = {}
         for file in sorted(self.folder.glob("*.csv")):
             table = read_table(file)
             if "path" not in table.header:
@@ -65,7 +66,9 @@ class Cohort:
             column, salt = table.header.index("path"), hash_file(file)
             for row, cells in enumerate(table.rows):
                 number, acquisition, *other = Path(str(cells[column])).name.split(".")[0].split("-", 2)
-                self._sources[hash_text(f"{salt}{row}")] = (int(number), int(acquisition), other[0] if other else CT)
+                source = hash_text(f"{salt}{row}")
+                self._sources[source] = (int(number), int(acquisition), other[0] if other else CT)
+                self._images[source] = self.folder / str(cells[column])
 
     def patient_of(self, source: str) -> tuple[Patient, Visit, str]:
         """The patient at the visit, the visit and the modality of a `source_id` of generated images.
@@ -73,15 +76,27 @@ class Cohort:
         Raises:
             UserError: the images were generated for rows of another table.
         """
+        self._require(source)
+        number, acquisition, modality = self._sources[source]
+        patient = self.spec.patient(number)
+        visit = self.spec.visits_of(patient)[acquisition]
+        return evolved(patient, visit.size), visit, modality
+
+    def image_of(self, source: str) -> Path:
+        """The file of the patient's own image of a `source_id` of generated images.
+
+        Raises:
+            UserError: the images were generated for rows of another table.
+        """
+        self._require(source)
+        return self._images[source]
+
+    def _require(self, source: str) -> None:
         if source not in self._sources:
             raise UserError(
                 f"source {source} is not a row of a table in {self.folder}; --truth takes the cohort whose own"
                 " train.csv or test.csv, unchanged, was given to `medloom whatif --data`."
             )
-        number, acquisition, modality = self._sources[source]
-        patient = self.spec.patient(number)
-        visit = self.spec.visits_of(patient)[acquisition]
-        return evolved(patient, visit.size), visit, modality
 
     def acquisition(self, image: Path) -> tuple[Patient, Visit]:
         """The patient at the visit, and the visit, of one of the cohort's images.

@@ -7,13 +7,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
 from medloom.core.errors import UserError
-from medloom.core.files import atomic_file, relative_path
+from medloom.core.files import relative_path
 from medloom.core.lookup import look_up
 from medloom.core.options import setting
 from medloom.core.progress import say
 from medloom.core.seeds import numpy_generator
+from medloom.core.tile_texts import MARK
 from medloom.core.types import Condition
-from medloom.generation.difference_maps import DifferenceRow, draw_differences, draw_table
+from medloom.generation.difference_maps import labelled_sheet
 from medloom.generation.options import GenerationOptions, name_values
 from medloom.generators.sampling import Edit, SamplingOptions
 
@@ -39,7 +40,6 @@ BEFORE: Mapping[str, str] = {
     "nochange2": "nochange",
     **{f"nochange{turn + 1}": f"nochange{turn}" for turn in range(2, 10)},
 }
-SHOWN_ROWS = 8
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -102,7 +102,9 @@ def run(config: Config) -> Path:
         UserError: a model that is no editor, an image or instruction that it cannot take, an option out of range, or
             --out that holds something else.
     """
-    from medloom.generation.produce import is_main_process, load_model, produce, write_grid, write_manifest
+    from medloom.generation.edit_pictures import write_edit_differences
+    from medloom.generation.grids import write_grid
+    from medloom.generation.produce import is_main_process, load_model, produce, write_manifest
     from medloom.generation.requests import contents
 
     _check(config)
@@ -123,7 +125,7 @@ def run(config: Config) -> Path:
         write_manifest(manifest, requests, suffix, [PRIOR, *kept])
         edits = [request for request in requests if request.arm == ARM]
         write_grid(model, edits, suffix)
-        _write_differences(config, model, rows, edits, suffix)
+        write_edit_differences(model, [row.condition for row in rows], edits, suffix)
         if grid:
             _write_guidance_grid(config, model, requests[0], *grid)
         say(f"{len(requests)} images: {manifest}; look at {config.out / 'differences.png'}")
@@ -294,39 +296,22 @@ def _ready(model: "LoadedModel", condition: Condition, where: str) -> Condition:
     return condition
 
 
-def _write_differences(
-    config: Config, model: "LoadedModel", rows: Sequence[PriorRow], edits: "Sequence[Request]", suffix: str
-) -> None:
-    """Prior image, edits and their differences, of the first rows."""
-
-    drawn = []
-    for index, row in enumerate(rows[:SHOWN_ROWS]):
-        drawn.append(_difference_row(model, row, edits[index * config.n : (index + 1) * config.n], suffix))
-    names = ("prior image", "edited minus\nprior image")
-    with atomic_file(config.out / "differences.png") as temporary:
-        temporary.write_bytes(draw_differences(drawn, "SYNTHETIC: edits and the prior image", names=names))
-
-
-def _difference_row(model: "LoadedModel", row: PriorRow, edits: "Sequence[Request]", suffix: str) -> DifferenceRow:
-    from medloom.generation.produce import previews
-
-    reader = model.generator.reader
-    modality = reader.modality(row.condition)
-    images = {f"edited, variant {number}": image for number, image in enumerate(previews(model, edits, suffix), 1)}
-    intensity, label = reader.spec.of(modality), f"{modality}, image {edits[0].sample_id}"
-    return DifferenceRow(label, intensity.output_unit, intensity.span, reader.prior(row.condition), images)
-
-
 def _write_guidance_grid(
     config: Config, model: "LoadedModel", request: "Request", texts: Sequence[float], priors: Sequence[float]
 ) -> None:
     """The first edit at each pair of scales, the text's from left to right, the prior image's from top to bottom."""
+    from medloom.generation.grids import windows
 
     def scaled(prior: float, text: float) -> "NDArray[np.float32]":
         edited = model.generator.sample([request.condition], [request.seed], _scaled(model, text, prior), config.edit)
         images: NDArray[np.float32] = edited[0].numpy()
         return images
 
-    images = {(prior, text): scaled(prior, text) for prior in priors for text in texts}
-    with atomic_file(config.out / "guidance_grid.png") as temporary:
-        temporary.write_bytes(draw_table(images, "prior image", "text", "SYNTHETIC: scales of guidance"))
+    images = {
+        (f"guidance of the prior image {prior:g}", f"guidance of the text {text:g}"): scaled(prior, text)
+        for prior in priors
+        for text in texts
+    }
+    heading = f"{MARK}: the first edit by scales of guidance"
+    shown = labelled_sheet(images, heading, [windows(model, [request]), f"Seed {request.seed}."])
+    shown.save(config.out / "guidance_grid.png")

@@ -12,7 +12,7 @@ from medloom.core.progress import say
 from medloom.core.types import Condition, Sample
 from medloom.data.prompts.arms import read_changes
 from medloom.data.row_sampling import draw_rows, rows_by_class
-from medloom.generation.options import GenerationOptions, name_values
+from medloom.generation.options import SAMPLED_FOR, GenerationOptions, name_values
 
 if TYPE_CHECKING:
     from medloom.generation.produce import LoadedModel
@@ -23,8 +23,6 @@ if TYPE_CHECKING:
     Rows = list[tuple[Condition, Source, tuple[object, ...]]]
 
 DESCRIPTION = "generation.json"
-# Column of the manifest: the class that a row was sampled for.
-SAMPLED_FOR = "sampled_for"
 GRID = ("steps", "temperature", "guidance")
 
 
@@ -74,7 +72,8 @@ def run(config: Config) -> Path:
     Raises:
         UserError: a condition that the model cannot follow, an option out of range, or --out that holds something else.
     """
-    from medloom.generation.produce import is_main_process, load_model, produce, write_grid, write_manifest
+    from medloom.generation.grids import write_grid
+    from medloom.generation.produce import is_main_process, load_model, produce, write_manifest
     from medloom.generation.requests import contents
 
     _check(config)
@@ -87,7 +86,7 @@ def run(config: Config) -> Path:
     manifest = config.out / "manifest.csv"
     if is_main_process():
         write_manifest(manifest, requests, suffix, kept)
-        write_grid(model, requests, suffix)
+        write_grid(model, requests, suffix, kept)
         if config.show_steps or grid:
             from medloom.generation.token_pictures import write_decoding_grid, write_steps
 

@@ -6,13 +6,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from medloom.core.errors import UserError
-from medloom.core.files import atomic_file, relative_path, write_text
+from medloom.core.files import relative_path, write_text
 from medloom.core.limits import limited
 from medloom.core.lookup import look_up
 from medloom.core.options import repeated
 from medloom.core.progress import say
 from medloom.data.columns import ALIASES
-from medloom.data.images import read_image
 from medloom.data.manifest import list_problems, template_of, template_path
 from medloom.data.prompts import Column, Template, find_template, read_rows, read_template
 from medloom.data.prompts.arms import (
@@ -27,11 +26,9 @@ from medloom.data.prompts.arms import (
     read_changes,
     refuse_held,
 )
-from medloom.data.prompts.support import LEAST_NEAR
-from medloom.data.tables import Table, read_table, write_csv
-from medloom.generation.arm_plan import PatientRow, Plan, words
-from medloom.generation.difference_files import write_difference_gif, write_difference_volume
-from medloom.generation.difference_maps import DifferenceRow, difference_scales, draw_differences
+from medloom.data.prompts.support import is_extrapolation
+from medloom.data.tables import Table, read_table
+from medloom.generation.arm_plan import PatientRow, Plan, title_notes, words
 from medloom.generation.options import GenerationOptions
 from medloom.generators.generated_images import HEADER
 from medloom.generators.training_record import COUNTED, has_part
@@ -42,7 +39,6 @@ if TYPE_CHECKING:
 
 DESCRIPTION = "whatif.json"
 MASK, VIEW, HELD, NEAR = "mask", "view", "held", "support"
-SHOWN_ROWS = 6
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -90,7 +86,9 @@ def run(config: Config) -> Path:
             does not allow, or as `medloom generate`.
     """
     from medloom.generation.arm_checks import patients_near, refuse_unnoticed, say_support, unseen_changes
-    from medloom.generation.produce import is_main_process, load_model, produce, write_grid, write_manifest
+    from medloom.generation.arm_pictures import write_arm_differences
+    from medloom.generation.grids import arm_titles, write_arm_grid
+    from medloom.generation.produce import is_main_process, load_model, produce, write_manifest
     from medloom.generation.requests import contents
 
     _check(config)
@@ -118,8 +116,9 @@ def run(config: Config) -> Path:
         write_manifest(manifest, requests, suffix, _columns(plan))
         if file is not None:
             write_text(template_path(manifest), file.read_text(encoding="utf-8"))
-        write_grid(model, _aligned(config, plan, requests), suffix, len(plan.arms))
-        _write_differences(config, plan, model, requests, suffix)
+        notes = title_notes(plan, unseen)
+        write_arm_grid(model, requests, suffix, arm_titles(notes))
+        write_arm_differences(model, requests, suffix, notes)
         for name, effect in effects.items():
             say(f"{name}: {effect['estimand']}")
         say_support(plan, effects, near is not None)
@@ -287,22 +286,13 @@ def _request(
         arm.name,
         ",".join(arm.changes) or None,
         ",".join(arm.changes.values()) or None,
+        near,
     )
 
 
 def _columns(plan: Plan) -> list[str]:
     """Names of the cells of `_request`."""
     return [*([MASK] if plan.masked else []), *plan.template.columns, *plan.kept, HELD, NEAR]
-
-
-def _aligned(config: Config, plan: Plan, requests: "Sequence[Request]") -> "list[Request | None]":
-    """The requests with None in the place of a row that an arm leaves out, so that arms stand below each other."""
-    found, rest = list["Request | None"](), iter(requests)
-    for index in range(len(plan.rows)):
-        asked = {arm.name for arm in plan.arms_of(index)}
-        for _ in range(config.n):
-            found += [next(rest) if arm.name in asked else None for arm in plan.arms]
-    return found
 
 
 def _effects(
@@ -333,82 +323,10 @@ def _effects(
         effect["left_out"] = [row.origin.source for row, changed in rows if changed.broken]
         if near is not None:
             counts = [count for count, (_, changed) in zip(near[name], rows, strict=True) if not changed.broken]
-            effect["extrapolated_rows"] = sum(count is not None and count < LEAST_NEAR for count in counts)
+            effect["extrapolated_rows"] = sum(map(is_extrapolation, counts))
     sampling = model.sampling
     asked = (sampling.guidance, *sampling.guidance_by_part.values())
     if scales := sorted({scale for scale in asked if scale is not None and scale != 1}):
         guided = f"; guidance {' '.join(f'{scale:g}' for scale in scales)} exaggerates it"
         effects = {name: {**effect, "estimand": f"{effect['estimand']}{guided}"} for name, effect in effects.items()}
     return effects
-
-
-def _write_differences(
-    config: Config, plan: Plan, model: "LoadedModel", requests: "Sequence[Request]", suffix: str
-) -> None:
-    """Pictures of the first rows, and a GIF and a NIfTI file of each of their differences.
-
-    The scale of the colours is that of all rows, so that no patient's noise is drawn as an effect.
-    """
-
-    rows: list[tuple[DifferenceRow, Request, list[Arm]]] = []
-    scales: dict[str, float] = {}
-    start = 0
-    for index in range(len(plan.rows)):
-        arms = plan.arms_of(index)
-        own = requests[start : (start := start + config.n * len(arms))]
-        if len(arms) == 1:
-            continue
-        drawn = _difference_row(config, plan, model, index, own, suffix)
-        for unit, reach in difference_scales([drawn]).items():
-            scales[unit] = max(scales.get(unit, 0.0), reach)
-        if len(rows) < SHOWN_ROWS:
-            rows.append((drawn, own[0], arms[1:]))
-    seeds = f"over {config.n} seeds that the arms share" if config.n > 1 else "over one seed that the arms share"
-    title = f"SYNTHETIC: differences of conditional means, {seeds}"
-    for name, absolute in (("differences.png", False), ("absolute_differences.png", True)):
-        with atomic_file(config.out / name) as temporary:
-            temporary.write_bytes(draw_differences([row for row, _, _ in rows], title, absolute, scales))
-    _write_difference_files(config, plan, rows, scales, suffix)
-
-
-def _write_difference_files(
-    config: Config,
-    plan: Plan,
-    rows: "Sequence[tuple[DifferenceRow, Request, Sequence[Arm]]]",
-    scales: Mapping[str, float],
-    suffix: str,
-) -> None:
-
-    folder = config.out / "differences"
-    folder.mkdir(exist_ok=True)
-    index: list[list[str]] = []
-    for row, factual, arms in rows:
-        reference = read_image(config.out / f"{factual.sample_id}{suffix}")
-        for title, arm in zip(row.arms, arms, strict=True):
-            name = f"{factual.sample_id}-arm{plan.arms.index(arm)}"
-            write_difference_gif(folder / f"{name}.gif", row, title, scales[row.unit])
-            write_difference_volume(folder / f"{name}.nii.gz", row, title, reference)
-            index.append([name, factual.origin.source, arm.name])
-    write_csv(folder / "index.csv", ["name", "source_id", "arm"], index)
-
-
-def _difference_row(
-    config: Config, plan: Plan, model: "LoadedModel", index: int, requests: "Sequence[Request]", suffix: str
-) -> DifferenceRow:
-    import numpy as np
-
-    from medloom.generation.produce import previews
-
-    spec, row, asked = model.generator.spec, plan.rows[index], plan.arms_of(index)
-    made = np.stack(list(previews(model, requests, suffix)))
-    # Seeds first, then arms, as in `_requests`.
-    factual, *others = made.reshape(config.n, len(asked), *made.shape[1:]).mean(axis=0)
-    modality = row.sample.condition.modality or next(iter(spec.intensity))
-    intensity = spec.of(modality)
-    arms = {_title(arm, plan.template): image for arm, image in zip(asked[1:], others, strict=True)}
-    return DifferenceRow(f"{modality}, line {row.sample.line}", intensity.output_unit, intensity.span, factual, arms)
-
-
-def _title(arm: Arm, template: Template) -> str:
-    """An arm's name on several lines; a change of an outcome is titled association."""
-    return arm.name.replace(",", "\n") + ("\n(association)" if arm.outcomes(template) else "")

@@ -65,6 +65,12 @@ def _with_findings(folder: Path) -> str:
     return f"{given} --guidance-text 2 --top-p 0.9 --precision fp32"
 
 
+def _with_demo(folder: Path) -> str:
+    """A demo of few patients and one step."""
+    run_command("demo", out=folder / "demo", patients=80, steps=1, rows=6, n=1)
+    return f"--demo {folder / 'demo'} --out {folder / 'demo.png'} --rows 2"
+
+
 def _with_textures(folder: Path) -> str:
     """Smooth random X-rays, by two of which registration is measured."""
     random, lines = np.random.default_rng(0), ["path,patient_id"]
@@ -93,6 +99,7 @@ SMALLEST: dict[str, list[Words]] = {
         _recovery("tokens", "--size 16 --tokenizer-steps 1 --tokenizer-widths 8 8 8"),
     ],
     "findings_shown": [_with_findings],
+    "demo_picture": [_with_demo],
     "phantom_gallery": [_said("--out OUT/phantom.png")],
     "whole_volume": [_said("--volume 16 16 8 --patch 8 8 8 --widths 8 8 --fold 1 --turns 1 --memory 16")],
     "moved_masks": [_with_lesions],

@@ -546,6 +546,58 @@ def test_written_levels_and_provenance_come_back(tmp_path: Path, ending: str, im
         np.testing.assert_allclose(back.affine, image.affine, atol=1e-6)
 
 
+def unplaced(spacing: tuple[float, ...] | None) -> Image:
+    """HU of which no position is known."""
+    return Image(hu_slice().pixels, HU, spacing=spacing)
+
+
+def projection() -> Image:
+    return replace(levels(1, 255), spacing=(0.2, 0.2), directions=("L", "F"))
+
+
+@pytest.mark.parametrize("spacing", [None, (0.5, 0.7)])
+def test_hu_without_a_position_are_a_secondary_capture_without_one(
+    tmp_path: Path, spacing: tuple[float, ...] | None
+) -> None:
+    """CT Image Storage requires position, orientation and spacing; none of them is made up."""
+    image = unplaced(spacing)
+    write_image(tmp_path / "a.dcm", image, PROVENANCE)
+    data, back = pydicom.dcmread(tmp_path / "a.dcm"), read_image(tmp_path / "a.dcm")
+    assert data.SOPClassUID.name == "Secondary Capture Image Storage" and data.RescaleType == "HU"
+    assert back.unit == HU and back.spacing == spacing and back.affine is None
+    np.testing.assert_array_equal(back.pixels, image.pixels)
+    assert ("PixelSpacing" in data) is (spacing is not None)
+    assert "ImagePositionPatient" not in data and "SliceThickness" not in data
+
+
+def test_a_thickness_that_nobody_stated_is_not_written(tmp_path: Path) -> None:
+    unstated = hu_slice().affine * [1, 1, 0.5, 1]
+    for affine, thickness in ((hu_slice().affine, 2), (unstated, None)):
+        write_image(tmp_path / "a.dcm", replace(hu_slice(), affine=affine), PROVENANCE)
+        assert pydicom.dcmread(tmp_path / "a.dcm").SliceThickness == thickness
+        np.testing.assert_allclose(read_image(tmp_path / "a.dcm").affine, affine, atol=1e-6)
+
+
+def test_directions_of_a_projection_come_back(tmp_path: Path) -> None:
+    write_image(tmp_path / "a.dcm", projection(), PROVENANCE)
+    assert read_image(tmp_path / "a.dcm").directions == read_header(tmp_path / "a.dcm").directions == ("L", "F")
+
+
+def test_images_of_one_series_are_named_together(tmp_path: Path) -> None:
+    made = []
+    for number, series in enumerate((("row 1", "a", 1), ("row 1", "a", 2), ("row 1", "b", 1), ("row 2", "a", 1), None)):
+        write_image(tmp_path / f"{number}.dcm", replace(hu_slice(), series=series), PROVENANCE)
+        made.append(pydicom.dcmread(tmp_path / f"{number}.dcm"))
+    studies, series_uids = (
+        [str(data[name].value) for data in made] for name in ("StudyInstanceUID", "SeriesInstanceUID")
+    )
+    assert studies[0] == studies[1] == studies[2] and len(set(studies)) == 3
+    assert series_uids[0] == series_uids[1] and len(set(series_uids)) == 4
+    assert [int(data.InstanceNumber) for data in made] == [1, 2, 1, 1, 1]
+    assert len({data.SOPInstanceUID for data in made}) == 5
+    assert made[0].FrameOfReferenceUID == made[2].FrameOfReferenceUID != made[3].FrameOfReferenceUID
+
+
 def test_relative_values_become_levels(tmp_path: Path) -> None:
     image = Image(np.array([[[0, 0.5, 1]]], np.float32), RELATIVE)
     write_image(tmp_path / "a.png", image, {})
@@ -590,7 +642,10 @@ def test_written_dicom_names_nobody(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(shutil.which("dciodvfy") is None, reason="dciodvfy (Debian's dicom3tools) is not installed")
-@pytest.mark.parametrize("image", [hu_slice(), levels(1, 255), levels(1, 65535), levels(3, 255)])
+@pytest.mark.parametrize(
+    "image",
+    [hu_slice(), unplaced(None), unplaced((0.5, 0.7)), projection(), levels(1, 255), levels(1, 65535), levels(3, 255)],
+)
 def test_written_dicom_passes_dciodvfy(tmp_path: Path, image: Image) -> None:
     write_image(tmp_path / "a.dcm", image, PROVENANCE)
     result = subprocess.run(["dciodvfy", "-new", tmp_path / "a.dcm"], capture_output=True, text=True, check=False)

@@ -91,6 +91,12 @@ def test_the_instruction_changes_what_it_names_and_nothing_else(model: Path, tri
 def test_another_prior_gives_another_image(model: Path, triples: Path, tmp_path: Path) -> None:
     rows = make(model, tmp_path, data=triples)
     assert [row["label"] for row in rows[:4]] == ["Same", "Spot", "Same", "Spot"] and len(rows) == 32
+    gifs = sorted(path.name for path in (tmp_path / "differences").glob("*.gif"))
+    assert gifs == [f"{number:06d}.gif" for number in range(8)], "of the rows that are shown"
+    assert Image.open(tmp_path / "differences" / gifs[1]).n_frames == 2
+    with (tmp_path / "differences" / "index.csv").open() as stream:
+        index = list(csv.DictReader(stream))
+    assert [(row["name"], row["seed"]) for row in index][:2] == [("000000", "0"), ("000001", "1")]
     # A brighter earlier image gives a brighter one, whatever the instruction.
     edited = np.stack([pixels(tmp_path / row["path"])[2:4, 2:8].mean() for row in rows])
     priors = np.stack([pixels(triples.parent / f"aligned{number}.png")[2:4, 2:8].mean() for number in range(32)])

@@ -70,6 +70,7 @@ def test_the_true_later_image_is_a_right_edit(cohort: Path, tmp_path: Path) -> N
     assert likeness["value"] > 0.999 > likeness["reference"]["value"]
     assert metric(found, "own patient", "edit")["value"] == 1.0
     page = (tmp_path / "report" / "report.html").read_text()
+    assert page.count("<img") == page.count("<figcaption>") == 1 and "Read a row from left to right" in page
     assert "SYNTHETIC" in page and "http" not in page.replace("http-equiv", "")
 
 

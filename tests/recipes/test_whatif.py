@@ -13,6 +13,9 @@ from PIL import Image
 from medloom.cli.main import main
 from medloom.data.images import read_provenance
 from medloom.data.manifest import read_manifest
+from medloom.data.prompts import read_template
+from medloom.data.prompts.arms import factual_arm, read_arms
+from medloom.generation.arm_plan import Plan, title_notes
 from medloom.recipes.commands import run_command
 
 TEMPLATE = """
@@ -159,6 +162,22 @@ def test_what_the_differences_estimate_is_written_and_said(
     assert square["estimand"] in capsys.readouterr().err
     picture = Image.open(tmp_path / "differences.png")
     assert picture.info["SYNTHETIC"] == "YES" and Image.open(tmp_path / "grid.png").width < picture.width
+    assert picture.width > 5 * 192 and picture.mode == "RGB", "tiles of 16 pixels are enlarged"
+    gifs = sorted(path.name for path in (tmp_path / "differences").glob("*.gif"))
+    assert gifs == [f"{row:06d}-arm{arm}.gif" for row in (0, 3, 6) for arm in (1, 2)]
+
+
+def test_titles_in_pictures_say_what_an_arm_is_not(tmp_path: Path) -> None:
+    (tmp_path / "t.yaml").write_text(TEMPLATE)
+    template = read_template(tmp_path / "t.yaml")
+    plan = Plan(template, [], [factual_arm(), *read_arms(["kind=square", "died=yes", "size=5"], template)], {}, [])
+    assert title_notes(
+        plan, {"died=yes": "training has not seen died=yes", "size=5": "training was not given size"}
+    ) == {
+        "kind=square": "",
+        "died=yes": " (association, not seen in training)",
+        "size=5": " (not seen in training)",
+    }
 
 
 def test_a_total_effect_needs_that_nothing_is_held(folder: Path, tmp_path: Path, fails: Callable[..., str]) -> None:

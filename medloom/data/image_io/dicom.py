@@ -77,6 +77,7 @@ def read_dicom(path: Path, frame: int | None, unit: str | None) -> Image:
             None if image_unit == COLOUR else _padding(data, stored),
             str(data.get("Modality", "")) or None,
             frame,
+            directions=_directions(data),
         )
 
 
@@ -154,6 +155,7 @@ def _header_of(data: "Dataset") -> Header:
         spacing,
         str(data.get("Modality", "")) or None,
         _affine(data, 0, spacing),
+        _directions(data),
     )
 
 
@@ -223,6 +225,12 @@ def _spacing(data: "Dataset", frame: int) -> tuple[float, ...] | None:
         return None
     rows, columns = (float(value) for value in stated)
     return (rows, columns) if rows > 0 and columns > 0 and math.isfinite(rows * columns) else None
+
+
+def _directions(data: "Dataset") -> tuple[str, ...] | None:
+    """Where rows and columns lead in the patient, as stated of projections; None where it is not."""
+    stated = data.get("PatientOrientation")
+    return tuple(map(str, stated)) if stated and len(stated) == 2 and all(stated) else None
 
 
 def _affine(data: "Dataset", frame: int, spacing: tuple[float, ...] | None) -> Affine | None:

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import math
 import uuid
 from collections.abc import Mapping
 from pathlib import Path
@@ -14,7 +15,7 @@ from medloom.core.errors import UserError
 from medloom.core.files import atomic_file
 from medloom.core.image import Image
 from medloom.core.spec import COLOUR, HU
-from medloom.data.image_io.geometry import LPS_RAS, stated_affine, voxel_spacing
+from medloom.data.image_io.geometry import LPS_RAS, voxel_spacing
 from medloom.data.image_io.raster import to_levels
 from medloom.data.image_io.reading import explained_reading
 
@@ -40,11 +41,16 @@ EMPTY = (
     "PatientOrientation",
     "Laterality",
 )
+# A reader takes a thickness that is not stated for 1 mm; one that is 1 mm may therefore never have been stated.
+UNSTATED_THICKNESS = 1.0
 EMPTY_CT = ("KVP", "AcquisitionNumber", "PositionReferenceIndicator", "PatientPosition")
 
 
 def write_dicom(path: Path, image: Image, provenance: Mapping[str, str]) -> None:
     """Write a 2-D image: CT Image Storage for HU (stored as HU + 1024, 16 bits), Secondary Capture for levels.
+
+    CT Image Storage requires the position, the orientation and the spacing of the pixels. HU of which these are not
+    known are written as Secondary Capture too, which requires none of them, with the same rescaling to HU.
 
     Raises:
         UserError: a volume, more than one channel of HU, or provenance that is too long for the file.
@@ -59,42 +65,52 @@ def write_dicom(path: Path, image: Image, provenance: Mapping[str, str]) -> None
         raise UserError(
             f"{path}: the provenance has {len(comments)} characters, but DICOM holds {MAX_COMMENT}; shorten it."
         )
+    in_hu = image.unit == HU
+    is_ct = in_hu and image.affine is not None
     data = Dataset()
-    for keyword in (*EMPTY, *EMPTY_CT) if image.unit == HU else EMPTY:
+    for keyword in (*EMPTY, *EMPTY_CT) if is_ct else EMPTY:
         setattr(data, keyword, None)
     synthetic = "SYNTHETIC" in provenance
     data.PatientName = "SYNTHETIC" if synthetic else "ANONYMOUS"
-    data.SOPInstanceUID, data.StudyInstanceUID, data.SeriesInstanceUID = (
-        _uid(what, path, image, comments) for what in ("instance", "study", "series")
-    )
+    # Images that belong together are named together; any other is alone in its study.
+    alone = _content(path, image, comments)
+    data.SOPInstanceUID = _uid("instance", alone)
+    study, series, number = image.series or (alone, alone, 1)
+    data.StudyInstanceUID, data.SeriesInstanceUID = _uid("study", study), _uid("series", study, series)
     data.SyntheticData = "YES" if synthetic else "NO"
     data.ContentQualification = "RESEARCH"
     data.DerivationDescription = GENERATED if synthetic else provenance["DERIVED"]
     data.ImageComments = comments
-    data.InstanceNumber = 1
-    if image.unit == HU:
-        data.SOPClassUID, data.Modality = CTImageStorage, "CT"
-        data.ImageType = ["DERIVED", "SECONDARY", "AXIAL"]
-        data.FrameOfReferenceUID = _uid("frame of reference", path, image, comments)
+    data.InstanceNumber = number
+    data.Modality = "CT" if in_hu else "OT"
+    if image.directions is not None:
+        data.PatientOrientation = list(image.directions)
+    if in_hu:
         data.RescaleIntercept, data.RescaleSlope, data.RescaleType = CT_INTERCEPT, 1, "HU"
-        affine = LPS_RAS @ stated_affine(image)
-        rows, columns, thickness = voxel_spacing(affine)
-        data.PixelSpacing = [_decimal(rows), _decimal(columns)]
-        data.SliceThickness = _decimal(thickness)
-        along_columns, along_rows = affine[:3, 1] / columns, affine[:3, 0] / rows
-        data.ImageOrientationPatient = [_decimal(value) for value in (*along_columns, *along_rows)]
-        data.ImagePositionPatient = [_decimal(value) for value in affine[:3, 3]]
         stored: NDArray[np.unsignedinteger] = np.clip(
             np.rint(image.pixels[0]) - CT_INTERCEPT, 0, 2**CT_BITS - 1
         ).astype(np.uint16)
     else:
-        data.SOPClassUID, data.Modality = SecondaryCaptureImageStorage, "OT"
         stored = to_levels(path, image)
+    if is_ct and image.affine is not None:
+        data.SOPClassUID = CTImageStorage
+        data.ImageType = ["DERIVED", "SECONDARY", "AXIAL"]
+        affine = LPS_RAS @ image.affine
+        data.FrameOfReferenceUID = _uid("frame of reference", study, json.dumps(affine.tolist()))
+        rows, columns, thickness = voxel_spacing(affine)
+        data.PixelSpacing = [_decimal(rows), _decimal(columns)]
+        stated = not math.isclose(thickness, UNSTATED_THICKNESS, rel_tol=1e-6)
+        data.SliceThickness = _decimal(thickness) if stated else None
+        along_columns, along_rows = affine[:3, 1] / columns, affine[:3, 0] / rows
+        data.ImageOrientationPatient = [_decimal(value) for value in (*along_columns, *along_rows)]
+        data.ImagePositionPatient = [_decimal(value) for value in affine[:3, 3]]
+    else:
+        data.SOPClassUID = SecondaryCaptureImageStorage
         data.ImageType = ["DERIVED", "SECONDARY"]
         data.ConversionType = "WSD"
         if image.spacing is not None:
-            data.NominalScannedPixelSpacing = list(image.spacing)
-            data.PixelSpacing = list(image.spacing)
+            spacing = [_decimal(value) for value in image.spacing]
+            data.NominalScannedPixelSpacing, data.PixelSpacing = spacing, spacing
     data.file_meta = FileMetaDataset()
     data.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
     data.file_meta.MediaStorageSOPClassUID = data.SOPClassUID
@@ -126,11 +142,17 @@ def dicom_provenance(path: Path) -> dict[str, str]:
         return dict(json.loads(comments))
 
 
-def _uid(what: str, path: Path, image: Image, comments: str) -> str:
-    """A UID from a UUID (PS3.5 B.2) of the file's name and content, so that the same image gives the same file."""
-    digest = hashlib.sha256("\x1f".join((what, path.name, comments)).encode())
+def _content(path: Path, image: Image, comments: str) -> str:
+    """A hash of the file's name and content, so that the same image gives the same file."""
+    digest = hashlib.sha256("\x1f".join((path.name, comments)).encode())
     digest.update(np.ascontiguousarray(image.pixels).tobytes())
-    return f"2.25.{uuid.UUID(bytes=digest.digest()[:16], version=5).int}"
+    return digest.hexdigest()
+
+
+def _uid(*names: str) -> str:
+    """A UID from a UUID (PS3.5 B.2) of some names."""
+    digest = hashlib.sha256("\x1f".join(names).encode()).digest()
+    return f"2.25.{uuid.UUID(bytes=digest[:16], version=5).int}"
 
 
 def _decimal(value: float) -> "DSfloat":

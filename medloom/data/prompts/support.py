@@ -25,10 +25,16 @@ from medloom.data.prompts.template import Template
 SUPPORT = "support.json"
 # Training patients that have to be near a changed row.
 LEAST_NEAR = 3
+EXTRAPOLATION_NOTE = f"Extrapolation: fewer than {LEAST_NEAR} training patients are near the changed row."
 # Bins over the span of a number between its 5th and 95th percentile; two bins to either side are near: a band of a
 # fifth of the span.
 BINS, REACH = 20, 2
 SPAN = (0.05, 0.95)
+
+
+def is_extrapolation(near: int | None) -> bool:
+    """Whether a changed row is an extrapolation: too few training patients are near it; not if none were counted."""
+    return near is not None and near < LEAST_NEAR
 
 
 @dataclass(frozen=True)

@@ -1,19 +1,26 @@
 """The page of edits."""
 
-import textwrap
 from collections.abc import Mapping
 
 import numpy as np
-from matplotlib.figure import Figure
 
-from medloom.core.plots import flat
+from medloom.core.plots import flat, sides_of
+from medloom.core.sheets import Sheet
+from medloom.core.tile_texts import MARK, quoted, window_note
+from medloom.core.tiles import COLOURS_NOTE, SHOWN_QUANTILE, AbsoluteQuantile, ColourScale, Tile, TileColumn, sides_note
+from medloom.data.images import read_header
 from medloom.evaluation.edits import anatomy, judges, measure, truth
-from medloom.evaluation.edits.measure import Edits
-from medloom.evaluation.report.plots import png
+from medloom.evaluation.edits.measure import Edits, MeasuredEdit
 from medloom.evaluation.report.report import Report, embedded, page
 
-SIZE, DPI = 1.9, 110
-QUANTILE = 0.995  # of absolute differences, at the ends of the colour scale
+TITLES = (
+    "patient's prior image",
+    "edited, SYNTHETIC",
+    "difference: edited minus prior",
+    "patient's later image",
+    "true difference: later minus prior",
+)
+MAPS = (2, 4)  # places of the differences
 MEANINGS: Mapping[str, str] = {**measure.MEANINGS, **truth.MEANINGS, **judges.MEANINGS, **anatomy.MEANINGS}
 
 
@@ -30,37 +37,45 @@ def edits_page(edits: Edits, report: Report) -> str:
         paired=any(row.similarity is not None for row in edits.rows),
         unit=edits.unit,
         known=report.meanings(MEANINGS),
-        picture=embedded(_picture(edits)) if edits.examples else "",
+        picture=embedded(edits_sheet(edits).png()) if edits.examples else "",
     )
 
 
-def _picture(edits: Edits) -> bytes:
-    """For some edits: prior image, edit, later image, and both differences on one scale."""
+def edits_sheet(edits: Edits) -> Sheet:
+    """For some edits: prior image, edit, later image, and both differences in the same colours."""
     examples = edits.examples
     paired = all(example.later is not None for example in examples)
-    columns = 5 if paired else 3
-    figure = Figure(figsize=(SIZE * columns + 1.2, SIZE * len(examples) + 0.3), dpi=DPI, layout="constrained")
-    axes = figure.subplots(len(examples), columns, squeeze=False)
-    differences = [np.abs(flat(example.edited - example.prior)) * example.span / 2 for example in examples]
-    reach = float(np.quantile(np.stack(differences), QUANTILE)) or 1.0
-    for row, example in zip(axes, examples, strict=True):
-        half = example.span / 2
-        difference = (example.edited - example.prior) * half
-        level = None if difference.ndim < 4 else int(np.abs(difference).sum(axis=(0, 1, 2)).argmax())
-        images = [example.prior, example.edited, difference]
+    sizes = AbsoluteQuantile()
+    for example in examples:
+        sizes.add((example.edited - example.prior).mean(axis=0) * example.span / 2)
+    note = "99th percentile of |edited minus prior| of the edits shown"
+    scale = ColourScale(sizes.value(SHOWN_QUANTILE) or 1.0, edits.unit, note)
+    rows = []
+    for example in examples:
+        change = (example.edited - example.prior).mean(axis=0) * (example.span / 2)
+        level = None if change.ndim < 3 else int(np.abs(change).sum(axis=(0, 1)).argmax())
+        shown = [example.prior, example.edited, change[None]]
         if paired and example.later is not None:
-            images += [example.later, (example.later - example.prior) * half]
-        for place, (axis, image) in enumerate(zip(row, images, strict=True)):
-            values = flat(image, level)
-            if place in (2, 4):
-                drawn = axis.imshow(values.mean(axis=0), cmap="RdBu_r", vmin=-reach, vmax=reach)
-            else:
-                axis.imshow(np.moveaxis((np.clip(values, -1, 1) + 1) / 2, 0, -1).squeeze(), cmap="gray", vmin=0, vmax=1)
-            axis.set_xticks([])
-            axis.set_yticks([])
-        row[0].set_ylabel("\n".join(textwrap.wrap(example.instruction, 30)[:5]), fontsize=6)
-    titles = ("prior image", "edited", "edited less prior", "later image", "later less prior")
-    for axis, title in zip(axes[0], titles, strict=False):
-        axis.set_title(title, fontsize=8)
-    figure.colorbar(drawn, ax=axes.ravel().tolist(), shrink=0.5, aspect=30, pad=0.01, label=edits.unit)
-    return png(figure)
+            later = (example.later - example.prior).mean(axis=0) * (example.span / 2)
+            shown += [example.later, later[None]]
+        slices, sides = [flat(values, level) for values in shown], _sides(example)
+        rows.append(
+            [
+                Tile(values[0], sides=sides, scale=scale) if place in MAPS else Tile(values, sides=sides)
+                for place, values in enumerate(slices)
+            ]
+        )
+    columns = [
+        TileColumn(title, tiles, joined=place > 0)
+        for place, (title, tiles) in enumerate(zip(TITLES, zip(*rows, strict=True), strict=False))
+    ]
+    labels = [f"edit {number}\n{quoted(example.instruction)}" for number, example in enumerate(examples, 1)]
+    notes = [window_note(edits.spec.intensity, edits.spec.intensity), COLOURS_NOTE, *sides_note(columns[0].tiles)]
+    heading = f"{MARK}: edits next to patients' images"
+    return Sheet(heading, columns, labels, notes)
+
+
+def _sides(example: MeasuredEdit) -> tuple[str, str] | None:
+    """See `sides_of`, of the prior image."""
+    prior = None if example.sample is None else example.sample.condition.prior_file
+    return None if prior is None else sides_of(read_header(prior))

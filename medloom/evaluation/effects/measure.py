@@ -17,8 +17,10 @@ from medloom.core.cells import MISSING, spelled
 from medloom.core.errors import UserError
 from medloom.core.files import read_json
 from medloom.core.lookup import look_up
+from medloom.core.plots import sides_of
 from medloom.core.progress import progress
 from medloom.core.spec import HU
+from medloom.core.tiles import AbsoluteQuantile
 from medloom.data.images import read_image, states_unit
 from medloom.data.tables import read_table
 from medloom.evaluation.effects.regions import Cells, Regions
@@ -113,7 +115,11 @@ class Effect:
 
 @dataclass(frozen=True, eq=False)
 class EffectExample:
-    """Maps of one row and arm, for a picture; `true` is None without a truth."""
+    """Maps of one row and arm, for a picture; `true` is None without a truth.
+
+    `number` counts the rows of the what-if, `modality` is empty where none is stated, `sides` are the patient's sides
+    at the left and right edge, or None where they are not known, and `beyond` says whether it is an extrapolation.
+    """
 
     arm: str
     factual: Map
@@ -121,6 +127,10 @@ class EffectExample:
     difference: Map
     true: Map | None
     changed: bool
+    number: int = 1
+    modality: str = ""
+    sides: tuple[str, str] | None = None
+    beyond: bool = False
 
 
 @dataclass
@@ -135,6 +145,8 @@ class Effects:
         rows: one per row and arm.
         examples: for pictures.
         support_known: whether the what-if says how many training patients are near its rows.
+        sizes: (arm, "true" or "generated") -> absolute differences of all rows, which set the colours of pictures.
+        sides: of the images that were read last; see `EffectExample`.
     """
 
     unit: str
@@ -144,6 +156,8 @@ class Effects:
     rows: list[Effect] = field(default_factory=list)
     examples: list[EffectExample] = field(default_factory=list)
     support_known: bool = True
+    sizes: dict[tuple[str, str], AbsoluteQuantile] = field(default_factory=dict)
+    sides: tuple[str, str] | None = None
 
     def column(self, name: str, attribute: str) -> NDArray[Any]:
         """A field of all rows of one attribute."""
@@ -201,8 +215,8 @@ def measure_effects(manifest: Path, truth: Cohort | None, verbose: bool = True) 
     known = all("extrapolated_rows" in own for own in description["arms"].values())
     effects = Effects("", len(first[FACTUAL]), arms, regions, support_known=known)
     with progress("measuring effects", len(sources), "rows", 0, verbose) as advance:
-        for source, by_arm in sources.items():
-            _measure_row(folder, source, by_arm, truth, effects)
+        for number, (source, by_arm) in enumerate(sources.items(), 1):
+            _measure_row(folder, source, number, by_arm, truth, effects)
             advance()
     return effects
 
@@ -232,7 +246,12 @@ def by_patient(rows: Sequence[Effect]) -> list[Effect]:
 
 
 def _measure_row(
-    folder: Path, source: str, by_arm: Mapping[str, Sequence[Cells]], truth: Cohort | None, effects: Effects
+    folder: Path,
+    source: str,
+    number: int,
+    by_arm: Mapping[str, Sequence[Cells]],
+    truth: Cohort | None,
+    effects: Effects,
 ) -> None:
     """Add a row and an example for each arm."""
     factual = _stack(folder, by_arm[FACTUAL], effects)
@@ -270,7 +289,11 @@ def _measure_row(
         values = differences[:, region].mean(axis=1)
         spread = float(values.std(ddof=1)) if len(values) > 1 else float("nan")
         effects.rows.append(replace(row, estimated=float(values.mean()), spread=spread))
-        example = EffectExample(name, factual.mean(axis=0), images[name].mean(axis=0), mean, true, row.changed)
+        for kind, found in (("generated", mean), ("true", true)):
+            if found is not None:
+                effects.sizes.setdefault((name, kind), AbsoluteQuantile()).add(found)
+        drawn = factual.mean(axis=0), images[name].mean(axis=0), mean, true, row.changed
+        example = EffectExample(name, *drawn, number, str(cells.get("modality") or ""), effects.sides, is_beyond(row))
         own = [place for place, known in enumerate(effects.examples) if known.arm == name]
         unchanged = [place for place in own if not effects.examples[place].changed]
         if len(own) < EXAMPLES:
@@ -302,7 +325,7 @@ def _stack(folder: Path, rows: Sequence[Cells], effects: Effects) -> Map:
         made = spec.intensity.get(str(row.get("modality"))) if spec is not None else None
         in_hu = made is not None and made.unit == HU and not states_unit(path)
         images.append(read_image(path, unit=HU if in_hu else None))
-    effects.unit = images[0].unit
+    effects.unit, effects.sides = images[0].unit, sides_of(images[0])
     return np.stack([image.pixels[0] for image in images])
 
 

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Protocol, TypeVar
 
-from medloom.data.prompts.support import LEAST_NEAR
+from medloom.data.prompts.support import is_extrapolation
 
 
 class Asked(Protocol):
@@ -19,7 +19,7 @@ Row = TypeVar("Row", bound=Asked)
 
 def is_beyond(row: Asked) -> bool:
     """Whether a row is an extrapolation: too few training patients are near it."""
-    return row.support is not None and row.support < LEAST_NEAR
+    return is_extrapolation(row.support)
 
 
 def within_support(rows: Sequence[Row]) -> list[Row]:

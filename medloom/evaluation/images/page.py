@@ -66,5 +66,5 @@ def synthetic_strips(synthetic: ImageSet, spec: ImageSpec, unit: str | None) -> 
     for name in sorted(set(names), key=lambda name: (-int((names == name).sum()), name))[:STRIPS]:
         rows = [int(row) for row in order if names[row] == name][:IMAGES_PER_STRIP]
         heading = f"{name} ({int((names == name).sum())} images)"
-        strips.append((heading, strip(list(source.images(rows)), synthetic=True)))
+        strips.append((heading, strip(list(source.images(rows)))))
     return strips

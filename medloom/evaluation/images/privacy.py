@@ -235,7 +235,8 @@ def write_pairs(
         pairs = []
         for copy in own[:LISTED_PAIRS]:
             source = ImageSource([samples[copy.synthetic], samples[copy.train]], spec, unit, {})
-            pairs.append((copy, embedded(strip(list(source.images([0, 1])), synthetic=False))))
+            titles = ("synthetic", "training image")
+            pairs.append((copy, embedded(strip(list(source.images([0, 1])), titles, synthetic=False))))
         parts.append({"embedding": embedding, "count": len(own), "pairs": pairs})
     write_text(path, page("internal.html", parts=parts))
 

@@ -7,10 +7,11 @@ from dataclasses import dataclass
 import numpy as np
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
-from PIL import Image
-from PIL.PngImagePlugin import PngInfo
 
-from medloom.core.plots import grid
+from medloom.core.plots import flat
+from medloom.core.sheets import Sheet
+from medloom.core.tile_texts import MARK
+from medloom.core.tiles import Tile, TileColumn
 from medloom.evaluation.report.metrics import Metric
 
 VALUE, REFERENCE = "#1f4e8c", "#b9bec6"
@@ -74,10 +75,17 @@ def png(figure: Figure, **metadata: str) -> bytes:
     return stream.getvalue()
 
 
-def strip(images: Sequence[NDArray[np.float32]], synthetic: bool) -> bytes:
-    """Images `(C, *spatial)` in [-1, 1] side by side, as PNG; `synthetic` ones are marked so in the metadata."""
-    information, stream = PngInfo(), io.BytesIO()
-    if synthetic:
-        information.add_text("SYNTHETIC", "YES")
-    Image.fromarray(grid(images, len(images))).save(stream, "PNG", pnginfo=information)
-    return stream.getvalue()
+def strip(images: Sequence[NDArray[np.float32]], titles: Sequence[str] = (), synthetic: bool = True) -> bytes:
+    """Images `(C, *spatial)` in [-1, 1] side by side, as PNG.
+
+    Args:
+        images: to draw.
+        titles: above the images; empty for none.
+        synthetic: whether all of them are, which the heading and the metadata say.
+    """
+    columns = [
+        TileColumn(title, [Tile(flat(image))], joined=True)
+        for title, image in zip(titles or [""] * len(images), images, strict=True)
+    ]
+    heading = MARK if synthetic else "Research use only: with a patient's image"
+    return Sheet(heading, columns).png(SYNTHETIC="YES" if synthetic else "NO")

@@ -9,15 +9,15 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from medloom.core.plots import save_grid
+from medloom.core.plots import flat
+from medloom.core.sheets import Sheet
+from medloom.core.tiles import COLOURS_NOTE, SHOWN_QUANTILE, AbsoluteQuantile, ColourScale, Tile, TileColumn
 from medloom.generators.training_data import spread_rows
 from medloom.metrics.structural import psnr, ssim
 from medloom.networks.autoencoder import KLAutoencoder
 from medloom.networks.tokenizer import Tokenizer
 
 BATCH = 16
-# Original, reconstruction, difference: two triplets a row.
-COLUMNS = 6
 ALL = "all images"
 
 Autoencoder = KLAutoencoder | Tokenizer
@@ -154,17 +154,28 @@ def _figures(image: NDArray[np.float64], other: NDArray[np.float64]) -> tuple[fl
 def save_comparison(
     path: Path, autoencoder: Autoencoder, images: NDArray[np.float32], device: torch.device, note: str
 ) -> None:
-    """Write original, reconstruction and their difference (grey: none) side by side as PNG.
+    """Write original, reconstruction and their difference side by side as PNG, for research use only.
 
     Args:
         path: the PNG.
         autoencoder: in evaluation mode, on `device`.
         images: float32 `(N, C, *size)` in [-1, 1]; a few.
         device: where the networks run.
-        note: for the picture's metadata.
+        note: for the heading and the picture's metadata.
     """
     reconstructions = reconstruct(autoencoder, images, device)
-    tiles: list[NDArray[np.float32]] = []
-    for image, other in zip(images, reconstructions, strict=True):
-        tiles += [image, other, np.clip(other - image, -1, 1)]
-    save_grid(path, tiles, COLUMNS, f"original, reconstruction, difference; {note}")
+    pairs = [(flat(image), flat(other)) for image, other in zip(images, reconstructions, strict=True)]
+    # In percent of the way from black to white.
+    maps = [(other - image).mean(axis=0) * 50 for image, other in pairs]
+    sizes = AbsoluteQuantile()
+    for values in maps:
+        sizes.add(values)
+    scale = ColourScale(sizes.value(SHOWN_QUANTILE) or 1.0, "%", "of black to white; ends at the 99th percentile")
+    columns = [
+        TileColumn("original", [Tile(image) for image, _ in pairs]),
+        TileColumn("reconstruction", [Tile(other) for _, other in pairs], joined=True),
+        TileColumn("difference", [Tile(values, scale=scale) for values in maps], joined=True),
+    ]
+    # Originals are patients' images.
+    heading = f"Research use only: original images and their reconstructions {note}"
+    Sheet(heading, columns, notes=[COLOURS_NOTE]).save(path, SYNTHETIC="NO", note=note)

@@ -17,6 +17,7 @@ from medloom.core.spec import HU
 from medloom.data.images import write_image
 from medloom.data.tables import read_table, write_csv
 from medloom.evaluation.effects.measure import measure_effects
+from medloom.evaluation.effects.page import effect_sheet
 from medloom.evaluation.effects.recovery import EFFECT, FRACTION, MAPS, OUTSIDE, SIGNS, SLOPE, effect_metrics
 from medloom.evaluation.report.metrics import FAILS, HOLDS, INCONCLUSIVE
 from medloom.phantom.truth import Cohort
@@ -125,7 +126,32 @@ def test_the_report_is_written_with_and_without_a_truth(
     page, bare = ((tmp_path / name / "report.html").read_text() for name in "ab")
     assert "Is the effect recovered?" in page and "<em>true</em> counterfactual image" in page
     assert "Is the effect recovered?" not in bare
+    for html in (page, bare):
+        # No picture without a caption: the plot of effects, and one of each arm.
+        assert html.count("<img") == html.count("<figcaption>") == 1 + len(ARMS)
+        assert html.count("Read a row from left to right") == len(ARMS)
     assert "SYNTHETIC" in page and "http" not in page.replace("http-equiv", "")
+
+
+def test_pictures_say_what_is_generated_and_the_truth_sets_their_colours(folder: Path, tmp_path: Path) -> None:
+    manifest = answered(folder, tmp_path / "w", lambda factual, true: factual + 3 * true + 1, n=1)
+    effects = measure_effects(manifest, Cohort(folder))
+    names = ["generated, as recorded", "generated, smoking=never", "difference", "true difference"]
+    sheet = effect_sheet(effects, "smoking=never")
+    assert [column.title for column in sheet.columns] == names and sheet.heading.startswith("SYNTHETIC")
+    sources = list(dict.fromkeys(row.source for row in effects.rows))
+    true = [Cohort(folder).twins(source, ARMS["smoking=never"], HELD).difference for source in sources]
+    (scale,) = {column.scales for column in sheet.columns[2:]}.pop()
+    assert scale.reach == pytest.approx(np.quantile(np.abs(true), 0.99, method="inverted_cdf"), rel=5e-3)
+    assert scale.unit == HU and scale.note == f"99th percentile of |true difference|, all {len(sources)} rows"
+    assert all(tile.sides == ("R", "L") for column in sheet.columns for tile in column.tiles)
+    assert "Black to white: -1000 to 300 HU." in sheet.notes and sheet.labels[0].endswith("one seed")
+    numbers = [int(label.split("\n")[0].removeprefix("row ")) for label in sheet.labels]
+    assert all(1 <= number <= len(sources) for number in numbers) and len(set(numbers)) == len(numbers)
+    (nothing,) = effect_sheet(effects, "coffee=daily").columns[2].scales
+    assert nothing.reach == pytest.approx(1.0, abs=0.01) and nothing.note.endswith("truly nothing changes")
+    known = measure_effects(manifest, None)
+    assert [column.title for column in effect_sheet(known, "smoking=never").columns] == names[:3]
 
 
 def test_a_gate_on_effects(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
