@@ -2,7 +2,9 @@
 
 For the conditions of held-out images a model generates an image each, unguided, at several numbers of steps. Inside
 each class of the masks (or everywhere) two things are compared with the real images: the roughness, which is the median
-distance of a pixel from the mean of its four neighbours, and the energy of four octave bands.
+distance of a pixel from the mean of its four neighbours, and the energy of four octave bands. With training images, an
+encoder is trained on them, and the Frechet distances of its features to the held-out images are compared as well: that
+of each number of steps with that of 20 steps, beside a set that is made without a model.
 """
 
 import argparse
@@ -15,12 +17,18 @@ from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter
 
 import medloom
+from medloom.core.seeds import numpy_generator
+from medloom.downstream.ssl import EncoderOptions, train_encoder
 from medloom.generators.base import AnyGenerator
 from medloom.generators.sampling import DiffusionSampling
+from medloom.metrics.frechet import frechet_distance
+from medloom.metrics.uncertainty import subsample_interval
 
 BANDS = 4
 BATCH = 32
 WHOLE = "whole image"
+# Steps that others are compared with, and the coverage of two-sided intervals whose upper end is a limit of 90 %.
+USUAL, LEVEL = 20, 0.8
 
 Images = NDArray[np.float32]
 Mask = NDArray[np.bool_]
@@ -65,11 +73,48 @@ def generated(model: AnyGenerator, conditions: Sequence[medloom.Condition], step
     return np.concatenate(parts)
 
 
+def without_model(train: Images, groups: Sequence[str | None], asked: Sequence[str | None]) -> Images:
+    """The mean training image of each asked group with white noise as strong as its images' deviations from it."""
+    rng, known, parts = numpy_generator("without a model", 0), np.array(groups, dtype=object), []
+    for group in asked:
+        own = train[known == group]
+        parts.append(own.mean(axis=0) + own.std() * rng.standard_normal(own.shape[1:]))
+    return np.stack(parts).clip(-1, 1).astype(np.float32)
+
+
+def print_distances(real: Images, made: Mapping[int, Images], none: Images, train: Images) -> None:
+    """Print the distance of each number of steps, and how far it is above that of the usual number."""
+    encoder = train_encoder(train, EncoderOptions())
+    held, poor = encoder.features(real), encoder.features(none)
+    features = {steps: encoder.features(images) for steps, images in made.items()}
+    rows = np.arange(len(real))
+    print(f"\nFrechet distance without a model (class mean and noise): {frechet_distance(held, poor):.3f}")
+    print(f"| steps | Frechet distance | minus that of {USUAL} steps, upper 90 % limit |")
+    print("|---|---|---|")
+    for steps, own in features.items():
+        line = f"| {steps} | {frechet_distance(held, own):.3f} |"
+        if USUAL in features and steps != USUAL:
+            usual = features[USUAL]
+            excess = subsample_interval(
+                lambda i, j, own=own, usual=usual: (  # type: ignore[misc]
+                    frechet_distance(held[i], own[j]) - frechet_distance(held[i], usual[j])
+                ),
+                rows,
+                rows,
+                seed=0,
+                at="n",
+                level=LEVEL,
+            )
+            line += f" {excess.value:.3f}, {excess.high:.3f}"
+        print(f"{line} |")
+
+
 def main(arguments: list[str]) -> None:
     """Print a row for each number of steps and region: ratios to the real images."""
     parser = argparse.ArgumentParser(prog="benchmarks detail_by_steps", description=__doc__)
     parser.add_argument("--model", type=Path, required=True)
     parser.add_argument("--data", type=Path, required=True, help="held-out images with the model's conditions")
+    parser.add_argument("--train", type=Path, help="training images, for the distances")
     parser.add_argument("--text", help="column of the texts")
     parser.add_argument("--mask", help="column of masks in whose classes images are compared")
     parser.add_argument("--steps", type=int, nargs="+", default=[10, 20, 40, 100])
@@ -78,7 +123,11 @@ def main(arguments: list[str]) -> None:
     model = medloom.load(options.model)
     named = {name: own for name in ("text", "mask") if (own := getattr(options, name))}
     need = ("path", *(("mask",) if options.mask else ()))
-    manifest = medloom.read_manifest(options.data, named=named, need=need, need_patients=False, skip_bad=True)
+
+    def read(path: Path) -> medloom.Manifest:
+        return medloom.read_manifest(path, named=named, need=need, need_patients=False, skip_bad=True)
+
+    manifest = read(options.data)
     chosen = np.linspace(0, len(manifest) - 1, min(options.count, len(manifest))).round().astype(int)
     images = medloom.Dataset(manifest, spec=model.spec)
     items = [images[int(place)] for place in chosen]
@@ -90,9 +139,15 @@ def main(arguments: list[str]) -> None:
     print(f"{len(real)} images of {options.data.name}; generated / real")
     print(f"| region | steps | roughness | {' | '.join(f'band {band + 1}' for band in range(BANDS))} |")
     print("|---|" + "---|" * (2 + BANDS))
+    made = {}
     for steps in options.steps:
-        made = generated(model, conditions, steps)
+        made[steps] = generated(model, conditions, steps)
         for name, region in regions.items():
-            ratios = [roughness(made, region) / roughness(real, region)]
-            ratios += list(band_energies(made, region) / band_energies(real, region))
+            ratios = [roughness(made[steps], region) / roughness(real, region)]
+            ratios += list(band_energies(made[steps], region) / band_energies(real, region))
             print(f"| {name} | {steps} | {' | '.join(f'{ratio:.2f}' for ratio in ratios)} |", flush=True)
+    if options.train:
+        images = medloom.Dataset(read(options.train), spec=model.spec)
+        train = np.stack([images[place]["image"].numpy() for place in range(len(images))])
+        groups = [sample.condition.modality for sample in read(options.train).samples()]
+        print_distances(real, made, without_model(train, groups, [own.modality for own in conditions]), train)

@@ -7,10 +7,8 @@ from typing import ClassVar
 
 from medloom.core.errors import UserError
 from medloom.core.limits import check_limits, limited
-from medloom.core.lookup import look_up
 from medloom.core.options import setting
 from medloom.core.seeds import check_seed
-from medloom.core.types import PARTS
 from medloom.data.manifest import ManifestOptions
 from medloom.generators.generated_images import FORMATS
 from medloom.generators.sampling import OVERLAP, Edit, Framing
@@ -29,12 +27,14 @@ class GenerationOptions(ManifestOptions):
         out: folder for the images and their manifest.csv.
         n: images a prompt, or a row.
         seed: of the first image; the k-th has seed + k, and looks the same in any batch and number of processes.
-        steps: steps of the sampler (default: 20 for diffusion, 8 for tokens; a GAN has no sampler).
-        guidance: how strongly the condition is followed; 1 is no guidance (default: 2, or 1 of a model that was trained
-            with --text.dropout 0; a GAN has none). For single parts of the condition add PART=SCALE, e.g.
-            `--guidance 2 text=7.5 prior=1.5`; parts are mask, prior, modality, table and text.
+        steps: steps of the sampler (default: the run's own, which are 20 for diffusion and 8 for tokens unless its
+            preset has others; a GAN has no sampler).
+        guidance: how strongly the condition is followed; 1 is no guidance (default: the run's own, which is 2 unless
+            its preset has another, and 1 of a model that was trained with --text.dropout 0; a GAN has none). For
+            single parts of the condition add PART=SCALE, e.g. `--guidance 2 text=7.5 prior=1.5`; parts are mask, prior,
+            modality, table and text.
         negative: what the images should not show.
-        sampler: name of a sampler; the default fits the model.
+        sampler: name of a sampler; the default is the run's own, and fits the model.
         sampling: further options of the model's family as NAME=VALUE, e.g. temperature=0.9 top_k=100 of tokens.
         batch: images at a time.
         crops: for a model that was trained on patches, generate one patch an image, at a position of the mask that is a
@@ -88,29 +88,6 @@ class GenerationOptions(ManifestOptions):
     def edit(self) -> Edit:
         """What an editor starts from; generation starts from noise."""
         return Edit()
-
-    def scales(self) -> tuple[float | None, dict[str, float]]:
-        """The guidance scale, and those of single parts.
-
-        Raises:
-            UserError: neither a number nor PART=SCALE, or two scales of one part.
-        """
-        common: float | None = None
-        parts: dict[str, float] = {}
-        for word in self.guidance:
-            part, equals, value = word.rpartition("=")
-            try:
-                scale = float(value)
-            except ValueError:
-                raise UserError(f"--guidance {word}: give a number, or PART=NUMBER, e.g. text=7.5.") from None
-            if not equals and common is None:
-                common = scale
-            elif equals and part not in parts:
-                look_up(dict.fromkeys(PARTS), part, "part of the condition in --guidance")
-                parts[part] = scale
-            else:
-                raise UserError(f"--guidance {' '.join(self.guidance)}: {part or 'the whole condition'} stands twice.")
-        return common, parts
 
 
 def name_values(option: str, words: Sequence[str]) -> Mapping[str, str]:

@@ -24,7 +24,7 @@ from medloom.generation.requests import Request
 from medloom.generators.base import AnyGenerator
 from medloom.generators.generated_images import HEADER, GeneratedImage, manifest_row, suffix_of
 from medloom.generators.run_folder import RunFolder
-from medloom.generators.sampling import SamplingOptions
+from medloom.generators.sampling import SamplingOptions, guided
 from medloom.generators.storage import load
 
 # What may differ when a folder is continued: where things lie and run, not what is generated.
@@ -65,10 +65,9 @@ class LoadedModel:
             UserError: an option that the family does not have.
         """
         options, default = self.options, self.generator.sampling
-        common, parts = options.scales()
-        if common is None and options.estimates and default.guidance is not None:
-            common = 1.0
-        named = {"steps": options.steps, "guidance": common, "negative": options.negative, "sampler": options.sampler}
+        if options.estimates and default.guidance is not None:
+            default = replace(default, guidance=1.0, guidance_by_part={})
+        named = {"steps": options.steps, "negative": options.negative, "sampler": options.sampler}
         given: dict[str, object] = {name: value for name, value in named.items() if value is not None}
         known = {entry.name: getattr(default, entry.name) for entry in fields(default)}
         for name, value in name_values("--sampling", options.sampling).items():
@@ -80,8 +79,8 @@ class LoadedModel:
                     f"--{name}: the model {options.model} is of the family {self.generator.family}, which has none"
                     f"{hint}; leave it out."
                 )
-        asked: SamplingOptions = replace(default, **given, guidance_by_part=parts)
-        return asked
+        asked: SamplingOptions = replace(default, **given)
+        return guided(asked, options.guidance)
 
 
 def load_model(options: GenerationOptions) -> LoadedModel:

@@ -3,7 +3,7 @@
 import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, ClassVar, Generic, TypeAlias, TypeVar
@@ -41,6 +41,8 @@ from medloom.networks.tokenizer import Tokenizer
 from medloom.processes.guidance import guidance_coefficients
 
 SETTINGS = "generator.json"
+# What a run keeps of how its images are sampled; all of it can be asked for otherwise.
+KEPT = ("steps", "guidance", "guidance_by_part", "sampler")
 
 Model = TypeVar("Model", bound=ConditionalModel)
 Sampling = TypeVar("Sampling", bound=SamplingOptions)
@@ -307,6 +309,7 @@ class ImageGenerator(ABC, Generic[Model, Sampling]):
             "masks": self.masks.to_dict(),
             "reads_text": self.reads_text,
             "exportable": self.exportable,
+            "sampling": {name: value for name, value in asdict(self.sampling).items() if name in KEPT},
             "trained_on": None if self.trained_on is None else self.trained_on.to_dict(),
             **self.save_components(folder),
         }

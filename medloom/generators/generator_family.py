@@ -26,6 +26,7 @@ from medloom.generators.options import GeneratorOptions
 from medloom.generators.preparation import Prepared, spread, with_masks, with_samples
 from medloom.generators.row_caches import RowCaches
 from medloom.generators.run_folder import Components, open_run, runs_among
+from medloom.generators.sampling import SamplingSettings
 from medloom.generators.storage import load_generator
 from medloom.generators.training_data import TrainingData, repeats, spread_rows
 from medloom.generators.training_facts import TrainingFacts, read_facts, read_masks
@@ -99,7 +100,15 @@ class GeneratorFamily(Family[Options, Trained], Generic[Options, Trained, Coder]
         record = self.record(options, data, generator)
         # Of a run that kept no record it is not known what its images had.
         generator.remember(record if known is None else earlier and record.after(earlier))
+        sampling = self.sampling(options).applied(generator.sampling)
+        if sampling != generator.sampling:
+            generator.check_sampling(sampling)
+        generator.sampling = sampling
         return data, generator
+
+    def sampling(self, options: Options) -> SamplingSettings:
+        """How the run generates images unless asked otherwise."""
+        return SamplingSettings()
 
     def record(self, options: Options, data: Prepared, trained: Trained) -> TrainingRecord:
         """What the training images have."""

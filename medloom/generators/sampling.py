@@ -1,13 +1,16 @@
 """What a request says besides condition and seed: how to sample, what an edit starts from, how images are framed."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
+from typing import TypeVar
 
 from medloom.core.errors import UserError
 from medloom.core.limits import check_limits, limited
+from medloom.core.lookup import look_up
+from medloom.core.options import setting
 from medloom.core.spec import ImageSpec
-from medloom.core.types import ImagePart
+from medloom.core.types import PARTS, ImagePart
 
 STARTS = ("noise", "prior", "inversion")
 OVERLAP = 0.25
@@ -32,6 +35,48 @@ class SamplingOptions:
     guidance: float | None = None
     guidance_by_part: Mapping[str, float] = field(default_factory=dict)
     negative: str | None = None
+
+
+Sampling = TypeVar("Sampling", bound=SamplingOptions)
+
+
+@dataclass(frozen=True)
+class SamplingSettings:
+    """How a run generates images unless asked otherwise: in its samples, by which it is judged, and after training.
+
+    Attributes:
+        steps: steps of the sampler; none is the family's number, or that of the run that is continued.
+        guidance: scales as `--guidance` takes them, e.g. [1, text=7.5]; none are the family's, or that run's.
+    """
+
+    steps: int | None = limited(None, at_least=1, setting=True)
+    guidance: tuple[str, ...] = setting(())
+
+    def __post_init__(self) -> None:
+        check_limits(self, "sampling")
+
+    def applied(self, sampling: Sampling) -> Sampling:
+        """The sampling with these settings, where they are given.
+
+        Raises:
+            UserError: scales that cannot be read.
+        """
+        own = {entry.name: getattr(self, entry.name) for entry in fields(self) if entry.name != "guidance"}
+        given = {name: value for name, value in own.items() if value is not None}
+        return guided(replace(sampling, **given), self.guidance, "the setting sampling.guidance")
+
+
+@dataclass(frozen=True)
+class DiffusionSamplingSettings(SamplingSettings):
+    """How a diffusion run generates images unless asked otherwise.
+
+    Attributes:
+        steps: steps of the sampler; none is 20, or the number of the run that is continued.
+        guidance: scales as `--guidance` takes them, e.g. [1, text=7.5]; none are 2 for all parts, or that run's.
+        sampler: name of the sampler; none is the one that fits the model, or that run's.
+    """
+
+    sampler: str | None = setting(None)
 
 
 @dataclass(frozen=True)
@@ -208,3 +253,31 @@ class Framing:
 
 
 FROM_NOISE, WHOLE = Edit(), Framing()
+
+
+def guided(sampling: Sampling, words: Sequence[str], option: str = "--guidance") -> Sampling:
+    """The sampling with other guidance scales: words are a number for all parts, or PART=NUMBER.
+
+    Whoever names a scale says all of them: none of a single part remains of the sampling's own.
+
+    Raises:
+        UserError: neither a number nor PART=NUMBER, an unknown part, or two scales of one part.
+    """
+    common: float | None = None
+    parts: dict[str, float] = {}
+    for word in words:
+        part, equals, value = word.rpartition("=")
+        try:
+            scale = float(value)
+        except ValueError:
+            raise UserError(f"{option} {word}: give a number, or PART=NUMBER, e.g. text=7.5.") from None
+        if not equals and common is None:
+            common = scale
+        elif equals and part not in parts:
+            look_up(dict.fromkeys(PARTS), part, f"part of the condition in {option}")
+            parts[part] = scale
+        else:
+            raise UserError(f"{option} {' '.join(words)}: {part or 'the whole condition'} stands twice.")
+    if not words:
+        return sampling
+    return replace(sampling, guidance=sampling.guidance if common is None else common, guidance_by_part=parts)

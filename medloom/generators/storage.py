@@ -1,5 +1,6 @@
 """Loading generators of any family from run folders."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -45,6 +46,8 @@ def load_generator(folder: Path) -> AnyGenerator:
     # Models of versions that kept no record are asked as before.
     if (record := settings.get("trained_on")) is not None:
         generator.remember(TrainingRecord.from_dict(record))
+    # Models of versions that kept none have their family's.
+    generator.sampling = replace(generator.sampling, **settings.get("sampling", {}))
     generator.folder = folder
     return generator
 

@@ -9,7 +9,6 @@ from medloom.core.files import relative_path
 from medloom.recipes.commands import run_command
 
 PIXELS = 64
-SAMPLING: Mapping[str, object] = {"steps": 10, "guidance": [1]}
 # What smoking does to a lung is a few HU; four minutes of training can tell four times that.
 AMPLIFY = 4.0
 # Findings condition it as text; numbers, which a text encoder from scratch learns slowly, as columns of the table.
@@ -173,8 +172,8 @@ def train(
     return trained
 
 
-def ask(config: Config, cohort: Path, model: Path, out: Path, sampling: Mapping[str, object] = SAMPLING) -> Path:
-    """What would be different in held-out patients, arm by arm."""
+def ask(config: Config, cohort: Path, model: Path, out: Path, sampling: Mapping[str, object] | None = None) -> Path:
+    """What would be different in held-out patients, arm by arm, by the run's own sampling or another."""
     answers: Path = run_command(
         "whatif",
         model=model,
@@ -187,6 +186,6 @@ def ask(config: Config, cohort: Path, model: Path, out: Path, sampling: Mapping[
         out=out,
         seed=config.seed,
         device=config.device,
-        **sampling,
+        **(sampling or {}),
     )
     return answers

@@ -52,6 +52,13 @@ def _with_lesions(folder: Path) -> str:
     return f"--model {model} --data {folder / 'data.csv'} --labels 1 --n 1 --out {folder / 'out'}"
 
 
+def _with_images(folder: Path) -> str:
+    """A model of drawings, more drawings of training, and held-out ones."""
+    train, test = (write_drawings(folder / name, 24, 16, seed) for seed, name in enumerate(("train", "test")))
+    model = run_command("train text2image", data=train, out=folder / "run", **TINY)
+    return f"--model {model} --data {test} --train {train} --steps 20 2 --count 12"
+
+
 def _with_findings(folder: Path) -> str:
     """A model of a cohort's images, and its cohort."""
     run_command("data phantom", out=folder / "cohort", patients=60, size=32, workers=1)
@@ -86,6 +93,7 @@ SMALLEST: dict[str, list[Words]] = {
     # Latents of 8 x 8, below which a convolution in bf16 on a CPU gives gradients of any size.
     "training_speed": [_said(f"--pixels 64 --batch 2 --turns 1 --steps 1 {more}") for more in ("", "--edit")],
     "sampling_speed": [_said("--train-steps 1 --train-images 60 --images 24 --pndm-steps 2")],
+    "detail_by_steps": [_with_images],
     "kills": [_said("--kills 1 --steps 20")],
     "phantom_oracle": [_said("--patients 30 --sizes 32")],
     "token_decoding": [_said("--width 48 --layers 1 --grid 4 --codes 16 --images 2 --steps 2 --turns 1")],

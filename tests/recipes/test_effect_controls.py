@@ -37,6 +37,7 @@ TRAINING = {
     "text.layers": 1,
     "text.width": 32,
     "text.learning_rate_factor": 0.2,
+    "sampling.steps": 6,
     "loop.precision": "fp32",
     "loop.batch": 32,
     "loop.learning_rate": 3e-3,
@@ -63,7 +64,7 @@ def cohort(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def slope(cohort: Path, data: Path, out: Path) -> Interval:
     """The slope over doses of a generator that was trained on `data`."""
     model = run_command("train text2image", data=data, out=out / "run", **TRAINING)
-    settings = {"rows": 24, "n": 1, "steps": 6, "guidance": 1.0, "device": "cpu"}
+    settings = {"rows": 24, "n": 1, "device": "cpu"}
     made = run_command("whatif", model=model, data=cohort / "test.csv", set=ARMS, out=out / "w", **settings)
     effects = measure_effects(made, Cohort(cohort), verbose=False)
     columns = {name: effects.column(name, "smoking") for name in ("true", "estimated", "dose", "source")}
@@ -101,7 +102,7 @@ def told_by_table(cohort: Path, out: Path, columns: list[str]) -> dict[str, floa
         "network.mask_balance": 0.5,
     }
     model = run_command("train text2image", data=cohort / "train.csv", out=out / "run", table=columns, **options)
-    settings = {"rows": 24, "n": 1, "steps": 6, "guidance": 1.0, "device": "cpu"}
+    settings = {"rows": 24, "n": 1, "device": "cpu"}
     made = run_command("whatif", model=model, data=cohort / "test.csv", set=ARMS, out=out / "w", **settings)
     truth, changes = Cohort(cohort), dict[str, list[float]]()
     with made.open(encoding="utf-8") as stream:

@@ -20,6 +20,7 @@ from medloom.generators.family import Origin
 from medloom.generators.generator_family import GeneratorFamily
 from medloom.generators.preparation import Prepared, with_channels
 from medloom.generators.run_folder import Components
+from medloom.generators.sampling import SamplingSettings
 from medloom.generators.training_data import TrainingData
 from medloom.generators.training_facts import TrainingFacts, find_text_encoder
 from medloom.networks.autoencoder import KLAutoencoder, load_autoencoder
@@ -70,6 +71,10 @@ class DiffusionFamily(GeneratorFamily[DiffusionOptions, "DiffusionGenerator", KL
         if options.stage not in STAGES:
             raise UserError(f"--stage {options.stage}: allowed are 1 (no prior images) and 2 (with them).")
         return options
+
+    def sampling(self, options: DiffusionOptions) -> SamplingSettings:
+        """See GeneratorFamily."""
+        return options.sampling
 
     def may_leave_unused(self, options: DiffusionOptions) -> bool:
         """See GeneratorFamily."""

@@ -7,6 +7,7 @@ from medloom.core.choices import FUSIONS, NOISE_SCHEDULES, PREDICTIONS, SPATIAL_
 from medloom.core.limits import check_limits, limited
 from medloom.core.options import setting
 from medloom.generators.options import VolumeOptions, refuse_unused_classes
+from medloom.generators.sampling import DiffusionSamplingSettings
 
 if TYPE_CHECKING:
     from medloom.processes.paths import ProbabilityPath
@@ -133,6 +134,7 @@ class DiffusionOptions(VolumeOptions):
             pairs can be trained on one after another (continue with `--from`).
         network: the denoiser.
         noise: the noising process.
+        sampling: how images are generated unless asked otherwise.
     """
 
     family: ClassVar[str] = "diffusion"
@@ -143,6 +145,7 @@ class DiffusionOptions(VolumeOptions):
     stage: int = 2
     network: DenoiserOptions = field(default_factory=DenoiserOptions)
     noise: NoiseOptions = field(default_factory=NoiseOptions)
+    sampling: DiffusionSamplingSettings = field(default_factory=DiffusionSamplingSettings)
 
     @property
     def columns_needed(self) -> tuple[str, ...]:

@@ -11,6 +11,7 @@ from medloom.generators.autoencoder.find import find_tokenizer, known_space
 from medloom.generators.family import Origin
 from medloom.generators.generator_family import GeneratorFamily
 from medloom.generators.preparation import Prepared, respecified, with_channels
+from medloom.generators.sampling import SamplingSettings
 from medloom.generators.tokens.build import build_generator, transformer_config
 from medloom.generators.tokens.extend import extend_generator
 from medloom.generators.tokens.generator import TokenGenerator
@@ -47,6 +48,10 @@ class TokenFamily(GeneratorFamily[GenerateTokens, "TokenGenerator", Tokenizer]):
             raise UserError("--upscale: a second stage takes no prior image; edit with a model of one stage.")
         space = _space(options)
         return replace(options, image_size=space.size if space else options.image_size or DEFAULT_SIZE)
+
+    def sampling(self, options: GenerateTokens) -> SamplingSettings:
+        """See GeneratorFamily."""
+        return options.sampling
 
     def may_leave_unused(self, options: GenerateTokens) -> bool:
         """See GeneratorFamily."""

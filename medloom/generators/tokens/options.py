@@ -8,7 +8,7 @@ from medloom.core.choices import FUSIONS
 from medloom.core.limits import check_limits, limited
 from medloom.core.options import setting
 from medloom.generators.options import GeneratorOptions, refuse_unused_classes
-from medloom.generators.sampling import SMOOTHING
+from medloom.generators.sampling import SMOOTHING, SamplingSettings
 
 MASKS = ("none", "channels")
 PRIORS = ("none", "channels")
@@ -83,6 +83,7 @@ class GenerateTokens(GeneratorOptions):
             tokens that the first stage decodes.
         network: the transformer.
         tokens: mask schedule and loss.
+        sampling: how images are generated unless asked otherwise.
     """
 
     family: ClassVar[str] = "tokens"
@@ -100,6 +101,7 @@ class GenerateTokens(GeneratorOptions):
     upscale: bool = False
     network: TransformerOptions = field(default_factory=TransformerOptions)
     tokens: TokenOptions = field(default_factory=TokenOptions)
+    sampling: SamplingSettings = field(default_factory=SamplingSettings)
 
     @property
     def columns_needed(self) -> tuple[str, ...]:
