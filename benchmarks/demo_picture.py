@@ -25,6 +25,7 @@ from medloom.core.tiles import (
     TileColumn,
 )
 from medloom.data.images import read_image
+from medloom.data.prompts.support import EXTRAPOLATION_NOTE, is_extrapolation
 from medloom.data.tables import read_table
 from medloom.generators.generated_images import FACTUAL
 from medloom.phantom.truth import Cohort
@@ -42,11 +43,12 @@ Rows = Mapping[str, Sequence[Mapping[str, str]]]
 
 @dataclass(frozen=True, eq=False)
 class Answer:
-    """What the generator answers for one patient and arm, and the truth, in HU."""
+    """What the generator answers for one patient and arm, and the truth, in HU; whether it is an extrapolation."""
 
     generated: Map
     difference: Map
     true: Map
+    beyond: bool
 
 
 def main(words: list[str]) -> None:
@@ -69,7 +71,8 @@ def demo_sheet(folder: Path, cohort: Cohort, arms: Sequence[str], count: int) ->
         folder: of the what-if.
         cohort: of its patients.
         arms: to show.
-        count: patients to show: the first whom every arm truly changes clearly, whatever the generator answers.
+        count: patients to show: the first in whom no arm is an extrapolation and whom every arm truly changes clearly,
+            whatever the generator answers.
     """
     description = read_json(folder / "whatif.json")
     changes = {arm: look_up(description["arms"], arm, f"--arms: arm of {folder}")["changes"] for arm in arms}
@@ -81,9 +84,9 @@ def demo_sheet(folder: Path, cohort: Cohort, arms: Sequence[str], count: int) ->
     own = {source: read_image(cohort.image_of(source)) for source in shown}
     sides = {source: sides_of(image) for source, image in own.items()}
 
-    def images(values: Mapping[str, Map]) -> list[Tile]:
+    def images(values: Mapping[str, Map], captions: Mapping[str, str] | None = None) -> list[Tile]:
         scaled = {source: (values[source] - window.low) / window.span * 2 - 1 for source in shown}
-        return [Tile(flat(scaled[source][None]), sides=sides[source]) for source in shown]
+        return [Tile(flat(scaled[source][None]), (captions or {}).get(source, ""), sides[source]) for source in shown]
 
     def maps(values: Mapping[str, Map], scale: ColourScale) -> list[Tile]:
         return [Tile(flat(values[source][None])[0], sides=sides[source], scale=scale) for source in shown]
@@ -96,8 +99,10 @@ def demo_sheet(folder: Path, cohort: Cohort, arms: Sequence[str], count: int) ->
     for arm in arms:
         of_arm = {source: own_answers[arm] for source, own_answers in answers.items() if arm in own_answers}
         scale = _scale(list(of_arm.values()))
+        beyond = {source: "extrapolation" for source, answer in of_arm.items() if answer.beyond}
+        generated = {source: answer.generated for source, answer in of_arm.items()}
         columns += [
-            TileColumn(f"generated, {arm}", images({source: answer.generated for source, answer in of_arm.items()})),
+            TileColumn(f"generated, {arm}", images(generated, beyond)),
             TileColumn("difference", maps({s: answer.difference for s, answer in of_arm.items()}, scale), joined=True),
             TileColumn("true difference", maps({s: answer.true for s, answer in of_arm.items()}, scale), joined=True),
         ]
@@ -110,6 +115,8 @@ def demo_sheet(folder: Path, cohort: Cohort, arms: Sequence[str], count: int) ->
     ]
     if cohort.spec.amplify != 1:
         notes.append(f"In this cohort the effects of smoking are enlarged {cohort.spec.amplify:g} times.")
+    if any(answers[source][arm].beyond for source in shown for arm in arms):
+        notes.append(EXTRAPOLATION_NOTE)
     labels = [f"patient {number}" for number in range(1, len(shown) + 1)]
     return Sheet(f"{MARK}: what the demo's generator answers", columns, labels, notes, leading=2, across=ACROSS)
 
@@ -132,8 +139,10 @@ def _answers(
     for arm, do in changes.items():
         if arm in rows:
             held = [name for name in rows[arm][0]["held"].split(",") if name]
-            generated = _mean(folder, rows[arm])
-            answers[arm] = Answer(generated, generated - recorded, cohort.twins(source, do, held).difference)
+            generated, near = _mean(folder, rows[arm]), rows[arm][0].get("support", "")
+            true = cohort.twins(source, do, held).difference
+            beyond = near.isdecimal() and is_extrapolation(int(near))
+            answers[arm] = Answer(generated, generated - recorded, true, beyond)
     return answers
 
 
@@ -144,13 +153,17 @@ def _mean(folder: Path, rows: Sequence[Mapping[str, str]]) -> Map:
 
 
 def _clear(answers: Mapping[str, Mapping[str, Answer]], arms: Sequence[str]) -> list[str]:
-    """The patients who have all arms, those first whom each changes clearly."""
+    """The patients who have all arms, those first in whom none is an extrapolation, and whom each changes clearly."""
     whole = {source: own for source, own in answers.items() if len(own) == len(arms)}
     if not whole:
         raise UserError("--arms: no patient takes part in all of them; name arms that leave fewer patients out.")
     sizes = {source: [float(np.abs(own[arm].true).mean()) for arm in arms] for source, own in whole.items()}
     least = CLEAR * np.median(list(sizes.values()), axis=0)
-    return sorted(sizes, key=lambda source: bool((np.array(sizes[source]) < least).any()))
+
+    def turn(source: str) -> tuple[bool, bool]:
+        return any(whole[source][arm].beyond for arm in arms), bool((np.array(sizes[source]) < least).any())
+
+    return sorted(sizes, key=turn)
 
 
 def _scale(answers: Sequence[Answer]) -> ColourScale:

@@ -12,6 +12,7 @@ from medloom.core.spec import HU, ImageSpec, Intensity
 from medloom.core.tiles import SHOWN_QUANTILE
 from medloom.data.images import read_image, write_image
 from medloom.data.prompts.arms import read_changes
+from medloom.data.prompts.support import EXTRAPOLATION_NOTE
 from medloom.data.tables import read_table, write_csv
 from medloom.phantom.truth import Cohort
 from medloom.recipes.commands import run_command
@@ -32,8 +33,11 @@ def test_each_arm_stands_next_to_the_truth_in_the_truth_s_colours(tmp_path: Path
         for arm, half in {"factual": np.zeros_like(factual), **halves}.items():
             path = f"{len(rows):06d}.dcm"
             write_image(tmp_path / "whatif" / path, cohort.spec.image(factual + half, HU), {})
-            rows.append([path, source, arm, 0, "CT", ""])
-    write_csv(tmp_path / "whatif" / "manifest.csv", ["path", "source_id", "arm", "seed", "modality", "held"], rows)
+            # All patients but the last three are an extrapolation in one arm.
+            near = "" if arm != "age=85" else 9 if row >= len(table.rows) - 3 else 2
+            rows.append([path, source, arm, 0, "CT", "", near])
+    header = ["path", "source_id", "arm", "seed", "modality", "held", "support"]
+    write_csv(tmp_path / "whatif" / "manifest.csv", header, rows)
     spec = ImageSpec((32, 32), 1, "pad", {"CT": Intensity("window", HU, -1024, 476)}).to_dict()
     arms = {arm: {"changes": do, "estimand": ""} for arm, do in changes.items()}
     write_json(tmp_path / "whatif" / "whatif.json", {"arms": arms, "spec": spec})
@@ -57,5 +61,15 @@ def test_each_arm_stands_next_to_the_truth_in_the_truth_s_colours(tmp_path: Path
     own = [read_image(cohort.image_of(source)).pixels for source in sources]
     for tile in sheet.columns[0].tiles:
         assert any(np.allclose((tile.values + 1) * 750 - 1024, image, atol=0.1) for image in own)
+    shown = [tile.caption for column in sheet.columns for tile in column.tiles]
+    assert not any(shown) and EXTRAPOLATION_NOTE not in sheet.notes, "patients with support come first"
+    more = demo_sheet(tmp_path / "whatif", cohort, ARMS, 4)
+    captions = {column.title: [tile.caption for tile in column.tiles] for column in more.columns[2::3]}
+    assert captions["generated, age=85"] == ["", "", "", "extrapolation"] and EXTRAPOLATION_NOTE in more.notes
+    assert not any(captions[f"generated, {ARMS[0]}"])
+    kept = [row for row in rows if row[2] != ARMS[1]]
+    write_csv(tmp_path / "whatif" / "manifest.csv", header, kept)
+    with pytest.raises(UserError, match="no patient takes part in all of them"):
+        demo_sheet(tmp_path / "whatif", cohort, ARMS, 1)
     with pytest.raises(UserError, match="unknown --arms"):
         demo_sheet(tmp_path / "whatif", cohort, ["age=86"], 1)
