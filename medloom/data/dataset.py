@@ -189,9 +189,7 @@ class ImageSource:
                 # It cannot be placed, and is refused together with all unusable rows where its pixels are read.
                 return frame
 
-        with ThreadPoolExecutor(READERS_AT_ONCE) as pool:
-            found = list(pool.map(extent, rows))
-        return Contents(frame, np.array(found, np.int64).reshape(len(rows), len(frame)))
+        return Contents(frame, np.array([extent(row) for row in rows], np.int64).reshape(len(rows), len(frame)))
 
     def images(self, rows: Sequence[int]) -> NDArray[np.float32]:
         """Model-space images of some rows, `(N, C, *size)`.
