@@ -104,6 +104,11 @@ class ImageSpec:
         return len(self.size)
 
     @property
+    def pads(self) -> bool:
+        """Whether images of some shapes get a border of padding."""
+        return not self.patch and (self.spacing is not None or self.resize == "pad")
+
+    @property
     def shape(self) -> tuple[int, ...]:
         """Shape of one image array, or of one patch: (channels, *size)."""
         return (self.channels, *self.size)

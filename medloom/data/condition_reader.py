@@ -15,9 +15,10 @@ from medloom.core.image import Image
 from medloom.core.mask_spec import NO_MASK, MaskSpec
 from medloom.core.spec import COLOUR, GREY, RELATIVE, ImageSpec
 from medloom.core.types import Condition, ImagePart
-from medloom.data.images import check_pixels, read_image
+from medloom.data.images import check_pixels, read_header, read_image
 from medloom.data.masks import Labels, check_labels, model_labels, read_labels, read_mask
-from medloom.data.transforms import LEVELS, ModelImage, to_model
+from medloom.data.padding import Extent, extent_of
+from medloom.data.transforms import LEVELS, ModelImage, oriented, to_model
 
 
 @dataclass(frozen=True)
@@ -80,6 +81,24 @@ class ConditionReader:
             return mask
         prior = self._image(condition.prior, self.modality(condition))
         return prior if mask is None or prior.spacing is not None else mask
+
+    def extent(self, condition: Condition) -> Extent | None:
+        """Pixels of the frame that a condition's image fills, as its mask does, else its prior image; None without.
+
+        Of a file only the header is read.
+
+        Raises:
+            UserError: an unreadable header, or outside the model's space.
+        """
+        part = condition.prior if condition.mask is None else condition.mask
+        if isinstance(part, Path):
+            header = read_header(part)
+            return extent_of(header.size, header.spacing, self.spec)
+        if part is None:
+            return None
+        image = self.mask(condition) if condition.mask is not None else self._image(part, self.modality(condition))
+        image = oriented(image, self.spec)
+        return extent_of(image.size, image.spacing, self.spec)
 
     def region(self, part: ImagePart) -> NDArray[np.float32]:
         """Where an edit may change an image: float32 `(1, *size)`, 1 at every label above 0 of a label map."""

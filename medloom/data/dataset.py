@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from medloom.core.errors import UserError
+from medloom.core.image import Header
 from medloom.core.mask_spec import NO_MASK, MaskSpec
 from medloom.core.progress import progress, say
 from medloom.core.spec import ImageSpec, Intensity
@@ -21,13 +22,39 @@ from medloom.data.condition_reader import ConditionReader
 from medloom.data.images import READERS_AT_ONCE, read_header
 from medloom.data.manifest import list_problems
 from medloom.data.masks import Labels
+from medloom.data.padding import Contents, Extent, extent_of
 from medloom.data.tables import Problem
 from medloom.data.transforms import HU_WINDOW, ModelImage, choose_intensity
 
 # Spacings that differ by no more than this fraction are the same: headers are rounded.
 SAME_SPACING = 1e-3
 
+# Pixels of each axis, and mm, of the image in a file.
+Grid = tuple[tuple[int, ...], tuple[float, ...] | None]
+
 Scalar = TypeVar("Scalar", bound=np.generic)
+
+
+def read_headers(samples: Sequence[Sample], unit: str | None = None, verbose: bool = True) -> list[Header]:
+    """The header of each sample's image; no pixel is decoded.
+
+    Args:
+        samples: with images.
+        unit: of values in files that do not state it (NIfTI, MetaImage, NRRD), e.g. HU.
+        verbose: show progress.
+
+    Raises:
+        UserError: an unreadable header.
+    """
+    headers = []
+    with (
+        ThreadPoolExecutor(READERS_AT_ONCE) as pool,
+        progress("reading headers", len(samples), "files", 0, verbose) as advance,
+    ):
+        for header in pool.map(lambda sample: read_header(sample.path, unit), samples):
+            headers.append(header)
+            advance()
+    return headers
 
 
 def measure_spec(
@@ -39,6 +66,7 @@ def measure_spec(
     hu_window: tuple[float, float] = HU_WINDOW,
     spacing: tuple[float, ...] | None = None,
     patch: bool = False,
+    headers: Sequence[Header] | None = None,
 ) -> ImageSpec:
     """The model's image space for some images, from their headers; no pixel is decoded.
 
@@ -51,6 +79,7 @@ def measure_spec(
         hu_window: HU that become -1 and 1 where images are in HU.
         spacing: mm of each axis after resampling, or None to leave the images' own spacing.
         patch: `size` is that of patches, and images stay whole.
+        headers: of the samples' images, where they were read before.
 
     Raises:
         UserError: an unreadable header, mixed units in one modality, images of other dimensions, other sizes with the
@@ -60,21 +89,16 @@ def measure_spec(
     sizes: Counter[tuple[int, ...]] = Counter()
     spacings: Counter[tuple[float, ...] | None] = Counter()
     size = size * 2 if len(size) == 1 else size
-    with (
-        ThreadPoolExecutor(READERS_AT_ONCE) as pool,
-        progress("reading headers", len(samples), "files", 0, verbose) as advance,
-    ):
-        headers = pool.map(lambda sample: read_header(sample.path, unit), samples)
-        for sample, header in zip(samples, headers, strict=True):
-            if len(header.size) != len(size):
-                raise UserError(
-                    f"{sample.path} has {len(header.size)} spatial axes and the model has {len(size)};"
-                    f" give --image-size {len(size)} numbers for images of {len(size)} axes, or other images."
-                )
-            units.setdefault(_modality(sample), Counter())[(header.unit, header.full_scale)] += 1
-            sizes[header.size] += 1
-            spacings[header.spacing] += 1
-            advance()
+    headers = read_headers(samples, unit, verbose) if headers is None else headers
+    for sample, header in zip(samples, headers, strict=True):
+        if len(header.size) != len(size):
+            raise UserError(
+                f"{sample.path} has {len(header.size)} spatial axes and the model has {len(size)};"
+                f" give --image-size {len(size)} numbers for images of {len(size)} axes, or other images."
+            )
+        units.setdefault(_modality(sample), Counter())[(header.unit, header.full_scale)] += 1
+        sizes[header.size] += 1
+        spacings[header.spacing] += 1
     if patch and spacing is None and len(size) == 3:
         known = [own for own, _ in spacings.most_common() if own is not None]
         spacing = known[0]
@@ -134,6 +158,7 @@ class ImageSource:
         unit: of values in files that do not state it.
         key: identifies the data in caches: manifest fingerprint, file times, spec.
         masks: the classes of the masks.
+        grids: of the files whose headers were read before.
     """
 
     samples: Sequence[Sample]
@@ -141,6 +166,30 @@ class ImageSource:
     unit: str | None
     key: Mapping[str, object]
     masks: MaskSpec = field(default_factory=MaskSpec)
+    grids: Mapping[Path, Grid] = field(default_factory=dict)
+
+    def grid(self, row: int) -> Grid:
+        """The grid of a row's image, from its header."""
+        path = self.samples[row].path
+        if path in self.grids:
+            return self.grids[path]
+        header = read_header(path, self.unit)
+        return header.size, header.spacing
+
+    def contents(self) -> Contents:
+        """How much of the model's frame each row's image fills, from headers."""
+        frame, rows = self.spec.size, range(len(self.samples))
+        if not self.spec.pads:
+            return Contents(frame, np.tile(np.array(frame), (len(rows), 1)))
+
+        def extent(row: int) -> Extent:
+            try:
+                return extent_of(*self.grid(row), self.spec)
+            except UserError:
+                # It cannot be placed, and is refused together with all unusable rows where its pixels are read.
+                return frame
+
+        return Contents(frame, np.array([extent(row) for row in rows], np.int64).reshape(len(rows), len(frame)))
 
     def images(self, rows: Sequence[int]) -> NDArray[np.float32]:
         """Model-space images of some rows, `(N, C, *size)`.

@@ -118,9 +118,9 @@ def draw_crop(
     return Crop(start, size, mirrored, turn)
 
 
-def draw_shift(rng: np.random.Generator, whole: Sequence[int], reach: int) -> Crop:
-    """A whole image shifted at random by up to `reach` pixels along each axis."""
-    return Crop(tuple(rng.integers(-reach, reach + 1, len(whole)).tolist()), tuple(whole), edge=True)
+def draw_shift(rng: np.random.Generator, whole: Sequence[int], reach: int, edge: bool = True) -> Crop:
+    """A whole image shifted at random by up to `reach` pixels along each axis; `edge` is that of the crop."""
+    return Crop(tuple(rng.integers(-reach, reach + 1, len(whole)).tolist()), tuple(whole), edge=edge)
 
 
 def cut(image: NDArray[np.floating], crop: Crop) -> NDArray[np.float32]:

@@ -13,7 +13,7 @@ from medloom.core.mask_spec import NO_MASK
 from medloom.core.seeds import numpy_generator
 from medloom.data.cache import Arrays, CacheColumn, PackedArrays, Shape, cached_arrays, cached_rows
 from medloom.data.dataset import ImageSource, mask_key, read_or_none, rows_left, usable_rows
-from medloom.data.images import READERS_AT_ONCE, read_header
+from medloom.data.images import READERS_AT_ONCE
 from medloom.data.placement import plan
 
 # Pixels drawn per class and image; of a class with fewer pixels all are stored.
@@ -42,8 +42,7 @@ def whole_sizes(source: ImageSource) -> list[Shape]:
     """Size of each image at the model's spacing, from headers."""
 
     def size(row: int) -> Shape:
-        header = read_header(source.samples[row].path, source.unit)
-        return plan(header.size, header.spacing, source.spec).resized
+        return plan(*source.grid(row), source.spec).resized
 
     with ThreadPoolExecutor(READERS_AT_ONCE) as pool:
         return list(pool.map(size, range(len(source.samples))))

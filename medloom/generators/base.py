@@ -8,6 +8,7 @@ from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, ClassVar, Generic, TypeAlias, TypeVar
 
+import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
@@ -24,6 +25,7 @@ from medloom.data.condition_reader import ConditionReader, named
 from medloom.data.dataset import ImageSource, cached_usable_images
 from medloom.data.manifest import Manifest
 from medloom.data.masks import require_axes, require_known
+from medloom.data.padding import Extent, TrainingExtents, bordered, frame_position
 from medloom.generators.arguments import paired, require_device
 from medloom.generators.base_model import ConditionalModel, keep, known_parts, prompt_of
 from medloom.generators.condition_rules import ConditionRules
@@ -83,6 +85,7 @@ class ImageGenerator(ABC, Generic[Model, Sampling]):
         masks (MaskSpec): the classes of masks, by name, and which of them the model does not see.
         unit: of the values of condition files that do not state theirs.
         trained_on: what the training images had, or None for a generator that was not trained.
+        extents: what part of the model's frame the training images fill, or None where none is padded.
         folder: its components on disk, or None for a generator that was not loaded.
 
     Examples:
@@ -101,6 +104,7 @@ class ImageGenerator(ABC, Generic[Model, Sampling]):
     tokenizer: Tokenizer | None = None
     unit: str | None = None
     trained_on: TrainingRecord | None = None
+    extents: TrainingExtents | None = None
     folder: Path | None = None
 
     def __init__(self, spec: ImageSpec, model: Model, modality_as: str, train_text: bool) -> None:
@@ -311,6 +315,7 @@ class ImageGenerator(ABC, Generic[Model, Sampling]):
             "exportable": self.exportable,
             "sampling": {name: value for name, value in asdict(self.sampling).items() if name in KEPT},
             "trained_on": None if self.trained_on is None else self.trained_on.to_dict(),
+            **({} if self.extents is None else {"extents": self.extents.to_dict()}),
             **self.save_components(folder),
         }
         write_json(folder / SETTINGS, settings)
@@ -480,6 +485,19 @@ class ImageGenerator(ABC, Generic[Model, Sampling]):
         return known_parts(self.exportable, bool(model.mask_classes), bool(self.columns), bool(model.prior_channels))
 
     @property
+    def takes_positions(self) -> bool:
+        """Whether the network is built to be given where an image's content lies in the model's frame."""
+        return False
+
+    def learn_padding(self) -> None:
+        """Let the network take it from now on; new weights start at zero. Nothing changes in a family without such."""
+
+    @property
+    def knows_padding(self) -> bool:
+        """Whether the network is given it: where a training image was padded, and the network takes it."""
+        return self.extents is not None and self.takes_positions
+
+    @property
     def columns(self) -> tuple[TableColumn, ...]:
         """The columns of a clinical table that condition it."""
         return () if self.model.condition is None else self.model.condition.config.columns
@@ -622,7 +640,12 @@ class ImageGenerator(ABC, Generic[Model, Sampling]):
     ) -> list[Image]:
         """As `generate`, of conditions that were checked: the images in the values of their modality."""
         if not self.spec.patch:
-            return frame_images(self.reader, conditions, self.sample(conditions, seeds, sampling, edit).numpy())
+            arrays = self.sample(conditions, seeds, sampling, edit).numpy()
+            extents = self.frame_extents(conditions, seeds)
+            if extents is not None:
+                # Padding is exactly what it was in training images, not nearly.
+                arrays = np.stack([bordered(array, extent) for array, extent in zip(arrays, extents, strict=True)])
+            return frame_images(self.reader, conditions, arrays)
         if framing.crops:
             return crop_images(
                 self.reader,
@@ -644,6 +667,7 @@ class ImageGenerator(ABC, Generic[Model, Sampling]):
         negative: str | None = None,
         labels: Tensor | None = None,
         priors: Tensor | None = None,
+        positions: Tensor | None = None,
     ) -> ConditionTensors:
         """The tensors of conditions with only the `kept` parts, as the networks take them.
 
@@ -653,8 +677,9 @@ class ImageGenerator(ABC, Generic[Model, Sampling]):
             negative: text that replaces the empty one.
             labels: of `mask_labels`.
             priors: the prior images as the networks take them, for a model that takes any.
+            positions: of `frame_positions`.
         """
-        tensors = self.context_inputs(conditions, kept, negative)
+        tensors = replace(self.context_inputs(conditions, kept, negative), patch_position=positions)
         if priors is not None:
             tensors = replace(tensors, prior=priors if "prior" in kept else torch.zeros_like(priors))
         if labels is not None:
@@ -690,6 +715,28 @@ class ImageGenerator(ABC, Generic[Model, Sampling]):
             if condition.mask is not None:
                 labels[row] = torch.from_numpy(self.reader.labels(condition)).long()
         return labels.to(self.device)
+
+    def frame_extents(self, conditions: Sequence[Condition], seeds: Sequence[int]) -> list[Extent] | None:
+        """What images fill of the model's frame along each axis; the rest of them is padding.
+
+        As much as the condition's mask, else its prior image; without either as much as a training image of its
+        modality, a function of the seed. None for a model that is not given where padding is.
+        """
+        known = self.extents
+        if known is None or not self.takes_positions:
+            return None
+        return [
+            self.reader.extent(condition) or known.draw(self.reader.modality(condition), seed)
+            for condition, seed in zip(conditions, seeds, strict=True)
+        ]
+
+    def frame_positions(self, conditions: Sequence[Condition], seeds: Sequence[int]) -> Tensor | None:
+        """Where the frames of images lie in their content, float32 `(N, axes, 2)`; None where `frame_extents` is."""
+        extents = self.frame_extents(conditions, seeds)
+        if extents is None:
+            return None
+        found = [frame_position(extent, self.spec.size) for extent in extents]
+        return torch.from_numpy(np.stack(found)).to(self.device)
 
     def priors(self, conditions: Sequence[Condition], edit: Edit) -> Priors | None:
         """The prior images of conditions, and where they may be changed; None for a model that takes none."""

@@ -19,6 +19,7 @@ from medloom.core.tile_texts import MARK, caption_of, window_note
 from medloom.core.tiles import Tile
 from medloom.core.types import Condition, Sample
 from medloom.data.dataset import ImageSource
+from medloom.data.padding import TrainingExtents
 from medloom.data.patches import PatchRules
 from medloom.generators.base import AnyGenerator
 from medloom.generators.family import Family, Origin
@@ -92,6 +93,8 @@ class GeneratorFamily(Family[Options, Trained], Generic[Options, Trained, Coder]
         data, coder = self.prepare_space(options, data, origin)
         if known is not None:
             generator = self.continued(options, data, facts, coder, known)
+            if facts.padded:
+                generator.learn_padding()
         else:
             generator = self.fresh(options, data, facts, coder, origin)
             generator.reads_text = generator.takes_text and facts.has_text
@@ -100,6 +103,7 @@ class GeneratorFamily(Family[Options, Trained], Generic[Options, Trained, Coder]
         record = self.record(options, data, generator)
         # Of a run that kept no record it is not known what its images had.
         generator.remember(record if known is None else earlier and record.after(earlier))
+        generator.extents = _extents_of(facts, generator, None if known is None else known.extents, verbose)
         sampling = self.sampling(options).applied(generator.sampling)
         if sampling != generator.sampling:
             generator.check_sampling(sampling)
@@ -149,6 +153,26 @@ class GeneratorFamily(Family[Options, Trained], Generic[Options, Trained, Coder]
     def parent_options(self, options: Options) -> tuple[Path | str | None, ...]:
         """Further options that may name a run to start from."""
         return ()
+
+
+def _extents_of(
+    facts: TrainingFacts, generator: AnyGenerator, earlier: TrainingExtents | None, verbose: bool
+) -> TrainingExtents | None:
+    """What part of the frame the training images fill, with those of a run that is continued; None without padding.
+
+    Says how many images are padded where the model cannot be given where.
+    """
+    extents = facts.extents
+    if extents is None:
+        return earlier
+    if verbose and extents.padded and extents.differ and not generator.takes_positions:
+        say(
+            f"{extents.padded} of {extents.images} training images are padded to the model's shape, and this model"
+            " cannot be given where: some of its images will have such borders. Give --resize crop, to a tokenizer or"
+            " autoencoder too, or images of one shape."
+        )
+    extents = extents.after(earlier)
+    return extents if extents.padded else None
 
 
 def _no_masks(options: GeneratorOptions) -> MaskSpec:
@@ -231,7 +255,7 @@ def _patch_renderer(data: TrainingData, seed: int, batch: int) -> Render:
         for start in range(0, count, batch):
             part, cut = rows[start : start + batch], crops[start : start + batch]
             labels, positions = data.label_maps(part, cut), data.positions(part, cut)
-            if labels is None:
+            if labels is None or positions is None:
                 raise ValueError("patches are rendered for masks, and the data have none")
             seeds = range(start, start + len(part))
             conditions = data.conditions_of(part, cut)

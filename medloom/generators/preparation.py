@@ -4,7 +4,7 @@ import os
 import platform
 import shutil
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from importlib.metadata import version
@@ -19,7 +19,7 @@ from medloom.core.progress import say
 from medloom.core.spec import HU, ImageSpec
 from medloom.core.table_column import TableColumn
 from medloom.core.types import Sample
-from medloom.data.dataset import ImageSource, measure_spec
+from medloom.data.dataset import Grid, ImageSource, measure_spec, read_headers
 from medloom.data.manifest import Manifest, load_manifest, template_of
 from medloom.data.prompts import read_template
 from medloom.data.prompts.support import SUPPORT, TrainingSupport
@@ -87,9 +87,10 @@ def prepare(options: TrainOptions, verbose: bool, extends: ImageSpec | None = No
     if not len(train):
         raise UserError(f"{options.data}: no row is in the split 'train'.")
     validation = _known_to_training(validation, train, verbose)
-    space = options.space
+    space, samples = options.space, [*train.samples(), *validation.samples()]
+    headers = read_headers(samples, options.unit, verbose)
     spec = measure_spec(
-        [*train.samples(), *validation.samples()],
+        samples,
         space.size,
         options.resize,
         options.unit,
@@ -97,7 +98,9 @@ def prepare(options: TrainOptions, verbose: bool, extends: ImageSpec | None = No
         options.hu_window or HU_WINDOW,
         space.spacing,
         space.patch,
+        headers,
     )
+    grids = {sample.path: (header.size, header.spacing) for sample, header in zip(samples, headers, strict=True)}
     if extends is not None:
         extends.require_same_space(replace(spec, channels=extends.channels), "the model", "the data")
         if spec.channels > extends.channels:
@@ -111,8 +114,8 @@ def prepare(options: TrainOptions, verbose: bool, extends: ImageSpec | None = No
         manifest,
         make_split(manifest, splits),
         spec,
-        _source(train, spec, options.unit),
-        _source(validation, spec, options.unit),
+        _source(train, spec, options.unit, grids),
+        _source(validation, spec, options.unit, grids),
     )
 
 
@@ -161,9 +164,9 @@ def with_masks(prepared: Prepared, masks: MaskSpec) -> Prepared:
     return replace(prepared, train=train, validation=validation)
 
 
-def _source(manifest: Manifest, spec: ImageSpec, unit: str | None) -> ImageSource:
+def _source(manifest: Manifest, spec: ImageSpec, unit: str | None, grids: Mapping[Path, Grid]) -> ImageSource:
     key = {"data": manifest.fingerprint(), "stamp": manifest.stamp(), "spec": spec.fingerprint()}
-    return ImageSource(manifest.samples(), spec, unit, key)
+    return ImageSource(manifest.samples(), spec, unit, key, grids=grids)
 
 
 def start_run(

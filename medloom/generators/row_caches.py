@@ -72,7 +72,8 @@ class RowCaches:
         conditions = [sample.condition for sample in source.samples]
         texts = self._texts(conditions, verbose)
         cells = self._cells(conditions)
-        return TrainingData(targets, usable, conditions, texts, labels, cells, priors=priors)
+        contents = source.contents() if self.generator.knows_padding else None
+        return TrainingData(targets, usable, conditions, texts, labels, cells, priors=priors, contents=contents)
 
     def _targets(self, source: ImageSource, verbose: bool) -> tuple[NDArray[Any], list[int]]:
         """Images, the moments of their latents, or their tokens, and the rows that can be used."""

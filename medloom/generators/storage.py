@@ -9,6 +9,7 @@ from medloom.core.errors import UserError
 from medloom.core.files import read_json
 from medloom.core.mask_spec import MaskSpec
 from medloom.core.spec import ImageSpec
+from medloom.data.padding import TrainingExtents
 from medloom.generators.base import SETTINGS, AnyGenerator
 from medloom.generators.registry import FAMILIES, get_family
 from medloom.generators.run_folder import RunFolder, open_run
@@ -46,6 +47,9 @@ def load_generator(folder: Path) -> AnyGenerator:
     # Models of versions that kept no record are asked as before.
     if (record := settings.get("trained_on")) is not None:
         generator.remember(TrainingRecord.from_dict(record))
+    # Models of versions that kept none are not given where content lies; they were not in training either.
+    if (extents := settings.get("extents")) is not None:
+        generator.extents = TrainingExtents.from_dict(spec.size, extents)
     # Models of versions that kept none have their family's.
     generator.sampling = replace(generator.sampling, **settings.get("sampling", {}))
     generator.folder = folder

@@ -24,7 +24,8 @@ class ConditionTensors:
         table: standardised cells of the clinical table, float32 `(N, K)`, NaN where missing.
         mask_labels: label maps int64 `(N, *size)`, -1 where there is no mask.
         prior: prior images as the network takes them, `(N, C + 1, *spatial)`; the last channel is 1 where there is one.
-        patch_position: where patches lie in their images, float32 `(N, axes, 2)`, -1 to 1.
+        patch_position: where patches lie in their images, float32 `(N, axes, 2)`, -1 to 1; the frame of a padded image
+            is a patch that reaches beyond it.
         coarse_tokens: tokens of the first of two stages, int64 `(N, *coarse grid)`.
     """
 

@@ -13,6 +13,7 @@ from medloom.core.seeds import numpy_generator
 from medloom.core.table_column import NOT_KNOWN
 from medloom.core.types import Condition
 from medloom.data.cache import PackedArrays, PackedTexts
+from medloom.data.padding import Contents
 from medloom.data.patches import Crop, PatchRules, cut, cut_labels, draw_crop, draw_shift
 from medloom.data.volume_cache import ClassPositions
 from medloom.generators.base import AnyGenerator
@@ -93,6 +94,8 @@ class TrainingData:
         shift: pixels by which whole images, their masks and prior images are shifted at most along each axis, each
             time anew.
         priors: the rows' prior images, or None.
+        contents: how much of the frame each row's image fills, of which the model is given the position; None where no
+            training image is padded, or the model takes no positions.
     """
 
     targets: "NDArray[Any] | PackedArrays[np.float16]"
@@ -104,6 +107,7 @@ class TrainingData:
     patches: PatchData | None = None
     shift: int = 0
     priors: PriorData | None = None
+    contents: Contents | None = None
 
     def draw_crops(self, seed: int, step: int | str, rows: Sequence[int], repeated: Sequence[int]) -> list[Crop] | None:
         """A patch of each row, a function of the run's seed, the step, the row, and how often it stood before.
@@ -121,7 +125,9 @@ class TrainingData:
 
     def _draw_shifts(self, seed: int, step: int | str, rows: Sequence[int], repeated: Sequence[int]) -> list[Crop]:
         draws = [numpy_generator(seed, "shift", step, *again) for again in zip(rows, repeated, strict=True)]
-        return [draw_shift(rng, self.targets[row].shape[1:], self.shift) for rng, row in zip(draws, rows, strict=True)]
+        # What comes in is padding to a model that is given where content lies; else the edge, so that none comes in.
+        sizes, edge = [self.targets[row].shape[1:] for row in rows], self.contents is None
+        return [draw_shift(rng, size, self.shift, edge) for rng, size in zip(draws, sizes, strict=True)]
 
     def draw_priors(
         self,
@@ -154,9 +160,18 @@ class TrainingData:
             maps = [cut_labels(self.labels[row], crop, sides) for row, crop in zip(rows, crops, strict=True)]
         return torch.from_numpy(np.stack(maps).astype(np.int64))
 
-    def positions(self, rows: Sequence[int], crops: Sequence[Crop]) -> Tensor:
-        """Where patches lie in their images, float32 `(N, axes, 2)`; see `Crop.position`."""
-        found = [crop.position(self.targets[row].shape[1:]) for row, crop in zip(rows, crops, strict=True)]
+    def positions(self, rows: Sequence[int], crops: Sequence[Crop] | None = None) -> Tensor | None:
+        """Where patches, or the frames of padded images, lie in their images, float32 `(N, axes, 2)`.
+
+        None where the model sees whole images, and is not given where their content lies.
+        """
+        if self.patches is not None and crops is not None:
+            found = [crop.position(self.targets[row].shape[1:]) for row, crop in zip(rows, crops, strict=True)]
+        elif self.contents is not None:
+            moved: Sequence[Crop | None] = crops or [None] * len(rows)
+            found = [self.contents.position(row, crop) for row, crop in zip(rows, moved, strict=True)]
+        else:
+            return None
         return torch.from_numpy(np.stack(found))
 
     def conditions_of(self, rows: Sequence[int], crops: Sequence[Crop] | None = None) -> list[Condition]:
@@ -229,9 +244,7 @@ def condition_tensors(
     if priors is not None:
         seen = generator.prior_inputs(priors)
         tensors = replace(tensors, prior=seen * has("prior", priors))
-    if crops is not None and data.patches is not None:
-        tensors = replace(tensors, patch_position=data.positions(rows, crops))
-    return tensors
+    return replace(tensors, patch_position=data.positions(rows, crops))
 
 
 def _text_tensors(generator: AnyGenerator, texts: PackedTexts, conditions: Sequence[Condition]) -> ConditionTensors:

@@ -9,7 +9,9 @@ from medloom.core.errors import UserError
 from medloom.core.mask_spec import MaskSpec, numbered
 from medloom.core.progress import say
 from medloom.core.table_column import TableColumn
+from medloom.data.dataset import ImageSource
 from medloom.data.masks import hidden_classes, mask_classes_of, read_classes
+from medloom.data.padding import TrainingExtents
 from medloom.generators.options import GeneratorOptions, TextOptions
 from medloom.generators.preparation import Prepared
 
@@ -32,6 +34,7 @@ class TrainingFacts:
         columns: of the clinical table.
         masks: the classes of the masks; empty for a model that takes none.
         has_text: whether any image has a text.
+        extents: what part of the model's frame the images fill; None where nobody looked.
     """
 
     corpus: Sequence[str]
@@ -40,6 +43,12 @@ class TrainingFacts:
     columns: Sequence[TableColumn] = ()
     masks: MaskSpec = field(default_factory=MaskSpec)
     has_text: bool = True
+    extents: TrainingExtents | None = None
+
+    @property
+    def padded(self) -> bool:
+        """Whether any image is padded."""
+        return self.extents is not None and self.extents.padded > 0
 
 
 def read_facts(options: GeneratorOptions, data: Prepared, masks: MaskSpec, verbose: bool) -> TrainingFacts:
@@ -65,7 +74,15 @@ def read_facts(options: GeneratorOptions, data: Prepared, masks: MaskSpec, verbo
         _columns(options, data),
         masks,
         has_text,
+        _extents(data.train),
     )
+
+
+def _extents(source: ImageSource) -> TrainingExtents:
+    """What part of the model's frame the images of a source fill."""
+    names = [str(sample.condition.modality) for sample in source.samples]
+    extents = map(tuple, source.contents().extents.tolist())
+    return TrainingExtents.of(source.spec.size, zip(names, extents, strict=True))
 
 
 def read_masks(options: GeneratorOptions, data: Prepared, given: Sequence[int], verbose: bool) -> MaskSpec:

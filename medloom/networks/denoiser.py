@@ -71,6 +71,7 @@ class UNetConfig:
         gradient_checkpointing: compute activations again in the backward pass to save memory.
         coordinates: add the coordinates of each position as channels (Liu et al. 2018, CoordConv), so that the network
             need not learn left and right from the border inwards.
+        padding: add the part of each position that lies in the image, not in padding, as a channel.
         pixel_width: hidden channels of a head at the image's own resolution, which sees thin regions of the spatial
             condition unfolded; 0 for none.
         pixel_bands: octave bands of the noisy image that this head is given as well.
@@ -94,6 +95,7 @@ class UNetConfig:
     spatial_width: int = 0
     gradient_checkpointing: bool = False
     coordinates: bool = False
+    padding: bool = False
     pixel_width: int = 0
     pixel_bands: int = 0
 
@@ -125,6 +127,11 @@ class UNetConfig:
     def map_channels(self) -> int:
         """Channels of the spatial condition with its region styles, as seen by the blocks."""
         return self.spatial_width if self.spatial_width else self.spatial_channels + self.region_styles
+
+    @property
+    def position_channels(self) -> int:
+        """Channels that say where each position lies."""
+        return (self.dims if self.coordinates else 0) + self.padding
 
     @property
     def divisor(self) -> int:
@@ -171,7 +178,7 @@ class PixelHead(nn.Module):
         super().__init__()
         self.patch = config.patch
         given = config.channels + config.map_channels + config.prior_channels
-        given += config.dims if config.coordinates else 0
+        given += config.position_channels
         given += config.channels * config.pixel_bands
         self.detail = blocks.convolution(config.dims, config.widths[0], DETAIL * config.patch**config.dims)
         self.mix = blocks.convolution(config.dims, DETAIL + given, config.pixel_width, 1)
@@ -207,8 +214,8 @@ class UNet(StoredNetwork):
         self.styles = blocks.RegionStyles(config.spatial_channels, pooled, styles, slopes) if styles else None
         given = config.spatial_channels + styles
         self.classes = blocks.convolution(dims, given, config.spatial_width, 1) if config.spatial_width else None
-        positions = dims if config.coordinates else 0
-        self.input = blocks.convolution(dims, folded + joined * config.patch**dims + positions, widths[0])
+        given = folded + joined * config.patch**dims + config.position_channels
+        self.input = blocks.convolution(dims, given, widths[0])
         self.down, self.up = nn.ModuleList(), nn.ModuleList()
         current, stack = widths[0], [widths[0]]
         for width, attention in zip(widths, config.attention, strict=True):
@@ -283,4 +290,5 @@ class UNet(StoredNetwork):
         return output
 
     def _with_coordinates(self, x: Tensor, position: Tensor | None) -> Tensor:
-        return torch.cat([x, blocks.coordinates(x, position)], dim=1) if self.config.coordinates else x
+        coordinates = blocks.coordinates(x, position) if self.config.coordinates else None
+        return blocks.joined(x, coordinates, blocks.contained(x, position) if self.config.padding else None)

@@ -41,6 +41,7 @@ class ImageNetworkConfig:
         spatial_fusion: join the mask to the channels of the input, or modulate every block by SPADE.
         region_styles: channels that the modulation vector fills in each region of the mask; 0 for none.
         coordinates: add the coordinates of each position as channels.
+        padding: add the part of each position that lies in the image, not in padding, as a channel.
         gradient_checkpointing: compute activations again in the backward pass to save memory.
     """
 
@@ -62,6 +63,7 @@ class ImageNetworkConfig:
     spatial_fusion: str = "channels"
     region_styles: int = 0
     coordinates: bool = False
+    padding: bool = False
     gradient_checkpointing: bool = False
 
     def __post_init__(self) -> None:
@@ -100,6 +102,7 @@ class ImageNetworkConfig:
             region_styles=self.region_styles if self.spatial_channels and modulated else 0,
             gradient_checkpointing=self.gradient_checkpointing,
             coordinates=self.coordinates,
+            padding=self.padding,
         )
 
 
@@ -192,8 +195,8 @@ class ResNetGenerator(ImageNetwork):
         styles = shape.region_styles
         self.styles = blocks.RegionStyles(config.spatial_channels, vector, styles) if styles else None
         joined = shape.map_channels if config.spatial_fusion == "channels" else 0
-        positions = config.dims if config.coordinates else 0
-        self.input = blocks.convolution(config.dims, (config.inputs + joined) * folds + positions, widths[0])
+        given = (config.inputs + joined) * folds + shape.position_channels
+        self.input = blocks.convolution(config.dims, given, widths[0])
         steps = list(pairwise(widths))
         self.down = nn.ModuleList(Level(shape, wide, deep, embedding, False) for wide, deep in steps)
         self.bottom = nn.ModuleList(
@@ -222,9 +225,9 @@ class ResNetGenerator(ImageNetwork):
             spatial = torch.cat([spatial, self.styles(spatial, vector)], dim=1)
         joined = blocks.joined(x, spatial if config.spatial_fusion == "channels" else None)
         folded = blocks.space_to_channels(joined, config.patch)
-        if config.coordinates:
-            folded = torch.cat([folded, blocks.coordinates(folded, position)], dim=1)
-        features = self.input(blocks.channels_last(folded))
+        coordinates = blocks.coordinates(folded, position) if config.coordinates else None
+        contained = blocks.contained(folded, position) if config.padding else None
+        features = self.input(blocks.channels_last(blocks.joined(folded, coordinates, contained)))
         known = (embedding, context, context_mask, spatial)
         checkpointed = config.gradient_checkpointing and self.training
         for level in self.down:

@@ -6,6 +6,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Self, TypeVar
 
+import torch
 from safetensors.torch import load_file, save_file
 from torch import nn
 
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
     from _typeshed import DataclassInstance
 
 Network = TypeVar("Network", bound=nn.Module)
+Stored = TypeVar("Stored", bound="StoredNetwork")
 Config = TypeVar("Config")
 CONFIG, WEIGHTS = "config.json", "model.safetensors"
 
@@ -38,6 +40,19 @@ class StoredNetwork(nn.Module):
     def from_pretrained(cls, folder: Path) -> Self:
         """Read what `save_pretrained` wrote."""
         return load_network(folder, cls.config_type, cls)
+
+
+def widened(network: Stored, config: "DataclassInstance") -> Stored:
+    """A network of a config with further input channels, which come last; their weights are 0, the others as before."""
+    grown, known = type(network)(config), network.state_dict()
+    weights = {}
+    for name, fresh in grown.state_dict().items():
+        weights[name] = known[name]
+        if fresh.shape != known[name].shape:
+            weights[name] = torch.zeros_like(fresh)
+            weights[name][:, : known[name].shape[1]] = known[name]
+    grown.load_state_dict(weights)
+    return grown.train(network.training)
 
 
 def save_network(network: nn.Module, config: "DataclassInstance", folder: Path) -> None:

@@ -213,3 +213,14 @@ def test_a_shifted_image_keeps_its_size_and_its_edge_comes_in(axes: int) -> None
         assert np.array_equal(moved, expected)
         assert np.array_equal(cut_labels(labels, crop), moved[0] > 0), "the mask moves along"
     assert seen == {-2, -1, 0, 1, 2}
+
+
+def test_a_shifted_image_whose_padding_is_known_gets_more_of_it() -> None:
+    """The draws are the same as with edges; what comes in is padding, in the image and in its mask."""
+    image, labels = np.full((1, 6, 7), 0.5, np.float32), np.ones((6, 7), np.int16)
+    edge, border = (draw_shift(np.random.default_rng(4), (6, 7), 2, edge) for edge in (True, False))
+    assert edge.start == border.start and any(border.start)
+    rows, columns = (np.arange(length) + first for length, first in zip((6, 7), border.start, strict=True))
+    inside = ((rows >= 0) & (rows < 6))[:, None] & (columns >= 0) & (columns < 7)
+    np.testing.assert_array_equal(cut(image, border)[0], np.where(inside, 0.5, -1))
+    np.testing.assert_array_equal(cut_labels(labels, border), np.where(inside, 1, -1))

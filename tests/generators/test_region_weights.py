@@ -31,6 +31,16 @@ def test_an_image_without_a_mask_weighs_all_alike_and_an_absent_class_is_no_harm
     assert weights.isfinite().all() and float(weights[1].mean()) == pytest.approx(1.0)
 
 
+def test_padding_beyond_a_mask_is_learnt_as_well() -> None:
+    """Labels of -1 are in no region; a place without weight would never be trained on."""
+    labels = torch.tensor([[[-1, -1, -1], [0, 0, 1], [-1, -1, -1]]])
+    for balance in (0.25, 1.0):
+        weights = region_weights(regions_of(labels, 2), balance)[0, 0]
+        inside = region_weights(regions_of(labels[:, 1:2], 2), balance)[0, 0]
+        torch.testing.assert_close(weights[1:2], inside)
+        torch.testing.assert_close(weights[[0, 2]], torch.ones(2, 3))
+
+
 def test_a_weight_of_the_mask_alone_moves_no_minimiser() -> None:
     """The best constant for each place is the mean of the targets there, whatever the weight of the place."""
     labels = torch.zeros(1, 2, 2, dtype=torch.long)

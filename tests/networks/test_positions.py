@@ -1,5 +1,8 @@
 """Conditions of a patch: its position in the whole image, and many mask classes at low cost."""
 
+from dataclasses import replace
+from typing import Any
+
 import pytest
 import torch
 from torch import Tensor
@@ -7,9 +10,11 @@ from torch import Tensor
 from medloom.core.errors import UserError
 from medloom.core.seeds import initial_weights, torch_generator
 from medloom.generators.base_model import ConditionalModel
-from medloom.networks.blocks import coordinates
+from medloom.networks.blocks import contained, coordinates
 from medloom.networks.denoiser import UNet, UNetConfig
+from medloom.networks.gan_generators import ImageNetworkConfig, make_network
 from medloom.networks.stable_diffusion import StableDiffusionUNet
+from medloom.networks.weights import StoredNetwork, widened
 
 
 def test_overlapping_patches_have_the_same_positions() -> None:
@@ -30,6 +35,55 @@ def test_a_folded_patch_has_the_middle_of_each_block() -> None:
 def test_whole_images_have_the_same_positions_as_before() -> None:
     found = coordinates(torch.zeros(2, 3, 5, 4))
     assert found.shape == (2, 2, 5, 4) and found[0, 0, 0, 0] == -1 and found[0, 1, 0, -1] == 1
+
+
+def test_what_lies_in_padding_is_known_to_the_pixel_and_of_folded_blocks_by_their_part() -> None:
+    """Of 8 rows the content fills 5, from the second on; of the columns all."""
+    position = torch.tensor([[[-1 - 2 / 5, 1 + 4 / 5], [-1.0, 1.0]], [[-1.0, 1.0], [-1.0, 1.0]]])
+    fine = contained(torch.zeros(2, 1, 8, 6), position)
+    torch.testing.assert_close(fine[0, 0, :, 0], torch.tensor([0.0, 1, 1, 1, 1, 1, 0, 0]), atol=1e-5, rtol=0)
+    torch.testing.assert_close(fine[1], torch.ones(1, 8, 6))
+    folded = contained(torch.zeros(2, 1, 4, 3), position)
+    torch.testing.assert_close(folded, torch.nn.functional.avg_pool2d(fine, 2))
+    assert torch.equal(contained(torch.zeros(2, 1, 3, 4, 5)), torch.ones(2, 1, 3, 4, 5))
+    # It agrees with the coordinates: content lies within -1 and 1.
+    inside = (coordinates(torch.zeros(2, 1, 8, 6), position).abs() < 1).all(1, keepdim=True)
+    torch.testing.assert_close(fine, inside.float(), atol=1e-5, rtol=0)
+
+
+SMALL: dict[str, Any] = {"widths": (8, 8), "attention": (False, False), "patch": 2, "fusion": "none"}
+
+
+def networks(dims: int) -> list[StoredNetwork]:
+    unet = UNetConfig(dims=dims, channels=1, coordinates=True, pixel_width=4, **SMALL)
+    gans = [
+        ImageNetworkConfig(kind=kind, dims=dims, coordinates=True, style_width=3, blocks=1, **SMALL)
+        for kind in ("resnet", "unet")
+    ]
+    with initial_weights(0):
+        made: list[StoredNetwork] = [UNet(unet), *(make_network(config) for config in gans)]
+        for network in made:
+            for parameter in network.parameters():
+                if not parameter.any():
+                    torch.nn.init.normal_(parameter, std=0.1)
+    return made
+
+
+@pytest.mark.parametrize("dims", [2, 3])
+def test_a_network_that_learns_of_padding_keeps_what_it_knew(dims: int) -> None:
+    x, position = torch.randn(2, 1, *[8] * dims, generator=torch_generator("x")), torch.tensor([[[-2.0, 2.0]] * dims])
+    for network in networks(dims):
+        grown = widened(network, replace(network.config, padding=True)).eval()
+        second = torch.zeros(2) if isinstance(network, UNet) else torch.ones(2, 3)
+        whole, padded = torch.tensor([[[-1.0, 1.0]] * dims] * 2), torch.cat([position, position])
+        for where in (None, whole, padded):
+            torch.testing.assert_close(grown(x, second, position=where), network(x, second, position=where))
+        assert len(grown.state_dict()) == len(network.state_dict())
+        # The new weights are used: what a gradient does to them changes images where there is padding.
+        (grown(x, second, position=padded) ** 2).sum().backward()
+        name, changed = next((n, p) for n, p in grown.named_parameters() if p.shape != network.state_dict()[n].shape)
+        assert changed.grad is not None and changed.grad[:, -1].abs().max() > 0, name
+        assert torch.equal(changed[:, -1], torch.zeros_like(changed[:, -1]))
 
 
 def test_stable_diffusion_has_no_slot_for_a_position() -> None:

@@ -63,7 +63,7 @@ def build_generator(
             model = _exportable_model(shape, autoencoder, network, encoder)
         else:
             condition = condition_config(facts, text, encoder.width, network.condition_width)
-            model = _native_model(shape, network, encoder, condition)
+            model = _native_model(shape, network, encoder, condition, facts.padded)
     modality_as = "text" if network.exportable else text.modality_as
     return DiffusionGenerator(spec, noise.path(), model, autoencoder, modality_as, text.train or text.encoder == LOCAL)
 
@@ -107,6 +107,7 @@ def _native_model(
     network: DenoiserOptions,
     encoder: TextEncoder,
     condition: ConditionConfig,
+    padding: bool,
 ) -> DiffusionModel:
     masked = network.mask != "none"
     # One more says whether there is a prior image.
@@ -131,6 +132,7 @@ def _native_model(
         spatial_width=MANY_CLASSES if masked and len(network.mask_classes) > MANY_CLASSES else 0,
         gradient_checkpointing=network.gradient_checkpointing,
         coordinates=network.coordinates,
+        padding=padding,
         pixel_width=network.pixel_width,
         pixel_bands=PIXEL_BANDS if network.pixel_width else 0,
     )

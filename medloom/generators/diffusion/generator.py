@@ -1,6 +1,7 @@
 """The diffusion generator: from conditions and seeds to images."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -22,9 +23,11 @@ from medloom.generators.sampling import FROM_NOISE, DiffusionSampling, Edit
 from medloom.generators.tensors import ConditionTensors, joined
 from medloom.generators.volumes import WholeMask, Window, blended
 from medloom.networks.autoencoder import KLAutoencoder, load_autoencoder
+from medloom.networks.blocks import with_fast_layout
 from medloom.networks.conditioning import ConditionEncoder
 from medloom.networks.denoiser import UNet
 from medloom.networks.text import TextEncoder
+from medloom.networks.weights import widened
 from medloom.processes.editing import held, invert
 from medloom.processes.guidance import guidance_coefficients, guide
 from medloom.processes.levels import NoiseLevel, from_strength
@@ -53,9 +56,7 @@ class DiffusionGenerator(ImageGenerator[DiffusionModel, DiffusionSampling]):
         modality_as: str,
         train_text: bool,
     ) -> None:
-        if spec.spatial_dims == 2:
-            # 2-D convolutions are faster with the channels last, on a CPU and on a GPU.
-            model.denoiser.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        model.denoiser = with_fast_layout(model.denoiser, spec.spatial_dims)
         super().__init__(spec, model, modality_as, train_text)
         self.path = path
         self.autoencoder = autoencoder
@@ -65,6 +66,18 @@ class DiffusionGenerator(ImageGenerator[DiffusionModel, DiffusionSampling]):
         """Whether text conditions it: a network without fusion sees no more than a mask."""
         config = getattr(self.model.denoiser, "config", None)
         return self.exportable or getattr(config, "fusion", "none") != "none"
+
+    @property
+    def takes_positions(self) -> bool:
+        """See `ImageGenerator`: a native network that was built for padded images does."""
+        return isinstance(self.model.denoiser, UNet) and self.model.denoiser.config.padding
+
+    def learn_padding(self) -> None:
+        """See `ImageGenerator`."""
+        denoiser = self.model.denoiser
+        if isinstance(denoiser, UNet) and not denoiser.config.padding:
+            grown = widened(denoiser, replace(denoiser.config, padding=True))
+            self.model.denoiser = with_fast_layout(grown, self.spec.spatial_dims)
 
     @property
     def latent_shape(self) -> tuple[int, ...]:
@@ -109,8 +122,8 @@ class DiffusionGenerator(ImageGenerator[DiffusionModel, DiffusionSampling]):
         priors = self.priors(conditions, edit)
         stored = None if priors is None else self._stored(priors)
         seen = None if stored is None else self.prior_inputs(stored)
-        labels = self.mask_labels(conditions)
-        inputs = [self.inputs(conditions, kept, sampling.negative, labels, seen) for kept, _ in subsets]
+        given = self.mask_labels(conditions), seen, self.frame_positions(conditions, seeds)
+        inputs = [self.inputs(conditions, kept, sampling.negative, *given) for kept, _ in subsets]
         denoise = guide(self._predict, joined(inputs), [factor for _, factor in subsets])
         sampler = self._sampler(sampling, edit)
         levels: Sequence[NoiseLevel] = sampler.levels(self.path, sampling.steps)
@@ -124,7 +137,7 @@ class DiffusionGenerator(ImageGenerator[DiffusionModel, DiffusionSampling]):
             start = levels[0].alpha * clean + levels[0].sigma * start
         elif edit.start == "inversion":
             # The text asks for a change; the prior image is what the model makes of all else.
-            others = self.inputs(conditions, frozenset(self.parts) - {"text"}, None, labels, seen)
+            others = self.inputs(conditions, frozenset(self.parts) - {"text"}, None, *given)
             start = invert(guide(self._predict, others, [1.0]), clean, self.path, levels)
         if priors.regions is not None:
             denoise = held(denoise, self.path, clean, self._on_grid(priors.regions))

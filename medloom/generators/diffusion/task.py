@@ -68,10 +68,14 @@ def region_weights(regions: Tensor, balance: float) -> Tensor:
         balance: 0 for places alike, 1 for regions alike.
 
     Returns:
-        `(N, 1, *spatial)`; 1 everywhere in an image without a mask.
+        `(N, 1, *spatial)`; 1 everywhere in an image without a mask, and about 1 beyond a mask, in padding say.
     """
     areas = regions.flatten(2).mean(2).clamp(min=1e-6) ** -balance
     weights = torch.einsum("nr,nr...->n...", areas, regions)[:, None]
+    beyond = regions.sum(1, keepdim=True) == 0
+    covered = (~beyond).flatten(1).sum(1).clamp(min=1)
+    inside = (weights.flatten(1).sum(1) / covered).reshape(-1, *[1] * (weights.ndim - 1))
+    weights = torch.where(beyond, inside, weights)
     means = weights.flatten(1).mean(1).reshape(-1, *[1] * (weights.ndim - 1))
     return torch.where(means > 0, weights / means.clamp(min=1e-12), torch.ones_like(weights))
 

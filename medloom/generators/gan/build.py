@@ -56,6 +56,7 @@ def build_generator(
         spatial_fusion=network.mask,
         region_styles=network.region_styles,
         coordinates=network.coordinates,
+        padding=facts.padded,
         gradient_checkpointing=network.gradient_checkpointing,
     )
     if any(axis % config.divisor for axis in spec.size):

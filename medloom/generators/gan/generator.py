@@ -1,6 +1,7 @@
 """The GAN generator: from conditions and seeds to images in one step."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +16,11 @@ from medloom.generators.base import ImageGenerator, on_cpu
 from medloom.generators.gan.model import GANInputs, GANModel
 from medloom.generators.sampling import FROM_NOISE, Edit, GANSampling
 from medloom.generators.volumes import WholeMask, Window, blended
+from medloom.networks.blocks import with_fast_layout
 from medloom.networks.conditioning import ConditionEncoder
 from medloom.networks.gan_generators import load_image_network
 from medloom.networks.text import TextEncoder
+from medloom.networks.weights import widened
 
 # Names what is drawn from a seed: frozen, since images depend on it.
 STYLE = "style"
@@ -41,9 +44,7 @@ class GANGenerator(ImageGenerator[GANModel, GANSampling]):
         train_text: bool,
         reads_text: bool = True,
     ) -> None:
-        if spec.spatial_dims == 2:
-            # 2-D convolutions are faster with the channels last, on a CPU and on a GPU.
-            model.network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        model.network = with_fast_layout(model.network, spec.spatial_dims)
         super().__init__(spec, model, modality_as, train_text)
         self.reads_text = reads_text and model.fused
 
@@ -51,6 +52,18 @@ class GANGenerator(ImageGenerator[GANModel, GANSampling]):
     def takes_text(self) -> bool:
         """Whether text, view and table reach the network."""
         return self.model.fused
+
+    @property
+    def takes_positions(self) -> bool:
+        """See `ImageGenerator`: a network that was built for padded images does."""
+        return self.model.network.config.padding
+
+    def learn_padding(self) -> None:
+        """See `ImageGenerator`."""
+        network = self.model.network
+        if not network.config.padding:
+            grown = widened(network, replace(network.config, padding=True))
+            self.model.network = with_fast_layout(grown, self.spec.spatial_dims)
 
     def save_components(self, folder: Path) -> dict[str, Any]:
         """Write the network."""
@@ -96,7 +109,8 @@ class GANGenerator(ImageGenerator[GANModel, GANSampling]):
     ) -> Tensor:
         """See `ImageGenerator.sample`."""
         known = self._prepared(conditions, sampling, edit)
-        condition = self.inputs(known, frozenset(self.parts), labels=self.mask_labels(known))
+        labels, positions = self.mask_labels(known), self.frame_positions(known, seeds)
+        condition = self.inputs(known, frozenset(self.parts), labels=labels, positions=positions)
         noise = sample_noise(seeds, self.spec.shape).to(self.device)
         return on_cpu(self.model(GANInputs(noise, self._style(seeds), condition))[0])
 
