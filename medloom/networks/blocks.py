@@ -173,6 +173,31 @@ def upsample(x: Tensor) -> Tensor:
     return F.interpolate(x, scale_factor=2.0, mode="nearest")
 
 
+def by_region(found: Tensor, regions: Tensor | None, patch: int = 1) -> Tensor:
+    """What was found for each region of a mask where that region is, and for no region where there is none.
+
+    A network's last convolution then has weights of its own for each region: what an attribute changes in one need not
+    be undone in the next, within a folded pixel or beside it.
+
+    Args:
+        found: `(N, (1 + R) C patch^axes, *size / patch)`; first what holds where no region is.
+        regions: `(N, R, *size)`, the share of each place in each region; None without a mask.
+        patch: pixels of each axis that are folded.
+
+    Returns:
+        `(N, C, *size)`.
+    """
+    count = 1 if regions is None else 1 + regions.shape[1]
+    parts = [channels_to_space(part, patch) for part in found.chunk(count, dim=1)]
+    if regions is None:
+        return parts[0]
+    regions = regions.to(found.dtype)
+    output = parts[0] * (1 - regions.sum(dim=1, keepdim=True))
+    for number, part in enumerate(parts[1:]):
+        output = output + part * regions[:, number : number + 1]
+    return output
+
+
 class Affine(nn.Module):
     """Scale and shift channels by a pooled vector, zero-initialised (FiLM; the affine units of DF-GAN)."""
 

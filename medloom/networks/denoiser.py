@@ -65,6 +65,8 @@ class UNetConfig:
         prior_channels: channels of the prior image in the spatial condition, after those of the mask (0: none); they
             are joined to the channels of the input.
         region_styles: channels that the pooled vector fills in each region of the spatial condition; 0 for none.
+        region_outputs: whether the last layers have weights of their own for each region of the mask.
+        styles_only: whether the pooled vector reaches the image through these styles alone, and not every block.
         region_slopes: whether these styles also vary along each axis, so that a side named in the text finds its half.
         spatial_width: channels to which a convolution of kernel 1 first projects the spatial condition and its styles,
             which makes a mask of 100 classes affordable; 0 for no projection.
@@ -92,6 +94,8 @@ class UNetConfig:
     prior_channels: int = 0
     region_styles: int = 0
     region_slopes: bool = False
+    region_outputs: bool = False
+    styles_only: bool = False
     spatial_width: int = 0
     gradient_checkpointing: bool = False
     coordinates: bool = False
@@ -112,8 +116,16 @@ class UNetConfig:
             )
         if self.region_styles and (self.fusion == "none" or not (self.spatial_channels and self.pooled_width)):
             raise UserError("region styles need a spatial condition and a pooled vector that is fused.")
-        if self.region_slopes and not self.region_styles:
-            raise UserError("network.region_slopes needs a mask, a fusion, and network.region_styles above 0.")
+        for name in ("region_slopes", "styles_only"):
+            if getattr(self, name) and not self.region_styles:
+                raise UserError(f"network.{name} needs a mask, a fusion, and network.region_styles above 0.")
+        if self.styles_only and self.fusion == "cross-attention":
+            raise UserError("network.styles_only goes with network.fusion affine: tokens of a text reach every place.")
+        if self.region_outputs and (not self.spatial_channels or self.spatial_width):
+            raise UserError(
+                "network.region_outputs needs a mask, and is for few classes: set it to false, or hide classes with"
+                " --hide-classes."
+            )
         if self.spatial_width and not self.spatial_channels:
             raise UserError("spatial_width needs a spatial condition.")
         attended = [width for width, attends in zip(self.widths, self.attention, strict=True) if attends]
@@ -127,6 +139,11 @@ class UNetConfig:
     def map_channels(self) -> int:
         """Channels of the spatial condition with its region styles, as seen by the blocks."""
         return self.spatial_width if self.spatial_width else self.spatial_channels + self.region_styles
+
+    @property
+    def outputs(self) -> int:
+        """Images that the last layers give: one, or one for no region and one for each."""
+        return 1 + self.spatial_channels if self.region_outputs else 1
 
     @property
     def position_channels(self) -> int:
@@ -165,7 +182,8 @@ class PixelHead(nn.Module):
     A network on folded pixels has to carry, say, 4 x 4 pixels, their mask and their region styles through its few
     channels: thin regions such as bone come out blurred, and effects on them too small. The head sees them unfolded. It
     also sees the noisy image's finest octave bands, each at its own scale: near the data, noise is much smaller than
-    the structures that it lies upon, and a network without them leaves it there. Its last layer starts at zero.
+    the structures that it lies upon, and a network without them leaves it there. Whether a pixel is noise, texture or a
+    vessel is seen in its neighbours, so two layers look at them. The last layer starts at zero.
     """
 
     def __init__(self, config: UNetConfig, pooled: int) -> None:
@@ -181,15 +199,23 @@ class PixelHead(nn.Module):
         given += config.position_channels
         given += config.channels * config.pixel_bands
         self.detail = blocks.convolution(config.dims, config.widths[0], DETAIL * config.patch**config.dims)
-        self.mix = blocks.convolution(config.dims, DETAIL + given, config.pixel_width, 1)
-        self.affine = blocks.Affine(pooled, config.pixel_width)
-        self.output = blocks.convolution(config.dims, config.pixel_width, config.channels, 1, zero=True)
+        # Heads of models that were made before there were bands look at single pixels.
+        width, sees = config.pixel_width, config.pixel_bands > 0
+        self.mix = blocks.convolution(config.dims, DETAIL + given, width, 3 if sees else 1)
+        self.affine = blocks.Affine(pooled, width)
+        self.refine = blocks.convolution(config.dims, width, width) if sees else None
+        self.refine_affine = blocks.Affine(pooled, width) if sees else None
+        outputs = config.channels * config.outputs
+        self.output = blocks.convolution(config.dims, config.pixel_width, outputs, 1, zero=True)
 
     def forward(self, features: Tensor, given: Tensor, pooled: Tensor) -> Tensor:
-        """`features` `(N, W, *size / patch)`, `given` `(N, G, *size)`, `pooled` `(N, P)` to `(N, C, *size)`."""
+        """`features` `(N, W, *size / patch)`, `given` `(N, G, *size)`, `pooled` `(N, P)` to `(N, outputs C, *size)`."""
         detail = blocks.channels_to_space(self.detail(features), self.patch)
         joined = blocks.channels_last(torch.cat([detail, given.to(detail.dtype)], dim=1))
-        output: Tensor = self.output(F.silu(self.affine(self.mix(joined), pooled)))
+        hidden = F.silu(self.affine(self.mix(joined), pooled))
+        if self.refine is not None and self.refine_affine is not None:
+            hidden = hidden + F.silu(self.refine_affine(self.refine(hidden), pooled))
+        output: Tensor = self.output(hidden)
         return output
 
 
@@ -209,7 +235,7 @@ class UNet(StoredNetwork):
         self.time = nn.Sequential(nn.Linear(widths[0], embedding), nn.SiLU(), nn.Linear(embedding, embedding))
         # Without fusion only time conditions the network; otherwise the pooled vector does as well.
         pooled = config.pooled_width if config.fusion != "none" else 0
-        self.pooled = nn.Linear(pooled, embedding) if pooled else None
+        self.pooled = nn.Linear(pooled, embedding) if pooled and not config.styles_only else None
         styles, slopes = config.region_styles, dims if config.region_slopes else 0
         self.styles = blocks.RegionStyles(config.spatial_channels, pooled, styles, slopes) if styles else None
         given = config.spatial_channels + styles
@@ -234,7 +260,7 @@ class UNet(StoredNetwork):
                 current = width
             self.up.append(levels)
         self.norm = blocks.group_norm(widths[0])
-        self.output = blocks.convolution(dims, widths[0], folded, zero=True)
+        self.output = blocks.convolution(dims, widths[0], folded * config.outputs, zero=True)
         self.head = PixelHead(config, embedding) if config.pixel_width else None
 
     def forward(
@@ -260,6 +286,7 @@ class UNet(StoredNetwork):
             spatial, prior = spatial[:, :channels], spatial[:, channels:]
         if not channels:
             spatial = None
+        regions = spatial if config.region_outputs else None
         if spatial is not None and self.styles is not None and pooled is not None:
             spatial = torch.cat([spatial, self.styles(spatial, pooled, position)], dim=1)
         if spatial is not None and self.classes is not None:
@@ -282,11 +309,11 @@ class UNet(StoredNetwork):
             for level in levels.children():
                 features = blocks.run_layer(level, checkpointed, torch.cat([features, stack.pop()], dim=1), *known)
         features = F.silu(self.norm(features))
-        output = blocks.channels_to_space(self.output(features), config.patch)
+        output = blocks.by_region(self.output(features), regions, config.patch)
         if self.head is not None:
             bands = blocks.octave_bands(x, config.pixel_bands) if config.pixel_bands else None
             unfolded = self._with_coordinates(blocks.joined(x, bands, spatial, prior), position)
-            output = output + self.head(features, unfolded, embedding)
+            output = output + blocks.by_region(self.head(features, unfolded, embedding), regions)
         return output
 
     def _with_coordinates(self, x: Tensor, position: Tensor | None) -> Tensor:

@@ -25,7 +25,7 @@ from medloom.core.lookup import look_up
 TIME_SCALE = 1000
 MAX_BETA = 0.999
 # Of flows, see RectifiedFlow.near_data: noise of half a grey level of 255, as much noise as data, and the weight.
-NEAREST, HALFWAY, FULL_WEIGHT = 0.005, 0.5, 0.1
+NEAREST, HALFWAY, FULL_WEIGHT = 0.005, 0.5, 0.05
 Level = float | Tensor
 
 
@@ -361,12 +361,12 @@ class RectifiedFlow(ProbabilityPath):
     def weight(self, t: Tensor) -> Tensor:
         """Ones without `near_data`: the density of the training times weights the loss. Float32 `(N,)`.
 
-        With it the error of the flow counts in full from the time FULL_WEIGHT on. Below, errors of the image count
-        alike at all times: that of the flow is mostly noise there, which no network can predict.
+        With it the error of the flow counts in full from the time FULL_WEIGHT on, and below in proportion to the time:
+        most of it is noise there, which no network can predict.
         """
         if not self.near_data:
             return torch.ones(t.shape, device=t.device)
-        return (t.float() / FULL_WEIGHT).clamp(max=1) ** 2  # the error of x0 is t times that of the flow
+        return (t.float() / FULL_WEIGHT).clamp(max=1)
 
     def to_dict(self) -> dict[str, Any]:
         """As JSON values."""

@@ -196,6 +196,57 @@ def test_the_head_is_given_the_bands_of_the_noisy_image() -> None:
     assert not torch.allclose(before, unet(x, t, context, mask, pooled))
 
 
+@pytest.mark.parametrize(("dims", "patch"), [(2, 2), (2, 1), (3, 2)])
+def test_each_region_has_its_own_output_to_the_pixel(dims: int, patch: int) -> None:
+    size = (8,) * dims
+    regions = torch.zeros(2, 3, *size)
+    owner = torch.randint(0, 3, (2, 1, *size), generator=torch.Generator().manual_seed(0))
+    regions[:1] = regions[:1].scatter(1, owner[:1], 1.0)
+    found = torch.arange(4.0).repeat_interleave(2 * patch**dims).view(1, -1, *[1] * dims)
+    output = blocks.by_region(found.expand(2, -1, *(8 // patch,) * dims), regions, patch)
+    assert output.shape == (2, 2, *size)
+    assert torch.equal(output[0], (1.0 + owner[0]).expand(2, *size)), "that of the region"
+    assert not output[1].any(), "that of no region, where the mask is left out"
+
+
+def test_with_outputs_of_regions_a_change_in_one_leaves_the_next_alone() -> None:
+    config = replace(CONFIG, patch=2, spatial_channels=2, region_styles=3, pixel_width=8, pixel_bands=1)
+    unet = network(replace(config, attention=(False, False), fusion="affine", region_outputs=True))
+    x, t, _, _, pooled = inputs(2)
+    spatial = torch.zeros(2, 2, 8, 8)
+    spatial[:, 0, :3], spatial[:, 1, 3:] = 1.0, 1.0
+    for layer in (unet.output, unet.head.output):
+        torch.nn.init.normal_(layer.weight)
+    before = unet(x, t, pooled=pooled, spatial=spatial)
+    assert before.shape == x.shape
+    # The last layers' weights of the second region: folded pixels hold both regions.
+    for layer in (unet.output, unet.head.output):
+        layer.weight.data.chunk(3)[2].zero_()
+    after = unet(x, t, pooled=pooled, spatial=spatial)
+    assert torch.equal(after[:, :, :3], before[:, :, :3]) and not after[:, :, 3:].equal(before[:, :, 3:])
+
+
+def test_with_styles_only_the_pooled_vector_reaches_the_image_through_regions_alone() -> None:
+    config = replace(CONFIG, patch=2, spatial_channels=2, region_styles=3, attention=(False, False), fusion="affine")
+    unet = network(replace(config, styles_only=True))
+    x, t, _, _, pooled = inputs(2)
+    for layer in (unet.output, unet.styles.projection):
+        torch.nn.init.normal_(layer.weight)
+    spatial = torch.zeros(2, 2, 8, 8)
+    one, other = (unet(x, t, pooled=vector, spatial=spatial) for vector in (pooled, pooled + 1))
+    assert torch.equal(one, other)
+    spatial[:, 1, 4:] = 1.0
+    one, other = (unet(x, t, pooled=vector, spatial=spatial) for vector in (pooled, pooled + 1))
+    assert not torch.allclose(one, other)
+
+
+@pytest.mark.parametrize("changed", [{"fusion": "cross-attention"}, {"region_styles": 0}])
+def test_styles_alone_need_styles_and_no_tokens(changed: dict[str, object]) -> None:
+    config = replace(CONFIG, spatial_channels=2, region_styles=3, attention=(False, False), fusion="affine")
+    with pytest.raises(UserError, match="styles_only"):
+        replace(config, styles_only=True, **changed)
+
+
 @pytest.mark.parametrize("dims", [2, 3])
 def test_styles_with_slopes_grow_along_the_axes_inside_their_region(dims: int) -> None:
     config = replace(CONFIG, dims=dims, spatial_channels=1, region_styles=2, region_slopes=True)

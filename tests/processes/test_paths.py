@@ -88,7 +88,7 @@ def test_flow_times_are_logit_normal_then_shifted():
     assert RectifiedFlow(shift=3).draw_time(torch.tensor([0.5])).item() == pytest.approx(3 * 0.5 / (1 + 2 * 0.5))
 
 
-def test_some_flow_times_lie_evenly_near_the_data_where_errors_of_the_image_count_alike():
+def test_some_flow_times_lie_evenly_near_the_data_where_errors_count_less():
     u, path = (torch.arange(20000, dtype=torch.float64) + 0.5) / 20000, RectifiedFlow(shift=4, near_data=0.2)
     near, others = path.draw_time(u)[:4000], path.draw_time(u)[4000:]
     assert [near[0].item(), near[-1].item()] == pytest.approx([0.005, 0.5], rel=2e-3)
@@ -97,8 +97,8 @@ def test_some_flow_times_lie_evenly_near_the_data_where_errors_of_the_image_coun
     plain = RectifiedFlow(shift=4).draw_time((torch.arange(16000, dtype=torch.float64) + 0.5) / 16000)
     torch.testing.assert_close(others, plain, atol=1e-4, rtol=0)
     assert (plain < 0.1).float().mean() < 1e-3, "which is why"
-    weights = path.weight(torch.tensor([0.005, 0.05, 0.1, 0.9]))
-    torch.testing.assert_close(weights, torch.tensor([0.0025, 0.25, 1.0, 1.0]))
+    weights = path.weight(torch.tensor([0.005, 0.025, 0.05, 0.9]))
+    torch.testing.assert_close(weights, torch.tensor([0.1, 0.5, 1.0, 1.0]))
     assert (RectifiedFlow().weight(torch.tensor([0.005])) == 1).all()
 
 

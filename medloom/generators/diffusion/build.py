@@ -82,6 +82,8 @@ def _refuse_own_ways(network: DenoiserOptions, noise: NoiseOptions) -> None:
         "noise.data_std": noise.data_std,
         "network.pixel_width": network.pixel_width,
         "network.region_slopes": network.region_slopes,
+        "network.region_outputs": network.region_outputs,
+        "network.styles_only": network.styles_only,
     }
     if used := [option for option, value in own.items() if value]:
         raise UserError(f"{used[0]}: a model that opens in diffusers cannot have it; leave it out.")
@@ -129,6 +131,8 @@ def _native_model(
         prior_channels=prior,
         region_styles=styles,
         region_slopes=network.region_slopes,
+        region_outputs=network.region_outputs,
+        styles_only=network.styles_only,
         spatial_width=MANY_CLASSES if masked and len(network.mask_classes) > MANY_CLASSES else 0,
         gradient_checkpointing=network.gradient_checkpointing,
         coordinates=network.coordinates,

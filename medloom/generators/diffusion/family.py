@@ -128,6 +128,12 @@ class DiffusionFamily(GeneratorFamily[DiffusionOptions, "DiffusionGenerator", KL
         origin: Origin,
     ) -> DiffusionGenerator:
         """See GeneratorFamily."""
+        unmasked = sum(sample.condition.mask is None for sample in data.train.samples)
+        if options.network.styles_only and unmasked:
+            raise UserError(
+                f"network.styles_only: {unmasked} of {len(data.train.samples)} training images have no mask, and texts"
+                " and tables would not reach them; add masks, or set it to false."
+            )
         text = find_text_encoder(options.text, data)
         network, seed = _fitted(options.network, data.spec.size, facts, coder is not None), options.loop.seed
         if options.base is not None:

@@ -36,6 +36,10 @@ class DenoiserOptions:
         region_styles: channels that text and table fill region by region of the mask, so that an attribute finds the
             region that it changes; 0 for none.
         region_slopes: let these channels also grow along each axis, so that the side of a finding is learned sooner.
+        region_outputs: give the last layers weights of their own for each region of the mask, so that what changes in
+            one does not change its neighbours.
+        styles_only: let text and table reach the image through the regions' channels alone, and not every layer, so
+            that an attribute changes little outside of the regions where training has it act; every image needs a mask.
         mask_balance: how far small regions of the mask count as much as large ones in the loss; 0 weighs all pixels
             alike, 1 all regions.
         prior: how a prior image reaches the network: none or channels.
@@ -58,6 +62,8 @@ class DenoiserOptions:
     mask_balance: float = limited(0.0, at_least=0, at_most=1, setting=True)
     region_styles: int = limited(8, at_least=0, setting=True)
     region_slopes: bool = setting(False)
+    region_outputs: bool = setting(False)
+    styles_only: bool = setting(False)
     prior: str = limited("none", words=PRIORS)
     condition_width: int = limited(128, at_least=1, setting=True)
     coordinates: bool = setting(True)
