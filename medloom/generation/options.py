@@ -31,7 +31,8 @@ class GenerationOptions(ManifestOptions):
         guidance: how strongly the condition is followed; 1 is no guidance (default: 2, or 1 of a model that was trained
             with --text.dropout 0; a GAN has none). For single parts of the condition add PART=SCALE, e.g.
             `--guidance 2 text=7.5 prior=1.5`; parts are mask, prior, modality, table and text.
-        negative: what the images should not show.
+        negative: what the images should not show; of an editor the instruction for no change, which an edit is compared
+            with.
         sampler: name of a sampler; the default fits the model.
         sampling: further options of the model's family as NAME=VALUE, e.g. temperature=0.9 top_k=100 of tokens.
         batch: images at a time.
