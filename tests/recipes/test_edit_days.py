@@ -166,6 +166,8 @@ def test_what_the_days_may_be_from_python(model: Path, without: Path, triples: P
 
 def test_an_editor_without_days_edits_as_before(without: Path, triples: Path, tmp_path: Path) -> None:
     assert columns(without) == []
+    # Days that do not condition it are no option of a run: one that was begun before there were any is resumed.
+    assert "days" not in read_json(without / "run.json")["identity"]["options"]
     (row,) = edit(without, tmp_path / "one", image=triples.parent / "prior0.png", text=WORDS)
     assert "days" not in row
     assert len(edit(without, tmp_path / "all", data=triples)) == 16
