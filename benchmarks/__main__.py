@@ -3,6 +3,8 @@
 import importlib
 import sys
 
+from medloom.core.errors import UserError
+
 BENCHMARKS = {
     "training_speed": "images/s in training against the standard loop",
     "sampling_speed": "images/s in sampling against 100 PNDM steps one image at a time, with Frechet distances",
@@ -13,6 +15,7 @@ BENCHMARKS = {
     "token_quality": "Frechet distance and images/s of tokens by the number of steps, beside latent diffusion",
     "effect_recovery": "how much of the true effects the demo's generator recovers, over five trainings",
     "family_recovery": "the same for diffusion, GAN and tokens by every fusion, in slices and in volumes",
+    "edit_settings": "how an editor is asked, chosen on validation patients and shown once on test patients",
     "findings_shown": "whether images of held-out prompts show the findings of their conditions, by measurement",
     "phantom_gallery": "the picture of 16 virtual patients in docs/phantom.md",
     "demo_picture": "the picture of README: what the demo's generator answers, next to the truth",
@@ -33,7 +36,11 @@ def main() -> int:
     if len(sys.argv) < 2 or sys.argv[1] not in BENCHMARKS:
         print("\n".join(f"python -m benchmarks {name:<16} {line}" for name, line in BENCHMARKS.items()))
         return 0 if len(sys.argv) < 2 else 2
-    importlib.import_module(f"benchmarks.{sys.argv[1]}").main(sys.argv[2:])
+    try:
+        importlib.import_module(f"benchmarks.{sys.argv[1]}").main(sys.argv[2:])
+    except UserError as error:
+        print(f"medloom: {error}", file=sys.stderr)
+        return 2
     return 0
 
 

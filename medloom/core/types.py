@@ -29,6 +29,8 @@ FORMS: Mapping[str, tuple[tuple[type, ...], str]] = {
 
 # Guidance adds the parts in this order (InstructPix2Pix: spatial parts first, then table and text).
 PARTS = ("mask", "prior", "modality", "table", "text")
+# Column of the table with the days between a prior image and the image.
+DAYS = "days"
 
 
 @dataclass(frozen=True)

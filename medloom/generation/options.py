@@ -33,7 +33,8 @@ class GenerationOptions(ManifestOptions):
             its preset has another, and 1 of a model that was trained with --text.dropout 0; a GAN has none). For
             single parts of the condition add PART=SCALE, e.g. `--guidance 2 text=7.5 prior=1.5`; parts are mask, prior,
             modality, table and text.
-        negative: what the images should not show.
+        negative: what the images should not show; of an editor the instruction for no change, which an edit is compared
+            with.
         sampler: name of a sampler; the default is the run's own, and fits the model.
         sampling: further options of the model's family as NAME=VALUE, e.g. temperature=0.9 top_k=100 of tokens.
         batch: images at a time.

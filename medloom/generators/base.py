@@ -20,7 +20,7 @@ from medloom.core.lookup import look_up
 from medloom.core.mask_spec import NO_MASK, MaskSpec, numbered
 from medloom.core.spec import ImageSpec
 from medloom.core.table_column import TableColumn
-from medloom.core.types import Condition, ImagePart
+from medloom.core.types import DAYS, Condition, ImagePart
 from medloom.data.condition_reader import ConditionReader, named
 from medloom.data.dataset import ImageSource, cached_usable_images
 from medloom.data.manifest import Manifest
@@ -180,24 +180,28 @@ class ImageGenerator(ABC, Generic[Model, Sampling]):
         prior: ImagePart | str,
         text: str,
         *,
+        days: float | None = None,
         modality: str | None = None,
         view: str | None = None,
         seed: int | None = None,
         seeds: Sequence[int] | None = None,
         sampling: Sampling | None = None,
         edit: Edit = FROM_NOISE,
+        allow_unseen: bool = False,
     ) -> GeneratedImages:
-        """What a prior image may look like after an instruction.
+        """What a prior image may look like after an instruction, and after some days.
 
         Args:
             prior: the prior image: a file, an `Image` or values.
             text: the instruction.
+            days: between the prior image and the edited one, for an editor that was trained on pairs with their days.
             modality: of the image, as named in the manifest.
             view: of the image.
             seed: as in `generate`.
             seeds: as in `generate`.
             sampling: as in `generate`.
             edit: as in `generate`.
+            allow_unseen: as in `generate`.
 
         Raises:
             UserError: the model is no editor, or as `generate`.
@@ -209,8 +213,11 @@ class ImageGenerator(ABC, Generic[Model, Sampling]):
             >>> edited.pixels.shape
             (1, 1, 16, 16)
         """
-        condition = Condition(text, modality, view, prior=Path(prior) if isinstance(prior, str) else prior)
-        return self.generate(condition, seed=seed, seeds=seeds, sampling=sampling, edit=edit)
+        if days is not None:
+            self.check_days(f"days={days}")
+        table = {} if days is None else {DAYS: days}
+        condition = Condition(text, modality, view, Path(prior) if isinstance(prior, str) else prior, table=table)
+        return self.generate(condition, seed=seed, seeds=seeds, sampling=sampling, edit=edit, allow_unseen=allow_unseen)
 
     def conditions(self, manifest: Manifest) -> list[Condition]:
         """The conditions of a manifest's rows: of each the parts that the model takes, for `generate`.
@@ -571,6 +578,21 @@ class ImageGenerator(ABC, Generic[Model, Sampling]):
             self.model.condition.indices([None] * len(conditions), [condition.view for condition in conditions])
             self.model.condition.cells([condition.table for condition in conditions])
 
+    def check_days(self, given: str) -> None:
+        """Refuse days between two images where they do not condition the model.
+
+        Args:
+            given: what was asked for, in messages.
+
+        Raises:
+            UserError: says how such an editor is trained.
+        """
+        if DAYS not in [column.name for column in self.columns]:
+            raise UserError(
+                f"{given}: the model was trained without the days between two images; leave them out, or train an"
+                f" editor on triples with a column {DAYS}."
+            )
+
     def table_refusal(self, condition: Condition) -> str | None:
         """Why the model cannot read a condition's table, or None."""
         for column in self.columns:
@@ -606,8 +628,10 @@ class ImageGenerator(ABC, Generic[Model, Sampling]):
     def cut_texts(self, conditions: Sequence[Condition], sampling: Sampling) -> list[str]:
         """A remark on texts that are longer than the model reads."""
         encoder = self.model.text
-        texts = {prompt_of(condition, self.modality_as, self.parts) for condition in conditions if self.reads_text}
-        texts |= {sampling.negative} if sampling.negative is not None else set()
+        read = [*conditions] if self.reads_text else []
+        if sampling.negative is not None:
+            read += [replace(condition, text=sampling.negative) for condition in read]
+        texts = {prompt_of(condition, self.modality_as, self.parts) for condition in read}
         counts = encoder.count_tokens(sorted(texts)) if texts else []
         over = [count - encoder.max_tokens for count in counts if count > encoder.max_tokens]
         if not over:
@@ -692,9 +716,9 @@ class ImageGenerator(ABC, Generic[Model, Sampling]):
     ) -> ConditionTensors:
         """As `inputs`, text, modality, view and table alone."""
         reduced = [keep(condition, kept, self.parts) for condition in conditions]
-        texts = [prompt_of(condition, self.modality_as, self.parts) for condition in reduced]
         if negative is not None and "text" not in kept:
-            texts = [negative] * len(texts)
+            reduced = [replace(condition, text=negative) for condition in reduced]
+        texts = [prompt_of(condition, self.modality_as, self.parts) for condition in reduced]
         tensors = self._embed(texts)
         encoder = self.model.condition
         if encoder is None:

@@ -7,7 +7,7 @@ from typing import NamedTuple
 from medloom.core.cells import spelled
 from medloom.core.errors import UserError
 from medloom.core.table_column import TableColumn
-from medloom.core.types import Condition
+from medloom.core.types import DAYS, Condition
 from medloom.generators.training_record import COUNTED, TrainingRecord, has_part
 
 # Parts that may be needed -> how they are given. Without its view an image is one of unknown view, which is said.
@@ -16,6 +16,9 @@ WAYS: Mapping[str, str] = {
     "mask": "name one with --mask, or in a column mask",
     "prior": "name one with --image of `medloom edit`, or in a column prior",
 }
+DAYS_WAY = (
+    "give the days between the two images with --days of `medloom edit` (from Python, days=...), or in a column days"
+)
 OUTSIDE = "give another value, or allow it with --allow-unseen (from Python, allow_unseen=True)"
 
 
@@ -126,7 +129,11 @@ class ConditionRules:
         for column in self.columns:
             rows = sum(column.read(condition.table.get(column.name)) is None for condition in conditions)
             needed = column.name in self.record.complete_columns
-            way = f"give one with --table {column.name}=..., or in the column {column.name}"
+            way = (
+                DAYS_WAY
+                if column.name == DAYS
+                else f"give one with --table {column.name}=..., or in the column {column.name}"
+            )
             found.append(Lack(f"value of {column.name}", rows, way if needed else ""))
         return [lack for lack in found if lack.rows]
 

@@ -84,6 +84,14 @@ class Family(ABC, Generic[Options, Trained]):
             UserError: a run or folder that it cannot start from.
         """
 
+    def completed(self, options: Options, data: Prepared, origin: Origin, verbose: bool) -> Options:
+        """The options with what the data decide, where a user left it to them.
+
+        Raises:
+            UserError: data that do not fit.
+        """
+        return options
+
     @abstractmethod
     def build(self, options: Options, data: Prepared, origin: Origin, verbose: bool) -> tuple[Prepared, Trained]:
         """The model that is trained, and the data in the space that it takes.

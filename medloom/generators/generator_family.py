@@ -17,11 +17,12 @@ from medloom.core.progress import say
 from medloom.core.sheets import tile_grid
 from medloom.core.tile_texts import MARK, caption_of, window_note
 from medloom.core.tiles import Tile
-from medloom.core.types import Condition, Sample
+from medloom.core.types import DAYS, Condition, Sample
 from medloom.data.dataset import ImageSource
 from medloom.data.padding import TrainingExtents
 from medloom.data.patches import PatchRules
 from medloom.generators.base import AnyGenerator
+from medloom.generators.days_between import with_days
 from medloom.generators.family import Family, Origin
 from medloom.generators.options import GeneratorOptions
 from medloom.generators.preparation import Prepared, spread, with_masks, with_samples
@@ -80,6 +81,10 @@ class GeneratorFamily(Family[Options, Trained], Generic[Options, Trained, Coder]
         known = load_generator(open_run(options.from_run, (self.name,), "--from").model)
         return Origin(parents, known, space=known.spec, extends=known.spec)
 
+    def completed(self, options: Options, data: Prepared, origin: Origin, verbose: bool) -> Options:
+        """See Family: an editor is conditioned on the days between its two images."""
+        return with_days(options, data, origin.model, verbose)
+
     def build(self, options: Options, data: Prepared, origin: Origin, verbose: bool) -> tuple[Prepared, Trained]:
         """See Family: masks, what conditions the images, the coder, and the generator."""
         given = self.mask_labels(options)
@@ -92,7 +97,7 @@ class GeneratorFamily(Family[Options, Trained], Generic[Options, Trained, Coder]
         facts = read_facts(options, data, masks, verbose)
         data, coder = self.prepare_space(options, data, origin)
         if known is not None:
-            generator = self.continued(options, data, facts, coder, known)
+            generator = self.continued(options, data, _new_columns(options, facts, known), coder, known)
             if facts.padded:
                 generator.learn_padding()
         else:
@@ -173,6 +178,23 @@ def _extents_of(
         )
     extents = extents.after(earlier)
     return extents if extents.padded else None
+
+
+def _new_columns(options: GeneratorOptions, facts: TrainingFacts, known: AnyGenerator) -> TrainingFacts:
+    """The facts with the columns alone that a run to continue is not conditioned on yet: the days of its images.
+
+    Raises:
+        UserError: --table names other columns than the run's.
+    """
+    columns = [column.name for column in known.columns]
+    # The days are given by default, to each of the two runs or to one of them.
+    given, has = ([name for name in names if name != DAYS] for names in (options.table, columns))
+    if given and given != has:
+        raise UserError(
+            f"--table {' '.join(given)}: the run of --from is conditioned on {', '.join(columns) or 'no columns'}; give"
+            " the same ones, or leave it out."
+        )
+    return replace(facts, columns=[column for column in facts.columns if column.name not in columns])
 
 
 def _no_masks(options: GeneratorOptions) -> MaskSpec:

@@ -33,8 +33,9 @@ if TYPE_CHECKING:
     from accelerate import Accelerator
 
 
-# What may differ when a run is resumed: where it runs and where things lie, not what is computed.
-FREE = ("out", "device", "cache", "config", "dry_run")
+# What may differ when a run is resumed: where it runs and where things lie, not what is computed. Where days condition
+# it, they stand in its table.
+FREE = ("out", "device", "cache", "config", "dry_run", "days")
 LIBRARIES = ("torch", "diffusers", "transformers", "accelerate", "peft", "numpy")
 
 

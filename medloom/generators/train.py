@@ -32,6 +32,7 @@ def train(options: TrainOptions) -> Path:
     origin = family.origin(options)
     options = replace(options, hu_window=hu_window(options, origin.space))
     data = prepare(options, verbose, origin.extends)
+    options = family.completed(options, data, origin, verbose)
     data, trained = family.build(options, data, origin, verbose)
     if options.dry_run:
         dry_run(options, family, data, trained, accelerator)

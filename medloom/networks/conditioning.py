@@ -160,16 +160,23 @@ class ConditionEncoder(StoredNetwork):
         rows = [[column.encode(table.get(column.name)) for column in columns] for table in tables]
         return torch.tensor(rows, dtype=torch.float32).reshape(len(tables), len(columns))
 
-    def extended(self, modalities: Sequence[str], views: Sequence[str]) -> "ConditionEncoder":
-        """A copy that also knows further modalities and views; each new one starts as the mean of the known ones."""
+    def extended(
+        self, modalities: Sequence[str], views: Sequence[str], columns: Sequence[TableColumn] = ()
+    ) -> "ConditionEncoder":
+        """A copy that also knows further modalities, views and columns.
+
+        A new modality or view starts as the mean of the known ones; the token of a new column starts at zero.
+        """
         grown = ConditionEncoder(
             replace(
                 self.config,
                 modalities=tuple(dict.fromkeys([*self.config.modalities, *modalities])),
                 views=tuple(dict.fromkeys([*self.config.views, *views])),
+                columns=(*self.config.columns, *columns),
             )
         )
-        state = dict(self.state_dict())
+        known = self.state_dict()
+        state = {name: known.get(name, torch.zeros_like(weight)) for name, weight in grown.state_dict().items()}
         for name in ("modality.weight", "view.weight"):
             old = state[name]
             new = old.mean(0, keepdim=True).expand(len(grown.state_dict()[name]) - len(old), -1)

@@ -113,6 +113,15 @@ class Cohort:
         visit = self.spec.visits_of(patient)[int(acquisition)]
         return evolved(patient, visit.size), visit
 
+    def progression(self, before: Path, after: Path) -> Twins:
+        """The true pair for what happened to a patient between two images, both in the position of the first.
+
+        Raises:
+            UserError: an image that does not belong to the cohort.
+        """
+        (patient, visit), (later, _) = self.acquisition(before), self.acquisition(after)
+        return Twins(*(self.spec.render(entry, visit, noisy=False) for entry in (patient, later)))
+
     def mask_of(self, image: Path) -> NDArray[np.uint8]:
         """The condition mask of one of the cohort's images, by its name."""
         name = image.name.split(".")[0]

@@ -14,6 +14,7 @@ from medloom.core.lookup import look_up
 from medloom.core.options import setting
 from medloom.core.progress import say
 from medloom.core.spec import HU, RELATIVE
+from medloom.core.types import DAYS
 from medloom.data.columns import PATH_COLUMNS
 from medloom.data.images import read_image, write_derived
 from medloom.data.manifest import Manifest, ManifestOptions, load_manifest
@@ -36,7 +37,7 @@ PROGRESSIONS = ("rules", "impression", "text", "llm", "none")
 DESCRIPTION = "journeys.json"
 SHEET_PAIRS = 12
 # Columns of the triples besides those of the later image's row.
-FURTHER = ("prior", "registered_prior", "instruction", "reverse_instruction", "days", "score")
+FURTHER = ("prior", "registered_prior", "instruction", "reverse_instruction", DAYS, "score")
 
 
 @dataclass(frozen=True, kw_only=True)

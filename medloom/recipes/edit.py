@@ -13,7 +13,7 @@ from medloom.core.options import setting
 from medloom.core.progress import say
 from medloom.core.seeds import numpy_generator
 from medloom.core.tile_texts import MARK
-from medloom.core.types import Condition
+from medloom.core.types import DAYS, Condition
 from medloom.generation.difference_maps import labelled_sheet
 from medloom.generation.options import GenerationOptions, name_values
 from medloom.generators.sampling import Edit, SamplingOptions
@@ -49,9 +49,11 @@ class Config(GenerationOptions):
     Attributes:
         image: the prior image.
         text: the instruction, e.g. "The right pleural effusion has resolved.".
+        days: between the prior image and the edited one, for a model that was trained on pairs with their days.
         modality: imaging modality; one that the model was trained on.
         view: view or plane; one that the model was trained on.
-        data: manifest with prior and instruction (else Text) instead of the image and the text.
+        data: manifest with prior and instruction (else Text), and with days for a model that takes them, instead of the
+            image and the text.
         region: label map; nothing outside its labels may change, on the prior image's grid.
         start: what sampling starts from: noise, prior (the prior image with noise), or inversion (the noise that leads
             to the prior image).
@@ -71,12 +73,13 @@ class Config(GenerationOptions):
         'medloom edit --model runs/edit --image prior.png --text "The right effusion has resolved." --n 4 --out edits'
     )
     common: ClassVar[tuple[str, ...]] = (
-        "image", "text", "modality", "view", "data", "region", "start", "strength", "controls", "n", "seed", "steps",
-        "guidance", "batch", "format", "device",
+        "image", "text", "days", "modality", "view", "data", "region", "start", "strength", "controls", "n", "seed",
+        "steps", "guidance", "batch", "format", "device",
     )  # fmt: skip
 
     image: Path | None = None
     text: str | None = None
+    days: float | None = None
     modality: str | None = None
     view: str | None = None
     data: Path | None = None
@@ -135,9 +138,9 @@ def run(config: Config) -> Path:
 def _check(config: Config) -> None:
 
     config.check()
-    alone = (config.image, config.text, config.modality, config.view)
-    if config.data is not None and alone != (None,) * 4:
-        raise UserError("--data brings its own prior images; leave --image, --text, --modality and --view out.")
+    alone = (config.image, config.text, config.days, config.modality, config.view)
+    if config.data is not None and alone != (None,) * 5:
+        raise UserError("--data brings its own prior images; leave --image, --text, --days, --modality and --view out.")
     if config.data is None and (config.image is None or config.text is None):
         raise UserError("say what to edit: --image and --text, or a manifest with prior and instruction with --data.")
     if config.text_only and (config.start != "noise" or config.region is not None or config.residual):
@@ -266,13 +269,17 @@ def _rows(config: Config, model: "LoadedModel") -> tuple[list[PriorRow], list[st
     """What to edit: the one image, or the rows of the manifest; and the names of their cells."""
     from medloom.generation.requests import Source, answerable, kept_columns, origins, read_conditions
 
+    names = [column.name for column in model.generator.columns]
     if config.data is None:
-        unknown = dict.fromkeys(column.name for column in model.generator.columns)
+        given: dict[str, float | str | None] = dict.fromkeys(names)
+        if config.days is not None:
+            model.generator.check_days(f"--days {config.days:g}")
+            given[DAYS] = config.days
         image = None if config.image is None else config.image.resolve()
-        condition = Condition(config.text or None, config.modality, config.view, prior=image, table=unknown)
-        return [PriorRow(_ready(model, condition, "--image"), Source(), "--image")], []
+        condition = Condition(config.text or None, config.modality, config.view, prior=image, table=given)
+        return [PriorRow(_ready(model, condition, "--image"), Source(), "--image", tuple(given.values()))], names
     manifest = read_conditions(config, config.data, need=(PRIOR,))
-    kept = kept_columns(config.keep, manifest)
+    further = [name for name in kept_columns(config.keep, manifest) if name not in names]
     samples = manifest.samples()
     samples = answerable(config.data, samples, model.generator, config.skip_bad, config.allow_unseen)
     rows = []
@@ -280,8 +287,9 @@ def _rows(config: Config, model: "LoadedModel") -> tuple[list[PriorRow], list[st
         where, table = f"{config.data}, line {sample.line}", sample.condition.table
         condition = _ready(model, model.generator.row_condition(sample.condition, where), where)
         reverse = table.get(REVERSE)
-        rows.append(PriorRow(condition, origin, where, tuple(table[name] for name in kept), str(reverse or "") or None))
-    return rows, kept
+        cells = (*condition.table.values(), *(table[name] for name in further))
+        rows.append(PriorRow(condition, origin, where, cells, str(reverse or "") or None))
+    return rows, [*names, *further]
 
 
 def _ready(model: "LoadedModel", condition: Condition, where: str) -> Condition:

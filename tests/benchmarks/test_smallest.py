@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from conftest import TINY
 from PIL import Image
+from test_edit_settings import with_triples
 
 from benchmarks.__main__ import BENCHMARKS
 from benchmarks.drawings import write_drawings
@@ -78,6 +79,12 @@ def _with_demo(folder: Path) -> str:
     return f"--demo {folder / 'demo'} --out {folder / 'demo.png'} --rows 2"
 
 
+def _with_editor(folder: Path) -> str:
+    """An editor of a cohort's patients, and triples of others."""
+    given = " ".join(f"--{name} {path}" for name, path in with_triples(folder).items() if name != "train")
+    return f"{given} --out {folder / 'out'} --steps 1 --setting start=noise --setting start=inversion,text=2"
+
+
 def _with_textures(folder: Path) -> str:
     """Smooth random X-rays, by two of which registration is measured."""
     random, lines = np.random.default_rng(0), ["path,patient_id"]
@@ -106,6 +113,7 @@ SMALLEST: dict[str, list[Words]] = {
         _recovery("gan", "--size 48"),
         _recovery("tokens", "--size 16 --tokenizer-steps 1 --tokenizer-widths 8 8 8"),
     ],
+    "edit_settings": [_with_editor],
     "findings_shown": [_with_findings],
     "demo_picture": [_with_demo],
     "phantom_gallery": [_said("--out OUT/phantom.png")],

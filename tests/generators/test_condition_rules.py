@@ -169,6 +169,9 @@ def test_an_inversion_needs_a_model_that_was_trained_without_instructions_too() 
         trained("diffusion", guided=False).check([condition], QUICK["diffusion"], start)
     trained("diffusion").check([condition], QUICK["diffusion"], start)
     trained("diffusion", condition, less(condition, "text"), guided=False).check([condition], QUICK["diffusion"], start)
+    # An instruction for no change is one.
+    null = replace(QUICK["diffusion"], negative="No change.")
+    trained("diffusion", guided=False).check([condition], null, start)
 
 
 @pytest.mark.parametrize("family", GUIDED)

@@ -46,3 +46,23 @@ def test_columns_come_back_from_disk_and_an_extended_encoder_keeps_them(tmp_path
     assert not torch.allclose(pooled[0], pooled[1])
     after = known.extended(["CT", "MR"], [])(*text, place, place * 0, cells)[0]
     torch.testing.assert_close(before, after)
+
+
+def test_a_new_column_starts_without_effect_and_then_has_one() -> None:
+    text = (torch.ones(1, 3, 4), torch.ones(1, 3, dtype=torch.bool), torch.ones(1, 4))
+    place = torch.ones(1, dtype=torch.long)
+    for columns in ((), COLUMNS):
+        known = ConditionEncoder(ConditionConfig(4, 8, ("CT",), columns=columns))
+        grown = known.extended(["CT"], [], [TableColumn("days", mean=30.0, std=10.0)])
+        assert [column.name for column in grown.config.columns] == [*(column.name for column in columns), "days"]
+        cells = {"age": 70, "ward": "south"}
+        old = known.cells([cells]) if columns else None
+        before, _, pooled = known(*text, place, place * 0, old)
+        after, _, same = grown(*text, place, place * 0, grown.cells([{**cells, "days": 90}]))
+        torch.testing.assert_close(pooled, same)
+        new = 2 + len(columns)
+        torch.testing.assert_close(before, torch.cat([after[:, :new], after[:, new + 1 :]], dim=1))
+        assert not after[:, new].any()
+        # Its weights have a gradient, so that training gives it an effect.
+        same.square().sum().backward()
+        assert grown.table is not None and grown.table.numbers[-1].weight.grad.abs().max() > 0

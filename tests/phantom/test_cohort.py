@@ -128,6 +128,23 @@ def test_a_row_of_another_table_has_no_truth(folder: Path) -> None:
         Cohort(folder / "images")
 
 
+def test_a_progression_changes_the_disease_and_neither_position_nor_noise(folder: Path) -> None:
+    cohort = Cohort(folder)
+    changed = 0
+    for number in range(SPEC.patients):
+        before, after = (folder / "images" / f"{number:06d}-{visit}.dcm" for visit in (0, 1))
+        twins = cohort.progression(before, after)
+        (patient, visit), (later, _) = cohort.acquisition(before), cohort.acquisition(after)
+        np.testing.assert_array_equal(twins.factual.values, SPEC.render(patient, visit, noisy=False).values)
+        # The outlines of body and thorax, which move with position and breath, are where they were.
+        np.testing.assert_array_equal(*(condition_mask(picture.labels) for picture in (twins.factual, twins.other)))
+        same = patient.values["severity"] == later.values["severity"]
+        assert bool(twins.difference.any()) is not same
+        changed += not same
+        assert not cohort.progression(before, before).difference.any()
+    assert 0 < changed < SPEC.patients
+
+
 def test_volumes_are_written_with_their_geometry(tmp_path: Path) -> None:
     write_cohort(tmp_path, CohortSpec(patients=1, dims=3, size=24), word)
     row = (rows_of(tmp_path / "train.csv") + rows_of(tmp_path / "test.csv"))[0]

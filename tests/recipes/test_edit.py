@@ -112,6 +112,21 @@ def test_other_starts_keep_the_earlier_image(
     assert np.abs(pixels(tmp_path / row["path"]) - pixels(prior)).mean() < 15
 
 
+def test_an_inversion_by_no_change_changes_what_is_asked_for_alone(model: Path, triples: Path, tmp_path: Path) -> None:
+    """The edit is compared with that of no change, so that none is left of the latter, however strong the text is."""
+    prior = triples.parent / "prior2.png"
+    given = {"image": prior, "start": "inversion", "guidance": ["1", "text=3"]}
+    changes = {}
+    for name, text, negative in (("null", "Same.", "Same."), ("spot", "Spot.", "Same."), ("plain", "Same.", None)):
+        words = {"text": text, "negative": negative, **given}
+        out = tmp_path / name
+        manifest = run_command("edit", model=model, out=out, device="cpu", steps=20, **words)
+        with manifest.open(encoding="utf-8") as stream:
+            (row,) = csv.DictReader(stream)
+        changes[name] = np.abs(pixels(out / row["path"]) - pixels(prior)).mean()
+    assert min(changes["plain"], changes["spot"]) > 2 * changes["null"], changes
+
+
 def test_nothing_changes_outside_of_the_region(model: Path, triples: Path, tmp_path: Path) -> None:
     region = np.zeros((16, 16), np.uint8)
     region[3:12, 3:12] = 1

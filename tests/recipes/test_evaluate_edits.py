@@ -2,6 +2,7 @@
 
 import json
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -11,11 +12,14 @@ import pytest
 from medloom.cli.main import main
 from medloom.core.files import write_json
 from medloom.core.spec import HU, ImageSpec, Intensity
+from medloom.data.images import write_image
 from medloom.data.manifest import read_manifest
-from medloom.data.tables import write_csv
+from medloom.data.tables import read_table, write_csv
 from medloom.evaluation.edits.measure import own_identified
 from medloom.generation.requests import origins
 from medloom.generators.generated_images import HEADER
+from medloom.phantom.causal import evolved
+from medloom.phantom.truth import Cohort
 from medloom.recipes.commands import run_command
 
 SIZE = 48
@@ -47,6 +51,22 @@ def pretend(cohort: Path, out: Path, column: str, arms: tuple[str, ...] = ("edit
             rows.append([*cells, prior])
     write_csv(out / "manifest.csv", [*HEADER, "prior"], rows)
     return out / "manifest.csv"
+
+
+def follow(cohort: Path, out: Path, size: Callable[[float, float], float]) -> Path:
+    """Edits of the prior images whose disease alone changes: to a size given that of the prior and the later image."""
+    truth, manifest = Cohort(cohort), pretend(cohort, out, "prior")
+    table = read_table(manifest)
+    samples = read_manifest(cohort / "triples.csv", need=("path", "prior")).samples()
+    for number, (sample, row) in enumerate(zip(samples, table.rows, strict=True)):
+        assert sample.condition.prior_file is not None
+        (patient, visit), (_, later) = truth.acquisition(sample.condition.prior_file), truth.acquisition(sample.path)
+        then = evolved(truth.spec.patient(patient.number), size(visit.size, later.size))
+        image = truth.spec.image(truth.spec.render(then, visit).values, HU)
+        write_image(out / f"{number}.dcm", image, {"SYNTHETIC": "YES"})
+        row[table.header.index("path")] = f"{number}.dcm"
+    write_csv(manifest, table.header, table.rows)
+    return manifest
 
 
 def scores(cohort: Path, edits: Path, out: Path, **options: Any) -> dict[str, Any]:
@@ -88,6 +108,29 @@ def test_a_copy_keeps_everything_and_moves_nothing(cohort: Path, tmp_path: Path)
     assert answers["all", "finding moved in the right direction on the right side"] == "fails"
     # What a verdict judges is not judged again by its reference.
     assert metric(found, "without an instruction", "nochange")["reading"] == "verdict: holds"
+
+
+def fractions(found: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    return {v["attribute"]: v for v in found["verdicts"] if v["metric"] == "fraction of the true change"}
+
+
+def test_an_edit_that_changes_the_finding_alone_makes_the_whole_change(cohort: Path, tmp_path: Path) -> None:
+    found = scores(cohort, follow(cohort, tmp_path, lambda before, later: later), tmp_path / "report")
+    verdicts = fractions(found)
+    assert {"effusion", "pneumonia"} <= set(verdicts)
+    for finding, verdict in verdicts.items():
+        assert verdict["value"] == pytest.approx(1, abs=0.1), finding
+        # Each finding has fewer patients than an interval needs, and is judged all the same.
+        assert metric(found, "fraction of the true", finding)["n"] < 8
+        assert (verdict["low"], verdict["answer"]) == (None, "inconclusive")
+    assert metric(found, "fraction of the true", "all")["value"] == pytest.approx(1, abs=0.1)
+    page = (tmp_path / "report" / "report.html").read_text()
+    assert "<td>effusion</td><td>fraction of the true change</td>" in page and "0.8 to 1.2</td>" in page
+    half = scores(cohort, follow(cohort, tmp_path / "half", lambda a, b: (a + b) / 2), tmp_path / "half" / "report")
+    assert all(0.1 < verdict["value"] < 0.8 for verdict in fractions(half).values())
+    gone = scores(cohort, follow(cohort, tmp_path / "gone", lambda a, b: 0.0), tmp_path / "gone" / "report")
+    # Pneumonias of this cohort shrink; an editor that erases them does more than was asked for.
+    assert fractions(gone)["pneumonia"]["value"] > 1.2
 
 
 def test_without_a_truth_and_without_triples(cohort: Path, tmp_path: Path) -> None:

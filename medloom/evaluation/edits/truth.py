@@ -1,9 +1,11 @@
 """Edits of virtual patients compared with what truly happened: the finding, its side, and what should have stayed.
 
-The cohort's oracle measures the prior image, the edit and the true later image, each with the mask of its own position;
-an edit has that of its prior image. What no instruction of these reports names is compared with two acquisitions of the
-same patient, which differ in position, inspiration and the scanner's noise only. For the named finding such pairs say
-what the oracle can detect: patients whose true change is smaller than 95 % of theirs are not counted.
+The cohort's oracle measures the prior image and the edit with the mask of the prior image. The true change of the named
+finding is what it measures where the disease alone becomes what it is in the later image, and position, breath and
+noise stay. What no instruction of these reports names is compared with two acquisitions of the same patient, which
+differ in position, inspiration and the scanner's noise only. For the named finding such pairs say what the oracle can
+detect: patients whose true change is smaller than 95 % of theirs are not counted. As the true change has no noise,
+those who are counted are no selection by noise.
 """
 
 from collections.abc import Mapping, Sequence
@@ -17,26 +19,34 @@ from medloom.core.errors import UserError
 from medloom.core.spec import HU, ImageSpec
 from medloom.data.images import read_image
 from medloom.evaluation.edits.measure import EDIT, NO_CHANGE, Edits, MeasuredEdit, null_metric
-from medloom.evaluation.report.estimates import estimate_mean, estimate_proportion
+from medloom.evaluation.report.estimates import estimate, estimate_mean, estimate_proportion
 from medloom.evaluation.report.metrics import EVERYTHING, HIGHER, LOWER, Metric, Reference, Verdict
+from medloom.metrics.effects import fraction_of
+from medloom.metrics.uncertainty import LEAST_UNITS
 from medloom.phantom.oracle import SIDES, Measurement, measure
 from medloom.phantom.truth import Cohort
 
+Values = NDArray[np.float64]
+
 # Diagnosis to what the oracle measures of it.
 MEASURED = {"effusion": "fluid", "pneumonia": "lesion", "nodule": "lesion"}
+# What becomes of a finding, in the order of the report.
+GROWS, SHRINKS, RESOLVES = "grows", "shrinks", "resolves"
 IDENTITY = {"heart_ratio": "heart ratio", "chest_width": "chest width", "bone_density": "bone density, HU"}
 RIGHT, FRACTION = "finding moved in the right direction on the right side", "fraction of the true change"
 STAYED = "change of what is not named"
 MEANINGS: Mapping[str, str] = {
     RIGHT: "fraction of edits whose named finding grew or shrank as it should, more than on the other side",
-    FRACTION: "mean change of the finding in the true direction, divided by the true one",
+    FRACTION: "mean change of the finding in the true direction, divided by the true one; too much where a finding that"
+    " shrinks is erased",
     STAYED: "mean absolute change of a measurement that no instruction names",
 }
 ALLOWED_RIGHT, ALLOWED_LEVELS = 0.9, 2.0
+# As of the effects of a what-if.
+ALLOWED_FRACTION = 0.8, 1.2
 # Of the difference between two acquisitions of one patient.
 MARGIN = 0.25
 DETECTED = 0.95  # quantile of the differences between two acquisitions above which a change counts as detected
-LEAST = 5  # patients of a finding that is measured on its own
 UNCHANGED = "No change."
 
 
@@ -47,18 +57,28 @@ class FindingChange:
     Attributes:
         patient: whose it is.
         finding: the diagnosis.
-        measured: what the oracle measures of it.
-        direction: 1 if the finding truly grows, -1 if it shrinks.
-        true: true change on its side, and on the other side.
+        becomes: what truly becomes of it: grows, shrinks or resolves.
+        true: true change on its side, where nothing else changes.
+        later: change to the true later image on its side, and on the other side, by measurement.
         estimated: change by the edit on its side, and on the other side.
     """
 
     patient: str
     finding: str
-    measured: str
-    direction: float
-    true: tuple[float, float]
+    becomes: str
+    true: float
+    later: tuple[float, float]
     estimated: tuple[float, float]
+
+    @property
+    def measured(self) -> str:
+        """What the oracle measures of the finding."""
+        return MEASURED[self.finding]
+
+    @property
+    def direction(self) -> float:
+        """1 if the finding truly grows, -1 if it shrinks or resolves."""
+        return 1.0 if self.becomes == GROWS else -1.0
 
     def is_right(self, change: tuple[float, float]) -> bool:
         """Whether the finding's side moves as it should, and more than the other side."""
@@ -112,16 +132,19 @@ class Truth:
         diagnosis, side = str(patient.values["diagnosis"]), str(patient.values["side"])
         if edit.instruction == UNCHANGED or diagnosis not in MEASURED or side not in SIDES:
             return
-        true = measure(read_image(after).pixels[0], self.cohort.mask_of(after))
         what, other = MEASURED[diagnosis], next(name for name in SIDES if name != side)
-        grows = later.values["diagnosis"] != "none" and later.values["severity"] > patient.values["severity"]
 
-        def change(result: Measurement) -> tuple[float, float]:
-            after, before = getattr(result, what), getattr(first, what)
-            return after[side] - before[side], after[other] - before[other]
+        def change(before: Measurement, after: Measurement, side: str) -> float:
+            sizes = getattr(after, what)[side], getattr(before, what)[side]
+            return float(sizes[0] - sizes[1])
 
-        direction = 1.0 if grows else -1.0
-        self.findings.append(FindingChange(edit.patient, diagnosis, what, direction, change(true), change(edited)))
+        becomes = GROWS if later.values["severity"] > patient.values["severity"] else SHRINKS
+        becomes = RESOLVES if later.values["diagnosis"] == "none" else becomes
+        twins = self.cohort.progression(before, after)
+        alone = change(measure(twins.factual.values, mask), measure(twins.other.values, mask), side)
+        seen = measure(read_image(after).pixels[0], self.cohort.mask_of(after))
+        both = ((change(first, result, side), change(first, result, other)) for result in (seen, edited))
+        self.findings.append(FindingChange(edit.patient, diagnosis, becomes, alone, *both))
 
 
 def retest_changes(cohort: Cohort, images: Sequence[Path]) -> dict[str, NDArray[np.float64]]:
@@ -161,7 +184,7 @@ def truth_metrics(
         UserError: no edit that names a finding whose true change can be detected.
     """
     noise = {name: float(np.quantile(retests[name], DETECTED)) for name in MEASURED.values()}
-    rows = [row for row in truth.findings if row.true[0] * row.direction > noise[row.measured]]
+    rows = [row for row in truth.findings if row.true * row.direction > noise[row.measured]]
     if not rows:
         raise UserError(
             f"{len(rows)} of {len(truth.findings)} edits name an effusion, a pneumonia or a nodule whose true change"
@@ -172,26 +195,11 @@ def truth_metrics(
         f" metrics: their true change is no more than {DETECTED:.0%} of the differences between two acquisitions of a"
         " patient."
     ]
-    by_finding = {name: {row.patient for row in rows if row.finding == name} for name in MEASURED}
-    findings = [EVERYTHING, *sorted(name for name, patients in by_finding.items() if len(patients) >= LEAST)]
-    right, fractions = [], []
-    for finding in findings:
-        own = [row for row in rows if finding in (EVERYTHING, row.finding)]
-        patients = [row.patient for row in own]
-        hits, true_hits = (
-            estimate_proportion(np.array(found), patients, seed)
-            for found in ([row.is_right(row.estimated) for row in own], [row.is_right(row.true) for row in own])
-        )
-        reference = Reference.of(true_hits, "the true later image")
-        right.append(Metric.of(hits, name=RIGHT, subset=finding, reference=reference, better=HIGHER))
-        directions = np.array([row.direction for row in own])
-        true = float(np.mean([row.true[0] for row in own] * directions))
-        moved = np.array([row.estimated[0] for row in own]) * directions
-        whole = Reference("the whole change", 1.0)
-        interval = estimate_mean(moved / true, patients, seed)
-        fractions.append(Metric.of(interval, name=FRACTION, subset=finding, reference=whole))
-    metrics = [*right, *fractions]
-    verdicts = [Verdict.of(right[0], at_least=ALLOWED_RIGHT)]
+    metrics, verdicts = _finding_metrics(rows, seed)
+    for finding in MEASURED:
+        named = sum(row.finding == finding for row in truth.findings)
+        if not any(row.finding == finding for row in rows):
+            notes.append(f"{finding}: not judged, as none of {named} edits has a true change that can be detected.")
     for name, words in IDENTITY.items():
         values = np.array(truth.stayed[name])
         known = np.isfinite(values)
@@ -208,3 +216,38 @@ def truth_metrics(
         bound = f"at most {ALLOWED_LEVELS:g} grey levels of 255"
         verdicts.append(Verdict.of(null_metric(edits, NO_CHANGE, seed), at_most=ALLOWED_LEVELS, bound=bound))
     return metrics, verdicts, notes
+
+
+def _finding_metrics(rows: Sequence[FindingChange], seed: int) -> tuple[list[Metric], list[Verdict]]:
+    """Direction, side and fraction of the true change: of all findings, of each, and of what becomes of each.
+
+    Direction and side are judged of all findings, the fraction of each finding and, where there are enough patients, of
+    what becomes of it: an effusion that grows too little must not hide one that is erased where it shrinks.
+    """
+    subsets = {EVERYTHING: list(rows)}
+    for finding in sorted({row.finding for row in rows}):
+        subsets[finding] = [row for row in rows if row.finding == finding]
+        for becomes in (GROWS, SHRINKS, RESOLVES):
+            own = [row for row in subsets[finding] if row.becomes == becomes]
+            patients = {row.patient for row in own}
+            if len(patients) >= LEAST_UNITS and len(own) < len(subsets[finding]):
+                subsets[f"{finding} that {becomes}"] = own
+    right, fractions = list[Metric](), list[Metric]()
+    for name, own in subsets.items():
+        units = [row.patient for row in own]
+        hits, true_hits = (
+            estimate_proportion(np.array(found), units, seed)
+            for found in ([row.is_right(row.estimated) for row in own], [row.is_right(row.later) for row in own])
+        )
+        reference = Reference.of(true_hits, "the true later image")
+        right.append(Metric.of(hits, name=RIGHT, subset=name, reference=reference, better=HIGHER))
+        true, made = np.array([row.true for row in own]), np.array([row.estimated[0] for row in own])
+
+        def fraction(chosen: NDArray[np.intp], true: Values = true, made: Values = made) -> float:
+            return fraction_of(true[chosen], made[chosen])
+
+        whole = Reference("the whole change", 1.0)
+        fractions.append(Metric.of(estimate(fraction, units, seed), name=FRACTION, subset=name, reference=whole))
+    verdicts = [Verdict.of(right[0], at_least=ALLOWED_RIGHT)]
+    verdicts += [Verdict.of(metric, *ALLOWED_FRACTION) for metric in fractions if metric.subset != EVERYTHING]
+    return [*right, *fractions], verdicts

@@ -150,9 +150,9 @@ class DiffusionFamily(GeneratorFamily[DiffusionOptions, "DiffusionGenerator", KL
         coder: KLAutoencoder | None,
         known: DiffusionGenerator,
     ) -> DiffusionGenerator:
-        """The generator with further modalities and views; what it knew keeps its weights."""
+        """The generator with further modalities, views and columns; what it knew keeps its weights."""
         if known.model.condition is not None:
-            known.model.condition = known.model.condition.extended(facts.modalities, facts.views)
+            known.model.condition = known.model.condition.extended(facts.modalities, facts.views, facts.columns)
         known.spec = data.spec
         return known
 

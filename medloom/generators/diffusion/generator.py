@@ -94,16 +94,20 @@ class DiffusionGenerator(ImageGenerator[DiffusionModel, DiffusionSampling]):
                 model that takes no prior image, or an inversion by one that was never trained without instruction.
         """
         self._sampler(sampling)
-        self.check_guidance(self._scales(sampling), sampling.negative)
+        # An inversion looks at the negative text, whatever the scale.
+        negative = None if edit.start == "inversion" else sampling.negative
+        self.check_guidance(self._scales(sampling), negative)
         if sampling.steps < 1:
             raise UserError(f"--steps {sampling.steps}: it has to be at least 1.")
         edit.require_prior(self.parts)
         if edit.start == "inversion" and sampling.sampler is not None:
             raise UserError("--sampler: an inversion is undone by steps of first order; leave it out.")
-        if edit.start == "inversion" and not self.can_guide and "text" in self.rules.needs:
+        unasked = not sampling.negative and not self.can_guide and "text" in self.rules.needs
+        if edit.start == "inversion" and unasked:
             raise UserError(
                 "--start inversion: the model was trained with --text.dropout 0, never without instruction, as an"
-                " inversion needs it; give noise or prior, or train with a larger dropout."
+                " inversion needs it; give an instruction for no change with --negative, give noise or prior, or train"
+                " with a larger dropout."
             )
         if edit.residual:
             raise UserError("--residual is for token generators; leave it out.")
@@ -136,8 +140,8 @@ class DiffusionGenerator(ImageGenerator[DiffusionModel, DiffusionSampling]):
         if edit.start == "prior":
             start = levels[0].alpha * clean + levels[0].sigma * start
         elif edit.start == "inversion":
-            # The text asks for a change; the prior image is what the model makes of all else.
-            others = self.inputs(conditions, frozenset(self.parts) - {"text"}, None, *given)
+            # The text asks for a change; the prior image is what the model makes of all else, or of no change.
+            others = self.inputs(conditions, frozenset(self.parts) - {"text"}, sampling.negative, *given)
             start = invert(guide(self._predict, others, [1.0]), clean, self.path, levels)
         if priors.regions is not None:
             denoise = held(denoise, self.path, clean, self._on_grid(priors.regions))

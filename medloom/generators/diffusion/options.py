@@ -220,6 +220,7 @@ class EditImage(DiffusionOptions):
 
     Attributes:
         preset: a published system's settings: biomedjourney.
+        days: condition the editor on the days between its two images too, where the manifest has a column days.
     """
 
     task: ClassVar[str] = "edit"
@@ -230,7 +231,8 @@ class EditImage(DiffusionOptions):
     example: ClassVar[str] = "medloom train edit --data triples.csv --out runs/edit"
     common: ClassVar[tuple[str, ...]] = (
         "size", "preset", "base", "lora", "autoencoder", "from_run", "stage", "image_size", "columns", "skip_bad",
-        "unit", "loop.steps", "loop.batch", "loop.learning_rate", "device", "dry_run",
+        "days", "unit", "loop.steps", "loop.batch", "loop.learning_rate", "device", "dry_run",
     )  # fmt: skip
 
+    days: bool = True
     network: DenoiserOptions = field(default_factory=_editing)

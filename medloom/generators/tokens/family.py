@@ -89,23 +89,17 @@ class TokenFamily(GeneratorFamily[GenerateTokens, "TokenGenerator", Tokenizer]):
     def continued(
         self, options: GenerateTokens, data: Prepared, facts: TrainingFacts, coder: Tokenizer, known: TokenGenerator
     ) -> TokenGenerator:
-        """The generator with further modalities, on the tokenizer's grid.
+        """The generator with further modalities and columns, on the tokenizer's grid.
 
         Raises:
             UserError: data or options that it cannot continue with.
         """
-        columns = [column.name for column in known.columns]
-        if options.table and list(options.table) != columns:
-            raise UserError(
-                f"--table {' '.join(options.table)}: the run of --from is conditioned on"
-                f" {', '.join(columns) or 'no columns'}; give the same ones, or leave it out."
-            )
         classes = options.network.mask_classes if options.network.mask != "none" else ()
         if tuple(classes) != tuple(known.model.mask_classes):
             labels = " ".join(map(str, known.model.mask_classes)) or "none"
             raise UserError(f"network.mask_classes: those of the run of --from are {labels}; give the same ones.")
         config = transformer_config(options.network, coder.grid(data.spec.size), coder.codes)
-        return extend_generator(known, data.spec, facts.modalities, facts.views, coder, config)
+        return extend_generator(known, data.spec, facts, coder, config)
 
     def own_components(self, trained: TokenGenerator) -> dict[str, Any]:
         """See GeneratorFamily."""

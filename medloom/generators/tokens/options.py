@@ -79,6 +79,8 @@ class GenerateTokens(GeneratorOptions):
         image_size: pixels of each axis (default: the tokenizer's).
         from_run: run to continue from (`--from`), with a manifest that may add modalities, and with its tokenizer or
             one that was trained from that, also for images of another size; with --upscale, the run of the first stage.
+        days: condition an editor (--network.prior channels) on the days between its two images too, where the manifest
+            has a column days.
         upscale: train the second of two stages: --tokenizer is that of larger images, which are decoded given the
             tokens that the first stage decodes.
         network: the transformer.
@@ -98,6 +100,7 @@ class GenerateTokens(GeneratorOptions):
 
     tokenizer: Path
     image_size: tuple[int, ...] = ()
+    days: bool = True
     upscale: bool = False
     network: TransformerOptions = field(default_factory=TransformerOptions)
     tokens: TokenOptions = field(default_factory=TokenOptions)
