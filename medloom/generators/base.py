@@ -31,7 +31,7 @@ from medloom.generators.base_model import ConditionalModel, keep, known_parts, p
 from medloom.generators.condition_rules import ConditionRules
 from medloom.generators.framing import crop_images, frame_images, window_image
 from medloom.generators.generated_images import GeneratedImage, GeneratedImages
-from medloom.generators.sampling import FROM_NOISE, WHOLE, Edit, Framing, SamplingOptions
+from medloom.generators.sampling import FROM_NOISE, WHOLE, Edit, Framing, Sampling
 from medloom.generators.support import refuse_part
 from medloom.generators.tensors import ConditionTensors
 from medloom.generators.training_record import TrainingRecord
@@ -47,7 +47,6 @@ SETTINGS = "generator.json"
 KEPT = ("steps", "guidance", "guidance_by_part", "sampler")
 
 Model = TypeVar("Model", bound=ConditionalModel)
-Sampling = TypeVar("Sampling", bound=SamplingOptions)
 
 
 @dataclass(frozen=True, eq=False)

@@ -206,7 +206,7 @@ class PixelHead(nn.Module):
         self.refine = blocks.convolution(config.dims, width, width) if sees else None
         self.refine_affine = blocks.Affine(pooled, width) if sees else None
         outputs = config.channels * config.outputs
-        self.output = blocks.convolution(config.dims, config.pixel_width, outputs, 1, zero=True)
+        self.output = blocks.convolution(config.dims, width, outputs, 1, zero=True)
 
     def forward(self, features: Tensor, given: Tensor, pooled: Tensor) -> Tensor:
         """`features` `(N, W, *size / patch)`, `given` `(N, G, *size)`, `pooled` `(N, P)` to `(N, outputs C, *size)`."""

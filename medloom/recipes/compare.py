@@ -151,6 +151,7 @@ def _shared(config: Config, models: Mapping[str, Path]) -> tuple["Manifest", lis
     """
     from medloom.data.manifest import load_manifest
     from medloom.generation.requests import answerable
+    from medloom.generators.sampling import guided
     from medloom.generators.storage import load_generator, open_generator
 
     manifest = load_manifest(config.data, config)
@@ -175,9 +176,9 @@ def _shared(config: Config, models: Mapping[str, Path]) -> tuple["Manifest", lis
         samples = answerable(config.data, samples, generator, config.skip_bad)
         if config.guidance is None and generator.sampling.guidance is not None:
             scales[side] = 1.0
-        asked = {"steps": config.steps, "guidance": scales[side]}
-        given = {name: value for name, value in asked.items() if value is not None}
-        generator.check_sampling(replace(generator.sampling, **given))
+        scale = () if scales[side] is None else (str(scales[side]),)
+        steps = {} if config.steps is None else {"steps": config.steps}
+        generator.check_sampling(guided(replace(generator.sampling, **steps), scale))
     lines = {sample.line for sample in samples}
     shared = shared.select(line in lines for line in shared.frame["line"])
     return shared, common, scales

@@ -21,7 +21,7 @@ TRAINING: Mapping[str, object] = {
     "hu_window": [-1024, 476],
     "network.mask_classes": [1, 2, 3],
 }
-# What is asked for at the end, and what the reader is stated to try.
+# What is asked for at the end, and what the reader is invited to try.
 WANTED: Mapping[str, object] = {
     "prompt": "pleural effusion, severe, on the right",
     "table": "age=65,smoking=current,pack_years=40,sex=male,coffee=daily",

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from medloom.core.errors import UserError
+from medloom.core.files import read_json
 from medloom.recipes.commands import run_command
 
 
@@ -22,7 +23,9 @@ def test_before_and_after_a_new_modality(
     make_manifest: Callable[..., Path], tmp_path: Path, tiny_options: dict[str, object]
 ) -> None:
     old = make_manifest(12, folder="old")
-    before = run_command("train text2image", data=old, out=tmp_path / "before", **tiny_options)
+    # Scales of a run's own guide no comparison.
+    own = {"sampling.guidance": ["3", "text=5"]}
+    before = run_command("train text2image", data=old, out=tmp_path / "before", **tiny_options, **own)
     new = make_manifest(12, folder="new", seed=1)
     new.write_text(re.sub(r",p(\d)", r",new\1", new.read_text().replace("Square", "Cross")))
     after = run_command("train text2image", data=new, out=tmp_path / "after", from_run=before, **tiny_options)
@@ -32,6 +35,8 @@ def test_before_and_after_a_new_modality(
     assert {row["metric"] for row in rows} >= {"Frechet distance", "coverage"}
     assert any(row["before"] != row["after"] for row in rows)
     assert (tmp_path / "compared" / "before" / "000000.png").is_file()
+    asked = [read_json(tmp_path / "compared" / side / "generation.json")["options"] for side in ("before", "after")]
+    assert [options["guidance"] for options in asked] == [["1.0"], ["1.0"]]
 
     # The second model starts from the first, so that it has seen the first one's patients too.
     with pytest.raises(UserError, match="patients were in the training set of"):

@@ -144,6 +144,23 @@ def test_masks_on_channels_and_by_spade(
         assert len(rows) == 1
 
 
+def test_where_regions_alone_bring_the_text_every_image_needs_a_mask(
+    make_manifest: Callable[..., Path], tmp_path: Path, tiny_options: dict[str, object]
+) -> None:
+    masked, bare = make_manifest(masks=True), make_manifest(folder="bare", seed=1)
+    partly = masked.with_name("partly.csv")
+    partly.write_text(masked.read_text().replace(",m3.png", ",").replace(",m4.png", ","), encoding="utf-8")
+    options = {**tiny_options, "network.mask": "channels", "network.mask_classes": [1], "network.fusion": "affine"}
+    options |= {"network.styles_only": True, "network.region_outputs": True}
+    with pytest.raises(UserError, match="styles_only: [12] of 1[0-2] training images have no mask"):
+        train(partly, tmp_path / "partly", options)
+    run = train(masked, tmp_path / "run", options)
+    # Also where a run is continued, which has the network of the first.
+    with pytest.raises(UserError, match="images have no mask, and texts and tables would not reach them"):
+        train(bare, tmp_path / "more", options, from_run=run)
+    assert not any((tmp_path / name).exists() for name in ("partly", "more"))
+
+
 def test_a_model_without_masks_leaves_those_of_a_manifest_beside_its_images(
     run: Path, make_manifest: Callable[..., Path], tmp_path: Path
 ) -> None:

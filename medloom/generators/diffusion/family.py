@@ -128,12 +128,7 @@ class DiffusionFamily(GeneratorFamily[DiffusionOptions, "DiffusionGenerator", KL
         origin: Origin,
     ) -> DiffusionGenerator:
         """See GeneratorFamily."""
-        unmasked = sum(sample.condition.mask is None for sample in data.train.samples)
-        if options.network.styles_only and unmasked:
-            raise UserError(
-                f"network.styles_only: {unmasked} of {len(data.train.samples)} training images have no mask, and texts"
-                " and tables would not reach them; add masks, or set it to false."
-            )
+        _require_masks(options.network.styles_only, data)
         text = find_text_encoder(options.text, data)
         network, seed = _fitted(options.network, data.spec.size, facts, coder is not None), options.loop.seed
         if options.base is not None:
@@ -151,6 +146,7 @@ class DiffusionFamily(GeneratorFamily[DiffusionOptions, "DiffusionGenerator", KL
         known: DiffusionGenerator,
     ) -> DiffusionGenerator:
         """The generator with further modalities, views and columns; what it knew keeps its weights."""
+        _require_masks(getattr(known.model.denoiser.config, "styles_only", False), data)
         if known.model.condition is not None:
             known.model.condition = known.model.condition.extended(facts.modalities, facts.views, facts.columns)
         known.spec = data.spec
@@ -186,6 +182,16 @@ class DiffusionFamily(GeneratorFamily[DiffusionOptions, "DiffusionGenerator", KL
             render,
             options.text.learning_rate_factor,
             DiffusionObjective(options.noise.loss, options.network.mask_balance),
+        )
+
+
+def _require_masks(styles_only: bool, data: Prepared) -> None:
+    """Refuse images that texts and tables would not reach, in a network that is given them by the mask's regions."""
+    unmasked = sum(sample.condition.mask is None for sample in data.train.samples)
+    if styles_only and unmasked:
+        raise UserError(
+            f"network.styles_only: {unmasked} of {len(data.train.samples)} training images have no mask, and texts and"
+            " tables would not reach them; add masks, or train a network without it."
         )
 
 
