@@ -19,7 +19,7 @@ from medloom.core.spec import ImageSpec, Intensity
 from medloom.core.types import Sample
 from medloom.data.cache import Arrays, CacheColumn, cached_rows
 from medloom.data.condition_reader import ConditionReader
-from medloom.data.images import READERS_AT_ONCE, read_header
+from medloom.data.images import read_header, readers_at_once
 from medloom.data.manifest import list_problems
 from medloom.data.masks import Labels
 from medloom.data.padding import Contents, Extent, extent_of
@@ -48,7 +48,7 @@ def read_headers(samples: Sequence[Sample], unit: str | None = None, verbose: bo
     """
     headers = []
     with (
-        ThreadPoolExecutor(READERS_AT_ONCE) as pool,
+        ThreadPoolExecutor(readers_at_once(sample.path for sample in samples)) as pool,
         progress("reading headers", len(samples), "files", 0, verbose) as advance,
     ):
         for header in pool.map(lambda sample: read_header(sample.path, unit), samples):
@@ -197,12 +197,16 @@ class ImageSource:
         Raises:
             UserError: an image is unusable.
         """
-        with ThreadPoolExecutor(READERS_AT_ONCE) as pool:
+        with ThreadPoolExecutor(self.readers(rows)) as pool:
             return np.stack(list(pool.map(self.image, rows)))
 
     def readable_images(self, rows: Sequence[int]) -> tuple[NDArray[np.float32], NDArray[np.uint8]]:
         """Model-space images of some rows, `(N, C, *size)`, and marks uint8 `(N,)` of unusable ones (all zeros)."""
-        return _readable(self.image, rows, np.zeros(self.spec.shape, np.float32))
+        return _readable(self.image, rows, np.zeros(self.spec.shape, np.float32), self.readers(rows))
+
+    def readers(self, rows: Sequence[int]) -> int:
+        """How many threads read some rows fastest."""
+        return readers_at_once(self.samples[row].path for row in rows)
 
     def image(self, row: int) -> NDArray[np.float32]:
         """The model-space image of a row.
@@ -259,10 +263,10 @@ def read_or_none(read: Callable[[int], NDArray[Scalar]], row: int) -> NDArray[Sc
 
 
 def _readable(
-    read: Callable[[int], NDArray[Scalar]], rows: Sequence[int], blank: NDArray[Scalar]
+    read: Callable[[int], NDArray[Scalar]], rows: Sequence[int], blank: NDArray[Scalar], readers: int
 ) -> tuple[NDArray[Scalar], NDArray[np.uint8]]:
     """Arrays of some rows, stacked, and marks of unusable ones, which are blank."""
-    with ThreadPoolExecutor(READERS_AT_ONCE) as pool:
+    with ThreadPoolExecutor(readers) as pool:
         found = list(pool.map(lambda row: read_or_none(read, row), rows))
     bad = np.array([array is None for array in found], np.uint8)
     return np.stack([blank if array is None else array for array in found]), bad
@@ -348,7 +352,7 @@ def cached_usable_labels(
     columns = {"labels": CacheColumn(source.spec.size, "int16"), "bad": CacheColumn((), "uint8")}
 
     def compute(rows: Sequence[int]) -> Arrays:
-        labels, bad = _readable(source.labels, rows, np.full(source.spec.size, NO_MASK, np.int16))
+        labels, bad = _readable(source.labels, rows, np.full(source.spec.size, NO_MASK, np.int16), source.readers(rows))
         return {"labels": labels, "bad": bad}
 
     arrays = cached_rows(folder, "masks", mask_key(source), len(source.samples), columns, compute, verbose)

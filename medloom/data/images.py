@@ -3,7 +3,7 @@
 Everything that a file states is preserved: values in their unit, mm, orientation, and padding.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
@@ -50,8 +50,9 @@ _SERIES = Reader(dicom_series.read_series, dicom_series.series_header)
 _NIFTI = Reader(nifti.read_nifti, nifti.nifti_header, states_unit=False)
 _ITK = Reader(itk.read_itk, itk.itk_header, states_unit=False)
 
-# Threads that decode files: decoding releases the interpreter's lock.
-READERS_AT_ONCE = 4
+# Threads that read files, and the bytes from which a file is worth one: decoding releases the interpreter's lock, all
+# else does not. Slices of 9 kB are read twice as fast by one thread as by four.
+READERS_AT_ONCE, LARGE = 4, 100_000
 
 DERIVED_FORMATS = (".png", ".tiff", ".dcm", ".nii.gz")
 READERS: dict[str, Reader] = {
@@ -81,6 +82,13 @@ WRITERS: dict[str, Writer] = {
     ".mhd": Writer(itk.write_mhd, itk.itk_provenance),
     ".nrrd": Writer(itk.write_itk, itk.itk_provenance),
 }
+
+
+def readers_at_once(paths: Iterable[Path]) -> int:
+    """How many threads read files fastest, judged by the first of them."""
+    first = next(iter(paths), None)
+    large = first is not None and (first.is_dir() or (first.is_file() and first.stat().st_size >= LARGE))
+    return READERS_AT_ONCE if large else 1
 
 
 def read_image(path: Path | str, frame: int | None = None, unit: str | None = None) -> Image:

@@ -9,7 +9,7 @@ from pathlib import Path
 from medloom.core.errors import UserError
 from medloom.core.files import content_stamp, hash_content
 from medloom.core.progress import progress
-from medloom.data.images import READERS_AT_ONCE, check_pixels, read_header, read_image
+from medloom.data.images import check_pixels, read_header, read_image, readers_at_once
 from medloom.data.manifest import Manifest
 from medloom.data.tables import Problem
 
@@ -57,7 +57,7 @@ def inspect_images(manifest: Manifest, decode: bool, unit: str | None = None) ->
     columns = (manifest.frame[name].tolist() for name in ("line", "path", "modality"))
     jobs = [(line, Path(path), modality) for line, path, modality in zip(*columns, strict=True)]
     with (
-        ThreadPoolExecutor(READERS_AT_ONCE) as pool,
+        ThreadPoolExecutor(readers_at_once(path for _, path, _ in jobs)) as pool,
         progress("decoding" if decode else "reading headers", len(jobs), "files") as advance,
     ):
         # In chunks: a pool's map submits all of its work at once, with one future each.

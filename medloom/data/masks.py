@@ -18,7 +18,7 @@ from medloom.core.progress import progress
 from medloom.core.spec import ImageSpec
 from medloom.core.types import Sample
 from medloom.data.image_io.geometry import axis_codes
-from medloom.data.images import READERS_AT_ONCE, read_header, read_image
+from medloom.data.images import read_header, read_image, readers_at_once
 from medloom.data.laterality import swap_sides
 from medloom.data.placement import frame_of, plan
 from medloom.data.transforms import oriented
@@ -290,7 +290,7 @@ def mask_classes_of(samples: Sequence[Sample], given: Sequence[int], verbose: bo
 
     found: set[int] = set()
     with (
-        ThreadPoolExecutor(READERS_AT_ONCE) as pool,
+        ThreadPoolExecutor(readers_at_once(masks)) as pool,
         progress("reading masks", len(masks), "files", 0, verbose) as advance,
     ):
         for labels in pool.map(labels_of, masks):

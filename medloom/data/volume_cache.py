@@ -13,7 +13,7 @@ from medloom.core.mask_spec import NO_MASK
 from medloom.core.seeds import numpy_generator
 from medloom.data.cache import Arrays, CacheColumn, PackedArrays, Shape, cached_arrays, cached_rows
 from medloom.data.dataset import ImageSource, mask_key, read_or_none, rows_left, usable_rows
-from medloom.data.images import READERS_AT_ONCE
+from medloom.data.images import readers_at_once
 from medloom.data.placement import plan
 
 # Pixels drawn per class and image; of a class with fewer pixels all are stored.
@@ -44,7 +44,7 @@ def whole_sizes(source: ImageSource) -> list[Shape]:
     def size(row: int) -> Shape:
         return plan(*source.grid(row), source.spec).resized
 
-    with ThreadPoolExecutor(READERS_AT_ONCE) as pool:
+    with ThreadPoolExecutor(readers_at_once(sample.path for sample in source.samples)) as pool:
         return list(pool.map(size, range(len(source.samples))))
 
 

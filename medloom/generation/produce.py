@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from medloom.core.cells import plain_number
 from medloom.core.config import plain
 from medloom.core.errors import UserError
-from medloom.core.files import claim_output, hash_json, read_json, write_json
+from medloom.core.files import claim_output, hash_json, is_written, read_json, write_json
 from medloom.core.lookup import did_you_mean, look_up
 from medloom.core.plots import flat
 from medloom.core.progress import progress, say
@@ -135,7 +135,7 @@ def produce(
         _describe(options, file, facts, given)
     state.wait_for_everyone()
     series = _series(requests, hash_json({**facts, "options": given}))
-    todo = [request for request in requests if not (options.out / f"{request.sample_id}{suffix}").exists()]
+    todo = [request for request in requests if not is_written(options.out / f"{request.sample_id}{suffix}")]
     # All processes divide the same list: none may write before each has looked at what is there.
     state.wait_for_everyone()
     # Images of their mask's size are generated one by one, and a batch of them would be lost together.

@@ -115,6 +115,12 @@ def channels_to_space(x: Tensor, factor: int) -> Tensor:
     return unfolded.reshape(n, channels, *(length * factor for length in size))
 
 
+def averaged(x: Tensor, factor: int) -> Tensor:
+    """The mean over blocks of `factor` pixels along each axis: `(N, C, *S)` to `(N, C, *S/f)`."""
+    pool = F.avg_pool2d if x.ndim == 4 else F.avg_pool3d
+    return x if factor == 1 else pool(x, factor)
+
+
 def joined(*parts: Tensor | None) -> Tensor:
     """Concatenate those parts `(N, C, *size)` that are not None along the channels."""
     return torch.cat([part for part in parts if part is not None], dim=1)
@@ -132,7 +138,7 @@ def with_fast_layout(network: Network, dims: int) -> Network:
 
 def downsample(x: Tensor) -> Tensor:
     """Halve each spatial axis by averaging 2 pixels."""
-    return F.avg_pool2d(x, 2) if x.ndim == 4 else F.avg_pool3d(x, 2)
+    return averaged(x, 2)
 
 
 def octave_bands(x: Tensor, count: int) -> Tensor:
@@ -173,25 +179,40 @@ def upsample(x: Tensor) -> Tensor:
     return F.interpolate(x, scale_factor=2.0, mode="nearest")
 
 
-def by_region(found: Tensor, regions: Tensor | None, patch: int = 1) -> Tensor:
-    """What was found for each region of a mask where that region is, and for no region where there is none.
+def partition(mask: Tensor) -> Tensor:
+    """The regions of a mask, none of which overlap: its classes, and the rest of where there is a mask.
+
+    What acts in one region then needs no counterweight in the others.
+
+    Args:
+        mask: `(N, R, *size)`: the share of each place in each class, and last 1 where there is a mask.
+
+    Returns:
+        The same with the last channel less the classes.
+    """
+    classes, there = mask[:, :-1], mask[:, -1:]
+    return torch.cat([classes, there - classes.sum(dim=1, keepdim=True)], dim=1)
+
+
+def by_region(found: Tensor, mask: Tensor | None, patch: int = 1) -> Tensor:
+    """What was found for each region of a mask where that region is, and for no region where there is no mask.
 
     A network's last convolution then has weights of its own for each region: what an attribute changes in one need not
     be undone in the next, within a folded pixel or beside it.
 
     Args:
-        found: `(N, (1 + R) C patch^axes, *size / patch)`; first what holds where no region is.
-        regions: `(N, R, *size)`, the share of each place in each region; None without a mask.
+        found: `(N, (1 + R) C patch^axes, *size / patch)`; first what holds where there is no mask.
+        mask: `(N, R, *size)`, see `partition`; None for a model without masks.
         patch: pixels of each axis that are folded.
 
     Returns:
         `(N, C, *size)`.
     """
-    count = 1 if regions is None else 1 + regions.shape[1]
+    count = 1 if mask is None else 1 + mask.shape[1]
     parts = [channels_to_space(part, patch) for part in found.chunk(count, dim=1)]
-    if regions is None:
+    if mask is None:
         return parts[0]
-    regions = regions.to(found.dtype)
+    regions = partition(mask).to(found.dtype)
     output = parts[0] * (1 - regions.sum(dim=1, keepdim=True))
     for number, part in enumerate(parts[1:]):
         output = output + part * regions[:, number : number + 1]
@@ -272,19 +293,24 @@ class RegionStyles(nn.Module):
     each axis of the image, so that a side named in the text reaches its half directly.
     """
 
-    def __init__(self, map_channels: int, pooled: int, width: int, axes: int = 0) -> None:
+    def __init__(self, regions: int, pooled: int, width: int, axes: int = 0) -> None:
         super().__init__()
         self.axes = axes
-        self.projection = zeroed(nn.Linear(pooled, (1 + axes) * map_channels * width))
+        self.projection = zeroed(nn.Linear(pooled, (1 + axes) * regions * width))
 
-    def forward(self, spatial: Tensor, pooled: Tensor, position: Tensor | None = None) -> Tensor:
-        """`spatial` `(N, M, *size)`, `pooled` `(N, P)`, `position` as in `coordinates`, to `(N, W, *size)`."""
-        styles = self.projection(F.silu(pooled)).reshape(len(pooled), (1 + self.axes) * spatial.shape[1], -1)
+    def forward(self, mask: Tensor, pooled: Tensor, position: Tensor | None = None) -> Tensor:
+        """`mask` `(N, R, *size)` as in `partition`, `pooled` `(N, P)`, `position` as in `coordinates`.
+
+        Returns:
+            `(N, W, *size)`.
+        """
+        styles = self.projection(F.silu(pooled)).reshape(len(pooled), (1 + self.axes) * mask.shape[1], -1)
+        regions = partition(mask)
         if self.axes:
-            along = coordinates(spatial, position).unbind(1)
+            along = coordinates(mask, position).unbind(1)
             # The map along each axis has fewer channels than the styles and needs no gradient.
-            spatial = torch.cat([spatial, *(spatial * axis[:, None] for axis in along)], dim=1)
-        return torch.einsum("nm...,nmw->nw...", spatial, styles.to(spatial.dtype))
+            regions = torch.cat([regions, *(regions * axis[:, None] for axis in along)], dim=1)
+        return torch.einsum("nm...,nmw->nw...", regions, styles.to(regions.dtype))
 
 
 class ResidualBlock(nn.Module):

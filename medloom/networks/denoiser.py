@@ -1,5 +1,6 @@
 """The denoiser contract, and the N-D U-Net with every fusion for training from scratch."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -141,6 +142,12 @@ class UNetConfig:
         return self.spatial_width if self.spatial_width else self.spatial_channels + self.region_styles
 
     @property
+    def averages_styles(self) -> bool:
+        """Whether styles are averaged over folded pixels, and not folded: a head sees them at each pixel."""
+        unprojected = self.spatial_fusion == "channels" and not self.spatial_width
+        return bool(self.region_styles and self.pixel_width and unprojected)
+
+    @property
     def outputs(self) -> int:
         """Images that the last layers give: one, or one for no region and one for each."""
         return 1 + self.spatial_channels if self.region_outputs else 1
@@ -195,28 +202,61 @@ class PixelHead(nn.Module):
         """
         super().__init__()
         self.patch = config.patch
-        given = config.channels + config.map_channels + config.prior_channels
-        given += config.position_channels
-        given += config.channels * config.pixel_bands
+        seen = DETAIL + config.channels * (1 + config.pixel_bands) + config.prior_channels
         self.detail = blocks.convolution(config.dims, config.widths[0], DETAIL * config.patch**config.dims)
-        # Heads of models that were made before there were bands look at single pixels.
-        width, sees = config.pixel_width, config.pixel_bands > 0
-        self.mix = blocks.convolution(config.dims, DETAIL + given, width, 3 if sees else 1)
+        width = config.pixel_width
+        self.mix = blocks.convolution(config.dims, seen, width)
+        known = (config.spatial_width or config.spatial_channels) + config.position_channels
+        self.place = blocks.convolution(config.dims, known, width, 1) if known else None
+        styled = config.region_styles and not config.spatial_width
+        axes = config.dims if config.region_slopes else 0
+        self.styles = blocks.RegionStyles(config.spatial_channels, config.pooled_width, width, axes) if styled else None
         self.affine = blocks.Affine(pooled, width)
-        self.refine = blocks.convolution(config.dims, width, width) if sees else None
-        self.refine_affine = blocks.Affine(pooled, width) if sees else None
+        self.refine = blocks.convolution(config.dims, width, width)
+        self.refine_affine = blocks.Affine(pooled, width)
         outputs = config.channels * config.outputs
         self.output = blocks.convolution(config.dims, width, outputs, 1, zero=True)
 
-    def forward(self, features: Tensor, given: Tensor, pooled: Tensor) -> Tensor:
-        """`features` `(N, W, *size / patch)`, `given` `(N, G, *size)`, `pooled` `(N, P)` to `(N, outputs C, *size)`."""
+    def forward(self, features: Tensor, seen: Tensor, where: Tensor | None, embedding: Tensor) -> Tensor:
+        """From the network's features and what there is at the image's resolution.
+
+        Args:
+            features: `(N, W, *size / patch)`.
+            seen: `(N, S, *size)`: noisy image, its bands, prior image.
+            where: `(N, width, *size)`, see `at_places`.
+            embedding: `(N, P)` of time and condition.
+
+        Returns:
+            `(N, outputs C, *size)`.
+        """
         detail = blocks.channels_to_space(self.detail(features), self.patch)
-        joined = blocks.channels_last(torch.cat([detail, given.to(detail.dtype)], dim=1))
-        hidden = F.silu(self.affine(self.mix(joined), pooled))
-        if self.refine is not None and self.refine_affine is not None:
-            hidden = hidden + F.silu(self.refine_affine(self.refine(hidden), pooled))
+        mixed = self.mix(blocks.channels_last(torch.cat([detail, seen.to(detail.dtype)], dim=1)))
+        mixed = mixed if where is None else mixed + where
+        hidden = F.silu(self.affine(mixed, embedding))
+        hidden = hidden + F.silu(self.refine_affine(self.refine(hidden), embedding))
         output: Tensor = self.output(hidden)
         return output
+
+    def at_places(
+        self, places: Sequence[Tensor | None], mask: Tensor | None, pooled: Tensor | None, position: Tensor | None
+    ) -> Tensor | None:
+        """What mask, positions and the styles of regions add to the hidden channels: `(N, width, *size)`, if anything.
+
+        Styles are a few numbers a region: adding them here is an affordable product, where channels of styles would be
+        convolved.
+
+        Args:
+            places: the mask, perhaps projected, and channels of positions, each `(N, K, *size)` or None.
+            mask: `(N, S, *size)`, whose regions have styles.
+            pooled: `(N, P)`.
+            position: see `blocks.coordinates`.
+        """
+        known = [each for each in places if each is not None]
+        added = self.place(blocks.channels_last(blocks.joined(*known))) if self.place is not None and known else None
+        if self.styles is not None and mask is not None and pooled is not None:
+            styles = self.styles(mask, pooled, position)
+            added = styles if added is None else added + styles
+        return added
 
 
 class UNet(StoredNetwork):
@@ -232,6 +272,7 @@ class UNet(StoredNetwork):
         embedding = 4 * widths[0]
         folded = config.channels * config.patch**dims
         joined = config.prior_channels + (config.map_channels if config.spatial_fusion == "channels" else 0)
+        averaged = config.region_styles if config.averages_styles else 0
         self.time = nn.Sequential(nn.Linear(widths[0], embedding), nn.SiLU(), nn.Linear(embedding, embedding))
         # Without fusion only time conditions the network; otherwise the pooled vector does as well.
         pooled = config.pooled_width if config.fusion != "none" else 0
@@ -240,7 +281,7 @@ class UNet(StoredNetwork):
         self.styles = blocks.RegionStyles(config.spatial_channels, pooled, styles, slopes) if styles else None
         given = config.spatial_channels + styles
         self.classes = blocks.convolution(dims, given, config.spatial_width, 1) if config.spatial_width else None
-        given = folded + joined * config.patch**dims + config.position_channels
+        given = folded + (joined - averaged) * config.patch**dims + averaged + config.position_channels
         self.input = blocks.convolution(dims, given, widths[0])
         self.down, self.up = nn.ModuleList(), nn.ModuleList()
         current, stack = widths[0], [widths[0]]
@@ -286,36 +327,42 @@ class UNet(StoredNetwork):
             spatial, prior = spatial[:, :channels], spatial[:, channels:]
         if not channels:
             spatial = None
-        regions = spatial if config.region_outputs else None
+        mask, known, styles = spatial, spatial, None
         if spatial is not None and self.styles is not None and pooled is not None:
-            spatial = torch.cat([spatial, self.styles(spatial, pooled, position)], dim=1)
+            if config.averages_styles:
+                styles = self.styles(blocks.averaged(spatial, config.patch), pooled, position)
+            else:
+                spatial = blocks.joined(spatial, self.styles(spatial, pooled, position))
         if spatial is not None and self.classes is not None:
-            spatial = self.classes(spatial)
-        given = blocks.joined(x, spatial if config.spatial_fusion == "channels" else None, prior)
-        folded = self._with_coordinates(blocks.space_to_channels(given, config.patch), position)
-        features = self.input(blocks.channels_last(folded))
-        known = (embedding, context, context_mask, spatial)
+            spatial = known = self.classes(spatial)
+        joined = blocks.joined(x, spatial if config.spatial_fusion == "channels" else None, prior)
+        folded = blocks.space_to_channels(joined, config.patch)
+        features = self.input(blocks.channels_last(blocks.joined(folded, styles, *self._places(folded, position))))
+        given = (embedding, context, context_mask, spatial)
         checkpointed = config.gradient_checkpointing and self.training
         stack = [features]
         for index, levels in enumerate(self.down):
             features = blocks.downsample(features) if index else features
             for level in levels.children():
-                features = blocks.run_layer(level, checkpointed, features, *known)
+                features = blocks.run_layer(level, checkpointed, features, *given)
                 stack.append(features)
         for level in self.middle:
-            features = blocks.run_layer(level, checkpointed, features, *known)
+            features = blocks.run_layer(level, checkpointed, features, *given)
         for index, levels in enumerate(self.up):
             features = blocks.upsample(features) if index else features
             for level in levels.children():
-                features = blocks.run_layer(level, checkpointed, torch.cat([features, stack.pop()], dim=1), *known)
+                features = blocks.run_layer(level, checkpointed, torch.cat([features, stack.pop()], dim=1), *given)
         features = F.silu(self.norm(features))
+        regions = mask if config.region_outputs else None
         output = blocks.by_region(self.output(features), regions, config.patch)
         if self.head is not None:
             bands = blocks.octave_bands(x, config.pixel_bands) if config.pixel_bands else None
-            unfolded = self._with_coordinates(blocks.joined(x, bands, spatial, prior), position)
-            output = output + blocks.by_region(self.head(features, unfolded, embedding), regions)
+            where = self.head.at_places([known, *self._places(x, position)], mask, pooled, position)
+            made = self.head(features, blocks.joined(x, bands, prior), where, embedding)
+            output = output + blocks.by_region(made, regions)
         return output
 
-    def _with_coordinates(self, x: Tensor, position: Tensor | None) -> Tensor:
-        coordinates = blocks.coordinates(x, position) if self.config.coordinates else None
-        return blocks.joined(x, coordinates, blocks.contained(x, position) if self.config.padding else None)
+    def _places(self, x: Tensor, position: Tensor | None) -> list[Tensor]:
+        """Channels on the grid of `x` that say where each element lies: its coordinates, its part in the image."""
+        found = [blocks.coordinates(x, position)] if self.config.coordinates else []
+        return [*found, blocks.contained(x, position)] if self.config.padding else found

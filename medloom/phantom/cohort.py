@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from medloom.core.errors import UserError
-from medloom.core.files import read_json, write_json, write_text
+from medloom.core.files import is_written, read_json, write_json, write_text
 from medloom.core.progress import progress
 from medloom.core.seeds import numpy_generator
 from medloom.data.images import write_image
@@ -90,7 +90,7 @@ def _write_patient(out: Path, spec: CohortSpec, number: int) -> list[dict[str, A
                 "mask": f"masks/{name}{label_suffix}",
                 "labels": f"labels/{name}{label_suffix}",
             }
-            if not all((out / path).exists() for path in paths.values()):
+            if not all(is_written(out / path) for path in paths.values()):
                 picture = spec.render(today, visit, modality)
                 image = spec.image(np.rint(picture.values), picture.unit, modality)
                 write_image(out / paths["path"], image, PROVENANCE)

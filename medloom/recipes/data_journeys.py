@@ -8,7 +8,7 @@ from typing import ClassVar
 
 from medloom.core.config import plain
 from medloom.core.errors import UserError
-from medloom.core.files import claim_output, hash_content, hash_file, hash_text, write_json
+from medloom.core.files import claim_output, hash_content, hash_file, hash_text, is_written, write_json
 from medloom.core.limits import check_limits, limited
 from medloom.core.lookup import look_up
 from medloom.core.options import setting
@@ -209,7 +209,7 @@ def _registered(
             flat = {HU: ".dcm", RELATIVE: ".tiff"}.get(image.unit, ".png")
             suffix = ".nii.gz" if len(image.size) == 3 else flat
             path = folder / "registered" / f"{hash_text(f'{result.pair.prior}|{result.pair.path}')}{suffix}"
-            if not path.exists():
+            if not is_written(path):
                 write_derived(path, replace(image, padding=None), "registered to a later image of the patient")
             kept.append(replace(triple, registered=path, score=result.score))
     journeys.reject(f"a registration that scores {config.min_score:g} or more", len(triples) - len(kept), "pairs")

@@ -61,7 +61,7 @@ class Config:
 
     out: Path = Path("runs/demo")
     patients: int = 6000
-    steps: int = 1500
+    steps: int = 1400
     rows: int = 40
     n: int = 2
     seed: int = 0

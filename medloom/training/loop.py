@@ -140,7 +140,9 @@ class Loop(Generic[BatchType]):
             self._require_disk()
         accelerator.wait_for_everyone()
         trackers = Trackers(self.run_folder / "logs", self.step, options.wandb, vars(options)) if self.main else None
-        batches = one_ahead(self.task.batches(self.step, accelerator.process_index, accelerator.num_processes))
+        batches = self.task.batches(self.step, accelerator.process_index, accelerator.num_processes)
+        # On a CPU the thread would take a core from the networks: with 2 cores, steps took 12 % longer with it.
+        batches = (each for each in batches) if accelerator.device.type == "cpu" else one_ahead(batches)
         if self.main and self.step:
             say(f"continuing from step {self.step} of {options.steps}")
         try:

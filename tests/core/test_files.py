@@ -5,7 +5,15 @@ from pathlib import Path
 import pytest
 
 from medloom.core.errors import UserError
-from medloom.core.files import atomic_file, atomic_folder, claim_output, hash_folder, remove_leftovers, write_json
+from medloom.core.files import (
+    atomic_file,
+    atomic_folder,
+    claim_output,
+    hash_folder,
+    is_written,
+    remove_leftovers,
+    write_json,
+)
 
 
 def test_a_failed_write_leaves_the_old_file(tmp_path: Path) -> None:
@@ -15,6 +23,16 @@ def test_a_failed_write_leaves_the_old_file(tmp_path: Path) -> None:
         temporary.write_text("half")
         raise RuntimeError
     assert target.read_text() == "old" and [path.name for path in tmp_path.iterdir()] == ["a.txt"]
+
+
+@pytest.mark.parametrize("flushed", [True, False])
+def test_an_empty_file_is_not_taken_for_a_written_one(flushed: bool, tmp_path: Path) -> None:
+    assert not is_written(tmp_path / "none.png") and not is_written(tmp_path)
+    (tmp_path / "empty.png").touch()
+    assert not is_written(tmp_path / "empty.png")
+    with atomic_file(tmp_path / "empty.png", flushed) as temporary:
+        temporary.write_text("pixels")
+    assert is_written(tmp_path / "empty.png") and [path.name for path in tmp_path.iterdir()] == ["empty.png"]
 
 
 def test_a_folder_is_replaced_whole(tmp_path: Path) -> None:

@@ -31,6 +31,7 @@ from medloom.data.images import (
     read_header,
     read_image,
     read_provenance,
+    readers_at_once,
     write_derived,
     write_image,
 )
@@ -693,3 +694,12 @@ def test_a_patients_resampled_image_does_not_say_that_it_is_synthetic(tmp_path: 
     np.testing.assert_allclose(back.pixels, image.pixels, atol=1e-6)
     with pytest.raises(UserError, match="allowed endings"):
         write_derived(tmp_path / "prior.jpg", image, "registered")
+
+
+def test_large_files_are_read_by_several_threads_and_small_ones_by_one(tmp_path: Path) -> None:
+    small, large = tmp_path / "small.png", tmp_path / "large.png"
+    small.write_bytes(bytes(9_000))
+    large.write_bytes(bytes(200_000))
+    assert readers_at_once([small, large]) == readers_at_once([]) == 1
+    assert readers_at_once([large, small]) == readers_at_once(iter([tmp_path])) > 1, "a folder is a series"
+    assert readers_at_once([tmp_path / "gone.png"]) == 1, "the reader says what is wrong"

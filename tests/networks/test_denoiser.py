@@ -143,7 +143,7 @@ def test_a_style_of_a_region_reaches_that_region_at_once(dims: int, fusion: str)
 
 @pytest.mark.parametrize(("dims", "fusion"), [(2, "channels"), (2, "spade"), (3, "channels")])
 def test_the_head_sees_single_pixels_of_the_spatial_condition(dims: int, fusion: str) -> None:
-    """A style of a region of one pixel changes the head's output there, and nowhere else."""
+    """The styles of a region of one pixel change the head's output there and beside it, and nowhere else."""
     config = replace(
         CONFIG, dims=dims, patch=2, spatial_channels=2, spatial_fusion=fusion, region_styles=3, pixel_width=8
     )
@@ -156,12 +156,24 @@ def test_the_head_sees_single_pixels_of_the_spatial_condition(dims: int, fusion:
     assert unet(x, t, context, mask, pooled, spatial).shape == x.shape
     torch.nn.init.normal_(unet.head.output.weight)
     features = torch.randn(2, config.widths[0], *(4,) * dims)
-    given = torch.cat([x, spatial, torch.zeros(2, 3, *(8,) * dims)], dim=1)
     embedding = torch.randn(2, 4 * config.widths[0])
-    plain = unet.head(features, given, embedding)
-    given[(slice(None), -1, *pixel)] = 1.0
-    changed = (unet.head(features, given, embedding) - plain).abs().sum(1) > 0
-    assert changed[(slice(None), *pixel)].all() and int(changed.sum()) == 2
+    torch.nn.init.normal_(unet.head.styles.projection.weight)
+
+    def head(pooled: torch.Tensor) -> torch.Tensor:
+        return unet.head(features, x, unet.head.at_places([spatial], spatial, pooled, None), embedding)
+
+    changed = (head(pooled + 1) - head(pooled)).abs().sum(1) > 0
+    beside = (slice(None), *(slice(4, 7),) * dims)
+    assert changed[beside].all() and int(changed.sum()) == 2 * 3**dims
+
+
+def test_regions_do_not_overlap_and_cover_where_there_is_a_mask() -> None:
+    mask = torch.zeros(2, 3, 4, 4)
+    mask[0, 0, :2], mask[0, 1, 2, :2], mask[0, 2] = 1.0, 0.5, 1.0
+    regions = blocks.partition(mask)
+    assert (regions.sum(1) == mask[:, -1]).all() and (regions >= 0).all()
+    torch.testing.assert_close(regions[:, :-1], mask[:, :-1], atol=0, rtol=0)
+    assert regions[0, -1, 2].tolist() == [0.5, 0.5, 1.0, 1.0] and not regions[1].any(), "no mask, no region"
 
 
 @pytest.mark.parametrize("dims", [2, 3])
@@ -202,6 +214,8 @@ def test_each_region_has_its_own_output_to_the_pixel(dims: int, patch: int) -> N
     regions = torch.zeros(2, 3, *size)
     owner = torch.randint(0, 3, (2, 1, *size), generator=torch.Generator().manual_seed(0))
     regions[:1] = regions[:1].scatter(1, owner[:1], 1.0)
+    # The last channel of a mask is where it is; its last region is where no class is.
+    regions[:1, 2] = 1.0
     found = torch.arange(4.0).repeat_interleave(2 * patch**dims).view(1, -1, *[1] * dims)
     output = blocks.by_region(found.expand(2, -1, *(8 // patch,) * dims), regions, patch)
     assert output.shape == (2, 2, *size)
@@ -214,7 +228,7 @@ def test_with_outputs_of_regions_a_change_in_one_leaves_the_next_alone() -> None
     unet = network(replace(config, attention=(False, False), fusion="affine", region_outputs=True))
     x, t, _, _, pooled = inputs(2)
     spatial = torch.zeros(2, 2, 8, 8)
-    spatial[:, 0, :3], spatial[:, 1, 3:] = 1.0, 1.0
+    spatial[:, 0, :3], spatial[:, 1] = 1.0, 1.0
     for layer in (unet.output, unet.head.output):
         torch.nn.init.normal_(layer.weight)
     before = unet(x, t, pooled=pooled, spatial=spatial)

@@ -126,7 +126,7 @@ def write_dicom(path: Path, image: Image, provenance: Mapping[str, str]) -> None
     values = stored.tobytes()
     data.PixelData = values + b"\x00" * (len(values) % 2)
     data["PixelData"].VR = "OW" if bits > 8 else "OB"
-    with atomic_file(path) as temporary:
+    with atomic_file(path, flushed=False) as temporary:
         data.save_as(temporary, enforce_file_format=True)
 
 

@@ -147,7 +147,7 @@ def write_png(path: Path, image: Image, provenance: Mapping[str, str]) -> None:
     chunks = PngInfo()
     for name, value in provenance.items():
         chunks.add_text(name, value)
-    with atomic_file(path) as temporary:
+    with atomic_file(path, flushed=False) as temporary:
         Pillow.fromarray(levels).save(temporary, format="PNG", pnginfo=chunks)
 
 
@@ -158,7 +158,7 @@ def write_tiff(path: Path, image: Image, provenance: Mapping[str, str]) -> None:
     if len(image.size) != 2:
         raise UserError(f"{path}: the image is a volume; write it as .nii.gz, .mha or .nrrd.")
     pixels = image.pixels[0] if image.unit == RELATIVE and len(image.pixels) == 1 else to_levels(path, image)
-    with atomic_file(path) as temporary:
+    with atomic_file(path, flushed=False) as temporary:
         tifffile.imwrite(
             temporary,
             pixels,
