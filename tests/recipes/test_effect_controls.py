@@ -41,9 +41,9 @@ TRAINING = {
     "loop.precision": "fp32",
     "loop.batch": 32,
     "loop.learning_rate": 3e-3,
-    "loop.steps": 280,
-    "loop.validate_every": 280,
-    "loop.checkpoint_every": 280,
+    "loop.steps": 360,
+    "loop.validate_every": 360,
+    "loop.checkpoint_every": 360,
     "device": "cpu",
 }
 # Of the slope: what half a minute of training reaches at least, and what chance must stay within.
