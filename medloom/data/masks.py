@@ -290,7 +290,7 @@ def mask_classes_of(samples: Sequence[Sample], given: Sequence[int], verbose: bo
 
     found: set[int] = set()
     with (
-        ThreadPoolExecutor(readers_at_once(masks)) as pool,
+        ThreadPoolExecutor(readers_at_once(sample.path for sample in samples)) as pool,
         progress("reading masks", len(masks), "files", 0, verbose) as advance,
     ):
         for labels in pool.map(labels_of, masks):

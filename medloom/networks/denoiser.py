@@ -251,8 +251,7 @@ class PixelHead(nn.Module):
             pooled: `(N, P)`.
             position: see `blocks.coordinates`.
         """
-        known = [each for each in places if each is not None]
-        added = self.place(blocks.channels_last(blocks.joined(*known))) if self.place is not None and known else None
+        added = None if self.place is None else self.place(blocks.channels_last(blocks.joined(*places)))
         if self.styles is not None and mask is not None and pooled is not None:
             styles = self.styles(mask, pooled, position)
             added = styles if added is None else added + styles
