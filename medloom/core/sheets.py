@@ -133,8 +133,11 @@ def pictures(sheets: Sequence[Sheet]) -> list[Pixels]:
             # A line around it, as a map may be white at its edge.
             below[top - 1 : top + height + 1, left - 1 : left + width + 1] = FRAME
             below[top : top + height, left : left + width] = tile.pixels
-        alpha = above[..., 3:].astype(np.float32) / 255
-        drawn.append(np.rint(above[..., :3] * alpha + below * (1 - alpha)).astype(np.uint8))
+        # Only where there is ink: whole sheets as floats would be hundreds of MB.
+        ink = above[..., 3] > 0
+        alpha = above[ink][:, 3:].astype(np.float32) / 255
+        below[ink] = np.rint(above[ink][:, :3] * alpha + below[ink] * (1 - alpha)).astype(np.uint8)
+        drawn.append(below)
     return drawn
 
 

@@ -134,11 +134,15 @@ def _palette(sheets: Sequence[Sheet], scale: ColourScale) -> Pixels:
 def _nearest(drawn: Pixels, palette: Pixels) -> Pixels:
     """The index of the nearest colour of each pixel, `(H, W)`."""
     codes = (drawn.astype(np.int32) * (65536, 256, 1)).sum(axis=2)
-    distinct, places = np.unique(codes, return_inverse=True)
+    # Looked up among all 2^24 colours: sorting a million pixels takes longer.
+    seen = np.zeros(1 << 24, dtype=bool)
+    seen[codes] = True
+    distinct = np.flatnonzero(seen)
     colours_there = np.stack([distinct >> 16, distinct >> 8 & 255, distinct & 255], axis=1)
-    found = np.empty(len(distinct), np.uint8)
+    found = np.empty(1 << 24, np.uint8)
     for start in range(0, len(distinct), 4096):
         part = slice(start, start + 4096)
         apart = colours_there[part, None] - palette.astype(np.int32)
-        found[part] = (apart**2).sum(axis=2).argmin(axis=1)
-    return found[places].reshape(codes.shape)
+        found[distinct[part]] = (apart**2).sum(axis=2).argmin(axis=1)
+    chosen: Pixels = found[codes]
+    return chosen

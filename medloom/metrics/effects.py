@@ -164,16 +164,31 @@ def map_correlation(true: NDArray[np.floating], estimated: NDArray[np.floating],
     return float(x @ y / (np.linalg.norm(x) * np.linalg.norm(y))) if np.linalg.norm(y) > FLAT else 0.0
 
 
-def off_target(estimated: NDArray[np.floating], affected: Mask, within: Mask) -> tuple[float, float]:
-    """Mean absolute difference outside and inside of the affected region, within `within`, in the map's unit.
+def off_target(
+    estimated: NDArray[np.floating], true: NDArray[np.floating], within: Mask, nothing: float = 0.0
+) -> tuple[float, float]:
+    """Mean absolute estimated difference where the truth changes nothing, and where it does, in the map's unit.
+
+    What the truth changes a little lies in neither: of an attribute that moves bone by 60 HU and lungs by 10, lungs
+    are not off target.
+
+    Args:
+        estimated: the estimated map.
+        true: the true map, of the same shape.
+        within: where to look.
+        nothing: the largest true difference that counts as none.
+
+    Returns:
+        Outside, NaN where the truth changes every voxel, and inside of `affected_region`.
 
     Raises:
-        ValueError: the affected region or its complement is empty.
+        ValueError: the truth changes nothing.
     """
-    inside, outside = affected & within, ~affected & within
-    if not inside.any() or not outside.any():
-        raise ValueError("the affected region is empty or covers everything.")
-    return float(np.abs(estimated[outside]).mean()), float(np.abs(estimated[inside]).mean())
+    inside, outside = affected_region(true) & within, (np.abs(true) <= nothing) & within
+    if not inside.any():
+        raise ValueError("the affected region is empty.")
+    size = np.abs(estimated)
+    return float(size[outside].mean()) if outside.any() else float("nan"), float(size[inside].mean())
 
 
 def affected_region(true: NDArray[np.floating], fraction: float = 0.1) -> Mask:

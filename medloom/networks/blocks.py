@@ -70,6 +70,17 @@ class GroupNorm(nn.GroupNorm):
         return super().forward(x.float())
 
 
+class PlaceNorm(nn.LayerNorm):
+    """Normalisation of the channels of each place by themselves, in single precision.
+
+    Statistics over an image carry what changes in one region to all others.
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        """`(N, C, *spatial)`, float32 out."""
+        return super().forward(x.float().movedim(1, -1)).movedim(-1, 1)
+
+
 def group_norm(channels: int) -> nn.GroupNorm:
     """Group normalisation with at most 32 groups of at least 4 channels."""
     groups = next(n for n in (32, 16, 8, 4, 2, 1) if channels % n == 0 and channels // n >= min(4, channels))
@@ -316,11 +327,15 @@ class RegionStyles(nn.Module):
 class ResidualBlock(nn.Module):
     """Normalise and convolve, twice; the pooled vector, and optionally a map, modulate the second normalisation."""
 
-    def __init__(self, dims: int, inputs: int, outputs: int, pooled: int, map_channels: int = 0) -> None:
+    def __init__(
+        self, dims: int, inputs: int, outputs: int, pooled: int, map_channels: int = 0, by_place: bool = False
+    ) -> None:
+        """Make a block with fresh weights; `by_place` normalises as in `PlaceNorm`."""
         super().__init__()
-        self.norm1 = group_norm(inputs)
+        norm = PlaceNorm if by_place else group_norm
+        self.norm1 = norm(inputs)
         self.conv1 = convolution(dims, inputs, outputs)
-        self.norm2 = group_norm(outputs)
+        self.norm2 = norm(outputs)
         self.affine = Affine(pooled, outputs)
         self.spade = Spade(dims, map_channels, outputs) if map_channels else None
         self.conv2 = convolution(dims, outputs, outputs, zero=True)

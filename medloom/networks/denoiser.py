@@ -67,7 +67,8 @@ class UNetConfig:
             are joined to the channels of the input.
         region_styles: channels that the pooled vector fills in each region of the spatial condition; 0 for none.
         region_outputs: whether the last layers have weights of their own for each region of the mask.
-        styles_only: whether the pooled vector reaches the image through these styles alone, and not every block.
+        styles_only: whether the pooled vector reaches the image through these styles alone, and not every block;
+            layers are then normalised place by place, because statistics over the image would carry styles everywhere.
         region_slopes: whether these styles also vary along each axis, so that a side named in the text finds its half.
         spatial_width: channels to which a convolution of kernel 1 first projects the spatial condition and its styles,
             which makes a mask of 100 classes affordable; 0 for no projection.
@@ -170,7 +171,7 @@ class Level(nn.Module):
         super().__init__()
         spade = config.map_channels if config.spatial_fusion == "spade" else 0
         context = config.context_width if config.fusion == "cross-attention" else 0
-        self.block = blocks.ResidualBlock(config.dims, inputs, outputs, embedding, spade)
+        self.block = blocks.ResidualBlock(config.dims, inputs, outputs, embedding, spade, config.styles_only)
         self.attention = blocks.TransformerBlock(outputs, context, config.head_width) if attention else None
 
     def forward(
@@ -299,7 +300,7 @@ class UNet(StoredNetwork):
                 levels.append(Level(config, current + stack.pop(), width, embedding, config.attention[index]))
                 current = width
             self.up.append(levels)
-        self.norm = blocks.group_norm(widths[0])
+        self.norm = (blocks.PlaceNorm if config.styles_only else blocks.group_norm)(widths[0])
         self.output = blocks.convolution(dims, widths[0], folded * config.outputs, zero=True)
         self.head = PixelHead(config, embedding) if config.pixel_width else None
 

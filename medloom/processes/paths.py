@@ -25,7 +25,7 @@ from medloom.core.lookup import look_up
 TIME_SCALE = 1000
 MAX_BETA = 0.999
 # Of flows, see RectifiedFlow.near_data: noise of half a grey level of 255, as much noise as data, and the weight.
-NEAREST, HALFWAY, FULL_WEIGHT = 0.005, 0.5, 0.05
+NEAREST, HALFWAY, FULL_WEIGHT = 0.005, 0.5, 0.02
 Level = float | Tensor
 
 

@@ -9,8 +9,8 @@ from medloom.core.files import relative_path
 from medloom.recipes.commands import run_command
 
 PIXELS = 64
-# What smoking does to a lung is a few HU; four minutes of training can tell four times that.
-AMPLIFY = 4.0
+# What smoking does to a lung is a few HU; a few minutes of training can tell five times that.
+AMPLIFY = 5.0
 # Findings condition it as text; numbers, which a text encoder from scratch learns slowly, as columns of the table.
 WORDING = "phantom-findings"
 COLUMNS = ("age", "smoking", "pack_years", "sex", "coffee")
@@ -61,7 +61,7 @@ class Config:
 
     out: Path = Path("runs/demo")
     patients: int = 6000
-    steps: int = 1400
+    steps: int = 1250
     rows: int = 40
     n: int = 2
     seed: int = 0

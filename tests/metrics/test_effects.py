@@ -87,7 +87,11 @@ def test_maps_by_hand() -> None:
         map_correlation(np.zeros((4, 4)), true, everywhere)
     region = affected_region(true)
     assert np.argwhere(region).tolist() == [[1, 1]]
-    outside, inside = off_target(true, region, everywhere)
-    assert (outside, inside) == (pytest.approx(0.5 / 15), 10.0)
+    # The truth is not off its own target, though it changes a place by less than a tenth of its most.
+    assert off_target(true, true, everywhere) == (0.0, 10.0)
+    assert off_target(true + 1, true, everywhere) == (1.0, 11.0)
+    assert off_target(true + 1, true, everywhere, nothing=0.5) == (pytest.approx(15.5 / 15), 11.0)
+    outside, inside = off_target(true, true + 1, everywhere)
+    assert np.isnan(outside) and inside == 5.25
     with pytest.raises(ValueError, match="empty"):
-        off_target(true, np.zeros_like(everywhere), everywhere)
+        off_target(true, np.zeros((4, 4)), everywhere)

@@ -254,6 +254,24 @@ def test_with_styles_only_the_pooled_vector_reaches_the_image_through_regions_al
     assert not torch.allclose(one, other)
 
 
+@pytest.mark.parametrize(("styles_only", "reached"), [(True, False), (False, True)])
+def test_with_styles_only_what_changes_in_one_place_is_not_carried_to_all(styles_only: bool, reached: bool) -> None:
+    config = replace(CONFIG, patch=1, widths=(8,), attention=(False,), spatial_channels=2, region_styles=3)
+    unet = network(replace(config, fusion="affine", styles_only=styles_only))
+    for layer in (unet.output, unet.down[0][0].block.conv2):
+        torch.nn.init.normal_(layer.weight)
+    x, pooled, spatial = (
+        torch.zeros(1, CONFIG.channels, 8, 48),
+        torch.zeros(1, CONFIG.pooled_width),
+        torch.zeros(1, 2, 8, 48),
+    )
+    near = x.clone()
+    near[..., 0] = 1.0
+    one, other = (unet(image, torch.zeros(1), pooled=pooled, spatial=spatial) for image in (x, near))
+    assert not torch.equal(one[..., 0], other[..., 0])
+    assert torch.equal(one[..., 40:], other[..., 40:]) is not reached
+
+
 @pytest.mark.parametrize("changed", [{"fusion": "cross-attention"}, {"region_styles": 0}])
 def test_styles_alone_need_styles_and_no_tokens(changed: dict[str, object]) -> None:
     config = replace(CONFIG, spatial_channels=2, region_styles=3, attention=(False, False), fusion="affine")

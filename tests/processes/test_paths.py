@@ -97,8 +97,8 @@ def test_some_flow_times_lie_evenly_near_the_data_where_errors_count_less():
     plain = RectifiedFlow(shift=4).draw_time((torch.arange(16000, dtype=torch.float64) + 0.5) / 16000)
     torch.testing.assert_close(others, plain, atol=1e-4, rtol=0)
     assert (plain < 0.1).float().mean() < 1e-3, "which is why"
-    weights = path.weight(torch.tensor([0.005, 0.025, 0.05, 0.9]))
-    torch.testing.assert_close(weights, torch.tensor([0.1, 0.5, 1.0, 1.0]))
+    weights = path.weight(torch.tensor([0.005, 0.01, 0.02, 0.9]))
+    torch.testing.assert_close(weights, torch.tensor([0.25, 0.5, 1.0, 1.0]))
     assert (RectifiedFlow().weight(torch.tensor([0.005])) == 1).all()
 
 

@@ -27,8 +27,8 @@ def test_the_chain_ends_with_a_report_and_what_to_try_next(tmp_path: Path, capsy
     assert len(programs) == 1 and shutil.which(programs.pop()) is not None, "they work in this shell as they are"
     assert main([*shlex.split(lines[start])[1:], "--steps", "2", "--device", "cpu"]) == 0
     assert re.search(r"\d of 8 images asked for .pleural effusion, severe, on the right. show it", told.out + told.err)
-    assert "effects of smoking are 4 times those of the literature" in (out / "report" / "report.html").read_text()
-    assert "smoking has 4 times the effects" in told.out + told.err
+    assert "effects of smoking are 5 times those of the literature" in (out / "report" / "report.html").read_text()
+    assert "smoking has 5 times the effects" in told.out + told.err
     scores = json.loads((out / "report" / "scores.json").read_text())
     measured = {metric["subset"] for metric in scores["metrics"] if metric["name"].startswith("mean effect")}
     assert measured == set(ARMS) and all(metric["low"] is None for metric in scores["metrics"])

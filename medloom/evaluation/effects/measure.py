@@ -26,7 +26,7 @@ from medloom.data.tables import read_table
 from medloom.evaluation.effects.regions import Cells, Regions
 from medloom.evaluation.effects.support import is_beyond
 from medloom.evaluation.report.estimates import unit_of
-from medloom.metrics.effects import affected_region, map_correlation, off_target
+from medloom.metrics.effects import map_correlation, off_target
 from medloom.phantom.cohort_spec import CONDITION_LABELS
 from medloom.phantom.thorax import LABELS
 from medloom.phantom.truth import Cohort
@@ -45,7 +45,7 @@ MEASURED: Mapping[str, tuple[str, ...]] = {
     "extent": WITHIN,
     "side": WITHIN,
 }
-# A change whose largest true difference is below this, in HU, counts as none.
+# A true difference up to this, in HU, counts as none.
 NO_EFFECT = 0.5
 EXAMPLES = 4
 DOSE_STEP = 20
@@ -284,7 +284,7 @@ def _measure_row(
             row = replace(row, true=float(true[region].mean()), changed=bool(np.abs(true).max() > NO_EFFECT))
             if row.changed:
                 body = twins.factual.labels > 0
-                outside, inside = off_target(mean, affected_region(true), body)
+                outside, inside = off_target(mean, true, body, NO_EFFECT)
                 row = replace(row, correlation=map_correlation(true, mean, body), outside=outside, inside=inside)
         values = differences[:, region].mean(axis=1)
         spread = float(values.std(ddof=1)) if len(values) > 1 else float("nan")

@@ -28,7 +28,7 @@ MEANINGS: Mapping[str, str] = {
     INTERCEPT: "value of that line at a true effect of 0; what is added whatever the dose",
     SIGNS: "fraction of patients whose estimated effect has the true sign",
     MAPS: "how alike the difference map and the true one are, voxel by voxel, within the body",
-    OUTSIDE: "mean absolute change where the truth changes nothing, divided by that where it does",
+    OUTSIDE: "mean absolute change where the truth changes nothing, divided by that where it changes much",
     regions.SHIFT: "mean difference to the factual image in one class of the held mask",
     regions.NOISE: "how far another seed alone moves that class",
     observed.OBSERVED: "the shift of patients in whom the arm is a change, and the difference between real patients",
@@ -151,15 +151,19 @@ def _recovery(effects: Effects, attribute: str, seed: int, notes: list[str]) -> 
         )
     maps, outside, inside = (effects.column(name, attribute)[changed] for name in ("correlation", "outside", "inside"))
     found.append((MAPS, estimate_mean(maps, some_patients, seed), Reference("true counterfactual", 1.0), ""))
-    changing = len(set(some_patients[inside > 0].tolist()))
-    if not changing:
+    known = np.isfinite(outside)
+    outside, inside, known_patients = outside[known], inside[known], some_patients[known]
+    changing = len(set(known_patients[inside > 0].tolist()))
+    if not known.any():
+        notes.append(f"{attribute}: the truth changes every place of the images, so that nothing is outside.")
+    elif not changing:
         notes.append(f"{attribute}: no image changes at all.")
     elif changing < min(LEAST_UNITS, len(set(some_patients.tolist()))):
         notes.append(f"{attribute}: images of {changing} patients change, too few to say what changes outside.")
     else:
         ratio = estimate(
             lambda rows: float(outside[rows].sum() / inside[rows].sum()),
-            some_patients,
+            known_patients,
             seed,
             keep=np.where(inside > 0, 0, -1),
         )

@@ -181,7 +181,7 @@ class DiffusionFamily(GeneratorFamily[DiffusionOptions, "DiffusionGenerator", KL
             accelerator.device,
             render,
             options.text.learning_rate_factor,
-            DiffusionObjective(options.noise.loss, options.network.mask_balance),
+            DiffusionObjective(options.noise.loss, options.network.mask_balance, options.noise.level_balance),
         )
 
 

@@ -93,6 +93,8 @@ class NoiseOptions:
         data_std: standard deviation of the data (about 0.5 for images in [-1, 1]) for preconditioning: the network then
             predicts only what the noisy image does not already contain; 0 for none.
         near_data: of flow: fraction of training times near the data, evenly in log-SNR, where fine texture forms.
+        level_balance: how far noise levels count alike: 0 for errors as they are, 1 for errors divided by the running
+            mean of their level. Near the data most of an error is noise that cannot be predicted, and drowns the rest.
     """
 
     process: str = limited("flow", words=PROCESSES)
@@ -107,6 +109,7 @@ class NoiseOptions:
     shift: float = limited(1.0, above=0, setting=True)
     data_std: float = limited(0.0, at_least=0, setting=True)
     near_data: float = limited(0.2, at_least=0, below=1, setting=True)
+    level_balance: float = limited(0.0, at_least=0, at_most=1, setting=True)
 
     def __post_init__(self) -> None:
         check_limits(self, "noise")

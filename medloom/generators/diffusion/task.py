@@ -12,6 +12,7 @@ from medloom.core.lookup import look_up
 from medloom.core.types import Batch
 from medloom.generators.base_task import LossTask, normal_draws
 from medloom.generators.diffusion.generator import DiffusionGenerator
+from medloom.generators.diffusion.level_errors import LevelErrors
 from medloom.generators.tensors import ConditionTensors
 from medloom.generators.training_data import TrainingData, condition_tensors, repeats
 from medloom.processes.paths import apply_noise_offset
@@ -27,10 +28,12 @@ class DiffusionObjective:
     Attributes:
         error: l2 (squared) or l1 (absolute).
         balance: how far small regions of the mask count as much as large ones; see `region_weights`.
+        level_balance: how far noise levels count alike, whatever their errors; see `LevelErrors`.
     """
 
     error: str = "l2"
     balance: float = 0.0
+    level_balance: float = 0.0
 
     def __post_init__(self) -> None:
         look_up(ERRORS, self.error, "noise.loss")
@@ -120,6 +123,19 @@ class DiffusionTask(LossTask[DiffusionGenerator, DiffusionBatch]):
     ) -> None:
         super().__init__(generator, data, validation, options, dropout, device, render, text_factor)
         self.objective = objective or DiffusionObjective()
+        self.level_errors = LevelErrors(self.objective.level_balance, device)
+
+    def after_step(self, step: int) -> None:
+        """What a step's samples showed about errors at their noise levels weights those of the next."""
+        self.level_errors.advance()
+
+    def state(self) -> Mapping[str, Tensor]:
+        """The mean errors by noise level."""
+        return self.level_errors.state()
+
+    def load_state(self, state: Mapping[str, Tensor]) -> None:
+        """Restore the mean errors by noise level."""
+        self.level_errors.load_state(state)
 
     def batch(
         self,
@@ -169,4 +185,11 @@ class DiffusionTask(LossTask[DiffusionGenerator, DiffusionBatch]):
         regions = None
         if self.objective.by_region and batch.condition.mask_labels is not None:
             regions = self.generator.model.regions(batch.condition.mask_labels, clean)
-        return example.weight * self.objective.losses(prediction.float(), example.target.float(), regions)
+        losses = example.weight * self.objective.losses(prediction.float(), example.target.float(), regions)
+        # Held-out losses stay as they are: weights that change would make two validations incomparable.
+        if not (self.objective.level_balance and model.training):
+            return losses
+        log_snr = 2 * (path.alpha(batch.time).log() - path.sigma(batch.time).log())
+        weights = self.level_errors.weights(log_snr)
+        self.level_errors.add(log_snr, losses)
+        return weights * losses
