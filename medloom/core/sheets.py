@@ -134,9 +134,10 @@ def pictures(sheets: Sequence[Sheet]) -> list[Pixels]:
             below[top - 1 : top + height + 1, left - 1 : left + width + 1] = FRAME
             below[top : top + height, left : left + width] = tile.pixels
         # Only where there is ink: whole sheets as floats would be hundreds of MB.
-        ink = above[..., 3] > 0
-        alpha = above[ink][:, 3:].astype(np.float32) / 255
-        below[ink] = np.rint(above[ink][:, :3] * alpha + below[ink] * (1 - alpha)).astype(np.uint8)
+        place = above[..., 3] > 0
+        ink = above[place].astype(np.float32)
+        alpha = ink[:, 3:] / 255
+        below[place] = np.rint(ink[:, :3] * alpha + below[place] * (1 - alpha)).astype(np.uint8)
         drawn.append(below)
     return drawn
 

@@ -145,15 +145,14 @@ def produce(
     with progress("generating", len(requests), "images", done, state.is_main_process) as advance:
         for batch in batches[state.process_index :: state.num_processes]:
             # All conditions were checked at once above; `generate` would read their files again for each batch.
-            # An arm that says what the row says already is the factual image, which is made once.
             wanted = [(request.origin.source, request.condition, request.seed) for request in batch]
-            first = [wanted.index(each) for each in wanted]
-            own = [batch[place] for place in sorted(set(first))]
-            conditions, seeds = [located(generator.reader, request) for request in own], [r.seed for r in own]
+            # An arm that says what the row says already is the factual image, which is made once.
+            distinct = [place for place, each in enumerate(wanted) if each not in wanted[:place]]
+            conditions = [located(generator.reader, batch[place]) for place in distinct]
+            seeds = [batch[place].seed for place in distinct]
             images = generator.images(conditions, seeds, sampling, options.edit, options.framing)
-            made_at = dict(zip(sorted(set(first)), images, strict=True))
-            for request, place in zip(batch, first, strict=True):
-                image = replace(made_at[place], series=series[request.number])
+            for request, each in zip(batch, wanted, strict=True):
+                image = replace(images[distinct.index(wanted.index(each))], series=series[request.number])
                 made = GeneratedImage(image, request.condition, request.seed, generator.model_hash)
                 made.save(options.out / f"{request.sample_id}{suffix}", full)
             advance(min(len(batch) * state.num_processes, len(requests)))
