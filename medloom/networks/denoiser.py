@@ -11,6 +11,7 @@ from torch.nn import functional as F
 from medloom.core.choices import FUSIONS, SPATIAL_FUSIONS
 from medloom.core.errors import UserError
 from medloom.networks import blocks
+from medloom.networks.regions import RegionStyles, by_region
 from medloom.networks.weights import StoredNetwork
 
 # Channels per pixel that the network passes to its pixel head.
@@ -211,7 +212,7 @@ class PixelHead(nn.Module):
         self.place = blocks.convolution(config.dims, known, width, 1) if known else None
         styled = config.region_styles and not config.spatial_width
         axes = config.dims if config.region_slopes else 0
-        self.styles = blocks.RegionStyles(config.spatial_channels, config.pooled_width, width, axes) if styled else None
+        self.styles = RegionStyles(config.spatial_channels, config.pooled_width, width, axes) if styled else None
         self.affine = blocks.Affine(pooled, width)
         self.refine = blocks.convolution(config.dims, width, width)
         self.refine_affine = blocks.Affine(pooled, width)
@@ -278,7 +279,7 @@ class UNet(StoredNetwork):
         pooled = config.pooled_width if config.fusion != "none" else 0
         self.pooled = nn.Linear(pooled, embedding) if pooled and not config.styles_only else None
         styles, slopes = config.region_styles, dims if config.region_slopes else 0
-        self.styles = blocks.RegionStyles(config.spatial_channels, pooled, styles, slopes) if styles else None
+        self.styles = RegionStyles(config.spatial_channels, pooled, styles, slopes) if styles else None
         given = config.spatial_channels + styles
         self.classes = blocks.convolution(dims, given, config.spatial_width, 1) if config.spatial_width else None
         given = folded + (joined - averaged) * config.patch**dims + averaged + config.position_channels
@@ -354,12 +355,12 @@ class UNet(StoredNetwork):
                 features = blocks.run_layer(level, checkpointed, torch.cat([features, stack.pop()], dim=1), *given)
         features = F.silu(self.norm(features))
         regions = mask if config.region_outputs else None
-        output = blocks.by_region(self.output(features), regions, config.patch)
+        output = by_region(self.output(features), regions, config.patch)
         if self.head is not None:
             bands = blocks.octave_bands(x, config.pixel_bands) if config.pixel_bands else None
             where = self.head.at_places([known, *self._places(x, position)], mask, pooled, position)
             made = self.head(features, blocks.joined(x, bands, prior), where, embedding)
-            output = output + blocks.by_region(made, regions)
+            output = output + by_region(made, regions)
         return output
 
     def _places(self, x: Tensor, position: Tensor | None) -> list[Tensor]:

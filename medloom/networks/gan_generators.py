@@ -15,6 +15,7 @@ from medloom.core.errors import UserError
 from medloom.core.lookup import look_up
 from medloom.networks import blocks
 from medloom.networks.denoiser import Level, UNet, UNetConfig
+from medloom.networks.regions import RegionStyles
 from medloom.networks.weights import StoredNetwork, load_network
 
 
@@ -193,7 +194,7 @@ class ResNetGenerator(ImageNetwork):
         vector = config.modulation_width
         self.embed = nn.Linear(vector, embedding) if vector else None
         styles = shape.region_styles
-        self.styles = blocks.RegionStyles(config.spatial_channels, vector, styles) if styles else None
+        self.styles = RegionStyles(config.spatial_channels, vector, styles) if styles else None
         joined = shape.map_channels if config.spatial_fusion == "channels" else 0
         given = (config.inputs + joined) * folds + shape.position_channels
         self.input = blocks.convolution(config.dims, given, widths[0])

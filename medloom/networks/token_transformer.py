@@ -11,6 +11,7 @@ from torch.nn import functional as F
 from medloom.core.choices import FUSIONS
 from medloom.core.errors import UserError
 from medloom.networks import blocks
+from medloom.networks.regions import RegionStyles
 from medloom.networks.weights import StoredNetwork
 
 # Kernel of each layer's convolution, in tokens.
@@ -91,7 +92,7 @@ class TokenTransformer(StoredNetwork):
         pooled = config.pooled_width if config.fusion != "none" else 0
         self.pooled = nn.Linear(pooled, width) if pooled else None
         regions, axes = config.mask_channels or 1, len(config.grid)
-        self.styles = blocks.RegionStyles(regions, pooled, width, axes) if config.region_styles and pooled else None
+        self.styles = RegionStyles(regions, pooled, width, axes) if config.region_styles and pooled else None
         self.layers = nn.ModuleList(_Layer(config) for _ in range(config.layers))
         self.norm = nn.LayerNorm(width)
         self.head = nn.Linear(width, config.codes)

@@ -11,6 +11,7 @@ from medloom.core.seeds import initial_weights, torch_generator
 from medloom.networks import blocks
 from medloom.networks.blocks import channels_to_space, space_to_channels, time_features
 from medloom.networks.denoiser import UNet, UNetConfig
+from medloom.networks.regions import by_region, partition
 
 CONFIG = UNetConfig(
     channels=1, widths=(16, 32), attention=(False, True), head_width=16, patch=2, context_width=8, pooled_width=8
@@ -170,7 +171,7 @@ def test_the_head_sees_single_pixels_of_the_spatial_condition(dims: int, fusion:
 def test_regions_do_not_overlap_and_cover_where_there_is_a_mask() -> None:
     mask = torch.zeros(2, 3, 4, 4)
     mask[0, 0, :2], mask[0, 1, 2, :2], mask[0, 2] = 1.0, 0.5, 1.0
-    regions = blocks.partition(mask)
+    regions = partition(mask)
     assert (regions.sum(1) == mask[:, -1]).all() and (regions >= 0).all()
     torch.testing.assert_close(regions[:, :-1], mask[:, :-1], atol=0, rtol=0)
     assert regions[0, -1, 2].tolist() == [0.5, 0.5, 1.0, 1.0] and not regions[1].any(), "no mask, no region"
@@ -217,7 +218,7 @@ def test_each_region_has_its_own_output_to_the_pixel(dims: int, patch: int) -> N
     # The last channel of a mask is where it is; its last region is where no class is.
     regions[:1, 2] = 1.0
     found = torch.arange(4.0).repeat_interleave(2 * patch**dims).view(1, -1, *[1] * dims)
-    output = blocks.by_region(found.expand(2, -1, *(8 // patch,) * dims), regions, patch)
+    output = by_region(found.expand(2, -1, *(8 // patch,) * dims), regions, patch)
     assert output.shape == (2, 2, *size)
     assert torch.equal(output[0], (1.0 + owner[0]).expand(2, *size)), "that of the region"
     assert not output[1].any(), "that of no region, where the mask is left out"
