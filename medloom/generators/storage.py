@@ -40,7 +40,10 @@ def load_generator(folder: Path) -> AnyGenerator:
         generator = kind.from_components(folder, settings, spec, text, condition)
     except (OSError, SafetensorError, RuntimeError) as error:
         reason = str(error).strip().splitlines()[0]
-        raise UserError(f"the model in {folder} cannot be loaded ({reason}): it was cut short or changed.") from error
+        raise UserError(
+            f"the model in {folder} cannot be loaded ({reason}): it was cut short or changed, or another version wrote"
+            " it."
+        ) from error
     generator.model.eval()
     generator.reads_text = settings["reads_text"]
     generator.masks = MaskSpec.from_dict(settings["masks"])

@@ -42,7 +42,7 @@ def with_right_gradients(network: nn.Module) -> nn.Module:
     return network
 
 
-# The smallest root mean square of a band: below it an image is flat.
+# The smallest size of a band: below it an image is flat.
 SILENT = 1e-4
 
 
@@ -163,16 +163,39 @@ def octave_bands(x: Tensor, count: int) -> Tensor:
         x: `(N, C, *spatial)`.
         count: of bands, from the finest.
     """
-    bands = []
     with torch.autocast(x.device.type, enabled=False):
-        finer = x.float()
-        for level in range(count):
-            coarser = _blurred(finer, 2**level)
-            band = finer - coarser
-            size = band.flatten(1).square().mean(1).sqrt().clamp(min=SILENT)
-            bands.append(band / size.view(-1, *[1] * (x.ndim - 1)))
-            finer = coarser
-        return torch.cat(bands, dim=1)
+        bands = _bands(x, count)
+        sizes = [band.flatten(1).square().mean(1).sqrt() for band in bands]
+        return torch.cat([_divided(band, size) for band, size in zip(bands, sizes, strict=True)], dim=1)
+
+
+def faint_bands(x: Tensor, count: int) -> Tensor:
+    """The same bands in units of what is usual in them: `(N, count C, *spatial)`, float32.
+
+    Each is divided by the median of its absolute values, which edges do not raise as they raise the root mean square:
+    near the data it is the noise of smooth areas. What is much larger counts by its logarithm (asinh).
+
+    Args:
+        x: `(N, C, *spatial)`.
+        count: of bands, from the finest.
+    """
+    with torch.autocast(x.device.type, enabled=False):
+        bands = _bands(x, count)
+        sizes = [band.flatten(1).abs().median(1).values for band in bands]
+        return torch.cat([_divided(band, size) for band, size in zip(bands, sizes, strict=True)], dim=1).asinh()
+
+
+def _bands(x: Tensor, count: int) -> list[Tensor]:
+    bands, finer = [], x.float()
+    for level in range(count):
+        coarser = _blurred(finer, 2**level)
+        bands.append(finer - coarser)
+        finer = coarser
+    return bands
+
+
+def _divided(band: Tensor, size: Tensor) -> Tensor:
+    return band / size.clamp(min=SILENT).view(-1, *[1] * (band.ndim - 1))
 
 
 def _blurred(x: Tensor, distance: int) -> Tensor:

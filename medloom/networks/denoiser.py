@@ -79,7 +79,8 @@ class UNetConfig:
         padding: add the part of each position that lies in the image, not in padding, as a channel.
         pixel_width: hidden channels of a head at the image's own resolution, which sees thin regions of the spatial
             condition unfolded; 0 for none.
-        pixel_bands: octave bands of the noisy image that this head is given as well.
+        pixel_bands: octave bands of the noisy image that this head is given as well, or the network's input where there
+            is no head; 0 for none.
     """
 
     dims: int = 2
@@ -148,6 +149,11 @@ class UNetConfig:
         """Whether styles are averaged over folded pixels, and not folded: a head sees them at each pixel."""
         unprojected = self.spatial_fusion == "channels" and not self.spatial_width
         return bool(self.region_styles and self.pixel_width and unprojected)
+
+    @property
+    def input_bands(self) -> int:
+        """Octave bands that the input is given, on two scales: without a head nothing else would see them."""
+        return 0 if self.pixel_width else 2 * self.pixel_bands
 
     @property
     def outputs(self) -> int:
@@ -282,7 +288,8 @@ class UNet(StoredNetwork):
         self.styles = RegionStyles(config.spatial_channels, pooled, styles, slopes) if styles else None
         given = config.spatial_channels + styles
         self.classes = blocks.convolution(dims, given, config.spatial_width, 1) if config.spatial_width else None
-        given = folded + (joined - averaged) * config.patch**dims + averaged + config.position_channels
+        given = folded * (1 + config.input_bands) + (joined - averaged) * config.patch**dims
+        given += averaged + config.position_channels
         self.input = blocks.convolution(dims, given, widths[0])
         self.down, self.up = nn.ModuleList(), nn.ModuleList()
         current, stack = widths[0], [widths[0]]
@@ -336,7 +343,11 @@ class UNet(StoredNetwork):
                 spatial = blocks.joined(spatial, self.styles(spatial, pooled, position))
         if spatial is not None and self.classes is not None:
             spatial = known = self.classes(spatial)
-        joined = blocks.joined(x, spatial if config.spatial_fusion == "channels" else None, prior)
+        bands = blocks.octave_bands(x, config.pixel_bands) if config.pixel_bands else None
+        seen = x
+        if config.input_bands:
+            seen = blocks.joined(x, bands, blocks.faint_bands(x, config.pixel_bands))
+        joined = blocks.joined(seen, spatial if config.spatial_fusion == "channels" else None, prior)
         folded = blocks.space_to_channels(joined, config.patch)
         features = self.input(blocks.channels_last(blocks.joined(folded, styles, *self._places(folded, position))))
         given = (embedding, context, context_mask, spatial)
@@ -357,7 +368,6 @@ class UNet(StoredNetwork):
         regions = mask if config.region_outputs else None
         output = by_region(self.output(features), regions, config.patch)
         if self.head is not None:
-            bands = blocks.octave_bands(x, config.pixel_bands) if config.pixel_bands else None
             where = self.head.at_places([known, *self._places(x, position)], mask, pooled, position)
             made = self.head(features, blocks.joined(x, bands, prior), where, embedding)
             output = output + by_region(made, regions)

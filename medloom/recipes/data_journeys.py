@@ -29,9 +29,10 @@ from medloom.longitudinal.registration import (
     registration_sheet,
 )
 from medloom.report_text.chat_server import chat_server
+from medloom.report_text.findings import findings_of
 from medloom.report_text.language_model import RequestLimits, progression_texts
+from medloom.report_text.progression import NO_CHANGE, Progression
 from medloom.report_text.progression import PROGRESSIONS as RULES
-from medloom.report_text.progression import Progression
 
 PROGRESSIONS = ("rules", "impression", "text", "llm", "none")
 DESCRIPTION = "journeys.json"
@@ -238,6 +239,12 @@ def _worded(
         said = [_by_rules(RULES[config.progression], before, after) for before, after in pairs]
     if config.progression == "rules":
         undone = [_by_rules(RULES["rules"], after, before) for before, after in pairs]
+        say(f"{sum(text != NO_CHANGE for text in said)} of {len(said)} instructions name a change")
+        if silent := sum(not findings_of(before) and not findings_of(after) for before, after in pairs):
+            say(
+                f"in {silent} pairs neither text names a finding, present or absent, so that {NO_CHANGE!r} is a guess;"
+                " if the reports are in another column, name it with --columns text=NAME."
+            )
     journeys.reject(f"an instruction by {config.progression}", said.count(None), "pairs")
     return [
         replace(triple, instruction=text, reverse=back)

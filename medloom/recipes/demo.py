@@ -88,7 +88,8 @@ def run(config: Config) -> Path:
     wanted = {**WANTED, "mask": mask}
     made = run_command("generate", model=model, out=out / "images", n=IMAGES, device=config.device, **wanted)
     _conclude(report / "scores.json", _showing(made, mask))
-    say(f"\nRead the report: {report / 'report.html'}\nand see the images: {out / 'whatif' / 'grid.png'}\n\nTry next:")
+    differences = out / "whatif" / "differences.png"
+    say(f"\nRead the report: {report / 'report.html'}\nand see the differences: {differences}\n\nTry next:")
     words = " ".join(f"--{name} {_quoted(value)}" for name, value in wanted.items())
     for line in (
         f"generate --model {model} {words} --n {IMAGES} --seed {IMAGES} --out {out / 'more'}",

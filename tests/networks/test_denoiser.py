@@ -1,5 +1,6 @@
 """The N-D U-Net: shapes, folding, checkpointing, saving."""
 
+import copy
 from dataclasses import replace
 from pathlib import Path
 
@@ -207,6 +208,33 @@ def test_the_head_is_given_the_bands_of_the_noisy_image() -> None:
     bands = slice(4 + x.shape[1], 4 + 4 * x.shape[1])
     unet.head.mix.weight.data[:, bands] = 0
     assert not torch.allclose(before, unet(x, t, context, mask, pooled))
+
+
+@pytest.mark.parametrize("dims", [2, 3])
+def test_without_a_head_the_input_is_given_the_bands_on_two_scales(dims: int) -> None:
+    unet = network(replace(CONFIG, dims=dims, attention=(False, False), patch=2, pixel_bands=3))
+    x, t, context, mask, pooled = inputs(dims)
+    torch.nn.init.normal_(unet.output.weight)
+    before = unet(x, t, context, mask, pooled)
+    assert before.shape == x.shape
+    folded = x.shape[1] * 2**dims
+    assert unet.input.weight.shape[1] == 7 * folded, "the image and twice three bands"
+    for kind in (slice(folded, 4 * folded), slice(4 * folded, 7 * folded)):
+        without = copy.deepcopy(unet)
+        without.input.weight.data[:, kind] = 0
+        assert not torch.allclose(before, without(x, t, context, mask, pooled))
+
+
+def test_faint_noise_beside_strong_edges_is_seen_at_its_own_scale() -> None:
+    noise = torch.randn(1, 1, 32, 32, generator=torch.Generator().manual_seed(0))
+    edges = torch.zeros_like(noise)
+    edges[..., 10] = 1.0
+    flat = torch.ones_like(noise, dtype=torch.bool)
+    flat[..., 6:15] = False
+    faint, strong = (blocks.faint_bands(size * noise + edges, 1)[flat].std() for size in (0.01, 0.1))
+    assert 0.9 < faint < 1.2 and 0.9 < strong < 1.2
+    assert blocks.octave_bands(0.01 * noise + edges, 1)[flat].std() < 0.1, "edges drown it in the root mean square"
+    assert not blocks.faint_bands(torch.ones(1, 1, 8, 8), 2).any(), "nothing is made of a flat image"
 
 
 @pytest.mark.parametrize(("dims", "patch"), [(2, 2), (2, 1), (3, 2)])

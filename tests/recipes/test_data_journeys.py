@@ -112,6 +112,19 @@ def test_instructions_say_what_changed(cohort: Path, tmp_path: Path) -> None:
     )
 
 
+def test_texts_that_name_no_finding_are_counted(
+    cohort: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["data", "journeys", str(cohort / "train.csv"), "--progression", "rules"]
+    assert main([*words, "--columns", "text=report", "--out", str(tmp_path / "a.csv")]) == 0
+    with_reports = capsys.readouterr().err
+    assert main([*words, "--out", str(tmp_path / "b.csv")]) == 0
+    with_texts = capsys.readouterr().err
+    assert "instructions name a change" in with_reports and "neither text" not in with_reports
+    # The texts word a clinical table, which does not say what is absent.
+    assert "neither text names a finding" in with_texts and "--columns text=NAME" in with_texts
+
+
 def test_the_same_command_gives_the_same_triples(cohort: Path, tmp_path: Path) -> None:
     first = triples(cohort, tmp_path / "triples.csv", max_days=300, pairs="all")
     again = triples(cohort, tmp_path / "triples.csv", max_days=300, pairs="all")

@@ -67,6 +67,8 @@ def effect_sheet(effects: Effects, name: str) -> Sheet:
         for place, (title, tiles) in enumerate(zip(titles, zip(*rows, strict=True), strict=False))
     ]
     notes = [f"Black to white: {'; '.join(windows)}.", COLOURS_NOTE, *sides_note(columns[0].tiles)]
+    count = sum(row.arm == name for row in effects.rows)
+    notes += [f"{len(examples)} of {count} rows."] * (len(examples) < count)
     notes += [EXTRAPOLATION_NOTE] * any(example.beyond for example in examples)
     labels = [f"row {one.number}\n{_seeds(effects)}{', extrapolation' * one.beyond}" for one in examples]
     return Sheet(f"{MARK}: {name}", columns, labels, notes)

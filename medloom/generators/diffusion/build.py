@@ -26,7 +26,7 @@ from medloom.processes.paths import DDPM, ProbabilityPath
 
 # More classes of a mask than this are brought to so many channels.
 MANY_CLASSES = 16
-# Octave bands of the noisy image that a head at the image's own resolution is given.
+# Octave bands of the noisy image that the network's input, or a head at the image's own resolution, is given.
 PIXEL_BANDS = 3
 
 
@@ -138,7 +138,7 @@ def _native_model(
         coordinates=network.coordinates,
         padding=padding,
         pixel_width=network.pixel_width,
-        pixel_bands=PIXEL_BANDS if network.pixel_width else 0,
+        pixel_bands=0 if network.exportable else PIXEL_BANDS,
     )
     if any(axis % config.divisor for axis in shape[1:]):
         raise UserError(f"images of {shape[1:]} pixels: this network needs multiples of {config.divisor} on each axis.")
