@@ -288,8 +288,7 @@ class UNet(StoredNetwork):
         self.styles = RegionStyles(config.spatial_channels, pooled, styles, slopes) if styles else None
         given = config.spatial_channels + styles
         self.classes = blocks.convolution(dims, given, config.spatial_width, 1) if config.spatial_width else None
-        given = folded * (1 + config.input_bands) + (joined - averaged) * config.patch**dims
-        given += averaged + config.position_channels
+        given = folded + (joined - averaged) * config.patch**dims + averaged + config.position_channels
         self.input = blocks.convolution(dims, given, widths[0])
         self.down, self.up = nn.ModuleList(), nn.ModuleList()
         current, stack = widths[0], [widths[0]]
@@ -311,6 +310,9 @@ class UNet(StoredNetwork):
         self.norm = (blocks.PlaceNorm if config.styles_only else blocks.group_norm)(widths[0])
         self.output = blocks.convolution(dims, widths[0], folded * config.outputs, zero=True)
         self.head = PixelHead(config, embedding) if config.pixel_width else None
+        # Bands start silent: at most levels they are noise, beside which masks would be learnt later.
+        bands = folded * config.input_bands
+        self.bands = blocks.convolution(dims, bands, widths[0], zero=True) if bands else None
 
     def forward(
         self,
@@ -344,12 +346,12 @@ class UNet(StoredNetwork):
         if spatial is not None and self.classes is not None:
             spatial = known = self.classes(spatial)
         bands = blocks.octave_bands(x, config.pixel_bands) if config.pixel_bands else None
-        seen = x
-        if config.input_bands:
-            seen = blocks.joined(x, bands, blocks.faint_bands(x, config.pixel_bands))
-        joined = blocks.joined(seen, spatial if config.spatial_fusion == "channels" else None, prior)
+        joined = blocks.joined(x, spatial if config.spatial_fusion == "channels" else None, prior)
         folded = blocks.space_to_channels(joined, config.patch)
         features = self.input(blocks.channels_last(blocks.joined(folded, styles, *self._places(folded, position))))
+        if self.bands is not None:
+            seen = blocks.joined(bands, blocks.faint_bands(x, config.pixel_bands))
+            features = features + self.bands(blocks.channels_last(blocks.space_to_channels(seen, config.patch)))
         given = (embedding, context, context_mask, spatial)
         checkpointed = config.gradient_checkpointing and self.training
         stack = [features]

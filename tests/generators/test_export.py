@@ -189,7 +189,13 @@ def test_a_base_that_is_none_is_refused(make_manifest: Callable[..., Path], tmp_
 
 @pytest.mark.parametrize(
     ("option", "value"),
-    [("network.pixel_width", 8), ("network.region_slopes", True), ("noise.data_std", 0.5), ("shift", 1)],
+    [
+        ("network.pixel_width", 8),
+        ("network.input_bands", True),
+        ("network.region_slopes", True),
+        ("noise.data_std", 0.5),
+        ("shift", 1),
+    ],
 )
 @pytest.mark.parametrize("scratch", [True, False])
 def test_what_diffusers_does_not_know_is_refused(

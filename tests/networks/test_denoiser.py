@@ -215,14 +215,16 @@ def test_without_a_head_the_input_is_given_the_bands_on_two_scales(dims: int) ->
     unet = network(replace(CONFIG, dims=dims, attention=(False, False), patch=2, pixel_bands=3))
     x, t, context, mask, pooled = inputs(dims)
     torch.nn.init.normal_(unet.output.weight)
-    before = unet(x, t, context, mask, pooled)
-    assert before.shape == x.shape
+    silent = unet(x, t, context, mask, pooled)
+    assert silent.shape == x.shape
     folded = x.shape[1] * 2**dims
-    assert unet.input.weight.shape[1] == 7 * folded, "the image and twice three bands"
-    for kind in (slice(folded, 4 * folded), slice(4 * folded, 7 * folded)):
-        without = copy.deepcopy(unet)
-        without.input.weight.data[:, kind] = 0
-        assert not torch.allclose(before, without(x, t, context, mask, pooled))
+    assert unet.bands.weight.shape[1] == 6 * folded and not unet.bands.weight.any(), (
+        "twice three bands, silent at first"
+    )
+    for kind in (slice(None, 3 * folded), slice(3 * folded, None)):
+        heard = copy.deepcopy(unet)
+        torch.nn.init.normal_(heard.bands.weight[:, kind])
+        assert not torch.allclose(silent, heard(x, t, context, mask, pooled))
 
 
 def test_faint_noise_beside_strong_edges_is_seen_at_its_own_scale() -> None:

@@ -153,7 +153,7 @@ def test_conditions_fill_regions_and_grows_along_axes(channels: int) -> None:
         torch.nn.init.zeros_(layer.attention.out.weight)
         torch.nn.init.zeros_(layer.local.convolution.weight)
     plain = transformer(**given)
-    torch.nn.init.normal_(transformer.styles.projection.weight)
+    torch.nn.init.normal_(transformer.styles.projection.weight, generator=torch_generator("styles", 0))
     filled = (transformer(**given) - plain).abs().sum(-1).reshape(2, *config.grid)
     assert (filled[:, :, :2] > 1e-4).all()
     assert (filled[:, :, 2] == 0).all() if channels else (filled[:, :, 2] > 1e-4).all()

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from safetensors.numpy import load_file
 
 from medloom.core.errors import UserError
 from medloom.recipes.commands import run_command
@@ -142,6 +143,18 @@ def test_masks_on_channels_and_by_spade(
         run = train(manifest, tmp_path / fusion, options)
         rows = make(run, tmp_path / f"{fusion}-out", modality="Disc", prompt="A disc.", mask=manifest.parent / "m0.png")
         assert len(rows) == 1
+
+
+def test_the_network_sees_octave_bands_where_no_head_does(
+    make_manifest: Callable[..., Path], tmp_path: Path, tiny_options: dict[str, object]
+) -> None:
+    manifest = make_manifest()
+    run = train(manifest, tmp_path / "run", {**tiny_options, "network.input_bands": True})
+    weights = load_file(run / "model" / "denoiser" / "model.safetensors")
+    assert weights["bands.weight"].any(), "learnt from zero"
+    assert len(make(run, tmp_path / "out", modality="Disc", prompt="A disc.")) == 1
+    with pytest.raises(UserError, match="sees such bands already"):
+        train(manifest, tmp_path / "both", {**tiny_options, "network.input_bands": True, "network.pixel_width": 4})
 
 
 def test_where_regions_alone_bring_the_text_every_image_needs_a_mask(

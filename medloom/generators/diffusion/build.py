@@ -81,6 +81,7 @@ def _refuse_own_ways(network: DenoiserOptions, noise: NoiseOptions) -> None:
     own = {
         "noise.data_std": noise.data_std,
         "network.pixel_width": network.pixel_width,
+        "network.input_bands": network.input_bands,
         "network.region_slopes": network.region_slopes,
         "network.region_outputs": network.region_outputs,
         "network.styles_only": network.styles_only,
@@ -138,7 +139,7 @@ def _native_model(
         coordinates=network.coordinates,
         padding=padding,
         pixel_width=network.pixel_width,
-        pixel_bands=0 if network.exportable else PIXEL_BANDS,
+        pixel_bands=PIXEL_BANDS if network.pixel_width or network.input_bands else 0,
     )
     if any(axis % config.divisor for axis in shape[1:]):
         raise UserError(f"images of {shape[1:]} pixels: this network needs multiples of {config.divisor} on each axis.")

@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, ClassVar
 
 from medloom.core.choices import FUSIONS, NOISE_SCHEDULES, PREDICTIONS, SPATIAL_FUSIONS
+from medloom.core.errors import UserError
 from medloom.core.limits import check_limits, limited
 from medloom.core.options import setting
 from medloom.generators.options import VolumeOptions, refuse_unused_classes
@@ -47,6 +48,8 @@ class DenoiserOptions:
         coordinates: give each position its coordinates in the image, so that sides can be distinguished.
         pixel_width: hidden channels of a head at the image's own resolution, for thin regions of a mask; 0 for
             none.
+        input_bands: give the network the finest octave bands of the noisy image as well, in which it sees noise that is
+            faint beside the image's structures; a head sees some anyway.
         gradient_checkpointing: compute activations again in the backward pass to save memory.
     """
 
@@ -68,10 +71,15 @@ class DenoiserOptions:
     condition_width: int = limited(128, at_least=1, setting=True)
     coordinates: bool = setting(True)
     pixel_width: int = limited(0, at_least=0, setting=True)
+    input_bands: bool = setting(False)
     gradient_checkpointing: bool = False
 
     def __post_init__(self) -> None:
         check_limits(self, "network")
+        if self.input_bands and self.pixel_width:
+            raise UserError(
+                "network.input_bands: the head of network.pixel_width sees such bands already; leave one of them out."
+            )
         refuse_unused_classes(self.mask, self.mask_classes)
 
 
