@@ -152,7 +152,7 @@ def downsample(x: Tensor) -> Tensor:
     return averaged(x, 2)
 
 
-def octave_bands(x: Tensor, count: int) -> Tensor:
+def octave_bands(x: Tensor, count: int, *, faint: bool = False) -> Tensor:
     """The finest octave bands of an image, each divided by its own root mean square: `(N, count C, *spatial)`, float32.
 
     A band is the difference of two blurs, by the binomial kernel at doubling distances (Burt and Adelson 1983, without
@@ -162,39 +162,24 @@ def octave_bands(x: Tensor, count: int) -> Tensor:
     Args:
         x: `(N, C, *spatial)`.
         count: of bands, from the finest.
+        faint: append each band, `(N, 2 count C, *spatial)` in all, in units of the median of its absolute values, which
+            edges do not raise as they raise the root mean square: near the data it is the noise of smooth areas. What
+            is much larger counts by its logarithm (asinh).
     """
+    bands, small = [], []
     with torch.autocast(x.device.type, enabled=False):
-        bands = _bands(x, count)
-        sizes = [band.flatten(1).square().mean(1).sqrt() for band in bands]
-        return torch.cat([_divided(band, size) for band, size in zip(bands, sizes, strict=True)], dim=1)
+        finer = x.float()
+        for level in range(count):
+            coarser = _blurred(finer, 2**level)
+            band, finer = finer - coarser, coarser
+            flat = band.flatten(1)
+            bands.append(_in_units(band, flat.square().mean(1).sqrt()))
+            if faint:
+                small.append(_in_units(band, flat.abs().median(1).values).asinh())
+        return torch.cat([*bands, *small], dim=1)
 
 
-def faint_bands(x: Tensor, count: int) -> Tensor:
-    """The same bands in units of what is usual in them: `(N, count C, *spatial)`, float32.
-
-    Each is divided by the median of its absolute values, which edges do not raise as they raise the root mean square:
-    near the data it is the noise of smooth areas. What is much larger counts by its logarithm (asinh).
-
-    Args:
-        x: `(N, C, *spatial)`.
-        count: of bands, from the finest.
-    """
-    with torch.autocast(x.device.type, enabled=False):
-        bands = _bands(x, count)
-        sizes = [band.flatten(1).abs().median(1).values for band in bands]
-        return torch.cat([_divided(band, size) for band, size in zip(bands, sizes, strict=True)], dim=1).asinh()
-
-
-def _bands(x: Tensor, count: int) -> list[Tensor]:
-    bands, finer = [], x.float()
-    for level in range(count):
-        coarser = _blurred(finer, 2**level)
-        bands.append(finer - coarser)
-        finer = coarser
-    return bands
-
-
-def _divided(band: Tensor, size: Tensor) -> Tensor:
+def _in_units(band: Tensor, size: Tensor) -> Tensor:
     return band / size.clamp(min=SILENT).view(-1, *[1] * (band.ndim - 1))
 
 

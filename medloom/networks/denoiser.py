@@ -345,13 +345,12 @@ class UNet(StoredNetwork):
                 spatial = blocks.joined(spatial, self.styles(spatial, pooled, position))
         if spatial is not None and self.classes is not None:
             spatial = known = self.classes(spatial)
-        bands = blocks.octave_bands(x, config.pixel_bands) if config.pixel_bands else None
+        bands = blocks.octave_bands(x, config.pixel_bands, faint=self.head is None) if config.pixel_bands else None
         joined = blocks.joined(x, spatial if config.spatial_fusion == "channels" else None, prior)
         folded = blocks.space_to_channels(joined, config.patch)
         features = self.input(blocks.channels_last(blocks.joined(folded, styles, *self._places(folded, position))))
-        if self.bands is not None:
-            seen = blocks.joined(bands, blocks.faint_bands(x, config.pixel_bands))
-            features = features + self.bands(blocks.channels_last(blocks.space_to_channels(seen, config.patch)))
+        if self.bands is not None and bands is not None:
+            features = features + self.bands(blocks.channels_last(blocks.space_to_channels(bands, config.patch)))
         given = (embedding, context, context_mask, spatial)
         checkpointed = config.gradient_checkpointing and self.training
         stack = [features]

@@ -49,7 +49,7 @@ class DenoiserOptions:
         pixel_width: hidden channels of a head at the image's own resolution, for thin regions of a mask; 0 for
             none.
         input_bands: give the network the finest octave bands of the noisy image as well, in which it sees noise that is
-            faint beside the image's structures; a head sees some anyway.
+            faint beside the image's structures; not with pixel_width, whose head sees such bands.
         gradient_checkpointing: compute activations again in the backward pass to save memory.
     """
 
