@@ -26,6 +26,7 @@ from medloom.evaluation.edits.truth import FRACTION
 from medloom.evaluation.report.metrics import HOLDS, number, with_interval
 from medloom.generators.leakage import refuse_seen
 from medloom.generators.run_folder import RunFolder
+from medloom.generators.sampling import AUTO, EVERYWHERE
 from medloom.recipes.commands import run_command
 from medloom.report_text.progression import NO_CHANGE
 
@@ -42,12 +43,14 @@ class Setting:
         text: guidance scale of the instruction.
         negative: instruction that it is compared with, or empty.
         strength: how far towards noise prior and inversion start.
+        region: where the image may change: auto or everywhere.
     """
 
     start: str = "noise"
     text: float = 1.0
     negative: str = ""
     strength: float = 1.0
+    region: str = AUTO
 
     @classmethod
     def read(cls, words: str) -> "Setting":
@@ -59,7 +62,7 @@ class Setting:
         given: dict[str, Any] = {}
         for word in words.split(","):
             name, equals, value = word.partition("=")
-            look_up(dict.fromkeys(("start", "text", "negative", "strength")), name, "name in --setting")
+            look_up(dict.fromkeys(("start", "text", "negative", "strength", "region")), name, "name in --setting")
             try:
                 given[name] = float(value) if name in ("text", "strength") else value
             except ValueError:
@@ -71,7 +74,8 @@ class Setting:
     def __str__(self) -> str:
         strength = f" {self.strength:g}" if self.strength != 1 else ""
         compared = f", compared with {self.negative!r}" if self.negative else ""
-        return f"from {self.start}{strength}, text {self.text:g}{compared}"
+        everywhere = "" if self.region == AUTO else f", {self.region}"
+        return f"from {self.start}{strength}, text {self.text:g}{compared}{everywhere}"
 
     @property
     def folder(self) -> str:
@@ -81,24 +85,25 @@ class Setting:
     @property
     def options(self) -> dict[str, Any]:
         """Options of `medloom edit`."""
-        common = {"start": self.start, "guidance": ["1", f"text={self.text:g}"], "strength": self.strength}
-        return {**common, "negative": self.negative or None}
+        how = {"start": self.start, "strength": self.strength, "region": self.region}
+        return {**how, "guidance": ["1", f"text={self.text:g}"], "negative": self.negative or None}
 
 
 # By family. A negative text that no scale looks at is refused, but by an inversion.
 SETTINGS: Mapping[str, Sequence[Setting]] = {
     "diffusion": (
-        Setting("noise"),
-        Setting("noise", 2, NO_CHANGE),
-        *(Setting("inversion", text) for text in (2, 4, 6)),
-        *(Setting("inversion", text, NO_CHANGE) for text in (1, 1.25, 1.5, 2, 3)),
-        Setting("inversion", 1, NO_CHANGE, 0.8),
-        Setting("prior", 1.5, NO_CHANGE, 0.8),
+        Setting(),
+        Setting(text=2, negative=NO_CHANGE),
+        Setting("inversion", negative=NO_CHANGE),
+        Setting(region=EVERYWHERE),
+        *(Setting("inversion", text, region=EVERYWHERE) for text in (2, 4, 6)),
+        *(Setting("inversion", text, NO_CHANGE, region=EVERYWHERE) for text in (1, 1.5, 3)),
+        Setting("inversion", 1, NO_CHANGE, 0.8, EVERYWHERE),
+        Setting("prior", 1.5, NO_CHANGE, 0.8, EVERYWHERE),
     ),
     "tokens": (
-        Setting("noise"),
-        *(Setting("noise", text, negative) for text in (2, 4) for negative in ("", NO_CHANGE)),
-        *(Setting("prior", text, NO_CHANGE, 0.5) for text in (1.5, 3)),
+        *(Setting(text=text, region=region) for text in (1, 2, 4) for region in (AUTO, EVERYWHERE)),
+        *(Setting("prior", text, NO_CHANGE, 0.5, EVERYWHERE) for text in (1.5, 3)),
     ),
 }
 

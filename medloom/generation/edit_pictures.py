@@ -34,7 +34,8 @@ def write_edit_differences(
     """
     count = len(edits) // len(priors)
     of_row = [edits[start : start + count] for start in range(0, len(edits), count)]
-    chosen = varied([(modality_of(model, own[0]), str(number)) for number, own in enumerate(of_row)], SHOWN_ROWS)
+    keys = [(modality_of(model, own[0]), str(own[0].condition.text)) for own in of_row]
+    chosen = varied(keys, SHOWN_ROWS)
     scales, found = DifferenceScales(), dict[int, DifferenceRow]()
     for number, (prior, own) in enumerate(zip(priors, of_row, strict=True)):
         row = _row(model, prior, own, suffix, number + 1)

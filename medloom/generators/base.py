@@ -31,7 +31,7 @@ from medloom.generators.base_model import ConditionalModel, keep, known_parts, p
 from medloom.generators.condition_rules import ConditionRules
 from medloom.generators.framing import crop_images, frame_images, window_image
 from medloom.generators.generated_images import GeneratedImage, GeneratedImages
-from medloom.generators.sampling import FROM_NOISE, WHOLE, Edit, Framing, Sampling
+from medloom.generators.sampling import AUTO, EVERYWHERE, FROM_NOISE, WHOLE, Edit, Framing, Sampling
 from medloom.generators.support import refuse_part
 from medloom.generators.tensors import ConditionTensors
 from medloom.generators.training_record import TrainingRecord
@@ -41,6 +41,7 @@ from medloom.networks.conditioning import ConditionEncoder
 from medloom.networks.text import TextEncoder, embed_texts
 from medloom.networks.tokenizer import Tokenizer
 from medloom.processes.guidance import guidance_coefficients
+from medloom.report_text.progression import NO_CHANGE
 
 SETTINGS = "generator.json"
 # What a run keeps of how its images are sampled; all of it can be asked for otherwise.
@@ -62,6 +63,12 @@ class Priors:
     images: Tensor
     present: Tensor
     regions: Tensor | None = None
+
+    def within(self, regions: Tensor) -> "Priors":
+        """With other regions `(N, 1, *size)`; without a prior image the whole image may differ."""
+        regions = regions.to(self.images)
+        present = self.present.view(-1, *[1] * (regions.ndim - 1))
+        return replace(self, regions=torch.where(present, regions, torch.ones_like(regions)))
 
     def outside(self, images: Tensor) -> Tensor:
         """Images `(N, C, *size)` that are the prior ones outside of the regions."""
@@ -185,7 +192,7 @@ class ImageGenerator(ABC, Generic[Model, Sampling]):
         seed: int | None = None,
         seeds: Sequence[int] | None = None,
         sampling: Sampling | None = None,
-        edit: Edit = FROM_NOISE,
+        edit: Edit | None = None,
         allow_unseen: bool = False,
     ) -> GeneratedImages:
         """What a prior image may look like after an instruction, and after some days.
@@ -199,7 +206,8 @@ class ImageGenerator(ABC, Generic[Model, Sampling]):
             seed: as in `generate`.
             seeds: as in `generate`.
             sampling: as in `generate`.
-            edit: as in `generate`.
+            edit: what to start from and where the image may change: by default from noise, and by a model that learnt
+                an instruction for no change only where this one makes a difference to it.
             allow_unseen: as in `generate`.
 
         Raises:
@@ -216,7 +224,10 @@ class ImageGenerator(ABC, Generic[Model, Sampling]):
             self.check_days(f"days={days}")
         table = {} if days is None else {DAYS: days}
         condition = Condition(text, modality, view, Path(prior) if isinstance(prior, str) else prior, table=table)
-        return self.generate(condition, seed=seed, seeds=seeds, sampling=sampling, edit=edit, allow_unseen=allow_unseen)
+        usual = self.with_region(edit or Edit())
+        return self.generate(
+            condition, seed=seed, seeds=seeds, sampling=sampling, edit=usual, allow_unseen=allow_unseen
+        )
 
     def conditions(self, manifest: Manifest) -> list[Condition]:
         """The conditions of a manifest's rows: of each the parts that the model takes, for `generate`.
@@ -280,7 +291,13 @@ class ImageGenerator(ABC, Generic[Model, Sampling]):
                 " in a column mask."
             )
         self.rules.check(conditions, allow_unseen, without)
-        self.check_sampling(sampling or self.sampling, edit)
+        sampling = sampling or self.sampling
+        self.check_sampling(sampling, edit)
+        if edit.finds_region and not (sampling.negative or self.learnt_no_change):
+            raise UserError(
+                f"--region auto: no training image had the instruction {NO_CHANGE!r}; say with --negative what asks for"
+                " no change, or leave --region out."
+            )
         framing.check(self.spec)
         masked = [condition for condition in conditions if condition.mask is not None]
         # A file that several conditions share is read once.
@@ -514,6 +531,11 @@ class ImageGenerator(ABC, Generic[Model, Sampling]):
         return self.trained_on is None or self.trained_on.guided
 
     @property
+    def learnt_no_change(self) -> bool:
+        """Whether training images had the instruction for no change."""
+        return self.reads_text and self.trained_on is not None and self.trained_on.unchanged > 0
+
+    @property
     def reads(self) -> tuple[str, ...]:
         """The parts that change its images, other than modality and table."""
         views = self.takes_text and self.model.condition is not None and self.model.condition.config.views
@@ -683,6 +705,15 @@ class ImageGenerator(ABC, Generic[Model, Sampling]):
             for condition, seed in zip(conditions, seeds, strict=True)
         ]
 
+    def with_region(self, edit: Edit) -> Edit:
+        """An edit that says where the image may change: `auto` if the model learnt an instruction for no change."""
+        usual = AUTO if self.learnt_no_change and "prior" in self.parts else EVERYWHERE
+        return replace(edit, region=usual) if edit.region is None else edit
+
+    def unchanged(self, conditions: Sequence[Condition], sampling: Sampling) -> list[Condition]:
+        """Conditions that ask for no change, with which an edit of region `auto` is compared."""
+        return [replace(condition, text=sampling.negative or NO_CHANGE) for condition in conditions]
+
     def inputs(
         self,
         conditions: Sequence[Condition],
@@ -771,8 +802,8 @@ class ImageGenerator(ABC, Generic[Model, Sampling]):
                 images[row] = torch.from_numpy(self.reader.prior(condition))
         present = torch.tensor([condition.prior is not None for condition in conditions])
         regions = None
-        if edit.region is not None:
-            region = torch.from_numpy(self.reader.region(edit.region))
+        if edit.label_map is not None:
+            region = torch.from_numpy(self.reader.region(edit.label_map))
             regions = region.expand(len(conditions), *region.shape).clone()
         return Priors(images.to(self.device), present.to(self.device), regions)
 

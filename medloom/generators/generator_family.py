@@ -28,7 +28,7 @@ from medloom.generators.options import GeneratorOptions
 from medloom.generators.preparation import Prepared, spread, with_masks, with_samples
 from medloom.generators.row_caches import RowCaches
 from medloom.generators.run_folder import Components, open_run, runs_among
-from medloom.generators.sampling import SamplingSettings
+from medloom.generators.sampling import Edit, SamplingSettings
 from medloom.generators.storage import load_generator
 from medloom.generators.training_data import TrainingData, repeats, spread_rows
 from medloom.generators.training_facts import TrainingFacts, read_facts, read_masks
@@ -103,6 +103,9 @@ class GeneratorFamily(Family[Options, Trained], Generic[Options, Trained, Coder]
         else:
             generator = self.fresh(options, data, facts, coder, origin)
             generator.reads_text = generator.takes_text and facts.has_text
+            if generator.model.prior_channels:
+                # An edit shows how much changes, which guidance exaggerates.
+                generator.sampling = replace(generator.sampling, guidance=1.0)
         generator.masks = masks if masks.names else generator.masks
         data = _readable(options, with_masks(data, generator.masks), generator, verbose)
         record = self.record(options, data, generator)
@@ -252,7 +255,7 @@ def _renderer(data: Prepared, masked: bool) -> Render:
     def render(generator: AnyGenerator, out: Path, step: int) -> None:
 
         conditions = [samples[index].condition for index in chosen]
-        images = generator.sample(conditions, range(len(chosen)))
+        images = generator.sample(conditions, range(len(chosen)), edit=generator.with_region(Edit()))
         _save_samples(out, step, generator, conditions, list(images.numpy()))
 
     return render

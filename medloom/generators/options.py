@@ -129,7 +129,7 @@ class GeneratorOptions(TrainOptions):
         hide_classes: mask classes that the model does not see, as lesion=lung (shown as lung) or lesion (background).
         resample_masks: resample masks that lie on another grid than their image instead of refusing them.
         unregistered: fraction of draws that take the unregistered prior image, where the manifest has registered ones
-            too; at use there is no later image to register to.
+            too. Of a registered one the later image differs by what changed, of an unregistered one by position too.
         text: the text encoder and how the modality conditions the model.
     """
 
@@ -141,7 +141,7 @@ class GeneratorOptions(TrainOptions):
     classes: Path | None = None
     hide_classes: tuple[str, ...] = ()
     resample_masks: bool = False
-    unregistered: float = limited(0.5, at_least=0, at_most=1, setting=True)
+    unregistered: float = limited(0.0, at_least=0, at_most=1, setting=True)
     text: TextOptions = field(default_factory=TextOptions)
 
     def __post_init__(self) -> None:

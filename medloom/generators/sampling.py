@@ -13,6 +13,8 @@ from medloom.core.spec import ImageSpec
 from medloom.core.types import PARTS, ImagePart
 
 STARTS = ("noise", "prior", "inversion")
+# Regions of an edit that are no label map: where the instruction makes a difference, and everywhere.
+AUTO, EVERYWHERE = "auto", "everywhere"
 OVERLAP = 0.25
 GUIDANCE_SCHEDULES = ("constant", "linear")
 PRECISIONS = ("fp32", "bf16")
@@ -46,7 +48,8 @@ class SamplingSettings:
 
     Attributes:
         steps: steps of the sampler; none is the family's number, or that of the run that is continued.
-        guidance: scales as `--guidance` takes them, e.g. [1, text=7.5]; none are the family's, or that run's.
+        guidance: scales as `--guidance` takes them, e.g. [1, text=7.5]; none are the family's (1 of an editor), or that
+            run's.
     """
 
     steps: int | None = limited(None, at_least=1, setting=True)
@@ -72,7 +75,8 @@ class DiffusionSamplingSettings(SamplingSettings):
 
     Attributes:
         steps: steps of the sampler; none is 20, or the number of the run that is continued.
-        guidance: scales as `--guidance` takes them, e.g. [1, text=7.5]; none are 2 for all parts, or that run's.
+        guidance: scales as `--guidance` takes them, e.g. [1, text=7.5]; none are 2 for all parts (1 of an editor), or
+            that run's.
         sampler: name of the sampler; none is the one that fits the model, or that run's.
     """
 
@@ -182,7 +186,9 @@ class Edit:
             to the prior image).
         strength: fraction of the way to noise at which `prior` and `inversion` start, or of the tokens that are masked;
             lower keeps more of the prior image.
-        region: label map; labels above 0 are where the image may change. None is everywhere.
+        region: where the image may change: the labels above 0 of a label map, `auto` (where the instruction makes a
+            difference to the one for no change, found by the model) or `everywhere`. None is `auto` in `edit` by a
+            model that learnt an instruction for no change, and else everywhere.
         residual: of tokens: keep what the tokenizer smooths away, by adding to the prior image only what decoding
             changed.
 
@@ -197,15 +203,25 @@ class Edit:
 
     start: str = limited("noise", words=STARTS)
     strength: float = limited(1.0, above=0, at_most=1)
-    region: ImagePart | None = None
+    region: ImagePart | str | None = None
     residual: bool = False
 
     def __post_init__(self) -> None:
         check_limits(self)
-        if isinstance(self.region, str):
+        if isinstance(self.region, str) and self.region not in (AUTO, EVERYWHERE):
             object.__setattr__(self, "region", Path(self.region))
         if self.start == "noise" and self.strength != 1:
             raise UserError("--strength goes with --start prior or inversion; sampling from noise has all of it.")
+
+    @property
+    def finds_region(self) -> bool:
+        """Whether the model finds the region."""
+        return isinstance(self.region, str) and self.region == AUTO
+
+    @property
+    def label_map(self) -> ImagePart | None:
+        """The region, where it is a label map."""
+        return None if isinstance(self.region, str) else self.region
 
     def require_prior(self, parts: tuple[str, ...]) -> None:
         """Refuse an edit by a model that takes no prior image.
@@ -215,7 +231,7 @@ class Edit:
         """
         asked = {
             f"--start {self.start}": self.start != "noise",
-            "--region": self.region is not None,
+            "--region": self.finds_region or self.label_map is not None,
             "--residual": self.residual,
         }
         if "prior" not in parts and (given := [option for option, value in asked.items() if value]):

@@ -7,6 +7,7 @@ from typing import Any
 
 from medloom.core.table_column import TableColumn
 from medloom.core.types import Condition
+from medloom.report_text.progression import NO_CHANGE
 
 # Part of a condition -> its name in messages.
 COUNTED: Mapping[str, str] = {"text": "text", "view": "view", "mask": "mask", "prior": "prior image"}
@@ -21,12 +22,14 @@ class TrainingRecord:
         parts: part of COUNTED -> images that had one.
         columns: column of the table that conditions the model -> images that had a value of it.
         guided: whether the network met the empty condition, which guidance compares with.
+        unchanged: images whose text is the instruction for no change.
     """
 
     images: int
     parts: Mapping[str, int]
     columns: Mapping[str, int]
     guided: bool
+    unchanged: int = 0
 
     @classmethod
     def of(cls, conditions: Sequence[Condition], columns: Sequence[TableColumn], guided: bool) -> "TrainingRecord":
@@ -36,7 +39,8 @@ class TrainingRecord:
             column.name: sum(column.read(condition.table[column.name]) is not None for condition in conditions)
             for column in columns
         }
-        return cls(len(conditions), parts, values, guided)
+        unchanged = sum(condition.text == NO_CHANGE for condition in conditions)
+        return cls(len(conditions), parts, values, guided, unchanged)
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> "TrainingRecord":
@@ -60,6 +64,7 @@ class TrainingRecord:
             dict(Counter(self.parts) + Counter(earlier.parts)),
             dict(Counter(self.columns) + Counter(earlier.columns)),
             self.guided or earlier.guided,
+            self.unchanged + earlier.unchanged,
         )
 
     def with_all(self, part: str) -> "TrainingRecord":

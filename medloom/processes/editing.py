@@ -8,6 +8,7 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor
+from torch.nn.functional import avg_pool2d, avg_pool3d
 
 from medloom.processes.levels import NoiseLevel
 from medloom.processes.paths import ProbabilityPath
@@ -15,6 +16,14 @@ from medloom.processes.steps import Denoise
 
 # Fixed-point iterations per inversion step; further ones change latents by less than rounding does.
 REFINEMENTS = 3
+# Fraction of the way to noise at which instructions are compared: structures of all sizes are undecided there.
+PROBED = 0.85
+# Of the largest difference in an image: fractions up to which and from which a place is outside and inside the region.
+RAMP = (0.1, 0.3)
+# Differences are smoothed by a pixel on each side for so many pixels of the image.
+SMOOTHED = 64
+# Half a grey level of 255 of images in [-1, 1].
+NOTHING = 1 / 255
 
 
 def held(denoise: Denoise, path: ProbabilityPath, clean: Tensor, region: Tensor) -> Denoise:
@@ -36,6 +45,51 @@ def held(denoise: Denoise, path: ProbabilityPath, clean: Tensor, region: Tensor)
         return path.target(data, (x - alpha * data) / sigma, t)
 
     return constrained
+
+
+@torch.no_grad()
+def changed_region(
+    edited: Denoise, unchanged: Denoise, clean: Tensor, path: ProbabilityPath, noises: Sequence[Tensor]
+) -> Tensor:
+    """Where an instruction makes a difference to one for no change, in an image with noise (cf. Couairon et al. 2023).
+
+    Args:
+        edited: the network with the instruction.
+        unchanged: with the one for no change.
+        clean: the data, `(N, C, *spatial)`.
+        path: the path that the network was trained on.
+        noises: standard normal, of the shape of the data; differences are means over them.
+
+    Returns:
+        `(N, 1, *spatial)`; see `region_of`.
+    """
+    t = torch.full((len(clean),), path.time_at(PROBED), dtype=path.time_dtype, device=clean.device)
+    alpha, sigma = path.levels(t, clean)
+    total = torch.zeros_like(clean)
+    for noise in noises:
+        x = alpha * clean + sigma * noise
+        total += path.to_x0(edited(x, t), x, t) - path.to_x0(unchanged(x, t), x, t)
+    return region_of(total / len(noises))
+
+
+def region_of(differences: Tensor) -> Tensor:
+    """Where images differ: 0 up to a tenth of the largest smoothed difference of an image, 1 from three tenths on.
+
+    Args:
+        differences: `(N, C, *spatial)`, of images in [-1, 1] or of latents.
+
+    Returns:
+        `(N, 1, *spatial)` in [0, 1]; 0 everywhere where the largest difference is below half a grey level of 255.
+    """
+    pool = avg_pool3d if differences.ndim == 5 else avg_pool2d
+    radius = max(1, min(differences.shape[2:]) // SMOOTHED)
+    sizes = differences.abs().mean(1, keepdim=True)
+    for _ in range(2):
+        sizes = pool(sizes, 2 * radius + 1, stride=1, padding=radius, count_include_pad=False)
+    most = sizes.flatten(1).amax(1).view(-1, *[1] * (sizes.ndim - 1))
+    low, high = RAMP
+    region = ((sizes / most.clamp(min=NOTHING) - low) / (high - low)).clamp(0, 1)
+    return torch.where(most > NOTHING, region, torch.zeros_like(region))
 
 
 @torch.no_grad()

@@ -146,6 +146,10 @@ class ProbabilityPath(ABC):
         """The fraction of the way from data to noise at times `(N,)`: float64 `(N,)` in [0, 1]."""
 
     @abstractmethod
+    def time_at(self, fraction: float) -> float:
+        """The time at a fraction of the way from data to noise, in the path's own unit."""
+
+    @abstractmethod
     def alpha(self, t: Tensor) -> Tensor:
         """The factor of the data in x_t: float64 `(N,)`."""
 
@@ -269,6 +273,10 @@ class DDPM(ProbabilityPath):
         """(t + 1) / steps: float64 `(N,)`."""
         return (t.double() + 1) / self.steps
 
+    def time_at(self, fraction: float) -> float:
+        """The nearest of the levels."""
+        return max(0, round(fraction * self.steps) - 1)
+
     def alpha(self, t: Tensor) -> Tensor:
         """Square root of alpha-bar: float64 `(N,)`."""
         return self.alpha_bar.to(t.device)[t].sqrt()
@@ -344,6 +352,10 @@ class RectifiedFlow(ProbabilityPath):
     def fraction(self, t: Tensor) -> Tensor:
         """The time itself: float64 `(N,)`."""
         return t.double()
+
+    def time_at(self, fraction: float) -> float:
+        """The fraction itself."""
+        return fraction
 
     def alpha(self, t: Tensor) -> Tensor:
         """1 - t: float64 `(N,)`."""

@@ -16,7 +16,8 @@ from medloom.core.tile_texts import MARK
 from medloom.core.types import DAYS, Condition
 from medloom.generation.difference_maps import labelled_sheet
 from medloom.generation.options import GenerationOptions, name_values
-from medloom.generators.sampling import Edit, SamplingOptions
+from medloom.generators.sampling import AUTO, EVERYWHERE, Edit, SamplingOptions
+from medloom.report_text.progression import NO_CHANGE
 
 if TYPE_CHECKING:
     import numpy as np
@@ -54,7 +55,9 @@ class Config(GenerationOptions):
         view: view or plane; one that the model was trained on.
         data: manifest with prior and instruction (else Text), and with days for a model that takes them, instead of the
             image and the text.
-        region: label map; nothing outside its labels may change, on the prior image's grid.
+        region: where the image may change: auto (where the instruction makes a difference to the one for no change),
+            everywhere, or a label map on the prior image's grid, outside whose labels nothing changes (default: auto if
+            the model learnt an instruction for no change, else everywhere).
         start: what sampling starts from: noise, prior (the prior image with noise), or inversion (the noise that leads
             to the prior image).
         strength: fraction of the way to noise at which the two last start; lower keeps more of the prior image.
@@ -83,19 +86,24 @@ class Config(GenerationOptions):
     modality: str | None = None
     view: str | None = None
     data: Path | None = None
-    region: Path | None = None
+    region: str | None = None
     start: str = "noise"
     strength: float = 1.0
     residual: bool = False
     text_only: bool = False
     controls: tuple[str, ...] = ()
-    nochange_text: str = setting("No change.")
+    nochange_text: str = setting(NO_CHANGE)
     grid: tuple[str, ...] = ()
 
     @property
     def edit(self) -> Edit:
         """What sampling starts from, and where the image may change."""
         return Edit(self.start, self.strength, self.region, self.residual)
+
+    @property
+    def region_file(self) -> Path | None:
+        """The label map of the region, where it is one."""
+        return None if self.region is None or self.region in (AUTO, EVERYWHERE) else Path(self.region)
 
 
 def run(config: Config) -> Path:
@@ -113,11 +121,13 @@ def run(config: Config) -> Path:
     _check(config)
     grid = _grid(config)
     model = load_model(config)
+    config = _with_region(config, model)
+    model = replace(model, options=config)
     _check_model(config, model, grid)
     rows, kept = _rows(config, model)
     requests = _requests(config, model, rows)
     facts = {"spec": model.generator.spec.to_dict()}
-    files = contents([row.condition for row in rows], data=config.data, region=config.region)
+    files = contents([row.condition for row in rows], data=config.data, region=config.region_file)
     left_out = frozenset({PRIOR} if config.text_only else ())
     # An image that is edited again has to be there first.
     for turn in range(1 + max(_turn(request) for request in requests)):
@@ -169,6 +179,20 @@ def _check_model(config: Config, model: "LoadedModel", grid: tuple[list[float], 
         )
     for text, prior in product(*grid) if grid is not None else ():
         generator.check_sampling(_scaled(model, text, prior), config.edit)
+
+
+def _with_region(config: Config, model: "LoadedModel") -> Config:
+    """With the region that the model takes where none is given, which is said."""
+    if config.region is not None:
+        return config
+    usual = model.generator.with_region(config.edit)
+    if usual.finds_region and not config.text_only:
+        say(
+            "images change only where the instruction makes a difference to one for no change; change them everywhere"
+            " with --region everywhere."
+        )
+        return replace(config, region=AUTO)
+    return replace(config, region=EVERYWHERE)
 
 
 def _scaled(model: "LoadedModel", text: float, prior: float) -> SamplingOptions:

@@ -118,6 +118,6 @@ def run(config: Config) -> Path:
             report.add("edits", *found)
         report.notes += composite(report.metrics)
     report.facts = {"edits": hash_file(config.data), "seed": config.seed, "arms": edits.arms}
-    report.write(config.out, edits_page(edits, report))
+    report.write(config.out, edits_page(edits, report, truth))
     enforce(config.gate, rules, report.metrics)
     return config.out

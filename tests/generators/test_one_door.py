@@ -184,6 +184,27 @@ def test_nothing_changes_outside_of_a_region_in_every_form(family: str, tmp_path
 
 
 @pytest.mark.parametrize("family", EDITORS)
+def test_a_region_that_is_found_is_where_the_instruction_makes_a_difference(family: str) -> None:
+    model, auto = model_of(family, prior=True), Edit(region="auto")
+    sampling = replace(QUICK[family], negative="nothing")
+    edited, same = (
+        model.edit(PRIOR, text, modality="Disc", seeds=[0, 1], sampling=sampling, edit=auto)
+        for text in ("a disc", "nothing")
+    )
+    # Compared with itself an instruction makes none, and the prior image stays, whatever the network would make of it.
+    np.testing.assert_allclose(same.pixels[:, 0], np.stack([PRIOR, PRIOR]), atol=0.01)
+    assert np.abs(edited.pixels[:, 0] - PRIOR).max(axis=(1, 2)).min() > 1
+    anywhere = model.edit(PRIOR, "nothing", modality="Disc", seeds=[0, 1], sampling=QUICK[family])
+    assert np.abs(anywhere.pixels[:, 0] - PRIOR).mean() > 1
+    # Without a prior image there is nothing to keep.
+    free = condition_of(family)
+    made = model.generate(free, seed=0, sampling=sampling, edit=auto).pixels
+    np.testing.assert_allclose(made, model.generate(free, seed=0, sampling=QUICK[family]).pixels, atol=0.01)
+    with pytest.raises(UserError, match=r"no training image had the instruction 'No change\.'"):
+        model.edit(PRIOR, "a disc", modality="Disc", seed=0, sampling=QUICK[family], edit=auto)
+
+
+@pytest.mark.parametrize("family", EDITORS)
 def test_an_edit_is_the_generation_from_prior_and_text(family: str, tmp_path: Path) -> None:
     model, sampling = model_of(family, prior=True), QUICK[family]
     prior = image_file(tmp_path / "prior.png", PRIOR)

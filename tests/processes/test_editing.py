@@ -7,7 +7,7 @@ from torch import Tensor
 from medloom.core.errors import UserError
 from medloom.core.seeds import torch_generator
 from medloom.generators.sampling import Edit
-from medloom.processes.editing import held, invert
+from medloom.processes.editing import changed_region, held, invert, region_of
 from medloom.processes.levels import from_strength
 from medloom.processes.paths import DDPM, ProbabilityPath, RectifiedFlow
 from medloom.processes.samplers import SAMPLERS, first_order, samplers_for
@@ -70,6 +70,37 @@ def test_nothing_changes_outside_of_a_region(path: ProbabilityPath) -> None:
         change = (made - clean).abs()
         # Discrete diffusion ends at its first level, with 3 % of noise.
         assert change[..., 2:].max() < 0.1 < change[..., :2].max()
+
+
+@pytest.mark.parametrize("path", PATHS, ids=str)
+def test_the_region_is_where_two_networks_differ_on_average(path: ProbabilityPath) -> None:
+    """One adds a square; what it makes of noise elsewhere differs too, but not in one direction."""
+    clean = torch.zeros(2, 1, 16, 16)
+    plain = network(path)
+    square = torch.zeros(1, 1, 16, 16)
+    square[..., 4:8, 4:8] = 0.5
+
+    def adds(x: Tensor, t: Tensor) -> Tensor:
+        alpha, sigma = path.levels(t, x)
+        wrong = 0.1 * torch.randn(x.shape, generator=torch_generator("wrong", int(x.sum() * 1e3) % 1000))
+        data = path.to_x0(plain(x, t), x, t) + square + wrong
+        return path.target(data, (x - alpha * data) / sigma, t)
+
+    noises = [torch.randn(clean.shape, generator=torch_generator("noise", k)) for k in range(24)]
+    region = changed_region(adds, plain, clean, path, noises)
+    assert region.shape == (2, 1, 16, 16)
+    assert region[..., 5:7, 5:7].min() == 1 and region[..., 12:, 12:].max() < 0.3
+    assert changed_region(plain, plain, clean, path, noises).abs().max() == 0
+
+
+def test_a_region_is_soft_and_empty_where_nothing_differs() -> None:
+    differences = torch.zeros(2, 2, 1, 16, 16, 16)[:, 0]
+    differences[0, :, 6:10, 6:10, 6:10] = 0.5
+    region = region_of(differences)
+    assert region.shape == differences.shape and region[0, 0, 7, 7, 7] == 1 and region[0, 0, 0, 0, 0] == 0
+    assert ((region[0] > 0) & (region[0] < 1)).any() and region[1].max() == 0
+    # Less than half a grey level is nothing.
+    assert region_of(differences / 255)[0].max() == 0
 
 
 def test_what_cannot_be_is_refused() -> None:

@@ -12,8 +12,9 @@ from PIL import Image
 
 from medloom.data.images import read_provenance
 from medloom.recipes.commands import run_command
+from medloom.report_text.progression import NO_CHANGE
 
-WORDS = {True: "Spot.", False: "Same."}
+WORDS = {True: "Spot.", False: NO_CHANGE}
 
 
 def draw(folder: Path, number: int, spot: bool, name: str, shift: int = 0) -> None:
@@ -79,24 +80,40 @@ def test_the_instruction_changes_what_it_names_and_nothing_else(model: Path, tri
         made[spot] = pixels(tmp_path / str(spot) / row["path"])
         assert (tmp_path / str(spot) / row["prior"]).resolve() == prior and row["text"] == words
         assert read_provenance(tmp_path / str(spot) / row["path"])["SYNTHETIC"] == "YES"
-    # The frame may lie where the registered earlier image has it, or where this one has.
     assert made[True][4:12, 4:12].mean() > made[False][4:12, 4:12].mean() + 60
+    # By default only the place of the spot is generated; the instruction for no change names none.
+    assert json.loads((tmp_path / "True" / "edits.json").read_text())["options"]["region"] == "auto"
+    np.testing.assert_array_equal(made[False], seen)
+    far = np.ones((16, 16), bool)
+    far[2:14, 2:14] = False
+    np.testing.assert_array_equal(made[True][far], seen[far])
+
+
+def test_an_edit_of_the_whole_image_keeps_the_patient_too(model: Path, triples: Path, tmp_path: Path) -> None:
+    prior = triples.parent / "prior1.png"
+    (row,) = make(model, tmp_path, image=prior, text=WORDS[False], region="everywhere")
+    seen, made = pixels(prior), pixels(tmp_path / row["path"])
+    # The frame may lie where the registered earlier image has it, or where this one has.
     inside = seen > 40
-    assert abs(made[False][inside].mean() - seen[inside].mean()) < 15
-    assert (tmp_path / "True" / "differences.png").is_file()
-    facts = json.loads((tmp_path / "True" / "edits.json").read_text())
+    assert 0 < abs(made[inside].mean() - seen[inside].mean()) < 15
+
+
+def test_an_edit_says_where_it_is_and_what_it_is(model: Path, triples: Path, tmp_path: Path) -> None:
+    make(model, tmp_path, image=triples.parent / "prior1.png", text=WORDS[True])
+    assert (tmp_path / "differences.png").is_file()
+    facts = json.loads((tmp_path / "edits.json").read_text())
     assert facts["SYNTHETIC"] == "YES" and "spot" not in json.dumps(facts)
 
 
 def test_another_prior_gives_another_image(model: Path, triples: Path, tmp_path: Path) -> None:
     rows = make(model, tmp_path, data=triples)
-    assert [row["label"] for row in rows[:4]] == ["Same", "Spot", "Same", "Spot"] and len(rows) == 32
+    assert [row["label"] for row in rows[:4]] == ["No change", "Spot", "No change", "Spot"] and len(rows) == 32
     gifs = sorted(path.name for path in (tmp_path / "differences").glob("*.gif"))
     assert gifs == [f"{number:06d}.gif" for number in range(8)], "of the rows that are shown"
     assert Image.open(tmp_path / "differences" / gifs[1]).n_frames == 2
     with (tmp_path / "differences" / "index.csv").open() as stream:
         index = list(csv.DictReader(stream))
-    assert [(row["name"], row["seed"]) for row in index][:2] == [("000000", "0"), ("000001", "1")]
+    assert [(row["name"], row["seed"]) for row in index][:2] == [("000000", "0"), ("000002", "2")], "by instruction"
     # A brighter earlier image gives a brighter one, whatever the instruction.
     edited = np.stack([pixels(tmp_path / row["path"])[2:4, 2:8].mean() for row in rows])
     priors = np.stack([pixels(triples.parent / f"aligned{number}.png")[2:4, 2:8].mean() for number in range(32)])
@@ -108,17 +125,17 @@ def test_other_starts_keep_the_earlier_image(
     model: Path, triples: Path, tmp_path: Path, start: dict[str, object]
 ) -> None:
     prior = triples.parent / "prior2.png"
-    (row,) = make(model, tmp_path, image=prior, text=WORDS[False], **start)
+    (row,) = make(model, tmp_path, image=prior, text=WORDS[False], region="everywhere", **start)
     assert np.abs(pixels(tmp_path / row["path"]) - pixels(prior)).mean() < 15
 
 
 def test_an_inversion_by_no_change_changes_what_is_asked_for_alone(model: Path, triples: Path, tmp_path: Path) -> None:
     """The edit is compared with that of no change, so that none is left of the latter, however strong the text is."""
     prior = triples.parent / "prior2.png"
-    given = {"image": prior, "start": "inversion", "guidance": ["1", "text=3"]}
+    given = {"image": prior, "start": "inversion", "guidance": ["1", "text=3"], "region": "everywhere"}
     changes = {}
-    for name, text, negative in (("null", "Same.", "Same."), ("spot", "Spot.", "Same."), ("plain", "Same.", None)):
-        words = {"text": text, "negative": negative, **given}
+    for name, spot, negative in (("null", False, NO_CHANGE), ("spot", True, NO_CHANGE), ("plain", False, None)):
+        words = {"text": WORDS[spot], "negative": negative, **given}
         out = tmp_path / name
         manifest = run_command("edit", model=model, out=out, device="cpu", steps=20, **words)
         with manifest.open(encoding="utf-8") as stream:
@@ -205,6 +222,7 @@ def test_mistakes(
         ),
         (["edit", *small, "--image", prior, "--text", "x", "--guidance", "mask=2"], "guidance scale 'mask'"),
         (["edit", *small, "--image", "none.png", "--text", "x"], "none.png"),
+        (["edit", *small, "--image", prior, "--text", "x", "--region", "some.png"], "some.png"),
         (["edit", "--model", str(plain), *small[2:], "--image", prior, "--text", "x"], "takes no prior image"),
         (
             [

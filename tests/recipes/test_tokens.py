@@ -187,8 +187,8 @@ def test_registered_earlier_images_take_part(data: Path, vq: Path, tmp_path: Pat
         run = run_command("train tokens", out=tmp_path / name, unregistered=share, **given)
         return hash_folder(run / "model" / "transformer")
 
-    by_default, none, all_of_them = trained("default", None), trained("none", 1.0), trained("all", 0.0)
-    assert len({by_default, none, all_of_them}) == 3
+    by_default, none, half, all_of_them = (trained(f"share-{share}", share) for share in (None, 1.0, 0.5, 0.0))
+    assert len({none, half, all_of_them}) == 3 and by_default == all_of_them
 
 
 def test_a_second_stage_makes_larger_images(data: Path, vq: Path, tmp_path: Path) -> None:

@@ -9,8 +9,10 @@ from medloom.core.sheets import Sheet
 from medloom.core.tile_texts import MARK, quoted, window_note
 from medloom.core.tiles import COLOURS_NOTE, SHOWN_QUANTILE, AbsoluteQuantile, ColourScale, Tile, TileColumn, sides_note
 from medloom.data.images import read_header
-from medloom.evaluation.edits import anatomy, judges, measure, truth
+from medloom.evaluation.edits import anatomy, judges, measure
+from medloom.evaluation.edits import truth as against_truth
 from medloom.evaluation.edits.measure import Edits, MeasuredEdit
+from medloom.evaluation.edits.truth import Truth
 from medloom.evaluation.report.report import Report, embedded, page
 
 TITLES = (
@@ -20,16 +22,19 @@ TITLES = (
     "patient's later image",
     "true difference: later minus prior",
 )
+# What stands in the last column of virtual patients, whose disease can change alone.
+ALONE = "true difference of the disease alone"
 MAPS = (2, 4)  # places of the differences
-MEANINGS: Mapping[str, str] = {**measure.MEANINGS, **truth.MEANINGS, **judges.MEANINGS, **anatomy.MEANINGS}
+MEANINGS: Mapping[str, str] = {**measure.MEANINGS, **against_truth.MEANINGS, **judges.MEANINGS, **anatomy.MEANINGS}
 
 
-def edits_page(edits: Edits, report: Report) -> str:
+def edits_page(edits: Edits, report: Report, truth: Truth | None = None) -> str:
     """The page as HTML.
 
     Args:
         edits: what was measured, with examples for pictures.
         report: all metrics, verdicts and notes.
+        truth: of virtual patients.
     """
     return page(
         "edits.html",
@@ -37,12 +42,16 @@ def edits_page(edits: Edits, report: Report) -> str:
         paired=any(row.similarity is not None for row in edits.rows),
         unit=edits.unit,
         known=report.meanings(MEANINGS),
-        picture=embedded(edits_sheet(edits).png()) if edits.examples else "",
+        picture=embedded(edits_sheet(edits, truth).png()) if edits.examples else "",
     )
 
 
-def edits_sheet(edits: Edits) -> Sheet:
-    """For some edits: prior image, edit, later image, and both differences in the same colours."""
+def edits_sheet(edits: Edits, truth: Truth | None = None) -> Sheet:
+    """For some edits: prior image, edit, later image, and both differences in the same colours.
+
+    The true difference is that to the later image, or with a truth that of the disease alone: position, breath and
+    noise stay.
+    """
     examples = edits.examples
     paired = all(example.later is not None for example in examples)
     sizes = AbsoluteQuantile()
@@ -57,7 +66,7 @@ def edits_sheet(edits: Edits) -> Sheet:
         shown = [example.prior, example.edited, change[None]]
         if paired and example.later is not None:
             later = (example.later - example.prior).mean(axis=0) * (example.span / 2)
-            shown += [example.later, later[None]]
+            shown += [example.later, (later if truth is None else truth.alone(example))[None]]
         slices, sides = [flat(values, level) for values in shown], _sides(example)
         rows.append(
             [
@@ -65,9 +74,10 @@ def edits_sheet(edits: Edits) -> Sheet:
                 for place, values in enumerate(slices)
             ]
         )
+    titles = TITLES if truth is None else (*TITLES[:-1], ALONE)
     columns = [
         TileColumn(title, tiles, joined=place > 0)
-        for place, (title, tiles) in enumerate(zip(TITLES, zip(*rows, strict=True), strict=False))
+        for place, (title, tiles) in enumerate(zip(titles, zip(*rows, strict=True), strict=False))
     ]
     labels = [f"edit {number}\n{quoted(example.instruction)}" for number, example in enumerate(examples, 1)]
     notes = [window_note(edits.spec.intensity, edits.spec.intensity), COLOURS_NOTE, *sides_note(columns[0].tiles)]

@@ -103,6 +103,15 @@ class Truth:
     stayed: dict[str, list[float]] = field(default_factory=lambda: {name: [] for name in IDENTITY})
     findings: list[FindingChange] = field(default_factory=list)
 
+    def alone(self, edit: MeasuredEdit) -> NDArray[np.float32]:
+        """What the disease alone changes until the later image, in HU `(*size)`.
+
+        Raises:
+            UserError: the edit is not of the cohort.
+        """
+        twins = self.cohort.progression(*_files(edit))
+        return np.asarray(twins.other.values - twins.factual.values, np.float32)
+
     def add(self, edit: MeasuredEdit) -> None:
         """Measure one edit.
 
@@ -111,9 +120,7 @@ class Truth:
         """
         if edit.arm != EDIT:
             return
-        if edit.sample is None or edit.sample.condition.prior_file is None:
-            raise UserError("--truth needs --reference, the triples that were edited.")
-        before, after = edit.sample.condition.prior_file, edit.sample.path
+        before, after = _files(edit)
         patient, _ = self.cohort.acquisition(before)
         later, _ = self.cohort.acquisition(after)
         mask = self.cohort.mask_of(before)
@@ -145,6 +152,17 @@ class Truth:
         seen = measure(read_image(after).pixels[0], self.cohort.mask_of(after))
         both = ((change(first, result, side), change(first, result, other)) for result in (seen, edited))
         self.findings.append(FindingChange(edit.patient, diagnosis, becomes, alone, *both))
+
+
+def _files(edit: MeasuredEdit) -> tuple[Path, Path]:
+    """The files of an edit's prior and later image.
+
+    Raises:
+        UserError: the triples are not known.
+    """
+    if edit.sample is None or edit.sample.condition.prior_file is None:
+        raise UserError("--truth needs --reference, the triples that were edited.")
+    return edit.sample.condition.prior_file, edit.sample.path
 
 
 def retest_changes(cohort: Cohort, images: Sequence[Path]) -> dict[str, NDArray[np.float64]]:

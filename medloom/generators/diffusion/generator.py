@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from torch.nn.functional import adaptive_max_pool2d, adaptive_max_pool3d
+from torch.nn.functional import adaptive_max_pool2d, adaptive_max_pool3d, interpolate
 
 from medloom.core.errors import UserError
 from medloom.core.seeds import sample_noise
@@ -28,12 +28,15 @@ from medloom.networks.conditioning import ConditionEncoder
 from medloom.networks.denoiser import UNet
 from medloom.networks.text import TextEncoder
 from medloom.networks.weights import widened
-from medloom.processes.editing import held, invert
+from medloom.processes.editing import changed_region, held, invert
 from medloom.processes.guidance import guidance_coefficients, guide
 from medloom.processes.levels import NoiseLevel, from_strength
 from medloom.processes.paths import ProbabilityPath, path_from_dict
 from medloom.processes.samplers import SamplerRow, default_sampler, first_order, get_sampler, samplers_for
 from medloom.processes.steps import Denoise
+
+# Noises that instructions are compared with, to find where an edit may change the image.
+PROBES = 6
 
 
 class DiffusionGenerator(ImageGenerator[DiffusionModel, DiffusionSampling]):
@@ -94,8 +97,8 @@ class DiffusionGenerator(ImageGenerator[DiffusionModel, DiffusionSampling]):
                 model that takes no prior image, or an inversion by one that was never trained without instruction.
         """
         self._sampler(sampling)
-        # An inversion looks at the negative text, whatever the scale.
-        negative = None if edit.start == "inversion" else sampling.negative
+        # An inversion and a region that is found look at the negative text, whatever the scale.
+        negative = None if edit.start == "inversion" or edit.finds_region else sampling.negative
         self.check_guidance(self._scales(sampling), negative)
         if sampling.steps < 1:
             raise UserError(f"--steps {sampling.steps}: it has to be at least 1.")
@@ -132,9 +135,19 @@ class DiffusionGenerator(ImageGenerator[DiffusionModel, DiffusionSampling]):
         sampler = self._sampler(sampling, edit)
         levels: Sequence[NoiseLevel] = sampler.levels(self.path, sampling.steps)
         start = sample_noise(seeds, self.latent_shape).to(self.device)
-        if priors is None or stored is None or (edit.start == "noise" and priors.regions is None):
+        plain = edit.start == "noise" and not edit.finds_region and edit.label_map is None
+        if priors is None or stored is None or plain:
             return on_cpu(self.decode(self._sampled(denoise, seeds, start, sampler, levels)))
         clean = self._clean(stored[:, :-1])
+        if edit.finds_region:
+            asked = [
+                guide(self._predict, self.inputs(own, frozenset(self.parts), None, *given), [1.0])
+                for own in (conditions, self.unchanged(conditions, sampling))
+            ]
+            noises = [sample_noise(seeds, self.latent_shape, "region", k).to(self.device) for k in range(PROBES)]
+            found = changed_region(asked[0], asked[1], clean, self.path, noises)
+            mode = "bilinear" if found.ndim == 4 else "trilinear"
+            priors = priors.within(interpolate(found, self.spec.size, mode=mode))
         if edit.start != "noise":
             levels = from_strength(levels, self.path, edit.strength)
         if edit.start == "prior":
@@ -296,7 +309,7 @@ class DiffusionGenerator(ImageGenerator[DiffusionModel, DiffusionSampling]):
         """Regions on the grid that is denoised: what has a pixel in the region may change."""
         grid = self.latent_shape[1:]
         pool = adaptive_max_pool3d if len(grid) == 3 else adaptive_max_pool2d
-        return pool(regions, grid).to(self.device)
+        return pool((regions > 0).to(regions), grid).to(self.device)
 
     def _scales(self, sampling: DiffusionSampling) -> dict[str, float]:
         return dict.fromkeys(self.parts, sampling.guidance) | dict(sampling.guidance_by_part)

@@ -25,6 +25,7 @@ from medloom.networks.conditioning import ConditionEncoder
 from medloom.networks.text import TextEncoder
 from medloom.networks.token_transformer import TokenTransformer
 from medloom.networks.tokenizer import Tokenizer, load_tokenizer
+from medloom.processes.editing import region_of
 from medloom.processes.guidance import guidance_coefficients
 from medloom.processes.token_decoding import (
     DecodingOptions,
@@ -142,7 +143,8 @@ class TokenGenerator(ImageGenerator[TokenModel, TokenSampling]):
         """
         sampling.check()
         _decoding(sampling).check()
-        self.check_guidance(self._scales(sampling), sampling.negative)
+        # A region that is found looks at the negative text, whatever the scale.
+        self.check_guidance(self._scales(sampling), None if edit.finds_region else sampling.negative)
         length = self.model.network.length
         masked_counts(length, sampling.steps, sampling.mask_schedule)
         if edit.start == "inversion":
@@ -206,10 +208,13 @@ class TokenGenerator(ImageGenerator[TokenModel, TokenSampling]):
     ) -> Tensor:
         """See `ImageGenerator.sample`; `callback` is given each step of decoding."""
         made = self.trajectory(conditions, seeds, sampling, edit, callback)
-        images = self.images_of(made.steps[-1].after)
+        images, priors = self.images_of(made.steps[-1].after), made.start.priors
+        if edit.finds_region and priors is not None:
+            others = self.unchanged(conditions, sampling or self.sampling)
+            steps = self.trajectory(others, seeds, sampling, edit).steps
+            priors = priors.within(region_of(images - self.images_of(steps[-1].after)))
         if edit.residual:
             images = self._on_prior(images, made.start)
-        priors = made.start.priors
         return on_cpu(images if priors is None else priors.outside(images))
 
     @torch.no_grad()
