@@ -4,6 +4,7 @@ Training, sampling and evaluation share it, so that a mask means the same in all
 """
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -105,6 +106,22 @@ class ConditionReader:
         labels = model_labels(_label_map(part), named(part, "region"), self.spec, MaskSpec())
         return (labels > 0)[None].astype(np.float32)
 
+    def check_region(self, part: ImagePart, conditions: Sequence[Condition]) -> None:
+        """Refuse a region that is not drawn on the grid of the prior images.
+
+        Raises:
+            UserError: unreadable, no label map, or of another size than one of them.
+        """
+        region, name = oriented(_label_map(part), self.spec), named(part, "region")
+        edited = [condition for condition in conditions if condition.prior is not None]
+        for condition in {condition.prior_file or id(condition): condition for condition in edited}.values():
+            prior = oriented(self._image(_given(condition.prior), self.modality(condition)), self.spec)
+            if region.size != prior.size:
+                raise UserError(
+                    f"{name}: a region of {_pixels(region)} and a prior image ({named(condition.prior, 'prior')}) of"
+                    f" {_pixels(prior)}; draw the region on the prior image's grid."
+                )
+
     def model_image(self, part: ImagePart, modality: str) -> ModelImage:
         """One image in the model's space.
 
@@ -152,6 +169,10 @@ def _given(part: ImagePart | None) -> ImagePart:
     if part is None:
         raise ValueError("the condition lacks this image part")
     return part
+
+
+def _pixels(image: Image) -> str:
+    return f"{' x '.join(map(str, image.size))} pixels"
 
 
 def _label_map(part: ImagePart) -> Image:

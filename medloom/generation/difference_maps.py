@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 
 from medloom.core.plots import flat
 from medloom.core.sheets import Sheet
+from medloom.core.spec import RELATIVE
 from medloom.core.tiles import (
     COLOURS_NOTE,
     SHOWN_QUANTILE,
@@ -20,6 +21,9 @@ from medloom.core.tiles import (
 )
 
 Map = NDArray[np.float32]
+
+# Relative values are written as 255 levels.
+WRITTEN_LEVELS = 255
 
 
 @dataclass(frozen=True, eq=False)
@@ -70,12 +74,14 @@ class DifferenceScales:
     """The colour scales of differences: of each arm the 99th percentile of its absolute differences over all rows.
 
     Each arm has its own, so that an effect of 20 HU can be seen next to one of 800 HU; and all rows of an arm have the
-    same, so that no patient's noise is drawn as an effect.
+    same, so that no patient's noise is drawn as an effect. No scale ends below 1 HU, 1 level, or 1/255 of relative
+    values.
     """
 
     def __init__(self) -> None:
         self._quantiles: dict[tuple[str, str], AbsoluteQuantile] = {}
         self._rows: dict[tuple[str, str], int] = {}
+        self._least: dict[tuple[str, str], float] = {}
 
     def add(self, row: DifferenceRow, names: Mapping[str, str] | None = None) -> None:
         """Count a row.
@@ -88,14 +94,16 @@ class DifferenceScales:
             key = (names or {}).get(arm, arm), row.unit
             self._quantiles.setdefault(key, AbsoluteQuantile()).add(row.difference(arm))
             self._rows[key] = self._rows.get(key, 0) + 1
+            self._least[key] = row.span / WRITTEN_LEVELS if row.unit == RELATIVE else 1.0
 
     def of(self, arm: str, unit: str, absolute: bool = False) -> ColourScale:
         """The scale of an arm's differences in a unit."""
         reach = self._quantiles[arm, unit].value(SHOWN_QUANTILE)
         count = self._rows[arm, unit]
         rows = f"all {count} rows" if count > 1 else "the row"
-        if not reach:
-            return ColourScale(1.0, unit, f"no difference in {rows}", absolute)
+        if reach < (least := self._least[arm, unit]):
+            # Files hold whole HU and levels: rounding is not drawn as an effect.
+            return ColourScale(least, unit, f"hardly any difference in {rows}", absolute)
         return ColourScale(reach, unit, f"99th percentile of |difference|, {rows}", absolute)
 
 

@@ -172,6 +172,8 @@ class ImageGenerator(ABC, Generic[Model, Sampling]):
             look_up(unknown, name, "column of the table that conditions the model")
         asked = [replace(condition, table={**unknown, **condition.table}) for condition in asked]
         self.check(asked, sampling, edit, framing, allow_unseen)
+        if edit.label_map is not None:
+            self.reader.check_region(edit.label_map, asked)
         for remark in (*self.cut_texts(asked, sampling), *self.rules.remarks(asked)):
             warnings.warn(remark, stacklevel=2)
         if not asked:
@@ -224,7 +226,9 @@ class ImageGenerator(ABC, Generic[Model, Sampling]):
             self.check_days(f"days={days}")
         table = {} if days is None else {DAYS: days}
         condition = Condition(text, modality, view, Path(prior) if isinstance(prior, str) else prior, table=table)
-        usual = self.with_region(edit or Edit())
+        usual = Edit() if edit is None else edit
+        if isinstance(usual, Edit):
+            usual = self.with_region(usual)
         return self.generate(
             condition, seed=seed, seeds=seeds, sampling=sampling, edit=usual, allow_unseen=allow_unseen
         )
@@ -711,8 +715,15 @@ class ImageGenerator(ABC, Generic[Model, Sampling]):
         return replace(edit, region=usual) if edit.region is None else edit
 
     def unchanged(self, conditions: Sequence[Condition], sampling: Sampling) -> list[Condition]:
-        """Conditions that ask for no change, with which an edit of region `auto` is compared."""
-        return [replace(condition, text=sampling.negative or NO_CHANGE) for condition in conditions]
+        """Conditions that ask for no change, with which an edit of region `auto` is compared.
+
+        An instruction that says so in other capitals, or without the full stop, is compared with itself.
+        """
+        reference = sampling.negative or NO_CHANGE
+        return [
+            condition if _plain(condition.text or "") == _plain(reference) else replace(condition, text=reference)
+            for condition in conditions
+        ]
 
     def inputs(
         self,
@@ -832,6 +843,11 @@ class ImageGenerator(ABC, Generic[Model, Sampling]):
 
 # A generator of any family, where nothing depends on its networks and its sampling options.
 AnyGenerator: TypeAlias = ImageGenerator[Any, Any]
+
+
+def _plain(text: str) -> str:
+    """A text without capitals, full stop and outer spaces."""
+    return text.casefold().strip(" .")
 
 
 def on_cpu(images: Tensor) -> Tensor:

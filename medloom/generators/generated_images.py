@@ -24,6 +24,8 @@ FORMATS = {"png": ".png", "tiff": ".tiff", "dicom": ".dcm", "nifti": ".nii.gz", 
 PICTURES = (".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".npy", ".npz", ".pt", ".h5")
 HEADER = ("sample_id", "path", "source_id", "arm", "attribute", "value", "seed", "patient", "text", "modality", "view")
 FACTUAL = "factual"
+# What files of edited images say besides that they are synthetic.
+EDITED = "an edit of a patient's image; it may contain pixels of that image"
 
 
 @dataclass(frozen=True, eq=False)
@@ -62,6 +64,8 @@ class GeneratedImage:
     def provenance(self, full: bool = False) -> dict[str, str]:
         """What every file says: that it is synthetic, by which model, from which seed, and a hash of the condition.
 
+        Of an edit also that it may contain pixels of the patient's image.
+
         Args:
             full: with the condition's text and modality themselves.
 
@@ -74,6 +78,8 @@ class GeneratedImage:
         """
         values = {"SYNTHETIC": "YES", "generator": f"medloom {medloom.__version__}", "model": self.model_hash}
         values |= {"seed": str(self.seed), "condition": self.condition.hash()}
+        if self.condition.prior is not None:
+            values["DERIVED"] = EDITED
         if full:
             values |= {"text": self.condition.text or "", "modality": self.condition.modality or ""}
         return values

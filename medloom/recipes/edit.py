@@ -125,6 +125,12 @@ def run(config: Config) -> Path:
     model = replace(model, options=config)
     _check_model(config, model, grid)
     rows, kept = _rows(config, model)
+    if config.region_file is not None:
+        if not config.region_file.exists():
+            raise UserError(
+                f"--region {config.region}: the file does not exist; give auto, everywhere, or a label map."
+            )
+        model.generator.reader.check_region(config.region_file, [row.condition for row in rows])
     requests = _requests(config, model, rows)
     facts = {"spec": model.generator.spec.to_dict()}
     files = contents([row.condition for row in rows], data=config.data, region=config.region_file)
@@ -141,6 +147,11 @@ def run(config: Config) -> Path:
         write_edit_differences(model, [row.condition for row in rows], edits, suffix)
         if grid:
             _write_guidance_grid(config, model, requests[0], *grid)
+        if config.edit.finds_region:
+            say(
+                "images change only where the instruction makes a difference to one for no change; elsewhere they are"
+                " the prior images (--region auto)."
+            )
         say(f"{len(requests)} images: {manifest}; look at {config.out / 'differences.png'}")
     return manifest
 
@@ -182,17 +193,11 @@ def _check_model(config: Config, model: "LoadedModel", grid: tuple[list[float], 
 
 
 def _with_region(config: Config, model: "LoadedModel") -> Config:
-    """With the region that the model takes where none is given, which is said."""
+    """With the region that the model takes where none is given."""
     if config.region is not None:
         return config
-    usual = model.generator.with_region(config.edit)
-    if usual.finds_region and not config.text_only:
-        say(
-            "images change only where the instruction makes a difference to one for no change; change them everywhere"
-            " with --region everywhere."
-        )
-        return replace(config, region=AUTO)
-    return replace(config, region=EVERYWHERE)
+    found = model.generator.with_region(config.edit).finds_region and not config.text_only
+    return replace(config, region=AUTO if found else EVERYWHERE)
 
 
 def _scaled(model: "LoadedModel", text: float, prior: float) -> SamplingOptions:

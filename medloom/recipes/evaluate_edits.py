@@ -70,7 +70,7 @@ def run(config: Config) -> Path:
     from medloom.data.manifest import read_manifest
     from medloom.evaluation.edits.anatomy import MASK, anatomy_metrics, segment_edits
     from medloom.evaluation.edits.judges import composite, judge_edits, judged_metrics, refuse_known
-    from medloom.evaluation.edits.measure import EDIT, edit_metrics, measure_edits, read_edits_spec
+    from medloom.evaluation.edits.measure import EDIT, edit_metrics, edits_notes, measure_edits, read_edits_spec
     from medloom.evaluation.edits.page import MEANINGS, edits_page
     from medloom.evaluation.edits.truth import Truth, retest_changes, truth_metrics
     from medloom.evaluation.images.cache import EvaluationCache, judge_options
@@ -94,7 +94,7 @@ def run(config: Config) -> Path:
     truth = None if config.truth is None else Truth(Cohort(config.truth), read_edits_spec(config.data))
     edits = measure_edits(config.data, triples, config.unit, [] if truth is None else [truth.add])
     report = Report()
-    report.add("edits", edit_metrics(edits, config.seed))
+    report.add("edits", edit_metrics(edits, config.seed), edits_notes(config.data, edits.arms))
     if truth is not None:
         used = dict.fromkeys(edit.source for edit in edits.rows)
         priors = [triples[source].condition.prior_file for source in used if source in triples]

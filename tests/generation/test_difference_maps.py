@@ -67,7 +67,7 @@ def test_arms_may_share_a_scale_and_an_arm_may_change_nothing() -> None:
     assert scales.of("edited", "HU").reach == pytest.approx(np.abs(rows[0].difference("b")).max(), rel=0.05)
     nothing = DifferenceScales()
     nothing.add(rows[1])
-    assert nothing.of("a", "HU").reach == 1.0 and nothing.of("a", "HU").note == "no difference in the row"
+    assert nothing.of("a", "HU").reach == 1.0 and nothing.of("a", "HU").note == "hardly any difference in the row"
 
 
 def test_a_sheet_names_every_panel_and_leaves_the_place_of_a_missing_arm_empty() -> None:

@@ -179,6 +179,10 @@ def test_nothing_changes_outside_of_a_region_in_every_form(family: str, tmp_path
         if form != "name"
     }
     assert all(np.array_equal(pixels, made["path"]) for pixels in made.values())
+    with pytest.raises(UserError, match="region of 20 x 16 pixels and a prior image"):
+        model.edit(PRIOR, "a disc", modality="Disc", seed=0, edit=Edit(region=np.ones((20, SIZE), np.uint8)))
+    with pytest.raises(UserError, match="give Edit to a"):
+        model.edit(PRIOR, "a disc", modality="Disc", seed=0, edit="inversion")  # type: ignore[arg-type]
     change = np.abs(made["path"][0, 0] - PRIOR)
     assert change[:, :8].max() < 0.01 < change[:, 8:].max()
 

@@ -89,6 +89,17 @@ def test_the_instruction_changes_what_it_names_and_nothing_else(model: Path, tri
     np.testing.assert_array_equal(made[True][far], seen[far])
 
 
+def test_an_edit_says_that_it_may_be_the_patients_image(model: Path, triples: Path, tmp_path: Path) -> None:
+    prior = triples.parent / "prior1.png"
+    (row,) = make(model, tmp_path, image=prior, text="no change", n=1)
+    # In other words for the same, and nothing of rounding is drawn as a change.
+    np.testing.assert_array_equal(pixels(tmp_path / row["path"]), pixels(prior))
+    assert "pixels of that image" in read_provenance(tmp_path / row["path"])["DERIVED"]
+    drawn = np.asarray(Image.open(tmp_path / "differences.png").convert("RGB")).astype(int)
+    bar = (np.abs(drawn[..., 0] - drawn[..., 2]) > 40).any(axis=1)
+    assert bar.sum() < 40, "colours in the colour bar alone"
+
+
 def test_an_edit_of_the_whole_image_keeps_the_patient_too(model: Path, triples: Path, tmp_path: Path) -> None:
     prior = triples.parent / "prior1.png"
     (row,) = make(model, tmp_path, image=prior, text=WORDS[False], region="everywhere")
@@ -211,6 +222,8 @@ def test_mistakes(
     plain = run_command("train text2image", data=make_manifest(), out=tmp_path / "plain", **TINY)
     same = triples.with_name("same.csv")
     same.write_text(triples.read_text().replace("later3.png,prior3.png", "later3.png,later3.png"))
+    wide = tmp_path / "wide.png"
+    Image.fromarray(np.ones((16, 32), np.uint8)).save(wide)
     small = ["--model", str(model), "--out", str(tmp_path / "o"), "--device", "cpu"]
     prior = str(triples.parent / "prior1.png")
     for words, message in (
@@ -222,7 +235,14 @@ def test_mistakes(
         ),
         (["edit", *small, "--image", prior, "--text", "x", "--guidance", "mask=2"], "guidance scale 'mask'"),
         (["edit", *small, "--image", "none.png", "--text", "x"], "none.png"),
-        (["edit", *small, "--image", prior, "--text", "x", "--region", "some.png"], "some.png"),
+        (
+            ["edit", *small, "--image", prior, "--text", "x", "--region", "Auto"],
+            "give auto, everywhere, or a label map",
+        ),
+        (
+            ["edit", *small, "--image", prior, "--text", "x", "--region", str(wide)],
+            "region of 16 x 32 pixels and a prior",
+        ),
         (["edit", "--model", str(plain), *small[2:], "--image", prior, "--text", "x"], "takes no prior image"),
         (
             [

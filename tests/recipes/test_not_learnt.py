@@ -538,4 +538,5 @@ def test_a_missing_file_is_one_sentence(
 ) -> None:
     edit = ["edit", "--model", train("editor", "t.csv", "edit"), "--text", "x", "--modality", "CT", *ONE, "--image"]
     assert "none.png does not exist" in fails(*edit, tmp_path / "none.png")
-    assert "none.png does not exist" in fails(*edit, root / "1.png", "--region", tmp_path / "none.png")
+    error = fails(*edit, root / "1.png", "--region", tmp_path / "none.png")
+    assert "none.png: the file does not exist; give auto, everywhere, or a label map" in error

@@ -159,8 +159,8 @@ def test_edits_by_the_same_command(run: Path, data: Path, tmp_path: Path) -> Non
     assert len(rows) == 25 and (tmp_path / "half" / "differences.png").is_file()
     evaluate = ["evaluate", "edits", tmp_path / "half" / "manifest.csv", "--reference", data, "--out", tmp_path / "r"]
     assert medloom([str(word) for word in evaluate]) == 0
-    region = np.zeros((16, 16), np.uint8)
-    region[:, 8:] = 1
+    region = np.zeros((32, 32), np.uint8)
+    region[:, 16:] = 1
     Image.fromarray(region).save(tmp_path / "region.png")
     prior = data.parent / "0-0.png"
     words = [

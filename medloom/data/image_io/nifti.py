@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 COMMENT = 6  # The NIfTI standard's extension code of plain text.
 DESCRIPTION = "SYNTHETIC image, not of a patient"
 DERIVED = "DERIVED: a resampled image of a patient"
+EDITED = "SYNTHETIC edit of a patient's image, may contain its pixels"
 MM_PER_UNIT = {"unknown": 1.0, "mm": 1.0, "meter": 1000.0, "micron": 0.001}
 
 
@@ -52,11 +53,18 @@ def write_nifti(path: Path, image: Image, provenance: Mapping[str, str]) -> None
     written.header.set_xyzt_units("mm")
     written.set_sform(written.affine, code=1)
     written.set_qform(written.affine, code=1)
-    written.header["descrip"] = (DESCRIPTION if "SYNTHETIC" in provenance else DERIVED).encode("ascii")
+    written.header["descrip"] = _description(provenance).encode("ascii")
     text = json.dumps(dict(provenance)).encode("ascii")
     written.header.extensions.append(nibabel.nifti1.Nifti1Extension(COMMENT, text))
     with atomic_file(path) as temporary:
         nibabel.save(written, temporary)
+
+
+def _description(provenance: Mapping[str, str]) -> str:
+    """What the header says of the image."""
+    if "SYNTHETIC" not in provenance:
+        return DERIVED
+    return EDITED if "DERIVED" in provenance else DESCRIPTION
 
 
 def nifti_provenance(path: Path) -> dict[str, str]:

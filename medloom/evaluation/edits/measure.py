@@ -24,6 +24,7 @@ from medloom.data.dataset import read_sample
 from medloom.data.tables import read_table
 from medloom.evaluation.report.estimates import estimate_mean, unit_of
 from medloom.evaluation.report.metrics import HIGHER, LOWER, Metric, Reference
+from medloom.generators.sampling import AUTO
 from medloom.metrics.structural import RADIUS, ssim
 
 DESCRIPTION = "edits.json"
@@ -141,6 +142,22 @@ def read_edits_spec(manifest: Path) -> ImageSpec:
     if not path.is_file():
         raise UserError(f"{manifest.parent} holds no {DESCRIPTION}; give the manifest.csv that `medloom edit` wrote.")
     return ImageSpec.from_dict(read_json(path)["spec"])
+
+
+def edits_notes(manifest: Path, arms: Sequence[str]) -> list[str]:
+    """What the edits' own settings say about their metrics.
+
+    Args:
+        manifest: of `medloom edit`.
+        arms: that it has.
+    """
+    options = read_json(manifest.parent / DESCRIPTION).get("options", {})
+    if options.get("region") != AUTO or not any(arm.startswith(NO_CHANGE) for arm in arms):
+        return []
+    return [
+        "The editor found the region of each edit itself (--region auto): after an instruction for no change the image"
+        " is the prior image by construction, which says nothing about the model."
+    ]
 
 
 def measure_edits(
