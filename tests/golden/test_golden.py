@@ -57,7 +57,7 @@ def environment() -> dict[str, str]:
     lines = cpuinfo.read_text(encoding="utf-8").splitlines() if cpuinfo.is_file() else []
     model = next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), "")
     flags = next((line.partition(":")[2].split() for line in lines if line.startswith("flags")), [])
-    vectors = " ".join(flag for flag in ("avx2", "avx512f", "amx_bf16") if flag in flags)
+    vectors = " ".join(flag for flag in ("avx2", "avx512f", "avx512_bf16", "amx_bf16") if flag in flags)
     return {"processor": f"{platform.machine()} {model} {vectors}".strip(), "torch": torch.__version__}
 
 
