@@ -67,7 +67,7 @@ def main(words: list[str]) -> None:
     sampling = {} if options.family == "gan" else {"guidance": [options.guidance]}
     answers = demo.ask(config, cohort, model, out / "whatif", sampling)
     report = run_command("evaluate whatif", data=answers, truth=cohort, out=out / "report")
-    print("\n".join(_lines(read_json(report / "scores.json"))))
+    print("\n".join(_lines(read_json(report / "scores.json"))) or "too few patients for a verdict")
 
 
 def _train_tokens(options: argparse.Namespace, cohort: Path, out: Path) -> Path:
@@ -109,6 +109,8 @@ def _train(options: argparse.Namespace, cohort: Path, out: Path) -> Path:
     if options.family == "gan":
         return Path(run_command("train gan", shift=SHIFT, **TEXT, **shared))
     own: dict[str, Any] = {"network.attention": [False, options.fusion == "cross-attention"]}
+    # Tokens of a text reach every place.
+    own["network.styles_only"] = options.fusion == "affine"
     if options.dims == 3:
         own.update(IN_VOLUMES)
     return Path(run_command("train text2image", **{**demo.TRAINING, **own, **shared}))
