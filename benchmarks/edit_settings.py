@@ -89,7 +89,7 @@ class Setting:
         return {**how, "guidance": ["1", f"text={self.text:g}"], "negative": self.negative or None}
 
 
-# By family. A negative text that no scale looks at is refused, but by an inversion.
+# By family. A negative text is refused where nothing looks at it: no scale, no inversion and no region that is found.
 SETTINGS: Mapping[str, Sequence[Setting]] = {
     "diffusion": (
         Setting(),

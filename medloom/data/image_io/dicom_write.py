@@ -79,8 +79,8 @@ def write_dicom(path: Path, image: Image, provenance: Mapping[str, str]) -> None
     data.StudyInstanceUID, data.SeriesInstanceUID = _uid("study", study), _uid("series", study, series)
     data.SyntheticData = "YES" if synthetic else "NO"
     data.ContentQualification = "RESEARCH"
-    derived = provenance.get("DERIVED")
-    data.DerivationDescription = GENERATED if derived is None else f"SYNTHETIC: {derived}" if synthetic else derived
+    derived = provenance.get("DERIVED", GENERATED)
+    data.DerivationDescription = f"SYNTHETIC: {derived}" if synthetic and derived != GENERATED else derived
     data.ImageComments = comments
     data.InstanceNumber = number
     data.Modality = "CT" if in_hu else "OT"
