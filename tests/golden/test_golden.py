@@ -58,7 +58,13 @@ def environment() -> dict[str, str]:
     model = next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), "")
     flags = next((line.partition(":")[2].split() for line in lines if line.startswith("flags")), [])
     vectors = " ".join(flag for flag in ("avx2", "avx512f", "avx512_bf16", "amx_bf16") if flag in flags)
-    return {"processor": f"{platform.machine()} {model} {vectors}".strip(), "torch": torch.__version__}
+    # Sums of BLAS over several threads are rounded otherwise.
+    threads = os.environ.get("OMP_NUM_THREADS", "default")
+    return {
+        "processor": f"{platform.machine()} {model} {vectors}".strip(),
+        "threads": threads,
+        "torch": torch.__version__,
+    }
 
 
 def digest(*parts: bytes) -> str:
