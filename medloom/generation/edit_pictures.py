@@ -3,6 +3,8 @@
 from collections.abc import Sequence
 from dataclasses import replace
 
+import numpy as np
+
 from medloom.core.sheets import varied
 from medloom.core.tile_texts import MARK, quoted
 from medloom.core.types import Condition
@@ -17,14 +19,16 @@ from medloom.generation.requests import Request
 SHOWN_ROWS = 8
 DIFFERENCES, FOLDER = "differences.png", "differences"
 PRIOR, DIFFERENCE = "patient's prior image", "difference: edited minus prior image"
+# Half a grey level of 255 of images in [-1, 1].
+NOTHING = 1 / 255
 # All edits have one scale of colours.
 SCALE = "edited"
 
 
 def write_edit_differences(
     model: LoadedModel, priors: Sequence[Condition], edits: Sequence[Request], suffix: str
-) -> None:
-    """Write differences.png, and a GIF of each shown edit.
+) -> list[Request]:
+    """Write differences.png, and a GIF of each shown edit; returns the edits that equal their prior images.
 
     Args:
         model: that generated the edits.
@@ -36,10 +40,12 @@ def write_edit_differences(
     of_row = [edits[start : start + count] for start in range(0, len(edits), count)]
     keys = [(modality_of(model, own[0]), str(own[0].condition.text)) for own in of_row]
     chosen = varied(keys, SHOWN_ROWS)
-    scales, found = DifferenceScales(), dict[int, DifferenceRow]()
+    scales, found, equal = DifferenceScales(), dict[int, DifferenceRow](), list[Request]()
     for number, (prior, own) in enumerate(zip(priors, of_row, strict=True)):
         row = _row(model, prior, own, suffix, number + 1)
         scales.add(row, dict.fromkeys(row.arms, SCALE))
+        seen = zip(own, row.arms.values(), strict=True)
+        equal += [request for request, image in seen if np.abs(image - row.factual).max() < NOTHING]
         if number in chosen:
             found[number] = row
     rows, shown = [found[number] for number in chosen], [of_row[number] for number in chosen]
@@ -59,6 +65,7 @@ def write_edit_differences(
             write_difference_gif(path, row, name, scale, f"{MARK}: edit", (PRIOR, name, DIFFERENCE), [window])
             index.append([request.sample_id, request.origin.source, request.seed])
     write_csv(folder / "index.csv", ["name", "source_id", "seed"], index)
+    return equal
 
 
 def _row(model: LoadedModel, prior: Condition, edits: Sequence[Request], suffix: str, number: int) -> DifferenceRow:

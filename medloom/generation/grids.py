@@ -166,4 +166,7 @@ def modality_of(model: LoadedModel, request: Request) -> str:
 
 def counted(shown: int, total: int, what: str) -> str:
     """How many are shown."""
-    return f"All {total} {what}." if shown == total else f"{shown} of {total} {what}."
+    if shown < total:
+        return f"{shown} of {total} {what}."
+    single = what.replace("s ", " ").removesuffix("s")
+    return f"All {total} {what}." if total > 1 else f"The only {single}."

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from medloom.core.cells import plain_number
 from medloom.core.config import plain
 from medloom.core.errors import UserError
-from medloom.core.files import claim_output, hash_json, is_written, read_json, write_json
+from medloom.core.files import claim_output, hash_json, is_written, read_json, relative_path, write_json
 from medloom.core.lookup import did_you_mean, look_up
 from medloom.core.plots import flat
 from medloom.core.progress import progress, say
@@ -179,7 +179,9 @@ def file_suffix(model: LoadedModel, requests: Sequence[Request]) -> str:
 
 
 def write_manifest(path: Path, requests: Sequence[Request], suffix: str, further: Sequence[str]) -> None:
-    """Write the manifest of the images; `further` names the columns of the requests' cells."""
+    """Write the manifest of the images, with their prior images; `further` names the columns of the requests' cells."""
+    priors = [request.condition.prior_file for request in requests]
+    with_priors = any(priors) and "prior" not in further
     rows = [
         [
             *manifest_row(
@@ -191,11 +193,12 @@ def write_manifest(path: Path, requests: Sequence[Request], suffix: str, further
                 request.origin.patient,
                 (request.arm, request.attribute, request.value),
             ),
+            *([relative_path(prior, path.parent)] if with_priors else []),
             *map(plain_number, request.cells),
         ]
-        for request in requests
+        for request, prior in zip(requests, priors, strict=True)
     ]
-    write_csv(path, [*HEADER, *further], rows)
+    write_csv(path, [*HEADER, *(["prior"] if with_priors else []), *further], rows)
 
 
 def previews(model: LoadedModel, requests: Sequence[Request], suffix: str) -> Iterator[NDArray[np.float32]]:

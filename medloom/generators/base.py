@@ -1,12 +1,12 @@
 """What every family of generators has: image = generator(condition, seed), for every part that it was trained with."""
 
 import warnings
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from functools import cached_property, partial
 from pathlib import Path
-from typing import Any, ClassVar, Generic, TypeAlias, TypeVar
+from typing import Any, TypeAlias
 
 import numpy as np
 import torch
@@ -17,65 +17,33 @@ from medloom.core.errors import UserError
 from medloom.core.files import hash_folder, write_json
 from medloom.core.image import Image
 from medloom.core.lookup import look_up
-from medloom.core.mask_spec import NO_MASK, MaskSpec, numbered
 from medloom.core.spec import ImageSpec
-from medloom.core.table_column import TableColumn
 from medloom.core.types import DAYS, Condition, ImagePart
-from medloom.data.condition_reader import ConditionReader, named
+from medloom.data.condition_reader import named
 from medloom.data.dataset import ImageSource, cached_usable_images
 from medloom.data.manifest import Manifest
 from medloom.data.masks import require_axes, require_known
-from medloom.data.padding import Extent, TrainingExtents, bordered, frame_position
+from medloom.data.padding import bordered
 from medloom.generators.arguments import paired, require_device
-from medloom.generators.base_model import ConditionalModel, keep, known_parts, prompt_of
-from medloom.generators.condition_rules import ConditionRules
+from medloom.generators.condition_inputs import ConditionInputs
+from medloom.generators.conditioned_generator import Model
 from medloom.generators.framing import crop_images, frame_images, window_image
 from medloom.generators.generated_images import GeneratedImage, GeneratedImages
-from medloom.generators.sampling import AUTO, EVERYWHERE, FROM_NOISE, WHOLE, Edit, Framing, Sampling
+from medloom.generators.sampling import FROM_NOISE, WHOLE, Edit, Framing, Sampling
 from medloom.generators.support import refuse_part
-from medloom.generators.tensors import ConditionTensors
-from medloom.generators.training_record import TrainingRecord
 from medloom.generators.volumes import WholeMask
 from medloom.networks.autoencoder import KLAutoencoder
 from medloom.networks.conditioning import ConditionEncoder
-from medloom.networks.text import TextEncoder, embed_texts
+from medloom.networks.text import TextEncoder
 from medloom.networks.tokenizer import Tokenizer
-from medloom.processes.guidance import guidance_coefficients
 from medloom.report_text.progression import NO_CHANGE
 
 SETTINGS = "generator.json"
 # What a run keeps of how its images are sampled; all of it can be asked for otherwise.
 KEPT = ("steps", "guidance", "guidance_by_part", "sampler")
 
-Model = TypeVar("Model", bound=ConditionalModel)
 
-
-@dataclass(frozen=True, eq=False)
-class Priors:
-    """The prior images of a batch of conditions.
-
-    Attributes:
-        images: `(N, C, *size)` in [-1, 1], 0 where there is none.
-        present: bool `(N,)`, whether there is one.
-        regions: float32 `(N, 1, *size)` in [0, 1], where images may differ from them, or None for everywhere.
-    """
-
-    images: Tensor
-    present: Tensor
-    regions: Tensor | None = None
-
-    def within(self, regions: Tensor) -> "Priors":
-        """With other regions `(N, 1, *size)`; without a prior image the whole image may differ."""
-        regions = regions.to(self.images)
-        present = self.present.view(-1, *[1] * (regions.ndim - 1))
-        return replace(self, regions=torch.where(present, regions, torch.ones_like(regions)))
-
-    def outside(self, images: Tensor) -> Tensor:
-        """Images `(N, C, *size)` that are the prior ones outside of the regions."""
-        return images if self.regions is None else torch.lerp(self.images, images, self.regions.to(images))
-
-
-class ImageGenerator(ABC, Generic[Model, Sampling]):
+class ImageGenerator(ConditionInputs[Model, Sampling]):
     """An image generator, trained or about to be.
 
     Attributes:
@@ -103,22 +71,9 @@ class ImageGenerator(ABC, Generic[Model, Sampling]):
         (3, 1, 16, 16)
     """
 
-    family: ClassVar[str]
-    sampling: Sampling
-    reads_text: bool = True
     autoencoder: KLAutoencoder | None = None
     tokenizer: Tokenizer | None = None
-    unit: str | None = None
-    trained_on: TrainingRecord | None = None
-    extents: TrainingExtents | None = None
     folder: Path | None = None
-
-    def __init__(self, spec: ImageSpec, model: Model, modality_as: str, train_text: bool) -> None:
-        self.spec = spec
-        self.model = model
-        self.modality_as = modality_as
-        self.train_text = train_text
-        self.masks = MaskSpec(numbered(model.mask_classes)) if model.mask_classes else MaskSpec()
 
     # What a user calls.
 
@@ -349,11 +304,6 @@ class ImageGenerator(ABC, Generic[Model, Sampling]):
 
     # What a family defines.
 
-    @property
-    @abstractmethod
-    def takes_text(self) -> bool:
-        """Whether text, view and table reach the network."""
-
     @abstractmethod
     def check_sampling(self, sampling: Sampling, edit: Edit = FROM_NOISE) -> None:
         """Refuse sampling options and edits that do not fit the model."""
@@ -490,194 +440,10 @@ class ImageGenerator(ABC, Generic[Model, Sampling]):
 
     # What all families share.
 
-    @property
-    def reader(self) -> ConditionReader:
-        """Reads masks, prior images and regions in the model's space."""
-        return ConditionReader(self.spec, self.masks, self.unit)
-
     @cached_property
     def model_hash(self) -> str:
         """A hash of the components on disk; empty for a generator that was not loaded."""
         return "" if self.folder is None else hash_folder(self.folder)
-
-    @property
-    def exportable(self) -> bool:
-        """Whether it follows Stable Diffusion's conventions and opens in diffusers."""
-        return self.model.condition is None
-
-    @property
-    def parts(self) -> tuple[str, ...]:
-        """The parts of a condition that it was trained with, in the order of guidance."""
-        model = self.model
-        return known_parts(self.exportable, bool(model.mask_classes), bool(self.columns), bool(model.prior_channels))
-
-    @property
-    def takes_positions(self) -> bool:
-        """Whether the network is built to be given where an image's content lies in the model's frame."""
-        return False
-
-    def learn_padding(self) -> None:
-        """Let the network take it from now on; new weights start at zero. Nothing changes in a family without such."""
-
-    @property
-    def knows_padding(self) -> bool:
-        """Whether the network is given it: where a training image was padded, and the network takes it."""
-        return self.extents is not None and self.takes_positions
-
-    @property
-    def columns(self) -> tuple[TableColumn, ...]:
-        """The columns of a clinical table that condition it."""
-        return () if self.model.condition is None else self.model.condition.config.columns
-
-    @property
-    def can_guide(self) -> bool:
-        """Whether the network met the empty condition in training, as far as that is known."""
-        return self.trained_on is None or self.trained_on.guided
-
-    @property
-    def learnt_no_change(self) -> bool:
-        """Whether training images had the instruction for no change."""
-        return self.reads_text and self.trained_on is not None and self.trained_on.unchanged > 0
-
-    @property
-    def reads(self) -> tuple[str, ...]:
-        """The parts that change its images, other than modality and table."""
-        views = self.takes_text and self.model.condition is not None and self.model.condition.config.views
-        masks, priors = bool(self.model.mask_classes), bool(self.model.prior_channels)
-        present = {"text": self.reads_text, "view": bool(views), "mask": masks, "prior": priors}
-        return tuple(part for part, there in present.items() if there)
-
-    @property
-    def rules(self) -> ConditionRules:
-        """What a condition has to have, may lack and cannot have."""
-        views = () if self.model.condition is None else self.model.condition.config.views
-        return ConditionRules(self.reads, self.columns, views, self.trained_on)
-
-    def check_guidance(self, scales: Mapping[str, float], negative: str | None) -> None:
-        """Refuse guidance that the model cannot follow.
-
-        Args:
-            scales: by part of the condition.
-            negative: text that replaces the empty text, or None.
-
-        Raises:
-            UserError: a scale out of range or of no part, any scale where the empty condition was never trained, or a
-                negative text that no scale looks at.
-        """
-        evaluated = guidance_coefficients(self.parts, scales)
-        if not self.can_guide and (asked := sorted({scale for scale in scales.values() if scale != 1})):
-            raise UserError(
-                f"--guidance {' '.join(f'{scale:g}' for scale in asked)}: the model was trained with --text.dropout 0"
-                " and knows no empty condition, which guidance compares with; leave it out, or train with a larger"
-                " dropout."
-            )
-        if negative is not None and all("text" in kept for kept, _ in evaluated):
-            raise UserError(
-                "--negative replaces the empty text, which a guidance scale of 1 of the text does not look at; leave it"
-                " out, or give another --guidance."
-            )
-
-    def remember(self, record: TrainingRecord | None) -> None:
-        """Keep what the training images had; without an empty condition among them, nothing is guided by default."""
-        self.trained_on = record
-        if not self.can_guide and self.sampling.guidance is not None:
-            self.sampling = replace(self.sampling, guidance=1.0)
-
-    @property
-    def device(self) -> torch.device:
-        """Where the networks are."""
-        return next(self.model.parameters()).device
-
-    def check_conditions(self, conditions: Sequence[Condition]) -> None:
-        """Refuse values that the model does not know.
-
-        Raises:
-            UserError: a modality, view or category of the table that it was not trained on, or a text for a number.
-        """
-        for condition in conditions:
-            if condition.modality is None and len(self.spec.intensity) > 1:
-                raise UserError(f"name a modality; known: {', '.join(sorted(self.spec.intensity))}.")
-            if condition.modality is not None:
-                self.spec.of(condition.modality)
-        if self.model.condition is not None:
-            self.model.condition.indices([None] * len(conditions), [condition.view for condition in conditions])
-            self.model.condition.cells([condition.table for condition in conditions])
-
-    def check_days(self, given: str) -> None:
-        """Refuse days between two images where they do not condition the model.
-
-        Args:
-            given: what was asked for, in messages.
-
-        Raises:
-            UserError: says how such an editor is trained.
-        """
-        if DAYS not in [column.name for column in self.columns]:
-            raise UserError(
-                f"{given}: the model was trained without the days between two images; leave them out, or train an"
-                f" editor on triples with a column {DAYS}."
-            )
-
-    def table_refusal(self, condition: Condition) -> str | None:
-        """Why the model cannot read a condition's table, or None."""
-        for column in self.columns:
-            if column.name not in condition.table:
-                return f"no column {column.name!r}, which conditions the model; add it, with empty cells where unknown."
-            try:
-                column.encode(condition.table[column.name])
-            except UserError as error:
-                return str(error)
-        return None
-
-    def row_condition(self, condition: Condition, where: str) -> Condition:
-        """The parts of a row's condition that the model takes, the table's cells as it reads them.
-
-        Args:
-            condition: with all columns of its table.
-            where: the file and line, or the option, for errors.
-
-        Raises:
-            UserError: the table lacks a column, or has a value, that the model needs or does not know.
-        """
-        if refusal := self.table_refusal(condition):
-            raise UserError(f"{where}: {refusal}")
-        parts = self.parts
-        return replace(
-            condition,
-            text=condition.text if self.reads_text else None,
-            table={column.name: column.read(condition.table[column.name]) for column in self.columns},
-            mask=condition.mask if "mask" in parts else None,
-            prior=condition.prior if "prior" in parts else None,
-        )
-
-    def cut_texts(self, conditions: Sequence[Condition], sampling: Sampling) -> list[str]:
-        """A remark on texts that are longer than the model reads."""
-        encoder = self.model.text
-        read = [*conditions] if self.reads_text else []
-        if sampling.negative is not None:
-            read += [replace(condition, text=sampling.negative) for condition in read]
-        texts = {prompt_of(condition, self.modality_as, self.parts) for condition in read}
-        counts = encoder.count_tokens(sorted(texts)) if texts else []
-        over = [count - encoder.max_tokens for count in counts if count > encoder.max_tokens]
-        if not over:
-            return []
-        return [
-            f"{len(over)} of {len(texts)} texts are longer than the {encoder.max_tokens} tokens that the model reads;"
-            f" up to {max(over)} tokens are cut."
-        ]
-
-    def read_tokens(self, condition: Condition) -> tuple[int, ...]:
-        """The tokens that the text encoder reads of a condition; none where the model reads no text."""
-        if not self.reads_text:
-            return ()
-        ids, mask = self.model.text.tokenize([prompt_of(condition, self.modality_as, self.parts)])
-        return tuple(ids[mask].tolist())
-
-    def completed(self, condition: Condition) -> Condition:
-        """With the modality and the view named, where the model knows one only and always saw it in training."""
-        if condition.modality is None and len(self.spec.intensity) == 1:
-            condition = replace(condition, modality=next(iter(self.spec.intensity)))
-        return condition if condition.view else replace(condition, view=self.rules.only_view)
 
     def images(
         self,
@@ -709,145 +475,9 @@ class ImageGenerator(ABC, Generic[Model, Sampling]):
             for condition, seed in zip(conditions, seeds, strict=True)
         ]
 
-    def with_region(self, edit: Edit) -> Edit:
-        """An edit that says where the image may change: `auto` if the model learnt an instruction for no change."""
-        usual = AUTO if self.learnt_no_change and "prior" in self.parts else EVERYWHERE
-        return replace(edit, region=usual) if edit.region is None else edit
-
-    def unchanged(self, conditions: Sequence[Condition], sampling: Sampling) -> list[Condition]:
-        """Conditions that ask for no change, with which an edit of region `auto` is compared.
-
-        An instruction that says so in other capitals, or without the full stop, is compared with itself.
-        """
-        reference = sampling.negative or NO_CHANGE
-        return [
-            condition if _plain(condition.text or "") == _plain(reference) else replace(condition, text=reference)
-            for condition in conditions
-        ]
-
-    def inputs(
-        self,
-        conditions: Sequence[Condition],
-        kept: frozenset[str],
-        negative: str | None = None,
-        labels: Tensor | None = None,
-        priors: Tensor | None = None,
-        positions: Tensor | None = None,
-    ) -> ConditionTensors:
-        """The tensors of conditions with only the `kept` parts, as the networks take them.
-
-        Args:
-            conditions: of a batch.
-            kept: parts that are left.
-            negative: text that replaces the empty one.
-            labels: of `mask_labels`.
-            priors: the prior images as the networks take them, for a model that takes any.
-            positions: of `frame_positions`.
-        """
-        tensors = replace(self.context_inputs(conditions, kept, negative), patch_position=positions)
-        if priors is not None:
-            tensors = replace(tensors, prior=priors if "prior" in kept else torch.zeros_like(priors))
-        if labels is not None:
-            seen = labels if "mask" in kept else torch.full_like(labels, NO_MASK)
-            tensors = replace(tensors, mask_labels=seen)
-        return tensors
-
-    def context_inputs(
-        self, conditions: Sequence[Condition], kept: frozenset[str], negative: str | None = None
-    ) -> ConditionTensors:
-        """As `inputs`, text, modality, view and table alone."""
-        reduced = [keep(condition, kept, self.parts) for condition in conditions]
-        if negative is not None and "text" not in kept:
-            reduced = [replace(condition, text=negative) for condition in reduced]
-        texts = [prompt_of(condition, self.modality_as, self.parts) for condition in reduced]
-        tensors = self._embed(texts)
-        encoder = self.model.condition
-        if encoder is None:
-            return tensors
-        names = [None if self.modality_as == "text" else condition.modality for condition in reduced]
-        modality, view = encoder.indices(names, [condition.view for condition in reduced])
-        tensors = replace(tensors, modality=modality.to(self.device), view=view.to(self.device))
-        if not self.columns:
-            return tensors
-        return replace(tensors, table=encoder.cells([condition.table for condition in reduced]).to(self.device))
-
-    def mask_labels(self, conditions: Sequence[Condition]) -> Tensor | None:
-        """The label maps of conditions, int64 `(N, *size)`, -1 where there is none; None for a model without masks."""
-        if not self.model.mask_classes:
-            return None
-        labels = torch.full((len(conditions), *self.spec.size), NO_MASK, dtype=torch.long)
-        for row, condition in enumerate(conditions):
-            if condition.mask is not None:
-                labels[row] = torch.from_numpy(self.reader.labels(condition)).long()
-        return labels.to(self.device)
-
-    def frame_extents(self, conditions: Sequence[Condition], seeds: Sequence[int]) -> list[Extent] | None:
-        """What images fill of the model's frame along each axis; the rest of them is padding.
-
-        As much as the condition's mask, else its prior image; without either as much as a training image of its
-        modality, a function of the seed. None for a model that is not given where padding is.
-        """
-        known = self.extents
-        if known is None or not self.takes_positions:
-            return None
-        return [
-            self.reader.extent(condition) or known.draw(self.reader.modality(condition), seed)
-            for condition, seed in zip(conditions, seeds, strict=True)
-        ]
-
-    def frame_positions(self, conditions: Sequence[Condition], seeds: Sequence[int]) -> Tensor | None:
-        """Where the frames of images lie in their content, float32 `(N, axes, 2)`; None where `frame_extents` is."""
-        extents = self.frame_extents(conditions, seeds)
-        if extents is None:
-            return None
-        found = [frame_position(extent, self.spec.size) for extent in extents]
-        return torch.from_numpy(np.stack(found)).to(self.device)
-
-    def priors(self, conditions: Sequence[Condition], edit: Edit) -> Priors | None:
-        """The prior images of conditions, and where they may be changed; None for a model that takes none."""
-        if not self.model.prior_channels:
-            return None
-        images = torch.zeros(len(conditions), *self.spec.shape)
-        for row, condition in enumerate(conditions):
-            if condition.prior is not None:
-                images[row] = torch.from_numpy(self.reader.prior(condition))
-        present = torch.tensor([condition.prior is not None for condition in conditions])
-        regions = None
-        if edit.label_map is not None:
-            region = torch.from_numpy(self.reader.region(edit.label_map))
-            regions = region.expand(len(conditions), *region.shape).clone()
-        return Priors(images.to(self.device), present.to(self.device), regions)
-
-    def prior_inputs(self, stored: Tensor) -> Tensor:
-        """What the networks take of prior images as training data store them, `(N, C + 1, *spatial)`.
-
-        The last channel says where there is one, and is left as it is.
-        """
-        return stored
-
-    def _embed(self, texts: Sequence[str]) -> ConditionTensors:
-        """Embeddings of texts, each embedded alone, so that it does not depend on the batch."""
-        distinct = list(dict.fromkeys(texts))
-        embedded = dict(zip(distinct, embed_texts(self.model.text, distinct, self.device), strict=True))
-        tokens = [embedded[text][0] for text in texts]
-        mask = torch.zeros(len(texts), max(map(len, tokens)), dtype=torch.bool)
-        for row, entry in enumerate(tokens):
-            mask[row, : len(entry)] = True
-        padded = torch.nn.utils.rnn.pad_sequence(tokens, batch_first=True)
-        pooled = torch.stack([embedded[text][1] for text in texts])
-        device = self.device
-        return ConditionTensors(
-            text_embeddings=padded.to(device), text_pooled=pooled.to(device), text_mask=mask.to(device)
-        )
-
 
 # A generator of any family, where nothing depends on its networks and its sampling options.
 AnyGenerator: TypeAlias = ImageGenerator[Any, Any]
-
-
-def _plain(text: str) -> str:
-    """A text without capitals, full stop and outer spaces."""
-    return text.casefold().strip(" .")
 
 
 def on_cpu(images: Tensor) -> Tensor:

@@ -24,13 +24,18 @@ def with_days(options: Options, data: Prepared, known: AnyGenerator | None, verb
         verbose: whether to say what the training rows have.
 
     Raises:
-        UserError: a cell of the column is not a number.
+        UserError: a cell of the column is not a number, or --no-days with a run that is conditioned on them.
     """
+    if known is not None and DAYS in [column.name for column in known.columns]:
+        if not getattr(options, "days", True):
+            raise UserError(
+                f"--no-{DAYS}: the run of --from is conditioned on the days between the two images; leave it out, or"
+                " continue a run that is not."
+            )
+        return options
     wanted = getattr(options, "days", False) and "prior" in options.columns_needed and DAYS not in options.table
     samples = data.train.samples
     if not wanted or not all(DAYS in sample.condition.table for sample in samples):
-        return options
-    if known is not None and DAYS in [column.name for column in known.columns]:
         return options
     found: set[float] = set()
     for sample in samples:

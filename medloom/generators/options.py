@@ -11,6 +11,9 @@ from medloom.core.limits import check_limits, limited
 from medloom.data.manifest import ManifestOptions
 from medloom.training.options import LoopOptions
 
+# The command that uses an editor, {}.
+EDITS = "medloom edit --model {} --image PRIOR --text ... --out DIR"
+
 
 @dataclass(frozen=True)
 class Space:
@@ -51,7 +54,7 @@ class TrainOptions(ManifestOptions):
     task: ClassVar[str]
     # Standard columns that the manifest must have.
     need: ClassVar[tuple[str, ...]] = ("path",)
-    # The command that uses the run.
+    # The command that uses a run, {}.
     use: ClassVar[str]
 
     data: Path
@@ -66,6 +69,11 @@ class TrainOptions(ManifestOptions):
     cache: Path | None = None
     device: str = "auto"
     dry_run: bool = False
+
+    @property
+    def next_step(self) -> str:
+        """The command that uses the run."""
+        return self.use.format(self.out)
 
     @property
     def cache_folder(self) -> Path:

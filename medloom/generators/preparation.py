@@ -103,7 +103,9 @@ def prepare(options: TrainOptions, verbose: bool, extends: ImageSpec | None = No
     )
     grids = {sample.path: (header.size, header.spacing) for sample, header in zip(samples, headers, strict=True)}
     if extends is not None:
-        extends.require_same_space(replace(spec, channels=extends.channels), "the model", "the data")
+        extends.require_same_space(
+            replace(spec, channels=extends.channels), "the run of --from", "this training (--image-size, the data)"
+        )
         if spec.channels > extends.channels:
             raise UserError("the data are in colour and the model has one channel; train a new model on both.")
         spec = replace(extends, intensity={**spec.intensity, **extends.intensity})

@@ -40,7 +40,7 @@ def train(options: TrainOptions) -> Path:
 
     # The run describes itself before its first step; the same command again finds the same run.
     fresh = start_run(options, family.name, family.components(trained), data, accelerator, origin.parents)
-    use = options.use.format(options.out)
+    use = options.next_step
     if "--prompt" in use and len(data.spec.intensity) > 1:
         use += f" --modality {shlex.quote(min(data.spec.intensity))}"
     if finished_steps(options.out) >= options.loop.steps and family.finished(options):

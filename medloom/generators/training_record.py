@@ -58,11 +58,18 @@ class TrainingRecord:
         return replace(self, parts=parts, columns=columns, guided=self.guided and first.guided)
 
     def after(self, earlier: "TrainingRecord") -> "TrainingRecord":
-        """The record of a run that continues another one."""
+        """The record of a run that continues another one.
+
+        A column that only this run has counts as a value of all images if each of its own has one: the earlier network
+        had no input for it, and so learnt nothing of images without it.
+        """
+        images = self.images + earlier.images
+        columns = Counter(self.columns) + Counter(earlier.columns)
+        columns |= {name: images for name in self.complete_columns if name not in earlier.columns}
         return TrainingRecord(
-            self.images + earlier.images,
+            images,
             dict(Counter(self.parts) + Counter(earlier.parts)),
-            dict(Counter(self.columns) + Counter(earlier.columns)),
+            dict(columns),
             self.guided or earlier.guided,
             self.unchanged + earlier.unchanged,
         )

@@ -16,10 +16,12 @@ from medloom.processes.steps import Denoise
 
 # Fixed-point iterations per inversion step; further ones change latents by less than rounding does.
 REFINEMENTS = 3
-# Fraction of the way to noise at which instructions are compared: structures of all sizes are undecided there.
-PROBED = 0.85
+# Fraction of the way to noise at which instructions are compared: findings are undecided there, and outlines decided.
+PROBED = 0.7
+# A mean difference counts as far as it exceeds so many of its standard errors over noises.
+ERRORS = 1.0
 # Of the largest difference in an image: fractions up to which and from which a place is outside and inside the region.
-RAMP = (0.1, 0.3)
+RAMP = (0.1, 0.2)
 # Differences are smoothed by a pixel on each side for so many pixels of the image.
 SMOOTHED = 64
 # Half a grey level of 255 of images in [-1, 1].
@@ -58,22 +60,22 @@ def changed_region(
         unchanged: with the one for no change.
         clean: the data, `(N, C, *spatial)`.
         path: the path that the network was trained on.
-        noises: standard normal, of the shape of the data; differences are means over them.
+        noises: two or more, standard normal, of the shape of the data; a difference counts as far as its mean over them
+            exceeds its standard error.
 
     Returns:
         `(N, 1, *spatial)`; see `region_of`.
     """
     t = torch.full((len(clean),), path.time_at(PROBED), dtype=path.time_dtype, device=clean.device)
     alpha, sigma = path.levels(t, clean)
-    total = torch.zeros_like(clean)
-    for noise in noises:
-        x = alpha * clean + sigma * noise
-        total += path.to_x0(edited(x, t), x, t) - path.to_x0(unchanged(x, t), x, t)
-    return region_of(total / len(noises))
+    noisy = [alpha * clean + sigma * noise for noise in noises]
+    differences = torch.stack([path.to_x0(edited(x, t), x, t) - path.to_x0(unchanged(x, t), x, t) for x in noisy])
+    error = differences.std(0) / len(noises) ** 0.5
+    return region_of((differences.mean(0).abs() - ERRORS * error).clamp(min=0))
 
 
 def region_of(differences: Tensor) -> Tensor:
-    """Where images differ: 0 up to a tenth of the largest smoothed difference of an image, 1 from three tenths on.
+    """Where images differ: 0 up to a tenth of the largest smoothed difference of an image, 1 from two tenths on.
 
     Args:
         differences: `(N, C, *spatial)`, of images in [-1, 1] or of latents.

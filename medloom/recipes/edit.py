@@ -144,7 +144,7 @@ def run(config: Config) -> Path:
         write_manifest(manifest, requests, suffix, [PRIOR, *kept])
         edits = [request for request in requests if request.arm == ARM]
         write_grid(model, edits, suffix)
-        write_edit_differences(model, [row.condition for row in rows], edits, suffix)
+        equal = write_edit_differences(model, [row.condition for row in rows], edits, suffix)
         if grid:
             _write_guidance_grid(config, model, requests[0], *grid)
         if config.edit.finds_region:
@@ -152,6 +152,7 @@ def run(config: Config) -> Path:
                 "images change only where the instruction makes a difference to one for no change; elsewhere they are"
                 " the prior images (--region auto)."
             )
+            _say_equal(model, edits, equal)
         say(f"{len(requests)} images: {manifest}; look at {config.out / 'differences.png'}")
     return manifest
 
@@ -169,7 +170,7 @@ def _check(config: Config) -> None:
     for name in config.controls:
         look_up(CONTROLS, name, "--controls")
     if {"nochange", "nochange10"} <= set(config.controls):
-        raise UserError("--controls nochange10 has nochange in it; leave that out.")
+        raise UserError("--controls: nochange10 has the arm nochange too; give one of the two.")
     if config.crops:
         raise UserError("--crops is for models that were trained on patches; an editor sees whole images.")
 
@@ -190,6 +191,20 @@ def _check_model(config: Config, model: "LoadedModel", grid: tuple[list[float], 
         )
     for text, prior in product(*grid) if grid is not None else ():
         generator.check_sampling(_scaled(model, text, prior), config.edit)
+
+
+def _say_equal(model: "LoadedModel", edits: "Sequence[Request]", equal: "Sequence[Request]") -> None:
+    """Say which edits are their prior images although a change was asked for."""
+
+    def asks(condition: Condition) -> bool:
+        return model.generator.unchanged([condition], model.sampling) != [condition]
+
+    if same := [request for request in equal if asks(request.condition)]:
+        asked = sum(asks(request.condition) for request in edits)
+        say(
+            f"{len(same)} of {asked} edits that ask for a change are their prior images, {same[0].sample_id} the first:"
+            " their instructions make no difference to this model."
+        )
 
 
 def _with_region(config: Config, model: "LoadedModel") -> Config:
@@ -268,9 +283,11 @@ def _in_arm(config: Config, rows: "Sequence[PriorRow]", index: int, arm: str) ->
         if not row.reverse:
             raise UserError(f"--controls back: {row.where} has no reverse_instruction.")
         return replace(row.condition, text=row.reverse)
-    others = sorted({other.condition.text for other in rows if other.condition.text} - {row.condition.text})
-    if not others:
+    texts = {other.condition.text for other in rows if other.condition.text} - {row.condition.text}
+    if not texts:
         raise UserError("--controls contradict: there is one instruction only; give a manifest with several.")
+    # Another change, where there is one: to ask for none contradicts little.
+    others = sorted(texts - {config.nochange_text, NO_CHANGE} or texts)
     chosen = numpy_generator(config.seed, "contradict", index).integers(len(others))
     return replace(row.condition, text=others[int(chosen)])
 

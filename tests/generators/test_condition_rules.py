@@ -206,6 +206,9 @@ def test_a_run_that_continues_another_adds_what_it_was_trained_on() -> None:
     both = second.after(first)
     assert both.images == 5 and both.parts["mask"] == 4 and both.columns == {"age": 4, "ward": 5} and both.guided
     assert both.complete == ("text", "view", "prior") and both.complete_columns == ("ward",)
+    # The earlier network had no input for a column of this run alone.
+    later = replace(first, columns={**first.columns, "days": first.images}).after(second)
+    assert later.complete_columns == ("ward", "days")
     assert first.complete_columns == ("age", "ward") and TrainingRecord.from_dict(both.to_dict()) == both
 
 

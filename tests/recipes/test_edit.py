@@ -100,6 +100,19 @@ def test_an_edit_says_that_it_may_be_the_patients_image(model: Path, triples: Pa
     assert bar.sum() < 40, "colours in the colour bar alone"
 
 
+def test_an_instruction_that_makes_no_difference_to_the_model_is_said(
+    model: Path, triples: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    prior, said = triples.parent / "prior1.png", "1 of 1 edits that ask for a change are their prior images, 000000"
+    # To the tokenizer the same words as those for no change.
+    (row,) = make(model, tmp_path / "a", image=prior, text="No\tchange.")
+    np.testing.assert_array_equal(pixels(tmp_path / "a" / row["path"]), pixels(prior))
+    assert said in capsys.readouterr().err
+    make(model, tmp_path / "b", image=prior, text=WORDS[True])
+    make(model, tmp_path / "c", image=prior, text="no change")
+    assert "prior images, " not in capsys.readouterr().err
+
+
 def test_an_edit_of_the_whole_image_keeps_the_patient_too(model: Path, triples: Path, tmp_path: Path) -> None:
     prior = triples.parent / "prior1.png"
     (row,) = make(model, tmp_path, image=prior, text=WORDS[False], region="everywhere")
@@ -200,7 +213,9 @@ def test_controls_and_the_baseline_that_sees_no_earlier_image(model: Path, tripl
 
 def test_generate_follows_an_earlier_image_too(model: Path, triples: Path, tmp_path: Path) -> None:
     out = run_command("generate", model=model, data=triples, out=tmp_path, device="cpu", steps=2)
-    assert sum(1 for _ in out.open()) == 33
+    with out.open(encoding="utf-8") as stream:
+        made = list(csv.DictReader(stream))
+    assert len(made) == 32 and all((tmp_path / row["prior"]).resolve().exists() for row in made)
 
 
 def test_two_stages(triples: Path, tmp_path: Path) -> None:

@@ -218,10 +218,13 @@ def test_a_second_stage_learns_the_days(triples: Path, tmp_path: Path, capsys: p
     assert columns(second) == ["days"]
     third = run_command("train edit", data=triples, out=tmp_path / "three", from_run=second, **TINY)
     assert columns(third) == ["days"]
-    # The first stage had none: here they may be unknown.
+    # The first stage had none, and no input for them: what the others learnt always had them.
     prior = triples.parent / "prior0.png"
     assert edit(third, tmp_path / "out", image=prior, text=WORDS, days=SOON)[0]["days"]
-    assert edit(third, tmp_path / "unknown", image=prior, text=WORDS)[0]["days"] == ""
+    ask = ["edit", "--model", third, "--image", prior, "--text", WORDS, "--device", "cpu", "--out", tmp_path / "no"]
+    assert "no value of days, which every training image had" in fails(ask, capsys)
+    words = ["train", "edit", "--data", triples, "--from", second, "--out", tmp_path / "x", "--image-size", "16"]
+    assert "--no-days: the run of --from is conditioned on the days" in fails([*words, "--no-days"], capsys)
     weeks = triples.with_name("weeks.csv")
     weeks.write_text(triples.read_text().replace(",days", ",weeks"))
     words = ["train", "edit", "--data", weeks, "--from", first, "--out", tmp_path / "x", "--image-size", "16"]

@@ -96,7 +96,7 @@ def told_by_table(cohort: Path, out: Path, columns: list[str]) -> dict[str, floa
     """Arm -> mean change of bone in HU, as a generator that is told these columns of the table answers it."""
     options = {
         **TRAINING,
-        "loop.steps": 600,
+        "loop.steps": 1200,
         "loop.learning_rate": 2e-3,
         "noise.shift": 4.0,
         "network.mask_balance": 0.5,

@@ -15,7 +15,8 @@ from medloom.core.seeds import sample_noise
 from medloom.core.spec import ImageSpec
 from medloom.core.types import Condition
 from medloom.data.dataset import ImageSource
-from medloom.generators.base import ImageGenerator, Priors, on_cpu
+from medloom.generators.base import ImageGenerator, on_cpu
+from medloom.generators.condition_inputs import Priors
 from medloom.generators.diffusion.export import load_exportable, save_exportable
 from medloom.generators.diffusion.latents import cached_moments
 from medloom.generators.diffusion.model import DiffusionModel

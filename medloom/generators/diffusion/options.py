@@ -7,7 +7,7 @@ from medloom.core.choices import FUSIONS, NOISE_SCHEDULES, PREDICTIONS, SPATIAL_
 from medloom.core.errors import UserError
 from medloom.core.limits import check_limits, limited
 from medloom.core.options import setting
-from medloom.generators.options import VolumeOptions, refuse_unused_classes
+from medloom.generators.options import EDITS, VolumeOptions, refuse_unused_classes
 from medloom.generators.sampling import DiffusionSamplingSettings
 
 if TYPE_CHECKING:
@@ -238,7 +238,7 @@ class EditImage(DiffusionOptions):
     settings: ClassVar[str] = "medloom.generators.settings.edit"
     need: ClassVar[tuple[str, ...]] = ("path", "prior")
     needs_text: ClassVar[bool] = True
-    use: ClassVar[str] = "medloom edit --model {} --image PRIOR --text ... --out DIR"
+    use: ClassVar[str] = EDITS
     example: ClassVar[str] = "medloom train edit --data triples.csv --out runs/edit"
     common: ClassVar[tuple[str, ...]] = (
         "size", "preset", "base", "lora", "autoencoder", "from_run", "stage", "image_size", "columns", "skip_bad",

@@ -15,7 +15,8 @@ from medloom.core.seeds import torch_generator
 from medloom.core.spec import ImageSpec
 from medloom.core.types import Condition
 from medloom.data.dataset import ImageSource
-from medloom.generators.base import ImageGenerator, Priors, on_cpu
+from medloom.generators.base import ImageGenerator, on_cpu
+from medloom.generators.condition_inputs import Priors
 from medloom.generators.condition_rules import ConditionRules
 from medloom.generators.sampling import FROM_NOISE, Edit, TokenSampling
 from medloom.generators.storage import load_generator

@@ -7,7 +7,7 @@ from typing import ClassVar
 from medloom.core.choices import FUSIONS
 from medloom.core.limits import check_limits, limited
 from medloom.core.options import setting
-from medloom.generators.options import GeneratorOptions, refuse_unused_classes
+from medloom.generators.options import EDITS, GeneratorOptions, refuse_unused_classes
 from medloom.generators.sampling import SMOOTHING, SamplingSettings
 
 MASKS = ("none", "channels")
@@ -105,6 +105,11 @@ class GenerateTokens(GeneratorOptions):
     network: TransformerOptions = field(default_factory=TransformerOptions)
     tokens: TokenOptions = field(default_factory=TokenOptions)
     sampling: SamplingSettings = field(default_factory=SamplingSettings)
+
+    @property
+    def next_step(self) -> str:
+        """The command that uses the run; with prior images it is an editor."""
+        return (self.use if self.network.prior == "none" else EDITS).format(self.out)
 
     @property
     def columns_needed(self) -> tuple[str, ...]:
