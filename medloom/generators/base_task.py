@@ -59,7 +59,7 @@ class GeneratorTask(ABC, Generic[Trained, OwnBatch]):
         self.device = device
         self.render = render
         self.text_factor = text_factor
-        self.order = RowOrder(options.seed, len(data.usable), options.batch)
+        self.order = RowOrder(options.seed, data.usable, options.batch)
         self._prepare()
 
     @property
@@ -128,10 +128,7 @@ class GeneratorTask(ABC, Generic[Trained, OwnBatch]):
         """This process's micro-batches of each step: its part of the step's rows, in order."""
         for step in count(first_step):
             parts = self.order.micro_batches(step, rank, processes, self.options.accumulate)
-            yield [
-                self.batch(self.data, [self.data.usable[place] for place in part], step, repeated=repeated)
-                for part, repeated in parts
-            ]
+            yield [self.batch(self.data, part, step, repeated=repeated) for part, repeated in parts]
 
     @torch.no_grad()
     def validate(self, out: Path, step: int) -> Mapping[str, float]:

@@ -260,24 +260,24 @@ def _text_tensors(generator: AnyGenerator, texts: PackedTexts, conditions: Seque
 
 
 class RowOrder:
-    """Whole passes over the rows, each in an order of its own.
+    """Whole passes over some rows, each in an order of its own.
 
     Attributes:
         seed: the run's seed.
-        total: number of rows.
+        members: the rows of a pass.
         batch: rows a step, over all processes and micro-batches.
     """
 
-    def __init__(self, seed: int, total: int, batch: int) -> None:
+    def __init__(self, seed: int, members: Sequence[int], batch: int) -> None:
         self.seed = seed
-        self.total = total
+        self.members = members
         self.batch = batch
         self._last: tuple[int, list[int]] | None = None
 
     def rows(self, step: int) -> list[int]:
         """The rows of a step, over all processes."""
-        first = step * self.batch
-        return [self._order(place // self.total)[place % self.total] for place in range(first, first + self.batch)]
+        first, total = step * self.batch, len(self.members)
+        return [self._order(place // total)[place % total] for place in range(first, first + self.batch)]
 
     def micro_batches(
         self, step: int, rank: int, processes: int, accumulate: int
@@ -290,7 +290,8 @@ class RowOrder:
 
     def _order(self, epoch: int) -> list[int]:
         if self._last is None or self._last[0] != epoch:
-            self._last = (epoch, numpy_generator(self.seed, "order", epoch).permutation(self.total).tolist())
+            places = numpy_generator(self.seed, "order", epoch).permutation(len(self.members)).tolist()
+            self._last = (epoch, [self.members[place] for place in places])
         return self._last[1]
 
 

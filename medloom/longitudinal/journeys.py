@@ -27,6 +27,7 @@ class Rules:
         pairs: consecutive (each image with the next one), or all.
         mixed_views: whether to pair images of different views as well.
         study: column of the study; one image per study is used. By default the images of one day are a study.
+        both_ways: whether pairs of the split train are used the other way round as well, the later image first.
     """
 
     views: tuple[str, ...] = ()
@@ -35,6 +36,7 @@ class Rules:
     pairs: str = "consecutive"
     mixed_views: bool = False
     study: str | None = None
+    both_ways: bool = False
 
     def __post_init__(self) -> None:
         if self.pairs not in WAYS:
@@ -45,11 +47,19 @@ class Rules:
 
 @dataclass(frozen=True)
 class StudyPair:
-    """Two images of a patient: the positions of their rows, and the calendar days between them."""
+    """Two images of a patient.
+
+    Attributes:
+        before: row of the prior image.
+        after: row of the other one.
+        days: calendar days between them.
+        back: whether the prior image is the later one.
+    """
 
     before: int
     after: int
     days: int
+    back: bool = False
 
 
 @dataclass
@@ -57,7 +67,7 @@ class Journeys:
     """The pairs that the rules allow.
 
     Attributes:
-        pairs: by patient, in chronological order.
+        pairs: by patient, in chronological order; the way back of a pair follows it.
         rejected: what each rule rejected, in the order of the rules: (rule, how many, of what).
     """
 
@@ -143,7 +153,15 @@ def choose_pairs(manifest: Manifest, rules: Rules, skip_bad: bool = False) -> Jo
         journeys.reject(f"at most {rules.max_days:g} days between", len(late) - len(journeys.pairs), "pairs")
     if not journeys.pairs:
         raise UserError(f"{manifest.source}: no pair is left; {'; '.join(journeys.lines())}.")
+    if rules.both_ways and "split" in frame:
+        training = (frame["split"] == "train").tolist()
+        # A patient's rows have one split.
+        journeys.pairs = [way for pair in journeys.pairs for way in _ways(pair, training[pair.after])]
     return journeys
+
+
+def _ways(pair: StudyPair, both: bool) -> list[StudyPair]:
+    return [pair, StudyPair(pair.after, pair.before, pair.days, back=True)] if both else [pair]
 
 
 @dataclass(frozen=True)

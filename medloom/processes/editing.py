@@ -20,8 +20,8 @@ REFINEMENTS = 3
 PROBED = 0.7
 # A mean difference counts as far as it exceeds so many of its standard errors over noises.
 ERRORS = 1.0
-# Of the largest difference in an image: fractions up to which and from which a place is outside and inside the region.
-RAMP = (0.1, 0.2)
+# Of an image's largest difference: places that differ by less are outside the region, those by twice as much inside.
+EDGE = 0.1
 # Differences are smoothed by a pixel on each side for so many pixels of the image.
 SMOOTHED = 64
 # Half a grey level of 255 of images in [-1, 1].
@@ -77,11 +77,13 @@ def changed_region(
 def region_of(differences: Tensor) -> Tensor:
     """Where images differ: 0 up to a tenth of the largest smoothed difference of an image, 1 from two tenths on.
 
+    A tenth counts as at least half a grey level of 255.
+
     Args:
         differences: `(N, C, *spatial)`, of images in [-1, 1] or of latents.
 
     Returns:
-        `(N, 1, *spatial)` in [0, 1]; 0 everywhere where the largest difference is below half a grey level of 255.
+        `(N, 1, *spatial)` in [0, 1].
     """
     pool = avg_pool3d if differences.ndim == 5 else avg_pool2d
     radius = max(1, min(differences.shape[2:]) // SMOOTHED)
@@ -89,9 +91,8 @@ def region_of(differences: Tensor) -> Tensor:
     for _ in range(2):
         sizes = pool(sizes, 2 * radius + 1, stride=1, padding=radius, count_include_pad=False)
     most = sizes.flatten(1).amax(1).view(-1, *[1] * (sizes.ndim - 1))
-    low, high = RAMP
-    region = ((sizes / most.clamp(min=NOTHING) - low) / (high - low)).clamp(0, 1)
-    return torch.where(most > NOTHING, region, torch.zeros_like(region))
+    least = (EDGE * most).clamp(min=NOTHING)
+    return (sizes / least - 1).clamp(0, 1)
 
 
 @torch.no_grad()

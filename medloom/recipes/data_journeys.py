@@ -53,6 +53,8 @@ class Config(ManifestOptions):
         min_days: days that lie at least between the two.
         max_days: days that lie at most between the two.
         pairs: consecutive (each image with the next one), or all.
+        both_ways: with --progression rules, pairs of the split train go the other way round as well: what resolves in
+            one row appears in the other, and an editor learns both, however rare one of them is.
         study_column: column of the study; one image per study is taken (default: the images of a day are one study).
         register: off, rigid, similarity or affine: how the prior image is aligned to the later one for training.
         min_score: least score of a registration, the correlation of the images where they overlap; pairs below are left
@@ -73,6 +75,7 @@ class Config(ManifestOptions):
         "min_days",
         "max_days",
         "pairs",
+        "both_ways",
         "view",
         "mixed_views",
         "study_column",
@@ -91,6 +94,7 @@ class Config(ManifestOptions):
     min_days: float = 0.0
     max_days: float | None = None
     pairs: str = "consecutive"
+    both_ways: bool = True
     study_column: str | None = None
     register: str = "similarity"
     min_score: float = limited(0.6, at_least=-1, at_most=1, setting=True)
@@ -116,7 +120,10 @@ def run(config: Config) -> Path:
     check_limits(config)
     if config.out.suffix != ".csv":
         raise UserError(f"--out {config.out}: name a CSV file, e.g. triples.csv.")
-    rules = Rules(config.view, config.min_days, config.max_days, config.pairs, config.mixed_views, config.study_column)
+    limits = config.view, config.min_days, config.max_days
+    # What a report says of its own prior image is no instruction for the way back.
+    both_ways = config.both_ways and config.progression == "rules"
+    rules = Rules(*limits, config.pairs, config.mixed_views, config.study_column, both_ways)
     # A prior image without a report is a prior image; the rule of the instruction counts what lacks one.
     manifest = load_manifest(config.data, config, ("path",))
     cells = manifest.frame["text"].tolist() if "text" in manifest.frame else [None] * len(manifest)
@@ -163,6 +170,14 @@ def run(config: Config) -> Path:
     facts = {"data": hash_file(config.data), "options": options, "rules": rejected, "triples": len(triples)}
     write_json(folder / DESCRIPTION, {"finished": True, **facts})
     patients = {manifest.frame["patient_id"].iloc[triple.pair.after] for triple in triples}
+    back = sum(triple.pair.back for triple in triples)
+    if back:
+        say(f"{back} of {len(triples)} triples go from the later image back to the earlier one (--no-both-ways)")
+    elif both_ways and "split" not in manifest.frame:
+        say(
+            f"{config.data} has no column split, so pairs go one way; split the studies first (medloom data split), and"
+            " those of training patients go both ways."
+        )
     say(f"{len(triples)} triples of {len(patients)} patients: {config.out}")
     return config.out
 

@@ -27,7 +27,7 @@ def with_triples(folder: Path) -> dict[str, Path]:
     """A cohort, an editor of some of its patients, and triples of others for validation and for the test."""
     made = {"patients": 100, "size": SIZE, "visits": 2, "retests": True, "complete": True, "test": 0.1, "workers": 1}
     cohort = run_command("data phantom", out=folder / "cohort", **made)
-    journeys = {"register": "off", "columns": {"text": "report"}}
+    journeys = {"register": "off", "both_ways": False, "columns": {"text": "report"}}
     triples = run_command("data journeys", data=cohort / "train.csv", out=folder / "triples.csv", **journeys)
     with triples.open(encoding="utf-8") as stream:
         header, *rows = csv.reader(stream)

@@ -32,7 +32,7 @@ def triples(cohort: Path, out: Path, **options: object) -> list[dict[str, str]]:
 
 
 def test_triples_are_a_manifest_with_registered_priors(cohort: Path, tmp_path: Path) -> None:
-    rows = triples(cohort, tmp_path / "triples.csv")
+    rows = triples(cohort, tmp_path / "triples.csv", both_ways=False)
     assert len({row["patient_id"] for row in rows}) > 7 and {row["modality"] for row in rows} == {"X-ray"}
     samples = read_manifest(tmp_path / "triples.csv", need=("path", "prior")).samples()
     for row, sample in zip(rows, samples, strict=True):
@@ -49,6 +49,23 @@ def test_triples_are_a_manifest_with_registered_priors(cohort: Path, tmp_path: P
     assert json.loads((tmp_path / "triples" / "not_registered.json").read_text()) == []
 
 
+def test_training_pairs_go_both_ways(cohort: Path, tmp_path: Path) -> None:
+    rows = triples(cohort, tmp_path / "both.csv")
+    there = [row for row in rows if int(row["visit"]) > int(row["prior_visit"])]
+    back = {(row["path"], row["prior"]): row for row in rows if int(row["visit"]) < int(row["prior_visit"])}
+    assert back and len(read_manifest(tmp_path / "both.csv")) == len(rows) == len(there) + len(back)
+    for row in there:
+        assert (row["split"] == "train") == ((row["prior"], row["path"]) in back)
+        if row["split"] == "train":
+            other = back[row["prior"], row["path"]]
+            assert (other["instruction"], other["days"]) == (row["reverse_instruction"], row["days"])
+            image, aligned = (read_image(tmp_path / other[name]) for name in ("path", "registered_prior"))
+            assert aligned.size == image.size and np.corrcoef(aligned.pixels.ravel(), image.pixels.ravel())[0, 1] > 0.6
+    # What a report says of its own prior image is no instruction for the way back.
+    for name, options in (("one", {"both_ways": False}), ("said", {"progression": "impression"})):
+        assert len(triples(cohort, tmp_path / f"{name}.csv", **options)) == len(there)
+
+
 def test_an_earlier_image_needs_no_report(cohort: Path, tmp_path: Path) -> None:
     with (cohort / "train.csv").open(encoding="utf-8") as stream:
         table = list(csv.DictReader(stream))
@@ -60,7 +77,7 @@ def test_an_earlier_image_needs_no_report(cohort: Path, tmp_path: Path) -> None:
             writer.writeheader()
             writer.writerows(table)
         given = {"data": cohort / "silent.csv", "out": tmp_path / f"{progression}.csv", "progression": progression}
-        run_command("data journeys", register="off", columns={"text": "report"}, **given)
+        run_command("data journeys", register="off", both_ways=False, columns={"text": "report"}, **given)
         rules = json.loads((tmp_path / progression / "journeys.json").read_text())["rules"]
         return {rule["rule"]: rule["left_out"] for rule in rules}["reports that say what changed"]
 

@@ -129,7 +129,7 @@ class AutoencoderTask:
         self.spec = spec
         self.options = options
         self.device = device
-        self.order = RowOrder(options.seed, len(data), options.batch)
+        self.order = RowOrder(options.seed, data.usable, options.batch)
         self._noise_shape = self.module.noise_shape(spec.size)
         self._reconstructed: dict[tuple[int, ...], Tensor] = {}
         self.module.train()
@@ -178,7 +178,7 @@ class AutoencoderTask:
         """This process's micro-batches of each step: its share of the step's rows, in order."""
         for step in count(first_step):
             parts = self.order.micro_batches(step, rank, processes, self.options.accumulate)
-            yield [self.batch([self.data.usable[place] for place in part], step) for part, _ in parts]
+            yield [self.batch(part, step) for part, _ in parts]
 
     def batch(self, rows: Sequence[int], step: int) -> AutoencoderBatch:
         """Training images of some rows with their posterior noise."""

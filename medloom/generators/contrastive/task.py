@@ -81,7 +81,7 @@ class ContrastiveTask:
         self.validation = validation
         self.options = options
         self.device = device
-        self.order = RowOrder(options.seed, len(data.usable), options.batch)
+        self.order = RowOrder(options.seed, data.usable, options.batch)
         pairs.train()
 
     def phases(self) -> Sequence[Phase[PairBatch]]:
@@ -111,7 +111,7 @@ class ContrastiveTask:
         """This process's micro-batches of each step: its share of the step's rows, in order."""
         for step in count(first_step):
             parts = self.order.micro_batches(step, rank, processes, self.options.accumulate)
-            yield [self.batch([self.data.usable[place] for place in part], step) for part, _ in parts]
+            yield [self.batch(part, step) for part, _ in parts]
 
     def batch(self, rows: Sequence[int], step: int) -> PairBatch:
         """Images and texts of some rows."""
