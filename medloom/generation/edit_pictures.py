@@ -15,12 +15,11 @@ from medloom.generation.geometry import sides
 from medloom.generation.grids import counted, modality_of, row_label, windows
 from medloom.generation.produce import LoadedModel, previews
 from medloom.generation.requests import Request
+from medloom.processes.editing import NOTHING
 
 SHOWN_ROWS = 8
 DIFFERENCES, FOLDER = "differences.png", "differences"
 PRIOR, DIFFERENCE = "patient's prior image", "difference: edited minus prior image"
-# Half a grey level of 255 of images in [-1, 1].
-NOTHING = 1 / 255
 # All edits have one scale of colours.
 SCALE = "edited"
 

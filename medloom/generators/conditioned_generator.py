@@ -25,21 +25,7 @@ Model = TypeVar("Model", bound=ConditionalModel)
 
 
 class ConditionedGenerator(ABC, Generic[Model, Sampling]):
-    """A generator as its conditions see it.
-
-    Attributes:
-        family: name of the family.
-        sampling: how it samples where nothing else is asked for.
-        spec (ImageSpec): the model's image space.
-        model (ConditionalModel): networks, in evaluation mode for sampling.
-        modality_as (str): how the modality conditions the model: text, token or both.
-        train_text (bool): whether the text encoder belongs to the trained weights.
-        reads_text: whether a text can change the image; where not, a prompt is refused.
-        masks (MaskSpec): the classes of masks, by name, and which of them the model does not see.
-        unit: of the values of condition files that do not state theirs.
-        trained_on: what the training images had, or None for a generator that was not trained.
-        extents: what part of the model's frame the training images fill, or None where none is padded.
-    """
+    """A generator as its conditions see it; `ImageGenerator` says what its attributes are."""
 
     family: ClassVar[str]
     sampling: Sampling

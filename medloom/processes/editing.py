@@ -68,7 +68,7 @@ def changed_region(
     """
     t = torch.full((len(clean),), path.time_at(PROBED), dtype=path.time_dtype, device=clean.device)
     alpha, sigma = path.levels(t, clean)
-    noisy = [alpha * clean + sigma * noise for noise in noises]
+    noisy = (alpha * clean + sigma * noise for noise in noises)
     differences = torch.stack([path.to_x0(edited(x, t), x, t) - path.to_x0(unchanged(x, t), x, t) for x in noisy])
     error = differences.std(0) / len(noises) ** 0.5
     return region_of((differences.mean(0).abs() - ERRORS * error).clamp(min=0))
