@@ -16,6 +16,8 @@ HELP = ("-h", "--help", "--help-all", "help")
 USER_ERROR = 2
 GATE_FAILED = 3
 INTERRUPTED = 130
+# As a shell has it of a program whose reader went away: 128 and SIGPIPE.
+CLOSED = 141
 # Libraries' progress bars and advice would stand between the user and our own messages.
 QUIET = {
     "TRANSFORMERS_VERBOSITY": "error",
@@ -36,6 +38,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (UserError, GateError) as error:
         print(f"medloom: {error}", file=sys.stderr)
         return GATE_FAILED if isinstance(error, GateError) else USER_ERROR
+    except BrokenPipeError:
+        # Who reads the output has enough of it (`| head`); Python would complain again when it closes the stream.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return CLOSED
     except KeyboardInterrupt:
         print("medloom: interrupted; the same command resumes from the last checkpoint.", file=sys.stderr)
         return INTERRUPTED

@@ -32,6 +32,8 @@ class Plan:
         arms: the factual one first.
         changed: arm -> each of the rows in it; one that breaks a bound of the template is left out.
         kept: names of the columns that are carried along.
+        takes_masks: whether the model takes masks.
+        unrelated: whether no template says what follows from a change.
     """
 
     template: Template
@@ -39,6 +41,8 @@ class Plan:
     arms: Sequence[Arm]
     changed: Mapping[str, Sequence[ArmRow]]
     kept: Sequence[str]
+    takes_masks: bool = True
+    unrelated: bool = False
 
     def arms_of(self, index: int) -> list[Arm]:
         """The arms that a row is asked in."""
@@ -50,8 +54,8 @@ class Plan:
 
     @property
     def masked(self) -> bool:
-        """Whether any row has a mask."""
-        return any(row.sample.condition.mask for row in self.rows)
+        """Whether any row has a mask that is held."""
+        return self.takes_masks and any(row.sample.condition.mask for row in self.rows)
 
     @property
     def words(self) -> bool:

@@ -9,6 +9,7 @@ from math import floor
 
 from medloom.core.errors import UserError
 from medloom.data.manifest import Manifest, list_problems
+from medloom.data.splits import NAMES
 from medloom.data.tables import Problem
 
 ISO = re.compile(r"(\d{4})-(\d{2})-(\d{2})(?:[T ](?:(\d{2}):(\d{2})(?::(\d{2}(?:\.\d+)?))?.*|.*))?")
@@ -154,7 +155,7 @@ def choose_pairs(manifest: Manifest, rules: Rules, skip_bad: bool = False) -> Jo
     if not journeys.pairs:
         raise UserError(f"{manifest.source}: no pair is left; {'; '.join(journeys.lines())}.")
     if rules.both_ways and "split" in frame:
-        training = (frame["split"] == "train").tolist()
+        training = [NAMES.get(str(cell).casefold()) == "train" for cell in frame["split"]]
         # A patient's rows have one split.
         journeys.pairs = [way for pair in journeys.pairs for way in _ways(pair, training[pair.after])]
     return journeys

@@ -31,7 +31,7 @@ from medloom.longitudinal.registration import (
 from medloom.report_text.chat_server import chat_server
 from medloom.report_text.findings import findings_of
 from medloom.report_text.language_model import RequestLimits, progression_texts
-from medloom.report_text.progression import NO_CHANGE, Progression
+from medloom.report_text.progression import NO_CHANGE, Progression, inverse_of, progression_of
 from medloom.report_text.progression import PROGRESSIONS as RULES
 
 PROGRESSIONS = ("rules", "impression", "text", "llm", "none")
@@ -173,10 +173,11 @@ def run(config: Config) -> Path:
     back = sum(triple.pair.back for triple in triples)
     if back:
         say(f"{back} of {len(triples)} triples go from the later image back to the earlier one (--no-both-ways)")
-    elif both_ways and "split" not in manifest.frame:
+    elif both_ways:
+        lacking = "no column split" if "split" not in manifest.frame else "no row of the split train"
         say(
-            f"{config.data} has no column split, so pairs go one way; split the studies first (medloom data split), and"
-            " those of training patients go both ways."
+            f"{config.data} has {lacking}, so pairs go one way; split the studies first (medloom data split), and those"
+            " of training patients go both ways."
         )
     say(f"{len(triples)} triples of {len(patients)} patients: {config.out}")
     return config.out
@@ -250,22 +251,36 @@ def _worded(
         said = list(answers.texts)
     elif config.progression == "text":
         said = [after for _, after in pairs]
-    else:
-        said = [_by_rules(RULES[config.progression], before, after) for before, after in pairs]
-    if config.progression == "rules":
-        undone = [_by_rules(RULES["rules"], after, before) for before, after in pairs]
+    elif config.progression == "rules":
+        said, undone = _both_ways(triples, pairs)
         say(f"{sum(text != NO_CHANGE for text in said)} of {len(said)} instructions name a change")
         if silent := sum(not findings_of(before) and not findings_of(after) for before, after in pairs):
             say(
                 f"in {silent} pairs neither text names a finding, present or absent, so that {NO_CHANGE!r} is a guess;"
                 " if the reports are in another column, name it with --columns text=NAME."
             )
+    else:
+        said = [_by_rules(RULES[config.progression], before, after) for before, after in pairs]
     journeys.reject(f"an instruction by {config.progression}", said.count(None), "pairs")
     return [
         replace(triple, instruction=text, reverse=back)
         for triple, text, back in zip(triples, said, undone, strict=True)
         if text is not None
     ]
+
+
+def _both_ways(
+    triples: Sequence[Triple], pairs: Sequence[tuple[str, str]]
+) -> tuple[list[str | None], list[str | None]]:
+    """What changed in each pair by the rules, and what would undo it; of a pair that goes back they are exchanged."""
+    said: list[str | None] = []
+    undone: list[str | None] = []
+    for triple, (before, after) in zip(triples, pairs, strict=True):
+        forward = progression_of(*((after, before) if triple.pair.back else (before, after)))
+        texts = forward.text, inverse_of(forward).text
+        said.append(texts[triple.pair.back])
+        undone.append(texts[not triple.pair.back])
+    return said, undone
 
 
 def _by_rules(rule: Callable[[str, str], Progression], before: str, after: str) -> str | None:

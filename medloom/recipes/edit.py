@@ -64,6 +64,8 @@ class Config(GenerationOptions):
         residual: of tokens: keep what the tokenizer smooths away, by adding to the prior image only what decoding
             changed.
         text_only: a baseline: the model is not given the prior images.
+        guidance: how strongly the condition is followed; 1 is no guidance (default: the run's own, 1 unless a preset
+            has another). For single parts of the condition add PART=SCALE, e.g. `--guidance 1 text=7.5`.
         controls: further arms of each edit: nochange (an instruction that asks for no change), nochange10 (ten of them,
             each of the one before), contradict (another row's instruction), back (the edited image and the column
             reverse_instruction); `medloom evaluate edits` reads them.
@@ -131,6 +133,8 @@ def run(config: Config) -> Path:
                 f"--region {config.region}: the file does not exist; give auto, everywhere, or a label map."
             )
         model.generator.reader.check_region(config.region_file, [row.condition for row in rows])
+        if (priors := len({row.condition.prior_file for row in rows})) > 1:
+            say(f"--region {config.region}: the same label map is the region of {priors} different prior images.")
     requests = _requests(config, model, rows)
     facts = {"spec": model.generator.spec.to_dict()}
     files = contents([row.condition for row in rows], data=config.data, region=config.region_file)
@@ -188,6 +192,12 @@ def _check_model(config: Config, model: "LoadedModel", grid: tuple[list[float], 
         raise UserError(
             "--text-only: the model was trained with --text.dropout 0, never without a prior image; leave it out, or"
             " train with a larger dropout."
+        )
+    asks_for_none = any(name.startswith("nochange") for name in config.controls)
+    if asks_for_none and config.nochange_text == NO_CHANGE and not generator.learnt_no_change:
+        raise UserError(
+            f"--controls nochange: no training image had the instruction {NO_CHANGE!r}; give the one that asks"
+            " for no change as the setting nochange_text, or leave the control out."
         )
     for text, prior in product(*grid) if grid is not None else ():
         generator.check_sampling(_scaled(model, text, prior), config.edit)

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import ClassVar
 
 from medloom.core.errors import UserError
+from medloom.core.progress import say
 from medloom.data.manifest import ManifestOptions, load_manifest
 from medloom.generators.leakage import refuse_seen
 
@@ -72,6 +73,8 @@ def run(config: Config) -> Path:
             *notes,
         ]
     report.add("effects", metrics, notes, verdicts)
+    for note in notes if cohort is not None and not verdicts else ():
+        say(f"no verdict: {note}")
     if config.observed is not None:
         manifest = load_manifest(config.observed, config, ("path", "mask"))
         if config.model is not None:

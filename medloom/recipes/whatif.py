@@ -100,7 +100,13 @@ def run(config: Config) -> Path:
         )
     file = _template_file(config, model)
     table = read_table(config.data)
-    plan = _plan(config, _template(config, file, table, model), table)
+    if config.estimand == TOTAL and file is None:
+        raise UserError(
+            "--estimand total: without a template nothing says what follows from a change; name one whose columns have"
+            " parents with --template, or leave the option out."
+        )
+    template = _template(config, file, table, model)
+    plan = _plan(config, template, table, "mask" in model.generator.parts, file is None)
     unseen = unseen_changes(plan, model, config.allow_unseen)
     refuse_unnoticed(plan, model, config.data)
     near = patients_near(plan, model)
@@ -178,7 +184,7 @@ def _template(config: Config, file: Path | None, table: Table, model: "LoadedMod
     return replace(template, columns=columns)
 
 
-def _plan(config: Config, template: Template, table: Table) -> Plan:
+def _plan(config: Config, template: Template, table: Table, takes_masks: bool, unrelated: bool) -> Plan:
     """The conditions, row by row.
 
     Raises:
@@ -188,7 +194,7 @@ def _plan(config: Config, template: Template, table: Table) -> Plan:
     arms = [factual_arm(), *read_arms(config.set, template)]
     rows, kept = _rows(config, template, table)
     changed = {arm.name: [_changed(config, template, row, arm) for row in rows] for arm in arms}
-    plan = Plan(template, rows, arms, changed, kept)
+    plan = Plan(template, rows, arms, changed, kept, takes_masks, unrelated)
     for arm in arms:
         if rows and not plan.rows_in(arm):
             bounds = dict.fromkeys(text for row in changed[arm.name] for text in row.broken)
@@ -273,10 +279,11 @@ def _request(
     text = plan.template.render(changed.cells) if plan.words else known.text
     if plan.words and model.generator.reads_text and not text:
         raise UserError(f"{config.data}, line {row.sample.line}: the template says nothing in the arm {arm.name}.")
-    mask = relative_path(known.mask_file, config.out)
     cells = {name: column.capped(changed.cells[name]) for name, column in plan.template.columns.items()}
     whole = replace(known, text=text, table={**known.table, **cells})
     condition = model.generator.row_condition(whole, f"--set {arm.name}: {config.data}, line {row.sample.line}")
+    # A mask that the model does not take is not held, and its regions mean nothing.
+    mask = relative_path(condition.mask_file, config.out)
     return Request(
         number,
         condition,
@@ -307,6 +314,8 @@ def _effects(
     parts = {part: any(has_part(condition, part) for condition in conditions) for part in model.generator.reads}
     parts["text"] = parts.get("text", False) and not plan.words
     held = ["texts" if part == "text" else COUNTED[part] for part in parts if parts[part] and part != VIEW]
+    if plan.unrelated and len(model.generator.columns) > 1:
+        held.append("other columns of the table")
     effects = {
         arm.name: effect_of(
             config.estimand,

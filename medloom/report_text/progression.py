@@ -15,8 +15,8 @@ The rules, for each finding and side, on the summaries of both reports (`medloom
 """
 
 import re
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 
 from medloom.core.errors import UserError
 from medloom.report_text import finding_terms as terms
@@ -24,6 +24,7 @@ from medloom.report_text.findings import ABSENT, PRESENT, Mention, findings_of, 
 from medloom.report_text.sections import section, sections_of, sentences_of
 
 APPEARED, RESOLVED, GREW, SHRANK, STAYED = "appeared", "resolved", "grew", "shrank", "stayed"
+INVERSE = {APPEARED: RESOLVED, RESOLVED: APPEARED, GREW: SHRANK, SHRANK: GREW, STAYED: STAYED}
 KINDS = {"increased": GREW, "decreased": SHRANK, "unchanged": STAYED}
 SIZES = ("small", "moderate", "large")
 NO_CHANGE = "No change."
@@ -65,12 +66,14 @@ class Change:
         kind: appeared, resolved, grew, shrank or stayed.
         side: left, right, both, or None if not stated.
         size: small, moderate or large after the change, if stated.
+        size_before: the same before the change.
     """
 
     finding: str
     kind: str
     side: str | None = None
     size: str | None = None
+    size_before: str | None = field(default=None, compare=False)
 
 
 @dataclass(frozen=True)
@@ -101,7 +104,7 @@ def progression_of(before: str, after: str) -> Progression:
             {side: mention for (name, side), mention in summary.items() if name == finding}
             for summary in (earlier, later)
         )
-        found: dict[str | None, tuple[str, str | None]] = {}
+        found: dict[str | None, tuple[str, str | None, str | None]] = {}
         # The sides on which it is present, or reported as resolved, in either report; None if neither names a side.
         stated = [
             side
@@ -117,14 +120,33 @@ def progression_of(before: str, after: str) -> Progression:
                 was = was or next(iter(before_by_side.values()), None)
                 now = now or next(iter(after_by_side.values()), None)
             if kind := _kind(was, now, general):
-                found[side] = kind, now.size if now and kind != RESOLVED else None
+                size_before = was.size if was and was.status == PRESENT and kind != APPEARED else None
+                found[side] = kind, now.size if now and kind != RESOLVED else None, size_before
         if "left" in found and found.get("left") == found.get("right"):
             found = {"both": found["left"]}
-        changes += [Change(finding, kind, side, size) for side, (kind, size) in found.items()]
+        changes += [Change(finding, kind, side, *sizes) for side, (kind, *sizes) in found.items()]
+    return Progression(tuple(changes), _instruction(changes))
+
+
+def inverse_of(progression: Progression) -> Progression:
+    """The way back: what appeared has resolved, what grew has shrunk to its size before, and the other way round.
+
+    It is not what the two reports say in the other order: the earlier one does not look ahead.
+
+    Args:
+        progression: by `progression_of`.
+    """
+    changes = tuple(
+        Change(change.finding, INVERSE[change.kind], change.side, change.size_before, change.size)
+        for change in progression.changes
+    )
+    return Progression(changes, _instruction(changes))
+
+
+def _instruction(changes: Sequence[Change]) -> str:
     # Changes first, then unchanged findings.
     ordered = sorted(changes, key=lambda change: change.kind == STAYED)
-    changed = bool(ordered) and ordered[0].kind != STAYED
-    return Progression(tuple(changes), " ".join(map(_words, ordered)) if changed else NO_CHANGE)
+    return " ".join(map(_words, ordered)) if ordered and ordered[0].kind != STAYED else NO_CHANGE
 
 
 def impression_of(before: str, after: str) -> Progression:

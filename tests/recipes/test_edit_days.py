@@ -14,7 +14,6 @@ import medloom as library
 from medloom.core.errors import UserError
 from medloom.core.files import read_json
 from medloom.recipes.commands import run_command
-from medloom.report_text.progression import NO_CHANGE
 
 SOON, LATE = 3, 365
 WORDS = "A spot has appeared."
@@ -115,7 +114,7 @@ def test_a_manifest_brings_its_days_and_controls_keep_them(model: Path, triples:
     few = triples.with_name("few.csv")
     few.write_text("\n".join([lines[0], lines[1], lines[2].replace(WORDS, "Nothing is new.")]) + "\n")
     controls = ("nochange", "back", "contradict")
-    rows = edit(model, tmp_path, data=few, controls=controls, nochange_text=NO_CHANGE)
+    rows = edit(model, tmp_path, data=few, controls=controls, nochange_text="Nothing is new.")
     assert [row["arm"] for row in rows[:4]] == ["edit", *controls]
     # The way back takes as many days as the way there.
     assert [float(row["days"]) for row in rows] == [SOON] * 4 + [LATE] * 4

@@ -6,7 +6,7 @@ from medloom.core.errors import UserError
 from medloom.phantom.anatomy import visits_of
 from medloom.phantom.causal import EXTENTS, Patient, evolved, make_patient
 from medloom.phantom.reports import STABLE, report_of
-from medloom.report_text.progression import PROGRESSIONS, Change, progression_of
+from medloom.report_text.progression import NO_CHANGE, PROGRESSIONS, Change, inverse_of, progression_of
 
 NAMED = {
     "effusion": "pleural effusion",
@@ -106,3 +106,35 @@ def test_the_known_changes_of_the_virtual_cohort() -> None:
             count += 1
     assert count > 900
     assert right / count >= 0.98, f"{right} of {count}"
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "there", "back"),
+    [
+        (
+            "Small left pleural effusion.",
+            "Large left pleural effusion.",
+            "The left pleural effusion has increased and is now large.",
+            "The left pleural effusion has decreased and is now small.",
+        ),
+        (
+            "Left nodule.",
+            "The left nodule has increased since the previous examination.",
+            "The left nodule has increased.",
+            "The left nodule has decreased.",
+        ),
+        (
+            "Moderate right pleural effusion.",
+            "The right pleural effusion has resolved.",
+            "The right pleural effusion has resolved.",
+            "A new moderate right pleural effusion has appeared.",
+        ),
+        ("No pneumothorax.", "New left pneumothorax.", None, "The left pneumothorax has resolved."),
+        ("Small left pleural effusion.", "Unchanged small left pleural effusion.", NO_CHANGE, NO_CHANGE),
+    ],
+)
+def test_the_way_back_is_the_inverse(before: str, after: str, there: str | None, back: str) -> None:
+    forward = progression_of(before, after)
+    assert there is None or forward.text == there
+    assert inverse_of(forward).text == back
+    assert inverse_of(inverse_of(forward)).text == forward.text

@@ -1,11 +1,13 @@
 """The arms of a what-if: changes of a clinical row, and the estimand of their difference from the factual arm."""
 
+import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from medloom.core.cells import Cell
+from medloom.core.cells import Cell, spelled
 from medloom.core.errors import UserError
+from medloom.core.progress import say
 from medloom.data.prompts.template import Template
 
 FACTUAL = "factual"
@@ -67,6 +69,12 @@ def read_arms(given: Sequence[str], template: Template) -> list[Arm]:
             values = template.choices(changes)
         except UserError as error:
             raise UserError(f"--set {text}: {error}") from error
+        for name, value in values.items():
+            limit = template.columns[name].cap
+            if limit is None or not isinstance(value, float) or value <= (grouped := float(math.floor(limit) + 1)):
+                continue
+            say(f"--set {text}: {name} above {limit:g} is one group, which is asked for as {spelled(grouped)}.")
+            changes, values = {**changes, name: spelled(grouped)}, {**values, name: grouped}
         if same := next((arm for arm in arms if arm.values == values), None):
             raise UserError(f"--set {text}: the same arm as --set {same.name}; leave one out.")
         arms.append(Arm(",".join(f"{name}={value}" for name, value in changes.items()), changes, values))
@@ -118,13 +126,15 @@ def effect_of(
     held = _counted(template, [row.held for row in rows])
     followed = _counted(template, [row.followed for row in rows])
     outcomes = arm.outcomes(template)
-    held_parts = " and ".join(f"the {part}" for part in parts)
+    named = [f"the {part}" for part in parts]
+    held_parts = " and ".join(filter(None, (", ".join(named[:-1]), *named[-1:])))
+    through = "them" if len(parts) > 1 or "texts" in parts else "it"
     clauses = (
         (True, f"difference of conditional means between {arm.name} and the factual"),
         (outcomes, f"{', '.join(outcomes)} is a consequence of the image content, not a cause"),
         (followed, f"{_in_words(followed, len(rows))} changed by the template's rules"),
         (held, f"{_in_words(held, len(rows))} held at factual values, which excludes effects through them"),
-        (parts, f"{held_parts} held, which excludes effects through {'it' if len(parts) == 1 else 'them'}"),
+        (parts, f"{held_parts} held, which excludes effects through {through}"),
         (caution, caution),
     )
     estimand = "; ".join(words for said, words in clauses if said)

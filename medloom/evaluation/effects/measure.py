@@ -86,6 +86,7 @@ class Effect:
         spread: its standard deviation over seeds; nan for one seed.
         true: the true mean difference there; None without a truth.
         changed: whether anything truly changes.
+        asked: whether the arm is a change in the row, which may have its value already.
         correlation: of the difference map with the true one; nan if nothing changes.
         outside: mean absolute difference where nothing changes.
         inside: mean absolute difference where something does.
@@ -101,6 +102,7 @@ class Effect:
     spread: float
     true: float | None = None
     changed: bool = True
+    asked: bool = True
     correlation: float = float("nan")
     outside: float = float("nan")
     inside: float = float("nan")
@@ -226,7 +228,7 @@ def by_patient(rows: Sequence[Effect]) -> list[Effect]:
     groups: dict[tuple[object, ...], list[Effect]] = {}
     for row in rows:
         known = row.support is not None, is_beyond(row)
-        groups.setdefault((row.arm, row.unit, row.dose, row.changed, known), []).append(row)
+        groups.setdefault((row.arm, row.unit, row.dose, row.changed, row.asked, known), []).append(row)
 
     def mean(own: Sequence[Effect], name: str) -> float:
         return float(np.mean([getattr(row, name) for row in own]))
@@ -260,12 +262,17 @@ def _measure_row(
     images = {name: _stack(folder, by_arm[name], effects) for name in arms}
     support = {name: _support(by_arm[name][0]) for name in arms}
     unit = unit_of(cells)
-    effects.regions.add(source, unit, cells, factual, images, support)
+    asked = {name: _is_change(cells, arm.changes) for name, arm in arms.items()}
+    effects.regions.add(
+        source, unit, cells, factual, {name: own for name, own in images.items() if asked[name]}, support
+    )
     for name, arm in arms.items():
         differences = images[name] - factual
         mean = differences.mean(axis=0)
         dose = f"{name} | " + ", ".join(f"{column}={_rounded(cells.get(column))}" for column in arm.changes)
-        row = Effect(name, arm.attribute, source, dose, 0.0, 0.0, patient=unit, support=support[name])
+        row = Effect(
+            name, arm.attribute, source, dose, 0.0, 0.0, patient=unit, support=support[name], asked=asked[name]
+        )
         region, true = np.ones(mean.shape, dtype=bool), None
         if truth is not None:
             held = [column for column in str(by_arm[name][0].get("held") or "").split(",") if column]
@@ -277,7 +284,7 @@ def _measure_row(
                 )
             if true.shape != mean.shape:
                 raise UserError(
-                    f"images of {mean.shape} pixels and a cohort of {true.shape}: generate at the cohort's size."
+                    f"images of {mean.shape} pixels and a cohort of {true.shape}: train a model at the cohort's size."
                 )
             labels = [LABELS[known] for known in MEASURED.get(arm.attribute, tuple(LABELS)[1:])]
             region = np.isin(twins.factual.labels, labels)
@@ -301,6 +308,11 @@ def _measure_row(
         elif example.changed and unchanged:
             # An example in which nothing changes gives way to one in which something does.
             effects.examples[unchanged[0]] = example
+
+
+def _is_change(factual: Cells, changes: Mapping[str, object]) -> bool:
+    """Whether an arm sets any column of a row to another value than it has; a column that is not there may change."""
+    return any(name not in factual or spelled(factual[name]) != spelled(value) for name, value in changes.items())
 
 
 def _support(cells: Cells) -> int | None:

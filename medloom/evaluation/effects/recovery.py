@@ -54,9 +54,12 @@ def effect_metrics(effects: Effects, seed: int) -> tuple[list[Metric], list[Verd
     metrics: list[Metric] = []
     notes: list[str] = []
     judged: list[Effect] = []
-    rows = by_patient(effects.rows)
+    # A row that has the value already cannot show an effect, and would dilute those of others.
+    rows = [row for row in by_patient(effects.rows) if row.asked]
     for name in effects.arms:
         own = [row for row in rows if row.arm == name]
+        if not own:
+            notes.append(f"{name}: no row in which it is a change.")
         within, beyond = within_support(own), [row for row in own if is_beyond(row)]
         metrics += [_mean_effect(EFFECT, within, effects, seed)] if within else []
         if not beyond:
@@ -144,6 +147,8 @@ def _recovery(effects: Effects, attribute: str, seed: int, notes: list[str]) -> 
     if visible.any():
         hits = estimate_proportion(right_signs(some_true, some_estimated, noise), some_patients[visible], seed)
         note = f"of true effects above the noise of {noise:.2g} {effects.unit}"
+        if np.isnan(spread).all():
+            note = "of all true effects, because one seed does not show the noise"
         found.append((SIGNS, hits, Reference("all", 1.0), note))
     else:
         notes.append(

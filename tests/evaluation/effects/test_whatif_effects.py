@@ -192,3 +192,26 @@ def test_patients_of_another_cohort_are_refused(folder: Path, tmp_path: Path) ->
     assert main(["data", "phantom", "--out", str(tmp_path / "c"), "--patients", "4", "--seed", "9"]) == 0
     with pytest.raises(UserError, match="is not a row of a table"):
         measure_effects(manifest, Cohort(tmp_path / "c"))
+
+
+def test_rows_that_have_the_value_already_are_not_counted(folder: Path, tmp_path: Path) -> None:
+    """The placebo must not hold because the arm is a change in few patients, in whose images much changes."""
+    manifest = answered(folder, tmp_path, lambda factual, true: factual + 40.0 * (factual > -5000))
+    table = read_table(manifest)
+    place = {name: table.header.index(name) for name in ("arm", "coffee", "source_id")}
+    rows = [list(row) for row in table.rows]
+    sources = list(dict.fromkeys(row[place["source_id"]] for row in rows))
+    for row in rows:
+        # All but one patient drink coffee daily already; the images of an arm that is no change are the factual ones.
+        row[place["coffee"]] = "rarely" if row[place["source_id"]] == sources[0] else "daily"
+        if row[place["arm"]] == "coffee=daily" and row[place["source_id"]] != sources[0]:
+            row[0] = next(
+                own[0]
+                for own in rows
+                if own[place["arm"]] == "factual" and own[1] == row[1] and own[table.header.index("seed")] == row[3]
+            )
+    write_csv(manifest, table.header, rows)
+    metrics, verdicts, _ = effect_metrics(measure_effects(manifest, Cohort(folder)), 0)
+    coffee = metric_of(metrics, EFFECT, "coffee=daily")
+    assert coffee.n == 1 and coffee.value == pytest.approx(40, abs=1) and coffee.low is None
+    assert [verdict.answer for verdict in verdicts if verdict.attribute == "coffee"] == [INCONCLUSIVE]
