@@ -121,7 +121,8 @@ def _conclude(scores: Path, showing: int) -> None:
     found: dict[str, list[str]] = {}
     for verdict in read_json(scores)["verdicts"]:
         value = with_interval(verdict["value"], verdict["low"], verdict["high"])
-        found.setdefault(verdict["metric"], []).append(f"{verdict['attribute']} {value}, {verdict['answer']}")
+        what = verdict["subset"] if verdict["metric"] == EFFECT else verdict["attribute"]
+        found.setdefault(verdict["metric"], []).append(f"{what} {value}, {verdict['answer']}")
 
     def stated(metric: str) -> str:
         return "; ".join(found.get(metric, ["not measured"]))
@@ -129,8 +130,8 @@ def _conclude(scores: Path, showing: int) -> None:
     say(
         f"\nFractions of the true effects (95 % interval; allowed 0.8 to 1.2): {stated(FRACTION)}."
         f"\nChange where nothing truly changes, over that where something does (allowed up to 0.1): {stated(OUTSIDE)}."
-        f"\nPlacebo, in HU (allowed: a tenth of the effect of smoking): {stated(EFFECT)};"
-        f" {showing} of {IMAGES} images asked for {WANTED['prompt']!r} show it."
+        f"\nPlacebo, in HU (allowed: a tenth of the effect of smoking): {stated(EFFECT)}."
+        f"\n{showing} of {IMAGES} images asked for {WANTED['prompt']!r} show it."
         f"\nThe patients are virtual, and smoking has {AMPLIFY:g} times the effects of the literature: this shows that"
         " effects can be recovered, not that they are in your data."
     )
