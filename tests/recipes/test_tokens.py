@@ -153,7 +153,11 @@ def test_the_same_command_says_that_it_is_finished(
 
 
 def test_edits_by_the_same_command(run: Path, data: Path, tmp_path: Path) -> None:
+    # Of these texts none asks for no change; another one stands in for it.
+    (tmp_path / "settings.yaml").write_text("nochange_text: square on the left\n")
     edit = ["edit", "--model", run, "--data", data, "--n", "1", "--steps", "3", "--controls", "nochange"]
+    assert medloom([*edit, "--out", tmp_path / "none"]) == 2
+    edit += ["--config", tmp_path / "settings.yaml"]
     assert medloom([*edit, "--start", "prior", "--strength", 0.5, "--out", tmp_path / "half"]) == 0
     rows = (tmp_path / "half" / "manifest.csv").read_text().splitlines()
     assert len(rows) == 25 and (tmp_path / "half" / "differences.png").is_file()

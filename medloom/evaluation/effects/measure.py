@@ -86,12 +86,12 @@ class Effect:
         spread: its standard deviation over seeds; nan for one seed.
         true: the true mean difference there; None without a truth.
         changed: whether anything truly changes.
-        asked: whether the arm is a change in the row, which may have its value already.
         correlation: of the difference map with the true one; nan if nothing changes.
         outside: mean absolute difference where nothing changes.
         inside: mean absolute difference where something does.
         patient: see `unit_of`; empty for a row that is its own unit.
         support: how many training patients are near the changed row; None if that is unknown or nothing changes.
+        asked: whether the arm is a change in the row, which may have its value already.
     """
 
     arm: str
@@ -102,12 +102,12 @@ class Effect:
     spread: float
     true: float | None = None
     changed: bool = True
-    asked: bool = True
     correlation: float = float("nan")
     outside: float = float("nan")
     inside: float = float("nan")
     patient: str = ""
     support: int | None = None
+    asked: bool = True
 
     @property
     def unit(self) -> str:
