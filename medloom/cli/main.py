@@ -6,6 +6,7 @@ import sys
 from collections.abc import Sequence
 
 from medloom import __version__
+from medloom.core.cells import printable
 from medloom.core.errors import GateError, UserError
 from medloom.core.help import show_page
 from medloom.core.lookup import closest
@@ -36,7 +37,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         return _dispatch(words)
     except (UserError, GateError) as error:
-        print(f"medloom: {error}", file=sys.stderr)
+        # Messages quote cells of tables, which may hold anything.
+        for line in f"medloom: {error}".split("\n"):
+            print(printable(line), file=sys.stderr)
         return GATE_FAILED if isinstance(error, GateError) else USER_ERROR
     except BrokenPipeError:
         # Who reads the output has enough of it (`| head`); Python would complain again when it closes the stream.

@@ -1,19 +1,98 @@
-"""Cells of clinical tables: numbers, texts and missing values."""
+"""Cells of clinical tables: numbers, texts, identifiers and missing values."""
 
 import math
 import re
+import unicodedata
+from collections.abc import Iterable
 
 # A number, a text, or None for a missing value. Zero is a value.
 Cell = float | str | None
 MISSING = frozenset({"", "na", "n/a", "nan", "none", "null"})
 LARGE = 1e7
 NUMBER = re.compile(r"[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?")
+# Codes that look like numbers: padded with zeros, or with an exponent that no program writes so.
+CODE = re.compile(r"[+-]?0\d.*|\d+[eE]\d+")
+DECIMALS = re.compile(r"[+-]?\d*\.(\d+)")
+WHOLE_FLOAT = re.compile(r"([+-]?\d+)\.0+")
+WHOLE_TENTHS = re.compile(r"([+-]?\d+)\.0$")
 # Ages already capped in a table: 90+, > 89, >= 90.
 CAPPED_AGE = re.compile(r"(?:(?P<over>>)|>=|≥)?\s*(?P<years>\d+)\s*\+?")
 
 
+class Code(str):
+    """A word that looks like a number and is none, as 007 or 4.10."""
+
+    __slots__ = ()
+
+
+def clean_text(text: str) -> str:
+    """A text without blanks around it, its line ends LF."""
+    return (text.replace("\r\n", "\n").replace("\r", "\n") if "\r" in text else text).strip()
+
+
+def printable(text: str) -> str:
+    """A text without control characters, by which it could colour a terminal or move its cursor; LF becomes a blank."""
+    return "".join(
+        letter if letter.isprintable() or letter == " " else " " if letter.isspace() else "\N{REPLACEMENT CHARACTER}"
+        for letter in text
+    )
+
+
+def faulty_text(text: str) -> str | None:
+    """Why no table can hold a text; None for one that it can."""
+    if "\0" in text:
+        return "a NUL character in a text"
+    # ASCII holds no halves of characters, and is recognised quickly.
+    if not text.isascii() and any(0xD800 <= ord(letter) <= 0xDFFF for letter in text):
+        return "half a character in a text (a lone surrogate), which was cut by its length in UTF-16"
+    return None
+
+
+def identifier(cell: object) -> str | None:
+    """The one form of an identifier, by whatever program it was written; None where it is missing.
+
+    A whole number has no decimal point, letters are composed (NFC), and invisible characters are left out. Zeros in
+    front and capital letters count.
+    """
+    if cell is None or cell != cell:
+        return None
+    text = f"{cell:.0f}" if isinstance(cell, float) and cell.is_integer() else str(cell)
+    if not (text.isascii() and text.isprintable()):
+        composed = unicodedata.normalize("NFC", text)
+        blank = "".join(" " if letter.isspace() else letter for letter in composed)
+        text = "".join(letter for letter in blank if unicodedata.category(letter) not in ("Cf", "Cc"))
+    text = " ".join(text.split())
+    whole = WHOLE_FLOAT.fullmatch(text)
+    plain = whole[1] if whole else text
+    return None if plain.casefold() in MISSING else plain
+
+
+def alike_identifier(text: str) -> str:
+    """What identifiers have in common that differ only by zeros in front of numbers, and by capital letters."""
+    return re.sub(r"(?<!\d)0+(?=\d)", "", text.casefold())
+
+
+def are_codes(texts: Iterable[str]) -> bool:
+    """Whether texts that look like numbers are words: writing the numbers back would not give these texts.
+
+    So it is where one is padded with zeros or has an exponent without a sign, or where some end in zeros after the
+    point that others lack (4.10 beside 4.1); 7.0 beside 7 is a number.
+    """
+    decimals = set()
+    padded = False
+    for text in texts:
+        if CODE.fullmatch(text):
+            return True
+        found = DECIMALS.fullmatch(text)
+        digits = found[1] if found else ""
+        if digits != "0":
+            decimals.add(len(digits))
+        padded = padded or (len(digits) > 1 and digits.endswith("0"))
+    return padded and len(decimals) > 1
+
+
 def spelled(cell: object) -> str:
-    """A cell as text: whole numbers without a decimal point, missing values empty."""
+    """A cell as text: whole numbers without a decimal point, missing values empty, texts as they are."""
     if cell is None or cell != cell:
         return ""
     if isinstance(cell, bool):
@@ -21,6 +100,9 @@ def spelled(cell: object) -> str:
     text = str(cell).strip()
     if not NUMBER.fullmatch(text):
         return text
+    if isinstance(cell, str):
+        # A text remains itself but for the point of a whole number: 007 and 4.10 are codes, 7.0 is 7.
+        return text if CODE.fullmatch(text) else WHOLE_TENTHS.sub(r"\1", text)
     number = float(text)
     if not math.isfinite(number):
         return text

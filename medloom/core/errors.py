@@ -12,7 +12,7 @@ class UserError(Exception):
         ...     medloom.read_manifest("mine.csv")
         ... except medloom.UserError as error:
         ...     print(str(error).partition(";")[0])
-        mine.csv does not exist or is not a file
+        mine.csv does not exist
     """
 
 

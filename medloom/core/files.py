@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from medloom.core.errors import UserError
+from medloom.core.frames import file_of, split_frame
 
 if TYPE_CHECKING:
     import yaml
@@ -172,13 +173,17 @@ def hash_file(path: Path) -> str:
 
 
 def hash_content(path: Path) -> str:
-    """`hash_file` of a file, `hash_folder` of a folder."""
+    """`hash_file` of a file, `hash_folder` of a folder; a path may name a frame."""
+    path, frame = split_frame(path)
+    if frame is not None:
+        return hash_text(f"{hash_file(path)}#{frame}")
     return hash_folder(path) if Path(path).is_dir() else hash_file(path)
 
 
 def content_stamp(path: Path) -> tuple[int, int]:
-    """Size in bytes, and time of the last change in ns, of a file or of all files in a folder."""
-    stats = [entry.stat() for entry in sorted(Path(path).iterdir())] if Path(path).is_dir() else [Path(path).stat()]
+    """Size in bytes, and time of the last change in ns, of a file or of all files in a folder; it may name a frame."""
+    path = file_of(path)
+    stats = [entry.stat() for entry in sorted(path.iterdir())] if path.is_dir() else [path.stat()]
     return sum(entry.st_size for entry in stats), max((entry.st_mtime_ns for entry in stats), default=0)
 
 

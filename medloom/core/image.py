@@ -19,7 +19,7 @@ class Image:
 
     Attributes:
         pixels: float32 `(C, *spatial)` in `unit`; C is 1, or 3 in colour; two axes are rows and columns, three are
-            R, A, S.
+            R, A, S, or those of the file where it states no orientation.
         unit: one of `medloom.core.spec.UNITS`.
         full_scale: 255 or 65535, the largest level of grey and colour levels; nan for other units.
         spacing: mm of each spatial axis, or None if the file does not state it.
@@ -30,6 +30,10 @@ class Image:
         stored_axes: axis codes of a volume in its file ("LPS"), before reorientation to RAS, or None.
         directions: of a 2-D image, where its rows and its columns lead in the patient, as DICOM's Patient Orientation
             states it (("L", "F"): to the left, to the feet), or None.
+        unoriented: of a volume, whether its file does not state how its axes lie in the patient.
+        partial: of a label map, whether it may cover only a part of its image's grid, with background elsewhere.
+        frame_of_reference: UID of the coordinates of a DICOM image, or None.
+        left_aside: of a folder of slices, the files in it that are none, each with the reason.
         series: of an image that is written, its study, its series and its number there, by any names; or None.
     """
 
@@ -43,6 +47,10 @@ class Image:
     frame: int | None = None
     stored_axes: str | None = None
     directions: tuple[str, ...] | None = None
+    unoriented: bool = False
+    partial: bool = False
+    frame_of_reference: str | None = None
+    left_aside: tuple[str, ...] = ()
     series: tuple[str, str, int] | None = None
 
     @property
@@ -66,6 +74,10 @@ class Header:
         modality: the modality in the file (DICOM), or None.
         affine: as in `Image`, or None.
         directions: as in `Image`, or None.
+        stored_axes: as in `Image`, of a file whose axes are those of an array (not of a DICOM series), or None.
+        unoriented: as in `Image`.
+        left_aside: as in `Image`.
+        frame_of_reference: as in `Image`.
     """
 
     kind: str
@@ -78,6 +90,10 @@ class Header:
     modality: str | None = None
     affine: Affine | None = field(default=None, compare=False)
     directions: tuple[str, ...] | None = None
+    stored_axes: str | None = None
+    unoriented: bool = False
+    left_aside: tuple[str, ...] = ()
+    frame_of_reference: str | None = field(default=None, compare=False)
 
     @property
     def full_scale(self) -> float:
@@ -103,7 +119,10 @@ def choose_frame(path: object, frames: int, frame: int | None) -> int:
         UserError: several frames and none is named, or no such frame.
     """
     if frame is None and frames > 1:
-        raise UserError(f"{path} holds {frames} frames; name one, 0 to {frames - 1}.")
+        raise UserError(
+            f"{path} holds {frames} frames; name one, 0 to {frames - 1}: in the table's column frame, by --frame, or"
+            " after the path, as in file.dcm#0."
+        )
     if frame is not None and not 0 <= frame < frames:
         raise UserError(f"{path} has no frame {frame}: it holds {frames}; name one, 0 to {frames - 1}.")
     return frame or 0

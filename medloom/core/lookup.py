@@ -32,6 +32,18 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
     return "" if guess is None else f", did you mean {guess!r}?"
 
 
+def did_you_mean_value(value: str, known: Iterable[str]) -> str:
+    """As `did_you_mean` for values of a column, of which only those one edit apart are a slip of the pen.
+
+    Codes of categories are alike and mean different things: UILD is no slip for RA-ILD.
+
+    >>> did_you_mean_value("UILD", ["RA-ILD", "NSIP"]), did_you_mean_value("nevr", ["never", "current"])
+    ('', ", did you mean 'never'?")
+    """
+    guess = next((candidate for candidate in known if _is_one_edit(value.casefold(), candidate.casefold())), None)
+    return "" if guess is None else f", did you mean {guess!r}?"
+
+
 def look_up(table: Mapping[str, Value], name: str, what: str) -> Value:
     """The entry of `table` called `name`; `what` names the kind of thing for the error.
 
@@ -52,6 +64,18 @@ def never_trained(what: str, name: str, known: Collection[str]) -> str:
     """
     hint, listed = did_you_mean(name, known), ", ".join(known) or "none"
     return f"{what} {name!r} was never trained on{f'{hint} Known' if hint else '; known'}: {listed}."
+
+
+def _is_one_edit(word: str, other: str) -> bool:
+    """Whether a letter is added, left out or changed, or two neighbours are exchanged, at most once."""
+    short, long = sorted((word, other), key=len)
+    if len(long) - len(short) > 1 or len(long) < PREFIX:
+        return word == other
+    start = next((place for place, letter in enumerate(short) if letter != long[place]), len(short))
+    if len(short) < len(long):
+        return short[start:] == long[start + 1 :]
+    exchanged = short[start : start + 2] == long[start : start + 2][::-1] and short[start + 2 :] == long[start + 2 :]
+    return short[start + 1 :] == long[start + 1 :] or exchanged
 
 
 def _folded(name: str) -> str:

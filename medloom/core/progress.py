@@ -6,6 +6,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Protocol
 
+from medloom.core.cells import printable
+
 if TYPE_CHECKING:
     from rich.console import Console
 
@@ -32,7 +34,9 @@ class _ConsoleHandler(logging.Handler):
     """Prints messages to standard error."""
 
     def emit(self, record: logging.LogRecord) -> None:
-        console().print(record.getMessage(), markup=False)
+        # Messages quote cells of tables, which may hold anything.
+        for line in record.getMessage().splitlines():
+            console().print(printable(line), markup=False)
 
 
 def show_on_console() -> None:

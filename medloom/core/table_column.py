@@ -7,7 +7,7 @@ from typing import Any
 
 from medloom.core.cells import MISSING, NUMBER, Cell, capped_age, spelled
 from medloom.core.errors import UserError
-from medloom.core.lookup import did_you_mean
+from medloom.core.lookup import did_you_mean_value
 
 NOT_KNOWN = math.nan
 
@@ -85,7 +85,7 @@ class TableColumn:
         if isinstance(value, float):
             return (value - self.mean) / self.std
         if value not in self.categories:
-            hint = did_you_mean(value, self.categories) or "."
+            hint = did_you_mean_value(value, self.categories) or "."
             raise UserError(f"column {self.name!r}: {value!r} was never trained on{hint} Seen: {self.seen}.")
         return float(self.categories.index(value))
 

@@ -9,12 +9,13 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from medloom.data.images import read_header, read_image, write_image
     from medloom.data.manifest import read_manifest
-    from medloom.data.masks import on_image_grid, read_mask
+    from medloom.data.mask_grids import on_image_grid
+    from medloom.data.masks import read_mask
     from medloom.data.splits import make_split
 
 _PUBLIC = {
     "make_split": "splits",
-    "on_image_grid": "masks",
+    "on_image_grid": "mask_grids",
     "read_header": "images",
     "read_image": "images",
     "read_manifest": "manifest",

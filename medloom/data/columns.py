@@ -17,6 +17,8 @@ ALIASES: dict[str, tuple[str, ...]] = {
     "prior": ("prior_path",),
     "registered_prior": (),
     "instruction": (),
+    "frame": (),
+    "pixel_unit": (),
 }
 PATH_COLUMNS = ("path", "mask", "prior", "registered_prior")
 

@@ -20,6 +20,7 @@ from medloom.data.images import check_pixels, read_header, read_image
 from medloom.data.masks import Labels, check_labels, model_labels, read_labels, read_mask
 from medloom.data.padding import Extent, extent_of
 from medloom.data.transforms import LEVELS, ModelImage, oriented, to_model
+from medloom.data.units import unit_for
 
 
 @dataclass(frozen=True)
@@ -142,7 +143,7 @@ class ConditionReader:
             UserError: unreadable, or an array with a number of axes other than the model's.
         """
         if isinstance(part, Path):
-            return read_image(part, unit=self.unit)
+            return read_image(part, unit=unit_for(self.unit, modality, part))
         if isinstance(part, Image):
             # Levels without a full scale are out of 255, like the model's own.
             levels = part.unit in (GREY, COLOUR) and math.isnan(part.full_scale)

@@ -25,6 +25,7 @@ from medloom.data.masks import Labels
 from medloom.data.padding import Contents, Extent, extent_of
 from medloom.data.tables import Problem
 from medloom.data.transforms import HU_WINDOW, ModelImage, choose_intensity
+from medloom.data.units import unit_for
 
 # Spacings that differ by no more than this fraction are the same: headers are rounded.
 SAME_SPACING = 1e-3
@@ -51,10 +52,17 @@ def read_headers(samples: Sequence[Sample], unit: str | None = None, verbose: bo
         ThreadPoolExecutor(readers_at_once(sample.path for sample in samples)) as pool,
         progress("reading headers", len(samples), "files", 0, verbose) as advance,
     ):
-        for header in pool.map(lambda sample: read_header(sample.path, unit), samples):
+        for header in pool.map(lambda sample: _header(sample, unit), samples):
             headers.append(header)
             advance()
+    if verbose and (aside := [header for header in headers if header.left_aside]):
+        first = ", ".join(aside[0].left_aside[:3])
+        say(f"{len(aside)} folders of slices have other files too, which are left aside ({first}, ...).")
     return headers
+
+
+def _header(sample: Sample, unit: str | None) -> Header:
+    return read_header(sample.path, unit_for(unit, sample.condition.modality, sample.path))
 
 
 def measure_spec(
@@ -82,7 +90,8 @@ def measure_spec(
         headers: of the samples' images, where they were read before.
 
     Raises:
-        UserError: an unreadable header, mixed units in one modality, images of other dimensions, other sizes with the
+        UserError: an unreadable header, mixed units in one modality, volumes of which some state no orientation, images
+            of other dimensions, other sizes with the
             resize rule none, or patches of volumes with several spacings and no target spacing.
     """
     units: dict[str, Counter[tuple[str, float]]] = {}
@@ -119,7 +128,23 @@ def measure_spec(
         )
     intensity = {name: _intensity(name, counts, hu_window) for name, counts in sorted(units.items())}
     channels = 3 if any(entry.colour for entry in intensity.values()) else 1
-    return ImageSpec(size, channels, resize, intensity, spacing, "RAS" if len(size) == 3 else None, patch)
+    return ImageSpec(size, channels, resize, intensity, spacing, _orientation(samples, headers), patch)
+
+
+def _orientation(samples: Sequence[Sample], headers: Sequence[Header]) -> str | None:
+    """RAS for volumes that state how they lie in the patient; None for those that do not, and in 2-D.
+
+    Raises:
+        UserError: some do and others do not.
+    """
+    unstated = [sample.path for sample, header in zip(samples, headers, strict=True) if header.unoriented]
+    if unstated and len(unstated) < len(headers):
+        raise UserError(
+            f"{len(unstated)} of {len(headers)} volumes state no orientation, first {unstated[0]} (both codes of a"
+            " NIfTI are 0, or the header has no directions), and the others do: left and right could be swapped between"
+            " them; state it in the files, or leave them out."
+        )
+    return None if unstated or len(headers[0].size) != 3 else "RAS"
 
 
 def _mm(spacing: Sequence[float], between: str = " x ") -> str:
@@ -173,7 +198,7 @@ class ImageSource:
         path = self.samples[row].path
         if path in self.grids:
             return self.grids[path]
-        header = read_header(path, self.unit)
+        header = read_header(path)
         return header.size, header.spacing
 
     def contents(self) -> Contents:

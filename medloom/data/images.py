@@ -10,8 +10,10 @@ from typing import NamedTuple
 import numpy as np
 
 from medloom.core.errors import UserError
-from medloom.core.image import Header, Image
+from medloom.core.frames import ALL, file_of, split_frame
+from medloom.core.image import Header, Image, choose_frame
 from medloom.data.image_io import dicom, dicom_series, dicom_write, itk, nifti, raster, tiff
+from medloom.data.image_io.content import content_of, is_dicom
 from medloom.data.image_io.reading import require_file
 
 
@@ -45,6 +47,8 @@ _PNG = Reader(raster.read_png, raster.png_header)
 _JPEG = Reader(raster.read_jpeg, raster.jpeg_header)
 _TIFF = Reader(tiff.read_tiff, tiff.tiff_header)
 _DICOM = Reader(dicom.read_dicom, dicom.dicom_header)
+# All frames of one file.
+_FRAMES = Reader(dicom_series.read_frames, dicom_series.frames_header)
 # A folder is read as one DICOM series.
 _SERIES = Reader(dicom_series.read_series, dicom_series.series_header)
 _NIFTI = Reader(nifti.read_nifti, nifti.nifti_header, states_unit=False)
@@ -66,9 +70,12 @@ READERS: dict[str, Reader] = {
     ".ima": _DICOM,
     ".nii": _NIFTI,
     ".nii.gz": _NIFTI,
+    ".hdr": _NIFTI,
+    ".img": _NIFTI,
     ".mha": _ITK,
     ".mhd": _ITK,
     ".nrrd": _ITK,
+    ".nhdr": _ITK,
 }
 
 WRITERS: dict[str, Writer] = {
@@ -86,18 +93,19 @@ WRITERS: dict[str, Writer] = {
 
 def readers_at_once(paths: Iterable[Path]) -> int:
     """How many threads read files fastest, judged by the first of them."""
-    first = next(iter(paths), None)
+    first = next(map(file_of, paths), None)
     large = first is not None and (first.is_dir() or (first.is_file() and first.stat().st_size >= LARGE))
     return READERS_AT_ONCE if large else 1
 
 
-def read_image(path: Path | str, frame: int | None = None, unit: str | None = None) -> Image:
+def read_image(path: Path | str, frame: int | str | None = None, unit: str | None = None) -> Image:
     """Read one image.
 
     Args:
         path: a file in a format of READERS; a file with another ending is read as DICOM if it starts like one; a folder
             is read as one DICOM series.
-        frame: number of the image in a file with several, from 0.
+        frame: number of the image in a file with several, from 0, or `all` for one volume of all frames (enhanced CT
+            and MR); a path can name it too, as `heart.dcm#3`.
         unit: unit of the values of a NIfTI, MetaImage or NRRD file (e.g. "HU"), which such files do not state.
 
     Returns:
@@ -113,8 +121,13 @@ def read_image(path: Path | str, frame: int | None = None, unit: str | None = No
         >>> image.pixels.shape, image.unit, image.spacing
         ((1, 6, 5, 4), 'HU', (1.0, 1.0, 2.5))
     """
-    path = Path(path)
-    return _reader(path, unit).image(path, frame, unit)
+    path, named = split_frame(path)
+    chosen = named if frame is None else frame
+    if chosen == ALL:
+        return _volume(path, unit).image(path, None, unit)
+    if isinstance(chosen, str):
+        raise UserError(f"{path}: frame {chosen!r} is neither a number from 0 nor {ALL}.")
+    return _reader(path, unit).image(path, chosen, unit)
 
 
 def read_header(path: Path | str, unit: str | None = None) -> Header:
@@ -133,8 +146,13 @@ def read_header(path: Path | str, unit: str | None = None) -> Header:
         >>> header.kind, header.size, header.spacing
         ('NIfTI', (6, 5, 4), (1.0, 1.0, 2.5))
     """
-    path = Path(path)
-    return _reader(path, unit).header(path, unit)
+    path, frame = split_frame(path)
+    if frame == ALL:
+        return _volume(path, unit).header(path, unit)
+    header = _reader(path, unit).header(path, unit)
+    if isinstance(frame, int):
+        choose_frame(path, header.frames, frame)
+    return header
 
 
 def check_pixels(image: Image, path: Path) -> None:
@@ -213,7 +231,18 @@ def states_unit(path: Path) -> bool:
     Raises:
         UserError: missing, or in an unknown format.
     """
-    return _reader(Path(path), None).states_unit
+    return _reader(file_of(path), None).states_unit
+
+
+def _volume(path: Path, unit: str | None) -> Reader:
+    """The reader of all frames of a file as one volume.
+
+    Raises:
+        UserError: the file is no DICOM.
+    """
+    if _reader(path, unit) is not _DICOM:
+        raise UserError(f"{path}: all frames are one volume in DICOM files only; name a frame by its number.")
+    return _FRAMES
 
 
 def _reader(path: Path, unit: str | None) -> Reader:
@@ -222,7 +251,7 @@ def _reader(path: Path, unit: str | None) -> Reader:
     else:
         require_file(path)
         known = _endings(path, READERS)
-        reader = _DICOM if not known and dicom.has_dicom_magic(path) else READERS[_suffix(path, READERS, "read")]
+        reader = _DICOM if not known and is_dicom(path) else READERS[_suffix(path, READERS, "read")]
     if unit is not None and reader.states_unit:
         raise UserError(
             f"{path} states its own unit; a unit ({unit!r}) can be given for NIfTI, MetaImage and NRRD files only."
@@ -236,5 +265,7 @@ def _endings(path: Path, table: Mapping[str, object]) -> list[str]:
 
 def _suffix(path: Path, table: Mapping[str, object], done: str) -> str:
     if not (known := _endings(path, table)):
-        raise UserError(f"{path} is not in a format that can be {done}; allowed endings: {', '.join(table)}.")
+        content = content_of(path) if path.is_file() else None
+        what = f"; by its first bytes it is {content}" if content else ""
+        raise UserError(f"{path} is not in a format that can be {done}{what}; allowed endings: {', '.join(table)}.")
     return max(known, key=len)

@@ -5,19 +5,21 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from medloom.core.cells import MISSING
+from medloom.core.cells import plain_number
 from medloom.core.errors import UserError
 from medloom.core.files import content_stamp, hash_content, hash_json
+from medloom.core.frames import ALL, file_of
 from medloom.core.types import Condition, Sample
 from medloom.data.columns import ALIASES, PATH_COLUMNS, require, standard_names
-from medloom.data.tables import Problem, Table, read_table, write_csv
+from medloom.data.identifiers import identifier_notes
+from medloom.data.manifest_rows import frame_of_table, is_frame, records_of, row_problems, units_of
+from medloom.data.paths import absolute, portable
+from medloom.data.tables import Problem, read_table, write_csv
 
 if TYPE_CHECKING:
     import pandas as pd
 
-NONE = "none"
 LISTED_PROBLEMS = 20
-NO_MODALITY = "image"
 
 
 @dataclass(frozen=True)
@@ -33,6 +35,7 @@ class Manifest:
         problems: unusable rows.
         patients_are_images: each image counts as a patient of its own.
         notes: remarks on the rows for the user.
+        units: of values in files that do not state theirs, by modality, as the column `pixel_unit` says; see `units`.
 
     Examples:
         >>> import medloom
@@ -49,6 +52,7 @@ class Manifest:
     problems: tuple[Problem, ...] = ()
     patients_are_images: bool = False
     notes: tuple[str, ...] = field(default=())
+    units: str | None = None
 
     def __len__(self) -> int:
         return len(self.frame)
@@ -82,7 +86,7 @@ class Manifest:
                 line=int(record["line"]),
                 registered_prior=_path_of(record, "registered_prior"),
             )
-            for position, record in enumerate(_records(self.frame))
+            for position, record in enumerate(records_of(self.frame))
         ]
 
     def select(self, keep: Iterable[bool]) -> "Manifest":
@@ -93,7 +97,7 @@ class Manifest:
 
     def fingerprint(self) -> str:
         """A hash of the rows: paths relative to the manifest, file sizes, texts, modalities and so on."""
-        root = self.source.parent.resolve()
+        root = absolute(self.source.parent)
         names = [
             name
             for name in ("text", "instruction", "modality", "view", "patient_id", "mask", "prior")
@@ -109,14 +113,14 @@ class Manifest:
         return hash_json([content_stamp(Path(path))[1] for path in files])
 
     def write(self, path: Path) -> None:
-        """Write the rows to another CSV; paths within its folder become relative to it."""
+        """Write the rows to another CSV; paths become relative to its folder where they can."""
         frame = self.frame.drop(columns="line")
-        folder = Path(path).resolve().parent
+        folder = absolute(path).parent
         for name in PATH_COLUMNS:
             if name in frame:
-                frame[name] = [_relative(cell, folder) for cell in frame[name]]
+                frame[name] = [portable(cell, folder) for cell in frame[name]]
         cells = frame.astype(object).where(frame.notna(), None)
-        write_csv(path, list(cells.columns), cells.values.tolist())
+        write_csv(path, list(cells.columns), [[plain_number(cell) for cell in row] for row in cells.values.tolist()])
 
 
 def read_manifest(
@@ -127,6 +131,7 @@ def read_manifest(
     skip_bad: bool = False,
     need: Sequence[str] = ("path", "text"),
     need_patients: bool = True,
+    image_frame: int | str | None = None,
 ) -> Manifest:
     """Read a manifest whose rows are all usable.
 
@@ -137,6 +142,7 @@ def read_manifest(
         skip_bad: continue without unusable rows; `notes` gives their number.
         need: required standard columns; without `path`, the rows are conditions, whose images may be missing.
         need_patients: refuse a table without patients.
+        image_frame: of files with several frames, where no column `frame` names it: a number from 0, or `all`.
 
     Raises:
         UserError: an unusable table: missing, empty, not UTF-8, without a needed column or without patients; and,
@@ -148,7 +154,7 @@ def read_manifest(
         >>> len(manifest), manifest.modalities
         (4, ['CXR'])
     """
-    manifest = inspect_manifest(Path(path), named=named, need=need)
+    manifest = inspect_manifest(Path(path), named=named, need=need, image_frame=image_frame)
     if manifest.problems and not skip_bad:
         raise UserError(list_problems(str(manifest.source), manifest.problems, len(manifest.problems) + len(manifest)))
     if not len(manifest):
@@ -161,7 +167,7 @@ def read_manifest(
         paths = frame["path"] if "path" in frame else [None] * len(frame)
         # A patient for each image, or for each row without an image.
         frame["patient_id"] = [
-            f"image-{hash_content(Path(path))}" if path and Path(path).exists() else f"row-{line}"
+            f"image-{hash_content(Path(path))}" if path and file_of(path).exists() else f"row-{line}"
             for path, line in zip(paths, frame["line"], strict=True)
         ]
     elif "patient_id" in frame:
@@ -184,7 +190,11 @@ def read_manifest(
 
 
 def inspect_manifest(
-    path: Path, *, named: Mapping[str, str] | None = None, need: Sequence[str] = ("path", "text")
+    path: Path,
+    *,
+    named: Mapping[str, str] | None = None,
+    need: Sequence[str] = ("path", "text"),
+    image_frame: int | str | None = None,
 ) -> Manifest:
     """Read a manifest and list its unusable rows.
 
@@ -198,81 +208,17 @@ def inspect_manifest(
     found = standard_names(table.header, named or {}, str(path))
     for standard in need:
         require(found, standard, table.header, str(path))
-    frame = _frame(table, found, path.parent)
-    problems = [*table.problems, *_row_problems(frame, found, need)]
-    usable = frame[~frame["line"].isin({problem.line for problem in problems})].reset_index(drop=True)
+    rows = frame_of_table(table, found, path.parent, image_frame)
+    problems = [*table.problems, *row_problems(rows, found, need)]
+    usable = rows[~rows["line"].isin({problem.line for problem in problems})].reset_index(drop=True)
+    usable = usable.drop(columns=["frame", "pixel_unit"], errors="ignore")
+    said = units_of(rows, str(path)) if "pixel_unit" in found else None
     problems.sort(key=lambda problem: problem.line)
-    return Manifest(usable, path, found, tuple(problems))
-
-
-def _frame(table: Table, found: Mapping[str, str], root: Path) -> "pd.DataFrame":
-    import pandas as pd
-
-    by_column = {column: standard for standard, column in found.items()}
-    # A clinical column gets a name that differs from `line` and from the standard names.
-    header = [
-        by_column.get(name) or (f"{name}_" if name == "line" or name.casefold() in found else name)
-        for name in table.header
-    ]
-    frame = pd.DataFrame(table.rows, columns=header, dtype=object)
-    for name in frame.columns:
-        frame[name] = _typed(frame[name], name in ALIASES, table.typed)
-    for name in PATH_COLUMNS:
-        if name in frame:
-            # As objects: a plain list would become a string column, in which None turns into NaN.
-            paths = [None if cell is None else str((root / cell).resolve()) for cell in frame[name]]
-            frame[name] = pd.Series(paths, dtype=object)
-    if "modality" not in frame:
-        frame["modality"] = NO_MODALITY
-    frame["line"] = table.lines
-    return frame
-
-
-def _typed(column: "pd.Series[Any]", standard: bool, typed: bool) -> "pd.Series[Any]":
-    """Missing cells become None; clinical columns of a text file become numeric if all their cells are numbers."""
-    import pandas as pd
-
-    missing = [cell is None or (isinstance(cell, str) and cell.strip().casefold() in MISSING) for cell in column]
-    values = [None if gone else cell for gone, cell in zip(missing, column, strict=True)]
-    cells = pd.Series(values, index=column.index, dtype=object)
-    if standard:
-        texts = [None if cell is None else str(cell).strip() for cell in values]
-        return pd.Series(texts, index=column.index, dtype=object)
-    numbers = cells.infer_objects() if typed else pd.to_numeric(cells, errors="coerce")
-    numeric = pd.api.types.is_numeric_dtype(numbers)
-    if numeric and bool((numbers.notna() | cells.isna()).all()) and bool(numbers.notna().any()):
-        return numbers
-    # Among words, `none` is a value (no finding); only among numbers does it mean missing.
-    words = [cell if cell == NONE else value for cell, value in zip(column, values, strict=True)]
-    return pd.Series(words, index=column.index, dtype=object)
-
-
-def _row_problems(frame: "pd.DataFrame", found: Mapping[str, str], need: Sequence[str]) -> list[Problem]:
-    problems: list[Problem] = []
-    lines: dict[str, int] = {}
-    for record in _records(frame):
-        path, mask, prior = record["path"] if "path" in need else None, record.get("mask"), record.get("prior")
-        # The current image of several pairs has one row with each prior image.
-        pair = f"{path}\x1f{prior or ''}"
-        # The image and its prior may be folders: DICOM series.
-        checks = (
-            ("path", "path" in need and path is None, "no path"),
-            ("path", pair in lines, f"the same path as line {lines.get(pair)} ({path})"),
-            ("path", path is not None and not Path(path).exists(), f"file missing ({path})"),
-            ("text", "text" in need and not record.get("text"), "empty text"),
-            ("modality", record["modality"] is None, "no modality"),
-            ("mask", "mask" in need and mask is None, "no mask"),
-            ("mask", mask is not None and not Path(mask).is_file(), f"file missing ({mask})"),
-            ("prior", "prior" in need and prior is None, "no prior image"),
-            ("prior", prior is not None and not Path(prior).exists(), f"file missing ({prior})"),
-            ("prior", prior is not None and prior == path, f"the prior image is the image itself ({prior})"),
-        )
-        faults = [f"column {found[column]!r}: {reason}" for column, wrong, reason in checks if wrong]
-        if faults:
-            problems.append(Problem(record["line"], faults[0]))
-        elif path:
-            lines[pair] = record["line"]
-    return problems
+    notes = table.notes
+    if "patient_id" in found:
+        stored = [row[table.header.index(found["patient_id"])] for row in table.rows]
+        notes += identifier_notes(stored, table.lines, found["patient_id"])
+    return Manifest(usable, path, found, tuple(problems), notes=notes, units=said)
 
 
 def list_problems(source: str, problems: Sequence[Problem], total: int) -> str:
@@ -291,10 +237,6 @@ def list_problems(source: str, problems: Sequence[Problem], total: int) -> str:
         f"{source}: {len(problems)} of {total} rows cannot be used;"
         " correct them, or leave them out with --skip-bad:\n" + "\n".join(lines)
     )
-
-
-def _records(frame: "pd.DataFrame") -> list[dict[str, Any]]:
-    return [{str(name): cell for name, cell in record.items()} for record in frame.to_dict("records")]
 
 
 def _path_of(record: Mapping[str, Any], name: str) -> Path | None:
@@ -323,13 +265,17 @@ class ManifestOptions:
         skip_bad: skip rows that cannot be used, and say how many.
         columns: the table's own names of standard columns (path, text, modality, patient_id, time, view, split, mask,
             prior, registered_prior, instruction), e.g. text=Report patient_id="Patient ID".
-        unit: what the values of NIfTI, MetaImage and NRRD files are, which do not say so (HU or relative).
+        unit: what the values of NIfTI, MetaImage and NRRD files are, which do not say so: HU or relative, for all or by
+            modality, as CT=HU,MR=relative. A column pixel_unit of the table says it too.
+        frame: of images in files with several frames, where no column `frame` names it: a number from 0, or all for one
+            volume of the frames of an enhanced DICOM file.
     """
 
     images_are_patients: bool = False
     skip_bad: bool = False
     columns: Mapping[str, str] = field(default_factory=dict)
     unit: str | None = None
+    frame: str | None = None
 
 
 def load_manifest(path: Path, options: ManifestOptions, need: tuple[str, ...] = ("path", "text")) -> Manifest:
@@ -340,7 +286,19 @@ def load_manifest(path: Path, options: ManifestOptions, need: tuple[str, ...] = 
         images_are_patients=options.images_are_patients,
         skip_bad=options.skip_bad,
         need=need,
+        image_frame=frame_option(options.frame),
     )
+
+
+def frame_option(frame: str | None) -> str | None:
+    """The frame that an option names.
+
+    Raises:
+        UserError: neither a number nor `all`.
+    """
+    if not is_frame(frame):
+        raise UserError(f"--frame {frame}: give a number from 0, or {ALL}.")
+    return None if frame is None else frame.casefold()
 
 
 def template_path(manifest: Path) -> Path:

@@ -4,29 +4,30 @@ import json
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
-from itertools import product
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from medloom.core.errors import UserError
-from medloom.core.image import Header, Image
+from medloom.core.frames import file_of
+from medloom.core.image import Image
 from medloom.core.lookup import look_up
 from medloom.core.mask_spec import BACKGROUND, NO_MASK, MaskSpec
 from medloom.core.progress import progress
 from medloom.core.spec import ImageSpec
 from medloom.core.types import Sample
-from medloom.data.image_io.geometry import axis_codes
+from medloom.data.image_io.dicom_seg import read_segmentation
+from medloom.data.image_io.itk import segment_names
+from medloom.data.image_io.label_maps import as_labels, stored_labels
 from medloom.data.images import read_header, read_image, readers_at_once
 from medloom.data.laterality import swap_sides
+from medloom.data.mask_grids import on_image_grid
 from medloom.data.placement import frame_of, plan
 from medloom.data.transforms import oriented
 
 Labels = NDArray[np.int16]
 
-# Grids whose corners differ by at most this fraction of a voxel are the same: files round affines to single precision.
-SAME_GRID = 0.05
 LARGEST_LABEL = int(np.iinfo(np.int16).max)
 MOST_CLASSES = 100
 
@@ -46,24 +47,29 @@ def read_mask(path: Path | str) -> Image:
         >>> np.unique(read_mask("masks/0.png").pixels).tolist()
         [0.0, 1.0, 2.0]
     """
-    return check_labels(read_image(path), Path(path))
+    path = Path(path)
+    if segmentation := read_segmentation(path):
+        return check_labels(segmentation[0], path)
+    if file_of(path).suffix.lower() == ".nrrd":
+        segment_names(file_of(path))
+    return check_labels(stored_labels(path) or read_image(path), path)
+
+
+def stated_names(path: Path) -> dict[int, str]:
+    """Label -> name, where a mask's file says it: a DICOM segmentation, or one of 3D Slicer; else empty."""
+    if segmentation := read_segmentation(path):
+        return segmentation[1]
+    file = file_of(path)
+    return segment_names(file) if file.suffix.lower() == ".nrrd" else {}
 
 
 def check_labels(mask: Image, path: Path) -> Image:
-    """The image itself, if it is a label map.
+    """An image as a label map: equal channels are one, and values within 0.001 of whole numbers are these.
 
     Raises:
         UserError: the image is in colour, or has values that are not whole numbers from 0 to 32767.
     """
-    values = mask.pixels
-    if len(values) != 1 or not np.array_equal(values, np.round(values)):
-        raise UserError(f"{path} is not a label map: it is in colour, or has values that are not whole numbers.")
-    if values.min() < BACKGROUND or values.max() > LARGEST_LABEL:
-        raise UserError(
-            f"{path} is not a label map: its values range from {values.min():g} to {values.max():g}, labels from"
-            f" {BACKGROUND} to {LARGEST_LABEL}."
-        )
-    return mask
+    return as_labels(mask, path, LARGEST_LABEL)
 
 
 def read_labels(path: Path, spec: ImageSpec, image: Path | None = None, masks: MaskSpec | None = None) -> Labels:
@@ -82,10 +88,27 @@ def read_labels(path: Path, spec: ImageSpec, image: Path | None = None, masks: M
         UserError: not a label map, on another grid than its image, or a label that is not among the classes.
     """
     masks = masks or MaskSpec()
-    mask = read_mask(path)
+    mask = by_names(read_mask(path), path, masks)
     if image is not None:
         mask = on_image_grid(mask, path, read_header(image), image, masks.resample)
     return model_labels(mask, path, spec, masks)
+
+
+def by_names(mask: Image, path: Path, masks: MaskSpec) -> Image:
+    """A mask with the labels that its classes have by name, where its file names them; numbers of files may differ.
+
+    Raises:
+        UserError: a name that is not among the classes.
+    """
+    names = stated_names(path) if any(name != f"label {label}" for label, name in masks.names.items()) else {}
+    if not names:
+        return mask
+    try:
+        changed = {label: masks.label(name) for label, name in names.items()}
+    except UserError as error:
+        raise UserError(f"{path}: {error}") from error
+    labels = mask.pixels
+    return replace(mask, pixels=np.select([labels == old for old in changed], list(changed.values()), labels))
 
 
 def model_labels(mask: Image, path: Path, spec: ImageSpec, masks: MaskSpec) -> Labels:
@@ -153,54 +176,6 @@ def nearest_labels(mask: Image, spec: ImageSpec) -> Labels:
     placed = np.full(frame, NO_MASK, np.int16)
     placed[inside] = labels
     return placed
-
-
-def on_image_grid(mask: Image, path: Path | str, image: Header, image_path: Path | str, resample: bool) -> Image:
-    """The mask on the grid of its image; a mask without geometry takes the image's.
-
-    Args:
-        mask: the mask.
-        path: its file.
-        image: header of the image.
-        image_path: its file.
-        resample: resample a mask on another grid instead of refusing it.
-
-    Raises:
-        UserError: another grid, and no resampling or no affine; describes both grids.
-
-    Examples:
-        >>> from medloom.data.images import read_header
-        >>> from medloom.data.masks import on_image_grid, read_mask
-        >>> scan, seg = "scan.nii.gz", "seg.nii.gz"
-        >>> mask, header = read_mask(seg), read_header(scan)
-        >>> on_image_grid(mask, seg, header, scan, resample=True).spacing
-        (1.0, 1.0, 2.5)
-    """
-    if len(mask.size) == len(image.size) and mask.size == image.size and _apart(mask, image) <= SAME_GRID:
-        return replace(mask, spacing=image.spacing, affine=image.affine)
-    where = f"{path}: a mask of {_described(mask)} for an image of {_described(image)} ({image_path})"
-    if not resample:
-        raise UserError(
-            f"{where}; both must be on the same grid, or --resample-masks resamples the mask to the image's."
-        )
-    if len(mask.size) != 3 or len(image.size) != 3 or mask.affine is None or image.affine is None:
-        raise UserError(f"{where}: only volumes with an affine can be resampled; give a mask on the image's grid.")
-    # By nearest neighbour; -1 beyond the mask.
-    matrix = np.linalg.inv(mask.affine) @ image.affine
-    labels = np.full(image.size, NO_MASK, np.int16)
-    source = mask.pixels[0]
-    plane = np.stack(np.meshgrid(*map(np.arange, image.size[1:]), indexing="ij"))
-    # Slab by slab: the coordinates of a whole volume would take six times its memory.
-    for first in range(image.size[0]):
-        index = (
-            np.einsum("ab,b...->a...", matrix[:3, 1:3], plane) + (matrix[:3, 0] * first + matrix[:3, 3])[:, None, None]
-        )
-        nearest = np.floor(index + 0.5 + 1e-6).astype(int)
-        inside = np.all(
-            [(axis >= 0) & (axis < length) for axis, length in zip(nearest, mask.size, strict=True)], axis=0
-        )
-        labels[first][inside] = source[tuple(axis[inside] for axis in nearest)].astype(np.int16)
-    return replace(mask, pixels=labels[None].astype(np.float32), spacing=image.spacing, affine=image.affine)
 
 
 def read_classes(path: Path) -> dict[int, str]:
@@ -306,27 +281,19 @@ def mask_classes_of(samples: Sequence[Sample], given: Sequence[int], verbose: bo
     return tuple(sorted(found))
 
 
-def _apart(mask: Image, image: Header) -> float:
-    """Largest distance between the corners of two grids of one size, in voxels; 0 without geometry."""
-    if mask.affine is None or image.affine is None:
-        if mask.spacing is None or image.spacing is None:
-            return 0.0
-        errors = [abs(mine / theirs - 1) for mine, theirs in zip(mask.spacing, image.spacing, strict=True)]
-        return max(error * length for error, length in zip(errors, mask.size, strict=True))
-    ends = [(0, length - 1) for length in mask.size] + [(0,)] * (3 - len(mask.size))
-    corners = np.array([(*corner, 1) for corner in product(*ends)], dtype=np.float64).T
-    distance = np.linalg.norm(((mask.affine - image.affine) @ corners)[:3], axis=0).max()
-    steps = np.linalg.norm(image.affine[:3, : len(mask.size)], axis=0)
-    return float(distance / steps.min())
+def named_classes(samples: Sequence[Sample]) -> dict[int, str]:
+    """Classes by the names that the masks' files state, numbered in the order of the names; empty if none states any.
 
-
-def _described(grid: Image | Header) -> str:
-    size = " x ".join(map(str, grid.size))
-    if grid.spacing is None:
-        return f"{size} pixels"
-    spacing = " x ".join(f"{mm:.4g}" for mm in grid.spacing)
-    text = f"{size} pixels of {spacing} mm"
-    if grid.affine is None or len(grid.size) < 3:
-        return text
-    origin = ", ".join(f"{mm:.4g}" for mm in grid.affine[:3, 3])
-    return f"{text}, axes {axis_codes(grid.affine)}, first voxel at ({origin}) mm"
+    Raises:
+        UserError: some masks state names and others do not, so that their labels cannot be compared.
+    """
+    paths = sorted({file for sample in samples if (file := sample.condition.mask_file) is not None})
+    stated = [stated_names(path) for path in paths]
+    if not any(stated):
+        return {}
+    if nameless := [path for path, names in zip(paths, stated, strict=True) if not names]:
+        raise UserError(
+            f"{len(nameless)} of {len(paths)} masks do not name their segments, first {nameless[0]}, and others do, so"
+            " that labels may differ; name the classes with --classes."
+        )
+    return dict(enumerate(sorted({name for names in stated for name in names.values()}), 1))

@@ -1,9 +1,12 @@
 """Splits by patient, recorded with every model as salted hashes."""
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any
 
+from medloom.core.cells import spelled
 from medloom.core.errors import UserError
 from medloom.core.files import hash_json, hash_text
 from medloom.core.seeds import numpy_generator
@@ -75,13 +78,16 @@ def hash_patient(patient: str, salt: str) -> str:
     return hash_text(f"{salt}\x1f{patient}")
 
 
-def assign_splits(manifest: Manifest, fractions: Mapping[str, float], seed: int) -> list[str]:
+def assign_splits(
+    manifest: Manifest, fractions: Mapping[str, float], seed: int, columns: Sequence[str] = ()
+) -> list[str]:
     """The split of each row: from the column `split` if there is one, else at random by patient.
 
     Args:
         manifest: the rows.
         fractions: split name -> fraction of the patients; the first split takes the remainder.
         seed: of the random assignment.
+        columns: of which each split gets its share of the patients of every value, as far as whole patients allow.
 
     Raises:
         UserError: an unknown name in the column, a patient in two splits, or too few patients.
@@ -92,17 +98,76 @@ def assign_splits(manifest: Manifest, fractions: Mapping[str, float], seed: int)
     needed = sum(fraction > 0 for fraction in fractions.values())
     if len(patients) < needed:
         raise UserError(f"{manifest.source}: {len(patients)} patients cannot fill {needed} splits; use fewer splits.")
-    order = numpy_generator(seed, "split").permutation(len(patients))
+    order = [patients[index] for index in numpy_generator(seed, "split").permutation(len(patients))]
     first, *others = fractions
-    of_patient = {patients[index]: first for index in order}
-    start = 0
-    for name in others:
-        # At least one patient, so that small tables get a validation set too.
-        count = max(1, round(fractions[name] * len(patients))) if fractions[name] > 0 else 0
-        for index in order[start : start + count]:
-            of_patient[patients[index]] = name
-        start += count
+    # At least one patient, so that small tables get a validation set too.
+    places = {name: max(1, round(fractions[name] * len(patients))) if fractions[name] > 0 else 0 for name in others}
+    strata = _strata(manifest, columns)
+    counts = Counter(value for values in strata.values() for value in values)
+    if counts and min(counts.values()) < len(patients):
+        of_patient = _stratified(order, strata, {**places, first: len(patients) - sum(places.values())})
+    else:
+        taken = iter(order)
+        of_patient = {patient: name for name, count in places.items() for patient in islice(taken, count)}
+        of_patient |= dict.fromkeys(taken, first)
     return [of_patient[patient] for patient in manifest.frame["patient_id"]]
+
+
+def _strata(manifest: Manifest, columns: Sequence[str]) -> dict[str, set[tuple[str, str]]]:
+    """The values of some columns that each patient has, with their column."""
+    strata: dict[str, set[tuple[str, str]]] = {patient: set() for patient in manifest.frame["patient_id"]}
+    for column in columns:
+        for patient, cell in zip(manifest.frame["patient_id"], manifest.frame[column], strict=True):
+            if text := spelled(cell):
+                strata[patient].add((column, text))
+    return strata
+
+
+def _stratified(
+    order: Sequence[str],
+    strata: Mapping[str, set[tuple[str, str]]],
+    places: Mapping[str, int],
+) -> dict[str, str]:
+    """The split of each patient, so that each split has its share of every value (Sechidis et al. 2011).
+
+    The rarest value is dealt out first, each of its patients to the split that lacks most of it.
+
+    Args:
+        order: the patients, at random.
+        strata: the values of each.
+        places: patients of each split; together all of them.
+    """
+    free = dict(places)
+    of_value: dict[tuple[str, str], list[str]] = {}
+    for patient in order:
+        for value in sorted(strata[patient]):
+            of_value.setdefault(value, []).append(patient)
+    # A value of fewer patients cannot be in every split, and must not decide where others go.
+    parts = sum(count > 0 for count in places.values())
+    of_value = {value: patients for value, patients in of_value.items() if len(patients) >= parts}
+    wanted = {
+        name: {value: max(count * len(found) / len(order), float(count > 0)) for value, found in of_value.items()}
+        for name, count in places.items()
+    }
+    found: dict[str, str] = {}
+    while len(found) < len(order):
+        left = {value: [p for p in patients if p not in found] for value, patients in of_value.items()}
+        rare = min(
+            (value for value in left if left[value]),
+            key=lambda value: (len(left[value]), value),
+            default=None,
+        )
+        for patient in left[rare] if rare is not None else [p for p in order if p not in found]:
+            # Ties go to the split with most places, as a share of its own.
+            name = max(
+                (name for name in places if free[name]),
+                key=lambda name: (wanted[name][rare] if rare else 0.0, free[name] / places[name]),
+            )
+            found[patient] = name
+            free[name] -= 1
+            for value in strata[patient] & of_value.keys():
+                wanted[name][value] -= 1
+    return found
 
 
 def _from_column(manifest: Manifest) -> list[str]:

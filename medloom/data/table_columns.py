@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from statistics import fmean, pstdev
 
-from medloom.core.cells import MISSING, NUMBER, Cell, capped_age, spelled
+from medloom.core.cells import MISSING, NUMBER, Cell, are_codes, capped_age, spelled
 from medloom.core.errors import UserError
 from medloom.core.lookup import look_up
 from medloom.core.table_column import TableColumn, read_number
@@ -124,6 +124,8 @@ def _cap(name: str, column: Column) -> float | None:
 def _numbers(name: str, distinct: Sequence[str], column: Column) -> bool:
     """Whether all texts are numbers or ages above the cap."""
     cap = _cap(name, column)
+    if not column.is_number and are_codes(distinct):
+        return False
     return all(NUMBER.fullmatch(text) or capped_age(text, cap) is not None for text in distinct)
 
 

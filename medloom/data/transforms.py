@@ -143,14 +143,17 @@ def from_model(
         change = None if restore_geometry or placement is None else (placement.matrix(), placement.scale)
     else:
         own_modality, spacing = None, spec.spacing
-        affine = axial_affine(spec.spacing) if spec.spacing and spec.spatial_dims == 3 else None
+        affine = axial_affine(spec.spacing) if spec.spacing and spec.orientation is not None else None
         change = None
         if restore_geometry and placement is not None:
             change = np.linalg.inv(placement.matrix()).astype(np.float64), tuple(1 / scale for scale in placement.scale)
     if change is not None:
         affine = None if affine is None else affine @ change[0]
         spacing = None if spacing is None else tuple(mm * scale for mm, scale in zip(spacing, change[1], strict=True))
-    return Image(values, unit, full_scale, spacing, affine, modality=own_modality, directions=directions)
+    unoriented = spec.spatial_dims == 3 and spec.orientation is None
+    return Image(
+        values, unit, full_scale, spacing, affine, modality=own_modality, directions=directions, unoriented=unoriented
+    )
 
 
 def choose_intensity(units: Counter[tuple[str, float]], hu_window: tuple[float, float] = HU_WINDOW) -> Intensity:
@@ -183,5 +186,21 @@ def choose_intensity(units: Counter[tuple[str, float]], hu_window: tuple[float, 
 
 
 def oriented(image: Image, spec: ImageSpec) -> Image:
-    """An image with its axes in the spec's orientation."""
-    return image if spec.orientation is None else reorient(image, spec.orientation)
+    """An image with its axes in the spec's orientation.
+
+    Raises:
+        UserError: one of the two states how axes lie in the patient and the other does not.
+    """
+    if spec.orientation is not None:
+        if image.unoriented:
+            raise UserError(
+                "the volume states no orientation (both codes of a NIfTI are 0, or the header has no directions), and"
+                " the model's images do: left and right could be swapped; state it in the file, or give another."
+            )
+        return reorient(image, spec.orientation)
+    if spec.spatial_dims == 3 and image.affine is not None:
+        raise UserError(
+            "the volume states an orientation, and the model's training images state none: left and right could be"
+            " swapped; give a volume like those."
+        )
+    return image

@@ -4,6 +4,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from medloom.core.errors import UserError
+from medloom.core.frames import file_of
 from medloom.core.image import Header
 from medloom.core.plots import RADIOLOGICAL, sides_of
 from medloom.core.types import Condition
@@ -39,6 +40,6 @@ def sides(reader: ConditionReader, request: Request) -> tuple[str, str] | None:
 def _header(path: Path) -> Header | None:
     """The header of a row's own image; rows need none, so that one which is missing or damaged states nothing."""
     try:
-        return read_header(path) if path.is_file() else None
+        return read_header(path) if file_of(path).is_file() else None
     except UserError:
         return None

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from medloom.core.errors import UserError
 from medloom.core.files import hash_content, hash_file, hash_json, hash_text
+from medloom.core.frames import file_of
 from medloom.core.progress import say
 from medloom.core.seeds import MAX_SEED
 from medloom.core.types import Condition, Sample
@@ -82,7 +83,7 @@ def contents(conditions: Sequence[Condition], **files: Path | None) -> dict[str,
     for name, paths in parts.items():
         # A file that several conditions share is read once.
         named = [path for path in dict.fromkeys(paths) if path is not None]
-        if missing := [path for path in named if not path.exists()]:
+        if missing := [path for path in named if not file_of(path).exists()]:
             raise UserError(f"{missing[0]} does not exist.")
         if named:
             found[name] = hash_json([hash_content(path) for path in named])

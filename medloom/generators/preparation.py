@@ -26,6 +26,7 @@ from medloom.data.prompts.support import SUPPORT, TrainingSupport
 from medloom.data.splits import Split, assign_splits, make_split
 from medloom.data.table_columns import measure_columns, worded_columns
 from medloom.data.transforms import HU_WINDOW
+from medloom.data.units import joined_units, require_modalities
 from medloom.generators.options import GeneratorOptions, TrainOptions
 from medloom.generators.run_folder import Components, RunFolder, describe_run
 
@@ -89,12 +90,14 @@ def prepare(options: TrainOptions, verbose: bool, extends: ImageSpec | None = No
         raise UserError(f"{options.data}: no row is in the split 'train'.")
     validation = _known_to_training(validation, train, verbose)
     space, samples = options.space, [*train.samples(), *validation.samples()]
-    headers = read_headers(samples, options.unit, verbose)
+    unit = joined_units(options.unit, manifest.units)
+    require_modalities(unit, manifest.modalities)
+    headers = read_headers(samples, unit, verbose)
     spec = measure_spec(
         samples,
         space.size,
         options.resize,
-        options.unit,
+        unit,
         verbose,
         options.hu_window or HU_WINDOW,
         space.spacing,
@@ -117,8 +120,8 @@ def prepare(options: TrainOptions, verbose: bool, extends: ImageSpec | None = No
         manifest,
         make_split(manifest, splits),
         spec,
-        _source(train, spec, options.unit, grids),
-        _source(validation, spec, options.unit, grids),
+        _source(train, spec, unit, grids),
+        _source(validation, spec, unit, grids),
     )
 
 

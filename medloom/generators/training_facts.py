@@ -10,7 +10,7 @@ from medloom.core.mask_spec import MaskSpec, numbered
 from medloom.core.progress import say
 from medloom.core.table_column import TableColumn
 from medloom.data.dataset import ImageSource
-from medloom.data.masks import hidden_classes, mask_classes_of, read_classes
+from medloom.data.masks import hidden_classes, mask_classes_of, named_classes, read_classes
 from medloom.data.padding import TrainingExtents
 from medloom.generators.options import GeneratorOptions, TextOptions
 from medloom.generators.preparation import Prepared
@@ -104,7 +104,8 @@ def read_masks(options: GeneratorOptions, data: Prepared, given: Sequence[int], 
     if options.classes is not None:
         names = read_classes(options.classes)
     else:
-        names = numbered(mask_classes_of([*data.train.samples, *data.validation.samples], given, verbose))
+        samples = [*data.train.samples, *data.validation.samples]
+        names = ({} if given else named_classes(samples)) or numbered(mask_classes_of(samples, given, verbose))
     known = MaskSpec(names, resample=options.resample_masks)
     masks = replace(known, hidden=hidden_classes(options.hide_classes, known))
     if not masks.visible:

@@ -14,6 +14,7 @@ from medloom.data.tables import Problem
 
 ISO = re.compile(r"(\d{4})-(\d{2})-(\d{2})(?:[T ](?:(\d{2}):(\d{2})(?::(\d{2}(?:\.\d+)?))?.*|.*))?")
 PACKED = re.compile(r"(1[89]\d{2}|2[0-3]\d{2})(\d{2})(\d{2})(?:\.0)?")
+YEAR = re.compile(r"(?:19|20)\d\d(?:\.0)?|2100(?:\.0)?")
 WAYS = ("consecutive", "all")
 
 
@@ -183,13 +184,19 @@ def read_days(cells: Sequence[object], lines: Sequence[int]) -> tuple[list[float
         lines: of the file, for problems.
 
     Returns:
-        Days, None for a cell that cannot be read; and the problems.
+        Days, None for a cell that cannot be read; and the problems. Years alone are no days.
     """
     texts = ["" if cell is None or cell != cell else str(cell).strip() for cell in cells]
     given = [text for text in texts if text]
     # The form of more than half of the cells.
     counts = ((form, sum(_date(form.fullmatch(text)) is not None for text in given)) for form in (ISO, PACKED))
     form = next((form for form, count in counts if count * 2 > len(given)), None)
+    if form is None and given and all(map(YEAR.fullmatch, given)):
+        why = "is a year, and no day; give dates, or days from an event"
+        found = [
+            Problem(line, f"column of times: {text or 'empty'} {why}") for line, text in zip(lines, texts, strict=True)
+        ]
+        return [None] * len(texts), found
     days = [(_date(form.fullmatch(text)) if form else _number(text)) if text else None for text in texts]
     return days, [
         Problem(line, f"column of times: {text!r} cannot be read" if text else "column of times: empty")

@@ -7,14 +7,16 @@ from typing import ClassVar
 from rich.console import Console
 from rich.table import Table
 
+from medloom.core.cells import printable
 from medloom.core.errors import UserError
 from medloom.data.columns import PATH_COLUMNS
 from medloom.data.inspection import inspect_images
-from medloom.data.manifest import Manifest, ManifestOptions, inspect_manifest
+from medloom.data.manifest import Manifest, ManifestOptions, frame_option, inspect_manifest
+from medloom.data.units import AIR, joined_units, require_modalities
 
 # Up to this many rows pixels are read without asking.
 DECODED_ROWS = 10_000
-SHOWN = 50
+SHOWN, LISTED = 50, 8
 PROBLEMS_FOUND = 2
 
 
@@ -43,17 +45,20 @@ def run(config: Config) -> int:
 
     if config.decode not in ("always", "never", "auto"):
         raise UserError(f"--decode {config.decode}: allowed are always, never, auto.")
-    manifest = inspect_manifest(config.data, named=config.columns)
+    manifest = inspect_manifest(config.data, named=config.columns, image_frame=frame_option(config.frame))
     decode = config.decode == "always" or (config.decode == "auto" and len(manifest) <= DECODED_ROWS)
-    inspection = inspect_images(manifest, decode, config.unit)
+    unit = joined_units(config.unit, manifest.units)
+    require_modalities(unit, manifest.modalities)
+    inspection = inspect_images(manifest, decode, unit)
     problems = sorted([*manifest.problems, *inspection.problems], key=lambda problem: problem.line)
 
-    console = Console(highlight=False)
+    # Cells may hold anything, square brackets too.
+    console = Console(highlight=False, markup=False)
     summary = Table(title=str(config.data), title_justify="left", show_header=False)
     summary.add_row("rows", f"{len(manifest) + len(manifest.problems)}")
     summary.add_row("rows that cannot be used", f"{len(problems)}")
     summary.add_row("patients", _patients(config, manifest))
-    summary.add_row("modalities", ", ".join(manifest.modalities))
+    summary.add_row("modalities", printable(", ".join(manifest.modalities)))
     summary.add_row("different texts", str(manifest.frame["text"].nunique()))
     summary.add_row("pixels", "read" if inspection.decoded else "not read (--decode always reads them)")
     console.print(summary)
@@ -63,7 +68,7 @@ def run(config: Config) -> int:
         common = kinds.most_common(4)
         listed = "\n".join(f"{count} {description}" for description, count in common)
         more = "" if len(kinds) <= len(common) else f"\n... and {len(kinds) - len(common)} more kinds"
-        images.add_row(modality, str(sum(kinds.values())), listed + more)
+        images.add_row(printable(modality), str(sum(kinds.values())), listed + more)
     console.print(images)
 
     columns = Table("column", "type", "missing", "examples", title="columns", title_justify="left")
@@ -74,7 +79,8 @@ def run(config: Config) -> int:
         kind = "standard" if name in standard else ("number" if numeric else "text")
         examples = ", ".join(str(cell)[:24] for cell in present.drop_duplicates().head(3))
         missing = str(len(manifest) - len(present))
-        columns.add_row(name, kind, missing, "" if name in (*PATH_COLUMNS, "patient_id") else examples)
+        hidden = name in (*PATH_COLUMNS, "patient_id")
+        columns.add_row(printable(name), kind, missing, "" if hidden else printable(examples))
     console.print(columns)
 
     if inspection.identical:
@@ -82,8 +88,19 @@ def run(config: Config) -> int:
         console.print(f"{len(inspection.identical)} groups of images {what}; lines:")
         for lines in inspection.identical[:SHOWN]:
             console.print("  " + ", ".join(map(str, lines)))
+    for note in manifest.notes:
+        print(printable(note))
+    if doubtful := inspection.doubtful:
+        more = f" and {len(doubtful) - LISTED} more" if len(doubtful) > LISTED else ""
+        print(
+            f"{len(doubtful)} images are said to be in HU and are hardly CT: no value below {AIR:g}, or another"
+            f" modality; lines {', '.join(map(str, doubtful[:LISTED]))}{more}"
+        )
+    for folder, names in inspection.left_aside.items():
+        more = f" and {len(names) - LISTED} more" if len(names) > LISTED else ""
+        print(printable(f"{folder}: {len(names)} files are no slices: {', '.join(names[:LISTED])}{more}"))
     for problem in problems[:SHOWN]:
-        print(f"line {problem.line}: {problem.reason}")
+        print(printable(f"line {problem.line}: {problem.reason}"))
     if len(problems) > SHOWN:
         print(f"... and {len(problems) - SHOWN} more")
     return PROBLEMS_FOUND if problems else 0

@@ -18,6 +18,7 @@ from medloom.core.types import DAYS
 from medloom.data.columns import PATH_COLUMNS
 from medloom.data.images import read_image, write_derived
 from medloom.data.manifest import Manifest, ManifestOptions, load_manifest
+from medloom.data.paths import absolute, portable
 from medloom.data.tables import write_csv
 from medloom.longitudinal.journeys import Journeys, Rules, StudyPair, choose_pairs
 from medloom.longitudinal.registration import (
@@ -29,7 +30,6 @@ from medloom.longitudinal.registration import (
     registration_sheet,
 )
 from medloom.report_text.chat_server import chat_server
-from medloom.report_text.findings import findings_of
 from medloom.report_text.language_model import RequestLimits, progression_texts
 from medloom.report_text.progression import NO_CHANGE, Progression, inverse_of, progression_of
 from medloom.report_text.progression import PROGRESSIONS as RULES
@@ -183,6 +183,15 @@ def run(config: Config) -> Path:
     return config.out
 
 
+# What a pair needs for an instruction.
+SAID_BY = {
+    "rules": "reports that say what changed, or that nothing did",
+    "impression": "an impression in the later report",
+    "text": "a text of the later image",
+    "llm": "an answer of the language model",
+}
+
+
 @dataclass(frozen=True)
 class Triple:
     """A pair, and what is added to it.
@@ -253,15 +262,17 @@ def _worded(
         said = [after for _, after in pairs]
     elif config.progression == "rules":
         said, undone = _both_ways(triples, pairs)
-        say(f"{sum(text != NO_CHANGE for text in said)} of {len(said)} instructions name a change")
-        if silent := sum(not findings_of(before) and not findings_of(after) for before, after in pairs):
+        given = [text for text in said if text is not None]
+        say(f"{sum(text != NO_CHANGE for text in given)} of {len(given)} instructions name a change")
+        if silent := said.count(None):
             say(
-                f"in {silent} pairs neither text names a finding, present or absent, so that {NO_CHANGE!r} is a guess;"
-                " if the reports are in another column, name it with --columns text=NAME."
+                f"{silent} of {len(said)} pairs are left out: their texts say neither what changed nor that nothing"
+                " did; if the reports are in another column, name it with --columns text=NAME."
             )
     else:
         said = [_by_rules(RULES[config.progression], before, after) for before, after in pairs]
-    journeys.reject(f"an instruction by {config.progression}", said.count(None), "pairs")
+    rule = f"an instruction by {config.progression} ({SAID_BY[config.progression]})"
+    journeys.reject(rule, said.count(None), "pairs")
     return [
         replace(triple, instruction=text, reverse=back)
         for triple, text, back in zip(triples, said, undone, strict=True)
@@ -277,7 +288,7 @@ def _both_ways(
     undone: list[str | None] = []
     for triple, (before, after) in zip(triples, pairs, strict=True):
         forward = progression_of(*((after, before) if triple.pair.back else (before, after)))
-        texts = forward.text, inverse_of(forward).text
+        texts = forward.text or None, inverse_of(forward).text or None
         said.append(texts[triple.pair.back])
         undone.append(texts[not triple.pair.back])
     return said, undone
@@ -294,7 +305,7 @@ def _by_rules(rule: Callable[[str, str], Progression], before: str, after: str) 
 
 def _write(config: Config, manifest: Manifest, triples: Sequence[Triple]) -> None:
     """The triples as a manifest: the later image's row, and what of the earlier one's differs."""
-    root = config.out.resolve().parent
+    root = absolute(config.out).parent
     columns = [name for name in manifest.frame.columns if name not in ("line", *FURTHER)]
     records = manifest.frame.astype(object).where(manifest.frame.notna(), None).to_dict("records")
     earlier = [
@@ -304,11 +315,10 @@ def _write(config: Config, manifest: Manifest, triples: Sequence[Triple]) -> Non
     ]
 
     def moved(column: str, cell: object) -> object:
-        """A cell; a path relative to the triples where it lies below them."""
+        """A cell; a path relative to the triples."""
         if column not in PATH_COLUMNS or cell is None:
             return cell
-        path = Path(str(cell)).resolve()
-        return path.relative_to(root).as_posix() if path.is_relative_to(root) else str(path)
+        return portable(str(absolute(str(cell))), root)
 
     rows = []
     for triple in triples:

@@ -1,11 +1,13 @@
 """`medloom data prompts`: a clinical table becomes a manifest with a text for each row."""
 
 import os
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
 
+import yaml
 from rich.console import Console
 from rich.table import Table as RichTable
 
@@ -16,6 +18,8 @@ from medloom.core.progress import say
 from medloom.data.columns import PATH_COLUMNS, standard_names
 from medloom.data.manifest import ManifestOptions, list_problems, template_path
 from medloom.data.prompts import find_template, read_rows, read_template
+from medloom.data.prompts.reading import READY, fitted_values, template_of_values, template_values
+from medloom.data.prompts.template import Template
 from medloom.data.tables import Problem, Table, read_table, write_csv
 
 TEXT = "Text"
@@ -26,9 +30,12 @@ PREVIEWED = 10
 class Config(ManifestOptions):
     """Write a text for each row of a clinical table, as a template words it.
 
+    Columns are recognised whatever their capital letters, blanks, hyphens and underscores; a ready template is used
+    without the columns that the table lacks.
+
     Attributes:
         data: the table: CSV, TSV, JSONL, Parquet or XLSX.
-        template: YAML file, or the name of a ready template (covid-cxr, ild, phantom, phantom-findings).
+        template: YAML file, or the name of a ready template (aiib23, covid-cxr, ild, phantom, phantom-findings).
         out: CSV file for the table's columns and `Text`; the template is copied next to it.
         sheet: sheet of an XLSX file, by name; the first one by default.
         preview: print ten texts and write nothing.
@@ -55,8 +62,8 @@ def run(config: Config) -> Path | None:
     """
 
     source = find_template(config.template)
-    template = read_template(source)
     table = read_table(config.data, config.sheet)
+    template, text_of_template = _fitted(config, source, table)
     out = None if config.preview else _checked_out(config)
     found = standard_names(table.header, config.columns, str(config.data))
     if "text" in found and not (config.replace or config.preview):
@@ -91,9 +98,37 @@ def run(config: Config) -> Path | None:
             print(f"line {line}: {texts[line]}")
         return None
     write_csv(out, *_worded(config.data.parent, out.parent, table, found, texts))
-    write_text(template_path(out), source.read_text(encoding="utf-8"))
+    write_text(template_path(out), text_of_template)
     say(f"{len(texts)} rows with {len(set(texts.values()))} different texts: {out} and {template_path(out)}")
     return out
+
+
+def _fitted(config: Config, source: Path, table: Table) -> tuple[Template, str]:
+    """The template for a table, and its text: a built-in one without the columns that the table lacks.
+
+    Columns are recognised whatever their capital letters, blanks, hyphens and underscores are, and get the template's
+    names.
+
+    Raises:
+        UserError: a template that cannot be read; one of the user's own of which a column is absent; no column at all.
+    """
+    text = source.read_text(encoding="utf-8")
+    template = read_template(source)
+    plain = {re.sub(r"[^a-z0-9]", "", name.casefold()): name for name in template.columns}
+    for place, name in enumerate(table.header):
+        known = plain.get(re.sub(r"[^a-z0-9]", "", name.casefold()))
+        if known is not None and known != name and known not in table.header:
+            say(f"{config.data}: column {name!r} is taken for the template's {known!r}.")
+            table.header[place] = known
+    if source.parent != READY:
+        return template, text
+    values, absent = fitted_values(template_values(source), table.header)
+    if not absent:
+        return template, text
+    if not values["columns"]:
+        raise UserError(f"{config.data} has none of the columns of {config.template}: {', '.join(template.columns)}.")
+    say(f"{config.data} lacks {', '.join(map(repr, absent))} of the template {config.template}, which is used without.")
+    return template_of_values(values), yaml.safe_dump(values, sort_keys=False, allow_unicode=True)
 
 
 def _checked_out(config: Config) -> Path:

@@ -73,6 +73,7 @@ CUES: tuple[tuple[str, str, str | None, str], ...] = (
         r"|perhaps|presumabl[ey]|equivocal|borderline|favor\w*|differential|(?:concern|suspicion) (?:for|of)"
         r"|rather than"
         r"|(?:concerning|suspicious|worrisome) for|(?:evaluate|correlate|rule out|assess)(?: for)?"
+        r"|for (?:the )?(?:evaluation|assessment|exclusion) of"
         r"|to exclude|to identify"
         r"|detecting"
         r"|(?:cannot|can not|can't|could not|not|difficult to)(?: entirely"
@@ -117,7 +118,8 @@ CONTRAST = r"(?:versus|vs\.?)"
 BARE_CONNECTOR = r"[ ,]*(?:and/or|and|or|versus|vs\.?|/)[ ]*(?:associated |adjacent |underlying |focal )?"
 # Between findings: boundaries between their words.
 CONNECTOR = (
-    r"[ ,]+(?<!right )(?<!left )(?:and/or|and|or|versus|vs\.?|with|plus)[ ]"
+    r"[ ,]+(?<!right )(?<!left )(?<!upper )(?<!mid )(?<!middle )(?<!lower )(?<!apical )(?<!basal )"
+    r"(?:and/or|and|or|versus|vs\.?|with|plus)[ ]"
     r"|(?<!stable)(?<!small)(?<!mild)(?<!unchanged)(?<!moderate)(?<!large), ?|/"
 )
 # Ends of the words of the last finding of a clause.
@@ -136,12 +138,14 @@ SIDES: dict[str, str] = {
     "left": r"\bleft\b|\blll\b|\blul\b|\blingula\w*",
     "right": r"\bright\b|\br[mlu]l\b",
 }
+# "Marked improvement" and "slightly larger" are degrees of a change, and no sizes.
+_NO_DEGREE = (
+    r"(?! (?:interval )?(?:increas|decreas|larger|smaller|worse|improv|more|less|chang|progress|regress|resol|clear"
+    r"|reduc|diminish|enlarging|grow|better|extension|develop))"
+)
 # The first match counts, so that "small to moderate" is moderate and "moderate to large" is large.
 SIZES: dict[str, str] = {
-    "large": r"\b(?:large|severe|severely|massive|marked|markedly|extensive|sizable)\b",
-    "moderate": r"\bmoderate(?:ly)?\b",
-    "small": (
-        r"\b(?:tiny|trace|small|minimal|minimally|mild|mildly|slight|slightly|minor|subtle)\b"
-        r"(?! (?:increas|decreas|larger|smaller|worse|improv|more|less|change))"
-    ),
+    "large": rf"\b(?:large|severe|severely|massive|marked|markedly|extensive|sizable)\b{_NO_DEGREE}",
+    "moderate": rf"\bmoderate(?:ly)?\b{_NO_DEGREE}",
+    "small": (rf"\b(?:tiny|trace|small|minimal|minimally|mild|mildly|slight|slightly|minor|subtle)\b{_NO_DEGREE}"),
 }

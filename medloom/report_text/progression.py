@@ -10,17 +10,23 @@ The rules, for each finding and side, on the summaries of both reports (`medloom
 - Present in both: different sizes decide; otherwise the current report's words of change; otherwise equal sizes mean
   that it is unchanged. Without any of these, no change is reported.
 - "No change" or "stable examination" in the current report: findings that it does not mention are unchanged.
+- Where no finding changes, what the report states of the whole examination does (`medloom.report_text.overall`).
+- Nothing changed if the report says so of a finding or of the examination, or if both reports say that there is
+  nothing; where neither a change nor its absence is said, the outcome is not said, and such a pair teaches nothing.
+- Sentences on the patient's history that both reports repeat are left out.
 - A finding without a side refers to the side that the other report names. An uncertain finding in the current report
   gives no change.
 """
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from medloom.core.errors import UserError
 from medloom.report_text import finding_terms as terms
-from medloom.report_text.findings import ABSENT, PRESENT, Mention, findings_of, is_partial, summary_of
+from medloom.report_text import overall
+from medloom.report_text.findings import ABSENT, PRESENT, Key, Mention, is_partial, summary_of
+from medloom.report_text.overall import overall_of
 from medloom.report_text.sections import section, sections_of, sentences_of
 
 APPEARED, RESOLVED, GREW, SHRANK, STAYED = "appeared", "resolved", "grew", "shrank", "stayed"
@@ -28,10 +34,13 @@ INVERSE = {APPEARED: RESOLVED, RESOLVED: APPEARED, GREW: SHRANK, SHRANK: GREW, S
 KINDS = {"increased": GREW, "decreased": SHRANK, "unchanged": STAYED}
 SIZES = ("small", "moderate", "large")
 NO_CHANGE = "No change."
-UNCHANGED_IN_GENERAL = re.compile(
-    r"\bno (?:significant |interval |appreciable )*change(?:s)?(?: (?:since|from|compared|is)\b|[.]?$)"
-    r"|\b(?:stable|unchanged) (?:chest|examination|exam|study|appearance)\b"
-)
+CHANGED, UNCHANGED, NOT_SAID = "changed", "unchanged", "not said"
+OVERALL = {
+    overall.WORSE: "The findings have worsened.",
+    overall.BETTER: "The findings have improved.",
+    overall.RECURRED: "The findings have recurred.",
+}
+CLEARED = "The findings have resolved."
 WORDS = {
     APPEARED: "{New} {noun} {has} appeared.",
     RESOLVED: "The {noun} {has} resolved.",
@@ -47,6 +56,11 @@ HEART_WORDS = {
     STAYED: "The heart is unchanged in size.",
 }
 UNCOUNTED = frozenset({terms.ATELECTASIS, terms.EDEMA, terms.EMPHYSEMA, terms.INTERSTITIAL, terms.CONSOLIDATION})
+HISTORY = re.compile(
+    r"\b(?:\d+-year-old|middle-aged|history|past medical|presented|presents|admitted|diagnos\w+|complain\w*|patients?"
+    r"|treat\w+|therapy|smok\w+|symptom\w*)\b"
+)
+STAYS = re.compile(r"\b(?:unchanged|stable|similar|persist\w*|redemonstrat\w+|not changed)\b")
 PLURALS = {
     terms.PLEURAL: "pleural effusions",
     terms.AIR: "pneumothoraces",
@@ -82,11 +96,16 @@ class Progression:
 
     Attributes:
         changes: in the order of the vocabulary; empty if the text was not derived from changes.
-        text: an instruction in English.
+        text: an instruction in English; empty where the outcome is not said.
+        outcome: changed, unchanged, or not said, where the reports state neither.
+        overall: what the current report states of the whole examination, if no finding changes: worse, better or
+            recurred.
     """
 
     changes: tuple[Change, ...]
     text: str
+    outcome: str = CHANGED
+    overall: str | None = None
 
 
 def progression_of(before: str, after: str) -> Progression:
@@ -96,8 +115,10 @@ def progression_of(before: str, after: str) -> Progression:
         before: findings or the whole report of the prior visit.
         after: findings or the whole report of the current visit.
     """
+    before, after = _without_history(before, after)
     earlier, later = summary_of(before), summary_of(after)
-    general = any(UNCHANGED_IN_GENERAL.search(s.casefold()) and not findings_of(s) for s in sentences_of(after))
+    stated = overall_of(after, before)
+    general = stated == overall.SAME
     changes: list[Change] = []
     for finding in terms.VOCABULARY:
         before_by_side, after_by_side = (
@@ -106,14 +127,14 @@ def progression_of(before: str, after: str) -> Progression:
         )
         found: dict[str | None, tuple[str, str | None, str | None]] = {}
         # The sides on which it is present, or reported as resolved, in either report; None if neither names a side.
-        stated = [
+        named = [
             side
             for report in (before_by_side, after_by_side)
             for side, mention in report.items()
             if mention.status == PRESENT or (mention.change == "resolved" and not mention.normality)
         ]
-        sides: list[str | None] = [*sorted({side for side in stated if side})]
-        for side in sides or ([None] if stated else []):
+        sides: list[str | None] = [*sorted({side for side in named if side})]
+        for side in sides or ([None] if named else []):
             was, now = (mentions.get(side, mentions.get(None)) for mentions in (before_by_side, after_by_side))
             if side is None:
                 # "The effusion has resolved" does not repeat the side of the effusion.
@@ -125,7 +146,32 @@ def progression_of(before: str, after: str) -> Progression:
         if "left" in found and found.get("left") == found.get("right"):
             found = {"both": found["left"]}
         changes += [Change(finding, kind, side, *sizes) for side, (kind, *sizes) in found.items()]
-    return Progression(tuple(changes), _instruction(changes))
+    if any(change.kind != STAYED for change in changes):
+        return Progression(tuple(changes), _instruction(changes))
+    if stated in OVERALL:
+        return Progression(tuple(changes), OVERALL[stated], CHANGED, stated)
+    nothing = _is_normal(earlier) and _is_normal(later)
+    outcome = UNCHANGED if changes or general or nothing or _says_unchanged(after, before) else NOT_SAID
+    return Progression(tuple(changes), NO_CHANGE if outcome == UNCHANGED else "", outcome)
+
+
+def _without_history(before: str, after: str) -> tuple[str, str]:
+    """Both reports without the patient's history, which notes of one patient repeat word for word."""
+    first, second = sentences_of(before), sentences_of(after)
+    shared = {sentence for sentence in first if sentence in second and HISTORY.search(sentence.casefold())}
+    kept = [[sentence for sentence in sentences if sentence not in shared] for sentences in (first, second)]
+    return " ".join(kept[0]), " ".join(kept[1])
+
+
+def _is_normal(summary: Mapping[Key, Mention]) -> bool:
+    """Whether a report states that there is something or other not, and that there is nothing."""
+    return bool(summary) and all(mention.status == ABSENT for mention in summary.values())
+
+
+def _says_unchanged(after: str, before: str) -> bool:
+    """Whether a current report calls anything unchanged that is no finding: a scar, a granuloma, the silhouette."""
+    old = set(sentences_of(before))
+    return any(STAYS.search(sentence.casefold()) for sentence in sentences_of(after) if sentence not in old)
 
 
 def inverse_of(progression: Progression) -> Progression:
@@ -136,11 +182,16 @@ def inverse_of(progression: Progression) -> Progression:
     Args:
         progression: by `progression_of`.
     """
+    if progression.overall is not None:
+        back = {overall.WORSE: overall.BETTER, overall.BETTER: overall.WORSE}.get(progression.overall)
+        text = CLEARED if back is None else OVERALL[back]
+        return Progression(progression.changes, text, CHANGED, back)
     changes = tuple(
         Change(change.finding, INVERSE[change.kind], change.side, change.size_before, change.size)
         for change in progression.changes
     )
-    return Progression(changes, _instruction(changes))
+    text = "" if progression.outcome == NOT_SAID else _instruction(changes)
+    return Progression(changes, text, progression.outcome)
 
 
 def _instruction(changes: Sequence[Change]) -> str:

@@ -187,7 +187,7 @@ def other_unit(folder: Path) -> None:
         (without_position, "d.dcm does not state the position of its slice"),
         (other_size, r"holds 2 sizes of slices"),
         (one_slice, "holds one slice, d.dcm; name the file itself"),
-        (no_slice, "holds no DICOM file"),
+        (no_slice, "holds no DICOM image"),
         (cut_short, "d.dcm"),
         (several_frames, "d.dcm holds 2 frames"),
         (other_unit, "holds 2 units"),

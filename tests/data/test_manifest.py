@@ -85,10 +85,11 @@ def test_clinical_columns_keep_their_type(pictures: Path) -> None:
 @pytest.mark.parametrize("form", ["csv", "parquet"])
 def test_the_word_none_is_a_value_among_words_only(pictures: Path, form: str) -> None:
     cells = {"path": ["0.png", "1.png"], "Text": ["a", "b"], "patient_id": ["1", "2"], "view": ["none", "PA"]}
-    frame = pd.DataFrame({**cells, "diagnosis": ["none", "None"], "age": ["none", "61"]})
+    frame = pd.DataFrame({**cells, "diagnosis": ["none", "None"], "stage": ["2A", "N/A"], "age": ["none", "61"]})
     frame.to_csv(pictures / "m.csv", index=False) if form == "csv" else frame.to_parquet(pictures / "m.parquet")
     read = read_manifest(pictures / f"m.{form}").frame
-    assert read["diagnosis"].tolist() == ["none", None] and read["view"].tolist() == [None, "PA"]
+    assert read["diagnosis"].tolist() == ["none", "none"] and read["view"].tolist() == [None, "PA"]
+    assert read["stage"].tolist() == ["2A", None]
     assert form == "parquet" or (read["age"].isna().tolist() == [True, False] and read["age"][1] == 61)
 
 

@@ -20,6 +20,7 @@ MR = Intensity("percentile", RELATIVE, 0.5, 99.5)
 
 
 def spec(size: tuple[int, ...], channels: int = 1, resize: str = "pad", **changes: Any) -> ImageSpec:
+    changes.setdefault("orientation", "RAS" if len(size) == 3 else None)
     return ImageSpec(size, channels, resize, {"CT": CT, "CXR": CXR, "fundus": FUNDUS, "MR": MR}, **changes)
 
 

@@ -44,7 +44,9 @@ def test_triples_are_a_manifest_with_registered_priors(cohort: Path, tmp_path: P
         later, aligned = read_image(sample.path), read_image(sample.registered_prior)
         assert aligned.size == later.size and np.corrcoef(aligned.pixels.ravel(), later.pixels.ravel())[0, 1] > 0.6
     facts = json.loads((tmp_path / "triples" / "journeys.json").read_text())
-    assert facts["triples"] == len(rows) and facts["rules"][-1]["rule"] == "an instruction by rules"
+    assert facts["triples"] == len(rows) and facts["rules"][-1]["rule"].startswith(
+        "an instruction by rules (reports that say what changed"
+    )
     assert (tmp_path / "triples" / "registration.png").is_file()
     assert json.loads((tmp_path / "triples" / "not_registered.json").read_text()) == []
 
@@ -63,7 +65,8 @@ def test_training_pairs_go_both_ways(cohort: Path, tmp_path: Path) -> None:
             assert aligned.size == image.size and np.corrcoef(aligned.pixels.ravel(), image.pixels.ravel())[0, 1] > 0.6
     # What a report says of its own prior image is no instruction for the way back.
     for name, options in (("one", {"both_ways": False}), ("said", {"progression": "impression"})):
-        assert len(triples(cohort, tmp_path / f"{name}.csv", **options)) == len(there)
+        way = triples(cohort, tmp_path / f"{name}.csv", **options)
+        assert len(way) == len({(row["prior"], row["path"]) for row in way}) >= len(there)
 
 
 def test_an_earlier_image_needs_no_report(cohort: Path, tmp_path: Path) -> None:
@@ -137,9 +140,9 @@ def test_texts_that_name_no_finding_are_counted(
     with_reports = capsys.readouterr().err
     assert main([*words, "--out", str(tmp_path / "b.csv")]) == 0
     with_texts = capsys.readouterr().err
-    assert "instructions name a change" in with_reports and "neither text" not in with_reports
+    assert "instructions name a change" in with_reports
     # The texts word a clinical table, which does not say what is absent.
-    assert "neither text names a finding" in with_texts and "--columns text=NAME" in with_texts
+    assert "say neither what changed nor that nothing did" in with_texts and "--columns text=NAME" in with_texts
 
 
 def test_the_same_command_gives_the_same_triples(cohort: Path, tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ from PIL import Image
 
 from medloom.cli.main import main
 from medloom.data.manifest import read_manifest
+from medloom.data.prompts import read_template
 
 TEMPLATE = """
 columns:
@@ -94,11 +95,11 @@ def test_texts_are_replaced_only_when_asked(folder: Path, capsys: pytest.Capture
 
 
 def test_rows_that_cannot_be_told_are_listed_by_line(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    frame().assign(smoking=["never", "Never", "x"]).to_csv(folder / "clinic.csv", index=False)
+    frame().assign(smoking=["Never", "nevr", "x"]).to_csv(folder / "clinic.csv", index=False)
     assert prompts(folder) == 2 and not (folder / "m.csv").exists()
     error = capsys.readouterr().err
     assert "2 of 3 rows cannot be used" in error
-    assert "line 3: column 'smoking': 'Never' is not in the value map, did you mean 'never'? Allowed: never" in error
+    assert "line 3: column 'smoking': 'nevr' is not in the value map, did you mean 'never'? Allowed: never" in error
     assert prompts(folder, "--skip-bad") == 0 and len(read(folder / "m.csv")) == 1
 
 
@@ -109,7 +110,6 @@ def test_rows_that_cannot_be_told_are_listed_by_line(folder: Path, capsys: pytes
         (["--out", "t.yaml"], "give a name that ends in .csv"),
         (["--out", "other.csv"], "already exists and was not written by this command"),
         (["--template", "ilt"], "neither a file nor a built-in template, did you mean 'ild'"),
-        (["--template", "ild"], "uses 'diagnosis', 'pack_years'.* which the table lacks"),
         (["--sheet", "x"], "has no sheets"),
     ],
 )
@@ -138,3 +138,46 @@ def test_a_real_table(shared: Path, tmp_path: Path) -> None:
         "Chest X-ray. COVID-19, 3 days after symptom onset or admission, 54 years old, male, survived."
     )
     assert len(read_manifest(tmp_path / "m.csv")) == 297
+
+
+AIIB23 = """path,Patient ID,DIAGNOSIS,AGE,SEX,SMOKING HISTORY,PACK-YEARS,EXPOSURES,Familial PF,OUTCOME
+a.nii.gz,1,UILD,68,Male,Never,0,birds,No,Alive
+b.nii.gz,2,CTD-ILD,99999,F,Former,99999,,Yes,Dead
+c.nii.gz,3,another,71,male,Current,40,99999,no,alive
+"""
+
+
+def test_a_ready_template_fits_its_own_table(folder: Path) -> None:
+    (folder / "clinic.csv").write_text(AIIB23)
+    assert prompts(folder, "--template", "aiib23") == 0
+    first, second, third = [row["Text"] for row in read(folder / "m.csv")]
+    assert first == (
+        "Lung CT. diagnosis UILD, 68 years old, male, never smoker, 0 pack-years, exposures: birds,"
+        " no familial pulmonary fibrosis, alive."
+    )
+    assert second == "Lung CT. diagnosis CTD-ILD, female, ex-smoker, familial pulmonary fibrosis, died."
+    assert third.startswith("Lung CT. diagnosis another, 71 years old, male, current smoker, 40 pack-years, no famil")
+    template = read_template(folder / "m.template.yaml")
+    assert template.columns["outcome"].outcome and "pack_years" in read(folder / "m.csv")[0]
+
+
+def test_a_ready_template_is_used_without_columns_that_are_absent(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    lines = [line.split(",") for line in AIIB23.splitlines()]
+    # Without exposures and the smoking history, on which rules depend.
+    (folder / "clinic.csv").write_text("\n".join(",".join([*line[:5], line[6], *line[8:]]) for line in lines))
+    assert prompts(folder, "--template", "aiib23") == 0
+    assert (
+        "lacks 'smoking_history', 'exposures' of the template aiib23, which is used without" in capsys.readouterr().err
+    )
+    template = read_template(folder / "m.template.yaml")
+    assert template.columns["pack_years"].parents == ("age",) and not template.columns["pack_years"].follows
+    assert "exposures" not in template.columns and len(read(folder / "m.csv")) == 3
+
+
+def test_codes_of_categories_are_no_slips_for_each_other(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (folder / "clinic.csv").write_text("path,patient_id,diagnosis\na.nii.gz,1,UILD\nb.nii.gz,2,NSIPP\n")
+    assert prompts(folder, "--template", "ild") == 2
+    first, second = capsys.readouterr().err.splitlines()[-2:]
+    assert "'UILD' is not in the value map. Allowed" in first and "did you mean 'NSIP'" in second

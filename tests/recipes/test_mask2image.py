@@ -442,7 +442,7 @@ def test_a_series_that_cannot_be_read(folder: Path, tmp_path: Path, fails: Calla
     (tmp_path / "data.csv").write_text(f"path,mask,patient_id\nseries,{folder / 'm0.nii.gz'},p\n")
     given = words_of(tmp_path / "data.csv", "--validation", "0")
     words = [word for word in given if word not in ("--unit", "HU")]
-    assert "series holds no DICOM file; name an image file, or a folder with one DICOM series" in fails(*words)
+    assert "series holds no DICOM image; name an image file, or a folder with one DICOM series" in fails(*words)
     (tmp_path / "series" / "1.dcm").write_bytes(b"\0" * 200)
     assert "1.dcm" in fails(*words)
 

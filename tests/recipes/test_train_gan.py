@@ -359,8 +359,8 @@ def test_mistakes_in_masks(folder: Path, tmp_path: Path, fails: Callable) -> Non
     assert "the masks have 255 labels, 1 to 255: a model takes at most 100" in fails(*words, root / "data.csv")
     error = fails(*words, root / "data.csv", "--network.mask-classes", "3")
     assert "m7.png: label 1 is not one of the mask classes (3 label 3)" in error
-    Image.fromarray(np.stack([many] * 3, -1)).save(root / "m7.png")
-    assert "m7.png is not a label map" in fails(*words, root / "data.csv")
+    Image.fromarray(np.stack([many, many, many[::-1]], -1)).save(root / "m7.png")
+    assert "m7.png is not a label map: it is in colour" in fails(*words, root / "data.csv")
     for number in range(ROWS):
         Image.fromarray(np.zeros((16, 16), np.uint8)).save(root / f"m{number}.png")
     assert "all masks are background (0)" in fails(*words, root / "data.csv")

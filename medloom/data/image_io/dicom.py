@@ -2,7 +2,8 @@
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from decimal import Decimal
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,6 +13,7 @@ from numpy.typing import NDArray
 from medloom.core.errors import UserError
 from medloom.core.image import Affine, Header, Image, channel_first, choose_frame
 from medloom.core.spec import COLOUR, GREY, HU, RELATIVE
+from medloom.data.image_io.dicom_dataset import PIXEL_KEYWORDS, open_dataset, present
 from medloom.data.image_io.geometry import LPS_RAS
 from medloom.data.image_io.reading import explained_reading, require_sane_size
 
@@ -30,41 +32,50 @@ COLOURS = (
     "YBR_PARTIAL_420",
     "YBR_PARTIAL_422",
 )
-MAGIC_OFFSET, MAGIC = 128, b"DICM"
-PIXEL_KEYWORDS = ("PixelData", "FloatPixelData", "DoubleFloatPixelData")
-
-
-def has_dicom_magic(path: Path) -> bool:
-    """Whether a file of any name starts like a DICOM file."""
-    with path.open("rb") as stream:
-        stream.seek(MAGIC_OFFSET)
-        return stream.read(len(MAGIC)) == MAGIC
 
 
 def read_dicom(path: Path, frame: int | None, unit: str | None) -> Image:
     """Read one frame: rescaled or mapped by the modality LUT, larger is brighter, palettes and YBR as RGB."""
-    import pydicom
+    with explained_reading(path, "DICOM"):
+        data = open_with_pixels(path)
+        chosen = choose_frame(path, _header_of(data).frames, frame)
+    return read_frame(path, data, chosen, frame)
+
+
+def open_with_pixels(path: Path) -> "Dataset":
+    """The data set of a file that holds an image.
+
+    Raises:
+        UserError: it holds none, or no pixels.
+    """
+    data = open_dataset(path, pixels=True)
+    _require_image(path, data)
+    if not any(keyword in data for keyword in PIXEL_KEYWORDS):
+        raise UserError(f"{path} is cut short or only a header: it holds no pixel data; copy it again.")
+    return data
+
+
+def read_frame(path: Path, data: "Dataset", chosen: int, frame: int | None) -> Image:
+    """One frame of an open data set; `frame` is the one that was asked for, if any."""
     from pydicom import uid
 
     from medloom.data.image_io import dicom_jpeg
 
     with explained_reading(path, "DICOM"):
-        data = pydicom.dcmread(path)
-        _require_image(path, data)
-        if not any(keyword in data for keyword in PIXEL_KEYWORDS):
-            raise UserError(f"{path} is cut short or only a header: it holds no pixel data; copy it again.")
         header = _header_of(data)
-        chosen = choose_frame(path, header.frames, frame)
         # A fixed decoder: others that happen to be installed may round differently.
         syntax = data.file_meta.get("TransferSyntaxUID")
         plugin = (
             dicom_jpeg.PLUGIN if syntax in dicom_jpeg.DECODERS else "pillow" if syntax == uid.JPEGBaseline8Bit else ""
         )
-        stored = pydicom.pixels.pixel_array(data, index=chosen, decoding_plugin=plugin)
+        stored = _stored_values(path, data, chosen, plugin)
         image_unit, spacing = _unit(data, chosen), _spacing(data, chosen)
+        values: NDArray[np.generic]
         if image_unit == COLOUR:
             if data.PhotometricInterpretation == "PALETTE COLOR":
-                stored = pydicom.pixels.apply_color_lut(stored, data)[..., :3]
+                from pydicom.pixels import apply_color_lut
+
+                stored = apply_color_lut(stored, data)[..., :3]
             values = stored.astype(np.float32) * np.float32(header.full_scale / (2**header.bits - 1))
         else:
             values = _modality_values(data, chosen, stored)
@@ -83,10 +94,8 @@ def read_dicom(path: Path, frame: int | None, unit: str | None) -> Image:
 
 def dicom_header(path: Path, unit: str | None) -> Header:
     """The header of a DICOM file, with the unit and spacing of its first frame."""
-    import pydicom
-
     with explained_reading(path, "DICOM"):
-        data = pydicom.dcmread(path, stop_before_pixels=True)
+        data = open_dataset(path, pixels=False)
         _require_image(path, data)
         return _header_of(data)
 
@@ -96,12 +105,13 @@ class Slice:
     """The position of the single image of a DICOM file, read without decoding pixels.
 
     Attributes:
-        path: the file.
+        path: the file, with its frame where it has several.
         series: UID of its series.
         header: size, unit, pixel spacing.
         spacing: mm between rows and between columns.
         cosines: float64 `(2, 3)`, the directions along a row and along a column, in LPS.
         position: float64 `(3,)`, LPS mm of its first pixel.
+        rounding: float64 `(3,)`, mm of the last digit to which the position is written.
     """
 
     path: Path
@@ -110,6 +120,7 @@ class Slice:
     spacing: tuple[float, ...]
     cosines: NDArray[np.float64]
     position: NDArray[np.float64]
+    rounding: NDArray[np.float64]
 
 
 def read_slice_position(path: Path) -> Slice:
@@ -118,31 +129,61 @@ def read_slice_position(path: Path) -> Slice:
     Raises:
         UserError: no image, several frames, or no position, orientation or pixel spacing.
     """
-    import pydicom
-
     with explained_reading(path, "DICOM"):
-        data = pydicom.dcmread(path, stop_before_pixels=True)
+        data = open_dataset(path, pixels=False)
         _require_image(path, data)
-        header = _header_of(data)
-        cosines = _frame_item(data, 0, "PlaneOrientationSequence").get("ImageOrientationPatient")
-        position = _frame_item(data, 0, "PlanePositionSequence").get("ImagePositionPatient")
-    if header.frames > 1:
-        raise UserError(f"{path} holds {header.frames} frames, but a series has one per file; convert it to NIfTI.")
+        frames = _header_of(data).frames
+    if frames > 1:
+        raise UserError(
+            f"{path} holds {frames} frames, but a series has one per file; name the file itself, with #all for one"
+            " volume of its frames."
+        )
+    return frame_position(path, data, 0)
+
+
+def frame_position(path: Path, data: "Dataset", frame: int) -> Slice:
+    """The position of a frame of an open data set.
+
+    Raises:
+        UserError: no position, orientation or pixel spacing.
+    """
+    with explained_reading(path, "DICOM"):
+        header = replace(_header_of(data), unit=_unit(data, frame), spacing=_spacing(data, frame))
+        cosines = _frame_item(data, frame, "PlaneOrientationSequence").get("ImageOrientationPatient")
+        position = _frame_item(data, frame, "PlanePositionSequence").get("ImagePositionPatient")
     if not cosines or not position or header.spacing is None:
         raise UserError(f"{path} does not state the position of its slice (position, orientation, pixel spacing).")
     return Slice(
-        path,
+        path if header.frames == 1 else path.with_name(f"{path.name}#{frame}"),
         str(data.get("SeriesInstanceUID", "")),
         header,
         header.spacing,
         np.asarray(cosines, dtype=np.float64).reshape(2, 3),
         np.asarray(position, dtype=np.float64),
+        np.array([_last_digit(value) for value in position]),
     )
+
+
+def _last_digit(value: object) -> float:
+    """What one step of the last digit is worth that a number in a file has: 0.1 of 0.60, 0.001 of 1.2e-2."""
+    digits = Decimal(str(getattr(value, "original_string", value)).strip()).normalize().as_tuple()
+    return float(10.0 ** int(digits.exponent))
+
+
+def holds_no_image(path: Path) -> str | None:
+    """What a DICOM file holds that is no image (a report, a presentation state, a plan); None for an image.
+
+    Raises:
+        UserError: no DICOM.
+    """
+    with explained_reading(path, "DICOM"):
+        data = open_dataset(path, pixels=False)
+    return None if "Rows" in data or "SOPClassUID" not in data else str(data.SOPClassUID.name)
 
 
 def _header_of(data: "Dataset") -> Header:
     unit, spacing = _unit(data, 0), _spacing(data, 0)
-    bits = int(data.get("BitsStored", data.BitsAllocated))
+    bits = int(data.BitsStored)
     if data.PhotometricInterpretation == "PALETTE COLOR":
         bits = int(data.RedPaletteColorLookupTableDescriptor[2])
     return Header(
@@ -156,6 +197,7 @@ def _header_of(data: "Dataset") -> Header:
         str(data.get("Modality", "")) or None,
         _affine(data, 0, spacing),
         _directions(data),
+        frame_of_reference=str(data.get("FrameOfReferenceUID") or "") or None,
     )
 
 
@@ -177,7 +219,7 @@ def _frame_item(data: "Dataset", frame: int, sequence: str) -> "Dataset":
     groups = [*per_frame[frame : frame + 1], *(data.get("SharedFunctionalGroupsSequence") or [])]
     for group in groups:
         if group.get(sequence):
-            return group[sequence].value[0]
+            return present(group[sequence].value[0])
     return data
 
 
@@ -189,8 +231,25 @@ def _unit(data: "Dataset", frame: int) -> str:
     if data.get("Modality") == "CT" and slope is not None and str(item.get("RescaleType") or "HU") in ("HU", "HU_MOD"):
         return HU
     unchanged = float(slope or 1) == 1 and float(intercept or 0) == 0 and not item.get("ModalityLUTSequence")
-    levels = data.get("BitsStored") == 8 and data.get("PixelRepresentation", 0) == 0
+    levels = data.BitsStored == 8 and data.PixelRepresentation == 0
     return GREY if unchanged and levels else RELATIVE
+
+
+def _stored_values(path: Path, data: "Dataset", frame: int, plugin: str) -> NDArray[np.generic]:
+    """A frame's values as they are stored, of the bits that count: old files have them at the upper end of a word."""
+    import pydicom
+
+    bits, unused = int(data.BitsStored), int(data.HighBit) + 1 - int(data.BitsStored)
+    if unused < 0 or data.HighBit >= data.BitsAllocated or (unused and data.file_meta.TransferSyntaxUID.is_compressed):
+        raise UserError(
+            f"{path} states {bits} bits of {data.BitsAllocated} with high bit {data.HighBit}, which do not agree;"
+            " correct its header, or leave it out."
+        )
+    # Bits above the high one hold overlays, and are cleared by the decoder; those below the lowest hold nothing.
+    data.BitsStored = bits + unused
+    stored = pydicom.pixels.pixel_array(data, index=frame, decoding_plugin=plugin)
+    data.BitsStored = bits
+    return np.asarray(np.right_shift(stored, unused) if unused else stored)
 
 
 def _modality_values(data: "Dataset", frame: int, stored: NDArray[np.generic]) -> NDArray[np.generic]:
@@ -201,8 +260,8 @@ def _modality_values(data: "Dataset", frame: int, stored: NDArray[np.generic]) -
     if data.PhotometricInterpretation != INVERTED or _unit(data, frame) == HU:
         return np.asarray(values)
     # Inverted about the storable range, not the image's own, so that images of a set stay comparable.
-    bits = int(data.get("BitsStored", data.BitsAllocated))
-    lowest = -(2 ** (bits - 1)) if data.get("PixelRepresentation", 0) == 1 else 0
+    bits = int(data.BitsStored)
+    lowest = -(2 ** (bits - 1)) if data.PixelRepresentation == 1 else 0
     ends = np.asarray(apply_modality_lut(np.asarray((lowest, lowest + 2**bits - 1), stored.dtype), item), np.float64)
     return np.asarray(ends.sum() - np.asarray(values, dtype=np.float64))
 
@@ -211,7 +270,7 @@ def _padding(data: "Dataset", stored: NDArray[np.generic]) -> NDArray[np.bool_] 
     if "PixelPaddingValue" not in data:
         return None
     # Writers often give the padding of signed pixels as if it were unsigned.
-    bits, signed = int(data.BitsAllocated), data.get("PixelRepresentation", 0) == 1
+    bits, signed = int(data.BitsAllocated), data.PixelRepresentation == 1
     stated = (data.PixelPaddingValue, data.get("PixelPaddingRangeLimit", data.PixelPaddingValue))
     ends = [int(end) - 2**bits if signed and int(end) >= 2 ** (bits - 1) else int(end) for end in stated]
     mask = np.greater_equal(stored, min(ends)) & np.less_equal(stored, max(ends))

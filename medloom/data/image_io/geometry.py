@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypeVar
 
@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from medloom.core.errors import UserError
-from medloom.core.image import Affine, Image, full_scale_of
+from medloom.core.image import Affine, Header, Image, full_scale_of
 from medloom.core.spec import COLOUR, GREY, HU, RELATIVE, UNITS
 
 Value = TypeVar("Value", bound=np.generic)
@@ -87,6 +87,18 @@ def reorient(image: Image, codes: str) -> Image:
     )
 
 
+def turned_from(image: Image, codes: str) -> Image:
+    """A volume without orientation, whose axes are said to be `codes`, with its axes in the order R, A, S."""
+    from nibabel import orientations
+
+    change = orientations.ornt_transform(orientations.axcodes2ornt(codes), orientations.axcodes2ornt("RAS"))
+    values = orientations.apply_orientation(np.moveaxis(image.pixels, 0, -1), change)
+    order = np.argsort(change[:, 0].astype(int))
+    spacing = None if image.spacing is None else tuple(image.spacing[axis] for axis in order)
+    pixels = np.ascontiguousarray(np.moveaxis(values, -1, 0))
+    return replace(image, pixels=pixels, spacing=spacing, unoriented=False)
+
+
 def axial_affine(spacing: Sequence[float]) -> Affine:
     """The default affine of an image without one.
 
@@ -105,21 +117,57 @@ def stated_affine(image: Image) -> Affine:
     return axial_affine(image.spacing or (1.0,) * len(image.size)) if image.affine is None else image.affine
 
 
+@dataclass(frozen=True, eq=False)
+class StoredVolumes:
+    """What the header of a volume file says.
+
+    Attributes:
+        shape: `(X, Y, Z)` in file order.
+        frames: number of volumes.
+        affine: from array index to RAS mm; of a file that states no orientation, its spacing alone counts.
+        oriented: whether the file states how its axes lie in the patient.
+    """
+
+    shape: tuple[int, int, int]
+    frames: int
+    affine: Affine
+    oriented: bool
+
+
 def volume_image(
     path: Path,
     values: NDArray[np.float32],
-    affine: Affine,
+    volumes: StoredVolumes,
     stored: np.dtype[np.generic],
     unit: str | None,
     frame: int | None,
 ) -> Image:
-    """An Image in RAS order from float32 values `(X, Y, Z)` in file order and their affine to RAS mm."""
+    """An Image from float32 values in file order: in RAS order, or as it is where the file states no orientation."""
     stated = volume_unit(path, stored, unit)
-    volume, turned = to_orientation(values, affine, "RAS", path)
     scale = full_scale_of(stored.itemsize * 8) if stated == GREY else math.nan
+    if not volumes.oriented:
+        return Image(values[None], stated, scale, _stated_spacing(volumes), frame=frame, unoriented=True)
+    volume, turned = to_orientation(values, volumes.affine, "RAS", path)
     return Image(
-        volume[None], stated, scale, voxel_spacing(turned), turned, frame=frame, stored_axes=axis_codes(affine)
+        volume[None], stated, scale, voxel_spacing(turned), turned, frame=frame, stored_axes=axis_codes(volumes.affine)
     )
+
+
+def volume_header(
+    kind: str, path: Path, volumes: StoredVolumes, stored: np.dtype[np.generic], unit: str | None
+) -> Header:
+    """The header of a volume file, with size and spacing in the order of `volume_image`."""
+    stated, bits = volume_unit(path, stored, unit), stored.itemsize * 8
+    if not volumes.oriented:
+        return Header(kind, volumes.shape, 1, bits, stated, volumes.frames, _stated_spacing(volumes), unoriented=True)
+    size, spacing, affine = turned_geometry(volumes.shape, volumes.affine, "RAS", path)
+    axes = axis_codes(volumes.affine)
+    return Header(kind, size, 1, bits, stated, volumes.frames, spacing, affine=affine, stored_axes=axes)
+
+
+def _stated_spacing(volumes: StoredVolumes) -> tuple[float, float, float] | None:
+    spacing = voxel_spacing(volumes.affine)
+    return spacing if min(spacing) > 0 and np.isfinite(spacing).all() else None
 
 
 def volume_unit(path: Path, stored: np.dtype[np.generic], unit: str | None) -> str:

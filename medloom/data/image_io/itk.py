@@ -11,14 +11,14 @@ import numpy as np
 
 from medloom.core.errors import UserError
 from medloom.core.files import atomic_file, explained_disk_errors
-from medloom.core.image import Affine, Header, Image, choose_frame
+from medloom.core.image import Header, Image, choose_frame
 from medloom.data.image_io.geometry import (
     LPS_RAS,
+    StoredVolumes,
     stated_affine,
     stored_volume,
-    turned_geometry,
+    volume_header,
     volume_image,
-    volume_unit,
     voxel_spacing,
 )
 from medloom.data.image_io.reading import MAX_VOXELS, explained_reading, require_sane_size
@@ -27,6 +27,9 @@ if TYPE_CHECKING:
     import SimpleITK
 
 PROVENANCE = "provenance"
+LONGEST_HEADER = 1 << 16
+# Each of these states an orientation; a space without a name is LPS, as ITK has it.
+ORIENTATION_FIELDS = ("space directions", "transformmatrix", "rotation", "orientation")
 SQUARENESS = 1e-3  # largest cosine between two axes that count as orthogonal
 
 
@@ -37,12 +40,12 @@ def read_itk(path: Path, frame: int | None, unit: str | None) -> Image:
     kind = _kind(path)
     with explained_reading(path, kind):
         reader = _reader(path)
-        size, frames, affine = _geometry(path, reader)
-        chosen = choose_frame(path, frames, frame)
+        volumes = _geometry(path, reader)
+        chosen = choose_frame(path, volumes.frames, frame)
         stored = SimpleITK.GetArrayFromImage(reader.Execute())
         values = stored[chosen] if reader.GetDimension() == 4 else stored
-        volume = values.T.reshape(size).astype(np.float32)
-    return volume_image(path, volume, affine, values.dtype, unit, frame)
+        volume = values.T.reshape(volumes.shape).astype(np.float32)
+    return volume_image(path, volume, volumes, values.dtype, unit, frame)
 
 
 def itk_header(path: Path, unit: str | None) -> Header:
@@ -52,13 +55,37 @@ def itk_header(path: Path, unit: str | None) -> Header:
     kind = _kind(path)
     with explained_reading(path, kind):
         reader = _reader(path)
-        size, frames, stored_affine = _geometry(path, reader)
+        volumes = _geometry(path, reader)
         name = SimpleITK.GetPixelIDValueAsString(reader.GetPixelID())
         width = next(word for word in name.split() if word.endswith("-bit")).removesuffix("-bit")
         stored = np.dtype(f"{'f' if 'float' in name else 'u' if 'unsigned' in name else 'i'}{int(width) // 8}")
-        size_ras, spacing, affine = turned_geometry(size, stored_affine, "RAS", path)
-    stated = volume_unit(path, stored, unit)
-    return Header(kind, size_ras, 1, stored.itemsize * 8, stated, frames, spacing, affine=affine)
+        return volume_header(kind, path, volumes, stored, unit)
+
+
+def segment_names(path: Path) -> dict[int, str]:
+    """Label -> name of a segmentation that 3D Slicer wrote (.seg.nrrd); empty for any other file.
+
+    Raises:
+        UserError: segments in several layers, which overlap.
+    """
+    if _kind(path) != "NRRD":
+        return {}
+    with explained_reading(path, "NRRD"):
+        reader = _reader(path)
+        found = {}
+        for key in reader.GetMetaDataKeys():
+            if key.startswith("Segment") and key.endswith("_Name"):
+                number = key.removesuffix("_Name")
+                layer, label = (_metadata(reader, f"{number}_{what}") for what in ("Layer", "LabelValue"))
+                if layer not in ("", "0"):
+                    raise UserError(f"{path} has segments in several layers, which overlap; export it as a label map.")
+                if label.isdecimal():
+                    found[int(label)] = reader.GetMetaData(key).strip()
+    return dict(sorted(found.items()))
+
+
+def _metadata(reader: "SimpleITK.ImageFileReader", key: str) -> str:
+    return str(reader.GetMetaData(key)).strip() if reader.HasMetaDataKey(key) else ""
 
 
 def write_itk(path: Path, image: Image, provenance: Mapping[str, str]) -> None:
@@ -95,7 +122,7 @@ def itk_provenance(path: Path) -> dict[str, str]:
 
 
 def _kind(path: Path) -> str:
-    return "NRRD" if path.suffix.lower() == ".nrrd" else "MetaImage"
+    return "NRRD" if path.suffix.lower() in (".nrrd", ".nhdr") else "MetaImage"
 
 
 def _reader(path: Path) -> "SimpleITK.ImageFileReader":
@@ -107,8 +134,8 @@ def _reader(path: Path) -> "SimpleITK.ImageFileReader":
     return reader
 
 
-def _geometry(path: Path, reader: "SimpleITK.ImageFileReader") -> tuple[tuple[int, int, int], int, Affine]:
-    """Shape and number of volumes, and their affine to RAS mm; a 2-D image lies in the plane of the first two axes."""
+def _geometry(path: Path, reader: "SimpleITK.ImageFileReader") -> StoredVolumes:
+    """What the header says of the volumes; a 2-D image lies in the plane of the first two axes."""
     axes = reader.GetDimension()
     if reader.GetNumberOfComponents() != 1 or not 2 <= axes <= 4:
         raise UserError(
@@ -123,7 +150,21 @@ def _geometry(path: Path, reader: "SimpleITK.ImageFileReader") -> tuple[tuple[in
     affine = np.eye(4)
     affine[:used, :used] = direction[:used, :used] * np.asarray(reader.GetSpacing())[:used]
     affine[:used, 3] = reader.GetOrigin()[:used]
-    return (columns, rows, slices), frames, LPS_RAS @ affine
+    return StoredVolumes((columns, rows, slices), frames, LPS_RAS @ affine, _states_orientation(path))
+
+
+def _states_orientation(path: Path) -> bool:
+    """Whether the text of a header says how the axes lie in the patient; ITK takes the identity where it does not."""
+    with path.open("rb") as stream:
+        text = stream.read(LONGEST_HEADER).decode("latin-1")
+    fields = set()
+    # A NRRD header ends with an empty line, a MetaImage's with the name of its data.
+    for line in text.splitlines():
+        name = line.replace("=", ":", 1).partition(":")[0].strip().casefold()
+        if not line.strip() or name == "elementdatafile":
+            break
+        fields.add(name)
+    return not fields.isdisjoint(ORIENTATION_FIELDS)
 
 
 def _itk_image(path: Path, image: Image, provenance: Mapping[str, str]) -> "SimpleITK.Image":
@@ -131,6 +172,8 @@ def _itk_image(path: Path, image: Image, provenance: Mapping[str, str]) -> "Simp
 
     if len(image.pixels) != 1:
         raise UserError(f"{path}: volumes hold one channel, the image has {len(image.pixels)}; write a .png or .tif.")
+    if image.unoriented:
+        raise UserError(f"{path}: the image states no orientation, which {_kind(path)} cannot say; write a .nii.gz.")
     affine = LPS_RAS @ stated_affine(image)
     spacing = np.asarray(voxel_spacing(affine))
     direction = affine[:3, :3] / spacing

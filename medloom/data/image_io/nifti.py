@@ -9,8 +9,8 @@ import numpy as np
 
 from medloom.core.errors import UserError
 from medloom.core.files import atomic_file
-from medloom.core.image import Affine, Header, Image, choose_frame
-from medloom.data.image_io.geometry import stated_affine, stored_volume, turned_geometry, volume_image, volume_unit
+from medloom.core.image import Header, Image, choose_frame
+from medloom.data.image_io.geometry import StoredVolumes, stated_affine, stored_volume, volume_header, volume_image
 from medloom.data.image_io.reading import MAX_VOXELS, explained_reading, require_sane_size
 
 if TYPE_CHECKING:
@@ -20,39 +20,41 @@ COMMENT = 6  # The NIfTI standard's extension code of plain text.
 DESCRIPTION = "SYNTHETIC image, not of a patient"
 DERIVED = "DERIVED: a resampled image of a patient"
 EDITED = "SYNTHETIC edit of a patient's image, may contain its pixels"
-MM_PER_UNIT = {"unknown": 1.0, "mm": 1.0, "meter": 1000.0, "micron": 0.001}
+# By the NIfTI standard's codes of spatial units; unknown ones are mm, as ITK has it.
+UNIT_BITS = 0x07
+MM_PER_UNIT = {1: 1000.0, 3: 0.001}
 
 
 def read_nifti(path: Path, frame: int | None, unit: str | None) -> Image:
     """Read a volume (or one of a series) in RAS order, `(1, X, Y, Z)`, with the header's scale applied."""
     with explained_reading(path, "NIfTI"):
-        opened, shape, frames, affine = _opened(path)
-        chosen = choose_frame(path, frames, frame)
+        opened, volumes = _opened(path)
+        chosen = choose_frame(path, volumes.frames, frame)
         stored = opened.dataobj[:, :, :, chosen] if len(opened.shape) > 3 else opened.dataobj
-        values = np.asarray(stored, dtype=np.float32).reshape(shape)
-    return volume_image(path, values, affine, opened.get_data_dtype(), unit, frame)
+        values = np.asarray(stored, dtype=np.float32).reshape(volumes.shape)
+    return volume_image(path, values, volumes, opened.get_data_dtype(), unit, frame)
 
 
 def nifti_header(path: Path, unit: str | None) -> Header:
     """The header of a NIfTI file, with size and spacing in RAS order."""
     with explained_reading(path, "NIfTI"):
-        opened, shape, frames, stated_in_mm = _opened(path)
-        size, spacing, affine = turned_geometry(shape, stated_in_mm, "RAS", path)
-        stored = opened.get_data_dtype()
-    stated = volume_unit(path, stored, unit)
-    return Header("NIfTI", size, 1, stored.itemsize * 8, stated, frames, spacing, affine=affine)
+        opened, volumes = _opened(path)
+        return volume_header("NIfTI", path, volumes, opened.get_data_dtype(), unit)
 
 
 def write_nifti(path: Path, image: Image, provenance: Mapping[str, str]) -> None:
-    """Write `.nii` or `.nii.gz`: int16 for HU, float32 otherwise; same affine, provenance in a comment extension."""
+    """Write `.nii` or `.nii.gz`: int16 for HU, float32 otherwise; provenance in a comment extension.
+
+    The geometry is the image's; of one without orientation both codes are 0.
+    """
     import nibabel
 
     if len(image.pixels) != 1:
         raise UserError(f"{path}: NIfTI holds one channel, the image has {len(image.pixels)}; write a .png or .tif.")
     written = nibabel.Nifti1Image(stored_volume(image), stated_affine(image))
     written.header.set_xyzt_units("mm")
-    written.set_sform(written.affine, code=1)
-    written.set_qform(written.affine, code=1)
+    written.set_sform(written.affine, code=0 if image.unoriented else 1)
+    written.set_qform(written.affine, code=0 if image.unoriented else 1)
     written.header["descrip"] = _description(provenance).encode("ascii")
     text = json.dumps(dict(provenance)).encode("ascii")
     written.header.extensions.append(nibabel.nifti1.Nifti1Extension(COMMENT, text))
@@ -81,8 +83,8 @@ def nifti_provenance(path: Path) -> dict[str, str]:
         return dict(json.loads(text.rstrip("\x00 ")))
 
 
-def _opened(path: Path) -> "tuple[Nifti1Image, tuple[int, int, int], int, Affine]":
-    """The file without its values, the shape of a volume, the number of volumes, and the affine to RAS mm."""
+def _opened(path: Path) -> "tuple[Nifti1Image, StoredVolumes]":
+    """The file without its values, and what its header says."""
     import nibabel
 
     opened = nibabel.load(path)
@@ -96,6 +98,9 @@ def _opened(path: Path) -> "tuple[Nifti1Image, tuple[int, int, int], int, Affine
     rows, columns, slices, frames = (*shape[:4], 1, 1, 1)[:4]
     require_sane_size(path, (rows, columns, slices), MAX_VOXELS)
     require_sane_size(path, (frames,))
-    scale = MM_PER_UNIT[opened.header.get_xyzt_units()[0]]
+    units = int(opened.header["xyzt_units"]) & UNIT_BITS if "xyzt_units" in opened.header else 0
+    scale = MM_PER_UNIT.get(units, 1.0)
     affine = np.diag([scale, scale, scale, 1.0]) @ np.asarray(opened.affine, dtype=np.float64)
-    return opened, (rows, columns, slices), frames, affine
+    # With both codes 0, and in an Analyze header, the file states no orientation, and nibabel's affine is a guess.
+    codes = [int(opened.header[name]) for name in ("qform_code", "sform_code") if name in opened.header]
+    return opened, StoredVolumes((rows, columns, slices), frames, affine, any(code > 0 for code in codes))

@@ -22,7 +22,7 @@ FORMATS = {"PNG": ("PNG",), "JPEG": ("JPEG", "MPO")}
 GREY_MODES = ("1", "L", "LA")
 ORIENTATION_TAG = 0x0112
 PNG_FORM_OFFSET = 24
-PNG_GREY_TYPES = (0, 4)
+PNG_GREY_TYPES, PNG_ALPHA_TYPES = (0, 4), (4, 6)
 ROUNDING = 1e-3  # fraction of the range by which computed values may exceed it
 
 
@@ -79,6 +79,7 @@ read_jpeg, jpeg_header = partial(_read, "JPEG"), partial(_header, "JPEG")
 
 def _opened(path: Path, kind: str) -> "PillowImage":
     from PIL import Image as Pillow
+    from PIL import MpoImagePlugin  # noqa: F401  Registers MPO, which Pillow otherwise does not know here.
 
     return Pillow.open(path, formats=FORMATS[kind])
 
@@ -95,11 +96,16 @@ def _png_form(path: Path) -> tuple[int, int]:
     return depth, colour_type
 
 
-def _deep_pixels(path: Path) -> NDArray[np.generic]:
+def _deep_samples(path: Path) -> NDArray[np.generic]:
     # Pillow silently drops 8 of the 16 bits in colour or with alpha.
     import imagecodecs
 
     pixels: NDArray[np.generic] = imagecodecs.png_decode(path.read_bytes())
+    return pixels
+
+
+def _deep_pixels(path: Path) -> NDArray[np.generic]:
+    pixels = _deep_samples(path)
     if pixels.ndim == 3 and pixels.shape[-1] in (2, 4):
         pixels = composite_on_black(pixels, 65535)
     return pixels[..., 0] if pixels.ndim == 3 and pixels.shape[-1] == 1 else pixels
@@ -112,6 +118,28 @@ def _pillow_pixels(opened: "PillowImage") -> NDArray[np.generic]:
         composited = composite_on_black(np.asarray(opened.convert("LA" if grey else "RGBA")), 255)
         return composited[..., 0] if grey else composited
     return np.asarray(opened.convert("L" if grey else "RGB"))
+
+
+def png_samples(path: Path) -> NDArray[np.generic]:
+    """The samples of a PNG as stored: indices of a palette, levels of few bits unscaled; turned like the image.
+
+    Raises:
+        UserError: partly transparent, where a sample may mean nothing.
+    """
+    with explained_reading(path, "PNG"), _opened(path, "PNG") as opened:
+        require_sane_size(path, opened.size)
+        bits, colour_type = _png_form(path)
+        opened.load()
+        samples: NDArray[np.generic] = _deep_samples(path) if bits == 16 else np.asarray(opened)
+        if opened.mode == "L" and bits < 8:
+            # Pillow scales levels of 2 and 4 bits to 8.
+            samples = np.floor_divide(samples, 255 // (2**bits - 1))
+        if colour_type in PNG_ALPHA_TYPES:
+            if (samples[..., -1] != samples[..., -1].max()).any():
+                raise UserError(f"{path} is partly transparent; save the labels without transparency.")
+            samples = samples[..., :-1]
+            samples = samples[..., 0] if samples.shape[-1] == 1 else samples
+        return turn(samples.astype(np.uint16), opened.getexif().get(ORIENTATION_TAG, 1))
 
 
 def to_levels(path: Path, image: Image) -> NDArray[np.unsignedinteger]:

@@ -30,12 +30,7 @@ def read_tiff(path: Path, frame: int | None, unit: str | None) -> Image:
         pages = _full_pages(opened)
         page = pages[choose_frame(path, len(pages), frame)]
         _require_readable(path, page)
-        # A missing or short strip would be filled with zeros.
-        ends = [start + count for start, count in zip(page.dataoffsets, page.databytecounts, strict=True)]
-        if 0 in page.databytecounts or not ends or max(ends) > path.stat().st_size:
-            raise UserError(
-                f"{path} is cut short: its pixels should end at byte {max(ends, default=0)}; copy it again."
-            )
+        _require_complete(path, page)
         planes, page_unit = channel_first(turn(_displayed(page), _orientation(page))), _unit(page)
     bits = 8 if page.photometric == PALETTE else _bits(page)
     return Image(planes, page_unit, float("nan") if page_unit == RELATIVE else full_scale_of(bits), frame=frame)
@@ -58,6 +53,25 @@ def tiff_header(path: Path, unit: str | None) -> Header:
             page_unit,
             len(pages),
         )
+
+
+def tiff_samples(path: Path, frame: int | None) -> NDArray[np.generic]:
+    """The samples of a TIFF's page: indices of a palette, levels unscaled; turned like the image, 0 is black."""
+    import tifffile
+
+    with explained_reading(path, "TIFF"), tifffile.TiffFile(path) as opened:
+        pages = _full_pages(opened)
+        page = pages[choose_frame(path, len(pages), frame)]
+        _require_readable(path, page)
+        _require_complete(path, page)
+        stored: NDArray[np.generic] = page.asarray()
+        samples = np.moveaxis(stored, 0, -1) if page.axes.startswith("S") else stored
+        colours = 3 if page.photometric in (RGB, YCBCR) else 1
+        samples = samples[..., :colours] if samples.ndim == 3 else samples
+        samples = samples[..., 0] if samples.ndim == 3 and colours == 1 else samples
+        if page.photometric == WHITE_IS_ZERO and samples.dtype.kind in "bu":
+            samples = (2 ** _bits(page) - 1) - samples.astype(np.int64)
+        return turn(samples, _orientation(page))
 
 
 def _full_pages(opened: "TiffFile") -> "list[TiffPage]":
@@ -94,6 +108,13 @@ def _require_readable(path: Path, page: "TiffPage") -> None:
         raise UserError(f"{path} is a colour TIFF of {page.dtype} values; save it with 8 or 16 bits per channel.")
 
 
+def _require_complete(path: Path, page: "TiffPage") -> None:
+    # A missing or short strip would be filled with zeros.
+    ends = [start + count for start, count in zip(page.dataoffsets, page.databytecounts, strict=True)]
+    if 0 in page.databytecounts or not ends or max(ends) > path.stat().st_size:
+        raise UserError(f"{path} is cut short: its pixels should end at byte {max(ends, default=0)}; copy it again.")
+
+
 def _displayed(page: "TiffPage") -> NDArray[np.generic]:
     """`(rows, columns)` or `(rows, columns, 3)`, larger is brighter, levels relative to the full scale."""
     stored: NDArray[np.generic] = page.asarray()
@@ -102,7 +123,7 @@ def _displayed(page: "TiffPage") -> NDArray[np.generic]:
     if page.photometric == PALETTE:
         palette = np.asarray(page.colormap)
         # The standard requires 16-bit entries; some writers give 8.
-        return np.asarray((palette >> 8 if palette.max() > 255 else palette).T[stored])
+        return np.asarray((palette >> 8 if palette.max() > 255 else palette).T[stored.astype(np.uint16)])
     unit = _unit(page)
     colours = 3 if unit == COLOUR else 1
     if stored.ndim == 2:

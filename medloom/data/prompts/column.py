@@ -4,9 +4,9 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from medloom.core.cells import MISSING, NUMBER, Cell, capped_age, spelled
+from medloom.core.cells import MISSING, NUMBER, Cell, Code, capped_age, spelled
 from medloom.core.errors import UserError
-from medloom.core.lookup import did_you_mean
+from medloom.core.lookup import did_you_mean_value
 from medloom.data.prompts.identity import is_age, is_date
 
 SLOT = "{value}"
@@ -85,13 +85,13 @@ class Column:
         """
         text = spelled(cell)
         # 0, 0.0 and "0" are the same key of the value map.
-        if (key := next((key for key in self.values or () if spelled(key) == text), None)) is not None:
+        if (key := self._key(text)) is not None:
             return key
         if text.casefold() in MISSING or text in self.sentinels:
             return None
         if self.values is not None:
             raise UserError(
-                f"column {self.name!r}: {text!r} is not in the value map{did_you_mean(text, self.values) or '.'}"
+                f"column {self.name!r}: {text!r} is not in the value map{did_you_mean_value(text, self.values) or '.'}"
                 f" Allowed: {', '.join(self.values)}."
             )
         if not self.allowed and is_date(text):
@@ -99,6 +99,8 @@ class Column:
                 f"column {self.name!r}: {text!r} looks like a date, which could identify the patient; give days"
                 " relative to an event (relative_days), or list the column under `allow`."
             )
+        if isinstance(cell, Code) and not self.is_number:
+            return cell
         if NUMBER.fullmatch(text):
             number = float(str(cell).strip())
             if self.bands and number < self.bands[0][0]:
@@ -115,6 +117,11 @@ class Column:
                 " means missing."
             )
         return text if age is None else age
+
+    def _key(self, text: str) -> str | None:
+        """The key of the value map for a text, whatever its capital letters unless keys differ by these alone."""
+        keys = [key for key in self.values or () if spelled(key).casefold() == text.casefold()]
+        return next((key for key in keys if spelled(key) == text), keys[0] if len(keys) == 1 else None)
 
     def phrase(self, cell: Cell) -> str:
         """The words for a value from `read`; empty where nothing is worded."""

@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from medloom.core.cells import MISSING, NUMBER, Cell, spelled
+from medloom.core.cells import MISSING, NUMBER, Cell, Code, are_codes, spelled
 from medloom.core.errors import UserError
 from medloom.core.files import read_yaml_text
 from medloom.core.lookup import did_you_mean
@@ -62,7 +62,14 @@ def read_rows(table: Table, template: Template, where: str) -> tuple[dict[int, d
     template.check_columns(table.header, where)
     rows: dict[int, dict[str, Cell]] = {}
     problems = list(table.problems)
-    for line, cells in zip(table.lines, table.rows, strict=True):
+    places = {name: table.header.index(name) for name in template.columns}
+    codes = {
+        place
+        for place in places.values()
+        if are_codes({cell for row in table.rows if isinstance(cell := row[place], str)})
+    }
+    for line, stored in zip(table.lines, table.rows, strict=True):
+        cells = [Code(cell) if place in codes and isinstance(cell, str) else cell for place, cell in enumerate(stored)]
         try:
             rows[line] = template.row(dict(zip(table.header, cells, strict=True)))
         except UserError as error:
@@ -78,33 +85,65 @@ def read_template(path: Path) -> Template:
             bound that cannot be read, or a column that identifies patients or is a date and is not listed in `allow`.
     """
     try:
-        values = template_values(path)
-        _check_keys(values, TEMPLATE_KEYS, "")
-        columns = _mapping(values.get("columns"), "columns")
-        if not columns:
-            raise UserError("`columns` is empty; give at least one column, in the order of the text.")
-        allowed = _words(values.get("allow", ()), "allow")
-        for name in allowed:
-            _require_column(name, columns, "allow")
-        read = {name: _column(name, given, name in allowed) for name, given in columns.items()}
-        for name, given in columns.items():
-            for parent in read[name].parents:
-                _require_column(parent, columns, f"{name}: parents")
-            rules = _mapping(given, name).get("follows", ())
-            if not isinstance(rules, list | tuple):
-                raise UserError(
-                    f"column {name!r}: `follows` is a list of rules, {{when: {{PARENT: VALUE}}, value: V}}."
-                )
-            read[name] = replace(read[name], follows=tuple(_rule(read[name], rule, read) for rule in rules))
-        bounds = tuple(read_bound(text, tuple(read)) for text in _words(values.get("bounds", ()), "bounds"))
-        for bound in bounds:
-            for name in sorted(bound.columns):
-                if read[name].values is not None:
-                    raise UserError(f"bounds: {bound.text!r} compares {name!r}, whose values are words; name a number.")
-        texts = {key: _text(values[key], key) for key in ("join", "start", "end") if key in values}
-        return Template(read, bounds=bounds, **texts)
+        return template_of_values(template_values(path))
     except UserError as error:
         raise UserError(f"{path}: {error}") from error
+
+
+def template_of_values(values: Mapping[str, Any]) -> Template:
+    """A template from the values of `template_values`.
+
+    Raises:
+        UserError: as `read_template`, without the file.
+    """
+    _check_keys(values, TEMPLATE_KEYS, "")
+    columns = _mapping(values.get("columns"), "columns")
+    if not columns:
+        raise UserError("`columns` is empty; give at least one column, in the order of the text.")
+    allowed = _words(values.get("allow", ()), "allow")
+    for name in allowed:
+        _require_column(name, columns, "allow")
+    read = {name: _column(name, given, name in allowed) for name, given in columns.items()}
+    for name, given in columns.items():
+        for parent in read[name].parents:
+            _require_column(parent, columns, f"{name}: parents")
+        rules = _mapping(given, name).get("follows", ())
+        if not isinstance(rules, list | tuple):
+            raise UserError(f"column {name!r}: `follows` is a list of rules, {{when: {{PARENT: VALUE}}, value: V}}.")
+        read[name] = replace(read[name], follows=tuple(_rule(read[name], rule, read) for rule in rules))
+    bounds = tuple(read_bound(text, tuple(read)) for text in _words(values.get("bounds", ()), "bounds"))
+    for bound in bounds:
+        for name in sorted(bound.columns):
+            if read[name].values is not None:
+                raise UserError(f"bounds: {bound.text!r} compares {name!r}, whose values are words; name a number.")
+    texts = {key: _text(values[key], key) for key in ("join", "start", "end") if key in values}
+    return Template(read, bounds=bounds, **texts)
+
+
+def fitted_values(values: Mapping[str, Any], header: Sequence[str]) -> tuple[dict[str, Any], list[str]]:
+    """The values of a template without the columns that a table lacks, and these columns.
+
+    What depends on a column goes with it: its place among parents, the rules with a condition on it, and its bounds.
+    """
+    columns = _mapping(values.get("columns"), "columns")
+    absent = [name for name in columns if name not in header]
+    kept: dict[str, Any] = {}
+    for name, given in columns.items():
+        if name in absent:
+            continue
+        entry = dict(_mapping(given, name))
+        if "parents" in entry:
+            entry["parents"] = [parent for parent in _words(entry["parents"], name) if parent not in absent]
+        if "follows" in entry:
+            entry["follows"] = [
+                rule for rule in entry["follows"] if not set(_mapping(rule, name)["when"]) & set(absent)
+            ]
+        kept[name] = entry
+    fitted = {**values, "columns": kept}
+    if "bounds" in values:
+        bounds = [(text, read_bound(text, tuple(columns))) for text in _words(values["bounds"], "bounds")]
+        fitted["bounds"] = [text for text, bound in bounds if not bound.columns & set(absent)]
+    return fitted, absent
 
 
 def template_values(path: Path) -> dict[str, Any]:

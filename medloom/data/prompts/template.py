@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from graphlib import CycleError, TopologicalSorter
 
-from medloom.core.cells import Cell, spelled
+from medloom.core.cells import Cell, Code, spelled
 from medloom.core.errors import UserError
 from medloom.core.lookup import did_you_mean, look_up
 from medloom.data.prompts.bounds import Bound
@@ -108,6 +108,7 @@ class Template:
             UserError: see `choices` and `row`; or values that contradict each other by the rules.
         """
         before, chosen = self.row(row), self.choices(changes)
+        chosen |= {name: Code(text) for name, text in changes.items() if isinstance(before[name], Code)}
         for name, value in chosen.items():
             if isinstance(before[name], float) and not isinstance(value, float):
                 raise UserError(f"{name}={value}: the column holds numbers ({spelled(before[name])}); give a number.")

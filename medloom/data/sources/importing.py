@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from medloom.core.errors import UserError
+from medloom.data.paths import absolute, portable
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -100,12 +101,9 @@ def description_of(out: Path) -> Path:
 
 
 def paths_of(config: ImportOptions, folder: Path, files: "pd.Series[str]") -> "pd.Series[str]":
-    """The manifest's paths for files in a folder: relative within the manifest's own folder."""
-    home = (config.out.parent if config.out else Path()).resolve()
-    real = folder.resolve()
-    where = real.relative_to(home) if real.is_relative_to(home) else real
-    prefix = "" if where == Path() else f"{where.as_posix()}/"
-    return prefix + files
+    """The manifest's paths for files in a folder: relative to the manifest's own folder where they can be."""
+    where = portable(str(absolute(folder)), absolute(config.out.parent if config.out else Path()))
+    return files if where in (None, ".") else f"{where}/" + files
 
 
 def finish(

@@ -18,6 +18,7 @@ from medloom.core.types import Sample
 from medloom.data.images import WRITERS, read_image, read_provenance
 from medloom.data.prompts.identity import DATE_WITHIN, is_age
 from medloom.data.tables import write_csv
+from medloom.data.units import unit_for
 from medloom.evaluation.images.section import Found, Inputs, Section
 from medloom.evaluation.images.sets import ImageSet
 from medloom.evaluation.report.metrics import LOWER, Metric, Reference, proportion
@@ -194,7 +195,7 @@ def metadata(path: Path) -> dict[str, str]:
 
 def in_pixels(sample: Sample, unit: str | None = None) -> str | None:
     """Where signs stand near a border of a 2-D image; None for volumes, and if there are none."""
-    image = read_image(sample.path, unit=unit).pixels
+    image = read_image(sample.path, unit=unit_for(unit, sample.condition.modality, sample.path)).pixels
     if image.ndim != 3:
         return None
     grey = image.mean(axis=0)

@@ -20,6 +20,7 @@ from medloom.core.files import (
     remove_leftovers,
     write_json,
 )
+from medloom.core.frames import file_of
 from medloom.core.image import FloatArray, Image
 from medloom.core.plots import flat
 from medloom.core.progress import progress, say
@@ -169,7 +170,7 @@ def failures(results: Sequence[PairResult]) -> list[tuple[ImagePair, str]]:
 
 def _one(pair: ImagePair, options: RegistrationOptions, target: Path) -> PairResult:
     """A pair from the cache, or computed and cached; a fault of its images is a reason, not an error."""
-    if missing := [path for path in pair if not path.exists()]:
+    if missing := [path for path in pair if not file_of(path).exists()]:
         return PairResult(pair, None, f"{missing[0]} is missing.")
     files = [[path.resolve().as_posix(), *content_stamp(path)] for path in pair]
     key = {"method": METHOD, "options": asdict(options), "files": files}

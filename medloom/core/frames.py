@@ -1,0 +1,25 @@
+"""A frame of a file with several, as a path names it: `heart.dcm#3`, or `chest.dcm#all` for a volume of all frames."""
+
+import re
+from pathlib import Path
+
+# All frames of a file as one volume.
+ALL = "all"
+NAMED = re.compile(rf"(.+)#(\d+|{ALL})", re.DOTALL)
+
+
+def split_frame(path: Path | str) -> tuple[Path, int | str | None]:
+    """The file of a path, and the frame that it names: a number from 0, ALL, or None.
+
+    A file whose own name looks like this is itself.
+    """
+    path = Path(path)
+    found = NAMED.fullmatch(path.name)
+    if found is None or path.exists():
+        return path, None
+    return path.with_name(found[1]), found[2] if found[2] == ALL else int(found[2])
+
+
+def file_of(path: Path | str) -> Path:
+    """The file of a path, which may name a frame."""
+    return split_frame(path)[0]
