@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 # Separators of tables, with their names; spreadsheets of many countries write semicolons.
 SEPARATORS = {",": "comma", ";": "semicolon", "\t": "tab", "|": "bar"}
 DECIMAL_COMMA = re.compile(r"[+-]?\d+,\d+")
+INDEX = re.compile(r"__index_level_\d+__")
 # Errors of formulas: what was looked up is not there; all others are faults of the table.
 NOT_AVAILABLE = "#N/A"
 
@@ -172,11 +173,13 @@ def read_parquet(path: Path) -> Table:
     try:
         # By column, because a table may have a name twice.
         table = parquet.read_table(path)
-        columns = [column.to_pandas().astype(object) for column in table.columns]
+        # What pandas stores of an index without a name.
+        table = table.drop_columns([name for name in table.column_names if INDEX.fullmatch(name)])
+        # As Python values: a column of whole numbers with gaps stays one.
+        columns = [column.to_pylist() for column in table.columns]
     except (ArrowException, ValueError, OSError) as error:
         raise UserError(f"{path} cannot be read as .parquet ({error}).") from error
-    cells = [column.where(column.notna(), None).tolist() for column in columns]
-    rows = [list(row) for row in zip(*cells, strict=True)]
+    rows = [[None if cell != cell else cell for cell in row] for row in zip(*columns, strict=True)]
     names = [str(name).strip() for name in table.column_names]
     return Table(names, rows, list(range(2, len(rows) + 2)), typed=True)
 

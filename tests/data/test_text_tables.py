@@ -102,6 +102,20 @@ def test_formulas_without_values_and_errors_name_their_cell(tmp_path: Path) -> N
     assert "the error #REF! of a formula" in table.problems[0].reason and table.rows == [["a", None]]
 
 
+# Parquet
+
+
+def test_parquet_has_whole_numbers_with_gaps_lists_and_no_index(tmp_path: Path) -> None:
+    whole = pd.array([40, None, 7], dtype="Int64")
+    frame = pd.DataFrame(
+        {"age": whole, "labels": [["a", "b"], [], ["c"]], "x": [0.5, float("nan"), 1.0]}, index=[5, 3, 9]
+    )
+    frame.to_parquet(tmp_path / "m.parquet")
+    table = read_table(tmp_path / "m.parquet")
+    assert table.header == ["age", "labels", "x"]
+    assert table.rows == [[40, ["a", "b"], 0.5], [None, [], None], [7, ["c"], 1.0]]
+
+
 # JSONL
 
 
