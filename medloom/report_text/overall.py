@@ -6,7 +6,7 @@ significant change." The rules, clause by clause:
 - A statement is made by words of change about the images or about everything in them ("radiological progression", "the
   changes have regressed", "overall improvement"), or by nothing else ("Interval worsening.").
 - Clauses about the patient's state ("the patient deteriorated", "increasing oxygen requirements", "clinical worsening")
-  say nothing of the image.
+  say nothing of the image, and those about how it was taken ("decreased lung volumes") nothing of the disease.
 - Several statements that differ cancel each other.
 """
 
@@ -41,6 +41,11 @@ _CLINICAL = re.compile(
     r"\b(?:patients?|clinical\w*|oxygen\w*|satur\w+|desatur\w+|hypoxi\w+|breath\w*|dyspn\w+|respirat\w+|fever|symptom\w*"
     r"|requirements?|cough|pain|sepsis|hypotension|blood|counts?|levels?|lethargy|fatigue|malaise|treatment|evolution)\b"
 )
+# How the image was taken, and what lies in the patient.
+_TECHNICAL = re.compile(
+    r"\b(?:lung volumes?|inspirat\w+|inflat\w+|expan\w+|rotat\w+|techni\w+|exposure|penetration|projection|position\w*"
+    r"|tubes?|catheters?|lines?|leads?|sternotomy|hardware)\b"
+)
 _NEGATED = re.compile(rf"\b(?:no|not|without)\b[^.;]{{0,40}}?\b(?:{_WORSE}|{_BETTER}|{_RECURRED}|sign)")
 _BETWEEN = r"(?: (?:\w+|,|/)){0,6}? "
 
@@ -67,7 +72,7 @@ def overall_of(text: str, before: str = "") -> str | None:
 def _statements(clause: str) -> set[str]:
     if re.search(_SAME, clause):
         return {SAME}
-    if _CLINICAL.search(clause) or _NEGATED.search(clause):
+    if _CLINICAL.search(clause) or _TECHNICAL.search(clause) or _NEGATED.search(clause):
         return set()
     words = re.sub(r"[^a-z/ -]", " ", clause)
     words = " ".join(words.split())
