@@ -11,9 +11,11 @@ MISSING = frozenset({"", "na", "n/a", "nan", "none", "null"})
 LARGE = 1e7
 NUMBER = re.compile(r"[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?")
 # Codes that look like numbers: padded with zeros, or with an exponent that no program writes so.
-CODE = re.compile(r"[+-]?0\d.*|\d+[eE]\d+")
-DECIMALS = re.compile(r"[+-]?\d*\.(\d+)")
-WHOLE_FLOAT = re.compile(r"([+-]?\d+)\.0+")
+CODE = re.compile(r"[+-]?0\d.*|\d+E\d+")
+WHOLE_FLOAT = re.compile(r"([+-]?\d+)\.0*")
+EXPONENT = re.compile(r"\d(?:\.\d+)?[eE]\+\d+")
+# They change how a letter looks, and not which it is.
+SELECTORS = frozenset({"\u034f", *map(chr, range(0xFE00, 0xFE10))})
 WHOLE_TENTHS = re.compile(r"([+-]?\d+)\.0$")
 # Ages already capped in a table: 90+, > 89, >= 90.
 CAPPED_AGE = re.compile(r"(?:(?P<over>>)|>=|≥)?\s*(?P<years>\d+)\s*\+?")
@@ -58,10 +60,12 @@ def identifier(cell: object) -> str | None:
         return None
     text = f"{cell:.0f}" if isinstance(cell, float) and cell.is_integer() else str(cell)
     if not (text.isascii() and text.isprintable()):
-        composed = unicodedata.normalize("NFC", text)
-        blank = "".join(" " if letter.isspace() else letter for letter in composed)
-        text = "".join(letter for letter in blank if unicodedata.category(letter) not in ("Cf", "Cc"))
+        blank = "".join(" " if letter.isspace() else letter for letter in text if letter not in SELECTORS)
+        visible = "".join(letter for letter in blank if unicodedata.category(letter) not in ("Cf", "Cc"))
+        text = unicodedata.normalize("NFC", visible)
     text = " ".join(text.split())
+    if EXPONENT.fullmatch(text) and float(text).is_integer():
+        text = f"{float(text):.0f}"
     whole = WHOLE_FLOAT.fullmatch(text)
     plain = whole[1] if whole else text
     return None if plain.casefold() in MISSING else plain
@@ -73,22 +77,20 @@ def alike_identifier(text: str) -> str:
 
 
 def are_codes(texts: Iterable[str]) -> bool:
-    """Whether texts that look like numbers are words: writing the numbers back would not give these texts.
+    """Whether texts that look like numbers are words: as numbers some would be lost.
 
-    So it is where one is padded with zeros or has an exponent without a sign, or where some end in zeros after the
-    point that others lack (4.10 beside 4.1); 7.0 beside 7 is a number.
+    So it is where one is padded with zeros or has the exponent of a code (1E5), or where two of them are one number
+    (4.10 and 4.1); 7.0 is 7.
     """
-    decimals = set()
-    padded = False
+    seen: dict[float, str] = {}
     for text in texts:
         if CODE.fullmatch(text):
             return True
-        found = DECIMALS.fullmatch(text)
-        digits = found[1] if found else ""
-        if digits != "0":
-            decimals.add(len(digits))
-        padded = padded or (len(digits) > 1 and digits.endswith("0"))
-    return padded and len(decimals) > 1
+        if NUMBER.fullmatch(text):
+            plain = WHOLE_TENTHS.sub(r"\1", text.lstrip("+"))
+            if seen.setdefault(float(text), plain) != plain and "e" not in (plain + seen[float(text)]).casefold():
+                return True
+    return False
 
 
 def spelled(cell: object) -> str:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 # All frames of a file as one volume.
 ALL = "all"
-NAMED = re.compile(rf"(.+)#(\d+|{ALL})", re.DOTALL)
+NAMED = re.compile(rf"(.+)#(\d+|{ALL})", re.DOTALL | re.IGNORECASE)
 
 
 def split_frame(path: Path | str) -> tuple[Path, int | str | None]:
@@ -17,7 +17,7 @@ def split_frame(path: Path | str) -> tuple[Path, int | str | None]:
     found = NAMED.fullmatch(path.name)
     if found is None or path.exists():
         return path, None
-    return path.with_name(found[1]), found[2] if found[2] == ALL else int(found[2])
+    return path.with_name(found[1]), int(found[2]) if found[2].isdecimal() else ALL
 
 
 def file_of(path: Path | str) -> Path:

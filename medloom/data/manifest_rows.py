@@ -33,10 +33,14 @@ def frame_of_table(table: Table, found: Mapping[str, str], root: Path, image_fra
 
     by_column = {column: standard for standard, column in found.items()}
     # A clinical column gets a name that differs from `line` and from the standard names.
-    header = [
-        by_column.get(name) or (f"{name}_" if name == "line" or name.casefold() in found else name)
-        for name in table.header
-    ]
+    taken = {*table.header, *found, "line"}
+    header = []
+    for name in table.header:
+        own = by_column.get(name, name)
+        while name not in by_column and (own == "line" or own.casefold() in found or (own != name and own in taken)):
+            own = f"{own}_"
+        taken.add(own)
+        header.append(own)
     frame = pd.DataFrame(table.rows, columns=header, dtype=object)
     for name in frame.columns:
         frame[name] = _typed(frame[name], name in ALIASES, table.typed)

@@ -8,7 +8,7 @@ import numpy as np
 
 from medloom.core.errors import UserError
 from medloom.core.image import Header, Image
-from medloom.core.mask_spec import NO_MASK
+from medloom.core.mask_spec import BACKGROUND, NO_MASK
 from medloom.data.image_io.geometry import axis_codes, reorient, turned_from
 
 # Grids whose corners differ by at most this fraction of a voxel are the same: files round affines to single precision.
@@ -60,7 +60,8 @@ def on_image_grid(mask: Image, path: Path | str, image: Header, image_path: Path
         raise UserError(f"{where}: {why}, so that neither can be resampled; give a mask on the image's grid.")
     # By nearest neighbour; -1 beyond the mask.
     matrix = np.linalg.inv(mask.affine) @ image.affine
-    labels = np.full(image.size, NO_MASK, np.int16)
+    # Where a segmentation has no slice, there is no segment.
+    labels = np.full(image.size, BACKGROUND if mask.partial else NO_MASK, np.int16)
     source = mask.pixels[0]
     plane = np.stack(np.meshgrid(*map(np.arange, image.size[1:]), indexing="ij"))
     # Slab by slab: the coordinates of a whole volume would take six times its memory.
@@ -90,12 +91,13 @@ def _whole(mask: Image, path: Path | str, image: Header, image_path: Path | str)
     if mask.affine is None or image.affine is None or len(image.size) != 3:
         return mask
     matrix = np.linalg.inv(image.affine) @ mask.affine
-    offset = np.round(matrix[:3, 3]).astype(int)
-    parallel = np.abs(matrix[:3, :3] - np.eye(3)).max() * max(image.size) <= SAME_GRID
-    if not parallel or np.abs(matrix[:3, 3] - offset).max() > SAME_GRID:
-        return mask
+    # Pixels are the image's; slices may be farther apart, or stated thinner than they are apart.
+    same = [np.abs(matrix[:3, axis] - np.eye(3)[axis]).max() * max(image.size) <= SAME_GRID for axis in range(3)]
     found = np.argwhere(mask.pixels[0] > 0)
-    placed = found + offset
+    exact = found @ matrix[:3, :3].T + matrix[:3, 3]
+    placed = np.round(exact).astype(int)
+    if sum(same) < 2 or (found.size and np.abs(exact - placed).max() > SAME_GRID):
+        return mask
     if found.size and (placed.min() < 0 or (placed >= np.array(image.size)).any()):
         raise UserError(f"{path}: labels lie outside of its image ({image_path}); give its own image.")
     labels = np.zeros(image.size, np.float32)

@@ -28,6 +28,7 @@ from medloom.data.transforms import oriented
 
 Labels = NDArray[np.int16]
 
+LOSSY = (".jpg", ".jpeg")
 LARGEST_LABEL = int(np.iinfo(np.int16).max)
 MOST_CLASSES = 100
 
@@ -52,7 +53,10 @@ def read_mask(path: Path | str) -> Image:
         return check_labels(segmentation[0], path)
     if file_of(path).suffix.lower() == ".nrrd":
         segment_names(file_of(path))
-    return check_labels(stored_labels(path) or read_image(path), path)
+    mask = check_labels(stored_labels(path) or read_image(path), path)
+    if file_of(path).suffix.lower() in LOSSY and len(np.unique(mask.pixels)) > 2:
+        raise UserError(f"{path} is a JPEG, whose compression changes labels; save the mask as PNG.")
+    return mask
 
 
 def stated_names(path: Path) -> dict[int, str]:

@@ -10,9 +10,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from zipfile import BadZipFile
 
-from medloom.core.cells import MISSING, NUMBER
+from medloom.core.cells import MISSING, NUMBER, faulty_text
 from medloom.core.errors import UserError
 from medloom.core.lookup import look_up
+from medloom.data.columns import ALIASES, PATH_COLUMNS
 
 if TYPE_CHECKING:
     from openpyxl.worksheet._read_only import ReadOnlyWorksheet
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
 SEPARATORS = {",": "comma", ";": "semicolon", "\t": "tab", "|": "bar"}
 DECIMAL_COMMA = re.compile(r"[+-]?\d+,\d+")
 INDEX = re.compile(r"__index_level_\d+__")
+# The line that states the separator to Excel.
+EXCEL = re.compile(r"sep=([,;\t|])", re.IGNORECASE)
 # Errors of formulas: what was looked up is not there; all others are faults of the table.
 NOT_AVAILABLE = "#N/A"
 
@@ -73,7 +76,8 @@ def _text_lines(path: Path) -> Iterator[str]:
             if "\r" not in text:
                 yield text
                 continue
-            yield from text.replace("\r\n", "\n").replace("\r", "\n").splitlines(keepends=True)
+            # Not by str.splitlines, which takes further characters of texts for line ends.
+            yield from re.findall(r"[^\n]*\n|[^\n]+", text.replace("\r\n", "\n").replace("\r", "\n"))
 
 
 def read_separated(path: Path, usual: str) -> Table:
@@ -88,6 +92,8 @@ def read_separated(path: Path, usual: str) -> Table:
         for row in reader:
             line, start = start, reader.line_num + 1
             if not row or all(not cell.strip() for cell in row):
+                continue
+            if table is None and EXCEL.fullmatch(separator.join(row).strip()):
                 continue
             if table is None:
                 table = Table(header=[name.strip() for name in row])
@@ -116,18 +122,29 @@ def read_separated(path: Path, usual: str) -> Table:
 
 
 def _separator(path: Path, usual: str) -> str:
-    """The separator that the first line with words has most of outside of quotes."""
+    """The separator that the header has most of outside of quotes; the usual one if a known column stands between."""
     first = next((line for line in _text_lines(path) if line.strip()), "")
+    if stated := EXCEL.fullmatch(first.strip()):
+        return stated[1]
     outside = re.sub(r'"(?:[^"]|"")*"', "", first)
     counts = {mark: outside.count(mark) for mark in SEPARATORS}
+    known = {name for standard, aliases in ALIASES.items() for name in (standard, *aliases)}
+    if counts[usual] and known & {field.strip().casefold() for field in outside.split(usual)}:
+        return usual
     most = max(counts.values())
     return usual if counts[usual] == most else next(mark for mark in SEPARATORS if counts[mark] == most)
 
 
 def _to_decimal_points(table: Table) -> None:
-    """Numbers of a table with semicolons from 1,5 to 1.5, in columns that hold nothing else."""
-    for column in range(len(table.header)):
+    """Numbers of a table with semicolons from 1,5 to 1.5, in columns that hold nothing else.
+
+    Identifiers and paths stay as they are, and so do columns with points as well, which may separate thousands.
+    """
+    names = {name for standard in ("patient_id", *PATH_COLUMNS) for name in (standard, *ALIASES[standard])}
+    for column, name in enumerate(table.header):
         cells = [row[column].strip() for row in table.rows]
+        if name.casefold() in names or any("." in cell for cell in cells):
+            continue
         known = [cell for cell in cells if cell.casefold() not in MISSING]
         numbers = all(NUMBER.fullmatch(cell.replace(",", ".", 1)) for cell in known)
         if numbers and any(map(DECIMAL_COMMA.fullmatch, known)):
@@ -143,6 +160,8 @@ def read_jsonl(path: Path) -> Table:
 
     def once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         named = {str(name).strip(): cell for name, cell in pairs}
+        if any(faulty_text(name) for name in named):
+            raise ValueError("a name holds half a character or NUL")
         if len(named) < len(pairs):
             raise ValueError("a name stands twice in the object")
         return named

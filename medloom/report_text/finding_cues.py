@@ -36,7 +36,9 @@ CUES: tuple[tuple[str, str, str | None, str], ...] = (
         "",
         "",
         "unchanged",
-        r"\b(?:no|without)(?: (?:significant|interval|appreciable|substantial|definite|xxxx|any))* (?:change|increase"
+        r"\bneither \w+ nor \w+\b|\bfail(?:ed|s|ure)?\b[^.;]{0,40}? to (?:improve|resolve|clear|change)\b"
+        r"|\blittle (?:interval )?(?:change|improvement|progression)\b"
+        r"|\b(?:no|without)(?: (?:significant|interval|appreciable|substantial|definite|xxxx|any))* (?:change|increase"
         r"|decrease|worsening|improvement|progression)s?\b|\bnot (?:\w+ly )?(?:changed|increased|decreased"
         r"|resolved|cleared"
         r"|improved|worsened)\b",
@@ -52,8 +54,8 @@ CUES: tuple[tuple[str, str, str | None, str], ...] = (
         "uncertain",
         AFTER,
         None,
-        r"\b(?:cannot|can not|can't|could not|not)(?: entirely| completely)? (?:be )?(?:\w+ly )?(?:excluded"
-        r"|ruled out)\b"
+        r"\b(?:is |are )?(?:cannot|can not|can't|could not|not)(?: entirely| completely)? (?:be )?(?:\w+ly )?"
+        r"(?:excluded|ruled out)\b"
         r"|\b(?:is|are|also|remains?)(?: \w+)? (?:possible|suspected|questioned|considered|unlikely|likely)\b"
         r"|\bunlikely\b"
         r"|\b(?:may|might|could) (?:not be \w+|be (?:present|considered))\b|\b(?:is|are) in the differential\b",
@@ -92,7 +94,8 @@ CUES: tuple[tuple[str, str, str | None, str], ...] = (
         "decreased",
         r"\b(?:decreas(?:e|ed|ing)|smaller|improv(?:e|ed|ing|ement)|resolving|clearing|diminish(?:ed|ing)|reduced"
         r"|reduction|regress(?:ed|ion)|less (?:apparent|prominent|conspicuous|dense"
-        r"|extensive))\b(?! than (?:the )?(?:left|right))",
+        r"|extensive))\b"
+        r"(?! than (?:the )?(?:left|right)| (?:lung )?(?:volumes?|inspirat|inflat|penetrat))",
     ),
     (
         "",
@@ -100,7 +103,8 @@ CUES: tuple[tuple[str, str, str | None, str], ...] = (
         "increased",
         r"\b(?:increas(?:e|ed|ing)|larger|worse(?! (?:in|on|at)\b)|worsen(?:ed|ing)|progress(?:ed|ion|ing"
         r"|ive)|enlarging|grown|growth"
-        r"|more (?:prominent|conspicuous|dense|extensive)(?! (?:in|on|at)\b))\b(?! than (?:the )?(?:left|right))",
+        r"|more (?:prominent|conspicuous|dense|extensive)(?! (?:in|on|at)\b))\b"
+        r"(?! than (?:the )?(?:left|right)| (?:lung )?(?:volumes?|inspirat|inflat|penetrat))",
     ),
     ("", "", "new", r"\b(?:new|newly|developed|developing|(?:interval|new) (?:development|appearance)|appeared)\b"),
     (

@@ -36,6 +36,7 @@ _SIDE = re.compile(r"(?:left|right)\b")
 # "In the right lung base, there is ..." is one clause.
 _LOCATION_FIRST = re.compile(r"(?:in|at|on|within|over|along) [^,;]*$")
 _APART = re.compile(r"\s*(?:[.,]|$|(?:since|from|compared|than|in (?:size|extent|appearance|the interval))\b)")
+_NOW = re.compile(r"\bnow\b|\bfrom (?:\w+ ){1,3}to\b")
 _VERB = re.compile(r"\b(?:is|are|was|were|has|have)\b")
 _LIST = re.compile(r"\b(?:and|or)\b")
 RANK = {PRESENT: 0, UNCERTAIN: 1, ABSENT: 2}
@@ -233,7 +234,10 @@ class _Clause:
                 side = _side_in(self.text[: before[1]])
         if span.finding not in terms.SIZELESS:
             name = re.sub(r"\blarge\b", "", self.text[span.start : span.end])
-            described = (f"{self.text[slice(*before)]} {name}", self.text[slice(*after)])
+            own, later = f"{self.text[slice(*before)]} {name}", self.text[slice(*after)]
+            # "Previously small, now large", "from large to moderate": what it is now stands last.
+            now = _NOW.search(later)
+            described = (later[now.end() :], own, later) if now else (own, later)
             sizes = (size for words in described for size, pattern in _SIZES.items() if pattern.search(words))
             size = next(sizes, None)
         return Mention(span.finding, status, side, size, change)

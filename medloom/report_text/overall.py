@@ -16,7 +16,7 @@ from medloom.report_text.sections import sentences_of
 
 WORSE, BETTER, RECURRED, SAME = "worse", "better", "recurred", "same"
 _SUBJECT = (
-    r"(?:radiolog\w+|radiograph\w+|imaging|x-?ray|film|chest|lungs?|pulmonary|overall|general|interval|serial"
+    r"(?:left|right|radiolog\w+|radiograph\w+|imaging|x-?ray|film|chest|lungs?|pulmonary|overall|general|interval|serial"
     r"|appearances?|changes?|findings?|abnormalit\w+|disease|picture|examination|exam|study|lesions?|involvement|pattern)"
 )
 _WORSE = (
@@ -44,9 +44,11 @@ _CLINICAL = re.compile(
 # How the image was taken, and what lies in the patient.
 _TECHNICAL = re.compile(
     r"\b(?:lung volumes?|inspirat\w+|inflat\w+|expan\w+|rotat\w+|techni\w+|exposure|penetration|projection|position\w*"
-    r"|tubes?|catheters?|lines?|leads?|sternotomy|hardware)\b"
+    r"|drains?|depth|tubes?|catheters?|lines?|leads?|sternotomy|hardware)\b"
 )
-_NEGATED = re.compile(rf"\b(?:no|not|without)\b[^.;]{{0,40}}?\b(?:{_WORSE}|{_BETTER}|{_RECURRED}|sign)")
+_NEGATED = re.compile(
+    rf"\b(?:no|not|without|neither|nor|fail\w*|little)\b[^.;]{{0,40}}?\b(?:{_WORSE}|{_BETTER}|{_RECURRED}|sign)"
+)
 _BETWEEN = r"(?: (?:\w+|,|/)){0,6}? "
 
 

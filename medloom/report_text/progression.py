@@ -60,6 +60,11 @@ HISTORY = re.compile(
     r"\b(?:\d+-year-old|middle-aged|history|past medical|presented|presents|admitted|diagnos\w+|complain\w*|patients?"
     r"|treat\w+|therapy|smok\w+|symptom\w*)\b"
 )
+ADVICE = re.compile(
+    r"\b(?:recommend\w*|advis\w+|is suggested|to (?:document|ensure|confirm) (?:\w+ ){0,2}(?:resolution|clearing)"
+    r"|until (?:\w+ )?(?:resol\w+|clear\w+)|(?:likely|expected) to (?:improve|resolve|worsen|clear|progress)"
+    r"|risk of|if (?:\w+ ){0,2}(?:worsen\w*|progress\w*|improv\w*|symptom\w*|persist\w*|clinically))\b"
+)
 STAYS = re.compile(r"\b(?:unchanged|stable|similar|persist\w*|redemonstrat\w+|not changed)\b")
 PLURALS = {
     terms.PLEURAL: "pleural effusions",
@@ -115,7 +120,7 @@ def progression_of(before: str, after: str) -> Progression:
         before: findings or the whole report of the prior visit.
         after: findings or the whole report of the current visit.
     """
-    before, after = _without_history(before, after)
+    before, after = (_without_advice(text) for text in _without_history(before, after))
     earlier, later = summary_of(before), summary_of(after)
     stated = overall_of(after, before)
     general = stated == overall.SAME
@@ -161,6 +166,11 @@ def _without_history(before: str, after: str) -> tuple[str, str]:
     shared = {sentence for sentence in first if sentence in second and HISTORY.search(sentence.casefold())}
     kept = [[sentence for sentence in sentences if sentence not in shared] for sentences in (first, second)]
     return " ".join(kept[0]), " ".join(kept[1])
+
+
+def _without_advice(text: str) -> str:
+    """A report without sentences on what should be done or may come: they say nothing of what is."""
+    return " ".join(sentence for sentence in sentences_of(text) if not ADVICE.search(sentence.casefold()))
 
 
 def _is_normal(summary: Mapping[Key, Mention]) -> bool:

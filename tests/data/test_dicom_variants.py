@@ -195,6 +195,7 @@ def test_litter_and_objects_without_an_image_are_left_aside_and_named(tmp_path: 
     (folder / "._IM000.dcm").write_bytes(b"\0\5\26\7" + b"\0" * 60)
     (folder / "Thumbs.db").write_bytes(b"x")
     (folder / "notes.txt").write_text("for research")
+    (folder / "more").mkdir()
     report = Dataset()
     report.file_meta = FileMetaDataset()
     report.file_meta.TransferSyntaxUID = "1.2.840.10008.1.2.1"
@@ -204,6 +205,7 @@ def test_litter_and_objects_without_an_image_are_left_aside_and_named(tmp_path: 
     image, header = read_image(folder), read_header(folder)
     assert image.size == header.size == (32, 32, 6) and image.left_aside == header.left_aside
     assert header.left_aside == (
+        "more (a folder)",
         "._IM000.dcm (no image by its name)",
         "Thumbs.db (no image by its name)",
         "notes.txt (no DICOM)",
@@ -244,3 +246,19 @@ def test_a_missing_slice_does_not_pass_for_rounding(tmp_path: Path, missing: int
     (folder / f"IM{missing:03d}").unlink()
     with pytest.raises(UserError, match="slices are missing or unevenly spaced"):
         read_image(folder)
+
+
+@pytest.mark.parametrize(("step", "digits"), [(1.0, 1), (0.6, 2), (2.5, 1)])
+def test_oblique_positions_may_be_rounded(tmp_path: Path, step: float, digits: int) -> None:
+    """Rounding moves slices sideways a little, which is no tilt of the gantry."""
+    angle = np.deg2rad(17)
+    row, column = np.array([np.cos(angle), np.sin(angle), 0.0]), np.array([0.0, 0.0, -1.0])
+    normal = np.cross(row, column)
+    folder = series_of(tmp_path / "series", 12)
+    for number in range(12):
+        data = pydicom.dcmread(folder / f"IM{number:03d}")
+        data.ImageOrientationPatient = [round(float(value), 6) for value in (*row, *column)]
+        place = np.array([-31.37, 22.61, 88.0]) + number * step * normal
+        data.ImagePositionPatient = [round(float(value), digits) for value in place]
+        data.save_as(folder / f"IM{number:03d}")
+    assert min(read_image(folder).spacing) == pytest.approx(0.5) and sorted(read_image(folder).size) == [12, 32, 32]

@@ -51,7 +51,7 @@ WAYS: dict[str, Callable[[Path], None]] = {
     "bits2.png": lambda path: low_bit_png(path, 2, LABELS),
     "bits4.png": lambda path: low_bit_png(path, 4, LABELS),
     "equal.tif": lambda path: tifffile.imwrite(path, np.stack([LABELS] * 3, -1), photometric="rgb"),
-    "white.tif": lambda path: tifffile.imwrite(path, 255 - LABELS, photometric="miniswhite"),
+    "white.tif": lambda path: tifffile.imwrite(path, LABELS, photometric="miniswhite"),
     "float.tif": lambda path: tifffile.imwrite(path, LABELS.astype(np.float32) + np.float32(2e-4)),
     "mask.dcm": lambda path: dicom_file(path, LABELS) and None,
     "colour.dcm": lambda path: dicom_file(path, np.stack([LABELS] * 3, -1), "RGB") and None,
@@ -95,3 +95,11 @@ def test_what_is_no_label_map_is_refused_by_its_reason(tmp_path: Path) -> None:
     tifffile.imwrite(tmp_path / "low.tif", LABELS.astype(np.float32) - 5)
     with pytest.raises(UserError, match="values range from -5"):
         read_mask(tmp_path / "low.tif")
+
+
+def test_a_jpeg_changes_labels(tmp_path: Path) -> None:
+    Pillow.fromarray(np.kron(LABELS, np.ones((8, 8), np.uint8)) * 60).save(tmp_path / "m.jpg", quality=80)
+    with pytest.raises(UserError, match="is a JPEG, whose compression changes labels"):
+        read_mask(tmp_path / "m.jpg")
+    Pillow.fromarray(np.full((16, 16), 255, np.uint8)).save(tmp_path / "full.jpg")
+    assert np.unique(read_mask(tmp_path / "full.jpg").pixels).tolist() == [255]

@@ -51,7 +51,13 @@ def series(tmp_path: Path) -> Path:
     return folder
 
 
-def segmentation(path: Path, frame_of_reference: str = FRAME, labels: np.ndarray = LABELS, **more: object) -> Path:
+def segmentation(
+    path: Path,
+    frame_of_reference: str = FRAME,
+    labels: np.ndarray = LABELS,
+    apart: float | None = STEP,
+    **more: object,
+) -> Path:
     """A binary segmentation with frames only where a segment is, in no order."""
     frames, groups = [], []
     for segment in (2, 1):
@@ -67,7 +73,7 @@ def segmentation(path: Path, frame_of_reference: str = FRAME, labels: np.ndarray
                 )
     shared = item(
         PlaneOrientationSequence=[item(ImageOrientationPatient=[1, 0, 0, 0, 1, 0])],
-        PixelMeasuresSequence=[item(PixelSpacing=[0.5, 0.75], SliceThickness=STEP, SpacingBetweenSlices=STEP)],
+        PixelMeasuresSequence=[item(PixelSpacing=[0.5, 0.75], SliceThickness=0.5, SpacingBetweenSlices=apart)],
     )
     segments = [item(SegmentNumber=1, SegmentLabel="nodule"), item(SegmentNumber=2, SegmentLabel="effusion")]
     given = {
@@ -102,6 +108,22 @@ def test_a_dicom_segmentation_lies_on_its_image(series: Path, tmp_path: Path) ->
     nibabel.save(nibabel.Nifti1Image(image.pixels[0], image.affine), tmp_path / "ct.nii.gz")
     again = on_image_grid(mask, path, read_header(tmp_path / "ct.nii.gz"), tmp_path / "ct.nii.gz", resample=False)
     np.testing.assert_array_equal(again.pixels, placed.pixels)
+
+
+def test_slices_may_be_thinner_than_they_are_apart(series: Path, tmp_path: Path) -> None:
+    path = segmentation(tmp_path / "seg.dcm", apart=None)
+    placed = on_image_grid(read_mask(path), path, read_header(series), series, resample=False)
+    np.testing.assert_array_equal(placed.pixels * 100 + 7, read_image(series).pixels)
+
+
+def test_resampled_segmentations_have_background_where_no_segment_is(series: Path, tmp_path: Path) -> None:
+    path = segmentation(tmp_path / "seg.dcm")
+    image = read_image(series)
+    fine = image.affine.copy()
+    fine[:3, 0] /= 2
+    nibabel.save(nibabel.Nifti1Image(np.repeat(image.pixels[0], 2, 0), fine), tmp_path / "ct.nii.gz")
+    placed = on_image_grid(read_mask(path), path, read_header(tmp_path / "ct.nii.gz"), tmp_path / "ct.nii.gz", True)
+    assert placed.pixels.min() == 0 and set(np.unique(placed.pixels)) == {0, 1, 2}
 
 
 def test_segmentations_that_cannot_be_a_label_map(series: Path, tmp_path: Path) -> None:

@@ -269,3 +269,52 @@ def test_years_alone_are_no_days() -> None:
     assert days == [None] * 4 and [problem.line for problem in problems] == [2, 3, 4, 5]
     assert "is a year, and no day" in problems[0].reason
     assert read_days(["0", "30", "2021"], [2, 3, 4])[0] == [0.0, 30.0, 2021.0]
+
+
+# Tables that say something else than they seem to
+
+
+@pytest.mark.parametrize("mark", ["\u2028", "\x85", "\x0b", "\x0c"])
+@pytest.mark.parametrize("end", ["\r\n", "\r", "\n"])
+def test_other_line_ends_belong_to_the_text(tmp_path: Path, mark: str, end: str) -> None:
+    assert text_table(tmp_path, end.join(["path,id,Text", f"0.png,1,one{mark}two", ""])).rows == [
+        ["0.png", "1", f"one{mark}two"]
+    ]
+    line = json.dumps({"t": f"a{mark}b"}, ensure_ascii=False)
+    assert text_table(tmp_path, f"{line}{end}{line}{end}", "m.jsonl").rows == [[f"a{mark}b"]] * 2
+
+
+def test_identifiers_lists_and_thousands_keep_their_commas(tmp_path: Path) -> None:
+    table = text_table(tmp_path, "path;patient_id;ldh;dose\na.png;1,1;0,5;1.234\nb.png;1.1;2;0,5\n")
+    assert [row[1:] for row in table.rows] == [["1,1", "0.5", "1.234"], ["1.1", "2", "0,5"]]
+
+
+def test_a_known_column_says_the_separator_and_so_does_excel(tmp_path: Path) -> None:
+    table = text_table(tmp_path, "path,risk (low;mid;high;x;y),Text\n0.png,3,a\n")
+    assert table.header == ["path", "risk (low;mid;high;x;y)", "Text"]
+    assert text_table(tmp_path, "sep=;\npath;Text\n0.png;a, b\n").rows == [["0.png", "a, b"]]
+
+
+def test_a_name_with_half_a_character_is_a_problem(tmp_path: Path) -> None:
+    table = text_table(tmp_path, '{"a\\ud83d": 1}\n{"a": 2}\n', "m.jsonl")
+    assert table.rows == [[2]] and "half a character" in table.problems[0].reason
+
+
+def test_columns_called_line_get_names_of_their_own(tmp_path: Path) -> None:
+    for number in range(2):
+        Image.new("L", (4, 4), number).save(tmp_path / f"{number}.png")
+    (tmp_path / "m.csv").write_text("path,Text,patient_id,line,line_\n0.png,a,1,x,y\n1.png,b,2,z,w\n")
+    manifest = read_manifest(tmp_path / "m.csv")
+    assert manifest.frame["line"].tolist() == [2, 3] and len(manifest.clinical_columns) == 2
+
+
+@pytest.mark.parametrize("cells", [["70", "65.50", "80.25"], ["0.10", "0.2"], ["12.00", "11.5", "13"], ["1e5", "2e3"]])
+def test_numbers_as_people_type_them_are_numbers(cells: list[str]) -> None:
+    assert not are_codes(cells)
+
+
+def test_identifiers_beyond_double_precision(tmp_path: Path) -> None:
+    first = 90071992547409920
+    ids = pd.array([*range(first, first + 3), None], dtype="Int64")
+    pd.DataFrame({"patient_id": ids}).to_parquet(tmp_path / "m.parquet")
+    assert [row[0] for row in read_table(tmp_path / "m.parquet").rows] == [first, first + 1, first + 2]

@@ -246,3 +246,41 @@ def test_rules_agree_with_a_reader_of_real_reports() -> None:
     assert not [
         before for found, (before, _, _, worse) in zip(outcomes, pairs, strict=True) if worse and found == UNCHANGED
     ]
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "outcome", "text"),
+    [
+        ("Bibasilar opacities.", "Decreased lung volumes accentuate the bibasilar opacities.", NOT_SAID, ""),
+        ("Opacities.", "Opacities have neither increased nor decreased.", UNCHANGED, NO_CHANGE),
+        ("Edema.", "Failure of pulmonary edema to improve.", None, None),
+        ("Pneumonia.", "Findings have failed to improve.", None, None),
+        ("Pneumonia.", "Little improvement in the pneumonia.", UNCHANGED, NO_CHANGE),
+        ("Pneumonia.", "Follow-up chest radiograph recommended to document resolution.", NOT_SAID, ""),
+        ("RLL pneumonia.", "Recommend follow-up to ensure resolution of RLL pneumonia.", NOT_SAID, ""),
+        ("Pneumonia.", "If worsening, CT chest is advised.", NOT_SAID, ""),
+        ("Edema.", "Edema likely to improve with diuresis.", NOT_SAID, ""),
+        ("Clear lungs.", "New opacity in the left lower lobe is not excluded.", NOT_SAID, ""),
+        ("Mild edema.", "Previously mild edema is now severe.", CHANGED, "The edema has increased and is now large."),
+        (
+            "Moderate right effusion.",
+            "Right effusion has decreased from large to moderate.",
+            CHANGED,
+            "The right pleural effusion has decreased and is now moderate.",
+        ),
+        (
+            "Large left effusion.",
+            "The large left effusion has decreased and is now small.",
+            CHANGED,
+            "The left pleural effusion has decreased and is now small.",
+        ),
+        ("Bilateral pneumonia.", "Interval clearing of the right lung; the left is worse.", NOT_SAID, ""),
+        ("Right effusion.", "Right effusion unchanged. Chest drain in increased depth.", UNCHANGED, NO_CHANGE),
+    ],
+)
+def test_words_of_change_that_mean_something_else(
+    before: str, after: str, outcome: str | None, text: str | None
+) -> None:
+    found = progression_of(before, after)
+    assert found.outcome == outcome if outcome else found.outcome != CHANGED
+    assert text is None or found.text == text

@@ -228,7 +228,11 @@ def _unit(data: "Dataset", frame: int) -> str:
         return COLOUR
     item = _frame_item(data, frame, "PixelValueTransformationSequence")
     slope, intercept = item.get("RescaleSlope"), item.get("RescaleIntercept")
-    if data.get("Modality") == "CT" and slope is not None and str(item.get("RescaleType") or "HU") in ("HU", "HU_MOD"):
+    if (
+        str(data.get("Modality") or "").upper() == "CT"
+        and slope is not None
+        and str(item.get("RescaleType") or "HU").upper() in ("HU", "HU_MOD")
+    ):
         return HU
     unchanged = float(slope or 1) == 1 and float(intercept or 0) == 0 and not item.get("ModalityLUTSequence")
     levels = data.BitsStored == 8 and data.PixelRepresentation == 0

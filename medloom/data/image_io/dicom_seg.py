@@ -52,7 +52,9 @@ def _label_map(path: Path, data: "Dataset") -> tuple[Image, dict[int, str]]:
 
     if data.get("SegmentationType") == "FRACTIONAL":
         raise UserError(f"{path} is a fractional segmentation, whose values are no labels; give a binary one.")
-    names = {int(item.SegmentNumber): str(item.get("SegmentLabel") or "") for item in data.SegmentSequence}
+    # A segment 0 is the background of a label map.
+    segments = [item for item in data.SegmentSequence if int(item.SegmentNumber) > 0]
+    names = {int(item.SegmentNumber): str(item.get("SegmentLabel") or "") for item in segments}
     frames = pydicom.pixels.pixel_array(data)
     frames = frames[None] if frames.ndim == 2 else frames
     shared = data.SharedFunctionalGroupsSequence[0]

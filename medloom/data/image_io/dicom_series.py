@@ -148,7 +148,7 @@ def slices_of(folder: Path) -> tuple[list[Slice], tuple[str, ...]]:
         UserError: an empty file, which may be a slice that was not copied, or one that cannot be read.
     """
     slices: list[Slice] = []
-    aside: list[str] = []
+    aside = [f"{path.name} (a folder)" for path in sorted(folder.iterdir()) if path.is_dir()]
     for path in sorted(path for path in folder.iterdir() if path.is_file()):
         if path.name.startswith(".") or path.name.lower() in LITTER:
             aside.append(f"{path.name} (no image by its name)")
@@ -248,7 +248,11 @@ def _step(folder: Path, slices: Sequence[Slice], normal: NDArray[np.float64]) ->
             f" and {slices[first + 1].path.name} ({uneven.size} such gaps): slices are missing or unevenly spaced."
         )
     sideways = np.linalg.norm(steps - distances[:, None] * normal, axis=1) / usual
-    if sideways.max() > TILT:
+    # Rounding moves a step by up to its last digit, and not all steps together.
+    whole = slices[-1].position - slices[0].position
+    rounding = float(np.linalg.norm(np.min([entry.rounding for entry in slices], axis=0)))
+    drift = float(np.linalg.norm(whole - (whole @ normal) * normal)) - rounding
+    if sideways.max() > TILT + rounding / usual or drift > TILT * float(whole @ normal):
         degrees = np.degrees(np.arctan(np.median(sideways)))
         raise UserError(
             f"{folder}: each slice is shifted sideways from the one before it, by {degrees:.1f} degrees (a tilted"

@@ -56,7 +56,7 @@ def tiff_header(path: Path, unit: str | None) -> Header:
 
 
 def tiff_samples(path: Path, frame: int | None) -> NDArray[np.generic]:
-    """The samples of a TIFF's page: indices of a palette, levels unscaled; turned like the image, 0 is black."""
+    """The samples of a TIFF's page: indices of a palette, levels unscaled; of one bit white is 1."""
     import tifffile
 
     with explained_reading(path, "TIFF"), tifffile.TiffFile(path) as opened:
@@ -69,8 +69,8 @@ def tiff_samples(path: Path, frame: int | None) -> NDArray[np.generic]:
         colours = 3 if page.photometric in (RGB, YCBCR) else 1
         samples = samples[..., :colours] if samples.ndim == 3 else samples
         samples = samples[..., 0] if samples.ndim == 3 and colours == 1 else samples
-        if page.photometric == WHITE_IS_ZERO and samples.dtype.kind in "bu":
-            samples = (2 ** _bits(page) - 1) - samples.astype(np.int64)
+        if page.photometric == WHITE_IS_ZERO and samples.dtype.kind == "b":
+            samples = np.logical_not(samples)
         return turn(samples, _orientation(page))
 
 
