@@ -47,6 +47,10 @@ def frame_of_table(table: Table, found: Mapping[str, str], root: Path, image_fra
     if "patient_id" in found:
         stored = [row[table.header.index(found["patient_id"])] for row in table.rows]
         frame["patient_id"] = pd.Series([identifier(cell) for cell in stored], dtype=object)
+    for name in ("modality", "view"):
+        if name in frame:
+            # What cannot be seen makes no other modality.
+            frame[name] = pd.Series(map(identifier, frame[name]), dtype=object)
     for name in PATH_COLUMNS:
         if name in frame:
             # As objects: a plain list would become a string column, in which None turns into NaN.
@@ -72,7 +76,9 @@ def _typed(column: "pd.Series[Any]", standard: bool, typed: bool) -> "pd.Series[
     import pandas as pd
 
     missing = [cell is None or (isinstance(cell, str) and cell.strip().casefold() in MISSING) for cell in column]
-    values = [None if gone else cell for gone, cell in zip(missing, column, strict=True)]
+    # Yes and no are words, also where a format has a type for them, so that every format gives the same.
+    spelled_out = [spelled(cell) if isinstance(cell, bool) else cell for cell in column]
+    values = [None if gone else cell for gone, cell in zip(missing, spelled_out, strict=True)]
     cells = pd.Series(values, index=column.index, dtype=object)
     if standard:
         texts = [None if cell is None else str(cell).strip() for cell in values]

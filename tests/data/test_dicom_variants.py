@@ -262,3 +262,10 @@ def test_oblique_positions_may_be_rounded(tmp_path: Path, step: float, digits: i
         data.ImagePositionPatient = [round(float(value), digits) for value in place]
         data.save_as(folder / f"IM{number:03d}")
     assert min(read_image(folder).spacing) == pytest.approx(0.5) and sorted(read_image(folder).size) == [12, 32, 32]
+
+
+def test_a_segmentation_in_the_folder_is_no_slice(tmp_path: Path) -> None:
+    folder = series_of(tmp_path / "series")
+    dicom_file(folder / "seg.dcm", VALUES, SOPClassUID="1.2.840.10008.5.1.4.1.1.66.4", Modality="SEG")
+    assert read_image(folder).size == (32, 32, 6)
+    assert read_header(folder).left_aside == ("seg.dcm (Segmentation Storage)",)

@@ -318,3 +318,24 @@ def test_identifiers_beyond_double_precision(tmp_path: Path) -> None:
     ids = pd.array([*range(first, first + 3), None], dtype="Int64")
     pd.DataFrame({"patient_id": ids}).to_parquet(tmp_path / "m.parquet")
     assert [row[0] for row in read_table(tmp_path / "m.parquet").rows] == [first, first + 1, first + 2]
+
+
+@pytest.mark.parametrize("form", ["csv", "jsonl", "parquet", "xlsx"])
+def test_yes_and_no_are_words_and_modalities_what_can_be_seen(tmp_path: Path, form: str) -> None:
+    for number in range(2):
+        Image.new("L", (4, 4), number).save(tmp_path / f"{number}.png")
+    cells = {"path": ["0.png", "1.png"], "Text": ["a", "b"], "patient_id": ["1", "2"], "modality": ["CT", "CT\u200b"]}
+    frame = pd.DataFrame({**cells, "icu": [True, False]})
+    path = tmp_path / f"m.{form}"
+    if form == "csv":
+        frame.assign(icu=["true", "false"]).to_csv(path, index=False)
+    elif form == "jsonl":
+        frame.to_json(path, orient="records", lines=True)
+    elif form == "parquet":
+        frame.to_parquet(path)
+    else:
+        sheet_of(path, [list(frame.columns), *frame.values.tolist()])
+    manifest = read_manifest(path)
+    assert manifest.modalities == ["CT"] and manifest.frame["icu"].tolist() == ["true", "false"]
+    manifest.write(tmp_path / "again.csv")
+    assert read_manifest(tmp_path / "again.csv").frame["icu"].tolist() == ["true", "false"]

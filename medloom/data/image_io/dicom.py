@@ -20,6 +20,7 @@ from medloom.data.image_io.reading import explained_reading, require_sane_size
 if TYPE_CHECKING:
     from pydicom import Dataset
 
+SEGMENTATIONS = ("1.2.840.10008.5.1.4.1.1.66.4", "1.2.840.10008.5.1.4.1.1.66.7")
 INVERTED = "MONOCHROME1"
 GREYS = (INVERTED, "MONOCHROME2")
 COLOURS = (
@@ -171,14 +172,15 @@ def _last_digit(value: object) -> float:
 
 
 def holds_no_image(path: Path) -> str | None:
-    """What a DICOM file holds that is no image (a report, a presentation state, a plan); None for an image.
+    """What a DICOM file holds that is no image (a report, a plan, a segmentation); None for an image.
 
     Raises:
         UserError: no DICOM.
     """
     with explained_reading(path, "DICOM"):
         data = open_dataset(path, pixels=False)
-    return None if "Rows" in data or "SOPClassUID" not in data else str(data.SOPClassUID.name)
+    kind = data.get("SOPClassUID")
+    return None if kind is None or ("Rows" in data and kind not in SEGMENTATIONS) else str(kind.name)
 
 
 def _header_of(data: "Dataset") -> Header:

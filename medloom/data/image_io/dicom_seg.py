@@ -10,6 +10,7 @@ from medloom.core.errors import UserError
 from medloom.core.image import Image
 from medloom.core.spec import RELATIVE
 from medloom.data.image_io.content import is_dicom
+from medloom.data.image_io.dicom import SEGMENTATIONS
 from medloom.data.image_io.dicom_dataset import open_dataset, present
 from medloom.data.image_io.geometry import LPS_RAS, axis_codes, to_orientation, voxel_spacing
 from medloom.data.image_io.reading import MAX_VOXELS, explained_reading, require_sane_size
@@ -17,8 +18,6 @@ from medloom.data.image_io.reading import MAX_VOXELS, explained_reading, require
 if TYPE_CHECKING:
     from pydicom import Dataset
 
-SEGMENTATION = "1.2.840.10008.5.1.4.1.1.66.4"
-LABELMAP_SEGMENTATION = "1.2.840.10008.5.1.4.1.1.66.7"
 CONTOURS = "1.2.840.10008.5.1.4.1.1.481.3"
 # Positions of frames are this close, in steps, to an even grid.
 ON_GRID = 0.05
@@ -41,7 +40,7 @@ def read_segmentation(path: Path) -> tuple[Image, dict[int, str]] | None:
             f"{path} holds contours (RT structure set), and no label map; draw them on the image's grid with another"
             " program, and give the NIfTI or DICOM segmentation."
         )
-    if kind not in (SEGMENTATION, LABELMAP_SEGMENTATION):
+    if kind not in SEGMENTATIONS:
         return None
     with explained_reading(path, "DICOM"):
         return _label_map(path, open_dataset(path, pixels=True))
