@@ -144,10 +144,15 @@ def identifier_metrics(
     ], findings
 
 
+# Of the manifests that medloom writes: numbers and hashes of images, of which none is a person's.
+OWN_COLUMNS = ("sample_id", "source_id")
+
+
 def in_texts(sample: Sample) -> str | None:
     """What identifies someone in the row's text or cells, in words; None if nothing does."""
     condition = sample.condition
-    for column, cell in {"text": condition.text, **condition.table}.items():
+    cells = {name: cell for name, cell in condition.table.items() if name not in OWN_COLUMNS}
+    for column, cell in {"text": condition.text, **cells}.items():
         if isinstance(cell, float) and is_age(column) and cell > OLDEST:
             return f"{column}: an age above {OLDEST}"
         if isinstance(cell, str):

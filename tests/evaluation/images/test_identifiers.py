@@ -74,3 +74,11 @@ def test_metrics_are_compared_with_real_images(tmp_path: Path) -> None:
     assert {found.kind for found in findings} == {identifiers.SIGNS}
     identifiers.write_findings(tmp_path / "found.csv", findings)
     assert (tmp_path / "found.csv").read_text().count("upper border") == 2
+
+
+def test_the_numbers_of_images_name_nobody(tmp_path: Path) -> None:
+    """A manifest that medloom wrote numbers its images, with zeros in front."""
+    table = {"sample_id": "0000012345678", "source_id": "1234567890123456", "ward": "7"}
+    assert identifiers.in_texts(Sample(tmp_path / "a.png", Condition(text="a chest", table=table), "p", 0, 2)) is None
+    named = Condition(text="a chest", table={**table, "note": "1234567890123"})
+    assert identifiers.in_texts(Sample(tmp_path / "a.png", named, "p", 0, 2)) == "note: a long number"
