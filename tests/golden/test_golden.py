@@ -195,12 +195,9 @@ def data(medloom: Run, keep: Keep) -> None:
     medloom("data phantom --out volumes --patients 8 --size 24 --dims 3 --workers 1")
     unsplit(Path("ct/train.csv"), Path("ct/unsplit.csv"))
     medloom("data split ct/unsplit.csv --out parts --test 0.3 --validation 0.2 --seed 4")
-    medloom(
-        "data journeys visits/train.csv --out triples.csv --columns text=report --unit relative --register rigid --workers 1"
-    )
-    medloom(
-        "data journeys visits/test.csv --out asked.csv --columns text=report --unit relative --register off --workers 1"
-    )
+    given = "--columns text=report --unit relative --workers 1"
+    medloom(f"data journeys visits/train.csv --out triples.csv --register rigid {given}")
+    medloom(f"data journeys visits/test.csv --out asked.csv --register off {given}")
     for name in ("ct", "visits", "volumes"):
         keep(f"data phantom {name}", cohort, name)
     keep("data split", patients, "parts")
