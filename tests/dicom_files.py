@@ -8,6 +8,14 @@ from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.uid import ExplicitVRLittleEndian, generate_uid
 
 
+def item(**values: object) -> Dataset:
+    """A data set, or an item of a sequence, of the given attributes."""
+    made = Dataset()
+    for name, value in values.items():
+        setattr(made, name, value)
+    return made
+
+
 def dicom_file(path: Path, stored: np.ndarray, photometric: str = "MONOCHROME2", **attributes: Any) -> Path:
     """A DICOM file of the stored values, by pydicom alone."""
     data = Dataset()

@@ -16,8 +16,9 @@ from medloom.core.image import Image
 from medloom.core.mask_spec import NO_MASK, MaskSpec
 from medloom.core.spec import COLOUR, GREY, RELATIVE, ImageSpec
 from medloom.core.types import Condition, ImagePart
+from medloom.data.image_io.label_maps import check_labels
 from medloom.data.images import check_pixels, read_header, read_image
-from medloom.data.masks import Labels, check_labels, model_labels, read_labels, read_mask
+from medloom.data.masks import Labels, model_labels, read_labels, read_mask
 from medloom.data.padding import Extent, extent_of
 from medloom.data.transforms import LEVELS, ModelImage, oriented, to_model
 from medloom.data.units import unit_for

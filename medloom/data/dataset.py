@@ -91,8 +91,8 @@ def measure_spec(
 
     Raises:
         UserError: an unreadable header, mixed units in one modality, volumes of which some state no orientation, images
-            of other dimensions, other sizes with the
-            resize rule none, or patches of volumes with several spacings and no target spacing.
+            of other dimensions, other sizes with the resize rule none, or patches of volumes with several spacings and
+            no target spacing.
     """
     units: dict[str, Counter[tuple[str, float]]] = {}
     sizes: Counter[tuple[int, ...]] = Counter()

@@ -19,7 +19,7 @@ from medloom.core.spec import ImageSpec
 from medloom.core.types import Sample
 from medloom.data.image_io.dicom_seg import read_segmentation
 from medloom.data.image_io.itk import segment_names
-from medloom.data.image_io.label_maps import as_labels, stored_labels
+from medloom.data.image_io.label_maps import LARGEST_LABEL, check_labels, stored_labels
 from medloom.data.images import read_header, read_image, readers_at_once
 from medloom.data.laterality import swap_sides
 from medloom.data.mask_grids import on_image_grid
@@ -29,7 +29,6 @@ from medloom.data.transforms import oriented
 Labels = NDArray[np.int16]
 
 LOSSY = (".jpg", ".jpeg")
-LARGEST_LABEL = int(np.iinfo(np.int16).max)
 MOST_CLASSES = 100
 
 
@@ -48,32 +47,34 @@ def read_mask(path: Path | str) -> Image:
         >>> np.unique(read_mask("masks/0.png").pixels).tolist()
         [0.0, 1.0, 2.0]
     """
-    path = Path(path)
+    return read_named_mask(Path(path))[0]
+
+
+def read_named_mask(path: Path) -> tuple[Image, dict[int, str]]:
+    """As `read_mask`, and label -> name where the file says it: a DICOM segmentation, or one of 3D Slicer.
+
+    Raises:
+        UserError: as `read_mask`.
+    """
     if segmentation := read_segmentation(path):
-        return check_labels(segmentation[0], path)
-    if file_of(path).suffix.lower() == ".nrrd":
-        segment_names(file_of(path))
+        return check_labels(segmentation[0], path), segmentation[1]
+    # Before the labels are read: layers that overlap are refused by their own name.
+    names = _header_names(path)
     mask = check_labels(stored_labels(path) or read_image(path), path)
     if file_of(path).suffix.lower() in LOSSY and len(np.unique(mask.pixels)) > 2:
         raise UserError(f"{path} is a JPEG, whose compression changes labels; save the mask as PNG.")
-    return mask
+    return mask, names
 
 
 def stated_names(path: Path) -> dict[int, str]:
-    """Label -> name, where a mask's file says it: a DICOM segmentation, or one of 3D Slicer; else empty."""
-    if segmentation := read_segmentation(path):
-        return segmentation[1]
+    """Label -> name, where a mask's file says it, of which only a DICOM segmentation is read whole; else empty."""
+    segmentation = read_segmentation(path)
+    return segmentation[1] if segmentation else _header_names(path)
+
+
+def _header_names(path: Path) -> dict[int, str]:
     file = file_of(path)
     return segment_names(file) if file.suffix.lower() == ".nrrd" else {}
-
-
-def check_labels(mask: Image, path: Path) -> Image:
-    """An image as a label map: equal channels are one, and values within 0.001 of whole numbers are these.
-
-    Raises:
-        UserError: the image is in colour, or has values that are not whole numbers from 0 to 32767.
-    """
-    return as_labels(mask, path, LARGEST_LABEL)
 
 
 def read_labels(path: Path, spec: ImageSpec, image: Path | None = None, masks: MaskSpec | None = None) -> Labels:
@@ -92,20 +93,19 @@ def read_labels(path: Path, spec: ImageSpec, image: Path | None = None, masks: M
         UserError: not a label map, on another grid than its image, or a label that is not among the classes.
     """
     masks = masks or MaskSpec()
-    mask = by_names(read_mask(path), path, masks)
+    mask = by_names(*read_named_mask(path), path, masks)
     if image is not None:
         mask = on_image_grid(mask, path, read_header(image), image, masks.resample)
     return model_labels(mask, path, spec, masks)
 
 
-def by_names(mask: Image, path: Path, masks: MaskSpec) -> Image:
-    """A mask with the labels that its classes have by name, where its file names them; numbers of files may differ.
+def by_names(mask: Image, names: Mapping[int, str], path: Path, masks: MaskSpec) -> Image:
+    """A mask with the labels that its classes have by the names in its file, if any; numbers of files may differ.
 
     Raises:
         UserError: a name that is not among the classes.
     """
-    names = stated_names(path) if any(name != f"label {label}" for label, name in masks.names.items()) else {}
-    if not names:
+    if not names or all(name == f"label {label}" for label, name in masks.names.items()):
         return mask
     try:
         changed = {label: masks.label(name) for label, name in names.items()}

@@ -5,9 +5,8 @@ from pathlib import Path
 import nibabel
 import numpy as np
 import pytest
-from dicom_files import dicom_file
+from dicom_files import dicom_file, item
 from PIL import Image as Pillow
-from pydicom.dataset import Dataset
 
 from medloom.core.errors import UserError
 from medloom.core.files import content_stamp, hash_content
@@ -21,13 +20,6 @@ from medloom.recipes import data_check
 PLACES = (7.5, 0.0, 5.0, 2.5)
 STORED = np.random.default_rng(0).integers(0, 900, (4, 6, 8)).astype(np.uint16)
 SLOPES = (1, 2, 1, 3)
-
-
-def item(**values: object) -> Dataset:
-    made = Dataset()
-    for name, value in values.items():
-        setattr(made, name, value)
-    return made
 
 
 @pytest.fixture

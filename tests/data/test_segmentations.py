@@ -7,7 +7,7 @@ import numpy as np
 import pydicom
 import pytest
 import SimpleITK
-from dicom_files import dicom_file
+from dicom_files import dicom_file, item
 from pydicom.dataset import Dataset, FileMetaDataset
 
 from medloom.core.errors import UserError
@@ -15,7 +15,7 @@ from medloom.core.mask_spec import MaskSpec
 from medloom.core.types import Condition, Sample
 from medloom.data.images import read_header, read_image
 from medloom.data.mask_grids import on_image_grid
-from medloom.data.masks import by_names, named_classes, read_mask, stated_names
+from medloom.data.masks import by_names, named_classes, read_mask, read_named_mask, stated_names
 
 ROWS, COLUMNS, SLICES, STEP = 6, 8, 7, 2.5
 # Row, column, slice; on the low rows and high columns of some slices only.
@@ -23,13 +23,6 @@ LABELS = np.zeros((ROWS, COLUMNS, SLICES), np.int16)
 LABELS[1:3, 5:8, 2:4] = 1
 LABELS[3:5, 0:2, 3:6] = 2
 FRAME = "1.2.840.99.1"
-
-
-def item(**values: object) -> Dataset:
-    made = Dataset()
-    for name, value in values.items():
-        setattr(made, name, value)
-    return made
 
 
 @pytest.fixture
@@ -176,11 +169,11 @@ def test_classes_of_slicer_are_compared_by_name(tmp_path: Path) -> None:
     names = named_classes([sample(first), sample(second)])
     assert names == {1: "effusion", 2: "nodule"}
     masks = MaskSpec(names)
-    a, b = (by_names(read_mask(path), path, masks).pixels for path in (first, second))
+    a, b = (by_names(*read_named_mask(path), path, masks).pixels for path in (first, second))
     np.testing.assert_array_equal(a, np.select([b == 1, b == 2], [2, 1], b))
     np.testing.assert_array_equal(b, read_mask(second).pixels)
     with pytest.raises(UserError, match=r"c.seg.nrrd: unknown mask class 'lung'"):
-        by_names(read_mask(first), slicer(tmp_path / "c.seg.nrrd", {1: "lung"}), masks)
+        by_names(read_mask(first), {1: "lung"}, tmp_path / "c.seg.nrrd", masks)
     nibabel.save(nibabel.Nifti1Image(LABELS, np.eye(4)), tmp_path / "plain.nii.gz")
     with pytest.raises(UserError, match="1 of 2 masks do not name their segments, first .*plain.nii.gz"):
         named_classes([sample(first), sample(tmp_path / "plain.nii.gz")])

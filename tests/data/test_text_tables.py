@@ -75,6 +75,17 @@ def sheet_of(path: Path, rows: list[list[object]]) -> Path:
     return path
 
 
+def table_of(path: Path, frame: pd.DataFrame) -> Path:
+    """A frame in the form that the path's ending names."""
+    if path.suffix == ".jsonl":
+        frame.to_json(path, orient="records", lines=True)
+    elif path.suffix == ".parquet":
+        frame.to_parquet(path)
+    else:
+        sheet_of(path, [list(frame.columns), *frame.values.tolist()])
+    return path
+
+
 def test_cells_of_a_sheet_are_as_they_are_stored(tmp_path: Path) -> None:
     rows = [["id", "n", "t"], ["007", 7.0, "a_x000D_\nb"], [None, None, None], ["1E5", 0.5, " x "]]
     table = read_table(sheet_of(tmp_path / "m.xlsx", rows))
@@ -181,12 +192,8 @@ def test_a_text_of_every_form_is_read_from_what_is_written(tmp_path: Path, form:
     path = tmp_path / f"m.{form}"
     if form == "csv":
         path.write_bytes('path,Text,patient_id\n0.png,"{}",7\n'.format(text.replace('"', '""')).encode())
-    elif form == "jsonl":
-        frame.to_json(path, orient="records", lines=True)
-    elif form == "parquet":
-        frame.to_parquet(path)
     else:
-        sheet_of(path, [list(frame.columns), *frame.values.tolist()])
+        table_of(path, frame)
     read_manifest(path).write(tmp_path / "again.csv")
     assert read_manifest(tmp_path / "again.csv").frame["text"][0] == 'FINDINGS:\nHeart "normal", [sic]\nno change'
 
@@ -329,12 +336,8 @@ def test_yes_and_no_are_words_and_modalities_what_can_be_seen(tmp_path: Path, fo
     path = tmp_path / f"m.{form}"
     if form == "csv":
         frame.assign(icu=["true", "false"]).to_csv(path, index=False)
-    elif form == "jsonl":
-        frame.to_json(path, orient="records", lines=True)
-    elif form == "parquet":
-        frame.to_parquet(path)
     else:
-        sheet_of(path, [list(frame.columns), *frame.values.tolist()])
+        table_of(path, frame)
     manifest = read_manifest(path)
     assert manifest.modalities == ["CT"] and manifest.frame["icu"].tolist() == ["true", "false"]
     manifest.write(tmp_path / "again.csv")

@@ -103,10 +103,11 @@ def dicom_header(path: Path, unit: str | None) -> Header:
 
 @dataclass(frozen=True, eq=False)
 class Slice:
-    """The position of the single image of a DICOM file, read without decoding pixels.
+    """The position of one image of a DICOM file, read without decoding pixels.
 
     Attributes:
-        path: the file, with its frame where it has several.
+        path: the file.
+        frame: the image's number in it, from 0.
         series: UID of its series.
         header: size, unit, pixel spacing.
         spacing: mm between rows and between columns.
@@ -116,6 +117,7 @@ class Slice:
     """
 
     path: Path
+    frame: int
     series: str
     header: Header
     spacing: tuple[float, ...]
@@ -123,15 +125,23 @@ class Slice:
     position: NDArray[np.float64]
     rounding: NDArray[np.float64]
 
+    @property
+    def name(self) -> str:
+        """How messages name it: by the file, and by the frame where the file has several."""
+        return self.path.name if self.header.frames == 1 else f"{self.path.name}#{self.frame}"
 
-def read_slice_position(path: Path) -> Slice:
-    """The position of the single image of a DICOM file.
+
+def read_slice_position(path: Path) -> Slice | str:
+    """The position of the single image of a DICOM file, or what it holds if no image: a report, a segmentation.
 
     Raises:
-        UserError: no image, several frames, or no position, orientation or pixel spacing.
+        UserError: no DICOM, a damaged image, several frames, or no position, orientation or pixel spacing.
     """
     with explained_reading(path, "DICOM"):
         data = open_dataset(path, pixels=False)
+        kind = data.get("SOPClassUID")
+        if kind is not None and ("Rows" not in data or kind in SEGMENTATIONS):
+            return str(kind.name)
         _require_image(path, data)
         frames = _header_of(data).frames
     if frames > 1:
@@ -155,7 +165,8 @@ def frame_position(path: Path, data: "Dataset", frame: int) -> Slice:
     if not cosines or not position or header.spacing is None:
         raise UserError(f"{path} does not state the position of its slice (position, orientation, pixel spacing).")
     return Slice(
-        path if header.frames == 1 else path.with_name(f"{path.name}#{frame}"),
+        path,
+        frame,
         str(data.get("SeriesInstanceUID", "")),
         header,
         header.spacing,
@@ -169,18 +180,6 @@ def _last_digit(value: object) -> float:
     """What one step of the last digit is worth that a number in a file has: 0.1 of 0.60, 0.001 of 1.2e-2."""
     digits = Decimal(str(getattr(value, "original_string", value)).strip()).normalize().as_tuple()
     return float(10.0 ** int(digits.exponent))
-
-
-def holds_no_image(path: Path) -> str | None:
-    """What a DICOM file holds that is no image (a report, a plan, a segmentation); None for an image.
-
-    Raises:
-        UserError: no DICOM.
-    """
-    with explained_reading(path, "DICOM"):
-        data = open_dataset(path, pixels=False)
-    kind = data.get("SOPClassUID")
-    return None if kind is None or ("Rows" in data and kind not in SEGMENTATIONS) else str(kind.name)
 
 
 def _header_of(data: "Dataset") -> Header:

@@ -32,8 +32,7 @@ def open_dataset(path: Path, pixels: bool) -> "FileDataset":
     from pydicom import uid
 
     bare = not has_preamble(path)
-    if bare and content_of(path) != DICOM:
-        content = content_of(path)
+    if bare and (content := content_of(path)) != DICOM:
         what = f"is {content} by its first bytes, and no DICOM" if content else "is no DICOM, or damaged or cut short"
         raise UserError(f"{path} {what}: it has neither a preamble nor a data set; leave it out.")
     data = pydicom.dcmread(path, stop_before_pixels=not pixels, force=bare)

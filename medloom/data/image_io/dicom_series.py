@@ -14,7 +14,6 @@ from medloom.data.image_io.dicom import (
     Slice,
     dicom_header,
     frame_position,
-    holds_no_image,
     open_with_pixels,
     read_dicom,
     read_frame,
@@ -62,8 +61,7 @@ def read_frames(path: Path, frame: int | None, unit: str | None) -> Image:
         UserError: not one complete stack of frames.
     """
     data, slices, affine = _stack_of_frames(path, pixels=True)
-    numbers = [int(entry.path.name.rpartition("#")[2]) for entry in slices]
-    return _volume(path, [read_frame(path, data, number, None) for number in numbers], affine, ())
+    return _volume(path, [read_frame(path, data, entry.frame, None) for entry in slices], affine, ())
 
 
 def frames_header(path: Path, unit: str | None) -> Header:
@@ -158,10 +156,10 @@ def slices_of(folder: Path) -> tuple[list[Slice], tuple[str, ...]]:
             )
         elif path.suffix.lower() not in ENDINGS and not is_dicom(path):
             aside.append(f"{path.name} (no DICOM)")
-        elif what := holds_no_image(path):
-            aside.append(f"{path.name} ({what})")
+        elif isinstance(found := read_slice_position(path), str):
+            aside.append(f"{path.name} ({found})")
         else:
-            slices.append(read_slice_position(path))
+            slices.append(found)
     return slices, tuple(aside)
 
 
@@ -180,7 +178,7 @@ def stack_of(folder: Path) -> tuple[list[Slice], Affine, tuple[str, ...]]:
     if not slices:
         raise UserError(f"{folder} holds no DICOM image; name an image file, or a folder with one DICOM series.")
     if len(slices) == 1:
-        raise UserError(f"{folder} holds one slice, {slices[0].path.name}; name the file itself for a 2-D image.")
+        raise UserError(f"{folder} holds one slice, {slices[0].name}; name the file itself for a 2-D image.")
     return *_stacked(folder, slices), aside
 
 
@@ -195,12 +193,12 @@ def _stacked(folder: Path, slices: list[Slice]) -> tuple[list[Slice], Affine]:
     for entry in slices:
         if np.abs(entry.cosines - first.cosines).max() > SAME_DIRECTION:
             raise UserError(
-                f"{folder} holds slices of several directions ({first.path.name} and {entry.path.name}): scout images"
+                f"{folder} holds slices of several directions ({first.name} and {entry.name}): scout images"
                 " or several series; put each into a folder of its own."
             )
         if not np.allclose(entry.spacing, first.spacing, rtol=SAME_DIRECTION):
             raise UserError(
-                f"{folder} holds slices of several pixel spacings ({first.path.name} and {entry.path.name});"
+                f"{folder} holds slices of several pixel spacings ({first.name} and {entry.name});"
                 " put each series into a folder of its own."
             )
     # The unit normal of all slices, in LPS.
@@ -236,7 +234,7 @@ def _step(folder: Path, slices: Sequence[Slice], normal: NDArray[np.float64]) ->
     if (same := np.flatnonzero(distances < SAME_POSITION)).size:
         first = int(same[0])
         raise UserError(
-            f"{folder} holds two slices with one position, {slices[first].path.name} and {slices[first + 1].path.name}"
+            f"{folder} holds two slices with one position, {slices[first].name} and {slices[first + 1].name}"
             f" ({same.size} such pairs): copies, or several time points; keep one of each."
         )
     usual = float(np.median(distances))
@@ -244,8 +242,8 @@ def _step(folder: Path, slices: Sequence[Slice], normal: NDArray[np.float64]) ->
     if uneven.size and not _rounded(slices, normal):
         first = int(uneven[np.argmax(distances[uneven])])
         raise UserError(
-            f"{folder}: slices are {usual:g} mm apart, but {distances[first]:g} mm between {slices[first].path.name}"
-            f" and {slices[first + 1].path.name} ({uneven.size} such gaps): slices are missing or unevenly spaced."
+            f"{folder}: slices are {usual:g} mm apart, but {distances[first]:g} mm between {slices[first].name}"
+            f" and {slices[first + 1].name} ({uneven.size} such gaps): slices are missing or unevenly spaced."
         )
     sideways = np.linalg.norm(steps - distances[:, None] * normal, axis=1) / usual
     # Rounding moves a step by up to its last digit, and not all steps together.

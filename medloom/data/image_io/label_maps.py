@@ -14,6 +14,7 @@ from medloom.data.image_io.raster import png_samples
 from medloom.data.image_io.reading import require_file
 from medloom.data.image_io.tiff import tiff_samples
 
+LARGEST_LABEL = int(np.iinfo(np.int16).max)
 # Labels that a file rescales are this close to whole numbers.
 WHOLE = 1e-3
 PNG, TIFF = (".png",), (".tif", ".tiff")
@@ -36,11 +37,11 @@ def stored_labels(path: Path) -> Image | None:
     return Image(channel_first(samples), RELATIVE)
 
 
-def as_labels(mask: Image, path: Path, largest: int) -> Image:
-    """An image as a label map of one channel: equal channels are one, and values near whole numbers are these.
+def check_labels(mask: Image, path: Path) -> Image:
+    """An image as a label map of one channel: equal channels are one, values within 0.001 of whole numbers are these.
 
     Raises:
-        UserError: in colour, or values that are not whole numbers from 0 to the largest label.
+        UserError: the image is in colour, or has values that are not whole numbers from 0 to 32767.
     """
     values: NDArray[np.float32] = mask.pixels
     if len(values) > 1 and all(np.array_equal(channel, values[0]) for channel in values[1:]):
@@ -53,9 +54,9 @@ def as_labels(mask: Image, path: Path, largest: int) -> Image:
     whole = np.rint(values)
     if not np.abs(values - whole).max(initial=0.0) <= WHOLE:
         raise UserError(f"{path} is not a label map: it has values that are not whole numbers.")
-    if whole.min() < 0 or whole.max() > largest:
+    if whole.min() < 0 or whole.max() > LARGEST_LABEL:
         raise UserError(
             f"{path} is not a label map: its values range from {whole.min():g} to {whole.max():g}, labels from 0 to"
-            f" {largest}."
+            f" {LARGEST_LABEL}."
         )
     return replace(mask, pixels=np.ascontiguousarray(whole, dtype=np.float32))
