@@ -2,6 +2,7 @@
 
 import itertools
 import os
+import signal
 import sys
 from collections.abc import Sequence
 
@@ -11,12 +12,14 @@ from medloom.core.errors import GateError, UserError
 from medloom.core.help import show_page
 from medloom.core.lookup import closest
 from medloom.core.progress import show_on_console
+from medloom.core.stopping import Stopped, ending_by_signals
 from medloom.recipes.commands import GROUPS, commands, resolve
 
 HELP = ("-h", "--help", "--help-all", "help")
 USER_ERROR = 2
 GATE_FAILED = 3
-INTERRUPTED = 130
+# As a shell has it of a program that a signal ended.
+SIGNALLED = 128
 # As a shell has it of a program whose reader went away: 128 and SIGPIPE.
 CLOSED = 141
 # Libraries' progress bars and advice would stand between the user and our own messages.
@@ -29,13 +32,17 @@ QUIET = {
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run a command; returns the exit status: 0, 2 after a user's mistake, 3 where a gate failed, 130 after Ctrl-C."""
+    """Run a command; returns the exit status.
+
+    0, 2 after a user's mistake, 3 where a gate failed; as a shell has it 128 + N after signal N: 130 after Ctrl-C.
+    """
     show_on_console()
     words = list(sys.argv[1:] if arguments is None else arguments)
     # torchrun takes --n for one of its own options unless `--` stands before the command.
     words = words[1:] if words[:1] == ["--"] else words
     try:
-        return _dispatch(words)
+        with ending_by_signals():
+            return _dispatch(words)
     except (UserError, GateError) as error:
         # Messages quote cells of tables, which may hold anything.
         for line in f"medloom: {error}".split("\n"):
@@ -45,9 +52,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         # Who reads the output has enough of it (`| head`); Python would complain again when it closes the stream.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return CLOSED
-    except KeyboardInterrupt:
-        print("medloom: interrupted; the same command resumes from the last checkpoint.", file=sys.stderr)
-        return INTERRUPTED
+    except KeyboardInterrupt as stop:
+        by = stop if isinstance(stop, Stopped) else Stopped(signal.SIGINT)
+        print(f"medloom: stopped by {by.name}; the same command resumes it.", file=sys.stderr)
+        return SIGNALLED + by.number
 
 
 def _dispatch(words: list[str]) -> int:

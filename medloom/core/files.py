@@ -1,6 +1,7 @@
 """Atomic writing of files and folders, so that readers never see half of one; hashes; JSON, and YAML as texts."""
 
 import errno
+import functools
 import hashlib
 import json
 import os
@@ -21,6 +22,12 @@ if TYPE_CHECKING:
 YAML_NULL = "tag:yaml.org,2002:null"
 TEMPORARY_SUFFIX = ".partial"
 SET_ASIDE = ".old"
+# The one form of temporary names: `.NAME-0a1b2c3d.partial`, with the ending of a file behind it.
+LEFTOVER = r"\.(?P<name>.+)-[0-9a-f]{8}(?P<aside>\.old)?\.partial(\..*)?"
+# Bytes that `sampled_content` reads in one place.
+SAMPLED = 4096
+# Output folders that this process writes -> their number on the disk, by which one that was replaced is known.
+held_folders: dict[Path, int] = {}
 
 
 def sync(path: Path) -> None:
@@ -64,10 +71,12 @@ def atomic_file(path: Path, flushed: bool = True) -> Iterator[Path]:
     """
     path = Path(path)
     with explained_disk_errors(path):
+        _require_held(path)
         path.parent.mkdir(parents=True, exist_ok=True)
         # The temporary name has the same ending: some writers choose the format by it.
         name = path.name.split(".", 1)
-        temporary = path.with_name(f".{name[0]}-{uuid.uuid4().hex[:8]}{TEMPORARY_SUFFIX}.{''.join(name[1:])}")
+        ending = "".join(f".{each}" for each in name[1:])
+        temporary = path.with_name(f".{name[0]}-{uuid.uuid4().hex[:8]}{TEMPORARY_SUFFIX}{ending}")
         try:
             yield temporary
             if flushed:
@@ -92,6 +101,7 @@ def atomic_folder(path: Path) -> Iterator[Path]:
     """
     path = Path(path)
     with explained_disk_errors(path):
+        _require_held(path)
         path.parent.mkdir(parents=True, exist_ok=True)
         temporary = path.with_name(f".{path.name}-{uuid.uuid4().hex[:8]}{TEMPORARY_SUFFIX}")
         temporary.mkdir()
@@ -113,19 +123,44 @@ def atomic_folder(path: Path) -> Iterator[Path]:
 
 
 def remove_leftovers(folder: Path) -> None:
-    """Remove incomplete output of a killed run directly in `folder`.
+    """Remove incomplete output of a killed run anywhere in `folder`.
 
     A folder that was set aside and not replaced gets its name back.
     """
-    for aside in folder.glob(f".*{SET_ASIDE}{TEMPORARY_SUFFIX}"):
-        original = folder / aside.name[1:].removesuffix(f"{SET_ASIDE}{TEMPORARY_SUFFIX}").rsplit("-", 1)[0]
-        if not original.exists():
-            aside.replace(original)
-    for entry in folder.glob(f".*{TEMPORARY_SUFFIX}*"):
-        if entry.is_dir():
-            shutil.rmtree(entry)
-        else:
-            entry.unlink()
+    for parent, folders, files in os.walk(folder):
+        for name in (*folders, *files):
+            if (found := re.fullmatch(LEFTOVER, name)) is None:
+                continue
+            entry, original = Path(parent) / name, Path(parent) / found["name"]
+            if found["aside"] and not original.exists():
+                entry.replace(original)
+            elif entry.is_dir():
+                shutil.rmtree(entry)
+            else:
+                entry.unlink()
+        folders[:] = [name for name in folders if not re.fullmatch(LEFTOVER, name)]
+
+
+def discard_folder(path: Path) -> None:
+    """Remove a folder; a kill leaves it whole, or under a name that `remove_leftovers` knows."""
+    doomed = path.with_name(f".{path.name}-{uuid.uuid4().hex[:8]}{TEMPORARY_SUFFIX}")
+    path.replace(doomed)
+    shutil.rmtree(doomed)
+
+
+def _require_held(path: Path) -> None:
+    """Refuse to write into an output folder that was removed, moved or replaced since this process began to write it.
+
+    Raises:
+        UserError: names the folder.
+    """
+    where = path.absolute()
+    for folder, number in held_folders.items():
+        if where.is_relative_to(folder) and not (folder.is_dir() and folder.stat().st_ino == number):
+            raise UserError(
+                f"{folder} was removed or moved while this command was writing it; nothing more is written. Put it back"
+                " and run the same command again to resume, or begin anew."
+            )
 
 
 def write_text(path: Path, text: str) -> None:
@@ -180,6 +215,40 @@ def hash_content(path: Path) -> str:
     return hash_folder(path) if Path(path).is_dir() else hash_file(path)
 
 
+def known_content(path: Path) -> str:
+    """`hash_content`, computed once as long as the file is not written again.
+
+    Raises:
+        UserError: the file does not exist.
+    """
+    if not file_of(path).exists():
+        raise UserError(f"{path} does not exist.")
+    return _known_content(path.absolute(), content_stamp(path))
+
+
+@functools.lru_cache(maxsize=100_000)
+def _known_content(path: Path, stamp: tuple[int, int]) -> str:
+    return hash_content(path)
+
+
+def sampled_content(path: Path) -> str:
+    """A hash of a file's size and of its first, middle and last bytes, of a folder over its files, wherever it lies.
+
+    It tells files of a large data set apart without reading all of it. A path may name a frame.
+    """
+    path, frame = split_frame(path)
+    files = sorted(entry for entry in path.iterdir() if entry.is_file()) if path.is_dir() else [path]
+    digest = hashlib.sha256(str(frame).encode())
+    for file in files:
+        size = file.stat().st_size
+        digest.update(f"{file.name if path.is_dir() else ''} {size}".encode())
+        with file.open("rb") as stream:
+            for start in sorted({0, max(0, (size - SAMPLED) // 2), max(0, size - SAMPLED)}):
+                stream.seek(start)
+                digest.update(stream.read(SAMPLED))
+    return digest.hexdigest()[:16]
+
+
 def content_stamp(path: Path) -> tuple[int, int]:
     """Size in bytes, and time of the last change in ns, of a file or of all files in a folder; it may name a frame."""
     path = file_of(path)
@@ -191,30 +260,6 @@ def hash_folder(folder: Path) -> str:
     """SHA-256 over the names and bytes of a folder's files, 16 hexadecimal digits."""
     files = sorted(path for path in Path(folder).rglob("*") if path.is_file())
     return hash_json([[path.relative_to(folder).as_posix(), hash_file(path)] for path in files])
-
-
-def claim_output(folder: Path, marker: str) -> Path:
-    """Create an output folder, or refuse one with other content.
-
-    Args:
-        folder: may be missing, empty, or hold previous output of the same kind.
-        marker: a file that such output always contains (`manifest.csv`, `run.json`).
-
-    Raises:
-        UserError: the folder has content but no `marker`, or is a file.
-    """
-    folder = Path(folder)
-    if folder.is_file():
-        raise UserError(f"--out {folder} is a file; name a folder.")
-    if (
-        folder.is_dir()
-        and not (folder / marker).exists()
-        and any(not entry.name.endswith(TEMPORARY_SUFFIX) for entry in folder.iterdir())
-    ):
-        raise UserError(f"--out {folder} already has other content (no {marker}); name a new or empty folder.")
-    with explained_disk_errors(folder):
-        folder.mkdir(parents=True, exist_ok=True)
-    return folder
 
 
 def relative_path(path: Path | None, out: Path) -> str | None:

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from medloom.core.errors import UserError
-from medloom.core.files import hash_json, hash_text
+from medloom.core.files import hash_json, hash_text, known_content
 from medloom.core.image import Image
 
 if TYPE_CHECKING:
@@ -100,14 +100,18 @@ class Condition:
         return {name: value for name, value in values.items() if value is not None}
 
     def hash(self) -> str:
-        """A hash that identifies the condition without revealing it.
+        """A hash that identifies the condition without revealing it; of files it takes the content, not the path.
+
+        Raises:
+            UserError: a file does not exist.
 
         Examples:
             >>> import medloom
             >>> medloom.Condition("Small left effusion.", "CXR").hash()
             'd7d54fe38cac2768'
         """
-        return hash_json(self.to_dict())
+        contents = {name: _content(part) for name in ("prior", "mask") if (part := getattr(self, name)) is not None}
+        return hash_json({**self.to_dict(), **contents})
 
     def without(self, dropped: frozenset[str]) -> "Condition":
         """The condition less some of its PARTS."""
@@ -121,8 +125,13 @@ class Condition:
 
 def _named(part: ImagePart) -> str:
     """The path of an image part, or a hash of the values of one in memory."""
+    return str(part) if isinstance(part, Path) else _content(part)
+
+
+def _content(part: ImagePart) -> str:
+    """A hash of an image part's file, or of the values of one in memory."""
     if isinstance(part, Path):
-        return str(part)
+        return known_content(part)
     values = part.pixels if isinstance(part, Image) else part
     return hash_text(f"{values.shape} {values.dtype} {values.tobytes().hex()}")
 

@@ -4,7 +4,6 @@ A callable computes the values. Rows are computed in the order of the manifest, 
 a cache does not depend on the run that filled it, and an interrupted cache is continued.
 """
 
-import json
 import os
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -310,7 +309,7 @@ def _embed_all(target: Path, distinct: Sequence[str], embed: Embed, verbose: boo
     np.save(target / "pooled.npy", np.stack(pooled), allow_pickle=False)
     np.save(target / "offsets.npy", np.array(offsets, np.int64), allow_pickle=False)
     # Written last: where there is an index, the other files are complete.
-    (target / INDEX).write_text(json.dumps({"tokens": offsets[-1], "width": width}), encoding="utf-8")
+    write_json(target / INDEX, {"tokens": offsets[-1], "width": width})
 
 
 def packed_ids(texts: Sequence[str], ids: Callable[[str], Sequence[int]]) -> PackedTexts:

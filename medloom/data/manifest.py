@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from medloom.core.cells import plain_number
 from medloom.core.errors import UserError
-from medloom.core.files import content_stamp, hash_content, hash_json
+from medloom.core.files import content_stamp, hash_content, hash_json, sampled_content
 from medloom.core.frames import ALL, file_of
 from medloom.core.types import Condition, Sample
 from medloom.data.columns import ALIASES, PATH_COLUMNS, require, standard_names
@@ -95,17 +95,22 @@ class Manifest:
         rows = [row for row, wanted in enumerate(keep) if wanted]
         return replace(self, frame=self.frame.iloc[rows].reset_index(drop=True))
 
-    def fingerprint(self) -> str:
-        """A hash of the rows: paths relative to the manifest, file sizes, texts, modalities and so on."""
-        root = absolute(self.source.parent)
-        names = [
-            name
-            for name in ("text", "instruction", "modality", "view", "patient_id", "mask", "prior")
-            if name in self.frame
-        ]
-        rows = [[str(cell).removeprefix(f"{root}/") for cell in row] for row in self.frame[names].values.tolist()]
-        files = [[_relative(path, root), content_stamp(Path(path))[0]] for path in self.frame["path"]]
-        return hash_json([names, rows, files])
+    def fingerprint(self, columns: Sequence[str] = ()) -> str:
+        """A hash of the rows: the files' contents (see `sampled_content`), texts, modalities and so on.
+
+        It does not depend on where the files lie, so that data may be moved.
+
+        Args:
+            columns: further columns that count.
+        """
+        usual = ("text", "instruction", "modality", "view", "patient_id", *PATH_COLUMNS)
+        names = [name for name in dict.fromkeys((*usual, *columns)) if name in self.frame]
+
+        def content(name: str, cell: object) -> str:
+            named = name in PATH_COLUMNS and isinstance(cell, str) and bool(cell)
+            return sampled_content(Path(str(cell))) if named else str(cell)
+
+        return hash_json([[name, [content(name, cell) for cell in self.frame[name]]] for name in names])
 
     def stamp(self) -> str:
         """A hash of the files' times; caches are keyed by it and the fingerprint."""
@@ -247,13 +252,6 @@ def _cell(value: Any) -> float | str | None:
     if value is None or value != value:
         return None
     return float(value) if isinstance(value, int | float) else str(value)
-
-
-def _relative(path: str | None, folder: Path) -> str | None:
-    if path is None or path != path:
-        return None
-    resolved = Path(path)
-    return resolved.relative_to(folder).as_posix() if resolved.is_relative_to(folder) else str(resolved)
 
 
 @dataclass(frozen=True, kw_only=True)

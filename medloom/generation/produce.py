@@ -1,7 +1,9 @@
 """From requests to files: batches over all processes, provenance in every image, and a manifest."""
 
+import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
@@ -12,33 +14,32 @@ from numpy.typing import NDArray
 from medloom.core.cells import plain_number
 from medloom.core.config import plain
 from medloom.core.errors import UserError
-from medloom.core.files import claim_output, hash_json, is_written, read_json, relative_path, write_json
+from medloom.core.files import hash_json, is_written, known_content, read_json, relative_path, write_json
+from medloom.core.image import Image
 from medloom.core.lookup import did_you_mean, look_up
+from medloom.core.output_folder import output_folder
 from medloom.core.plots import flat
 from medloom.core.progress import progress, say
-from medloom.data.images import read_image
+from medloom.data.images import read_image, read_provenance
 from medloom.data.tables import write_csv
 from medloom.generation.geometry import located
 from medloom.generation.options import GenerationOptions, name_values
 from medloom.generation.requests import Request
 from medloom.generators.base import AnyGenerator
-from medloom.generators.generated_images import HEADER, GeneratedImage, manifest_row, suffix_of
+from medloom.generators.generated_images import FORMATS, HEADER, VERSION, GeneratedImage, manifest_row, suffix_of
 from medloom.generators.run_folder import RunFolder
 from medloom.generators.sampling import SamplingOptions, guided
 from medloom.generators.storage import load
 
-# What may differ when a folder is continued: where things lie and run, not what is generated.
+# What may differ when a folder is continued: where things lie and run, not what is generated. Of tables and images the
+# content counts, image by image.
 FREE = ("out", "device", "batch", "windows", "model")
-# What a folder says of its images -> in messages; a hash where it is the content of files.
-FACTS = {
-    "data": "content of the table of --data",
-    "template": "content of the template",
-    "masks": "content of the masks",
-    "priors": "content of the prior images",
-    "region": "content of --region",
-    "spec": "model",
-    "classes": "model",
-}
+PLACES = ("data", "template", "mask", "image", "region")
+# What all images of a folder have in common.
+MODEL = ("model", "spec", "classes")
+# An image that is not generated yet.
+BLANK = Image(np.zeros((1, 1, 1), np.float32), "")
+MANIFEST = "manifest.csv"
 # Texts of a condition; only a hash of them is written unless provenance is full.
 TEXTS = ("prompt", "text", "negative", "nochange_text")
 
@@ -100,16 +101,21 @@ def produce(
     facts: Mapping[str, object] | None = None,
     allow_unseen: bool = False,
     without: frozenset[str] = frozenset(),
+    total: int | None = None,
 ) -> str:
     """Generate the images that are not there yet, over all processes; returns the ending of their files.
 
+    An image that is there is taken for the one that is asked for only if its file says so: by its model, its seed, and
+    hashes of its whole condition and of all options that it depends on.
+
     Args:
         model: the model.
-        requests: what to generate.
+        requests: what to generate, in an output folder of this command.
         file: JSON file in the folder that says what it holds, e.g. generation.json.
-        facts: what it says besides the model and the options; of contents, e.g. of the table, a hash.
+        facts: what it says besides the model and the options.
         allow_unseen: see `ImageGenerator.check`.
         without: see `ImageGenerator.check`.
+        total: how many images the folder will have, where `requests` are some of them.
 
     Raises:
         UserError: a condition that the model cannot follow, a sampler or format that does not fit, or --out that holds
@@ -131,11 +137,24 @@ def produce(
     facts = {"SYNTHETIC": "YES", "model": generator.model_hash, **(facts or {})}
     given = _given(options, {"steps": sampling.steps, "guidance": _scales(sampling)})
     if state.is_main_process:
-        claim_output(options.out, file)
-        _describe(options, file, facts, given)
+        _require_same_kind(options, file, facts, given)
     state.wait_for_everyone()
-    series = _series(requests, hash_json({**facts, "options": given}))
-    todo = [request for request in requests if not is_written(options.out / f"{request.sample_id}{suffix}")]
+    as_dicom = suffix == FORMATS["dicom"]
+    series = _series(requests, hash_json([generator.model_hash, given])) if as_dicom else {}
+    depends = _depends_on(options, sampling, without)
+    wanted = {
+        request.number: GeneratedImage(
+            BLANK,
+            request.condition,
+            request.seed,
+            generator.model_hash,
+            hash_json([depends, series.get(request.number)]),
+        )
+        for request in requests
+    }
+    todo = _missing(options, requests, wanted, suffix, total or len(requests))
+    if state.is_main_process:
+        _describe(options, file, facts, given)
     # All processes divide the same list: none may write before each has looked at what is there.
     state.wait_for_everyone()
     # Images of their mask's size are generated one by one, and a batch of them would be lost together.
@@ -145,19 +164,32 @@ def produce(
     with progress("generating", len(requests), "images", done, state.is_main_process) as advance:
         for batch in batches[state.process_index :: state.num_processes]:
             # All conditions were checked at once above; `generate` would read their files again for each batch.
-            wanted = [(request.origin.source, request.condition, request.seed) for request in batch]
+            asked = [(request.origin.source, request.condition, request.seed) for request in batch]
             # An arm that says what the row says already is the factual image, which is made once.
-            distinct = [place for place, each in enumerate(wanted) if each not in wanted[:place]]
+            distinct = [place for place, each in enumerate(asked) if each not in asked[:place]]
             conditions = [located(generator.reader, batch[place]) for place in distinct]
             seeds = [batch[place].seed for place in distinct]
             images = generator.images(conditions, seeds, sampling, options.edit, options.framing)
-            for request, each in zip(batch, wanted, strict=True):
-                image = replace(images[distinct.index(wanted.index(each))], series=series[request.number])
-                made = GeneratedImage(image, request.condition, request.seed, generator.model_hash)
+            for request, each in zip(batch, asked, strict=True):
+                image = replace(images[distinct.index(asked.index(each))], series=series.get(request.number))
+                made = replace(wanted[request.number], image=image)
                 made.save(options.out / f"{request.sample_id}{suffix}", full)
             advance(min(len(batch) * state.num_processes, len(requests)))
     state.wait_for_everyone()
     return suffix
+
+
+def images_folder(options: GenerationOptions, file: str) -> AbstractContextManager[object]:
+    """The output folder of images within a block; of several processes the main one holds it.
+
+    Args:
+        options: name it.
+        file: JSON file in the folder that says what it holds.
+    """
+    from accelerate import PartialState
+
+    main = PartialState(cpu=options.device == "cpu").is_main_process
+    return output_folder(options.out, file) if main else nullcontext()
 
 
 def is_main_process() -> bool:
@@ -225,36 +257,107 @@ def _series(requests: Sequence[Request], call: str) -> dict[int, tuple[str, str,
 
     Args:
         requests: of a call.
-        call: hash of all that the call's images depend on.
+        call: hash of the model and the options.
     """
     places: Counter[tuple[str, str]] = Counter()
     found = {}
     for request in requests:
-        study = f"{call} {request.origin.source or request.condition.hash()}"
+        study = f"{call} {request.origin.study(request.condition)}"
         places[study, request.arm] += 1
         found[request.number] = (study, request.arm, places[study, request.arm])
     return found
 
 
-def _describe(options: GenerationOptions, file: str, facts: Mapping[str, object], given: Mapping[str, object]) -> None:
-    """Write what the folder holds, or refuse to mix images of two kinds in it.
+def _depends_on(options: GenerationOptions, sampling: SamplingOptions, without: frozenset[str]) -> dict[str, object]:
+    """All that an image depends on besides its model, condition and seed; of a label map its content."""
+    edit = options.edit
+    region = edit.region if edit.label_map is None else known_content(Path(str(edit.label_map)))
+    return {
+        "sampling": plain(asdict(sampling)),
+        "edit": [edit.start, edit.strength, region, edit.residual],
+        "framing": [options.crops, options.overlap],
+        "unit": options.unit,
+        "without": sorted(without),
+        "provenance": options.provenance,
+    }
+
+
+def _missing(
+    options: GenerationOptions,
+    requests: Sequence[Request],
+    wanted: Mapping[int, GeneratedImage],
+    suffix: str,
+    total: int,
+) -> list[Request]:
+    """The requests whose images are not there yet.
 
     Raises:
-        UserError: the folder holds images of other options, or of files that had another content.
+        UserError: an image that is there was made from something else, or is not asked for any more.
     """
-    given = dict(given)
-    if options.provenance != "full":
-        given |= {name: hash_json(given[name]) for name in TEXTS if given.get(name) is not None}
-    wanted = {**facts, "options": given}
+    full, todo, others = options.provenance == "full", [], []
+    for request in requests:
+        path, image = options.out / f"{request.sample_id}{suffix}", wanted[request.number]
+        found = _provenance(path)
+        if found is None:
+            todo.append(request)
+        elif any(found.get(name) != value for name, value in image.provenance(full).items() if name != VERSION):
+            others.append(path.name)
+    numbered = re.compile(rf"(\d{{6,}}){re.escape(suffix)}")
+    found_names = [numbered.fullmatch(path.name) for path in options.out.iterdir()]
+    others += [name[0] for name in found_names if name is not None and int(name[1]) >= total]
+    if others:
+        raise UserError(
+            f"--out {options.out} holds images made from other rows, files or options than are asked for now"
+            f" ({len(others)}, {min(others)} the first): their table, masks or prior images have changed. Delete these"
+            " files to make them again, or name another folder."
+        )
+    return todo
+
+
+def _provenance(path: Path) -> dict[str, str] | None:
+    """What an image that is there says of itself; None where there is none, or only a part of one."""
+    if not is_written(path):
+        return None
+    try:
+        return read_provenance(path)
+    except UserError:
+        # Cut short by a power failure: it is made again.
+        return None
+
+
+def _require_same_kind(
+    options: GenerationOptions, file: str, facts: Mapping[str, object], given: Mapping[str, object]
+) -> None:
+    """Refuse to mix images of two models, or of other options, in a folder.
+
+    Raises:
+        UserError: names the options.
+    """
     path = options.out / file
-    if path.is_file() and (old := read_json(path)) != wanted:
-        changed = [name for name, value in given.items() if old.get("options", {}).get(name) != value]
+    if not path.is_file():
+        return
+    old = read_json(path)
+    before, now = old.get("options", {}), _recorded(options, given)
+    if changed := [name for name in {**before, **now} if name not in PLACES and before.get(name) != now.get(name)]:
         named = ", ".join(f"--{name.replace('_', '-')}" for name in changed)
-        kept = {name: value for name, value in old.items() if name != "options"}
-        others = {FACTS.get(name, name): None for name in {**facts, **kept} if kept.get(name) != facts.get(name)}
-        what = f"other options ({named})" if named else f"another {' and '.join(others)}"
-        raise UserError(f"--out {options.out} holds images made with {what}; name another folder.")
-    write_json(path, wanted)
+        raise UserError(f"--out {options.out} holds images made with other options ({named}); name another folder.")
+    if any(old.get(name) != facts.get(name) for name in MODEL):
+        raise UserError(f"--out {options.out} holds images made with another model; name another folder.")
+
+
+def _describe(options: GenerationOptions, file: str, facts: Mapping[str, object], given: Mapping[str, object]) -> None:
+    """Write what the folder holds; the manifest of fewer or other images goes."""
+    path, now = options.out / file, {**facts, "options": _recorded(options, given)}
+    if path.is_file() and read_json(path) == now:
+        return
+    (options.out / MANIFEST).unlink(missing_ok=True)
+    write_json(path, now)
+
+
+def _recorded(options: GenerationOptions, given: Mapping[str, object]) -> dict[str, object]:
+    """The options as the folder's file has them: of texts a hash, unless all is to be written."""
+    hidden = TEXTS if options.provenance != "full" else ()
+    return {name: hash_json(value) if name in hidden and value is not None else value for name, value in given.items()}
 
 
 def _scales(sampling: SamplingOptions) -> list[str]:

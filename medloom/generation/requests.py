@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from medloom.core.errors import UserError
-from medloom.core.files import hash_content, hash_file, hash_json, hash_text
+from medloom.core.files import hash_file, hash_json, hash_text, known_content
 from medloom.core.frames import file_of
 from medloom.core.progress import say
 from medloom.core.seeds import MAX_SEED
@@ -25,11 +25,26 @@ class Source:
         source: hash of the row, salted by the table.
         patient: hash of the patient, salted by the table.
         image: file of the row's own image, which may not exist; None without a row.
+        row: the row; None for a condition that stands alone.
     """
 
     source: str = ""
     patient: str = ""
     image: Path | None = None
+    row: Sample | None = None
+
+    def study(self, condition: Condition) -> str:
+        """A hash that the images of one row have in common, and those of no other row, in any table.
+
+        Args:
+            condition: of the image, which stands for itself where there is no row.
+        """
+        if self.row is None:
+            return condition.hash()
+        known = self.row.condition
+        files = [path for path in (known.mask_file, known.prior_file) if path is not None and file_of(path).exists()]
+        parts = known.without(frozenset({"mask", "prior"})).to_dict()
+        return hash_json([self.row.row, parts, [known_content(path) for path in files]])
 
 
 @dataclass(frozen=True)
@@ -62,32 +77,6 @@ class Request:
     def sample_id(self) -> str:
         """The image's name; nothing of a table is in it."""
         return f"{self.number:06d}"
-
-
-def contents(conditions: Sequence[Condition], **files: Path | None) -> dict[str, str]:
-    """Hashes of the files that images are made from, so that a folder is not continued with other contents.
-
-    Args:
-        conditions: whose masks and prior images are read.
-        files: others by name, e.g. the table; None is left out.
-
-    Raises:
-        UserError: a file is missing.
-    """
-    parts = {
-        "masks": [condition.mask_file for condition in conditions],
-        "priors": [condition.prior_file for condition in conditions],
-        **{name: [path] for name, path in files.items()},
-    }
-    found: dict[str, str] = {}
-    for name, paths in parts.items():
-        # A file that several conditions share is read once.
-        named = [path for path in dict.fromkeys(paths) if path is not None]
-        if missing := [path for path in named if not file_of(path).exists()]:
-            raise UserError(f"{missing[0]} does not exist.")
-        if named:
-            found[name] = hash_json([hash_content(path) for path in named])
-    return found
 
 
 def read_conditions(options: GenerationOptions, data: Path, need: Sequence[str]) -> Manifest:
@@ -155,7 +144,7 @@ def origins(data: Path, samples: Sequence[Sample]) -> list[Source]:
     """Where the images of some rows come from, without saying whose they are."""
     salt = hash_file(data)
     return [
-        Source(hash_text(f"{salt}{sample.row}"), hash_text(f"{salt}{sample.patient}"), sample.path)
+        Source(hash_text(f"{salt}{sample.row}"), hash_text(f"{salt}{sample.patient}"), sample.path, sample)
         for sample in samples
     ]
 

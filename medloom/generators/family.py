@@ -112,9 +112,9 @@ class Family(ABC, Generic[Options, Trained]):
             UserError: images, masks or texts that cannot be used.
         """
 
-    def finished(self, options: Options) -> bool:
-        """Whether all that follows the last step is there too."""
-        return True
+    def companions(self) -> tuple[str, ...]:
+        """Files that a finished run has besides those of all families."""
+        return ()
 
     def report(self, options: Options, data: Prepared, task: Task[Any]) -> None:
         """Say how good the trained model is, where the family measures it."""

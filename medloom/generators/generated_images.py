@@ -24,6 +24,8 @@ FORMATS = {"png": ".png", "tiff": ".tiff", "dicom": ".dcm", "nifti": ".nii.gz", 
 PICTURES = (".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".npy", ".npz", ".pt", ".h5")
 HEADER = ("sample_id", "path", "source_id", "arm", "attribute", "value", "seed", "patient", "text", "modality", "view")
 FACTUAL = "factual"
+# Of an image's provenance: the program that made it.
+VERSION = "generator"
 # What files of edited images say besides that they are synthetic.
 EDITED = "an edit of a patient's image; it may contain pixels of that image"
 
@@ -37,6 +39,7 @@ class GeneratedImage:
         condition: what it was asked to show.
         seed: that all of its noise was drawn from.
         model_hash: of the model's components on disk; empty for a model that was not loaded.
+        options: hash of how it was sampled; empty where that is not recorded.
 
     Examples:
         >>> import medloom
@@ -50,6 +53,7 @@ class GeneratedImage:
     condition: Condition
     seed: int
     model_hash: str = ""
+    options: str = ""
 
     @property
     def pixels(self) -> NDArray[np.float32]:
@@ -76,8 +80,10 @@ class GeneratedImage:
             >>> image.provenance()["SYNTHETIC"], image.provenance(full=True)["text"]
             ('YES', 'Normal chest.')
         """
-        values = {"SYNTHETIC": "YES", "generator": f"medloom {medloom.__version__}", "model": self.model_hash}
+        values = {"SYNTHETIC": "YES", VERSION: f"medloom {medloom.__version__}", "model": self.model_hash}
         values |= {"seed": str(self.seed), "condition": self.condition.hash()}
+        if self.options:
+            values["options"] = self.options
         if self.condition.prior is not None:
             values["DERIVED"] = EDITED
         if full:

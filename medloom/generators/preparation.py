@@ -2,10 +2,9 @@
 
 import os
 import platform
-import shutil
 import sys
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import asdict, dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
@@ -13,8 +12,9 @@ from typing import TYPE_CHECKING, Any
 
 from medloom.core.config import plain
 from medloom.core.errors import UserError
-from medloom.core.files import claim_output
+from medloom.core.files import hash_folder, known_content
 from medloom.core.mask_spec import MaskSpec
+from medloom.core.output_folder import empty_folder, output_folder
 from medloom.core.progress import say
 from medloom.core.spec import HU, ImageSpec
 from medloom.core.table_column import TableColumn
@@ -28,15 +28,17 @@ from medloom.data.table_columns import measure_columns, worded_columns
 from medloom.data.transforms import HU_WINDOW
 from medloom.data.units import joined_units, require_modalities
 from medloom.generators.options import GeneratorOptions, TrainOptions
-from medloom.generators.run_folder import Components, RunFolder, describe_run
+from medloom.generators.run_folder import RUN, Components, RunFolder, describe_run, has_steps
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
 
 
-# What may differ when a run is resumed: where it runs and where things lie, not what is computed. Where days condition
-# it, they stand in its table.
-FREE = ("out", "device", "cache", "config", "dry_run", "days")
+# What may differ when a run is resumed: where it runs and where things lie, not what is computed. The data have a
+# fingerprint; where days condition it, they stand in its table.
+FREE = ("out", "data", "device", "cache", "config", "dry_run", "days")
+# Options that may name a file or a folder, whose content counts.
+PLACES = ("base", "autoencoder", "from_run", "classes", "tokenizer", "encoder", "perceptual")
 LIBRARIES = ("torch", "diffusers", "transformers", "accelerate", "peft", "numpy")
 
 
@@ -202,7 +204,6 @@ def start_run(
 
     fresh = False
     if accelerator.is_main_process:
-        claim_output(options.out, "run.json")
         index = {"components": components.classes, "exporter": components.exporter}
         known = describe_run(options.out, family, index, description(options, prepared, accelerator, parents))
         fresh = not known
@@ -212,19 +213,26 @@ def start_run(
     return fresh
 
 
+def run_output(out: Path, accelerator: "Accelerator") -> AbstractContextManager[object]:
+    """The run folder within a block, for this training alone; of several processes the main one holds it.
+
+    Raises:
+        UserError: --out holds something else, or another process trains in it.
+    """
+    return output_folder(out, RUN) if accelerator.is_main_process else nullcontext()
+
+
 @contextmanager
 def nothing_left(out: Path, fresh: bool) -> Iterator[None]:
-    """Where a run fails at its first start, before its first step, its folder is emptied again."""
+    """Where a run fails at its first start, before its first checkpoint, its folder is emptied again.
+
+    One that is stopped keeps what it has decoded.
+    """
     try:
         yield
-    except UserError:
-        if fresh:
-            for entry in out.iterdir():
-                if entry.is_dir():
-                    shutil.rmtree(entry)
-                else:
-                    entry.unlink()
-            out.rmdir()
+    except Exception:
+        if fresh and out.is_dir() and not has_steps(out):
+            empty_folder(out)
         raise
 
 
@@ -239,10 +247,13 @@ def description(
     given = {name: value for name, value in plain(asdict(options)).items() if name not in FREE}
     given["loop"] = {name: value for name, value in given["loop"].items() if name != "wandb"}
     given["hu_window"] = given["hu_window"] or plain(HU_WINDOW)
+    places = {"data": str(options.data)}
+    given = _by_content(given, places)
     return {
+        "places": places,
         "identity": {
             "options": {"task": options.task, **given},
-            "data": prepared.manifest.fingerprint(),
+            "data": prepared.manifest.fingerprint(getattr(options, "table", ())),
             "split": prepared.split.fingerprint,
             "spec": prepared.spec.to_dict(),
         },
@@ -261,6 +272,28 @@ def description(
             "cores": os.cpu_count(),
         },
     }
+
+
+def _by_content(given: Mapping[str, Any], places: dict[str, str], group: str = "") -> dict[str, Any]:
+    """Options with a hash instead of each file or folder that they name, so that these may be moved.
+
+    Args:
+        given: options as JSON values.
+        places: gets the name and the path of each.
+        group: of nested options, `text.`.
+    """
+    found: dict[str, Any] = {}
+    for name, value in given.items():
+        if isinstance(value, Mapping):
+            found[name] = _by_content(value, places, f"{group}{name}.")
+        elif name in PLACES and isinstance(value, str) and Path(value).exists():
+            places[group + name] = value
+            run = Path(value) / RUN
+            content = hash_folder(RunFolder(run.parent).model) if run.is_file() else known_content(Path(value))
+            found[name] = f"content {content}"
+        else:
+            found[name] = value
+    return found
 
 
 def training_columns(options: TrainOptions, prepared: Prepared) -> list[dict[str, Any]]:

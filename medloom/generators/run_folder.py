@@ -1,11 +1,13 @@
 """Run folders: what stands in them, opening one, and the hash that names its model."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from medloom.core.errors import UserError
 from medloom.core.files import hash_folder, read_json, write_json, write_text
+from medloom.core.output_folder import empty_folder
 from medloom.core.spec import ImageSpec
 from medloom.core.table_column import TableColumn
 from medloom.data.splits import Split
@@ -14,6 +16,7 @@ INDEX = "index.json"
 RUN = "run.json"
 MODEL = "model"
 CARD = "model_card.md"
+FINISHED = "finished.json"
 
 
 @dataclass(frozen=True)
@@ -99,11 +102,17 @@ def runs_among(*places: Path | str | None) -> list[Path]:
     return [Path(place) for place in places if place and (Path(place) / RUN).is_file()]
 
 
+def has_steps(path: Path) -> bool:
+    """Whether a run folder holds a checkpoint."""
+    return (path / MODEL).is_dir() or any(path.glob("state/step-*"))
+
+
 def describe_run(path: Path, family: str, index: dict[str, Any], description: dict[str, Any]) -> bool:
     """Write index.json and run.json before the first step, or compare them with those of an earlier start.
 
     A run may be trained for more steps than it was begun with: run.json then lists the earlier lengths, because the
-    decay of the learning rate was another one until there.
+    decay of the learning rate was another one until there. One that was stopped before its first checkpoint binds
+    nobody: with other options it is begun anew.
 
     Returns:
         Whether the folder already held this run.
@@ -111,24 +120,41 @@ def describe_run(path: Path, family: str, index: dict[str, Any], description: di
     Raises:
         UserError: it holds a run with other options; every difference is shown.
     """
-    if (path / RUN).is_file():
+    known = (path / RUN).is_file()
+    if known:
         old = read_json(path / RUN)
         longer = _lengthened(old, description["identity"])
         if longer:
             old = longer
         differences = [line.removeprefix("options.") for line in _differences(old["identity"], description["identity"])]
-        if differences:
+        if differences and has_steps(path):
             raise UserError(
                 f"--out {path} holds a run with other options: " + "; ".join(differences) + "."
                 " Give the same options to resume it, more --loop.steps to train it longer, or another --out."
             )
-        if longer:
+        if differences:
+            empty_folder(path)
+            known = False
+        elif longer:
             write_json(path / RUN, longer)
-        return True
-    write_json(path / RUN, description)
-    # index.json last: a folder that has one is a run.
-    write_json(path / INDEX, {"family": family, **index})
-    return False
+    # What a start that was killed had not written yet.
+    for file, values in ((RUN, description), (INDEX, {"family": family, **index})):
+        if not (path / file).is_file():
+            write_json(path / file, values)
+    return known
+
+
+def write_finished(path: Path, steps: int) -> None:
+    """Say that a run has all that belongs to it after so many steps; the last file that it writes."""
+    write_json(path / FINISHED, {"steps": steps})
+
+
+def is_finished(path: Path, steps: int, further: Sequence[str] = ()) -> bool:
+    """Whether a run has all that belongs to it after so many steps, `further` files too, and none was removed since."""
+    companions = [path / name for name in (RUN, INDEX, CARD, MODEL, *further)]
+    if not (path / FINISHED).is_file() or not all(companion.exists() for companion in companions):
+        return False
+    return bool(read_json(path / FINISHED)["steps"] >= steps)
 
 
 def _lengthened(old: dict[str, Any], identity: dict[str, Any]) -> dict[str, Any] | None:
@@ -158,7 +184,7 @@ def _shown(value: object) -> str:
     return text if len(text) <= 60 else text[:57] + "..."
 
 
-CARD = """# Model card
+CARD_TEXT = """# Model card
 
 **Research use only.** Images made by this model are SYNTHETIC. They must not be used for diagnosis, treatment or any
 other decision about a person.
@@ -189,7 +215,7 @@ def write_card(run: Path, spec: ImageSpec, images: int, steps: int) -> None:
         for name, entry in sorted(spec.intensity.items())
     ]
     size = f"{' x '.join(map(str, spec.size))} pixels"
-    text = CARD.format(
+    text = CARD_TEXT.format(
         dims=spec.spatial_dims,
         size=f"their mask's size, from windows of {size}" if spec.patch else size,
         channels="colour" if spec.channels == 3 else "grey",
@@ -198,4 +224,4 @@ def write_card(run: Path, spec: ImageSpec, images: int, steps: int) -> None:
         steps=steps,
         intensities="\n".join(rows),
     )
-    write_text(run / "model_card.md", text)
+    write_text(run / CARD, text)

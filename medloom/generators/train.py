@@ -7,9 +7,9 @@ from pathlib import Path
 from medloom.core.progress import say
 from medloom.generators.dry_run import dry_run
 from medloom.generators.options import TrainOptions
-from medloom.generators.preparation import hu_window, nothing_left, prepare, start_run
+from medloom.generators.preparation import hu_window, nothing_left, prepare, run_output, start_run
 from medloom.generators.registry import get_family
-from medloom.generators.run_folder import write_card
+from medloom.generators.run_folder import is_finished, write_card, write_finished
 from medloom.training.loop import finished_steps, make_accelerator
 from medloom.training.loop import train as run_loop
 
@@ -38,22 +38,24 @@ def train(options: TrainOptions) -> Path:
         dry_run(options, family, data, trained, accelerator)
         return options.out
 
-    # The run describes itself before its first step; the same command again finds the same run.
-    fresh = start_run(options, family.name, family.components(trained), data, accelerator, origin.parents)
     use = options.next_step
     if "--prompt" in use and len(data.spec.intensity) > 1:
         use += f" --modality {shlex.quote(min(data.spec.intensity))}"
-    if finished_steps(options.out) >= options.loop.steps and family.finished(options):
+    with run_output(options.out, accelerator):
+        # The run describes itself before its first step; the same command again finds the same run.
+        fresh = start_run(options, family.name, family.components(trained), data, accelerator, origin.parents)
+        done = is_finished(options.out, options.loop.steps, family.companions())
+        if done and finished_steps(options.out) >= options.loop.steps:
+            if verbose:
+                say(f"{options.out} is finished: {options.loop.steps} steps. Continue with: {use}")
+            return options.out
+        with nothing_left(options.out, fresh and verbose):
+            task = family.task(options, data, trained, accelerator)
+            run_loop(task, options.loop, options.out, accelerator)
         if verbose:
-            say(f"{options.out} is finished: {options.loop.steps} steps. Continue with: {use}")
-        return options.out
-    with nothing_left(options.out, fresh and verbose):
-        task = family.task(options, data, trained, accelerator)
-
-    run_loop(task, options.loop, options.out, accelerator)
-    if verbose:
-        family.report(options, data, task)
-        write_card(options.out, data.spec, len(data.train.samples), options.loop.steps)
-        say(f"trained: {options.out}. Continue with: {use}")
-    accelerator.wait_for_everyone()
+            family.report(options, data, task)
+            write_card(options.out, data.spec, len(data.train.samples), options.loop.steps)
+            write_finished(options.out, options.loop.steps)
+            say(f"trained: {options.out}. Continue with: {use}")
+        accelerator.wait_for_everyone()
     return options.out

@@ -44,12 +44,7 @@ def write_cohort(out: Path, spec: CohortSpec, word: Callable[[dict[str, Any]], s
     from joblib import Parallel, delayed
     from joblib.externals.loky import get_reusable_executor
 
-    plain = {name: list(value) if isinstance(value, tuple) else value for name, value in asdict(spec).items()}
-    marker, wanted = out / MARKER, {"SYNTHETIC": "YES", **plain}
-    if marker.is_file() and (old := read_json(marker)) != wanted:
-        changed = [name for name in wanted if old.get(name) != wanted[name]]
-        raise UserError(f"{out} holds a cohort with another --{', --'.join(changed)}; name another folder.")
-    write_json(marker, wanted)
+    mark_cohort(out, spec)
     rows: list[dict[str, Any]] = []
     pool = Parallel(n_jobs=workers, return_as="generator", batch_size=8 if workers > 1 else 1)
     try:
@@ -72,6 +67,20 @@ def write_cohort(out: Path, spec: CohortSpec, word: Callable[[dict[str, Any]], s
     write_csv(out / "truth.csv", ["patient_id", *MODEL], truth)
     write_text(out / CLASSES, "".join(f"{label}: {name}\n" for name, label in CONDITION_LABELS.items()))
     return out
+
+
+def mark_cohort(out: Path, spec: CohortSpec) -> None:
+    """Write cohort.json, the first file of a cohort.
+
+    Raises:
+        UserError: `out` holds another cohort.
+    """
+    plain = {name: list(value) if isinstance(value, tuple) else value for name, value in asdict(spec).items()}
+    marker, wanted = out / MARKER, {"SYNTHETIC": "YES", **plain}
+    if marker.is_file() and (old := read_json(marker)) != wanted:
+        changed = [name for name in wanted if old.get(name) != wanted[name]]
+        raise UserError(f"{out} holds a cohort with another --{', --'.join(changed)}; name another folder.")
+    write_json(marker, wanted)
 
 
 def _write_patient(out: Path, spec: CohortSpec, number: int) -> list[dict[str, Any]]:

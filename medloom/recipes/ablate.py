@@ -52,21 +52,22 @@ def run(config: Config) -> Path:
     Raises:
         UserError: a file that is no such grid, an option that a command does not have, or what a command refuses.
     """
-    from medloom.core.files import claim_output, hash_file, write_json
+    from medloom.core.files import hash_file, write_json
+    from medloom.core.output_folder import output_folder
     from medloom.core.progress import say
 
     steps, cells = read_grid(config.grid)
-    out = claim_output(config.out, DESCRIPTION)
-    write_json(
-        out / DESCRIPTION, {"grid": hash_file(config.grid), "cells": {name: dict(c) for name, c in cells.items()}}
-    )
-    rows: list[list[object]] = []
-    for number, (name, overrides) in enumerate(cells.items(), 1):
-        say(f"{number}/{len(cells)}  {name}")
-        rows += [[name, *row] for row in _metrics(_run_cell(steps, overrides, out))]
-    _write(out, rows, list(cells))
-    say(f"{len(cells)} cells: {out / PAGE} for people, {out / TABLE} for programs.")
-    return out / TABLE
+    with output_folder(config.out, DESCRIPTION) as out:
+        write_json(
+            out / DESCRIPTION, {"grid": hash_file(config.grid), "cells": {name: dict(c) for name, c in cells.items()}}
+        )
+        rows: list[list[object]] = []
+        for number, (name, overrides) in enumerate(cells.items(), 1):
+            say(f"{number}/{len(cells)}  {name}")
+            rows += [[name, *row] for row in _metrics(_run_cell(steps, overrides, out))]
+        _write(out, rows, list(cells))
+        say(f"{len(cells)} cells: {out / PAGE} for people, {out / TABLE} for programs.")
+        return out / TABLE
 
 
 def read_grid(path: Path) -> tuple[list[GridStep], dict[str, Overrides]]:

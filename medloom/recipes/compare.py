@@ -76,7 +76,8 @@ def run(config: Config) -> Path:
     from rich.console import Console
     from rich.table import Table
 
-    from medloom.core.files import claim_output, read_json, write_json
+    from medloom.core.files import read_json, write_json
+    from medloom.core.output_folder import output_folder
     from medloom.core.progress import say
     from medloom.data.tables import write_csv
     from medloom.evaluation.report.metrics import number, with_interval
@@ -84,63 +85,63 @@ def run(config: Config) -> Path:
 
     models = {"before": config.before, "after": config.after}
     shared, common, scales = _shared(config, models)
-    out = claim_output(config.out, DESCRIPTION)
-    described = {"before": str(config.before), "after": str(config.after), "on": common, "guidance": scales}
-    write_json(out / DESCRIPTION, described)
-    conditions = out / "conditions.csv"
-    shared.write(conditions)
-    say(f"comparing on {len(shared)} rows of the modalities that both models know: {', '.join(common)}")
+    with output_folder(config.out, DESCRIPTION) as out:
+        described = {"before": str(config.before), "after": str(config.after), "on": common, "guidance": scales}
+        write_json(out / DESCRIPTION, described)
+        conditions = out / "conditions.csv"
+        shared.write(conditions)
+        say(f"comparing on {len(shared)} rows of the modalities that both models know: {', '.join(common)}")
 
-    # conditions.csv has standard column names.
-    reading = {f.name: getattr(config, f.name) for f in fields(ManifestOptions) if f.name != "columns"}
-    found = {}
-    for side, model in models.items():
-        synthetic = run_command(
-            "generate",
-            model=model,
-            data=conditions,
-            out=out / side,
-            n=config.n,
-            seed=config.seed,
-            steps=config.steps,
-            guidance=() if scales[side] is None else (str(scales[side]),),
-            device=config.device,
-            **reading,
-        )
-        report = run_command(
-            "evaluate images",
-            real=conditions,
-            synthetic=synthetic,
-            train=config.train,
-            model=model,
-            out=out / f"{side}-report",
-            label=config.label,
-            features=config.features,
-            image_size=config.image_size,
-            cache=out / "cache",
-            device=config.device,
-            **reading,
-        )
-        metrics = read_json(report / SCORES)["metrics"]
-        found[side] = {(metric["name"], metric["subset"], metric["extractor"]): metric for metric in metrics}
+        # conditions.csv has standard column names.
+        reading = {f.name: getattr(config, f.name) for f in fields(ManifestOptions) if f.name != "columns"}
+        found = {}
+        for side, model in models.items():
+            synthetic = run_command(
+                "generate",
+                model=model,
+                data=conditions,
+                out=out / side,
+                n=config.n,
+                seed=config.seed,
+                steps=config.steps,
+                guidance=() if scales[side] is None else (str(scales[side]),),
+                device=config.device,
+                **reading,
+            )
+            report = run_command(
+                "evaluate images",
+                real=conditions,
+                synthetic=synthetic,
+                train=config.train,
+                model=model,
+                out=out / f"{side}-report",
+                label=config.label,
+                features=config.features,
+                image_size=config.image_size,
+                cache=out / "cache",
+                device=config.device,
+                **reading,
+            )
+            metrics = read_json(report / SCORES)["metrics"]
+            found[side] = {(metric["name"], metric["subset"], metric["extractor"]): metric for metric in metrics}
 
-    header = ["metric", "subset", "features", "n"]
-    header += [f"{side}{end}" for side in SIDES for end in ("", "_low", "_high")] + ["reference", "reference_is"]
-    rows = []
-    title = "before and after"
-    if config.guidance not in (None, 1):
-        title += f", guidance {config.guidance:g} (1 is none; more exaggerates what the conditions say)"
-    table = Table("metric", "subset", *SIDES, "reference", title=title, title_justify="left")
-    for key in (key for key in found["before"] if key in found["after"]):
-        ends = [[found[side][key][name] for name in ("value", "low", "high")] for side in SIDES]
-        metric = found["after"][key]
-        reference = metric["reference"]
-        rows.append([*key, metric["n"], *ends[0], *ends[1], reference["value"], reference["what"]])
-        table.add_row(key[0], key[1], *(with_interval(*own) for own in ends), number(reference["value"]))
-    write_csv(out / TABLE, header, rows)
-    Console(highlight=False).print(table)
-    say(f"{title}: {out / TABLE}")
-    return out / TABLE
+        header = ["metric", "subset", "features", "n"]
+        header += [f"{side}{end}" for side in SIDES for end in ("", "_low", "_high")] + ["reference", "reference_is"]
+        rows = []
+        title = "before and after"
+        if config.guidance not in (None, 1):
+            title += f", guidance {config.guidance:g} (1 is none; more exaggerates what the conditions say)"
+        table = Table("metric", "subset", *SIDES, "reference", title=title, title_justify="left")
+        for key in (key for key in found["before"] if key in found["after"]):
+            ends = [[found[side][key][name] for name in ("value", "low", "high")] for side in SIDES]
+            metric = found["after"][key]
+            reference = metric["reference"]
+            rows.append([*key, metric["n"], *ends[0], *ends[1], reference["value"], reference["what"]])
+            table.add_row(key[0], key[1], *(with_interval(*own) for own in ends), number(reference["value"]))
+        write_csv(out / TABLE, header, rows)
+        Console(highlight=False).print(table)
+        say(f"{title}: {out / TABLE}")
+        return out / TABLE
 
 
 def _shared(config: Config, models: Mapping[str, Path]) -> tuple["Manifest", list[str], dict[str, float | None]]:

@@ -1,17 +1,18 @@
 """`medloom data journeys`: from a table of studies to triples of prior image, instruction and later image."""
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import ClassVar
 
 from medloom.core.config import plain
 from medloom.core.errors import UserError
-from medloom.core.files import claim_output, hash_content, hash_file, hash_text, is_written, write_json
+from medloom.core.files import hash_content, hash_file, hash_text, is_written, write_json
 from medloom.core.limits import check_limits, limited
 from medloom.core.lookup import look_up
 from medloom.core.options import setting
+from medloom.core.output_folder import output_folder
 from medloom.core.progress import say
 from medloom.core.spec import HU, RELATIVE
 from medloom.core.types import DAYS
@@ -141,49 +142,52 @@ def run(config: Config) -> Path:
     folder = config.out.with_suffix("")
     if config.out.exists() and not (folder / DESCRIPTION).is_file():
         raise UserError(f"--out {config.out} already exists and was not written by this command; give another name.")
-    claim_output(folder, DESCRIPTION)
-    if not (folder / DESCRIPTION).exists():
-        write_json(folder / DESCRIPTION, {"finished": False})
+    with output_folder(folder, DESCRIPTION):
+        if not (folder / DESCRIPTION).exists():
+            write_json(folder / DESCRIPTION, {"finished": False})
 
-    paths = [Path(path) for path in manifest.frame["path"]]
-    hashes = {row: hash_content(paths[row]) for pair in journeys.pairs for row in (pair.before, pair.after)}
-    triples = [Triple(pair) for pair in journeys.pairs if hashes[pair.before] != hashes[pair.after]]
-    journeys.reject("two different images", len(journeys.pairs) - len(triples), "pairs")
-    if config.progression != "none":
-        # The words of the later report are the instruction by themselves; what changed needs both. Pairs without them
-        # leave here, before any is registered for nothing.
-        alone = config.progression in ("impression", "text")
-        kept = [one for one in triples if texts[one.pair.after] and (alone or texts[one.pair.before])]
-        journeys.reject("reports that say what changed", len(triples) - len(kept), "pairs")
-        triples = kept
-    if config.register != "off":
-        triples = _registered(config, paths, triples, journeys, folder)
-    if config.progression != "none":
-        triples = _worded(config, texts, triples, journeys, folder)
-    for line in journeys.lines():
-        say(line)
-    if not triples:
-        raise UserError(f"{config.data}: no pair is left; {'; '.join(journeys.lines())}.")
-    _write(config, manifest, triples)
-    options = {name: value for name, value in plain(asdict(config)).items() if name not in ("data", "out", "workers")}
-    rejected = [{"rule": rule, "left_out": number, "of": what} for rule, number, what in journeys.rejected]
-    facts = {"data": hash_file(config.data), "options": options, "rules": rejected, "triples": len(triples)}
-    write_json(folder / DESCRIPTION, {"finished": True, **facts})
-    patients = {manifest.frame["patient_id"].iloc[triple.pair.after] for triple in triples}
-    back = sum(triple.pair.back for triple in triples)
-    if back:
-        say(f"{back} of {len(triples)} triples go from the later image back to the earlier one (--no-both-ways)")
-    elif both_ways:
-        lacking = "no column split" if "split" not in manifest.frame else "no row of the split train"
-        say(
-            f"{config.data} has {lacking}, so pairs go one way; split the studies first (medloom data split), and those"
-            " of training patients go both ways."
-        )
-    say(f"{len(triples)} triples of {len(patients)} patients: {config.out}")
-    return config.out
+        paths = [Path(path) for path in manifest.frame["path"]]
+        hashes = {row: hash_content(paths[row]) for pair in journeys.pairs for row in (pair.before, pair.after)}
+        triples = [Triple(pair) for pair in journeys.pairs if hashes[pair.before] != hashes[pair.after]]
+        journeys.reject("two different images", len(journeys.pairs) - len(triples), "pairs")
+        if config.progression != "none":
+            # The words of the later report are the instruction by themselves; what changed needs both. Pairs without
+            # them leave here, before any is registered for nothing.
+            alone = config.progression in ("impression", "text")
+            kept = [one for one in triples if texts[one.pair.after] and (alone or texts[one.pair.before])]
+            journeys.reject("reports that say what changed", len(triples) - len(kept), "pairs")
+            triples = kept
+        if config.register != "off":
+            triples = _registered(config, paths, hashes, triples, journeys, folder)
+        if config.progression != "none":
+            triples = _worded(config, texts, triples, journeys, folder)
+        for line in journeys.lines():
+            say(line)
+        if not triples:
+            raise UserError(f"{config.data}: no pair is left; {'; '.join(journeys.lines())}.")
+        _write(config, manifest, triples)
+        options = {
+            name: value for name, value in plain(asdict(config)).items() if name not in ("data", "out", "workers")
+        }
+        rejected = [{"rule": rule, "left_out": number, "of": what} for rule, number, what in journeys.rejected]
+        facts = {"data": hash_file(config.data), "options": options, "rules": rejected, "triples": len(triples)}
+        write_json(folder / DESCRIPTION, {"finished": True, **facts})
+        patients = {manifest.frame["patient_id"].iloc[triple.pair.after] for triple in triples}
+        back = sum(triple.pair.back for triple in triples)
+        if back:
+            say(f"{back} of {len(triples)} triples go from the later image back to the earlier one (--no-both-ways)")
+        elif both_ways:
+            lacking = "no column split" if "split" not in manifest.frame else "no row of the split train"
+            say(
+                f"{config.data} has {lacking}, so pairs go one way; split the studies first (medloom data split), and"
+                " those of training patients go both ways."
+            )
+        say(f"{len(triples)} triples of {len(patients)} patients: {config.out}")
+        return config.out
+
+    # What a pair needs for an instruction.
 
 
-# What a pair needs for an instruction.
 SAID_BY = {
     "rules": "reports that say what changed, or that nothing did",
     "impression": "an impression in the later report",
@@ -212,7 +216,12 @@ class Triple:
 
 
 def _registered(
-    config: Config, paths: Sequence[Path], triples: Sequence[Triple], journeys: Journeys, folder: Path
+    config: Config,
+    paths: Sequence[Path],
+    hashes: Mapping[int, str],
+    triples: Sequence[Triple],
+    journeys: Journeys,
+    folder: Path,
 ) -> list[Triple]:
     """The pairs that register, their prior images as files on the later ones' grids, in their format."""
     files = [ImagePair(paths[triple.pair.before], paths[triple.pair.after]) for triple in triples]
@@ -234,7 +243,9 @@ def _registered(
             # Values in HU stay what a DICOM file says that they are; padding has the lowest value already.
             flat = {HU: ".dcm", RELATIVE: ".tiff"}.get(image.unit, ".png")
             suffix = ".nii.gz" if len(image.size) == 3 else flat
-            path = folder / "registered" / f"{hash_text(f'{result.pair.prior}|{result.pair.path}')}{suffix}"
+            # Named by what it was made from: another image under an old name, or another transform, is another file.
+            made_from = hashes[triple.pair.before], hashes[triple.pair.after], config.register
+            path = folder / "registered" / f"{hash_text('|'.join(made_from))}{suffix}"
             if not is_written(path):
                 write_derived(path, replace(image, padding=None), "registered to a later image of the patient")
             kept.append(replace(triple, registered=path, score=result.score))

@@ -8,11 +8,12 @@ from typing import ClassVar
 import yaml
 
 from medloom.core.errors import UserError
-from medloom.core.files import claim_output, write_text
+from medloom.core.files import write_text
+from medloom.core.output_folder import output_folder
 from medloom.core.progress import say
 from medloom.data.prompts import find_template, read_template, template_values
 from medloom.phantom.causal import observed_columns
-from medloom.phantom.cohort import MARKER, write_cohort
+from medloom.phantom.cohort import MARKER, mark_cohort, write_cohort
 from medloom.phantom.cohort_spec import CohortSpec
 
 TEMPLATE = "template.yaml"
@@ -84,19 +85,20 @@ def run(config: Config) -> Path:
     wording = find_template(config.template)
     template = read_template(wording)
     template.check_columns(observed_columns(), "the cohort's table")
-    out = claim_output(config.out, MARKER)
-    # The template is kept next to the manifests, where what-if finds it, less the columns that the table hides.
-    values = template_values(wording)
-    values["columns"] = {name: column for name, column in values["columns"].items() if name not in config.hide}
-    if template.bounds:
-        values["bounds"] = [bound.text for bound in template.bounds if not bound.columns & set(config.hide)]
-    for column in values["columns"].values():
-        if "parents" in column:
-            named = [column["parents"]] if isinstance(column["parents"], str) else column["parents"]
-            column["parents"] = [parent for parent in named if parent not in config.hide]
-        if "follows" in column:
-            column["follows"] = [rule for rule in column["follows"] if not set(rule["when"]) & set(config.hide)]
-    write_text(out / TEMPLATE, yaml.safe_dump(values, sort_keys=False, allow_unicode=True))
-    write_cohort(out, spec, read_template(out / TEMPLATE).render, config.workers or os.cpu_count() or 1)
-    say(f"{config.patients} patients in {out}: train.csv and test.csv, and in truth.csv what they truly have")
-    return out
+    with output_folder(config.out, MARKER) as out:
+        # The template is kept next to the manifests, where what-if finds it, less the columns that the table hides.
+        values = template_values(wording)
+        values["columns"] = {name: column for name, column in values["columns"].items() if name not in config.hide}
+        if template.bounds:
+            values["bounds"] = [bound.text for bound in template.bounds if not bound.columns & set(config.hide)]
+        for column in values["columns"].values():
+            if "parents" in column:
+                named = [column["parents"]] if isinstance(column["parents"], str) else column["parents"]
+                column["parents"] = [parent for parent in named if parent not in config.hide]
+            if "follows" in column:
+                column["follows"] = [rule for rule in column["follows"] if not set(rule["when"]) & set(config.hide)]
+        mark_cohort(out, spec)
+        write_text(out / TEMPLATE, yaml.safe_dump(values, sort_keys=False, allow_unicode=True))
+        write_cohort(out, spec, read_template(out / TEMPLATE).render, config.workers or os.cpu_count() or 1)
+        say(f"{config.patients} patients in {out}: train.csv and test.csv, and in truth.csv what they truly have")
+        return out

@@ -1,14 +1,14 @@
 """`medloom data split`: a training and a test manifest with no patient in both."""
 
-import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
 
 from medloom.core.cells import spelled
 from medloom.core.errors import UserError
-from medloom.core.files import claim_output, write_json, write_text
+from medloom.core.files import atomic_file, read_json, write_json, write_text
 from medloom.core.lookup import look_up
+from medloom.core.output_folder import output_folder
 from medloom.core.progress import say
 from medloom.data.columns import PATH_COLUMNS
 from medloom.data.manifest import Manifest, ManifestOptions, load_manifest, template_of
@@ -103,20 +103,20 @@ def _write(config: Config, manifest: Manifest, splits: list[str]) -> None:
     Raises:
         UserError: the folder holds another split, or something else.
     """
-    out = claim_output(config.out, SPLIT)
-    with tempfile.TemporaryDirectory(dir=out, prefix=".split-", suffix=".partial") as folder:
+    with output_folder(config.out, SPLIT) as out:
+        # First what the folder holds, so that a run that is killed can be resumed.
+        wanted = make_split(manifest, splits).to_dict()
+        if (out / SPLIT).is_file() and read_json(out / SPLIT) != wanted:
+            raise UserError(f"--out {out} holds another split ({SPLIT} differs); name a new folder.")
+        write_json(out / SPLIT, wanted)
         for file, names in FILES.items():
             # Written where it will lie, because paths are relative to the folder.
-            part = out / f".{file}.partial"
-            manifest.select(split in names for split in splits).write(part)
-            part.replace(Path(folder) / file)
-            if (out / file).exists() and (out / file).read_bytes() != (Path(folder) / file).read_bytes():
-                raise UserError(f"--out {out} holds another split ({file} differs); name a new folder.")
-        for file in FILES:
-            (Path(folder) / file).replace(out / file)
-    if template := template_of(config.data):
-        write_text(out / "template.yaml", template.read_text(encoding="utf-8"))
-    write_json(out / SPLIT, make_split(manifest, splits).to_dict())
+            with atomic_file(out / file) as part:
+                manifest.select(split in names for split in splits).write(part)
+                if (out / file).exists() and (out / file).read_bytes() != part.read_bytes():
+                    raise UserError(f"--out {out} holds another split ({file} differs); name a new folder.")
+        if template := template_of(config.data):
+            write_text(out / "template.yaml", template.read_text(encoding="utf-8"))
 
 
 def _stratified_columns(config: Config, manifest: Manifest) -> list[str]:

@@ -70,34 +70,35 @@ class Config:
 
 def run(config: Config) -> Path:
     """Run the whole chain; returns the report's path. The same command again resumes."""
-    from medloom.core.files import claim_output, write_json
+    from medloom.core.files import write_json
+    from medloom.core.output_folder import output_folder
     from medloom.core.progress import say
 
-    out = claim_output(config.out, "demo.json")
-    write_json(out / "demo.json", {"patients": "virtual"})
-    say("1/5  making a cohort of virtual patients, whose disease has known causes")
-    cohort = make_cohort(config, out / "cohort")
-    say("2/5  training a generator on findings as text, a table of numbers, and a mask of body, thorax and bone")
-    model = train(config, cohort, out / "run")
-    say("3/5  asking it what would be different in held-out patients")
-    answers = ask(config, cohort, model, out / "whatif")
-    say("4/5  comparing the answers with the truth")
-    report: Path = run_command("evaluate whatif", data=answers, truth=cohort, out=out / "report", seed=config.seed)
-    say("5/5  generating images of a finding, and measuring how many show it")
-    mask = min((cohort / "masks").iterdir())
-    wanted = {**WANTED, "mask": mask}
-    made = run_command("generate", model=model, out=out / "images", n=IMAGES, device=config.device, **wanted)
-    _conclude(report / "scores.json", _showing(made, mask))
-    differences = out / "whatif" / "differences.png"
-    say(f"\nRead the report: {report / 'report.html'}\nand see the differences: {differences}\n\nTry next:")
-    words = " ".join(f"--{name} {_quoted(value)}" for name, value in wanted.items())
-    for line in (
-        f"generate --model {model} {words} --n {IMAGES} --seed {IMAGES} --out {out / 'more'}",
-        "data check YOUR_TABLE.csv",
-        "train text2image --data YOUR_TABLE.csv --out runs/mine",
-    ):
-        say(f"  {_program()} {line}")
-    return report / "report.html"
+    with output_folder(config.out, "demo.json") as out:
+        write_json(out / "demo.json", {"patients": "virtual"})
+        say("1/5  making a cohort of virtual patients, whose disease has known causes")
+        cohort = make_cohort(config, out / "cohort")
+        say("2/5  training a generator on findings as text, a table of numbers, and a mask of body, thorax and bone")
+        model = train(config, cohort, out / "run")
+        say("3/5  asking it what would be different in held-out patients")
+        answers = ask(config, cohort, model, out / "whatif")
+        say("4/5  comparing the answers with the truth")
+        report: Path = run_command("evaluate whatif", data=answers, truth=cohort, out=out / "report", seed=config.seed)
+        say("5/5  generating images of a finding, and measuring how many show it")
+        mask = min((cohort / "masks").iterdir())
+        wanted = {**WANTED, "mask": mask}
+        made = run_command("generate", model=model, out=out / "images", n=IMAGES, device=config.device, **wanted)
+        _conclude(report / "scores.json", _showing(made, mask))
+        differences = out / "whatif" / "differences.png"
+        say(f"\nRead the report: {report / 'report.html'}\nand see the differences: {differences}\n\nTry next:")
+        words = " ".join(f"--{name} {_quoted(value)}" for name, value in wanted.items())
+        for line in (
+            f"generate --model {model} {words} --n {IMAGES} --seed {IMAGES} --out {out / 'more'}",
+            "data check YOUR_TABLE.csv",
+            "train text2image --data YOUR_TABLE.csv --out runs/mine",
+        ):
+            say(f"  {_program()} {line}")
+        return report / "report.html"
 
 
 def _showing(manifest: Path, mask: Path) -> int:

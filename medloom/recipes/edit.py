@@ -117,8 +117,14 @@ def run(config: Config) -> Path:
     """
     from medloom.generation.edit_pictures import write_edit_differences
     from medloom.generation.grids import write_grid
-    from medloom.generation.produce import is_main_process, load_model, produce, write_manifest
-    from medloom.generation.requests import contents
+    from medloom.generation.produce import (
+        MANIFEST,
+        images_folder,
+        is_main_process,
+        load_model,
+        produce,
+        write_manifest,
+    )
 
     _check(config)
     grid = _grid(config)
@@ -137,20 +143,21 @@ def run(config: Config) -> Path:
             say(f"--region {config.region}: the same label map is the region of {priors} different prior images.")
     requests = _requests(config, model, rows)
     facts = {"spec": model.generator.spec.to_dict()}
-    files = contents([row.condition for row in rows], data=config.data, region=config.region_file)
     left_out = frozenset({PRIOR} if config.text_only else ())
-    # An image that is edited again has to be there first.
-    for turn in range(1 + max(_turn(request) for request in requests)):
-        asked = [request for request in requests if _turn(request) == turn]
-        suffix = produce(model, asked, DESCRIPTION, {**facts, **files}, config.allow_unseen, left_out)
-    manifest = config.out / "manifest.csv"
-    if is_main_process():
-        write_manifest(manifest, requests, suffix, [PRIOR, *kept])
+    manifest = config.out / MANIFEST
+    with images_folder(config, DESCRIPTION):
+        # An image that is edited again has to be there first.
+        for turn in range(1 + max(_turn(request) for request in requests)):
+            asked = [request for request in requests if _turn(request) == turn]
+            suffix = produce(model, asked, DESCRIPTION, facts, config.allow_unseen, left_out, len(requests))
+        if not is_main_process():
+            return manifest
         edits = [request for request in requests if request.arm == ARM]
         write_grid(model, edits, suffix)
         equal = write_edit_differences(model, [row.condition for row in rows], edits, suffix)
         if grid:
             _write_guidance_grid(config, model, requests[0], *grid)
+        write_manifest(manifest, requests, suffix, [PRIOR, *kept])
         if config.edit.finds_region:
             say(
                 "images change only where the instruction makes a difference to one for no change; elsewhere they are"

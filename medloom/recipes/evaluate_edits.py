@@ -75,7 +75,7 @@ def run(config: Config) -> Path:
     from medloom.evaluation.edits.truth import Truth, retest_changes, truth_metrics
     from medloom.evaluation.images.cache import EvaluationCache, judge_options
     from medloom.evaluation.report.gate import enforce, read_gate
-    from medloom.evaluation.report.report import Report, begin_report
+    from medloom.evaluation.report.report import Report, report_folder
     from medloom.generation.requests import origins
     from medloom.phantom.truth import Cohort
 
@@ -101,23 +101,25 @@ def run(config: Config) -> Path:
         retests = retest_changes(truth.cohort, [prior for prior in priors if prior is not None])
         metrics, verdicts, notes = truth_metrics(truth, edits, retests, config.seed)
         report.add("edits", metrics, notes, verdicts)
-    begin_report(config.out)
-    if config.train is not None:
-        train = load_manifest(config.train, config, ("path",)).samples()
-        manifest = read_manifest(config.data, need=("path",), need_patients=False)
-        rows = zip(manifest.samples(), manifest.frame["arm"], manifest.frame["source_id"], strict=True)
-        pairs = [(edit, triples[str(source)]) for edit, arm, source in rows if arm == EDIT and str(source) in triples]
-        refuse_known(train, pairs)
-        spec = measure_spec([*train, *triples.values()], config.image_size, "pad", config.unit)
-        cache = EvaluationCache(config.out, spec, options, config.unit)
-        for column in config.judge:
-            if column == MASK:
-                found = anatomy_metrics(segment_edits(cache, train, pairs), config.seed)
-            else:
-                found = judged_metrics(judge_edits(cache, train, pairs, column), config.seed)
-            report.add("edits", *found)
-        report.notes += composite(report.metrics)
-    report.facts = {"edits": hash_file(config.data), "seed": config.seed, "arms": edits.arms}
-    report.write(config.out, edits_page(edits, report, truth))
-    enforce(config.gate, rules, report.metrics)
-    return config.out
+    with report_folder(config.out):
+        if config.train is not None:
+            train = load_manifest(config.train, config, ("path",)).samples()
+            manifest = read_manifest(config.data, need=("path",), need_patients=False)
+            rows = zip(manifest.samples(), manifest.frame["arm"], manifest.frame["source_id"], strict=True)
+            pairs = [
+                (edit, triples[str(source)]) for edit, arm, source in rows if arm == EDIT and str(source) in triples
+            ]
+            refuse_known(train, pairs)
+            spec = measure_spec([*train, *triples.values()], config.image_size, "pad", config.unit)
+            cache = EvaluationCache(config.out, spec, options, config.unit)
+            for column in config.judge:
+                if column == MASK:
+                    found = anatomy_metrics(segment_edits(cache, train, pairs), config.seed)
+                else:
+                    found = judged_metrics(judge_edits(cache, train, pairs, column), config.seed)
+                report.add("edits", *found)
+            report.notes += composite(report.metrics)
+        report.facts = {"edits": hash_file(config.data), "seed": config.seed, "arms": edits.arms}
+        report.write(config.out, edits_page(edits, report, truth))
+        enforce(config.gate, rules, report.metrics)
+        return config.out

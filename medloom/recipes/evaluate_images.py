@@ -119,7 +119,7 @@ def run(config: Config) -> Path:
     from medloom.evaluation.images.section import Attack, Inputs
     from medloom.evaluation.images.sections import SECTIONS, choose_sections
     from medloom.evaluation.report.gate import enforce, read_gate
-    from medloom.evaluation.report.report import Report, begin_report
+    from medloom.evaluation.report.report import Report, report_folder
     from medloom.metrics.matrices import computing_on
 
     judge = judge_options(config.network, config.steps, config.seed, config.device)
@@ -146,56 +146,56 @@ def run(config: Config) -> Path:
     chosen, left_out = choose_sections(config.only, data)
     notes = [*data.notes, *(f"{name} was left out: {reason}." for name, reason in left_out.items())]
     extractors = _extractors(config, data)
-    begin_report(config.out)
-    for note in notes:
-        say(note)
+    with report_folder(config.out):
+        for note in notes:
+            say(note)
 
-    attack = None
-    if config.model is not None:
-        attack = Attack(config.model, config.reference_model, config.attack_images, config.device)
-    inputs = Inputs(
-        data,
-        EvaluationCache(config.cache or config.out, data.spec, judge, config.unit),
-        extractors,
-        config.metrics,
-        attack,
-        with_classifier="classifier" in extractors or any("classes" in SECTIONS[name].needs for name in chosen),
-    )
-    with computing_on(config.device):
-        found = {name: SECTIONS[name].measure(inputs) for name in chosen}
-    report = Report(notes=notes)
-    for name, own in found.items():
-        report.add(name, own.metrics, own.notes)
-    files = {file: write for own in found.values() for file, write in own.files.items()}
-    report.facts = {
-        "options": plain(asdict(config)),
-        "sets": [dict(entry) for entry in data.table],
-        **inputs.facts,
-        "internal_files": sorted(files),
-        "label": data.label,
-        "left_out": left_out,
-        "spec": data.spec.to_dict(),
-        "versions": {"medloom": medloom.__version__, **{name: version(name) for name in VERSIONS}},
-    }
-    for pattern in ("*-internal.csv", "*-internal.html"):
-        for stale in config.out.glob(pattern):
-            stale.unlink()
-    for file, write in files.items():
-        write(config.out / file)
-    report.write(config.out, images_page(report, found, synthetic_strips(data.synthetic, data.spec, config.unit)))
-    write_cards(config.out, report, data.table, config.model)
+        attack = None
+        if config.model is not None:
+            attack = Attack(config.model, config.reference_model, config.attack_images, config.device)
+        inputs = Inputs(
+            data,
+            EvaluationCache(config.cache or config.out, data.spec, judge, config.unit),
+            extractors,
+            config.metrics,
+            attack,
+            with_classifier="classifier" in extractors or any("classes" in SECTIONS[name].needs for name in chosen),
+        )
+        with computing_on(config.device):
+            found = {name: SECTIONS[name].measure(inputs) for name in chosen}
+        report = Report(notes=notes)
+        for name, own in found.items():
+            report.add(name, own.metrics, own.notes)
+        files = {file: write for own in found.values() for file, write in own.files.items()}
+        report.facts = {
+            "options": plain(asdict(config)),
+            "sets": [dict(entry) for entry in data.table],
+            **inputs.facts,
+            "internal_files": sorted(files),
+            "label": data.label,
+            "left_out": left_out,
+            "spec": data.spec.to_dict(),
+            "versions": {"medloom": medloom.__version__, **{name: version(name) for name in VERSIONS}},
+        }
+        for pattern in ("*-internal.csv", "*-internal.html"):
+            for stale in config.out.glob(pattern):
+                stale.unlink()
+        for file, write in files.items():
+            write(config.out / file)
+        report.write(config.out, images_page(report, found, synthetic_strips(data.synthetic, data.spec, config.unit)))
+        write_cards(config.out, report, data.table, config.model)
 
-    copies = {str(path) for own in found.values() for path in own.unreleasable}
-    if not config.drop_copies or not copies:
-        enforce(config.gate, rules, report.metrics)
-        return config.out
-    # The cleaned set is what would be released, so it is what has to pass the gate.
-    kept = [path not in copies for path in synthetic.frame["path"]]
-    cleaned = config.out / "cleaned.csv"
-    synthetic.select(kept).write(cleaned)
-    say(f"{len(kept) - sum(kept)} of {len(kept)} synthetic images are listed as copies; the others: {cleaned}")
-    cache = config.cache or config.out
-    return run(replace(config, synthetic=cleaned, out=config.out / "cleaned", cache=cache, drop_copies=False))
+        copies = {str(path) for own in found.values() for path in own.unreleasable}
+        if not config.drop_copies or not copies:
+            enforce(config.gate, rules, report.metrics)
+            return config.out
+        # The cleaned set is what would be released, so it is what has to pass the gate.
+        kept = [path not in copies for path in synthetic.frame["path"]]
+        cleaned = config.out / "cleaned.csv"
+        synthetic.select(kept).write(cleaned)
+        say(f"{len(kept) - sum(kept)} of {len(kept)} synthetic images are listed as copies; the others: {cleaned}")
+        cache = config.cache or config.out
+        return run(replace(config, synthetic=cleaned, out=config.out / "cleaned", cache=cache, drop_copies=False))
 
 
 def _extractors(config: Config, data: "Comparison") -> tuple[str, ...]:

@@ -54,7 +54,7 @@ def run(config: Config) -> Path:
     from medloom.evaluation.effects.page import whatif_page
     from medloom.evaluation.effects.recovery import MEANINGS, effect_metrics
     from medloom.evaluation.report.gate import enforce, read_gate
-    from medloom.evaluation.report.report import Report, begin_report
+    from medloom.evaluation.report.report import Report, report_folder
     from medloom.phantom.truth import Cohort
 
     for name in ("adjust", "model", *(field.name for field in fields(ManifestOptions))):
@@ -87,6 +87,7 @@ def run(config: Config) -> Path:
         "whatif": hash_file(config.data),
         "seed": config.seed,
     }
-    report.write(begin_report(config.out), whatif_page(effects, report))
+    with report_folder(config.out):
+        report.write(config.out, whatif_page(effects, report))
     enforce(config.gate, rules, report.metrics)
     return config.out

@@ -73,19 +73,25 @@ def run(config: Config) -> Path:
         UserError: a condition that the model cannot follow, an option out of range, or --out that holds something else.
     """
     from medloom.generation.grids import write_grid
-    from medloom.generation.produce import is_main_process, load_model, produce, write_manifest
-    from medloom.generation.requests import contents
+    from medloom.generation.produce import (
+        MANIFEST,
+        images_folder,
+        is_main_process,
+        load_model,
+        produce,
+        write_manifest,
+    )
 
     _check(config)
     grid = _grid(config)
     model = load_model(config)
     _check_pictures(config, model, grid)
     requests, kept = _requests(config, model)
-    files = contents([request.condition for request in requests], data=config.data)
-    suffix = produce(model, requests, DESCRIPTION, files, config.allow_unseen)
-    manifest = config.out / "manifest.csv"
-    if is_main_process():
-        write_manifest(manifest, requests, suffix, kept)
+    manifest = config.out / MANIFEST
+    with images_folder(config, DESCRIPTION):
+        suffix = produce(model, requests, DESCRIPTION, allow_unseen=config.allow_unseen)
+        if not is_main_process():
+            return manifest
         write_grid(model, requests, suffix, kept)
         if config.show_steps or grid:
             from medloom.generation.token_pictures import write_decoding_grid, write_steps
@@ -94,6 +100,7 @@ def run(config: Config) -> Path:
                 write_steps(model, requests)
             if grid:
                 write_decoding_grid(model, requests[0], grid)
+        write_manifest(manifest, requests, suffix, kept)
         say(f"{len(requests)} images: {manifest}; look at {config.out / 'grid.png'}")
     return manifest
 

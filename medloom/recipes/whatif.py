@@ -88,8 +88,14 @@ def run(config: Config) -> Path:
     from medloom.generation.arm_checks import patients_near, refuse_unnoticed, say_support, unseen_changes
     from medloom.generation.arm_pictures import write_arm_differences
     from medloom.generation.grids import arm_titles, write_arm_grid
-    from medloom.generation.produce import is_main_process, load_model, produce, write_manifest
-    from medloom.generation.requests import contents
+    from medloom.generation.produce import (
+        MANIFEST,
+        images_folder,
+        is_main_process,
+        load_model,
+        produce,
+        write_manifest,
+    )
 
     _check(config)
     model = load_model(config)
@@ -114,17 +120,18 @@ def run(config: Config) -> Path:
     effects = _effects(config, plan, model, unseen, near)
     facts = {"rows": len(plan.rows), "arms": effects, "spec": model.generator.spec.to_dict()}
     facts["classes"] = model.generator.masks.to_dict()["names"]
-    facts |= contents([request.condition for request in requests], data=config.data, template=file)
     # What is set was looked at above; the rows' own values are the patients'.
-    suffix = produce(model, requests, DESCRIPTION, facts, allow_unseen=True)
-    manifest = config.out / "manifest.csv"
-    if is_main_process():
-        write_manifest(manifest, requests, suffix, _columns(plan))
+    manifest = config.out / MANIFEST
+    with images_folder(config, DESCRIPTION):
+        suffix = produce(model, requests, DESCRIPTION, facts, allow_unseen=True)
+        if not is_main_process():
+            return manifest
         if file is not None:
             write_text(template_path(manifest), file.read_text(encoding="utf-8"))
         notes = title_notes(plan, unseen)
         write_arm_grid(model, requests, suffix, arm_titles(notes))
         write_arm_differences(model, requests, suffix, notes)
+        write_manifest(manifest, requests, suffix, _columns(plan))
         for name, effect in effects.items():
             say(f"{name}: {effect['estimand']}")
         say_support(plan, effects, near is not None)

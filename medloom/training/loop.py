@@ -1,8 +1,10 @@
 """One training loop for every generator. It knows only the Task protocol and runs on Hugging Face Accelerate."""
 
 import ctypes
+import math
 import platform
 import shutil
+import signal
 import time
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -16,8 +18,9 @@ import torch
 from torch import Tensor, nn
 
 from medloom.core.errors import UserError
-from medloom.core.files import atomic_folder, remove_leftovers, write_json
+from medloom.core.files import atomic_folder, discard_folder, write_json
 from medloom.core.progress import progress, say
+from medloom.core.stopping import Stopped, StopRequest, noting_stops
 from medloom.core.types import BatchType, Phase, Task
 from medloom.networks.ema import ExponentialMovingAverage
 from medloom.training.options import LoopOptions, learning_rate_factor
@@ -28,6 +31,10 @@ if TYPE_CHECKING:
     from accelerate import Accelerator
 
 EMA_PREFIX = "ema."
+REMEDY = (
+    "train another run with a lower --loop.learning-rate or with --loop.precision fp32; --from begins with the model of"
+    " this one."
+)
 # Of mallopt(3), and from how many bytes on memory is given back: more than a training has, and the most
 # that glibc lets its own adaptive limit grow to.
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD, KEPT_BYTES, USUAL_BYTES = -1, -3, 2**31 - 1, 2**25
@@ -145,6 +152,11 @@ class Loop(Generic[BatchType]):
         self.ema = ExponentialMovingAverage(averaged, options.ema) if averaged is not None and options.ema else None
         self.best: list[tuple[float, int]] = []
         self.step = 0
+        self.stop = StopRequest()
+        # Whether the validation of the last checkpoint's step was interrupted, so that it comes first.
+        self.unvalidated = False
+        # The first step with a gradient that is not finite; on the device, since to look at it takes time.
+        self.bad_step = torch.full((), torch.inf, device=accelerator.device)
         if found := states(run / "state"):
             counters, tensors = load_state(found[-1], [entry.trainable for entry in self.prepared])
             if self.ema is not None:
@@ -155,13 +167,16 @@ class Loop(Generic[BatchType]):
                 accelerator.scaler.load_state_dict(counters["scaler"])
             self.best = [(loss, step) for loss, step in counters["best"]]
             self.step = int(counters["step"])
+            self.unvalidated = bool(counters["unvalidated"])
 
     def run(self) -> None:
-        """Train to the last step."""
+        """Train to the last step, or until the program is asked to end.
+
+        Raises:
+            Stopped: the program was asked to end; the state after the last step is written.
+        """
         options, accelerator = self.options, self.accelerator
         if self.main:
-            remove_leftovers(self.run_folder)
-            remove_leftovers(self.run_folder / "state")
             self._require_disk()
         accelerator.wait_for_everyone()
         trackers = Trackers(self.run_folder / "logs", self.step, options.wandb, vars(options)) if self.main else None
@@ -174,13 +189,19 @@ class Loop(Generic[BatchType]):
             with (
                 kept_memory() if accelerator.device.type == "cpu" else nullcontext(),
                 progress("training", options.steps, "steps", self.step, self.main) as advance,
+                noting_stops() as self.stop,
             ):
+                if self.unvalidated:
+                    self._validate_and_save(trackers)
                 started = time.perf_counter()
                 while self.step < options.steps:
                     values = self._one_step(next(batches))
                     self._after_step(values, trackers, started)
-                    started = time.perf_counter()
                     advance(1, ", ".join(f"{n} {v:.4f}" for n, v in values.items() if "/" not in n))
+                    self._stop_if_asked()
+                    started = time.perf_counter()
+                if self.main and not (self.run_folder / "model").is_dir():
+                    self._save_model()
         finally:
             batches.close()
             if trackers is not None:
@@ -238,12 +259,13 @@ class Loop(Generic[BatchType]):
         parameters = [p for p in entry.trainable.module.parameters() if p.requires_grad]
         norm = self.accelerator.clip_grad_norm_(parameters, self.options.clip)
         # fp16 overflows now and then by design; its scaler skips such steps.
-        if scaler is None and self.step % self.options.log_every == 0 and not torch.isfinite(norm):
-            raise UserError(
-                f"training diverged at step {self.step}: the gradient of {entry.phase.name} is not finite;"
-                " lower --loop.learning-rate, or use --loop.precision fp32. The last checkpoint is retained."
-            )
         if scaler is None:
+            # The norm is the same in all processes, which so end together.
+            bad = torch.where(torch.isfinite(norm), torch.inf, self.step + 1.0)
+            self.bad_step = torch.minimum(self.bad_step, bad.to(self.bad_step.device))
+            if self.bad_step.device.type == "cpu":
+                # There it costs nothing to look.
+                self._require_finite()
             optimizer.step()
         else:
             scaler.step(optimizer)
@@ -255,31 +277,92 @@ class Loop(Generic[BatchType]):
     def _after_step(self, values: Mapping[str, float], trackers: Trackers | None, started: float) -> None:
         options = self.options
         finished = self.step == options.steps
+        validates = self.step % options.validate_every == 0 or finished
+        saves = self.step % options.checkpoint_every == 0 or validates
+        if values or saves:
+            self._require_finite()
         if trackers is not None and values:
             trackers.log(self.step, values)
             speed = options.batch / (time.perf_counter() - started)
             trackers.log_speed(self.step, {"images per second": speed})
+        if validates:
+            self._validate_and_save(trackers)
+        elif saves:
+            self._save({})
+
+    def _validate_and_save(self, trackers: Trackers | None) -> None:
+        """Validate and write a checkpoint; a request to end interrupts the validation, which the next start repeats."""
         validation: Mapping[str, float] = {}
-        if self.step % options.validate_every == 0 or finished:
-            if self.main:
-                with self._averaged():
+        if self.main:
+            try:
+                with self.stop.interrupting(), self._averaged():
                     validation = self.task.validate(self.run_folder / "samples", self.step)
-                if trackers is not None:
-                    trackers.log(self.step, validation)
-            self.accelerator.wait_for_everyone()
-        if self.step % options.checkpoint_every == 0 or finished or validation:
-            if self.main:
-                self._checkpoint(validation)
-            self.accelerator.wait_for_everyone()
+            except Stopped:
+                self.unvalidated = True
+                self._checkpoint({})
+                say(f"stopped in the validation after step {self.step}; the checkpoint is written.")
+                raise
+            wrong = [name for name, value in validation.items() if not math.isfinite(value)]
+            if wrong:
+                raise UserError(f"{self._diverged(self.step)}: {', '.join(wrong)} is not finite; {REMEDY}")
+            if trackers is not None:
+                trackers.log(self.step, validation)
+        self.accelerator.wait_for_everyone()
+        self.unvalidated = False
+        self._save(validation)
+
+    def _save(self, validation: Mapping[str, float]) -> None:
+        if self.main:
+            self._checkpoint(validation)
+        self.accelerator.wait_for_everyone()
+
+    def _stop_if_asked(self) -> None:
+        """Where the program was asked to end, write a checkpoint and end.
+
+        Raises:
+            Stopped: it was asked.
+        """
+        number = self.stop.number
+        if self.accelerator.num_processes > 1:
+            # All processes end after the same step.
+            asked = torch.tensor(float(number or 0), device=self.accelerator.device)
+            number = round(float(self.accelerator.reduce(asked, reduction="sum"))) or None
+        if number is None:
+            return
+        if finished_steps(self.run_folder) < self.step:
+            self._require_finite()
+            self._save({})
+        if self.main:
+            say(f"stopped after step {self.step} of {self.options.steps}; the checkpoint is written.")
+        raise Stopped(self.stop.number or signal.SIGTERM)
+
+    def _require_finite(self) -> None:
+        """Refuse to continue, or to write anything, after a step with a loss or a gradient that is not finite.
+
+        Raises:
+            UserError: names the step.
+        """
+        step = float(self.bad_step)
+        if math.isfinite(step):
+            raise UserError(f"{self._diverged(round(step))}: the gradient of the loss is not finite; {REMEDY}")
+
+    def _diverged(self, step: int) -> str:
+        last = finished_steps(self.run_folder)
+        kept = f"the checkpoint of step {last} is retained, and is the model" if last else "there is no checkpoint yet"
+        return f"training diverged at step {step} ({kept})"
 
     def _averaged(self) -> AbstractContextManager[None]:
         """Within the block the model has its averaged weights, if weights are averaged."""
         return self.ema.applied() if self.ema is not None else nullcontext()
 
     def _checkpoint(self, validation: Mapping[str, float]) -> None:
-        """Write model/, the models with the lowest validation loss under best/, and the state."""
-        with atomic_folder(self.run_folder / "model") as temporary, self._averaged():
-            self.task.save_model(temporary)
+        """Write model/, the models with the lowest validation loss under best/, and the state.
+
+        Raises:
+            UserError: a weight is not finite; nothing is written.
+        """
+        self._require_finite_weights()
+        self._save_model()
         loss = validation.get("validation/loss")
         if loss is not None and self.options.keep_best:
             self.best = sorted({*self.best, (loss, self.step)})[: self.options.keep_best]
@@ -290,15 +373,37 @@ class Loop(Generic[BatchType]):
             losses = {f"{PREFIX}{step:08d}": own for own, step in self.best}
             for old in folder.glob(f"{PREFIX}*"):
                 if old.name not in losses:
-                    shutil.rmtree(old)
+                    discard_folder(old)
             write_json(folder / "best.json", losses)
         scaler = self.accelerator.scaler
-        counters = {"best": self.best, "scaler": scaler.state_dict() if scaler is not None else None}
+        counters = {
+            "best": self.best,
+            "scaler": scaler.state_dict() if scaler is not None else None,
+            "unvalidated": self.unvalidated,
+        }
         tensors = dict(self.task.state())
         if self.ema is not None:
             tensors |= {EMA_PREFIX + name: value for name, value in self.ema.shadow.items()}
         trainables = [entry.trainable for entry in self.prepared]
         save_state(self.run_folder / "state", self.step, trainables, tensors, counters)
+
+    def _save_model(self) -> None:
+        with atomic_folder(self.run_folder / "model") as temporary, self._averaged():
+            self.task.save_model(temporary)
+
+    def _require_finite_weights(self) -> None:
+        """Refuse to write weights, averages or moments that are not finite.
+
+        Raises:
+            UserError: names the first.
+        """
+        averages = self.ema.shadow if self.ema is not None else {}
+        tensors: dict[str, Tensor] = {**averages, **self.task.state()}
+        for entry in self.prepared:
+            tensors |= entry.trainable.weights() | entry.trainable.moments()
+        for name, tensor in tensors.items():
+            if tensor.is_floating_point() and not torch.isfinite(tensor).all():
+                raise UserError(f"{self._diverged(self.step)}: {name} is not finite; {REMEDY}")
 
 
 def train(task: Task[BatchType], options: LoopOptions, run: Path, accelerator: "Accelerator") -> None:

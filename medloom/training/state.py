@@ -1,7 +1,6 @@
 """What a run needs to resume exactly: raw weights, averages, moments, counters. Safetensors and JSON only."""
 
 import json
-import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +11,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from medloom.core.errors import UserError
-from medloom.core.files import atomic_folder, read_json
+from medloom.core.files import atomic_folder, discard_folder, read_json
 
 COUNTERS = "state.json"
 PREFIX = "step-"
@@ -30,6 +29,14 @@ class Trainable:
         """Trainable parameters by name."""
         return {name: p for name, p in self.module.named_parameters() if p.requires_grad}
 
+    def moments(self) -> dict[str, Tensor]:
+        """What the optimiser keeps of each parameter, by `parameter|name`."""
+        return {
+            f"{name}|{key}": torch.as_tensor(value)
+            for name, parameter in self.parameters().items()
+            for key, value in self.optimizer.state.get(parameter, {}).items()
+        }
+
     def weights(self) -> dict[str, Tensor]:
         """Trainable parameters and buffers by name."""
         return {**self.parameters(), **dict(self.module.named_buffers())}
@@ -46,19 +53,14 @@ def save_state(
     target = folder / f"{PREFIX}{step:08d}"
     with atomic_folder(target) as temporary:
         for trainable in trainables:
-            moments = {
-                f"{name}|{key}": torch.as_tensor(value)
-                for name, parameter in trainable.parameters().items()
-                for key, value in trainable.optimizer.state.get(parameter, {}).items()
-            }
             _save(trainable.weights(), temporary / f"{trainable.name}.weights.safetensors")
-            _save(moments, temporary / f"{trainable.name}.optimizer.safetensors")
+            _save(trainable.moments(), temporary / f"{trainable.name}.optimizer.safetensors")
         _save(tensors, temporary / "task.safetensors")
         values = {"step": step, **counters}
         (temporary / COUNTERS).write_text(json.dumps(values, indent=2, sort_keys=True) + "\n", encoding="utf-8")
     for old in states(folder):
         if old != target:
-            shutil.rmtree(old)
+            discard_folder(old)
     return target
 
 

@@ -4,11 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from medloom.core.errors import UserError
 from medloom.core.files import (
     atomic_file,
     atomic_folder,
-    claim_output,
     hash_folder,
     is_written,
     remove_leftovers,
@@ -51,16 +49,6 @@ def test_a_kill_between_the_two_renames_loses_nothing(tmp_path: Path) -> None:
     remove_leftovers(tmp_path)
     assert (tmp_path / "model" / "weights").read_text() == "one"
     assert [path.name for path in tmp_path.iterdir()] == ["model"]
-
-
-def test_a_folder_of_something_else_is_refused(tmp_path: Path) -> None:
-    (tmp_path / "thesis.tex").write_text("x")
-    with pytest.raises(UserError, match="already has other content"):
-        claim_output(tmp_path, "run.json")
-    with pytest.raises(UserError, match="is a file"):
-        claim_output(tmp_path / "thesis.tex", "run.json")
-    (tmp_path / "run.json").write_text("{}")
-    assert claim_output(tmp_path, "run.json") == tmp_path
 
 
 def test_equal_values_give_equal_bytes(tmp_path: Path) -> None:

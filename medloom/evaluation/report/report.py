@@ -1,11 +1,13 @@
 """What the reports share: scores.json for programs, and one self-contained report.html for people."""
 
 import base64
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from medloom.core.files import claim_output, write_json, write_text
+from medloom.core.files import write_json, write_text
+from medloom.core.output_folder import output_folder
 from medloom.core.progress import say
 from medloom.evaluation.report.metrics import Metric, Verdict, number
 
@@ -65,16 +67,17 @@ class Report:
         return {name: meaning for name, meaning in known.items() if any(m.name == name for m in self.metrics)}
 
 
-def begin_report(out: Path) -> Path:
-    """Claim a folder for a report, so that an interrupted evaluation can be run again in the same place.
+@contextmanager
+def report_folder(out: Path) -> Iterator[Path]:
+    """A folder for a report within the block; an interrupted evaluation can be run again in the same place.
 
     Raises:
-        UserError: the folder holds something else.
+        UserError: the folder holds something else, or another process is writing it.
     """
-    claim_output(out, SCORES)
-    if not (out / SCORES).exists():
-        write_json(out / SCORES, {"schema": SCHEMA, "finished": False})
-    return out
+    with output_folder(out, SCORES):
+        if not (out / SCORES).exists():
+            write_json(out / SCORES, {"schema": SCHEMA, "finished": False})
+        yield out
 
 
 def page(template: str, **values: object) -> str:

@@ -116,14 +116,14 @@ class AutoencoderFamily(Family[EncodeImages, "Autoencoder"]):
         examples = _chosen(validation if len(validation) else train, FIXED_IMAGES)
         return AutoencoderTask(trained, losses, train, validation, examples, spec, options.loop, device)
 
-    def finished(self, options: EncodeImages) -> bool:
-        """The report of reconstructions is written last."""
-        return (options.out / REPORT).is_file()
+    def companions(self) -> tuple[str, ...]:
+        """The report of reconstructions."""
+        return (REPORT,)
 
     def report(self, options: EncodeImages, data: Prepared, task: Task[Any]) -> None:
         """Say how good the saved model is, on held-out images where there are any.
 
-        Writes reconstruction.png, then reconstruction.json, whose presence says that the run is finished.
+        Writes reconstruction.png and reconstruction.json.
         """
         if not isinstance(task, AutoencoderTask):
             raise TypeError("the task of an autoencoder")

@@ -19,7 +19,7 @@ from medloom.evaluation.images.privacy import Copy, write_copies
 from medloom.evaluation.images.section import Found
 from medloom.evaluation.images.sets import ImageSet, synthetic_set
 from medloom.evaluation.report.metrics import Metric, Reference
-from medloom.evaluation.report.report import Report, begin_report
+from medloom.evaluation.report.report import Report, report_folder
 
 sys.path.insert(0, str(Path(__file__).parent))
 from drawn import drawn_set, read
@@ -56,8 +56,8 @@ def synthetic(tmp_path: Path) -> ImageSet:
 @pytest.fixture
 def out(tmp_path: Path, synthetic: ImageSet) -> Path:
     made = report(FOUND)
-    folder = begin_report(tmp_path / "out")
-    made.write(folder, images_page(made, FOUND, synthetic_strips(synthetic, SPEC, None)))
+    with report_folder(tmp_path / "out") as folder:
+        made.write(folder, images_page(made, FOUND, synthetic_strips(synthetic, SPEC, None)))
     return folder
 
 
@@ -105,5 +105,5 @@ def test_sections_without_metrics_are_left_out() -> None:
 
 
 def test_a_folder_is_marked_before_anything_is_measured(tmp_path: Path) -> None:
-    begin_report(tmp_path)
-    assert json.loads((tmp_path / "scores.json").read_text()) == {"finished": False, "schema": 1}
+    with report_folder(tmp_path):
+        assert json.loads((tmp_path / "scores.json").read_text()) == {"finished": False, "schema": 1}

@@ -1,0 +1,152 @@
+"""Output folders: one writer at a time, in a folder that holds nothing else, without leftovers of a killed one."""
+
+import json
+import os
+import re
+import shutil
+import socket
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from medloom.core.errors import UserError
+from medloom.core.files import LEFTOVER, explained_disk_errors, held_folders, remove_leftovers
+from medloom.core.progress import say
+
+# Names the process that writes the folder, for as long as it does.
+LOCK = ".writer.lock"
+
+
+@contextmanager
+def output_folder(folder: Path, marker: str) -> Iterator[Path]:
+    """An output folder within the block: made where it is missing, without leftovers, and for this process alone.
+
+    A second block of the same folder within the first changes nothing. A new folder is removed if nothing was written.
+    A process that is killed leaves its lock behind, which the next one takes over and says so. Other computers see the
+    lock where the file system has locks (`flock`).
+
+    Args:
+        folder: may be missing, empty, or hold previous output of the same kind.
+        marker: a file that such output always contains (`manifest.csv`, `run.json`).
+
+    Raises:
+        UserError: the folder has content but no `marker`, is a file, or another process is writing it.
+
+    Examples:
+        >>> from pathlib import Path
+        >>> from medloom.core.output_folder import output_folder
+        >>> with output_folder(Path("pictures"), "pictures.json") as out:
+        ...     _ = (out / "pictures.json").write_text("{}")
+        >>> [path.name for path in Path("pictures").iterdir()]
+        ['pictures.json']
+    """
+    folder = Path(folder)
+    if folder.absolute() in held_folders:
+        yield folder
+        return
+    _require_own(folder, marker)
+    is_new = not folder.exists()
+    with explained_disk_errors(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        descriptor = _lock(folder)
+    held_folders[folder.absolute()] = folder.stat().st_ino
+    try:
+        with explained_disk_errors(folder):
+            remove_leftovers(folder)
+        yield folder
+    finally:
+        del held_folders[folder.absolute()]
+        _unlock(folder / LOCK, descriptor)
+        if is_new and folder.is_dir() and not any(folder.iterdir()):
+            folder.rmdir()
+
+
+def empty_folder(folder: Path) -> None:
+    """Remove what is in an output folder, other than the lock."""
+    for entry in folder.iterdir():
+        if entry.is_dir() and not entry.is_symlink():
+            shutil.rmtree(entry)
+        elif entry.name != LOCK:
+            entry.unlink()
+
+
+def _require_own(folder: Path, marker: str) -> None:
+    """Refuse a file, and a folder whose content is not of the kind that `marker` names.
+
+    A writer that was killed before it wrote its marker left its lock.
+    """
+    if folder.is_file():
+        raise UserError(f"--out {folder} is a file; name a folder.")
+    if not folder.is_dir() or (folder / marker).exists() or (folder / LOCK).exists():
+        return
+    if any(not re.fullmatch(LEFTOVER, entry.name) for entry in folder.iterdir()):
+        raise UserError(f"--out {folder} already has other content (no {marker}); name a new or empty folder.")
+
+
+def _lock(folder: Path) -> int:
+    """Lock a folder for this process; the open file of the lock.
+
+    Raises:
+        UserError: another process writes the folder.
+    """
+    path = folder / LOCK
+    while True:
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
+        holder = os.read(descriptor, 4096).decode("utf-8", "replace")
+        if not _flock(descriptor):
+            os.close(descriptor)
+            raise UserError(
+                f"--out {folder}: {_whom(holder)} is writing it; wait until that has ended, or name another folder."
+            )
+        # The one who held it may have removed the file since it was opened.
+        if path.exists() and path.stat().st_ino == os.fstat(descriptor).st_ino:
+            break
+        os.close(descriptor)
+    if holder:
+        say(f"{folder}: {_whom(holder)} ended without finishing; its lock is taken over.")
+    now = time.strftime("%Y-%m-%d %H:%M:%S")
+    own = json.dumps({"process": os.getpid(), "host": socket.gethostname(), "since": now})
+    os.lseek(descriptor, 0, os.SEEK_SET)
+    os.truncate(descriptor, 0)
+    os.write(descriptor, own.encode("utf-8"))
+    return descriptor
+
+
+def _unlock(path: Path, descriptor: int) -> None:
+    if sys.platform == "win32":
+        # Windows removes no open file.
+        os.close(descriptor)
+        path.unlink(missing_ok=True)
+    else:
+        # Removed before it is let go: another process that has just opened it looks whether it is still there.
+        path.unlink(missing_ok=True)
+        os.close(descriptor)
+
+
+def _flock(descriptor: int) -> bool:
+    """Whether an open file is locked now; the system lets go of it when the process ends, however it ends."""
+    try:
+        if sys.platform == "win32":
+            import msvcrt
+
+            # Beyond the text, which others read.
+            os.lseek(descriptor, 2**20, os.SEEK_SET)
+            msvcrt.locking(descriptor, msvcrt.LK_NBLCK, 1)
+        else:
+            import fcntl
+
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except (BlockingIOError, PermissionError):
+        return False
+    return True
+
+
+def _whom(holder: str) -> str:
+    """The process of a lock, in words."""
+    try:
+        known = json.loads(holder)
+        return f"process {known['process']} on {known['host']} (since {known['since']})"
+    except (ValueError, KeyError, TypeError):
+        return "another process"
