@@ -67,28 +67,32 @@ def draw(rng: np.random.Generator, kind: str, size: int = 16) -> np.ndarray:
     return colour.astype(np.uint8)
 
 
+def write_manifest(root: Path, count: int = 12, size: int = 16, seed: int = 0, masks: bool = False) -> Path:
+    """Draw images and write a manifest of two modalities: grey discs and colour squares."""
+    root.mkdir()
+    rng = np.random.default_rng(seed)
+    lines = ["path,Text,modality,patient_id,view,label" + (",mask" if masks else "")]
+    for number in range(count):
+        kind = ("disc", "square")[number % 2]
+        picture = draw(rng, kind, size)
+        Image.fromarray(picture).save(root / f"{number}.png")
+        side = ("left", "right")[number // 2 % 2]
+        line = f'{number}.png,"A {kind}, {side}.",{kind.title()},p{number},{side},{kind}'
+        if masks:
+            grey = picture if picture.ndim == 2 else picture.max(-1)
+            Image.fromarray((grey > 60).astype(np.uint8)).save(root / f"m{number}.png")
+            line += f",m{number}.png"
+        lines.append(line)
+    (root / "manifest.csv").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    return root / "manifest.csv"
+
+
 @pytest.fixture
 def make_manifest(tmp_path: Path) -> Callable[..., Path]:
-    """Draws images and writes a manifest of two modalities: grey discs and colour squares."""
+    """Draws images and writes a manifest of two modalities, see `write_manifest`."""
 
     def make(count: int = 12, size: int = 16, folder: str = "data", seed: int = 0, masks: bool = False) -> Path:
-        root = tmp_path / folder
-        root.mkdir()
-        rng = np.random.default_rng(seed)
-        lines = ["path,Text,modality,patient_id,view,label" + (",mask" if masks else "")]
-        for number in range(count):
-            kind = ("disc", "square")[number % 2]
-            picture = draw(rng, kind, size)
-            Image.fromarray(picture).save(root / f"{number}.png")
-            side = ("left", "right")[number // 2 % 2]
-            line = f'{number}.png,"A {kind}, {side}.",{kind.title()},p{number},{side},{kind}'
-            if masks:
-                grey = picture if picture.ndim == 2 else picture.max(-1)
-                Image.fromarray((grey > 60).astype(np.uint8)).save(root / f"m{number}.png")
-                line += f",m{number}.png"
-            lines.append(line)
-        (root / "manifest.csv").write_text("\n".join(lines) + "\n", encoding="utf-8")
-        return root / "manifest.csv"
+        return write_manifest(tmp_path / folder, count, size, seed, masks)
 
     return make
 

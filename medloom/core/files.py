@@ -184,7 +184,8 @@ def read_json(path: Path) -> Any:
         return json.loads(Path(path).read_text(encoding="utf-8"))
     except FileNotFoundError as error:
         raise UserError(f"{path} is missing.") from error
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+    except (ValueError, RecursionError) as error:
+        # Also what is no UTF-8, and numbers of thousands of digits.
         raise UserError(f"{path} is not valid JSON ({error}): the file was truncated or edited.") from error
 
 

@@ -183,7 +183,7 @@ def write_image(path: Path | str, image: Image, provenance: Mapping[str, str]) -
         provenance: model, seed and so on; `SYNTHETIC` = "YES" is added in front.
 
     Raises:
-        UserError: a format that cannot be written or cannot hold the image.
+        UserError: a format that cannot be written or cannot hold the image, or a value that is not finite.
 
     Examples:
         >>> import numpy as np
@@ -195,6 +195,7 @@ def write_image(path: Path | str, image: Image, provenance: Mapping[str, str]) -
         {'SYNTHETIC': 'YES', 'model': 'mine'}
     """
     path = Path(path)
+    _require_finite(path, image)
     WRITERS[_suffix(path, WRITERS, "written")].image(path, image, {"SYNTHETIC": "YES", **provenance})
 
 
@@ -207,11 +208,20 @@ def write_derived(path: Path, image: Image, origin: str) -> None:
         origin: how it was derived, in a few words.
 
     Raises:
-        UserError: a format that is not allowed or cannot hold the image.
+        UserError: a format that is not allowed or cannot hold the image, or a value that is not finite.
     """
     path = Path(path)
+    _require_finite(path, image)
     formats = {suffix: WRITERS[suffix] for suffix in DERIVED_FORMATS}
     formats[_suffix(path, formats, "written for derived images")].image(path, image, {"DERIVED": origin})
+
+
+def _require_finite(path: Path, image: Image) -> None:
+    if not np.isfinite(image.pixels).all():
+        raise UserError(
+            f"{path} would hold values that are not finite (NaN or infinite): the model or the image that it was made"
+            " from is broken; nothing is written."
+        )
 
 
 def read_provenance(path: Path) -> dict[str, str]:

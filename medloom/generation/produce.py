@@ -29,7 +29,7 @@ from medloom.generators.base import AnyGenerator
 from medloom.generators.generated_images import FORMATS, HEADER, VERSION, GeneratedImage, manifest_row, suffix_of
 from medloom.generators.run_folder import RunFolder
 from medloom.generators.sampling import SamplingOptions, guided
-from medloom.generators.storage import load
+from medloom.generators.storage import load, open_generator
 
 # What may differ when a folder is continued: where things lie and run, not what is generated. Of tables and images the
 # content counts, image by image.
@@ -91,7 +91,7 @@ def load_model(options: GenerationOptions) -> LoadedModel:
         UserError: no such device, or not a run folder of a generator.
     """
     generator = load(options.model, options.device, options.unit)
-    return LoadedModel(options, RunFolder(options.model), generator)
+    return LoadedModel(options, open_generator(options.model), generator)
 
 
 def produce(

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from medloom.core.config import plain
 from medloom.core.errors import UserError
-from medloom.core.files import hash_folder, known_content
+from medloom.core.files import known_content
 from medloom.core.mask_spec import MaskSpec
 from medloom.core.output_folder import empty_folder, output_folder
 from medloom.core.progress import say
@@ -28,7 +28,7 @@ from medloom.data.table_columns import measure_columns, worded_columns
 from medloom.data.transforms import HU_WINDOW
 from medloom.data.units import joined_units, require_modalities
 from medloom.generators.options import GeneratorOptions, TrainOptions
-from medloom.generators.run_folder import RUN, Components, RunFolder, describe_run, has_steps
+from medloom.generators.run_folder import RUN, Components, RunFolder, describe_run, find_run, has_steps
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
@@ -288,8 +288,8 @@ def _by_content(given: Mapping[str, Any], places: dict[str, str], group: str = "
             found[name] = _by_content(value, places, f"{group}{name}.")
         elif name in PLACES and isinstance(value, str) and Path(value).exists():
             places[group + name] = value
-            run = Path(value) / RUN
-            content = hash_folder(RunFolder(run.parent).model) if run.is_file() else known_content(Path(value))
+            run = find_run(Path(value))
+            content = known_content(Path(value)) if run is None else run.model_hash()
             found[name] = f"content {content}"
         else:
             found[name] = value
@@ -304,8 +304,8 @@ def training_columns(options: TrainOptions, prepared: Prepared) -> list[dict[str
     source = prepared.manifest.source
     beside, before = template_of(source), getattr(options, "from_run", None)
     found: dict[str, TableColumn] = {}
-    if before is not None:
-        found = {column.name: column for column in RunFolder(before).worded_columns()}
+    if before is not None and (run := find_run(before)) is not None:
+        found = {column.name: column for column in run.worded_columns()}
     if beside is not None:
         for column in worded_columns(prepared.train.samples, read_template(beside), source):
             earlier = found.get(column.name)

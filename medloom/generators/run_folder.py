@@ -1,6 +1,7 @@
 """Run folders: what stands in them, opening one, and the hash that names its model."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,18 @@ from medloom.data.splits import Split
 INDEX = "index.json"
 RUN = "run.json"
 MODEL = "model"
+# Models with the lowest validation losses, and the file that has the losses.
+BEST, RANKED = "best", "best.json"
+DAMAGED = "{} is damaged: it does not hold what medloom writes there."
+# What run.json has to have, and its types.
+DESCRIBED: Mapping[str, type] = {
+    "identity": dict,
+    "environment": dict,
+    "split": dict,
+    "inherited_splits": list,
+    "images_are_patients": bool,
+    "columns": list,
+}
 CARD = "model_card.md"
 FINISHED = "finished.json"
 
@@ -25,31 +38,47 @@ class RunFolder:
 
     Attributes:
         path: the folder.
+        step: the folder under `best/` of an earlier model that is used, or empty for the last one.
     """
 
     path: Path
+    step: str = ""
 
     @property
     def model(self) -> Path:
         """Folder of the trained components."""
-        return self.path / MODEL
+        return self.path / BEST / self.step if self.step else self.path / MODEL
 
     def index(self) -> dict[str, Any]:
-        """index.json: family, component classes, exporter."""
-        return dict(read_json(self.path / INDEX))
+        """index.json: family, component classes, exporter.
+
+        Raises:
+            UserError: the file is damaged.
+        """
+        return _mapping(self.path / INDEX, family=str)
 
     def description(self) -> dict[str, Any]:
-        """run.json: every option, versions, fingerprints, ImageSpec, split."""
-        return dict(read_json(self.path / RUN))
+        """run.json: every option, versions, fingerprints, ImageSpec, split.
+
+        Raises:
+            UserError: the file is damaged.
+        """
+        values = _mapping(self.path / RUN, **DESCRIBED)
+        with _explained(self.path / RUN):
+            ImageSpec.from_dict(values["identity"]["spec"])
+            values["identity"]["options"]["loop"]["steps"], values["environment"]["medloom"]
+        return values
 
     def worded_columns(self) -> list[TableColumn]:
         """What its training texts said of the columns of a template; empty of texts that no template worded."""
-        return [TableColumn.from_dict(values) for values in self.description()["columns"]]
+        with _explained(self.path / RUN):
+            return [TableColumn.from_dict(values) for values in self.description()["columns"]]
 
     def splits(self) -> list[Split]:
         """The split that it was trained on, and those of the runs that it started from (an autoencoder's, say)."""
         description = self.description()
-        return [Split.from_dict(values) for values in (description["split"], *description["inherited_splits"])]
+        with _explained(self.path / RUN):
+            return [Split.from_dict(values) for values in (description["split"], *description["inherited_splits"])]
 
     def model_hash(self) -> str:
         """A hash over the weights and settings of the model."""
@@ -83,10 +112,9 @@ def open_run(path: Path, families: tuple[str, ...], option: str = "--model") -> 
     path = Path(path)
     if not path.is_dir():
         raise UserError(f"{option} {path} is not a folder; give a run folder that `medloom train` wrote.")
-    if not (path / INDEX).is_file():
+    if (run := find_run(path)) is None:
         raise UserError(f"{option} {path} is not a run folder: it has no {INDEX}.")
-    run = RunFolder(path)
-    family = run.index().get("family")
+    family = run.index()["family"]
     if family not in families:
         raise UserError(f"{option} {path} holds a run of the family {family}; this needs {' or '.join(families)}.")
     if not run.model.is_dir():
@@ -97,9 +125,57 @@ def open_run(path: Path, families: tuple[str, ...], option: str = "--model") -> 
     return run
 
 
+def find_run(path: Path) -> RunFolder | None:
+    """The run of a folder, or None.
+
+    Args:
+        path: a run folder; its `best` for the model with the lowest validation loss; or one of those under `best`.
+
+    Raises:
+        UserError: `best` has no model.
+    """
+    if (path / INDEX).is_file():
+        return RunFolder(path)
+    if path.name == BEST and (path.parent / INDEX).is_file():
+        losses = _mapping(path / RANKED) if (path / RANKED).is_file() else {}
+        losses = {step: loss for step, loss in losses.items() if (path / step).is_dir()}
+        if not losses:
+            raise UserError(f"{path} has no model: the run was never validated; give {path.parent}, its last model.")
+        return RunFolder(path.parent, min(losses, key=lambda step: float(losses[step])))
+    if path.parent.name == BEST and path.is_dir() and (path.parent.parent / INDEX).is_file():
+        return RunFolder(path.parent.parent, path.name)
+    return None
+
+
 def runs_among(*places: Path | str | None) -> list[Path]:
-    """Those of the named places that are run folders: what a new run starts from, and whose patients it has seen."""
-    return [Path(place) for place in places if place and (Path(place) / RUN).is_file()]
+    """The runs among the named places: what a new run starts from, and whose patients it has seen."""
+    found = (find_run(Path(place)) for place in places if place)
+    return [run.path for run in found if run is not None]
+
+
+def _mapping(path: Path, **needed: type) -> dict[str, Any]:
+    """A JSON file that holds a mapping.
+
+    Args:
+        path: the file.
+        needed: names that it has to have, and the types of their values.
+
+    Raises:
+        UserError: it holds something else.
+    """
+    values = read_json(path)
+    if not isinstance(values, dict) or not all(isinstance(values.get(name), kind) for name, kind in needed.items()):
+        raise UserError(DAMAGED.format(path))
+    return values
+
+
+@contextmanager
+def _explained(path: Path) -> Iterator[None]:
+    """Say of values of another shape than medloom writes that their file is damaged."""
+    try:
+        yield
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise UserError(DAMAGED.format(path)) from error
 
 
 def has_steps(path: Path) -> bool:

@@ -1,7 +1,9 @@
 """Loading generators of any family from run folders."""
 
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -27,24 +29,34 @@ def load_generator(folder: Path) -> AnyGenerator:
     """
     from safetensors import SafetensorError
 
-    settings = read_json(folder / SETTINGS)
+    try:
+        generator = _read_generator(folder, read_json(folder / SETTINGS))
+    except UserError as error:
+        # A part says what is wrong with it; whose part it is is known here.
+        if str(folder) in str(error):
+            raise
+        raise UserError(f"the model in {folder}: {error}") from error
+    except (OSError, SafetensorError, RuntimeError, KeyError, TypeError, ValueError, AttributeError) as error:
+        lines = str(error).strip().splitlines()
+        raise UserError(
+            f"the model in {folder} cannot be loaded ({lines[0] if lines else type(error).__name__}): it was cut short"
+            " or changed, or another version wrote it."
+        ) from error
+    generator.model.eval()
+    generator.folder = folder
+    return generator
+
+
+def _read_generator(folder: Path, settings: Mapping[str, Any]) -> AnyGenerator:
     text = load_text_parts(
         str(folder / "text_encoder"), str(folder / "tokenizer"), settings["max_tokens"], settings["pad"]
     )
-    try:
-        condition = None if settings["exportable"] else ConditionEncoder.from_pretrained(folder / "condition")
-        kind = get_family(settings["family"]).generator
-        if kind is None:
-            raise UserError(f"the model in {folder} is of the family {settings['family']}, which generates no images.")
-        spec = ImageSpec.from_dict(settings["spec"])
-        generator = kind.from_components(folder, settings, spec, text, condition)
-    except (OSError, SafetensorError, RuntimeError) as error:
-        reason = str(error).strip().splitlines()[0]
-        raise UserError(
-            f"the model in {folder} cannot be loaded ({reason}): it was cut short or changed, or another version wrote"
-            " it."
-        ) from error
-    generator.model.eval()
+    condition = None if settings["exportable"] else ConditionEncoder.from_pretrained(folder / "condition")
+    kind = get_family(settings["family"]).generator
+    if kind is None:
+        raise UserError(f"the model in {folder} is of the family {settings['family']}, which generates no images.")
+    spec = ImageSpec.from_dict(settings["spec"])
+    generator = kind.from_components(folder, settings, spec, text, condition)
     generator.reads_text = settings["reads_text"]
     generator.masks = MaskSpec.from_dict(settings["masks"])
     # Models of versions that kept no record are asked as before.
@@ -55,7 +67,6 @@ def load_generator(folder: Path) -> AnyGenerator:
         generator.extents = TrainingExtents.from_dict(spec.size, extents)
     # Models of versions that kept none have their family's.
     generator.sampling = replace(generator.sampling, **settings.get("sampling", {}))
-    generator.folder = folder
     return generator
 
 

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from medloom.networks.text import TextEncoder
 
 from medloom.generators.leakage import refuse_seen_parent
-from medloom.generators.run_folder import INDEX, open_run
+from medloom.generators.run_folder import find_run, open_run
 
 
 @dataclass(frozen=True)
@@ -186,7 +186,7 @@ def find_text_encoder(text: TextOptions, data: Prepared) -> TextOptions:
         UserError: a run of another kind, one without a model, or one trained on patients of the data's test set.
     """
     path = Path(text.encoder)
-    if not (path / INDEX).is_file():
+    if find_run(path) is None:
         return text
     found = open_run(path, ("text-encoder",), "--text.encoder")
     refuse_seen_parent(found, data, "text encoder")

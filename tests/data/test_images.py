@@ -680,3 +680,13 @@ def test_large_files_are_read_by_several_threads_and_small_ones_by_one(tmp_path:
     assert readers_at_once([small, large]) == readers_at_once([]) == 1
     assert readers_at_once([large, small]) == readers_at_once(iter([tmp_path])) > 1, "a folder is a series"
     assert readers_at_once([tmp_path / "gone.png"]) == 1, "the reader says what is wrong"
+
+
+@pytest.mark.parametrize("suffix", [".png", ".tiff", ".dcm", ".nii.gz", ".nii", ".mha", ".mhd", ".nrrd"])
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+def test_values_that_are_not_finite_are_written_in_no_format(suffix: str, bad: float, tmp_path: Path) -> None:
+    pixels = np.zeros((1, 8, 8), np.float32)
+    pixels[0, 3, 3] = bad
+    with pytest.raises(UserError, match="would hold values that are not finite"):
+        write_image(tmp_path / f"a{suffix}", Image(pixels, "grey level", full_scale=255), {})
+    assert list(tmp_path.iterdir()) == []

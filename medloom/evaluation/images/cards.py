@@ -6,7 +6,7 @@ from pathlib import Path
 from medloom.core.files import write_text
 from medloom.evaluation.report.metrics import EVERYTHING, WORSE, Metric, with_interval
 from medloom.evaluation.report.report import Report
-from medloom.generators.run_folder import RunFolder
+from medloom.generators.storage import open_generator
 
 MODEL_CARD, DATA_CARD = "model_card.md", "data_card.md"
 WARNING = (
@@ -57,7 +57,7 @@ def write_cards(out: Path, report: Report, sets: Sequence[Mapping[str, object]],
     }
     cards = [(DATA_CARD, "# Data card", data, [*measured, *weak, *notes])]
     if model is not None:
-        run = RunFolder(model)
+        run = open_generator(model)
         description, split = run.description(), run.splits()[0]
         identity = description["identity"]
         spec = identity["spec"]

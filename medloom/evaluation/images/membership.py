@@ -19,7 +19,7 @@ from medloom.core.seeds import numpy_generator
 from medloom.evaluation.images.section import Attack, Inputs
 from medloom.evaluation.report.metrics import LOWER, Metric, Reference, proportion
 from medloom.generators.image_losses import DRAWS, attack_refusal, image_losses
-from medloom.generators.run_folder import RunFolder
+from medloom.generators.storage import open_generator
 from medloom.metrics.membership import membership_auc, threshold
 
 ATTACK, HALVES = "membership AUC by loss", "membership AUC of two halves of the members"
@@ -49,7 +49,7 @@ def attack_model(inputs: Inputs, attack: Attack) -> tuple[list[Metric], list[str
     if refusal := attack_refusal(attack.model):
         return [], [f"No membership inference: {refusal}."]
     train = data.train
-    known = set() if train is None else set(RunFolder(attack.model).splits()[0].seen(list(train.units)))
+    known = set() if train is None else set(open_generator(attack.model).splits()[0].seen(list(train.units)))
     rows = [] if train is None else [row for row, patient in enumerate(train.units) if patient in known]
     if train is None or not rows:
         raise UserError(f"{attack.model} was trained on no patient of --train; give its training manifest.")

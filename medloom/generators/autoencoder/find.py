@@ -11,7 +11,7 @@ from medloom.generators.autoencoder.quality import Autoencoder
 from medloom.generators.autoencoder.storage import VAE, kind_of, load_spec, vae_folder, vq_folder
 from medloom.generators.leakage import refuse_seen_parent
 from medloom.generators.preparation import Prepared
-from medloom.generators.run_folder import INDEX, open_run
+from medloom.generators.run_folder import find_run, open_run
 from medloom.networks.autoencoder import KLAutoencoder, load_autoencoder
 from medloom.networks.tokenizer import Tokenizer, load_tokenizer
 
@@ -23,7 +23,7 @@ def load_trained(model: Path) -> Autoencoder:
 
 def known_space(folder: Path | str | None, option: str) -> ImageSpec | None:
     """The image space of an autoencoder's run; None of a diffusers folder, which does not say it, and of none."""
-    if folder is None or not (Path(folder) / INDEX).is_file():
+    if folder is None or find_run(Path(folder)) is None:
         return None
     return load_spec(open_run(Path(folder), ("autoencoder",), option).model)
 
@@ -38,7 +38,7 @@ def find_autoencoder(path: Path, prepared: Prepared) -> KLAutoencoder:
     Raises:
         UserError: there is none, it was trained in another image space, or on patients of the data's test set.
     """
-    if not (path / INDEX).is_file():
+    if find_run(path) is None:
         return load_autoencoder(vae_folder(path, "--autoencoder"))
     found = open_run(path, ("autoencoder",), "--autoencoder")
     if kind_of(found.model) != KL:
@@ -60,7 +60,7 @@ def find_tokenizer(path: Path, prepared: Prepared) -> Tokenizer:
     Raises:
         UserError: there is none, it was trained in another image space, or on patients of the data's test set.
     """
-    if not (path / INDEX).is_file():
+    if find_run(path) is None:
         return load_tokenizer(vq_folder(path, "--tokenizer"))
     found = open_run(path, ("autoencoder",), "--tokenizer")
     if kind_of(found.model) != VQ:
