@@ -110,8 +110,21 @@ def load_text_encoder(name: str, max_tokens: int, pad: str = "trim") -> TextEnco
     return load_text_parts(str(folder) if folder.is_dir() else name, None, max_tokens, pad)
 
 
-def load_text_parts(model_name: str, tokenizer_name: str | None, max_tokens: int, pad: str) -> TextEncoder:
-    """Load model and tokenizer from two folders (Stable Diffusion's `text_encoder/` and `tokenizer/`)."""
+def load_text_parts(
+    model_name: str, tokenizer_name: str | None, max_tokens: int, pad: str, variant: str | None = None
+) -> TextEncoder:
+    """Load model and tokenizer from two folders (Stable Diffusion's `text_encoder/` and `tokenizer/`), in fp32.
+
+    Args:
+        model_name: of the model.
+        tokenizer_name: of the tokenizer, or None for the model's.
+        max_tokens: see `load_text_encoder`.
+        pad: see TextEncoder.
+        variant: of the files of weights, as `fp16`; None for the plain ones.
+
+    Raises:
+        UserError: see `load_text_encoder`.
+    """
     from transformers import AutoConfig, AutoModel, AutoTokenizer, CLIPTextModel, T5EncoderModel
     from transformers.utils import logging
 
@@ -121,7 +134,7 @@ def load_text_parts(model_name: str, tokenizer_name: str | None, max_tokens: int
         config = AutoConfig.from_pretrained(model_name, trust_remote_code=False)
         # Only safetensors are opened, because other weight files can run code.
         model = classes.get(config.model_type, AutoModel).from_pretrained(
-            model_name, use_safetensors=True, trust_remote_code=False
+            model_name, use_safetensors=True, trust_remote_code=False, variant=variant, dtype=torch.float32
         )
         tokenizer = AutoTokenizer.from_pretrained(tokenizer_name or model_name, trust_remote_code=False)
     except (OSError, ValueError) as error:

@@ -49,6 +49,13 @@ class TokenFamily(GeneratorFamily[GenerateTokens, "TokenGenerator", Tokenizer]):
         space = _space(options)
         return replace(options, image_size=space.size if space else options.image_size or DEFAULT_SIZE)
 
+    # The transformer's other options are compared with those of the run.
+    chosen_anew = (*GeneratorFamily.chosen_anew, "network")
+
+    def takes_priors(self, options: GenerateTokens) -> bool:
+        """See GeneratorFamily."""
+        return options.network.prior != "none"
+
     def sampling(self, options: GenerateTokens) -> SamplingSettings:
         """See GeneratorFamily."""
         return options.sampling
