@@ -45,6 +45,8 @@ SHAPE = (
     *OF_SCALARS,
 )  # fmt: skip
 FIXED_IMAGES, SHOWN_IMAGES, REPORTED_IMAGES = 16, 24, 2000
+# Perplexity below which tokens say nothing of their image.
+COLLAPSED = 1.5
 REPORT, PICTURE = "reconstruction.json", "reconstruction.png"
 
 
@@ -168,6 +170,8 @@ class AutoencoderFamily(Family[EncodeImages, "Autoencoder"]):
             values["codebook"] = codes_used(autoencoder, images, rows, task.device)
             used, even = values["codebook"].values()
             say(f"{used:.0%} of {autoencoder.codes} codes are used; perplexity {even:.0f}")
+            if even < COLLAPSED:
+                say("The codebook has collapsed: nearly all images have the same tokens, which generate nothing.")
         write_json(options.out / REPORT, values)
         kind = "held-out" if split == "validation" else "training"
         for name, entry in quality.items():
