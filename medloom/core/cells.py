@@ -21,10 +21,24 @@ WHOLE_TENTHS = re.compile(r"([+-]?\d+)\.0$")
 CAPPED_AGE = re.compile(r"(?:(?P<over>>)|>=|≥)?\s*(?P<years>\d+)\s*\+?")
 
 
+# What a spreadsheet runs: after + or - only what calls or names something else.
+FORMULA = re.compile(r"[=@\t\r]|[+-](?=.*[(|!])", re.DOTALL)
+
+
 class Code(str):
     """A word that looks like a number and is none, as 007 or 4.10."""
 
     __slots__ = ()
+
+
+def harmless_text(text: str) -> str:
+    """A text that no spreadsheet runs."""
+    return f"'{text}" if FORMULA.match(text) or (text.startswith("'") and FORMULA.match(text.lstrip("'"))) else text
+
+
+def plain_text(text: str) -> str:
+    """A text as it was before `harmless_text`."""
+    return text[1:] if text.startswith("'") and FORMULA.match(text.lstrip("'")) else text
 
 
 def clean_text(text: str) -> str:

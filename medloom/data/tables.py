@@ -7,7 +7,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from medloom.core.cells import clean_text, faulty_text
+from medloom.core.cells import clean_text, faulty_text, harmless_text, plain_text
 from medloom.core.errors import UserError
 from medloom.core.lookup import look_up
 from medloom.data.table_readers import Problem, Table, read_jsonl, read_parquet, read_separated, read_xlsx
@@ -63,7 +63,7 @@ def _tidied(table: Table, path: Path) -> Table:
         for column, name in enumerate(table.header)
         if name or any(not _is_blank(row[column]) for row in table.rows)
     }
-    header = [name for column, name in enumerate(table.header) if column in used]
+    header = [plain_text(name) for column, name in enumerate(table.header) if column in used]
     counts = Counter(name.casefold() for name in header)
     if twice := [name for name in header if counts[name.casefold()] > 1]:
         alike = list(dict.fromkeys(name for name in twice if name.casefold() == twice[0].casefold()))
@@ -75,7 +75,7 @@ def _tidied(table: Table, path: Path) -> Table:
     lines: list[int] = []
     problems = list(table.problems)
     for line, row in zip(table.lines, table.rows, strict=True):
-        cells = [clean_text(cell) if isinstance(cell, str) else cell for cell in row]
+        cells = [plain_text(clean_text(cell)) if isinstance(cell, str) else cell for cell in row]
         if all(_is_blank(cell) for cell in cells):
             continue
         faults = (
@@ -99,6 +99,8 @@ def _is_blank(cell: object) -> bool:
 def write_csv(path: Path, header: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
     """Write a CSV table atomically, which `read_table` reads as the same cells; None becomes an empty cell.
 
+    A text that a spreadsheet would run as a formula gets an apostrophe in front, which `read_table` takes away.
+
     Raises:
         UserError: a text with a NUL byte or half a character, which no table can hold.
     """
@@ -107,7 +109,7 @@ def write_csv(path: Path, header: Sequence[str], rows: Sequence[Sequence[object]
     def written(cell: object, line: int) -> object:
         if not isinstance(cell, str):
             return "" if cell is None else cell
-        text = clean_text(cell)
+        text = harmless_text(clean_text(cell))
         if fault := faulty_text(text):
             raise UserError(f"{path}, line {line}: {fault}; correct the text.")
         return text

@@ -72,7 +72,7 @@ def _row(model: LoadedModel, prior: Condition, edits: Sequence[Request], suffix:
     names = [f"edited, variant {place}" if len(edits) > 1 else "edited" for place in range(1, len(edits) + 1)]
     intensity = reader.spec.of(reader.modality(prior))
     return DifferenceRow(
-        f"{row_label(model, edits[0], number)}\n{quoted(prior.text)}",
+        f"{row_label(model, edits[0], number)}\n{quoted(edits[0].shown(model.options.with_text).text)}",
         intensity.output_unit,
         intensity.span,
         reader.prior(prior),

@@ -43,7 +43,7 @@ def grid_sheet(model: LoadedModel, requests: Sequence[Request], suffix: str, col
     tiles = []
     for request, image in zip(chosen, previews(model, chosen, suffix), strict=True):
         named = [f"{name}: {cell}" for name, cell in _classes(request, columns).items() if cell]
-        caption = "\n".join([*named, caption_of(request.condition, f"seed {request.seed}")])
+        caption = "\n".join([*named, caption_of(request.shown(model.options.with_text), f"seed {request.seed}")])
         tiles.append(Tile(flat(image), caption, sides(model.generator.reader, request)))
     notes = [counted(len(chosen), len(requests), "images"), *_slices(model), windows(model, chosen), *sides_note(tiles)]
     return tile_grid(f"{MARK}: generated images", tiles, notes)

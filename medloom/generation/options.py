@@ -44,6 +44,8 @@ class GenerationOptions(ManifestOptions):
         windows: of whole images by such a model: windows at a time.
         format: auto, png, tiff, dicom, nifti, nrrd or mhd; auto is PNG, or DICOM (NIfTI in 3-D) for values in HU.
         provenance: hash, or full, which writes the condition's text into every file.
+        with_text: write the texts of `data` into the manifest and the pictures, which else have their lines; a text of
+            --prompt is written always.
         keep: clinical columns of `data` to carry into the manifest.
         allow_unseen: allow values of the table that training has not seen; the images are extrapolations.
         device: auto, cpu or cuda.
@@ -67,6 +69,7 @@ class GenerationOptions(ManifestOptions):
     windows: int = setting(2)
     format: str = limited("auto", words=("auto", *FORMATS))
     provenance: str = limited("hash", words=("hash", "full"))
+    with_text: bool = False
     keep: tuple[str, ...] = LABEL_COLUMNS
     allow_unseen: bool = False
     device: str = "auto"

@@ -26,14 +26,14 @@ from medloom.generation.geometry import located
 from medloom.generation.options import GenerationOptions, name_values
 from medloom.generation.requests import Request
 from medloom.generators.base import AnyGenerator
-from medloom.generators.generated_images import FORMATS, HEADER, VERSION, GeneratedImage, manifest_row, suffix_of
+from medloom.generators.generated_images import FORMATS, HEADER, TEXT, VERSION, GeneratedImage, manifest_row, suffix_of
 from medloom.generators.run_folder import RunFolder
 from medloom.generators.sampling import SamplingOptions, guided
 from medloom.generators.storage import load, open_generator
 
 # What may differ when a folder is continued: where things lie and run, not what is generated. Of tables and images the
 # content counts, image by image.
-FREE = ("out", "device", "batch", "windows", "model")
+FREE = ("out", "device", "batch", "windows", "model", "with_text")
 PLACES = ("data", "template", "mask", "image", "region")
 # What all images of a folder have in common.
 MODEL = ("model", "spec", "classes")
@@ -210,8 +210,19 @@ def file_suffix(model: LoadedModel, requests: Sequence[Request]) -> str:
     return suffix_of(model.options.format, units, spec.spatial_dims)
 
 
-def write_manifest(path: Path, requests: Sequence[Request], suffix: str, further: Sequence[str]) -> None:
-    """Write the manifest of the images, with their prior images; `further` names the columns of the requests' cells."""
+def write_manifest(
+    path: Path, requests: Sequence[Request], suffix: str, further: Sequence[str], with_text: bool
+) -> None:
+    """Write the manifest of the images, with their prior images.
+
+    Args:
+        path: of the manifest.
+        requests: the images.
+        suffix: of their files.
+        further: names the columns of the requests' cells.
+        with_text: write texts that come from a table too; those of the command line are written always.
+    """
+    with_text = with_text or all(request.origin.row is None for request in requests)
     priors = [request.condition.prior_file for request in requests]
     with_priors = any(priors) and "prior" not in further
     rows = [
@@ -225,12 +236,14 @@ def write_manifest(path: Path, requests: Sequence[Request], suffix: str, further
                 request.origin.patient,
                 (request.arm, request.attribute, request.value),
             ),
+            *([request.condition.text] if with_text else []),
             *([relative_path(prior, path.parent)] if with_priors else []),
             *map(plain_number, request.cells),
         ]
         for request, prior in zip(requests, priors, strict=True)
     ]
-    write_csv(path, [*HEADER, *(["prior"] if with_priors else []), *further], rows)
+    header = [*HEADER, *([TEXT] if with_text else []), *(["prior"] if with_priors else []), *further]
+    write_csv(path, header, rows)
 
 
 def previews(model: LoadedModel, requests: Sequence[Request], suffix: str) -> Iterator[NDArray[np.float32]]:

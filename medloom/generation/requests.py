@@ -1,7 +1,7 @@
 """What images are asked for, one by one, and where their conditions come from."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from medloom.core.errors import UserError
@@ -22,7 +22,7 @@ class Source:
     """Where an image's condition comes from.
 
     Attributes:
-        source: hash of the row, salted by the table.
+        source: hash of the row's line, salted by the table.
         patient: hash of the patient, salted by the table.
         image: file of the row's own image, which may not exist; None without a row.
         row: the row; None for a condition that stands alone.
@@ -72,6 +72,17 @@ class Request:
     attribute: str | None = None
     value: str | None = None
     support: int | None = None
+
+    def shown(self, with_text: bool) -> Condition:
+        """The condition as manifests and pictures show it: instead of a table's text its line.
+
+        Args:
+            with_text: show the text itself.
+        """
+        row = self.origin.row
+        if row is None or with_text or self.condition.text is None:
+            return self.condition
+        return replace(self.condition, text=f"text of line {row.line}")
 
     @property
     def sample_id(self) -> str:
@@ -144,7 +155,7 @@ def origins(data: Path, samples: Sequence[Sample]) -> list[Source]:
     """Where the images of some rows come from, without saying whose they are."""
     salt = hash_file(data)
     return [
-        Source(hash_text(f"{salt}{sample.row}"), hash_text(f"{salt}{sample.patient}"), sample.path, sample)
+        Source(hash_text(f"{salt}{sample.line}"), hash_text(f"{salt}{sample.patient}"), sample.path, sample)
         for sample in samples
     ]
 

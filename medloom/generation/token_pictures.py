@@ -55,7 +55,7 @@ def write_steps(model: LoadedModel, requests: Sequence[Request]) -> None:
         TileColumn(f"after step {step}", [Tile(flat(image)) for image in images])
         for step, images in enumerate(known, 1)
     ]
-    labels = [caption_of(request.condition, f"seed {request.seed}") for request in first]
+    labels = [caption_of(request.shown(model.options.with_text), f"seed {request.seed}") for request in first]
     heading = f"{MARK}: what is known after each step of decoding"
     Sheet(heading, columns, labels, ["Grey: not yet decoded."]).save(model.options.out / STEPS)
 
@@ -90,7 +90,7 @@ def write_decoding_grid(model: LoadedModel, request: Request, grid: Mapping[str,
         label = (f"steps: {one.steps}", f"temperature {one.temperature:g}, guidance {one.guidance:g}")
         images[label] = generator.sample([request.condition], [request.seed], one)[0].numpy()
     heading = f"{MARK}: the first image by steps, temperature and guidance of decoding"
-    labelled_sheet(images, heading, [caption_of(request.condition, f"seed {request.seed}")]).save(
+    labelled_sheet(images, heading, [caption_of(request.shown(model.options.with_text), f"seed {request.seed}")]).save(
         model.options.out / GRID
     )
 

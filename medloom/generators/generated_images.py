@@ -22,7 +22,11 @@ from medloom.data.tables import write_csv
 FORMATS = {"png": ".png", "tiff": ".tiff", "dicom": ".dcm", "nifti": ".nii.gz", "nrrd": ".nrrd", "mhd": ".mhd"}
 # Endings of images that are not written, which are no names of folders either.
 PICTURES = (".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".npy", ".npz", ".pt", ".h5")
-HEADER = ("sample_id", "path", "source_id", "arm", "attribute", "value", "seed", "patient", "text", "modality", "view")
+HEADER = (
+    "sample_id", "path", "source_id", "condition", "arm", "attribute", "value", "seed", "patient", "modality", "view",
+)  # fmt: skip
+# Column of the conditions' texts, where they are written.
+TEXT = "text"
 FACTUAL = "factual"
 # Of an image's provenance: the program that made it.
 VERSION = "generator"
@@ -214,8 +218,10 @@ class GeneratedImages(Sequence[GeneratedImage]):
             given = [condition.mask_file, condition.prior_file] if files else []
             further = [relative_path(file, path) for file in given]
             cells = [plain_number(condition.table.get(name)) for name in columns]
-            rows.append([*manifest_row(f"{number:06d}", suffix, condition, image.seed), *further, *cells])
-        write_csv(path / "manifest.csv", [*HEADER, *files, *columns], rows)
+            own = [*manifest_row(f"{number:06d}", suffix, condition, image.seed)]
+            rows.append([*own, *([condition.text] if full_provenance else []), *further, *cells])
+        texts = [TEXT] if full_provenance else []
+        write_csv(path / "manifest.csv", [*HEADER, *texts, *files, *columns], rows)
         return path
 
 
@@ -229,8 +235,8 @@ def manifest_row(
     arm: tuple[str, str | None, str | None] = (FACTUAL, None, None),
 ) -> list[object]:
     """One row of a manifest of generated images, in the order of HEADER."""
-    known = (condition.text, condition.modality, condition.view)
-    return [sample_id, f"{sample_id}{suffix}", source, *arm, seed, patient, *known]
+    known = (condition.modality, condition.view)
+    return [sample_id, f"{sample_id}{suffix}", source, condition.hash(), *arm, seed, patient, *known]
 
 
 def suffix_of(form: str, units: set[str], dims: int) -> str:

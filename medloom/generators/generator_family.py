@@ -295,7 +295,9 @@ def _renderer(data: Prepared, masked: bool) -> Render:
 
         conditions = [samples[index].condition for index in chosen]
         images = generator.sample(conditions, range(len(chosen)), edit=generator.with_region(Edit()))
-        _save_samples(out, step, generator, conditions, list(images.numpy()))
+        # A run may be shared, and reports are not: their lines stand for them.
+        shown = [replace(samples[index].condition, text=f"line {samples[index].line}") for index in chosen]
+        _save_samples(out, step, generator, shown, list(images.numpy()))
 
     return render
 
@@ -324,7 +326,7 @@ def _patch_renderer(data: TrainingData, seed: int, batch: int) -> Render:
             seeds = range(start, start + len(part))
             conditions = data.conditions_of(part, cut)
             images += list(generator.sample_patches(conditions, seeds, labels, positions).numpy())
-            shown += conditions
+            shown += [replace(condition, text=None) for condition in conditions]
         _save_samples(out, step, generator, shown, images)
 
     return render

@@ -10,10 +10,12 @@ from medloom.core.mask_spec import MaskSpec, numbered
 from medloom.core.progress import say
 from medloom.core.table_column import TableColumn
 from medloom.data.dataset import ImageSource
+from medloom.data.identifying_texts import identifying_notes, shared_words
 from medloom.data.masks import hidden_classes, mask_classes_of, named_classes, read_classes
 from medloom.data.padding import TrainingExtents
 from medloom.generators.options import GeneratorOptions, TextOptions
 from medloom.generators.preparation import Prepared
+from medloom.networks.text import LOCAL
 
 if TYPE_CHECKING:
     from medloom.networks.conditioning import ConditionConfig
@@ -28,7 +30,8 @@ class TrainingFacts:
     """What conditions the training images.
 
     Attributes:
-        corpus: texts that a local tokenizer is trained on: `modality: text`, or whichever of the two there is.
+        corpus: texts that a local tokenizer is trained on: `modality: text`, or whichever of the two there is, with the
+            words alone that several patients share.
         modalities: their names, sorted.
         views: their names, sorted.
         columns: of the clinical table.
@@ -67,8 +70,12 @@ def read_facts(options: GeneratorOptions, data: Prepared, masks: MaskSpec, verbo
         without = sum(not getattr(condition, part) for condition in conditions)
         if verbose and without:
             say(f"{without} of {len(conditions)} training images have no {part}; they are used without it.")
+    if verbose and options.text.encoder == LOCAL:
+        for note in identifying_notes(data.train.samples):
+            say(note)
+    corpus = [": ".join(filter(None, (condition.modality, condition.text))) for condition in conditions]
     return TrainingFacts(
-        [": ".join(filter(None, (condition.modality, condition.text))) for condition in conditions],
+        shared_words(corpus, [sample.patient for sample in data.train.samples]),
         sorted({condition.modality for condition in conditions if condition.modality}),
         sorted({condition.view for condition in conditions if condition.view}),
         _columns(options, data),

@@ -116,6 +116,7 @@ def run(config: Config) -> Path:
                 model=model,
                 out=out / f"{side}-report",
                 label=config.label,
+                conditions=conditions,
                 features=config.features,
                 image_size=config.image_size,
                 cache=out / "cache",

@@ -157,7 +157,7 @@ def run(config: Config) -> Path:
         equal = write_edit_differences(model, [row.condition for row in rows], edits, suffix)
         if grid:
             _write_guidance_grid(config, model, requests[0], *grid)
-        write_manifest(manifest, requests, suffix, [PRIOR, *kept])
+        write_manifest(manifest, requests, suffix, [PRIOR, *kept], config.with_text)
         if config.edit.finds_region:
             say(
                 "images change only where the instruction makes a difference to one for no change; elsewhere they are"

@@ -37,6 +37,8 @@ class Config(ManifestOptions):
             is a label, and local.
         metrics: further metrics on features to measure in the section fidelity, names of medloom.metrics, e.g.
             squared_mmd.
+        conditions: table that the images were generated from (`medloom generate --data`); their texts, and columns that
+            their manifest lacks, are taken from it, by source_id.
         only: sections of the report to measure, e.g. fidelity. Default: all that the data allow; sections with too few
             images are left out, and the report says so.
         image_size: pixels of the classifier's images; one number for a square, or one per axis.
@@ -85,6 +87,7 @@ class Config(ManifestOptions):
     by: tuple[str, ...] = ()
     features: tuple[str, ...] = ()
     metrics: tuple[str, ...] = ()
+    conditions: Path | None = None
     only: tuple[str, ...] = ()
     image_size: tuple[int, ...] = (64,)
     resize: str = "pad"
@@ -118,6 +121,7 @@ def run(config: Config) -> Path:
     from medloom.evaluation.images.page import images_page, synthetic_strips
     from medloom.evaluation.images.section import Attack, Inputs
     from medloom.evaluation.images.sections import SECTIONS, choose_sections
+    from medloom.evaluation.images.source_rows import require_texts, with_conditions
     from medloom.evaluation.report.gate import enforce, read_gate
     from medloom.evaluation.report.report import Report, report_folder
     from medloom.metrics.matrices import computing_on
@@ -128,6 +132,10 @@ def run(config: Config) -> Path:
 
     real = load_manifest(config.real, config, need=("path",))
     synthetic = read_manifest(config.synthetic, skip_bad=config.skip_bad, need=("path",), need_patients=False)
+    if config.conditions is not None:
+        synthetic = with_conditions(synthetic, config.conditions, config)
+    elif "text" in (config.label, *config.by):
+        require_texts(synthetic)
     if config.model is not None:
         refuse_seen(config, config.model, config.real, real)
     data = compare(

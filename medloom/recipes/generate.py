@@ -100,7 +100,7 @@ def run(config: Config) -> Path:
                 write_steps(model, requests)
             if grid:
                 write_decoding_grid(model, requests[0], grid)
-        write_manifest(manifest, requests, suffix, kept)
+        write_manifest(manifest, requests, suffix, kept, config.with_text)
         say(f"{len(requests)} images: {manifest}; look at {config.out / 'grid.png'}")
     return manifest
 

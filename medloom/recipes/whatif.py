@@ -30,7 +30,7 @@ from medloom.data.prompts.support import is_extrapolation
 from medloom.data.tables import Table, read_table
 from medloom.generation.arm_plan import PatientRow, Plan, title_notes, words
 from medloom.generation.options import GenerationOptions
-from medloom.generators.generated_images import HEADER
+from medloom.generators.generated_images import HEADER, TEXT
 from medloom.generators.training_record import COUNTED, has_part
 
 if TYPE_CHECKING:
@@ -131,7 +131,7 @@ def run(config: Config) -> Path:
         notes = title_notes(plan, unseen)
         write_arm_grid(model, requests, suffix, arm_titles(notes))
         write_arm_differences(model, requests, suffix, notes)
-        write_manifest(manifest, requests, suffix, _columns(plan))
+        write_manifest(manifest, requests, suffix, _columns(plan), config.with_text)
         for name, effect in effects.items():
             say(f"{name}: {effect['estimand']}")
         say_support(plan, effects, near is not None)
@@ -230,7 +230,7 @@ def _rows(config: Config, template: Template, table: Table) -> tuple[list[Patien
     """
     from medloom.generation.requests import kept_columns, origins, read_conditions
 
-    if taken := [name for name in template.columns if name.casefold() in {*HEADER, *ALIASES, HELD, NEAR}]:
+    if taken := [name for name in template.columns if name.casefold() in {*HEADER, TEXT, *ALIASES, HELD, NEAR}]:
         raise UserError(f"the template tells {taken[0]!r}, a column of the images' manifest; use one without it.")
     manifest = read_conditions(config, config.data, need=())
     kept = [name for name in kept_columns(config.keep, manifest) if name not in template.columns]

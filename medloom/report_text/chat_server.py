@@ -2,10 +2,12 @@
 
 import ipaddress
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
+from typing import Any
 from urllib.parse import urlsplit
 
 from medloom.core.errors import UserError
@@ -26,12 +28,14 @@ class ChatServer:
         model: its name on the server.
         key: sent as a bearer token; empty if the server needs none. It never appears in a message or a file.
         timeout: seconds without a byte after which a request is abandoned.
+        longest: seconds after which a request is abandoned even if bytes still come.
     """
 
     url: str
     model: str
     key: str = field(default="", repr=False)
     timeout: float = 60.0
+    longest: float = 600.0
 
 
 class AskAgain(Exception):
@@ -80,6 +84,10 @@ def chat_server(
     try:
         parts = urlsplit(url)
         host, _ = parts.hostname, parts.port
+        # Labels that are empty or too long, which no name has; and letters that an address spells otherwise.
+        (host or "").encode("idna")
+        if not (parts.path + parts.netloc).isascii() or not url.isprintable() or " " in url:
+            host = None
     except ValueError:
         parts, host = urlsplit(""), None
     if parts.scheme not in ("http", "https") or not host or parts.username or parts.query or parts.fragment:
@@ -125,8 +133,12 @@ def ask(server: ChatServer, messages: Sequence[Mapping[str, str]], most_tokens: 
     host = urlsplit(server.url).hostname
     try:
         with OpenAI(base_url=server.url, api_key=server.key or "none", http_client=http, max_retries=0) as client:
-            completion = client.chat.completions.create(
-                model=server.model, messages=list(messages), temperature=0, max_tokens=most_tokens
+            completion = _within(
+                server.longest,
+                lambda: client.chat.completions.create(
+                    model=server.model, messages=list(messages), temperature=0, max_tokens=most_tokens
+                ),
+                client.close,
             )
         choice = completion.choices[0]
         text, finish, usage = choice.message.content, choice.finish_reason, completion.usage
@@ -157,13 +169,33 @@ def ask(server: ChatServer, messages: Sequence[Mapping[str, str]], most_tokens: 
     return text, tokens if isinstance(tokens, int) and not isinstance(tokens, bool) and tokens >= 0 else None
 
 
+def _within(seconds: float, call: Callable[[], Any], abandon: Callable[[], None]) -> Any:
+    """What a call returns or raises; one that takes longer is abandoned, which ends it.
+
+    Raises:
+        AskAgain: it took longer.
+    """
+    pool = ThreadPoolExecutor(1, "language model")
+    future = pool.submit(call)
+    try:
+        return future.result(seconds)
+    except TimeoutError as error:
+        if future.done():
+            raise
+        # Without its connections the call ends too.
+        abandon()
+        raise AskAgain(f"no whole reply within {seconds:g} s") from error
+    finally:
+        pool.shutdown(wait=False)
+
+
 def _retry_after(text: str) -> float | None:
     """Seconds of a Retry-After header: a number, or a date (RFC 9110, 10.2.3)."""
-    if text.strip().isdigit():
+    if text.strip().isascii() and text.strip().isdigit():
         return float(text)
     try:
         then = parsedate_to_datetime(text)
-    except ValueError:
+    except (ValueError, TypeError, IndexError, OverflowError):
         return None
     then = then if then.tzinfo else then.replace(tzinfo=UTC)
     return max((then - datetime.now(UTC)).total_seconds(), 0.0)

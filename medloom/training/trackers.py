@@ -2,8 +2,12 @@
 
 import csv
 import io
+import os
+import time
+import uuid
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from medloom.core.errors import UserError
 from medloom.core.files import write_text
@@ -30,9 +34,7 @@ class Trackers:
         write_text(self.path, buffer.getvalue())
         self._stream = self.path.open("a", encoding="utf-8", newline="")
         self._writer = csv.writer(self._stream, lineterminator="\n")
-        from torch.utils.tensorboard import SummaryWriter
-
-        self._board = SummaryWriter(str(folder), purge_step=step + 1)
+        self._board = _Board(folder, step + 1)
         self._wandb = None
         if wandb:
             try:
@@ -51,7 +53,7 @@ class Trackers:
     def log_speed(self, step: int, values: Mapping[str, float]) -> None:
         """Log values that differ from run to run (images/s): not to metrics.csv."""
         for name, value in values.items():
-            self._board.add_scalar(name, value, step)
+            self._board.add(name, value, step)
         if self._wandb is not None:
             self._wandb.log(dict(values), step=step)
 
@@ -61,6 +63,39 @@ class Trackers:
         self._board.close()
         if self._wandb is not None:
             self._wandb.finish()
+
+
+class _Board:
+    """Scalars for TensorBoard.
+
+    Written by record, because TensorBoard's own writer puts the computer's name into the file's.
+    """
+
+    def __init__(self, folder: Path, first_step: int) -> None:
+        from tensorboard.compat.proto.event_pb2 import Event, SessionLog
+        from tensorboard.summary.writer.record_writer import RecordWriter
+
+        path = folder / f"events.out.tfevents.{int(time.time())}.medloom.{os.getpid()}.{uuid.uuid4().hex[:8]}"
+        self._records = RecordWriter(path.open("wb"))
+        self._write(Event(file_version="brain.Event:2"))
+        # What a killed run logged of later steps is not shown.
+        self._write(Event(step=first_step, session_log=SessionLog(status=SessionLog.SessionStatus.START)))
+
+    def add(self, name: str, value: float, step: int) -> None:
+        """Log a value of a step."""
+        from tensorboard.compat.proto.event_pb2 import Event
+        from tensorboard.compat.proto.summary_pb2 import Summary
+
+        self._write(Event(step=step, summary=Summary(value=[Summary.Value(tag=name, simple_value=float(value))])))
+
+    def close(self) -> None:
+        """Flush and close."""
+        self._records.close()
+
+    def _write(self, event: Any) -> None:
+        event.wall_time = time.time()
+        self._records.write(event.SerializeToString())
+        self._records.flush()
 
 
 def read_metrics(path: Path) -> list[tuple[int, str, str]]:

@@ -60,7 +60,7 @@ def test_the_run_keeps_what_it_saw_of_each_column(folder: Path) -> None:
 def test_a_change_of_a_column_that_no_text_says_changes_the_image_as_it_should(folder: Path, tmp_path: Path) -> None:
     given = {"model": folder / "run", "data": folder / "data.csv", "rows": 4, "steps": 8, "device": "cpu"}
     arms = ("level=60", "level=200")
-    manifest = run_command("whatif", out=tmp_path, set=arms, guidance=["1"], **given)
+    manifest = run_command("whatif", out=tmp_path, set=arms, guidance=["1"], with_text=True, **given)
     rows = rows_of(manifest)
     by_arm = {arm: np.mean([level_of(tmp_path, row) for row in rows if row["arm"] == arm]) for arm in arms}
     assert by_arm["level=200"] - by_arm["level=60"] > 70

@@ -47,9 +47,9 @@ def pretend(cohort: Path, out: Path, column: str, arms: tuple[str, ...] = ("edit
         made, prior = (os.path.relpath(paths[name], out) for name in (column, "prior"))
         for arm in arms:
             text = sample.condition.text if arm == "edit" else "No change."
-            cells = [len(rows), made, origin.source, arm, None, None, 0, origin.patient, text, "CT", None]
-            rows.append([*cells, prior])
-    write_csv(out / "manifest.csv", [*HEADER, "prior"], rows)
+            cells = [len(rows), made, origin.source, None, arm, None, None, 0, origin.patient, "CT", None]
+            rows.append([*cells, text, prior])
+    write_csv(out / "manifest.csv", [*HEADER, "text", "prior"], rows)
     return out / "manifest.csv"
 
 

@@ -16,6 +16,7 @@ from PIL import Image
 from medloom.cli.main import main
 from medloom.core.errors import UserError
 from medloom.core.files import write_json
+from medloom.core.spec import ImageSpec, Intensity
 from medloom.data.manifest import read_manifest
 from medloom.data.splits import make_split
 from medloom.recipes.evaluate_images import Config, run
@@ -250,9 +251,10 @@ def make_run(folder: Path, manifest: Path, images_are_patients: bool) -> Path:
     seen = read_manifest(manifest, images_are_patients=images_are_patients, need=("path",))
     split = make_split(seen, ["train"] * len(seen))
     options = {"loop": {"steps": 10, "seed": 0}}
-    identity = {"options": options, "spec": {"size": [16, 16], "intensity": {"dark": {}, "light": {}}}}
+    window = {name: Intensity("window", "grey level", 0, 255) for name in ("dark", "light")}
+    identity = {"options": options, "spec": ImageSpec((16, 16), 1, "pad", window).to_dict()}
     told = {"split": split.to_dict(), "inherited_splits": [], "images_are_patients": images_are_patients}
-    told |= {"identity": identity, "environment": {"medloom": "0.1.0"}}
+    told |= {"identity": identity, "columns": [], "environment": {"medloom": "0.1.0"}}
     write_json(folder / "run.json", told)
     write_json(folder / "index.json", {"family": "diffusion"})
     (folder / "model").mkdir()

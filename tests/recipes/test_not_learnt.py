@@ -339,7 +339,7 @@ def test_without_a_template_the_columns_of_the_table_are_set_and_the_texts_held(
 ) -> None:
     model = train("cells", "few_texts.csv", "mask2image", table=["smoking", "age"])
     words = ["whatif", "--model", model, "--data", root / "few_texts.csv", "--n", 1, *ONE, "--set"]
-    said = runs(*words, "smoking=current", "--set", "age=45,smoking=never")
+    said = runs(*words, "smoking=current", "--set", "age=45,smoking=never", "--with-text")
     assert "and the other columns of the table held, which excludes effects through them" in said
     assert "the mask" in said and "the texts" in said
     rows = read(tmp_path / "out" / "manifest.csv")
@@ -419,7 +419,7 @@ def test_a_template_may_leave_out_columns_of_the_table(
 ) -> None:
     model = train("both", "worded.csv", table=["ward"])
     words = ["whatif", "--model", model, "--data", root / "worded.csv", "--n", 1, "--rows", 3, *ONE]
-    said = runs(*words, "--set", "ward=south", "--set", "smoking=current,ward=north")
+    said = runs(*words, "--set", "ward=south", "--set", "smoking=current,ward=north", "--with-text")
     assert "texts held" not in said
     rows = read(tmp_path / "out" / "manifest.csv")
     assert [row["ward"] for row in rows[:3]] == ["north", "south", "north"]

@@ -123,10 +123,10 @@ def test_the_rows_need_no_images(folder: Path, tmp_path: Path) -> None:
 
 
 def test_the_manifest_tells_every_arm(folder: Path, tmp_path: Path) -> None:
-    rows = make(folder, tmp_path / "out", "kind=square", "kind=disc,size=5", n=1, rows=0)
+    rows = make(folder, tmp_path / "out", "kind=square", "kind=disc,size=5", n=1, rows=0, with_text=True)
     assert list(rows[0]) == [
-        *("sample_id", "path", "source_id", "arm", "attribute", "value", "seed", "patient"),
-        *("text", "modality", "view", "mask", "kind", "size", "ward", "died", "label", "held", "support"),
+        *("sample_id", "path", "source_id", "condition", "arm", "attribute", "value", "seed", "patient"),
+        *("modality", "view", "text", "mask", "kind", "size", "ward", "died", "label", "held", "support"),
     ]
     factual, square, both = rows[:3]
     assert [row["arm"] for row in rows[:3]] == ["factual", "kind=square", "kind=disc,size=5"]

@@ -6,6 +6,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -155,6 +156,35 @@ def test_a_server_says_how_long_to_wait(server: ChatServer, tmp_path: Path) -> N
     assert "status 429 at attempt 1" in given_up.problems[0]
 
 
+@pytest.mark.parametrize("header", ["²", "soon", "Wed, 99 Oct 2015", "1e400", "-1", ""])
+def test_a_wait_that_is_none_is_not_taken(header: str, server: ChatServer, tmp_path: Path) -> None:
+    def act(handler: Handler, body: dict[str, Any]) -> None:
+        handler.send_response(429)
+        handler.send_header("Content-Length", "0")
+        handler._headers_buffer.append(f"Retry-After: {header}\r\n".encode())  # type: ignore[attr-defined]
+        handler.end_headers()
+
+    Handler.script[:] = [act]
+    waits = Waits()
+    assert progression_texts([PAIR], server, tmp_path / "a", FAST, waits).texts[0]
+    assert waits == [0.5]
+
+
+def test_a_server_that_sends_a_byte_now_and_then_is_stopped(server: ChatServer, tmp_path: Path) -> None:
+    def drip(handler: Handler, body: dict[str, Any]) -> None:
+        handler.send_response(200)
+        handler.send_header("Content-Length", "1000")
+        handler.end_headers()
+        for _ in range(100):
+            handler.wfile.write(b" ")
+            time.sleep(0.05)
+
+    Handler.script[:] = [drip]
+    started = time.monotonic()
+    answers = progression_texts([PAIR], replace(server, longest=0.4), tmp_path / "a", FAST, Waits())
+    assert answers.texts[0] and time.monotonic() - started < 4 and not answers.problems
+
+
 def test_without_openai_one_sentence_says_how_to_install_it(
     server: ChatServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -208,7 +238,15 @@ def test_texts_leave_the_machine_only_where_that_is_acknowledged() -> None:
         with pytest.raises(UserError, match="another machine"):
             chat_server(url, "m", environment={})
         assert chat_server(url, "m", acknowledge=True, environment={}).url == url
-    for url in ("ftp://localhost", "localhost:8000", "http://me:word@localhost", "http://localhost:x", "http://[::1"):
+    odd = (
+        "http://a..b/v1",
+        f"http://{'a' * 70}.org/v1",
+        "http://127.0.0.1/é",
+        "http://bücher.example/v1",
+        "http://a b/v1",
+    )
+    usual = ("ftp://localhost", "localhost:8000", "http://me:word@localhost", "http://localhost:x", "http://[::1")
+    for url in (*usual, *odd):
         with pytest.raises(UserError, match="is not valid"):
             chat_server(url, "m", environment={})
 

@@ -227,7 +227,7 @@ def _read(
         source=source,
         patient=unit_of({**row, "source_id": source}) if sample is None else sample.patient,
         arm=str(row["arm"]),
-        instruction=str(row["text"] or ""),
+        instruction=_instruction(row, sample),
         prior=given if sample is None or sample.condition.prior_file is None else image(sample.condition.prior_file),
         given=given,
         edited=image(folder / str(row["path"])),
@@ -235,6 +235,13 @@ def _read(
         sample=sample,
         span=spec.of(modality).span,
     )
+
+
+def _instruction(row: Mapping[str, object], sample: Sample | None) -> str:
+    """What was asked for; of a manifest that leaves out a table's texts, the triple's own where that was asked for."""
+    if row.get("text"):
+        return str(row["text"])
+    return (sample.condition.text or "") if sample is not None and row["arm"] == EDIT else ""
 
 
 def similarity(one: Map, other: Map) -> float:

@@ -3,7 +3,6 @@
 A rule finds what it was written for and no more. That nothing was found is no proof that nothing is there.
 """
 
-import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -15,8 +14,9 @@ from scipy.ndimage import find_objects, label
 
 from medloom.core.progress import progress
 from medloom.core.types import Sample
+from medloom.data.identifying_texts import PATTERNS, found_in
 from medloom.data.images import WRITERS, read_image, read_provenance
-from medloom.data.prompts.identity import DATE_WITHIN, is_age
+from medloom.data.prompts.identity import is_age
 from medloom.data.tables import write_csv
 from medloom.data.units import unit_for
 from medloom.evaluation.images.section import Found, Inputs, Section
@@ -35,15 +35,6 @@ MEANINGS: Mapping[str, str] = {
 }
 FINDINGS = "identifiers-internal.csv"
 OLDEST = 89
-# What each pattern finds in a text. De-identification leaves marks that a model learns to write.
-PATTERNS: Mapping[str, re.Pattern[str]] = {
-    "a mark of de-identification": re.compile(r"\[\*\*.*?\*\*\]|\bX{4,}\b|_{3,}"),
-    "a date": DATE_WITHIN,
-    "a long number": re.compile(r"\b\d{6,}\b"),
-    "an address": re.compile(r"\b[\w.+-]+@[\w-]+\.\w+\b|\bhttps?://\S+"),
-    "a telephone number": re.compile(r"(?<!\w)\+?\d{2,4}(?:[ /-]\d{2,4}){2,}(?!\w)"),
-    "a titled name": re.compile(r"\b(?:Mr|Mrs|Ms|Dr|Prof)\.? [A-Z][a-z]+"),
-}
 # DICOM attributes that name a person, a place or a time, and the values that name nobody.
 NAMING = (
     "PatientName",
@@ -145,7 +136,7 @@ def identifier_metrics(
 
 
 # Of the manifests that medloom writes: numbers and hashes of images, of which none is a person's.
-OWN_COLUMNS = ("sample_id", "source_id")
+OWN_COLUMNS = ("sample_id", "source_id", "condition")
 
 
 def in_texts(sample: Sample) -> str | None:
@@ -155,10 +146,8 @@ def in_texts(sample: Sample) -> str | None:
     for column, cell in {"text": condition.text, **cells}.items():
         if isinstance(cell, float) and is_age(column) and cell > OLDEST:
             return f"{column}: an age above {OLDEST}"
-        if isinstance(cell, str):
-            for what, pattern in PATTERNS.items():
-                if pattern.search(cell):
-                    return f"{column}: {what}"
+        if isinstance(cell, str) and (what := found_in(cell)):
+            return f"{column}: {what}"
     return None
 
 

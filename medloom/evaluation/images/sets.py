@@ -118,10 +118,12 @@ def real_set(manifest: Manifest, label: str, name: str) -> ImageSet:
 
 
 def synthetic_set(manifest: Manifest, label: str) -> ImageSet:
-    """Synthetic images; the units are prompts (text, modality, view), else source patients, else single images."""
+    """Synthetic images; the units are prompts (conditions, or text, modality and view), else patients, else images."""
     samples = manifest.samples()
     conditions = [sample.condition for sample in samples]
-    if any(condition.text for condition in conditions):
+    if all(condition.table.get("condition") for condition in conditions):
+        counted, units = "prompts", [str(condition.table["condition"]) for condition in conditions]
+    elif any(condition.text for condition in conditions):
         counted = "prompts"
         units = ["\x1f".join(map(str, (known.text, known.modality, known.view))) for known in conditions]
     elif any(sample.patient == NO_PATIENT for sample in samples):

@@ -144,6 +144,7 @@ def _mean(cache: EvaluationCache, keys: Keys, pairs: Sequence[Pair], members: Im
 
 # What the two images of a pair may share, best first; None for an image that is in no pair.
 KEYS: Mapping[str, Callable[[str | None, Condition], Hashable]] = {
+    "condition": lambda label, c: c.table.get("condition"),
     "text, modality and view": lambda label, c: (c.text, c.modality, c.view) if c.text else None,
     "class, modality and view": lambda label, c: None if label is None else (label, c.modality, c.view),
     "modality and view": lambda label, c: (c.modality, c.view),

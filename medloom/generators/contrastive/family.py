@@ -7,6 +7,7 @@ from medloom.core.progress import say
 from medloom.core.seeds import initial_weights
 from medloom.core.types import Task
 from medloom.data.dataset import ImageSource, cached_usable_images
+from medloom.data.identifying_texts import identifying_notes, shared_words
 from medloom.generators.contrastive.options import EncodeTexts
 from medloom.generators.contrastive.pairs import JointConfig, JointSpace, PairEncoder
 from medloom.generators.contrastive.task import ContrastiveTask, PairData, retrieval
@@ -49,8 +50,12 @@ class TextEncoderFamily(Family[EncodeTexts, "TextEncoder"]):
                 f"--image-size {' '.join(map(str, size))}: {len(shape.image_widths)} encoder.image_widths halve"
                 f" images of at least {2 ** len(shape.image_widths)} pixels; give larger images or fewer widths."
             )
+        for note in identifying_notes(data.train.samples) if verbose else ():
+            say(note)
+        texts = [sample.condition.text or "" for sample in data.train.samples]
+        vocabulary = shared_words(texts, [sample.patient for sample in data.train.samples])
         with initial_weights(options.loop.seed, "text"):
-            tokenizer = train_tokenizer(corpus, shape.vocabulary, shape.max_tokens)
+            tokenizer = train_tokenizer(vocabulary, shape.vocabulary, shape.max_tokens)
             model = make_text_model(tokenizer, shape.width, shape.layers, shape.max_tokens)
         return data, TextEncoder(tokenizer, model, shape.max_tokens)
 
