@@ -108,8 +108,11 @@ def load_autoencoder(folder: Path) -> KLAutoencoder:
     """
     from diffusers import AutoencoderKL
 
+    # diffusers would take a path that is not there for a hub id.
+    if not folder.is_dir():
+        raise UserError(f"autoencoder {folder} is no folder; give a run or a diffusers folder.")
     try:
-        return KLAutoencoder(AutoencoderKL.from_pretrained(folder, use_safetensors=True))
+        return KLAutoencoder(AutoencoderKL.from_pretrained(folder, use_safetensors=True, local_files_only=True))
     except (OSError, ValueError) as error:
         raise UserError(
             f"autoencoder {folder} cannot be loaded ({str(error).strip().splitlines()[0]}); give a run or a diffusers"
