@@ -180,6 +180,14 @@ def _load_model(source: WeightsSource) -> Any:
 def _load_tokenizer(source: WeightsSource) -> "PreTrainedTokenizerBase":
     from transformers import AutoTokenizer
 
+    from medloom.networks.weights_import.layouts import TOKENIZER_FILES, has_tokenizer
+
+    # transformers would make a tokenizer without words.
+    if source.folder is not None and not has_tokenizer(source.folder):
+        raise UserError(
+            f"{source.name} has no tokenizer ({', '.join(TOKENIZER_FILES[:4])}), which a text encoder needs; fetch the"
+            " complete folder again."
+        )
     tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(
         source.name, trust_remote_code=False, local_files_only=source.is_local
     )

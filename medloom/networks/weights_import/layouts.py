@@ -105,8 +105,6 @@ def why_not_loaded(folder: Path, error: Exception) -> tuple[str, bool]:
         return code_sentence(folder, found.config, code), False
     if found.weights.suffix in PICKLED or found.weights.name.startswith(PICKLED_NAMES[0]):
         return f"{folder} has only pickled weights ({found.weights.name}), and only safetensors are loaded", True
-    if not has_tokenizer(folder):
-        return f"{folder} has no tokenizer ({', '.join(TOKENIZER_FILES[:4])})", False
     if own_code(_values(folder / TOKENIZER_CONFIG) if (folder / TOKENIZER_CONFIG).is_file() else {}):
         return f"the tokenizer of {folder} brings its own code, which is never run", True
     lines = str(error).strip().splitlines()
@@ -133,7 +131,7 @@ def code_sentence(folder: Path, config: dict[str, Any], code: str) -> str:
 
 def has_tokenizer(folder: Path) -> bool:
     """Whether a folder has the files of a tokenizer."""
-    return first_file(folder, TOKENIZER_FILES) is not None
+    return first_file(folder, TOKENIZER_FILES) is not None or any(folder.glob("*.model"))
 
 
 def _values(path: Path) -> dict[str, Any]:

@@ -168,14 +168,13 @@ def _load(config: Any, tensors: Mapping[str, Tensor]) -> Any:
     Raises:
         UserError: weights are missing.
     """
-    from transformers import AutoModel, CLIPTextModel, T5EncoderModel
+    from transformers import MODEL_MAPPING, CLIPTextModel, T5EncoderModel
 
     classes: dict[str, Any] = dict.fromkeys(CLIP_TYPES, CLIPTextModel) | dict.fromkeys(T5_TYPES, T5EncoderModel)
+    kind = classes.get(config.model_type) or MODEL_MAPPING[type(config)]
     whole = {name: tensor.float() if tensor.is_floating_point() else tensor for name, tensor in tensors.items()}
     with initial_weights(0):
-        model, info = classes.get(config.model_type, AutoModel).from_pretrained(
-            None, config=config, state_dict=whole, output_loading_info=True
-        )
+        model, info = kind.from_pretrained(None, config=config, state_dict=whole, output_loading_info=True)
     missing = sorted(set(info["missing_keys"]))
     if lost := [name for name in missing if "pooler" not in name]:
         raise UserError(f"weights are missing ({lost[0]} and {len(lost) - 1} more); fetch the complete file.")
