@@ -60,7 +60,11 @@ def run(config: Config) -> Path:
     """
     source, path = _source_of(config)
     _require_new(config.out)
-    with atomic_folder(config.out) as folder:
+
+    # Imported here, so that help imports no torch.
+    from medloom.networks.weights_import.quiet import quiet_libraries
+
+    with quiet_libraries(), atomic_folder(config.out) as folder:
         record: dict[str, object] = {"medloom": __version__, "option": _flag(source)}
         if source == "text_encoder":
             record |= _import_text_encoder(path, config.base_config, folder)

@@ -46,7 +46,7 @@ def read_checkpoint(path: Path, config: Path | None) -> Any:
     names = read_tensors(path).keys()
     if SINGLE_FILE_KEY not in names or any(name.startswith(SDXL_KEY) for name in names):
         raise UserError(f"--checkpoint {path} is no checkpoint of Stable Diffusion 1.x or 2.x; give another file.")
-    with _explained(f"--checkpoint {path} does not fit --base-config {config}"), _quiet():
+    with _explained(f"--checkpoint {path} does not fit --base-config {config}"):
         return StableDiffusionPipeline.from_single_file(
             str(path),
             config=str(config),
@@ -72,7 +72,7 @@ def read_folder(folder: Path, option: str) -> Any:
         "vae": diffusers.AutoencoderKL,
         "text_encoder": CLIPTextModel,
     }
-    with _explained(f"{option} {folder} cannot be loaded"), _quiet():
+    with _explained(f"{option} {folder} cannot be loaded"):
         loaded = {name: _component(folder, name, part) for name, part in parts.items()}
         loaded["tokenizer"] = CLIPTokenizer.from_pretrained(folder / "tokenizer", local_files_only=True)
         loaded["scheduler"] = _scheduler(folder)
@@ -94,7 +94,7 @@ def merge_lora(pipeline: Any, path: Path, scale: float) -> None:
     updates = sum(name.endswith(DOWN) for name in read_tensors(path))
     if not updates:
         raise UserError(f"--lora {path} holds no low-rank updates (lora_down or lora_A weights); give a LoRA file.")
-    with _explained(f"--lora {path} does not fit the base; give one of the same version of Stable Diffusion"), _quiet():
+    with _explained(f"--lora {path} does not fit the base; give one of the same version of Stable Diffusion"):
         # By path and not by tensors, so that diffusers reads the metadata too.
         pipeline.load_lora_weights(str(path.parent), weight_name=path.name, local_files_only=True)
         fitting = sum(_adapters(part) for part in (pipeline.unet, pipeline.text_encoder))
@@ -161,21 +161,6 @@ def _scheduler(folder: Path) -> Any:
     if kind is None:
         raise UserError(f"{folder}/scheduler: diffusers has no scheduler {name!r}.")
     return kind.from_pretrained(folder / "scheduler", local_files_only=True)
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Keeps the libraries' bars and reports, which say nothing that our own messages do not, from the console."""
-    from diffusers.utils import logging
-
-    verbosity = logging.get_verbosity()
-    logging.set_verbosity(logging.CRITICAL)
-    logging.disable_progress_bar()
-    try:
-        yield
-    finally:
-        logging.set_verbosity(verbosity)
-        logging.enable_progress_bar()
 
 
 @contextmanager
