@@ -3,6 +3,7 @@
 import re
 from typing import Any
 
+import torch
 from torch import Tensor
 
 RESNET = {
@@ -23,8 +24,11 @@ UNET = {
 ATTENTION = {"group_norm": "norm", "to_q": "q", "to_k": "k", "to_v": "v", "to_out.0": "proj_out"}
 
 
-def original_weights(pipeline: Any) -> dict[str, Tensor]:
-    """All weights of a pipeline, as a checkpoint of Stable Diffusion 1.x has them."""
+BLOCK = {"layer_norm1": "ln_1", "layer_norm2": "ln_2", "mlp.fc1": "mlp.c_fc", "mlp.fc2": "mlp.c_proj"}
+
+
+def original_weights(pipeline: Any, version: int = 1) -> dict[str, Tensor]:
+    """All weights of a pipeline, as a checkpoint of Stable Diffusion 1.x or 2.x has them."""
     unet = {f"model.diffusion_model.{_unet(name, pipeline.unet)}": tensor for name, tensor in _of(pipeline.unet)}
     levels = len(pipeline.vae.config.block_out_channels)
     vae = dict(_vae(name, tensor, levels) for name, tensor in _of(pipeline.vae))
@@ -32,6 +36,8 @@ def original_weights(pipeline: Any) -> dict[str, Tensor]:
         f"cond_stage_model.transformer.text_model.{name.removeprefix('text_model.')}": tensor
         for name, tensor in _of(pipeline.text_encoder)
     }
+    if version == 2:
+        text = {f"cond_stage_model.model.{name}": tensor for name, tensor in _open_clip(pipeline.text_encoder).items()}
     whole = {**unet, **{f"first_stage_model.{name}": tensor for name, tensor in vae.items()}, **text}
     return {name: tensor.contiguous().clone() for name, tensor in whole.items()}
 
@@ -75,3 +81,29 @@ def _vae(name: str, tensor: Tensor, levels: int) -> tuple[str, Tensor]:
     name = re.sub(r"up_blocks\.(\d)\.resnets", lambda found: f"up.{levels - 1 - int(found[1])}.block", name)
     name = re.sub(r"up_blocks\.(\d)\.upsamplers\.0", lambda found: f"up.{levels - 1 - int(found[1])}.upsample", name)
     return name.replace("conv_shortcut", "nin_shortcut").replace("conv_norm_out", "norm_out"), tensor
+
+
+def _open_clip(text: Any) -> dict[str, Tensor]:
+    """A text encoder by open_clip's names, as version 2 has it."""
+    weights = {name.removeprefix("text_model."): tensor for name, tensor in _of(text)}
+    width = text.config.hidden_size
+    named = {
+        "token_embedding.weight": weights["embeddings.token_embedding.weight"],
+        "positional_embedding": weights["embeddings.position_embedding.weight"],
+        "ln_final.weight": weights["final_layer_norm.weight"],
+        "ln_final.bias": weights["final_layer_norm.bias"],
+        "text_projection": torch.eye(width),
+    }
+    for name, tensor in weights.items():
+        found = re.match(r"encoder\.layers\.(\d+)\.(.*)\.(weight|bias)$", name)
+        if found is None:
+            continue
+        block = f"transformer.resblocks.{found[1]}."
+        if found[2] == "self_attn.q_proj":
+            parts = [weights[name.replace("q_proj", f"{letter}_proj")] for letter in "qkv"]
+            named[f"{block}attn.in_proj_{found[3]}"] = torch.cat(parts)
+        elif found[2] == "self_attn.out_proj":
+            named[f"{block}attn.out_proj.{found[3]}"] = tensor
+        elif found[2] in BLOCK:
+            named[f"{block}{BLOCK[found[2]]}.{found[3]}"] = tensor
+    return named

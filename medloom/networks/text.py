@@ -199,7 +199,7 @@ def _not_loaded(source: WeightsSource, error: Exception) -> UserError:
     from medloom.networks.weights_import.layouts import why_not_loaded
 
     if source.folder is None:
-        reason = str(error).strip().splitlines()[0].rstrip(".")
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")
         return UserError(
             f"text encoder {HUB}{source.name} cannot be loaded from the hub ({reason}); name a folder, or {LOCAL!r}."
         )

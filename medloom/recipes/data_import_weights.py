@@ -75,7 +75,7 @@ def run(config: Config) -> Path:
             record |= {"scale": config.scale} if source == "lora" else {}
             use = "--base"
         if path.is_file():
-            record["sha256"] = hash_file(path)
+            record["hash"] = hash_file(path)
         write_json(folder / DESCRIPTION, record)
     say(f"wrote {config.out}: medloom train text2image {use} {config.out} --data MANIFEST --out RUN")
     return config.out
@@ -90,7 +90,7 @@ def _import_text_encoder(path: Path, base_config: Path | None, folder: Path) -> 
     pooled = "the mean over tokens" if pooling is None else f"a vector of its own, of width {pooling.config.width}"
     width, layout = converted.model.config.hidden_size, converted.layout.value
     say(f"{path}: {layout} layout; token embeddings of width {width}, pooled to {pooled}.")
-    return {"layout": layout, "sha256": hash_file(converted.weights)}
+    return {"layout": layout, "hash": hash_file(converted.weights)}
 
 
 def _read_pipeline(config: Config, path: Path) -> Any:

@@ -15,12 +15,15 @@ import pytest
 import text_layouts as layouts
 import torch
 from safetensors.torch import load_file, save_file
+from transformers import CLIPConfig, CLIPModel, T5Config, T5EncoderModel
 
 from medloom.core.errors import UserError
+from medloom.core.seeds import initial_weights
+from medloom.evaluation.images.vision_models import load_vision_model
 from medloom.generators.row_caches import weights_hash
 from medloom.networks.autoencoder import load_autoencoder
 from medloom.networks.perceptual import load_vision_features
-from medloom.networks.text import TextEncoder, embed_texts, load_text_encoder, load_text_parts
+from medloom.networks.text import TextEncoder, embed_texts, load_text_encoder, load_text_parts, train_tokenizer
 from medloom.networks.weights_import.layouts import Layout
 from medloom.networks.weights_import.tensors import read_tensors
 from medloom.networks.weights_import.text_encoders import convert_text_encoder, write_text_encoder
@@ -159,6 +162,44 @@ def test_texts_may_be_as_long_as_in_the_published_model(tmp_path: Path, name: st
         load_text_encoder(folder, longest + 1)
 
 
+def test_pickled_weights_of_clip_and_t5_are_those_of_transformers(tmp_path: Path) -> None:
+    """As of flaviagiammarino/pubmed-clip-vit-base-patch32, whose text model is a part of CLIP."""
+    tokenizer = train_tokenizer(layouts.CORPUS, 600, 16)
+    tokens = {"vocab_size": len(tokenizer), "eos_token_id": tokenizer.eos_token_id, "max_position_embeddings": 16}
+    shape = {"hidden_size": 32, "intermediate_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2}
+    vision = {**shape, "image_size": 8, "patch_size": 4}
+    with initial_weights(5):
+        whole = CLIPModel(CLIPConfig(text_config={**tokens, **shape}, vision_config=vision, projection_dim=8)).eval()
+        t5 = T5EncoderModel(T5Config(vocab_size=len(tokenizer), d_model=16, d_kv=8, d_ff=16, num_layers=1, num_heads=2))
+    for name, model in (("clip", whole), ("t5", t5)):
+        folder, out = tmp_path / name, tmp_path / f"{name}-out"
+        tokenizer.save_pretrained(folder)
+        model.config.save_pretrained(folder)
+        torch.save(model.state_dict(), folder / "pytorch_model.bin")
+        out.mkdir()
+        write_text_encoder(convert_text_encoder(folder), out)
+        encoder = load_text_encoder(str(out), 12).eval()
+        ids, mask = encoder.tokenize(layouts.TEXTS)
+        with torch.no_grad():
+            found = encoder(ids, mask)
+            if name == "clip":
+                expected = model.get_text_features(input_ids=ids, attention_mask=mask.long())
+                torch.testing.assert_close(found[1], getattr(expected, "pooler_output", expected))
+            else:
+                expected = model.eval()(input_ids=ids, attention_mask=mask.long()).last_hidden_state
+                torch.testing.assert_close(found[0], expected)
+
+
+def test_a_folder_with_both_layouts_of_clip_is_read_as_one_of_open_clip(tmp_path: Path) -> None:
+    folder, out = layouts.clip(tmp_path / "clip"), tmp_path / "out"
+    save_file({"text_model.embeddings.token_embedding.weight": torch.ones(2, 2)}, folder / "model.safetensors")
+    (folder / "config.json").write_text(json.dumps({"model_type": "clip"}))
+    out.mkdir()
+    write_text_encoder(convert_text_encoder(folder), out)
+    expected = torch.tensor(CASES["open_clip own"][3])
+    assert float((pooled(load_text_encoder(str(out), 12)) - expected).abs().max()) < 1e-5
+
+
 def test_what_clip_cannot_represent_is_refused(tmp_path: Path) -> None:
     folder = layouts.clip(tmp_path / "clip", no_causal_mask=True)
     with pytest.raises(UserError, match="no_causal_mask True in text_cfg"):
@@ -232,6 +273,10 @@ def test_the_code_of_a_folder_is_never_run(
     for action in (load_text_encoder, lambda name, _: convert_text_encoder(Path(name))):
         with pytest.raises(UserError, match=r"of the type 'poison' and brings its own code \(own.py\), which is never"):
             action(str(folder), 12)
+    (folder / "preprocessor_config.json").write_text(json.dumps({"image_mean": [0.5], "image_std": [0.5]}))
+    for other in (load_vision_features, load_vision_model):
+        with pytest.raises(UserError, match="cannot be"):
+            other(str(folder))
     assert not answers and not list(tmp_path.rglob("*.was_run")) and "trust" not in capfd.readouterr().out
 
 
@@ -338,6 +383,12 @@ def test_a_path_that_does_not_exist_is_no_request(no_network: None, name: str) -
             load(name)
     with pytest.raises(UserError, match=r"is no folder"):
         load_autoencoder(Path(name))
+
+
+@pytest.mark.parametrize("name", ["/no/such/folder", "{0}/missing", "missing", "a/b/c", "./org/name"])
+def test_a_feature_extractor_of_a_mistyped_path_is_no_request(tmp_path: Path, no_network: None, name: str) -> None:
+    with pytest.raises(UserError, match="there is no folder"):
+        load_vision_model(name.replace("{0}", str(tmp_path)))
 
 
 def test_divided_weights_are_read_whole(tmp_path: Path) -> None:

@@ -89,7 +89,7 @@ def test_the_message_says_what_was_found_and_what_to_do_next(
     assert "cxr-bert layout; token embeddings of width 128, pooled to a vector of its own, of width 8" in printed
     assert f"train text2image --text.encoder {tmp_path / 'out'}" in printed
     record = json.loads((tmp_path / "out" / "weights_import.json").read_text())
-    assert record["layout"] == "cxr-bert" and len(record["sha256"]) == 16
+    assert record["layout"] == "cxr-bert" and len(record["hash"]) == 16
     # The same command may be given again, and another folder is left alone.
     assert medloom([*COMMAND, "--text-encoder", published, "--out", tmp_path / "out"]) == 0
     assert medloom([*COMMAND, "--text-encoder", published, "--out", published]) == 2
@@ -114,11 +114,11 @@ def base(tmp_path: Path) -> Path:
     return make_stable_diffusion(tmp_path / "sd")
 
 
-@pytest.mark.parametrize("name", ["sd.safetensors", "sd.ckpt"])
+@pytest.mark.parametrize(("name", "version"), [("sd.safetensors", 1), ("sd.ckpt", 1), ("sd2.safetensors", 2)])
 def test_a_single_file_becomes_a_base(
-    make_manifest: Callable[..., Path], tmp_path: Path, base: Path, name: str
+    make_manifest: Callable[..., Path], tmp_path: Path, base: Path, name: str, version: int
 ) -> None:
-    expected, weights = images_of(opened(base)), original_weights(opened(base))
+    expected, weights = images_of(opened(base)), original_weights(opened(base), version)
     if name.endswith(".ckpt"):
         torch.save({"state_dict": weights, "global_step": 1}, tmp_path / name)
     else:

@@ -20,8 +20,9 @@ from medloom.networks.weights_import.tensors import (
 CONFIG, TOKENIZER_CONFIG, OPEN_CLIP_CONFIG = "config.json", "tokenizer_config.json", "open_clip_config.json"
 TOKENIZER_FILES = ("tokenizer.json", "vocab.txt", "vocab.json", "merges.txt", "spiece.model", "sentencepiece.bpe.model")
 # In the order in which they are preferred; other names follow.
-SAFE_NAMES = ("model.safetensors", "model.safetensors" + INDEX, "open_clip_model.safetensors")
-PICKLED_NAMES = ("pytorch_model.bin", "pytorch_model.bin" + INDEX, "open_clip_pytorch_model.bin")
+SAFE_NAMES = ("model.safetensors", "model.safetensors" + INDEX)
+PICKLED_NAMES = ("pytorch_model.bin", "pytorch_model.bin" + INDEX)
+OPEN_CLIP_NAMES = ("open_clip_model.safetensors", "open_clip_pytorch_model.bin")
 CXR_BERT = "cxr-bert"
 # Where MedCLIP has its BERT.
 MEDCLIP_PREFIX = "text_model.model."
@@ -55,7 +56,9 @@ class Found:
 
 def weight_file(folder: Path) -> Path | None:
     """The file of a folder's weights: safetensors if there are any."""
-    if named := first_file(folder, (*SAFE_NAMES, *PICKLED_NAMES)):
+    # Folders of open_clip may have the weights in transformers' layout too.
+    own = OPEN_CLIP_NAMES if (folder / OPEN_CLIP_CONFIG).is_file() else ()
+    if named := first_file(folder, (*own, *SAFE_NAMES, *PICKLED_NAMES)):
         return named
     files = sorted(path for path in folder.iterdir() if path.suffix in (SAFETENSORS, *PICKLED))
     return next((path for path in files if path.suffix == SAFETENSORS), files[0] if files else None)

@@ -8,6 +8,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from medloom.core.errors import UserError
 from medloom.core.files import read_json
 from medloom.networks.weights_import.layouts import TOKENIZER_FILES
@@ -47,7 +49,7 @@ def read_checkpoint(path: Path, config: Path | None) -> Any:
     if SINGLE_FILE_KEY not in names or any(name.startswith(SDXL_KEY) for name in names):
         raise UserError(f"--checkpoint {path} is no checkpoint of Stable Diffusion 1.x or 2.x; give another file.")
     with _explained(f"--checkpoint {path} does not fit --base-config {config}"):
-        return StableDiffusionPipeline.from_single_file(
+        pipeline = StableDiffusionPipeline.from_single_file(
             str(path),
             config=str(config),
             local_files_only=True,
@@ -55,6 +57,7 @@ def read_checkpoint(path: Path, config: Path | None) -> Any:
             feature_extractor=None,
             requires_safety_checker=False,
         )
+        return pipeline.to(dtype=torch.float32)
 
 
 def read_folder(folder: Path, option: str) -> Any:

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from medloom.core.errors import UserError
 from medloom.core.files import read_json
 from medloom.core.seeds import initial_weights
-from medloom.networks.text_pooling import Pooling
+from medloom.networks.text_pooling import POOLER, Layer, Pooling, PoolingConfig, build_pooling
 from medloom.networks.weights_import import bert, open_clip
 from medloom.networks.weights_import.layouts import (
     CONFIG,
@@ -109,7 +109,7 @@ def _from_transformers(
     """An encoder of a type that transformers has, with pickled weights."""
     from transformers import CONFIG_MAPPING, AutoConfig
 
-    values = {**stated, **found.config}
+    values = found.config or stated
     # Folders of the first years have no type; they are of BERT.
     kind = values.get("model_type") or ("bert" if _is_bert(tensors) else None)
     if code := own_code(found.config):
@@ -118,7 +118,10 @@ def _from_transformers(
         what = f"the type {kind!r}, which transformers does not have" if kind else f"no type (no {CONFIG})"
         raise UserError(f"{found.folder} is of {what}; known: {_known_layouts()}.")
     named = {key: value for key, value in values.items() if key not in ("model_type", "auto_map", "torch_dtype")}
-    return _load(AutoConfig.for_model(kind, **named), tensors), None
+    config = AutoConfig.for_model(kind, **named)
+    if kind == "clip":
+        config = config.text_config
+    return _load(config, tensors), clip_projection(tensors) if kind in CLIP_TYPES else None
 
 
 def _from_medclip(
@@ -176,6 +179,8 @@ def _load(config: Any, tensors: Mapping[str, Tensor]) -> Any:
     with initial_weights(0):
         model, info = kind.from_pretrained(None, config=config, state_dict=whole, output_loading_info=True)
     missing = sorted(set(info["missing_keys"]))
+    if model.main_input_name != "input_ids" or getattr(config, "hidden_size", None) is None:
+        raise UserError(f"a {type(model).__name__} is no text encoder; known: {_known_layouts()}.")
     if lost := [name for name in missing if "pooler" not in name]:
         raise UserError(f"weights are missing ({lost[0]} and {len(lost) - 1} more); fetch the complete file.")
     # Nobody pools with a pooler that was not published; zeros make the folder a function of what was.
@@ -183,6 +188,15 @@ def _load(config: Any, tensors: Mapping[str, Tensor]) -> Any:
         if name in missing:
             nn.init.zeros_(weight)
     return model
+
+
+def clip_projection(tensors: Mapping[str, Tensor]) -> Pooling | None:
+    """The projection of a CLIP model of transformers behind the end token; None where it has none."""
+    weights = part_of(tensors, "text_projection.")
+    if "weight" not in weights:
+        return None
+    outputs, inputs = weights["weight"].shape
+    return build_pooling(PoolingConfig(POOLER, outputs, (), (Layer("linear", inputs, outputs),)), [weights])
 
 
 def _is_bert(tensors: Mapping[str, Tensor]) -> bool:
@@ -226,12 +240,15 @@ def _tokenizer_folder(found: Found, base_config: Path | None) -> Path:
 
 def _copy_tokenizer(source: Path, out: Path, kind: str) -> None:
     """Copy the files of a tokenizer, without the names of code that would have to be run."""
+    from transformers.models.auto.tokenization_auto import tokenizer_class_from_name
+
     for name in (*TOKENIZER_FILES, "special_tokens_map.json", "added_tokens.json"):
         if (source / name).is_file():
             shutil.copyfile(source / name, out / name)
     path = source / TOKENIZER_CONFIG
     values: dict[str, Any] = read_json(path) if path.is_file() else {}
-    if values.pop("auto_map", None) is not None or "tokenizer_class" not in values:
+    values.pop("auto_map", None)
+    if tokenizer_class_from_name(str(values.get("tokenizer_class"))) is None:
         values.pop("tokenizer_class", None)
         values |= {"tokenizer_class": TOKENIZER_CLASSES[kind]} if kind in TOKENIZER_CLASSES else {}
     (out / TOKENIZER_CONFIG).write_text(json.dumps(values), encoding="utf-8")
