@@ -212,6 +212,25 @@ def base_config(folder: Path) -> Path:
     return folder
 
 
+def roberta_clip(folder: Path) -> Path:
+    """laion/CLIP-ViT-B-32-roberta-base-laion2B: as BiomedCLIP, with a RoBERTa and no pooler named."""
+    biomed_clip(folder, pooler="cls_last_hidden_state_pooler")
+    config = json.loads((folder / "open_clip_config.json").read_text())
+    text = config["model_cfg"]["text_cfg"]
+    del text["pooler_type"]
+    text |= {"hf_model_name": "roberta-base", "hf_tokenizer_name": "roberta-base"}
+    (folder / "open_clip_config.json").write_text(json.dumps(config))
+    return folder
+
+
+def roberta_config(folder: Path) -> Path:
+    """Settings of that RoBERTa; its tokenizer lies with the weights."""
+    folder.mkdir()
+    sizes = {**BERT_SIZES, "model_type": "roberta", "layer_norm_eps": 1e-5, "pad_token_id": 0}
+    (folder / "config.json").write_text(json.dumps(sizes))
+    return folder
+
+
 def poison(folder: Path, name: str) -> Path:
     """Python code in a folder that leaves a trace if it is ever run; the path of the trace."""
     trace = folder / f"{name}.was_run"

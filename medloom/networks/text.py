@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from transformers import CLIPTextModel, CLIPTokenizer, PreTrainedTokenizerBase
 
 LOCAL = "local"
-CLIP_TYPES = ("clip", "clip_text_model")
+CLIP_TYPES, T5_TYPES = ("clip", "clip_text_model"), ("t5", "mt5")
 END_OF_WORD = "</w>"
 START, END = "<|startoftext|>", "<|endoftext|>"
 PRIVATE_USE = 0xE000
@@ -160,21 +160,27 @@ def load_text_parts(model_name: str, tokenizer_name: str | None, max_tokens: int
 
 def _load_model(source: WeightsSource) -> Any:
     """The transformers model; only safetensors are opened, because other weight files can run code."""
-    from transformers import AutoConfig, AutoModel, CLIPTextModel, T5EncoderModel
+    from transformers import AutoConfig, AutoModel
     from transformers.utils import logging
 
     logging.disable_progress_bar()
-    classes: dict[str, Any] = dict.fromkeys(CLIP_TYPES, CLIPTextModel) | dict.fromkeys(("t5", "mt5"), T5EncoderModel)
     where: dict[str, Any] = {"trust_remote_code": False, "local_files_only": source.is_local}
     config = AutoConfig.from_pretrained(source.name, **where)
     # A pooler that was not published, which nothing uses, is at least the same each time.
     with initial_weights(0):
-        model, info = classes.get(config.model_type, AutoModel).from_pretrained(
+        model, info = (text_class(config.model_type) or AutoModel).from_pretrained(
             source.name, use_safetensors=True, output_loading_info=True, **where
         )
     if missing := sorted(name for name in info["missing_keys"] if "pooler" not in name):
         raise ValueError(f"weights are missing: {missing[0]} and {len(missing) - 1} more")
     return model
+
+
+def text_class(kind: str) -> Any:
+    """The transformers class of a type whose text encoder is only a part of the model; None of other types."""
+    from transformers import CLIPTextModel, T5EncoderModel
+
+    return {**dict.fromkeys(CLIP_TYPES, CLIPTextModel), **dict.fromkeys(T5_TYPES, T5EncoderModel)}.get(kind)
 
 
 def _load_tokenizer(source: WeightsSource) -> "PreTrainedTokenizerBase":

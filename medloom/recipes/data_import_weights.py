@@ -1,5 +1,6 @@
 """`medloom data import weights`: published weights in other layouts become folders that training reads."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
@@ -59,7 +60,7 @@ def run(config: Config) -> Path:
             output folder with other content.
     """
     source, path = _source_of(config)
-    _require_new(config.out)
+    _require_new(config.out, [folder for folder in (path, config.base, config.base_config) if folder])
 
     # Imported here, so that help imports no torch.
     from medloom.networks.weights_import.quiet import quiet_libraries
@@ -136,12 +137,15 @@ def _flag(name: str) -> str:
     return f"--{name.replace('_', '-')}"
 
 
-def _require_new(out: Path) -> None:
-    """Refuse an output folder that another command or a user filled.
+def _require_new(out: Path, sources: Sequence[Path]) -> None:
+    """Refuse an output folder that another command or a user filled, or that holds what is read.
 
     Raises:
         UserError: names it.
     """
+    for path in sources:
+        if path.resolve().is_relative_to(out.resolve()):
+            raise UserError(f"--out {out} would replace {path}, which is read; name another folder.")
     if out.is_dir() and any(out.iterdir()) and not (out / DESCRIPTION).is_file():
         raise UserError(f"--out {out} already has other content (no {DESCRIPTION}); name a new or empty folder.")
     if out.exists() and not out.is_dir():

@@ -28,12 +28,13 @@ from medloom.networks.weights_import.layouts import Layout
 from medloom.networks.weights_import.tensors import read_tensors
 from medloom.networks.weights_import.text_encoders import convert_text_encoder, write_text_encoder
 
-# Name -> how it is written, its layout, whether it needs --base-config, and the first values for both texts.
-CASES: dict[str, tuple[Callable[[Path], Path], Layout, bool, list[list[float]]]] = {
+# Name -> how it is written, its layout, what --base-config names, and the first values for both texts.
+Writer = Callable[[Path], Path]
+CASES: dict[str, tuple[Writer, Layout, Writer | None, list[list[float]]]] = {
     "clinical-bert": (
         layouts.clinical_bert,
         Layout.TRANSFORMERS,
-        False,
+        None,
         [
             [0.7868418, 1.976776, -0.6064163, -0.2887209, 0.4830723, 0.9273472, 0.2925866, 1.4485939],
             [1.0539492, 1.6231545, -0.7904506, -0.3279369, 0.1713604, 0.8347663, 0.2406976, 1.5629034],
@@ -42,7 +43,7 @@ CASES: dict[str, tuple[Callable[[Path], Path], Layout, bool, list[list[float]]]]
     "cxr-bert": (
         layouts.cxr_bert,
         Layout.CXR_BERT,
-        False,
+        None,
         [
             [-0.1329178, -0.3003194, -0.8262603, 1.3952363, -0.306086, -0.1055608, 0.3076191, 0.4102903],
             [0.0464289, 0.3954621, -0.8832752, 0.6653201, -0.3009638, 0.190839, 0.5024099, 0.2141213],
@@ -51,7 +52,7 @@ CASES: dict[str, tuple[Callable[[Path], Path], Layout, bool, list[list[float]]]]
     "medclip": (
         layouts.medclip,
         Layout.MEDCLIP,
-        True,
+        layouts.base_config,
         [
             [1.0328012, 0.5063667, -0.3135276, 0.9602017, -0.1983708, -2.5649927, -0.3747464, -0.4757233],
             [0.2905976, 0.4861535, -0.4168728, 1.3041447, -0.8557915, -2.8508124, 0.111553, 0.4616447],
@@ -60,7 +61,7 @@ CASES: dict[str, tuple[Callable[[Path], Path], Layout, bool, list[list[float]]]]
     "biomedclip": (
         layouts.biomed_clip,
         Layout.OPEN_CLIP,
-        False,
+        None,
         [
             [-1.8667085, -0.1936052, -5.9885139, -1.8065751, -1.4048405, 1.2288092, -0.9685501, 1.5431867],
             [-1.6171076, 0.9321368, -5.7726192, -1.919838, -1.3083019, 1.3304963, -1.4232835, 1.7211226],
@@ -69,7 +70,7 @@ CASES: dict[str, tuple[Callable[[Path], Path], Layout, bool, list[list[float]]]]
     "open_clip linear mean": (
         lambda folder: layouts.biomed_clip(folder, "linear", "mean_pooler", safe=True),
         Layout.OPEN_CLIP,
-        False,
+        None,
         [
             [-1.0433109, -5.0484633, 2.9544849, -0.7257015, -4.1020193, 1.2399707, -1.5730921, 5.3626022],
             [-0.0767636, -2.7376339, 3.5167012, -2.842663, -4.3652015, 0.2357887, -2.764194, 3.4870608],
@@ -78,7 +79,7 @@ CASES: dict[str, tuple[Callable[[Path], Path], Layout, bool, list[list[float]]]]
     "open_clip linear pooler": (
         lambda folder: layouts.biomed_clip(folder, "linear", "cls_pooler"),
         Layout.OPEN_CLIP,
-        False,
+        None,
         [
             [-0.2531658, 1.6445808, 0.7831707, -2.1585269, -1.7082827, -0.2974158, 0.3221677, 3.7785063],
             [-2.2009659, 2.2774644, 0.788502, -0.6367518, -0.7430758, -1.8021903, -0.8481768, 1.552927],
@@ -87,7 +88,7 @@ CASES: dict[str, tuple[Callable[[Path], Path], Layout, bool, list[list[float]]]]
     "open_clip own": (
         layouts.clip,
         Layout.OPEN_CLIP,
-        False,
+        None,
         [
             [-0.0141017, 1.7820835, -0.5873594, -1.0747302, 2.488987, -0.1725795, 0.3601598, -0.6999398],
             [-1.0578196, 1.4698505, -0.1194911, -0.134061, 2.2004726, -1.4626304, -1.2338449, 0.0171378],
@@ -96,18 +97,27 @@ CASES: dict[str, tuple[Callable[[Path], Path], Layout, bool, list[list[float]]]]
     "open_clip own, text., quick GELU": (
         lambda folder: layouts.clip(folder, "text.", quick_gelu=True),
         Layout.OPEN_CLIP,
-        False,
+        None,
         [
             [0.0021316, 1.7602932, -0.5781325, -1.0686338, 2.4771447, -0.2073297, 0.36106, -0.7016068],
             [-1.0549645, 1.4613431, -0.130732, -0.1418327, 2.1990561, -1.4662441, -1.2343603, 0.0150481],
+        ],
+    ),
+    "open_clip RoBERTa": (
+        layouts.roberta_clip,
+        Layout.OPEN_CLIP,
+        layouts.roberta_config,
+        [
+            [-1.6791701, -0.2524471, -5.0449324, -2.468189, -1.2242217, 1.3349705, -0.4621632, 1.6373445],
+            [-1.1033876, 1.2874166, -5.0821905, -3.2278986, -1.4327615, 2.7609987, -2.0700836, 2.0812683],
         ],
     ),
 }
 
 
 def convert(tmp_path: Path, name: str) -> Path:
-    write, layout, needs_base, _ = CASES[name]
-    base = layouts.base_config(tmp_path / "base") if needs_base else None
+    write, layout, write_base, _ = CASES[name]
+    base = write_base(tmp_path / "base") if write_base else None
     converted = convert_text_encoder(write(tmp_path / "published"), base)
     assert converted.layout is layout
     out = tmp_path / "converted"
@@ -204,11 +214,8 @@ def test_what_clip_cannot_represent_is_refused(tmp_path: Path) -> None:
     folder = layouts.clip(tmp_path / "clip", no_causal_mask=True)
     with pytest.raises(UserError, match="no_causal_mask True in text_cfg"):
         convert_text_encoder(folder)
-    folder = layouts.biomed_clip(tmp_path / "roberta")
-    config = json.loads((folder / "open_clip_config.json").read_text().replace("BiomedNLP-BiomedBERT", "roberta"))
-    (folder / "open_clip_config.json").write_text(json.dumps(config))
-    with pytest.raises(UserError, match=r"the text tower is a microsoft/roberta.*--base-config"):
-        convert_text_encoder(folder)
+    with pytest.raises(UserError, match=r"the text tower is a roberta-base.*--base-config"):
+        convert_text_encoder(layouts.roberta_clip(tmp_path / "roberta"))
 
 
 def test_medclip_needs_the_tokenizer_that_it_is_published_without(tmp_path: Path) -> None:

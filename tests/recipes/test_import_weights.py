@@ -93,6 +93,12 @@ def test_the_message_says_what_was_found_and_what_to_do_next(
     # The same command may be given again, and another folder is left alone.
     assert medloom([*COMMAND, "--text-encoder", published, "--out", tmp_path / "out"]) == 0
     assert medloom([*COMMAND, "--text-encoder", published, "--out", published]) == 2
+    assert "would replace" in capsys.readouterr().err
+    assert medloom([*COMMAND, "--text-encoder", published, "--out", tmp_path]) == 2
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "notes.txt").write_text("mine")
+    assert medloom([*COMMAND, "--text-encoder", published, "--out", tmp_path / "mine"]) == 2
+    assert "already has other content" in capsys.readouterr().err
     assert not list(tmp_path.rglob("*.was_run"))
 
 

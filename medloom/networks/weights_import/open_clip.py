@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from transformers import CLIPTextConfig
 
 TOWER = "text."
-# open_clip's name of a pooler -> ours; without a name, that of a BERT.
+# open_clip's name of a pooler -> ours.
 POOLERS = {
     "cls_pooler": POOLER,
     "cls_last_hidden_state_pooler": FIRST,
@@ -46,17 +46,19 @@ def text_settings(config: Mapping[str, Any]) -> dict[str, Any]:
     return settings
 
 
-def hub_pooling(tensors: Mapping[str, Tensor], settings: Mapping[str, Any]) -> Pooling:
+def hub_pooling(tensors: Mapping[str, Tensor], settings: Mapping[str, Any], kind: str) -> Pooling:
     """The pooling of a tower that is a transformers model (open_clip's HFTextEncoder).
 
     Args:
         tensors: all weights of the file.
         settings: of the tower.
+        kind: the type of the transformers model, which decides where no pooler is named.
 
     Raises:
         UserError: a pooler of another kind.
     """
-    name = settings.get("hf_pooler_type") or settings.get("pooler_type") or "cls_pooler"
+    usual = "cls_pooler" if kind == "bert" else "mean_pooler"
+    name = settings.get("hf_pooler_type") or settings.get("pooler_type") or usual
     if name not in POOLERS:
         raise UserError(f"the pooler {name!r} of open_clip_config.json is not known; known: {', '.join(POOLERS)}.")
     weights = part_of(tensors, f"{TOWER}proj.")

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from medloom.core.errors import UserError
 from medloom.core.files import read_json
 from medloom.core.seeds import initial_weights
+from medloom.networks.text import CLIP_TYPES, text_class
 from medloom.networks.text_pooling import POOLER, Layer, Pooling, PoolingConfig, build_pooling
 from medloom.networks.weights_import import bert, open_clip
 from medloom.networks.weights_import.layouts import (
@@ -29,8 +30,6 @@ from medloom.networks.weights_import.layouts import (
 )
 from medloom.networks.weights_import.tensors import part_of, read_tensors
 
-T5_TYPES = ("t5", "mt5")
-CLIP_TYPES = ("clip", "clip_text_model")
 # Of encoders whose folders do not say it.
 TOKENIZER_CLASSES = {"bert": "BertTokenizer", "clip_text_model": "CLIPTokenizer", "clip": "CLIPTokenizer"}
 
@@ -107,18 +106,12 @@ def _from_transformers(
     found: Found, tensors: Mapping[str, Tensor], stated: Mapping[str, Any]
 ) -> tuple[nn.Module, Pooling | None]:
     """An encoder of a type that transformers has, with pickled weights."""
-    from transformers import CONFIG_MAPPING, AutoConfig
-
     values = found.config or stated
     # Folders of the first years have no type; they are of BERT.
     kind = values.get("model_type") or ("bert" if _is_bert(tensors) else None)
     if code := own_code(found.config):
         raise UserError(f"{code_sentence(found.folder, found.config, code)}; known: {_known_layouts()}.")
-    if kind not in CONFIG_MAPPING:
-        what = f"the type {kind!r}, which transformers does not have" if kind else f"no type (no {CONFIG})"
-        raise UserError(f"{found.folder} is of {what}; known: {_known_layouts()}.")
-    named = {key: value for key, value in values.items() if key not in ("model_type", "auto_map", "torch_dtype")}
-    config = AutoConfig.for_model(kind, **named)
+    config = _config_of(kind, values)
     if kind == "clip":
         config = config.text_config
     return _load(config, tensors), clip_projection(tensors) if kind in CLIP_TYPES else None
@@ -149,7 +142,9 @@ def _from_open_clip(
                 f"the text tower is a {settings['hf_model_name']}, whose settings are not in the folder; give that"
                 " model's folder with --base-config."
             )
-        return _load(bert.bert_config(inner, stated), inner), open_clip.hub_pooling(tensors, settings)
+        kind = stated.get("model_type", "bert")
+        config = bert.bert_config(inner, stated) if kind == "bert" else _config_of(kind, stated)
+        return _load(config, inner), open_clip.hub_pooling(tensors, settings, kind)
     open_clip.require_plain(settings)
     tower = open_clip.own_tower(tensors)
     quick = bool(found.config.get("model_cfg", {}).get("quick_gelu"))
@@ -171,10 +166,9 @@ def _load(config: Any, tensors: Mapping[str, Tensor]) -> Any:
     Raises:
         UserError: weights are missing.
     """
-    from transformers import MODEL_MAPPING, CLIPTextModel, T5EncoderModel
+    from transformers import MODEL_MAPPING
 
-    classes: dict[str, Any] = dict.fromkeys(CLIP_TYPES, CLIPTextModel) | dict.fromkeys(T5_TYPES, T5EncoderModel)
-    kind = classes.get(config.model_type) or MODEL_MAPPING[type(config)]
+    kind = text_class(config.model_type) or MODEL_MAPPING[type(config)]
     whole = {name: tensor.float() if tensor.is_floating_point() else tensor for name, tensor in tensors.items()}
     with initial_weights(0):
         model, info = kind.from_pretrained(None, config=config, state_dict=whole, output_loading_info=True)
@@ -197,6 +191,21 @@ def clip_projection(tensors: Mapping[str, Tensor]) -> Pooling | None:
         return None
     outputs, inputs = weights["weight"].shape
     return build_pooling(PoolingConfig(POOLER, outputs, (), (Layer("linear", inputs, outputs),)), [weights])
+
+
+def _config_of(kind: str | None, values: Mapping[str, Any]) -> Any:
+    """The configuration of a type that transformers has.
+
+    Raises:
+        UserError: it does not have the type.
+    """
+    from transformers import CONFIG_MAPPING, AutoConfig
+
+    if kind not in CONFIG_MAPPING:
+        what = f"the type {kind!r} is not one of transformers" if kind else f"there is no {CONFIG} with a type"
+        raise UserError(f"{what}; known: {_known_layouts()}.")
+    named = {key: value for key, value in values.items() if key not in ("model_type", "auto_map", "torch_dtype")}
+    return AutoConfig.for_model(kind, **named)
 
 
 def _is_bert(tensors: Mapping[str, Tensor]) -> bool:
