@@ -218,6 +218,19 @@ def test_what_clip_cannot_represent_is_refused(tmp_path: Path) -> None:
         convert_text_encoder(layouts.roberta_clip(tmp_path / "roberta"))
 
 
+def test_half_precision_becomes_full(tmp_path: Path) -> None:
+    folder, out = layouts.cxr_bert(tmp_path / "bert"), tmp_path / "out"
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps({**config, "torch_dtype": "float16"}))
+    weights = torch.load(folder / "pytorch_model.bin", weights_only=True)
+    torch.save({name: tensor.half() for name, tensor in weights.items()}, folder / "pytorch_model.bin")
+    out.mkdir()
+    write_text_encoder(convert_text_encoder(folder), out)
+    assert {tensor.dtype for tensor in load_file(out / "model.safetensors").values()} == {torch.float32}
+    expected = torch.tensor(CASES["cxr-bert"][3])
+    assert float((pooled(load_text_encoder(str(out), 12)) - expected).abs().max()) < 5e-3
+
+
 def test_medclip_needs_the_tokenizer_that_it_is_published_without(tmp_path: Path) -> None:
     folder = layouts.medclip(tmp_path / "medclip")
     with pytest.raises(UserError, match="no tokenizer.*Bio_ClinicalBERT with --base-config"):
@@ -305,11 +318,23 @@ def test_a_known_type_is_loaded_without_the_code_that_comes_along(
 def test_pickled_files_are_read_without_running_them(tmp_path: Path, no_network: None) -> None:
     folder = layouts.clinical_bert(tmp_path / "bert")
     torch.save({"weight": Runs(tmp_path / "trace")}, folder / "pytorch_model.bin")
-    with pytest.raises(UserError, match="holds more than tensors"):
+    with pytest.raises(UserError, match=r"holds more than tensors \(\w+\.open\)"):
         convert_text_encoder(folder)
     with pytest.raises(UserError, match="cannot be loaded"):
         load_text_encoder(str(folder), 12)
     assert not (tmp_path / "trace").exists()
+
+
+@pytest.mark.parametrize("zipped", [True, False])
+def test_a_damaged_pickled_file_is_said_to_be_damaged(tmp_path: Path, zipped: bool) -> None:
+    path = tmp_path / "pytorch_model.bin"
+    torch.save({"weight": torch.ones(999)}, path, _use_new_zipfile_serialization=zipped)
+    whole = path.read_bytes()
+    assert torch.equal(read_tensors(path)["weight"], torch.ones(999))
+    for content in (whole[: len(whole) // 2], b"<html>not found</html>", b"", whole[:40]):
+        path.write_bytes(content)
+        with pytest.raises(UserError, match="is no complete file of torch"):
+            read_tensors(path)
 
 
 CONVERT = r".*; convert it: medloom data import weights --text-encoder \S+ --out DIR\.$"

@@ -18,6 +18,8 @@ WORDS = "embeddings.word_embeddings.weight"
 HEAD_WIDTH = 64
 # Hidden states that MedCLIP averages (Wang et al. 2022, MedCLIPTextModel.forward).
 MEDCLIP_LAYERS = (1, 2, -1)
+# Entries of config.json that are not the network's shape: weights are read in full precision and without code.
+NOT_OF_NETWORK = ("model_type", "auto_map", "architectures", "torch_dtype", "dtype", "transformers_version")
 HEAD = "cls_projection_head."
 
 
@@ -46,7 +48,7 @@ def bert_config(tensors: Mapping[str, Tensor], stated: Mapping[str, Any]) -> "Be
         "type_vocab_size": tensors["embeddings.token_type_embeddings.weight"].shape[0],
     }
     heads = {"num_attention_heads": max(1, words.shape[1] // HEAD_WIDTH)}
-    known = {name: value for name, value in stated.items() if name not in ("model_type", "auto_map", "architectures")}
+    known = {name: value for name, value in stated.items() if name not in NOT_OF_NETWORK}
     for name, value in measured.items():
         if known.get(name, value) != value:
             raise UserError(f"config.json states {name} {known[name]}, and the weights have {value}; give their own.")

@@ -1,6 +1,7 @@
 """Tensors of weight files: safetensors, or pickled ones that hold nothing but tensors."""
 
 import pickle
+import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from zipfile import BadZipFile, is_zipfile
@@ -16,6 +17,8 @@ from medloom.core.files import read_json
 SAFETENSORS = ".safetensors"
 PICKLED = (".bin", ".pt", ".pth", ".ckpt")
 INDEX = ".index.json"
+# Whatever damage does to a pickled file.
+READ_ERRORS = (pickle.UnpicklingError, OSError, RuntimeError, ValueError, EOFError, BadZipFile, LookupError, TypeError)
 LFS = b"version https://git-lfs"
 
 
@@ -61,12 +64,13 @@ def _unpickled(path: Path) -> Mapping[str, object]:
     try:
         # Files of the old format cannot be mapped into memory.
         value = torch.load(path, map_location="cpu", weights_only=True, mmap=is_zipfile(path))
-    except pickle.UnpicklingError as error:
-        raise UserError(
-            f"{path} holds more than tensors, and reading it could run code, which is never done; ask its publisher for"
-            " safetensors."
-        ) from error
-    except (OSError, RuntimeError, ValueError, EOFError, BadZipFile, KeyError, AttributeError) as error:
+    except READ_ERRORS as error:
+        # torch names what it does not build; other errors are of files that are none of its own.
+        if found := re.search(r"GLOBAL ([\w.]+)", str(error)):
+            raise UserError(
+                f"{path} holds more than tensors ({found[1]}), and reading it could run code, which is never done; ask"
+                " its publisher for safetensors."
+            ) from error
         raise UserError(f"{path} is no complete file of torch (cut short?); fetch it again.") from error
     while isinstance(value, Mapping) and isinstance(value.get("state_dict"), Mapping):
         value = value["state_dict"]

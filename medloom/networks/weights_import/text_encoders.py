@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from medloom.core.errors import UserError
@@ -171,7 +172,9 @@ def _load(config: Any, tensors: Mapping[str, Tensor]) -> Any:
     kind = text_class(config.model_type) or MODEL_MAPPING[type(config)]
     whole = {name: tensor.float() if tensor.is_floating_point() else tensor for name, tensor in tensors.items()}
     with initial_weights(0):
-        model, info = kind.from_pretrained(None, config=config, state_dict=whole, output_loading_info=True)
+        model, info = kind.from_pretrained(
+            None, config=config, state_dict=whole, output_loading_info=True, dtype=torch.float32
+        )
     missing = sorted(set(info["missing_keys"]))
     if model.main_input_name != "input_ids" or getattr(config, "hidden_size", None) is None:
         raise UserError(f"a {type(model).__name__} is no text encoder; known: {_known_layouts()}.")
@@ -204,7 +207,7 @@ def _config_of(kind: str | None, values: Mapping[str, Any]) -> Any:
     if kind not in CONFIG_MAPPING:
         what = f"the type {kind!r} is not one of transformers" if kind else f"there is no {CONFIG} with a type"
         raise UserError(f"{what}; known: {_known_layouts()}.")
-    named = {key: value for key, value in values.items() if key not in ("model_type", "auto_map", "torch_dtype")}
+    named = {key: value for key, value in values.items() if key not in bert.NOT_OF_NETWORK}
     return AutoConfig.for_model(kind, **named)
 
 
