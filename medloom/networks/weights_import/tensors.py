@@ -32,7 +32,8 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
         UserError: not such a file, cut short, a Git LFS pointer, or a pickled file with more than tensors.
     """
     if path.name.endswith(INDEX):
-        files = sorted(set(read_json(path).get("weight_map", {}).values()))
+        # Names of files, so that an index cannot name one outside its folder.
+        files = sorted({Path(str(file)).name for file in read_json(path).get("weight_map", {}).values()})
         return {name: tensor for file in files for name, tensor in read_tensors(path.parent / file).items()}
     if reason := why_unreadable(path):
         raise UserError(f"{path} {reason}.")
