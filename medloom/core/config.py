@@ -4,7 +4,7 @@ Precedence, weakest first: the dataclass, `--size`, `--preset`, `--config`, the 
 """
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from importlib import resources
 from importlib.resources.abc import Traversable
 from pathlib import Path
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from _typeshed import DataclassInstance
 
 SHIPPED = ("size", "preset")
+GIVEN = "_given"
 CONFIG = Option("config", Path)
 HELP, HELP_ALL, PRINT_CONFIG = "help", "help-all", "print-config"
 
@@ -42,7 +43,30 @@ def configure(cls: type[Config], **values: object) -> Config:
     """
     flat = _flat(values, options_of(cls))
     given = _read({name: value for name, value in flat.items() if value is not None}, _with_config(cls))
-    return _built(cls, {**_defaults(cls, given), **given})
+    return _built(cls, {**_defaults(cls, given), **given}, {*given, *_from_file(cls, given)})
+
+
+def given_options(config: "DataclassInstance") -> frozenset[str]:
+    """The names of the options that a user gave: on the command line, in the file of `--config`, or to `configure`.
+
+    Of options that were made in another way, those that differ from their defaults.
+    """
+    known: frozenset[str] | None = getattr(config, GIVEN, None)
+    if known is not None:
+        return known
+    options = options_of(type(config)).items()
+    return frozenset(name for name, option in options if _value(config, name) != option.default)
+
+
+def option_flags(config: "DataclassInstance") -> dict[str, str]:
+    """Each option of a command by name, as a user writes it."""
+    return {name: option.flag for name, option in options_of(type(config)).items()}
+
+
+def _value(config: object, name: str) -> object:
+    for part in name.split("."):
+        config = getattr(config, part)
+    return config
 
 
 def parse(cls: type[Config], arguments: Sequence[str], program: str) -> Config:
@@ -74,7 +98,7 @@ def parse(cls: type[Config], arguments: Sequence[str], program: str) -> Config:
         nested.pop(CONFIG.name, None)
         show_page(yaml.safe_dump(nested, sort_keys=False, allow_unicode=True).rstrip())
         raise SystemExit(0)
-    return _built(cls, values)
+    return _built(cls, values, {*given, *_from_file(cls, given)})
 
 
 def plain(value: object) -> Any:
@@ -173,8 +197,7 @@ def _with_config(cls: "type[DataclassInstance]") -> dict[str, Option]:
 def _defaults(cls: "type[DataclassInstance]", given: Mapping[str, object]) -> dict[str, object]:
     """Values of the options that are not given: of the dataclass, the size, the preset and the file of `--config`."""
     options = options_of(cls)
-    path = given.get(CONFIG.name)
-    file = _read_yaml(path, options, f"--config {path}: ") if isinstance(path, Path) else {}
+    file = _from_file(cls, given)
     values = {option.name: option.default for option in options.values() if not option.is_required}
     for kind in SHIPPED:
         chosen, files = {**values, **file, **given}.get(kind), shipped(cls, kind)
@@ -184,6 +207,12 @@ def _defaults(cls: "type[DataclassInstance]", given: Mapping[str, object]) -> di
         elif isinstance(chosen, str) and chosen != values.get(kind):
             raise UserError(f"{flag_of(kind)} {chosen}: this command comes without any {kind}; leave it out.")
     return values | file
+
+
+def _from_file(cls: "type[DataclassInstance]", given: Mapping[str, object]) -> dict[str, object]:
+    """The values in the file of `--config`."""
+    path = given.get(CONFIG.name)
+    return _read_yaml(path, options_of(cls), f"--config {path}: ") if isinstance(path, Path) else {}
 
 
 def _read_yaml(file: Path | Traversable, options: Mapping[str, Option], where: str) -> dict[str, object]:
@@ -207,11 +236,14 @@ def _flat(values: Mapping[str, object], options: Mapping[str, Option], prefix: s
     return flat
 
 
-def _built(cls: type[Config], values: Mapping[str, object]) -> Config:
+def _built(cls: type[Config], values: Mapping[str, object], given: Iterable[str]) -> Config:
     missing = [option.flag for option in options_of(cls).values() if option.name not in values]
     if missing:
         raise UserError(f"{' and '.join(missing)} {'have' if len(missing) > 1 else 'has'} to be given; see --help.")
-    return build(cls, values)
+    config = build(cls, values)
+    # Beside the fields: what a user gave is no option itself, and dataclasses.replace drops it.
+    object.__setattr__(config, GIVEN, frozenset(given) - {CONFIG.name})
+    return config
 
 
 def _say(words: str, *answers: str) -> dict[str, tuple[str, ...]]:

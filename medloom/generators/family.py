@@ -1,8 +1,8 @@
 """What the training program asks of a family of models. A new family is one folder and one row of the registry."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar
 
@@ -11,6 +11,7 @@ from medloom.core.types import Task
 from medloom.generators.options import TrainOptions
 from medloom.generators.preparation import Prepared
 from medloom.generators.run_folder import Components
+from medloom.generators.unused_options import Unused
 
 if TYPE_CHECKING:
     import torch
@@ -32,6 +33,8 @@ class Origin:
         parents: run folders whose training patients it has therefore seen.
         model: of a run that is continued, loaded; else None.
         first: the first of two stages, loaded; else None.
+        base: a published model that was found, or None.
+        options: of the run that is continued, by name; empty where there is none.
         space: image space of what it builds on, whose window of HU is the default; or None.
         extends: image space that the data are brought to, with further modalities; or None.
     """
@@ -39,6 +42,8 @@ class Origin:
     parents: Sequence[Path] = ()
     model: Any = None
     first: Any = None
+    base: Any = None
+    options: Mapping[str, Any] = field(default_factory=dict)
     space: ImageSpec | None = None
     extends: ImageSpec | None = None
 
@@ -84,6 +89,10 @@ class Family(ABC, Generic[Options, Trained]):
             UserError: a run or folder that it cannot start from.
         """
 
+    def unused(self, options: Options, origin: Origin) -> Sequence[Unused]:
+        """The options that this way of building the model does not use, which are refused where they are given."""
+        return ()
+
     def completed(self, options: Options, data: Prepared, origin: Origin, verbose: bool) -> Options:
         """The options with what the data decide, where a user left it to them.
 
@@ -99,6 +108,10 @@ class Family(ABC, Generic[Options, Trained]):
         Raises:
             UserError: options or data that do not fit.
         """
+
+    def described(self, options: Options, trained: Trained) -> Options:
+        """The options as run.json states them, of the model that was built."""
+        return options
 
     @abstractmethod
     def components(self, trained: Trained) -> Components:

@@ -4,7 +4,7 @@ from abc import abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,7 +24,7 @@ from medloom.data.patches import PatchRules
 from medloom.generators.base import AnyGenerator
 from medloom.generators.days_between import with_days
 from medloom.generators.family import Family, Origin
-from medloom.generators.options import GeneratorOptions
+from medloom.generators.options import GeneratorOptions, VolumeOptions
 from medloom.generators.preparation import Prepared, spread, with_masks, with_samples
 from medloom.generators.row_caches import RowCaches
 from medloom.generators.run_folder import Components, open_run, runs_among
@@ -33,6 +33,8 @@ from medloom.generators.storage import load_generator
 from medloom.generators.training_data import TrainingData, repeats, spread_rows
 from medloom.generators.training_facts import TrainingFacts, read_facts, read_masks
 from medloom.generators.training_record import TrainingRecord
+from medloom.generators.unused_options import Unused, flat_options
+from medloom.networks.text import LOCAL
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
@@ -45,11 +47,16 @@ Render = Callable[[Any, Path, int], None]
 
 # Conditions that are rendered at each validation; patches by the number of axes, since volumes are slow to generate.
 FIXED_CONDITIONS = 16
+# Options of what a run to continue brings.
+BROUGHT = ("network", "noise", "text", "autoencoder", "classes", "hide_classes", "resample_masks")
 FIXED_PATCHES = {2: 16, 3: 4}
 
 
 class GeneratorFamily(Family[Options, Trained], Generic[Options, Trained, Coder]):
     """A family of image generators; `Coder` is its autoencoder or tokenizer, None where it generates pixels."""
+
+    # Options of BROUGHT that a run to continue takes anew.
+    chosen_anew: ClassVar[tuple[str, ...]] = ("text.dropout", "text.learning_rate_factor")
 
     @abstractmethod
     def mask_labels(self, options: Options) -> tuple[int, ...] | None:
@@ -78,8 +85,40 @@ class GeneratorFamily(Family[Options, Trained], Generic[Options, Trained, Coder]
         parents = runs_among(options.from_run, options.text.encoder, *self.parent_options(options))
         if options.from_run is None:
             return Origin(parents)
-        known = load_generator(open_run(options.from_run, (self.name,), "--from").model)
-        return Origin(parents, known, space=known.spec, extends=known.spec)
+        run = open_run(options.from_run, (self.name,), "--from")
+        known = load_generator(run.model)
+        before = dict(flat_options(run.description()["identity"]["options"]))
+        return Origin(parents, known, space=known.spec, extends=known.spec, options=before)
+
+    def unused(self, options: Options, origin: Origin) -> Sequence[Unused]:
+        """See Family: those of the parts that a run to continue brings, and of parts that are not there."""
+        text = options.text
+        if origin.model is not None:
+            return [Unused(BROUGHT, "the run of --from brings its own", origin.options, self.chosen_anew)]
+        found = [Unused(("unregistered",), "this model takes no prior image")] if not self.takes_priors(options) else []
+        if text.encoder == LOCAL:
+            found.append(Unused(("text.train",), "a local text encoder is always trained", {"text.train": True}))
+        else:
+            own = ("text.vocabulary", "text.width", "text.layers")
+            found.append(Unused(own, "the encoder of --text.encoder brings its own"))
+            if not text.train:
+                found.append(
+                    Unused(("text.learning_rate_factor",), "the text encoder is trained with --text.train only")
+                )
+        if isinstance(options, VolumeOptions):
+            if options.patch:
+                found.append(Unused(("image_size",), "--patch is the size that is trained on"))
+            else:
+                found.append(Unused(("foreground",), "it draws patches, which --patch asks for"))
+        return found
+
+    def takes_priors(self, options: Options) -> bool:
+        """Whether the model takes prior images."""
+        return False
+
+    def described(self, options: Options, trained: Trained) -> Options:
+        """See Family: with the columns of the table that the model has."""
+        return replace(options, table=tuple(column.name for column in trained.columns))
 
     def completed(self, options: Options, data: Prepared, origin: Origin, verbose: bool) -> Options:
         """See Family: an editor is conditioned on the days between its two images."""

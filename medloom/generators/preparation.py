@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any
 
 from medloom.core.config import plain
 from medloom.core.errors import UserError
-from medloom.core.files import known_content
 from medloom.core.mask_spec import MaskSpec
 from medloom.core.output_folder import empty_folder, output_folder
 from medloom.core.progress import say
@@ -29,6 +28,7 @@ from medloom.data.transforms import HU_WINDOW
 from medloom.data.units import joined_units, require_modalities
 from medloom.generators.options import GeneratorOptions, TrainOptions
 from medloom.generators.run_folder import RUN, Components, RunFolder, describe_run, find_run, has_steps
+from medloom.generators.unused_options import Unused, by_content, effective
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
@@ -37,8 +37,6 @@ if TYPE_CHECKING:
 # What may differ when a run is resumed: where it runs and where things lie, not what is computed. The data have a
 # fingerprint; where days condition it, they stand in its table.
 FREE = ("out", "data", "device", "cache", "config", "dry_run", "days")
-# Options that may name a file or a folder, whose content counts.
-PLACES = ("base", "autoencoder", "from_run", "classes", "tokenizer", "encoder", "perceptual")
 LIBRARIES = ("torch", "diffusers", "transformers", "accelerate", "peft", "numpy")
 
 
@@ -184,6 +182,7 @@ def start_run(
     prepared: Prepared,
     accelerator: "Accelerator",
     parents: Sequence[Path] = (),
+    unused: Sequence[Unused] = (),
 ) -> bool:
     """Describe the run on disk before its first step, or check that it is the same run.
 
@@ -194,6 +193,7 @@ def start_run(
         prepared: the data.
         accelerator: of the run.
         parents: run folders that it starts from, whose training patients it has therefore seen.
+        unused: options that this way of building does not use.
 
     Returns:
         Whether this is its first start.
@@ -205,7 +205,7 @@ def start_run(
     fresh = False
     if accelerator.is_main_process:
         index = {"components": components.classes, "exporter": components.exporter}
-        known = describe_run(options.out, family, index, description(options, prepared, accelerator, parents))
+        known = describe_run(options.out, family, index, description(options, prepared, accelerator, parents, unused))
         fresh = not known
         if isinstance(options, GeneratorOptions) and not (options.out / SUPPORT).is_file():
             _write_support(options, prepared)
@@ -237,9 +237,13 @@ def nothing_left(out: Path, fresh: bool) -> Iterator[None]:
 
 
 def description(
-    options: TrainOptions, prepared: Prepared, accelerator: "Accelerator", parents: Sequence[Path] = ()
+    options: TrainOptions,
+    prepared: Prepared,
+    accelerator: "Accelerator",
+    parents: Sequence[Path] = (),
+    unused: Sequence[Unused] = (),
 ) -> dict[str, Any]:
-    """What run.json holds: every option, data and split fingerprints, ImageSpec, versions, threads."""
+    """What run.json holds: the options that the model is made by, fingerprints of data and split, space, versions."""
     import torch
 
     import medloom
@@ -248,7 +252,7 @@ def description(
     given["loop"] = {name: value for name, value in given["loop"].items() if name != "wandb"}
     given["hu_window"] = given["hu_window"] or plain(HU_WINDOW)
     places = {"data": str(options.data)}
-    given = _by_content(given, places)
+    given = effective(by_content(given, places), unused)
     return {
         "places": places,
         "identity": {
@@ -272,28 +276,6 @@ def description(
             "cores": os.cpu_count(),
         },
     }
-
-
-def _by_content(given: Mapping[str, Any], places: dict[str, str], group: str = "") -> dict[str, Any]:
-    """Options with a hash instead of each file or folder that they name, so that these may be moved.
-
-    Args:
-        given: options as JSON values.
-        places: gets the name and the path of each.
-        group: of nested options, `text.`.
-    """
-    found: dict[str, Any] = {}
-    for name, value in given.items():
-        if isinstance(value, Mapping):
-            found[name] = _by_content(value, places, f"{group}{name}.")
-        elif name in PLACES and isinstance(value, str) and Path(value).exists():
-            places[group + name] = value
-            run = find_run(Path(value))
-            content = known_content(Path(value)) if run is None else run.model_hash()
-            found[name] = f"content {content}"
-        else:
-            found[name] = value
-    return found
 
 
 def training_columns(options: TrainOptions, prepared: Prepared) -> list[dict[str, Any]]:

@@ -4,12 +4,14 @@ import shlex
 from dataclasses import replace
 from pathlib import Path
 
+from medloom.core.config import given_options
 from medloom.core.progress import say
 from medloom.generators.dry_run import dry_run
 from medloom.generators.options import TrainOptions
 from medloom.generators.preparation import hu_window, nothing_left, prepare, run_output, start_run
 from medloom.generators.registry import get_family
 from medloom.generators.run_folder import is_finished, write_card, write_finished
+from medloom.generators.unused_options import refuse_unused
 from medloom.training.loop import finished_steps, make_accelerator
 from medloom.training.loop import train as run_loop
 
@@ -23,6 +25,7 @@ def train(options: TrainOptions) -> Path:
     Raises:
         UserError: options that exclude each other, data that cannot be used, or a run folder of something else.
     """
+    given = given_options(options)
     family = get_family(options.family)
     options = family.checked(options)
     accelerator = make_accelerator(options.loop, options.device, family.may_leave_unused(options))
@@ -30,6 +33,8 @@ def train(options: TrainOptions) -> Path:
 
     # What it starts from decides the window of HU, and of a run that is continued the image space.
     origin = family.origin(options)
+    unused = family.unused(options, origin)
+    refuse_unused(options, given, unused)
     options = replace(options, hu_window=hu_window(options, origin.space))
     data = prepare(options, verbose, origin.extends)
     options = family.completed(options, data, origin, verbose)
@@ -43,7 +48,8 @@ def train(options: TrainOptions) -> Path:
         use += f" --modality {shlex.quote(min(data.spec.intensity))}"
     with run_output(options.out, accelerator):
         # The run describes itself before its first step; the same command again finds the same run.
-        fresh = start_run(options, family.name, family.components(trained), data, accelerator, origin.parents)
+        stated = family.described(options, trained)
+        fresh = start_run(stated, family.name, family.components(trained), data, accelerator, origin.parents, unused)
         done = is_finished(options.out, options.loop.steps, family.companions())
         if done and finished_steps(options.out) >= options.loop.steps:
             if verbose:

@@ -100,8 +100,12 @@ def make_autoencoder(channels: int, widths: tuple[int, ...], latent_channels: in
     )
 
 
-def load_autoencoder(folder: Path) -> KLAutoencoder:
-    """Load an autoencoder from a diffusers folder (`vae/`).
+def load_autoencoder(folder: Path, variant: str | None = None) -> KLAutoencoder:
+    """Load an autoencoder from a diffusers folder (`vae/`), in fp32.
+
+    Args:
+        folder: of the autoencoder.
+        variant: of the files of its weights, as `fp16`; None for the plain ones.
 
     Raises:
         UserError: the folder holds no such autoencoder, or no safetensors.
@@ -112,7 +116,11 @@ def load_autoencoder(folder: Path) -> KLAutoencoder:
     if not folder.is_dir():
         raise UserError(f"autoencoder {folder} is no folder; give a run or a diffusers folder.")
     try:
-        return KLAutoencoder(AutoencoderKL.from_pretrained(folder, use_safetensors=True, local_files_only=True))
+        return KLAutoencoder(
+            AutoencoderKL.from_pretrained(
+                folder, use_safetensors=True, variant=variant, torch_dtype=torch.float32, local_files_only=True
+            )
+        )
     except (OSError, ValueError) as error:
         raise UserError(
             f"autoencoder {folder} cannot be loaded ({str(error).strip().splitlines()[0]}); give a run or a diffusers"

@@ -129,14 +129,17 @@ def load_text_encoder(name: str, max_tokens: int, pad: str = "trim") -> TextEnco
     return load_text_parts(name, None, max_tokens, pad)
 
 
-def load_text_parts(model_name: str, tokenizer_name: str | None, max_tokens: int, pad: str) -> TextEncoder:
-    """Load model and tokenizer from two folders (Stable Diffusion's `text_encoder/` and `tokenizer/`).
+def load_text_parts(
+    model_name: str, tokenizer_name: str | None, max_tokens: int, pad: str, variant: str | None = None
+) -> TextEncoder:
+    """Load model and tokenizer from two folders (Stable Diffusion's `text_encoder/` and `tokenizer/`), in fp32.
 
     Args:
         model_name: a folder, or `hf:ORG/NAME`.
         tokenizer_name: a folder, or None for that of the model.
         max_tokens: longest sequence; at most the model's own.
         pad: see TextEncoder.
+        variant: of the files of weights, as `fp16`; None for the plain ones.
 
     Raises:
         UserError: see `load_text_encoder`.
@@ -146,7 +149,7 @@ def load_text_parts(model_name: str, tokenizer_name: str | None, max_tokens: int
     source = find_weights(model_name, "text encoder")
     tokens = source if tokenizer_name is None else find_weights(tokenizer_name, "tokenizer")
     try:
-        model, tokenizer = _load_model(source), _load_tokenizer(tokens)
+        model, tokenizer = _load_model(source, variant), _load_tokenizer(tokens)
     except (OSError, ValueError, KeyError, TypeError, RuntimeError, ImportError, SafetensorError) as error:
         raise _not_loaded(source, error) from error
     pooling = None if source.folder is None else load_pooling(source.folder)
@@ -158,18 +161,19 @@ def load_text_parts(model_name: str, tokenizer_name: str | None, max_tokens: int
     return TextEncoder(tokenizer, model, max_tokens, pad, pooling)
 
 
-def _load_model(source: WeightsSource) -> Any:
+def _load_model(source: WeightsSource, variant: str | None) -> Any:
     """The transformers model; only safetensors are opened, because other weight files can run code."""
     from transformers import AutoConfig, AutoModel
     from transformers.utils import logging
 
     logging.disable_progress_bar()
     where: dict[str, Any] = {"trust_remote_code": False, "local_files_only": source.is_local}
+    how = {"use_safetensors": True, "variant": variant, "dtype": torch.float32}
     config = AutoConfig.from_pretrained(source.name, **where)
     # A pooler that was not published, which nothing uses, is at least the same each time.
     with initial_weights(0):
         model, info = (text_class(config.model_type) or AutoModel).from_pretrained(
-            source.name, use_safetensors=True, output_loading_info=True, **where
+            source.name, output_loading_info=True, **how, **where
         )
     if missing := sorted(name for name in info["missing_keys"] if "pooler" not in name):
         raise ValueError(f"weights are missing: {missing[0]} and {len(missing) - 1} more")

@@ -23,7 +23,7 @@ from medloom.core.lookup import look_up
 
 # A flow's time in [0, 1] is multiplied by this for the network, as in diffusers: one embedding serves both paths.
 TIME_SCALE = 1000
-MAX_BETA = 0.999
+MAX_BETA, LEAST_ALPHA_BAR = 0.999, 2.0**-24
 # Of flows, see RectifiedFlow.near_data: noise of half a grey level of 255, as much noise as data, and the weight.
 NEAREST, HALFWAY, FULL_WEIGHT = 0.005, 0.5, 0.02
 Level = float | Tensor
@@ -44,6 +44,14 @@ def cosine(steps: int) -> Tensor:
     time = torch.arange(steps + 1, dtype=torch.float64) / steps
     alpha_bar = torch.cos((time + 0.008) / 1.008 * math.pi / 2) ** 2  # eq. 17
     return (1 - alpha_bar[1:] / alpha_bar[:-1]).clamp(max=MAX_BETA)
+
+
+def zero_terminal(betas: Tensor) -> Tensor:
+    """Betas that leave nothing of the data at the last level (Lin et al. 2024, algorithm 1): float64 `(steps,)`."""
+    roots = torch.cumprod(1 - betas, dim=0).sqrt()
+    roots = (roots - roots[-1]) * roots[0] / (roots[0] - roots[-1])
+    alpha_bar = roots**2
+    return 1 - torch.cat([alpha_bar[:1], alpha_bar[1:] / alpha_bar[:-1]])
 
 
 SCHEDULES: dict[str, Callable[..., Tensor]] = dict(zip(NOISE_SCHEDULES, (linear, scaled_linear, cosine), strict=True))
@@ -224,6 +232,8 @@ class DDPM(ProbabilityPath):
         beta_start: first beta, or None for the schedule's own.
         beta_end: last beta, or None for the schedule's own.
         data_std: see ProbabilityPath.
+        trained_betas: the betas themselves instead of a schedule's.
+        zero_terminal_snr: rescale the betas so that nothing of the data is left at the last level (Lin et al. 2024).
     """
 
     time_dtype: ClassVar[torch.dtype] = torch.long
@@ -236,11 +246,19 @@ class DDPM(ProbabilityPath):
     beta_start: float | None = limited(None, above=0, below=1)
     beta_end: float | None = limited(None, above=0, below=1)
     data_std: float = limited(0.0, at_least=0)
+    trained_betas: tuple[float, ...] | None = None
+    zero_terminal_snr: bool = False
 
     def __post_init__(self) -> None:
         check_limits(self, form="noising process: {} {}")
         if self.schedule == "cosine" and self._beta_range():
             raise UserError("the cosine schedule has no beta_start or beta_end; leave them out or use linear.")
+        if self.trained_betas is not None and len(self.trained_betas) != self.steps:
+            raise UserError(f"noising process: {len(self.trained_betas)} trained betas for {self.steps} steps.")
+        if self.zero_terminal_snr and self.prediction == "epsilon":
+            raise UserError(
+                "a schedule of zero terminal SNR needs prediction v: at its last level noise says nothing of the data."
+            )
 
     def _beta_range(self) -> dict[str, float]:
         given = {"start": self.beta_start, "end": self.beta_end}
@@ -249,12 +267,17 @@ class DDPM(ProbabilityPath):
     @cached_property
     def betas(self) -> Tensor:
         """Variance of the noise that each step adds: float64 `(steps,)`."""
-        return SCHEDULES[self.schedule](self.steps, **self._beta_range())
+        if self.trained_betas is not None:
+            betas = torch.tensor(self.trained_betas, dtype=torch.float64)
+        else:
+            betas = SCHEDULES[self.schedule](self.steps, **self._beta_range())
+        return zero_terminal(betas) if self.zero_terminal_snr else betas
 
     @cached_property
     def alpha_bar(self) -> Tensor:
         """Product of 1 - beta up to each step: float64 `(steps,)`."""
-        return torch.cumprod(1 - self.betas, dim=0)  # Ho et al. 2020, eq. 4
+        # Where nothing of the data is left, so little of it that samplers may divide by it, as in diffusers.
+        return torch.cumprod(1 - self.betas, dim=0).clamp(min=LEAST_ALPHA_BAR)  # Ho et al. 2020, eq. 4
 
     @property
     def kind(self) -> str:
@@ -300,8 +323,13 @@ class DDPM(ProbabilityPath):
         return min_snr_weight(snr, self.min_snr_gamma, self.prediction).float()
 
     def to_dict(self) -> dict[str, Any]:
-        """As JSON values."""
-        return {"path": "ddpm", **asdict(self)}
+        """As JSON values; what most schedules do not have is left out."""
+        values = asdict(self)
+        if self.trained_betas is None:
+            del values["trained_betas"]
+        if not self.zero_terminal_snr:
+            del values["zero_terminal_snr"]
+        return {"path": "ddpm", **values}
 
 
 @dataclass(frozen=True)
@@ -398,6 +426,8 @@ def path_from_dict(values: Mapping[str, Any]) -> ProbabilityPath:
     path = look_up(PATHS, str(settings.pop("path", None)), "path")
     for name in settings:
         look_up(path.__dataclass_fields__, name, f"setting of {path.__name__}")
+    if settings.get("trained_betas") is not None:
+        settings["trained_betas"] = tuple(settings["trained_betas"])
     return path(**settings)
 
 

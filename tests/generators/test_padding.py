@@ -62,9 +62,16 @@ def write_rows(folder: Path, shapes: dict[str, tuple[tuple[int, int], ...]], cou
     return folder / "data.csv"
 
 
+# Options of TINY that a base decides.
+BROUGHT = [
+    name for name in TINY if name.startswith("network.") or name in ("text.width", "text.layers", "text.vocabulary")
+]
+
+
 def train(data: Path, out: Path, steps: int = 2, **more: Any) -> Path:
     masks = {"network.mask": "channels", "network.mask_classes": [1]} if "base" not in more else {}
-    options = {**TINY, **masks, "loop.steps": steps, "loop.validate_every": steps, "loop.checkpoint_every": steps}
+    own = {name: value for name, value in TINY.items() if "base" not in more or name not in BROUGHT}
+    options = {**own, **masks, "loop.steps": steps, "loop.validate_every": steps, "loop.checkpoint_every": steps}
     return run_command("train text2image", data=data, out=out, **{**options, "text.dropout": 0.2, **more})
 
 

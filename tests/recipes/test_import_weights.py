@@ -64,7 +64,10 @@ def test_an_imported_text_encoder_conditions_a_model(
     words = [*COMMAND, "--text-encoder", published, "--out", out]
     words += ["--base-config", layouts.base_config(tmp_path / "base")] if write is layouts.medclip else []
     assert medloom(words) == 0
-    values = {**tiny_options, "text.encoder": str(out), "text.max_tokens": 16, "text.train": train_text}
+    # The encoder brings its own shape.
+    own = ("text.width", "text.layers", "text.vocabulary")
+    values = {name: value for name, value in tiny_options.items() if name not in own}
+    values |= {"text.encoder": str(out), "text.max_tokens": 16, "text.train": train_text}
     values |= {"loop.steps": 5, "loop.validate_every": 5, "loop.checkpoint_every": 5}
     run = run_command("train text2image", data=make_manifest(), out=tmp_path / "run", **values)
     generator = load(run, "cpu")
@@ -161,6 +164,24 @@ def test_a_pickled_folder_becomes_safetensors_without_the_safety_checker(tmp_pat
     assert np.array_equal(images_of(opened(out)), images_of(opened(base)))
     assert not list(out.rglob("*.bin")) and not (out / "safety_checker").exists()
     assert json.loads((out / "model_index.json").read_text())["safety_checker"] == [None, None]
+
+
+@pytest.mark.parametrize("ending", [".safetensors", ".bin"])
+def test_a_folder_of_half_precision_becomes_one_of_full(tmp_path: Path, base: Path, ending: str) -> None:
+    folder = base if ending == ".safetensors" else pickled(base, tmp_path / "pickled")
+    for path in (*folder.glob(f"*/diffusion*{ending}"), *folder.glob(f"text_encoder/*{ending}")):
+        weights = load_file(path) if ending == ".safetensors" else torch.load(path, weights_only=True)
+        halves = {name: tensor.half() if tensor.is_floating_point() else tensor for name, tensor in weights.items()}
+        named = path.with_name(f"{path.stem}.fp16{ending}")
+        if ending == ".safetensors":
+            save_file(halves, named, {"format": "pt"})
+        else:
+            torch.save(halves, named)
+        path.unlink()
+    assert medloom([*COMMAND, "--checkpoint", folder, "--out", tmp_path / "out"]) == 0
+    for path in (tmp_path / "out").glob("*/*.safetensors"):
+        assert ".fp16" not in path.name
+        assert torch.float16 not in {tensor.dtype for tensor in load_file(path).values()}
 
 
 class Runs:

@@ -1,12 +1,15 @@
 """`medloom train text-encoder`, and generators that read with what it made."""
 
 import math
+import os
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
-from conftest import medloom
+from conftest import medloom, with_settings
 
 from medloom.core.errors import UserError
 from medloom.core.files import hash_file, read_json
@@ -17,6 +20,7 @@ from medloom.generators.storage import load_generator
 from medloom.networks.image_encoder import ImageEncoder
 from medloom.networks.text import load_text_encoder
 from medloom.recipes.commands import run_command
+from medloom.training.trackers import read_metrics
 
 OPTIONS = {
     "image_size": [16],
@@ -35,11 +39,17 @@ OPTIONS = {
     "loop.learning_rate": 2e-3,
     "device": "cpu",
 }
+LOCAL = ("text.vocabulary", "text.width", "text.layers")
+
+
+def without_local(options: dict[str, object]) -> dict[str, object]:
+    """Options less those of a local text encoder."""
+    return {name: value for name, value in options.items() if name not in LOCAL}
 
 
 def train(data: Path, out: Path, steps: int = 4, **more: object) -> Path:
     loop = {"loop.steps": steps, "loop.validate_every": steps, "loop.checkpoint_every": steps}
-    return run_command("train text-encoder", data=data, out=out, **OPTIONS, **loop, **more)
+    return run_command("train text-encoder", data=data, out=out, **{**OPTIONS, **loop, **more})
 
 
 def test_images_find_the_texts_of_held_out_patients(
@@ -63,7 +73,7 @@ def test_a_generator_reads_with_it_and_has_seen_its_patients(
 ) -> None:
     data = make_manifest(20, masks=True)
     encoder = train(data, tmp_path / "encoder")
-    options = {**tiny_options, "text.encoder": str(encoder)}
+    options = {**without_local(tiny_options), "text.encoder": str(encoder)}
     run = run_command("train text2image", data=data, out=tmp_path / "run", **options)
     weights = load_generator(run / "model").model.text.model.state_dict()
     for name, value in load_text_encoder(str(encoder / "model"), 24).model.state_dict().items():
@@ -93,13 +103,13 @@ def test_one_that_saw_the_test_set_or_is_no_text_encoder_is_refused(
     lines = data.read_text().splitlines()
     tested = [line + (",test" if number % 2 else ",train") for number, line in enumerate(lines[1:])]
     (data.parent / "split.csv").write_text("\n".join([lines[0] + ",split", *tested]) + "\n")
-    options = {**tiny_options, "text.encoder": str(encoder)}
+    options = {**without_local(tiny_options), "text.encoder": str(encoder)}
     with pytest.raises(UserError, match=r"the text encoder .*encoder"):
         run_command("train text2image", data=data.parent / "split.csv", out=tmp_path / "run", **options)
     assert not (tmp_path / "run").exists() or not any((tmp_path / "run").iterdir())
     other = run_command("train text2image", data=data, out=tmp_path / "other", **tiny_options)
     with pytest.raises(UserError, match="--text.encoder"):
-        options = {**tiny_options, "text.encoder": str(other)}
+        options = {**without_local(tiny_options), "text.encoder": str(other)}
         run_command("train text2image", data=data, out=tmp_path / "third", **options)
 
 
@@ -171,3 +181,35 @@ def test_an_image_is_one_vector(dims: int) -> None:
     encoder = ImageEncoder(dims, 1, (8, 12))
     made = encoder(torch.randn(2, 1, *(8,) * dims))
     assert made.shape == (2, 12) and made.dtype == torch.float32
+
+
+def losses(run: Path) -> list[float]:
+    return [float(value) for _, name, value in read_metrics(run / "logs" / "metrics.csv") if name == "loss"]
+
+
+def test_each_image_is_compared_with_the_whole_batch_however_it_is_divided(
+    make_manifest: Callable[..., Path], tmp_path: Path
+) -> None:
+    """The loss and all that follows from its gradient."""
+    data, own = make_manifest(), {"loop.batch": 8, "loop.log_every": 1}
+    whole = train(data, tmp_path / "whole", steps=3, **own)
+    for parts in (2, 8):
+        divided = train(data, tmp_path / f"in-{parts}", steps=3, **own, **{"loop.accumulate": parts})
+        assert losses(divided) == pytest.approx(losses(whole), abs=1e-5)
+    options = {**OPTIONS, **own, "loop.steps": 3, "loop.validate_every": 3, "loop.checkpoint_every": 3}
+    words: list[object] = ["train", "text-encoder", "--data", data, "--out", tmp_path / "two"]
+    for name, value in {**options, "loop.accumulate": 2}.items():
+        words += [f"--{name}", *(value if isinstance(value, list) else [value])]
+    several = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2", "-m", "medloom"]
+    environment = {**os.environ, "ACCELERATE_USE_CPU": "1", "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(
+        [*several, "--", *with_settings(words, tmp_path)], capture_output=True, text=True, env=environment, timeout=200
+    )
+    assert done.returncode == 0, done.stderr
+    assert losses(tmp_path / "two") == pytest.approx(losses(whole), abs=1e-5)
+
+
+def test_a_batch_of_one_has_nothing_to_compare_with(make_manifest: Callable[..., Path], tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="each image is compared with the texts of the others in its batch"):
+        train(make_manifest(), tmp_path / "run", **{"loop.batch": 1})
+    assert not (tmp_path / "run").exists()

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +12,10 @@ import torch
 from conftest import medloom
 from diffusers import VQModel
 from PIL import Image
+from safetensors.torch import load_file, save_file
 
 from medloom.core.config import configure, shipped
+from medloom.core.errors import UserError
 from medloom.core.files import hash_folder
 from medloom.generators.autoencoder.options import EncodeImages
 from medloom.generators.storage import load_generator
@@ -303,3 +306,17 @@ def test_the_window_of_ct_is_the_tokenizers_unless_another_is_named(
     error = fails(capsys, "train", "tokens", *options({**asked, **TOKENS}))
     assert "window -1024 to 476 (HU)" in error
     assert not (tmp_path / "other").exists()
+
+
+def test_a_collapsed_codebook_is_not_trained_on(data: Path, vq: Path, tmp_path: Path) -> None:
+    """Codes that are all far away but one."""
+    collapsed = shutil.copytree(vq, tmp_path / "vq")
+    weights = next((collapsed / "model" / "vq").glob("*.safetensors"))
+    tensors = load_file(weights)
+    name = next(name for name in tensors if "embedding" in name or "codebook" in name or name.endswith("codes"))
+    tensors[name][1:] = 1e6
+    save_file(tensors, weights, metadata={"format": "pt"})
+    given = {"data": data, "tokenizer": collapsed, "out": tmp_path / "tok", **TOKENS}
+    with pytest.raises(UserError, match="its codebook has collapsed: the tokens of .* take 1 codes"):
+        run_command("train tokens", **given)
+    assert not (tmp_path / "tok").exists()

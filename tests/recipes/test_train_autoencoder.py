@@ -107,7 +107,12 @@ def test_a_run_whose_report_is_missing_writes_it(trained, tmp_path):
 
 def test_training_goes_on_from_a_diffusers_folder(trained, tmp_path):
     data, out = trained
-    tuned = train(data, tmp_path / "tuned", base=out / "model", **{"loop.steps": 1, "loop.learning_rate": 1e-9})
+    changed = {"loop.steps": 1, "loop.learning_rate": 1e-9}
+    with pytest.raises(UserError, match=r"autoencoder\.widths would not be used: --base brings its own"):
+        train(data, tmp_path / "tuned", base=out / "model", **changed)
+    given = {name: value for name, value in OPTIONS.items() if name != "autoencoder.widths"}
+    given |= {"data": data, "out": tmp_path / "tuned", "base": out / "model"}
+    tuned = run_command("train autoencoder", **{**given, **changed})
     old, new = (AutoencoderKL.from_pretrained(folder / "model" / "vae") for folder in (out, tuned))
     for before, after in zip(old.parameters(), new.parameters(), strict=True):
         torch.testing.assert_close(before, after, atol=1e-6, rtol=0)

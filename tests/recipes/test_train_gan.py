@@ -1,6 +1,7 @@
 """`medloom train gan`, and `generate` and `whatif` with what it makes, from the command line."""
 
 import csv
+import itertools
 import json
 import re
 from collections.abc import Callable
@@ -37,8 +38,26 @@ columns:
 ROWS = 40
 
 
+# Options of WORDS that another one rules out.
+RULED_OUT = {
+    ("--gan.adversary", "none"): ("--gan.width", "--gan.layers"),
+    ("--network.kind", "unet"): ("--network.blocks",),
+}
+
+
+def words_for(*more: object) -> list[object]:
+    """WORDS less the options that others rule out, which would be refused; and those others."""
+    out = {flag for pair, flags in RULED_OUT.items() if pair in {*itertools.pairwise(more)} for flag in flags}
+    out |= {"--image-size"} if "--patch" in more else set()
+    kept, taken = list[object](), True
+    for word in WORDS:
+        taken = word not in out if word.startswith("--") else taken
+        kept += [word] if taken else []
+    return [*kept, *SHORT, *more]
+
+
 def train(data: Path, out: Path, *more: object) -> Path:
-    words = ["train", "gan", "--data", data, "--out", out, *WORDS, *SHORT, *more]
+    words = ["train", "gan", "--data", data, "--out", out, *words_for(*more)]
     assert medloom(words) == 0
     return out
 

@@ -1,8 +1,10 @@
 """The autoencoders, as the training program sees them: latents for diffusion, tokens for transformers."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+from medloom.core.choices import SCALARS
 from medloom.core.errors import UserError
 from medloom.core.files import write_json
 from medloom.core.progress import progress, say
@@ -25,6 +27,7 @@ from medloom.generators.family import Family, Origin
 from medloom.generators.leakage import refuse_seen_parent
 from medloom.generators.preparation import Prepared, spread, with_channels
 from medloom.generators.run_folder import Components, open_run, runs_among
+from medloom.generators.unused_options import Unused, flat_options
 from medloom.networks.autoencoder import KLAutoencoder, load_autoencoder
 from medloom.networks.tokenizer import Tokenizer, load_tokenizer
 
@@ -34,7 +37,16 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 
+OF_KL = ("autoencoder.latent_channels", "autoencoder.kl_weight")
+OF_VQ = ("autoencoder.quantizer", "autoencoder.quantizer_weight")
+OF_CODES, OF_SCALARS = ("autoencoder.codes", "autoencoder.code_width"), ("autoencoder.levels",)
+SHAPE = (
+    "autoencoder.widths", "autoencoder.depth", "autoencoder.latent_channels", "autoencoder.quantizer", *OF_CODES,
+    *OF_SCALARS,
+)  # fmt: skip
 FIXED_IMAGES, SHOWN_IMAGES, REPORTED_IMAGES = 16, 24, 2000
+# Perplexity below which tokens say nothing of their image.
+COLLAPSED = 1.5
 REPORT, PICTURE = "reconstruction.json", "reconstruction.png"
 
 
@@ -60,7 +72,24 @@ class AutoencoderFamily(Family[EncodeImages, "Autoencoder"]):
 
     def origin(self, options: EncodeImages) -> Origin:
         """A run that is continued, whose window of HU is the default."""
-        return Origin(runs_among(options.from_run), space=known_space(options.from_run, "--from"))
+        before = {}
+        if options.from_run is not None:
+            run = open_run(options.from_run, (self.name,), "--from")
+            before = dict(flat_options(run.description()["identity"]["options"]))
+        space = known_space(options.from_run, "--from")
+        return Origin(runs_among(options.from_run), space=space, options=before)
+
+    def unused(self, options: EncodeImages, origin: Origin) -> Sequence[Unused]:
+        """See Family."""
+        if options.from_run is not None:
+            return [Unused(SHAPE, "the run of --from brings its own", origin.options)]
+        if options.base is not None:
+            return [Unused(SHAPE, "--base brings its own")]
+        if options.kind == KL:
+            return [Unused((*OF_VQ, *OF_CODES, *OF_SCALARS), "it is of --kind vq")]
+        other = OF_CODES if options.autoencoder.quantizer == SCALARS else OF_SCALARS
+        of = "other quantizers than fsq" if options.autoencoder.quantizer == SCALARS else "--autoencoder.quantizer fsq"
+        return [Unused(OF_KL, "it is of --kind kl"), Unused(other, f"it is of {of}")]
 
     def build(
         self, options: EncodeImages, data: Prepared, origin: Origin, verbose: bool
@@ -141,6 +170,8 @@ class AutoencoderFamily(Family[EncodeImages, "Autoencoder"]):
             values["codebook"] = codes_used(autoencoder, images, rows, task.device)
             used, even = values["codebook"].values()
             say(f"{used:.0%} of {autoencoder.codes} codes are used; perplexity {even:.0f}")
+            if even < COLLAPSED:
+                say("The codebook has collapsed: nearly all images have the same tokens, which generate nothing.")
         write_json(options.out / REPORT, values)
         kind = "held-out" if split == "validation" else "training"
         for name, entry in quality.items():

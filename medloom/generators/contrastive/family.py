@@ -38,6 +38,11 @@ class TextEncoderFamily(Family[EncodeTexts, "TextEncoder"]):
             raise UserError(
                 f"{options.data}: the training images have {distinct} different texts; there have to be two or more."
             )
+        if min(options.loop.batch, len(data.train.samples)) < 2:
+            raise UserError(
+                f"--loop.batch {options.loop.batch} of {len(data.train.samples)} images: each image is compared with"
+                " the texts of the others in its batch; there have to be two or more."
+            )
         shape, size = options.encoder, data.spec.size
         if min(size) < 2 ** len(shape.image_widths):
             raise UserError(

@@ -56,11 +56,56 @@ class PairBatch(Batch):
         ids: token ids int64 `(N, L)`.
         mask: bool `(N, L)`, False for padding.
         text: number of each text int64 `(N,)`; equal texts have one.
+        whole: the step's whole batch, of which this is a part.
     """
 
     ids: Tensor
     mask: Tensor
     text: Tensor
+    whole: "WholeBatch"
+
+
+class WholeBatch:
+    """The batch of a step: the micro-batches of this process, in order, and those of the others.
+
+    Every image is compared with all texts of the step, however these are divided, as in GradCache (Gao et al. 2021):
+    all vectors are computed without gradients first, and each micro-batch then sees the others' as constants.
+
+    Attributes:
+        parts: this process's micro-batches.
+        rank: of this process; processes: their number.
+    """
+
+    def __init__(self, rank: int, processes: int) -> None:
+        self.parts: list[PairBatch] = []
+        self.rank, self.processes = rank, processes
+        self._vectors: tuple[Tensor, Tensor, Tensor] | None = None
+
+    def vectors(self, module: nn.Module) -> tuple[Tensor, Tensor, Tensor]:
+        """Unit vectors of the step's images and texts `(N, J)`, without gradients, and the texts' numbers `(N,)`."""
+        if self._vectors is None:
+            with torch.no_grad():
+                made = [module(part.images, part.ids, part.mask) for part in self.parts]
+            own = [torch.cat([each[side] for each in made]) for side in (0, 1)]
+            own.append(torch.cat([part.text for part in self.parts]))
+            images, texts, numbers = (gathered(values, self.processes) for values in own)
+            self._vectors = images, texts, numbers
+        return self._vectors
+
+    def start_of(self, batch: PairBatch) -> int:
+        """Where the rows of a micro-batch begin among all rows of the step."""
+        before = sum(len(part.rows) for part in self.parts)
+        place = next(number for number, part in enumerate(self.parts) if part is batch)
+        return self.rank * before + sum(len(part.rows) for part in self.parts[:place])
+
+
+def gathered(values: Tensor, processes: int) -> Tensor:
+    """The values of all processes, end to end, without gradients."""
+    if processes == 1:
+        return values
+    others = [torch.empty_like(values) for _ in range(processes)]
+    torch.distributed.all_gather(others, values.contiguous())
+    return torch.cat(others)
 
 
 class ContrastiveTask:
@@ -111,21 +156,36 @@ class ContrastiveTask:
         """This process's micro-batches of each step: its share of the step's rows, in order."""
         for step in count(first_step):
             parts = self.order.micro_batches(step, rank, processes, self.options.accumulate)
-            yield [self.batch(part, step) for part, _ in parts]
+            whole = WholeBatch(rank, processes)
+            whole.parts += [self.batch(part, step, whole) for part, _ in parts]
+            yield whole.parts
 
-    def batch(self, rows: Sequence[int], step: int) -> PairBatch:
+    def batch(self, rows: Sequence[int], step: int, whole: WholeBatch) -> PairBatch:
         """Images and texts of some rows."""
         texts = [self.data.texts[row] for row in rows]
         ids, mask = self.data.tokens(texts)
         numbers = torch.tensor([self.data.ids.index[text] for text in texts])
         tensors = (self.data.take(rows), ids, mask, numbers)
         images, ids, mask, numbers = (tensor.to(self.device, non_blocking=True) for tensor in tensors)
-        return PairBatch(images, tuple(rows), step, ids, mask, numbers)
+        return PairBatch(images, tuple(rows), step, ids, mask, numbers, whole)
 
     def _loss(self, module: nn.Module, batch: PairBatch) -> tuple[Tensor, Mapping[str, Tensor]]:
+        whole = batch.whole
+        shares = len(whole.parts) * whole.processes
+        if shares == 1:
+            images, texts, scale = module(batch.images, batch.ids, batch.mask)
+            return contrastive_loss(images, texts, batch.text[:, None] == batch.text[None], scale), {}
+        all_images, all_texts, numbers = whole.vectors(module)
         images, texts, scale = module(batch.images, batch.ids, batch.mask)
-        same = batch.text[:, None] == batch.text[None]
-        return contrastive_loss(images, texts, same, scale), {}
+        start = whole.start_of(batch)
+        end = start + len(images)
+        images = torch.cat([all_images[:start], images, all_images[end:]])
+        texts = torch.cat([all_texts[:start], texts, all_texts[end:]])
+        # The loop takes the mean over micro-batches and processes. Each of them has the gradient of its own vectors
+        # alone, whose sum is wanted; the temperature's gradient is whole in every one.
+        scale = scale.detach() + (scale - scale.detach()) / shares
+        loss = contrastive_loss(images, texts, numbers[:, None] == numbers[None], scale)
+        return loss.detach() + (loss - loss.detach()) * shares, {}
 
     def validate(self, out: Path, step: int) -> Mapping[str, float]:
         """See `retrieval`; the loss is the share that is not found."""

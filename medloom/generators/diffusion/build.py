@@ -1,28 +1,25 @@
 """Making a diffusion generator: from scratch, or from Stable Diffusion weights."""
 
-import json
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import torch
 
 from medloom.core.errors import UserError
-from medloom.core.files import read_json
 from medloom.core.seeds import initial_weights
 from medloom.core.spec import ImageSpec
+from medloom.generators.diffusion.base import StableDiffusionBase
 from medloom.generators.diffusion.generator import DiffusionGenerator
 from medloom.generators.diffusion.model import DiffusionModel
 from medloom.generators.diffusion.options import DenoiserOptions, NoiseOptions
 from medloom.generators.options import TextOptions
 from medloom.generators.support import require_support
 from medloom.generators.training_facts import TrainingFacts, build_text_encoder, condition_config, fused_parts
-from medloom.networks.autoencoder import KLAutoencoder, load_autoencoder
+from medloom.networks.autoencoder import KLAutoencoder
 from medloom.networks.conditioning import ConditionConfig, ConditionEncoder
 from medloom.networks.denoiser import UNet, UNetConfig
 from medloom.networks.stable_diffusion import StableDiffusionUNet, add_lora, make_unet
-from medloom.networks.text import LOCAL, TextEncoder, load_text_encoder, load_text_parts
-from medloom.processes.paths import DDPM, ProbabilityPath
+from medloom.networks.text import LOCAL, TextEncoder, load_text_encoder
 
 # More classes of a mask than this are brought to so many channels.
 MANY_CLASSES = 16
@@ -148,7 +145,7 @@ def _native_model(
 
 
 def from_stable_diffusion(
-    base: str,
+    base: StableDiffusionBase,
     spec: ImageSpec,
     facts: TrainingFacts,
     network: DenoiserOptions,
@@ -157,10 +154,10 @@ def from_stable_diffusion(
     lora: int | None,
     seed: int,
 ) -> DiffusionGenerator:
-    """A generator that starts from a Stable Diffusion 1.x or 2.x folder or hub id.
+    """A generator that starts from a Stable Diffusion 1.x or 2.x model.
 
     Args:
-        base: the folder or hub id; it decides the network's shape, the noise schedule and the prediction.
+        base: the model; it decides the network's shape, the noise schedule and the prediction.
         spec: the model's image space.
         facts: what conditions the training images; a table is refused.
         network: gradient checkpointing is read from it; a mask is refused.
@@ -171,32 +168,27 @@ def from_stable_diffusion(
         seed: of the fresh low-rank weights.
 
     Raises:
-        UserError: it is not such a folder, or its parts do not fit.
+        UserError: its parts cannot be loaded, or do not fit.
     """
-    from diffusers import UNet2DConditionModel
-
     _require_support(replace(network, exportable=True), facts, text, spec.spatial_dims)
     _refuse_own_ways(network, noise)
-    folder = locate_base(base)
-    try:
-        unet = UNet2DConditionModel.from_pretrained(folder, subfolder="unet", use_safetensors=True)
-    except (OSError, ValueError) as error:
-        reason = str(error).strip().splitlines()[0]
-        raise UserError(f"{folder}/unet cannot be loaded ({reason}).") from error
+    unet = base.load_unet()
     prior = _with_prior(unet) if network.prior != "none" else 0
     if network.gradient_checkpointing:
         unet.enable_gradient_checkpointing()
-    autoencoder = load_autoencoder(folder / "vae")
+    autoencoder = base.load_autoencoder()
     if autoencoder.image_channels != spec.channels:
-        raise UserError(f"{base} takes images of {autoencoder.image_channels} channels, the data have {spec.channels}.")
+        raise UserError(
+            f"--base {base.name} takes images of {autoencoder.image_channels} channels, the data have {spec.channels}."
+        )
     encoder = (
-        load_text_parts(str(folder / "text_encoder"), str(folder / "tokenizer"), text.max_tokens, "max")
+        base.load_text_encoder(text.max_tokens)
         if text.encoder == LOCAL
         else load_text_encoder(text.encoder, text.max_tokens, "max")
     )
     if encoder.width != unet.config.cross_attention_dim:
         raise UserError(
-            f"text encoder of width {encoder.width} does not fit {base}, whose network takes"
+            f"text encoder of width {encoder.width} does not fit --base {base.name}, whose network takes"
             f" {unet.config.cross_attention_dim}; choose one of that width."
         )
     if lora is not None:
@@ -204,7 +196,7 @@ def from_stable_diffusion(
             raise UserError(f"--lora {lora}: the rank has to be at least 1.")
         with initial_weights(seed, "lora"):
             add_lora(unet, lora)
-    path = _path_of(folder, noise)
+    path = replace(base.path, min_snr_gamma=noise.min_snr_gamma, noise_offset=noise.offset)
     model = DiffusionModel(encoder, None, StableDiffusionUNet(unet), prior_channels=prior)
     return DiffusionGenerator(spec, path, model, autoencoder, "text", text.train)
 
@@ -228,48 +220,3 @@ def _with_prior(unet: Any) -> int:
     unet.conv_in = wider
     unet.register_to_config(in_channels=2 * channels)
     return channels
-
-
-def locate_base(base: str) -> Path:
-    """The folder of a Stable Diffusion model: as given, or downloaded from the hub (safetensors only).
-
-    Raises:
-        UserError: not found, or not a Stable Diffusion folder.
-    """
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
-
-    folder = Path(base)
-    if not folder.is_dir():
-        wanted = ["*.json", "*.txt", "unet/*.safetensors", "vae/*.safetensors", "text_encoder/*.safetensors"]
-        try:
-            folder = Path(snapshot_download(base, allow_patterns=wanted))
-        except (HFValidationError, HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
-            reason = str(error).strip().splitlines()[0]
-            raise UserError(f"--base {base} is no folder and cannot be fetched from the hub ({reason}).") from error
-    if not (folder / "model_index.json").is_file():
-        raise UserError(f"--base {base} is not a Stable Diffusion folder: it has no model_index.json.")
-    return folder
-
-
-def _path_of(folder: Path, noise: NoiseOptions) -> ProbabilityPath:
-    """The path that a Stable Diffusion model was trained on, from its scheduler's settings, with our loss weights."""
-    values = read_json(folder / "scheduler" / "scheduler_config.json")
-    kind = values.get("prediction_type", "epsilon")
-    known = {"epsilon": "epsilon", "v_prediction": "v"}
-    schedules = {"linear": "linear", "scaled_linear": "scaled-linear", "squaredcos_cap_v2": "cosine"}
-    schedule = values.get("beta_schedule", "linear")
-    if kind not in known or schedule not in schedules:
-        raise UserError(
-            f"{folder}/scheduler: prediction {kind!r} with schedule {json.dumps(schedule)} is not one that can be"
-            f" trained on; allowed: {', '.join(known)}; {', '.join(schedules)}."
-        )
-    ends = () if schedules[schedule] == "cosine" else ("beta_start", "beta_end")
-    return DDPM(
-        schedules[schedule],
-        values.get("num_train_timesteps", 1000),
-        known[kind],
-        noise.min_snr_gamma,
-        noise.offset,
-        **{name: values[name] for name in ends},
-    )

@@ -67,10 +67,16 @@ def export_scheduler(path: ProbabilityPath) -> Any:
         return DPMSolverMultistepScheduler(
             use_flow_sigmas=True, prediction_type="flow_prediction", flow_shift=shift, final_sigmas_type="zero"
         )
+    # Karras' levels begin below a last level of pure noise; there the levels are those that were trained.
+    levels = (
+        {"rescale_betas_zero_snr": True, "timestep_spacing": "trailing"}
+        if path.zero_terminal_snr
+        else {"use_karras_sigmas": True}
+    )
     return DPMSolverMultistepScheduler(
         num_train_timesteps=path.steps,
         trained_betas=path.betas.tolist(),
         prediction_type={"epsilon": "epsilon", "v": "v_prediction"}[path.prediction],
-        use_karras_sigmas=True,
         final_sigmas_type="sigma_min",
+        **levels,
     )

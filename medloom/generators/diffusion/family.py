@@ -1,6 +1,7 @@
 """The diffusion family, as the training program sees it: text-to-image, mask-to-image and editing."""
 
 import math
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -8,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 from medloom.core.errors import UserError
 from medloom.data.dataset import ImageSource
 from medloom.generators.autoencoder.find import find_autoencoder, known_space
-from medloom.generators.diffusion.build import build_generator, from_stable_diffusion, locate_base
+from medloom.generators.diffusion.base import StableDiffusionBase, find_base
+from medloom.generators.diffusion.build import build_generator, from_stable_diffusion
 from medloom.generators.diffusion.export import pipeline_of
 from medloom.generators.diffusion.generator import DiffusionGenerator
 from medloom.generators.diffusion.options import (
@@ -23,7 +25,8 @@ from medloom.generators.run_folder import Components
 from medloom.generators.sampling import SamplingSettings
 from medloom.generators.training_data import TrainingData
 from medloom.generators.training_facts import TrainingFacts, find_text_encoder
-from medloom.networks.autoencoder import KLAutoencoder, load_autoencoder
+from medloom.generators.unused_options import Unused
+from medloom.networks.autoencoder import KLAutoencoder
 from medloom.training.options import LoopOptions
 
 if TYPE_CHECKING:
@@ -34,6 +37,20 @@ if TYPE_CHECKING:
 # Folded pixels that the network sees at its first resolution, where network.patch is left open.
 CELLS = {2: 32**2, 3: 2 * 32**3}
 STAGES = (1, 2)
+# Options of what a base decides, less those that it leaves to the user.
+BASE_BRINGS = ("network", "noise", "text.modality_as", "text.vocabulary", "text.width", "text.layers")
+BASE_LEAVES = (
+    "network.gradient_checkpointing", "network.prior", "network.mask", "noise.min_snr_gamma", "noise.offset",
+    "noise.loss", "noise.level_balance",
+)  # fmt: skip
+AS_EXPORTABLE = {"network.exportable": True, "network.fusion": "cross-attention", "text.modality_as": "text"}
+EXPORTABLE_BRINGS = (
+    "network.attention", "network.patch", "network.fusion", "network.condition_width", "network.coordinates",
+    "text.modality_as",
+)  # fmt: skip
+REGIONS = ("network.mask_balance", "network.region_styles", "network.region_slopes", "network.region_outputs")
+OF_FLOW = ("noise.logit_mean", "noise.logit_std", "noise.shift", "noise.near_data")
+OF_DDPM = ("noise.schedule", "noise.steps", "noise.prediction", "noise.min_snr_gamma")
 
 
 class DiffusionFamily(GeneratorFamily[DiffusionOptions, "DiffusionGenerator", KLAutoencoder | None]):
@@ -72,6 +89,36 @@ class DiffusionFamily(GeneratorFamily[DiffusionOptions, "DiffusionGenerator", KL
             raise UserError(f"--stage {options.stage}: allowed are 1 (no prior images) and 2 (with them).")
         return options
 
+    chosen_anew = (
+        *GeneratorFamily.chosen_anew, "network.mask_balance", "noise.loss", "noise.level_balance"
+    )  # fmt: skip
+
+    def takes_priors(self, options: DiffusionOptions) -> bool:
+        """See GeneratorFamily."""
+        return options.network.prior != "none" and options.stage == 2
+
+    def unused(self, options: DiffusionOptions, origin: Origin) -> Sequence[Unused]:
+        """See Family: those of the network and the noise that a base brings, or that the chosen ones do not have."""
+        found = list(super().unused(options, origin))
+        if "prior" not in options.need:
+            found.append(Unused(("stage",), "only editors are trained in two stages"))
+        masked = options.network.mask != "none" if origin.model is None else bool(origin.model.model.mask_classes)
+        if not masked:
+            found.append(Unused(REGIONS, "the network takes no masks (--network.mask none)"))
+        if origin.model is not None:
+            return found
+        if options.base is not None:
+            known = _base_of(origin).known_options()
+            found.append(Unused(BASE_BRINGS, "--base brings its own", known, BASE_LEAVES))
+            return found
+        if options.network.exportable:
+            found.append(Unused(EXPORTABLE_BRINGS, "diffusers' U-Net has its own", AS_EXPORTABLE))
+        of_process = {"flow": OF_FLOW, "ddpm": OF_DDPM}
+        for process, names in of_process.items():
+            if process != options.noise.process:
+                found.append(Unused(names, f"it is of --noise.process {process}"))
+        return found
+
     def sampling(self, options: DiffusionOptions) -> SamplingSettings:
         """See GeneratorFamily."""
         return options.sampling
@@ -95,6 +142,8 @@ class DiffusionFamily(GeneratorFamily[DiffusionOptions, "DiffusionGenerator", KL
     def origin(self, options: DiffusionOptions) -> Origin:
         """A run that is continued, or the space of an autoencoder."""
         origin = super().origin(options)
+        if options.base is not None:
+            return replace(origin, base=find_base(options.base, "prior" in options.need))
         if origin.model is None:
             space = known_space(options.autoencoder, "--autoencoder") if options.autoencoder else None
             return replace(origin, space=space)
@@ -112,7 +161,7 @@ class DiffusionFamily(GeneratorFamily[DiffusionOptions, "DiffusionGenerator", KL
         if origin.model is not None:
             return data, origin.model.autoencoder
         if options.base is not None:
-            autoencoder = load_autoencoder(locate_base(options.base) / "vae")
+            autoencoder = _base_of(origin).load_autoencoder()
         elif options.autoencoder is not None:
             autoencoder = find_autoencoder(Path(options.autoencoder), data)
         else:
@@ -133,7 +182,7 @@ class DiffusionFamily(GeneratorFamily[DiffusionOptions, "DiffusionGenerator", KL
         network, seed = _fitted(options.network, data.spec.size, facts, coder is not None), options.loop.seed
         if options.base is not None:
             return from_stable_diffusion(
-                options.base, data.spec, facts, network, text, options.noise, options.lora, seed
+                _base_of(origin), data.spec, facts, network, text, options.noise, options.lora, seed
             )
         return build_generator(data.spec, facts, coder, network, text, options.noise, seed)
 
@@ -183,6 +232,12 @@ class DiffusionFamily(GeneratorFamily[DiffusionOptions, "DiffusionGenerator", KL
             options.text.learning_rate_factor,
             DiffusionObjective(options.noise.loss, options.network.mask_balance, options.noise.level_balance),
         )
+
+
+def _base_of(origin: Origin) -> StableDiffusionBase:
+    if not isinstance(origin.base, StableDiffusionBase):
+        raise TypeError("--base is found before its parts are asked for")
+    return origin.base
 
 
 def _require_masks(styles_only: bool, data: Prepared) -> None:

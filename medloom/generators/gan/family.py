@@ -1,5 +1,6 @@
 """The GAN family, as the training program sees it."""
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from medloom.core.errors import UserError
@@ -14,9 +15,16 @@ from medloom.generators.generator_family import GeneratorFamily
 from medloom.generators.preparation import Prepared
 from medloom.generators.training_facts import TrainingFacts, find_text_encoder
 from medloom.generators.training_record import TrainingRecord
+from medloom.generators.unused_options import Unused
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
+
+
+OF_ADVERSARY = (
+    "gan.adversarial_weight", "gan.r1", "gan.r1_every", "gan.pool", "gan.discriminator_learning_rate", "gan.scales",
+    "gan.width", "gan.layers", "gan.norm",
+)  # fmt: skip
 
 
 class GANFamily(GeneratorFamily[MaskToImageGAN, "GANGenerator", None]):
@@ -30,6 +38,18 @@ class GANFamily(GeneratorFamily[MaskToImageGAN, "GANGenerator", None]):
         if options.loop.compile and options.gan.adversarial and options.gan.r1:
             raise UserError("--loop.compile cannot follow the slope of R1; leave it out, or set gan.r1 0.")
         return options
+
+    def unused(self, options: MaskToImageGAN, origin: Origin) -> Sequence[Unused]:
+        """See Family."""
+        found = list(super().unused(options, origin))
+        if not options.gan.unpaired:
+            found.append(Unused(("gan.mask_weight",), "it is of --gan.unpaired"))
+        if not options.gan.adversarial:
+            found.append(Unused(OF_ADVERSARY, "there is no adversary (--gan.adversary none)"))
+        if origin.model is None:
+            other = "network.depth" if options.network.kind == "resnet" else "network.blocks"
+            found.append(Unused((other,), f"a {options.network.kind} has none"))
+        return found
 
     def mask_labels(self, options: MaskToImageGAN) -> tuple[int, ...] | None:
         """See GeneratorFamily."""

@@ -8,6 +8,7 @@ from medloom.core.errors import UserError
 from medloom.core.spec import ImageSpec
 from medloom.data.dataset import ImageSource
 from medloom.generators.autoencoder.find import find_tokenizer, known_space
+from medloom.generators.autoencoder.quality import perplexity
 from medloom.generators.family import Origin
 from medloom.generators.generator_family import GeneratorFamily
 from medloom.generators.preparation import Prepared, respecified, with_channels
@@ -17,7 +18,7 @@ from medloom.generators.tokens.extend import extend_generator
 from medloom.generators.tokens.generator import TokenGenerator
 from medloom.generators.tokens.options import GenerateTokens
 from medloom.generators.tokens.task import TokenTask
-from medloom.generators.training_data import TrainingData
+from medloom.generators.training_data import TrainingData, spread_rows
 from medloom.generators.training_facts import TrainingFacts, find_text_encoder
 from medloom.networks.tokenizer import Tokenizer
 from medloom.training.options import LoopOptions
@@ -31,6 +32,8 @@ if TYPE_CHECKING:
 
 # Where neither a tokenizer nor --image-size says it.
 DEFAULT_SIZE = (64,)
+# Training images whose tokens are looked at, and the perplexity below which these say nothing.
+LOOKED_AT, FEWEST_CODES = 256, 1.5
 
 
 class TokenFamily(GeneratorFamily[GenerateTokens, "TokenGenerator", Tokenizer]):
@@ -48,6 +51,13 @@ class TokenFamily(GeneratorFamily[GenerateTokens, "TokenGenerator", Tokenizer]):
             raise UserError("--upscale: a second stage takes no prior image; edit with a model of one stage.")
         space = _space(options)
         return replace(options, image_size=space.size if space else options.image_size or DEFAULT_SIZE)
+
+    # The transformer's other options are compared with those of the run.
+    chosen_anew = (*GeneratorFamily.chosen_anew, "network")
+
+    def takes_priors(self, options: GenerateTokens) -> bool:
+        """See GeneratorFamily."""
+        return options.network.prior != "none"
 
     def sampling(self, options: GenerateTokens) -> SamplingSettings:
         """See GeneratorFamily."""
@@ -115,6 +125,7 @@ class TokenFamily(GeneratorFamily[GenerateTokens, "TokenGenerator", Tokenizer]):
         """See Family."""
         trained.to(accelerator.device)
         train, validation, render = self.caches(options, data, trained, accelerator)
+        _require_codes(options.tokenizer, train)
         coarse = None
         if trained.first is not None:
             with accelerator.main_process_first():
@@ -132,6 +143,22 @@ class TokenFamily(GeneratorFamily[GenerateTokens, "TokenGenerator", Tokenizer]):
             options.text.learning_rate_factor,
             options.tokens,
             coarse,
+        )
+
+
+def _require_codes(tokenizer: Path, data: TrainingData) -> None:
+    """Refuse tokens that say nothing of their image.
+
+    Raises:
+        UserError: all images have the same few codes.
+    """
+    tokens = data.images([data.usable[place] for place in spread_rows(len(data.usable), LOOKED_AT)]).round().long()
+    counts = tokens.flatten().bincount().float()
+    if (even := float(perplexity(counts / counts.sum()))) < FEWEST_CODES:
+        raise UserError(
+            f"--tokenizer {tokenizer}: its codebook has collapsed: the tokens of {len(tokens)} training images take"
+            f" {int((counts > 0).sum())} codes, as good as {even:.1f} that are evenly used; train it longer or with"
+            " --autoencoder.quantizer fsq."
         )
 
 

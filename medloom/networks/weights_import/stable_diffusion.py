@@ -12,14 +12,13 @@ import torch
 
 from medloom.core.errors import UserError
 from medloom.core.files import read_json
+from medloom.networks.weight_files import PREFERRED, weights_variant
 from medloom.networks.weights_import.layouts import TOKENIZER_FILES
 from medloom.networks.weights_import.tensors import PICKLED, SAFETENSORS, first_file, read_tensors
 
 INDEX = "model_index.json"
 LIBRARIES = ("diffusers", "transformers", "stable_diffusion", None)
-PIPELINES = ("StableDiffusionPipeline", "StableDiffusionInstructPix2PixPipeline")
-# Components with weights -> stem of their files.
-COMPONENTS = {"unet": "diffusion_pytorch_model", "vae": "diffusion_pytorch_model", "text_encoder": "model"}
+PIPELINES = ("StableDiffusionPipeline", "StableDiffusionImg2ImgPipeline", "StableDiffusionInstructPix2PixPipeline")
 # Files that a U-Net of Stable Diffusion 1.x or 2.x always has in the layout of its authors.
 SINGLE_FILE_KEY = "model.diffusion_model.input_blocks.0.0.weight"
 SDXL_KEY = "conditioner.embedders."
@@ -76,7 +75,7 @@ def read_folder(folder: Path, option: str) -> Any:
         "text_encoder": CLIPTextModel,
     }
     with _explained(f"{option} {folder} cannot be loaded"):
-        loaded = {name: _component(folder, name, part) for name, part in parts.items()}
+        loaded = {name: _component(folder, name, part, option) for name, part in parts.items()}
         loaded["tokenizer"] = CLIPTokenizer.from_pretrained(folder / "tokenizer", local_files_only=True)
         loaded["scheduler"] = _scheduler(folder)
         extra = {"safety_checker": None, "feature_extractor": None, "requires_safety_checker": False}
@@ -140,20 +139,23 @@ def _require_pipeline(folder: Path, option: str) -> str:
     return str(kind)
 
 
-def _component(folder: Path, name: str, part: Any) -> Any:
-    """A network of a folder; of several files of its weights the one that loses least."""
-    stem = COMPONENTS[name]
-    pickled = "pytorch_model" if name == "text_encoder" else stem
-    for variant in (None, "fp16"):
-        middle = f".{variant}" if variant else ""
-        safe, other = (folder / name / f"{stem}{middle}{SAFETENSORS}", folder / name / f"{pickled}{middle}{PICKLED[0]}")
-        if safe.is_file() or other.is_file():
-            # Says what is wrong with a file better than the library.
-            read_tensors(safe if safe.is_file() else other)
-            return part.from_pretrained(
-                folder / name, use_safetensors=safe.is_file(), variant=variant, local_files_only=True
-            ).float()
-    raise UserError(f"{folder / name} has no weights ({stem}{SAFETENSORS} or {pickled}{PICKLED[0]}).")
+def _component(folder: Path, name: str, part: Any, option: str) -> Any:
+    """A network of a folder, in fp32; its safetensors if there are any, else its pickled weights.
+
+    Raises:
+        UserError: no weights, or ones that cannot be read.
+    """
+    where = folder / name
+    safe = any(where.glob(f"*{SAFETENSORS}"))
+    pickled = [] if safe else sorted(where.glob(f"*{PICKLED[0]}"))
+    for path in pickled:
+        # Says what is wrong with a file better than the library.
+        read_tensors(path)
+    halves = pickled and all(f".{PREFERRED}." in path.name for path in pickled)
+    variant = (PREFERRED if halves else None) if pickled else weights_variant(where, option)
+    return part.from_pretrained(
+        where, use_safetensors=safe, variant=variant, torch_dtype=torch.float32, local_files_only=True
+    )
 
 
 def _scheduler(folder: Path) -> Any:
