@@ -96,8 +96,8 @@ class TextOptions:
     """The text encoder, and how the modality conditions the model.
 
     Attributes:
-        encoder: `local` (trained with the generator, no download), a run folder of `train text-encoder`, or a folder or
-            hub id of a transformers encoder.
+        encoder: `local` (trained with the generator, no download), a run folder of `train text-encoder`, a folder of a
+            transformers encoder (`medloom data import weights` converts others), or hf:ORG/NAME from the hub.
         max_tokens: longest text; longer ones are cut, with a message.
         modality_as: text ("CT: ..."), token (an embedding of its own), or both.
         train: train the encoder too; a local one always is.

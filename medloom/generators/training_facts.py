@@ -146,12 +146,19 @@ def build_text_encoder(corpus: Sequence[str], text: TextOptions, seed: int, pad:
 def condition_config(facts: TrainingFacts, text: TextOptions, encoder_width: int, width: int) -> "ConditionConfig":
     """The shape of the condition encoder for some facts; `width` is that of context tokens."""
     from medloom.networks.conditioning import ConditionConfig
-    from medloom.networks.text import LOCAL
+    from medloom.networks.text import LOCAL, pooled_width_of
 
     names = (tuple(facts.modalities), tuple(facts.views))
     # A local encoder learns sooner when its tokens are summed too.
     local = text.encoder == LOCAL
-    return ConditionConfig(encoder_width, width, *names, sum_tokens=local, columns=tuple(facts.columns))
+    return ConditionConfig(
+        encoder_width,
+        width,
+        *names,
+        sum_tokens=local,
+        columns=tuple(facts.columns),
+        pooled_width=None if local else pooled_width_of(text.encoder),
+    )
 
 
 def fused_parts(facts: TrainingFacts, text: TextOptions, fusion: str, by_text: bool = False) -> Mapping[str, str]:

@@ -112,6 +112,9 @@ def load_autoencoder(folder: Path, variant: str | None = None) -> KLAutoencoder:
     """
     from diffusers import AutoencoderKL
 
+    # diffusers would take a path that is not there for a hub id.
+    if not folder.is_dir():
+        raise UserError(f"autoencoder {folder} is no folder; give a run or a diffusers folder.")
     try:
         return KLAutoencoder(
             AutoencoderKL.from_pretrained(

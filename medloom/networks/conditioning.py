@@ -23,13 +23,14 @@ class ConditionConfig:
     """Shape of the condition encoder.
 
     Attributes:
-        text_width: width of the text encoder's embeddings.
+        text_width: width of the text encoder's token embeddings.
         width: width of context tokens and of the pooled vector.
         modalities: names, in the order of their embeddings.
         views: names, in the order of their embeddings.
         sum_tokens: whether the pooled vector also includes the sum of the text's tokens. A text encoder that is trained
             from scratch distinguishes its tokens long before its end token distinguishes texts.
         columns: of the clinical table, in the order of their tokens.
+        pooled_width: width of the text encoder's pooled vector; None where it is that of its tokens.
     """
 
     text_width: int
@@ -38,6 +39,7 @@ class ConditionConfig:
     views: tuple[str, ...] = ()
     sum_tokens: bool = False
     columns: tuple[TableColumn, ...] = ()
+    pooled_width: int | None = None
 
     @classmethod
     def from_json(cls, columns: Sequence[Mapping[str, Any]] = (), **values: Any) -> "ConditionConfig":
@@ -98,7 +100,8 @@ class ConditionEncoder(StoredNetwork):
         super().__init__()
         self.config = config
         self.text = nn.Sequential(nn.LayerNorm(config.text_width), nn.Linear(config.text_width, config.width))
-        self.pooled = nn.Sequential(nn.LayerNorm(config.text_width), nn.Linear(config.text_width, config.width))
+        pooled = config.pooled_width or config.text_width
+        self.pooled = nn.Sequential(nn.LayerNorm(pooled), nn.Linear(pooled, config.width))
         self.modality = nn.Embedding(1 + len(config.modalities), config.width)
         self.view = nn.Embedding(1 + len(config.views), config.width)
         self.table = TableEncoder(config.columns, config.width) if config.columns else None
@@ -117,7 +120,7 @@ class ConditionEncoder(StoredNetwork):
         Args:
             tokens: text embeddings `(N, L, T)`.
             mask: bool `(N, L)`, true for valid text tokens.
-            pooled: `(N, T)`.
+            pooled: `(N, P)`.
             modality: int64 `(N,)`, 0 if absent.
             view: int64 `(N,)`, 0 if absent.
             table: float32 `(N, K)`, required by an encoder with K columns; see `TableEncoder`.

@@ -4,12 +4,14 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import torch
+from safetensors import SafetensorError
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from medloom.core.errors import UserError
 from medloom.core.files import read_json
 from medloom.networks.discriminators import PatchDiscriminator
+from medloom.networks.weights_source import HUB, find_weights
 
 NONE, DISCRIMINATOR = "none", "discriminator"
 LAYERS = 4
@@ -104,7 +106,10 @@ class VisionFeatures(nn.Module):
 
 
 def load_vision_features(name: str) -> VisionFeatures:
-    """Load a frozen vision model from a folder or by hub id.
+    """Load a frozen vision model.
+
+    Args:
+        name: a folder, or `hf:ORG/NAME`.
 
     Raises:
         UserError: it cannot be found, has no safetensors, has no mean and standard deviation, or takes no images.
@@ -112,11 +117,13 @@ def load_vision_features(name: str) -> VisionFeatures:
     from transformers import AutoModel
     from transformers.utils import cached_file
 
+    source = find_weights(name, "perceptual encoder")
+    where = {"local_files_only": source.is_local}
     try:
-        settings = read_json(Path(str(cached_file(name, SETTINGS))))
+        settings = read_json(Path(str(cached_file(source.name, SETTINGS, **where))))
         # Only safetensors are opened, because other weight files can run code.
-        model = AutoModel.from_pretrained(name, use_safetensors=True, trust_remote_code=False)
-    except (OSError, ValueError) as error:
+        model = AutoModel.from_pretrained(source.name, use_safetensors=True, trust_remote_code=False, **where)
+    except (OSError, ValueError, SafetensorError) as error:
         raise _not_usable(name, str(error).strip().splitlines()[0]) from error
     # Models of images and text (CLIP, SigLIP) contain the vision model.
     vision = getattr(model, "vision_model", model)
@@ -135,8 +142,8 @@ def load_vision_features(name: str) -> VisionFeatures:
 
 def _not_usable(name: str, reason: str) -> UserError:
     return UserError(
-        f"perceptual encoder {name!r} cannot be used ({reason}); give {NONE}, {DISCRIMINATOR}, or a folder or hub id of"
-        f" a transformers vision model with safetensors weights and a {SETTINGS} with image_mean and image_std."
+        f"perceptual encoder {name!r} cannot be used ({reason}); give {NONE}, {DISCRIMINATOR}, or a transformers vision"
+        f" model (a folder, or {HUB}ORG/NAME) with safetensors weights and a {SETTINGS} with image_mean and image_std."
     )
 
 
@@ -144,8 +151,8 @@ def perceptual_distance(name: str, discriminator: PatchDiscriminator | None) -> 
     """The distance of an option's value.
 
     Args:
-        name: `none`; `discriminator` (feature matching, as in pix2pixHD, Wang et al. 2018); or a folder or hub id of a
-            transformers vision model.
+        name: `none`; `discriminator` (feature matching, as in pix2pixHD, Wang et al. 2018); or a transformers vision
+            model, as a folder or `hf:ORG/NAME`.
         discriminator: the discriminator that is trained together with the model, if any.
 
     Returns:

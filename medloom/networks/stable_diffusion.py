@@ -1,6 +1,7 @@
 """diffusers' U-Net with the Denoiser contract: for Stable Diffusion weights and exportable presets."""
 
 from copy import deepcopy
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
@@ -87,3 +88,13 @@ def fuse_lora(unet: "UNet2DConditionModel") -> "UNet2DConditionModel":
     fused.fuse_lora()
     fused.unload_lora()
     return fused
+
+
+def save_lora(unet: "UNet2DConditionModel", folder: Path) -> None:
+    """Write a U-Net's low-rank updates alone, in diffusers' format: `pytorch_lora_weights.safetensors`."""
+    from diffusers import StableDiffusionPipeline
+    from diffusers.utils import convert_state_dict_to_diffusers
+    from peft import get_peft_model_state_dict
+
+    layers = convert_state_dict_to_diffusers(get_peft_model_state_dict(unet))
+    StableDiffusionPipeline.save_lora_weights(folder, unet_lora_layers=layers, safe_serialization=True)

@@ -1,4 +1,4 @@
-"""Text encoders by name: any transformers text encoder (CLIP, BERT or T5 type) from a folder or the hub, or `local`.
+"""Text encoders by name: any transformers text encoder (CLIP, BERT or T5 type) from a folder, the hub, or `local`.
 
 The `local` encoder is a tokenizer trained on the manifest's text and a small CLIP text model. It needs no download, and
 it is saved in the layout that diffusers' Stable Diffusion pipeline reads.
@@ -13,12 +13,15 @@ import torch
 from torch import Tensor, nn
 
 from medloom.core.errors import UserError
+from medloom.core.seeds import initial_weights
+from medloom.networks.text_pooling import Pooling, load_pooling, mean_over_tokens, read_pooling_config
+from medloom.networks.weights_source import HUB, WeightsSource, find_weights
 
 if TYPE_CHECKING:
     from transformers import CLIPTextModel, CLIPTokenizer, PreTrainedTokenizerBase
 
 LOCAL = "local"
-CLIP_TYPES = ("clip", "clip_text_model")
+CLIP_TYPES, T5_TYPES = ("clip", "clip_text_model"), ("t5", "mt5")
 END_OF_WORD = "</w>"
 START, END = "<|startoftext|>", "<|endoftext|>"
 PRIVATE_USE = 0xE000
@@ -33,23 +36,35 @@ class TextEncoder(nn.Module):
         max_tokens: longest sequence; longer texts are truncated.
         pad: `trim` pads to the longest text of a batch (for networks that mask padding); `max` always pads to
             `max_tokens`, like Stable Diffusion's pipeline.
+        pooling: how an imported encoder pools; None for what `forward` says.
     """
 
     model: Any
 
     def __init__(
-        self, tokenizer: "PreTrainedTokenizerBase", model: nn.Module, max_tokens: int, pad: str = "trim"
+        self,
+        tokenizer: "PreTrainedTokenizerBase",
+        model: nn.Module,
+        max_tokens: int,
+        pad: str = "trim",
+        pooling: Pooling | None = None,
     ) -> None:
         super().__init__()
         self.tokenizer = tokenizer
         self.model = model
         self.max_tokens = max_tokens
         self.pad = pad
+        self.pooling = pooling
 
     @property
     def width(self) -> int:
-        """Width of token embeddings and of the pooled vector."""
+        """Width of token embeddings."""
         return int(self.model.config.hidden_size)
+
+    @property
+    def pooled_width(self) -> int:
+        """Width of the pooled vector."""
+        return self.width if self.pooling is None else self.pooling.config.width
 
     def tokenize(self, texts: Sequence[str]) -> tuple[Tensor, Tensor]:
         """Token ids int64 `(N, L)` and mask bool `(N, L)`."""
@@ -75,39 +90,43 @@ class TextEncoder(nn.Module):
             mask: bool `(N, L)`; with `pad="max"` the model gets no mask, as in Stable Diffusion's pipeline.
 
         Returns:
-            Token embeddings `(N, L, D)` and a pooled vector `(N, D)`: the end token of a CLIP model; for other models,
-            whose pooler is often untrained, the mean over tokens.
+            Token embeddings `(N, L, D)` and a pooled vector `(N, P)`: as the encoder was published, where the import
+            of its weights stored that; else the end token of a CLIP model, and for other models, whose pooler is often
+            untrained, the mean over tokens.
         """
-        output = self.model(input_ids=ids, attention_mask=None if self.pad == "max" else mask.long())
+        states = {"output_hidden_states": True} if self.pooling is not None and self.pooling.config.layers else {}
+        output = self.model(input_ids=ids, attention_mask=None if self.pad == "max" else mask.long(), **states)
         tokens = output.last_hidden_state
+        if self.pooling is not None:
+            return tokens, self.pooling(output, mask)
         if self.model.config.model_type in CLIP_TYPES:
             return tokens, output.pooler_output
-        weight = mask.to(tokens.dtype)[..., None]
-        return tokens, (tokens * weight).sum(1) / weight.sum(1).clamp(min=1)
+        return tokens, mean_over_tokens(tokens, mask)
 
     def save(self, tokenizer: Path, model: Path) -> None:
-        """Write the tokenizer and the weights (safetensors) to two folders."""
+        """Write the tokenizer and the weights (safetensors), with those of the pooling, to two folders."""
         from transformers.utils import logging
 
         # The library's bar for each checkpoint would break up our own.
         logging.disable_progress_bar()
         self.tokenizer.save_pretrained(tokenizer)
         self.model.save_pretrained(model, safe_serialization=True)
+        if self.pooling is not None:
+            self.pooling.save(model)
 
 
 def load_text_encoder(name: str, max_tokens: int, pad: str = "trim") -> TextEncoder:
-    """Load a text encoder from a folder or by hub id.
+    """Load a text encoder from a folder or from the hub.
 
     Args:
-        name: a folder with model and tokenizer, or a hub id.
+        name: a folder with model and tokenizer, or `hf:ORG/NAME`.
         max_tokens: longest sequence; at most the model's own.
         pad: see TextEncoder.
 
     Raises:
         UserError: it cannot be found, has no safetensors, or is shorter than `max_tokens`.
     """
-    folder = Path(name)
-    return load_text_parts(str(folder) if folder.is_dir() else name, None, max_tokens, pad)
+    return load_text_parts(name, None, max_tokens, pad)
 
 
 def load_text_parts(
@@ -116,36 +135,104 @@ def load_text_parts(
     """Load model and tokenizer from two folders (Stable Diffusion's `text_encoder/` and `tokenizer/`), in fp32.
 
     Args:
-        model_name: of the model.
-        tokenizer_name: of the tokenizer, or None for the model's.
-        max_tokens: see `load_text_encoder`.
+        model_name: a folder, or `hf:ORG/NAME`.
+        tokenizer_name: a folder, or None for that of the model.
+        max_tokens: longest sequence; at most the model's own.
         pad: see TextEncoder.
         variant: of the files of weights, as `fp16`; None for the plain ones.
 
     Raises:
         UserError: see `load_text_encoder`.
     """
-    from transformers import AutoConfig, AutoModel, AutoTokenizer, CLIPTextModel, T5EncoderModel
+    from safetensors import SafetensorError
+
+    source = find_weights(model_name, "text encoder")
+    tokens = source if tokenizer_name is None else find_weights(tokenizer_name, "tokenizer")
+    try:
+        model, tokenizer = _load_model(source, variant), _load_tokenizer(tokens)
+    except (OSError, ValueError, KeyError, TypeError, RuntimeError, ImportError, SafetensorError) as error:
+        raise _not_loaded(source, error) from error
+    pooling = None if source.folder is None else load_pooling(source.folder)
+    longest = getattr(model.config, "max_position_embeddings", max_tokens)
+    if pooling is not None and pooling.config.max_tokens:
+        longest = min(longest, pooling.config.max_tokens)
+    if max_tokens > longest:
+        raise UserError(f"text encoder {model_name!r} takes at most {longest} tokens, not {max_tokens}.")
+    return TextEncoder(tokenizer, model, max_tokens, pad, pooling)
+
+
+def _load_model(source: WeightsSource, variant: str | None) -> Any:
+    """The transformers model; only safetensors are opened, because other weight files can run code."""
+    from transformers import AutoConfig, AutoModel
     from transformers.utils import logging
 
     logging.disable_progress_bar()
-    classes = dict.fromkeys(CLIP_TYPES, CLIPTextModel) | dict.fromkeys(("t5", "mt5"), T5EncoderModel)
-    try:
-        config = AutoConfig.from_pretrained(model_name, trust_remote_code=False)
-        # Only safetensors are opened, because other weight files can run code.
-        model = classes.get(config.model_type, AutoModel).from_pretrained(
-            model_name, use_safetensors=True, trust_remote_code=False, variant=variant, dtype=torch.float32
+    where: dict[str, Any] = {"trust_remote_code": False, "local_files_only": source.is_local}
+    how = {"use_safetensors": True, "variant": variant, "dtype": torch.float32}
+    config = AutoConfig.from_pretrained(source.name, **where)
+    # A pooler that was not published, which nothing uses, is at least the same each time.
+    with initial_weights(0):
+        model, info = (text_class(config.model_type) or AutoModel).from_pretrained(
+            source.name, output_loading_info=True, **how, **where
         )
-        tokenizer = AutoTokenizer.from_pretrained(tokenizer_name or model_name, trust_remote_code=False)
-    except (OSError, ValueError) as error:
+    if missing := sorted(name for name in info["missing_keys"] if "pooler" not in name):
+        raise ValueError(f"weights are missing: {missing[0]} and {len(missing) - 1} more")
+    return model
+
+
+def text_class(kind: str) -> Any:
+    """The transformers class of a type whose text encoder is only a part of the model; None of other types."""
+    from transformers import CLIPTextModel, T5EncoderModel
+
+    return {**dict.fromkeys(CLIP_TYPES, CLIPTextModel), **dict.fromkeys(T5_TYPES, T5EncoderModel)}.get(kind)
+
+
+def _load_tokenizer(source: WeightsSource) -> "PreTrainedTokenizerBase":
+    from transformers import AutoTokenizer
+
+    from medloom.networks.weights_import.layouts import TOKENIZER_FILES, has_tokenizer
+
+    # transformers would make a tokenizer without words.
+    if source.folder is not None and not has_tokenizer(source.folder):
         raise UserError(
-            f"text encoder {model_name!r} cannot be loaded ({str(error).strip().splitlines()[0]}); give a folder or hub"
-            f" id of a transformers text encoder with safetensors weights, or {LOCAL!r}."
-        ) from error
-    longest = getattr(model.config, "max_position_embeddings", max_tokens)
-    if max_tokens > longest:
-        raise UserError(f"text encoder {model_name!r} takes at most {longest} tokens, not {max_tokens}.")
-    return TextEncoder(tokenizer, model, max_tokens, pad)
+            f"{source.name} has no tokenizer ({', '.join(TOKENIZER_FILES[:4])}), which a text encoder needs; fetch the"
+            " complete folder again."
+        )
+    tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(
+        source.name, trust_remote_code=False, local_files_only=source.is_local
+    )
+    return tokenizer
+
+
+def _not_loaded(source: WeightsSource, error: Exception) -> UserError:
+    """Says what lies where a text encoder should be, and what to do."""
+    from medloom.networks.weights_import.layouts import why_not_loaded
+
+    if source.folder is None:
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")
+        return UserError(
+            f"text encoder {HUB}{source.name} cannot be loaded from the hub ({reason}); name a folder, or {LOCAL!r}."
+        )
+    reason, converts = why_not_loaded(source.folder, error)
+    remedy = (
+        f"convert it: medloom data import weights --text-encoder {source.name} --out DIR"
+        if converts
+        else f"give a folder of a transformers text encoder with safetensors weights, {HUB}ORG/NAME, or {LOCAL!r}"
+    )
+    return UserError(f"text encoder {source.name!r} cannot be loaded: {reason}; {remedy}.")
+
+
+def pooled_width_of(name: str) -> int | None:
+    """The pooled vector's width of an imported encoder; None for one that is as wide as its tokens.
+
+    Args:
+        name: as of `load_text_encoder`, or `local`.
+
+    Raises:
+        UserError: settings that were edited or cut short.
+    """
+    config = None if name.startswith(HUB) else read_pooling_config(Path(name))
+    return None if config is None else config.width
 
 
 def embed_texts(encoder: TextEncoder, texts: Sequence[str], device: torch.device) -> list[tuple[Tensor, Tensor]]:

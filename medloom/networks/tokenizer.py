@@ -184,7 +184,7 @@ def load_tokenizer(folder: Path) -> Tokenizer:
     from diffusers import VQModel
 
     try:
-        coder: Any = VQModel.from_pretrained(folder, use_safetensors=True)
+        coder: Any = VQModel.from_pretrained(folder, use_safetensors=True, local_files_only=True)
     except (OSError, ValueError) as error:
         raise UserError(
             f"tokenizer {folder} cannot be loaded ({str(error).strip().splitlines()[0]}); give a run or a diffusers"

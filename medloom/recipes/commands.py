@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 # First words of commands -> title of the group in the overview; no words, of all other commands.
 GROUPS: dict[str, str] = {
     "demo": "Start here",
-    "data import": "Import public data sets",
+    "data import": "Import public data sets and weights",
     "data": "Prepare data",
     "train": "Train",
     "": "Generate and evaluate",
@@ -33,6 +33,10 @@ RECIPES: dict[str, tuple[str, str]] = {
     "data import mimic-cxr": ("medloom.recipes.data_import_mimic_cxr", "make a manifest of MIMIC-CXR or MIMIC-CXR-JPG"),
     "data import openi": ("medloom.recipes.data_import_openi", "make a manifest of the Open-i chest X-ray reports"),
     "data import covid-cxr": ("medloom.recipes.data_import_covid_cxr", "make a manifest of covid-chestxray-dataset"),
+    "data import weights": (
+        "medloom.recipes.data_import_weights",
+        "convert published weights: text encoders, Stable Diffusion checkpoints, LoRA files",
+    ),
     "generate": ("medloom.recipes.generate", "generate images from a prompt or a manifest of conditions"),
     "edit": ("medloom.recipes.edit", "edit a patient's prior image by an instruction"),
     "whatif": ("medloom.recipes.whatif", "change clinical columns, hold the seed, and see what becomes of the images"),

@@ -33,8 +33,8 @@ class Config(ManifestOptions):
         by: columns of all manifests, e.g. finding sex age. Each of their values, or each third of their numbers, is
             measured on its own.
         features: feature extractors: classifier, local (a self-supervised encoder trained on real images outside the
-            reference), pixels, hf:PATH (a transformers vision model, folder or hub id). Default: classifier, if there
-            is a label, and local.
+            reference), pixels, hf:PATH (a transformers vision model: a folder, or ORG/NAME of the hub). Default:
+            classifier, if there is a label, and local.
         metrics: further metrics on features to measure in the section fidelity, names of medloom.metrics, e.g.
             squared_mmd.
         conditions: table that the images were generated from (`medloom generate --data`); their texts, and columns that

@@ -108,7 +108,7 @@ def test_the_overview_and_the_version(capsys: pytest.CaptureFixture[str]) -> Non
     assert all(f"  medloom {command} " in overview for command in COMMANDS)
     assert main(["--help"]) == 0 and capsys.readouterr().out == overview
     titles = [line for line in overview.splitlines() if line.endswith(":")]
-    assert titles[1:3] == ["Prepare data:", "Import public data sets:"]
+    assert titles[1:3] == ["Prepare data:", "Import public data sets and weights:"]
     assert main(["--version"]) == 0
 
 

@@ -170,7 +170,7 @@ def check_extractor(name: str) -> None:
     look_up(EXTRACTORS, kind, "feature extractor")
     if (kind == "hf") != bool(argument):
         raise UserError(
-            f"feature extractor {name!r}: give classifier, local, pixels, or hf:PATH with a folder or hub id."
+            f"feature extractor {name!r}: give classifier, local, pixels, hf:FOLDER, or hf:ORG/NAME of the hub."
         )
 
 

@@ -15,6 +15,7 @@ from medloom.core.errors import UserError
 from medloom.core.files import hash_json, read_json
 from medloom.core.seeds import initial_weights
 from medloom.downstream.networks import hash_weights
+from medloom.networks.weights_source import HUB, find_folder_or_hub_id
 
 PREPROCESSOR = "preprocessor_config.json"
 POOLED, TOKENS = "pooled output", "mean over the last layer's tokens"
@@ -80,7 +81,7 @@ def load_vision_model(name: str, device: str = "cpu") -> VisionModel:
     """Load a vision model and its preprocessing.
 
     Args:
-        name: a folder that transformers wrote, or a hub id.
+        name: a folder that transformers wrote, or a hub id, ORG/NAME.
         device: a torch device.
 
     Raises:
@@ -90,14 +91,15 @@ def load_vision_model(name: str, device: str = "cpu") -> VisionModel:
     from transformers import AutoModel
     from transformers.utils import cached_file
 
-    local = Path(name).is_dir()
+    source = find_folder_or_hub_id(name, f"--features {HUB}{name}")
+    where = {"local_files_only": source.is_local}
     try:
         with initial_weights(0):
             network, info = AutoModel.from_pretrained(
                 name,
                 use_safetensors=True,
                 trust_remote_code=False,
-                local_files_only=local,
+                **where,
                 output_loading_info=True,
                 dtype=torch.float32,
             )
@@ -116,7 +118,7 @@ def load_vision_model(name: str, device: str = "cpu") -> VisionModel:
     if missing - unpooled:
         raise UserError(f"hf:{name} lacks weights of its own network ({sorted(missing - unpooled)[0]}, ...).")
     try:
-        found = cached_file(name, PREPROCESSOR, local_files_only=local)
+        found = cached_file(name, PREPROCESSOR, **where)
     except (OSError, ValueError) as error:
         raise UserError(f"hf:{name} has no {PREPROCESSOR}, so its preprocessing is unknown.") from error
     settings: Mapping[str, Any] = read_json(Path(str(found)))

@@ -33,7 +33,7 @@ class AutoencoderOptions:
         code_width: of vq: channels of a code; few of them keep all codes in use.
         levels: of fsq: values of each channel of a code.
         quantizer_weight: of vq: weight of the quantizer's loss, which keeps latents near their codes.
-        perceptual: none, discriminator (its features), or a folder or hub id of a transformers vision model.
+        perceptual: none, discriminator (its features), or a transformers vision model: a folder, or hf:ORG/NAME.
         perceptual_weight: weight of the perceptual distance.
         adversarial_weight: weight of the adversarial loss; 0 for none.
         adversarial_start: step from which the autoencoder is trained against the discriminator and its features (the

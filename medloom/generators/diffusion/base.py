@@ -10,13 +10,12 @@ from medloom.core.files import read_json
 from medloom.networks.autoencoder import KLAutoencoder, load_autoencoder
 from medloom.networks.text import TextEncoder, load_text_parts
 from medloom.networks.weight_files import weights_variant
+from medloom.networks.weights_source import HUB, find_weights
 from medloom.processes.paths import DDPM
 
 if TYPE_CHECKING:
     from diffusers import UNet2DConditionModel
 
-# A name that is looked for on the hub; anything else is a folder.
-HUB = "hf:"
 INDEX = "model_index.json"
 EDITOR = "StableDiffusionInstructPix2PixPipeline"
 PIPELINES = ("StableDiffusionPipeline", "StableDiffusionImg2ImgPipeline", EDITOR)
@@ -151,7 +150,8 @@ def _located(name: str) -> Path:
     if folder.is_file():
         raise UserError(
             f"{option} is a single file; give a diffusers folder. `medloom data import weights` makes one: of a"
-            f" checkpoint with --checkpoint {name} --out FOLDER, of a LoRA with --lora {name} --base FOLDER --out NEW."
+            f" checkpoint with --checkpoint {name} --base-config SD --out FOLDER, of a LoRA file with --lora {name}"
+            " --base SD --out FOLDER."
         )
     if not folder.is_dir():
         raise UserError(
@@ -168,7 +168,7 @@ def _downloaded(name: str) -> Path:
 
     wanted = ["*.json", "*.txt", "unet/*.safetensors", "vae/*.safetensors", "text_encoder/*.safetensors"]
     try:
-        return Path(snapshot_download(name.removeprefix(HUB), allow_patterns=wanted))
+        return Path(snapshot_download(find_weights(name, "--base").name, allow_patterns=wanted))
     except (HFValidationError, HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
         raise UserError(f"--base {name} cannot be fetched from the hub ({_first_line(error)}).") from error
 

@@ -5,9 +5,10 @@ from typing import Any
 
 from medloom.core.files import write_json
 from medloom.generators.diffusion.model import DiffusionModel
-from medloom.networks.stable_diffusion import StableDiffusionUNet, fuse_lora
+from medloom.networks.stable_diffusion import StableDiffusionUNet, fuse_lora, save_lora
 from medloom.processes.paths import DDPM, ProbabilityPath
 
+LORA = "lora"
 PIPELINE, EDITING_PIPELINE = "StableDiffusionPipeline", "StableDiffusionInstructPix2PixPipeline"
 
 
@@ -20,16 +21,22 @@ def load_exportable(folder: Path) -> StableDiffusionUNet:
     """The U-Net that `save_exportable` wrote."""
     from diffusers import UNet2DConditionModel
 
-    return StableDiffusionUNet(UNet2DConditionModel.from_pretrained(folder / "unet", use_safetensors=True))
+    return StableDiffusionUNet(
+        UNet2DConditionModel.from_pretrained(folder / "unet", use_safetensors=True, local_files_only=True)
+    )
 
 
 def save_exportable(model: DiffusionModel, path: ProbabilityPath, folder: Path) -> None:
-    """Write U-Net, scheduler and model_index.json; low-rank updates are fused into the U-Net."""
+    """Write U-Net, scheduler and model_index.json.
+
+    Low-rank updates are fused into the U-Net, and written alone to `lora/` for diffusers' `load_lora_weights`.
+    """
     denoiser = model.denoiser
     if not isinstance(denoiser, StableDiffusionUNet):
         raise TypeError("a model without a condition encoder has Stable Diffusion's U-Net")
     unet = denoiser.unet
     if getattr(unet, "peft_config", None):
+        save_lora(unet, folder / LORA)
         unet = fuse_lora(unet)
     unet.save_pretrained(folder / "unet", safe_serialization=True)
     scheduler = export_scheduler(path)

@@ -142,8 +142,8 @@ class DiffusionOptions(VolumeOptions):
     """Train a diffusion generator.
 
     Attributes:
-        base: Stable Diffusion 1.x or 2.x to start from: a folder or hub id; it decides the network's shape, the noise
-            schedule and the prediction, and brings its text encoder unless another is named.
+        base: Stable Diffusion 1.x or 2.x to start from: a folder, or hf:ORG/NAME from the hub; it decides the network's
+            shape, the noise schedule and the prediction, and brings its text encoder unless another is named.
         lora: rank of low-rank updates of the base instead of training all of it.
         autoencoder: run folder of `train autoencoder`, or a diffusers folder with one, for latent diffusion of whole
             2-D images.

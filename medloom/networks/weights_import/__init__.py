@@ -1,0 +1,1 @@
+"""Published weights in other layouts than medloom reads: what lies in a folder, and its conversion."""
