@@ -20,6 +20,8 @@ ALIASES: dict[str, tuple[str, ...]] = {
     "frame": (),
     "pixel_unit": (),
 }
+# Instead of a column's name: there is none.
+NONE = "none"
 PATH_COLUMNS = ("path", "mask", "prior", "registered_prior")
 
 
@@ -28,7 +30,8 @@ def standard_names(header: Sequence[str], named: Mapping[str, str], where: str) 
 
     Args:
         header: the table's column names, blanks trimmed.
-        named: standard name -> column, as the user said (`--columns text=clinical_notes`).
+        named: standard name -> column, as the user said (`--columns text=clinical_notes`); `none` for a column that is
+            left out.
         where: the file, for errors.
 
     Raises:
@@ -44,6 +47,8 @@ def standard_names(header: Sequence[str], named: Mapping[str, str], where: str) 
     found: dict[str, str] = {}
     for standard, aliases in ALIASES.items():
         present = [folded[alias] for alias in aliases if alias in folded]
+        if named.get(standard) == NONE:
+            continue
         if standard in named:
             column = named[standard]
             if column not in header:
@@ -72,8 +77,10 @@ def require(found: Mapping[str, str], standard: str, header: Sequence[str], wher
         return
     names = (standard, *ALIASES[standard])
     slip = next((name for name in header if closest(name, names)), None)
+    # Images may be trained on without texts.
+    without = f" (--columns text={NONE}: train without texts)" if standard == "text" else ""
     hint = f" (column {slip!r}, did you mean {closest(slip, names)!r}?)" if slip else ""
     raise UserError(
         f"{where}: no {standard} column{hint}; it is recognised as {', '.join(names)}."
-        f" Columns: {', '.join(header)}. Rename one, or name it with --columns {standard}=NAME."
+        f" Columns: {', '.join(header)}. Rename one, or name it with --columns {standard}=NAME{without}."
     )

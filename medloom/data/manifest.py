@@ -262,7 +262,7 @@ class ManifestOptions:
         images_are_patients: every image is of another patient (else a column patient_id names them).
         skip_bad: skip rows that cannot be used, and say how many.
         columns: the table's own names of standard columns (path, text, modality, patient_id, time, view, split, mask,
-            prior, registered_prior, instruction), e.g. text=Report patient_id="Patient ID".
+            prior, registered_prior, instruction), e.g. text=Report patient_id="Patient ID"; text=none leaves it out.
         unit: what the values of NIfTI, MetaImage and NRRD files are, which do not say so: HU or relative, for all or by
             modality, as CT=HU,MR=relative. A column pixel_unit of the table says it too.
         frame: of images in files with several frames, where no column `frame` names it: a number from 0, or all for one

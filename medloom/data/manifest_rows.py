@@ -37,8 +37,11 @@ def frame_of_table(table: Table, found: Mapping[str, str], root: Path, image_fra
     header = []
     for name in table.header:
         own = by_column.get(name, name)
-        while name not in by_column and (own == "line" or own.casefold() in found or (own != name and own in taken)):
-            own = f"{own}_"
+        # A standard name that is not found is one that the user left out.
+        left_out = own in ALIASES
+        clashes = own == "line" or left_out or own.casefold() in found
+        while name not in by_column and (clashes or (own != name and own in taken)):
+            own, clashes = f"{own}_", False
         taken.add(own)
         header.append(own)
     frame = pd.DataFrame(table.rows, columns=header, dtype=object)

@@ -8,6 +8,7 @@ from typing import ClassVar
 from medloom.core.choices import MODALITY_AS
 from medloom.core.errors import UserError
 from medloom.core.limits import check_limits, limited
+from medloom.data.columns import NONE
 from medloom.data.manifest import ManifestOptions
 from medloom.training.options import LoopOptions
 
@@ -141,8 +142,8 @@ class GeneratorOptions(TrainOptions):
         text: the text encoder and how the modality conditions the model.
     """
 
-    # Whether images without any text are refused.
-    needs_text: ClassVar[bool] = False
+    # Whether its images are generated from texts.
+    by_text: ClassVar[bool] = False
 
     from_run: Path | None = None
     table: tuple[str, ...] = ()
@@ -154,6 +155,16 @@ class GeneratorOptions(TrainOptions):
 
     def __post_init__(self) -> None:
         check_limits(self)
+
+    @property
+    def needs_text(self) -> bool:
+        """Whether images without any text are refused: not where a table conditions them, or none are wanted."""
+        return self.by_text and not self.table and self.columns.get("text") != NONE
+
+    @property
+    def columns_needed(self) -> tuple[str, ...]:
+        """Standard columns that the manifest must have."""
+        return tuple(name for name in self.need if name != "text" or self.needs_text)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -64,7 +64,8 @@ def read_facts(options: GeneratorOptions, data: Prepared, masks: MaskSpec, verbo
     has_text = any(condition.text for condition in conditions)
     if not has_text and options.needs_text:
         raise UserError(
-            f"{options.data}: no row has a text or an instruction; name the column with --columns text=NAME."
+            f"{options.data}: no row has a text or an instruction; name the column with --columns text=NAME, or train"
+            " without texts with --columns text=none."
         )
     for part in ("mask", "text") if masks.visible else ("text",):
         without = sum(not getattr(condition, part) for condition in conditions)

@@ -167,7 +167,7 @@ class DiffusionOptions(VolumeOptions):
     @property
     def columns_needed(self) -> tuple[str, ...]:
         """Of the first stage no prior image is needed."""
-        return tuple(name for name in self.need if name != "prior" or self.stage == 2)
+        return tuple(name for name in super().columns_needed if name != "prior" or self.stage == 2)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -181,7 +181,7 @@ class TextToImage(DiffusionOptions):
     task: ClassVar[str] = "text2image"
     settings: ClassVar[str] = "medloom.generators.settings.text2image"
     need: ClassVar[tuple[str, ...]] = ("path", "text")
-    needs_text: ClassVar[bool] = True
+    by_text: ClassVar[bool] = True
     use: ClassVar[str] = "medloom generate --model {} --out DIR --prompt ..."
     example: ClassVar[str] = "medloom train text2image --data train.csv --out runs/mm"
     common: ClassVar[tuple[str, ...]] = (
@@ -237,7 +237,7 @@ class EditImage(DiffusionOptions):
     task: ClassVar[str] = "edit"
     settings: ClassVar[str] = "medloom.generators.settings.edit"
     need: ClassVar[tuple[str, ...]] = ("path", "prior")
-    needs_text: ClassVar[bool] = True
+    by_text: ClassVar[bool] = True
     use: ClassVar[str] = EDITS
     example: ClassVar[str] = "medloom train edit --data triples.csv --out runs/edit"
     common: ClassVar[tuple[str, ...]] = (
