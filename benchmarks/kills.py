@@ -1,8 +1,8 @@
 """Every command that writes, killed at random file operations and run again: what is left has to be the same bytes.
 
-Each command runs whole first. Then it is killed (SIGKILL) just before a random file operation, or a few milliseconds
-after one, which reaches the writing by native code; the same command is run again, now and then killed again, until it
-ends. Its folder is compared with that of the whole run, names and contents, and nothing may be left over.
+Each command runs whole first. Then it is killed (SIGKILL) just before a random file operation, a few milliseconds
+after one, which reaches the writing by native code, or at any time; the same command is run again, now and then killed
+again, until it ends. Its folder is compared with that of the whole run, names and contents, and nothing may be left over.
 """
 
 import argparse
@@ -36,9 +36,9 @@ IMPORTED = (
     "benchmarks.kills",
 )  # fmt: skip
 LONGEST = 300.0
-# Fraction of kills that come some time after the operation, how long after it at most, and of runs again that are
-# killed too.
-LATER, LATEST, AGAIN = 0.4, 0.03, 0.3
+# Fractions of kills that come at any time, and some time after an operation; how long after it at most (s); fraction of
+# runs again that are killed too.
+ANY_TIME, LATER, LATEST, AGAIN = 0.25, 0.25, 0.03, 0.3
 LOOP = (
     "--loop.steps 4 --loop.batch 4 --loop.precision fp32 --loop.warmup 1 --loop.validate-every 2"
     " --loop.checkpoint-every 1 --loop.ema 0.9 --device cpu --validation 0.2"
@@ -85,13 +85,15 @@ COMMANDS: Mapping[str, str] = {
     "train text-encoder": f"train text-encoder --data IN/visits/train.csv --image-size 32 {LOOP}"
     " --config IN/words.yaml --out run",
     "generate png": f"{GENERATE} --model IN/xrays --data IN/visits/test.csv --format png --out out",
+    "generate mhd": f"{GENERATE} --model IN/model --data IN/ct/test.csv --count 6 --format mhd --out out",
     "generate dicom": f"{GENERATE} --model IN/model --data IN/ct/test.csv --count 6 --format dicom --out out",
     "edit": "edit --model IN/editor --data IN/triples.csv --controls nochange back --steps 2 --device cpu --out out",
     "whatif": "whatif --model IN/model --data IN/ct/test.csv --rows 3 --n 1 --set age=70 --set age=40 --steps 2"
     " --allow-unseen --device cpu --out out",
     "data journeys": f"{JOURNEYS} --register rigid",
+    "data journeys by processes": f"{JOURNEYS} --register rigid --workers 2",
     "data phantom": f"{PHANTOM} --patients 8 --visits 2 --out cohort",
-    "data phantom volumes": "data phantom --size 16 --dims 3 --patients 4 --workers 2 --out cohort",
+    "data phantom volumes": "data phantom --size 24 --dims 3 --patients 20 --workers 2 --out cohort",
     "data split": "data split IN/ct/unsplit.csv --test 0.3 --out parts",
     "data prompts": "data prompts IN/ct/unsplit.csv --template phantom --replace --out prompts/manifest.csv",
     "evaluate images": "evaluate images --real IN/ct/test.csv --synthetic IN/made/manifest.csv --train IN/ct/train.csv"
@@ -104,7 +106,7 @@ class Kill:
     """When a run is killed.
 
     Attributes:
-        operation: the number of the file operation.
+        operation: the number of the file operation; 0 is the start.
         later: seconds after it; None just before it.
     """
 
@@ -114,11 +116,12 @@ class Kill:
 
 @dataclass
 class Ended:
-    """How a run ended: its exit status, negative the signal's number; how many file operations; what it said."""
+    """How a run ended: its exit status, negative the signal's number; how many file operations; what it said; its time."""
 
     status: int
     operations: int
     said: str
+    seconds: float = 0.0
 
 
 @dataclass
@@ -126,6 +129,7 @@ class Tally:
     """What was found of a command."""
 
     operations: int
+    seconds: float
     kills: int = 0
     trials: int = 0
     faults: list[str] = field(default_factory=list)
@@ -181,7 +185,8 @@ class Runner:
         process = self.context.Process(target=_command, args=(list(words), folder, log, kill, theirs))
         process.start()
         theirs.close()
-        count, deadline = 0, time.monotonic() + LONGEST
+        count, started = 0, time.monotonic()
+        deadline = started + LONGEST
         while process.is_alive() and time.monotonic() < deadline:
             try:
                 if not ours.poll(0.5):
@@ -198,7 +203,8 @@ class Runner:
             process.kill()
             process.join()
             return Ended(1, count, f"still running after {LONGEST:.0f} s")
-        return Ended(process.exitcode or 0, count, log.read_text(encoding="utf-8", errors="replace"))
+        said = log.read_text(encoding="utf-8", errors="replace")
+        return Ended(process.exitcode or 0, count, said, time.monotonic() - started)
 
 
 def _command(words: list[str], folder: Path, log: Path, kill: Kill | None, report: Connection) -> None:
@@ -224,6 +230,8 @@ def _command(words: list[str], folder: Path, log: Path, kill: Kill | None, repor
             else:
                 report.send(-1)
 
+    if kill is not None and not kill.operation:
+        report.send(-1)
     sys.addaudithook(watch)
     status = medloom(words)
     report.send(count)
@@ -274,7 +282,7 @@ def _whole(runner: Runner, command: str, inputs: Path, root: Path) -> Tally:
     first, second = (runner.run(words, _place(root, command, name)) for name in ("whole", "again"))
     if first.status or second.status:
         raise RuntimeError(f"{command}: {first.said}")
-    tally = Tally(first.operations)
+    tally = Tally(first.operations, second.seconds)
     if differing := differences(_place(root, command, "whole"), _place(root, command, "again")):
         raise RuntimeError(f"{command} differs between two runs that nobody killed: {', '.join(differing)}")
     shutil.rmtree(_place(root, command, "again"))
@@ -292,8 +300,7 @@ def _trial(
     while ended.status == -signal.SIGKILL:
         kill = None
         if len(plans) < most and (not plans or rng.random() < AGAIN):
-            later = float(rng.uniform(0, LATEST)) if rng.random() < LATER else None
-            kill = Kill(int(rng.integers(1, tally.operations + 1)), later)
+            kill = _kill(rng, tally)
         ended = runner.run(words, folder, kill)
         if ended.status == -signal.SIGKILL and kill is not None:
             plans.append(kill)
@@ -310,6 +317,15 @@ def _trial(
     )
     print(f"{command}, killed at operation {at}: {fault}", file=sys.stderr)
     tally.faults.append(fault)
+
+
+def _kill(rng: np.random.Generator, tally: Tally) -> Kill:
+    """When to kill a command."""
+    kind = rng.random()
+    if kind < ANY_TIME:
+        return Kill(0, float(rng.uniform(0, tally.seconds)))
+    later = float(rng.uniform(0, LATEST)) if kind < ANY_TIME + LATER else None
+    return Kill(int(rng.integers(1, tally.operations + 1)), later)
 
 
 def differences(one: Path, other: Path) -> list[str]:

@@ -8,11 +8,18 @@ import socket
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from medloom.core.errors import UserError
-from medloom.core.files import LEFTOVER, explained_disk_errors, held_folders, remove_leftovers
+from medloom.core.files import (
+    LEFTOVER,
+    explained_disk_errors,
+    held_folders,
+    remove_leftovers,
+    remove_leftovers_of,
+    require_held,
+)
 from medloom.core.progress import say
 
 # Names the process that writes the folder, for as long as it does.
@@ -32,7 +39,8 @@ def output_folder(folder: Path, marker: str) -> Iterator[Path]:
         marker: a file that such output always contains (`manifest.csv`, `run.json`).
 
     Raises:
-        UserError: the folder has content but no `marker`, is a file, or another process is writing it.
+        UserError: the folder has content but no `marker`, is a file, another process is writing it, or it was removed
+            or moved within the block.
 
     Examples:
         >>> from pathlib import Path
@@ -50,17 +58,47 @@ def output_folder(folder: Path, marker: str) -> Iterator[Path]:
     is_new = not folder.exists()
     with explained_disk_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)
-        descriptor = _lock(folder)
+        descriptor = _lock(folder / LOCK, folder)
     held_folders[folder.absolute()] = folder.stat().st_ino
     try:
         with explained_disk_errors(folder):
             remove_leftovers(folder)
         yield folder
+    except BaseException as error:
+        if isinstance(error, Exception):
+            # Whatever became of it elsewhere, this is why.
+            require_held(folder, error)
+        # Of processes that were ended in the middle of a file.
+        with suppress(OSError):
+            remove_leftovers(folder)
+        raise
     finally:
         del held_folders[folder.absolute()]
         _unlock(folder / LOCK, descriptor)
         if is_new and folder.is_dir() and not any(folder.iterdir()):
             folder.rmdir()
+
+
+@contextmanager
+def output_files(*paths: Path) -> Iterator[None]:
+    """Files next to others of the user, for this process alone within the block, without leftovers of a killed one.
+
+    Args:
+        paths: the files; the first is what the user named.
+
+    Raises:
+        UserError: another process is writing it.
+    """
+    first = paths[0]
+    with explained_disk_errors(first):
+        first.parent.mkdir(parents=True, exist_ok=True)
+        descriptor = _lock(path := first.with_name(f".{first.name}{LOCK}"), first)
+    try:
+        for each in paths:
+            remove_leftovers_of(each)
+        yield
+    finally:
+        _unlock(path, descriptor)
 
 
 def empty_folder(folder: Path) -> None:
@@ -85,27 +123,26 @@ def _require_own(folder: Path, marker: str) -> None:
         raise UserError(f"--out {folder} already has other content (no {marker}); name a new or empty folder.")
 
 
-def _lock(folder: Path) -> int:
-    """Lock a folder for this process; the open file of the lock.
+def _lock(path: Path, out: Path) -> int:
+    """Lock an output for this process; the open file of the lock.
 
     Raises:
-        UserError: another process writes the folder.
+        UserError: another process writes it.
     """
-    path = folder / LOCK
     while True:
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
         holder = os.read(descriptor, 4096).decode("utf-8", "replace")
         if not _flock(descriptor):
             os.close(descriptor)
             raise UserError(
-                f"--out {folder}: {_whom(holder)} is writing it; wait until that has ended, or name another folder."
+                f"--out {out}: {_whom(holder)} is writing it; wait until that has ended, or give another name."
             )
         # The one who held it may have removed the file since it was opened.
         if path.exists() and path.stat().st_ino == os.fstat(descriptor).st_ino:
             break
         os.close(descriptor)
     if holder:
-        say(f"{folder}: {_whom(holder)} ended without finishing; its lock is taken over.")
+        say(f"{out}: {_whom(holder)} ended without finishing; its lock is taken over.")
     now = time.strftime("%Y-%m-%d %H:%M:%S")
     own = json.dumps({"process": os.getpid(), "host": socket.gethostname(), "since": now})
     os.lseek(descriptor, 0, os.SEEK_SET)
@@ -120,8 +157,10 @@ def _unlock(path: Path, descriptor: int) -> None:
         os.close(descriptor)
         path.unlink(missing_ok=True)
     else:
-        # Removed before it is let go: another process that has just opened it looks whether it is still there.
-        path.unlink(missing_ok=True)
+        # Removed before it is let go: another process that has just opened it looks whether it is still there. In a
+        # folder that took the place of this one it is another's.
+        if path.exists() and path.stat().st_ino == os.fstat(descriptor).st_ino:
+            path.unlink(missing_ok=True)
         os.close(descriptor)
 
 

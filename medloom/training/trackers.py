@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from medloom.core.errors import UserError
-from medloom.core.files import write_text
+from medloom.core.files import make_folder, require_held, write_text
 
 HEADER = ("step", "name", "value")
 
@@ -19,7 +19,7 @@ class Trackers:
     """
 
     def __init__(self, folder: Path, step: int, wandb: str | None, options: Mapping[str, object]) -> None:
-        folder.mkdir(parents=True, exist_ok=True)
+        make_folder(folder)
         self.path = folder / "metrics.csv"
         # Drop what a killed run logged after its last checkpoint: those steps are repeated.
         rows = read_metrics(self.path) if self.path.exists() else []
@@ -43,6 +43,8 @@ class Trackers:
 
     def log(self, step: int, values: Mapping[str, float]) -> None:
         """Log values of optimiser step `step`."""
+        # The open file would take them even if its folder was removed.
+        require_held(self.path)
         for name, value in values.items():
             self._writer.writerow((step, name, repr(float(value))))
         self._stream.flush()
