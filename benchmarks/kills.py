@@ -2,7 +2,7 @@
 
 Each command runs whole first. Then it is killed (SIGKILL) just before a random file operation, a few milliseconds
 after one, which reaches the writing by native code, or at any time; the same command is run again, now and then killed
-again, until it ends. Its folder is compared with that of the whole run, names and contents, and nothing may be left over.
+again, until it ends. Its folder is compared with that of the whole run, names and contents, and nothing may be left.
 """
 
 import argparse
@@ -116,7 +116,7 @@ class Kill:
 
 @dataclass
 class Ended:
-    """How a run ended: its exit status, negative the signal's number; how many file operations; what it said; its time."""
+    """How a run ended: its exit status, negative the signal's number; its file operations; what it said; its time."""
 
     status: int
     operations: int

@@ -2,11 +2,13 @@
 
 import csv
 import io
+import time
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from medloom.core.errors import UserError
-from medloom.core.files import make_folder, require_held, write_text
+from medloom.core.files import explained_disk_errors, make_folder, require_held, write_text
 
 HEADER = ("step", "name", "value")
 
@@ -30,9 +32,7 @@ class Trackers:
         write_text(self.path, buffer.getvalue())
         self._stream = self.path.open("a", encoding="utf-8", newline="")
         self._writer = csv.writer(self._stream, lineterminator="\n")
-        from torch.utils.tensorboard import SummaryWriter
-
-        self._board = SummaryWriter(str(folder), purge_step=step + 1)
+        self._board = _Board(folder, step)
         self._wandb = None
         if wandb:
             try:
@@ -43,17 +43,18 @@ class Trackers:
 
     def log(self, step: int, values: Mapping[str, float]) -> None:
         """Log values of optimiser step `step`."""
-        # The open file would take them even if its folder was removed.
+        # The open files would take them even if their folder was removed.
         require_held(self.path)
-        for name, value in values.items():
-            self._writer.writerow((step, name, repr(float(value))))
-        self._stream.flush()
+        with explained_disk_errors(self.path):
+            for name, value in values.items():
+                self._writer.writerow((step, name, repr(float(value))))
+            self._stream.flush()
         self.log_speed(step, values)
 
     def log_speed(self, step: int, values: Mapping[str, float]) -> None:
         """Log values that differ from run to run (images/s): not to metrics.csv."""
-        for name, value in values.items():
-            self._board.add_scalar(name, value, step)
+        with explained_disk_errors(self.path):
+            self._board.add(step, values)
         if self._wandb is not None:
             self._wandb.log(dict(values), step=step)
 
@@ -63,6 +64,41 @@ class Trackers:
         self._board.close()
         if self._wandb is not None:
             self._wandb.finish()
+
+
+class _Board:
+    """A file of scalars as TensorBoard reads it.
+
+    torch's SummaryWriter has a thread of its own, which writes late and prints a traceback where it cannot, and puts
+    the computer's name into the file's.
+    """
+
+    def __init__(self, folder: Path, step: int) -> None:
+        from tensorboard.compat.proto.event_pb2 import SessionLog
+        from tensorboard.summary.writer.record_writer import RecordWriter
+
+        self._stream = (folder / f"events.out.tfevents.{time.time_ns()}").open("ab")
+        self._records = RecordWriter(self._stream)
+        self._write(file_version="brain.Event:2")
+        # What a killed run wrote beyond its checkpoint is not shown.
+        self._write(step=step + 1, session_log=SessionLog(status=SessionLog.START))
+
+    def add(self, step: int, values: Mapping[str, float]) -> None:
+        """Write the values of a step."""
+        from tensorboard.compat.proto.summary_pb2 import Summary
+
+        entries = [Summary.Value(tag=name, simple_value=float(value)) for name, value in values.items()]
+        self._write(step=step, summary=Summary(value=entries))
+
+    def close(self) -> None:
+        """Close the file."""
+        self._stream.close()
+
+    def _write(self, **values: Any) -> None:
+        from tensorboard.compat.proto.event_pb2 import Event
+
+        self._records.write(Event(wall_time=time.time(), **values).SerializeToString())
+        self._stream.flush()
 
 
 def read_metrics(path: Path) -> list[tuple[int, str, str]]:
