@@ -10,6 +10,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Protocol
 
 from medloom.core.errors import UserError
 from medloom.core.files import (
@@ -59,24 +60,66 @@ def output_folder(folder: Path, marker: str) -> Iterator[Path]:
     with explained_disk_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)
         descriptor = _lock(folder / LOCK, folder)
-    held_folders[folder.absolute()] = folder.stat().st_ino
     try:
-        with explained_disk_errors(folder):
-            remove_leftovers(folder)
-        yield folder
-    except BaseException as error:
-        if isinstance(error, Exception):
-            # Whatever became of it elsewhere, this is why.
-            require_held(folder, error)
+        with shared_folder(folder):
+            with explained_disk_errors(folder):
+                remove_leftovers(folder)
+            yield folder
+    except BaseException:
         # Of processes that were ended in the middle of a file.
         with suppress(OSError):
-            remove_leftovers(folder)
+            if _is_there(folder / LOCK, descriptor):
+                remove_leftovers(folder)
         raise
     finally:
-        del held_folders[folder.absolute()]
         _unlock(folder / LOCK, descriptor)
         if is_new and folder.is_dir() and not any(folder.iterdir()):
             folder.rmdir()
+
+
+@contextmanager
+def shared_folder(folder: Path) -> Iterator[Path]:
+    """An output folder within the block, which is there, for a process of a command of which another one holds it.
+
+    Raises:
+        UserError: it was removed or moved within the block.
+    """
+    if folder.absolute() in held_folders:
+        yield folder
+        return
+    held_folders[folder.absolute()] = folder.stat().st_ino
+    try:
+        yield folder
+    except Exception as error:
+        # Whatever came of it, this is why.
+        require_held(folder, error)
+        raise
+    finally:
+        del held_folders[folder.absolute()]
+
+
+class Processes(Protocol):
+    """The processes of a command, as Accelerate has them."""
+
+    @property
+    def is_main_process(self) -> bool:
+        """Whether this one is the first."""
+
+    def wait_for_everyone(self) -> None:
+        """Wait until all have come here."""
+
+
+@contextmanager
+def held_by_main(folder: Path, marker: str, processes: Processes) -> Iterator[Path]:
+    """`output_folder` for a command of several processes, of which the main one holds it."""
+    if processes.is_main_process:
+        with output_folder(folder, marker):
+            processes.wait_for_everyone()
+            yield folder
+    else:
+        processes.wait_for_everyone()
+        with shared_folder(folder):
+            yield folder
 
 
 @contextmanager
@@ -138,7 +181,7 @@ def _lock(path: Path, out: Path) -> int:
                 f"--out {out}: {_whom(holder)} is writing it; wait until that has ended, or give another name."
             )
         # The one who held it may have removed the file since it was opened.
-        if path.exists() and path.stat().st_ino == os.fstat(descriptor).st_ino:
+        if _is_there(path, descriptor):
             break
         os.close(descriptor)
     if holder:
@@ -151,6 +194,11 @@ def _lock(path: Path, out: Path) -> int:
     return descriptor
 
 
+def _is_there(path: Path, descriptor: int) -> bool:
+    """Whether a path is that of an open file."""
+    return path.exists() and path.stat().st_ino == os.fstat(descriptor).st_ino
+
+
 def _unlock(path: Path, descriptor: int) -> None:
     if sys.platform == "win32":
         # Windows removes no open file.
@@ -159,7 +207,7 @@ def _unlock(path: Path, descriptor: int) -> None:
     else:
         # Removed before it is let go: another process that has just opened it looks whether it is still there. In a
         # folder that took the place of this one it is another's.
-        if path.exists() and path.stat().st_ino == os.fstat(descriptor).st_ino:
+        if _is_there(path, descriptor):
             path.unlink(missing_ok=True)
         os.close(descriptor)
 
