@@ -41,10 +41,12 @@ def sync(path: Path) -> None:
 
 @contextmanager
 def explained_disk_errors(path: Path) -> Iterator[None]:
-    """Turn a full disk or a missing permission under `path` into a UserError."""
+    """Turn a full disk, a missing permission or an output folder that went away under `path` into a UserError."""
     try:
         yield
     except Exception as error:
+        if isinstance(error, OSError):
+            require_held(path, error)
         number = error.errno if isinstance(error, OSError) else None
         # safetensors states the system's error number only in its message.
         if found := re.search(r"os error (\d+)", str(error)):
@@ -71,8 +73,7 @@ def atomic_file(path: Path, flushed: bool = True) -> Iterator[Path]:
     """
     path = Path(path)
     with explained_disk_errors(path):
-        _require_held(path)
-        path.parent.mkdir(parents=True, exist_ok=True)
+        make_folder(path.parent)
         # The temporary name has the same ending: some writers choose the format by it.
         name = path.name.split(".", 1)
         ending = "".join(f".{each}" for each in name[1:])
@@ -100,24 +101,30 @@ def atomic_folder(path: Path) -> Iterator[Path]:
     An existing folder at `path` is set aside, replaced, and then removed.
     """
     path = Path(path)
+    with temporary_folder(path) as temporary:
+        yield temporary
+        for entry in sorted(temporary.rglob("*")):
+            sync(entry)
+        sync(temporary)
+        if path.exists():
+            old = path.with_name(f".{path.name}-{uuid.uuid4().hex[:8]}{SET_ASIDE}{TEMPORARY_SUFFIX}")
+            path.replace(old)
+            temporary.replace(path)
+            shutil.rmtree(old)
+        else:
+            temporary.replace(path)
+        sync(path.parent)
+
+
+@contextmanager
+def temporary_folder(path: Path) -> Iterator[Path]:
+    """A folder next to `path` within the block, of a name that `remove_leftovers` knows."""
     with explained_disk_errors(path):
-        _require_held(path)
-        path.parent.mkdir(parents=True, exist_ok=True)
+        make_folder(path.parent)
         temporary = path.with_name(f".{path.name}-{uuid.uuid4().hex[:8]}{TEMPORARY_SUFFIX}")
         temporary.mkdir()
         try:
             yield temporary
-            for entry in sorted(temporary.rglob("*")):
-                sync(entry)
-            sync(temporary)
-            if path.exists():
-                old = path.with_name(f".{path.name}-{uuid.uuid4().hex[:8]}{SET_ASIDE}{TEMPORARY_SUFFIX}")
-                path.replace(old)
-                temporary.replace(path)
-                shutil.rmtree(old)
-            else:
-                temporary.replace(path)
-            sync(path.parent)
         finally:
             shutil.rmtree(temporary, ignore_errors=True)
 
@@ -141,6 +148,15 @@ def remove_leftovers(folder: Path) -> None:
         folders[:] = [name for name in folders if not re.fullmatch(LEFTOVER, name)]
 
 
+def remove_leftovers_of(path: Path) -> None:
+    """Remove what killed writers of one file left next to it, in a folder with other content."""
+    own, _, ending = path.name.partition(".")
+    pattern = rf"\.{re.escape(own)}-[0-9a-f]{{8}}\.partial" + (re.escape(f".{ending}") if ending else "")
+    for entry in path.parent.iterdir() if path.parent.is_dir() else ():
+        if re.fullmatch(pattern, entry.name):
+            entry.unlink(missing_ok=True)
+
+
 def discard_folder(path: Path) -> None:
     """Remove a folder; a kill leaves it whole, or under a name that `remove_leftovers` knows."""
     doomed = path.with_name(f".{path.name}-{uuid.uuid4().hex[:8]}{TEMPORARY_SUFFIX}")
@@ -148,8 +164,12 @@ def discard_folder(path: Path) -> None:
     shutil.rmtree(doomed)
 
 
-def _require_held(path: Path) -> None:
+def require_held(path: Path, cause: Exception | None = None) -> None:
     """Refuse to write into an output folder that was removed, moved or replaced since this process began to write it.
+
+    Args:
+        path: what is to be written.
+        cause: the error that came of it, if there was one.
 
     Raises:
         UserError: names the folder.
@@ -160,7 +180,13 @@ def _require_held(path: Path) -> None:
             raise UserError(
                 f"{folder} was removed or moved while this command was writing it; nothing more is written. Put it back"
                 " and run the same command again to resume, or begin anew."
-            )
+            ) from cause
+
+
+def make_folder(path: Path) -> None:
+    """Make a folder with those above it, but no output folder that went away while it was written."""
+    require_held(path)
+    path.mkdir(parents=True, exist_ok=True)
 
 
 def write_text(path: Path, text: str) -> None:

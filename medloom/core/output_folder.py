@@ -8,11 +8,19 @@ import socket
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Protocol
 
 from medloom.core.errors import UserError
-from medloom.core.files import LEFTOVER, explained_disk_errors, held_folders, remove_leftovers
+from medloom.core.files import (
+    LEFTOVER,
+    explained_disk_errors,
+    held_folders,
+    remove_leftovers,
+    remove_leftovers_of,
+    require_held,
+)
 from medloom.core.progress import say
 
 # Names the process that writes the folder, for as long as it does.
@@ -32,7 +40,8 @@ def output_folder(folder: Path, marker: str) -> Iterator[Path]:
         marker: a file that such output always contains (`manifest.csv`, `run.json`).
 
     Raises:
-        UserError: the folder has content but no `marker`, is a file, or another process is writing it.
+        UserError: the folder has content but no `marker`, is a file, another process is writing it, or it was removed
+            or moved within the block.
 
     Examples:
         >>> from pathlib import Path
@@ -50,17 +59,89 @@ def output_folder(folder: Path, marker: str) -> Iterator[Path]:
     is_new = not folder.exists()
     with explained_disk_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)
-        descriptor = _lock(folder)
-    held_folders[folder.absolute()] = folder.stat().st_ino
+        descriptor = _lock(folder / LOCK, folder)
     try:
-        with explained_disk_errors(folder):
-            remove_leftovers(folder)
-        yield folder
+        with shared_folder(folder):
+            with explained_disk_errors(folder):
+                remove_leftovers(folder)
+            yield folder
+    except BaseException:
+        # Of processes that were ended in the middle of a file.
+        with suppress(OSError):
+            if _is_there(folder / LOCK, descriptor):
+                remove_leftovers(folder)
+        raise
     finally:
-        del held_folders[folder.absolute()]
         _unlock(folder / LOCK, descriptor)
         if is_new and folder.is_dir() and not any(folder.iterdir()):
             folder.rmdir()
+
+
+@contextmanager
+def shared_folder(folder: Path) -> Iterator[Path]:
+    """An output folder within the block, which is there, for a process of a command of which another one holds it.
+
+    Raises:
+        UserError: it was removed or moved within the block.
+    """
+    if folder.absolute() in held_folders:
+        yield folder
+        return
+    held_folders[folder.absolute()] = folder.stat().st_ino
+    try:
+        yield folder
+    except Exception as error:
+        # Whatever came of it, this is why.
+        require_held(folder, error)
+        raise
+    finally:
+        del held_folders[folder.absolute()]
+
+
+class Processes(Protocol):
+    """The processes of a command, as Accelerate has them."""
+
+    @property
+    def is_main_process(self) -> bool:
+        """Whether this one is the first."""
+
+    def wait_for_everyone(self) -> None:
+        """Wait until all have come here."""
+
+
+@contextmanager
+def held_by_main(folder: Path, marker: str, processes: Processes) -> Iterator[Path]:
+    """`output_folder` for a command of several processes, of which the main one holds it."""
+    if processes.is_main_process:
+        with output_folder(folder, marker):
+            processes.wait_for_everyone()
+            yield folder
+    else:
+        processes.wait_for_everyone()
+        with shared_folder(folder):
+            yield folder
+
+
+@contextmanager
+def output_files(*paths: Path) -> Iterator[None]:
+    """Files next to others of the user, for this process alone within the block, without leftovers of a killed one.
+
+    Args:
+        paths: the files; the first is what the user named.
+
+    Raises:
+        UserError: another process is writing it.
+    """
+    first = paths[0]
+    with explained_disk_errors(first):
+        first.parent.mkdir(parents=True, exist_ok=True)
+        descriptor = _lock(path := first.with_name(f".{first.name}{LOCK}"), first)
+    try:
+        for each in paths:
+            remove_leftovers_of(each)
+        yield
+    finally:
+        _unlock(path, descriptor)
 
 
 def empty_folder(folder: Path) -> None:
@@ -85,27 +166,26 @@ def _require_own(folder: Path, marker: str) -> None:
         raise UserError(f"--out {folder} already has other content (no {marker}); name a new or empty folder.")
 
 
-def _lock(folder: Path) -> int:
-    """Lock a folder for this process; the open file of the lock.
+def _lock(path: Path, out: Path) -> int:
+    """Lock an output for this process; the open file of the lock.
 
     Raises:
-        UserError: another process writes the folder.
+        UserError: another process writes it.
     """
-    path = folder / LOCK
     while True:
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
         holder = os.read(descriptor, 4096).decode("utf-8", "replace")
         if not _flock(descriptor):
             os.close(descriptor)
             raise UserError(
-                f"--out {folder}: {_whom(holder)} is writing it; wait until that has ended, or name another folder."
+                f"--out {out}: {_whom(holder)} is writing it; wait until that has ended, or give another name."
             )
         # The one who held it may have removed the file since it was opened.
-        if path.exists() and path.stat().st_ino == os.fstat(descriptor).st_ino:
+        if _is_there(path, descriptor):
             break
         os.close(descriptor)
     if holder:
-        say(f"{folder}: {_whom(holder)} ended without finishing; its lock is taken over.")
+        say(f"{out}: {_whom(holder)} ended without finishing; its lock is taken over.")
     now = time.strftime("%Y-%m-%d %H:%M:%S")
     own = json.dumps({"process": os.getpid(), "host": socket.gethostname(), "since": now})
     os.lseek(descriptor, 0, os.SEEK_SET)
@@ -114,14 +194,21 @@ def _lock(folder: Path) -> int:
     return descriptor
 
 
+def _is_there(path: Path, descriptor: int) -> bool:
+    """Whether a path is that of an open file."""
+    return path.exists() and path.stat().st_ino == os.fstat(descriptor).st_ino
+
+
 def _unlock(path: Path, descriptor: int) -> None:
     if sys.platform == "win32":
         # Windows removes no open file.
         os.close(descriptor)
         path.unlink(missing_ok=True)
     else:
-        # Removed before it is let go: another process that has just opened it looks whether it is still there.
-        path.unlink(missing_ok=True)
+        # Removed before it is let go: another process that has just opened it looks whether it is still there. In a
+        # folder that took the place of this one it is another's.
+        if _is_there(path, descriptor):
+            path.unlink(missing_ok=True)
         os.close(descriptor)
 
 

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from medloom.core.errors import UserError
-from medloom.core.files import explained_disk_errors, hash_json, read_json, remove_leftovers, write_json
+from medloom.core.files import explained_disk_errors, hash_json, make_folder, read_json, remove_leftovers, write_json
 from medloom.core.progress import progress
 
 INDEX = "index.json"
@@ -180,7 +180,7 @@ def _cached(
         with explained_disk_errors(target):
             if not done:
                 shutil.rmtree(target, ignore_errors=True)
-                target.mkdir(parents=True)
+                make_folder(target)
                 require_space(target, sum(file.bytes for file in files.values()), "the cache")
                 for name, file in files.items():
                     with (target / f"{name}.bin").open("wb") as stream:
@@ -293,7 +293,7 @@ def cached_texts(
 
 def _embed_all(target: Path, distinct: Sequence[str], embed: Embed, verbose: bool) -> None:
     shutil.rmtree(target, ignore_errors=True)
-    target.mkdir(parents=True)
+    make_folder(target)
     offsets, pooled, width = [0], [], 0
     with (
         (target / "tokens.bin").open("wb") as stream,

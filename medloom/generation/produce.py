@@ -3,7 +3,7 @@
 import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,7 @@ from medloom.core.errors import UserError
 from medloom.core.files import hash_json, is_written, known_content, read_json, relative_path, write_json
 from medloom.core.image import Image
 from medloom.core.lookup import did_you_mean, look_up
-from medloom.core.output_folder import output_folder
+from medloom.core.output_folder import held_by_main
 from medloom.core.plots import flat
 from medloom.core.progress import progress, say
 from medloom.data.images import read_image, read_provenance
@@ -159,7 +159,10 @@ def produce(
     state.wait_for_everyone()
     # Images of their mask's size are generated one by one, and a batch of them would be lost together.
     size = 1 if generator.spec.patch and not options.crops else options.batch
-    batches = [todo[start : start + size] for start in range(0, len(todo), size)]
+    # A batch of which some images are there is generated again as a whole: how sums are rounded depends on its size.
+    missing = {request.number for request in todo}
+    batches = [requests[start : start + size] for start in range(0, len(requests), size)]
+    batches = [batch for batch in batches if any(request.number in missing for request in batch)]
     full, done = options.provenance == "full", len(requests) - len(todo)
     with progress("generating", len(requests), "images", done, state.is_main_process) as advance:
         for batch in batches[state.process_index :: state.num_processes]:
@@ -171,10 +174,13 @@ def produce(
             seeds = [batch[place].seed for place in distinct]
             images = generator.images(conditions, seeds, sampling, options.edit, options.framing)
             for request, each in zip(batch, asked, strict=True):
+                if request.number not in missing:
+                    continue
                 image = replace(images[distinct.index(asked.index(each))], series=series.get(request.number))
                 made = replace(wanted[request.number], image=image)
                 made.save(options.out / f"{request.sample_id}{suffix}", full)
-            advance(min(len(batch) * state.num_processes, len(requests)))
+            made_now = sum(request.number in missing for request in batch)
+            advance(min(made_now * state.num_processes, len(requests)))
     state.wait_for_everyone()
     return suffix
 
@@ -188,8 +194,7 @@ def images_folder(options: GenerationOptions, file: str) -> AbstractContextManag
     """
     from accelerate import PartialState
 
-    main = PartialState(cpu=options.device == "cpu").is_main_process
-    return output_folder(options.out, file) if main else nullcontext()
+    return held_by_main(options.out, file, PartialState(cpu=options.device == "cpu"))
 
 
 def is_main_process() -> bool:

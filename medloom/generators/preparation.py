@@ -4,7 +4,7 @@ import os
 import platform
 import sys
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import asdict, dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from medloom.core.config import plain
 from medloom.core.errors import UserError
 from medloom.core.mask_spec import MaskSpec
-from medloom.core.output_folder import empty_folder, output_folder
+from medloom.core.output_folder import empty_folder, held_by_main
 from medloom.core.progress import say
 from medloom.core.spec import HU, ImageSpec
 from medloom.core.table_column import TableColumn
@@ -219,7 +219,7 @@ def run_output(out: Path, accelerator: "Accelerator") -> AbstractContextManager[
     Raises:
         UserError: --out holds something else, or another process trains in it.
     """
-    return output_folder(out, RUN) if accelerator.is_main_process else nullcontext()
+    return held_by_main(out, RUN, accelerator)
 
 
 @contextmanager

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ from medloom.core.errors import UserError
 from medloom.core.files import is_written, read_json, write_json, write_text
 from medloom.core.progress import progress
 from medloom.core.seeds import numpy_generator
+from medloom.core.workers import over_processes
 from medloom.data.images import write_image
 from medloom.data.tables import write_csv
 from medloom.phantom.causal import MODEL, evolved, observed_columns, observed_row
@@ -41,29 +43,24 @@ def write_cohort(out: Path, spec: CohortSpec, word: Callable[[dict[str, Any]], s
     Raises:
         UserError: `out` holds another cohort.
     """
-    from joblib import Parallel, delayed
-    from joblib.externals.loky import get_reusable_executor
-
     mark_cohort(out, spec)
     rows: list[dict[str, Any]] = []
-    pool = Parallel(n_jobs=workers, return_as="generator", batch_size=8 if workers > 1 else 1)
-    try:
-        with progress("rendering patients", spec.patients, "patients") as advance:
-            for written in pool(delayed(_write_patient)(out, spec, number) for number in range(spec.patients)):
-                rows.extend(written)
-                advance()
-    finally:
-        if workers > 1:
-            # Idle processes would occupy memory and complain when they are ended later.
-            get_reusable_executor().shutdown(wait=True)
+    write, batch = partial(_write_patient, out, spec), 8 if workers > 1 else 1
+    with (
+        progress("rendering patients", spec.patients, "patients") as advance,
+        over_processes(write, range(spec.patients), workers, batch) as patients,
+    ):
+        for written in patients:
+            rows.extend(written)
+            advance()
     columns = ("path", "mask", "Text", "modality", "view", "patient_id", "visit", "time", "split")
     header = [*columns, *observed_columns(spec.hide), "labels", "report"]
     for file, splits in (("train.csv", ("train", "validation")), ("test.csv", ("test",))):
         texts = [{**row, "Text": word(row)} for row in rows if row["split"] in splits]
         write_csv(out / file, header, [[cells[name] for name in header] for cells in texts])
     # Every variable of the model, including those that no table shows.
-    patients = map(spec.patient, range(spec.patients))
-    truth = [[patient_name(patient.number), *(patient.values[name] for name in MODEL)] for patient in patients]
+    known = map(spec.patient, range(spec.patients))
+    truth = [[patient_name(patient.number), *(patient.values[name] for name in MODEL)] for patient in known]
     write_csv(out / "truth.csv", ["patient_id", *MODEL], truth)
     write_text(out / CLASSES, "".join(f"{label}: {name}\n" for name, label in CONDITION_LABELS.items()))
     return out

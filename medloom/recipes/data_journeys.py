@@ -8,7 +8,7 @@ from typing import ClassVar
 
 from medloom.core.config import plain
 from medloom.core.errors import UserError
-from medloom.core.files import hash_content, hash_file, hash_text, is_written, write_json
+from medloom.core.files import hash_content, hash_file, hash_text, is_written, remove_leftovers_of, write_json
 from medloom.core.limits import check_limits, limited
 from medloom.core.lookup import look_up
 from medloom.core.options import setting
@@ -143,6 +143,7 @@ def run(config: Config) -> Path:
     if config.out.exists() and not (folder / DESCRIPTION).is_file():
         raise UserError(f"--out {config.out} already exists and was not written by this command; give another name.")
     with output_folder(folder, DESCRIPTION):
+        remove_leftovers_of(config.out)
         if not (folder / DESCRIPTION).exists():
             write_json(folder / DESCRIPTION, {"finished": False})
 

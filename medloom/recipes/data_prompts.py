@@ -14,6 +14,7 @@ from rich.table import Table as RichTable
 from medloom.core.cells import MISSING
 from medloom.core.errors import UserError
 from medloom.core.files import write_text
+from medloom.core.output_folder import output_files
 from medloom.core.progress import say
 from medloom.data.columns import PATH_COLUMNS, standard_names
 from medloom.data.manifest import ManifestOptions, list_problems, template_path
@@ -97,8 +98,10 @@ def run(config: Config) -> Path | None:
         for line in list(texts)[:PREVIEWED]:
             print(f"line {line}: {texts[line]}")
         return None
-    write_csv(out, *_worded(config.data.parent, out.parent, table, found, texts))
-    write_text(template_path(out), text_of_template)
+    with output_files(out, template_path(out)):
+        # First what says that this command writes the manifest, so that it may be killed.
+        write_text(template_path(out), text_of_template)
+        write_csv(out, *_worded(config.data.parent, out.parent, table, found, texts))
     say(f"{len(texts)} rows with {len(set(texts.values()))} different texts: {out} and {template_path(out)}")
     return out
 

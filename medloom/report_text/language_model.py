@@ -14,7 +14,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from medloom.core.errors import UserError
-from medloom.core.files import explained_disk_errors, hash_json
+from medloom.core.files import explained_disk_errors, hash_json, make_folder
 from medloom.core.progress import progress
 from medloom.report_text.chat_server import AskAgain, ChatServer, NotAnswered, ask
 
@@ -173,7 +173,7 @@ def _answered(session: _Session, key: str, messages: Messages) -> str:
             "attempts": attempt,
         }
         with explained_disk_errors(session.audit):
-            session.audit.parent.mkdir(parents=True, exist_ok=True)
+            make_folder(session.audit.parent)
             descriptor = os.open(session.audit, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
             with os.fdopen(descriptor, "w", encoding="utf-8") as stream:
                 stream.write(json.dumps(entry, ensure_ascii=False) + "\n")

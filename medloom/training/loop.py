@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from medloom.core.errors import UserError
-from medloom.core.files import atomic_folder, discard_folder, write_json
+from medloom.core.files import atomic_folder, discard_folder, make_folder, write_json
 from medloom.core.progress import progress, say
 from medloom.core.stopping import Stopped, StopRequest, noting_stops
 from medloom.core.types import BatchType, Phase, Task
@@ -209,7 +209,7 @@ class Loop(Generic[BatchType]):
 
     def _require_disk(self) -> None:
         """Report how much disk the checkpoints will take, and refuse to start if it is not free."""
-        self.run_folder.mkdir(parents=True, exist_ok=True)
+        make_folder(self.run_folder)
         needed = disk_needed([e.trainable for e in self.prepared], self.ema is not None, self.options.keep_best)
         # While one state replaces the other, both hold the task's own tensors (e.g. a pool of images).
         needed += 2 * sum(tensor.numel() * tensor.element_size() for tensor in self.task.state().values())

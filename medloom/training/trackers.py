@@ -2,15 +2,13 @@
 
 import csv
 import io
-import os
 import time
-import uuid
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from medloom.core.errors import UserError
-from medloom.core.files import write_text
+from medloom.core.files import explained_disk_errors, make_folder, require_held, write_text
 
 HEADER = ("step", "name", "value")
 
@@ -23,7 +21,7 @@ class Trackers:
     """
 
     def __init__(self, folder: Path, step: int, wandb: str | None, options: Mapping[str, object]) -> None:
-        folder.mkdir(parents=True, exist_ok=True)
+        make_folder(folder)
         self.path = folder / "metrics.csv"
         # Drop what a killed run logged after its last checkpoint: those steps are repeated.
         rows = read_metrics(self.path) if self.path.exists() else []
@@ -34,7 +32,7 @@ class Trackers:
         write_text(self.path, buffer.getvalue())
         self._stream = self.path.open("a", encoding="utf-8", newline="")
         self._writer = csv.writer(self._stream, lineterminator="\n")
-        self._board = _Board(folder, step + 1)
+        self._board = _Board(folder, step)
         self._wandb = None
         if wandb:
             try:
@@ -45,15 +43,18 @@ class Trackers:
 
     def log(self, step: int, values: Mapping[str, float]) -> None:
         """Log values of optimiser step `step`."""
-        for name, value in values.items():
-            self._writer.writerow((step, name, repr(float(value))))
-        self._stream.flush()
+        # The open files would take them even if their folder was removed.
+        require_held(self.path)
+        with explained_disk_errors(self.path):
+            for name, value in values.items():
+                self._writer.writerow((step, name, repr(float(value))))
+            self._stream.flush()
         self.log_speed(step, values)
 
     def log_speed(self, step: int, values: Mapping[str, float]) -> None:
         """Log values that differ from run to run (images/s): not to metrics.csv."""
-        for name, value in values.items():
-            self._board.add(name, value, step)
+        with explained_disk_errors(self.path):
+            self._board.add(step, values)
         if self._wandb is not None:
             self._wandb.log(dict(values), step=step)
 
@@ -66,36 +67,38 @@ class Trackers:
 
 
 class _Board:
-    """Scalars for TensorBoard.
+    """A file of scalars as TensorBoard reads it.
 
-    Written by record, because TensorBoard's own writer puts the computer's name into the file's.
+    torch's SummaryWriter has a thread of its own, which writes late and prints a traceback where it cannot, and puts
+    the computer's name into the file's.
     """
 
-    def __init__(self, folder: Path, first_step: int) -> None:
-        from tensorboard.compat.proto.event_pb2 import Event, SessionLog
+    def __init__(self, folder: Path, step: int) -> None:
+        from tensorboard.compat.proto.event_pb2 import SessionLog
         from tensorboard.summary.writer.record_writer import RecordWriter
 
-        path = folder / f"events.out.tfevents.{int(time.time())}.medloom.{os.getpid()}.{uuid.uuid4().hex[:8]}"
-        self._records = RecordWriter(path.open("wb"))
-        self._write(Event(file_version="brain.Event:2"))
-        # What a killed run logged of later steps is not shown.
-        self._write(Event(step=first_step, session_log=SessionLog(status=SessionLog.SessionStatus.START)))
+        self._stream = (folder / f"events.out.tfevents.{time.time_ns()}").open("ab")
+        self._records = RecordWriter(self._stream)
+        self._write(file_version="brain.Event:2")
+        # What a killed run wrote beyond its checkpoint is not shown.
+        self._write(step=step + 1, session_log=SessionLog(status=SessionLog.START))
 
-    def add(self, name: str, value: float, step: int) -> None:
-        """Log a value of a step."""
-        from tensorboard.compat.proto.event_pb2 import Event
+    def add(self, step: int, values: Mapping[str, float]) -> None:
+        """Write the values of a step."""
         from tensorboard.compat.proto.summary_pb2 import Summary
 
-        self._write(Event(step=step, summary=Summary(value=[Summary.Value(tag=name, simple_value=float(value))])))
+        entries = [Summary.Value(tag=name, simple_value=float(value)) for name, value in values.items()]
+        self._write(step=step, summary=Summary(value=entries))
 
     def close(self) -> None:
-        """Flush and close."""
-        self._records.close()
+        """Close the file."""
+        self._stream.close()
 
-    def _write(self, event: Any) -> None:
-        event.wall_time = time.time()
-        self._records.write(event.SerializeToString())
-        self._records.flush()
+    def _write(self, **values: Any) -> None:
+        from tensorboard.compat.proto.event_pb2 import Event
+
+        self._records.write(Event(wall_time=time.time(), **values).SerializeToString())
+        self._stream.flush()
 
 
 def read_metrics(path: Path) -> list[tuple[int, str, str]]:

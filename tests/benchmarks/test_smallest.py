@@ -101,7 +101,7 @@ SMALLEST: dict[str, list[Words]] = {
     "training_speed": [_said(f"--pixels 64 --batch 2 --turns 1 --steps 1 {more}") for more in ("", "--edit")],
     "sampling_speed": [_said("--train-steps 1 --train-images 60 --images 24 --pndm-steps 2")],
     "detail_by_steps": [_with_images],
-    "kills": [_said("--kills 1 --steps 20")],
+    "kills": [_said("--kills 1 --only 'data prompts'")],
     "phantom_oracle": [_said("--patients 30 --sizes 32")],
     "token_decoding": [_said("--width 48 --layers 1 --grid 4 --codes 16 --images 2 --steps 2 --turns 1")],
     "token_quality": [

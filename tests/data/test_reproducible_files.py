@@ -36,3 +36,10 @@ def test_other_pixels_another_name_or_provenance_are_another_instance(tmp_path: 
         write_image(tmp_path / name, image, {"seed": seed})
         names.add(str(pydicom.dcmread(tmp_path / name).SOPInstanceUID))
     assert len(names) == len(cases)
+
+
+def test_pixels_that_are_stored_alike_are_the_same_instance(tmp_path: Path) -> None:
+    for folder, rest in (("a", 0.0), ("b", 1e-4)):
+        image = Image(np.full((1, 4, 4), 5 + rest, np.float32), HU, spacing=(1.0, 1.0))
+        write_image(tmp_path / folder / "image.dcm", image, {"seed": "1"})
+    assert (tmp_path / "a" / "image.dcm").read_bytes() == (tmp_path / "b" / "image.dcm").read_bytes()

@@ -11,6 +11,7 @@ from PIL import Image
 
 from medloom.core.errors import UserError
 from medloom.data.images import read_provenance
+from medloom.generators.base import ImageGenerator
 from medloom.recipes.commands import run_command
 
 TABLE = ["Text,modality,label", "A disc.,Disc,A", "A square.,Square,B", "A disc.,Disc,C"]
@@ -97,6 +98,25 @@ def test_a_damaged_image_is_made_again(model: Path, tmp_path: Path) -> None:
     (tmp_path / "out" / ".000007-0a1b2c3d.partial.png").touch()
     make(model, tmp_path / "out", **options)
     assert bytes_of(tmp_path / "out") == whole
+
+
+def test_a_batch_is_generated_as_it_was(model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Sums over a batch of another size are rounded otherwise."""
+    sizes: list[int] = []
+    images = ImageGenerator.images
+
+    def counted(generator: ImageGenerator, conditions: list[object], *rest: object) -> object:
+        sizes.append(len(conditions))
+        return images(generator, conditions, *rest)
+
+    options = {"prompt": "A disc.", "modality": "Disc", "n": 7, "batch": 3}
+    monkeypatch.setattr(ImageGenerator, "images", counted)
+    make(model, tmp_path / "out", **options)
+    whole = bytes_of(tmp_path / "out")
+    for name in ("000001.png", "000002.png"):
+        (tmp_path / "out" / name).unlink()
+    make(model, tmp_path / "out", **options)
+    assert sizes == [3, 3, 1, 3] and bytes_of(tmp_path / "out") == whole
 
 
 @pytest.mark.parametrize("form", ["png", "tiff", "nifti", "nrrd", "mhd", "dicom"])

@@ -280,6 +280,19 @@ def test_journeys_follow(jpg: Path, tmp_path: Path) -> None:
     assert {row["instruction"] for row in rows_of(out)} == {"normal chest.", "No significant change."}
 
 
+def test_one_that_was_killed_can_be_run_again(jpg: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def killed(*given: object) -> None:
+        (tmp_path / ".m-0a1b2c3d.partial.csv").touch()
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr("medloom.data.tables.write_csv", killed)
+        with pytest.raises(KeyboardInterrupt):
+            imported(jpg, tmp_path / "m.csv")
+    assert imported(jpg, tmp_path / "m.csv") == imported(jpg, tmp_path / "m.csv")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["m.csv", "m.import.json"]
+
+
 def test_a_preview_writes_nothing(jpg: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     words = ["data", "import", "mimic-cxr", str(jpg), "--reports", str(jpg.parent / "reports"), "--preview"]
     assert main([*words, "--out", str(tmp_path / "rows.csv")]) == 0

@@ -10,6 +10,7 @@ from PIL import Image
 from medloom.cli.main import main
 from medloom.data.manifest import read_manifest
 from medloom.data.prompts import read_template
+from medloom.recipes import data_prompts
 
 TEMPLATE = """
 columns:
@@ -181,3 +182,15 @@ def test_codes_of_categories_are_no_slips_for_each_other(folder: Path, capsys: p
     assert prompts(folder, "--template", "ild") == 2
     first, second = capsys.readouterr().err.splitlines()[-2:]
     assert "'UILD' is not in the value map. Allowed" in first and "did you mean 'NSIP'" in second
+
+
+def test_one_that_was_killed_can_be_run_again(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def killed(*given: object) -> None:
+        (folder / "out" / ".m-0a1b2c3d.partial.csv").touch()
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(data_prompts, "write_csv", killed)
+        assert prompts(folder, out="out/m.csv") == 130
+    assert prompts(folder, out="out/m.csv") == 0 and prompts(folder, out="out/m.csv") == 0
+    assert sorted(path.name for path in (folder / "out").iterdir()) == ["m.csv", "m.template.yaml"]

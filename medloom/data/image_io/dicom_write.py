@@ -67,13 +67,18 @@ def write_dicom(path: Path, image: Image, provenance: Mapping[str, str]) -> None
         )
     in_hu = image.unit == HU
     is_ct = in_hu and image.affine is not None
+    stored: NDArray[np.unsignedinteger] = (
+        np.clip(np.rint(image.pixels[0]) - CT_INTERCEPT, 0, 2**CT_BITS - 1).astype(np.uint16)
+        if in_hu
+        else to_levels(path, image)
+    )
     data = Dataset()
     for keyword in (*EMPTY, *EMPTY_CT) if is_ct else EMPTY:
         setattr(data, keyword, None)
     synthetic = "SYNTHETIC" in provenance
     data.PatientName = "SYNTHETIC" if synthetic else "ANONYMOUS"
     # Images that belong together are named together; any other is alone in its study.
-    alone = _content(path, image, comments)
+    alone = _content(path, stored, comments)
     data.SOPInstanceUID = _uid("instance", alone)
     study, series, number = image.series or (alone, alone, 1)
     data.StudyInstanceUID, data.SeriesInstanceUID = _uid("study", study), _uid("series", study, series)
@@ -88,11 +93,6 @@ def write_dicom(path: Path, image: Image, provenance: Mapping[str, str]) -> None
         data.PatientOrientation = list(image.directions)
     if in_hu:
         data.RescaleIntercept, data.RescaleSlope, data.RescaleType = CT_INTERCEPT, 1, "HU"
-        stored: NDArray[np.unsignedinteger] = np.clip(
-            np.rint(image.pixels[0]) - CT_INTERCEPT, 0, 2**CT_BITS - 1
-        ).astype(np.uint16)
-    else:
-        stored = to_levels(path, image)
     if is_ct and image.affine is not None:
         data.SOPClassUID = CTImageStorage
         data.ImageType = ["DERIVED", "SECONDARY", "AXIAL"]
@@ -143,10 +143,10 @@ def dicom_provenance(path: Path) -> dict[str, str]:
         return dict(json.loads(comments))
 
 
-def _content(path: Path, image: Image, comments: str) -> str:
+def _content(path: Path, stored: NDArray[np.unsignedinteger], comments: str) -> str:
     """A hash of the file's name and content, so that the same image gives the same file."""
     digest = hashlib.sha256("\x1f".join((path.name, comments)).encode())
-    digest.update(np.ascontiguousarray(image.pixels).tobytes())
+    digest.update(stored.tobytes())
     return digest.hexdigest()
 
 

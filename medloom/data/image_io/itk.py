@@ -2,7 +2,6 @@
 
 import json
 import os
-import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -10,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from medloom.core.errors import UserError
-from medloom.core.files import atomic_file, explained_disk_errors
+from medloom.core.files import atomic_file, temporary_folder
 from medloom.core.image import Header, Image, choose_frame
 from medloom.data.image_io.geometry import (
     LPS_RAS,
@@ -102,14 +101,12 @@ def write_mhd(path: Path, image: Image, provenance: Mapping[str, str]) -> None:
     import SimpleITK
 
     written = _itk_image(path, image, provenance)
-    with explained_disk_errors(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
     # The header contains the name of the file of values, so both are first written to a folder of their own.
-    with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.stem}-", suffix=".partial") as folder:
-        SimpleITK.WriteImage(written, os.fspath(Path(folder) / path.name))
+    with temporary_folder(path) as folder:
+        SimpleITK.WriteImage(written, os.fspath(folder / path.name))
         for name in (path.with_suffix(".raw").name, path.name):
             with atomic_file(path.with_name(name)) as temporary:
-                (Path(folder) / name).replace(temporary)
+                (folder / name).replace(temporary)
 
 
 def itk_provenance(path: Path) -> dict[str, str]:

@@ -129,6 +129,7 @@ def finish(
 
     from medloom.core.config import plain
     from medloom.core.files import write_json
+    from medloom.core.output_folder import output_files
     from medloom.core.progress import say
     from medloom.data.tables import write_csv
 
@@ -164,13 +165,15 @@ def finish(
                 if cell != "":
                     print(f"  {column}: {cell}")
         return None
-    write_csv(config.out, columns, frame[list(columns)].values.tolist())
     described = {
         "options": {name: value for name, value in plain(asdict(config)).items() if name not in FOLDERS},
         "rows": len(frame),
         "rules": [{"rule": e.rule, "count": e.count, "of": e.what, "fate": e.fate} for e in tally.entries],
         "reports": {"had": texts.had, "used": dict(texts.used)} if texts else {},
     }
-    write_json(description_of(config.out), described)
+    with output_files(config.out, description_of(config.out)):
+        # First what says that this command writes the manifest, so that it may be killed.
+        write_json(description_of(config.out), described)
+        write_csv(config.out, columns, frame[list(columns)].values.tolist())
     say(f"{len(frame)} rows of {frame['patient_id'].nunique()} patients: {config.out}")
     return config.out

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -16,6 +17,7 @@ from medloom.core.files import (
     content_stamp,
     explained_disk_errors,
     hash_json,
+    make_folder,
     read_json,
     remove_leftovers,
     write_json,
@@ -24,6 +26,7 @@ from medloom.core.frames import file_of
 from medloom.core.image import FloatArray, Image
 from medloom.core.plots import flat
 from medloom.core.progress import progress, say
+from medloom.core.workers import over_processes
 from medloom.data.images import read_image
 from medloom.longitudinal.registration.alignment import Registration, clipped, register
 from medloom.longitudinal.registration.geometry import Motion, common_space, index_matrix, sample
@@ -135,26 +138,21 @@ def register_pairs(
     """
     if workers < 1:
         raise UserError(f"registration with {workers} workers is not possible; give 1 or more.")
-    from joblib import Parallel, delayed
-    from joblib.externals.loky import get_reusable_executor
-
     target = Path(cache) / "registration"
     with explained_disk_errors(target):
-        target.mkdir(parents=True, exist_ok=True)
+        make_folder(target)
     remove_leftovers(target)
     wanted = [ImagePair(Path(prior), Path(path)) for prior, path in pairs]
     # Register a repeated pair once: two processes must not write the same folder.
     distinct, found = list(dict.fromkeys(wanted)), {}
-    pool = Parallel(n_jobs=workers, return_as="generator", batch_size=4 if workers > 1 else 1)
-    try:
-        with progress("registering", len(distinct), "pairs", 0, verbose) as advance:
-            for result in pool(delayed(_one)(pair, options, target) for pair in distinct):
-                found[result.pair] = result
-                advance()
-    finally:
-        if workers > 1:
-            # Idle processes would occupy memory and complain when they are ended later.
-            get_reusable_executor().shutdown(wait=True)
+    one, batch = partial(_one, options=options, target=target), 4 if workers > 1 else 1
+    with (
+        progress("registering", len(distinct), "pairs", 0, verbose) as advance,
+        over_processes(one, distinct, workers, batch) as done,
+    ):
+        for result in done:
+            found[result.pair] = result
+            advance()
     results = [found[pair] for pair in wanted]
     failed = failures(results)
     if verbose and failed:
