@@ -22,7 +22,7 @@ Config = TypeVar("Config", bound="DataclassInstance")
 Value = TypeVar("Value")
 # Options whose name is a keyword of Python.
 KEYWORDS: Mapping[str, str] = {"from": "from_run"}
-REPEATED, SETTING = "repeated", "setting"
+REPEATED, SETTING, HINT = "repeated", "setting", "hint"
 TRUTH: Mapping[str, bool] = {"true": True, "yes": True, "on": True, "false": False, "no": False, "off": False}
 
 
@@ -59,6 +59,7 @@ class Option:
         default: of its dataclass; `...` where it is required.
         help: what the dataclass's docstring says about it.
         title: of its group: the first paragraph of the nested dataclass's docstring.
+        hint: the end of an error about a value of another type: what a user may have meant.
     """
 
     name: str
@@ -71,6 +72,7 @@ class Option:
     default: object = ...
     help: str = ""
     title: str = ""
+    hint: str = ""
 
     @property
     def flag(self) -> str:
@@ -153,7 +155,8 @@ class Option:
         try:
             return _converted(value, self.kind)
         except ValueError as error:
-            raise UserError(f"{where}{self.flag}: give {self._expected()}, not {_quoted(value)}.") from error
+            hint = f"; {self.hint}" if self.hint else ""
+            raise UserError(f"{where}{self.flag}: give {self._expected()}, not {_quoted(value)}{hint}.") from error
 
     def _read_pair(self, entry: object, where: str) -> tuple[str, str]:
         match entry.split("=", 1) if isinstance(entry, str) else entry:
@@ -182,6 +185,11 @@ def setting(default: Value) -> Value:
     For what follows from a model's size or belongs to one published system, so that help lists what a user decides.
     """
     return dataclasses.field(default=default, metadata={SETTING: True})
+
+
+def hinted(default: Value, hint: str) -> Value:
+    """A field whose errors end with a hint at what a user may have meant."""
+    return dataclasses.field(default=default, metadata={HINT: hint})
 
 
 def flag_of(name: str) -> str:
@@ -220,7 +228,8 @@ def _options(cls: "type[DataclassInstance]", prefix: str, title: str, default: o
             yield from _options(hint, f"{name}.", summary(hint), own)
         else:
             marks = REPEATED in entry.metadata, SETTING in entry.metadata
-            yield Option(name, *_shape(hint), *marks, own, docs.get(entry.name, ""), title)
+            misread = str(entry.metadata.get(HINT, ""))
+            yield Option(name, *_shape(hint), *marks, own, docs.get(entry.name, ""), title, misread)
 
 
 def summary(cls: type) -> str:

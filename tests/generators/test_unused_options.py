@@ -162,6 +162,13 @@ def test_on_the_command_line_and_in_a_file(root: Path, tmp_path: Path, capsys: p
     assert "network.depth would not be used" in capsys.readouterr().err
 
 
+def test_a_file_is_no_rank(root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["train", "text2image", "--data", root / "data/manifest.csv", "--base", root / "sd"]
+    words += ["--out", tmp_path / "run"]
+    assert medloom([*words, "--lora", "kohya.safetensors"]) == 2
+    assert "it is a rank; a LoRA file becomes a base with `medloom data import weights" in capsys.readouterr().err
+
+
 def test_which_options_were_given(tmp_path: Path) -> None:
     given = {"data": tmp_path, "out": tmp_path, "noise.process": "flow", "loop": {"steps": 7}}
     assert given_options(configure(TextToImage, **given)) == {"data", "out", "noise.process", "loop.steps"}

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, ClassVar
 from medloom.core.choices import FUSIONS, NOISE_SCHEDULES, PREDICTIONS, SPATIAL_FUSIONS
 from medloom.core.errors import UserError
 from medloom.core.limits import check_limits, limited
-from medloom.core.options import setting
+from medloom.core.options import hinted, setting
 from medloom.generators.options import EDITS, VolumeOptions, refuse_unused_classes
 from medloom.generators.sampling import DiffusionSamplingSettings
 
@@ -157,7 +157,9 @@ class DiffusionOptions(VolumeOptions):
     family: ClassVar[str] = "diffusion"
 
     base: str | None = None
-    lora: int | None = None
+    lora: int | None = hinted(
+        None, "it is a rank; a LoRA file becomes a base with `medloom data import weights --lora FILE --base FOLDER`"
+    )
     autoencoder: str | None = None
     stage: int = 2
     network: DenoiserOptions = field(default_factory=DenoiserOptions)
