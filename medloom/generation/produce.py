@@ -1,47 +1,43 @@
 """From requests to files: batches over all processes, provenance in every image, and a manifest."""
 
-import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from medloom.core.cells import plain_number
-from medloom.core.config import plain
 from medloom.core.errors import UserError
-from medloom.core.files import hash_json, is_written, known_content, read_json, relative_path, write_json
+from medloom.core.files import hash_json, relative_path
 from medloom.core.image import Image
 from medloom.core.lookup import did_you_mean, look_up
 from medloom.core.output_folder import held_by_main
 from medloom.core.plots import flat
 from medloom.core.progress import progress, say
-from medloom.data.images import read_image, read_provenance
+from medloom.data.images import read_image
 from medloom.data.tables import write_csv
 from medloom.generation.geometry import located
+from medloom.generation.kept_images import (
+    BY_IMAGE,
+    depends_on,
+    describe,
+    missing_images,
+    require_same_kind,
+    stated_options,
+)
 from medloom.generation.options import GenerationOptions, name_values
 from medloom.generation.requests import Request
 from medloom.generators.base import AnyGenerator
-from medloom.generators.generated_images import FORMATS, HEADER, TEXT, VERSION, GeneratedImage, manifest_row, suffix_of
+from medloom.generators.generated_images import FORMATS, HEADER, TEXT, GeneratedImage, manifest_row, suffix_of
 from medloom.generators.run_folder import RunFolder
 from medloom.generators.sampling import SamplingOptions, guided
 from medloom.generators.storage import load, open_generator
 
-# What may differ when a folder is continued: where things lie and run, not what is generated. Of tables and images the
-# content counts, image by image.
-FREE = ("out", "device", "batch", "windows", "model", "with_text")
-PLACES = ("data", "template", "mask", "image", "region")
-# What all images of a folder have in common.
-MODEL = ("model", "spec", "classes")
 # An image that is not generated yet.
 BLANK = Image(np.zeros((1, 1, 1), np.float32), "")
-MANIFEST = "manifest.csv"
-# Texts of a condition; only a hash of them is written unless provenance is full.
-TEXTS = ("prompt", "text", "negative", "nochange_text")
 
 
 @dataclass(frozen=True)
@@ -135,13 +131,14 @@ def produce(
     generator.to(state.device)
     suffix = file_suffix(model, requests)
     facts = {"SYNTHETIC": "YES", "model": generator.model_hash, **(facts or {})}
-    given = _given(options, {"steps": sampling.steps, "guidance": _scales(sampling)})
+    given = stated_options(options, {"steps": sampling.steps, "guidance": _scales(sampling)})
     if state.is_main_process:
-        _require_same_kind(options, file, facts, given)
+        require_same_kind(options, file, facts, given)
     state.wait_for_everyone()
-    as_dicom = suffix == FORMATS["dicom"]
-    series = _series(requests, hash_json([generator.model_hash, given])) if as_dicom else {}
-    depends = _depends_on(options, sampling, without)
+    depends = depends_on(options, sampling, without)
+    # Every table, folder and number of images has studies of its own by what the images depend on, not by their names.
+    call = [generator.model_hash, depends, {name: value for name, value in given.items() if name not in BY_IMAGE}]
+    series = _series(requests, hash_json(call)) if suffix == FORMATS["dicom"] else {}
     wanted = {
         request.number: GeneratedImage(
             BLANK,
@@ -152,9 +149,9 @@ def produce(
         )
         for request in requests
     }
-    todo = _missing(options, requests, wanted, suffix, total or len(requests))
+    todo = missing_images(options, requests, wanted, suffix, total or len(requests))
     if state.is_main_process:
-        _describe(options, file, facts, given)
+        describe(options, file, facts, given)
     # All processes divide the same list: none may write before each has looked at what is there.
     state.wait_for_everyone()
     # Images of their mask's size are generated one by one, and a batch of them would be lost together.
@@ -265,11 +262,6 @@ def previews(model: LoadedModel, requests: Sequence[Request], suffix: str) -> It
         yield flat(scaled, 0) if scaled.ndim == 4 and spec.spatial_dims == 2 else scaled
 
 
-def _given(options: GenerationOptions, resolved: Mapping[str, object]) -> dict[str, Any]:
-    """The options that say what is generated, with those that were resolved."""
-    return {name: value for name, value in plain({**asdict(options), **resolved}).items() if name not in FREE}
-
-
 def _series(requests: Sequence[Request], call: str) -> dict[int, tuple[str, str, int]]:
     """The DICOM study, series and place in it of each request: a study per row, in it a series per arm.
 
@@ -284,98 +276,6 @@ def _series(requests: Sequence[Request], call: str) -> dict[int, tuple[str, str,
         places[study, request.arm] += 1
         found[request.number] = (study, request.arm, places[study, request.arm])
     return found
-
-
-def _depends_on(options: GenerationOptions, sampling: SamplingOptions, without: frozenset[str]) -> dict[str, object]:
-    """All that an image depends on besides its model, condition and seed; of a label map its content."""
-    edit = options.edit
-    region = edit.region if edit.label_map is None else known_content(Path(str(edit.label_map)))
-    return {
-        "sampling": plain(asdict(sampling)),
-        "edit": [edit.start, edit.strength, region, edit.residual],
-        "framing": [options.crops, options.overlap],
-        "unit": options.unit,
-        "without": sorted(without),
-        "provenance": options.provenance,
-    }
-
-
-def _missing(
-    options: GenerationOptions,
-    requests: Sequence[Request],
-    wanted: Mapping[int, GeneratedImage],
-    suffix: str,
-    total: int,
-) -> list[Request]:
-    """The requests whose images are not there yet.
-
-    Raises:
-        UserError: an image that is there was made from something else, or is not asked for any more.
-    """
-    full, todo, others = options.provenance == "full", [], []
-    for request in requests:
-        path, image = options.out / f"{request.sample_id}{suffix}", wanted[request.number]
-        found = _provenance(path)
-        if found is None:
-            todo.append(request)
-        elif any(found.get(name) != value for name, value in image.provenance(full).items() if name != VERSION):
-            others.append(path.name)
-    numbered = re.compile(rf"(\d{{6,}}){re.escape(suffix)}")
-    found_names = [numbered.fullmatch(path.name) for path in options.out.iterdir()]
-    others += [name[0] for name in found_names if name is not None and int(name[1]) >= total]
-    if others:
-        raise UserError(
-            f"--out {options.out} holds images made from other rows, files or options than are asked for now"
-            f" ({len(others)}, {min(others)} the first): their table, masks or prior images have changed. Delete these"
-            " files to make them again, or name another folder."
-        )
-    return todo
-
-
-def _provenance(path: Path) -> dict[str, str] | None:
-    """What an image that is there says of itself; None where there is none, or only a part of one."""
-    if not is_written(path):
-        return None
-    try:
-        return read_provenance(path)
-    except UserError:
-        # Cut short by a power failure: it is made again.
-        return None
-
-
-def _require_same_kind(
-    options: GenerationOptions, file: str, facts: Mapping[str, object], given: Mapping[str, object]
-) -> None:
-    """Refuse to mix images of two models, or of other options, in a folder.
-
-    Raises:
-        UserError: names the options.
-    """
-    path = options.out / file
-    if not path.is_file():
-        return
-    old = read_json(path)
-    before, now = old.get("options", {}), _recorded(options, given)
-    if changed := [name for name in {**before, **now} if name not in PLACES and before.get(name) != now.get(name)]:
-        named = ", ".join(f"--{name.replace('_', '-')}" for name in changed)
-        raise UserError(f"--out {options.out} holds images made with other options ({named}); name another folder.")
-    if any(old.get(name) != facts.get(name) for name in MODEL):
-        raise UserError(f"--out {options.out} holds images made with another model; name another folder.")
-
-
-def _describe(options: GenerationOptions, file: str, facts: Mapping[str, object], given: Mapping[str, object]) -> None:
-    """Write what the folder holds; the manifest of fewer or other images goes."""
-    path, now = options.out / file, {**facts, "options": _recorded(options, given)}
-    if path.is_file() and read_json(path) == now:
-        return
-    (options.out / MANIFEST).unlink(missing_ok=True)
-    write_json(path, now)
-
-
-def _recorded(options: GenerationOptions, given: Mapping[str, object]) -> dict[str, object]:
-    """The options as the folder's file has them: of texts a hash, unless all is to be written."""
-    hidden = TEXTS if options.provenance != "full" else ()
-    return {name: hash_json(value) if name in hidden and value is not None else value for name, value in given.items()}
 
 
 def _scales(sampling: SamplingOptions) -> list[str]:

@@ -117,8 +117,8 @@ def run(config: Config) -> Path:
     """
     from medloom.generation.edit_pictures import write_edit_differences
     from medloom.generation.grids import write_grid
+    from medloom.generation.kept_images import MANIFEST
     from medloom.generation.produce import (
-        MANIFEST,
         images_folder,
         is_main_process,
         load_model,

@@ -73,8 +73,8 @@ def run(config: Config) -> Path:
         UserError: a condition that the model cannot follow, an option out of range, or --out that holds something else.
     """
     from medloom.generation.grids import write_grid
+    from medloom.generation.kept_images import MANIFEST
     from medloom.generation.produce import (
-        MANIFEST,
         images_folder,
         is_main_process,
         load_model,

@@ -88,8 +88,8 @@ def run(config: Config) -> Path:
     from medloom.generation.arm_checks import patients_near, refuse_unnoticed, say_support, unseen_changes
     from medloom.generation.arm_pictures import write_arm_differences
     from medloom.generation.grids import arm_titles, write_arm_grid
+    from medloom.generation.kept_images import MANIFEST
     from medloom.generation.produce import (
-        MANIFEST,
         images_folder,
         is_main_process,
         load_model,

@@ -55,6 +55,27 @@ def test_a_table_that_grew_is_continued(model: Path, tmp_path: Path) -> None:
     assert bytes_of(tmp_path / "out") == bytes_of(tmp_path / "whole")
 
 
+@pytest.mark.parametrize("form", ["png", "dicom"])
+def test_more_images_of_the_same_and_a_table_that_was_moved(form: str, model: Path, tmp_path: Path) -> None:
+    prompt = {"prompt": "A disc.", "modality": "Disc", "format": form}
+    make(model, tmp_path / "out", **prompt, n=2)
+    first = bytes_of(tmp_path / "out")
+    make(model, tmp_path / "out", **prompt, n=4)
+    make(model, tmp_path / "whole", **prompt, n=4)
+    assert bytes_of(tmp_path / "out") == bytes_of(tmp_path / "whole")
+    assert first.items() - bytes_of(tmp_path / "out").items() <= {
+        entry for entry in first.items() if not entry[0].startswith("0")
+    }
+    with pytest.raises(UserError, match="fewer images are asked for"):
+        make(model, tmp_path / "out", **prompt, n=3)
+    data = table(tmp_path / "c.csv", TABLE)
+    make(model, tmp_path / "table", data=data, format=form)
+    before = {name: data for name, data in bytes_of(tmp_path / "table").items() if name.startswith("0")}
+    (tmp_path / "elsewhere").mkdir()
+    make(model, tmp_path / "table", data=data.rename(tmp_path / "elsewhere" / "moved.csv"), format=form)
+    assert {name: data for name, data in bytes_of(tmp_path / "table").items() if name.startswith("0")} == before
+
+
 def test_a_table_that_changed_is_refused(model: Path, tmp_path: Path) -> None:
     data = table(tmp_path / "c.csv", TABLE)
     make(model, tmp_path / "out", data=data)
