@@ -26,7 +26,8 @@ def medloom_steps(
     """A function that takes one training step of `medloom train text2image|edit --base`, caches filled before."""
     from medloom.generators.diffusion.family import DiffusionFamily
     from medloom.generators.preparation import prepare
-    from medloom.training.loop import Loop, make_accelerator
+    from medloom.training.devices import make_accelerator
+    from medloom.training.loop import Loop
 
     options = {"image_size": [pixels], "loop.batch": batch, "loop.steps": 10**6, "validation": 0.1}
     values = {"data": manifest, "out": out, "base": str(folder), **options, "loop.log_every": 10**6}

@@ -18,7 +18,7 @@ from medloom.generators.run_folder import RunFolder, open_run
 from medloom.generators.training_record import TrainingRecord
 from medloom.networks.conditioning import ConditionEncoder
 from medloom.networks.text import load_text_parts
-from medloom.training.loop import check_device
+from medloom.training.devices import check_device
 
 
 def load_generator(folder: Path) -> AnyGenerator:

@@ -12,7 +12,8 @@ from medloom.generators.preparation import hu_window, nothing_left, prepare, run
 from medloom.generators.registry import get_family
 from medloom.generators.run_folder import is_finished, write_card, write_finished
 from medloom.generators.unused_options import refuse_unused
-from medloom.training.loop import finished_steps, make_accelerator
+from medloom.training.devices import make_accelerator
+from medloom.training.loop import finished_steps
 from medloom.training.loop import train as run_loop
 
 

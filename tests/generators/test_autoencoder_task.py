@@ -20,7 +20,8 @@ from medloom.generators.autoencoder.quality import ALL, ImageData, reconstruct, 
 from medloom.generators.autoencoder.storage import load_spec
 from medloom.generators.autoencoder.task import AutoencoderTask
 from medloom.networks.autoencoder import load_autoencoder
-from medloom.training.loop import Loop, make_accelerator, train
+from medloom.training.devices import make_accelerator
+from medloom.training.loop import Loop, train
 from medloom.training.options import LoopOptions
 
 CPU = torch.device("cpu")

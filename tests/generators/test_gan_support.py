@@ -12,7 +12,8 @@ from medloom.core.types import Condition
 from medloom.generators.gan.generator import GANGenerator
 from medloom.generators.storage import load_generator
 from medloom.generators.support import SUPPORT, SupportRow, require_support
-from medloom.training.loop import make_accelerator, train
+from medloom.training.devices import make_accelerator
+from medloom.training.loop import train
 
 ROWS = [row for row in SUPPORT if row.family == "gan"]
 CHANGED = {

@@ -20,7 +20,8 @@ from medloom.generators.gan.task import BETAS, GANTask
 from medloom.generators.sampling import GANSampling
 from medloom.generators.storage import load_generator
 from medloom.generators.volumes import Tiling, WholeMask
-from medloom.training.loop import Loop, make_accelerator, train
+from medloom.training.devices import make_accelerator
+from medloom.training.loop import Loop, train
 from medloom.training.options import LoopOptions
 
 UNPAIRED = replace(GAN, unpaired=True)

@@ -24,7 +24,8 @@ from medloom.generators.sampling import TokenSampling
 from medloom.generators.storage import load_generator
 from medloom.generators.support import SUPPORT, SupportRow, require_support
 from medloom.generators.tokens.generator import TokenGenerator
-from medloom.training.loop import make_accelerator, train
+from medloom.training.devices import make_accelerator
+from medloom.training.loop import train
 
 ROWS = [row for row in SUPPORT if row.family == "tokens"]
 CHANGED = {

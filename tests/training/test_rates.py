@@ -5,7 +5,8 @@ import torch
 from torch import nn
 
 from medloom.core.types import Phase
-from medloom.training.loop import make_accelerator, parameter_groups
+from medloom.training.devices import make_accelerator
+from medloom.training.loop import parameter_groups
 from medloom.training.options import LoopOptions
 
 

@@ -25,7 +25,7 @@ from medloom.downstream.classifier import (
 from medloom.downstream.networks import NETWORKS
 from medloom.downstream.ssl import Encoder, EncoderOptions, load_encoder, train_encoder
 from medloom.evaluation.images.sets import ImageSet
-from medloom.training.loop import check_device
+from medloom.training.devices import check_device
 
 VALIDATION = 0.15
 
