@@ -184,7 +184,7 @@ class GeneratedImages(Sequence[GeneratedImage]):
         Args:
             path: a file name with an ending, for one image; else a new folder.
             format: of a folder's files: auto, png, tiff, dicom, nifti, nrrd or mhd.
-            full_provenance: write texts themselves, not only their hash.
+            full_provenance: write texts themselves into files and manifest, not only hashes of conditions.
 
         Raises:
             UserError: a format that cannot hold the values, several images for one file, a folder in use, or no image.
