@@ -171,6 +171,10 @@ class Session:
         values = {name: value for name, value in {**SETTINGS, **self.settings}.items() if name in known}
         values = {name: value for name, value in values.items() if name not in given}
         dropped = set()
+        if command == "train gan":
+            values.pop("network.depth")
+        if "vq" not in words:
+            values.pop("autoencoder.codes", None)
         if given & {"from", "base"}:
             dropped |= {"network", "text"}
             values = {name: value for name, value in values.items() if name not in SHAPES}
@@ -211,8 +215,14 @@ class Session:
     def filled(self, step: str, number: int) -> str:
         """A next step with its placeholders filled in."""
         fills = {"DIR": f"next-{number}", "RUN": f"runs/next-{number}", "MANIFEST": "train.csv", "PRIOR": "prior.png"}
-        fills |= {"--prompt ...": '--prompt "No acute findings."', "--text ...": '--text "No change."'}
-        for name, value in {**fills, **self.placeholders}.items():
+        if step.startswith("medloom generate"):
+            fills["MANIFEST"] = "test.csv --skip-bad"
+        fills |= {
+            "--days N": "--days 30",
+            "--prompt ...": '--prompt "No acute findings."',
+            "--text ...": '--text "No change."',
+        }
+        for name, value in {**self.placeholders, **fills}.items():
             pattern = rf"\b{name}\b" if name.isupper() else re.escape(name)
             step = re.sub(pattern, value, step)
         return step

@@ -64,7 +64,8 @@ def rows_of(folder: Path, modalities: Sequence[str]) -> list[Row]:
             report = REPORTS[finding][patient // 2 % 2]
             cells = [f"scans/{name}", report, modalities[patient // 3 % len(modalities)], f"P-{patient:03d}"]
             cells += [("PA", "AP")[patient // 6 % 2], f"2021-{patient % 9 + 1:02d}-{10 + 15 * visit}"]
-            cells += [str(30 + patient % 50), "FM"[patient % 2], smoking, str(0 if smoking == "never" else patient)]
+            cells += [str((22, 45, 61, 74, 88)[patient % 5]), "FM"[patient % 2], smoking]
+            cells += [str(0 if smoking == "never" else (20, 40)[patient // 3 % 2])]
             cells += [finding, *(("mild", "severe")[patient % 2], ("left", "right")[patient // 2 % 2])]
             rows.append(dict(zip(COLUMNS, [*cells, finding, f"masks/{name}"], strict=True)))
     blank(rows)
@@ -105,6 +106,8 @@ def write_tables(folder: Path, modalities: Sequence[str], empty_texts: bool) -> 
     """The table, and train.csv and test.csv as `data split` makes them of it."""
     rows = rows_of(folder, modalities)
     write_table(folder / "mine.csv", rows)
+    write_table(folder / "described.csv", [row for row in rows if row["Report"]])
+    write_table(folder / "chest.csv", [row for row in rows if row["Report"] and row["Modality"] == modalities[0]])
     run_command("data split", data=folder / "mine.csv", out=folder / "parts", test=0.4, skip_bad=True)
     for name in ("train.csv", "test.csv"):
         part = [row for row in read_rows(folder / "parts" / name) if row["text"] or empty_texts]
@@ -114,7 +117,10 @@ def write_tables(folder: Path, modalities: Sequence[str], empty_texts: bool) -> 
     shutil.copy(folder / "test.csv", folder / "images_test.csv")
     write_table(folder / "conditions.csv", read_rows(folder / "test.csv")[:6], without=("path", "mask", "split"))
     train = read_rows(folder / "train.csv")
-    new = [{**row, "modality": "Ultrasound"} for row in train[:12]]
+    new = []
+    for number, row in enumerate(train[:12]):
+        shutil.copy(folder / row["path"], folder / f"scans/new_{number}.png")
+        new.append({**row, "path": f"scans/new_{number}.png", "modality": "Ultrasound"})
     write_table(folder / "old_and_new.csv", [*train, *new])
     (folder / "classes.yaml").write_text("1: left lung\n2: right lung\n", encoding="utf-8")
     pixels, mask = chest(100, 0, (SIZE, SIZE), True)
@@ -127,19 +133,23 @@ def write_volumes(folder: Path) -> None:
     (folder / "volumes").mkdir()
     rows = []
     for patient in range(12):
-        mask = np.repeat(chest(patient, 0, (24, 24), False)[1].T[:, :, None], 10, axis=2)
+        mask = np.repeat(chest(patient, 0, (24, 24), False)[1].T[:, :, None], 12, axis=2)
         values = np.where(mask > 0, -800.0, 40.0) + np.random.default_rng(patient).normal(0, 20, mask.shape)
         for name, array in (("ct", values), ("seg", mask)):
             image = Image(array[None].astype(np.float32), HU, spacing=(3.0, 3.0, 6.0))
             write_image(folder / f"volumes/{patient}_{name}.nii.gz", image, {})
         row = {"path": f"volumes/{patient}_ct.nii.gz", "mask": f"volumes/{patient}_seg.nii.gz", "modality": "CT"}
-        row |= {"patient_id": f"v{patient}", "age": str(50 + patient) if patient != 2 else ""}
-        smoking = ("never", "former", "current")[patient % 3] if patient != 4 else ""
+        row |= {"patient_id": f"v{patient}", "age": str((22, 50, 88)[patient // 2 % 3]), "pixel_unit": "HU"}
+        smoking = ("never", "former", "current")[patient % 3]
         diagnosis = ("effusion", "none")[patient % 2]
         row |= {"smoking": smoking, "diagnosis": diagnosis, "extent": "", "side": ""}
         if diagnosis == "effusion":
             row |= {"extent": ("mild", "severe")[patient // 2 % 2], "side": ("left", "right")[patient // 4 % 2]}
         rows.append(row)
+    # Twice, so that one of them is in training.
+    for column, patients in (("age", (2, 3)), ("smoking", (4, 7)), ("diagnosis", (1, 6))):
+        for patient in patients:
+            rows[patient][column] = ""
     write_table(folder / "volumes.csv", rows[:8])
     write_table(folder / "volumes_test.csv", rows[8:])
     write_table(folder / "masks.csv", rows[8:], without=("path",))
@@ -181,16 +191,19 @@ def write_mimic(folder: Path) -> None:
         patient = 10000001 + number
         people.append(f"{patient},{'FM'[number % 2]},{50 + number},2180")
         for visit in range(2):
-            study, finding = 50000001 + 10 * number + visit, ("effusion", "none")[(number + visit) % 2]
+            # A third of them stay as they are.
+            finding = ("effusion", "none")[(number + visit * (number % 3 > 0)) % 2]
+            study = 50000001 + 10 * number + visit
             image, below = f"{study}-aa", f"p10/p{patient}/s{study}"
             (root / "files" / below).mkdir(parents=True)
             pixels = chest(number, visit, (SIZE, SIZE), finding == "effusion")[0]
             Pillow.fromarray(pixels).save(root / "files" / below / f"{image}.jpg", quality=95)
             view = "" if number == 3 else ("PA", "AP")[number == 4]
-            day = "" if (number, visit) == (5, 1) else f"2180{1 + number % 9:02d}{10 + 9 * visit}"
+            day = "" if (number, visit) == (5, 1) else f"2180{1 + number % 9 + visit:02d}{10 + number * visit}"
             metadata.append(f"{image},{patient},{study},{view},{day},91500.0")
             splits.append(f"{image},{study},{patient},{'test' if number > 8 else 'train'}")
             text = LATER if finding == "none" and visit else REPORTS[finding][0]
+            text = "No change." if visit and number % 3 == 0 else text
             file = reports / "files" / f"p10/p{patient}" / f"s{study}.txt"
             file.parent.mkdir(parents=True, exist_ok=True)
             if (number, visit) != (6, 0):
@@ -249,7 +262,7 @@ def write_stable_diffusion(folder: Path, name: str) -> None:
     """A tiny Stable Diffusion folder whose autoencoder makes an eighth, as the published one does."""
     from stable_diffusion import make_stable_diffusion
 
-    make_stable_diffusion(folder / name, widths=(8, 8, 8, 8))
+    make_stable_diffusion(folder / name, widths=(8, 8, 8, 8), tokens=77)
 
 
 def write_weights(folder: Path) -> None:

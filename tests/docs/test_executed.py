@@ -12,6 +12,7 @@ import pytest
 from page_blocks import Session, blocks, run_page
 
 INSTALLED = "installs packages from a network"
+JUDGES = "judges need studies of other patients with masks; tests/recipes/test_evaluate_edits.py trains them"
 EIGHT = "needs eight processes"
 # Page -> beginning of a line that is not run -> why.
 LEFT_OUT: dict[str, dict[str, str]] = {
@@ -20,7 +21,8 @@ LEFT_OUT: dict[str, dict[str, str]] = {
     "docs/train.md": {"torchrun": EIGHT},
     "docs/generate.md": {"torchrun": EIGHT},
     "docs/edit.md": {
-        "python -m benchmarks": "a benchmark with a test of its own, tests/benchmarks/test_edit_settings.py"
+        "medloom evaluate edits controlled/manifest.csv --reference triples.csv --train": JUDGES,
+        "python -m benchmarks": "a benchmark with a test of its own, tests/benchmarks/test_edit_settings.py",
     },
 }
 Step = Callable[[Session], None]
@@ -88,17 +90,17 @@ def my_distance(x: np.ndarray, y: np.ndarray) -> float:
 
 TEXT2IMAGE = "medloom train text2image --data train.csv --out runs/mm"
 GENERATE = "medloom generate --model runs/mm --data test.csv --out images"
-TRIPLES = "medloom data journeys mine.csv --skip-bad --register similarity --progression rules --out triples.csv"
+TRIPLES = "medloom data journeys chest.csv --register similarity --progression rules --out triples.csv"
 CT = "medloom train mask2image --data volumes.csv --table age smoking --dims 3 --patch 32 32 16 --unit HU --out runs/ct"
 EDITOR = "medloom train edit --data triples.csv --out runs/edit"
-WHATIF = "medloom train mask2image --data volumes.csv --dims 3 --unit HU --image-size 24 24 10"
+WHATIF = "medloom train mask2image --data volumes.csv --dims 3 --unit HU --image-size 24 24 12"
 WHATIF += " --table age smoking diagnosis extent side --out runs/mm"
-COHORT = "medloom data phantom --patients 60 --size 32 --out cohort"
-COHORT_RUN = "medloom train text2image --data cohort/train.csv --network.mask channels --out runs/cohort"
-COHORT_WHATIF = "medloom whatif --model runs/cohort --data cohort/test.csv --set smoking=never --rows 4 --out whatif"
-TABLE_RUN = "medloom train text2image --data train.csv --table age smoking --out runs/mm"
-TABLE_WHATIF = "medloom whatif --model runs/mm --data test.csv --set smoking=never --rows 30 --out whatif"
-EDITS = "medloom edit --model runs/edit --data triples.csv --controls nochange --out edits"
+COHORT = "medloom data phantom --patients 300 --size 64 --out cohort"
+COHORT_RUN = "medloom train text2image --data cohort/train.csv --image-size 64 --network.mask channels --out runs/c"
+COHORT_WHATIF = "medloom whatif --model runs/c --data cohort/test.csv --set smoking=never --rows 0 --out whatif"
+TABLE_RUN = "medloom train mask2image --data train.csv --skip-bad --table age smoking --out runs/mm"
+TABLE_WHATIF = "medloom whatif --model runs/mm --data test.csv --skip-bad --set smoking=never --rows 30 --out whatif"
+EDITS = "medloom edit --model runs/edit --data triples.csv --out edits"
 # "If a bound is not met, the command prints value, interval and bound, and ends with status 3."
 GATES = (
     "medloom evaluate images --real test.csv --synthetic images/manifest.csv --train train.csv --gate",
@@ -122,7 +124,12 @@ PAGES = {
         refused=PROBLEMS,
         files=(files.write_volumes,),
         before={3: (CT, TRIPLES, EDITOR, without("images"))},
-        placeholders={"YOUR_TABLE.csv": "mine.csv", "--prompt ...": '--prompt "No acute findings." --modality CXR'},
+        placeholders={
+            "check YOUR_TABLE.csv": "check described.csv",
+            "YOUR_TABLE.csv": "described.csv",
+            "runs/demo/run --data MANIFEST": "runs/demo/run --data runs/demo/cohort/test.csv",
+            "runs/ct --data MANIFEST": "runs/ct --data masks.csv",
+        },
     ),
     "docs/install.md": Page(quick=True),
     "docs/quickstart.md": Page(refused=PROBLEMS, before={1: (without("cohort"),)}),
@@ -135,29 +142,37 @@ PAGES = {
     "docs/train.md": Page(
         yamls=("mine.yaml", "grid.yaml"),
         files=(raw_weights,),
-        before={9: ("medloom data split mine.csv --test 0.4 --out split",)},
+        before={9: ("medloom data split described.csv --test 0.4 --out split",)},
     ),
     "docs/generate.md": Page(first=(TEXT2IMAGE,)),
     "docs/autoencoder.md": Page(yamls=("losses.yaml",)),
     "docs/tokens.md": Page(empty_texts=True),
     "docs/mask2image.md": Page(
         yamls=("",),
+        placeholders={"--model runs/ct --data MANIFEST": "--model runs/ct --data masks.csv"},
+        settings={"loop.batch": 1, "network.widths": [8, 8], "network.attention": [False, False]},
         files=(files.write_volumes,),
-        before={0: (volumes_for_test,), 3: (images_for_test, without("images", "whatif"))},
+        before={0: (volumes_for_test,), 3: (images_for_test,)},
         empty_texts=True,
     ),
-    "docs/whatif.md": Page(files=(files.write_volumes,), first=(WHATIF,), before={0: (volumes_for_test,)}),
+    "docs/whatif.md": Page(
+        files=(files.write_volumes,),
+        first=(WHATIF,),
+        before={0: (volumes_for_test,)},
+        placeholders={"MANIFEST": "masks.csv"},
+    ),
     "docs/edit.md": Page(yamls=("baselines.yaml",), files=(files.write_mimic,)),
     "docs/evaluate.md": Page(
         yamls=("release.yaml", "effects.yaml"),
-        first=(TEXT2IMAGE, GENERATE),
+        first=(TABLE_RUN, f"{GENERATE} --skip-bad"),
         before={
             5: (COHORT, COHORT_RUN, COHORT_WHATIF),
-            6: (without("whatif", "runs/mm"), TABLE_RUN, TABLE_WHATIF),
+            6: (without("whatif"), TABLE_WHATIF),
             7: (TRIPLES, EDITOR, EDITS),
             10: (without("whatif"), COHORT_WHATIF),
         },
         names={"my_distance": my_distance},
+        placeholders={"runs/c --data MANIFEST": "runs/c --data cohort/test.csv"},
         refused=dict.fromkeys(GATES, (0, 3)),
     ),
     "docs/privacy.md": Page(first=(TEXT2IMAGE, GENERATE)),
