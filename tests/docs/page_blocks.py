@@ -173,10 +173,13 @@ class Session:
         dropped = set()
         if command == "train gan":
             values.pop("network.depth")
+        if "512" in words and command == "train autoencoder":
+            # To 256 tokens.
+            values["autoencoder.widths"] = [8] * 6
         if "vq" not in words:
             values.pop("autoencoder.codes", None)
         if given & {"from", "base"}:
-            dropped |= {"network", "text"}
+            dropped |= set() if command == "train tokens" else {"network", "text"}
             values = {name: value for name, value in values.items() if name not in SHAPES}
         if "text.encoder" in given:
             dropped |= {"text"}
