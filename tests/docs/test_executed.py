@@ -127,7 +127,7 @@ PAGES = {
         placeholders={
             "check YOUR_TABLE.csv": "check described.csv",
             "YOUR_TABLE.csv": "described.csv",
-            "runs/demo/run --data MANIFEST": "runs/demo/run --data runs/demo/cohort/test.csv",
+            "runs/demo/run --data MANIFEST": "runs/demo/run --data runs/demo/cohort/test.csv --skip-bad",
             "runs/ct --data MANIFEST": "runs/ct --data masks.csv",
         },
     ),
@@ -172,7 +172,7 @@ PAGES = {
             10: (without("whatif"), COHORT_WHATIF),
         },
         names={"my_distance": my_distance},
-        placeholders={"runs/c --data MANIFEST": "runs/c --data cohort/test.csv"},
+        placeholders={"runs/c --data MANIFEST": "runs/c --data cohort/test.csv --skip-bad"},
         refused=dict.fromkeys(GATES, (0, 3)),
     ),
     "docs/privacy.md": Page(first=(TEXT2IMAGE, GENERATE)),
