@@ -9,15 +9,17 @@ from medloom.core.seeds import initial_weights
 from medloom.networks.text import make_text_model, train_tokenizer
 
 
-def make_stable_diffusion(folder: Path, prediction: str = "epsilon") -> Path:
-    """Write the folder; its autoencoder halves images, and takes three channels."""
+def make_stable_diffusion(
+    folder: Path, prediction: str = "epsilon", widths: tuple[int, ...] = (16, 32), tokens: int = 24
+) -> Path:
+    """Write the folder; its autoencoder takes three channels and halves images at each width after the first."""
     with initial_weights(1), torch.no_grad():
-        tokenizer = train_tokenizer(["a disc on the left", "a square on the right"], 600, 24)
-        text = make_text_model(tokenizer, 32, 1, 24)
+        tokenizer = train_tokenizer(["a disc on the left", "a square on the right"], 600, tokens)
+        text = make_text_model(tokenizer, 32, 1, tokens)
         vae = AutoencoderKL(
-            block_out_channels=(16, 32),
-            down_block_types=("DownEncoderBlock2D",) * 2,
-            up_block_types=("UpDecoderBlock2D",) * 2,
+            block_out_channels=widths,
+            down_block_types=("DownEncoderBlock2D",) * len(widths),
+            up_block_types=("UpDecoderBlock2D",) * len(widths),
             latent_channels=4,
             norm_num_groups=8,
         )

@@ -14,6 +14,7 @@ from medloom.training.options import LoopOptions
 
 # The command that uses an editor, {}.
 EDITS = "medloom edit --model {} --image PRIOR --text ... --out DIR"
+GENERATES = "medloom generate --model {} --data MANIFEST --out DIR"
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from medloom.core.config import given_options
 from medloom.core.progress import say
+from medloom.core.types import DAYS
 from medloom.generators.dry_run import dry_run
 from medloom.generators.options import TrainOptions
 from medloom.generators.preparation import hu_window, nothing_left, prepare, run_output, start_run
@@ -45,8 +46,10 @@ def train(options: TrainOptions) -> Path:
         return options.out
 
     use = options.next_step
-    if "--prompt" in use and len(data.spec.intensity) > 1:
+    if ("--prompt" in use or "--image" in use) and len(data.spec.intensity) > 1:
         use += f" --modality {shlex.quote(min(data.spec.intensity))}"
+    if "--image" in use and DAYS in getattr(options, "table", ()):
+        use += f" --{DAYS} N"
     with run_output(options.out, accelerator):
         # The run describes itself before its first step; the same command again finds the same run.
         stated = family.described(options, trained)

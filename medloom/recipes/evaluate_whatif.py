@@ -49,6 +49,7 @@ def run(config: Config) -> Path:
     from medloom.core.files import hash_file
     from medloom.core.options import flag_of
     from medloom.core.seeds import check_seed
+    from medloom.data.units import joined_units
     from medloom.evaluation.effects.measure import measure_effects
     from medloom.evaluation.effects.observed import observed_metrics, read_observed
     from medloom.evaluation.effects.page import whatif_page
@@ -79,7 +80,8 @@ def run(config: Config) -> Path:
         manifest = load_manifest(config.observed, config, ("path", "mask"))
         if config.model is not None:
             refuse_seen(config, config.model, config.observed, manifest)
-        observed, left_out = read_observed(effects, config.data, manifest, config.unit)
+        unit = joined_units(config.unit, manifest.units)
+        observed, left_out = read_observed(effects, config.data, manifest, unit)
         metrics, notes = observed_metrics(effects, observed, config.adjust, config.seed)
         report.add("effects", metrics, [*notes, *left_out])
     report.facts = {

@@ -7,7 +7,7 @@ from medloom.core.choices import FUSIONS, NOISE_SCHEDULES, PREDICTIONS, SPATIAL_
 from medloom.core.errors import UserError
 from medloom.core.limits import check_limits, limited
 from medloom.core.options import hinted, setting
-from medloom.generators.options import EDITS, VolumeOptions, refuse_unused_classes
+from medloom.generators.options import EDITS, GENERATES, VolumeOptions, refuse_unused_classes
 from medloom.generators.sampling import DiffusionSamplingSettings
 
 if TYPE_CHECKING:
@@ -191,6 +191,11 @@ class TextToImage(DiffusionOptions):
         "images_are_patients", "skip_bad", "loop.steps", "loop.batch", "loop.learning_rate", "device", "dry_run",
     )  # fmt: skip
 
+    @property
+    def next_step(self) -> str:
+        """The command that uses the run; a prompt alone lacks the masks and columns that training images had."""
+        return (GENERATES if self.network.mask != "none" or self.table else self.use).format(self.out)
+
 
 def _masked() -> DenoiserOptions:
     return DenoiserOptions(mask="channels", fusion="affine")
@@ -212,7 +217,7 @@ class MaskToImage(DiffusionOptions):
     task: ClassVar[str] = "mask2image"
     settings: ClassVar[str] = "medloom.generators.settings.mask2image"
     need: ClassVar[tuple[str, ...]] = ("path", "mask")
-    use: ClassVar[str] = "medloom generate --model {} --data MANIFEST --out DIR"
+    use: ClassVar[str] = GENERATES
     example: ClassVar[str] = "medloom train mask2image --data masks.csv --table age smoking --out runs/diff"
     common: ClassVar[tuple[str, ...]] = (
         "size", "preset", "image_size", "patch", "dims", "spacing", "classes", "table", "from_run", "columns",

@@ -7,7 +7,7 @@ from typing import ClassVar
 from medloom.core.choices import FUSIONS
 from medloom.core.limits import check_limits, limited
 from medloom.core.options import setting
-from medloom.generators.options import EDITS, GeneratorOptions, refuse_unused_classes
+from medloom.generators.options import EDITS, GENERATES, GeneratorOptions, refuse_unused_classes
 from medloom.generators.sampling import SMOOTHING, SamplingSettings
 
 MASKS = ("none", "channels")
@@ -108,8 +108,10 @@ class GenerateTokens(GeneratorOptions):
 
     @property
     def next_step(self) -> str:
-        """The command that uses the run; with prior images it is an editor."""
-        return (self.use if self.network.prior == "none" else EDITS).format(self.out)
+        """The command that uses the run: with prior images an editor; a prompt alone lacks masks and columns."""
+        if self.network.prior != "none":
+            return EDITS.format(self.out)
+        return (GENERATES if self.network.mask != "none" or self.table else self.use).format(self.out)
 
     @property
     def columns_needed(self) -> tuple[str, ...]:
