@@ -1,7 +1,7 @@
 """README and docs run as they stand: each block in order, on a small table with missing cells, and next steps."""
 
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -10,6 +10,8 @@ import numpy as np
 import page_files as files
 import pytest
 from page_blocks import Session, blocks, run_page
+
+from medloom.metrics import METRICS
 
 INSTALLED = "installs packages from a network"
 JUDGES = "judges need studies of other patients with masks; tests/recipes/test_evaluate_edits.py trains them"
@@ -219,6 +221,15 @@ def run(name: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert used == set(LEFT_OUT.get(name, {}))
     session.run_next_steps()
     assert session.ran
+
+
+@pytest.fixture(autouse=True)
+def known_metrics() -> Iterator[None]:
+    """A page adds a metric, which other tests do not know."""
+    before = dict(METRICS)
+    yield
+    METRICS.clear()
+    METRICS.update(before)
 
 
 @pytest.mark.parametrize("name", [name for name, page in PAGES.items() if page.quick])
