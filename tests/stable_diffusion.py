@@ -8,6 +8,22 @@ from diffusers import AutoencoderKL, DDIMScheduler, StableDiffusionPipeline, UNe
 from medloom.core.seeds import initial_weights
 from medloom.networks.text import make_text_model, train_tokenizer
 
+# A training on such a folder that takes a second.
+OPTIONS = {
+    "image_size": [16],
+    "validation": 0.2,
+    "text.max_tokens": 24,
+    "loop.precision": "fp32",
+    "loop.batch": 4,
+    "loop.steps": 2,
+    "loop.warmup": 0,
+    "loop.learning_rate": 1e-3,
+    "loop.log_every": 1,
+    "loop.validate_every": 2,
+    "loop.checkpoint_every": 2,
+    "device": "cpu",
+}
+
 
 def make_stable_diffusion(
     folder: Path, prediction: str = "epsilon", widths: tuple[int, ...] = (16, 32), tokens: int = 24

@@ -43,7 +43,8 @@ def configure(cls: type[Config], **values: object) -> Config:
     """
     flat = _flat(values, options_of(cls))
     given = _read({name: value for name, value in flat.items() if value is not None}, _with_config(cls))
-    return _built(cls, {**_defaults(cls, given), **given}, {*given, *_from_file(cls, given)})
+    file = _from_file(cls, given)
+    return _built(cls, {**_defaults(cls, given, file), **given}, {*given, *file})
 
 
 def given_options(config: "DataclassInstance") -> frozenset[str]:
@@ -81,10 +82,12 @@ def parse(cls: type[Config], arguments: Sequence[str], program: str) -> Config:
     asked = {name for name, _ in written} & {HELP, HELP_ALL, PRINT_CONFIG}
     if asked - {PRINT_CONFIG}:
         settings = _gathered(cls, [entry for entry in written if entry[0] in (*SHIPPED, CONFIG.name)])
-        show_page(help_page(cls, program, _defaults(cls, settings), everything=HELP_ALL in asked))
+        defaults = _defaults(cls, settings, _from_file(cls, settings))
+        show_page(help_page(cls, program, defaults, everything=HELP_ALL in asked))
         raise SystemExit(0)
     given = _gathered(cls, [entry for entry in written if entry[0] not in asked])
-    values = {**_defaults(cls, given), **given}
+    file = _from_file(cls, given)
+    values = {**_defaults(cls, given, file), **given}
     if asked:
         import yaml
 
@@ -98,7 +101,7 @@ def parse(cls: type[Config], arguments: Sequence[str], program: str) -> Config:
         nested.pop(CONFIG.name, None)
         show_page(yaml.safe_dump(nested, sort_keys=False, allow_unicode=True).rstrip())
         raise SystemExit(0)
-    return _built(cls, values, {*given, *_from_file(cls, given)})
+    return _built(cls, values, {*given, *file})
 
 
 def plain(value: object) -> Any:
@@ -194,10 +197,11 @@ def _with_config(cls: "type[DataclassInstance]") -> dict[str, Option]:
     return {**options_of(cls), CONFIG.name: CONFIG}
 
 
-def _defaults(cls: "type[DataclassInstance]", given: Mapping[str, object]) -> dict[str, object]:
+def _defaults(
+    cls: "type[DataclassInstance]", given: Mapping[str, object], file: Mapping[str, object]
+) -> dict[str, object]:
     """Values of the options that are not given: of the dataclass, the size, the preset and the file of `--config`."""
     options = options_of(cls)
-    file = _from_file(cls, given)
     values = {option.name: option.default for option in options.values() if not option.is_required}
     for kind in SHIPPED:
         chosen, files = {**values, **file, **given}.get(kind), shipped(cls, kind)
@@ -206,7 +210,7 @@ def _defaults(cls: "type[DataclassInstance]", given: Mapping[str, object]) -> di
             values |= _read_yaml(look_up(files, chosen, kind), options, f"{kind} {chosen}: ")
         elif isinstance(chosen, str) and chosen != values.get(kind):
             raise UserError(f"{flag_of(kind)} {chosen}: this command comes without any {kind}; leave it out.")
-    return values | file
+    return {**values, **file}
 
 
 def _from_file(cls: "type[DataclassInstance]", given: Mapping[str, object]) -> dict[str, object]:

@@ -18,3 +18,9 @@ class UserError(Exception):
 
 class GateError(Exception):
     """An evaluation that fails a threshold of its gate; the results are written. Ends with status 3."""
+
+
+def first_line(error: Exception) -> str:
+    """The first line of another library's message, without its full stop; its type where it says nothing."""
+    lines = str(error).strip().splitlines()
+    return lines[0].rstrip(".") if lines else type(error).__name__

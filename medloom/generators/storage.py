@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from medloom.core.errors import UserError
+from medloom.core.errors import UserError, first_line
 from medloom.core.files import read_json
 from medloom.core.mask_spec import MaskSpec
 from medloom.core.spec import ImageSpec
@@ -37,10 +37,9 @@ def load_generator(folder: Path) -> AnyGenerator:
             raise
         raise UserError(f"the model in {folder}: {error}") from error
     except (OSError, SafetensorError, RuntimeError, KeyError, TypeError, ValueError, AttributeError) as error:
-        lines = str(error).strip().splitlines()
         raise UserError(
-            f"the model in {folder} cannot be loaded ({lines[0] if lines else type(error).__name__}): it was cut short"
-            " or changed, or another version wrote it."
+            f"the model in {folder} cannot be loaded ({first_line(error)}): it was cut short or changed, or another"
+            " version wrote it."
         ) from error
     generator.model.eval()
     generator.folder = folder

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
-from medloom.core.errors import UserError
+from medloom.core.errors import UserError, first_line
 
 if TYPE_CHECKING:
     from diffusers import AutoencoderKL
@@ -123,6 +123,5 @@ def load_autoencoder(folder: Path, variant: str | None = None) -> KLAutoencoder:
         )
     except (OSError, ValueError) as error:
         raise UserError(
-            f"autoencoder {folder} cannot be loaded ({str(error).strip().splitlines()[0]}); give a run or a diffusers"
-            " folder."
+            f"autoencoder {folder} cannot be loaded ({first_line(error)}); give a run or a diffusers folder."
         ) from error

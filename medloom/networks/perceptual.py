@@ -8,7 +8,7 @@ from safetensors import SafetensorError
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from medloom.core.errors import UserError
+from medloom.core.errors import UserError, first_line
 from medloom.core.files import read_json
 from medloom.networks.discriminators import PatchDiscriminator
 from medloom.networks.weights_source import HUB, find_weights
@@ -124,7 +124,7 @@ def load_vision_features(name: str) -> VisionFeatures:
         # Only safetensors are opened, because other weight files can run code.
         model = AutoModel.from_pretrained(source.name, use_safetensors=True, trust_remote_code=False, **where)
     except (OSError, ValueError, SafetensorError) as error:
-        raise _not_usable(name, str(error).strip().splitlines()[0]) from error
+        raise _not_usable(name, first_line(error)) from error
     # Models of images and text (CLIP, SigLIP) contain the vision model.
     vision = getattr(model, "vision_model", model)
     if vision.main_input_name != "pixel_values":

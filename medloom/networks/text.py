@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
-from medloom.core.errors import UserError
+from medloom.core.errors import UserError, first_line
 from medloom.core.seeds import initial_weights
 from medloom.networks.text_pooling import Pooling, load_pooling, mean_over_tokens, read_pooling_config
 from medloom.networks.weights_source import HUB, WeightsSource, find_weights
@@ -209,7 +209,7 @@ def _not_loaded(source: WeightsSource, error: Exception) -> UserError:
     from medloom.networks.weights_import.layouts import why_not_loaded
 
     if source.folder is None:
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")
+        reason = first_line(error)
         return UserError(
             f"text encoder {HUB}{source.name} cannot be loaded from the hub ({reason}); name a folder, or {LOCAL!r}."
         )

@@ -12,7 +12,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from medloom.core.errors import UserError
+from medloom.core.errors import UserError, first_line
 from medloom.core.files import read_json, write_json
 
 SETTINGS, WEIGHTS = "pooling.json", "pooling.safetensors"
@@ -148,7 +148,7 @@ def load_pooling(folder: Path) -> Pooling | None:
     try:
         pooling.load_state_dict(load_file(folder / WEIGHTS))
     except (OSError, SafetensorError, RuntimeError) as error:
-        reason = str(error).strip().splitlines()[0]
+        reason = first_line(error)
         raise UserError(f"{folder / WEIGHTS} cannot be read ({reason}); import the weights again.") from error
     return pooling
 

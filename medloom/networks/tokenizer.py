@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from medloom.core.choices import AVERAGES, SCALARS
-from medloom.core.errors import UserError
+from medloom.core.errors import UserError, first_line
 from medloom.core.files import read_json
 from medloom.networks.blocks import with_right_gradients
 from medloom.networks.quantizers import Codebook, FiniteScalars
@@ -187,8 +187,7 @@ def load_tokenizer(folder: Path) -> Tokenizer:
         coder: Any = VQModel.from_pretrained(folder, use_safetensors=True, local_files_only=True)
     except (OSError, ValueError) as error:
         raise UserError(
-            f"tokenizer {folder} cannot be loaded ({str(error).strip().splitlines()[0]}); give a run or a diffusers"
-            " folder."
+            f"tokenizer {folder} cannot be loaded ({first_line(error)}); give a run or a diffusers folder."
         ) from error
     shape = coder.config
     if shape.norm_type != "group":

@@ -10,6 +10,7 @@ from medloom.data.manifest import ManifestOptions, load_manifest
 from medloom.generators.leakage import refuse_seen
 
 if TYPE_CHECKING:
+    from medloom.data.manifest import Manifest
     from medloom.evaluation.images.comparison import Comparison
 
 VERSIONS = ("torch", "transformers", "monai", "scikit-learn", "scipy", "numpy")
@@ -114,14 +115,12 @@ def run(config: Config) -> Path:
     import medloom
     from medloom.core.config import plain
     from medloom.core.progress import say
-    from medloom.data.manifest import read_manifest
     from medloom.evaluation.images.cache import EvaluationCache, judge_options
     from medloom.evaluation.images.cards import write_cards
     from medloom.evaluation.images.comparison import compare, readable_only
     from medloom.evaluation.images.page import images_page, synthetic_strips
     from medloom.evaluation.images.section import Attack, Inputs
     from medloom.evaluation.images.sections import SECTIONS, choose_sections
-    from medloom.evaluation.images.source_rows import require_texts, with_conditions
     from medloom.evaluation.report.gate import enforce, read_gate
     from medloom.evaluation.report.report import Report, report_folder
     from medloom.metrics.matrices import computing_on
@@ -131,11 +130,7 @@ def run(config: Config) -> Path:
     rules = read_gate(config.gate, [*(m for section in SECTIONS.values() for m in section.metrics), *config.metrics])
 
     real = load_manifest(config.real, config, need=("path",))
-    synthetic = read_manifest(config.synthetic, skip_bad=config.skip_bad, need=("path",), need_patients=False)
-    if config.conditions is not None:
-        synthetic = with_conditions(synthetic, config.conditions, config)
-    elif "text" in (config.label, *config.by):
-        require_texts(synthetic)
+    synthetic = _synthetic(config)
     if config.model is not None:
         refuse_seen(config, config.model, config.real, real)
     data = compare(
@@ -204,6 +199,23 @@ def run(config: Config) -> Path:
         say(f"{len(kept) - sum(kept)} of {len(kept)} synthetic images are listed as copies; the others: {cleaned}")
         cache = config.cache or config.out
         return run(replace(config, synthetic=cleaned, out=config.out / "cleaned", cache=cache, drop_copies=False))
+
+
+def _synthetic(config: Config) -> "Manifest":
+    """The synthetic images, with the texts of the table that they were generated from where it is named.
+
+    Raises:
+        UserError: a manifest that cannot be used, another table, or no texts where they are asked for.
+    """
+    from medloom.data.manifest import read_manifest
+    from medloom.evaluation.images.source_rows import require_texts, with_conditions
+
+    synthetic = read_manifest(config.synthetic, skip_bad=config.skip_bad, need=("path",), need_patients=False)
+    if config.conditions is not None:
+        return with_conditions(synthetic, config.conditions, config)
+    if "text" in (config.label, *config.by):
+        require_texts(synthetic)
+    return synthetic
 
 
 def _extractors(config: Config, data: "Comparison") -> tuple[str, ...]:

@@ -83,11 +83,6 @@ def blocks(name: str) -> list[Block]:
     return found
 
 
-def training(words: list[str]) -> bool:
-    """Whether a line trains, or needs what a line before it has trained."""
-    return words[:1] == ["medloom"] and words[1:2] != ["data"] and len(words) > 2 and "--print-config" not in words
-
-
 @dataclass
 class Session:
     """A user in a folder who types what a page says.
@@ -257,7 +252,6 @@ def run_page(
     page: list[Block],
     reasons: Mapping[str, str],
     before: Mapping[int, Callable[[Session], None]],
-    only: Callable[[str], bool] | None = None,
 ) -> Iterator[str]:
     """Run a page's blocks in order; yields the lines that are left out.
 
@@ -266,19 +260,17 @@ def run_page(
         page: its blocks.
         reasons: beginning of a line that is not run -> why.
         before: number of a block -> what is prepared before it.
-        only: of lines of a shell, those that are run.
     """
     for block in page:
         if block.language == "yaml":
             continue
-        if only is None and block.number in before:
+        if block.number in before:
             before[block.number](session)
         if block.language == "python":
-            if only is None:
-                session.python(block)
+            session.python(block)
             continue
         for line in block.lines:
             if entry := left_out(line, reasons):
                 yield entry
-            elif only is None or only(line):
+            else:
                 session.shell(line)

@@ -1,7 +1,6 @@
 """What medloom trains for diffusers opens there, and gives the same image from the same noise."""
 
 import json
-import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -10,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 from diffusers import StableDiffusionInstructPix2PixPipeline, StableDiffusionPipeline
+from stable_diffusion import OPTIONS, make_stable_diffusion
 
 from medloom.core.errors import UserError
 from medloom.core.image import Image
@@ -25,24 +25,7 @@ from medloom.generators.storage import load
 from medloom.generators.training_facts import TrainingFacts
 from medloom.recipes.commands import run_command
 
-sys.path.insert(0, str(Path(__file__).parent))
-from stable_diffusion import make_stable_diffusion
-
 PIPELINE = "StableDiffusionInstructPix2PixPipeline"
-OPTIONS = {
-    "image_size": [16],
-    "validation": 0.2,
-    "text.max_tokens": 24,
-    "loop.precision": "fp32",
-    "loop.batch": 4,
-    "loop.steps": 2,
-    "loop.warmup": 0,
-    "loop.learning_rate": 1e-3,
-    "loop.log_every": 1,
-    "loop.validate_every": 2,
-    "loop.checkpoint_every": 2,
-    "device": "cpu",
-}
 
 
 def same_in_diffusers(run: Path, steps: int = 6, scale: float = 3.0) -> float:

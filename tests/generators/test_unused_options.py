@@ -1,19 +1,16 @@
 """An option that was given and would change nothing is refused by name; run.json holds what the model is."""
 
-import sys
 from pathlib import Path
 
 import pytest
 from conftest import TINY, medloom, write_manifest
+from stable_diffusion import make_stable_diffusion
 
 from medloom.core.config import configure, given_options
 from medloom.core.errors import UserError
 from medloom.core.files import read_json
 from medloom.generators.diffusion.options import TextToImage
 from medloom.recipes.commands import run_command
-
-sys.path.insert(0, str(Path(__file__).parent))
-from stable_diffusion import make_stable_diffusion
 
 SHORT = {
     "image_size": [16],

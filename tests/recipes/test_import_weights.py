@@ -14,7 +14,7 @@ from diffusers import StableDiffusionPipeline
 from original_stable_diffusion import original_weights
 from peft import LoraConfig, get_peft_model_state_dict
 from safetensors.torch import load_file, save_file
-from stable_diffusion import make_stable_diffusion
+from stable_diffusion import OPTIONS, make_stable_diffusion
 from torch import Tensor
 
 from medloom.core.errors import UserError
@@ -26,20 +26,6 @@ from medloom.networks.text import embed_texts, load_text_encoder
 from medloom.recipes.commands import run_command
 
 COMMAND = ["data", "import", "weights"]
-SD_OPTIONS = {
-    "image_size": [16],
-    "validation": 0.2,
-    "text.max_tokens": 24,
-    "loop.precision": "fp32",
-    "loop.batch": 4,
-    "loop.steps": 2,
-    "loop.warmup": 0,
-    "loop.learning_rate": 1e-3,
-    "loop.log_every": 1,
-    "loop.validate_every": 2,
-    "loop.checkpoint_every": 2,
-    "device": "cpu",
-}
 
 
 @pytest.mark.parametrize(
@@ -138,7 +124,7 @@ def test_a_single_file_becomes_a_base(
     out = tmp_path / "out"
     assert medloom([*COMMAND, "--checkpoint", tmp_path / name, "--base-config", config, "--out", out]) == 0
     assert np.abs(images_of(opened(out)) - expected).max() < 1e-6
-    values = {**SD_OPTIONS, "base": str(out)}
+    values = {**OPTIONS, "base": str(out)}
     run = run_command("train text2image", data=make_manifest(), out=tmp_path / "run", **values)
     assert (run / "model" / "model_index.json").is_file()
 
@@ -284,7 +270,7 @@ def test_a_lora_file_of_another_network_is_refused(
 
 
 def test_a_run_gives_its_lora_weights_alone(make_manifest: Callable[..., Path], tmp_path: Path, base: Path) -> None:
-    values = {**SD_OPTIONS, "base": str(base), "lora": 4, "loop.steps": 6, "loop.learning_rate": 1e-2}
+    values = {**OPTIONS, "base": str(base), "lora": 4, "loop.steps": 6, "loop.learning_rate": 1e-2}
     run = run_command("train text2image", data=make_manifest(), out=tmp_path / "run", **values)
     alone = opened(base)
     alone.load_lora_weights(run / "model" / "lora", weight_name="pytorch_lora_weights.safetensors")

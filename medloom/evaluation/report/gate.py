@@ -6,7 +6,7 @@ from pathlib import Path
 
 import yaml
 
-from medloom.core.errors import GateError, UserError
+from medloom.core.errors import GateError, UserError, first_line
 from medloom.core.lookup import did_you_mean, look_up
 from medloom.core.progress import say
 from medloom.evaluation.report.metrics import EVERYTHING, Metric, number, with_interval
@@ -108,7 +108,7 @@ def read_gate(path: Path | None, known: Iterable[str]) -> list[GateRule]:
     try:
         entries = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise UserError(f"--gate {path} cannot be read: {str(error).splitlines()[0]}.") from error
+        raise UserError(f"--gate {path} cannot be read: {first_line(error)}.") from error
     if not isinstance(entries, list) or not entries:
         raise UserError(f"--gate {path}: give a list of rules, each with a metric and a bound.")
     names, rules = dict.fromkeys(known), list[GateRule]()

@@ -5,20 +5,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from medloom.core.errors import UserError
+from medloom.core.errors import UserError, first_line
 from medloom.core.files import read_json
 from medloom.networks.autoencoder import KLAutoencoder, load_autoencoder
 from medloom.networks.text import TextEncoder, load_text_parts
-from medloom.networks.weight_files import weights_variant
+from medloom.networks.weight_files import INDEX, PIPELINES, weights_variant
 from medloom.networks.weights_source import HUB, find_weights
 from medloom.processes.paths import DDPM
 
 if TYPE_CHECKING:
     from diffusers import UNet2DConditionModel
 
-INDEX = "model_index.json"
-EDITOR = "StableDiffusionInstructPix2PixPipeline"
-PIPELINES = ("StableDiffusionPipeline", "StableDiffusionImg2ImgPipeline", EDITOR)
 # Pipelines that are asked for often -> what they are.
 OTHERS: Mapping[str, str] = {
     "StableDiffusionXL": "Stable Diffusion XL, which has two text encoders and conditions of its own",
@@ -59,13 +56,13 @@ class StableDiffusionBase:
         name: as the user named it.
         folder: where it lies.
         path: the noise that it was trained on.
-        edits: whether its network takes a prior image's latent, as instruct-pix2pix does.
+        variants: of each network the variant of its weight files, as `fp16`; None for the plain ones.
     """
 
     name: str
     folder: Path
     path: DDPM
-    edits: bool
+    variants: Mapping[str, str | None]
 
     def load_unet(self) -> "UNet2DConditionModel":
         """The U-Net, in fp32.
@@ -77,13 +74,16 @@ class StableDiffusionBase:
         from diffusers import UNet2DConditionModel
 
         where = self.folder / "unet"
-        variant = weights_variant(where, self._option)
         try:
             return UNet2DConditionModel.from_pretrained(
-                where, use_safetensors=True, variant=variant, torch_dtype=torch.float32, local_files_only=True
+                where,
+                use_safetensors=True,
+                variant=self.variants["unet"],
+                torch_dtype=torch.float32,
+                local_files_only=True,
             )
         except (OSError, ValueError, RuntimeError) as error:
-            raise UserError(f"{self._option}: {where} cannot be loaded ({_first_line(error)}).") from error
+            raise UserError(f"--base {self.name}: {where} cannot be loaded ({first_line(error)}).") from error
 
     def load_autoencoder(self) -> KLAutoencoder:
         """The autoencoder, in fp32.
@@ -91,7 +91,7 @@ class StableDiffusionBase:
         Raises:
             UserError: it cannot be loaded.
         """
-        return load_autoencoder(self.folder / "vae", weights_variant(self.folder / "vae", self._option))
+        return load_autoencoder(self.folder / "vae", self.variants["vae"])
 
     def load_text_encoder(self, max_tokens: int) -> TextEncoder:
         """The text encoder, in fp32, which pads as Stable Diffusion's pipeline does.
@@ -99,9 +99,8 @@ class StableDiffusionBase:
         Raises:
             UserError: it cannot be loaded.
         """
-        model = self.folder / "text_encoder"
-        variant = weights_variant(model, self._option)
-        return load_text_parts(str(model), str(self.folder / "tokenizer"), max_tokens, "max", variant)
+        model, tokenizer = str(self.folder / "text_encoder"), str(self.folder / "tokenizer")
+        return load_text_parts(model, tokenizer, max_tokens, "max", self.variants["text_encoder"])
 
     def known_options(self) -> dict[str, object]:
         """Options of a training that it decides, and its values."""
@@ -114,10 +113,6 @@ class StableDiffusionBase:
             "text.modality_as": "text",
             **{f"noise.{name}": value for name, value in given.items()},
         }
-
-    @property
-    def _option(self) -> str:
-        return f"--base {self.name}"
 
 
 def find_base(name: str, editing: bool) -> StableDiffusionBase:
@@ -135,10 +130,9 @@ def find_base(name: str, editing: bool) -> StableDiffusionBase:
     if pipeline not in PIPELINES:
         what = next((text for start, text in OTHERS.items() if pipeline.startswith(start)), f"of the kind {pipeline}")
         raise UserError(f"{option} is {what}; give a Stable Diffusion 1.x or 2.x folder ({', '.join(PIPELINES)}).")
-    edits = _check_unet(folder, option, editing)
-    for part in ("unet", "vae", "text_encoder"):
-        weights_variant(folder / part, option)
-    return StableDiffusionBase(name, folder, _noise_of(folder, option), edits)
+    _check_unet(folder, option, editing)
+    variants = {part: weights_variant(folder / part, option) for part in ("unet", "vae", "text_encoder")}
+    return StableDiffusionBase(name, folder, _noise_of(folder, option), variants)
 
 
 def _located(name: str) -> Path:
@@ -170,11 +164,11 @@ def _downloaded(name: str) -> Path:
     try:
         return Path(snapshot_download(find_weights(name, "--base").name, allow_patterns=wanted))
     except (HFValidationError, HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
-        raise UserError(f"--base {name} cannot be fetched from the hub ({_first_line(error)}).") from error
+        raise UserError(f"--base {name} cannot be fetched from the hub ({first_line(error)}).") from error
 
 
-def _check_unet(folder: Path, option: str, editing: bool) -> bool:
-    """Whether the U-Net takes a prior image's latent too.
+def _check_unet(folder: Path, option: str, editing: bool) -> None:
+    """Refuse a U-Net that takes more than an image, a time and a text, and of an editor a prior image's latent.
 
     Raises:
         UserError: it takes anything else besides image, time and text, or is no such U-Net.
@@ -209,7 +203,6 @@ def _check_unet(folder: Path, option: str, editing: bool) -> bool:
         raise UserError(
             f"{option}: its U-Net takes {channels} input channels; allowed are {latents}, and {2 * latents}."
         )
-    return bool(channels == 2 * latents)
 
 
 def _noise_of(folder: Path, option: str) -> DDPM:
@@ -253,8 +246,3 @@ def _json(path: Path, option: str) -> dict[str, Any]:
         what = "is damaged" if path.is_file() else "is missing"
         raise UserError(f"{option} is not a whole Stable Diffusion folder: {path.relative_to(path.parents[1])} {what}.")
     return values
-
-
-def _first_line(error: Exception) -> str:
-    lines = str(error).strip().splitlines()
-    return lines[0] if lines else type(error).__name__

@@ -6,11 +6,11 @@ from enum import Enum
 from pathlib import Path
 from typing import Any
 
-from medloom.core.errors import UserError
+from medloom.core.errors import UserError, first_line
 from medloom.core.files import read_json
+from medloom.networks.weight_files import PICKLED
 from medloom.networks.weights_import.tensors import (
     INDEX,
-    PICKLED,
     SAFETENSORS,
     first_file,
     read_tensors,
@@ -110,8 +110,7 @@ def why_not_loaded(folder: Path, error: Exception) -> tuple[str, bool]:
         return f"{folder} has only pickled weights ({found.weights.name}), and only safetensors are loaded", True
     if own_code(_values(folder / TOKENIZER_CONFIG) if (folder / TOKENIZER_CONFIG).is_file() else {}):
         return f"the tokenizer of {folder} brings its own code, which is never run", True
-    lines = str(error).strip().splitlines()
-    return f"{folder}: {lines[0].rstrip('.') if lines else type(error).__name__}", False
+    return f"{folder}: {first_line(error)}", False
 
 
 def own_code(config: dict[str, Any]) -> str | None:

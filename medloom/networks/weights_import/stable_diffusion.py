@@ -12,13 +12,11 @@ import torch
 
 from medloom.core.errors import UserError
 from medloom.core.files import read_json
-from medloom.networks.weight_files import PREFERRED, weights_variant
+from medloom.networks.weight_files import INDEX, PICKLED, PIPELINES, PREFERRED, weights_variant
 from medloom.networks.weights_import.layouts import TOKENIZER_FILES
-from medloom.networks.weights_import.tensors import PICKLED, SAFETENSORS, first_file, read_tensors
+from medloom.networks.weights_import.tensors import SAFETENSORS, first_file, read_tensors
 
-INDEX = "model_index.json"
 LIBRARIES = ("diffusers", "transformers", "stable_diffusion", None)
-PIPELINES = ("StableDiffusionPipeline", "StableDiffusionImg2ImgPipeline", "StableDiffusionInstructPix2PixPipeline")
 # Files that a U-Net of Stable Diffusion 1.x or 2.x always has in the layout of its authors.
 SINGLE_FILE_KEY = "model.diffusion_model.input_blocks.0.0.weight"
 SDXL_KEY = "conditioner.embedders."

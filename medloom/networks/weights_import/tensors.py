@@ -13,13 +13,12 @@ from torch import Tensor
 
 from medloom.core.errors import UserError
 from medloom.core.files import read_json
+from medloom.networks.weight_files import is_pointer
 
 SAFETENSORS = ".safetensors"
-PICKLED = (".bin", ".pt", ".pth", ".ckpt")
 INDEX = ".index.json"
 # Whatever damage does to a pickled file.
 READ_ERRORS = (pickle.UnpicklingError, OSError, RuntimeError, ValueError, EOFError, BadZipFile, LookupError, TypeError)
-LFS = b"version https://git-lfs"
 
 
 def read_tensors(path: Path) -> dict[str, Tensor]:
@@ -48,9 +47,7 @@ def why_unreadable(path: Path) -> str | None:
     """
     if not path.is_file():
         return "is missing; fetch the complete folder again"
-    with path.open("rb") as stream:
-        start = stream.read(len(LFS))
-    if start == LFS:
+    if is_pointer(path):
         return "is a Git LFS pointer, not the weights; fetch them with `git lfs pull`"
     if path.suffix == SAFETENSORS:
         try:

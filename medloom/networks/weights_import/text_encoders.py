@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from medloom.core.errors import UserError
+from medloom.core.errors import UserError, first_line
 from medloom.core.files import read_json
 from medloom.core.seeds import initial_weights
 from medloom.networks.text import CLIP_TYPES, text_class
@@ -88,7 +88,7 @@ def write_text_encoder(converted: Converted, out: Path) -> None:
     try:
         tokenizer = AutoTokenizer.from_pretrained(out, trust_remote_code=False, local_files_only=True)
     except (OSError, ValueError, KeyError, TypeError) as error:
-        reason = str(error).strip().splitlines()[0]
+        reason = first_line(error)
         raise UserError(f"the tokenizer in {converted.tokenizer_folder} cannot be read ({reason}).") from error
     words = len(tokenizer)
     if words > config.vocab_size:
