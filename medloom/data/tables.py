@@ -2,17 +2,18 @@
 
 import csv
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from medloom.core.cells import clean_text, faulty_text, harmless_text, plain_text
 from medloom.core.errors import UserError
+from medloom.core.files import hash_file, hash_text
 from medloom.core.lookup import look_up
 from medloom.data.table_readers import Problem, Table, read_jsonl, read_parquet, read_separated, read_xlsx
 
-__all__ = ["READERS", "XLSX", "Problem", "Table", "read_table", "write_csv"]
+__all__ = ["READERS", "XLSX", "Problem", "Table", "read_table", "row_ids", "write_csv"]
 
 XLSX = ".xlsx"
 READERS: dict[str, Callable[[Path], Table]] = {
@@ -49,6 +50,21 @@ def read_table(path: Path, sheet: str | None = None) -> Table:
     if not table.rows and not table.problems:
         raise UserError(f"{path} is empty: a manifest has a header and at least one row.")
     return table
+
+
+def row_ids(path: Path, lines: Iterable[int]) -> list[str]:
+    """The `source_id` that images of some rows carry: of the table's content and the line, and nothing of the row.
+
+    Args:
+        path: the table.
+        lines: of the rows, see `Table.lines`.
+
+    Example:
+        >>> table = read_table(Path("test.csv"))
+        >>> row_of = dict(zip(row_ids(Path("test.csv"), table.lines), table.rows, strict=True))
+    """
+    salt = hash_file(path)
+    return [hash_text(f"{salt}{line}") for line in lines]
 
 
 def _tidied(table: Table, path: Path) -> Table:

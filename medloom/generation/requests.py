@@ -11,7 +11,7 @@ from medloom.core.progress import say
 from medloom.core.seeds import MAX_SEED
 from medloom.core.types import Condition, Sample
 from medloom.data.manifest import Manifest, list_problems, read_manifest
-from medloom.data.tables import Problem
+from medloom.data.tables import Problem, row_ids
 from medloom.generation.options import LABEL_COLUMNS, GenerationOptions
 from medloom.generators.base import AnyGenerator
 from medloom.generators.generated_images import FACTUAL
@@ -153,10 +153,10 @@ def kept_columns(keep: Sequence[str], manifest: Manifest) -> list[str]:
 
 def origins(data: Path, samples: Sequence[Sample]) -> list[Source]:
     """Where the images of some rows come from, without saying whose they are."""
-    salt = hash_file(data)
+    salt, ids = hash_file(data), row_ids(data, [sample.line for sample in samples])
     return [
-        Source(hash_text(f"{salt}{sample.line}"), hash_text(f"{salt}{sample.patient}"), sample.path, sample)
-        for sample in samples
+        Source(source, hash_text(f"{salt}{sample.patient}"), sample.path, sample)
+        for source, sample in zip(ids, samples, strict=True)
     ]
 
 

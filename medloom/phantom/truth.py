@@ -9,9 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from medloom.core.errors import UserError
-from medloom.core.files import hash_file, hash_text, read_json
+from medloom.core.files import read_json
 from medloom.data.images import read_image
-from medloom.data.tables import read_table
+from medloom.data.tables import read_table, row_ids
 from medloom.phantom.anatomy import Visit
 from medloom.phantom.causal import Patient, counterfactual, evolved
 from medloom.phantom.cohort import MARKER
@@ -63,10 +63,9 @@ class Cohort:
             table = read_table(file)
             if "path" not in table.header:
                 continue
-            column, salt = table.header.index("path"), hash_file(file)
-            for row, cells in enumerate(table.rows):
+            column = table.header.index("path")
+            for source, cells in zip(row_ids(file, table.lines), table.rows, strict=True):
                 number, acquisition, *other = Path(str(cells[column])).name.split(".")[0].split("-", 2)
-                source = hash_text(f"{salt}{row}")
                 self._sources[source] = (int(number), int(acquisition), other[0] if other else CT)
                 self._images[source] = self.folder / str(cells[column])
 

@@ -68,6 +68,7 @@ def run(config: Config) -> Path:
     from medloom.core.files import hash_file
     from medloom.data.dataset import measure_spec
     from medloom.data.manifest import read_manifest
+    from medloom.data.units import joined_units
     from medloom.evaluation.edits.anatomy import MASK, anatomy_metrics, segment_edits
     from medloom.evaluation.edits.judges import composite, judge_edits, judged_metrics, refuse_known
     from medloom.evaluation.edits.measure import EDIT, edit_metrics, edits_notes, measure_edits, read_edits_spec
@@ -87,12 +88,13 @@ def run(config: Config) -> Path:
     options = judge_options(config.network, config.steps, config.seed, config.device)
     rules = read_gate(config.gate, MEANINGS)
 
-    triples = {}
+    triples, unit = {}, config.unit
     if config.reference is not None:
-        samples = load_manifest(config.reference, config, ("path", "prior")).samples()
+        reference = load_manifest(config.reference, config, ("path", "prior"))
+        unit, samples = joined_units(unit, reference.units), reference.samples()
         triples = dict(zip([origin.source for origin in origins(config.reference, samples)], samples, strict=True))
     truth = None if config.truth is None else Truth(Cohort(config.truth), read_edits_spec(config.data))
-    edits = measure_edits(config.data, triples, config.unit, [] if truth is None else [truth.add])
+    edits = measure_edits(config.data, triples, unit, [] if truth is None else [truth.add])
     report = Report()
     report.add("edits", edit_metrics(edits, config.seed), edits_notes(config.data, edits.arms))
     if truth is not None:
@@ -103,15 +105,16 @@ def run(config: Config) -> Path:
         report.add("edits", metrics, notes, verdicts)
     with report_folder(config.out):
         if config.train is not None:
-            train = load_manifest(config.train, config, ("path",)).samples()
+            known = load_manifest(config.train, config, ("path",))
+            unit, train = joined_units(unit, known.units), known.samples()
             manifest = read_manifest(config.data, need=("path",), need_patients=False)
             rows = zip(manifest.samples(), manifest.frame["arm"], manifest.frame["source_id"], strict=True)
             pairs = [
                 (edit, triples[str(source)]) for edit, arm, source in rows if arm == EDIT and str(source) in triples
             ]
             refuse_known(train, pairs)
-            spec = measure_spec([*train, *triples.values()], config.image_size, "pad", config.unit)
-            cache = EvaluationCache(config.out, spec, options, config.unit)
+            spec = measure_spec([*train, *triples.values()], config.image_size, "pad", unit)
+            cache = EvaluationCache(config.out, spec, options, unit)
             for column in config.judge:
                 if column == MASK:
                     found = anatomy_metrics(segment_edits(cache, train, pairs), config.seed)

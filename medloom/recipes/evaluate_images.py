@@ -115,6 +115,7 @@ def run(config: Config) -> Path:
     import medloom
     from medloom.core.config import plain
     from medloom.core.progress import say
+    from medloom.data.units import joined_units
     from medloom.evaluation.images.cache import EvaluationCache, judge_options
     from medloom.evaluation.images.cards import write_cards
     from medloom.evaluation.images.comparison import compare, readable_only
@@ -133,19 +134,21 @@ def run(config: Config) -> Path:
     synthetic = _synthetic(config)
     if config.model is not None:
         refuse_seen(config, config.model, config.real, real)
+    train = load_manifest(config.train, config, need=("path",)) if config.train else None
+    unit = joined_units(config.unit, *(manifest.units for manifest in (real, synthetic, train) if manifest is not None))
     data = compare(
         real,
         synthetic,
-        load_manifest(config.train, config, need=("path",)) if config.train else None,
+        train,
         label=config.label,
         image_size=config.image_size,
         resize=config.resize,
         seed=config.seed,
-        unit=config.unit,
+        unit=unit,
         set_apart="local" in config.features or not config.features,
         by=config.by,
     )
-    data = readable_only(data, config.unit) if config.skip_bad else data
+    data = readable_only(data, unit) if config.skip_bad else data
     chosen, left_out = choose_sections(config.only, data)
     notes = [*data.notes, *(f"{name} was left out: {reason}." for name, reason in left_out.items())]
     extractors = _extractors(config, data)
@@ -158,7 +161,7 @@ def run(config: Config) -> Path:
             attack = Attack(config.model, config.reference_model, config.attack_images, config.device)
         inputs = Inputs(
             data,
-            EvaluationCache(config.cache or config.out, data.spec, judge, config.unit),
+            EvaluationCache(config.cache or config.out, data.spec, judge, unit),
             extractors,
             config.metrics,
             attack,
@@ -185,7 +188,7 @@ def run(config: Config) -> Path:
                 stale.unlink()
         for file, write in files.items():
             write(config.out / file)
-        report.write(config.out, images_page(report, found, synthetic_strips(data.synthetic, data.spec, config.unit)))
+        report.write(config.out, images_page(report, found, synthetic_strips(data.synthetic, data.spec, unit)))
         write_cards(config.out, report, data.table, config.model)
 
         copies = {str(path) for own in found.values() for path in own.unreleasable}

@@ -182,7 +182,13 @@ class Session:
             values.pop("image_size", None)
         if command == "train tokens" and "image_size" not in given:
             values.pop("image_size", None)
-        values = {name: value for name, value in values.items() if name.partition(".")[0] not in dropped}
+        # Tokens that fit an encoder of the page stay.
+        own = {"text"} & dropped if "text.encoder" in given else set()
+        values = {
+            name: value
+            for name, value in values.items()
+            if (group := name.partition(".")[0]) not in dropped or (group in own and name in self.settings)
+        }
         file = self.folder / "tiny.yaml"
         if "config" in given:
             # Both would be one option; the page's file keeps what is not tiny.
@@ -220,7 +226,7 @@ class Session:
             "--prompt ...": '--prompt "No acute findings."',
             "--text ...": '--text "No change."',
         }
-        for name, value in {**self.placeholders, **fills}.items():
+        for name, value in {**self.placeholders, **fills, **self.placeholders}.items():
             pattern = rf"\b{name}\b" if name.isupper() else re.escape(name)
             step = re.sub(pattern, value, step)
         return step

@@ -27,8 +27,6 @@ LEFT_OUT: dict[str, dict[str, str]] = {
         "python -m benchmarks": "a benchmark with a test of its own, tests/benchmarks/test_edit_settings.py",
     },
 }
-# Pages that train and are run from their first to their last line; of the others the files are prepared.
-RUN_SLOWLY = ("docs/generate.md", "docs/autoencoder.md", "docs/privacy.md", "docs/whatif.md")
 Step = Callable[[Session], None]
 
 
@@ -47,7 +45,7 @@ class Page:
         placeholders: of next steps, where they differ on this page.
         refused: beginning of a command -> exit statuses that the page names.
         empty_texts: whether train.csv and test.csv have rows without a text, which `train text2image` refuses.
-        quick: takes seconds, for it trains nothing.
+        quick: takes at most half a minute, and so is run in every test run.
     """
 
     yamls: tuple[str, ...] = ()
@@ -124,6 +122,7 @@ ROW |= {"coffee": None}
 PROBLEMS = {"medloom data check mine.csv": (2,)}
 PAGES = {
     "README.md": Page(
+        quick=True,
         modalities=("CXR", "Fundus"),
         refused=PROBLEMS,
         files=(files.write_volumes,),
@@ -141,15 +140,15 @@ PAGES = {
     "docs/prompts.md": Page(yamls=("mine.yaml",), files=(files.write_clinic,), names={"row": ROW}, quick=True),
     "docs/import.md": Page(files=(files.write_mimic, files.write_openi, files.write_covid), quick=True),
     "docs/metrics.md": Page(names={"x": np.eye(9)[:, :4], "y": np.eye(9)[:, 1:5]}, quick=True),
-    "docs/phantom.md": Page(placeholders={"MANIFEST": "cohort/train.csv"}),
-    "docs/weights.md": Page(files=(files.write_weights,)),
+    "docs/phantom.md": Page(settings={"image_size": [64]}, placeholders={"MANIFEST": "cohort/test.csv"}),
+    "docs/weights.md": Page(settings={"text.max_tokens": 40}, files=(files.write_weights,)),
     "docs/train.md": Page(
         yamls=("mine.yaml", "grid.yaml"),
         files=(raw_weights,),
         before={9: ("medloom data split described.csv --test 0.4 --out split",)},
     ),
-    "docs/generate.md": Page(first=(TEXT2IMAGE,)),
-    "docs/autoencoder.md": Page(yamls=("losses.yaml",)),
+    "docs/generate.md": Page(first=(TEXT2IMAGE,), quick=True),
+    "docs/autoencoder.md": Page(yamls=("losses.yaml",), quick=True),
     "docs/tokens.md": Page(empty_texts=True),
     "docs/mask2image.md": Page(
         yamls=("",),
@@ -233,14 +232,14 @@ def known_metrics() -> Iterator[None]:
 
 
 @pytest.mark.parametrize("name", [name for name, page in PAGES.items() if page.quick])
-def test_pages_that_train_nothing_run(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_quick_pages_run(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     run(name, tmp_path, monkeypatch)
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(1800)
-@pytest.mark.parametrize("name", RUN_SLOWLY)
-def test_pages_that_train_run(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("name", [name for name, page in PAGES.items() if not page.quick])
+def test_slow_pages_run(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     run(name, tmp_path, monkeypatch)
 
 

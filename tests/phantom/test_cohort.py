@@ -12,9 +12,12 @@ import numpy as np
 import pytest
 
 from medloom.core.errors import UserError
-from medloom.core.files import hash_file, hash_folder, hash_text
+from medloom.core.files import hash_file, hash_folder
 from medloom.data.images import read_image, read_provenance
+from medloom.data.manifest import read_manifest
 from medloom.data.masks import read_classes
+from medloom.data.tables import row_ids
+from medloom.generation.requests import origins
 from medloom.phantom.anatomy import retest, visits_of
 from medloom.phantom.causal import make_patient
 from medloom.phantom.cohort import write_cohort
@@ -111,8 +114,7 @@ def test_tables_name_patients_of_one_split_only_and_every_file_is_there(folder: 
 
 def test_twins_with_no_change_are_equal_and_with_a_change_are_not(folder: Path) -> None:
     cohort = Cohort(folder)
-    salt = hash_file(folder / "train.csv")
-    source = hash_text(f"{salt}0")
+    (source,) = row_ids(folder / "train.csv", [2])
     patient, _, _ = cohort.patient_of(source)
     assert not cohort.twins(source, {"age": patient.values["age"]}).difference.any()
     assert cohort.twins(source, {"age": 30 if patient.values["age"] > 60 else 90}).difference.any()
@@ -226,7 +228,7 @@ def test_a_cohort_of_both_modalities_has_each_patient_in_both_and_knows_the_trut
     assert rows[0]["patient_id"] == rows[1]["patient_id"] and rows[0]["report"] == rows[1]["report"]
     image = read_image(tmp_path / rows[1]["path"])
     assert image.pixels.shape == (1, 48, 48) and image.full_scale == 255
-    source = hash_text(f"{hash_file(tmp_path / 'train.csv')}1")
+    (source,) = row_ids(tmp_path / "train.csv", [3])
     cohort = Cohort(tmp_path)
     twins = cohort.twins(source, {"diagnosis": "effusion", "extent": "severe", "side": "left"})
     # A fluid is white, and the patient's left is on the right of a frontal image.
@@ -247,3 +249,14 @@ def test_a_cohort_of_both_modalities_has_each_patient_in_both_and_knows_the_trut
 def test_modalities_that_a_cohort_cannot_have_are_refused(modalities: tuple[str, ...], dims: int, message: str) -> None:
     with pytest.raises(UserError, match=message):
         CohortSpec(patients=1, dims=dims, modalities=modalities)
+
+
+def test_the_id_that_generated_images_carry_names_the_row(folder: Path) -> None:
+    cohort = Cohort(folder)
+    for table in ("train.csv", "test.csv"):
+        samples = read_manifest(folder / table, need=("path",)).samples()
+        found = origins(folder / table, samples)
+        assert [cohort.image_of(origin.source) for origin in found] == [sample.path for sample in samples]
+        for sample, origin in zip(samples, found, strict=True):
+            patient, _, _ = cohort.patient_of(origin.source)
+            assert patient.values["age"] == int(sample.condition.table["age"])

@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import nibabel
 import numpy as np
 import pytest
 from PIL import Image
@@ -16,7 +17,7 @@ from PIL import Image
 from medloom.cli.main import main
 from medloom.core.errors import UserError
 from medloom.core.files import write_json
-from medloom.core.spec import ImageSpec, Intensity
+from medloom.core.spec import HU, ImageSpec, Intensity
 from medloom.data.manifest import read_manifest
 from medloom.data.splits import make_split
 from medloom.recipes.evaluate_images import Config, run
@@ -301,3 +302,20 @@ def test_real_halves_are_at_their_reference(shared: Path, tmp_path: Path) -> Non
     assert not metrics["Frechet distance", "all", "classifier"]["reading"].endswith("worse")
     recognition = metrics["recognition", "all", ""]
     assert recognition["value"] == pytest.approx(recognition["reference"]["value"], abs=0.03)
+
+
+def test_the_column_of_units_is_that_of_every_set(tmp_path: Path) -> None:
+    rng, found = np.random.default_rng(0), {}
+    for name in ("real", "synthetic"):
+        (tmp_path / name).mkdir()
+        lines = ["path,Text,modality,patient_id,pixel_unit"]
+        for number in range(40):
+            values = rng.normal(-400, 200, (16, 16, 2)).astype(np.int16)
+            nibabel.save(nibabel.Nifti1Image(values, np.eye(4)), tmp_path / name / f"{number}.nii")
+            # One of the sets says it.
+            lines.append(f"{number}.nii,a,CT,{name}{number},{'HU' if name == 'real' else ''}")
+        (tmp_path / name / "m.csv").write_text("\n".join(lines) + "\n")
+        found[name] = tmp_path / name / "m.csv"
+    evaluate(found, "synthetic", tmp_path / "out", label="none", image_size=(16, 16, 2), features=("pixels",))
+    spec = ImageSpec.from_dict(json.loads((tmp_path / "out" / "scores.json").read_text())["spec"])
+    assert spec.of("CT").unit == HU

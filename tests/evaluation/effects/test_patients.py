@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 
 from medloom.cli.main import main
-from medloom.core.files import hash_file, hash_text, write_json
+from medloom.core.files import write_json
 from medloom.core.image import Image
 from medloom.core.spec import GREY, HU, ImageSpec, Intensity
 from medloom.data.images import write_image
-from medloom.data.tables import read_table, write_csv
+from medloom.data.tables import read_table, row_ids, write_csv
 from medloom.evaluation.effects.measure import Effect, Effects, MeasuredArm, by_patient
 from medloom.evaluation.effects.observed import OBSERVED
 from medloom.evaluation.effects.recovery import (
@@ -69,10 +69,10 @@ def report_of(cohort: Path, out: Path, repeats: Callable[[int], int], patients: 
             rows.append([*row[:place], path, *row[place + 1 :]])
     data = cohort / f"{out.name}.csv"
     write_csv(data, table.header, rows)
-    truth, salt, made, images = Cohort(cohort), hash_file(data), [], {}
-    for number, cells in enumerate(rows):
+    truth, made, images = Cohort(cohort), [], {}
+    for source, cells in zip(row_ids(data, read_table(data).lines), rows, strict=True):
         row = dict(zip(table.header, cells, strict=True))
-        source, patient = hash_text(f"{salt}{number}"), str(row["patient_id"])
+        patient = str(row["patient_id"])
         for seed in range(SEEDS):
             for arm, changes in {"factual": {}, **ARMS}.items():
                 name = f"{patient}-{seed}-{len(changes)}-{arm[:3]}.dcm"

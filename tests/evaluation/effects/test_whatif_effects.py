@@ -12,10 +12,10 @@ from numpy.typing import NDArray
 
 from medloom.cli.main import main
 from medloom.core.errors import UserError
-from medloom.core.files import hash_file, hash_text, write_json
+from medloom.core.files import write_json
 from medloom.core.spec import HU
 from medloom.data.images import write_image
-from medloom.data.tables import read_table, write_csv
+from medloom.data.tables import read_table, row_ids, write_csv
 from medloom.evaluation.effects.measure import measure_effects
 from medloom.evaluation.effects.page import effect_sheet
 from medloom.evaluation.effects.recovery import EFFECT, FRACTION, MAPS, OUTSIDE, SIGNS, SLOPE, effect_metrics
@@ -42,10 +42,9 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def answered(folder: Path, out: Path, answer: Answer, n: int = 2) -> Path:
     """A what-if of a generator that answers (factual, true difference) with the image under the change."""
-    cohort, table, salt = Cohort(folder), read_table(folder / "test.csv"), hash_file(folder / "test.csv")
+    cohort, table = Cohort(folder), read_table(folder / "test.csv")
     rows: list[list[Any]] = []
-    for row in range(len(table.rows)):
-        source = hash_text(f"{salt}{row}")
+    for row, source in enumerate(row_ids(folder / "test.csv", table.lines)):
         for k in range(n):
             noise = np.random.default_rng([row, k]).normal(0, 15, (32, 32)).astype(np.float32)
             factual = cohort.twins(source, {}).factual.values + noise
