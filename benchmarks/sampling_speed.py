@@ -101,7 +101,7 @@ def _features(cache: Path, train: Path, test: Path, made: dict[str, Path]) -> li
     from medloom.evaluation.images.features import Sources, extract, make_extractor
 
     real, known = read_manifest(test), read_manifest(train)
-    ours = [read_manifest(made[label], need_patients=False) for label in (DEFAULT, PNDM)]
+    ours = [read_manifest(made[label], need=("path",), need_patients=False) for label in (DEFAULT, PNDM)]
     assert ours[0].frame[["source_id", "seed"]].equals(ours[1].frame[["source_id", "seed"]])
     default, pndm = (
         compare(real, one, known, label="label", image_size=(PIXELS,), resize="pad", seed=0) for one in ours

@@ -21,7 +21,6 @@ STEPS, DIFFUSION_STEPS = (1, 2, 4, 8, 16, 32), (20, 10, 5, 3, 2)
 CODER: dict[str, Any] = {
     "image_size": [PIXELS],
     "autoencoder.widths": [32, 64, 64],
-    "autoencoder.codes": 256,
     "autoencoder.perceptual": "none",
     "autoencoder.adversarial_weight": 0.0,
     "loop.learning_rate": 1e-3,
@@ -62,7 +61,8 @@ def main(words: list[str]) -> None:
 
 
 def _train_coder(out: Path, data: Path, kind: str, steps: int) -> Path:
-    settings = {**CODER, "kind": kind, "loop.steps": steps}
+    codes = {"autoencoder.codes": 256} if kind == "vq" else {}
+    settings = {**CODER, **codes, "kind": kind, "loop.steps": steps}
     return Path(run_command("train autoencoder", data=data, out=out, **settings))
 
 

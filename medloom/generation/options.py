@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
 
+from medloom.core.config import given_options, option_flags
 from medloom.core.errors import UserError
 from medloom.core.limits import check_limits, limited
 from medloom.core.options import setting
@@ -16,6 +17,8 @@ from medloom.generators.sampling import OVERLAP, Edit, Framing
 LABEL_COLUMNS = ("label", "finding", "class")
 # Column of the images' manifest: the class that a row was sampled for.
 SAMPLED_FOR = "sampled_for"
+# Options that say how the table of --data is read and shown.
+OF_TABLES = ("columns", "images_are_patients", "skip_bad", "frame", "with_text", "keep")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -92,6 +95,23 @@ class GenerationOptions(ManifestOptions):
     def edit(self) -> Edit:
         """What an editor starts from; generation starts from noise."""
         return Edit()
+
+
+def refuse_without_table(options: GenerationOptions, instead: str) -> None:
+    """Refuse options of a table that were given where there is none.
+
+    Args:
+        options: without `data`.
+        instead: the option that says what to generate.
+
+    Raises:
+        UserError: names the first of them.
+    """
+    given, flags = given_options(options), option_flags(options)
+    for name in OF_TABLES:
+        if name in given:
+            flag = flags[name]
+            raise UserError(f"{flag} would not be used: it is of a table of --data, not of {instead}; leave it out.")
 
 
 def name_values(option: str, words: Sequence[str]) -> Mapping[str, str]:

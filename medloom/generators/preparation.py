@@ -17,7 +17,7 @@ from medloom.core.output_folder import empty_folder, held_by_main
 from medloom.core.progress import say
 from medloom.core.spec import HU, ImageSpec
 from medloom.core.table_column import TableColumn
-from medloom.core.types import Sample
+from medloom.core.types import DAYS, Sample
 from medloom.data.dataset import Grid, ImageSource, measure_spec, read_headers
 from medloom.data.manifest import Manifest, load_manifest, template_of
 from medloom.data.prompts import read_template
@@ -123,6 +123,19 @@ def prepare(options: TrainOptions, verbose: bool, extends: ImageSpec | None = No
         _source(train, spec, unit, grids),
         _source(validation, spec, unit, grids),
     )
+
+
+def without_data(options: TrainOptions, data: Prepared) -> list[Unused]:
+    """Options that these images, or their table, give nothing to do."""
+    found = []
+    if HU not in {own.unit for own in data.spec.intensity.values()}:
+        found.append(Unused(("hu_window",), "no image is in HU"))
+    samples = data.train.samples
+    if not all(DAYS in sample.condition.table for sample in samples):
+        found.append(Unused((DAYS,), f"not every row has a column {DAYS}"))
+    if all(sample.registered_prior is None for sample in samples):
+        found.append(Unused(("unregistered",), "no row has a registered prior image"))
+    return found
 
 
 def _known_to_training(validation: Manifest, train: Manifest, verbose: bool) -> Manifest:

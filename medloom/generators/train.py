@@ -9,7 +9,7 @@ from medloom.core.progress import say
 from medloom.core.types import DAYS
 from medloom.generators.dry_run import dry_run
 from medloom.generators.options import TrainOptions
-from medloom.generators.preparation import hu_window, nothing_left, prepare, run_output, start_run
+from medloom.generators.preparation import hu_window, nothing_left, prepare, run_output, start_run, without_data
 from medloom.generators.registry import get_family
 from medloom.generators.run_folder import is_finished, write_card, write_finished
 from medloom.generators.unused_options import refuse_unused
@@ -39,6 +39,7 @@ def train(options: TrainOptions) -> Path:
     refuse_unused(options, given, unused)
     options = replace(options, hu_window=hu_window(options, origin.space))
     data = prepare(options, verbose, origin.extends)
+    refuse_unused(options, given, without_data(options, data))
     options = family.completed(options, data, origin, verbose)
     data, trained = family.build(options, data, origin, verbose)
     if options.dry_run:

@@ -58,7 +58,8 @@ def refuse_unused(options: TrainOptions, given: frozenset[str], unused: Sequence
         for entry in unused:
             if entry.covers(name) and entry.known.get(name, ABSENT) != values[name]:
                 has = f" ({flags[name]} {_spelled(entry.known[name])})" if name in entry.known else ""
-                raise UserError(f"{flags[name]} would not be used: {entry.because}{has}; leave it out.")
+                flag = f"--no-{name}" if values[name] is False and flags[name] == f"--{name}" else flags[name]
+                raise UserError(f"{flag} would not be used: {entry.because}{has}; leave it out.")
 
 
 def effective(given: Mapping[str, Any], unused: Sequence[Unused]) -> dict[str, Any]:

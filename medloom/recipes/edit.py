@@ -15,7 +15,7 @@ from medloom.core.seeds import numpy_generator
 from medloom.core.tile_texts import MARK
 from medloom.core.types import DAYS, Condition
 from medloom.generation.difference_maps import labelled_sheet
-from medloom.generation.options import GenerationOptions, name_values
+from medloom.generation.options import GenerationOptions, name_values, refuse_without_table
 from medloom.generators.sampling import AUTO, EVERYWHERE, Edit, SamplingOptions
 from medloom.report_text.progression import NO_CHANGE
 
@@ -176,6 +176,8 @@ def _check(config: Config) -> None:
         raise UserError("--data brings its own prior images; leave --image, --text, --days, --modality and --view out.")
     if config.data is None and (config.image is None or config.text is None):
         raise UserError("say what to edit: --image and --text, or a manifest with prior and instruction with --data.")
+    if config.data is None:
+        refuse_without_table(config, "--image")
     if config.text_only and (config.start != "noise" or config.region is not None or config.residual):
         raise UserError("--text-only leaves the prior image out; so leave --start, --region and --residual out.")
     for name in config.controls:

@@ -12,7 +12,7 @@ from medloom.core.progress import say
 from medloom.core.types import Condition, Sample
 from medloom.data.prompts.arms import read_changes
 from medloom.data.row_sampling import draw_rows, rows_by_class
-from medloom.generation.options import SAMPLED_FOR, GenerationOptions, name_values
+from medloom.generation.options import SAMPLED_FOR, GenerationOptions, name_values, refuse_without_table
 
 if TYPE_CHECKING:
     from medloom.generation.produce import LoadedModel
@@ -114,6 +114,8 @@ def _check(config: Config) -> None:
         raise UserError(
             "say what to generate: --prompt, --modality, --mask or --table, or a manifest of conditions with --data."
         )
+    if config.data is None:
+        refuse_without_table(config, "a prompt")
     if config.count is not None and config.data is None:
         raise UserError("--count samples rows of --data; for several images of one prompt give --n.")
     if config.balance and config.count is None:

@@ -27,7 +27,7 @@ def _said(words: str) -> Words:
 
 
 def _recovery(family: str, *more: str) -> Words:
-    words = f"--out OUT --family {family} --dims 2 --patients 40 --steps 1 --rows 2 --n 1"
+    words = f"--out OUT --family {family} --dims 2 --patients 160 --steps 1 --rows 2 --n 1"
     return _said(" ".join([words, *more]))
 
 

@@ -12,6 +12,7 @@ from medloom.core.files import read_json
 from medloom.generators.diffusion.options import TextToImage
 from medloom.recipes.commands import run_command
 
+MASKS_AS_PRIORS = {"prior": "mask"}
 SHORT = {
     "image_size": [16],
     "validation": 0.2,
@@ -120,9 +121,21 @@ def test_a_preset_and_a_base(root: Path, tmp_path: Path) -> None:
         ("text2image", {"network.mask_balance": 0.5}, r"network\.mask_balance would not be used: the network takes no"),
         ("text2image", {"stage": 1}, "--stage would not be used: only editors are trained in two stages"),
         ("text2image", {"unregistered": 0.5}, "unregistered would not be used: this model takes no prior image"),
-        ("text2image", {"text.train": False}, r"--text\.train would not be used: a local text encoder is always"),
+        ("text2image", {"text.train": False}, r"--no-text\.train would not be used: a local text encoder is always"),
         ("text2image", {"foreground": 0.5}, "foreground would not be used: it draws patches, which --patch asks for"),
         ("mask2image", {"patch": [8], "image_size": [16]}, "--image-size would not be used: --patch is the size"),
+        ("text2image", {"hu_window": [-100.0, 100.0]}, "--hu-window would not be used: no image is in HU"),
+        ("gan", {"hu_window": [-100.0, 100.0]}, "--hu-window would not be used: no image is in HU"),
+        (
+            "edit",
+            {"days": False, "columns": MASKS_AS_PRIORS},
+            "--no-days would not be used: not every row has a column days",
+        ),
+        (
+            "edit",
+            {"unregistered": 0.5, "columns": MASKS_AS_PRIORS},
+            "unregistered would not be used: no row has a registered prior image",
+        ),
         ("gan", {"gan.mask_weight": 2.0}, r"gan\.mask_weight would not be used: it is of --gan\.unpaired"),
         ("gan", {"gan.adversary": "none", "gan.layers": 2}, r"gan\.layers would not be used: there is no adversary"),
         ("autoencoder", {"autoencoder.codes": 64}, r"autoencoder\.codes would not be used: it is of --kind vq"),
@@ -139,6 +152,25 @@ def test_what_a_family_does_not_use(task: str, given: dict[str, object], said: s
     with pytest.raises(UserError, match=said):
         run_command(f"train {task}", data=root / "data/manifest.csv", out=tmp_path / "run", **short, **given)
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        {"with_text": True},
+        {"keep": ["label"]},
+        {"columns": {"text": "Text"}},
+        {"images_are_patients": True},
+        {"skip_bad": True},
+        {"frame": "0"},
+    ],
+)
+def test_options_of_a_table_without_one(given: dict[str, object], root: Path, tmp_path: Path) -> None:
+    asked = {"generate": {"prompt": "a disc"}, "edit": {"image": tmp_path / "prior.png", "text": "a disc"}}
+    for command, condition in asked.items():
+        with pytest.raises(UserError, match="would not be used: it is of a table of --data"):
+            run_command(command, model=root / "run", out=tmp_path / "out", **condition, **given)
+    assert not (tmp_path / "out").exists()
 
 
 def test_on_the_command_line_and_in_a_file(root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

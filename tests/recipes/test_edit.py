@@ -63,7 +63,7 @@ def model(triples: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def make(model: Path, out: Path, **options: object) -> list[dict[str, str]]:
     manifest = run_command(
-        "edit", model=model, out=out, device="cpu", steps=10, guidance=["1.0"], with_text=True, **options
+        "edit", model=model, out=out, device="cpu", steps=10, guidance=["1.0"], **options
     )
     with manifest.open(encoding="utf-8") as stream:
         return list(csv.DictReader(stream))
@@ -163,7 +163,7 @@ def test_an_inversion_by_no_change_changes_what_is_asked_for_alone(model: Path, 
     for name, spot, negative in (("null", False, NO_CHANGE), ("spot", True, NO_CHANGE), ("plain", False, None)):
         words = {"text": WORDS[spot], "negative": negative, **given}
         out = tmp_path / name
-        manifest = run_command("edit", model=model, out=out, device="cpu", steps=20, with_text=True, **words)
+        manifest = run_command("edit", model=model, out=out, device="cpu", steps=20, **words)
         with manifest.open(encoding="utf-8") as stream:
             (row,) = csv.DictReader(stream)
         changes[name] = np.abs(pixels(out / row["path"]) - pixels(prior)).mean()
@@ -195,6 +195,7 @@ def test_controls_and_the_baseline_that_sees_no_earlier_image(model: Path, tripl
         model,
         tmp_path / "controls",
         data=few,
+        with_text=True,
         controls=("nochange10", "back", "contradict"),
         nochange_text=WORDS[False],
     )

@@ -139,6 +139,7 @@ def confounding(cohort: Path) -> dict[str, float]:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1200)
 def test_a_confounder_that_nobody_measured_biases_the_effect_by_the_known_amount(tmp_path: Path) -> None:
     """Bone, which smoking leaves alone: with age in the table it stays, with age hidden it changes as age would."""
     words = ["--patients", "800", "--size", "32", "--complete", "--template", "phantom-findings"]
