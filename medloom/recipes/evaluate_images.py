@@ -133,7 +133,7 @@ def run(config: Config) -> Path:
     real = load_manifest(config.real, config, need=("path",))
     synthetic = _synthetic(config)
     if config.model is not None:
-        refuse_seen(config, config.model, config.real, real)
+        refuse_seen(config.model, config.real, real)
     train = load_manifest(config.train, config, need=("path",)) if config.train else None
     unit = joined_units(config.unit, *(manifest.units for manifest in (real, synthetic, train) if manifest is not None))
     data = compare(
