@@ -20,6 +20,7 @@ from medloom.core.files import write_json
 from medloom.core.spec import HU, ImageSpec, Intensity
 from medloom.data.manifest import read_manifest
 from medloom.data.splits import make_split
+from medloom.data.tables import row_ids
 from medloom.recipes.evaluate_images import Config, run
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "evaluation" / "images"))
@@ -95,6 +96,20 @@ def test_copies_are_dropped_and_the_gate_is_kept(sets: dict[str, Path], cache: P
     cleaned = read_manifest(tmp_path / "kept" / "cleaned.csv", need=("path",), need_patients=False)
     assert not {Path(path).stem for path in cleaned.frame["path"]} & {str(number) for number in range(40)}
     assert len(cleaned) >= 30 and (tmp_path / "kept" / "cleaned" / "report.html").is_file()
+
+
+def test_the_cleaned_set_holds_nothing_of_its_conditions(sets: dict[str, Path], cache: Path, tmp_path: Path) -> None:
+    table = tmp_path / "conditions.csv"
+    table.write_text("Text,modality,nurse\nSeen by Zebu.,dark,okapi\n")
+    head, *lines = sets["copied"].read_text().splitlines()
+    made = sets["copied"].with_name("named.csv")
+    made.write_text("\n".join([f"{head},source_id", *(f"{line},{row_ids(table, [2])[0]}" for line in lines)]) + "\n")
+    options: dict[str, Any] = {"train": sets["train"], "cache": cache, "only": ("privacy",), "features": ("pixels",)}
+    out = tmp_path / "out"
+    evaluate({**sets, "named": made}, "named", out, conditions=table, drop_copies=True, **options)
+    cleaned = (out / "cleaned.csv").read_text()
+    assert "source_id" in cleaned and "Zebu" not in cleaned and "okapi" not in cleaned
+    assert (out / "cleaned" / "report.html").is_file()
 
 
 def test_rows_by_columns(sets: dict[str, Path], cache: Path, tmp_path: Path) -> None:
