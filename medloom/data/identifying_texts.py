@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from medloom.core.types import Sample
 from medloom.data.prompts.identity import DATE_WITHIN
 
+MARK, LONG_NUMBER = "a mark of de-identification", "a long number"
 # A name, in small letters or in capitals, after initials and further titles; XXXX is none.
 _NAME = r"(?!X{2,}\b)[^\W\d_a-zß-öø-ÿ](?:['’]?[^\W\d_])+(?:[-'’][^\W\d_]+)*"
 _TITLE = r"(?:(?:Mr|Mrs|Ms|Mme|Dr|Prof)\b\.?|DR\.|PROF\.|(?:Professor|Doctor|Madame|Monsieur|Frau|Herrn?)\b)"
@@ -14,7 +15,7 @@ _TITLE = r"(?:(?:Mr|Mrs|Ms|Mme|Dr|Prof)\b\.?|DR\.|PROF\.|(?:Professor|Doctor|Mad
 # number, and those of a telephone number are no other long one. De-identification leaves marks that a model learns to
 # write.
 PATTERNS: Mapping[str, re.Pattern[str]] = {
-    "a mark of de-identification": re.compile(r"\[\*\*.*?\*\*\]|\bX{4,}\b|_{3,}"),
+    MARK: re.compile(r"\[\*\*.*?\*\*\]|\bX{4,}\b|_{3,}"),
     "a date": DATE_WITHIN,
     "an address": re.compile(r"\b[\w.+-]+@[\w-]+(?:\.[\w-]+)*\.\w+\b|\bhttps?://\S+|\bwww\.\S+"),
     "a telephone number": re.compile(
@@ -24,7 +25,7 @@ PATTERNS: Mapping[str, re.Pattern[str]] = {
         r"|\(0?\d{2,4}\) ?\d{3,8}(?:[ -]\d{2,6})?(?!\w)"
         r"|(?<!\w)\+\d{1,3}[ \d/-]{7,14}\d(?!\w)"
     ),
-    "a long number": re.compile(r"\b\d{6,}\b|\b(?:MRN|[Pp]atient ID)\W{0,3}(?=\w*\d{3})\w+"),
+    LONG_NUMBER: re.compile(r"\b\d{6,}\b|\b(?:MRN|[Pp]atient ID)\W{0,3}(?=\w*\d{3})\w+"),
     # "Patient:" is a title only before two names: "Patient: Intubated" is no name.
     "a titled name": re.compile(
         rf"\b{_TITLE} ?(?:med\.? |[^\W\d_]\. ?)*{_NAME}|\bPatient(?:in)?(?: [Nn]ame)?: ?{_NAME},? {_NAME}"
