@@ -68,13 +68,13 @@ def measure_columns(
             raise UserError(
                 f"--table {name}: {where} has {wrong!r} among its numbers; correct it, or make it a sentinel."
             )
+        if not _vouched(column):
+            refuse_identifying(name, cells, where)
         if len(distinct) > MOST_CATEGORIES:
             raise UserError(
                 f"--table {name}: {len(distinct)} different texts are not categories (at most {MOST_CATEGORIES}); put"
                 " them into the text by a template."
             )
-        if not _vouched(column):
-            refuse_identifying(name, cells, where)
         found.append(TableColumn(name, tuple(distinct), sentinels=sentinels))
     return tuple(found)
 
