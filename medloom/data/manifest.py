@@ -150,8 +150,8 @@ def read_manifest(
         image_frame: of files with several frames, where no column `frame` names it: a number from 0, or `all`.
 
     Raises:
-        UserError: an unusable table: missing, empty, not UTF-8, without a needed column or without patients; and,
-            unless `skip_bad`, unusable rows.
+        UserError: an unusable table: missing, empty, not UTF-8, without a needed column or without patients; unless
+            `skip_bad`, unusable rows; and, with `images_are_patients`, a column of patients with several images.
 
     Examples:
         >>> import medloom
@@ -167,15 +167,11 @@ def read_manifest(
     if manifest.problems:
         left_out = f"{path}: {len(manifest.problems)} bad rows were left out (--skip-bad), {len(manifest)} are used."
         manifest = replace(manifest, notes=(*manifest.notes, left_out))
-    frame = manifest.frame.copy()
     if images_are_patients:
-        paths = frame["path"] if "path" in frame else [None] * len(frame)
-        # A patient for each image, or for each row without an image.
-        frame["patient_id"] = [
-            f"image-{hash_content(Path(path))}" if path and file_of(path).exists() else f"row-{line}"
-            for path, line in zip(paths, frame["line"], strict=True)
-        ]
-    elif "patient_id" in frame:
+        refuse_several_images(manifest)
+        return images_as_patients(manifest)
+    frame = manifest.frame.copy()
+    if "patient_id" in frame:
         nameless = frame.loc[frame["patient_id"].isna(), "line"]
         if len(nameless) and need_patients:
             raise UserError(
@@ -191,7 +187,37 @@ def read_manifest(
         )
     else:
         frame["patient_id"] = "unknown"
-    return replace(manifest, frame=frame, patients_are_images=images_are_patients)
+    return replace(manifest, frame=frame)
+
+
+def images_as_patients(manifest: Manifest) -> Manifest:
+    """The manifest with a patient for each image, identified by its content, or for each row without an image."""
+    frame = manifest.frame.copy()
+    paths = frame["path"] if "path" in frame else [None] * len(frame)
+    frame["patient_id"] = [
+        f"image-{hash_content(Path(path))}" if path and file_of(path).exists() else f"row-{line}"
+        for path, line in zip(paths, frame["line"], strict=True)
+    ]
+    return replace(manifest, frame=frame, patients_are_images=True)
+
+
+def refuse_several_images(manifest: Manifest) -> None:
+    """Refuse to take each image for a patient of its own where the table itself says that it is not.
+
+    A patient would else be in training and test at once. One image in several rows is one.
+
+    Raises:
+        UserError: names the column, and how many of its patients have several images.
+    """
+    if "patient_id" not in manifest.frame:
+        return
+    images = images_as_patients(manifest).frame["patient_id"].groupby(manifest.frame["patient_id"]).nunique()
+    if several := int((images > 1).sum()):
+        raise UserError(
+            f"{manifest.source}: --images-are-patients takes every image for another patient's, but by column"
+            f" {manifest.columns['patient_id']!r} {several} of {len(images)} patients have several images; leave the"
+            " option out, or give --columns patient_id=none if the column names no patients."
+        )
 
 
 def inspect_manifest(
@@ -259,7 +285,8 @@ class ManifestOptions:
     """How a manifest is read.
 
     Attributes:
-        images_are_patients: every image is of another patient (else a column patient_id names them).
+        images_are_patients: every image is of another patient (else a column patient_id names them); refused where such
+            a column has patients with several images.
         skip_bad: skip rows that cannot be used, and say how many.
         columns: the table's own names of standard columns (path, text, modality, patient_id, time, view, split, mask,
             prior, registered_prior, instruction), e.g. text=Report patient_id="Patient ID"; text=none leaves it out.

@@ -9,6 +9,7 @@ from medloom.core.errors import UserError
 from medloom.core.lookup import look_up
 from medloom.core.table_column import TableColumn, read_number
 from medloom.core.types import Sample
+from medloom.data.identifying_columns import may_identify, refuse_identifying
 from medloom.data.prompts.column import Column
 from medloom.data.prompts.identity import is_age, is_date, names_identity
 from medloom.data.prompts.reading import AGE_CAP, read_rows
@@ -51,7 +52,8 @@ def measure_columns(
                 raise UserError(
                     f"{where}, line {sample.line}: column {name!r}: {text!r} looks like a date; leave the column out."
                 )
-        known = _known([spelled(sample.condition.table[name]) for sample in samples], column)
+        cells = _known([(spelled(sample.condition.table[name]), sample) for sample in samples], column)
+        known = [text for text, _ in cells]
         distinct, sentinels = sorted(set(known)), tuple(sorted(column.sentinels))
         if len(distinct) < 2:
             held = f"only {distinct[0]!r}" if distinct else "nothing"
@@ -66,6 +68,8 @@ def measure_columns(
             raise UserError(
                 f"--table {name}: {where} has {wrong!r} among its numbers; correct it, or make it a sentinel."
             )
+        if not _vouched(column):
+            refuse_identifying(name, cells, where)
         if len(distinct) > MOST_CATEGORIES:
             raise UserError(
                 f"--table {name}: {len(distinct)} different texts are not categories (at most {MOST_CATEGORIES}); put"
@@ -75,11 +79,16 @@ def measure_columns(
     return tuple(found)
 
 
+def _vouched(column: Column) -> bool:
+    """Whether a template lists a column under `allow`, or its values one by one."""
+    return column.allowed or column.values is not None
+
+
 def worded_columns(samples: Sequence[Sample], template: Template, source: Path) -> tuple[TableColumn, ...]:
     """What the texts of training rows say of a template's columns: categories, and ranges of numbers.
 
-    A row counts if its wording by the template is the text of any training row. Columns that are not worded, or are
-    empty or free text, are left out.
+    A row counts if its wording by the template is the text of any training row. Columns that are not worded, are empty
+    or free text, or may identify patients, are left out.
 
     Args:
         samples: the training rows.
@@ -91,30 +100,35 @@ def worded_columns(samples: Sequence[Sample], template: Template, source: Path) 
         return ()
     cells, _ = read_rows(table, template, str(source))
     texts = {sample.condition.text for sample in samples}
-    rows = [cells[sample.line] for sample in samples if sample.line in cells]
-    return _seen([row for row in rows if template.render(row) in texts], template)
+    rows = [(cells[sample.line], sample) for sample in samples if sample.line in cells]
+    return _seen([(row, sample) for row, sample in rows if template.render(row) in texts], template)
 
 
-def _seen(rows: Sequence[Mapping[str, Cell]], template: Template) -> tuple[TableColumn, ...]:
+def _seen(rows: Sequence[tuple[Mapping[str, Cell], Sample]], template: Template) -> tuple[TableColumn, ...]:
     """The worded columns of some rows, as the template reads them."""
     found: list[TableColumn] = []
     for name, column in template.columns.items():
-        if not any(column.phrase(row[name]) for row in rows):
+        if not any(column.phrase(row[name]) for row, _ in rows):
             continue
-        known = _known([spelled(row[name]) for row in rows], column)
+        cells = _known([(spelled(row[name]), sample) for row, sample in rows], column)
+        known = [text for text, _ in cells]
         distinct = sorted(set(known))
         if column.values is None and distinct and _numbers(name, distinct, column):
             found.append(_number(name, known, _cap(name, column), tuple(sorted(column.sentinels))))
-        elif 0 < len(distinct) <= MOST_CATEGORIES:
+        elif 0 < len(distinct) <= MOST_CATEGORIES and (_vouched(column) or not may_identify(cells)):
             found.append(TableColumn(name, tuple(distinct), sentinels=tuple(sorted(column.sentinels))))
     return tuple(found)
 
 
-def _known(cells: Sequence[str], column: Column) -> list[str]:
+def _known(cells: Sequence[tuple[str, Sample]], column: Column) -> list[tuple[str, Sample]]:
     """The cells that are not missing. A manifest has already removed `none` where it means missing."""
     words = {spelled(key) for key in column.values or ()}
     missing = (MISSING - {"none"}) | column.sentinels
-    return [text for text in cells if text in words or (text.casefold() not in missing and text not in missing)]
+    return [
+        (text, sample)
+        for text, sample in cells
+        if text in words or (text.casefold() not in missing and text not in missing)
+    ]
 
 
 def _cap(name: str, column: Column) -> float | None:

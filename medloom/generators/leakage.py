@@ -4,21 +4,20 @@ from pathlib import Path
 
 from medloom.core.errors import UserError
 from medloom.core.progress import say
-from medloom.data.manifest import Manifest, ManifestOptions, read_manifest
+from medloom.data.manifest import Manifest, images_as_patients
 from medloom.data.splits import Split
 from medloom.generators.preparation import Prepared
 from medloom.generators.run_folder import RunFolder
 
 
-def refuse_seen(config: ManifestOptions, model: Path, path: Path, real: Manifest) -> None:
+def refuse_seen(model: Path, path: Path, real: Manifest) -> None:
     """Refuse patients that the generator was trained on, identified in the way in which its run identified them."""
     from medloom.generators.storage import open_generator
 
     run = open_generator(model)
     description = run.description()
     if description["images_are_patients"] and not real.patients_are_images:
-        named, skip = config.columns, config.skip_bad
-        real = read_manifest(path, named=named, images_are_patients=True, skip_bad=skip, need=("path",))
+        real = images_as_patients(real)
     elif real.patients_are_images and not description["images_are_patients"]:
         raise UserError(
             f"{model} knows its patients by name and {path} was read with --images-are-patients, so that its"

@@ -10,6 +10,7 @@ from medloom.core.mask_spec import MaskSpec, numbered
 from medloom.core.progress import say
 from medloom.core.table_column import TableColumn
 from medloom.data.dataset import ImageSource
+from medloom.data.identifying_columns import rare_note
 from medloom.data.identifying_texts import identifying_notes, shared_words
 from medloom.data.masks import hidden_classes, mask_classes_of, named_classes, read_classes
 from medloom.data.padding import TrainingExtents
@@ -74,12 +75,15 @@ def read_facts(options: GeneratorOptions, data: Prepared, masks: MaskSpec, verbo
     if verbose and options.text.encoder == LOCAL:
         for note in identifying_notes(data.train.samples):
             say(note)
+    columns = _columns(options, data)
+    if verbose and (rare := rare_note(columns, data.train.samples)):
+        say(rare)
     corpus = [": ".join(filter(None, (condition.modality, condition.text))) for condition in conditions]
     return TrainingFacts(
         shared_words(corpus, [sample.patient for sample in data.train.samples]),
         sorted({condition.modality for condition in conditions if condition.modality}),
         sorted({condition.view for condition in conditions if condition.view}),
-        _columns(options, data),
+        columns,
         masks,
         has_text,
         _extents(data.train),

@@ -1,11 +1,13 @@
 """`medloom compare`: two models on the same held-out conditions and seeds, modality by modality."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from medloom.core.errors import UserError
+from medloom.data.columns import PATH_COLUMNS
 from medloom.data.manifest import ManifestOptions
 from medloom.recipes.commands import run_command
 
@@ -15,6 +17,10 @@ if TYPE_CHECKING:
 
 DESCRIPTION, TABLE = "comparison.json", "comparison.csv"
 SIDES = ("before", "after")
+# The rows of both models, for as long as the command runs.
+CONDITIONS = "conditions-internal.csv"
+# What generation and evaluation read of a row, besides labels and the columns that condition a model.
+STANDARD = ("line", "text", "instruction", "modality", "view", "patient_id", *PATH_COLUMNS)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,55 +82,20 @@ def run(config: Config) -> Path:
     from rich.console import Console
     from rich.table import Table
 
-    from medloom.core.files import read_json, write_json
+    from medloom.core.files import write_json
     from medloom.core.output_folder import output_folder
     from medloom.core.progress import say
     from medloom.data.tables import write_csv
     from medloom.evaluation.report.metrics import number, with_interval
-    from medloom.evaluation.report.report import SCORES
 
     models = {"before": config.before, "after": config.after}
     shared, common, scales = _shared(config, models)
     with output_folder(config.out, DESCRIPTION) as out:
         described = {"before": str(config.before), "after": str(config.after), "on": common, "guidance": scales}
         write_json(out / DESCRIPTION, described)
-        conditions = out / "conditions.csv"
-        shared.write(conditions)
         say(f"comparing on {len(shared)} rows of the modalities that both models know: {', '.join(common)}")
-
-        # conditions.csv has standard column names.
-        reading = {f.name: getattr(config, f.name) for f in fields(ManifestOptions) if f.name != "columns"}
-        found = {}
-        for side, model in models.items():
-            synthetic = run_command(
-                "generate",
-                model=model,
-                data=conditions,
-                out=out / side,
-                n=config.n,
-                seed=config.seed,
-                steps=config.steps,
-                guidance=() if scales[side] is None else (str(scales[side]),),
-                device=config.device,
-                **reading,
-            )
-            report = run_command(
-                "evaluate images",
-                real=conditions,
-                synthetic=synthetic,
-                train=config.train,
-                model=model,
-                out=out / f"{side}-report",
-                label=config.label,
-                conditions=conditions,
-                features=config.features,
-                image_size=config.image_size,
-                cache=out / "cache",
-                device=config.device,
-                **reading,
-            )
-            metrics = read_json(report / SCORES)["metrics"]
-            found[side] = {(metric["name"], metric["subset"], metric["extractor"]): metric for metric in metrics}
+        with _written(shared, out / CONDITIONS) as conditions:
+            found = {side: _measured(config, side, model, conditions, scales[side]) for side, model in models.items()}
 
         header = ["metric", "subset", "features", "n"]
         header += [f"{side}{end}" for side in SIDES for end in ("", "_low", "_high")] + ["reference", "reference_is"]
@@ -145,6 +116,56 @@ def run(config: Config) -> Path:
         return out / TABLE
 
 
+@contextmanager
+def _written(rows: "Manifest", path: Path) -> Iterator[Path]:
+    """The rows as a table within the block. It holds texts and patients, and is not left in what may be shared."""
+    rows.write(path)
+    try:
+        yield path
+    finally:
+        path.unlink(missing_ok=True)
+
+
+def _measured(
+    config: Config, side: str, model: Path, conditions: Path, scale: float | None
+) -> dict[tuple[str, str, str], dict[str, Any]]:
+    """The metrics of one model's images of the rows, by name, subset and extractor."""
+    from medloom.core.files import read_json
+    from medloom.evaluation.report.report import SCORES
+
+    # The table has standard column names, and unusable rows are left out of it.
+    reading = {f.name: getattr(config, f.name) for f in fields(ManifestOptions) if f.name != "columns"}
+    synthetic = run_command(
+        "generate",
+        model=model,
+        data=conditions,
+        out=config.out / side,
+        n=config.n,
+        seed=config.seed,
+        steps=config.steps,
+        guidance=() if scale is None else (str(scale),),
+        device=config.device,
+        **reading,
+    )
+    report = run_command(
+        "evaluate images",
+        real=conditions,
+        synthetic=synthetic,
+        train=config.train,
+        model=model,
+        out=config.out / f"{side}-report",
+        label=config.label,
+        conditions=conditions,
+        features=config.features,
+        image_size=config.image_size,
+        cache=config.out / "cache",
+        device=config.device,
+        **reading,
+    )
+    metrics = read_json(report / SCORES)["metrics"]
+    return {(metric["name"], metric["subset"], metric["extractor"]): metric for metric in metrics}
+
+
 def _shared(config: Config, models: Mapping[str, Path]) -> tuple["Manifest", list[str], dict[str, float | None]]:
     """The rows that both models can follow, the modalities that both know, and the guidance scale of each.
 
@@ -152,6 +173,7 @@ def _shared(config: Config, models: Mapping[str, Path]) -> tuple["Manifest", lis
         UserError: see `run`.
     """
     from medloom.data.manifest import load_manifest
+    from medloom.generation.options import LABEL_COLUMNS
     from medloom.generation.requests import answerable
     from medloom.generators.sampling import guided
     from medloom.generators.storage import load_generator, open_generator
@@ -183,4 +205,8 @@ def _shared(config: Config, models: Mapping[str, Path]) -> tuple["Manifest", lis
         generator.check_sampling(guided(replace(generator.sampling, **steps), scale))
     lines = {sample.line for sample in samples}
     shared = shared.select(line in lines for line in shared.frame["line"])
-    return shared, common, scales
+    clinical = {config.label, *LABEL_COLUMNS}.union(
+        column.name for generator in generators.values() for column in generator.columns
+    )
+    needed = [name for name in shared.frame if name in STANDARD or name in clinical]
+    return replace(shared, frame=shared.frame[needed]), common, scales

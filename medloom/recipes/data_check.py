@@ -11,7 +11,13 @@ from medloom.core.cells import printable
 from medloom.core.errors import UserError
 from medloom.data.columns import PATH_COLUMNS
 from medloom.data.inspection import inspect_images
-from medloom.data.manifest import Manifest, ManifestOptions, frame_option, inspect_manifest
+from medloom.data.manifest import (
+    Manifest,
+    ManifestOptions,
+    frame_option,
+    inspect_manifest,
+    refuse_several_images,
+)
 from medloom.data.units import AIR, joined_units, require_modalities
 
 # Up to this many rows pixels are read without asking.
@@ -40,12 +46,15 @@ def run(config: Config) -> int:
     """Print the tables; returns the exit status.
 
     Raises:
-        UserError: the table as a whole cannot be read.
+        UserError: the table as a whole cannot be read, or has patients with several images and
+            --images-are-patients.
     """
 
     if config.decode not in ("always", "never", "auto"):
         raise UserError(f"--decode {config.decode}: allowed are always, never, auto.")
     manifest = inspect_manifest(config.data, named=config.columns, image_frame=frame_option(config.frame))
+    if config.images_are_patients:
+        refuse_several_images(manifest)
     decode = config.decode == "always" or (config.decode == "auto" and len(manifest) <= DECODED_ROWS)
     unit = joined_units(config.unit, manifest.units)
     require_modalities(unit, manifest.modalities)

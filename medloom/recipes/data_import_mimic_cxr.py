@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import ClassVar
 
 from medloom.core.progress import progress, say
+from medloom.core.seeds import check_seed
 from medloom.data.sources.importing import ReportOptions, check_folder, check_options, finish, paths_of, text_rules
 from medloom.data.sources.mimic_cxr import (
     find_layout,
@@ -82,6 +83,7 @@ def run(config: Config) -> Path | None:
     """
 
     check_options(config)
+    check_seed(config.seed)
     check_folder(config)
     rules = text_rules(config)
     tally = Tally()

@@ -10,6 +10,7 @@ from medloom.core.files import atomic_file, read_json, write_json, write_text
 from medloom.core.lookup import look_up
 from medloom.core.output_folder import output_folder
 from medloom.core.progress import say
+from medloom.core.seeds import check_seed
 from medloom.data.columns import PATH_COLUMNS
 from medloom.data.manifest import Manifest, ManifestOptions, load_manifest, template_of
 from medloom.data.splits import assign_splits, make_split
@@ -60,13 +61,14 @@ def run(config: Config) -> Path:
     """Split; returns the folder.
 
     Raises:
-        UserError: shares that leave nothing to train on, too few patients, a column `split` without rows for a share,
-            or an --out that is a table or holds another split.
+        UserError: shares that leave nothing to train on, a seed out of range, too few patients, a column `split`
+            without rows for a share, or an --out that is a table or holds another split.
     """
     if min(config.validation, config.test) < 0 or config.validation + config.test >= 1:
         raise UserError(
             f"--validation {config.validation} and --test {config.test}: shares are not negative and together below 1."
         )
+    check_seed(config.seed)
     if config.out.suffix.lower() in READERS:
         raise UserError(f"--out {config.out}: give a folder; train.csv, test.csv and split.json are written into it.")
     if config.data.resolve() in [(config.out / name).resolve() for name in (*FILES, SPLIT)]:

@@ -133,7 +133,7 @@ def run(config: Config) -> Path:
     real = load_manifest(config.real, config, need=("path",))
     synthetic = _synthetic(config)
     if config.model is not None:
-        refuse_seen(config, config.model, config.real, real)
+        refuse_seen(config.model, config.real, real)
     train = load_manifest(config.train, config, need=("path",)) if config.train else None
     unit = joined_units(config.unit, *(manifest.units for manifest in (real, synthetic, train) if manifest is not None))
     data = compare(
@@ -198,7 +198,8 @@ def run(config: Config) -> Path:
         # The cleaned set is what would be released, so it is what has to pass the gate.
         kept = [path not in copies for path in synthetic.frame["path"]]
         cleaned = config.out / "cleaned.csv"
-        synthetic.select(kept).write(cleaned)
+        # As the manifest has them: texts and columns of --conditions are not for release.
+        _images(config).select(kept).write(cleaned)
         say(f"{len(kept) - sum(kept)} of {len(kept)} synthetic images are listed as copies; the others: {cleaned}")
         cache = config.cache or config.out
         return run(replace(config, synthetic=cleaned, out=config.out / "cleaned", cache=cache, drop_copies=False))
@@ -210,15 +211,21 @@ def _synthetic(config: Config) -> "Manifest":
     Raises:
         UserError: a manifest that cannot be used, another table, or no texts where they are asked for.
     """
-    from medloom.data.manifest import read_manifest
     from medloom.evaluation.images.source_rows import require_texts, with_conditions
 
-    synthetic = read_manifest(config.synthetic, skip_bad=config.skip_bad, need=("path",), need_patients=False)
+    synthetic = _images(config)
     if config.conditions is not None:
         return with_conditions(synthetic, config.conditions, config)
     if "text" in (config.label, *config.by):
         require_texts(synthetic)
     return synthetic
+
+
+def _images(config: Config) -> "Manifest":
+    """The manifest of the synthetic images as it is."""
+    from medloom.data.manifest import read_manifest
+
+    return read_manifest(config.synthetic, skip_bad=config.skip_bad, need=("path",), need_patients=False)
 
 
 def _extractors(config: Config, data: "Comparison") -> tuple[str, ...]:

@@ -79,7 +79,7 @@ def run(config: Config) -> Path:
     if config.observed is not None:
         manifest = load_manifest(config.observed, config, ("path", "mask"))
         if config.model is not None:
-            refuse_seen(config, config.model, config.observed, manifest)
+            refuse_seen(config.model, config.observed, manifest)
         unit = joined_units(config.unit, manifest.units)
         observed, left_out = read_observed(effects, config.data, manifest, unit)
         metrics, notes = observed_metrics(effects, observed, config.adjust, config.seed)

@@ -132,6 +132,19 @@ def test_images_are_patients_by_content(pictures: Path) -> None:
     assert patients[0] == patients[2] != patients[1]
 
 
+def test_images_are_no_patients_where_a_patient_has_several(pictures: Path) -> None:
+    (pictures / "copy.png").write_bytes((pictures / "0.png").read_bytes())
+    table = pictures / "m.csv"
+    table.write_text("path,Text,Subject\n0.png,a,1\n1.png,b,2\n2.png,c,2.0\n")
+    with pytest.raises(UserError, match="by column 'Subject' 1 of 2 patients have several images"):
+        read_manifest(table, images_are_patients=True)
+    alone = read_manifest(table, images_are_patients=True, named={"patient_id": "none"})
+    assert alone.frame["patient_id"].nunique() == 3
+    # One image each, in as many rows as there are texts of it, and rows without a patient.
+    table.write_text("path,Text,Subject\n0.png,a,1\ncopy.png,b,1\n1.png,c,2\n2.png,d,\n")
+    assert read_manifest(table, images_are_patients=True).frame["patient_id"].nunique() == 3
+
+
 def test_written_and_read_again(pictures: Path) -> None:
     manifest = read_manifest(write_as(pictures, "csv"))
     manifest.write(pictures / "again.csv")

@@ -229,18 +229,19 @@ def test_which_texts_are_codes(cells: list[str], codes: bool) -> None:
 
 def test_codes_stay_different_in_a_manifest_in_prompts_and_as_categories(tmp_path: Path) -> None:
     codes = ["007", "7", "1E5", "100000", "4.10", "4.1"]
-    rows = "".join(f"{number}.png,t,{number},{code},{number}\n" for number, code in enumerate(codes))
-    for number in range(len(codes)):
+    # Each of two patients, as categories are.
+    rows = "".join(f"{number}.png,t,{number},{code},{number % 6}\n" for number, code in enumerate(codes * 2))
+    for number in range(2 * len(codes)):
         Image.new("L", (4, 4), number).save(tmp_path / f"{number}.png")
     (tmp_path / "m.csv").write_text(f"path,Text,patient_id,code,age\n{rows}")
     manifest = read_manifest(tmp_path / "m.csv")
-    assert manifest.frame["code"].tolist() == codes and manifest.frame["age"].sum() == 15
+    assert manifest.frame["code"].tolist() == codes * 2 and manifest.frame["age"].sum() == 30
     samples: list[Sample] = manifest.samples()
     (column,) = measure_columns(["code"], samples, None, "m.csv")
     assert sorted(column.categories) == sorted(codes)
     template = Template({"code": Column("code", say="code {value}")})
     read, problems = read_rows(read_table(tmp_path / "m.csv"), template, "m.csv")
-    assert not problems and [template.render(row) for row in read.values()] == [f"code {code}" for code in codes]
+    assert not problems and [template.render(row) for row in read.values()] == [f"code {code}" for code in codes * 2]
     changed, _ = template.changed(read[2], {"code": "4.10"})
     assert template.render(changed) == "code 4.10"
 

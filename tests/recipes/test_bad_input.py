@@ -121,6 +121,14 @@ def test_two_sizes_without_a_rule(fails: Callable[..., str], manifest: Path) -> 
     assert "sizes 16 x 16 (7 images), 20 x 20 (1 images)" in error and "--resize pad, crop or stretch" in error
 
 
+def test_a_column_of_patients_is_no_condition(fails: Callable[..., str], manifest: Path) -> None:
+    head, *lines = manifest.read_text().splitlines()
+    named = [f"{head},study", *(f"{line},ZZSTUDY{number:04}" for number, line in enumerate(lines))]
+    manifest.write_text("\n".join(named) + "\n")
+    error = fails(*train_words(manifest, "--table", "study"))
+    assert "look like identifiers of single patients" in error and "leave the column out" in error
+
+
 def test_no_patients(fails: Callable[..., str], manifest: Path) -> None:
     error = fails(*train_words(rewrite(manifest, ("patient_id", "number"))))
     assert "names no patients" in error and "--images-are-patients" in error

@@ -9,6 +9,7 @@ import pytest
 
 from medloom.core.errors import UserError
 from medloom.core.files import read_json
+from medloom.recipes import compare
 from medloom.recipes.commands import run_command
 
 
@@ -20,7 +21,7 @@ def run_compare(before: Path, after: Path, data: Path, out: Path) -> list[dict[s
 
 
 def test_before_and_after_a_new_modality(
-    make_manifest: Callable[..., Path], tmp_path: Path, tiny_options: dict[str, object]
+    make_manifest: Callable[..., Path], tmp_path: Path, tiny_options: dict[str, object], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     old = make_manifest(12, folder="old")
     # Scales of a run's own guide no comparison.
@@ -30,8 +31,30 @@ def test_before_and_after_a_new_modality(
     new.write_text(re.sub(r",p(\d)", r",new\1", new.read_text().replace("Square", "Cross")))
     after = run_command("train text2image", data=new, out=tmp_path / "after", from_run=before, **tiny_options)
     test = make_manifest(40, folder="test", seed=2)
-    test.write_text(re.sub(r",p(\d)", r",held-out\1", test.read_text()))
+    head, *lines = re.sub(r",p(\d)", r",held-out\1", test.read_text()).splitlines()
+    test.write_text("\n".join([f"{head},nurse", *(f"{line},quokka{n}" for n, line in enumerate(lines))]) + "\n")
+    table = tmp_path / "compared" / "conditions-internal.csv"
+
+    def interrupted(command: str, **options: object) -> Path:
+        """The first model's images are there when the command is ended."""
+        if command == "evaluate images":
+            kept = table.read_text()
+            assert "held-out1" in kept and "quokka" not in kept
+            raise KeyboardInterrupt
+        return run_command(command, **options)
+
+    monkeypatch.setattr(compare, "run_command", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        run_compare(before, after, test, tmp_path / "compared")
+    assert not table.exists()
+    first = (tmp_path / "compared" / "before" / "000000.png").read_bytes()
+    monkeypatch.setattr(compare, "run_command", run_command)
     rows = run_compare(before, after, test, tmp_path / "compared")
+    assert (tmp_path / "compared" / "before" / "000000.png").read_bytes() == first
+    # Nothing of the table is left: neither the rows themselves, nor their patients and texts.
+    for path in (path for path in (tmp_path / "compared").rglob("*") if path.is_file()):
+        assert not re.search(rb"held-out\d|quokka", path.read_bytes()), path
+    assert not table.exists()
     assert {row["metric"] for row in rows} >= {"Frechet distance", "coverage"}
     assert any(row["before"] != row["after"] for row in rows)
     assert (tmp_path / "compared" / "before" / "000000.png").is_file()

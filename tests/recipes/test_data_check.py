@@ -56,3 +56,10 @@ def test_identifiers_and_separators_are_remarked(table: Path, capsys: pytest.Cap
     printed = " ".join(capsys.readouterr().out.split())
     assert "columns are separated by a semicolon" in printed
     assert "1 patient is spelled in several ways" in printed and "differs only by zeros in front" in printed
+
+
+def test_images_of_one_patient_are_not_taken_for_patients(table: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["data", "check", str(table), "--images-are-patients"]) == 0
+    table.write_text(table.read_text().replace("p1", "p0"))
+    assert main(["data", "check", str(table), "--images-are-patients"]) == 2
+    assert "by column 'patient_id' 1 of 2 patients have several images" in capsys.readouterr().err

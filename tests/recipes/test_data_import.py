@@ -12,6 +12,7 @@ from PIL import Image
 
 from medloom.cli.main import main
 from medloom.core.config import configure
+from medloom.core.errors import UserError
 from medloom.core.image import Image as Picture
 from medloom.data.images import read_image, write_image
 from medloom.data.manifest import read_manifest
@@ -140,6 +141,12 @@ def imported(root: Path, out: Path, **options: object) -> list[dict[str, str]]:
 
 def by_study(rows: list[dict[str, str]]) -> dict[str, dict[str, str]]:
     return {row["study_id"]: row for row in rows}
+
+
+def test_a_negative_seed_is_refused(jpg: Path, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"--seed -1 is out of range"):
+        imported(jpg, tmp_path / "m.csv", seed=-1)
+    assert not (tmp_path / "m.csv").exists()
 
 
 def test_both_kinds_give_the_same_rows(jpg: Path, tmp_path: Path) -> None:

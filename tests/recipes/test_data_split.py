@@ -71,6 +71,19 @@ def test_the_same_split_may_be_made_again_and_no_other(table: Path) -> None:
     assert {path.name: path.read_bytes() for path in out.iterdir()} == before
 
 
+def test_no_patient_is_split_by_its_images(table: Path) -> None:
+    for path in table.parent.glob("*-1.png"):
+        Image.new("L", (4, 4), 255 - int(path.stem[:-2])).save(path)
+    with pytest.raises(UserError, match=r"by column 'patient_id' 30 of 60 patients have several images"):
+        split(table, images_are_patients=True)
+    assert not (table.parent / "split").exists()
+
+
+def test_a_negative_seed_is_refused(table: Path) -> None:
+    with pytest.raises(UserError, match=r"--seed -1 is out of range"):
+        split(table, seed=-1)
+
+
 def test_a_folder_of_something_else_is_refused(table: Path) -> None:
     (table.parent / "other").mkdir()
     (table.parent / "other" / "train.csv").write_text("mine")

@@ -20,6 +20,7 @@ from medloom.core.files import write_json
 from medloom.core.spec import HU, ImageSpec, Intensity
 from medloom.data.manifest import read_manifest
 from medloom.data.splits import make_split
+from medloom.data.tables import row_ids
 from medloom.recipes.evaluate_images import Config, run
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "evaluation" / "images"))
@@ -27,6 +28,9 @@ from drawn import drawn_set
 
 # The default features, of which one test makes sure, take an encoder of their own.
 QUICK: dict[str, Any] = {"image_size": (16,), "steps": 50, "device": "cpu", "features": ("classifier",)}
+
+# The sets name patients of several images each.
+BY_IMAGE: dict[str, Any] = {"images_are_patients": True, "columns": {"patient_id": "none"}}
 
 
 @pytest.fixture(scope="module")
@@ -92,6 +96,20 @@ def test_copies_are_dropped_and_the_gate_is_kept(sets: dict[str, Path], cache: P
     cleaned = read_manifest(tmp_path / "kept" / "cleaned.csv", need=("path",), need_patients=False)
     assert not {Path(path).stem for path in cleaned.frame["path"]} & {str(number) for number in range(40)}
     assert len(cleaned) >= 30 and (tmp_path / "kept" / "cleaned" / "report.html").is_file()
+
+
+def test_the_cleaned_set_holds_nothing_of_its_conditions(sets: dict[str, Path], cache: Path, tmp_path: Path) -> None:
+    table = tmp_path / "conditions.csv"
+    table.write_text("Text,modality,nurse\nSeen by Zebu.,dark,okapi\n")
+    head, *lines = sets["copied"].read_text().splitlines()
+    made = sets["copied"].with_name("named.csv")
+    made.write_text("\n".join([f"{head},source_id", *(f"{line},{row_ids(table, [2])[0]}" for line in lines)]) + "\n")
+    options: dict[str, Any] = {"train": sets["train"], "cache": cache, "only": ("privacy",), "features": ("pixels",)}
+    out = tmp_path / "out"
+    evaluate({**sets, "named": made}, "named", out, conditions=table, drop_copies=True, **options)
+    cleaned = (out / "cleaned.csv").read_text()
+    assert "source_id" in cleaned and "Zebu" not in cleaned and "okapi" not in cleaned
+    assert (out / "cleaned" / "report.html").is_file()
 
 
 def test_rows_by_columns(sets: dict[str, Path], cache: Path, tmp_path: Path) -> None:
@@ -204,7 +222,9 @@ def test_sets_that_must_not_be_compared(sets: dict[str, Path], tmp_path: Path) -
     with pytest.raises(UserError, match="share 120 of their files"):
         evaluate(sets, "real", out)
     with pytest.raises(UserError, match="share 80 of their files"):
-        evaluate(sets, "good", out, train=sets["good"], images_are_patients=True)
+        evaluate(sets, "good", out, train=sets["good"], **BY_IMAGE)
+    with pytest.raises(UserError, match="60 of 60 patients have several images"):
+        evaluate(sets, "good", out, images_are_patients=True)
     with pytest.raises(UserError, match="60 of the 60 patients"):
         evaluate(sets, "good", out, train=sets["real"])
     with pytest.raises(UserError, match="names no patients"):
@@ -249,7 +269,8 @@ def test_a_folder_of_something_else_is_refused(sets: dict[str, Path], tmp_path: 
 
 def make_run(folder: Path, manifest: Path, images_are_patients: bool) -> Path:
     """A run folder that says which patients it has seen."""
-    seen = read_manifest(manifest, images_are_patients=images_are_patients, need=("path",))
+    named = BY_IMAGE["columns"] if images_are_patients else None
+    seen = read_manifest(manifest, images_are_patients=images_are_patients, named=named, need=("path",))
     split = make_split(seen, ["train"] * len(seen))
     options = {"loop": {"steps": 10, "seed": 0}}
     window = {name: Intensity("window", "grey level", 0, 255) for name in ("dark", "light")}
@@ -270,7 +291,7 @@ def test_patients_that_the_model_has_seen_are_refused(sets: dict[str, Path], tmp
             evaluate(sets, "good", tmp_path / "out", model=own, **options)
     named = make_run(tmp_path / "named", sets["train"], False)
     with pytest.raises(UserError, match="training patients cannot be compared with them"):
-        evaluate(sets, "good", tmp_path / "out", model=named, images_are_patients=True, **options)
+        evaluate(sets, "good", tmp_path / "out", model=named, **BY_IMAGE, **options)
     assert evaluate(sets, "good", tmp_path / "out", model=named, **options)
     assert "| patients trained on | 80 |" in (tmp_path / "out" / "model_card.md").read_text()
 

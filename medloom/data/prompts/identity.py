@@ -13,13 +13,22 @@ DATING_WORDS = """
     date dates datetime timestamp dob birthday birthdate dateofbirth studydate scandate examdate visitdate
 """
 IDENTIFIERS, DATES = frozenset(IDENTIFYING_WORDS.split()), frozenset(DATING_WORDS.split())
-MONTHS = "(?:jan|feb|mar|apr|may|jun|jul|aug|sep|oct|nov|dec)[a-z]*"
+# Beginnings of months in English, German, French, Spanish, Italian, Portuguese and Dutch.
+MONTH_BEGINNINGS = """
+    jan|gen|ene|feb|fev|f\u00e9v|mar|maa|m\u00e4r|mrz|apr|abr|avr|may|mai|mei|mag|jun|jui|giu|jul|lug|aug|ago|aou|ao\u00fb
+    |sep|set|oct|okt|ott|out|nov|dec|d\u00e9c|dez|dic
+"""
+MONTHS = f"(?:{''.join(MONTH_BEGINNINGS.split())})[^\\W\\d_]*\\.?"
 YEAR, MONTH_OR_DAY = r"(?:19|20)\d\d", r"(?:0?[1-9]|[12]\d|3[01])"
+# 3, 3., 3rd, 1er and 3º
+DAY = rf"{MONTH_OR_DAY}(?:st|nd|rd|th|er|[.\u00ba\u00aa])?"
+OF = r"(?:(?:of|de|del)\s+)?"
 # A date with its year, anywhere in a text.
 DATE_WITHIN = re.compile(
     rf"(?<!\d){YEAR}(?P<mark>[-/.]){MONTH_OR_DAY}(?P=mark){MONTH_OR_DAY}(?!\d)"
-    rf"|(?<!\d){MONTH_OR_DAY}(?P<sign>[-/.]){MONTH_OR_DAY}(?P=sign){YEAR}(?!\d)"
-    rf"|\b{MONTH_OR_DAY}\.?\s+{MONTHS}\.?,?\s+{YEAR}\b|\b{MONTHS}\.?\s+{MONTH_OR_DAY},?\s+{YEAR}\b",
+    rf"|(?<!\d){MONTH_OR_DAY}(?P<sign>[-/.])\s?{MONTH_OR_DAY}(?P=sign)\s?{YEAR}(?!\d)"
+    rf"|\b{DAY}(?:\s+|(?<=\.)|[-/]){OF}{MONTHS}(?:,?\s+{OF}|(?<=\.)|[-/]){YEAR}\b"
+    rf"|\b{MONTHS}\s+{DAY},?\s+{YEAR}\b",
     re.IGNORECASE,
 )
 # Dates only if nothing else is in the cell: 20240131, and 31.1.24.
