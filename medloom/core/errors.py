@@ -21,6 +21,11 @@ class GateError(Exception):
 
 
 def first_line(error: Exception) -> str:
-    """The first line of another library's message, without its full stop; its type where it says nothing."""
-    lines = str(error).strip().splitlines()
-    return lines[0].rstrip(".") if lines else type(error).__name__
+    """The first line of another library's message, without its full stop; its type where it says nothing.
+
+    One that ends in a colon is only a heading, and the next line belongs to it.
+    """
+    lines = [line.strip() for line in str(error).strip().splitlines() if line.strip()]
+    if not lines:
+        return type(error).__name__
+    return " ".join(lines[: 2 if lines[0].endswith(":") else 1]).rstrip(".:")
