@@ -1,5 +1,8 @@
 """The errors that end a command: invalid input, and a failed quality gate."""
 
+# Characters of a library's message in a sentence of our own.
+LONGEST = 300
+
 
 class UserError(Exception):
     """Invalid input: one sentence that states the fault, its location, the allowed values and the remedy.
@@ -28,4 +31,6 @@ def first_line(error: Exception) -> str:
     lines = [line.strip() for line in str(error).strip().splitlines() if line.strip()]
     if not lines:
         return type(error).__name__
-    return " ".join(lines[: 2 if lines[0].endswith(":") else 1]).rstrip(".:")
+    joined = " ".join(lines[: 2 if lines[0].endswith(":") else 1]).rstrip(".:")
+    # The second line may list thousands of names.
+    return joined if len(joined) <= LONGEST else f"{joined[:LONGEST]}..."

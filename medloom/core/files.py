@@ -125,7 +125,10 @@ def temporary_folder(path: Path) -> Iterator[Path]:
     with explained_disk_errors(path):
         make_folder(path.parent)
         temporary = path.with_name(f".{path.name}-{uuid.uuid4().hex[:8]}{TEMPORARY_SUFFIX}")
-        make_folder(temporary)
+        try:
+            temporary.mkdir()
+        except FileNotFoundError as error:
+            raise UserError(f"cannot make the folder {path}: {error.strerror}; name a writable folder.") from error
         try:
             yield temporary
         finally:

@@ -165,6 +165,12 @@ def test_a_number_of_steps_out_of_range_is_refused_before_anything_is_written(
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.parametrize("more", [{"n": 10**14, "prompt": "A disc."}, {"count": 10**14, "data": Path("c.csv")}])
+def test_more_images_than_can_be_listed_are_refused_at_once(more: dict[str, object], tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"--(n|count) 100000000000000: it has to be at least 1 and at most"):
+        run_command("generate", model=tmp_path / "run", out=tmp_path / "out", **more)
+
+
 def test_a_batch_is_generated_as_it_was(model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Sums over a batch of another size are rounded otherwise."""
     sizes: list[int] = []
