@@ -1,5 +1,8 @@
 """The errors that end a command: invalid input, and a failed quality gate."""
 
+# Characters of a library's message in a sentence of our own.
+LONGEST = 300
+
 
 class UserError(Exception):
     """Invalid input: one sentence that states the fault, its location, the allowed values and the remedy.
@@ -21,6 +24,13 @@ class GateError(Exception):
 
 
 def first_line(error: Exception) -> str:
-    """The first line of another library's message, without its full stop; its type where it says nothing."""
-    lines = str(error).strip().splitlines()
-    return lines[0].rstrip(".") if lines else type(error).__name__
+    """The first line of another library's message, without its full stop; its type where it says nothing.
+
+    One that ends in a colon is only a heading, and the next line belongs to it.
+    """
+    lines = [line.strip() for line in str(error).strip().splitlines() if line.strip()]
+    if not lines:
+        return type(error).__name__
+    joined = " ".join(lines[: 2 if lines[0].endswith(":") else 1]).rstrip(".:")
+    # The second line may list thousands of names.
+    return joined if len(joined) <= LONGEST else f"{joined[:LONGEST]}..."

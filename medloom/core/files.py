@@ -58,6 +58,8 @@ def explained_disk_errors(path: Path) -> Iterator[None]:
             ) from error
         if number in (errno.EACCES, errno.EROFS, errno.EPERM):
             raise UserError(f"cannot write {path}: {os.strerror(number)}; name a writable folder.") from error
+        if number == errno.ENAMETOOLONG:
+            raise UserError(f"cannot write {path}: {os.strerror(number)}; give a shorter name.") from error
         raise
 
 
@@ -78,6 +80,7 @@ def atomic_file(path: Path, flushed: bool = True) -> Iterator[Path]:
         name = path.name.split(".", 1)
         ending = "".join(f".{each}" for each in name[1:])
         temporary = path.with_name(f".{name[0]}-{uuid.uuid4().hex[:8]}{TEMPORARY_SUFFIX}{ending}")
+        _require_place(temporary, path)
         try:
             yield temporary
             if flushed:
@@ -122,7 +125,10 @@ def temporary_folder(path: Path) -> Iterator[Path]:
     with explained_disk_errors(path):
         make_folder(path.parent)
         temporary = path.with_name(f".{path.name}-{uuid.uuid4().hex[:8]}{TEMPORARY_SUFFIX}")
-        temporary.mkdir()
+        try:
+            temporary.mkdir()
+        except FileNotFoundError as error:
+            raise UserError(f"cannot make the folder {path}: {error.strerror}; name a writable folder.") from error
         try:
             yield temporary
         finally:
@@ -184,9 +190,38 @@ def require_held(path: Path, cause: Exception | None = None) -> None:
 
 
 def make_folder(path: Path) -> None:
-    """Make a folder with those above it, but no output folder that went away while it was written."""
+    """Make a folder with those above it, but no output folder that went away while it was written.
+
+    Raises:
+        UserError: a part of the path is a file, or no folder can be made there.
+    """
     require_held(path)
-    path.mkdir(parents=True, exist_ok=True)
+    with explained_disk_errors(path):
+        try:
+            path.mkdir(parents=True, exist_ok=True)
+        except (FileExistsError, NotADirectoryError) as error:
+            raise UserError(
+                f"cannot make the folder {path}: {_hindrance(path)} is no folder; name another one."
+            ) from error
+        except FileNotFoundError as error:
+            # Of a file system that makes no folders (/proc), and of one that went away.
+            raise UserError(f"cannot make the folder {path}: {error.strerror}; name a writable folder.") from error
+
+
+def _hindrance(path: Path) -> Path:
+    """The part of a path that is there and no folder."""
+    return next((part for part in (*reversed(path.parents), path) if os.path.lexists(part) and not part.is_dir()), path)
+
+
+def _require_place(temporary: Path, path: Path) -> None:
+    """Refuse a folder in which no file can be made (/proc), before a writer fails in its own words."""
+    try:
+        temporary.touch()
+    except (FileNotFoundError, IsADirectoryError) as error:
+        raise UserError(f"cannot write {path}: {error.strerror}; name a writable folder.") from error
+    if path.is_dir():
+        temporary.unlink()
+        raise UserError(f"cannot write the file {path}: it is a folder; give another name.")
 
 
 def write_text(path: Path, text: str) -> None:
@@ -213,6 +248,30 @@ def read_json(path: Path) -> Any:
     except (ValueError, RecursionError) as error:
         # Also what is no UTF-8, and numbers of thousands of digits.
         raise UserError(f"{path} is not valid JSON ({error}): the file was truncated or edited.") from error
+
+
+def read_mapping(path: Path) -> dict[str, Any]:
+    """Read a JSON file that holds values by name.
+
+    Raises:
+        UserError: the file is missing, is not JSON, or holds something else.
+    """
+    values = read_json(path)
+    if not isinstance(values, dict):
+        raise UserError(f"{path} holds no values by name: it was replaced or edited; put the original file back.")
+    return values
+
+
+@contextmanager
+def explained_content(path: Path) -> Iterator[None]:
+    """Say of values of another shape than medloom writes that their file is damaged."""
+    try:
+        yield
+    except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
+        raise UserError(
+            f"{path} is damaged: it does not hold what medloom writes there; put the original file back, or make its"
+            " folder anew."
+        ) from error
 
 
 def hash_text(text: str) -> str:

@@ -3,17 +3,33 @@
 import re
 from pathlib import Path
 
+from medloom.core.errors import UserError
+
 # All frames of a file as one volume.
 ALL = "all"
 NAMED = re.compile(rf"(.+)#(\d+|{ALL})", re.DOTALL | re.IGNORECASE)
+
+
+def as_path(given: object) -> Path:
+    """A path as a user of the library gives it.
+
+    Raises:
+        UserError: it is none.
+    """
+    if not isinstance(given, str | Path):
+        raise UserError(f"{given!r} is no path; give the name of a file or folder.")
+    return Path(given)
 
 
 def split_frame(path: Path | str) -> tuple[Path, int | str | None]:
     """The file of a path, and the frame that it names: a number from 0, ALL, or None.
 
     A file whose own name looks like this is itself.
+
+    Raises:
+        UserError: what was given is no path.
     """
-    path = Path(path)
+    path = as_path(path)
     found = NAMED.fullmatch(path.name)
     if found is None or path.exists():
         return path, None

@@ -27,7 +27,7 @@ class Limits(NamedTuple):
 
     def allow(self, value: object) -> bool:
         """Whether a value is within the limits; a number has to be finite."""
-        if isinstance(value, float | int):
+        if isinstance(value, float | int) and not self.words:
             return self.at_least <= value <= self.at_most and self.above < value < self.below
         return value is None or value in self.words
 

@@ -17,6 +17,7 @@ from medloom.core.files import (
     LEFTOVER,
     explained_disk_errors,
     held_folders,
+    make_folder,
     remove_leftovers,
     remove_leftovers_of,
     require_held,
@@ -55,10 +56,10 @@ def output_folder(folder: Path, marker: str) -> Iterator[Path]:
     if folder.absolute() in held_folders:
         yield folder
         return
-    _require_own(folder, marker)
-    is_new = not folder.exists()
     with explained_disk_errors(folder):
-        folder.mkdir(parents=True, exist_ok=True)
+        _require_own(folder, marker)
+        is_new = not folder.exists()
+        make_folder(folder)
         descriptor = _lock(folder / LOCK, folder)
     try:
         with shared_folder(folder):
@@ -134,7 +135,7 @@ def output_files(*paths: Path) -> Iterator[None]:
     """
     first = paths[0]
     with explained_disk_errors(first):
-        first.parent.mkdir(parents=True, exist_ok=True)
+        make_folder(first.parent)
         descriptor = _lock(path := first.with_name(f".{first.name}{LOCK}"), first)
     try:
         for each in paths:
@@ -170,10 +171,13 @@ def _lock(path: Path, out: Path) -> int:
     """Lock an output for this process; the open file of the lock.
 
     Raises:
-        UserError: another process writes it.
+        UserError: another process writes it, or no file can be made there.
     """
     while True:
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
+        try:
+            descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
+        except FileNotFoundError as error:
+            raise UserError(f"cannot write {out}: {error.strerror}; name a writable folder.") from error
         holder = os.read(descriptor, 4096).decode("utf-8", "replace")
         if not _flock(descriptor):
             os.close(descriptor)

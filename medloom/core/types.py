@@ -18,14 +18,31 @@ if TYPE_CHECKING:
 # An image part of a condition: a file (or a folder, for a DICOM series), an image in memory, or bare values.
 ImagePart: TypeAlias = Path | Image | NDArray[np.generic]
 
+# Kinds of NumPy's arrays that hold values of images.
+NUMBERS = "biuf"
+
 # What the parts of a condition are given as: types, and in words.
 _TEXT = (str,), "a text"
-_IMAGE = (str, Path, Image, np.ndarray), "a file, an Image or an array of values"
+IMAGE: tuple[type, ...] = (str, Path, Image, np.ndarray)
+IMAGE_FORMS = "a file, an Image or an array of numbers"
 FORMS: Mapping[str, tuple[tuple[type, ...], str]] = {
     **dict.fromkeys(("text", "modality", "view"), _TEXT),
-    **dict.fromkeys(("prior", "mask"), _IMAGE),
+    **dict.fromkeys(("prior", "mask"), (IMAGE, IMAGE_FORMS)),
     "table": ((Mapping,), "a mapping of columns to values"),
 }
+
+
+def _shown(given: object) -> str:
+    """A value in a sentence: an array over several lines would break it up."""
+    return " ".join(repr(given).split())
+
+
+def is_image_part(given: object) -> bool:
+    """Whether a value is an image part of a condition; an array has to have numbers in it, not texts or objects."""
+    if isinstance(given, np.ndarray):
+        return bool(given.size) and given.dtype.kind in NUMBERS
+    return isinstance(given, Path | Image)
+
 
 # Guidance adds the parts in this order (InstructPix2Pix: spatial parts first, then table and text).
 PARTS = ("mask", "prior", "modality", "table", "text")
@@ -63,9 +80,9 @@ class Condition:
     def __post_init__(self) -> None:
         for name, (types, words) in FORMS.items():
             given = getattr(self, name)
-            empty = isinstance(given, np.ndarray) and not given.size
-            if empty or (given is not None and not isinstance(given, types)):
-                raise UserError(f"Condition: {name} is {given!r}; give {words}, or leave it out.")
+            fits = is_image_part(given) or isinstance(given, str) if types is IMAGE else isinstance(given, types)
+            if given is not None and not fits:
+                raise UserError(f"Condition: {name} is {_shown(given)}; give {words}, or leave it out.")
         # A user writes mask="seg.nii.gz".
         for name in ("prior", "mask"):
             if isinstance(given := getattr(self, name), str):

@@ -15,7 +15,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from medloom.core.errors import UserError
-from medloom.core.files import explained_disk_errors, hash_json, make_folder, read_json, remove_leftovers, write_json
+from medloom.core.files import (
+    explained_content,
+    explained_disk_errors,
+    hash_json,
+    make_folder,
+    read_mapping,
+    remove_leftovers,
+    write_json,
+)
 from medloom.core.progress import progress
 
 INDEX = "index.json"
@@ -164,6 +172,13 @@ def cached_arrays(
     return PackedArrays.of(stored["values"], shapes), stored["bad"]
 
 
+def _recorded(target: Path, name: str) -> int:
+    """A number that the index of a cache records."""
+    values = read_mapping(target / INDEX)
+    with explained_content(target / INDEX):
+        return int(values[name])
+
+
 def _cached(
     folder: Path,
     what: str,
@@ -175,7 +190,7 @@ def _cached(
 ) -> Arrays:
     """Whole arrays by name, one file each. `write` fills them from a row on, and yields (rows done, record them)."""
     target = folder / f"{what}-{hash_json(identity)}"
-    done = read_json(target / INDEX)["done"] if (target / INDEX).is_file() else 0
+    done = _recorded(target, "done") if (target / INDEX).is_file() else 0
     if done < rows:
         with explained_disk_errors(target):
             if not done:
@@ -284,9 +299,13 @@ def cached_texts(
     if not (target / INDEX).is_file():
         with explained_disk_errors(target):
             _embed_all(target, distinct, embed, verbose)
-    sizes = read_json(target / INDEX)
     pooled = np.load(target / "pooled.npy", allow_pickle=False, mmap_mode="r")
-    tokens = np.memmap(target / "tokens.bin", dtype="float16", mode="r", shape=(sizes["tokens"], sizes["width"]))
+    tokens = np.memmap(
+        target / "tokens.bin",
+        dtype="float16",
+        mode="r",
+        shape=(_recorded(target, "tokens"), _recorded(target, "width")),
+    )
     offsets = np.load(target / "offsets.npy", allow_pickle=False)
     return PackedTexts({text: number for number, text in enumerate(distinct)}, tokens, offsets, pooled)
 

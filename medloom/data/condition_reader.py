@@ -141,7 +141,8 @@ class ConditionReader:
         """An image from a file or from memory; an array is in the unit of the modality.
 
         Raises:
-            UserError: unreadable, or an array with a number of axes other than the model's.
+            UserError: unreadable, or an array with other axes than the model's, or with values that are not finite or
+                no levels.
         """
         if isinstance(part, Path):
             return read_image(part, unit=unit_for(self.unit, modality, part))
@@ -156,7 +157,11 @@ class ConditionReader:
                 " first."
             )
         values = np.asarray(part if part.ndim > dims else part[None], np.float32)
-        low, high, full = np.nanmin(values), np.nanmax(values), 65535.0 if part.dtype == np.uint16 else LEVELS[1]
+        if lost := int((~np.isfinite(values)).sum()):
+            raise UserError(
+                f"{named(part, 'image')} holds {lost} values that are not finite (NaN or infinite); repair it."
+            )
+        low, high, full = values.min(), values.max(), 65535.0 if part.dtype == np.uint16 else LEVELS[1]
         if unit in (GREY, COLOUR) and not 0 <= low <= high <= full:
             raise UserError(f"{named(part, 'image')} has values from {low:g} to {high:g}; levels are 0 to {full:g}.")
         return Image(values, unit, full if unit in (GREY, COLOUR) else math.nan)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from medloom.core.cells import plain_number
 from medloom.core.errors import UserError
 from medloom.core.files import content_stamp, hash_content, hash_json, sampled_content
-from medloom.core.frames import ALL, file_of
+from medloom.core.frames import ALL, as_path, file_of
 from medloom.core.types import Condition, Sample
 from medloom.data.columns import ALIASES, PATH_COLUMNS, require, standard_names
 from medloom.data.identifiers import identifier_notes
@@ -150,8 +150,9 @@ def read_manifest(
         image_frame: of files with several frames, where no column `frame` names it: a number from 0, or `all`.
 
     Raises:
-        UserError: an unusable table: missing, empty, not UTF-8, without a needed column or without patients; unless
-            `skip_bad`, unusable rows; and, with `images_are_patients`, a column of patients with several images.
+        UserError: no path, or an unusable table: missing, empty, not UTF-8, without a needed column or without
+            patients; unless `skip_bad`, unusable rows; and, with `images_are_patients`, a column of patients with
+            several images.
 
     Examples:
         >>> import medloom
@@ -159,7 +160,7 @@ def read_manifest(
         >>> len(manifest), manifest.modalities
         (4, ['CXR'])
     """
-    manifest = inspect_manifest(Path(path), named=named, need=need, image_frame=image_frame)
+    manifest = inspect_manifest(as_path(path), named=named, need=need, image_frame=image_frame)
     if manifest.problems and not skip_bad:
         raise UserError(list_problems(str(manifest.source), manifest.problems, len(manifest.problems) + len(manifest)))
     if not len(manifest):

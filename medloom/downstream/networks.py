@@ -15,11 +15,12 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from medloom.core.errors import UserError
-from medloom.core.files import atomic_folder, read_json, write_json
+from medloom.core.files import atomic_folder, explained_content, read_mapping, write_json
 from medloom.core.lookup import look_up
 from medloom.core.progress import progress
 from medloom.core.seeds import initial_weights
 from medloom.networks.blocks import CONVOLUTION
+from medloom.networks.weights import require_finite
 
 NORM = {2: nn.BatchNorm2d, 3: nn.BatchNorm3d}
 SMALL_WIDTHS = (32, 64, 128)
@@ -249,14 +250,15 @@ def read_network(
     Raises:
         UserError: a file is missing or damaged, or the network's name is unknown.
     """
-    config = read_json(folder / CONFIG)
-    shape = tuple(config["shape"])
-    with initial_weights(0):
+    config = read_mapping(folder / CONFIG)
+    with explained_content(folder / CONFIG), initial_weights(0):
+        shape = tuple(config["shape"])
         network = look_up(NETWORKS, config["network"], "network")(shape[0], outputs(config), len(shape) - 1)
     try:
         network.load_state_dict(load_file(folder / WEIGHTS))
     except (OSError, RuntimeError, SafetensorError) as error:
         raise UserError(f"{folder / WEIGHTS} does not hold the network of {CONFIG}: {error}.") from error
+    require_finite(network.state_dict(), str(folder / WEIGHTS))
     return placed(network, len(shape) - 1, device).eval(), config
 
 

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
+from medloom.core.files import make_folder
 from medloom.core.tile_texts import MARK
 from medloom.data.images import read_image
 from medloom.data.tables import write_csv
@@ -70,7 +71,7 @@ def write_arm_differences(
         words = AS_RECORDED, titles, "absolute difference" if absolute else "difference"
         difference_sheet(rows, heading, words, colours, below).save(out / name)
     folder = out / FOLDER
-    folder.mkdir(exist_ok=True)
+    make_folder(folder)
     numbers, index = {arm: number for number, arm in enumerate(arms, 1)}, list[list[str]]()
     for row, first in zip(rows, firsts, strict=True):
         reference = read_image(out / f"{first.sample_id}{suffix}")

@@ -5,6 +5,7 @@ from dataclasses import replace
 
 import numpy as np
 
+from medloom.core.files import make_folder
 from medloom.core.sheets import varied
 from medloom.core.tile_texts import MARK, quoted
 from medloom.core.types import Condition
@@ -56,7 +57,7 @@ def write_edit_differences(
     out = model.options.out
     difference_sheet(rows, heading, (PRIOR, titles, DIFFERENCE), colours, notes).save(out / DIFFERENCES)
     folder = out / FOLDER
-    folder.mkdir(exist_ok=True)
+    make_folder(folder)
     index = []
     for row, own in zip(rows, shown, strict=True):
         for name, request in zip(names, own, strict=True):

@@ -8,11 +8,19 @@ from typing import Any
 
 from medloom.core.config import plain
 from medloom.core.errors import UserError
-from medloom.core.files import hash_json, is_written, known_content, read_json, write_json
-from medloom.data.images import read_provenance
+from medloom.core.files import (
+    explained_content,
+    hash_json,
+    is_written,
+    known_content,
+    read_mapping,
+    write_json,
+)
+from medloom.core.output_folder import LOCK
+from medloom.data.images import read_image, read_provenance
 from medloom.generation.options import GenerationOptions
 from medloom.generation.requests import Request
-from medloom.generators.generated_images import VERSION, GeneratedImage
+from medloom.generators.generated_images import FORMATS, VERSION, GeneratedImage
 from medloom.generators.sampling import SamplingOptions
 
 MANIFEST = "manifest.csv"
@@ -65,9 +73,7 @@ def missing_images(
             todo.append(request)
         elif any(found.get(name) != value for name, value in image.provenance(full).items() if name != VERSION):
             others.append(path.name)
-    numbered = re.compile(rf"(\d{{6,}}){re.escape(suffix)}")
-    found_names = [numbered.fullmatch(path.name) for path in options.out.iterdir()]
-    others += [name[0] for name in found_names if name is not None and int(name[1]) >= total]
+    others += [path.name for path in numbered_images(options.out, suffix) if int(path.name[: -len(suffix)]) >= total]
     if others:
         raise UserError(
             f"--out {options.out} holds images made from other rows, files or options than are asked for now"
@@ -77,11 +83,19 @@ def missing_images(
     return todo
 
 
+def numbered_images(folder: Path, *suffixes: str) -> list[Path]:
+    """The images of a folder, by their names; without suffixes those of every format."""
+    endings = "|".join(re.escape(suffix) for suffix in suffixes or FORMATS.values())
+    return sorted(path for path in folder.iterdir() if re.fullmatch(rf"\d{{6,}}({endings})", path.name))
+
+
 def _provenance(path: Path) -> dict[str, str] | None:
     """What an image that is there says of itself; None where there is none, or only a part of one."""
     if not is_written(path):
         return None
     try:
+        # The provenance lies before the pixels in most formats.
+        read_image(path)
         return read_provenance(path)
     except UserError:
         # Cut short by a power failure: it is made again.
@@ -91,16 +105,17 @@ def _provenance(path: Path) -> dict[str, str] | None:
 def require_same_kind(
     options: GenerationOptions, file: str, facts: Mapping[str, object], given: Mapping[str, object]
 ) -> None:
-    """Refuse to mix images of two models, or of other options, in a folder.
+    """Refuse to mix images of two models, or of other options, in a folder; one without images binds nobody.
 
     Raises:
         UserError: names the options.
     """
     path = options.out / file
-    if not path.is_file():
+    if not path.is_file() or not numbered_images(options.out):
         return
-    old = read_json(path)
-    before, now = old.get("options", {}), _recorded(options, given)
+    old = read_mapping(path)
+    with explained_content(path):
+        before, now = dict(old.get("options", {})), _recorded(options, given)
     if changed := [name for name in {**before, **now} if name not in BY_IMAGE and before.get(name) != now.get(name)]:
         named = ", ".join(f"--{name.replace('_', '-')}" for name in changed)
         raise UserError(f"--out {options.out} holds images made with other options ({named}); name another folder.")
@@ -111,10 +126,33 @@ def require_same_kind(
 def describe(options: GenerationOptions, file: str, facts: Mapping[str, object], given: Mapping[str, object]) -> None:
     """Write what the folder holds; the manifest of fewer or other images goes."""
     path, now = options.out / file, {**facts, "options": _recorded(options, given)}
-    if path.is_file() and read_json(path) == now:
+    if path.is_file() and read_mapping(path) == now:
         return
     (options.out / MANIFEST).unlink(missing_ok=True)
     write_json(path, now)
+
+
+def require_described(out: Path, file: str) -> None:
+    """Refuse a folder of images whose description was deleted, and say what can be done with it.
+
+    Raises:
+        UserError: names the file and the first image.
+    """
+    # The lock is of a command that was killed before it wrote the description.
+    if not out.is_dir() or (out / file).exists() or (out / LOCK).exists():
+        return
+    images = numbered_images(out)
+    if images and _provenance(images[0]):
+        raise UserError(
+            f"--out {out} holds images made by medloom ({images[0].name} the first) but no {file}, which says what they"
+            f" were made with: put {file} back, delete the images to make them again, or name another folder."
+        )
+
+
+def forget_without_images(out: Path, file: str) -> None:
+    """Remove the description of a folder in which no image was made."""
+    if not numbered_images(out):
+        (out / file).unlink(missing_ok=True)
 
 
 def _recorded(options: GenerationOptions, given: Mapping[str, object]) -> dict[str, object]:

@@ -15,6 +15,8 @@ from medloom.generators.generated_images import FORMATS
 from medloom.generators.sampling import OVERLAP, Edit, Framing
 
 LABEL_COLUMNS = ("label", "finding", "class")
+# Of a row, and of one command: more is a slip of the pen, and the list of them alone would fill the memory.
+MOST_IMAGES = 1_000_000
 # Column of the images' manifest: the class that a row was sampled for.
 SAMPLED_FOR = "sampled_for"
 # Options that say how the table of --data is read and shown.
@@ -59,7 +61,7 @@ class GenerationOptions(ManifestOptions):
 
     model: Path
     out: Path
-    n: int = limited(1, at_least=1)
+    n: int = limited(1, at_least=1, at_most=MOST_IMAGES)
     seed: int = 0
     steps: int | None = None
     guidance: tuple[str, ...] = ()

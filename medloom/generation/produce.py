@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager
+from contextlib import contextmanager
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
@@ -24,7 +24,9 @@ from medloom.generation.kept_images import (
     BY_IMAGE,
     depends_on,
     describe,
+    forget_without_images,
     missing_images,
+    require_described,
     require_same_kind,
     stated_options,
 )
@@ -182,16 +184,31 @@ def produce(
     return suffix
 
 
-def images_folder(options: GenerationOptions, file: str) -> AbstractContextManager[object]:
+@contextmanager
+def images_folder(options: GenerationOptions, file: str) -> Iterator[None]:
     """The output folder of images within a block; of several processes the main one holds it.
+
+    A block that is refused before the first image leaves nothing that would bind the corrected command.
 
     Args:
         options: name it.
         file: JSON file in the folder that says what it holds.
+
+    Raises:
+        UserError: it holds something else, or images without that file.
     """
     from accelerate import PartialState
 
-    return held_by_main(options.out, file, PartialState(cpu=options.device == "cpu"))
+    state = PartialState(cpu=options.device == "cpu")
+    if state.is_main_process:
+        require_described(options.out, file)
+    with held_by_main(options.out, file, state):
+        try:
+            yield
+        except UserError:
+            if state.is_main_process and options.out.is_dir():
+                forget_without_images(options.out, file)
+            raise
 
 
 def is_main_process() -> bool:

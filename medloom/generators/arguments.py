@@ -27,7 +27,7 @@ def paired(
     if seeds is not None and (isinstance(seeds, str) or not isinstance(seeds, Iterable)):
         raise UserError(f"seeds={seeds!r}: give whole numbers, e.g. range(4); of one image, seed={seeds!r}.")
     numbers = list(range(len(asked))) if seeds is None and seed is None else [seed] if seeds is None else list(seeds)
-    known = [number for number in numbers if number is not None]
+    known = [_whole(number) for number in numbers]
     if len(asked) == 1 and known:
         asked *= len(known)
     elif len(known) == 1:
@@ -39,11 +39,18 @@ def paired(
             f"{len(asked)} conditions and {len(known)} seeds; give one condition and any number of seeds, or as many"
             " of the one as of the other."
         )
-    for number in known:
-        if not isinstance(number, Integral) or isinstance(number, bool):
-            raise UserError(f"seed {number!r}: give a whole number, 0 or more.")
-        check_seed(int(number))
-    return asked, [int(number) for number in known]
+    return asked, known
+
+
+def _whole(seed: object) -> int:
+    """A seed that a user gives.
+
+    Raises:
+        UserError: it is no whole number, or out of range.
+    """
+    if not isinstance(seed, Integral) or isinstance(seed, bool):
+        raise UserError(f"seed {seed!r}: give a whole number, 0 or more.")
+    return check_seed(int(seed))
 
 
 def require_device(device: torch.device | str) -> None:

@@ -29,13 +29,14 @@ from medloom.generators.condition_inputs import ConditionInputs
 from medloom.generators.conditioned_generator import Model
 from medloom.generators.framing import crop_images, frame_images, window_image
 from medloom.generators.generated_images import GeneratedImage, GeneratedImages
-from medloom.generators.sampling import FROM_NOISE, WHOLE, Edit, Framing, Sampling
+from medloom.generators.sampling import FROM_NOISE, WHOLE, Edit, Framing, Sampling, require_kinds
 from medloom.generators.support import refuse_part
 from medloom.generators.volumes import WholeMask
 from medloom.networks.autoencoder import KLAutoencoder
 from medloom.networks.conditioning import ConditionEncoder
 from medloom.networks.text import TextEncoder
 from medloom.networks.tokenizer import Tokenizer
+from medloom.networks.weights import first_not_finite
 from medloom.report_text.progression import NO_CHANGE
 
 SETTINGS = "generator.json"
@@ -195,7 +196,8 @@ class ImageGenerator(ConditionInputs[Model, Sampling]):
             manifest: the rows.
 
         Raises:
-            UserError: a row lacks a column, or has a value, that the model needs or does not know; names the line.
+            UserError: no manifest, or a row lacks a column, or has a value, that the model needs or does not know;
+                names the line.
 
         Examples:
             >>> import medloom
@@ -205,6 +207,8 @@ class ImageGenerator(ConditionInputs[Model, Sampling]):
             >>> len(images)
             4
         """
+        if not isinstance(manifest, Manifest):
+            raise UserError(f"conditions: {manifest!r} is no manifest; give medloom.read_manifest(PATH).")
         return [self.row_condition(row.condition, f"{manifest.source}, line {row.line}") for row in manifest.samples()]
 
     def check(
@@ -251,6 +255,7 @@ class ImageGenerator(ConditionInputs[Model, Sampling]):
             )
         self.rules.check(conditions, allow_unseen, without)
         sampling = sampling or self.sampling
+        require_kinds(sampling)
         self.check_sampling(sampling, edit)
         if edit.finds_region and not (sampling.negative or self.learnt_no_change):
             raise UserError(
@@ -453,9 +458,13 @@ class ImageGenerator(ConditionInputs[Model, Sampling]):
         edit: Edit = FROM_NOISE,
         framing: Framing = WHOLE,
     ) -> list[Image]:
-        """As `generate`, of conditions that were checked: the images in the values of their modality."""
+        """As `generate`, of conditions that were checked: the images in the values of their modality.
+
+        Raises:
+            UserError: values that are not finite; names what made them.
+        """
         if not self.spec.patch:
-            arrays = self.sample(conditions, seeds, sampling, edit).numpy()
+            arrays = self._finite(self.sample(conditions, seeds, sampling, edit), sampling).numpy()
             extents = self.frame_extents(conditions, seeds)
             if extents is not None:
                 # Padding is exactly what it was in training images, not nearly.
@@ -466,14 +475,39 @@ class ImageGenerator(ConditionInputs[Model, Sampling]):
                 self.reader,
                 conditions,
                 seeds,
-                lambda labels, positions: self.sample_patches(conditions, seeds, labels, positions, sampling),
+                lambda labels, positions: self._finite(
+                    self.sample_patches(conditions, seeds, labels, positions, sampling), sampling
+                ),
             )
+
+        def windows(condition: Condition, seed: int, mask: WholeMask) -> Tensor:
+            return self._finite(self.sample_windows(condition, seed, mask, sampling), sampling)
+
         return [
-            window_image(
-                self.reader, condition, framing, partial(self.sample_windows, condition, seed, sampling=sampling)
-            )
+            window_image(self.reader, condition, framing, partial(windows, condition, seed))
             for condition, seed in zip(conditions, seeds, strict=True)
         ]
+
+    def _finite(self, made: Tensor, sampling: Sampling) -> Tensor:
+        """What was sampled, if it is finite.
+
+        Raises:
+            UserError: names the guidance, the model's weights or the condition, whichever made it so.
+        """
+        if bool(torch.isfinite(made).all()):
+            return made
+        what = "the generated values are not finite (NaN or infinite)"
+        parts = {"model": self.model, "autoencoder": self.autoencoder, "tokenizer": self.tokenizer}
+        for name, module in parts.items():
+            if module is not None and (lost := first_not_finite(module.state_dict())):
+                raise UserError(f"{what}: the weights of the {name} are not ({lost}); take another model.")
+        scales = [scale for scale in (sampling.guidance, *sampling.guidance_by_part.values()) if scale is not None]
+        if (largest := max(scales, default=1.0)) > 1:
+            raise UserError(f"{what}: --guidance {largest:g} is too large for this model; give a lower one.")
+        raise UserError(
+            f"{what}: a condition is too far from those in training; check the numbers of its table, its mask and its"
+            " prior image."
+        )
 
 
 # A generator of any family, where nothing depends on its networks and its sampling options.

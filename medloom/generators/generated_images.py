@@ -12,6 +12,7 @@ import medloom
 from medloom.core.cells import plain_number
 from medloom.core.errors import UserError
 from medloom.core.files import relative_path, write_json
+from medloom.core.frames import as_path
 from medloom.core.image import Image
 from medloom.core.lookup import look_up
 from medloom.core.spec import HU
@@ -111,8 +112,9 @@ class GeneratedImage:
             >>> print(image.save("normal.png"))
             normal.png
         """
-        write_image(Path(path), self.image, self.provenance(full_provenance))
-        return Path(path)
+        path = as_path(path)
+        write_image(path, self.image, self.provenance(full_provenance))
+        return path
 
 
 class GeneratedImages(Sequence[GeneratedImage]):
@@ -199,7 +201,7 @@ class GeneratedImages(Sequence[GeneratedImage]):
             ['000000.png', '000001.png', 'generation.json', 'manifest.csv']
         """
         self._require_any()
-        path = Path(path)
+        path = as_path(path)
         if path.suffix.lower() in PICTURES:
             raise UserError(f"{path}: images are written as {', '.join(WRITERS)}; or name a folder.")
         if any(path.name.lower().endswith(ending) for ending in WRITERS):
@@ -207,6 +209,8 @@ class GeneratedImages(Sequence[GeneratedImage]):
                 raise UserError(f"{path}: {len(self)} images do not go into one file; name a folder.")
             return self._images[0].save(path, full_provenance)
         suffix = suffix_of(format, {image.unit for image in self._images}, self._images[0].pixels.ndim - 1)
+        if path.is_file():
+            raise UserError(f"{path} is a file; name a new folder, or a file with an ending of an image's format.")
         if path.exists() and any(path.iterdir()):
             raise UserError(f"{path} is not empty; name a new folder.")
         write_json(path / "generation.json", {"SYNTHETIC": "YES", "model": self._images[0].model_hash})

@@ -1,13 +1,12 @@
 """Run folders: what stands in them, opening one, and the hash that names its model."""
 
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from medloom.core.errors import UserError
-from medloom.core.files import hash_folder, read_json, write_json, write_text
+from medloom.core.files import explained_content, hash_folder, read_mapping, write_json, write_text
 from medloom.core.output_folder import empty_folder
 from medloom.core.spec import ImageSpec
 from medloom.core.table_column import TableColumn
@@ -18,7 +17,6 @@ RUN = "run.json"
 MODEL = "model"
 # Models with the lowest validation losses, and the file that has the losses.
 BEST, RANKED = "best", "best.json"
-DAMAGED = "{} is damaged: it does not hold what medloom writes there."
 # What run.json has to have, and its types.
 DESCRIBED: Mapping[str, type] = {
     "identity": dict,
@@ -64,20 +62,20 @@ class RunFolder:
             UserError: the file is damaged.
         """
         values = _mapping(self.path / RUN, **DESCRIBED)
-        with _explained(self.path / RUN):
+        with explained_content(self.path / RUN):
             ImageSpec.from_dict(values["identity"]["spec"])
             values["identity"]["options"]["loop"]["steps"], values["environment"]["medloom"]
         return values
 
     def worded_columns(self) -> list[TableColumn]:
         """What its training texts said of the columns of a template; empty of texts that no template worded."""
-        with _explained(self.path / RUN):
+        with explained_content(self.path / RUN):
             return [TableColumn.from_dict(values) for values in self.description()["columns"]]
 
     def splits(self) -> list[Split]:
         """The split that it was trained on, and those of the runs that it started from (an autoencoder's, say)."""
         description = self.description()
-        with _explained(self.path / RUN):
+        with explained_content(self.path / RUN):
             return [Split.from_dict(values) for values in (description["split"], *description["inherited_splits"])]
 
     def model_hash(self) -> str:
@@ -141,7 +139,8 @@ def find_run(path: Path) -> RunFolder | None:
         losses = {step: loss for step, loss in losses.items() if (path / step).is_dir()}
         if not losses:
             raise UserError(f"{path} has no model: the run was never validated; give {path.parent}, its last model.")
-        return RunFolder(path.parent, min(losses, key=lambda step: float(losses[step])))
+        with explained_content(path / RANKED):
+            return RunFolder(path.parent, min(losses, key=lambda step: float(losses[step])))
     if path.parent.name == BEST and path.is_dir() and (path.parent.parent / INDEX).is_file():
         return RunFolder(path.parent.parent, path.name)
     return None
@@ -163,19 +162,11 @@ def _mapping(path: Path, **needed: type) -> dict[str, Any]:
     Raises:
         UserError: it holds something else.
     """
-    values = read_json(path)
-    if not isinstance(values, dict) or not all(isinstance(values.get(name), kind) for name, kind in needed.items()):
-        raise UserError(DAMAGED.format(path))
+    values = read_mapping(path)
+    with explained_content(path):
+        if not all(isinstance(values[name], kind) for name, kind in needed.items()):
+            raise TypeError(values)
     return values
-
-
-@contextmanager
-def _explained(path: Path) -> Iterator[None]:
-    """Say of values of another shape than medloom writes that their file is damaged."""
-    try:
-        yield
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise UserError(DAMAGED.format(path)) from error
 
 
 def has_steps(path: Path) -> bool:
@@ -198,8 +189,9 @@ def describe_run(path: Path, family: str, index: dict[str, Any], description: di
     """
     known = (path / RUN).is_file()
     if known:
-        old = read_json(path / RUN)
-        longer = _lengthened(old, description["identity"])
+        old = _mapping(path / RUN, identity=dict)
+        with explained_content(path / RUN):
+            longer = _lengthened(old, description["identity"])
         if longer:
             old = longer
         differences = [line.removeprefix("options.") for line in _differences(old["identity"], description["identity"])]
@@ -230,7 +222,9 @@ def is_finished(path: Path, steps: int, further: Sequence[str] = ()) -> bool:
     companions = [path / name for name in (RUN, INDEX, CARD, MODEL, *further)]
     if not (path / FINISHED).is_file() or not all(companion.exists() for companion in companions):
         return False
-    return bool(read_json(path / FINISHED)["steps"] >= steps)
+    finished = read_mapping(path / FINISHED)
+    with explained_content(path / FINISHED):
+        return bool(finished["steps"] >= steps)
 
 
 def _lengthened(old: dict[str, Any], identity: dict[str, Any]) -> dict[str, Any] | None:

@@ -2,15 +2,17 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
+from numbers import Integral, Real
 from pathlib import Path
-from typing import TypeVar
+from types import NoneType
+from typing import TypeVar, get_args, get_type_hints
 
 from medloom.core.errors import UserError
 from medloom.core.limits import check_limits, limited
 from medloom.core.lookup import look_up
 from medloom.core.options import setting
 from medloom.core.spec import ImageSpec
-from medloom.core.types import PARTS, ImagePart
+from medloom.core.types import IMAGE_FORMS, PARTS, ImagePart, is_image_part
 
 STARTS = ("noise", "prior", "inversion")
 # Regions of an edit that are no label map: where the instruction makes a difference, and everywhere.
@@ -18,6 +20,13 @@ AUTO, EVERYWHERE = "auto", "everywhere"
 OVERLAP = 0.25
 GUIDANCE_SCHEDULES = ("constant", "linear")
 PRECISIONS = ("fp32", "bf16")
+# What an option of a type may be given as, and in words.
+VALUES: Mapping[type, tuple[type, str]] = {
+    int: (Integral, "a whole number"),
+    float: (Real, "a number"),
+    str: (str, "a text"),
+    bool: (bool, "True or False"),
+}
 # Label smoothing in the training of tokens.
 SMOOTHING = 0.1
 
@@ -210,6 +219,8 @@ class Edit:
         check_limits(self)
         if isinstance(self.region, str) and self.region not in (AUTO, EVERYWHERE):
             object.__setattr__(self, "region", Path(self.region))
+        if self.region is not None and not isinstance(self.region, str) and not is_image_part(self.region):
+            raise UserError(f"Edit: region is {self.region!r}; give {AUTO}, {EVERYWHERE}, {IMAGE_FORMS}.")
         if self.start == "noise" and self.strength != 1:
             raise UserError("--strength goes with --start prior or inversion; sampling from noise has all of it.")
 
@@ -269,6 +280,26 @@ class Framing:
 
 
 FROM_NOISE, WHOLE = Edit(), Framing()
+
+
+def require_kinds(sampling: SamplingOptions) -> None:
+    """Refuse values of another type than an option's: a fraction or a text for a number of steps.
+
+    Raises:
+        UserError: names the option and says what to give.
+    """
+    for name, hint in get_type_hints(type(sampling)).items():
+        value, kinds = getattr(sampling, name), [kind for kind in (get_args(hint) or (hint,)) if kind in VALUES]
+        if name == "guidance_by_part" or not kinds or (value is None and NoneType in get_args(hint)):
+            continue
+        allowed, words = VALUES[kinds[0]]
+        if not isinstance(value, allowed) or isinstance(value, bool) is not (kinds[0] is bool):
+            raise UserError(f"{type(sampling).__name__}: {name} is {value!r}; give {words}.")
+    if not isinstance(sampling.guidance_by_part, Mapping):
+        raise UserError(
+            f"{type(sampling).__name__}: guidance_by_part is {sampling.guidance_by_part!r}; give scales by part, as"
+            " {'text': 7.5}."
+        )
 
 
 def guided(sampling: Sampling, words: Sequence[str], option: str = "--guidance") -> Sampling:

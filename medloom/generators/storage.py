@@ -8,7 +8,7 @@ from typing import Any
 import torch
 
 from medloom.core.errors import UserError, first_line
-from medloom.core.files import read_json
+from medloom.core.files import read_mapping
 from medloom.core.mask_spec import MaskSpec
 from medloom.core.spec import ImageSpec
 from medloom.data.padding import TrainingExtents
@@ -17,6 +17,7 @@ from medloom.generators.registry import FAMILIES, get_family
 from medloom.generators.run_folder import RunFolder, open_run
 from medloom.generators.training_record import TrainingRecord
 from medloom.networks.conditioning import ConditionEncoder
+from medloom.networks.library_errors import LOAD_ERRORS
 from medloom.networks.text import load_text_parts
 from medloom.training.devices import check_device
 
@@ -27,16 +28,14 @@ def load_generator(folder: Path) -> AnyGenerator:
     Raises:
         UserError: a component is missing or cut short.
     """
-    from safetensors import SafetensorError
-
     try:
-        generator = _read_generator(folder, read_json(folder / SETTINGS))
+        generator = _read_generator(folder, read_mapping(folder / SETTINGS))
     except UserError as error:
         # A part says what is wrong with it; whose part it is is known here.
         if str(folder) in str(error):
             raise
         raise UserError(f"the model in {folder}: {error}") from error
-    except (OSError, SafetensorError, RuntimeError, KeyError, TypeError, ValueError, AttributeError) as error:
+    except LOAD_ERRORS as error:
         raise UserError(
             f"the model in {folder} cannot be loaded ({first_line(error)}): it was cut short or changed, or another"
             " version wrote it."

@@ -7,6 +7,8 @@ import torch
 from torch import Tensor, nn
 
 from medloom.core.errors import UserError, first_line
+from medloom.networks.library_errors import LOAD_ERRORS
+from medloom.networks.weights import require_finite
 
 if TYPE_CHECKING:
     from diffusers import AutoencoderKL
@@ -108,7 +110,7 @@ def load_autoencoder(folder: Path, variant: str | None = None) -> KLAutoencoder:
         variant: of the files of its weights, as `fp16`; None for the plain ones.
 
     Raises:
-        UserError: the folder holds no such autoencoder, or no safetensors.
+        UserError: the folder holds no such autoencoder, no safetensors, or weights that are not finite.
     """
     from diffusers import AutoencoderKL
 
@@ -116,12 +118,14 @@ def load_autoencoder(folder: Path, variant: str | None = None) -> KLAutoencoder:
     if not folder.is_dir():
         raise UserError(f"autoencoder {folder} is no folder; give a run or a diffusers folder.")
     try:
-        return KLAutoencoder(
+        autoencoder = KLAutoencoder(
             AutoencoderKL.from_pretrained(
                 folder, use_safetensors=True, variant=variant, torch_dtype=torch.float32, local_files_only=True
             )
         )
-    except (OSError, ValueError) as error:
+    except LOAD_ERRORS as error:
         raise UserError(
             f"autoencoder {folder} cannot be loaded ({first_line(error)}); give a run or a diffusers folder."
         ) from error
+    require_finite(autoencoder.vae.state_dict(), f"autoencoder {folder}")
+    return autoencoder

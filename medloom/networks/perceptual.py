@@ -4,13 +4,14 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from medloom.core.errors import UserError, first_line
-from medloom.core.files import read_json
+from medloom.core.files import read_mapping
 from medloom.networks.discriminators import PatchDiscriminator
+from medloom.networks.library_errors import LOAD_ERRORS
+from medloom.networks.weights import require_finite
 from medloom.networks.weights_source import HUB, find_weights
 
 NONE, DISCRIMINATOR = "none", "discriminator"
@@ -120,11 +121,12 @@ def load_vision_features(name: str) -> VisionFeatures:
     source = find_weights(name, "perceptual encoder")
     where = {"local_files_only": source.is_local}
     try:
-        settings = read_json(Path(str(cached_file(source.name, SETTINGS, **where))))
+        settings = read_mapping(Path(str(cached_file(source.name, SETTINGS, **where))))
         # Only safetensors are opened, because other weight files can run code.
         model = AutoModel.from_pretrained(source.name, use_safetensors=True, trust_remote_code=False, **where)
-    except (OSError, ValueError, SafetensorError) as error:
+    except LOAD_ERRORS as error:
         raise _not_usable(name, first_line(error)) from error
+    require_finite(model.state_dict(), f"perceptual encoder {name}")
     # Models of images and text (CLIP, SigLIP) contain the vision model.
     vision = getattr(model, "vision_model", model)
     if vision.main_input_name != "pixel_values":

@@ -14,7 +14,9 @@ from torch import Tensor, nn
 
 from medloom.core.errors import UserError, first_line
 from medloom.core.seeds import initial_weights
+from medloom.networks.library_errors import LOAD_ERRORS
 from medloom.networks.text_pooling import Pooling, load_pooling, mean_over_tokens, read_pooling_config
+from medloom.networks.weights import require_finite
 from medloom.networks.weights_source import HUB, WeightsSource, find_weights
 
 if TYPE_CHECKING:
@@ -124,7 +126,8 @@ def load_text_encoder(name: str, max_tokens: int, pad: str = "trim") -> TextEnco
         pad: see TextEncoder.
 
     Raises:
-        UserError: it cannot be found, has no safetensors, or is shorter than `max_tokens`.
+        UserError: it cannot be found, has no safetensors, is shorter than `max_tokens`, or has weights that are not
+            finite.
     """
     return load_text_parts(name, None, max_tokens, pad)
 
@@ -144,14 +147,13 @@ def load_text_parts(
     Raises:
         UserError: see `load_text_encoder`.
     """
-    from safetensors import SafetensorError
-
     source = find_weights(model_name, "text encoder")
     tokens = source if tokenizer_name is None else find_weights(tokenizer_name, "tokenizer")
     try:
         model, tokenizer = _load_model(source, variant), _load_tokenizer(tokens)
-    except (OSError, ValueError, KeyError, TypeError, RuntimeError, ImportError, SafetensorError) as error:
+    except LOAD_ERRORS as error:
         raise _not_loaded(source, error) from error
+    require_finite(model.state_dict(), f"text encoder {model_name}")
     pooling = None if source.folder is None else load_pooling(source.folder)
     longest = getattr(model.config, "max_position_embeddings", max_tokens)
     if pooling is not None and pooling.config.max_tokens:

@@ -13,7 +13,8 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from medloom.core.errors import UserError, first_line
-from medloom.core.files import read_json, write_json
+from medloom.core.files import read_mapping, write_json
+from medloom.networks.weights import require_finite
 
 SETTINGS, WEIGHTS = "pooling.json", "pooling.safetensors"
 # The model's own pooled output; the first token; the mean over tokens that are not padding.
@@ -130,7 +131,7 @@ def read_pooling_config(folder: Path) -> PoolingConfig | None:
     if not path.is_file():
         return None
     try:
-        return PoolingConfig.from_json(read_json(path))
+        return PoolingConfig.from_json(read_mapping(path))
     except (TypeError, ValueError, KeyError) as error:
         raise UserError(f"{path} does not say how a text encoder pools ({error}); import the weights again.") from error
 
@@ -150,6 +151,7 @@ def load_pooling(folder: Path) -> Pooling | None:
     except (OSError, SafetensorError, RuntimeError) as error:
         reason = first_line(error)
         raise UserError(f"{folder / WEIGHTS} cannot be read ({reason}); import the weights again.") from error
+    require_finite(pooling.state_dict(), str(folder / WEIGHTS))
     return pooling
 
 

@@ -9,10 +9,11 @@ from torch import Tensor, nn
 
 from medloom.core.choices import AVERAGES, SCALARS
 from medloom.core.errors import UserError, first_line
-from medloom.core.files import read_json
+from medloom.core.files import read_mapping
 from medloom.networks.blocks import with_right_gradients
+from medloom.networks.library_errors import LOAD_ERRORS
 from medloom.networks.quantizers import Codebook, FiniteScalars
-from medloom.networks.weights import load_network, save_network
+from medloom.networks.weights import load_network, require_finite, save_network
 
 DIFFUSERS = "VQModel"
 
@@ -178,17 +179,18 @@ def load_tokenizer(folder: Path) -> Tokenizer:
     Raises:
         UserError: the folder holds no tokenizer, or no safetensors.
     """
-    values = read_json(folder / "config.json")
+    values = read_mapping(folder / "config.json")
     if values.get("_class_name") != DIFFUSERS:
         return load_network(folder, TokenizerConfig, Tokenizer)
     from diffusers import VQModel
 
     try:
         coder: Any = VQModel.from_pretrained(folder, use_safetensors=True, local_files_only=True)
-    except (OSError, ValueError) as error:
+    except LOAD_ERRORS as error:
         raise UserError(
             f"tokenizer {folder} cannot be loaded ({first_line(error)}); give a run or a diffusers folder."
         ) from error
+    require_finite(coder.state_dict(), f"tokenizer {folder}")
     shape = coder.config
     if shape.norm_type != "group":
         raise UserError(

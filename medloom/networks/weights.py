@@ -1,16 +1,17 @@
 """Networks of our own on disk: config.json and the weights as safetensors, in diffusers' layout."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Self, TypeVar
 
 import torch
 from safetensors.torch import load_file, save_file
-from torch import nn
+from torch import Tensor, nn
 
-from medloom.core.files import read_json
+from medloom.core.errors import UserError
+from medloom.core.files import read_mapping
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
@@ -72,9 +73,39 @@ def load_network(folder: Path, config: Callable[..., Config], build: Callable[[C
         build: makes the network from the config.
 
     Raises:
-        UserError: no valid config.json.
+        UserError: no valid config.json, or weights that are not finite.
     """
-    values: dict[str, Any] = read_json(folder / CONFIG)
+    values = read_mapping(folder / CONFIG)
     network = build(config(**{name: tuple(v) if isinstance(v, list) else v for name, v in values.items()}))
     network.load_state_dict(load_file(folder / WEIGHTS))
+    require_finite(network.state_dict(), str(folder))
     return network
+
+
+def first_not_finite(tensors: Mapping[str, Tensor]) -> str | None:
+    """The name of the first tensor with a value that is not finite, or None."""
+    return next(
+        (
+            name
+            for name, tensor in tensors.items()
+            if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all())
+        ),
+        None,
+    )
+
+
+def require_finite(weights: Mapping[str, Tensor], where: str) -> None:
+    """Refuse weights that are not finite, once, where they are loaded: whatever is computed with them is lost.
+
+    Args:
+        weights: by name.
+        where: the file or folder that they were read from.
+
+    Raises:
+        UserError: names the first one.
+    """
+    if name := first_not_finite(weights):
+        raise UserError(
+            f"{where}: the weights {name} hold values that are not finite (NaN or infinite); fetch the file again, or"
+            " give other weights."
+        )

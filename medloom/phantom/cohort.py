@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from medloom.core.errors import UserError
-from medloom.core.files import is_written, read_json, write_json, write_text
+from medloom.core.files import is_written, read_mapping, write_json, write_text
 from medloom.core.progress import progress
 from medloom.core.seeds import numpy_generator
 from medloom.core.workers import over_processes
@@ -74,7 +74,7 @@ def mark_cohort(out: Path, spec: CohortSpec) -> None:
     """
     plain = {name: list(value) if isinstance(value, tuple) else value for name, value in asdict(spec).items()}
     marker, wanted = out / MARKER, {"SYNTHETIC": "YES", **plain}
-    if marker.is_file() and (old := read_json(marker)) != wanted:
+    if marker.is_file() and (old := read_mapping(marker)) != wanted:
         changed = [name for name in wanted if old.get(name) != wanted[name]]
         raise UserError(f"{out} holds a cohort with another --{', --'.join(changed)}; name another folder.")
     write_json(marker, wanted)

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from medloom.core.errors import UserError
-from medloom.core.files import read_json
+from medloom.core.files import explained_content, read_mapping
 from medloom.data.images import read_image
 from medloom.data.tables import read_table, row_ids
 from medloom.phantom.anatomy import Visit
@@ -52,10 +52,11 @@ class Cohort:
         self.folder = folder
         values: dict[str, Any] = {
             name: tuple(value) if isinstance(value, list) else value
-            for name, value in read_json(folder / MARKER).items()
+            for name, value in read_mapping(folder / MARKER).items()
         }
         values.pop("SYNTHETIC", None)
-        self.spec = CohortSpec(**values)
+        with explained_content(folder / MARKER):
+            self.spec = CohortSpec(**values)
         # From the salted hash of a manifest's row, which images carry, to (patient, acquisition, modality).
         self._sources: dict[str, tuple[int, int, str]] = {}
         self._images: dict[str, Path] = {}

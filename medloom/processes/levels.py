@@ -80,7 +80,7 @@ def uniform(path: RectifiedFlow, steps: int) -> list[NoiseLevel]:
     between them.
 
     Raises:
-        UserError: fewer than one step.
+        UserError: a number of steps out of range.
     """
     sigmas = shifted(np.linspace(1.0, shifted(1 / TIME_SCALE, path.shift), _flow_steps(steps)), path.shift)
     return [NoiseLevel(sigma, 1 - sigma, sigma) for sigma in [*sigmas.tolist(), 0.0]]
@@ -92,7 +92,7 @@ def solver(path: RectifiedFlow, steps: int) -> list[NoiseLevel]:
     As in diffusers, the network is given the time rounded down to a whole thousandth.
 
     Raises:
-        UserError: fewer than one step.
+        UserError: a number of steps out of range.
     """
     sigmas = shifted(1.0 - np.linspace(1, 1 / TIME_SCALE, _flow_steps(steps) + 1), path.shift)[::-1]
     return [NoiseLevel(int(sigma * TIME_SCALE) / TIME_SCALE, 1 - sigma, sigma) for sigma in sigmas.tolist()]
@@ -105,7 +105,7 @@ def log_snr(path: RectifiedFlow, steps: int) -> list[NoiseLevel]:
     their variance within a fifth, twenty within a fourteenth; twenty even levels leave a tenth of it at 0.02.
 
     Raises:
-        UserError: fewer than one step.
+        UserError: a number of steps out of range.
     """
     high, low = (math.log(end / (1 - end)) for end in (float(shifted(NOISY, path.shift)), NEAREST))
     even: list[float] = (1 / (1 + np.exp(-np.linspace(high, low, _flow_steps(steps) - 1)))).tolist()
@@ -136,6 +136,6 @@ def _check_steps(steps: int, path: DDPM, most: int) -> None:
 
 
 def _flow_steps(steps: int) -> int:
-    if steps < 1:
-        raise UserError(f"{steps} sampling steps; allowed: 1 or more.")
+    if not 1 <= steps <= TIME_SCALE:
+        raise UserError(f"{steps} sampling steps; allowed: 1 to {TIME_SCALE}.")
     return steps

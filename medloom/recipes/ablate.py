@@ -160,16 +160,17 @@ def _metrics(folder: Path) -> list[list[object]]:
     Raises:
         UserError: the last step wrote none.
     """
-    from medloom.core.files import read_json
+    from medloom.core.files import explained_content, read_mapping
 
     path = folder / SCORES
     if not path.is_file():
         raise UserError(f"{folder} holds no {SCORES}: the last step of a grid has to be an evaluation.")
     rows = []
-    for metric in read_json(path)["metrics"]:
-        reference = metric["reference"]
-        values = [metric[name] for name in ("name", "subset", "value", "low", "high", "n", "counted")]
-        rows.append([*values, reference["what"], reference["value"]])
+    with explained_content(path):
+        for metric in read_mapping(path)["metrics"]:
+            reference = metric["reference"]
+            values = [metric[name] for name in ("name", "subset", "value", "low", "high", "n", "counted")]
+            rows.append([*values, reference["what"], reference["value"]])
     return rows
 
 

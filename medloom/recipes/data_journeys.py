@@ -8,7 +8,15 @@ from typing import ClassVar
 
 from medloom.core.config import plain
 from medloom.core.errors import UserError
-from medloom.core.files import hash_content, hash_file, hash_text, is_written, remove_leftovers_of, write_json
+from medloom.core.files import (
+    hash_content,
+    hash_file,
+    hash_text,
+    is_written,
+    make_folder,
+    remove_leftovers_of,
+    write_json,
+)
 from medloom.core.limits import check_limits, limited
 from medloom.core.lookup import look_up
 from medloom.core.options import setting
@@ -236,7 +244,7 @@ def _registered(
     if shown:
         images = [(read_image(one.pair.prior), read_image(one.pair.path), one.load()) for one in shown]
         registration_sheet(folder / "registration.png", images)
-    (folder / "registered").mkdir(exist_ok=True)
+    make_folder(folder / "registered")
     kept: list[Triple] = []
     for triple, result in zip(triples, results, strict=True):
         if result.passed:

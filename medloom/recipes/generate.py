@@ -12,7 +12,13 @@ from medloom.core.progress import say
 from medloom.core.types import Condition, Sample
 from medloom.data.prompts.arms import read_changes
 from medloom.data.row_sampling import draw_rows, rows_by_class
-from medloom.generation.options import SAMPLED_FOR, GenerationOptions, name_values, refuse_without_table
+from medloom.generation.options import (
+    MOST_IMAGES,
+    SAMPLED_FOR,
+    GenerationOptions,
+    name_values,
+    refuse_without_table,
+)
 
 if TYPE_CHECKING:
     from medloom.generation.produce import LoadedModel
@@ -120,8 +126,8 @@ def _check(config: Config) -> None:
         raise UserError("--count samples rows of --data; for several images of one prompt give --n.")
     if config.balance and config.count is None:
         raise UserError("--balance needs --count, the number of rows to sample.")
-    if config.count is not None and config.count < 1:
-        raise UserError(f"--count {config.count}: it has to be at least 1.")
+    if config.count is not None and not 1 <= config.count <= MOST_IMAGES:
+        raise UserError(f"--count {config.count}: it has to be at least 1 and at most {MOST_IMAGES}.")
     if config.classes and len(config.balance) != 1:
         raise UserError("--classes are values of one column of --balance; of several columns, each is a class.")
 

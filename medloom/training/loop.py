@@ -15,24 +15,20 @@ import torch
 from torch import Tensor, nn
 
 from medloom.core.errors import UserError
-from medloom.core.files import atomic_folder, discard_folder, make_folder, write_json
+from medloom.core.files import atomic_folder, discard_folder, explained_content, make_folder, write_json
 from medloom.core.progress import progress, say
 from medloom.core.stopping import Stopped, StopRequest, noting_stops
 from medloom.core.types import BatchType, Phase, Task
 from medloom.networks.ema import ExponentialMovingAverage
 from medloom.training.devices import kept_memory
 from medloom.training.options import LoopOptions, learning_rate_factor
-from medloom.training.state import PREFIX, Trainable, disk_needed, load_state, save_state, states
+from medloom.training.state import COUNTERS, PREFIX, Trainable, disk_needed, load_state, save_state, states
 from medloom.training.trackers import Trackers
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
 
 EMA_PREFIX = "ema."
-REMEDY = (
-    "train another run with a lower --loop.learning-rate or with --loop.precision fp32; --from begins with the model of"
-    " this one."
-)
 Item = TypeVar("Item")
 
 
@@ -82,19 +78,22 @@ class Loop(Generic[BatchType]):
         self.stop = StopRequest()
         # Whether the validation of the last checkpoint's step was interrupted, so that it comes first.
         self.unvalidated = False
-        # The first step with a gradient that is not finite; on the device, since to look at it takes time.
+        # The first step with a gradient, and with a loss, that is not finite; on the device, since to look at it takes
+        # time.
         self.bad_step = torch.full((), torch.inf, device=accelerator.device)
+        self.bad_loss = self.bad_step.clone()
         if found := states(run / "state"):
             counters, tensors = load_state(found[-1], [entry.trainable for entry in self.prepared])
             if self.ema is not None:
                 names = {name: tensor for name, tensor in tensors.items() if name.startswith(EMA_PREFIX)}
                 self.ema.load({name.removeprefix(EMA_PREFIX): tensor for name, tensor in names.items()})
             task.load_state({name: t for name, t in tensors.items() if not name.startswith(EMA_PREFIX)})
-            if accelerator.scaler is not None and counters["scaler"]:
-                accelerator.scaler.load_state_dict(counters["scaler"])
-            self.best = [(loss, step) for loss, step in counters["best"]]
-            self.step = int(counters["step"])
-            self.unvalidated = bool(counters["unvalidated"])
+            with explained_content(found[-1] / COUNTERS):
+                if accelerator.scaler is not None and counters["scaler"]:
+                    accelerator.scaler.load_state_dict(counters["scaler"])
+                self.best = [(loss, step) for loss, step in counters["best"]]
+                self.step = int(counters["step"])
+                self.unvalidated = bool(counters["unvalidated"])
 
     def run(self) -> None:
         """Train to the last step, or until the program is asked to end.
@@ -188,8 +187,8 @@ class Loop(Generic[BatchType]):
         # fp16 overflows now and then by design; its scaler skips such steps.
         if scaler is None:
             # The norm is the same in all processes, which so end together.
-            bad = torch.where(torch.isfinite(norm), torch.inf, self.step + 1.0)
-            self.bad_step = torch.minimum(self.bad_step, bad.to(self.bad_step.device))
+            self.bad_step = self._first_bad(self.bad_step, norm)
+            self.bad_loss = self._first_bad(self.bad_loss, totals[entry.phase.name])
             if self.bad_step.device.type == "cpu":
                 # There it costs nothing to look.
                 self._require_finite()
@@ -200,6 +199,11 @@ class Loop(Generic[BatchType]):
         optimizer.zero_grad(set_to_none=True)
         totals[f"{entry.phase.name}/gradient norm"] = norm.detach().float()
         return totals
+
+    def _first_bad(self, known: Tensor, value: Tensor) -> Tensor:
+        """The known first step of a value that is not finite, or the present one."""
+        bad = torch.where(torch.isfinite(value.detach()), torch.inf, self.step + 1.0)
+        return torch.minimum(known, bad.to(known.device))
 
     def _after_step(self, values: Mapping[str, float], trackers: Trackers | None, started: float) -> None:
         options = self.options
@@ -231,7 +235,7 @@ class Loop(Generic[BatchType]):
                 raise
             wrong = [name for name, value in validation.items() if not math.isfinite(value)]
             if wrong:
-                raise UserError(f"{self._diverged(self.step)}: {', '.join(wrong)} is not finite; {REMEDY}")
+                raise self._diverged(self.step, ", ".join(wrong))
             if trackers is not None:
                 trackers.log(self.step, validation)
         self.accelerator.wait_for_everyone()
@@ -271,12 +275,23 @@ class Loop(Generic[BatchType]):
         """
         step = float(self.bad_step)
         if math.isfinite(step):
-            raise UserError(f"{self._diverged(round(step))}: the gradient of the loss is not finite; {REMEDY}")
+            what = "the loss" if float(self.bad_loss) <= step else "the gradient of the loss"
+            raise self._diverged(round(step), what)
 
-    def _diverged(self, step: int) -> str:
+    def _diverged(self, step: int, what: str) -> UserError:
+        """Says what is not finite after a step, what is left, and what may help here."""
         last = finished_steps(self.run_folder)
         kept = f"the checkpoint of step {last} is retained, and is the model" if last else "there is no checkpoint yet"
-        return f"training diverged at step {step} ({kept})"
+        precise = self.options.precision == "fp32"
+        if step == 1:
+            # No weight was changed before it.
+            also = "" if precise else ", or train with --loop.precision fp32"
+            remedy = f"check the images and tables with `medloom data check`, and the weights it began with{also}"
+        else:
+            other = "" if precise else " or with --loop.precision fp32"
+            remedy = f"train {'another run' if last else 'again'} with a lower --loop.learning-rate{other}"
+        begins = "; --from begins with the model of this one" if last else ""
+        return UserError(f"training diverged at step {step} ({kept}): {what} is not finite; {remedy}{begins}.")
 
     def _averaged(self) -> AbstractContextManager[None]:
         """Within the block the model has its averaged weights, if weights are averaged."""
@@ -330,7 +345,7 @@ class Loop(Generic[BatchType]):
             tensors |= entry.trainable.weights() | entry.trainable.moments()
         for name, tensor in tensors.items():
             if tensor.is_floating_point() and not torch.isfinite(tensor).all():
-                raise UserError(f"{self._diverged(self.step)}: {name} is not finite; {REMEDY}")
+                raise self._diverged(self.step, name)
 
 
 def train(task: Task[BatchType], options: LoopOptions, run: Path, accelerator: "Accelerator") -> None:

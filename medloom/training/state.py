@@ -7,11 +7,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from medloom.core.errors import UserError
-from medloom.core.files import atomic_folder, discard_folder, read_json
+from medloom.core.errors import UserError, first_line
+from medloom.core.files import atomic_folder, discard_folder, read_mapping
 
 COUNTERS = "state.json"
 PREFIX = "step-"
@@ -82,12 +83,12 @@ def load_state(path: Path, trainables: Sequence[Trainable]) -> tuple[dict[str, A
         The counters and the task's own tensors.
 
     Raises:
-        UserError: the state does not fit the networks.
+        UserError: the state does not fit the networks, or is damaged.
     """
     for trainable in trainables:
-        _restore(trainable.weights(), load_file(path / f"{trainable.name}.weights.safetensors"), path)
+        _restore(trainable.weights(), _load(path / f"{trainable.name}.weights.safetensors"), path)
         by_name = trainable.parameters()
-        for full_name, value in load_file(path / f"{trainable.name}.optimizer.safetensors").items():
+        for full_name, value in _load(path / f"{trainable.name}.optimizer.safetensors").items():
             name, key = full_name.rsplit("|", 1)
             parameter = by_name[name]
             # The parameter's own memory layout, so that after a resume arithmetic visits numbers in the same order; and
@@ -95,7 +96,23 @@ def load_state(path: Path, trainables: Sequence[Trainable]) -> tuple[dict[str, A
             same = value.shape == parameter.shape
             like = torch.empty_like(parameter) if same else torch.empty_like(value, device=parameter.device)
             trainable.optimizer.state[parameter][key] = like.copy_(value)
-    return read_json(path / COUNTERS), load_file(path / "task.safetensors")
+    return read_mapping(path / COUNTERS), _load(path / "task.safetensors")
+
+
+def _load(path: Path) -> dict[str, Tensor]:
+    """The tensors of a file of a state.
+
+    Raises:
+        UserError: it is missing or cut short.
+    """
+    try:
+        tensors: dict[str, Tensor] = load_file(path)
+    except (OSError, SafetensorError) as error:
+        raise UserError(
+            f"{path} cannot be read ({first_line(error)}): it was cut short or removed; put the original file back, or"
+            " train another run, where --from begins with the model of this one."
+        ) from error
+    return tensors
 
 
 def _save(tensors: Mapping[str, Tensor], path: Path) -> None:

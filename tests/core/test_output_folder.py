@@ -51,6 +51,17 @@ def test_a_folder_of_something_else_is_refused(tmp_path: Path) -> None:
     assert names(tmp_path) == ["run.json", "thesis.tex"]
 
 
+def test_a_folder_that_cannot_be_made_is_one_sentence(tmp_path: Path) -> None:
+    (tmp_path / "afile").write_text("mine")
+    with pytest.raises(UserError, match="afile is no folder"), output_folder(tmp_path / "afile" / "x", "run.json"):
+        pass
+    with pytest.raises(UserError, match="afile is no folder"), output_files(tmp_path / "afile" / "x.csv"):
+        pass
+    with pytest.raises(UserError, match="File name too long"), output_folder(tmp_path / ("a" * 300), "run.json"):
+        pass
+    assert names(tmp_path) == ["afile"]
+
+
 def test_leftovers_of_a_killed_writer_are_removed(tmp_path: Path) -> None:
     (tmp_path / "run.json").write_text("{}")
     (tmp_path / "images").mkdir()

@@ -111,14 +111,64 @@ def test_a_mask_that_was_replaced_is_refused_wherever_it_lies(model: Path, tmp_p
     assert (tmp_path / "out" / "000000.png").read_bytes() == image
 
 
-def test_a_damaged_image_is_made_again(model: Path, tmp_path: Path) -> None:
-    options = {"prompt": "A disc.", "modality": "Disc", "n": 2}
+@pytest.mark.parametrize("left", [0.02, 0.9])
+@pytest.mark.parametrize("form", ["png", "tiff", "nifti", "nrrd", "mhd", "dicom"])
+def test_a_damaged_image_is_made_again(form: str, left: float, model: Path, tmp_path: Path) -> None:
+    options = {"prompt": "A disc.", "modality": "Disc", "n": 2, "format": form}
     make(model, tmp_path / "out", **options)
     whole = bytes_of(tmp_path / "out")
-    (tmp_path / "out" / "000001.png").write_bytes(whole["000001.png"][:20])
+    # Of a MetaImage the values lie in a file of their own.
+    for name in (name for name in whole if name.startswith("000001")):
+        (tmp_path / "out" / name).write_bytes(whole[name][: int(left * len(whole[name]))])
     (tmp_path / "out" / ".000007-0a1b2c3d.partial.png").touch()
     make(model, tmp_path / "out", **options)
     assert bytes_of(tmp_path / "out") == whole
+
+
+@pytest.mark.parametrize("content", ["[]", "3", '{"options": [1]}'])
+def test_a_description_of_another_type_is_one_sentence(content: str, model: Path, tmp_path: Path) -> None:
+    options = {"prompt": "A disc.", "modality": "Disc"}
+    make(model, tmp_path / "out", **options)
+    (tmp_path / "out" / "generation.json").write_text(content)
+    with pytest.raises(UserError, match=r"generation\.json (holds no values by name|is damaged)"):
+        make(model, tmp_path / "out", **options)
+
+
+def test_images_without_their_description_are_recognised(model: Path, tmp_path: Path) -> None:
+    options = {"prompt": "A disc.", "modality": "Disc"}
+    make(model, tmp_path / "out", **options)
+    (tmp_path / "out" / "generation.json").unlink()
+    with pytest.raises(UserError, match=r"holds images made by medloom \(000000\.png the first\) but no generation"):
+        make(model, tmp_path / "out", **options)
+
+
+def test_a_refused_first_start_binds_nobody(model: Path, tmp_path: Path) -> None:
+    options = {"prompt": "A disc.", "modality": "Disc"}
+    with pytest.raises(UserError, match=r"not finite .*--guidance 1e\+30 is too large for this model; give a lower"):
+        make(model, tmp_path / "out", **options, guidance=("1e30",))
+    assert not (tmp_path / "out").exists()
+    # Nor does one that was killed before its first image.
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "generation.json").write_text('{"options": {"prompt": "Another."}}')
+    make(model, tmp_path / "out", **options)
+    with pytest.raises(UserError, match="holds images made with other options"):
+        make(model, tmp_path / "out", **options, guidance=("1.5",))
+
+
+@pytest.mark.parametrize("steps", [0, 99999999999999])
+def test_a_number_of_steps_out_of_range_is_refused_before_anything_is_written(
+    steps: int, model: Path, tmp_path: Path
+) -> None:
+    options = {"prompt": "A disc.", "modality": "Disc", "device": "cpu", "steps": steps}
+    with pytest.raises(UserError, match=f"{steps}"):
+        run_command("generate", model=model, out=tmp_path / "out", **options)
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("more", [{"n": 10**14, "prompt": "A disc."}, {"count": 10**14, "data": Path("c.csv")}])
+def test_more_images_than_can_be_listed_are_refused_at_once(more: dict[str, object], tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"--(n|count) 100000000000000: it has to be at least 1 and at most"):
+        run_command("generate", model=tmp_path / "run", out=tmp_path / "out", **more)
 
 
 def test_a_batch_is_generated_as_it_was(model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -131,6 +131,20 @@ def test_weights_that_cannot_be_read_are_named(part: str, base: Path) -> None:
         find_base(str(base), editing=False)
 
 
+@pytest.mark.parametrize("part", PARTS)
+def test_weights_that_are_not_finite_are_named_before_the_training(
+    part: str, base: Path, tmp_path: Path, make_manifest: Callable[..., Path]
+) -> None:
+    path = weights(base, part)
+    tensors = load_file(path)
+    name = max(tensors, key=lambda each: tensors[each].numel())
+    tensors[name].flatten()[0] = float("inf")
+    save_file(tensors, path, {"format": "pt"})
+    with pytest.raises(UserError, match=rf"the weights {name} hold values that are not finite"):
+        run_command("train text2image", data=make_manifest(), out=tmp_path / "run", base=str(base), **OPTIONS)
+    assert not (tmp_path / "run").exists()
+
+
 def test_a_file_and_a_path_that_is_none(base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*arguments: object, **more: object) -> None:
         raise AssertionError("a path is never looked for elsewhere")

@@ -413,7 +413,43 @@ def test_the_rows_of_a_manifest_are_conditions_in_one_call(family: str, tmp_path
             "give DiffusionSampling to a diffusion",
         ),
         (lambda model, one: model.generate(one, seed=0, edit={"start": "prior"}), "give Edit to a diffusion model"),
-        (lambda model, one: model.generate(one, seed=0, sampling=DiffusionSampling(guidance="2")), "guidance scale of"),
+        (
+            lambda model, one: model.generate(one, seed=0, sampling=DiffusionSampling(guidance="2")),
+            "DiffusionSampling: guidance is '2'; give a number",
+        ),
+        (
+            lambda model, one: model.generate(one, seed=0, sampling=DiffusionSampling(steps=1.5)),
+            "DiffusionSampling: steps is 1.5; give a whole number",
+        ),
+        (
+            lambda model, one: model.generate(one, seed=0, sampling=DiffusionSampling(steps="2")),
+            "DiffusionSampling: steps is '2'; give a whole number",
+        ),
+        (
+            lambda model, one: model.generate(one, seed=0, sampling=DiffusionSampling(steps=10**14)),
+            "100000000000000 sampling steps; allowed: 1 to 1000",
+        ),
+        (
+            lambda model, one: model.generate(one, seed=0, sampling=DiffusionSampling(guidance=float("nan"))),
+            "guidance scale of .* is nan",
+        ),
+        (
+            lambda model, one: model.generate(one, seed=0, sampling=DiffusionSampling(guidance_by_part=[2])),
+            r"guidance_by_part is \[2\]; give scales by part",
+        ),
+        (
+            lambda model, one: model.generate(one, seed=0, sampling=DiffusionSampling(sampler=2)),
+            "sampler is 2; give a text",
+        ),
+        (lambda model, one: model.generate(one, seeds=[None]), "seed None: give a whole number"),
+        (lambda model, one: model.conditions("x.csv"), r"'x.csv' is no manifest; give medloom.read_manifest\(PATH\)"),
+        (lambda model, one: medloom.read_manifest(3), "3 is no path; give the name of a file"),
+        (lambda model, one: read_image(3), "3 is no path; give the name of a file"),
+        (lambda model, one: saved(model, one, 3), "3 is no path; give the name of a file"),
+        (lambda model, one: Condition("a", mask=np.array([["a"]])), "mask is .*; give a file, an Image or an array of"),
+        (lambda model, one: Condition("a", prior=np.array([[None]])), "prior is .*; give a file, an Image or an array"),
+        (lambda model, one: Edit(region=np.array([["a"]])), "Edit: region is .*; give auto, everywhere, a file"),
+        (lambda model, one: Edit(start=3), "allowed are noise, prior, inversion"),
         (lambda model, one: Condition(5, "CT"), "Condition: text is 5; give a text"),
         (lambda model, one: Condition("a", ["CT"]), "Condition: modality is"),
         (lambda model, one: Condition("a", table=["sex"]), "Condition: table is .*; give a mapping of columns"),
@@ -424,6 +460,49 @@ def test_the_rows_of_a_manifest_are_conditions_in_one_call(family: str, tmp_path
 def test_wrong_types_are_the_users_error(call: Callable[..., object], message: str) -> None:
     with pytest.raises(UserError, match=message):
         call(model_of("diffusion"), condition_of("diffusion"))
+
+
+def saved(model: ImageGenerator[Any, Any], one: Condition, path: Any) -> Path:
+    return model.generate(one, seed=0, sampling=QUICK["diffusion"]).save(path)
+
+
+def test_images_are_not_saved_over_or_below_a_file(tmp_path: Path) -> None:
+    model, one = model_of("diffusion"), condition_of("diffusion")
+    (tmp_path / "afile").write_text("mine")
+    with pytest.raises(UserError, match="afile is a file; name a new folder"):
+        saved(model, one, tmp_path / "afile")
+    with pytest.raises(UserError, match="afile is no folder"):
+        saved(model, one, tmp_path / "afile" / "x")
+    with pytest.raises(UserError, match="afile is no folder"):
+        saved(model, one, tmp_path / "afile" / "x.png")
+    assert (tmp_path / "afile").read_text() == "mine"
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("family", FAMILIES)
+def test_generated_values_are_finite_or_an_error_says_why(family: str) -> None:
+    model, one = model_of(family), condition_of(family)
+    if family == "diffusion":
+        with pytest.raises(UserError, match=r"not finite .*: --guidance 1e\+30 is too large for this model"):
+            model.generate(one, seed=0, sampling=DiffusionSampling(steps=2, guidance=1e30))
+    if family == "tokens":
+        images = model.generate(one, seed=0, sampling=TokenSampling(steps=2, guidance=1e30))
+        assert np.isfinite(images.pixels).all()
+    with torch.no_grad():
+        for name, weights in (model.tokenizer or model.model).named_parameters():
+            weights[...] = float("nan")
+            lost = name
+    with pytest.raises(UserError, match=r"not finite .*the weights of the (model|tokenizer) are not"):
+        model.generate(one, seed=0, sampling=QUICK[family])
+    assert lost
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_a_prior_image_that_is_not_finite_is_one_sentence(value: float) -> None:
+    prior = np.full((SIZE, SIZE), value, np.float32)
+    with pytest.raises(UserError, match="the image in memory holds 256 values that are not finite"):
+        model_of("diffusion", prior=True).generate(condition_of("diffusion", prior=prior), seed=0)
 
 
 def test_the_manifest_of_saved_images_has_the_table_and_the_masks(tmp_path: Path) -> None:

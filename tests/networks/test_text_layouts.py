@@ -386,6 +386,12 @@ def _lost(folder: Path) -> None:
     save_file(weights, folder / "model.safetensors", {"format": "pt"})
 
 
+def _not_finite(folder: Path) -> None:
+    weights = load_file(folder / "model.safetensors")
+    weights["encoder.layer.1.output.dense.weight"][0, 0] = float("nan")
+    save_file(weights, folder / "model.safetensors", {"format": "pt"})
+
+
 @pytest.mark.parametrize(
     ("damage", "said"),
     [
@@ -395,6 +401,13 @@ def _lost(folder: Path) -> None:
         (_lost, "weights are missing: encoder.layer.1.output.dense.weight"),
         (lambda folder: (folder / "config.json").unlink(), "no config.json"),
         (lambda folder: (folder / "config.json").write_text("{"), "config.json is not valid JSON"),
+        (lambda folder: (folder / "config.json").write_text("[]"), "config.json holds no settings by name"),
+        (lambda folder: (folder / "config.json").write_text("{}"), r"config.json does not say .*\(model_type\)"),
+        (
+            lambda folder: (folder / "config.json").write_text('{"model_type": "bert", "hidden_size": "x"}'),
+            "Field 'hidden_size' expected int, got str",
+        ),
+        (_not_finite, "the weights encoder.layer.1.output.dense.weight hold values that are not finite"),
         (lambda folder: (folder / "model.safetensors").unlink(), "holds no weights"),
     ],
 )
@@ -406,6 +419,40 @@ def test_a_refusal_names_the_damage(
     with pytest.raises(UserError, match=said) as error:
         load_text_encoder(str(folder), 12)
     assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("config", "said"),
+    [
+        ('{"model_type": "bert", "hidden_size": "x"}', "Field 'hidden_size' expected int, got str"),
+        ("[]", "config.json holds no settings by name"),
+    ],
+)
+def test_an_import_names_the_settings_that_it_cannot_read(tmp_path: Path, config: str, said: str) -> None:
+    folder = loadable(tmp_path / "folder")
+    (folder / "config.json").write_text(config)
+    with pytest.raises(UserError, match=said) as error:
+        convert_text_encoder(folder)
+    assert "\n" not in str(error.value)
+
+
+def test_the_shape_of_a_bert_without_settings_is_that_of_its_weights(tmp_path: Path) -> None:
+    folder = loadable(tmp_path / "folder")
+    expected = load_text_encoder(str(folder), 12)
+    (folder / "config.json").write_text("{}")
+    (tmp_path / "out").mkdir()
+    write_text_encoder(convert_text_encoder(folder), tmp_path / "out")
+    found = load_text_encoder(str(tmp_path / "out"), 12)
+    one, other = (embed_texts(encoder, layouts.TEXTS[:1], torch.device("cpu"))[0] for encoder in (found, expected))
+    assert torch.allclose(one[0], other[0], atol=1e-6)
+
+
+def test_weights_of_an_unknown_type_are_refused_by_name(tmp_path: Path) -> None:
+    folder = loadable(tmp_path / "folder")
+    (folder / "config.json").write_text("{}")
+    save_file({"a": torch.ones(2)}, folder / "model.safetensors", {"format": "pt"})
+    with pytest.raises(UserError, match=r"config.json does not say of which type the network is \(model_type\)"):
+        convert_text_encoder(folder)
 
 
 @pytest.mark.parametrize("name", ["org/name", "missing", "/no/such/folder", "hf:/no/such", "hf:a/b/c"])

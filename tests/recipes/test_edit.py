@@ -62,9 +62,7 @@ def model(triples: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def make(model: Path, out: Path, **options: object) -> list[dict[str, str]]:
-    manifest = run_command(
-        "edit", model=model, out=out, device="cpu", steps=10, guidance=["1.0"], **options
-    )
+    manifest = run_command("edit", model=model, out=out, device="cpu", steps=10, guidance=["1.0"], **options)
     with manifest.open(encoding="utf-8") as stream:
         return list(csv.DictReader(stream))
 

@@ -269,6 +269,41 @@ def test_a_lora_file_of_another_network_is_refused(
         assert not (tmp_path / "out").exists()
 
 
+def spoiled(path: Path) -> str:
+    """Puts a NaN into a weight of a safetensors file; returns the weight's name."""
+    weights = load_file(path)
+    name = max(weights, key=lambda each: weights[each].numel())
+    weights[name].flatten()[0] = float("nan")
+    save_file(weights, path, {"format": "pt"})
+    return name
+
+
+@pytest.mark.parametrize("option", ["--text-encoder", "--checkpoint", "--checkpoint file", "--lora", "--base"])
+def test_weights_that_are_not_finite_are_refused_by_name(
+    tmp_path: Path, base: Path, capsys: pytest.CaptureFixture[str], option: str
+) -> None:
+    lora = tmp_path / "lora.safetensors"
+    save_file(lora_weights(base), lora)
+    if option == "--text-encoder":
+        folder = layouts.clip(tmp_path / "published")
+        assert medloom([*COMMAND, option, folder, "--out", tmp_path / "encoder"]) == 0
+        name, words = spoiled(tmp_path / "encoder" / "model.safetensors"), [option, tmp_path / "encoder"]
+    elif option == "--checkpoint file":
+        save_file(original_weights(opened(base), 1), tmp_path / "sd.safetensors")
+        spoiled(tmp_path / "sd.safetensors")
+        name, words = "", ["--checkpoint", tmp_path / "sd.safetensors", "--base-config", base]
+    elif option == "--lora":
+        name, words = spoiled(lora), ["--lora", lora, "--base", base]
+    else:
+        name = spoiled(next((base / "vae").glob("*.safetensors")))
+        words = ["--checkpoint", base] if option == "--checkpoint" else ["--lora", lora, "--base", base]
+    capsys.readouterr()
+    assert medloom([*COMMAND, *words, "--out", tmp_path / "out"]) == 2
+    message = capsys.readouterr().err
+    assert f"{name} hold values that are not finite (NaN or infinite)" in message and message.count("\n") == 1
+    assert not (tmp_path / "out").exists()
+
+
 def test_a_run_gives_its_lora_weights_alone(make_manifest: Callable[..., Path], tmp_path: Path, base: Path) -> None:
     values = {**OPTIONS, "base": str(base), "lora": 4, "loop.steps": 6, "loop.learning_rate": 1e-2}
     run = run_command("train text2image", data=make_manifest(), out=tmp_path / "run", **values)

@@ -1,6 +1,8 @@
+import pytest
 import torch
 from torch import nn
 
+from medloom.core.errors import UserError
 from medloom.training.state import Trainable, load_state, save_state
 
 
@@ -20,6 +22,15 @@ def test_moments_come_back_on_the_device_of_their_weights(tmp_path):
     moments = [value for own in second.optimizer.state.values() for value in own.values()]
     assert len(moments) == 6
     assert {value.device.type for value in moments} == {"meta"}
+
+
+@pytest.mark.parametrize("name", ["loss.weights.safetensors", "task.safetensors", "state.json"])
+def test_a_state_that_was_cut_short_is_refused_by_name(tmp_path, name):
+    first = trained("cpu")
+    state = save_state(tmp_path, 3, [first], {}, {})
+    (state / name.replace("NAME", first.name)).write_bytes(b"[]")
+    with pytest.raises(UserError, match=f"{name} (cannot be read|holds no values)"):
+        load_state(state, [first])
 
 
 def test_moments_come_back_as_they_were(tmp_path):

@@ -110,7 +110,9 @@ def test_what_is_not_finite_is_never_written(
     options = {**tiny_options, "data": make_manifest(), "loop.steps": 12, "loop.checkpoint_every": 5}
     options |= {"loop.log_every": 50, "loop.validate_every": 12, "validation": validation}
     spoil(monkeypatch, 7)
-    with pytest.raises(UserError, match=r"diverged at step 7 \(the checkpoint of step 5 is retained, and is the model"):
+    kept = r"the checkpoint of step 5 is retained, and is the model"
+    remedy = r"train another run with a lower --loop.learning-rate; --from begins with the model of this one\.$"
+    with pytest.raises(UserError, match=rf"diverged at step 7 \({kept}\): the loss is not finite; {remedy}"):
         run_command("train text2image", **options, out=tmp_path / "run")
     assert finished_steps(tmp_path / "run") == 5 and not (tmp_path / "run" / "best").exists()
     require_finite(tmp_path / "run")
@@ -125,11 +127,51 @@ def test_weights_that_are_too_large_are_not_written(
     make_manifest: Callable[..., Path], tmp_path: Path, tiny_options: dict[str, object]
 ) -> None:
     options = {**tiny_options, "data": make_manifest(), "loop.steps": 40, "loop.learning_rate": 1e18}
-    with pytest.raises(UserError, match="training diverged at step"):
+    # The precision is fp32 already, and no run is left to begin with.
+    remedy = r"is not finite; train again with a lower --loop.learning-rate\.$"
+    with pytest.raises(UserError, match=rf"training diverged at step \d+ \(there is no checkpoint yet\): .*{remedy}"):
         run_command("train text2image", **options, out=tmp_path / "run")
     # No step was saved, and so nothing is left that would refuse the corrected command.
     assert not (tmp_path / "run").exists()
     run_command("train text2image", **{**options, "loop.learning_rate": 1e-4, "loop.steps": 2}, out=tmp_path / "run")
+
+
+@pytest.mark.parametrize(("precision", "other"), [("fp32", ""), ("bf16", ", or train with --loop.precision fp32")])
+def test_a_first_step_that_is_not_finite_is_not_due_to_the_learning_rate(
+    precision: str,
+    other: str,
+    make_manifest: Callable[..., Path],
+    tmp_path: Path,
+    tiny_options: dict[str, object],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    options = {**tiny_options, "data": make_manifest(), "loop.precision": precision}
+    spoil(monkeypatch, 1)
+    said = (
+        rf"at step 1 \(there is no checkpoint yet\): the loss is not finite; check the images .* began with{other}\.$"
+    )
+    with pytest.raises(UserError, match=said):
+        run_command("train text2image", **options, out=tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_gradient_that_is_not_finite_is_called_so(
+    make_manifest: Callable[..., Path],
+    tmp_path: Path,
+    tiny_options: dict[str, object],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    loss = DiffusionTask._loss
+
+    def steep(task: DiffusionTask, module: nn.Module, batch: object) -> tuple[Tensor, Mapping[str, Tensor]]:
+        value, logged = loss(task, module, batch)  # type: ignore[arg-type]
+        # Its value stays, and its derivative is infinite.
+        return value + (value - value.detach()).abs().sqrt(), logged
+
+    monkeypatch.setattr(DiffusionTask, "_loss", steep)
+    options = {**tiny_options, "data": make_manifest()}
+    with pytest.raises(UserError, match="the gradient of the loss is not finite"):
+        run_command("train text2image", **options, out=tmp_path / "run")
 
 
 def test_a_validation_that_is_not_finite_never_ranks(

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from medloom.core.cells import Cell, spelled
-from medloom.core.files import read_json, write_text
+from medloom.core.files import explained_content, read_mapping, write_text
 from medloom.core.table_column import TableColumn
 from medloom.core.types import Sample
 from medloom.data.prompts.template import Template
@@ -172,8 +172,17 @@ class TrainingSupport:
 
     @classmethod
     def read(cls, path: Path) -> "TrainingSupport":
-        """From the file that `write` has written."""
-        values: dict[str, Any] = read_json(path)
+        """From the file that `write` has written.
+
+        Raises:
+            UserError: the file is damaged.
+        """
+        values = read_mapping(path)
+        with explained_content(path):
+            return cls._of(values)
+
+    @classmethod
+    def _of(cls, values: Mapping[str, Any]) -> "TrainingSupport":
         columns = [
             BinnedColumn(TableColumn.from_dict(own["column"]), own["start"], own["width"]) for own in values["columns"]
         ]

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from scipy.ndimage import zoom
 
 from medloom.core.errors import UserError
-from medloom.core.files import read_json
+from medloom.core.files import explained_content, read_mapping
 from medloom.core.progress import progress
 from medloom.core.spec import ImageSpec
 from medloom.core.types import Sample
@@ -141,7 +141,8 @@ def read_edits_spec(manifest: Path) -> ImageSpec:
     path = manifest.parent / DESCRIPTION
     if not path.is_file():
         raise UserError(f"{manifest.parent} holds no {DESCRIPTION}; give the manifest.csv that `medloom edit` wrote.")
-    return ImageSpec.from_dict(read_json(path)["spec"])
+    with explained_content(path):
+        return ImageSpec.from_dict(read_mapping(path)["spec"])
 
 
 def edits_notes(manifest: Path, arms: Sequence[str]) -> list[str]:
@@ -151,8 +152,10 @@ def edits_notes(manifest: Path, arms: Sequence[str]) -> list[str]:
         manifest: of `medloom edit`.
         arms: that it has.
     """
-    options = read_json(manifest.parent / DESCRIPTION).get("options", {})
-    if options.get("region") != AUTO or not any(arm.startswith(NO_CHANGE) for arm in arms):
+    path = manifest.parent / DESCRIPTION
+    with explained_content(path):
+        region = read_mapping(path).get("options", {}).get("region")
+    if region != AUTO or not any(arm.startswith(NO_CHANGE) for arm in arms):
         return []
     return [
         "The editor found the region of each edit itself (--region auto): after an instruction for no change the image"

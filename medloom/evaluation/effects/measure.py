@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from medloom.core.cells import MISSING, spelled
 from medloom.core.errors import UserError
-from medloom.core.files import read_json
+from medloom.core.files import explained_content, read_mapping
 from medloom.core.lookup import look_up
 from medloom.core.plots import sides_of
 from medloom.core.progress import progress
@@ -190,8 +190,11 @@ def measure_effects(manifest: Path, truth: Cohort | None, verbose: bool = True) 
     folder = manifest.parent
     if not (folder / DESCRIPTION).is_file():
         raise UserError(f"{folder} holds no {DESCRIPTION}; give the manifest.csv that `medloom whatif` wrote.")
-    description = read_json(folder / DESCRIPTION)
-    described = {name: MeasuredArm(name, own["changes"], own["estimand"]) for name, own in description["arms"].items()}
+    with explained_content(folder / DESCRIPTION):
+        description = read_mapping(folder / DESCRIPTION)
+        arms = description["arms"]
+        described = {name: MeasuredArm(name, own["changes"], own["estimand"]) for name, own in arms.items()}
+        left_out = {name: set(own.get("left_out", ())) for name, own in arms.items()}
     # Source -> arm -> its rows.
     sources: dict[str, dict[str, list[Cells]]] = {}
     table = read_table(manifest)
@@ -199,7 +202,6 @@ def measure_effects(manifest: Path, truth: Cohort | None, verbose: bool = True) 
         row = dict(zip(table.header, cells, strict=True))
         sources.setdefault(str(row["source_id"]), {}).setdefault(str(row["arm"]), []).append(row)
     # Rows that break a bound of the template in an arm have no image there.
-    left_out = {name: set(own.get("left_out", ())) for name, own in description["arms"].items()}
     for source, by_arm in sources.items():
         for name in (FACTUAL, *described):
             if name not in by_arm and source not in left_out.get(name, ()):
@@ -214,7 +216,7 @@ def measure_effects(manifest: Path, truth: Cohort | None, verbose: bool = True) 
     regions = Regions.of(folder, description)
     if truth is not None:
         regions = replace(regions, names={label: name for name, label in CONDITION_LABELS.items()})
-    known = all("extrapolated_rows" in own for own in description["arms"].values())
+    known = all("extrapolated_rows" in own for own in arms.values())
     effects = Effects("", len(first[FACTUAL]), arms, regions, support_known=known)
     with progress("measuring effects", len(sources), "rows", 0, verbose) as advance:
         for number, (source, by_arm) in enumerate(sources.items(), 1):

@@ -8,13 +8,13 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from safetensors import SafetensorError
 from torch import Tensor, nn
 
 from medloom.core.errors import UserError
-from medloom.core.files import hash_json, read_json
+from medloom.core.files import hash_json, read_mapping
 from medloom.core.seeds import initial_weights
 from medloom.downstream.networks import hash_weights
+from medloom.networks.library_errors import LOAD_ERRORS
 from medloom.networks.weights_source import HUB, find_folder_or_hub_id
 
 PREPROCESSOR = "preprocessor_config.json"
@@ -103,7 +103,7 @@ def load_vision_model(name: str, device: str = "cpu") -> VisionModel:
                 output_loading_info=True,
                 dtype=torch.float32,
             )
-    except (OSError, ValueError, KeyError, ImportError, RuntimeError, SafetensorError) as error:
+    except LOAD_ERRORS as error:
         reason = str(error).strip().split("\n")[0]
         raise UserError(
             f"hf:{name} cannot be loaded ({reason}); give a folder with config.json and safetensors weights,"
@@ -121,7 +121,7 @@ def load_vision_model(name: str, device: str = "cpu") -> VisionModel:
         found = cached_file(name, PREPROCESSOR, **where)
     except (OSError, ValueError) as error:
         raise UserError(f"hf:{name} has no {PREPROCESSOR}, so its preprocessing is unknown.") from error
-    settings: Mapping[str, Any] = read_json(Path(str(found)))
+    settings: Mapping[str, Any] = read_mapping(Path(str(found)))
     if settings.get("do_normalize", True) and not {"image_mean", "image_std"} <= set(settings):
         raise UserError(f"{PREPROCESSOR} of hf:{name} does not give image_mean and image_std.")
     size, crop = _size(name, settings)

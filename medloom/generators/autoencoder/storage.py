@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 
 from medloom.core.errors import UserError
-from medloom.core.files import read_json
+from medloom.core.files import explained_content, read_mapping
 from medloom.core.seeds import torch_generator
 from medloom.core.spec import ImageSpec
 from medloom.generators.autoencoder.quality import BATCH, ImageData
@@ -56,7 +56,8 @@ def save_tokenizer(tokenizer: Tokenizer, spec: ImageSpec, folder: Path) -> None:
 
 def kind_of(folder: Path) -> str:
     """kl or vq, of the autoencoder that `save_autoencoder` or `save_tokenizer` wrote to `folder`."""
-    return str(read_json(folder / SETTINGS)["kind"])
+    with explained_content(folder / SETTINGS):
+        return str(read_mapping(folder / SETTINGS)["kind"])
 
 
 def load_spec(folder: Path) -> ImageSpec:
@@ -65,7 +66,8 @@ def load_spec(folder: Path) -> ImageSpec:
     Raises:
         UserError: it is missing or cut short.
     """
-    return ImageSpec.from_dict(read_json(folder / SETTINGS)["spec"])
+    with explained_content(folder / SETTINGS):
+        return ImageSpec.from_dict(read_mapping(folder / SETTINGS)["spec"])
 
 
 def vae_folder(path: Path, option: str) -> Path:
@@ -89,7 +91,7 @@ def vq_folder(path: Path, option: str) -> Path:
 
 def _component(path: Path, option: str, name: str, kind: str) -> Path:
     for folder in (path / name, path):
-        if (folder / "config.json").is_file() and read_json(folder / "config.json").get("_class_name") == kind:
+        if (folder / "config.json").is_file() and read_mapping(folder / "config.json").get("_class_name") == kind:
             return folder
     command = "medloom train autoencoder" + (" --kind vq" if kind == DIFFUSERS else "")
     raise UserError(

@@ -8,8 +8,10 @@ from typing import TYPE_CHECKING, Any
 from medloom.core.errors import UserError, first_line
 from medloom.core.files import read_json
 from medloom.networks.autoencoder import KLAutoencoder, load_autoencoder
+from medloom.networks.library_errors import LOAD_ERRORS
 from medloom.networks.text import TextEncoder, load_text_parts
 from medloom.networks.weight_files import INDEX, PIPELINES, weights_variant
+from medloom.networks.weights import require_finite
 from medloom.networks.weights_source import HUB, find_weights
 from medloom.processes.paths import DDPM
 
@@ -75,15 +77,17 @@ class StableDiffusionBase:
 
         where = self.folder / "unet"
         try:
-            return UNet2DConditionModel.from_pretrained(
+            unet: UNet2DConditionModel = UNet2DConditionModel.from_pretrained(
                 where,
                 use_safetensors=True,
                 variant=self.variants["unet"],
                 torch_dtype=torch.float32,
                 local_files_only=True,
             )
-        except (OSError, ValueError, RuntimeError) as error:
+        except LOAD_ERRORS as error:
             raise UserError(f"--base {self.name}: {where} cannot be loaded ({first_line(error)}).") from error
+        require_finite(unet.state_dict(), f"--base {self.name}: {where}")
+        return unet
 
     def load_autoencoder(self) -> KLAutoencoder:
         """The autoencoder, in fp32.

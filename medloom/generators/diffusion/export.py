@@ -6,6 +6,7 @@ from typing import Any
 from medloom.core.files import write_json
 from medloom.generators.diffusion.model import DiffusionModel
 from medloom.networks.stable_diffusion import StableDiffusionUNet, fuse_lora, save_lora
+from medloom.networks.weights import require_finite
 from medloom.processes.paths import DDPM, ProbabilityPath
 
 LORA = "lora"
@@ -18,12 +19,16 @@ def pipeline_of(model: DiffusionModel) -> str:
 
 
 def load_exportable(folder: Path) -> StableDiffusionUNet:
-    """The U-Net that `save_exportable` wrote."""
+    """The U-Net that `save_exportable` wrote.
+
+    Raises:
+        UserError: weights that are not finite.
+    """
     from diffusers import UNet2DConditionModel
 
-    return StableDiffusionUNet(
-        UNet2DConditionModel.from_pretrained(folder / "unet", use_safetensors=True, local_files_only=True)
-    )
+    unet = UNet2DConditionModel.from_pretrained(folder / "unet", use_safetensors=True, local_files_only=True)
+    require_finite(unet.state_dict(), str(folder / "unet"))
+    return StableDiffusionUNet(unet)
 
 
 def save_exportable(model: DiffusionModel, path: ProbabilityPath, folder: Path) -> None:

@@ -94,8 +94,9 @@ class DiffusionGenerator(ImageGenerator[DiffusionModel, DiffusionSampling]):
         """Refuse sampling options and edits that do not fit the model.
 
         Raises:
-            UserError: an unknown or unfitting sampler, no step, guidance that the model cannot follow, an edit of a
-                model that takes no prior image, or an inversion by one that was never trained without instruction.
+            UserError: an unknown or unfitting sampler, a number of steps out of range, guidance that the model cannot
+                follow, an edit of a model that takes no prior image, or an inversion by one that was never trained
+                without instruction.
         """
         self._sampler(sampling)
         # An inversion and a region that is found look at the negative text, whatever the scale.
@@ -103,6 +104,8 @@ class DiffusionGenerator(ImageGenerator[DiffusionModel, DiffusionSampling]):
         self.check_guidance(self._scales(sampling), negative)
         if sampling.steps < 1:
             raise UserError(f"--steps {sampling.steps}: it has to be at least 1.")
+        # Now, and not when the first image is sampled.
+        self._sampler(sampling, edit).levels(self.path, sampling.steps)
         edit.require_prior(self.parts)
         if edit.start == "inversion" and sampling.sampler is not None:
             raise UserError("--sampler: an inversion is undone by steps of first order; leave it out.")

@@ -15,10 +15,11 @@ from medloom.core.files import (
     atomic_file,
     atomic_folder,
     content_stamp,
+    explained_content,
     explained_disk_errors,
     hash_json,
     make_folder,
-    read_json,
+    read_mapping,
     remove_leftovers,
     write_json,
 )
@@ -85,7 +86,7 @@ class PairResult:
         """
         if self.folder is None:
             raise UserError(f"{self.pair.prior} was not registered to {self.pair.path}: {self.reason}")
-        stored, arrays = read_json(self.folder / RESULT), []
+        stored, arrays = read_mapping(self.folder / RESULT), []
         for path in (self.folder / PIXELS, self.folder / INSIDE):
             try:
                 arrays.append(np.load(path, allow_pickle=False))
@@ -199,9 +200,10 @@ def _one(pair: ImagePair, options: RegistrationOptions, target: Path) -> PairRes
             np.save(temporary / PIXELS, image.pixels, allow_pickle=False)
             np.save(temporary / INSIDE, registration.inside, allow_pickle=False)
             write_json(temporary / RESULT, result)
-    stored = read_json(folder / RESULT)
-    motion = _motion(stored["motion"])
-    return PairResult(pair, folder, stored["reason"], stored["score"], stored["score_before"], motion)
+    stored = read_mapping(folder / RESULT)
+    with explained_content(folder / RESULT):
+        motion = _motion(stored["motion"])
+        return PairResult(pair, folder, stored["reason"], stored["score"], stored["score_before"], motion)
 
 
 def _motion(values: dict[str, Any]) -> Motion:

@@ -9,11 +9,13 @@ from typing import Any
 from medloom.core.errors import UserError, first_line
 from medloom.core.files import read_json
 from medloom.networks.weight_files import PICKLED
+from medloom.networks.weights_import.bert import WORDS
 from medloom.networks.weights_import.tensors import (
     INDEX,
     SAFETENSORS,
     first_file,
     read_tensors,
+    weight_map,
     why_unreadable,
 )
 
@@ -102,12 +104,16 @@ def why_not_loaded(folder: Path, error: Exception) -> tuple[str, bool]:
         return str(problem).rstrip("."), False
     if found.layout is not Layout.TRANSFORMERS:
         return f"{folder} has the layout of {found.layout.value} ({found.weights.name})", True
-    if not found.config:
+    if not (folder / CONFIG).is_file():
         return f"{folder} has weights ({found.weights.name}) but no {CONFIG}", False
     if code := own_code(found.config):
         return code_sentence(folder, found.config, code), False
     if found.weights.suffix in PICKLED or found.weights.name.startswith(PICKLED_NAMES[0]):
         return f"{folder} has only pickled weights ({found.weights.name}), and only safetensors are loaded", True
+    if not found.config.get("model_type"):
+        # Weights of BERT show its shape.
+        is_bert = any(name.removeprefix("bert.") == WORDS for name in _names(found.weights))
+        return f"{folder / CONFIG} does not say of which type the network is (model_type)", is_bert
     if own_code(_values(folder / TOKENIZER_CONFIG) if (folder / TOKENIZER_CONFIG).is_file() else {}):
         return f"the tokenizer of {folder} brings its own code, which is never run", True
     return f"{folder}: {first_line(error)}", False
@@ -155,7 +161,7 @@ def _names(weights: Path) -> Iterable[str]:
     from safetensors import safe_open
 
     if weights.name.endswith(INDEX):
-        return list(read_json(weights).get("weight_map", {}))
+        return list(weight_map(weights))
     if weights.suffix == SAFETENSORS:
         with safe_open(weights, "pt") as file:
             return list(file.keys())

@@ -11,8 +11,10 @@ from typing import Any
 import torch
 
 from medloom.core.errors import UserError
-from medloom.core.files import read_json
+from medloom.core.files import read_mapping
+from medloom.networks.library_errors import LOAD_ERRORS
 from medloom.networks.weight_files import INDEX, PICKLED, PIPELINES, PREFERRED, weights_variant
+from medloom.networks.weights import require_finite
 from medloom.networks.weights_import.layouts import TOKENIZER_FILES
 from medloom.networks.weights_import.tensors import SAFETENSORS, first_file, read_tensors
 
@@ -32,7 +34,8 @@ def read_checkpoint(path: Path, config: Path | None) -> Any:
         config: a diffusers folder of the same version, whose configuration and tokenizer are read.
 
     Raises:
-        UserError: another kind of file, one that cannot be read without running code, or no such folder.
+        UserError: another kind of file, one that cannot be read without running code, weights that are not finite, or
+            no such folder.
     """
     from diffusers import StableDiffusionPipeline
 
@@ -54,14 +57,17 @@ def read_checkpoint(path: Path, config: Path | None) -> Any:
             feature_extractor=None,
             requires_safety_checker=False,
         )
-        return pipeline.to(dtype=torch.float32)
+        pipeline.to(dtype=torch.float32)
+    _require_finite(pipeline, f"--checkpoint {path}")
+    return pipeline
 
 
 def read_folder(folder: Path, option: str) -> Any:
     """The pipeline of a diffusers folder, with safetensors or with pickled weights; without its safety checker.
 
     Raises:
-        UserError: no such folder, incomplete or damaged, or pickled files with more than tensors.
+        UserError: no such folder, incomplete or damaged, weights that are not finite, or pickled files with more than
+            tensors.
     """
     import diffusers
     from transformers import CLIPTextModel, CLIPTokenizer
@@ -77,7 +83,9 @@ def read_folder(folder: Path, option: str) -> Any:
         loaded["tokenizer"] = CLIPTokenizer.from_pretrained(folder / "tokenizer", local_files_only=True)
         loaded["scheduler"] = _scheduler(folder)
         extra = {"safety_checker": None, "feature_extractor": None, "requires_safety_checker": False}
-        return getattr(diffusers, kind)(**loaded, **extra)
+        pipeline = getattr(diffusers, kind)(**loaded, **extra)
+    _require_finite(pipeline, f"{option} {folder}")
+    return pipeline
 
 
 def merge_lora(pipeline: Any, path: Path, scale: float) -> None:
@@ -89,9 +97,11 @@ def merge_lora(pipeline: Any, path: Path, scale: float) -> None:
         scale: factor on the updates.
 
     Raises:
-        UserError: no LoRA file, or one for another network.
+        UserError: no LoRA file, one for another network, or weights that are not finite.
     """
-    updates = sum(name.endswith(DOWN) for name in read_tensors(path))
+    tensors = read_tensors(path)
+    require_finite(tensors, f"--lora {path}")
+    updates = sum(name.endswith(DOWN) for name in tensors)
     if not updates:
         raise UserError(f"--lora {path} holds no low-rank updates (lora_down or lora_A weights); give a LoRA file.")
     with _explained(f"--lora {path} does not fit the base; give one of the same version of Stable Diffusion"):
@@ -105,6 +115,18 @@ def merge_lora(pipeline: Any, path: Path, scale: float) -> None:
             )
         pipeline.fuse_lora(lora_scale=scale, safe_fusing=True)
         pipeline.unload_lora_weights()
+    _require_finite(pipeline, f"--lora {path} at --scale {scale:g}")
+
+
+def _require_finite(pipeline: Any, where: str) -> None:
+    """Refuse a pipeline with weights that are not finite.
+
+    Raises:
+        UserError: names the first of them.
+    """
+    for part in ("unet", "vae", "text_encoder"):
+        weights = getattr(pipeline, part).state_dict()
+        require_finite({f"{part}.{name}": tensor for name, tensor in weights.items()}, where)
 
 
 def _adapters(network: Any) -> int:
@@ -122,8 +144,8 @@ def _require_pipeline(folder: Path, option: str) -> str:
         raise UserError(f"{option} {folder} is not a folder; name a diffusers folder of Stable Diffusion.")
     if not (folder / INDEX).is_file():
         raise UserError(f"{option} {folder} is not a diffusers folder of Stable Diffusion: it has no {INDEX}.")
-    index = read_json(folder / INDEX)
-    kind = index.get("_class_name") if isinstance(index, dict) else None
+    index = read_mapping(folder / INDEX)
+    kind = index.get("_class_name")
     if kind not in PIPELINES:
         raise UserError(f"{option} {folder} is a {kind}; allowed: {', '.join(PIPELINES)}.")
     for name, part in index.items():
@@ -159,7 +181,7 @@ def _component(folder: Path, name: str, part: Any, option: str) -> Any:
 def _scheduler(folder: Path) -> Any:
     import diffusers
 
-    name = str(read_json(folder / "scheduler" / "scheduler_config.json").get("_class_name"))
+    name = str(read_mapping(folder / "scheduler" / "scheduler_config.json").get("_class_name"))
     kind = getattr(diffusers, name, None) if name.endswith("Scheduler") else None
     if kind is None:
         raise UserError(f"{folder}/scheduler: diffusers has no scheduler {name!r}.")
@@ -171,7 +193,7 @@ def _explained(what: str) -> Iterator[None]:
     """Turns an error of the libraries into one sentence."""
     try:
         yield
-    except (OSError, ValueError, KeyError, TypeError, RuntimeError, AttributeError, NotImplementedError) as error:
+    except LOAD_ERRORS as error:
         # The first line of a library's error is often only a heading.
         reason = " ".join(str(error).split())[:200].rstrip(".") or type(error).__name__
         raise UserError(f"{what} ({reason}).") from error

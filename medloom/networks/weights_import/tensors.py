@@ -4,6 +4,7 @@ import pickle
 import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import Any
 from zipfile import BadZipFile, is_zipfile
 
 import torch
@@ -12,7 +13,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from medloom.core.errors import UserError
-from medloom.core.files import read_json
+from medloom.core.files import read_mapping
 from medloom.networks.weight_files import is_pointer
 
 SAFETENSORS = ".safetensors"
@@ -32,12 +33,24 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
     """
     if path.name.endswith(INDEX):
         # Names of files, so that an index cannot name one outside its folder.
-        files = sorted({Path(str(file)).name for file in read_json(path).get("weight_map", {}).values()})
+        files = sorted({Path(str(file)).name for file in weight_map(path).values()})
         return {name: tensor for file in files for name, tensor in read_tensors(path.parent / file).items()}
     if reason := why_unreadable(path):
         raise UserError(f"{path} {reason}.")
     tensors = load_file(path) if path.suffix == SAFETENSORS else _unpickled(path)
     return {name: tensor for name, tensor in tensors.items() if isinstance(tensor, Tensor)}
+
+
+def weight_map(index: Path) -> dict[str, Any]:
+    """Tensor -> file, of the index of divided weights.
+
+    Raises:
+        UserError: it is cut short, or states none.
+    """
+    named = read_mapping(index).get("weight_map")
+    if not isinstance(named, dict):
+        raise UserError(f"{index} does not say which file holds which weights (weight_map); fetch it again.")
+    return named
 
 
 def why_unreadable(path: Path) -> str | None:

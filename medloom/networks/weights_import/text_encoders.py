@@ -12,10 +12,12 @@ import torch
 from torch import Tensor, nn
 
 from medloom.core.errors import UserError, first_line
-from medloom.core.files import read_json
+from medloom.core.files import read_mapping
 from medloom.core.seeds import initial_weights
+from medloom.networks.library_errors import LOAD_ERRORS
 from medloom.networks.text import CLIP_TYPES, text_class
 from medloom.networks.text_pooling import POOLER, Layer, Pooling, PoolingConfig, build_pooling
+from medloom.networks.weights import require_finite
 from medloom.networks.weights_import import bert, open_clip
 from medloom.networks.weights_import.layouts import (
     CONFIG,
@@ -63,7 +65,8 @@ def convert_text_encoder(folder: Path, base_config: Path | None = None) -> Conve
             `folder` lacks them.
 
     Raises:
-        UserError: none of the layouts, incomplete or damaged files, own code, or no tokenizer.
+        UserError: none of the layouts, incomplete or damaged files, weights that are not finite, own code, or no
+            tokenizer.
     """
     found = find_layout(folder)
     tokenizer_folder = _tokenizer_folder(found, base_config)
@@ -71,6 +74,9 @@ def convert_text_encoder(folder: Path, base_config: Path | None = None) -> Conve
     with _named(found):
         tensors = read_tensors(found.weights)
         model, pooling = CONVERTERS[found.layout](found, tensors, stated)
+        for network in (model, pooling):
+            if network is not None:
+                require_finite(network.state_dict(), str(found.weights))
     return Converted(found.layout, model, pooling, tokenizer_folder, found.weights)
 
 
@@ -87,7 +93,7 @@ def write_text_encoder(converted: Converted, out: Path) -> None:
     _copy_tokenizer(converted.tokenizer_folder, out, str(config.model_type))
     try:
         tokenizer = AutoTokenizer.from_pretrained(out, trust_remote_code=False, local_files_only=True)
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except LOAD_ERRORS as error:
         reason = first_line(error)
         raise UserError(f"the tokenizer in {converted.tokenizer_folder} cannot be read ({reason}).") from error
     words = len(tokenizer)
@@ -112,7 +118,13 @@ def _from_transformers(
     kind = values.get("model_type") or ("bert" if _is_bert(tensors) else None)
     if code := own_code(found.config):
         raise UserError(f"{code_sentence(found.folder, found.config, code)}; known: {_known_layouts()}.")
-    config = _config_of(kind, values)
+    if kind is None and (found.folder / CONFIG).is_file():
+        raise UserError(
+            f"{found.folder / CONFIG} does not say of which type the network is (model_type); fetch the file again."
+        )
+    # Where nothing is stated, BERT's weights show its shape.
+    measured = kind == "bert" and not values
+    config = bert.bert_config(_without_prefix(tensors), {}) if measured else _config_of(kind, values)
     if kind == "clip":
         config = config.text_config
     return _load(config, tensors), clip_projection(tensors) if kind in CLIP_TYPES else None
@@ -211,6 +223,11 @@ def _config_of(kind: str | None, values: Mapping[str, Any]) -> Any:
     return AutoConfig.for_model(kind, **named)
 
 
+def _without_prefix(tensors: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
+    """BERT's weights by the names that they have within it."""
+    return tensors if bert.WORDS in tensors else part_of(tensors, "bert.")
+
+
 def _is_bert(tensors: Mapping[str, Tensor]) -> bool:
     return any(name.removeprefix("bert.") == bert.WORDS for name in tensors)
 
@@ -230,8 +247,7 @@ def _stated_config(folder: Path | None) -> dict[str, Any]:
         return {}
     if not (folder / CONFIG).is_file():
         raise UserError(f"--base-config {folder} has no {CONFIG}; name the folder of the network built upon.")
-    values: dict[str, Any] = read_json(folder / CONFIG)
-    return values
+    return read_mapping(folder / CONFIG)
 
 
 def _tokenizer_folder(found: Found, base_config: Path | None) -> Path:
@@ -258,7 +274,7 @@ def _copy_tokenizer(source: Path, out: Path, kind: str) -> None:
         if (source / name).is_file():
             shutil.copyfile(source / name, out / name)
     path = source / TOKENIZER_CONFIG
-    values: dict[str, Any] = read_json(path) if path.is_file() else {}
+    values = read_mapping(path) if path.is_file() else {}
     values.pop("auto_map", None)
     if tokenizer_class_from_name(str(values.get("tokenizer_class"))) is None:
         values.pop("tokenizer_class", None)
@@ -275,7 +291,7 @@ def _named(found: Found) -> Iterator[None]:
         if str(found.folder) in str(error):
             raise
         raise UserError(f"{found.folder}: {error}") from error
-    except (KeyError, ValueError, RuntimeError, TypeError) as error:
+    except LOAD_ERRORS as error:
         reason = " ".join(str(error).split())[:300]
         raise UserError(
             f"{found.folder} cannot be converted from the layout of {found.layout.value} ({reason}): weights and"
