@@ -21,7 +21,7 @@ from typing import Any
 from medloom.core.errors import UserError
 from medloom.core.files import hash_file, read_json, write_json
 from medloom.core.lookup import look_up
-from medloom.data.manifest import Manifest, ManifestOptions, read_manifest
+from medloom.data.manifest import Manifest, read_manifest
 from medloom.evaluation.edits.truth import FRACTION
 from medloom.evaluation.report.metrics import HOLDS, number, with_interval
 from medloom.generators.leakage import refuse_seen
@@ -146,11 +146,11 @@ def refuse_overlap(model: Path, validation: Path, test: Path | None) -> None:
         UserError: says how many, and where.
     """
     choosing = read_manifest(validation, need=("path", "prior"))
-    refuse_seen(ManifestOptions(), model, validation, choosing)
+    refuse_seen(model, validation, choosing)
     if test is None:
         return
     shown = read_manifest(test, need=("path", "prior"))
-    refuse_seen(ManifestOptions(), model, test, shown)
+    refuse_seen(model, test, shown)
     if both := _patients(shown) & _patients(choosing):
         raise UserError(f"{test}: {len(both)} of its patients are in {validation} too; show other patients.")
     for split in RunFolder(model).splits():

@@ -192,9 +192,9 @@ def measure_effects(manifest: Path, truth: Cohort | None, verbose: bool = True) 
         raise UserError(f"{folder} holds no {DESCRIPTION}; give the manifest.csv that `medloom whatif` wrote.")
     with explained_content(folder / DESCRIPTION):
         description = read_mapping(folder / DESCRIPTION)
-        arms = description["arms"]
-        described = {name: MeasuredArm(name, own["changes"], own["estimand"]) for name, own in arms.items()}
-        left_out = {name: set(own.get("left_out", ())) for name, own in arms.items()}
+        stated = description["arms"]
+        described = {name: MeasuredArm(name, own["changes"], own["estimand"]) for name, own in stated.items()}
+        left_out = {name: set(own.get("left_out", ())) for name, own in stated.items()}
     # Source -> arm -> its rows.
     sources: dict[str, dict[str, list[Cells]]] = {}
     table = read_table(manifest)
@@ -216,7 +216,7 @@ def measure_effects(manifest: Path, truth: Cohort | None, verbose: bool = True) 
     regions = Regions.of(folder, description)
     if truth is not None:
         regions = replace(regions, names={label: name for name, label in CONDITION_LABELS.items()})
-    known = all("extrapolated_rows" in own for own in arms.values())
+    known = all("extrapolated_rows" in own for own in stated.values())
     effects = Effects("", len(first[FACTUAL]), arms, regions, support_known=known)
     with progress("measuring effects", len(sources), "rows", 0, verbose) as advance:
         for number, (source, by_arm) in enumerate(sources.items(), 1):
