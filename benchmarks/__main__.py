@@ -22,7 +22,7 @@ BENCHMARKS = {
     "whole_volume": "whole volumes: time against 250 steps patch by patch, and memory against the size",
     "moved_masks": "how far lesions go when their masks move, with a model of real images",
     "registration": "known motions found again, lung masks of real pairs before and after, and time",
-    "planted_leaks": "copies planted among synthetic images, exact and changed: counted, listed, and others listed",
+    "planted_copies": "edited copies of real images found again, and images of other patients that are listed",
     "degradations": "blurred, one-class, mislabelled and copied sets: whether the figures see it",
     "membership_attack": "membership inference on an overfitted and an early-stopped model, beside its controls",
     "report_time": "the whole report from nothing: seconds",

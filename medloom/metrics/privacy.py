@@ -1,7 +1,7 @@
 """Whether synthetic images are copies of training images, compared with held-out images of other patients."""
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,20 +11,6 @@ from medloom.core.errors import UserError
 from medloom.core.seeds import numpy_generator
 from medloom.metrics.matrices import CHUNK, check_features, moved_like, placed, row_maxima, unit_rows
 from medloom.metrics.uncertainty import Groups, Interval
-
-
-@dataclass(frozen=True)
-class Alignment:
-    """How to compare images that may have been flipped or shifted.
-
-    Attributes:
-        views: maps embeddings `(k, d)` to those of the same images flipped, shifted, ..., `(k, views, d)`; the search
-            for the nearest image uses all views.
-        cosines: maps pairs of embeddings, `(k, d)` each, to their cosine `(k,)` after the best flip and shift.
-    """
-
-    views: Callable[[np.ndarray], np.ndarray]
-    cosines: Callable[[np.ndarray, np.ndarray], np.ndarray]
 
 
 @dataclass(frozen=True, eq=False)
@@ -69,7 +55,6 @@ def copy_rates(
     seed: int,
     *,
     synthetic_clusters: Groups | None = None,
-    alignment: Alignment | None = None,
     percentile: float = 99.9,
     level: float = 0.95,
 ) -> CopyReport:
@@ -91,7 +76,6 @@ def copy_rates(
         held_out_patients: patient of each held-out image.
         seed: of the halving.
         synthetic_clusters: prompt or source patient of each synthetic image; by default each is its own cluster.
-        alignment: how to align held-out and synthetic images with training images; None for no alignment.
         percentile: of the nearest cosine in V1.
         level: coverage of the intervals, in (0, 1).
 
@@ -119,12 +103,8 @@ def copy_rates(
     if (len(patients), len(first), len(clusters)) != (len(train), len(held_out), len(synthetic)):
         raise UserError("patients or clusters do not match the embeddings; give one per row.")
 
-    def aligned(queries: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        cosine, index = nearest(queries, train, alignment.views if alignment else None)
-        return (np.asarray(alignment.cosines(queries, train[index]), float) if alignment else cosine), index
-
-    held_out_cosine, _ = aligned(held_out)
-    cosine, index = aligned(synthetic)
+    held_out_cosine, _ = nearest(held_out, train)
+    cosine, index = nearest(synthetic, train)
     threshold = float(np.percentile(held_out_cosine[first], percentile))
     listed_above = float(np.percentile(held_out_cosine, percentile))
     copied, chance = cosine > threshold, held_out_cosine[~first] > threshold
@@ -228,26 +208,18 @@ def ratio_of_medians(synthetic: np.ndarray, held_out: np.ndarray) -> float:
     return float(np.median(synthetic)) / theirs
 
 
-def nearest(
-    queries: np.ndarray, references: np.ndarray, views: Callable[[np.ndarray], np.ndarray] | None = None
-) -> tuple[np.ndarray, np.ndarray]:
+def nearest(queries: np.ndarray, references: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """The greatest cosine of each query with a reference, and the reference's index: float64 and integer `(q,)`.
 
     Args:
         queries: `(q, d)`, rows of length 1.
         references: `(r, d)`, rows of length 1.
-        views: makes views of the queries, the nearest of which counts; see `Alignment`.
     """
     cosine, index = np.empty(len(queries)), np.empty(len(queries), dtype=np.int64)
-    step = CHUNK if views is None else CHUNK // 16
     (known,) = placed(len(queries) * references.size, references)
-    for start in range(0, len(queries), step):
-        rows = slice(start, start + step)
-        viewed = queries[rows, None] if views is None else views(queries[rows])
-        flat = viewed.reshape(-1, references.shape[1]).astype(references.dtype, copy=False)
-        best, where = row_maxima(moved_like(flat, known) @ known.T)
-        chosen = np.arange(len(viewed)) * viewed.shape[1] + best.reshape(viewed.shape[:2]).argmax(axis=1)
-        cosine[rows], index[rows] = best[chosen], where[chosen]
+    for start in range(0, len(queries), CHUNK):
+        rows = slice(start, start + CHUNK)
+        cosine[rows], index[rows] = row_maxima(moved_like(queries[rows], known) @ known.T)
     return cosine, index
 
 

@@ -119,6 +119,8 @@ def run(config: Config) -> Path:
     from medloom.evaluation.images.cache import EvaluationCache, judge_options
     from medloom.evaluation.images.cards import write_cards
     from medloom.evaluation.images.comparison import compare, readable_only
+    from medloom.evaluation.images.copies import without_known
+    from medloom.evaluation.images.copy_search import CopySearch
     from medloom.evaluation.images.page import images_page, synthetic_strips
     from medloom.evaluation.images.section import Attack, Inputs
     from medloom.evaluation.images.sections import SECTIONS, choose_sections
@@ -149,10 +151,13 @@ def run(config: Config) -> Path:
         by=config.by,
     )
     data = readable_only(data, unit) if config.skip_bad else data
-    chosen, left_out = choose_sections(config.only, data)
-    notes = [*data.notes, *(f"{name} was left out: {reason}." for name, reason in left_out.items())]
+    choose_sections(config.only, data)
     extractors = _extractors(config, data)
+    cache = EvaluationCache(config.cache or config.out, data.spec, judge, unit)
     with report_folder(config.out):
+        data = without_known(data, CopySearch(data.spec, unit, cache.folder, config.seed))
+        chosen, left_out = choose_sections(config.only, data)
+        notes = [*data.notes, *(f"{name} was left out: {reason}." for name, reason in left_out.items())]
         for note in notes:
             say(note)
 
@@ -161,7 +166,7 @@ def run(config: Config) -> Path:
             attack = Attack(config.model, config.reference_model, config.attack_images, config.device)
         inputs = Inputs(
             data,
-            EvaluationCache(config.cache or config.out, data.spec, judge, unit),
+            cache,
             extractors,
             config.metrics,
             attack,
@@ -201,8 +206,8 @@ def run(config: Config) -> Path:
         # As the manifest has them: texts and columns of --conditions are not for release.
         _images(config).select(kept).write(cleaned)
         say(f"{len(kept) - sum(kept)} of {len(kept)} synthetic images are listed as copies; the others: {cleaned}")
-        cache = config.cache or config.out
-        return run(replace(config, synthetic=cleaned, out=config.out / "cleaned", cache=cache, drop_copies=False))
+        kept_in = config.cache or config.out
+        return run(replace(config, synthetic=cleaned, out=config.out / "cleaned", cache=kept_in, drop_copies=False))
 
 
 def _synthetic(config: Config) -> "Manifest":

@@ -120,7 +120,7 @@ SMALLEST: dict[str, list[Words]] = {
     "whole_volume": [_said("--volume 16 16 8 --patch 8 8 8 --widths 8 8 --fold 1 --turns 1 --memory 16")],
     "moved_masks": [_with_lesions],
     "registration": [_with_textures],
-    "planted_leaks": [_said("--out OUT --train 60 --held-out 40 --synthetic 40 --size 32")],
+    "planted_copies": [_with_drawings("--out OUT --data DATA --images-are-patients --planted 4")],
     "degradations": [
         _with_drawings(
             "--data DATA --out OUT/out --label label --modality 'Grey drawing' --size 16 --features pixels --least 5"

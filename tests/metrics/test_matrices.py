@@ -21,10 +21,6 @@ def features(shape: tuple[int, int], seed: int) -> np.ndarray:
     return np.random.default_rng(seed).standard_normal(shape) + 0.3 * seed
 
 
-def moved_views(x: np.ndarray) -> np.ndarray:
-    return np.stack([x, x[:, ::-1]], axis=1)
-
-
 METRICS: dict[str, Callable[[np.ndarray, np.ndarray], object]] = {
     "frechet": frechet.frechet_distance,
     "kid": partial(kernel.kernel_distance, seed=0, subsets=3),
@@ -33,7 +29,6 @@ METRICS: dict[str, Callable[[np.ndarray, np.ndarray], object]] = {
     "vendi": lambda x, y: diversity.vendi_score(y),
     "authenticity": lambda x, y: privacy.authenticity(x, y, np.arange(len(x)) % 7).mean(),
     "distances": lambda x, y: privacy.train_distances(x, y).tolist(),
-    "views": lambda x, y: privacy.nearest(y, x, moved_views)[0].tolist(),
 }
 
 

@@ -64,14 +64,23 @@ def evaluate(sets: dict[str, Path], name: str, out: Path, **options: Any) -> dic
 
 def test_a_good_set_passes_and_the_page_shows_no_real_image(sets: dict[str, Path], cache: Path, tmp_path: Path) -> None:
     metrics = evaluate(sets, "good", tmp_path / "out", train=sets["train"], cache=cache, features=())
-    assert {entry["section"] for entry in metrics.values()} == {"fidelity", "alignment", "privacy", "identifiers"}
+    assert {entry["section"] for entry in metrics.values()} == {
+        "fidelity",
+        "alignment",
+        "copies",
+        "privacy",
+        "identifiers",
+    }
     recognition = metrics["recognition", "all", ""]
     assert recognition["value"] > 0.8 and recognition["reference"]["n"] == 60
     for extractor in ("classifier", "local"):
         assert not metrics["coverage", "all", extractor]["reading"].endswith("worse")
-    assert metrics["excess of copies", "all", "pixels"]["low"] < 0.01
+    assert (
+        metrics["copies of training images", "all", ""]["value"] == 0 == metrics["repeated images", "all", ""]["value"]
+    )
     assert metrics["identical files", "all", ""]["value"] == 0
-    assert {subset for _, subset, _ in metrics} == {"all", "dark", "light", "disc", "square"}
+    subsets = {subset for name, subset, _ in metrics if name != "edited copies found"}
+    assert subsets == {"all", "dark", "light", "disc", "square"}
     card = (tmp_path / "out" / "data_card.md").read_text()
     assert "SYNTHETIC" in card and "| recognition | - |" in card and "## Weaknesses" in card
     page = (tmp_path / "out" / "report.html").read_text()
@@ -83,10 +92,10 @@ def test_a_good_set_passes_and_the_page_shows_no_real_image(sets: dict[str, Path
 
 def test_copies_are_dropped_and_the_gate_is_kept(sets: dict[str, Path], cache: Path, tmp_path: Path) -> None:
     gate = tmp_path / "gate.yaml"
-    gate.write_text("- {metric: excess of copies, features: pixels, value_at_most: 0.05}\n")
+    gate.write_text("- {metric: excess of copies, value_at_most: 0.05}\n")
     given = {"real": sets["real"], "synthetic": sets["copied"], "train": sets["train"], "cache": cache, "steps": 50}
     words = [word for name, value in given.items() for word in (f"--{name}", str(value))]
-    words += ["--image-size", "16", "--device", "cpu", "--only", "privacy", "--features", "classifier"]
+    words += ["--image-size", "16", "--device", "cpu", "--only", "copies"]
     words += ["--gate", str(gate)]
     assert main(["evaluate", "images", *words, "--out", str(tmp_path / "out")]) == 3
     assert (tmp_path / "out" / "report.html").is_file() and not (tmp_path / "out" / "cleaned.csv").exists()
@@ -104,7 +113,7 @@ def test_the_cleaned_set_holds_nothing_of_its_conditions(sets: dict[str, Path], 
     head, *lines = sets["copied"].read_text().splitlines()
     made = sets["copied"].with_name("named.csv")
     made.write_text("\n".join([f"{head},source_id", *(f"{line},{row_ids(table, [2])[0]}" for line in lines)]) + "\n")
-    options: dict[str, Any] = {"train": sets["train"], "cache": cache, "only": ("privacy",), "features": ("pixels",)}
+    options: dict[str, Any] = {"train": sets["train"], "cache": cache, "only": ("copies",), "features": ("pixels",)}
     out = tmp_path / "out"
     evaluate({**sets, "named": made}, "named", out, conditions=table, drop_copies=True, **options)
     cleaned = (out / "cleaned.csv").read_text()
@@ -143,8 +152,8 @@ def test_the_same_command_again_reads_what_it_kept(
 
 
 def test_a_copied_set_is_caught(sets: dict[str, Path], cache: Path, tmp_path: Path) -> None:
-    metrics = evaluate(sets, "copied", tmp_path / "out", train=sets["train"], cache=cache, only=("privacy",))
-    excess = metrics["excess of copies", "all", "pixels"]
+    metrics = evaluate(sets, "copied", tmp_path / "out", train=sets["train"], cache=cache, only=("copies",))
+    excess = metrics["excess of copies", "all", ""]
     assert excess["value"] == pytest.approx(0.5, abs=0.1) and excess["low"] > 0.3
     assert metrics["identical files", "all", ""]["value"] == 0.5
     assert "train/0.png" in (tmp_path / "out" / "copies-internal.csv").read_text()
@@ -175,7 +184,7 @@ def test_without_a_label_the_modality_is_the_class(sets: dict[str, Path], tmp_pa
 
 def test_pixels_need_no_class(sets: dict[str, Path], tmp_path: Path) -> None:
     metrics = evaluate(sets, "good", tmp_path, label="none", features=("pixels",))
-    assert {entry["section"] for entry in metrics.values()} == {"fidelity", "identifiers"}
+    assert {entry["section"] for entry in metrics.values()} == {"fidelity", "copies", "identifiers"}
     assert metrics["Frechet distance", "all", "pixels"]["reference"]["n"] == 60
 
 
@@ -254,7 +263,7 @@ def test_sections_with_too_few_images_are_left_out(
     scores = json.loads((tmp_path / "out" / "scores.json").read_text())
     assert scores["left_out"]["fidelity"] == reason and f"fidelity was left out: {reason}." in scores["notes"]
     assert scores["left_out"]["alignment"] == "8 synthetic images have a class and it needs 10"
-    assert {metric["section"] for metric in scores["metrics"]} == {"identifiers"}
+    assert {metric["section"] for metric in scores["metrics"]} == {"copies", "identifiers"}
     assert f"fidelity was left out: {reason}." in (tmp_path / "out" / "report.html").read_text()
     for section in ("fidelity", "alignment"):
         assert main([*words, "--only", section]) == 2
@@ -337,6 +346,14 @@ def test_the_column_of_units_is_that_of_every_set(tmp_path: Path) -> None:
             lines.append(f"{number}.nii,a,CT,{name}{number},{'HU' if name == 'real' else ''}")
         (tmp_path / name / "m.csv").write_text("\n".join(lines) + "\n")
         found[name] = tmp_path / name / "m.csv"
-    evaluate(found, "synthetic", tmp_path / "out", label="none", image_size=(16, 16, 2), features=("pixels",))
+    evaluate(
+        found,
+        "synthetic",
+        tmp_path / "out",
+        label="none",
+        image_size=(16, 16, 2),
+        features=("pixels",),
+        only=("fidelity",),
+    )
     spec = ImageSpec.from_dict(json.loads((tmp_path / "out" / "scores.json").read_text())["spec"])
     assert spec.of("CT").unit == HU

@@ -15,11 +15,9 @@ from medloom.core.spec import ImageSpec
 from medloom.data.dataset import ImageSource
 from medloom.downstream.classifier import Classifier
 from medloom.downstream.ssl import Encoder
-from medloom.evaluation.images.pixel_alignment import pixel_alignment, unit_pixels
 from medloom.evaluation.images.sets import ImageSet, Subsets, parts_of
 from medloom.evaluation.images.vision_models import load_vision_model
 from medloom.evaluation.report.metrics import EVERYTHING
-from medloom.metrics.privacy import Alignment
 
 BATCH = 64
 PIXELS = {2: (32, 32), 3: (16, 16, 16)}
@@ -35,7 +33,6 @@ class Extractor:
         identity: a hash of everything that its features depend on.
         spec: the space in which it takes images.
         compute: maps float32 `(N, C, *size)` in [-1, 1] to features float32 `(N, d)`.
-        alignment: how flipped or shifted copies are found; None if these features cannot find them.
     """
 
     name: str
@@ -43,7 +40,6 @@ class Extractor:
     identity: str
     spec: ImageSpec
     compute: Callable[[NDArray[np.float32]], NDArray[np.float32]]
-    alignment: Alignment | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -133,13 +129,22 @@ def _pixels(sources: Sources, argument: str) -> Extractor:
     spec = replace(sources.spec, size=size, resize="pad")
     return Extractor(
         "pixels",
-        f"grey levels of {' x '.join(map(str, size))} pixels (aspect kept), each image's mean removed, unit length; to"
-        " find copies, each image is also flipped and shifted, and a border of two pixels is left out",
+        f"grey levels of {' x '.join(map(str, size))} pixels (aspect kept), each image's mean removed, unit length",
         hash_json(["pixels", spec.fingerprint()]),
         spec,
         lambda images: unit_pixels(images.mean(axis=1).reshape(len(images), -1)),
-        pixel_alignment(size),
     )
+
+
+def unit_pixels(grey: NDArray[np.floating]) -> NDArray[np.float32]:
+    """Rows `(n, d)` with their mean removed and length 1."""
+    centred = grey - grey.mean(axis=1, keepdims=True)
+    lengths = np.linalg.norm(centred, axis=1, keepdims=True)
+    # A flat image has no direction; it gets one that no other image is close to.
+    flat = lengths[:, 0] == 0
+    centred[flat] = np.eye(1, centred.shape[1], dtype=np.float32)
+    lengths[flat] = 1
+    return np.asarray(centred / lengths, np.float32)
 
 
 def _vision_model(sources: Sources, argument: str) -> Extractor:

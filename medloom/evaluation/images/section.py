@@ -8,6 +8,7 @@ from pathlib import Path
 from medloom.downstream.classifier import Classifier
 from medloom.evaluation.images.cache import EvaluationCache, train_on_real
 from medloom.evaluation.images.comparison import Comparison
+from medloom.evaluation.images.copy_search import CopySearch
 from medloom.evaluation.images.features import Extractor, FeatureSet, Sources, extract, make_extractor
 from medloom.evaluation.images.sets import ImageSet
 from medloom.evaluation.report.metrics import Metric
@@ -68,6 +69,11 @@ class Inputs:
         """
         fit = self.data.fit if self.with_classifier else None
         return None if fit is None else self.cache.classifier(fit, train_on_real)
+
+    @cached_property
+    def copies(self) -> CopySearch:
+        """Looks for copies between the sets."""
+        return CopySearch(self.data.spec, self.cache.unit, self.cache.folder, self.seed)
 
     def extractor(self, name: str) -> Extractor:
         """The feature extractor of a name.

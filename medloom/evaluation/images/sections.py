@@ -3,13 +3,14 @@
 from collections.abc import Sequence
 
 from medloom.core.errors import UserError
-from medloom.evaluation.images import alignment, fidelity, identifiers, privacy
+from medloom.evaluation.images import alignment, copies, fidelity, identifiers, privacy
 from medloom.evaluation.images.comparison import Comparison
 from medloom.evaluation.images.section import NEEDS, Section
 
 SECTIONS: dict[str, Section] = {
     "fidelity": fidelity.SECTION,
     "alignment": alignment.SECTION,
+    "copies": copies.SECTION,
     "privacy": privacy.SECTION,
     "identifiers": identifiers.SECTION,
 }

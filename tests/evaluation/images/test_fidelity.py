@@ -85,35 +85,12 @@ def test_too_few_images_are_refused_and_a_small_modality_is_noted() -> None:
     assert len(notes) == 1 and notes[0].startswith("B: fidelity was not measured")
 
 
-def copied(share: float) -> dict[str, FeatureSet]:
-    train, real, fresh = clusters(200, 0), clusters(200, 1), clusters(200, 2)
-    values = fresh.values.copy()
-    count = round(share * 200)
-    values[:count] = train.values[:count] + 0.01
-    return {"train": train, "real": real, "synthetic": FeatureSet(values, fresh.units, fresh.groups)}
-
-
 def members(name: str, features: FeatureSet) -> ImageSet:
     samples = [Sample(Path(f"{name}-{row}.png"), Condition(), "p", row, row + 2) for row in range(len(features.values))]
     return ImageSet(name, samples, tuple(features.units), "patients", (None,) * len(samples))
 
 
-@pytest.mark.parametrize("share", [0.0, 0.3])
-def test_copies_are_counted_in_excess_of_chance(share: float) -> None:
-    features = copied(share)
-    sets = {name: members(name, entry) for name, entry in features.items()}
-    metrics, notes, pairs = privacy.copy_metrics("x", sets, features, 0)
-    excess = next(metric for metric in metrics if metric.name == privacy.EXCESS and metric.subset == "all")
-    assert not notes and {metric.subset for metric in metrics} == {"all", "A", "B"}
-    assert excess.low is not None and excess.high is not None
-    assert excess.value == pytest.approx(share, abs=0.05)
-    assert (excess.low > 0) == (share > 0)
-    assert excess.reading.endswith("worse") == (share > 0)
-    found = {(pair.synthetic.name, pair.train.name) for pair in pairs}
-    assert {(f"synthetic-{row}.png", f"train-{row}.png") for row in range(round(share * 200))} <= found
-
-
-def test_copies_need_held_out_patients() -> None:
+def test_distances_to_training_images_need_held_out_patients() -> None:
     real = clusters(20, 1)
     data = SimpleNamespace(real=members("real", real), train=members("train", real))
     assert privacy.lacking(data) == "there are 10 held-out patients in --real and it needs 20"

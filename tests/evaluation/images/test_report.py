@@ -13,9 +13,9 @@ import pytest
 from PIL import Image
 
 from medloom.core.spec import GREY, ImageSpec, Intensity
-from medloom.evaluation.images import alignment, fidelity, privacy
+from medloom.evaluation.images import alignment, copies, fidelity
+from medloom.evaluation.images.copies import Pair, write_pairs
 from medloom.evaluation.images.page import images_page, synthetic_strips
-from medloom.evaluation.images.privacy import Copy, write_copies
 from medloom.evaluation.images.section import Found
 from medloom.evaluation.images.sets import ImageSet, synthetic_set
 from medloom.evaluation.report.metrics import Metric, Reference
@@ -36,7 +36,7 @@ def metric(name: str, subset: str = "all", extractor: str = "classifier") -> Met
 FOUND = {
     "fidelity": Found([metric(name, subset) for name in fidelity.MEASURED for subset in ("all", "dark")]),
     "alignment": Found([metric(alignment.RECOGNITION, subset, "") for subset in ("all", "disc")]),
-    "privacy": Found([metric(name) for name in (privacy.COPIED, privacy.EXCESS, privacy.IDENTICAL)]),
+    "copies": Found([metric(name) for name in (copies.COPIED, copies.EXCESS, copies.IDENTICAL)]),
 }
 
 
@@ -84,8 +84,10 @@ def test_the_page_stands_alone(out: Path) -> None:
 
 
 def test_copies_are_named_in_a_file_of_their_own(tmp_path: Path) -> None:
-    write_copies(tmp_path / "copies.csv", [Copy("classifier", Path("s.png"), Path("train.png"), 0.99)])
-    assert (tmp_path / "copies.csv").read_text().endswith("classifier,s.png,train.png,0.990000\n")
+    pair = Pair("a training image", Path("s.png"), Path("train.png"), 9.125, 0.99, "mirrored, inverted")
+    write_pairs(tmp_path / "copies.csv", [pair])
+    written = (tmp_path / "copies.csv").read_text().splitlines()[-1]
+    assert written == 'a training image,s.png,train.png,9.12,0.9900,"mirrored, inverted"'
 
 
 def test_strips_are_of_synthetic_images_and_say_so(out: Path, synthetic: ImageSet) -> None:
@@ -101,7 +103,7 @@ def test_strips_are_of_synthetic_images_and_say_so(out: Path, synthetic: ImageSe
 def test_sections_without_metrics_are_left_out() -> None:
     only = {name: own if name == "fidelity" else Found([]) for name, own in FOUND.items()}
     page = images_page(report(only), only, [])
-    assert "Fidelity</h2>" in page and "Privacy</h2>" not in page and "Alignment</h2>" not in page
+    assert "Fidelity</h2>" in page and "Copies</h2>" not in page and "Alignment</h2>" not in page
 
 
 def test_a_folder_is_marked_before_anything_is_measured(tmp_path: Path) -> None:
