@@ -160,7 +160,13 @@ def test_a_copied_set_is_caught(sets: dict[str, Path], cache: Path, tmp_path: Pa
 
 
 def test_a_dropped_mode_loses_coverage(sets: dict[str, Path], cache: Path, tmp_path: Path) -> None:
-    metrics = evaluate(sets, "dropped", tmp_path / "out", train=sets["train"], cache=cache, label="label")
+    given: dict[str, Any] = {
+        "train": sets["train"],
+        "cache": cache,
+        "label": "label",
+        "only": ("fidelity", "alignment"),
+    }
+    metrics = evaluate(sets, "dropped", tmp_path / "out", **given)
     for metric in ("coverage", "Frechet distance"):
         assert metrics[metric, "all", "classifier"]["reading"].endswith("worse"), metric
     notes = json.loads((tmp_path / "out" / "scores.json").read_text())["notes"]
@@ -293,7 +299,7 @@ def make_run(folder: Path, manifest: Path, images_are_patients: bool) -> Path:
 
 
 def test_patients_that_the_model_has_seen_are_refused(sets: dict[str, Path], tmp_path: Path) -> None:
-    options: dict[str, Any] = {"label": "none", "features": ("pixels",)}
+    options: dict[str, Any] = {"label": "none", "features": ("pixels",), "only": ("fidelity",)}
     for number, as_images in enumerate((False, True)):
         own = make_run(tmp_path / f"own{number}", sets["real"], as_images)
         with pytest.raises(UserError, match="patients were in the training set"):
