@@ -110,10 +110,6 @@ def run(config: Config) -> Path:
         UserError: an option that is out of range, manifests that cannot be compared, or images that cannot be read.
         GateError: a bound of --gate that is not met.
     """
-    from importlib.metadata import version
-
-    import medloom
-    from medloom.core.config import plain
     from medloom.core.progress import say
     from medloom.data.units import joined_units
     from medloom.evaluation.images.cache import EvaluationCache, judge_options
@@ -155,18 +151,19 @@ def run(config: Config) -> Path:
     extractors = _extractors(config, data)
     cache = EvaluationCache(config.cache or config.out, data.spec, judge, unit)
     with report_folder(config.out):
-        data = without_known(data, CopySearch(data.spec, unit, cache.folder, config.seed))
+        copies = CopySearch(data.spec, unit, cache.folder, config.seed)
+        data = without_known(data, copies)
         chosen, left_out = choose_sections(config.only, data)
         notes = [*data.notes, *(f"{name} was left out: {reason}." for name, reason in left_out.items())]
         for note in notes:
             say(note)
 
-        attack = None
-        if config.model is not None:
-            attack = Attack(config.model, config.reference_model, config.attack_images, config.device)
+        given = (config.reference_model, config.attack_images, config.device)
+        attack = None if config.model is None else Attack(config.model, *given)
         inputs = Inputs(
             data,
             cache,
+            copies,
             extractors,
             config.metrics,
             attack,
@@ -179,14 +176,10 @@ def run(config: Config) -> Path:
             report.add(name, own.metrics, own.notes)
         files = {file: write for own in found.values() for file, write in own.files.items()}
         report.facts = {
-            "options": plain(asdict(config)),
-            "sets": [dict(entry) for entry in data.table],
+            **_facts(config, data),
             **inputs.facts,
             "internal_files": sorted(files),
-            "label": data.label,
             "left_out": left_out,
-            "spec": data.spec.to_dict(),
-            "versions": {"medloom": medloom.__version__, **{name: version(name) for name in VERSIONS}},
         }
         for pattern in ("*-internal.csv", "*-internal.html"):
             for stale in config.out.glob(pattern):
@@ -196,18 +189,34 @@ def run(config: Config) -> Path:
         report.write(config.out, images_page(report, found, synthetic_strips(data.synthetic, data.spec, unit)))
         write_cards(config.out, report, data.table, config.model)
 
-        copies = {str(path) for own in found.values() for path in own.unreleasable}
-        if not config.drop_copies or not copies:
+        unreleasable = {str(path) for own in found.values() for path in own.unreleasable}
+        if not config.drop_copies or not unreleasable:
             enforce(config.gate, rules, report.metrics)
             return config.out
         # The cleaned set is what would be released, so it is what has to pass the gate.
-        kept = [path not in copies for path in synthetic.frame["path"]]
+        kept = [path not in unreleasable for path in synthetic.frame["path"]]
         cleaned = config.out / "cleaned.csv"
         # As the manifest has them: texts and columns of --conditions are not for release.
         _images(config).select(kept).write(cleaned)
         say(f"{len(kept) - sum(kept)} of {len(kept)} synthetic images are listed as copies; the others: {cleaned}")
         kept_in = config.cache or config.out
         return run(replace(config, synthetic=cleaned, out=config.out / "cleaned", cache=kept_in, drop_copies=False))
+
+
+def _facts(config: Config, data: "Comparison") -> dict[str, object]:
+    """What scores.json says of the command, its sets and the libraries."""
+    from importlib.metadata import version
+
+    import medloom
+    from medloom.core.config import plain
+
+    return {
+        "options": plain(asdict(config)),
+        "sets": [dict(entry) for entry in data.table],
+        "label": data.label,
+        "spec": data.spec.to_dict(),
+        "versions": {"medloom": medloom.__version__, **{name: version(name) for name in VERSIONS}},
+    }
 
 
 def _synthetic(config: Config) -> "Manifest":

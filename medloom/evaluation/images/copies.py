@@ -7,6 +7,7 @@ decides for itself whether it is listed, not the few held-out images that happen
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -115,32 +116,24 @@ def measure(inputs: Inputs) -> Found:
 def _of_training(data: Comparison, train: ImageSet, copies: Copies, chance: Copies, seed: int) -> list[Metric]:
     """The fraction of copies of training images, over all and by subset; its excess; identical files."""
     note = f"Listed where the evidence is above {LISTED_ABOVE:g} standard deviations of unrelated images."
-    metrics = []
+    metrics, patients = [], np.asarray(data.real.units)
     for subset in (EVERYTHING, *data.real.parts):
-        ours, theirs = _in(data.synthetic, subset), _in(data.real, subset)
+        ours, theirs = data.synthetic.within(subset), data.real.within(subset)
         if not ours.any():
             continue
-        units = sampled_units(np.asarray(data.synthetic.units)[ours])
-        rate = proportion(copies.listed[ours], units, seed)
-        reference = Reference("no copies", 0.0)
-        if len(set(np.asarray(data.real.units)[theirs])) >= LEAST_PATIENTS:
-            among_real = proportion(chance.listed[theirs], np.asarray(data.real.units)[theirs], seed)
-            reference = Reference.of(among_real, "held-out images, which are none")
+        rate = proportion(copies.listed[ours], sampled_units(np.asarray(data.synthetic.units)[ours]), seed)
+        among_real = None
+        if len(set(patients[theirs])) >= LEAST_PATIENTS:
+            among_real = proportion(chance.listed[theirs], patients[theirs], seed)
+        held_out = Reference("no copies", 0.0)
+        if among_real is not None:
+            held_out = Reference.of(among_real, "held-out images, which are none")
+        given: dict[str, Any] = {"subset": subset, "better": LOWER}
+        metrics.append(Metric.of(rate, name=COPIED, counted="images", reference=held_out, note=note, **given))
+        if among_real is not None:
             excess = difference_of_proportions(rate.value, rate.n, among_real.value, among_real.n)
-            metrics.append(
-                Metric.of(
-                    excess,
-                    name=EXCESS,
-                    subset=subset,
-                    counted="units",
-                    reference=Reference("no more than held-out images", 0.0),
-                    better=LOWER,
-                )
-            )
-        copied = Metric.of(
-            rate, name=COPIED, subset=subset, counted="images", reference=reference, better=LOWER, note=note
-        )
-        metrics.insert(max(len(metrics) - 1, 0), copied)
+            none = Reference("no more than held-out images", 0.0)
+            metrics.append(Metric.of(excess, name=EXCESS, counted="units", reference=none, **given))
     hashes = {*train.hashes, *data.real.hashes}
     same = proportion(np.array([own in hashes for own in data.synthetic.hashes]), np.arange(len(data.synthetic)), seed)
     none = Reference("no file of --train or --real", 0.0)
@@ -202,12 +195,6 @@ def lacking(data: Comparison) -> str | None:
     if len(known) < LEAST:
         return f"there are {len(known)} {known.name} images and it needs {LEAST}"
     return "all real images are of one patient" if len(set(known.units)) < 2 else None
-
-
-def _in(members: ImageSet, subset: str) -> np.ndarray:
-    if subset == EVERYTHING:
-        return np.ones(len(members), bool)
-    return members.parts.get(subset, np.zeros(len(members), bool))
 
 
 def _pairs(of: str, copies: Copies, members: ImageSet, others: ImageSet) -> list[Pair]:

@@ -4,11 +4,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import ClassVar
+from zipfile import BadZipFile
 
 import numpy as np
 from numpy.typing import NDArray
 
-from medloom.core.errors import UserError
+from medloom.core.errors import UserError, first_line
 from medloom.core.files import atomic_file, hash_json
 from medloom.core.seeds import numpy_generator
 from medloom.core.spec import ImageSpec
@@ -123,12 +124,7 @@ class CopySearch:
         key = hash_json([*known, *(list(each.hashes) for each in (members, others))])
         path = self.cache / "matches" / f"{key}.npz"
         if path.is_file():
-            with np.load(path, allow_pickle=False) as table:
-                count = len({name.partition("_")[0] for name in table})
-                return [
-                    Matches(**{field.name: table[f"{view}_{field.name}"] for field in fields(Matches)})
-                    for view in range(count)
-                ]
+            return _read(path)
         found = [
             match(self._seen(members)[:, view], references, apart, f"{members.name} images")
             for view, references in enumerate(self._known(others))
@@ -152,6 +148,22 @@ class CopySearch:
             seen = self._seen(members)
             self._references[members.hashes] = [References(seen[:, view].copy()) for view in range(seen.shape[1])]
         return self._references[members.hashes]
+
+
+def _read(path: Path) -> list[Matches]:
+    """The matches of each view that a file holds.
+
+    Raises:
+        UserError: it is damaged.
+    """
+    try:
+        with np.load(path, allow_pickle=False) as table:
+            return [
+                Matches(**{field.name: table[f"{view}_{field.name}"] for field in fields(Matches)})
+                for view in range(len(table.files) // len(fields(Matches)))
+            ]
+    except (OSError, ValueError, KeyError, EOFError, BadZipFile) as error:
+        raise UserError(f"{path} is not a file of matches ({first_line(error)}); remove it.") from error
 
 
 def _together(views: Sequence[Matches], unrelated: Sequence[Unrelated]) -> Copies:

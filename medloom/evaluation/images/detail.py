@@ -3,7 +3,6 @@
 import math
 
 import numpy as np
-from numpy.typing import NDArray
 
 from medloom.evaluation.images.cache import EvaluationCache
 from medloom.evaluation.images.sets import ImageSet
@@ -43,7 +42,7 @@ def detail_metrics(
         units.append(np.asarray(members.units))
     metrics = []
     for subset in (EVERYTHING, *real.parts):
-        theirs, ours = (_in_subset(members, subset) for members in (real, synthetic))
+        theirs, ours = (members.within(subset) for members in (real, synthetic))
         if min(theirs.sum(), ours.sum()) < LEAST or len(set(units[0][theirs])) < 2:
             continue
         ratio = ratio_of_means(
@@ -62,12 +61,6 @@ def detail_metrics(
             )
         )
     return metrics, []
-
-
-def _in_subset(members: ImageSet, subset: str) -> NDArray[np.bool_]:
-    if subset == EVERYTHING:
-        return np.ones(len(members), bool)
-    return members.parts.get(subset, np.zeros(len(members), bool))
 
 
 def ratio_of_means(ours: Interval, theirs: Interval) -> Interval:

@@ -41,6 +41,7 @@ class Inputs:
     Attributes:
         data: the sets of images.
         cache: decodes images, trains networks.
+        copies: looks for copies between the sets.
         extractors: names of the feature extractors.
         metrics: names of further metrics on features, of `medloom.metrics.METRICS`.
         attack: on the generator, or None.
@@ -49,6 +50,7 @@ class Inputs:
 
     data: Comparison
     cache: EvaluationCache
+    copies: CopySearch
     extractors: tuple[str, ...]
     metrics: tuple[str, ...] = ()
     attack: Attack | None = None
@@ -69,11 +71,6 @@ class Inputs:
         """
         fit = self.data.fit if self.with_classifier else None
         return None if fit is None else self.cache.classifier(fit, train_on_real)
-
-    @cached_property
-    def copies(self) -> CopySearch:
-        """Looks for copies between the sets."""
-        return CopySearch(self.data.spec, self.cache.unit, self.cache.folder, self.seed)
 
     def extractor(self, name: str) -> Extractor:
         """The feature extractor of a name.

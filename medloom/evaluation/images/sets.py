@@ -14,6 +14,7 @@ from medloom.core.lookup import look_up
 from medloom.core.types import Sample
 from medloom.data.columns import PATH_COLUMNS
 from medloom.data.manifest import Manifest
+from medloom.evaluation.report.metrics import EVERYTHING
 
 LABEL_COLUMNS = ("label", "finding", "class")
 AUTO, MODALITY, NONE = "auto", "modality", "none"
@@ -79,6 +80,12 @@ class ImageSet:
     def parts(self) -> Subsets:
         """Which images are in each subset that is measured on its own."""
         return parts_of(self.tags, self.groups)
+
+    def within(self, subset: str) -> NDArray[np.bool_]:
+        """Which images are in a subset, or in `all`."""
+        if subset == EVERYTHING:
+            return np.ones(len(self), bool)
+        return self.parts.get(subset, np.zeros(len(self), bool))
 
     def without_classes(self, names: frozenset[str]) -> "ImageSet":
         """The same images; those of some classes lose their label."""

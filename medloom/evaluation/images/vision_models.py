@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from medloom.core.errors import UserError
+from medloom.core.errors import UserError, first_line
 from medloom.core.files import hash_json, read_mapping
 from medloom.core.seeds import initial_weights
 from medloom.downstream.networks import hash_weights
@@ -104,9 +104,8 @@ def load_vision_model(name: str, device: str = "cpu") -> VisionModel:
                 dtype=torch.float32,
             )
     except LOAD_ERRORS as error:
-        reason = str(error).strip().split("\n")[0]
         raise UserError(
-            f"hf:{name} cannot be loaded ({reason}); give a folder with config.json and safetensors weights,"
+            f"hf:{name} cannot be loaded ({first_line(error)}); give a folder with config.json and safetensors weights,"
             " or a hub id that can be reached from here."
         ) from error
     inner = getattr(network, "vision_model", network)

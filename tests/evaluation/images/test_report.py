@@ -12,9 +12,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from medloom.core.errors import UserError
 from medloom.core.spec import GREY, ImageSpec, Intensity
+from medloom.evaluation.copies.evidence import Unrelated
 from medloom.evaluation.images import alignment, copies, fidelity
 from medloom.evaluation.images.copies import Pair, write_pairs
+from medloom.evaluation.images.copy_search import CopySearch
 from medloom.evaluation.images.page import images_page, synthetic_strips
 from medloom.evaluation.images.section import Found
 from medloom.evaluation.images.sets import ImageSet, synthetic_set
@@ -109,3 +112,15 @@ def test_sections_without_metrics_are_left_out() -> None:
 def test_a_folder_is_marked_before_anything_is_measured(tmp_path: Path) -> None:
     with report_folder(tmp_path):
         assert json.loads((tmp_path / "scores.json").read_text()) == {"finished": False, "schema": 1}
+
+
+def test_a_damaged_file_of_matches_is_named(tmp_path: Path, synthetic: ImageSet) -> None:
+    members = synthetic.rows(range(8))
+    search = CopySearch(SPEC, None, tmp_path, 0)
+    unrelated = [Unrelated(0.0, 1.0, 0.1, 30)]
+    first = search.among(members, members, unrelated)
+    (kept,) = (tmp_path / "matches").iterdir()
+    assert np.array_equal(search.among(members, members, unrelated).rows, first.rows)
+    kept.write_bytes(kept.read_bytes()[:200])
+    with pytest.raises(UserError, match=r"\.npz is not a file of matches .*; remove it"):
+        search.among(members, members, unrelated)
