@@ -27,6 +27,7 @@ from medloom.data.padding import bordered
 from medloom.generators.arguments import paired, require_device
 from medloom.generators.condition_inputs import ConditionInputs
 from medloom.generators.conditioned_generator import Model
+from medloom.generators.finite_images import require_finite_images
 from medloom.generators.framing import crop_images, frame_images, window_image
 from medloom.generators.generated_images import GeneratedImage, GeneratedImages
 from medloom.generators.sampling import FROM_NOISE, WHOLE, Edit, Framing, Sampling, require_kinds
@@ -36,7 +37,6 @@ from medloom.networks.autoencoder import KLAutoencoder
 from medloom.networks.conditioning import ConditionEncoder
 from medloom.networks.text import TextEncoder
 from medloom.networks.tokenizer import Tokenizer
-from medloom.networks.weights import first_not_finite
 from medloom.report_text.progression import NO_CHANGE
 
 SETTINGS = "generator.json"
@@ -463,8 +463,10 @@ class ImageGenerator(ConditionInputs[Model, Sampling]):
         Raises:
             UserError: values that are not finite; names what made them.
         """
+        networks = {"model": self.model, "autoencoder": self.autoencoder, "tokenizer": self.tokenizer}
+        finite = partial(require_finite_images, sampling=sampling, networks=networks)
         if not self.spec.patch:
-            arrays = self._finite(self.sample(conditions, seeds, sampling, edit), sampling).numpy()
+            arrays = finite(self.sample(conditions, seeds, sampling, edit)).numpy()
             extents = self.frame_extents(conditions, seeds)
             if extents is not None:
                 # Padding is exactly what it was in training images, not nearly.
@@ -475,39 +477,16 @@ class ImageGenerator(ConditionInputs[Model, Sampling]):
                 self.reader,
                 conditions,
                 seeds,
-                lambda labels, positions: self._finite(
-                    self.sample_patches(conditions, seeds, labels, positions, sampling), sampling
-                ),
+                lambda labels, positions: finite(self.sample_patches(conditions, seeds, labels, positions, sampling)),
             )
 
         def windows(condition: Condition, seed: int, mask: WholeMask) -> Tensor:
-            return self._finite(self.sample_windows(condition, seed, mask, sampling), sampling)
+            return finite(self.sample_windows(condition, seed, mask, sampling))
 
         return [
             window_image(self.reader, condition, framing, partial(windows, condition, seed))
             for condition, seed in zip(conditions, seeds, strict=True)
         ]
-
-    def _finite(self, made: Tensor, sampling: Sampling) -> Tensor:
-        """What was sampled, if it is finite.
-
-        Raises:
-            UserError: names the guidance, the model's weights or the condition, whichever made it so.
-        """
-        if bool(torch.isfinite(made).all()):
-            return made
-        what = "the generated values are not finite (NaN or infinite)"
-        parts = {"model": self.model, "autoencoder": self.autoencoder, "tokenizer": self.tokenizer}
-        for name, module in parts.items():
-            if module is not None and (lost := first_not_finite(module.state_dict())):
-                raise UserError(f"{what}: the weights of the {name} are not ({lost}); take another model.")
-        scales = [scale for scale in (sampling.guidance, *sampling.guidance_by_part.values()) if scale is not None]
-        if (largest := max(scales, default=1.0)) > 1:
-            raise UserError(f"{what}: --guidance {largest:g} is too large for this model; give a lower one.")
-        raise UserError(
-            f"{what}: a condition is too far from those in training; check the numbers of its table, its mask and its"
-            " prior image."
-        )
 
 
 # A generator of any family, where nothing depends on its networks and its sampling options.

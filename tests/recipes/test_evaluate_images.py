@@ -321,6 +321,21 @@ def test_bad_images_are_named_or_left_out(sets: dict[str, Path], tmp_path: Path)
     evaluate(both, "bad", tmp_path / "out", skip_bad=True, **options)
     scores = json.loads((tmp_path / "out" / "scores.json").read_text())
     assert "1 synthetic images cannot be read and were left out (--skip-bad)." in scores["notes"]
+    # The table counts what was compared.
+    assert scores["sets"][0]["images"] == 39
+
+
+def test_held_out_images_that_are_training_images_are_left_out(
+    sets: dict[str, Path], cache: Path, tmp_path: Path
+) -> None:
+    both = drawn_set(tmp_path / "both", 120, 1)
+    for number in range(3):
+        shutil.copy(sets["train"].parent / f"{number}.png", both.parent / f"{number}.png")
+    options: dict[str, Any] = {"train": sets["train"], "cache": cache, "only": ("copies",)}
+    metrics = evaluate({**sets, "real": both}, "copied", tmp_path / "out", **options)
+    scores = json.loads((tmp_path / "out" / "scores.json").read_text())
+    assert any(note.startswith("3 of 120 held-out images are training images too") for note in scores["notes"])
+    assert scores["sets"][1]["images"] == 117 and metrics["excess of copies", "all", ""]["low"] > 0.3
 
 
 @pytest.mark.slow

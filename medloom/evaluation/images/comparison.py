@@ -200,6 +200,13 @@ def _entry(members: ImageSet, manifest: Manifest, role: str) -> dict[str, object
         "file": manifest.source.name,
         "fingerprint": manifest.fingerprint(),
         "role": role,
+        **_counts(members),
+    }
+
+
+def _counts(members: ImageSet) -> dict[str, object]:
+    """What the report's table counts in a set."""
+    return {
         "images": len(members),
         "units": len(set(members.units)),
         "counted": members.counted,
@@ -208,13 +215,26 @@ def _entry(members: ImageSet, manifest: Manifest, role: str) -> dict[str, object
     }
 
 
+def with_fewer(comparison: Comparison, fewer: Mapping[str, ImageSet], notes: Sequence[str]) -> Comparison:
+    """The comparison with fewer images in some sets, which its table counts anew.
+
+    Args:
+        comparison: the whole one.
+        fewer: name of an attribute to what is left of the set.
+        notes: say what was left out.
+    """
+    left = {members.name: _counts(members) for members in fewer.values()}
+    table = tuple({**entry, **left.get(str(entry["name"]), {})} for entry in comparison.table)
+    return replace(comparison, **fewer, table=table, notes=(*comparison.notes, *notes))  # type: ignore[arg-type]
+
+
 def readable_only(comparison: Comparison, unit: str | None = None) -> Comparison:
     """The comparison without images that cannot be decoded, for `--skip-bad`; the notes say how many there were.
 
     Raises:
         UserError: no image of a set can be read.
     """
-    notes = list(comparison.notes)
+    notes: list[str] = []
     changed: dict[str, ImageSet] = {}
     for name in ("real", "synthetic", "fit", "other_real", "train"):
         members: ImageSet | None = getattr(comparison, name)
@@ -235,4 +255,4 @@ def readable_only(comparison: Comparison, unit: str | None = None) -> Comparison
         if left_out := len(members) - len(usable):
             notes.append(f"{left_out} {members.name} images cannot be read and were left out (--skip-bad).")
         changed[name] = members.rows(usable)
-    return replace(comparison, **changed, notes=tuple(notes))  # type: ignore[arg-type]
+    return with_fewer(comparison, changed, notes)

@@ -17,7 +17,7 @@ from medloom.core.types import Sample
 from medloom.data.dataset import ImageSource
 from medloom.data.tables import write_csv
 from medloom.evaluation.copies.evidence import LEAST, LISTED_ABOVE, Unrelated
-from medloom.evaluation.images.comparison import Comparison
+from medloom.evaluation.images.comparison import Comparison, with_fewer
 from medloom.evaluation.images.copy_search import Copies, CopySearch
 from medloom.evaluation.images.section import Found, Inputs, Plots, Section
 from medloom.evaluation.images.sets import ImageSet
@@ -80,7 +80,7 @@ def without_known(data: Comparison, search: CopySearch) -> Comparison:
         f"{known.sum()} of {len(known)} held-out images are training images too, perhaps edited or under another"
         " patient; they were left out of --real."
     )
-    return replace(data, real=data.real.rows(np.flatnonzero(~known)), notes=(*data.notes, note))
+    return with_fewer(data, {"real": data.real.rows(np.flatnonzero(~known))}, [note])
 
 
 def measure(inputs: Inputs) -> Found:
