@@ -3,7 +3,7 @@
 import math
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,6 +17,8 @@ from medloom.data.placement import Placement, frame_of, place, plan, restore
 HU_WINDOW = (-1000.0, 1000.0)
 LEVELS = (0.0, 255.0)
 PERCENTILES = (0.5, 99.5)
+# Fraction of the range by which the channels of a grey image may differ.
+SAME_LEVELS = 2 / 255
 
 
 @dataclass(frozen=True, eq=False)
@@ -41,6 +43,8 @@ def to_model(image: Image, spec: ImageSpec, modality: str) -> ModelImage:
         UserError: an unknown modality; a unit, number of channels, size or geometry that does not fit the spec.
     """
     intensity = spec.of(modality)
+    if len(image.pixels) == 3 and not intensity.colour and _is_grey(image):
+        image = replace(image, pixels=image.pixels.mean(axis=0, keepdims=True), unit=GREY)
     if len(image.pixels) > spec.channels:
         raise UserError(f"a colour image cannot be put into the model's one channel (modality {modality}).")
     if len(image.pixels) == 3 and not intensity.colour:
@@ -77,6 +81,11 @@ def to_model(image: Image, spec: ImageSpec, modality: str) -> ModelImage:
         np.repeat(array, spec.channels // len(array), axis=0),
         {"low": low, "high": high, "clipped_fraction": clipped, **placement.to_parameters()},
     )
+
+
+def _is_grey(image: Image) -> bool:
+    """Whether the three channels are one, as programs write grey images; compression may change a level or two."""
+    return float(np.ptp(image.pixels, axis=0).max(initial=0)) <= SAME_LEVELS * image.full_scale
 
 
 def from_model(

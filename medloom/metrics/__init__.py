@@ -94,10 +94,13 @@ METRICS: dict[str, MetricInfo] = {
     "detected": MetricInfo("membership", "scores of members and others", "lower", 0.0, 1.0, "Carlini 2022"),
 }
 # Intervals and tests, which are no metrics -> the module that holds them.
-STATISTICS = dict.fromkeys(
-    ("bootstrap_mean", "bootstrap_interval", "student_mean", "subsample_interval", "floor", "equivalent", "holm"),
-    "uncertainty",
-)
+STATISTICS = {
+    **dict.fromkeys(
+        ("bootstrap_mean", "bootstrap_interval", "student_mean", "subsample_interval", "floor", "equivalent", "holm"),
+        "uncertainty",
+    ),
+    "compare_sets": "set_comparison",
+}
 
 
 def metric(name: str) -> Callable[..., Any]:

@@ -24,7 +24,9 @@ class Config(ManifestOptions):
         image_size: pixels of the judges' images; one number for a square, or one per axis.
         network: the judging classifiers: small (for a CPU) or densenet121.
         steps: optimiser steps of each judge.
-        gate: YAML file of bounds on metrics. If one is not met, the command says which and ends with status 3.
+        gate: release (every verdict has to hold), or a YAML file of bounds on metrics. If one is not met or not shown,
+            the command says which and ends with status 3.
+        allow_inconclusive: metrics that may be inconclusive or unmeasured at the gate.
         seed: of the judges and of all resamples.
         device: auto, cpu or cuda.
     """
@@ -54,6 +56,7 @@ class Config(ManifestOptions):
     network: str = "small"
     steps: int = 200
     gate: Path | None = None
+    allow_inconclusive: tuple[str, ...] = ()
     seed: int = 0
     device: str = "auto"
 
@@ -73,9 +76,10 @@ def run(config: Config) -> Path:
     from medloom.evaluation.edits.judges import composite, judge_edits, judged_metrics, refuse_known
     from medloom.evaluation.edits.measure import EDIT, edit_metrics, edits_notes, measure_edits, read_edits_spec
     from medloom.evaluation.edits.page import MEANINGS, edits_page
+    from medloom.evaluation.edits.release import LACK, QUESTIONS, SIGNED
     from medloom.evaluation.edits.truth import Truth, retest_changes, truth_metrics
     from medloom.evaluation.images.cache import EvaluationCache, judge_options
-    from medloom.evaluation.report.gate import enforce, read_gate
+    from medloom.evaluation.report.gate import RELEASE, check_allowed, enforce, judgements, of_verdicts, read_gate
     from medloom.evaluation.report.report import Report, report_folder
     from medloom.generation.requests import origins
     from medloom.phantom.truth import Cohort
@@ -86,7 +90,8 @@ def run(config: Config) -> Path:
     if bool(config.judge) != (config.train is not None):
         raise UserError("--judge and --train go together: columns to judge, and real images of other patients.")
     options = judge_options(config.network, config.steps, config.seed, config.device)
-    rules = read_gate(config.gate, MEANINGS)
+    rules = read_gate(config.gate, MEANINGS, signed=SIGNED)
+    check_allowed(config.allow_inconclusive, MEANINGS, config.gate)
 
     triples, unit = {}, config.unit
     if config.reference is not None:
@@ -123,6 +128,9 @@ def run(config: Config) -> Path:
                 report.add("edits", *found)
             report.notes += composite(report.metrics)
         report.facts = {"edits": hash_file(config.data), "seed": config.seed, "arms": edits.arms}
+        unmeasured = dict.fromkeys(MEANINGS, "the edits do not allow it" if truth is not None else LACK)
+        report.answer(QUESTIONS, unmeasured)
         report.write(config.out, edits_page(edits, report, truth))
-        enforce(config.gate, rules, report.metrics)
+        required = of_verdicts(report.verdicts, LACK) if config.gate == RELEASE else []
+        enforce(config.gate, required or judgements(rules, report.metrics, unmeasured), config.allow_inconclusive)
         return config.out

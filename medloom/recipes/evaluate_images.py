@@ -47,7 +47,9 @@ class Config(ManifestOptions):
         network: the classifier and the encoder: small (for a CPU) or densenet121.
         steps: optimiser steps of the classifier and of the encoder.
         seed: of the split, the classifier, and all resamples.
-        gate: YAML file of bounds on metrics. If one is not met, the command says which and ends with status 3.
+        gate: release, or a YAML file of bounds on metrics. If one is not met or not shown, the command says which and
+            ends with status 3.
+        allow_inconclusive: metrics that may be inconclusive or unmeasured at the gate.
         drop_copies: write cleaned.csv, the synthetic manifest without the images that are listed as copies, and
             evaluate it in the folder cleaned.
         reference_model: run folder of a model that was trained on neither --train nor --real; its losses calibrate the
@@ -96,6 +98,7 @@ class Config(ManifestOptions):
     steps: int = 200
     seed: int = 0
     gate: Path | None = None
+    allow_inconclusive: tuple[str, ...] = ()
     drop_copies: bool = False
     reference_model: Path | None = None
     attack_images: int = setting(500)
@@ -117,16 +120,20 @@ def run(config: Config) -> Path:
     from medloom.evaluation.images.comparison import compare, readable_only
     from medloom.evaluation.images.copies import without_known
     from medloom.evaluation.images.copy_search import CopySearch
+    from medloom.evaluation.images.formats import with_formats
     from medloom.evaluation.images.page import images_page, synthetic_strips
+    from medloom.evaluation.images.release import QUESTIONS, RELEASE
     from medloom.evaluation.images.section import Attack, Inputs
-    from medloom.evaluation.images.sections import SECTIONS, choose_sections
-    from medloom.evaluation.report.gate import enforce, read_gate
+    from medloom.evaluation.images.sections import SECTIONS, SIGNED, choose_sections, unmeasured_metrics
+    from medloom.evaluation.report.gate import check_allowed, enforce, judgements, read_gate
     from medloom.evaluation.report.report import Report, report_folder
     from medloom.metrics.matrices import computing_on
 
     judge = judge_options(config.network, config.steps, config.seed, config.device)
     _check(config)
-    rules = read_gate(config.gate, [*(m for section in SECTIONS.values() for m in section.metrics), *config.metrics])
+    known = [*(name for section in SECTIONS.values() for name in section.metrics), *config.metrics]
+    rules = read_gate(config.gate, known, RELEASE, SIGNED)
+    check_allowed(config.allow_inconclusive, known, config.gate)
 
     real = load_manifest(config.real, config, need=("path",))
     synthetic = _synthetic(config)
@@ -148,6 +155,7 @@ def run(config: Config) -> Path:
     )
     data = readable_only(data, unit) if config.skip_bad else data
     choose_sections(config.only, data)
+    data = with_formats(data, unit)
     extractors = _extractors(config, data)
     cache = EvaluationCache(config.cache or config.out, data.spec, judge, unit)
     with report_folder(config.out):
@@ -174,6 +182,8 @@ def run(config: Config) -> Path:
         report = Report(notes=notes)
         for name, own in found.items():
             report.add(name, own.metrics, own.notes)
+        unmeasured = unmeasured_metrics(data, chosen, left_out)
+        report.answer(QUESTIONS, unmeasured)
         files = {file: write for own in found.values() for file, write in own.files.items()}
         report.facts = {
             **_facts(config, data),
@@ -191,7 +201,7 @@ def run(config: Config) -> Path:
 
         unreleasable = {str(path) for own in found.values() for path in own.unreleasable}
         if not config.drop_copies or not unreleasable:
-            enforce(config.gate, rules, report.metrics)
+            enforce(config.gate, judgements(rules, report.metrics, unmeasured), config.allow_inconclusive)
             return config.out
         # The cleaned set is what would be released, so it is what has to pass the gate.
         kept = [path not in unreleasable for path in synthetic.frame["path"]]
@@ -250,8 +260,8 @@ def _extractors(config: Config, data: "Comparison") -> tuple[str, ...]:
     """
     from medloom.downstream.ssl import LEAST
 
-    able = {"classifier": data.fit is not None, "local": len(data.other_real) >= LEAST}
-    extractors = config.features or tuple(name for name, possible in able.items() if possible) or ("pixels",)
+    able = {"classifier": data.fit is not None, "local": len(data.other_real) >= LEAST, "texture": True}
+    extractors = config.features or tuple(name for name, possible in able.items() if possible)
     if "classifier" in extractors and data.fit is None:
         raise UserError(
             "--features classifier needs a class of each image: name a column of both manifests with --label, or give"

@@ -22,7 +22,9 @@ class Config(ManifestOptions):
             patients with and without a value are compared with the shifts of the what-if.
         adjust: columns that the observed difference is adjusted for, e.g. age view.
         model: run folder of the generator; patients of --observed that it was trained on are refused.
-        gate: YAML file of bounds on metrics. If one is not met, the command says which and ends with status 3.
+        gate: release (every verdict has to hold), or a YAML file of bounds on metrics. If one is not met or not shown,
+            the command says which and ends with status 3.
+        allow_inconclusive: metrics that may be inconclusive or unmeasured at the gate.
         seed: of all resamples.
     """
 
@@ -36,6 +38,7 @@ class Config(ManifestOptions):
     adjust: tuple[str, ...] = ()
     model: Path | None = None
     gate: Path | None = None
+    allow_inconclusive: tuple[str, ...] = ()
     seed: int = 0
 
 
@@ -54,7 +57,8 @@ def run(config: Config) -> Path:
     from medloom.evaluation.effects.observed import observed_metrics, read_observed
     from medloom.evaluation.effects.page import whatif_page
     from medloom.evaluation.effects.recovery import MEANINGS, effect_metrics
-    from medloom.evaluation.report.gate import enforce, read_gate
+    from medloom.evaluation.effects.release import LACK, QUESTIONS, SIGNED
+    from medloom.evaluation.report.gate import RELEASE, check_allowed, enforce, judgements, of_verdicts, read_gate
     from medloom.evaluation.report.report import Report, report_folder
     from medloom.phantom.truth import Cohort
 
@@ -62,7 +66,8 @@ def run(config: Config) -> Path:
         if getattr(config, name) and config.observed is None:
             raise UserError(f"{flag_of(name)} needs --observed, a manifest of held-out real images.")
     check_seed(config.seed)
-    rules = read_gate(config.gate, MEANINGS)
+    rules = read_gate(config.gate, MEANINGS, signed=SIGNED)
+    check_allowed(config.allow_inconclusive, MEANINGS, config.gate)
 
     cohort = None if config.truth is None else Cohort(config.truth)
     effects = measure_effects(config.data, cohort)
@@ -89,7 +94,10 @@ def run(config: Config) -> Path:
         "whatif": hash_file(config.data),
         "seed": config.seed,
     }
+    unmeasured = dict.fromkeys(MEANINGS, "no row of an arm allows it" if cohort is not None else LACK)
+    report.answer(QUESTIONS, unmeasured)
     with report_folder(config.out):
         report.write(config.out, whatif_page(effects, report))
-    enforce(config.gate, rules, report.metrics)
+    found = of_verdicts(report.verdicts, LACK) if config.gate == RELEASE else []
+    enforce(config.gate, found or judgements(rules, report.metrics, unmeasured), config.allow_inconclusive)
     return config.out

@@ -1,6 +1,5 @@
-"""Do synthetic images show what their condition says, and can a classifier learn from them?"""
+"""Do synthetic images show what their condition says?"""
 
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -9,9 +8,9 @@ from numpy.typing import NDArray
 
 from medloom.core.errors import UserError
 from medloom.core.seeds import numpy_generator
-from medloom.downstream.classifier import Classifier, hold_out
-from medloom.evaluation.images.cache import Images, train_on_real, train_on_synthetic
-from medloom.evaluation.images.comparison import PATIENTS_PER_CLASS, Comparison
+from medloom.downstream.classifier import Classifier
+from medloom.evaluation.images.cache import Images
+from medloom.evaluation.images.comparison import Comparison
 from medloom.evaluation.images.section import Found, Inputs, Plots, Section
 from medloom.evaluation.images.sets import MODALITY, ImageSet, Subsets
 from medloom.evaluation.report.metrics import EVERYTHING, HIGHER, Metric, Reference, proportion, sampled_units
@@ -19,7 +18,6 @@ from medloom.evaluation.report.plots import FRACTION, Panel
 from medloom.metrics.uncertainty import Interval, bootstrap_interval
 
 RECOGNITION, SHUFFLED = "recognition", "recognition with shuffled conditions"
-UTILITY, RELATIVE_UTILITY = "accuracy trained on synthetic images", "accuracy trained on synthetic over real images"
 HELD_OUT = "held-out real images"
 SHUFFLES = 200
 LEAST = 10
@@ -66,26 +64,15 @@ def predict(classifier: Classifier, images: Images, members: ImageSet) -> Predic
 
 
 def measure(inputs: Inputs) -> Found:
-    """Recognition, its value for shuffled conditions, and the use of the images for training."""
+    """Recognition, its value for shuffled conditions, and that of a set made without a model."""
     data, cache, classifier, seed = inputs.data, inputs.cache, inputs.classifier, inputs.seed
     if classifier is None or data.fit is None:
         raise ValueError("alignment without a classifier, which `needs` asks for")
     real, synthetic = data.real.labelled(), data.synthetic.labelled()
-    images = cache.images(real)
-    by_real = predict(classifier, images, real)
-    found = Found(
-        recognition_metrics(data.label, by_real, predict(classifier, cache.images(synthetic), synthetic), seed)
-    )
-    if lack := lacking_for_training(synthetic):
-        found.notes.append(f"No classifier was trained on synthetic images: {lack}.")
-        return found
-    by_synthetic = predict(cache.classifier(synthetic, train_on_synthetic), images, real)
-    by_half = None
-    if not data.fit.rare_classes(2 * PATIENTS_PER_CLASS):
-        rows = hold_out(data.fit.units, [str(label) for label in data.fit.labels], 0.5, seed)
-        by_half = predict(cache.classifier(data.fit.rows(rows, "half of the training"), train_on_real), images, real)
-    found.metrics.extend(utility_metrics(by_real, by_synthetic, (len(data.fit), len(synthetic)), seed, by_half))
-    return found
+    by_real, by_synthetic = (predict(classifier, cache.images(members), members) for members in (real, synthetic))
+    named = [row for row, label in enumerate(inputs.replaced.labels) if label is not None]
+    control = predict(classifier, inputs.stand_ins(data.spec)[named], inputs.replaced.rows(named))
+    return Found(recognition_metrics(data.label, by_real, by_synthetic, seed, control))
 
 
 def lacking(data: Comparison) -> str | None:
@@ -94,16 +81,9 @@ def lacking(data: Comparison) -> str | None:
     return f"{labelled} synthetic images have a class and it needs {LEAST}" if labelled < LEAST else None
 
 
-def lacking_for_training(members: ImageSet) -> str:
-    """What a set lacks for training a classifier on it; empty if nothing."""
-    counts = Counter(members.labels)
-    if len(counts) < 2:
-        return f"all of them are of class {members.labels[0]!r}"
-    name, count = min(counts.items(), key=lambda item: item[1])
-    return f"class {name!r} has {count} image and needs 2" if count < 2 else ""
-
-
-def recognition_metrics(label: str, real: Predictions, synthetic: Predictions, seed: int) -> list[Metric]:
+def recognition_metrics(
+    label: str, real: Predictions, synthetic: Predictions, seed: int, control: Predictions | None = None
+) -> list[Metric]:
     """How often a classifier gives synthetic images the class of their condition: over all, by class and by subset.
 
     The reference over all is the held-out accuracy at the synthetic set's mix of classes. The reference of a class is
@@ -115,9 +95,11 @@ def recognition_metrics(label: str, real: Predictions, synthetic: Predictions, s
         real: held-out real images.
         synthetic: synthetic images.
         seed: of resamples and shuffles.
+        control: images made without a model for the conditions of synthetic ones.
     """
     everything = Reference.of(_held_out_accuracy(real, synthetic, seed), HELD_OUT)
-    metrics = [_recognition(EVERYTHING, synthetic, everything, seed), _shuffled(label, synthetic, seed)]
+    bad = None if control is None or not len(control.truth) else float(control.hits.mean())
+    metrics = [_recognition(EVERYTHING, synthetic, everything, seed, bad), _shuffled(label, synthetic, seed)]
     for name in sorted(set(synthetic.truth)):
         theirs = real.rows(real.truth == name)
         reference = Reference.of(proportion(theirs.hits, theirs.units, seed), HELD_OUT)
@@ -134,7 +116,9 @@ def recognition_metrics(label: str, real: Predictions, synthetic: Predictions, s
     return metrics
 
 
-def _recognition(subset: str, predictions: Predictions, reference: Reference, seed: int) -> Metric:
+def _recognition(
+    subset: str, predictions: Predictions, reference: Reference, seed: int, control: float | None = None
+) -> Metric:
     interval = proportion(predictions.hits, sampled_units(predictions.units), seed)
     prompts = len(set(predictions.units))
     fixed = predictions.counted != "images" and interval.n != prompts
@@ -146,6 +130,7 @@ def _recognition(subset: str, predictions: Predictions, reference: Reference, se
         reference=reference,
         better=HIGHER,
         note=f"The interval is over images and holds for these {predictions.counted} ({prompts})." if fixed else "",
+        control=control,
     )
 
 
@@ -185,71 +170,21 @@ def _shuffled(label: str, predictions: Predictions, seed: int) -> Metric:
     )
 
 
-def utility_metrics(
-    by_real: Predictions,
-    by_synthetic: Predictions,
-    trained: Sequence[int],
-    seed: int,
-    by_half: Predictions | None = None,
-) -> list[Metric]:
-    """Accuracy on held-out real images of a classifier trained on synthetic ones (CAS, Ravuri and Vinyals 2019).
-
-    Its ratio to the real-trained classifier's accuracy is compared with the ratio of a classifier of half of the real
-    patients, as distances are compared with half of the real images: two trainings on few images always differ.
-
-    Args:
-        by_real: predictions of the real-trained classifier on held-out real images.
-        by_synthetic: predictions of the synthetic-trained one on the same images.
-        trained: number of real and of synthetic images that the two were trained on.
-        seed: of resamples of patients.
-        by_half: predictions of a classifier trained on half of the real patients; None if they are too few, and the
-            ratio is compared with 1.
-
-    Raises:
-        UserError: the real-trained classifier recognises no held-out image.
-    """
-    real_hits = by_real.hits
-    if not real_hits.any():
-        raise UserError("the classifier trained on real images recognises no held-out image: check the label.")
-
-    def ratio(hits: Hits) -> Interval:
-        # The real-trained classifier may be wrong on a whole resample of a small set; one hit keeps the ratio finite.
-        return bootstrap_interval(
-            lambda rows: float(hits[rows].mean() / max(real_hits[rows].mean(), 1 / len(rows))), by_real.units, seed
-        )
-
-    reference = Reference("trained on real images", 1.0)
-    if by_half is not None:
-        reference = Reference.of(ratio(by_half.hits), "trained on half of the real images")
-    own, theirs = (proportion(known.hits, by_real.units, seed) for known in (by_synthetic, by_real))
-    note = f"Trained on {trained[1]} synthetic and {trained[0]} real images, with the same number of steps."
-    return [
-        Metric.of(interval, name=name, counted=by_real.counted, reference=compared, better=HIGHER, note=note)
-        for name, interval, compared in (
-            (UTILITY, own, Reference.of(theirs, "trained on real images")),
-            (RELATIVE_UTILITY, ratio(by_synthetic.hits), reference),
-        )
-    ]
-
-
 def plots(metrics: Sequence[Metric]) -> Plots:
     """One plot of all fractions."""
     rows = [
         (metric.name if metric.subset == EVERYTHING else f"{metric.name} of {metric.subset}", metric)
         for metric in metrics
-        if metric.name != RELATIVE_UTILITY
     ]
-    return [("recognition and use", [Panel("fraction of images", rows, FRACTION)])]
+    return [("recognition", [Panel("fraction of images", rows, FRACTION)])]
 
 
 SECTION = Section(
     heading="Alignment",
-    question="Do synthetic images show what their condition says, and can a classifier learn from them?",
+    question="Do synthetic images show what their condition says?",
     metrics={
         RECOGNITION: "fraction of synthetic images that a classifier of real images assigns to their condition",
         SHUFFLED: "the same after shuffling the conditions among images: what chance and the modality explain",
-        UTILITY: "accuracy on held-out real images of a classifier that was trained on synthetic images only",
-        RELATIVE_UTILITY: "that accuracy divided by the one of a classifier trained on real images",
     },
     measure=measure,
     plots=plots,

@@ -3,10 +3,11 @@
 import math
 
 import numpy as np
+from numpy.typing import NDArray
 
 from medloom.evaluation.images.cache import EvaluationCache
 from medloom.evaluation.images.sets import ImageSet
-from medloom.evaluation.report.metrics import EVERYTHING, HIGHER, Metric, Reference, sampled_units
+from medloom.evaluation.report.metrics import EQUAL, EVERYTHING, Metric, Reference, sampled_units
 from medloom.metrics.spectral import SMALLEST, fine_detail
 from medloom.metrics.uncertainty import Interval, bootstrap_mean
 
@@ -20,7 +21,11 @@ SMALLEST_FRACTION = 1e-8
 
 
 def detail_metrics(
-    cache: EvaluationCache, real: ImageSet, synthetic: ImageSet, seed: int
+    cache: EvaluationCache,
+    real: ImageSet,
+    synthetic: ImageSet,
+    seed: int,
+    control: NDArray[np.floating] | None = None,
 ) -> tuple[list[Metric], list[str]]:
     """The geometric mean fraction of fine detail of synthetic images over that of real ones, of all and by subset.
 
@@ -29,6 +34,7 @@ def detail_metrics(
         real: held-out real images.
         synthetic: the images that are evaluated.
         seed: of resamples.
+        control: images of a set made without a model, `(N, C, *size)`.
 
     Returns:
         Metrics, and a note if images are too small.
@@ -38,8 +44,9 @@ def detail_metrics(
     logarithms, units = [], []
     for members in (real, synthetic):
         images = cache.images(members)
-        logarithms.append(np.array([math.log(max(fine_detail(image), SMALLEST_FRACTION)) for image in images]))
+        logarithms.append(_logarithms(images))
         units.append(np.asarray(members.units))
+    bad = None if control is None else float(_logarithms(control).mean())
     metrics = []
     for subset in (EVERYTHING, *real.parts):
         theirs, ours = (members.within(subset) for members in (real, synthetic))
@@ -56,11 +63,16 @@ def detail_metrics(
                 subset=subset,
                 counted="units",
                 reference=Reference("as sharp as real images", 1.0),
-                better=HIGHER,
+                better=EQUAL,
                 note="Of images at the size of this evaluation. Above 1 there is more noise, or there are artefacts.",
+                control=None if bad is None or subset != EVERYTHING else math.exp(bad - logarithms[0].mean()),
             )
         )
     return metrics, []
+
+
+def _logarithms(images: NDArray[np.floating]) -> NDArray[np.float64]:
+    return np.array([math.log(max(fine_detail(image), SMALLEST_FRACTION)) for image in images])
 
 
 def ratio_of_means(ours: Interval, theirs: Interval) -> Interval:

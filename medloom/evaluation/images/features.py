@@ -16,10 +16,13 @@ from medloom.data.dataset import ImageSource
 from medloom.downstream.classifier import Classifier
 from medloom.downstream.ssl import Encoder
 from medloom.evaluation.images.sets import ImageSet, Subsets, parts_of
+from medloom.evaluation.images.texture import Texture
 from medloom.evaluation.images.vision_models import load_vision_model
 from medloom.evaluation.report.metrics import EVERYTHING
 
 BATCH = 64
+# Features of different images that differ by less than this fraction of their size differ by rounding only.
+ROUNDING, SMALLEST = 1e-5, 1e-30
 PIXELS = {2: (32, 32), 3: (16, 16, 16)}
 
 
@@ -51,12 +54,14 @@ class Sources:
         classifier: trained on real images; None if there is no label.
         device: a torch device.
         encoder: gives the self-supervised encoder that was trained on real images outside the reference.
+        known: gives real images in that space, `(N, C, *size)` in [-1, 1], which scale textures.
     """
 
     spec: ImageSpec
     classifier: Classifier | None
     device: str = "cpu"
     encoder: Callable[[], Encoder] | None = None
+    known: Callable[[], NDArray[np.floating]] | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -124,6 +129,21 @@ def _local(sources: Sources, argument: str) -> Extractor:
     )
 
 
+def _texture(sources: Sources, argument: str) -> Extractor:
+    if sources.known is None:
+        raise UserError("--features texture is scaled by real images, and there are none.")
+    texture = Texture.of(sources.known())
+    size = " x ".join(map(str, sources.spec.size))
+    return Extractor(
+        "texture",
+        f"grey levels, sharpness, grain and local contrast in {len(texture.mean)} numbers, in standard deviations of"
+        f" real images, images of {size} pixels ({sources.spec.resize})",
+        hash_json(["texture", texture.mean.tolist(), texture.deviation.tolist(), sources.spec.fingerprint()]),
+        sources.spec,
+        texture,
+    )
+
+
 def _pixels(sources: Sources, argument: str) -> Extractor:
     size = PIXELS[sources.spec.spatial_dims]
     spec = replace(sources.spec, size=size, resize="pad")
@@ -162,11 +182,13 @@ EXTRACTORS: dict[str, Callable[[Sources, str], Extractor]] = {
     "hf": _vision_model,
     "local": _local,
     "pixels": _pixels,
+    "texture": _texture,
 }
 
 
 def check_extractor(name: str) -> None:
-    """Refuse the name of an unknown extractor; known are `classifier`, `local`, `pixels`, and `hf:` with a model.
+    """Refuse the name of an unknown extractor; known are `classifier`, `local`, `texture`, `pixels`, and `hf:` with
+    a model.
 
     Raises:
         UserError: an unknown name, or `hf:` without a model.
@@ -244,3 +266,22 @@ def _load(path: Path) -> dict[str, NDArray[np.float32]]:
         return {key.decode(): row for key, row in zip(table["key"], table["features"], strict=True)}
     except (ValueError, IndexError, EOFError) as error:
         raise UserError(f"{path} is not a file of features ({error}); remove it.") from error
+
+
+def refuse_collapsed(name: str, values: NDArray[np.floating]) -> None:
+    """Refuse features that are the same for all images, with which every set would look perfect.
+
+    Args:
+        name: of the extractor.
+        values: features of real images, `(n, d)`.
+
+    Raises:
+        UserError: they do not differ beyond rounding.
+    """
+    centre = values.mean(axis=0, dtype=np.float64)
+    spread = float(np.sqrt(((values - centre) ** 2).sum(axis=1).mean()))
+    if spread <= ROUNDING * (float(np.linalg.norm(centre)) + SMALLEST):
+        raise UserError(
+            f"the features of {name} are the same for all {len(values)} real images, so they say nothing about others;"
+            " the model is not trained or damaged: give another one with --features."
+        )

@@ -1,11 +1,12 @@
 """Are synthetic images distributed like real ones? Distances, precision, recall, density, coverage, variety, detail.
 
 A distance between two finite sets is never 0. So each metric is computed on n' images per side, and compared with the
-same metric between two halves of the real images, also n' per side.
+same metric between two sides of the real images, also n' each, and with that of a set made without a model.
 """
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,20 +15,21 @@ from medloom import metrics as known_metrics
 from medloom.core.errors import UserError
 from medloom.core.lookup import look_up
 from medloom.core.progress import progress
-from medloom.core.seeds import numpy_generator
-from medloom.evaluation.images import detail, variety
-from medloom.evaluation.images.features import FeatureSet
+from medloom.evaluation.images import detail, proofs, variety
+from medloom.evaluation.images.features import FeatureSet, refuse_collapsed
 from medloom.evaluation.images.section import Found, Inputs, Plots, Section
-from medloom.evaluation.report.metrics import EVERYTHING, LOWER, Metric, Reference, Units, sampled_units
+from medloom.evaluation.report.metrics import EQUAL, EVERYTHING, Metric, Reference, Units, sampled_units
 from medloom.evaluation.report.plots import FRACTION, Panel
 from medloom.metrics import FEATURES, METRICS, MetricInfo
 from medloom.metrics.diversity import vendi_score
 from medloom.metrics.frechet import frechet_distance
 from medloom.metrics.kernel import squared_mmd
-from medloom.metrics.neighbours import PRDC, prdc
-from medloom.metrics.uncertainty import floor, subsample_interval
+from medloom.metrics.neighbours import prdc
+from medloom.metrics.set_comparison import DRAWS, GROUPS, Sides, compare_sets, draw_sides
+from medloom.metrics.uncertainty import Interval, subsample_interval
 
 FD, FD_INFINITY = "Frechet distance", "Frechet distance of infinite sets"
+EXCESS = "excess Frechet distance"
 KERNEL, VENDI = "kernel distance", "Vendi score"
 _FRACTION = replace(METRICS["prdc"], high=1.0)
 # What is measured by every extractor, with range and direction.
@@ -41,17 +43,19 @@ MEASURED: Mapping[str, MetricInfo] = {
     VENDI: METRICS["vendi_score"],
 }
 REAL_TO_REAL = "real vs real"
-# A subsample of half of them still has more than the 5 neighbours of precision and recall.
 LEAST = 20
 LEAST_PATIENTS = 8
+# Images that every side of every draw needs: one more than the 5 neighbours of precision and recall.
+LEAST_SIDE = 6
+# More images per side make a metric slower and hardly more certain: all draws together use more.
+MOST_SIDE = 1000
+# Draws and groups of a subset, of which there may be many.
+FEWER_DRAWS, FEWER_GROUPS = 6, 20
 REPEATS = 100
-# The value is the mean over so many draws of n' images per side; its interval has the width of one draw's.
-DRAWS = 20
 IMAGES_PER_DIMENSION = 10
 
-Rows = NDArray[np.intp]
 Floats = NDArray[np.floating]
-Statistic = Callable[[Rows, Rows], float]
+Statistic = Callable[[Floats, Floats], Sequence[float]]
 
 
 def measure(inputs: Inputs) -> Found:
@@ -61,11 +65,19 @@ def measure(inputs: Inputs) -> Found:
     found = Found([], meanings={name: _meaning(name) for name in further})
     for metrics, notes in (
         *(
-            fidelity_metrics(name, inputs.features(name, real), inputs.features(name, synthetic), seed, further)
+            fidelity_metrics(
+                name,
+                inputs.features(name, real),
+                inputs.features(name, synthetic),
+                seed,
+                further,
+                control=inputs.control(name),
+            )
             for name in inputs.extractors
         ),
+        proofs.proof_metrics(inputs),
         variety.variety_metrics(inputs.cache, real, synthetic, inputs.classifier, seed),
-        detail.detail_metrics(inputs.cache, real, synthetic, seed),
+        detail.detail_metrics(inputs.cache, real, synthetic, seed, inputs.stand_ins(inputs.data.spec)),
     ):
         found.metrics.extend(metrics)
         found.notes.extend(notes)
@@ -99,7 +111,20 @@ def lacking(real: Units, synthetic: Units) -> str | None:
     patients = len(set(real))
     if patients < LEAST_PATIENTS:
         return f"the held-out real images are of {patients} patients and it needs {LEAST_PATIENTS}"
+    # One patient of most images leaves too few for a side that has none of that patient.
+    side = _sides(real, synthetic, EVERYTHING).least
+    if side < LEAST_SIDE:
+        return (
+            f"a few patients have most of the {len(real)} held-out real images, which leaves {side} of other patients"
+            f" and it needs {LEAST_SIDE}"
+        )
     return None
+
+
+def _sides(real: Units, synthetic: Units, subset: str) -> Sides:
+    """The draws, which are the same for every seed: that they are large enough is known before anything is measured."""
+    draws, groups = (DRAWS, GROUPS) if subset == EVERYTHING else (FEWER_DRAWS, FEWER_GROUPS)
+    return draw_sides(np.asarray(real), sampled_units(synthetic), 0, draws, groups, MOST_SIDE)
 
 
 def fidelity_metrics(
@@ -109,6 +134,7 @@ def fidelity_metrics(
     seed: int,
     further: Mapping[str, MetricInfo] | None = None,
     verbose: bool = True,
+    control: FeatureSet | None = None,
 ) -> tuple[list[Metric], list[str]]:
     """Metrics over all images and by subset, and notes on subsets that are too small.
 
@@ -119,10 +145,12 @@ def fidelity_metrics(
         seed: of subsets and subsamples.
         further: metrics on features to measure as well, by name.
         verbose: whether to show progress.
+        control: features of a set made without a model.
 
     Raises:
-        UserError: too few images or patients in all.
+        UserError: too few images or patients in all, or features that are the same for all real images.
     """
+    refuse_collapsed(extractor, real.values)
     metrics: list[Metric] = []
     notes: list[str] = []
     subsets = [EVERYTHING, *real.parts]
@@ -135,109 +163,107 @@ def fidelity_metrics(
             if lack:
                 notes.append(f"{subset}: fidelity was not measured, since {lack}.")
             else:
-                metrics += _measured(extractor, subset, one, other, seed, further or {})
+                bad = None if control is None else control.part(subset)
+                metrics += _measured(extractor, subset, one, other, seed, further or {}, bad)
             advance()
     return metrics, notes
 
 
 def _measured(
-    extractor: str, subset: str, real: FeatureSet, synthetic: FeatureSet, seed: int, further: Mapping[str, MetricInfo]
+    extractor: str,
+    subset: str,
+    real: FeatureSet,
+    synthetic: FeatureSet,
+    seed: int,
+    further: Mapping[str, MetricInfo],
+    control: FeatureSet | None,
 ) -> list[Metric]:
-    width = real.values.shape[1]
     units = real.units, sampled_units(synthetic.units)
-    n = min(len(synthetic.values), len(real.values) // 2)
-    drawn = [tuple(_some(own, n, seed, draw) for own in units) for draw in range(DRAWS)]
-    x, y = real.values, synthetic.values
-    if len(x) + len(y) < width:
-        # Coordinates in the space that the features span, which has fewer dimensions: all distances stay.
-        together = np.concatenate([x, y]).astype(np.float64)
-        coordinates: NDArray[np.float64] = np.asarray(np.linalg.qr(together.T, mode="r")).T
-        x, y = coordinates[: len(x)], coordinates[len(x) :]
-    between = {**_statistics(x, y, width), **_further(real.values, synthetic.values, further)}
-    among = {**_statistics(x, x, width), **_further(real.values, real.values, further)}
+    sides = _sides(*units, subset)
+    bad = control.values if control is not None and len(control.values) > LEAST_SIDE else None
+    statistics = _statistics(real.values.shape[1], tuple(further))
+    x, y, bad = _spanned(real.values, synthetic.values, bad) if not further else (real.values, synthetic.values, bad)
+    found = compare_sets(statistics, x, y, *units, seed, control=bad, sides=sides)
+    width, n = real.values.shape[1], sides.n
     small = f"n is below 10 d (d = {width}): compare it only with its reference."
     metrics = []
-    for name, info in {**MEASURED, **further}.items():
-        interval = subsample_interval(
-            lambda x, y, of=between[name]: of(drawn[0][0][x], drawn[0][1][y]),  # type: ignore[misc]
-            *(own[rows] for own, rows in zip(units, drawn[0], strict=True)),
-            seed=seed,
-            at="n",
-            repeats=REPEATS,
-        )
-        value = float(np.mean([between[name](*rows) for rows in drawn]))
+    for (name, info), each in zip({**MEASURED, **further}.items(), found, strict=True):
         metrics.append(
             Metric(
                 name=name,
                 subset=subset,
-                value=value,
-                low=max(value - interval.value + interval.low, info.low),
-                high=min(value - interval.value + interval.high, info.high),
+                value=each.value.value,
+                low=max(each.value.low, info.low),
+                high=min(each.value.high, info.high),
                 n=n,
                 counted="images",
-                reference=Reference.of(floor(among[name], real.units, n, seed=seed), REAL_TO_REAL),
+                reference=Reference.of(each.reference, REAL_TO_REAL),
                 better=info.better,
                 extractor=extractor,
                 note=small if name == FD and n < IMAGES_PER_DIMENSION * width else "",
+                beyond=each.beyond,
+                control=each.control,
             )
         )
+    distance = found[list(MEASURED).index(FD)]
+    variance = float(real.values.var(axis=0, ddof=1, dtype=np.float64).sum())
+    value, low, high = (end / variance for end in (distance.beyond.value, distance.beyond.low, distance.beyond.high))
+    excess = Interval(value, low, high, n)
+    bad_excess = None if distance.control is None else (distance.control - distance.reference.value) / variance
     # The bias of finite sets is removed, on all images; two infinite samples of one distribution have 0.
-    infinite = subsample_interval(between[FD], *units, seed=seed, at="infinity", repeats=REPEATS)
-    metrics.append(
-        Metric.of(
-            replace(infinite, n=min(len(real.values), len(synthetic.values))),
-            name=FD_INFINITY,
-            subset=subset,
-            counted="images",
-            reference=Reference("equal distributions", 0.0),
-            better=LOWER,
-            extractor=extractor,
-            note="Extrapolated; it may fall below 0 if the distance is small.",
-        )
+    infinite = subsample_interval(
+        lambda i, j: frechet_distance(x[i], y[j]), *units, seed=seed, at="infinity", repeats=REPEATS
     )
-    return metrics
+    common: dict[str, Any] = {"subset": subset, "counted": "images", "better": EQUAL, "extractor": extractor}
+    equal = "equal distributions"
+    return [
+        Metric.of(excess, name=EXCESS, reference=Reference(equal, 0.0), beyond=excess, control=bad_excess, **common),
+        *metrics,
+        Metric.of(
+            replace(infinite, n=min(len(x), len(y))),
+            name=FD_INFINITY,
+            reference=Reference(equal, 0.0),
+            beyond=infinite,
+            note="Extrapolated. Below 0 the synthetic images depend on these real ones: they are too close to them.",
+            **common,
+        ),
+    ]
 
 
-def _statistics(real: Floats, synthetic: Floats, width: int) -> dict[str, Statistic]:
-    """The metrics as functions of row numbers; the four fractions of the same rows are computed once.
+def _spanned(real: Floats, synthetic: Floats, control: Floats | None) -> tuple[Floats, Floats, Floats | None]:
+    """Coordinates in the space that the features span, if it has fewer dimensions: all distances stay."""
+    sets = [real, synthetic, *([] if control is None else [control])]
+    if sum(map(len, sets)) >= real.shape[1]:
+        return real, synthetic, control
+    together = np.concatenate(sets).astype(np.float64)
+    coordinates: NDArray[np.float64] = np.asarray(np.linalg.qr(together.T, mode="r")).T
+    parts = np.split(coordinates, np.cumsum([len(each) for each in sets])[:-1])
+    return parts[0], parts[1], parts[2] if control is not None else None
+
+
+def _statistics(width: int, further: Sequence[str]) -> Statistic:
+    """The metrics of MEASURED, then further ones, of a real and another set of features.
 
     Args:
-        real: features.
-        synthetic: features.
         width: dimensions of the features as they were extracted, which scale the kernel.
+        further: names of metrics on features.
     """
-    known: dict[tuple[bytes, bytes], PRDC] = {}
+    functions = [known_metrics.metric(name) for name in further]
 
-    def fractions(x: Rows, y: Rows) -> PRDC:
-        key = (x.tobytes(), y.tobytes())
-        if key not in known:
-            known[key] = prdc(real[x], synthetic[y])
-        return known[key]
+    def statistics(real: Floats, other: Floats) -> list[float]:
+        near = prdc(real, other)
+        return [
+            frechet_distance(real, other),
+            near.precision,
+            near.recall,
+            near.density,
+            near.coverage,
+            squared_mmd(real, other, width),
+            vendi_score(other),
+            *(float(function(real, other)) for function in functions),
+        ]
 
-    return {
-        FD: lambda x, y: frechet_distance(real[x], synthetic[y]),
-        "precision": lambda x, y: fractions(x, y).precision,
-        "recall": lambda x, y: fractions(x, y).recall,
-        "density": lambda x, y: fractions(x, y).density,
-        "coverage": lambda x, y: fractions(x, y).coverage,
-        KERNEL: lambda x, y: squared_mmd(real[x], synthetic[y], width),
-        VENDI: lambda x, y: vendi_score(synthetic[y]),
-    }
-
-
-def _further(real: Floats, synthetic: Floats, names: Mapping[str, MetricInfo]) -> dict[str, Statistic]:
-    def statistic(function: Callable[[Floats, Floats], float]) -> Statistic:
-        return lambda x, y: float(function(real[x], synthetic[y]))
-
-    return {name: statistic(known_metrics.metric(name)) for name in names}
-
-
-def _some(units: NDArray[np.generic], n: int, seed: int, draw: int) -> Rows:
-    """n rows of as few units as hold them, as the sides of the reference are drawn."""
-    rng = numpy_generator("fidelity", seed, draw)
-    names, codes = np.unique(units, return_inverse=True)
-    rank = rng.permutation(len(names))[codes]
-    return np.sort(np.lexsort((rng.permutation(len(codes)), rank))[:n])
+    return statistics
 
 
 def plots(metrics: Sequence[Metric]) -> Plots:
@@ -261,6 +287,8 @@ SECTION = Section(
     heading="Fidelity",
     question="Are synthetic images distributed like real ones?",
     metrics={
+        EXCESS: "Frechet distance less that of two sides of the real images, over the variance of real features; 0 for"
+        " equal distributions, 1 if they differ as much as real images do",
         FD: "distance between the two clouds of features; 0 only for infinite equal sets, lower is better",
         FD_INFINITY: "the same, extrapolated to infinite sets, where equal distributions have 0",
         "precision": "fraction of synthetic images that look like some real image; low means unrealistic images",
@@ -269,6 +297,7 @@ SECTION = Section(
         "coverage": "fraction of real images with a synthetic neighbour; low means missing kinds of images",
         KERNEL: "squared distance of the clouds by a cubic kernel (KID of all pairs); about 0 for equal sets",
         VENDI: "effective number of different images among n",
+        **proofs.MEANINGS,
         **detail.MEANINGS,
         **variety.MEANINGS,
     },

@@ -11,11 +11,10 @@ from medloom.data.dataset import ImageSource
 from medloom.evaluation.images.section import Found
 from medloom.evaluation.images.sections import SECTIONS
 from medloom.evaluation.images.sets import ImageSet
-from medloom.evaluation.report.metrics import EVERYTHING
 from medloom.evaluation.report.plots import draw, strip
 from medloom.evaluation.report.report import Report, embedded, page
 
-STRIPS, IMAGES_PER_STRIP, THUMBNAIL = 12, 8, 96
+STRIPS, IMAGES_PER_STRIP, THUMBNAIL = 12, 8, 128
 
 
 def images_page(report: Report, found: Mapping[str, Found], strips: Sequence[tuple[str, bytes]]) -> str:
@@ -44,7 +43,6 @@ def images_page(report: Report, found: Mapping[str, Found], strips: Sequence[tup
         "images.html",
         report=report,
         sections=sections,
-        glance=[m for m in report.metrics if m.subset == EVERYTHING and SECTIONS[m.section].glance],
         strips=[(heading, embedded(picture)) for heading, picture in strips],
     )
 

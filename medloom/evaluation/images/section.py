@@ -5,16 +5,28 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
+import numpy as np
+from numpy.typing import NDArray
+
+from medloom.core.files import atomic_file, hash_json
+from medloom.core.spec import ImageSpec
+from medloom.data.dataset import ImageSource
 from medloom.downstream.classifier import Classifier
 from medloom.evaluation.images.cache import EvaluationCache, train_on_real
 from medloom.evaluation.images.comparison import Comparison
 from medloom.evaluation.images.copy_search import CopySearch
-from medloom.evaluation.images.features import Extractor, FeatureSet, Sources, extract, make_extractor
+from medloom.evaluation.images.features import BATCH, Extractor, FeatureSet, Sources, extract, make_extractor
 from medloom.evaluation.images.sets import ImageSet
+from medloom.evaluation.images.stand_ins import MOST, MOST_VOLUMES, sampled, stand_ins
 from medloom.evaluation.report.metrics import Metric
 from medloom.evaluation.report.plots import Panel
 
 Plots = list[tuple[str, list[Panel]]]
+Images = NDArray[np.floating]
+
+# Real images outside the reference, if there are so many, scale textures and make the set without a model.
+LEAST_KNOWN = 30
+MOST_KNOWN, LEAST_PER_CLASS = 1000, 10
 
 
 @dataclass(frozen=True)
@@ -84,6 +96,7 @@ class Inputs:
                 self.classifier,
                 self.cache.options.device,
                 lambda: self.cache.encoder(self.data.other_real),
+                lambda: self.known_images(self.data.spec),
             )
             self._made[name] = make_extractor(name, sources)
         return self._made[name]
@@ -96,12 +109,68 @@ class Inputs:
         """
         return extract(self.extractor(name), members, self.cache.folder / "features", self.cache.unit)
 
+    @cached_property
+    def known(self) -> ImageSet:
+        """Some real images of each class, outside the reference where there are enough."""
+        everyone = self.data.other_real if len(self.data.other_real) >= LEAST_KNOWN else self.data.real
+        classes = _classes(everyone)
+        return everyone.rows(sampled(classes, self.seed, max(MOST_KNOWN // len(set(classes)), LEAST_PER_CLASS)))
+
+    def known_images(self, spec: ImageSpec) -> Images:
+        """The images of `known` in a space, `(N, C, *size)` in [-1, 1].
+
+        Raises:
+            UserError: an image that cannot be read.
+        """
+        return self.images(self.known, spec)
+
+    def images(self, members: ImageSet, spec: ImageSpec) -> Images:
+        """Images of a set in a space, `(N, C, *size)` in [-1, 1]; in that of the evaluation they are kept on disk.
+
+        Raises:
+            UserError: an image that cannot be read.
+        """
+        if spec == self.data.spec:
+            return self.cache.images(members)
+        return ImageSource(members.samples, spec, self.cache.unit, {}).images(range(len(members)))
+
+    @cached_property
+    def replaced(self) -> ImageSet:
+        """The synthetic images for which `stand_ins` has one: all, or as many as are needed."""
+        synthetic = self.data.synthetic
+        most = MOST if self.data.spec.spatial_dims == 2 else MOST_VOLUMES
+        return synthetic.rows(np.unique(np.linspace(0, len(synthetic) - 1, min(most, len(synthetic))).astype(int)))
+
+    def stand_ins(self, spec: ImageSpec) -> Images:
+        """A set made without a model, one image for each of `replaced`; see `stand_ins.stand_ins`."""
+        return stand_ins(self.known_images(spec), _classes(self.known), _classes(self.replaced), self.seed)
+
+    def control(self, name: str) -> FeatureSet:
+        """Features of the set made without a model by the extractor of a name; they are kept on disk."""
+        extractor, rows = self.extractor(name), self.replaced
+        made_from = [list(self.known.hashes), _classes(self.known), _classes(rows), self.seed]
+        path = self.cache.folder / "features" / f"control-{hash_json([extractor.identity, made_from])}.npy"
+        if path.is_file():
+            values = np.load(path, allow_pickle=False)
+        else:
+            made = self.stand_ins(extractor.spec)
+            parts = [extractor.compute(made[start : start + BATCH]) for start in range(0, len(made), BATCH)]
+            values = np.concatenate(parts)
+            with atomic_file(path) as temporary, temporary.open("wb") as stream:
+                np.save(stream, values, allow_pickle=False)
+        return FeatureSet(values, np.arange(len(rows)), np.asarray(rows.groups), rows.tags)
+
     @property
     def facts(self) -> dict[str, object]:
         """For scores.json: the statement of each extractor that was used, and the classifier."""
         used: Classifier | None = vars(self).get("classifier")
         trained = used and {"network": used.name, "classes": list(used.classes), "selected": used.validation}
         return {"extractors": {name: e.statement for name, e in self._made.items()}, "classifier": trained}
+
+
+def _classes(members: ImageSet) -> list[str]:
+    """The class of each image; its modality where it has none."""
+    return [str(label or group) for label, group in zip(members.labels, members.groups, strict=True)]
 
 
 @dataclass(frozen=True)
@@ -153,7 +222,6 @@ class Section:
         lacking: says why these sets cannot be measured and how many images it needs, or gives None; the section is then
             left out unless it is asked for.
         requires: `needs` and `lacking` in words, for the documentation.
-        glance: whether its metrics of all images stand in the table at the top of the report.
     """
 
     heading: str
@@ -164,4 +232,3 @@ class Section:
     needs: tuple[str, ...] = ()
     lacking: Callable[[Comparison], str | None] = lambda data: None
     requires: str = "any images"
-    glance: bool = True

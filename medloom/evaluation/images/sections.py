@@ -1,9 +1,9 @@
 """The sections of the report on a set of images, in its order. A section is one file and one row here."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from medloom.core.errors import UserError
-from medloom.evaluation.images import alignment, copies, fidelity, identifiers, privacy
+from medloom.evaluation.images import alignment, copies, fidelity, identifiers, privacy, proofs, utility, variety
 from medloom.evaluation.images.comparison import Comparison
 from medloom.evaluation.images.section import NEEDS, Section
 
@@ -12,8 +12,43 @@ SECTIONS: dict[str, Section] = {
     "alignment": alignment.SECTION,
     "copies": copies.SECTION,
     "privacy": privacy.SECTION,
+    "utility": utility.SECTION,
     "identifiers": identifiers.SECTION,
 }
+
+
+# Metrics whose reference is 0, or a difference on either side of it: no ratio is taken to it.
+SIGNED = (
+    fidelity.EXCESS,
+    fidelity.FD_INFINITY,
+    fidelity.KERNEL,
+    "squared_mmd",
+    copies.EXCESS,
+    copies.COPIED,
+    copies.HELD_OUT,
+    copies.IDENTICAL,
+    variety.MISSING,
+    proofs.DETECTED,
+)
+
+
+def unmeasured_metrics(data: Comparison, chosen: Sequence[str], left_out: Mapping[str, str]) -> dict[str, str]:
+    """Why metrics of sections that are not in the report were not measured.
+
+    Args:
+        data: the sets.
+        chosen: names of the sections that were measured.
+        left_out: those whose sets are too small, and what they lack.
+    """
+    found: dict[str, str] = {}
+    for name, section in SECTIONS.items():
+        unmet = [how for given, how in (NEEDS[need] for need in section.needs) if not given(data)]
+        reason = left_out.get(name) or (f"it needs {unmet[0]}" if unmet else "--only leaves it out")
+        if name not in chosen:
+            found |= dict.fromkeys(section.metrics, reason)
+    if data.train is None:
+        found |= dict.fromkeys((copies.COPIED, copies.EXCESS), f"it needs {NEEDS['training images'][1]}")
+    return found
 
 
 def choose_sections(only: Sequence[str], data: Comparison) -> tuple[list[str], dict[str, str]]:

@@ -10,13 +10,15 @@ from medloom.core.types import Condition
 from medloom.downstream.classifier import Classifier
 from medloom.evaluation.images.cache import EvaluationCache
 from medloom.evaluation.images.sets import ImageSet
-from medloom.evaluation.report.metrics import EVERYTHING, LOWER, Metric, Reference
+from medloom.evaluation.report.metrics import EVERYTHING, LOWER, Metric, Reference, proportion
 from medloom.metrics.inception import inception_score
 from medloom.metrics.structural import ms_ssim, scales_of
 from medloom.metrics.uncertainty import Interval, bootstrap_mean
 
 SIMILARITY, SCORE = "MS-SSIM of pairs that share a prompt", "Inception Score of the classifier"
+MISSING = "real images of missing classes"
 MEANINGS = {
+    MISSING: "fraction of real images whose class, or modality, no synthetic image has",
     SIMILARITY: "how alike two images of one prompt are, 0 to 1; far above real pairs means too little variety",
     SCORE: "how sure and how varied the classes are that a classifier of real images predicts",
 }
@@ -30,7 +32,7 @@ Keys = Sequence[Hashable]
 def variety_metrics(
     cache: EvaluationCache, real: ImageSet, synthetic: ImageSet, classifier: Classifier | None, seed: int
 ) -> tuple[list[Metric], list[str]]:
-    """MS-SSIM of pairs, and with a classifier its Inception Score; and notes on what was not measured.
+    """Missing classes, MS-SSIM of pairs, with a classifier its Inception Score; and notes on what was not measured.
 
     Args:
         cache: decodes images.
@@ -40,6 +42,7 @@ def variety_metrics(
         seed: of pairs and splits.
     """
     metrics, notes = _similarity(cache, real, synthetic, seed)
+    metrics = [*_missing(real, synthetic, seed), *metrics]
     n = min(len(real), len(synthetic))
     if classifier is None or n < 2 * SPLITS:
         return metrics, notes
@@ -63,6 +66,19 @@ def variety_metrics(
         " has no interval, ignores real images, and is highest for one perfect image of each class.",
     )
     return [*metrics, score], notes
+
+
+def _missing(real: ImageSet, synthetic: ImageSet, seed: int) -> list[Metric]:
+    """The fraction of real images of classes and modalities without a synthetic image; none if all have the same."""
+    theirs, ours = (list(zip(members.labels, members.groups, strict=True)) for members in (real, synthetic))
+    known = [(row, kind) for row, kind in enumerate(theirs) if kind[0] is not None or not real.classes]
+    if len({kind for _, kind in known}) < 2:
+        return []
+    missing = proportion(
+        np.array([kind not in set(ours) for _, kind in known]), [real.units[row] for row, _ in known], seed
+    )
+    none = Reference("every class has a synthetic image", 0.0)
+    return [Metric.of(missing, name=MISSING, counted=real.counted, reference=none, better=LOWER)]
 
 
 def _similarity(

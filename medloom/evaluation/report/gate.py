@@ -1,17 +1,33 @@
-"""A release gate: bounds in a YAML file that the metrics of an evaluation have to meet."""
+"""A release gate: rules in a YAML file, or those of `release`, that the metrics of an evaluation have to meet.
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+Each rule has one of three answers. A rule fails where its metric is beyond the bound. It is not shown where the
+interval reaches over the bound, where the metric was not measured, and where a set made without a model would meet it.
+"""
+
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import yaml
 
 from medloom.core.errors import GateError, UserError, first_line
-from medloom.core.lookup import did_you_mean, look_up
+from medloom.core.lookup import look_up
 from medloom.core.progress import say
-from medloom.evaluation.report.metrics import EVERYTHING, Metric, number, with_interval
+from medloom.evaluation.report.metrics import (
+    EVERYTHING,
+    FAILS,
+    HOLDS,
+    INCONCLUSIVE,
+    Metric,
+    Verdict,
+    judge,
+    number,
+    with_interval,
+)
+from medloom.metrics.uncertainty import Interval
 
 KEYS = ("metric", "features", "of")
+RELEASE, VERDICT = Path("release"), "verdict"
 
 
 @dataclass(frozen=True)
@@ -20,27 +36,84 @@ class Bound:
 
     Attributes:
         what: in words.
-        value: gives it for a metric; None if the metric has none.
+        of: the interval that is judged, whose ends are None if there is none; None if the metric has no such value.
         most: whether the bound is an upper one.
     """
 
     what: str
-    value: Callable[[Metric], float | None]
+    of: Callable[[Metric], tuple[float, float | None, float | None] | None]
     most: bool
 
 
-def _ratio(metric: Metric) -> float | None:
-    return metric.value / metric.reference.value if metric.reference.value else None
+def _value(metric: Metric) -> tuple[float, float, float]:
+    return metric.value, metric.value, metric.value
+
+
+def _interval(metric: Metric) -> tuple[float, float | None, float | None]:
+    return metric.value, metric.low, metric.high
+
+
+def _lower(metric: Metric) -> tuple[float, float | None, float | None]:
+    return metric.value, metric.low, metric.low
+
+
+def _upper(metric: Metric) -> tuple[float, float | None, float | None]:
+    return metric.value, metric.high, metric.high
+
+
+def _ratio(metric: Metric) -> tuple[float, float, float] | None:
+    reference = metric.reference
+    # A reference that may be 0 or below has no ratio.
+    if min(reference.value, reference.value if reference.low is None else reference.low) <= 0:
+        return None
+    ratio = metric.value / reference.value
+    return ratio, ratio, ratio
+
+
+def _beyond(metric: Metric) -> tuple[float, float, float] | None:
+    known = metric.difference
+    return None if known is None else (known.value, known.low, known.high)
+
+
+def _position(metric: Metric) -> tuple[float, float, float] | None:
+    known = metric.position
+    return None if known is None else (known.value, known.low, known.high)
 
 
 BOUNDS: Mapping[str, Bound] = {
-    "value_at_most": Bound("value", lambda metric: metric.value, True),
-    "value_at_least": Bound("value", lambda metric: metric.value, False),
-    "upper_at_most": Bound("upper end", lambda metric: metric.high, True),
-    "lower_at_least": Bound("lower end", lambda metric: metric.low, False),
+    "value_at_most": Bound("value", _value, True),
+    "value_at_least": Bound("value", _value, False),
+    "upper_at_most": Bound("upper end", _interval, True),
+    "lower_at_least": Bound("lower end", _interval, False),
+    "lower_at_most": Bound("lower end", _lower, True),
+    "upper_at_least": Bound("upper end", _upper, False),
+    "beyond_reference_at_most": Bound("value less reference, upper end", _beyond, True),
+    "beyond_reference_at_least": Bound("value less reference, lower end", _beyond, False),
+    "position_at_most": Bound("position between real images (0) and a set made without a model (1)", _position, True),
     "times_reference_at_most": Bound("value over reference", _ratio, True),
     "times_reference_at_least": Bound("value over reference", _ratio, False),
 }
+POSITION = "position_at_most"
+RATIOS = ("times_reference_at_most", "times_reference_at_least")
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """How a rule was answered.
+
+    Attributes:
+        answer: holds, fails or inconclusive.
+        metric: name of the metric.
+        line: a sentence without its full stop.
+        measured: the metric that decided; None if it was not measured.
+        limit: what was required, in words.
+    """
+
+    answer: str
+    metric: str
+    line: str
+    measured: Metric | None = None
+    limit: str = ""
 
 
 @dataclass(frozen=True)
@@ -51,8 +124,11 @@ class GateRule:
         metric: name of the metric.
         features: name of a feature extractor; None for every extractor.
         of: the subset.
-        bound: a name in BOUNDS.
+        bound: a name in BOUNDS, or VERDICT: the metric's verdict has to hold.
         limit: its number.
+        optional: whether a metric that was not measured meets the rule.
+        any_power: whether extractors by which a set made without a model would meet it are ignored if there are others.
+        together: all bounds of its entry, and their numbers: what a set made without a model has to miss one of.
     """
 
     metric: str
@@ -60,94 +136,215 @@ class GateRule:
     of: str
     bound: str
     limit: float
+    optional: bool = False
+    any_power: bool = False
+    together: tuple[tuple[str, float], ...] = ()
 
-    def failures(self, metrics: Sequence[Metric]) -> list[str]:
-        """The metrics that do not meet the rule, a sentence each.
+    @property
+    def required(self) -> str:
+        """The bound in words."""
+        if self.bound == VERDICT:
+            return "its verdict holds"
+        bound = BOUNDS[self.bound]
+        return f"{bound.what} at {'most' if bound.most else 'least'} {self.limit:g}"
+
+    def judge(self, metrics: Sequence[Metric], unmeasured: Mapping[str, str]) -> list[Judgement]:
+        """An answer for each metric that the rule is on.
+
+        Args:
+            metrics: of the evaluation.
+            unmeasured: name of a metric to why it was not measured, where that is known.
 
         Raises:
-            UserError: the metric was not measured.
+            UserError: the metric was measured, but not of this subset or by these features.
         """
         named = [metric for metric in metrics if metric.name == self.metric]
         if not named:
-            known = sorted({metric.name for metric in metrics})
-            raise UserError(
-                f"gate: metric {self.metric!r} was not measured{did_you_mean(self.metric, known) or '.'} Measured:"
-                f" {', '.join(known)}."
-            )
+            if self.optional:
+                return []
+            why = unmeasured.get(self.metric, "these images do not allow it")
+            return [Judgement(INCONCLUSIVE, self.metric, f"NOT SHOWN: {self.metric} was not measured: {why}")]
         meant = [metric for metric in named if metric.subset == self.of and self.features in (None, metric.extractor)]
         if not meant:
             raise UserError(
                 f"gate: {self.metric} was not measured of {self.of!r} by {self.features or 'any extractor'}. Measured:"
                 f" {', '.join(sorted(str(metric) for metric in named))}."
             )
-        bound, found = BOUNDS[self.bound], list[str]()
-        for metric in meant:
-            value = bound.value(metric)
-            # A missing interval or a reference of 0 does not meet a bound.
-            if value is None or (value > self.limit if bound.most else value < self.limit):
-                found.append(
-                    f"FAIL: {metric} {with_interval(metric.value, metric.low, metric.high)}, reference"
-                    f" {number(metric.reference.value)}, required: {bound.what} at {'most' if bound.most else 'least'}"
-                    f" {self.limit:g}"
-                )
-        return found
+        judged = [self._of(metric) for metric in meant]
+        able = [own for own, metric in zip(judged, meant, strict=True) if not self._is_met_without_model(metric)]
+        return able if self.any_power and able else judged
+
+    def _of(self, metric: Metric) -> Judgement:
+        if self.bound == VERDICT:
+            answer = metric.verdict or INCONCLUSIVE
+            known = None if metric.verdict else "it has no verdict"
+        else:
+            bound = BOUNDS[self.bound]
+            ends = bound.of(metric)
+            low, high = (None, None) if ends is None else ends[1:]
+            at_least, at_most = (None, self.limit) if bound.most else (self.limit, None)
+            answer, known = judge(low, high, at_least, at_most), None
+            if ends is None and self.bound in RATIOS:
+                known = "its reference may be 0, and a ratio to it says nothing"
+            elif ends is None and self.bound == POSITION:
+                known = "a set made without a model is not distinguished from real images"
+            elif low is None or high is None:
+                known = "it has no interval"
+            elif answer == INCONCLUSIVE and ends is not None:
+                known = self._needed(metric, ends[0], low, high)
+        if answer != FAILS and self._is_met_without_model(metric):
+            answer, known = INCONCLUSIVE, f"a set made without a model meets it too ({number(metric.control)})"
+        start = {HOLDS: "PASS", FAILS: "FAIL", INCONCLUSIVE: "NOT SHOWN"}[answer]
+        line = (
+            f"{start}: {metric} {with_interval(metric.value, metric.low, metric.high)}, reference"
+            f" {number(metric.reference.value)}, required: {self.required}{f'; {known}' if known else ''}"
+        )
+        return Judgement(answer, self.metric, line, metric, self.required)
+
+    def _needed(self, metric: Metric, value: float, low: float, high: float) -> str:
+        """What would decide an interval that reaches over the limit: a larger n, where the value is within it."""
+        upper = BOUNDS[self.bound].most
+        slack = self.limit - value if upper else value - self.limit
+        half = high - value if upper else value - low
+        if slack <= 0:
+            return f"the value is beyond the limit, n is {metric.n}"
+        return f"it needs n >= {int(metric.n * (half / slack) ** 2) + 1}, n is {metric.n} {metric.counted}"
+
+    def _is_met_without_model(self, metric: Metric) -> bool:
+        if metric.control is None or self.bound == VERDICT:
+            return False
+        control, beyond = metric.control, metric.control - metric.reference.value
+        without_model = replace(metric, value=control, low=control, high=control, beyond=_exact(beyond, metric.n))
+        for name, limit in self.together or ((self.bound, self.limit),):
+            ends = BOUNDS[name].of(without_model)
+            if ends is None or (ends[0] > limit if BOUNDS[name].most else ends[0] < limit):
+                return False
+        return True
 
 
-def read_gate(path: Path | None, known: Iterable[str]) -> list[GateRule]:
+def _exact(value: float, n: int) -> Interval:
+    return Interval(value, value, value, n)
+
+
+def read_gate(
+    path: Path | None, known: Iterable[str], release: Sequence[GateRule] = (), signed: Collection[str] = ()
+) -> list[GateRule]:
     """The rules of a YAML file: a list of entries, each with a metric and one or more bounds.
 
     Args:
-        path: the file; None for no rules.
+        path: the file; `release` for the built-in rules; None for no rules.
         known: names of the metrics that the report may have.
+        release: the built-in rules of this evaluation.
+        signed: metrics whose reference is not positive by construction, which no ratio can be taken to.
 
     Raises:
-        UserError: the file is not such a list, or has an unknown metric or key, or a bound that is not a number.
+        UserError: the file is not such a list, or has an unknown metric or key, or a bound that is not a number or not
+            sensible for its metric.
     """
     if path is None:
         return []
+    if path == RELEASE:
+        return list(release)
     try:
         entries = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         raise UserError(f"--gate {path} cannot be read: {first_line(error)}.") from error
     if not isinstance(entries, list) or not entries:
-        raise UserError(f"--gate {path}: give a list of rules, each with a metric and a bound.")
+        raise UserError(f"--gate {path}: give a list of rules, each with a metric and a bound, or --gate release.")
     names, rules = dict.fromkeys(known), list[GateRule]()
     for place, entry in enumerate(entries, 1):
         where = f"--gate {path}, rule {place}"
         if not isinstance(entry, Mapping) or not isinstance(entry.get("metric"), str):
             raise UserError(f"{where}: it names no metric; give metric: NAME and one of {', '.join(BOUNDS)}.")
-        look_up(names, entry["metric"], f"{where}: metric")
+        metric = entry["metric"]
+        look_up(names, metric, f"{where}: metric")
         for key in entry:
-            look_up(dict.fromkeys([*KEYS, *BOUNDS]), str(key), f"{where}: key")
+            look_up(dict.fromkeys([*KEYS, *BOUNDS, VERDICT]), str(key), f"{where}: key")
         bounds = {name: limit for name, limit in entry.items() if name not in KEYS}
         if not bounds:
             raise UserError(f"{where}: it has no bound; give one of {', '.join(BOUNDS)}.")
+        given = entry.get("features"), str(entry.get("of", EVERYTHING))
+        verdict = bounds.pop(VERDICT, None)
+        if verdict is not None:
+            if verdict != HOLDS:
+                raise UserError(f"{where}: verdict is {verdict!r}; the only rule on a verdict is that it {HOLDS}.")
+            rules.append(GateRule(metric, *given, VERDICT, 0.0))
         for bound, limit in bounds.items():
             if isinstance(limit, bool) or not isinstance(limit, int | float):
                 raise UserError(f"{where}: {bound} is {limit!r}; give a number.")
-            rules.append(
-                GateRule(entry["metric"], entry.get("features"), str(entry.get("of", EVERYTHING)), bound, float(limit))
-            )
+            if bound in RATIOS and metric in signed:
+                raise UserError(
+                    f"{where}: the reference of {metric} is 0 or on either side of it, so a ratio to it says nothing;"
+                    " use beyond_reference_at_most, or upper_at_most."
+                )
+        numbers = tuple((name, float(limit)) for name, limit in bounds.items())
+        rules += [GateRule(metric, *given, name, limit, together=numbers) for name, limit in numbers]
     return rules
 
 
-def failures(rules: Sequence[GateRule], metrics: Sequence[Metric]) -> list[str]:
-    """What does not meet the rules, a sentence each.
+def judgements(
+    rules: Sequence[GateRule], metrics: Sequence[Metric], unmeasured: Mapping[str, str] | None = None
+) -> list[Judgement]:
+    """The answers of all rules.
 
     Raises:
-        UserError: a rule is on a metric that was not measured.
+        UserError: see `GateRule.judge`.
     """
-    return [line for rule in rules for line in rule.failures(metrics)]
+    return [found for rule in rules for found in rule.judge(metrics, unmeasured or {})]
 
 
-def enforce(path: Path | None, rules: Sequence[GateRule], metrics: Sequence[Metric]) -> None:
+def of_verdicts(verdicts: Sequence[Verdict], lack: str) -> list[Judgement]:
+    """The answers of `--gate release` where an evaluation has verdicts: each of them has to hold.
+
+    Args:
+        verdicts: of the evaluation.
+        lack: what would give verdicts, for an evaluation without any.
+    """
+    if not verdicts:
+        return [Judgement(INCONCLUSIVE, "", f"NOT SHOWN: there is no verdict: {lack}")]
+    starts = {HOLDS: "PASS", FAILS: "FAIL", INCONCLUSIVE: "NOT SHOWN"}
+    return [
+        Judgement(
+            verdict.answer,
+            verdict.metric,
+            f"{starts[verdict.answer]}: {verdict.attribute}, {verdict.metric}"
+            f" {with_interval(verdict.value, verdict.low, verdict.high)}, required: {verdict.bound}",
+        )
+        for verdict in verdicts
+    ]
+
+
+def check_allowed(allowed: Sequence[str], known: Iterable[str], path: Path | None) -> None:
+    """Refuse names in --allow-inconclusive that are no metrics, and the option without a gate.
+
+    Raises:
+        UserError: the first of them.
+    """
+    if allowed and path is None:
+        raise UserError("--allow-inconclusive is for a gate; give --gate, a file or release.")
+    names = dict.fromkeys(known)
+    for name in allowed:
+        look_up(names, name, "metric in --allow-inconclusive")
+
+
+def enforce(path: Path | None, found: Sequence[Judgement], allowed: Collection[str] = ()) -> None:
     """Say that a gate is passed, or end the command.
 
+    Args:
+        path: of the gate; None for no gate.
+        found: the answers of its rules.
+        allowed: metrics that may be inconclusive or unmeasured.
+
     Raises:
-        GateError: names every metric that does not meet a rule.
-        UserError: a rule is on a metric that was not measured.
+        GateError: names every rule that fails or is not shown.
     """
-    if failed := failures(rules, metrics):
-        raise GateError(f"{path}: {len(failed)} of {len(rules)} bounds are not met. {'. '.join(failed)}.")
-    if rules:
-        say(f"PASS: all {len(rules)} bounds of {path} are met.")
+    if path is None:
+        return
+    open_rules = [own for own in found if own.answer == INCONCLUSIVE and own.metric not in allowed]
+    unmet = [own for own in found if own.answer == FAILS] + open_rules
+    if unmet:
+        lines = "".join(f"\n{own.line}." for own in unmet)
+        raise GateError(f"--gate {path}: {len(unmet)} of {len(found)} rules are not met.{lines}")
+    accepted = sum(own.answer == INCONCLUSIVE for own in found)
+    left = f"; {accepted} are not shown and were allowed" if accepted else ""
+    say(f"PASS: {len(found) - accepted} of {len(found)} rules of --gate {path} are met{left}.")

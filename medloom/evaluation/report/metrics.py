@@ -11,8 +11,9 @@ from scipy.stats import binomtest
 
 from medloom.metrics.uncertainty import LEAST_UNITS, Interval, bootstrap_mean
 
-LOWER, HIGHER = "lower", "higher"
-WITHIN, WORSE = "within the reference", ": worse"
+LOWER, HIGHER, EQUAL = "lower", "higher", "equal"
+WITHIN, WORSE, DIFFERS = "within the reference", ": worse", ": differs"
+POWERLESS = "cannot tell: a set made without a model is within the reference too"
 OPPOSITE, CANNOT_TELL = "opposite sign", "the reference cannot tell: its interval includes zero"
 HOLDS, FAILS, INCONCLUSIVE = "holds", "fails", "inconclusive"
 EVERYTHING = "all"
@@ -80,10 +81,13 @@ class Metric:
         n: sample size.
         counted: what n counts: images, patients or prompts.
         reference: what the value is compared with.
-        better: lower or higher; empty if neither is better.
+        better: lower, higher, or equal to the reference; empty if nothing is better.
         extractor: name of the feature extractor; empty if no features were used.
         note: what a reader has to know.
         signed: whether value and reference are differences, whose signs are compared.
+        beyond: the value less the reference with its own interval, which is narrower than those of the two; None if
+            value and reference were measured apart.
+        control: the metric of a set made without a model; None if it was not measured.
         section: of the report; set when the metric is added to one.
         verdict: the answer of the verdict on this metric; set by the report. A metric has one judgement.
     """
@@ -100,6 +104,8 @@ class Metric:
     extractor: str = ""
     note: str = ""
     signed: bool = False
+    beyond: Interval | None = None
+    control: float | None = None
     section: str = ""
     verdict: str = ""
 
@@ -116,22 +122,69 @@ class Metric:
         extractor: str = "",
         note: str = "",
         signed: bool = False,
+        beyond: Interval | None = None,
+        control: float | None = None,
     ) -> "Metric":
         """The metric whose value, ends and n are those of an interval; its note says why there is none."""
         ends = interval.value, interval.low, interval.high, interval.n
         lack = interval.lack if isinstance(interval, Estimate) else ""
         note = "; ".join(filter(None, (note, lack)))
-        return cls(name, subset, *ends, counted, reference, better, extractor, note, signed)
+        return cls(name, subset, *ends, counted, reference, better, extractor, note, signed, beyond, control)
+
+    @property
+    def difference(self) -> Interval | None:
+        """The value less the reference with its interval; None if there is none.
+
+        Of values that were measured apart it is that of Zou and Donner (2008) for a difference.
+        """
+        if self.beyond is not None:
+            return self.beyond
+        if self.low is None or self.high is None:
+            return None
+        reference = self.reference
+        below, above = (0.0 if end is None else abs(end - reference.value) for end in (reference.low, reference.high))
+        value = self.value - reference.value
+        low, high = value - math.hypot(self.value - self.low, above), value + math.hypot(self.high - self.value, below)
+        return Interval(value, low, high, self.n)
+
+    @property
+    def position(self) -> Interval | None:
+        """Where the value lies between its reference (0) and that of a set made without a model (1), with an interval.
+
+        None if that set was not measured or is within the reference.
+        """
+        known = self.difference
+        if known is None or self.control is None or not self.has_power:
+            return None
+        gap = self.control - self.reference.value
+        low, high = sorted((known.low / gap, known.high / gap))
+        return Interval(known.value / gap, low, high, self.n)
+
+    @property
+    def has_power(self) -> bool:
+        """Whether the metric distinguishes a set made without a model from real images, as far as that is known."""
+        if self.control is None:
+            return True
+        reference = self.reference
+        low = reference.value if reference.low is None else reference.low
+        high = reference.value if reference.high is None else reference.high
+        too_low, too_high = self.control < low, self.control > high
+        return too_high if self.better == LOWER else too_low if self.better == HIGHER else too_low or too_high
 
     @property
     def reading(self) -> str:
         """Where the value lies relative to the range of its reference. This describes; it is not a test.
 
-        A value outside the range is called worse only if its interval does not reach the range. A difference agrees
-        with another one only if the other's interval excludes zero.
+        A value outside the range is called worse only if its interval does not reach the range, or if the interval of
+        its difference from the reference excludes zero where there is one. A difference agrees with another one only if
+        the other's interval excludes zero.
         """
         if self.verdict:
             return f"verdict: {self.verdict}"
+        if not self.has_power:
+            return POWERLESS
+        if self.beyond is not None:
+            return self._beyond_in_words(self.beyond)
         reference = self.reference
         low = reference.value if reference.low is None else reference.low
         high = reference.value if reference.high is None else reference.high
@@ -145,12 +198,22 @@ class Metric:
         side = "above" if above else "below"
         if self.low is not None and self.high is not None and self.low <= high and self.high >= low:
             return f"{side} the reference, which the interval reaches"
-        return f"{side} the reference{WORSE if self.better == (LOWER if above else HIGHER) else ''}"
+        return f"{side} the reference{self._judged(above)}"
+
+    def _judged(self, above: bool) -> str:
+        if self.better == EQUAL:
+            return DIFFERS
+        return WORSE if self.better == (LOWER if above else HIGHER) else ""
+
+    def _beyond_in_words(self, beyond: Interval) -> str:
+        if beyond.low <= 0 <= beyond.high:
+            return WITHIN
+        return f"{'above' if beyond.low > 0 else 'below'} the reference{self._judged(beyond.low > 0)}"
 
     @property
     def tone(self) -> str:
         """How the reading is coloured: worse, within, or empty."""
-        if self.reading == OPPOSITE or self.reading.endswith(WORSE):
+        if self.reading == OPPOSITE or self.reading.endswith((WORSE, DIFFERS)):
             return "worse"
         return "within" if self.reading == WITHIN else ""
 

@@ -9,7 +9,9 @@ from pathlib import Path
 from medloom.core.files import write_json, write_text
 from medloom.core.output_folder import output_folder
 from medloom.core.progress import say
+from medloom.evaluation.report.gate import Judgement
 from medloom.evaluation.report.metrics import Metric, Verdict, number
+from medloom.evaluation.report.questions import Answer, Question, answered
 
 SCORES, HTML = "scores.json", "report.html"
 SCHEMA = 1
@@ -23,12 +25,14 @@ class Report:
         metrics: in the order of the report.
         verdicts: metrics compared with a bound.
         notes: what a reader has to know.
+        answers: to the questions that stand at the top.
         facts: further entries of scores.json, JSON values.
     """
 
     metrics: list[Metric] = field(default_factory=list)
     verdicts: list[Verdict] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
+    answers: list[Answer] = field(default_factory=list)
     facts: dict[str, object] = field(default_factory=dict)
 
     def add(
@@ -47,12 +51,27 @@ class Report:
             for metric in [*self.metrics, *(replace(metric, section=section) for metric in metrics)]
         ]
 
+    def answer(self, questions: Sequence[Question], unmeasured: Mapping[str, str]) -> list[Judgement]:
+        """Answer the questions of the top of the report.
+
+        Args:
+            questions: in the order of the report.
+            unmeasured: name of a metric to why it was not measured.
+
+        Returns:
+            The answers of the rules of those that `--gate release` requires.
+        """
+        found = [(question, *answered(question, self.metrics, self.verdicts, unmeasured)) for question in questions]
+        self.answers = [answer for _, answer, _ in found]
+        return [judged for question, _, own in found if question.required for judged in own]
+
     def write(self, out: Path, html: str) -> None:
         """Write report.html and scores.json, and say where they are and what holds."""
         write_text(out / HTML, html)
         scores = {
             "schema": SCHEMA,
             "finished": True,
+            "answers": [answer.to_dict() for answer in self.answers],
             "metrics": [metric.to_dict() for metric in self.metrics],
             "verdicts": [verdict.to_dict() for verdict in self.verdicts],
             "notes": self.notes,
@@ -60,6 +79,8 @@ class Report:
         write_json(out / SCORES, {**scores, **self.facts})
         for verdict in self.verdicts:
             say(f"{verdict}.")
+        for answer in self.answers:
+            say(f"{answer.question} {answer.word.upper()}. {answer.figure or answer.sentence}")
         say(f"evaluated: {out / HTML} for people, {out / SCORES} for programs.")
 
     def meanings(self, known: Mapping[str, str]) -> dict[str, str]:
@@ -92,7 +113,13 @@ def page(template: str, **values: object) -> str:
         lstrip_blocks=True,
     )
     environment.filters["number"] = number
+    environment.filters["by_name"] = _by_name
     return environment.get_template(template).render(**values)
+
+
+def _by_name(metrics: Sequence[Metric]) -> list[tuple[str, list[Metric]]]:
+    """The metrics of each name, in the order in which the names occur first."""
+    return [(name, [m for m in metrics if m.name == name]) for name in dict.fromkeys(m.name for m in metrics)]
 
 
 def embedded(picture: bytes) -> str:

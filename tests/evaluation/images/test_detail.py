@@ -49,12 +49,12 @@ def test_equal_sets_are_as_sharp(tmp_path: Path) -> None:
 
 def test_a_blur_is_worse(tmp_path: Path) -> None:
     metric = told(tmp_path, blur=0.8)
-    assert metric.high < 0.7 and metric.reading == "below the reference: worse"
+    assert metric.high < 0.7 and metric.reading == "below the reference: differs"
 
 
 def test_noise_is_above(tmp_path: Path) -> None:
     metric = told(tmp_path, noise=30.0)
-    assert metric.low > 1.2 and metric.reading == "above the reference"
+    assert metric.low > 1.2 and metric.reading == "above the reference: differs"
 
 
 def test_images_that_are_too_small_are_said(tmp_path: Path) -> None:

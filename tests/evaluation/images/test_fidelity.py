@@ -34,7 +34,9 @@ def metrics_of(synthetic: FeatureSet) -> dict[tuple[str, str], Metric]:
 def test_equal_sets_are_at_their_reference() -> None:
     metrics = metrics_of(clusters(200, 1))
     assert set(metrics) == {
-        (name, subset) for name in (*fidelity.MEASURED, fidelity.FD_INFINITY) for subset in ("all", "A", "B")
+        (name, subset)
+        for name in (fidelity.EXCESS, *fidelity.MEASURED, fidelity.FD_INFINITY)
+        for subset in ("all", "A", "B")
     }
     for metric in metrics.values():
         assert not metric.reading.endswith("worse"), metric

@@ -1,0 +1,86 @@
+"""The five questions on a set of images, and the rules by which they are answered: those of `--gate release`.
+
+The limits are those of a set that may be given away for research: distributed like real images up to a tenth of their
+variance, as varied up to a fifth of the real images, recognised up to a tenth as often, and without copies of patients.
+"""
+
+from medloom.evaluation.images.alignment import RECOGNITION
+from medloom.evaluation.images.copies import EXCESS as EXCESS_OF_COPIES
+from medloom.evaluation.images.copies import FOUND, HELD_OUT, IDENTICAL, REPEATED
+from medloom.evaluation.images.detail import DETAIL
+from medloom.evaluation.images.fidelity import EXCESS
+from medloom.evaluation.images.utility import RELATIVE_UTILITY
+from medloom.evaluation.images.variety import MISSING
+from medloom.evaluation.report.gate import GateRule
+from medloom.evaluation.report.metrics import EVERYTHING
+from medloom.evaluation.report.questions import Question
+
+# Edits that the search for copies has to find on the user's own images, and the least fraction of them.
+EDITS_FOUND = ("as it is", "mirrored", "brightened by a quarter", "JPEG of quality 30", "cropped to 90 %")
+LEAST_FOUND = 0.8
+# A tenth less often than real images, and nearer to them than to a set made without a model.
+RECOGNISED = (("beyond_reference_at_least", -0.1), ("position_at_most", 0.5))
+DETAIL_RANGE = (("lower_at_least", 0.8), ("upper_at_most", 1.25))
+
+
+def _rule(metric: str, bound: str, limit: float, of: str = EVERYTHING, optional: bool = False) -> GateRule:
+    return GateRule(metric, None, of, bound, limit, optional=optional, any_power=True)
+
+
+QUESTIONS = (
+    Question(
+        "realistic",
+        "Are the images realistic?",
+        "They are distributed like held-out real images.",
+        "They are not distributed like held-out real images.",
+        (
+            _rule(EXCESS, "upper_at_most", 0.1),
+            *(
+                GateRule(DETAIL, None, EVERYTHING, *bound, optional=True, together=DETAIL_RANGE)
+                for bound in DETAIL_RANGE
+            ),
+        ),
+    ),
+    Question(
+        "varied",
+        "Are they as varied as real images?",
+        "Real images of all kinds have synthetic images near them.",
+        "Kinds of real images are missing, or images repeat each other.",
+        (
+            _rule("coverage", "beyond_reference_at_least", -0.2),
+            _rule("recall", "beyond_reference_at_least", -0.2),
+            _rule(REPEATED, "beyond_reference_at_most", 0.1),
+            _rule(MISSING, "value_at_most", 0.05, optional=True),
+        ),
+    ),
+    Question(
+        "asked",
+        "Do they show what was asked for?",
+        "A classifier of real images finds the class that was asked for, as in real images.",
+        "A classifier of real images does not find the class that was asked for.",
+        tuple(GateRule(RECOGNITION, None, EVERYTHING, *one, together=RECOGNISED) for one in RECOGNISED),
+    ),
+    Question(
+        "copies",
+        "Do they copy patients' images?",
+        "No more of them than of unseen real images agree with a training image like a copy.",
+        "They contain copies of patients' images.",
+        (
+            _rule(EXCESS_OF_COPIES, "lower_at_most", 0.0),
+            _rule(EXCESS_OF_COPIES, "upper_at_most", 0.05),
+            _rule(HELD_OUT, "upper_at_most", 0.05),
+            _rule(IDENTICAL, "value_at_most", 0.0),
+            *(_rule(FOUND, "value_at_least", LEAST_FOUND, of=edit) for edit in EDITS_FOUND),
+        ),
+        bad=True,
+    ),
+    Question(
+        "use",
+        "Are they of use?",
+        "A classifier trained on them is nearly as good as one trained on real images.",
+        "A classifier trained on them is worse than one trained on real images.",
+        (_rule(RELATIVE_UTILITY, "lower_at_least", 0.8),),
+        required=False,
+    ),
+)
+RELEASE = [rule for question in QUESTIONS if question.required for rule in question.rules]

@@ -1,0 +1,244 @@
+"""Statistics between a real and a synthetic set, compared with the same between two sides of the real one.
+
+Never resample such a statistic with replacement: duplicates bias it. The intervals are those of a jackknife that leaves
+out a group of patients at a time. It keeps all statistics at one number of images per side, since their bias depends on
+it; and all draws, so that replicates differ by the patients that were left out and not by chance.
+"""
+
+import os
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextvars import copy_context
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.stats import t as student
+from threadpoolctl import threadpool_limits
+
+from medloom.core.errors import UserError
+from medloom.core.seeds import numpy_generator
+from medloom.metrics.uncertainty import Groups, Interval
+
+DRAWS, GROUPS = 16, 40
+TRIES = 8
+LEVEL = 0.95
+
+Rows = NDArray[np.intp]
+Values = NDArray[np.float64]
+Features = NDArray[np.floating]
+# A real side and another set, as features, to the values of one or more statistics.
+Statistics = Callable[[Features, Features], Sequence[float]]
+
+
+@dataclass(frozen=True)
+class Sides:
+    """Rows of both sets in several draws; all sides have the same number of rows.
+
+    Attributes:
+        draws: of each draw the rows of one real side, of the other real side, and of the synthetic set.
+        replicates: the same draws, each time without one group of patients and of synthetic units.
+        n: rows per side of a draw.
+        least: rows per side of a replicate's draw.
+    """
+
+    draws: list[tuple[Rows, Rows, Rows]]
+    replicates: list[list[tuple[Rows, Rows, Rows]]]
+    n: int
+    least: int
+
+
+@dataclass(frozen=True)
+class SetComparison:
+    """One statistic.
+
+    Attributes:
+        value: between real and synthetic images, with its interval.
+        reference: between two sides of the real images, with its interval.
+        beyond: the value less the reference, with its interval, which is narrower than those of the two.
+        control: between real images and a control set; None without one.
+
+    Examples:
+        >>> x, y = np.random.default_rng(0).normal(size=(2, 80, 1))
+        >>> def shift(real, other):
+        ...     return [other.mean() - real.mean()]
+        >>> (found,) = medloom.metrics.compare_sets(shift, x, y + 3, range(80), range(80), seed=0)
+        >>> bool(found.beyond.low < 3 < found.beyond.high)
+        True
+    """
+
+    value: Interval
+    reference: Interval
+    beyond: Interval
+    control: float | None = None
+
+
+def draw_sides(
+    real: Groups, synthetic: Groups, seed: int, draws: int = DRAWS, groups: int = GROUPS, most: int | None = None
+) -> Sides:
+    """Draw sides of both sets, before any statistic is computed, so that sets that are too small are known early.
+
+    No patient is on both real sides. With patients of many images the sides are smaller than half of the images.
+
+    Args:
+        real: patient of each real image.
+        synthetic: patient or prompt of each synthetic image.
+        seed: of the draws and groups.
+        draws: number of draws.
+        groups: number of groups that are left out one at a time; at most as many as there are patients or prompts, and
+            0 for no replicates.
+        most: largest number of rows per side.
+
+    Raises:
+        UserError: fewer than four patients or prompts.
+
+    Examples:
+        >>> from medloom.metrics.set_comparison import draw_sides
+        >>> draw_sides(range(100), range(60), seed=0).n
+        50
+    """
+    codes = [np.unique(np.asarray(each), return_inverse=True)[1] for each in (real, synthetic)]
+    counts = [int(own.max(initial=-1)) + 1 for own in codes]
+    if min(counts) < 4:
+        raise UserError(f"sets of {counts[0]} patients and {counts[1]} prompts; give at least 4 of each.")
+    rng = numpy_generator("sides", seed)
+    number = min(groups, *counts)
+    dealt = [rng.permutation(count) % max(number, 1) for count in counts]
+    everyone = [np.ones(len(own), bool) for own in codes]
+    wanted = min(len(codes[1]), len(codes[0]) // 2, len(codes[1]) if most is None else most)
+
+    def drawn() -> tuple[Rows, ...]:
+        """The order of a draw; drawn again where a patient of many images makes a side small."""
+        tried = [tuple(_order(own, rng) for own in codes) for _ in range(1 if counts[0] == len(codes[0]) else TRIES)]
+        return max(tried, key=lambda order: _smallest([_sides(order, codes[0], everyone, wanted)]))
+
+    orders = [drawn() for _ in range(draws)]
+    whole = [_sides(order, codes[0], everyone, wanted) for order in orders]
+    left = [
+        [
+            _sides(order, codes[0], [own[code] != group for own, code in zip(dealt, codes, strict=True)], wanted)
+            for order in orders
+        ]
+        for group in range(number)
+    ]
+    n = _smallest(whole)
+    least = min([n, *(_smallest(each) for each in left)])
+    return Sides([_cut(each, n) for each in whole], [[_cut(each, least) for each in own] for own in left], n, least)
+
+
+def compare_sets(
+    statistics: Statistics,
+    real: Features,
+    synthetic: Features,
+    real_groups: Groups,
+    synthetic_groups: Groups,
+    seed: int,
+    *,
+    control: Features | None = None,
+    sides: Sides | None = None,
+) -> list[SetComparison]:
+    """Statistics of a synthetic set, of two sides of the real set, and their difference, with 95 % intervals.
+
+    The value is the mean over draws of a side of each set, all of n' = min(synthetic, real / 2) images, and so is the
+    reference. The jackknife over groups of patients (Shao and Wu 1989) gives their variances and the one of their
+    difference; the variance of the mean over draws is added. For equal sets, where a distance has no linear part, the
+    jackknife has up to twice the variance (Efron and Stein 1981): the interval is then up to 1.5 times too wide.
+
+    Args:
+        statistics: maps a real side and another set, as features, to finite numbers.
+        real: features `(n, d)`.
+        synthetic: features `(m, d)`.
+        real_groups: patient of each real row.
+        synthetic_groups: patient or prompt of each synthetic row.
+        seed: of the draws and groups.
+        control: features `(k, d)` of a set that is known to be bad; its statistics are given without interval.
+        sides: the draws; default: `draw_sides`.
+
+    Returns:
+        One comparison per statistic. Its `value.n` is n'.
+
+    Raises:
+        UserError: see `draw_sides`; statistics that are not finite.
+
+    Examples:
+        >>> x, y = np.random.default_rng(0).normal(size=(2, 80, 2))
+        >>> def distance(real, other):
+        ...     return [medloom.metrics.frechet_distance(real, other)]
+        >>> (found,) = medloom.metrics.compare_sets(distance, x, y, range(80), range(80), seed=0)
+        >>> bool(found.beyond.low < 0 < found.beyond.high), found.value.n
+        (True, 40)
+    """
+    sides = sides or draw_sides(real_groups, synthetic_groups, seed)
+
+    def measured(draws: Sequence[tuple[Rows, Rows, Rows]]) -> Values:
+        """Value and reference of each draw: `(draws, 2, statistics)`. Both real sides meet the synthetic rows."""
+        found = []
+        for one, other, ours in draws:
+            between = [statistics(real[side], synthetic[ours]) for side in (one, other)]
+            found.append([np.mean(between, axis=0), np.asarray(statistics(real[one], real[other]), float)])
+        return _finite(np.array(found))
+
+    # Many small matrices: one thread each is up to a hundred times faster than all threads on each.
+    with threadpool_limits(limits=1, user_api="blas"), ThreadPoolExecutor(os.cpu_count()) as pool:
+        tasks = [pool.submit(copy_context().run, measured, draws) for draws in (sides.draws, *sides.replicates)]
+        drawn, *left = [task.result() for task in tasks]
+    jackknife = np.stack([each.mean(axis=0) for each in left])
+    number = len(jackknife)
+    reach = float(student.ppf((1 + LEVEL) / 2, number - 1))
+    controls: list[float | None] = [None] * drawn.shape[2]
+    if control is not None:
+        rng = numpy_generator("control", seed)
+        against = [
+            statistics(real[one], control[rng.permutation(len(control))[: sides.n]]) for one, _, _ in sides.draws
+        ]
+        controls = list(_finite(np.array(against, float)).mean(axis=0))
+
+    def interval(of_draws: Values, of_replicates: Values) -> list[Interval]:
+        spread = (number - 1) / number * ((of_replicates - of_replicates.mean(axis=0)) ** 2).sum(axis=0)
+        half = reach * np.sqrt(spread + of_draws.var(axis=0, ddof=1) / len(of_draws))
+        return [
+            Interval(float(value), float(value - width), float(value + width), sides.n)
+            for value, width in zip(of_draws.mean(axis=0), half, strict=True)
+        ]
+
+    parts = (
+        interval(drawn[:, 0], jackknife[:, 0]),
+        interval(drawn[:, 1], jackknife[:, 1]),
+        interval(drawn[:, 0] - drawn[:, 1], jackknife[:, 0] - jackknife[:, 1]),
+        controls,
+    )
+    return [SetComparison(*each) for each in zip(*parts, strict=True)]
+
+
+def _order(codes: NDArray[np.integer], rng: np.random.Generator) -> Rows:
+    """All rows, patient by patient, both in random order."""
+    rank = rng.permutation(int(codes.max()) + 1)[codes]
+    return np.lexsort((rng.permutation(len(codes)), rank))
+
+
+def _sides(
+    order: tuple[Rows, ...], patients: NDArray[np.integer], kept: Sequence[NDArray[np.bool_]], wanted: int
+) -> tuple[Rows, Rows, Rows]:
+    """The first rows of each order, and the last real ones of other patients; without rows that are not kept."""
+    real, synthetic = (own[keep[own]] for own, keep in zip(order, kept, strict=True))
+    # Half of the rows, so that the patient in the middle leaves rows on the other side.
+    one = real[: min(wanted, max(len(real) // 2, 1))]
+    others = real[~np.isin(patients[real], patients[one])]
+    return one, others[::-1][:wanted], synthetic[:wanted]
+
+
+def _smallest(draws: Sequence[tuple[Rows, Rows, Rows]]) -> int:
+    return min(len(side) for draw in draws for side in draw)
+
+
+def _cut(draw: tuple[Rows, Rows, Rows], n: int) -> tuple[Rows, Rows, Rows]:
+    one, other, ours = draw
+    return one[:n], other[:n], ours[:n]
+
+
+def _finite(values: Values) -> Values:
+    if not np.isfinite(values).all():
+        raise UserError(
+            f"{int((~np.isfinite(values)).sum())} of {values.size} values of set statistics are not finite."
+        )
+    return values
