@@ -7,7 +7,6 @@ variance, as varied up to a fifth of the real images, recognised up to a tenth a
 from medloom.evaluation.images.alignment import RECOGNITION
 from medloom.evaluation.images.copies import EXCESS as EXCESS_OF_COPIES
 from medloom.evaluation.images.copies import FOUND, HELD_OUT, IDENTICAL, REPEATED
-from medloom.evaluation.images.detail import DETAIL
 from medloom.evaluation.images.fidelity import EXCESS
 from medloom.evaluation.images.utility import RELATIVE_UTILITY
 from medloom.evaluation.images.variety import MISSING
@@ -20,7 +19,6 @@ EDITS_FOUND = ("as it is", "mirrored", "brightened by a quarter", "JPEG of quali
 LEAST_FOUND = 0.8
 # A tenth less often than real images, and nearer to them than to a set made without a model.
 RECOGNISED = (("beyond_reference_at_least", -0.1), ("position_at_most", 0.5))
-DETAIL_RANGE = (("lower_at_least", 0.8), ("upper_at_most", 1.25))
 
 
 def _rule(metric: str, bound: str, limit: float, of: str = EVERYTHING, optional: bool = False) -> GateRule:
