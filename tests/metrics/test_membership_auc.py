@@ -15,12 +15,12 @@ def test_separable_and_inseparable_scores():
     rng = np.random.default_rng(0)
     members, others = rng.standard_normal(300), rng.standard_normal(300)
     sides = patients("m", 300), patients("o", 300)
-    nothing = membership_auc(members, others, *sides, seed=0)
+    nothing = membership_auc(members, others, *sides)
     assert nothing.low < 0.5 < nothing.high and nothing.n == 600
     # Normals one standard deviation apart have AUC Phi(1 / sqrt 2) = 0.760.
-    told = membership_auc(members + 1, others, *sides, seed=0)
+    told = membership_auc(members + 1, others, *sides)
     assert told.low < 0.760 < told.high and told.low > 0.65
-    assert membership_auc(np.ones(9), np.zeros(9), patients("m", 9), patients("o", 9), 0).value == 1
+    assert membership_auc(np.ones(9), np.zeros(9), patients("m", 9), patients("o", 9)).value == 1
 
 
 def test_the_interval_covers():
@@ -28,14 +28,14 @@ def test_the_interval_covers():
     for k in range(40):
         rng = np.random.default_rng(k)
         found = membership_auc(
-            rng.standard_normal(80) + 1, rng.standard_normal(80), patients("m", 80), patients("o", 80), seed=k
+            rng.standard_normal(80) + 1, rng.standard_normal(80), patients("m", 80), patients("o", 80)
         )
         covered += found.low <= 0.7602 <= found.high
     assert covered >= 36
 
 
 def test_detection_at_few_false_positives():
-    ties = membership_auc(np.array([1.0, 2]), np.array([1.0, 0]), ["a", "b"], ["c", "d"], 0)
+    ties = membership_auc(np.array([1.0, 2]), np.array([1.0, 0]), ["a", "b"], ["c", "d"])
     assert ties.value == roc_auc_score([1, 1, 0, 0], [1, 2, 1, 0])
     others = np.arange(100.0)
     # One of the hundred may be above: the threshold is the second highest, 98.
@@ -48,7 +48,7 @@ def test_detection_at_few_false_positives():
 
 def test_a_patient_on_both_sides():
     with pytest.raises(UserError, match="1 patients are both members and not"):
-        membership_auc(np.ones(2), np.zeros(2), ["a", "b"], ["b", "c"], 0)
+        membership_auc(np.ones(2), np.zeros(2), ["a", "b"], ["b", "c"])
 
 
 def test_composite_as_quoted():

@@ -16,7 +16,7 @@ from medloom.evaluation.images.section import Found, Inputs, Plots, Section
 from medloom.evaluation.images.sets import MODALITY, ImageSet, Subsets
 from medloom.evaluation.report.metrics import EVERYTHING, HIGHER, Metric, Reference, proportion, sampled_units
 from medloom.evaluation.report.plots import FRACTION, Panel
-from medloom.metrics.uncertainty import Interval, bootstrap_interval
+from medloom.metrics.uncertainty import Interval, proportion_ratio
 
 RECOGNITION, SHUFFLED = "recognition", "recognition with shuffled conditions"
 UTILITY, RELATIVE_UTILITY = "accuracy trained on synthetic images", "accuracy trained on synthetic over real images"
@@ -84,7 +84,7 @@ def measure(inputs: Inputs) -> Found:
     if not data.fit.rare_classes(2 * PATIENTS_PER_CLASS):
         rows = hold_out(data.fit.units, [str(label) for label in data.fit.labels], 0.5, seed)
         by_half = predict(cache.classifier(data.fit.rows(rows, "half of the training"), train_on_real), images, real)
-    found.metrics.extend(utility_metrics(by_real, by_synthetic, (len(data.fit), len(synthetic)), seed, by_half))
+    found.metrics.extend(utility_metrics(by_real, by_synthetic, (len(data.fit), len(synthetic)), by_half))
     return found
 
 
@@ -114,14 +114,14 @@ def recognition_metrics(label: str, real: Predictions, synthetic: Predictions, s
         label: the column of the classes.
         real: held-out real images.
         synthetic: synthetic images.
-        seed: of resamples and shuffles.
+        seed: of shuffles.
     """
-    everything = Reference.of(_held_out_accuracy(real, synthetic, seed), HELD_OUT)
-    metrics = [_recognition(EVERYTHING, synthetic, everything, seed), _shuffled(label, synthetic, seed)]
+    everything = Reference.of(_held_out_accuracy(real, synthetic), HELD_OUT)
+    metrics = [_recognition(EVERYTHING, synthetic, everything), _shuffled(label, synthetic, seed)]
     for name in sorted(set(synthetic.truth)):
         theirs = real.rows(real.truth == name)
-        reference = Reference.of(proportion(theirs.hits, theirs.units, seed), HELD_OUT)
-        metrics.append(_recognition(str(name), synthetic.rows(synthetic.truth == name), reference, seed))
+        reference = Reference.of(proportion(theirs.hits, theirs.units), HELD_OUT)
+        metrics.append(_recognition(str(name), synthetic.rows(synthetic.truth == name), reference))
     for name, own in synthetic.parts.items():
         others = real.parts.get(name, np.zeros(len(real.truth), bool))
         # Classes that are subsets as well were measured above.
@@ -129,13 +129,13 @@ def recognition_metrics(label: str, real: Predictions, synthetic: Predictions, s
             continue
         part, held_out = synthetic.rows(own), real.rows(others)
         if np.isin(held_out.truth, part.truth).any() and len(set(held_out.units)) > 1:
-            reference = Reference.of(_held_out_accuracy(held_out, part, seed), HELD_OUT)
-            metrics.append(_recognition(name, part, reference, seed))
+            reference = Reference.of(_held_out_accuracy(held_out, part), HELD_OUT)
+            metrics.append(_recognition(name, part, reference))
     return metrics
 
 
-def _recognition(subset: str, predictions: Predictions, reference: Reference, seed: int) -> Metric:
-    interval = proportion(predictions.hits, sampled_units(predictions.units), seed)
+def _recognition(subset: str, predictions: Predictions, reference: Reference) -> Metric:
+    interval = proportion(predictions.hits, sampled_units(predictions.units))
     prompts = len(set(predictions.units))
     fixed = predictions.counted != "images" and interval.n != prompts
     return Metric.of(
@@ -149,14 +149,14 @@ def _recognition(subset: str, predictions: Predictions, reference: Reference, se
     )
 
 
-def _held_out_accuracy(real: Predictions, synthetic: Predictions, seed: int) -> Interval:
+def _held_out_accuracy(real: Predictions, synthetic: Predictions) -> Interval:
     """Accuracy on real images at the synthetic set's mix of classes."""
     known = real.rows(np.isin(real.truth, synthetic.truth))
     if not len(known.truth):
         raise UserError("no held-out real image is of a class of the synthetic images.")
     truth, hits = known.truth, known.hits
     weights = np.array([(synthetic.truth == name).mean() / (truth == name).mean() for name in truth])
-    return bootstrap_interval(lambda drawn: float(np.average(hits[drawn], weights=weights[drawn])), known.units, seed)
+    return proportion(hits, known.units, weights)
 
 
 def _shuffled(label: str, predictions: Predictions, seed: int) -> Metric:
@@ -189,7 +189,6 @@ def utility_metrics(
     by_real: Predictions,
     by_synthetic: Predictions,
     trained: Sequence[int],
-    seed: int,
     by_half: Predictions | None = None,
 ) -> list[Metric]:
     """Accuracy on held-out real images of a classifier trained on synthetic ones (CAS, Ravuri and Vinyals 2019).
@@ -201,7 +200,6 @@ def utility_metrics(
         by_real: predictions of the real-trained classifier on held-out real images.
         by_synthetic: predictions of the synthetic-trained one on the same images.
         trained: number of real and of synthetic images that the two were trained on.
-        seed: of resamples of patients.
         by_half: predictions of a classifier trained on half of the real patients; None if they are too few, and the
             ratio is compared with 1.
 
@@ -212,22 +210,18 @@ def utility_metrics(
     if not real_hits.any():
         raise UserError("the classifier trained on real images recognises no held-out image: check the label.")
 
-    def ratio(hits: Hits) -> Interval:
-        # The real-trained classifier may be wrong on a whole resample of a small set; one hit keeps the ratio finite.
-        return bootstrap_interval(
-            lambda rows: float(hits[rows].mean() / max(real_hits[rows].mean(), 1 / len(rows))), by_real.units, seed
-        )
-
     reference = Reference("trained on real images", 1.0)
     if by_half is not None:
-        reference = Reference.of(ratio(by_half.hits), "trained on half of the real images")
-    own, theirs = (proportion(known.hits, by_real.units, seed) for known in (by_synthetic, by_real))
+        reference = Reference.of(
+            proportion_ratio(by_half.hits, real_hits, by_real.units), "trained on half of the real images"
+        )
+    own, theirs = (proportion(known.hits, by_real.units) for known in (by_synthetic, by_real))
     note = f"Trained on {trained[1]} synthetic and {trained[0]} real images, with the same number of steps."
     return [
         Metric.of(interval, name=name, counted=by_real.counted, reference=compared, better=HIGHER, note=note)
         for name, interval, compared in (
             (UTILITY, own, Reference.of(theirs, "trained on real images")),
-            (RELATIVE_UTILITY, ratio(by_synthetic.hits), reference),
+            (RELATIVE_UTILITY, proportion_ratio(by_synthetic.hits, real_hits, by_real.units), reference),
         )
     ]
 
