@@ -63,15 +63,53 @@ def main(words: list[str]) -> None:
     parser.add_argument("--seconds", type=float, default=float("inf"), help="stop a row after them")
     parser.add_argument("--only", default="", help="kinds whose names have this in them")
     options = parser.parse_args(words)
-    print("| interval | size | repetitions | coverage | width over ideal | |\n|---|---|---|---|---|---|", flush=True)
+    print(
+        "| interval | at | repetitions | coverage | width over ideal | fails at |\n|---|---|---|---|---|---|",
+        flush=True,
+    )
     for name, kind in KINDS.items():
         if options.only in name:
-            for size in kind.sizes:
-                print(_row(name, kind, size, options.repetitions, options.seconds), flush=True)
+            print(_row(name, kind, options.repetitions, options.seconds), flush=True)
 
 
-def _row(name: str, kind: Kind, size: int, repetitions: int, seconds: float) -> str:
-    """The row of a kind at one size. The ideal width is that of a normal interval of the estimates' true spread."""
+@dataclass(frozen=True)
+class Measured:
+    """What a kind does at one size.
+
+    Attributes:
+        size: of the data.
+        repetitions: that were made.
+        coverage: fraction of intervals that hold the truth.
+        width: mean width over that of a normal interval of the estimates' true spread.
+    """
+
+    size: int
+    repetitions: int
+    coverage: float
+    width: float
+
+    @property
+    def passes(self) -> bool:
+        """Whether it covers, and is not much wider than it needs to be."""
+        return self.coverage >= LEAST_COVERAGE and (self.coverage <= MOST_COVERAGE or self.width <= MOST_WIDTH)
+
+
+def _row(name: str, kind: Kind, repetitions: int, seconds: float) -> str:
+    """The row of a kind at its sizes."""
+    found = [measured(name, kind, size, repetitions, seconds) for size in kind.sizes]
+    cells = (
+        name,
+        f"{', '.join(str(own.size) for own in found)} {kind.counted}",
+        ", ".join(f"{own.repetitions}" for own in found),
+        ", ".join(f"{own.coverage:.3f}" for own in found),
+        ", ".join(f"{own.width:.2f}" for own in found),
+        ", ".join(f"**{own.size}**" for own in found if not own.passes),
+    )
+    return f"| {' | '.join(cells)} |"
+
+
+def measured(name: str, kind: Kind, size: int, repetitions: int, seconds: float) -> Measured:
+    """Repeat a kind at one size."""
     until, found, truths = time.monotonic() + seconds, list[Interval](), list[float | None]()
     for repetition in range(repetitions):
         interval, truth = kind.draw(numpy_generator("coverage", repetition, f"{name} {size}"), size)
@@ -81,11 +119,9 @@ def _row(name: str, kind: Kind, size: int, repetitions: int, seconds: float) -> 
             break
     values, low, high = (np.array([getattr(own, end) for own in found]) for end in ("value", "low", "high"))
     known = np.array([values.mean() if truth is None else truth for truth in truths])
-    coverage = float(((low <= known) & (known <= high)).mean())
-    width = float((high - low).mean() / (2 * norm.ppf(0.975) * values.std(ddof=1)))
-    passes = coverage >= LEAST_COVERAGE and (coverage <= MOST_COVERAGE or width <= MOST_WIDTH)
-    cells = (name, f"{size} {kind.counted}", f"{len(found):,}", f"{coverage:.3f}", f"{width:.2f}")
-    return f"| {' | '.join(cells)} | {'' if passes else '**fails**'} |"
+    ideal = 2 * norm.ppf(0.975) * values.std(ddof=1)
+    covered = (low <= known) & (known <= high)
+    return Measured(size, len(found), float(covered.mean()), float((high - low).mean() / ideal))
 
 
 def patients_of(random: Random, patients: int, most: int) -> NDArray[np.intp]:

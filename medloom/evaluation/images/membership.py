@@ -133,8 +133,8 @@ def _halves(truth: Floats, patients: NDArray[np.str_], seed: int) -> Floats:
 def _blind(x: Floats, truth: Floats, patients: NDArray[np.str_], seed: int) -> Interval:
     """The area of a classifier of images alone, on patients that it was not fitted on (Das et al. 2024).
 
-    The classifiers of the folds depend on each other's images, so that areas vary more than their pairs say. The interval
-    is widened to the spread of areas after permutations of the patients between members and others.
+    The classifier of a fold depends on the images of the other, so that areas vary more than their pairs say. The
+    interval is widened to the spread of areas after permutations of the patients between members and others.
     """
     folds = []
     for fitted, tested in GroupKFold(FOLDS, shuffle=True, random_state=seed % 2**32).split(x, truth, patients):

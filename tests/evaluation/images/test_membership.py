@@ -58,11 +58,11 @@ def quick_blind(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_most_leaks_are_said_and_few_others(quick_blind: None) -> None:
     """An attack of AUC 0.66 with 100 patients a side: its note once denied what its value showed."""
-    said = {leak: [judged(leak, n=100, seed=seed)[1][0] for seed in range(24)] for leak in (0.0, 0.585)}
-    assert sum("the model leaks" in note for note in said[0.585]) > 12
-    assert sum("the model leaks" in note for note in said[0.0]) <= 2
-    # Nominal 5 % for both controls together: five of 24 come once in two hundred.
-    assert sum("a control is above chance" in note for note in said[0.0]) <= 4
+    said = {leak: [judged(leak, n=100, seed=seed)[1][0] for seed in range(16)] for leak in (0.0, 0.585)}
+    assert sum("the model leaks" in note for note in said[0.585]) > 8
+    assert sum("the model leaks" in note for note in said[0.0]) <= 1
+    # Nominal 5 % for both controls together: four of 16 come once in two hundred.
+    assert sum("a control is above chance" in note for note in said[0.0]) <= 3
 
 
 @cache
@@ -88,6 +88,6 @@ def test_too_few_held_out_patients_for_a_threshold(quick_blind: None) -> None:
 
 def test_the_blind_attack_covers_chance(quick_blind: None) -> None:
     """Folds share training images: without the permutations 86 % of its intervals cover."""
-    found = [judged(n=60, seed=seed)[0][membership.BLIND] for seed in range(30)]
+    found = [judged(n=60, seed=seed)[0][membership.BLIND] for seed in range(16)]
     ends = [(metric.low, metric.high) for metric in found]
-    assert sum(low is not None and high is not None and low <= 0.5 <= high for low, high in ends) >= 25
+    assert sum(low is not None and high is not None and low <= 0.5 <= high for low, high in ends) >= 13
