@@ -73,7 +73,7 @@ def auroc_difference(
         >>> scores = np.array([1, 2, 3, 5, 4, 6, 7, 8]), np.array([5, 6, 1, 2, 7, 3, 4, 8])
         >>> found = medloom.metrics.auroc_difference((truth, truth), scores, patients=range(8))
         >>> round(found.value, 2), found.low < 0 < found.high
-        (0.25, True)
+        (0.19, True)
     """
     one, other = (_Areas.of(*given, patients) for given in zip(truths, scores, strict=True))
     spread = float(np.linalg.norm(one.influence) * np.linalg.norm(other.influence))
@@ -219,7 +219,7 @@ def _end(value: float, bound: float, squared_reach: Callable[[float], float]) ->
         return (area - value) ** 2 - squared_reach(area)
 
     nearest = value + NEAR * (bound - value)
-    # At 0 and 1 the error is 0, and so it is everywhere without pairs in wrong order beyond the estimate.
+    # An estimate of 0 or 1 is an end itself.
     if value == bound or beyond(nearest) >= 0:
-        return bound if value == bound else value
+        return value
     return float(brentq(beyond, bound, nearest))

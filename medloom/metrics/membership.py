@@ -89,7 +89,7 @@ def detected_by_chance(
         >>> patients = range(100), range(100, 200)
         >>> found = medloom.metrics.detected_by_chance(members, others, *patients, false_positives=0.01, seed=0)
         >>> round(found.value, 3), round(found.low, 3), round(found.high, 3)
-        (0.02, 0.0, 0.06)
+        (0.02, 0.0, 0.07)
     """
     _, scores = _together(members, others)
     names = _patients(member_patients, other_patients)

@@ -42,6 +42,17 @@ def test_areas_cover(truth: float, positives: int) -> None:
     assert covered(truth, positives, 60, images=5) >= LEAST
 
 
+def test_patients_with_images_of_both_classes_are_covered() -> None:
+    covered, truth = 0, 0.9
+    for trial in range(REPETITIONS):
+        random = np.random.default_rng([7, trial])
+        patients, labels = np.arange(30).repeat(4), (random.random(120) < 0.2).astype(int)
+        own = (random.standard_normal(30)[patients] + random.standard_normal(120)) / 2**0.5
+        found = auroc_interval(labels, own + labels * 2**0.5 * norm.ppf(truth), patients)
+        covered += found.low <= truth <= found.high
+    assert covered >= LEAST * REPETITIONS
+
+
 def test_scores_that_are_not_exponential_are_covered() -> None:
     assert covered(0.9, 40, 200, wider=2.0) >= LEAST
     assert covered(0.9, 40, 40, wider=0.5) >= LEAST

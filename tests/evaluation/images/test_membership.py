@@ -87,7 +87,7 @@ def test_too_few_held_out_patients_for_a_threshold(quick_blind: None) -> None:
 
 
 def test_the_blind_attack_covers_chance(quick_blind: None) -> None:
-    """Folds share training images: without the permutations 86 % of its intervals cover."""
+    """Each fold's classifier depends on the other fold: pairs alone say too little of the spread of areas."""
     found = [judged(n=60, seed=seed)[0][membership.BLIND] for seed in range(16)]
     ends = [(metric.low, metric.high) for metric in found]
     assert sum(low is not None and high is not None and low <= 0.5 <= high for low, high in ends) >= 13
