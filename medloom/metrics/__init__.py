@@ -92,15 +92,20 @@ METRICS: dict[str, MetricInfo] = {
         "membership", "scores of members and others, patients", "lower", 0.0, 1.0, "Carlini 2022"
     ),
     "detected": MetricInfo("membership", "scores of members and others", "lower", 0.0, 1.0, "Carlini 2022"),
+    "detected_by_chance": MetricInfo("membership", "scores of members and others, patients", "", 0.0, 1.0),
 }
 # Intervals and tests, which are no metrics -> the module that holds them.
-STATISTICS = {
-    **dict.fromkeys(
-        ("bootstrap_mean", "bootstrap_interval", "student_mean", "subsample_interval", "floor", "equivalent", "holm"),
+STATISTICS = (
+    dict.fromkeys(
+        (
+            *("bootstrap_mean", "bootstrap_interval", "student_mean", "proportion_interval", "subsample_interval"),
+            *("floor", "difference", "proportion_ratio", "p_value", "equivalent", "holm"),
+        ),
         "uncertainty",
-    ),
-    "compare_sets": "set_comparison",
-}
+    )
+    | dict.fromkeys(("auroc_interval", "auroc_difference"), "areas")
+    | {"compare_sets": "set_comparison"}
+)
 
 
 def metric(name: str) -> Callable[..., Any]:

@@ -1,16 +1,14 @@
 """Whether synthetic images are copies of training images, compared with held-out images of other patients."""
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.stats import norm
 
 from medloom.core.errors import UserError
 from medloom.core.seeds import numpy_generator
 from medloom.metrics.matrices import CHUNK, check_features, moved_like, placed, row_maxima, unit_rows
-from medloom.metrics.uncertainty import Groups, Interval
+from medloom.metrics.uncertainty import Groups, Interval, difference, proportion_interval
 
 
 @dataclass(frozen=True, eq=False)
@@ -65,8 +63,8 @@ def copy_rates(
     copies no more than fresh real images would. Below 1000 images in V1 the 99.9th percentile is close to the maximum.
     Single images are listed by the percentile of V1 and V2 together, which lists fewer false copies.
 
-    Intervals are Newcombe's (1998, method 10) for a difference of proportions, with the number of clusters as sample
-    size. They need no resampling, hold at rates of 0, and are conservative if a patient has several images.
+    Intervals are those of `difference` for two of `proportion_interval`: they need no resampling, hold at rates of 0,
+    and at several images per patient.
 
     Args:
         train: embeddings `(n, d)` of the training images, no row of zeros.
@@ -111,8 +109,9 @@ def copy_rates(
     rows = sorted(np.flatnonzero(cosine > listed_above), key=lambda row: -cosine[row])
     by_cluster, by_patient = _mean_by_group(copied, clusters), _mean_by_group(chance, others[~first])
 
-    def excess(rate: float, other: float) -> Interval:
-        return difference_of_proportions(rate, len(by_cluster), other, len(by_patient), level)
+    def excess(hits: np.ndarray, units: np.ndarray, other_hits: np.ndarray, other_units: np.ndarray) -> Interval:
+        ours = proportion_interval(hits, units, level=level)
+        return difference(ours, proportion_interval(other_hits, other_units, level=level))
 
     return CopyReport(
         threshold=threshold,
@@ -120,8 +119,8 @@ def copy_rates(
         listed_above=listed_above,
         synthetic_rate=float(copied.mean()),
         held_out_rate=float(chance.mean()),
-        excess=excess(float(copied.mean()), float(chance.mean())),
-        excess_by_patient=excess(float(by_cluster.mean()), float(by_patient.mean())),
+        excess=excess(copied, clusters, chance, others[~first]),
+        excess_by_patient=excess(by_cluster, np.arange(len(by_cluster)), by_patient, np.arange(len(by_patient))),
         pairs=[(int(row), int(index[row]), float(cosine[row])) for row in rows],
         patients_copied=len(set(patients[index[rows]].tolist())),
     )
@@ -221,26 +220,6 @@ def nearest(queries: np.ndarray, references: np.ndarray) -> tuple[np.ndarray, np
         rows = slice(start, start + CHUNK)
         cosine[rows], index[rows] = row_maxima(moved_like(queries[rows], known) @ known.T)
     return cosine, index
-
-
-def difference_of_proportions(p_a: float, n_a: int, p_b: float, n_b: int, level: float = 0.95) -> Interval:
-    """p_a - p_b with Newcombe's hybrid score interval (Newcombe 1998, method 10); n is the smaller sample size."""
-    low_a, high_a = _wilson(p_a, n_a, level)
-    low_b, high_b = _wilson(p_b, n_b, level)
-    value = p_a - p_b
-    return Interval(
-        value,
-        value - math.hypot(p_a - low_a, high_b - p_b),
-        value + math.hypot(high_a - p_a, p_b - low_b),
-        min(n_a, n_b),
-    )
-
-
-def _wilson(p: float, n: int, level: float) -> tuple[float, float]:
-    z = float(norm.ppf((1 + level) / 2))
-    centre = (p + z**2 / (2 * n)) / (1 + z**2 / n)
-    half = z * math.sqrt(p * (1 - p) / n + z**2 / (4 * n**2)) / (1 + z**2 / n)
-    return centre - half, centre + half
 
 
 def _mean_by_group(hits: np.ndarray, groups: Sequence[object] | np.ndarray) -> np.ndarray:

@@ -3,7 +3,7 @@ import pytest
 
 from medloom.core.errors import UserError
 from medloom.metrics import privacy as module
-from medloom.metrics.privacy import authenticity, copy_rates, difference_of_proportions, distance_ratio, nearest
+from medloom.metrics.privacy import authenticity, copy_rates, distance_ratio, nearest
 
 
 def normals(seed, *shape):
@@ -58,13 +58,6 @@ def test_length_of_embeddings_and_chunks_do_not_matter(monkeypatch):
 def test_nearest_by_hand():
     cosine, index = nearest(np.array([[1.0, 0.0], [0.6, 0.8]]), np.array([[0.0, 1.0], [0.8, 0.6], [-1.0, 0.0]]))
     assert index.tolist() == [1, 1] and cosine == pytest.approx([0.8, 0.96])
-
-
-def test_difference_of_proportions_as_published():
-    interval = difference_of_proportions(56 / 70, 70, 48 / 80, 80)  # Newcombe 1998, table II (a), method 10
-    assert (interval.low, interval.high) == pytest.approx((0.0524, 0.3339), abs=1e-4)
-    nothing = difference_of_proportions(0.0, 10, 0.0, 20)  # (f)
-    assert (nothing.low, nothing.high) == pytest.approx((-0.1611, 0.2775), abs=1e-4)
 
 
 def test_misuse_is_named():

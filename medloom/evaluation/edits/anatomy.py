@@ -135,7 +135,7 @@ def anatomy_metrics(found: Segmented, seed: int) -> tuple[list[Metric], list[str
         more = [
             any(parts(own == name, size) > most for name, (size, most) in found.usual.items()) for own in labels[kind]
         ]
-        return proportion(np.array(more), found.patients.tolist(), seed)
+        return proportion(np.array(more), found.patients.tolist())
 
     def outside(kind: str) -> Interval:
         """SSIM of windows that no anatomy reaches, in the prior image or in the other one."""

@@ -20,7 +20,7 @@ from medloom.evaluation.edits.measure import COPY
 from medloom.evaluation.images.cache import EvaluationCache, train_on_real
 from medloom.evaluation.images.sets import ImageSet
 from medloom.evaluation.report.metrics import HIGHER, LOWER, Metric, Reference, proportion
-from medloom.metrics.classification import auroc
+from medloom.metrics.areas import auroc_interval
 from medloom.metrics.uncertainty import Interval, bootstrap_interval
 
 AUROC, CORRELATION = "AUROC of the later image's class", "correlation with the later image's number"
@@ -33,8 +33,6 @@ MEANINGS: Mapping[str, str] = {
 }
 KINDS = EDITED, COPIED, LATER = "edited", COPY, "the later image itself"
 FIFTHS = 5
-RESAMPLES = 200  # an AUROC takes a millisecond or two, and there is one per class and kind
-CHANCE = 0.5
 LEAST = 2  # patients on each side of a class that counts
 # Columns by their role in the composite of BiomedJourney.
 DEMOGRAPHIC, AGE = ("race", "sex"), ("age",)
@@ -205,16 +203,8 @@ def judged_metrics(judged: Judged, seed: int) -> tuple[list[Metric], list[str]]:
         return [], [*notes, f"judge of {judged.column}: no class has {LEAST} patients on each side."]
 
     def macro_auroc(kind: str) -> Interval:
-        def of_rows(rows: Rows) -> float:
-            found = [
-                auroc((names[rows] == name).astype(int), probabilities[kind][rows, place])
-                for name, place in places.items()
-                if 0 < (names[rows] == name).sum() < len(rows)
-            ]
-            # A resample of few patients may hold a single class, which says nothing.
-            return float(np.mean(found)) if found else CHANCE
-
-        return bootstrap_interval(of_rows, patients.tolist(), seed, RESAMPLES)
+        truth = names[:, None] == np.array(list(places))
+        return auroc_interval(truth, probabilities[kind][:, list(places.values())], patients)
 
     def divergence(kind: str) -> Interval:
         def of_rows(rows: Rows) -> float:
@@ -229,7 +219,7 @@ def judged_metrics(judged: Judged, seed: int) -> tuple[list[Metric], list[str]]:
 
     def recognised(kind: str) -> Interval:
         predicted = np.asarray(judged.classes)[probabilities[kind].argmax(axis=1)]
-        return proportion((predicted == names)[changed], patients[changed].tolist(), seed)
+        return proportion((predicted == names)[changed], patients[changed].tolist())
 
     if len(set(patients[changed])) >= LEAST:
         metrics.append(metric(FLIPPED, recognised, HIGHER))

@@ -254,7 +254,7 @@ def _finding_metrics(rows: Sequence[FindingChange], seed: int) -> tuple[list[Met
     for name, own in subsets.items():
         units = [row.patient for row in own]
         hits, true_hits = (
-            estimate_proportion(np.array(found), units, seed)
+            estimate_proportion(np.array(found), units)
             for found in ([row.is_right(row.estimated) for row in own], [row.is_right(row.later) for row in own])
         )
         reference = Reference.of(true_hits, "the true later image")

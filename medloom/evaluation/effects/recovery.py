@@ -145,7 +145,7 @@ def _recovery(effects: Effects, attribute: str, seed: int, notes: list[str]) -> 
     noise = 0.0 if np.isnan(spread).all() else float(np.nanmean(spread)) / np.sqrt(effects.seeds)
     visible = np.abs(some_true) > noise
     if visible.any():
-        hits = estimate_proportion(right_signs(some_true, some_estimated, noise), some_patients[visible], seed)
+        hits = estimate_proportion(right_signs(some_true, some_estimated, noise), some_patients[visible])
         note = f"of true effects above the noise of {noise:.2g} {effects.unit}"
         if np.isnan(spread).all():
             note = "of all true effects, because one seed does not show the noise"

@@ -15,7 +15,7 @@ from medloom.evaluation.images.section import Found, Inputs, Plots, Section
 from medloom.evaluation.images.sets import MODALITY, ImageSet, Subsets
 from medloom.evaluation.report.metrics import EVERYTHING, HIGHER, Metric, Reference, proportion, sampled_units
 from medloom.evaluation.report.plots import FRACTION, Panel
-from medloom.metrics.uncertainty import Interval, bootstrap_interval
+from medloom.metrics.uncertainty import Interval
 
 RECOGNITION, SHUFFLED = "recognition", "recognition with shuffled conditions"
 HELD_OUT = "held-out real images"
@@ -94,16 +94,16 @@ def recognition_metrics(
         label: the column of the classes.
         real: held-out real images.
         synthetic: synthetic images.
-        seed: of resamples and shuffles.
+        seed: of shuffles.
         control: images made without a model for the conditions of synthetic ones.
     """
-    everything = Reference.of(_held_out_accuracy(real, synthetic, seed), HELD_OUT)
+    everything = Reference.of(_held_out_accuracy(real, synthetic), HELD_OUT)
     bad = None if control is None or not len(control.truth) else float(control.hits.mean())
-    metrics = [_recognition(EVERYTHING, synthetic, everything, seed, bad), _shuffled(label, synthetic, seed)]
+    metrics = [_recognition(EVERYTHING, synthetic, everything, bad), _shuffled(label, synthetic, seed)]
     for name in sorted(set(synthetic.truth)):
         theirs = real.rows(real.truth == name)
-        reference = Reference.of(proportion(theirs.hits, theirs.units, seed), HELD_OUT)
-        metrics.append(_recognition(str(name), synthetic.rows(synthetic.truth == name), reference, seed))
+        reference = Reference.of(proportion(theirs.hits, theirs.units), HELD_OUT)
+        metrics.append(_recognition(str(name), synthetic.rows(synthetic.truth == name), reference))
     for name, own in synthetic.parts.items():
         others = real.parts.get(name, np.zeros(len(real.truth), bool))
         # Classes that are subsets as well were measured above.
@@ -111,15 +111,13 @@ def recognition_metrics(
             continue
         part, held_out = synthetic.rows(own), real.rows(others)
         if np.isin(held_out.truth, part.truth).any() and len(set(held_out.units)) > 1:
-            reference = Reference.of(_held_out_accuracy(held_out, part, seed), HELD_OUT)
-            metrics.append(_recognition(name, part, reference, seed))
+            reference = Reference.of(_held_out_accuracy(held_out, part), HELD_OUT)
+            metrics.append(_recognition(name, part, reference))
     return metrics
 
 
-def _recognition(
-    subset: str, predictions: Predictions, reference: Reference, seed: int, control: float | None = None
-) -> Metric:
-    interval = proportion(predictions.hits, sampled_units(predictions.units), seed)
+def _recognition(subset: str, predictions: Predictions, reference: Reference, control: float | None = None) -> Metric:
+    interval = proportion(predictions.hits, sampled_units(predictions.units))
     prompts = len(set(predictions.units))
     fixed = predictions.counted != "images" and interval.n != prompts
     return Metric.of(
@@ -134,14 +132,14 @@ def _recognition(
     )
 
 
-def _held_out_accuracy(real: Predictions, synthetic: Predictions, seed: int) -> Interval:
+def _held_out_accuracy(real: Predictions, synthetic: Predictions) -> Interval:
     """Accuracy on real images at the synthetic set's mix of classes."""
     known = real.rows(np.isin(real.truth, synthetic.truth))
     if not len(known.truth):
         raise UserError("no held-out real image is of a class of the synthetic images.")
     truth, hits = known.truth, known.hits
     weights = np.array([(synthetic.truth == name).mean() / (truth == name).mean() for name in truth])
-    return bootstrap_interval(lambda drawn: float(np.average(hits[drawn], weights=weights[drawn])), known.units, seed)
+    return proportion(hits, known.units, weights)
 
 
 def _shuffled(label: str, predictions: Predictions, seed: int) -> Metric:

@@ -31,7 +31,7 @@ from medloom.evaluation.report.metrics import (
 )
 from medloom.evaluation.report.plots import FRACTION, Panel, strip
 from medloom.evaluation.report.report import embedded, page
-from medloom.metrics.privacy import difference_of_proportions
+from medloom.metrics.uncertainty import difference
 
 COPIED, EXCESS, HELD_OUT = "copies of training images", "excess of copies", "copies of held-out images"
 REPEATED, IDENTICAL, FOUND = "repeated images", "identical files", "edited copies found"
@@ -85,16 +85,16 @@ def without_known(data: Comparison, search: CopySearch) -> Comparison:
 
 def measure(inputs: Inputs) -> Found:
     """Copies of training, held-out and synthetic images, and the share of planted copies that is found."""
-    data, search, seed = inputs.data, inputs.copies, inputs.seed
+    data, search = inputs.data, inputs.copies
     known = data.train or data.real
     unrelated = search.unrelated(known)
-    metrics, pairs = _repeated(data, search, unrelated, seed)
+    metrics, pairs = _repeated(data, search, unrelated)
     if data.train is not None:
         of_train = search.among(data.synthetic, data.train, unrelated)
         chance = search.among(data.real, data.train, unrelated)
-        metrics = [*_of_training(data, data.train, of_train, chance, seed), *metrics]
+        metrics = [*_of_training(data, data.train, of_train, chance), *metrics]
         pairs = [*_pairs("a training image", of_train, data.synthetic, data.train), *pairs]
-    metrics += _planted(search, known, unrelated, seed)
+    metrics += _planted(search, known, unrelated)
     leaving = frozenset(pair.synthetic for pair in pairs if pair.of != ANOTHER)
     notes = [_power(data, unrelated)] if data.train is not None else []
     if not pairs:
@@ -113,7 +113,7 @@ def measure(inputs: Inputs) -> Found:
     )
 
 
-def _of_training(data: Comparison, train: ImageSet, copies: Copies, chance: Copies, seed: int) -> list[Metric]:
+def _of_training(data: Comparison, train: ImageSet, copies: Copies, chance: Copies) -> list[Metric]:
     """The fraction of copies of training images, over all and by subset; its excess; identical files."""
     note = f"Listed where the evidence is above {LISTED_ABOVE:g} standard deviations of unrelated images."
     metrics, patients = [], np.asarray(data.real.units)
@@ -121,50 +121,48 @@ def _of_training(data: Comparison, train: ImageSet, copies: Copies, chance: Copi
         ours, theirs = data.synthetic.within(subset), data.real.within(subset)
         if not ours.any():
             continue
-        rate = proportion(copies.listed[ours], sampled_units(np.asarray(data.synthetic.units)[ours]), seed)
+        rate = proportion(copies.listed[ours], sampled_units(np.asarray(data.synthetic.units)[ours]))
         among_real = None
         if len(set(patients[theirs])) >= LEAST_PATIENTS:
-            among_real = proportion(chance.listed[theirs], patients[theirs], seed)
+            among_real = proportion(chance.listed[theirs], patients[theirs])
         held_out = Reference("no copies", 0.0)
         if among_real is not None:
             held_out = Reference.of(among_real, "held-out images, which are none")
         given: dict[str, Any] = {"subset": subset, "better": LOWER}
         metrics.append(Metric.of(rate, name=COPIED, counted="images", reference=held_out, note=note, **given))
         if among_real is not None:
-            excess = difference_of_proportions(rate.value, rate.n, among_real.value, among_real.n)
+            excess = difference(rate, among_real)
             none = Reference("no more than held-out images", 0.0)
             metrics.append(Metric.of(excess, name=EXCESS, counted="units", reference=none, **given))
     hashes = {*train.hashes, *data.real.hashes}
-    same = proportion(np.array([own in hashes for own in data.synthetic.hashes]), np.arange(len(data.synthetic)), seed)
+    same = proportion(np.array([own in hashes for own in data.synthetic.hashes]), np.arange(len(data.synthetic)))
     none = Reference("no file of --train or --real", 0.0)
     metrics.append(Metric.of(same, name=IDENTICAL, counted="images", reference=none, better=LOWER))
     return metrics
 
 
-def _repeated(
-    data: Comparison, search: CopySearch, unrelated: Sequence[Unrelated], seed: int
-) -> tuple[list[Metric], list[Pair]]:
+def _repeated(data: Comparison, search: CopySearch, unrelated: Sequence[Unrelated]) -> tuple[list[Metric], list[Pair]]:
     """Copies of held-out images, and synthetic images that repeat another one, as often as real ones do."""
     metrics, pairs = [], []
     real, synthetic = data.real, data.synthetic
     of_real = search.among(synthetic, real, unrelated)
-    rate = proportion(of_real.listed, sampled_units(synthetic.units), seed)
+    rate = proportion(of_real.listed, sampled_units(synthetic.units))
     none = Reference("no copies", 0.0)
     metrics.append(Metric.of(rate, name=HELD_OUT, counted="images", reference=none, better=LOWER))
     pairs += _pairs("a held-out image", of_real, synthetic, real)
     own, theirs = (search.among(members, members, unrelated) for members in (synthetic, real))
-    rates = [proportion(found.listed, np.arange(len(found.listed)), seed) for found in (own, theirs)]
+    rates = [proportion(found.listed, np.arange(len(found.listed))) for found in (own, theirs)]
     reference = Reference.of(rates[1], "held-out real images")
     metrics.append(Metric.of(rates[0], name=REPEATED, counted="images", reference=reference, better=LOWER))
     pairs += _pairs(ANOTHER, own, synthetic, synthetic)
     return metrics, pairs
 
 
-def _planted(search: CopySearch, known: ImageSet, unrelated: Sequence[Unrelated], seed: int) -> list[Metric]:
+def _planted(search: CopySearch, known: ImageSet, unrelated: Sequence[Unrelated]) -> list[Metric]:
     """Of edited copies of the user's own real images, the fraction that is listed with its original."""
     return [
         Metric.of(
-            proportion(found, np.arange(len(found)), seed),
+            proportion(found, np.arange(len(found))),
             name=FOUND,
             subset=edit,
             counted="images",
@@ -178,9 +176,9 @@ def _planted(search: CopySearch, known: ImageSet, unrelated: Sequence[Unrelated]
 def _power(data: Comparison, unrelated: Sequence[Unrelated]) -> str:
     """The smallest number of copies whose excess would be above 0 by its interval, where held-out images have none."""
     ours, theirs = len(set(sampled_units(data.synthetic.units))), len(set(data.real.units))
+    images, none = np.arange(ours), proportion(np.zeros(theirs), np.arange(theirs))
     enough = next(
-        (count for count in range(1, ours + 1) if difference_of_proportions(count / ours, ours, 0.0, theirs).low > 0),
-        None,
+        (count for count in range(1, ours + 1) if difference(proportion(images < count, images), none).low > 0), None
     )
     seen = f"{enough / ours:.1%} of copies" if enough else "no share of copies"
     return (

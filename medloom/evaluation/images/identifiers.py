@@ -75,7 +75,7 @@ class FoundIdentifier:
 
 def measure(inputs: Inputs) -> Found:
     """Look through all synthetic images."""
-    metrics, findings = identifier_metrics(inputs.data.synthetic, inputs.data.real, inputs.seed, inputs.cache.unit)
+    metrics, findings = identifier_metrics(inputs.data.synthetic, inputs.data.real, inputs.cache.unit)
     if not findings:
         return Found(metrics)
     remark = (
@@ -86,7 +86,7 @@ def measure(inputs: Inputs) -> Found:
 
 
 def identifier_metrics(
-    synthetic: ImageSet, real: ImageSet, seed: int, unit: str | None = None, verbose: bool = True
+    synthetic: ImageSet, real: ImageSet, unit: str | None = None, verbose: bool = True
 ) -> tuple[list[Metric], list[FoundIdentifier]]:
     """The fraction of synthetic images with each kind of finding, and the findings.
 
@@ -95,7 +95,6 @@ def identifier_metrics(
     Args:
         synthetic: the images that are evaluated.
         real: held-out real images; only their pixels are looked at.
-        seed: of resamples.
         unit: of files that do not state theirs.
         verbose: whether to show progress.
 
@@ -122,10 +121,10 @@ def identifier_metrics(
             signs_of_real.append(in_pixels(sample, unit) is not None)
             advance()
     references = dict.fromkeys(checks, Reference("none", 0.0))
-    references[SIGNS] = Reference.of(proportion(np.array(signs_of_real), real.units, seed), "held-out real images")
+    references[SIGNS] = Reference.of(proportion(np.array(signs_of_real), real.units), "held-out real images")
     return [
         Metric.of(
-            proportion(np.array(hits[kind]), np.arange(len(synthetic)), seed),
+            proportion(np.array(hits[kind]), np.arange(len(synthetic))),
             name=kind,
             counted="images",
             reference=references[kind],

@@ -43,8 +43,7 @@ def lacking(data: Comparison) -> str | None:
 def _distances(embedding: str, train: FeatureSet, real: FeatureSet, synthetic: FeatureSet, seed: int) -> list[Metric]:
     """Authenticity, and the distance of synthetic images from training images, compared with held-out images."""
     ours, theirs = (
-        proportion(authenticity(train.values, known.values, train.units), known.units, seed)
-        for known in (synthetic, real)
+        proportion(authenticity(train.values, known.values, train.units), known.units) for known in (synthetic, real)
     )
     # Computed once, so that a subsample costs two medians.
     far = [train_distances(train.values, known.values) for known in (real, synthetic)]

@@ -31,13 +31,7 @@ QUESTIONS = (
         "Are the images realistic?",
         "They are distributed like held-out real images.",
         "They are not distributed like held-out real images.",
-        (
-            _rule(EXCESS, "upper_at_most", 0.1),
-            *(
-                GateRule(DETAIL, None, EVERYTHING, *bound, optional=True, together=DETAIL_RANGE)
-                for bound in DETAIL_RANGE
-            ),
-        ),
+        (_rule(EXCESS, "upper_at_most", 0.1),),
     ),
     Question(
         "varied",

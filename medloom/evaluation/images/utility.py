@@ -5,14 +5,14 @@ from collections.abc import Sequence
 
 from medloom.core.errors import UserError
 from medloom.downstream.classifier import hold_out
-from medloom.evaluation.images.alignment import Hits, Predictions, predict
+from medloom.evaluation.images.alignment import Predictions, predict
 from medloom.evaluation.images.cache import train_on_real, train_on_synthetic
 from medloom.evaluation.images.comparison import PATIENTS_PER_CLASS, Comparison
 from medloom.evaluation.images.section import Found, Inputs, Plots, Section
 from medloom.evaluation.images.sets import ImageSet
 from medloom.evaluation.report.metrics import HIGHER, Metric, Reference, proportion
 from medloom.evaluation.report.plots import FRACTION, Panel
-from medloom.metrics.uncertainty import Interval, bootstrap_interval
+from medloom.metrics.uncertainty import proportion_ratio
 
 UTILITY, RELATIVE_UTILITY = "accuracy trained on synthetic images", "accuracy trained on synthetic over real images"
 
@@ -30,7 +30,7 @@ def measure(inputs: Inputs) -> Found:
         rows = hold_out(data.fit.units, [str(label) for label in data.fit.labels], 0.5, seed)
         by_half = predict(cache.classifier(data.fit.rows(rows, "half of the training"), train_on_real), images, real)
     trained = len(data.fit), len(synthetic)
-    return Found(utility_metrics(predict(classifier, images, real), by_synthetic, trained, seed, by_half))
+    return Found(utility_metrics(predict(classifier, images, real), by_synthetic, trained, by_half))
 
 
 def lacking(data: Comparison) -> str | None:
@@ -54,7 +54,6 @@ def utility_metrics(
     by_real: Predictions,
     by_synthetic: Predictions,
     trained: Sequence[int],
-    seed: int,
     by_half: Predictions | None = None,
 ) -> list[Metric]:
     """Accuracy on held-out real images of a classifier trained on synthetic ones (CAS, Ravuri and Vinyals 2019).
@@ -66,7 +65,6 @@ def utility_metrics(
         by_real: predictions of the real-trained classifier on held-out real images.
         by_synthetic: predictions of the synthetic-trained one on the same images.
         trained: number of real and of synthetic images that the two were trained on.
-        seed: of resamples of patients.
         by_half: predictions of a classifier trained on half of the real patients; None if they are too few, and the
             ratio is compared with 1.
 
@@ -77,22 +75,18 @@ def utility_metrics(
     if not real_hits.any():
         raise UserError("the classifier trained on real images recognises no held-out image: check the label.")
 
-    def ratio(hits: Hits) -> Interval:
-        # The real-trained classifier may be wrong on a whole resample of a small set; one hit keeps the ratio finite.
-        return bootstrap_interval(
-            lambda rows: float(hits[rows].mean() / max(real_hits[rows].mean(), 1 / len(rows))), by_real.units, seed
-        )
-
     reference = Reference("trained on real images", 1.0)
     if by_half is not None:
-        reference = Reference.of(ratio(by_half.hits), "trained on half of the real images")
-    own, theirs = (proportion(known.hits, by_real.units, seed) for known in (by_synthetic, by_real))
+        reference = Reference.of(
+            proportion_ratio(by_half.hits, real_hits, by_real.units), "trained on half of the real images"
+        )
+    own, theirs = (proportion(known.hits, by_real.units) for known in (by_synthetic, by_real))
     note = f"Trained on {trained[1]} synthetic and {trained[0]} real images, with the same number of steps."
     return [
         Metric.of(interval, name=name, counted=by_real.counted, reference=compared, better=HIGHER, note=note)
         for name, interval, compared in (
             (UTILITY, own, Reference.of(theirs, "trained on real images")),
-            (RELATIVE_UTILITY, ratio(by_synthetic.hits), reference),
+            (RELATIVE_UTILITY, proportion_ratio(by_synthetic.hits, real_hits, by_real.units), reference),
         )
     ]
 

@@ -42,7 +42,7 @@ def variety_metrics(
         seed: of pairs and splits.
     """
     metrics, notes = _similarity(cache, real, synthetic, seed)
-    metrics = [*_missing(real, synthetic, seed), *metrics]
+    metrics = [*_missing(real, synthetic), *metrics]
     n = min(len(real), len(synthetic))
     if classifier is None or n < 2 * SPLITS:
         return metrics, notes
@@ -68,15 +68,13 @@ def variety_metrics(
     return [*metrics, score], notes
 
 
-def _missing(real: ImageSet, synthetic: ImageSet, seed: int) -> list[Metric]:
+def _missing(real: ImageSet, synthetic: ImageSet) -> list[Metric]:
     """The fraction of real images of classes and modalities without a synthetic image; none if all have the same."""
     theirs, ours = (list(zip(members.labels, members.groups, strict=True)) for members in (real, synthetic))
     known = [(row, kind) for row, kind in enumerate(theirs) if kind[0] is not None or not real.classes]
     if len({kind for _, kind in known}) < 2:
         return []
-    missing = proportion(
-        np.array([kind not in set(ours) for _, kind in known]), [real.units[row] for row, _ in known], seed
-    )
+    missing = proportion(np.array([kind not in set(ours) for _, kind in known]), [real.units[row] for row, _ in known])
     none = Reference("every class has a synthetic image", 0.0)
     return [Metric.of(missing, name=MISSING, counted=real.counted, reference=none, better=LOWER)]
 

@@ -44,10 +44,10 @@ def estimate_mean(values: Values, patients: Units, seed: int) -> Estimate:
     return _where_enough(value, patients, lambda: bootstrap_mean(values, patients, seed))
 
 
-def estimate_proportion(hits: Values, patients: Units, seed: int) -> Estimate:
+def estimate_proportion(hits: Values, patients: Units) -> Estimate:
     """A proportion over patients; see `proportion`."""
     value = float(np.asarray(hits, float).mean())
-    return _where_enough(value, patients, lambda: proportion(hits, patients, seed))
+    return _where_enough(value, patients, lambda: proportion(hits, patients))
 
 
 def estimate_in_family(values: Values, patients: Units, level: float) -> Estimate:

@@ -7,9 +7,8 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import binomtest
 
-from medloom.metrics.uncertainty import LEAST_UNITS, Interval, bootstrap_mean
+from medloom.metrics.uncertainty import LEAST_UNITS, Interval, difference, proportion_interval
 
 LOWER, HIGHER, EQUAL = "lower", "higher", "equal"
 WITHIN, WORSE, DIFFERS = "within the reference", ": worse", ": differs"
@@ -54,6 +53,8 @@ class Reference:
         low: lower end of its interval or range; None if the reference is exact.
         high: upper end.
         n: number of images or patients; None if the reference is exact.
+        by_chance: whether the range has 95 % of the values that occur where there is nothing to find. A value outside
+            is then a finding by itself, whatever its own interval.
     """
 
     what: str
@@ -61,11 +62,12 @@ class Reference:
     low: float | None = None
     high: float | None = None
     n: int | None = None
+    by_chance: bool = False
 
     @classmethod
-    def of(cls, interval: Interval | Estimate, what: str) -> "Reference":
+    def of(cls, interval: Interval | Estimate, what: str, by_chance: bool = False) -> "Reference":
         """The reference whose value, ends and n are those of an interval."""
-        return cls(what, interval.value, interval.low, interval.high, interval.n)
+        return cls(what, interval.value, interval.low, interval.high, interval.n, by_chance)
 
 
 @dataclass(frozen=True)
@@ -135,17 +137,16 @@ class Metric:
     def difference(self) -> Interval | None:
         """The value less the reference with its interval; None if there is none.
 
-        Of values that were measured apart it is that of Zou and Donner (2008) for a difference.
+        Of values that were measured apart it is made from the two intervals.
         """
         if self.beyond is not None:
             return self.beyond
         if self.low is None or self.high is None:
             return None
         reference = self.reference
-        below, above = (0.0 if end is None else abs(end - reference.value) for end in (reference.low, reference.high))
-        value = self.value - reference.value
-        low, high = value - math.hypot(self.value - self.low, above), value + math.hypot(self.high - self.value, below)
-        return Interval(value, low, high, self.n)
+        low, high = (reference.value if end is None else end for end in (reference.low, reference.high))
+        ours = Interval(self.value, self.low, self.high, self.n)
+        return difference(ours, Interval(reference.value, low, high, reference.n or self.n))
 
     @property
     def position(self) -> Interval | None:
@@ -175,9 +176,9 @@ class Metric:
     def reading(self) -> str:
         """Where the value lies relative to the range of its reference. This describes; it is not a test.
 
-        A value outside the range is called worse only if its interval does not reach the range, or if the interval of
-        its difference from the reference excludes zero where there is one. A difference agrees with another one only if
-        the other's interval excludes zero.
+        A value outside the range is called worse only if its interval does not reach the range, if the range is that of
+        chance, or if the interval of its difference from the reference excludes zero where there is one. A difference
+        agrees with another one only if the other's interval excludes zero.
         """
         if self.verdict:
             return f"verdict: {self.verdict}"
@@ -196,7 +197,8 @@ class Metric:
             return CANNOT_TELL if self.signed and spans_zero else WITHIN
         above = self.value > high
         side = "above" if above else "below"
-        if self.low is not None and self.high is not None and self.low <= high and self.high >= low:
+        reached = self.low is not None and self.high is not None and self.low <= high and self.high >= low
+        if reached and not reference.by_chance:
             return f"{side} the reference, which the interval reaches"
         return f"{side} the reference{self._judged(above)}"
 
@@ -334,22 +336,12 @@ def sampled_units(units: Units) -> NDArray[np.generic]:
     return np.arange(len(units)) if len(set(units)) < FEWEST_PROMPTS else np.asarray(units)
 
 
-def proportion(hits: NDArray[np.generic], units: Units, seed: int) -> Interval:
-    """A proportion with a 95 % interval over units (patients, prompts).
-
-    The interval comes from the cluster bootstrap. If all hits are equal the bootstrap has no width; then it is
-    Wilson's, with the number of units as sample size.
+def proportion(hits: NDArray[np.generic], units: Units, weights: NDArray[np.floating] | None = None) -> Interval:
+    """A proportion with a 95 % interval over units (patients, prompts); see `proportion_interval`.
 
     Args:
         hits: `(n,)` of 0 and 1, or booleans.
         units: the unit of each hit.
-        seed: of the bootstrap.
-
-    Raises:
-        UserError: the hits differ and are all of one unit.
+        weights: of each hit; by default all are equal.
     """
-    values, count = np.asarray(hits, float), len(set(units))
-    if values.min() == values.max():
-        ends = binomtest(round(values[0] * count), count).proportion_ci(method="wilson")
-        return Interval(float(values[0]), float(ends.low), float(ends.high), count)
-    return bootstrap_mean(values, units, seed)
+    return proportion_interval(np.asarray(hits, float), units, weights)

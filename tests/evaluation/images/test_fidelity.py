@@ -100,10 +100,10 @@ def test_distances_to_training_images_need_held_out_patients() -> None:
 
 
 def test_rates_have_width_at_their_ends() -> None:
-    whole = proportion(np.ones(20), np.arange(20), 0)
-    # Wilson: n / (n + z^2) with z = 1.96.
-    assert (whole.value, whole.n) == (1.0, 20) and whole.low == pytest.approx(20 / (20 + 1.96**2), abs=1e-4)
-    mixed = proportion(np.array([0, 1] * 20), np.arange(40), 0)
+    whole = proportion(np.ones(20), np.arange(20))
+    # Between Clopper and Pearson's 0.832 and Jeffreys' 0.883.
+    assert (whole.value, whole.high, whole.n) == (1.0, 1.0, 20) and whole.low == pytest.approx(0.856, abs=1e-3)
+    mixed = proportion(np.array([0, 1] * 20), np.arange(40))
     assert mixed.low < 0.5 < mixed.high and mixed.high - mixed.low == pytest.approx(2 * 1.96 * 0.5 / 40**0.5, rel=0.15)
 
 

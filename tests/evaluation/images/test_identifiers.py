@@ -68,7 +68,7 @@ def test_metrics_are_compared_with_real_images(tmp_path: Path) -> None:
         return ImageSet(name, samples, units, "images", (None,) * len(texts))
 
     synthetic, real = made("s", ["PORTABLE", "", "", "ERECT"]), made("r", ["PORTABLE", "", "", ""])
-    metrics, findings = identifiers.identifier_metrics(synthetic, real, 0, verbose=False)
+    metrics, findings = identifiers.identifier_metrics(synthetic, real, verbose=False)
     signs = next(metric for metric in metrics if metric.name == identifiers.SIGNS)
     assert signs.value == 0.5 and signs.reference.value == 0.25
     assert {found.kind for found in findings} == {identifiers.SIGNS}

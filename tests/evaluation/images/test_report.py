@@ -74,7 +74,7 @@ def test_every_metric_has_value_interval_n_and_reference(out: Path) -> None:
     assert scores["finished"] and scores["schema"] == 1 and len(scores["metrics"]) == 19
     for entry in scores["metrics"]:
         assert {"name", "value", "low", "high", "n", "counted", "reference", "reading", "section"} <= set(entry)
-        assert {"value", "low", "high", "n", "what"} == set(entry["reference"])
+        assert {"value", "low", "high", "n", "what", "by_chance"} == set(entry["reference"])
 
 
 def test_the_page_stands_alone(out: Path) -> None:

@@ -125,7 +125,7 @@ def test_eight_patients_have_an_interval_and_seven_have_none() -> None:
         for few in (
             estimate_mean(values, patients, 0),
             estimate(lambda rows: float(values[rows].mean()), patients, 0),
-            estimate_proportion(values > 3, patients, 0),
+            estimate_proportion(values > 3, patients),
         ):
             assert (few.low, few.high, few.n) == (None, None, count)
             assert few.lack == f"no interval: n is {count}, it needs 8 patients"
