@@ -158,7 +158,7 @@ def test_a_gate_on_effects(folder: Path, tmp_path: Path, capsys: pytest.CaptureF
     words = ["evaluate", "whatif", str(manifest), "--truth", str(folder), "--gate", str(tmp_path / "gate.yaml")]
     words += ["--out", str(tmp_path / "out")]
     for rule, status, said in (
-        ("- {metric: slope over doses, of: smoking, value_at_least: 0.4}", 0, "PASS: all 1 bounds"),
+        ("- {metric: slope over doses, of: smoking, value_at_least: 0.4}", 0, "PASS: 1 of 1 rules"),
         ("- {metric: slope over doses, of: smoking, lower_at_least: 0.8}", 3, "FAIL: slope over doses of smoking 0.5"),
         ("- {metric: slope over dozes, value_at_least: 0.4}", 2, "did you mean 'slope over doses'"),
     ):

@@ -10,7 +10,7 @@ from medloom.core.errors import UserError
 from medloom.core.spec import GREY, ImageSpec, Intensity
 from medloom.data.dataset import ImageSource
 from medloom.downstream.classifier import ClassifierOptions
-from medloom.evaluation.images import alignment
+from medloom.evaluation.images import alignment, utility
 from medloom.evaluation.images.alignment import Predictions
 from medloom.evaluation.images.cache import train_on_real, train_on_synthetic
 from medloom.evaluation.images.sets import ImageSet, real_set, synthetic_set
@@ -79,16 +79,16 @@ def test_shuffling_within_the_modality_is_what_the_modality_explains() -> None:
 
 def test_utility_by_hand() -> None:
     real, synthetic = judged("aabbaabb", "aabbaaba"), judged("aabbaabb", "aaaaaaba")
-    accuracy, share = alignment.utility_metrics(real, synthetic, (10, 20))
+    accuracy, share = utility.utility_metrics(real, synthetic, (10, 20))
     assert (accuracy.value, accuracy.reference.value) == (5 / 8, 7 / 8)
     assert share.value == pytest.approx(5 / 7) and "20 synthetic and 10 real" in share.note
     assert share.reference == Reference("trained on real images", 1.0)
     half = judged("aabbaabb", "aabbabba")
-    beside = alignment.utility_metrics(real, synthetic, (10, 20), half)[1].reference
+    beside = utility.utility_metrics(real, synthetic, (10, 20), half)[1].reference
     assert beside.value == pytest.approx(6 / 7) and beside.low is not None and beside.low < 6 / 7
     assert "half of the real" in beside.what
     with pytest.raises(UserError, match="recognises no held-out image"):
-        alignment.utility_metrics(judged("ab", "ba"), judged("ab", "ab"), (1, 1))
+        utility.utility_metrics(judged("ab", "ba"), judged("ab", "ab"), (1, 1))
 
 
 def pixels(members: ImageSet) -> np.ndarray:
@@ -113,13 +113,13 @@ def test_a_label_swapped_set_loses_recognition_and_utility(tmp_path: Path) -> No
     assert bad.value < 0.2 and bad.reading.endswith("worse")
     student = train_on_synthetic(images["bad"], sets["bad"], QUICK)
     by_student = alignment.predict(student, images["real"], sets["real"])
-    share = alignment.utility_metrics(seen["real"], by_student, (160, 80))[1]
+    share = utility.utility_metrics(seen["real"], by_student, (160, 80))[1]
     assert share.value < 0.5 and share.reading.endswith("worse")
 
 
 def test_what_is_lacking_for_training() -> None:
     def lacking(*labels: str) -> str:
-        return alignment.lacking_for_training(ImageSet("s", [], labels, "images", labels))
+        return utility.lacking_for_training(ImageSet("s", [], labels, "images", labels))
 
     assert lacking("a", "a") == "all of them are of class 'a'"
     assert lacking("a", "a", "b") == "class 'b' has 1 image and needs 2"

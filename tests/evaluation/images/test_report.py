@@ -45,7 +45,8 @@ FOUND = {
 
 def report(found: dict[str, Found]) -> Report:
     row = {"name": "synthetic", "file": "s.csv", "role": "in question", "images": 8, "units": 4, "counted": "prompts"}
-    made = Report(notes=["<script>"], facts={"sets": [{**row, "modalities": {"dark": 8}}], "extractors": {"x": "p"}})
+    row |= {"modalities": {"dark": 8}, "pixels": "16 x 16", "stored": "PNG, 8 bit, grey", "levels": "0 to 90 %"}
+    made = Report(notes=["<script>"], facts={"sets": [row], "extractors": {"x": "p"}})
     for name, own in found.items():
         made.add(name, own.metrics)
     return made
@@ -95,10 +96,10 @@ def test_copies_are_named_in_a_file_of_their_own(tmp_path: Path) -> None:
 
 def test_strips_are_of_synthetic_images_and_say_so(out: Path, synthetic: ImageSet) -> None:
     page = (out / "report.html").read_text()
-    # Thumbnails of 96 pixels, each twice as large.
-    strips = pictures(page)[-2:]
-    assert all(strip.shape[0] > 192 and 8 * 192 < strip.shape[1] < 8 * 210 for strip in strips)
-    encoded = re.findall(r"base64,([A-Za-z0-9+/=]+)", page)[-1]
+    # Thumbnails of 128 pixels, each twice as large; they stand before the plots.
+    strips = pictures(page)[:2]
+    assert all(strip.shape[0] > 256 and 8 * 256 < strip.shape[1] < 8 * 274 for strip in strips)
+    encoded = re.findall(r"base64,([A-Za-z0-9+/=]+)", page)[0]
     assert Image.open(io.BytesIO(base64.b64decode(encoded))).info["SYNTHETIC"] == "YES"
     assert "disc (12 images)" in page
 

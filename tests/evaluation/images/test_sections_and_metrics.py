@@ -91,7 +91,10 @@ def test_a_metric_is_one_function_and_one_row(
     assert 0 <= found["low"] <= found["value"] <= found["high"] and found["n"] == found["reference"]["n"] == 30
     assert found["reference"]["what"] == "real vs real" and found["reference"]["low"] is not None
     page = (tmp_path / "out" / "report.html").read_text()
-    assert "<dt>mean_distance</dt><dd>Distance of the means of two sets of features. (here)</dd>" in page
+    assert (
+        '<strong>mean_distance</strong> <span class="soft">Distance of the means of two sets of features. (here)'
+        in page
+    )
     capsys.readouterr()
     assert main([*given, "--metrics", "mean_distnace"]) == 2
     assert "unknown metric in --metrics 'mean_distnace', did you mean 'mean_distance'?" in capsys.readouterr().err
