@@ -1,6 +1,8 @@
 """Pairs of a query and the reference that it agrees with best, laid on each other to parts of a pixel."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass, fields
 from functools import cache
 
@@ -75,15 +77,35 @@ def match(
         apart: pairs that are not compared.
         advance: is called with the number of queries that were matched.
     """
-    parts: list[Matches] = []
-    for start in range(0, len(queries), AT_ONCE):
+    references.prepare()
+
+    def one(start: int) -> Matches:
         part = slice(start, start + AT_ONCE)
         contrast = local_contrast(torch.from_numpy(queries[part]))
         candidates = search(contrast, references, CANDIDATES, apart.of(part) if apart else None)
-        parts.append(_best(without_detail(contrast), references, candidates.rows, candidates.ways))
-        if advance is not None:
-            advance(len(contrast))
+        return _best(without_detail(contrast), references, candidates.rows, candidates.ways)
+
+    parts: list[Matches] = []
+    with _single_threads() as threads, ThreadPoolExecutor(threads, "copies") as pool:
+        for found in pool.map(one, range(0, len(queries), AT_ONCE)):
+            parts.append(found)
+            if advance is not None:
+                advance(len(found))
     return Matches.joined(parts)
+
+
+@contextmanager
+def _single_threads() -> Iterator[int]:
+    """Products are computed by one thread each within the block, and so many blocks of queries at a time.
+
+    They are small. Threads that share one wait for each other, which takes most of the time where other programs run.
+    """
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield threads
+    finally:
+        torch.set_num_threads(threads)
 
 
 def _best(smooth: Tensor, references: References, rows: Tensor, ways: Tensor) -> Matches:

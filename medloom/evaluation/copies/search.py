@@ -66,6 +66,10 @@ class References:
             vectors.append(as_vectors(coarse_blocks(contrast)))
         return torch.cat(spectra), torch.cat(vectors)
 
+    def prepare(self) -> None:
+        """Compute what is compared with queries, so that several threads find it done."""
+        _ = self.columns, self._ways
+
     @property
     def spectra(self) -> Tensor:
         """See `fine_spectra`."""
