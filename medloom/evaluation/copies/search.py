@@ -31,11 +31,9 @@ PIXELS = 48
 # Dimensions in which pairs are compared, and what is added to the variance of each, as a fraction of the mean one.
 DIMENSIONS, RIDGE = 64, 0.1
 FEWEST = 8
-# Of many references each query is compared in fewer ways with all, and in all ways with those that agree best then.
-SCREENED_TURNS = (0, 1, 2, 3, 4)
-# Every second of SHIFTS as on a chessboard, but for the corners.
-SCREENED_SHIFTS = (2, 6, 8, 10, 12, 14, 16, 18, 22)
-KEPT = 256
+# Of many references each query is compared with all in the turns that come first, and in all turns with the KEPT ones
+# that agree best then. Fewer shifts, or turns without the scales, lose copies that are moved or cropped.
+SCREENED_TURNS, KEPT = 5, 256
 # References in a block: as many as the processor keeps at hand.
 AT_ONCE = 2048
 
@@ -107,8 +105,8 @@ class References:
 
     @cached_property
     def columns(self) -> Tensor:
-        """The points, one a column: `(dimensions, n)`."""
-        return self.points.T.contiguous()
+        """The points, one a column, of the type that all are screened in: `(dimensions, n)`."""
+        return self.points.T.contiguous().to(screened_type())
 
     @cached_property
     def _ways(self) -> Tensor:
@@ -209,17 +207,26 @@ def search(contrast: Tensor, references: References, k: int, apart: Apart | None
 
 
 def _screened(places: Tensor, references: References, apart: Apart | None) -> Tensor:
-    """The KEPT references that agree best with each query in few ways: `(m, KEPT)`."""
-    chosen = [shift * FLIPS + flip for shift in SCREENED_SHIFTS for flip in range(FLIPS)]
-    few = places[:, SCREENED_TURNS, :, :][:, :, :, chosen].flatten(1, 3)
-    highest = torch.empty(len(few), len(references))
+    """The KEPT references that agree best with each query in SCREENED_TURNS: `(m, KEPT)`."""
+    some = places[:, :SCREENED_TURNS].flatten(1, 3).to(screened_type())
+    highest = torch.empty(len(some), len(references))
     for start in range(0, len(references), AT_ONCE):
         part = slice(start, start + AT_ONCE)
-        for query, points in enumerate(few):
+        for query, points in enumerate(some):
             highest[query, part] = (points @ references.columns[:, part]).amax(0)
     if apart is not None:
         highest[torch.from_numpy(apart.queries[:, None] == apart.references[None])] = -torch.inf
     return highest.topk(KEPT, dim=1).indices
+
+
+@cache
+def screened_type() -> torch.dtype:
+    """The numbers that references are screened in: half as long where the processor then multiplies twice as many.
+
+    Which few hundred agree best hardly depends on it, and they are compared again.
+    """
+    asked = getattr(torch.cpu, "_is_avx512_bf16_supported", None)
+    return torch.bfloat16 if asked is not None and asked() else torch.float32
 
 
 def _turned(contrast: Tensor) -> Tensor:
