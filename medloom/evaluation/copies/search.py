@@ -31,8 +31,9 @@ PIXELS = 48
 # Dimensions in which pairs are compared, and what is added to the variance of each, as a fraction of the mean one.
 DIMENSIONS, RIDGE = 64, 0.1
 FEWEST = 8
-# Of many references each query is compared with all in the turns that come first, and in all turns with the KEPT ones
-# that agree best then. Fewer shifts, or turns without the scales, lose copies that are moved or cropped.
+# Of many references each query is compared with all in the first of TURNS by all shifts, and in the next ones by every
+# second shift, as on a chessboard; then in all ways with the KEPT ones that agree best. Fewer ways lose copies that are
+# moved or cropped where images are all alike.
 SCREENED_TURNS, KEPT = 5, 256
 # References in a block: as many as the processor keeps at hand.
 AT_ONCE = 2048
@@ -207,8 +208,8 @@ def search(contrast: Tensor, references: References, k: int, apart: Apart | None
 
 
 def _screened(places: Tensor, references: References, apart: Apart | None) -> Tensor:
-    """The KEPT references that agree best with each query in SCREENED_TURNS: `(m, KEPT)`."""
-    some = places[:, :SCREENED_TURNS].flatten(1, 3).to(screened_type())
+    """The KEPT references that agree best with each query in some of the ways: `(m, KEPT)`."""
+    some = places.flatten(1, 3)[:, _screened_places()].to(screened_type())
     highest = torch.empty(len(some), len(references))
     for start in range(0, len(references), AT_ONCE):
         part = slice(start, start + AT_ONCE)
@@ -217,6 +218,13 @@ def _screened(places: Tensor, references: References, apart: Apart | None) -> Te
     if apart is not None:
         highest[torch.from_numpy(apart.queries[:, None] == apart.references[None])] = -torch.inf
     return highest.topk(KEPT, dim=1).indices
+
+
+@cache
+def _screened_places() -> Tensor:
+    """Which of a query's points, by turn, sign, shift and flip, all references are screened by."""
+    turn, _, shift, _ = np.indices((len(TURNS), 2, len(SHIFTS), FLIPS))
+    return torch.from_numpy(np.flatnonzero((turn == 0) | ((turn < SCREENED_TURNS) & (shift % 2 == 0))))
 
 
 @cache
