@@ -27,7 +27,7 @@ TURNS = ((0.0, 1.0), (0.0, 1.15), (0.0, 0.87), (6.0, 1.0), (-6.0, 1.0), (6.0, 1.
 SHIFTS = tuple((x, y) for x, y in product((-0.12, -0.06, 0.0, 0.06, 0.12), repeat=2))
 WAYS = FLIPS * len(SHIFTS)
 # Pixels a side in which pairs are aligned: enough for the frequencies that are compared.
-PIXELS = 48
+PIXELS = 56
 # Dimensions in which pairs are compared, and what is added to the variance of each, as a fraction of the mean one.
 DIMENSIONS, RIDGE = 64, 0.1
 FEWEST = 8

@@ -25,7 +25,7 @@ COARSE_BAND, FINE_BAND = (0.03, 0.14), (0.06, 0.25)
 # Pixels over which local contrast is measured, and the contrast below which it is not raised.
 NEAR, LEAST_CONTRAST = 9, 0.05
 # Fractions of a cycle a pixel above which nothing is left of images that few pixels show.
-DETAIL = 0.34
+DETAIL = 0.4
 SMALLEST = 1e-9
 
 
