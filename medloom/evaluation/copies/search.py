@@ -16,6 +16,7 @@ from medloom.evaluation.copies.spectra import (
     as_vectors,
     coarse_blocks,
     fine_spectra,
+    half_weights,
     local_contrast,
     shift_phases,
     unit_blocks,
@@ -37,6 +38,9 @@ FEWEST = 8
 SCREENED_TURNS, KEPT = 5, 256
 # References in a block: as many as the processor keeps at hand.
 AT_ONCE = 2048
+
+# Cosine of pictures that differ by compression at most.
+ALIKE = 0.99
 
 Images = NDArray[np.float32]
 
@@ -73,6 +77,11 @@ class References:
     def spectra(self) -> Tensor:
         """See `fine_spectra`."""
         return self._measured[0]
+
+    def alike(self, row: int) -> Tensor:
+        """Which references show the same picture as one of them, and so are as good an original: `(n,)`."""
+        products = (self.spectra * self.spectra[row].conj()).real * half_weights()
+        return products.sum((-1, -2)) > ALIKE
 
     @property
     def _vectors(self) -> Tensor:

@@ -113,14 +113,18 @@ class CopySearch:
         order = np.sort(numpy_generator("planted", self.seed).permutation(len(real))[:count])
         originals = pictures(real.rows(order), self.spec, self.unit, self.EDITED)
         known = self._known(real)
+        # A training image may be in the set twice, under two names.
+        right = np.all([[view.alike(row).numpy() for row in order.tolist()] for view in known], axis=0)
         found = {}
         with progress("looking for edited copies", len(EDITS) * len(order) * len(known), "pictures") as advance:
             for edit in EDITS:
                 views = [halved(edited(originals[:, view], edit, self.seed)) for view in range(originals.shape[1])]
                 matches = [match(own, others, advance=advance) for own, others in zip(views, known, strict=True)]
                 copies = _together(matches, unrelated)
-                originals_of = [order, np.roll(order, -1)] if edit == BLENDED else [order]
-                found[edit] = copies.listed & np.any([copies.rows == rows for rows in originals_of], axis=0)
+                is_right = right[np.arange(len(order)), copies.rows]
+                if edit == BLENDED:
+                    is_right |= np.roll(right, -1, axis=0)[np.arange(len(order)), copies.rows]
+                found[edit] = copies.listed & is_right
         return found
 
     def _matches(

@@ -152,3 +152,10 @@ def test_a_part_that_was_not_finished_is_left_alone(tmp_path: Path) -> None:
     (tmp_path / ".0a-01234567.partial.npz").write_bytes(b"half")
     kept = KeptMatches(tmp_path)
     assert kept.lacking(["a", "c", "b"]).tolist() == [1] and kept.of(["b"])[0].rows.tolist() == [1]
+
+
+def test_an_image_that_is_there_twice_is_an_original_twice(large: np.ndarray) -> None:
+    references = References(halved(np.concatenate([large[:20], edited(large[4:5], "JPEG of quality 30", 0)])))
+    assert np.flatnonzero(references.alike(4)).tolist() == [4, 20] and np.flatnonzero(references.alike(5)).tolist() == [
+        5
+    ]
