@@ -129,6 +129,7 @@ SMALLEST: dict[str, list[Words]] = {
     "coverage": [_said("--repetitions 3")],
     "membership_attack": [_said("--out OUT --images 30 --size 16 --overfitted 2 --stopped 1")],
     "report_time": [_said("--images 40 --size 16")],
+    "evaluation_scale": [_said("--images 64 --size 16 --only copies")],
     "metrics_speed": [_said("--n 60 --width 8 --turns 1")],
     "million_rows": [_said("--rows 100")],
 }

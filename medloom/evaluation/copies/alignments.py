@@ -5,7 +5,6 @@ are in units in which an image's axes run from -1 to 1: first x (columns), then 
 """
 
 import math
-from collections.abc import Sequence
 
 import numpy as np
 import torch
@@ -14,7 +13,6 @@ from torch import Tensor
 from torch.nn import functional as F
 
 Map = NDArray[np.float64]
-IDENTITY: Map = np.eye(2, 3)
 
 # Flips of columns (1), of rows (2), and the exchange of both (4) make the eight ways to lay a square on itself.
 FLIPS = 8
@@ -42,28 +40,38 @@ def turned(degrees: float, scale: float) -> Map:
     return turn / scale
 
 
-def moved(known: Map, x: float, y: float) -> Map:
-    """A map whose aligned image shows at each place what it showed `(x, y)` farther on."""
-    return np.hstack([known[:, :2], known[:, 2:] + known[:, :2] @ np.array([[x], [y]])])
-
-
-def varied(known: Map, linear: Map) -> Map:
-    """A map after a further linear change of the aligned image."""
-    return np.hstack([known[:, :2] @ linear, known[:, 2:]])
-
-
-def aligned(images: Tensor, maps: Sequence[Map]) -> Tensor:
-    """Images under maps, one of each: float32 `(n, size, size)`.
+def moved(maps: Tensor, shifts: Tensor) -> Tensor:
+    """Maps `(..., 2, 3)` whose aligned images show at each place what they showed `(x, y)` farther on.
 
     Args:
-        images: `(n, size, size)`, or one image `(1, size, size)` under all maps. Beyond the border its pixels repeat.
-        maps: `n` of them.
+        maps: `(..., 2, 3)`.
+        shifts: `(..., 2)`, x and y.
     """
-    theta = torch.as_tensor(np.stack(maps), dtype=torch.float32, device=images.device)
-    shape = (len(maps), 1, *images.shape[1:])
-    grid = F.affine_grid(theta, list(shape), align_corners=False)
-    found = F.grid_sample(images[:, None].expand(shape), grid, "bilinear", "border", align_corners=False)
-    return found[:, 0]
+    linear, place = maps[..., :2], maps[..., 2:]
+    return torch.cat([linear, place + linear @ shifts[..., None]], -1)
+
+
+def varied(maps: Tensor, linear: Tensor) -> Tensor:
+    """Maps `(..., 2, 3)` after a further linear change `(..., 2, 2)` of the aligned images."""
+    changed = maps[..., :2] @ linear
+    return torch.cat([changed, maps[..., 2:].expand(*changed.shape[:-1], 1)], -1)
+
+
+def aligned(images: Tensor, maps: Tensor, size: int = 0) -> Tensor:
+    """Images, each under maps of its own: float32 `(n, k, size, size)`.
+
+    Args:
+        images: `(n, rows, columns)`. Beyond the border their pixels repeat.
+        maps: `(n, k, 2, 3)`.
+        size: pixels a side of what is returned; 0 for those of the images.
+    """
+    size = size or images.shape[-1]
+    n, k = maps.shape[:2]
+    centres = ((2 * torch.arange(size) + 1) / size - 1)[:, None]
+    across, down = maps[..., None, :, 0] * centres, maps[..., None, :, 1] * centres + maps[..., None, :, 2]
+    # The maps of an image lie below each other in one grid, so that the image is not repeated for each of them.
+    grid = (across[:, :, None] + down[:, :, :, None]).view(n, k * size, size, 2)
+    return F.grid_sample(images[:, None], grid, "bilinear", "border", align_corners=False).view(n, k, size, size)
 
 
 def in_words(known: Map, inverted: bool) -> str:

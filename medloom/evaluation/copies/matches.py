@@ -1,21 +1,31 @@
 """Pairs of a query and the reference that it agrees with best, laid on each other to parts of a pixel."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass, fields
+from functools import cache
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from medloom.core.progress import progress
-from medloom.evaluation.copies.alignments import Map, aligned, moved, turned, varied
-from medloom.evaluation.copies.search import Images, References, map_of, search
-from medloom.evaluation.copies.spectra import FINE, correlations, fine_spectra, half_weights, local_contrast
+from medloom.core.progress import Advance
+from medloom.evaluation.copies.alignments import moved, turned, varied
+from medloom.evaluation.copies.search import Apart, Images, References, laid_spectra, maps_of, search
+from medloom.evaluation.copies.spectra import (
+    FINE,
+    correlations,
+    half_weights,
+    local_contrast,
+    without_detail,
+)
 
 # Candidates that are aligned, and of these the ones that are aligned to parts of a pixel.
 CANDIDATES, FINALISTS = 12, 4
-AT_ONCE = 8
+# Queries that are searched and aligned together.
+AT_ONCE = 32
 # Degrees and scales about a known map, and what they are multiplied by in each round of the finalists.
 AROUND = ((0.0, 1.0), (-3.0, 1.0), (3.0, 1.0), (0.0, 0.93), (0.0, 1.075))
 ROUNDS = (0.5, 0.25)
@@ -46,94 +56,120 @@ class Matches:
     def __len__(self) -> int:
         return len(self.rows)
 
+    @classmethod
+    def joined(cls, parts: Sequence["Matches"]) -> "Matches":
+        """The matches of several parts of the queries, in their order."""
+        return cls(*(np.concatenate([getattr(own, field.name) for own in parts]) for field in fields(cls)))
+
+    def at(self, rows: Sequence[int] | NDArray[np.integer]) -> "Matches":
+        """Those of some queries."""
+        return Matches(*(getattr(self, field.name)[rows] for field in fields(Matches)))
+
 
 def match(
-    queries: Images, references: References, apart: NDArray[np.bool_] | None = None, what: str = "images"
+    queries: Images, references: References, apart: Apart | None = None, advance: Advance | None = None
 ) -> Matches:
     """The best match of each query.
 
     Args:
-        queries: grey values from 0 to 1, `(m, SIZE, SIZE)`.
+        queries: grey values from 0 to 1, `(m, SIZE, SIZE)`; one or more.
         references: where originals are looked for; more than one.
-        apart: see `search`.
-        what: is searched, for the progress.
+        apart: pairs that are not compared.
+        advance: is called with the number of queries that were matched.
     """
-    candidates = search(queries, references, CANDIDATES, apart, what)
-    contrast = local_contrast(torch.from_numpy(queries))
+    references.prepare()
+
+    def one(start: int) -> Matches:
+        part = slice(start, start + AT_ONCE)
+        contrast = local_contrast(torch.from_numpy(queries[part]))
+        candidates = search(contrast, references, CANDIDATES, apart.of(part) if apart else None)
+        return _best(without_detail(contrast), references, candidates.rows, candidates.ways)
+
     parts: list[Matches] = []
-    with progress(f"comparing pairs of {what}", len(queries), "images", 0) as advance:
-        for start in range(0, len(queries), AT_ONCE):
-            part = slice(start, start + AT_ONCE)
-            parts.append(_best(contrast[part], references, candidates.rows[part], candidates.ways[part]))
-            advance(len(parts[-1]))
-    return Matches(*(np.concatenate([getattr(own, field.name) for own in parts]) for field in fields(Matches)))
+    with _single_threads() as threads, ThreadPoolExecutor(threads, "copies") as pool:
+        for found in pool.map(one, range(0, len(queries), AT_ONCE)):
+            parts.append(found)
+            if advance is not None:
+                advance(len(found))
+    return Matches.joined(parts)
 
 
-def _best(contrast: Tensor, references: References, rows: Tensor, ways: Tensor) -> Matches:
+@contextmanager
+def _single_threads() -> Iterator[int]:
+    """Products are computed by one thread each within the block, and so many blocks of queries at a time.
+
+    They are small. Threads that share one wait for each other, which takes most of the time where other programs run.
+    """
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield threads
+    finally:
+        torch.set_num_threads(threads)
+
+
+def _best(smooth: Tensor, references: References, rows: Tensor, ways: Tensor) -> Matches:
     """The best match of some queries among their candidates."""
-    maps = [[map_of(way) for way in own] for own in ways.tolist()]
-    cosines, maps = _aligned_better(contrast, references.spectra[rows], maps, 1.0)
+    cosines, maps = _aligned_better(smooth, references.spectra[rows], maps_of(ways), 1.0)
     order = cosines.argsort(dim=1, descending=True)
     finalists, others = order[:, :FINALISTS], order[:, FINALISTS:]
     usual = cosines.gather(1, others if others.shape[1] else order).median(dim=1).values
-    spectra = references.spectra[rows.gather(1, finalists)]
-    best = [[own[place] for place in places] for own, places in zip(maps, finalists.tolist(), strict=True)]
+    queries = torch.arange(len(rows))
+    maps, rows = maps[queries[:, None], finalists], rows.gather(1, finalists)
+    spectra = references.spectra[rows]
     for step in ROUNDS:
-        _, best = _aligned_better(contrast, spectra, best, step)
-    laid = aligned(contrast.repeat_interleave(finalists.shape[1], 0), [known for own in best for known in own])
-    products = (fine_spectra(laid).view(spectra.shape) * spectra.conj()).real * half_weights()
+        _, maps = _aligned_better(smooth, spectra, maps, step)
+    products = (laid_spectra(smooth, maps) * spectra.conj()).real * half_weights()
     signed = products.sum((-1, -2))
-    place = signed.abs().argmax(dim=1, keepdim=True)
-    cosine = signed.gather(1, place)[:, 0].numpy().astype(np.float64)
+    place = signed.abs().argmax(dim=1)
+    cosine = signed[queries, place].numpy().astype(np.float64)
     return Matches(
-        rows.gather(1, finalists.gather(1, place))[:, 0].numpy(),
+        rows[queries, place].numpy(),
         np.minimum(np.abs(cosine), HIGHEST),
         usual.numpy().astype(np.float64),
-        np.stack([own[which] for own, which in zip(best, place[:, 0].tolist(), strict=True)]),
+        maps[queries, place].numpy().astype(np.float64),
         cosine < 0,
     )
 
 
-def _aligned_better(
-    contrast: Tensor, spectra: Tensor, maps: Sequence[Sequence[Map]], step: float
-) -> tuple[Tensor, list[list[Map]]]:
+def _aligned_better(smooth: Tensor, spectra: Tensor, maps: Tensor, step: float) -> tuple[Tensor, Tensor]:
     """The highest cosine `(n, k)` of each query with each of its candidates among maps about a known one, and the map.
 
     Args:
-        contrast: of the queries, `(n, SIZE, SIZE)`.
+        smooth: the queries, `(n, SIZE, SIZE)`.
         spectra: of the candidates, `(n, k, ...)`.
-        maps: of each query on each of its candidates.
+        maps: of each query on each of its candidates, `(n, k, 2, 3)`.
         step: of angles and scales.
     """
-    n, k = spectra.shape[:2]
-    tried = [
-        varied(known, turned(degrees * step, scale**step)) for own in maps for known in own for degrees, scale in AROUND
-    ]
-    own = fine_spectra(aligned(contrast.repeat_interleave(k * len(AROUND), 0), tried))
-    surfaces = (
-        correlations(own.view(n * k, len(AROUND), *spectra.shape[2:]), spectra.flatten(0, 1)[:, None]).abs() * _near()
-    )
-    cosines, places = surfaces.flatten(1).max(dim=1)
-    found = surfaces.numpy()
-    better = []
-    for pair, place in enumerate(places.tolist()):
-        which, rest = divmod(place, FINE * FINE)
-        y, x = divmod(rest, FINE)
-        shift = (_peak(found[pair, which, y], x), _peak(found[pair, which, :, x], y))
-        better.append(moved(tried[pair * len(AROUND) + which], *shift))
-    return cosines.view(n, k), [better[row * k : (row + 1) * k] for row in range(n)]
+    tried = varied(maps[:, :, None], _around(step))
+    laid = laid_spectra(smooth, tried.flatten(1, 2)).view(*tried.shape[:3], *spectra.shape[2:])
+    # One shift more than is allowed, so that each allowed one has neighbours.
+    surfaces = correlations(laid, spectra[:, :, None], REACH + 1).abs()
+    allowed = surfaces[..., 1:-1, 1:-1]
+    side = allowed.shape[-1]
+    cosines, place = allowed.flatten(2).max(dim=2)
+    which, y, x = place // side**2, place // side % side + 1, place % side + 1
+    n, k = (torch.arange(length) for length in place.shape)
+    best = surfaces[n[:, None], k[None], which]
+    column, row = best[n[:, None], k[None], y], best[n[:, None], k[None], :, x]
+    shifts = torch.stack([_peak(column, x), _peak(row, y)], -1)
+    return cosines, moved(tried[n[:, None], k[None], which], shifts)
 
 
-def _near() -> Tensor:
-    """1 for shifts within REACH, 0 for others: `(FINE, FINE)`."""
-    shift = torch.fft.fftfreq(FINE, 1 / FINE).abs() <= REACH
-    near: Tensor = (shift[:, None] & shift[None]).float()
-    return near
+@cache
+def _around(step: float) -> Tensor:
+    """The linear changes of AROUND, its angles and scales multiplied by `step`: `(changes, 2, 2)`."""
+    return torch.tensor(np.stack([turned(degrees * step, scale**step) for degrees, scale in AROUND])).float()
 
 
-def _peak(line: NDArray[np.float32], place: int) -> float:
-    """The shift, -1 to 1, of the vertex of a parabola through the highest value of a line and its neighbours."""
-    before, here, after = (float(line[(place + by) % FINE]) for by in (-1, 0, 1))
+def _peak(lines: Tensor, place: Tensor) -> Tensor:
+    """The shifts, -1 to 1, of the vertices of parabolas through the highest values of lines and their neighbours.
+
+    Args:
+        lines: correlations at shifts of -REACH - 1 to REACH + 1, `(n, k, shifts)`.
+        place: of the highest value of each, `(n, k)`.
+    """
+    before, here, after = (lines.gather(-1, (place + by)[..., None])[..., 0] for by in (-1, 0, 1))
     bend = before - 2 * here + after
-    offset = 0.5 * (before - after) / bend if bend < 0 else 0.0
-    return ((place + offset + FINE / 2) % FINE - FINE / 2) * 2 / FINE
+    offset = torch.where(bend < 0, 0.5 * (before - after) / bend.clamp(max=-1e-12), torch.zeros_like(bend))
+    return (place - (REACH + 1) + offset) * 2 / FINE

@@ -6,9 +6,11 @@ or blurred still agrees with its original.
 """
 
 from collections.abc import Sequence
+from functools import cache
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -22,6 +24,8 @@ BLOCK = 2 * COARSE + 1
 COARSE_BAND, FINE_BAND = (0.03, 0.14), (0.06, 0.25)
 # Pixels over which local contrast is measured, and the contrast below which it is not raised.
 NEAR, LEAST_CONTRAST = 9, 0.05
+# Fractions of a cycle a pixel above which nothing is left of images that few pixels show.
+DETAIL = 0.4
 SMALLEST = 1e-9
 
 
@@ -41,15 +45,55 @@ def local_contrast(images: Tensor) -> Tensor:
     return (images - mean) / (deviation + LEAST_CONTRAST)
 
 
+def without_detail(contrast: Tensor) -> Tensor:
+    """Images without the frequencies that `fine_spectra` leaves out; few pixels show them: `(n, SIZE, SIZE)`."""
+    spectrum = torch.fft.rfft2(contrast)
+    radius = torch.hypot(torch.fft.fftfreq(SIZE)[:, None], torch.fft.rfftfreq(SIZE)[None])
+    smooth: Tensor = torch.fft.irfft2(spectrum * torch.exp(-((radius / DETAIL) ** 8)), s=(SIZE, SIZE))
+    return smooth
+
+
 def fine_spectra(contrast: Tensor) -> Tensor:
-    """Half spectra of unit length, complex64 `(n, FINE, FINE // 2 + 1)`; their product gives correlations at shifts."""
-    spectrum = _flattened(torch.fft.rfft2(contrast * _window(contrast))) * _band(FINE_BAND, torch.fft.rfftfreq(SIZE))
-    half = FINE // 2
-    cut = torch.cat([spectrum[..., :half, : half + 1], spectrum[..., -half:, : half + 1]], -2)
-    length = (cut.abs().square() * half_weights()).sum((-1, -2), keepdim=True).sqrt()
-    return cut / (length + SMALLEST)
+    """Half spectra of unit length, complex64 `(..., FINE, FINE // 2 + 1)`; their product gives correlations at shifts.
+
+    Args:
+        contrast: `(..., size, size)`, of any size above FINE; see `without_detail` for one below SIZE.
+    """
+    rows, columns = _transforms(contrast.shape[-1])
+    both = rows @ (contrast.flatten(0, -3) @ columns)
+    half = columns.shape[-1] // 2
+    real = both[:, :FINE, :half] - both[:, FINE:, half:]
+    imaginary = both[:, :FINE, half:] + both[:, FINE:, :half]
+    amplitude = torch.hypot(real, imaginary)
+    # The root of each amplitude is what counts; the smallest of all frequencies are noise.
+    weights = _fine_band() / (amplitude + 1e-3 * amplitude.mean((-1, -2), keepdim=True) + SMALLEST).sqrt()
+    length = ((amplitude * weights).square() * half_weights()).sum((-1, -2), keepdim=True).sqrt()
+    weights = weights / (length + SMALLEST)
+    return torch.complex(real * weights, imaginary * weights).view(*contrast.shape[:-2], FINE, half)
 
 
+@cache
+def _transforms(size: int) -> tuple[Tensor, Tensor]:
+    """Matrices of the windowed Fourier transform: of columns `(2 * FINE, size)`, of rows `(size, 2 * half)`.
+
+    The real parts come first. Phases count from the corner of the image and not from its first pixel, so that images of
+    all sizes agree.
+    """
+    place = (np.arange(size) + 0.5) / size
+    window = _edges(size)
+    cycles = np.fft.fftfreq(FINE, 1 / FINE), np.fft.rfftfreq(FINE, 1 / FINE)
+    down, across = (np.exp(-2j * np.pi * np.outer(own, place)) * window / size for own in cycles)
+    rows, columns = np.concatenate([down.real, down.imag]), np.concatenate([across.real, across.imag]).T
+    return torch.from_numpy(rows).float(), torch.from_numpy(columns).float()
+
+
+@cache
+def _fine_band() -> Tensor:
+    cycles = torch.fft.fftfreq(FINE, 1 / FINE)[:, None], torch.fft.rfftfreq(FINE, 1 / FINE)[None]
+    return _shape(torch.hypot(*cycles) / SIZE, FINE_BAND)
+
+
+@cache
 def half_weights() -> Tensor:
     """How often each value of a half spectrum stands in the whole one: `(FINE, FINE // 2 + 1)`."""
     weights = torch.full((FINE, FINE // 2 + 1), 2.0)
@@ -57,15 +101,34 @@ def half_weights() -> Tensor:
     return weights
 
 
-def correlations(spectra: Tensor, others: Tensor) -> Tensor:
-    """The correlation of images at all shifts, -1 to 1: `(..., FINE, FINE)`.
+def correlations(spectra: Tensor, others: Tensor, reach: int) -> Tensor:
+    """The correlation of images at shifts of `-reach` to `reach` pixels of FINE, -1 to 1: `(..., shifts, shifts)`.
 
     Args:
         spectra: of `fine_spectra`, `(..., FINE, FINE // 2 + 1)`.
         others: of the same shape, or one that spreads to it.
+        reach: in each direction.
     """
-    surfaces: Tensor = torch.fft.irfft2(spectra * others.conj(), s=(FINE, FINE)) * FINE * FINE
-    return surfaces
+    down, across = _shifts(reach)
+    products = torch.view_as_real(spectra * others.conj())
+    part = products.flatten(-2) @ across
+    # A row with its real part, then its imaginary part: two rows of `down`'s transform.
+    return down @ part.view(*part.shape[:-2], 2 * FINE, len(down))
+
+
+@cache
+def _shifts(reach: int) -> tuple[Tensor, Tensor]:
+    """Matrices of the inverse transform at some shifts: `(shifts, FINE * 2)`, and `(half * 2, 2 * shifts)`.
+
+    The first is of columns, the second of rows. Real and imaginary part of a value stand next to each other.
+    """
+    shifts = np.arange(-reach, reach + 1)
+    down = np.exp(2j * np.pi * np.outer(shifts, np.fft.fftfreq(FINE)))
+    across = np.exp(2j * np.pi * np.outer(np.fft.rfftfreq(FINE), shifts))
+    across[1:-1] *= 2
+    columns = np.stack([down.real, -down.imag], -1).reshape(len(shifts), -1)
+    rows = np.stack([np.concatenate([across.real, across.imag], 1), np.concatenate([-across.imag, across.real], 1)], 1)
+    return torch.from_numpy(columns).float(), torch.from_numpy(rows.reshape(-1, 2 * len(shifts))).float()
 
 
 def coarse_blocks(contrast: Tensor) -> Tensor:
@@ -112,10 +175,6 @@ def _flattened(spectrum: Tensor) -> Tensor:
     return spectrum / (amplitude + 1e-3 * amplitude.mean((-1, -2), keepdim=True) + SMALLEST).sqrt()
 
 
-def _band(band: tuple[float, float], columns: Tensor) -> Tensor:
-    return _shape(torch.hypot(torch.fft.fftfreq(SIZE)[:, None], columns[None]), band)
-
-
 def _shape(radius: Tensor, band: tuple[float, float]) -> Tensor:
     low, high = band
     return torch.exp(-((radius / high) ** 4)) * (1 - torch.exp(-((radius / low) ** 4)))
@@ -123,7 +182,12 @@ def _shape(radius: Tensor, band: tuple[float, float]) -> Tensor:
 
 def _window(images: Tensor) -> Tensor:
     """Weights that fall to 0 at the border, where a moved or rotated copy shows something else."""
-    place = (np.arange(SIZE) + 0.5) / SIZE
+    edges = _edges(SIZE)
+    return torch.as_tensor(np.outer(edges, edges), dtype=images.dtype, device=images.device)
+
+
+def _edges(size: int) -> NDArray[np.float64]:
+    """The weights along one axis: `(size,)`."""
+    place = (np.arange(size) + 0.5) / size
     edge = np.clip(np.minimum(place, 1 - place) / 0.15, 0, 1)
-    weights = 0.5 - 0.5 * np.cos(np.pi * edge)
-    return torch.as_tensor(np.outer(weights, weights), dtype=images.dtype, device=images.device)
+    return np.asarray(0.5 - 0.5 * np.cos(np.pi * edge))

@@ -1,31 +1,34 @@
 """Copies between sets of images: what an image of one set was most likely made from in another, and the evidence."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
-from zipfile import BadZipFile
 
 import numpy as np
 from numpy.typing import NDArray
 
-from medloom.core.errors import UserError, first_line
-from medloom.core.files import atomic_file, hash_json
+from medloom.core.errors import UserError
+from medloom.core.files import hash_json, hash_text
+from medloom.core.progress import progress
 from medloom.core.seeds import numpy_generator
 from medloom.core.spec import ImageSpec
 from medloom.evaluation.copies.alignments import in_words
 from medloom.evaluation.copies.evidence import LEAST, LISTED_ABOVE, Unrelated, measure_unrelated
 from medloom.evaluation.copies.matches import CANDIDATES, FINALISTS, Matches, match
 from medloom.evaluation.copies.planted import BLENDED, EDITS, edited
-from medloom.evaluation.copies.search import References, same
+from medloom.evaluation.copies.search import Apart, References
 from medloom.evaluation.copies.spectra import SIZE
+from medloom.evaluation.images.copy_parts import KeptMatches
 from medloom.evaluation.images.copy_pictures import Pictures, halved, pictures
 from medloom.evaluation.images.sets import ImageSet
 
 # Changed when the same pictures would give other matches.
-VERSION = 1
+VERSION = 2
 # Real images that show how unrelated ones agree, and training images that are edited to see which edits are found.
 MOST_UNRELATED, PLANTED = 1000, 40
+# Images whose matches are written together.
+PART = 1000
 
 
 @dataclass(frozen=True, eq=False)
@@ -65,7 +68,8 @@ class CopySearch:
 
     def __init__(self, spec: ImageSpec, unit: str | None, cache: Path, seed: int) -> None:
         self.spec, self.unit, self.cache, self.seed = spec, unit, cache, seed
-        self._pictures: dict[tuple[str, ...], Pictures] = {}
+        # By the hash of the file: a smaller set has the pictures of the whole one.
+        self._pictures: dict[str, Pictures] = {}
         self._references: dict[tuple[str, ...], list[References]] = {}
 
     def among(self, members: ImageSet, others: ImageSet, unrelated: Sequence[Unrelated]) -> Copies:
@@ -74,8 +78,10 @@ class CopySearch:
         Raises:
             UserError: an image that cannot be read.
         """
-        apart = np.eye(len(members), dtype=bool) if members is others else None
-        return _together(self._matches(members, others, apart), unrelated)
+        names = [str(row) for row in range(len(members))]
+        apart = (names, names) if members is others else None
+        what = f"looking for copies of {others.name} images among {members.name} images"
+        return _together(self._matches(members, others, what, apart), unrelated)
 
     def unrelated(self, real: ImageSet) -> list[Unrelated]:
         """How real images of different patients agree, for each view.
@@ -88,7 +94,8 @@ class CopySearch:
         alone = np.array([np.all(np.asarray(real.units) == unit) for unit in dict.fromkeys(some.units)])
         if len(some) < LEAST or alone.any():
             raise UserError(f"copies are distinguished from chance by {LEAST} or more real images of several patients.")
-        return [measure_unrelated(view) for view in self._matches(some, real, same(some.units, real.units))]
+        what = f"comparing {real.name} images of different patients"
+        return [measure_unrelated(view) for view in self._matches(some, real, what, (some.units, real.units))]
 
     def planted(
         self, real: ImageSet, unrelated: Sequence[Unrelated], count: int = PLANTED
@@ -105,65 +112,70 @@ class CopySearch:
         """
         order = np.sort(numpy_generator("planted", self.seed).permutation(len(real))[:count])
         originals = pictures(real.rows(order), self.spec, self.unit, self.EDITED)
+        known = self._known(real)
+        # A training image may be in the set twice, under two names.
+        right = np.all([[view.alike(row).numpy() for row in order.tolist()] for view in known], axis=0)
         found = {}
-        for edit in EDITS:
-            views = [halved(edited(originals[:, view], edit, self.seed)) for view in range(originals.shape[1])]
-            matches = [
-                match(own, known, what=f"real images, {edit}")
-                for own, known in zip(views, self._known(real), strict=True)
-            ]
-            copies = _together(matches, unrelated)
-            originals_of = [order, np.roll(order, -1)] if edit == BLENDED else [order]
-            found[edit] = copies.listed & np.any([copies.rows == rows for rows in originals_of], axis=0)
+        with progress("looking for edited copies", len(EDITS) * len(order) * len(known), "pictures") as advance:
+            for edit in EDITS:
+                views = [halved(edited(originals[:, view], edit, self.seed)) for view in range(originals.shape[1])]
+                matches = [match(own, others, advance=advance) for own, others in zip(views, known, strict=True)]
+                copies = _together(matches, unrelated)
+                is_right = right[np.arange(len(order)), copies.rows]
+                if edit == BLENDED:
+                    is_right |= np.roll(right, -1, axis=0)[np.arange(len(order)), copies.rows]
+                found[edit] = copies.listed & is_right
         return found
 
-    def _matches(self, members: ImageSet, others: ImageSet, apart: NDArray[np.bool_] | None) -> list[Matches]:
-        """The matches of each view, from disk where they are known."""
-        split = None if apart is None else hash_json([list(members.units), list(others.units), members is others])
-        known = [VERSION, CANDIDATES, FINALISTS, self.spec.fingerprint(), self.unit, split]
-        key = hash_json([*known, *(list(each.hashes) for each in (members, others))])
-        path = self.cache / "matches" / f"{key}.npz"
-        if path.is_file():
-            return _read(path)
-        found = [
-            match(self._seen(members)[:, view], references, apart, f"{members.name} images")
-            for view, references in enumerate(self._known(others))
-        ]
-        with atomic_file(path) as temporary, temporary.open("wb") as stream:
-            arrays = {
-                f"{view}_{field.name}": getattr(own, field.name)
-                for view, own in enumerate(found)
-                for field in fields(Matches)
-            }
-            np.savez(stream, **arrays)
-        return found
+    def _matches(
+        self,
+        members: ImageSet,
+        others: ImageSet,
+        what: str,
+        apart: tuple[Sequence[str], Sequence[str]] | None,
+    ) -> list[Matches]:
+        """The matches of each view, from disk as far as they are known.
 
-    def _seen(self, members: ImageSet) -> Pictures:
-        if members.hashes not in self._pictures:
-            self._pictures[members.hashes] = pictures(members, self.spec, self.unit)
-        return self._pictures[members.hashes]
+        Args:
+            members: the queries.
+            others: the references.
+            what: is done, for the progress.
+            apart: names of members and of others; those of one name are not compared.
+        """
+        names = [""] * len(members) if apart is None else apart[0]
+        queries = [hash_text(f"{name} {own}") for name, own in zip(names, members.hashes, strict=True)]
+        against = None if apart is None else list(apart[1])
+        known = [VERSION, CANDIDATES, FINALISTS, self.spec.fingerprint(), self.unit, against, list(others.hashes)]
+        kept = KeptMatches(self.cache / "matches" / hash_json(known))
+        lacking = kept.lacking(queries)
+        if len(lacking):
+            references, pictured = self._known(others), self._seen(members.rows(lacking))
+            codes = None if apart is None else Apart.named(*apart)
+            views = len(references)
+            total, done = views * len(members), views * (len(members) - len(lacking))
+            with progress(what, total, "pictures", done) as advance:
+                for start in range(0, len(lacking), PART):
+                    part = slice(start, start + PART)
+                    pictures_of = np.stack(pictured[part])
+                    own = codes.of(lacking[part]) if codes else None
+                    found = [match(pictures_of[:, view], references[view], own, advance) for view in range(views)]
+                    kept.keep([queries[row] for row in lacking[part]], found)
+        return kept.of(queries)
+
+    def _seen(self, members: ImageSet) -> list[Pictures]:
+        """The pictures of each image: `(views, SIZE, SIZE)`."""
+        new = [row for row, own in enumerate(members.hashes) if own not in self._pictures]
+        if new:
+            read = pictures(members.rows(new), self.spec, self.unit)
+            self._pictures |= {members.hashes[row]: own for row, own in zip(new, read, strict=True)}
+        return [self._pictures[own] for own in members.hashes]
 
     def _known(self, members: ImageSet) -> list[References]:
         if members.hashes not in self._references:
             seen = self._seen(members)
-            self._references[members.hashes] = [References(seen[:, view].copy()) for view in range(seen.shape[1])]
+            views = range(len(seen[0]))
+            self._references[members.hashes] = [References(np.stack([own[view] for own in seen])) for view in views]
         return self._references[members.hashes]
-
-
-def _read(path: Path) -> list[Matches]:
-    """The matches of each view that a file holds.
-
-    Raises:
-        UserError: it is damaged.
-    """
-    try:
-        with np.load(path, allow_pickle=False) as table:
-            return [
-                Matches(**{field.name: table[f"{view}_{field.name}"] for field in fields(Matches)})
-                for view in range(len(table.files) // len(fields(Matches)))
-            ]
-    except (OSError, ValueError, KeyError, EOFError, BadZipFile) as error:
-        raise UserError(f"{path} is not a file of matches ({first_line(error)}); remove it.") from error
 
 
 def _together(views: Sequence[Matches], unrelated: Sequence[Unrelated]) -> Copies:

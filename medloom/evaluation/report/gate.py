@@ -129,6 +129,7 @@ class GateRule:
         optional: whether a metric that was not measured meets the rule.
         any_power: whether extractors by which a set made without a model would meet it are ignored if there are others.
         together: all bounds of its entry, and their numbers: what a set made without a model has to miss one of.
+        proof: whether it shows that others can be answered on these data: if it is not met, nothing is shown.
     """
 
     metric: str
@@ -139,6 +140,7 @@ class GateRule:
     optional: bool = False
     any_power: bool = False
     together: tuple[tuple[str, float], ...] = ()
+    proof: bool = False
 
     @property
     def required(self) -> str:
@@ -194,6 +196,8 @@ class GateRule:
                 known = self._needed(metric, ends[0], low, high)
         if answer != FAILS and self._is_met_without_model(metric):
             answer, known = INCONCLUSIVE, f"a set made without a model meets it too ({number(metric.control)})"
+        if self.proof and answer == FAILS:
+            answer, known = INCONCLUSIVE, "what is looked for would not be found on these data"
         start = {HOLDS: "PASS", FAILS: "FAIL", INCONCLUSIVE: "NOT SHOWN"}[answer]
         line = (
             f"{start}: {metric} {with_interval(metric.value, metric.low, metric.high)}, reference"

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+import torch
 from scipy.ndimage import gaussian_filter
 
 from medloom.core.errors import UserError
@@ -9,7 +10,7 @@ from medloom.evaluation.copies.alignments import FLIPS, aligned, flip_matrix, fl
 from medloom.evaluation.copies.evidence import LISTED_ABOVE, measure_unrelated
 from medloom.evaluation.copies.matches import Matches, match
 from medloom.evaluation.copies.planted import BLENDED, EDITS, edited
-from medloom.evaluation.copies.search import References, same
+from medloom.evaluation.copies.search import Apart, References
 from medloom.evaluation.images.copy_pictures import halved
 
 COUNT = 48
@@ -40,7 +41,7 @@ def references(large: np.ndarray) -> References:
 
 @pytest.fixture(scope="module")
 def usual(references: References) -> Matches:
-    return match(references.images, references, same(range(COUNT), range(COUNT)))
+    return match(references.images, references, Apart.named(range(COUNT), range(COUNT)))
 
 
 @pytest.mark.parametrize("edit", EDITS)
@@ -66,7 +67,7 @@ def test_copies_among_the_real_images_hide_none_among_the_synthetic_ones(large: 
     """Three of the images that show how unrelated ones agree are copies."""
     doubled = References(halved(np.concatenate([large, large[:3]])))
     people = range(COUNT + 3)
-    unrelated = measure_unrelated(match(doubled.images, doubled, same(people, people)))
+    unrelated = measure_unrelated(match(doubled.images, doubled, Apart.named(people, people)))
     found = match(halved(edited(large[10:20], "mirrored", 0)), doubled)
     assert (unrelated.scores(found) > LISTED_ABOVE).all() and found.rows.tolist() == list(range(10, 20))
 
@@ -83,9 +84,9 @@ def test_what_was_done_is_said(large: np.ndarray, references: References) -> Non
 
 @pytest.mark.parametrize("flip", range(FLIPS))
 def test_a_map_does_what_a_flip_does(flip: int, references: References) -> None:
-    image = references.contrast[:1]
-    by_map = aligned(image, [np.hstack([flip_matrix(flip), np.zeros((2, 1))])])
-    assert np.allclose(by_map, flipped(image, flip), atol=1e-4)
+    image = torch.from_numpy(references.images[:1])
+    by_map = aligned(image, torch.from_numpy(np.hstack([flip_matrix(flip), np.zeros((2, 1))])).float()[None, None])
+    assert np.allclose(by_map[:, 0], flipped(image, flip), atol=1e-4)
 
 
 def test_a_map_enlarges(references: References) -> None:
@@ -93,6 +94,5 @@ def test_a_map_enlarges(references: References) -> None:
 
 
 def test_few_images_show_no_chance(usual: Matches) -> None:
-    few = Matches(*(getattr(usual, name)[:20] for name in ("rows", "cosines", "usual", "maps", "inverted")))
     with pytest.raises(UserError, match="30 or more real images, and there are 20"):
-        measure_unrelated(few)
+        measure_unrelated(usual.at(range(20)))

@@ -85,7 +85,9 @@ def test_a_metric_is_one_function_and_one_row(
     gate = tmp_path / "gate.yaml"
     gate.write_text("- {metric: mean_distance, features: pixels, value_at_most: 9}")
     given = [*words, "--only", "fidelity", "--out", str(tmp_path / "out"), "--gate", str(gate)]
-    assert main([*given, "--metrics", "mean_distance"]) == 0
+    # Discs and rings on average are as far from others as their mean image is: the rule has no power.
+    assert main([*given, "--metrics", "mean_distance"]) == 3
+    assert "a set made without a model meets it too" in capsys.readouterr().err
     scores = json.loads((tmp_path / "out" / "scores.json").read_text())["metrics"]
     found = next(metric for metric in scores if (metric["name"], metric["subset"]) == ("mean_distance", "all"))
     assert 0 <= found["low"] <= found["value"] <= found["high"] and found["n"] == found["reference"]["n"] == 30

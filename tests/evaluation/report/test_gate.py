@@ -61,7 +61,7 @@ def test_an_interval_that_reaches_over_the_bound_is_not_shown_and_says_what_it_n
     # The lower end is 0.1 away and may be 0.05: four times as many are needed.
     assert judged(tmp_path, "- {metric: recall, lower_at_least: 0.35}") == [
         "NOT SHOWN: recall of all by local 0.4 [0.3, 0.5], reference 0.5, required: lower end at least 0.35; it needs"
-        " n >= 37, n is 9 images"
+        " n >= 36, n is 9 images"
     ]
     (line,) = judged(tmp_path, "- {metric: recall, lower_at_least: 0.45}")
     assert line.startswith("NOT SHOWN") and "the value is beyond the limit" in line
@@ -121,6 +121,11 @@ def test_extractors_without_power_are_ignored_where_another_has_it() -> None:
     blind = metric("recall", 0.4, 0.3, 0.5, extractor="classifier", better="higher", control=0.5)
     assert [found.answer for found in rule.judge([able, blind], {})] == ["holds"]
     assert [found.answer for found in rule.judge([blind], {})] == ["inconclusive"]
+
+
+def test_a_proof_that_is_not_met_shows_nothing() -> None:
+    (found,) = GateRule("recall", "local", "all", "value_at_least", 0.9, proof=True).judge(METRICS, {})
+    assert found.answer == "inconclusive" and "would not be found on these data" in found.line
 
 
 def test_a_verdict_can_be_required(tmp_path: Path) -> None:
