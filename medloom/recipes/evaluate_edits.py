@@ -27,6 +27,7 @@ class Config(ManifestOptions):
         gate: release (every verdict has to hold), or a YAML file of bounds on metrics. If one is not met or not shown,
             the command says which and ends with status 3.
         allow_inconclusive: metrics that may be inconclusive or unmeasured at the gate.
+        json: print scores.json on standard output as well.
         seed: of the judges and of all resamples.
         device: auto, cpu or cuda.
     """
@@ -57,6 +58,7 @@ class Config(ManifestOptions):
     steps: int = 200
     gate: Path | None = None
     allow_inconclusive: tuple[str, ...] = ()
+    json: bool = False
     seed: int = 0
     device: str = "auto"
 
@@ -130,7 +132,7 @@ def run(config: Config) -> Path:
         report.facts = {"edits": hash_file(config.data), "seed": config.seed, "arms": edits.arms}
         unmeasured = dict.fromkeys(MEANINGS, "the edits do not allow it" if truth is not None else LACK)
         report.answer(QUESTIONS, unmeasured)
-        report.write(config.out, edits_page(edits, report, truth))
+        report.write(config.out, edits_page(edits, report, truth), config.json)
         required = of_verdicts(report.verdicts, LACK) if config.gate == RELEASE else []
         enforce(config.gate, required or judgements(rules, report.metrics, unmeasured), config.allow_inconclusive)
         return config.out

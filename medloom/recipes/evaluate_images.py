@@ -50,6 +50,7 @@ class Config(ManifestOptions):
         gate: release, or a YAML file of bounds on metrics. If one is not met or not shown, the command says which and
             ends with status 3.
         allow_inconclusive: metrics that may be inconclusive or unmeasured at the gate.
+        json: print scores.json on standard output as well.
         drop_copies: write cleaned.csv, the synthetic manifest without the images that are listed as copies, and
             evaluate it in the folder cleaned.
         reference_model: run folder of a model that was trained on neither --train nor --real; its losses calibrate the
@@ -99,6 +100,7 @@ class Config(ManifestOptions):
     seed: int = 0
     gate: Path | None = None
     allow_inconclusive: tuple[str, ...] = ()
+    json: bool = False
     drop_copies: bool = False
     reference_model: Path | None = None
     attack_images: int = setting(500)
@@ -121,7 +123,7 @@ def run(config: Config) -> Path:
     from medloom.evaluation.images.copies import without_known
     from medloom.evaluation.images.copy_search import CopySearch
     from medloom.evaluation.images.formats import with_formats
-    from medloom.evaluation.images.page import images_page, synthetic_strips
+    from medloom.evaluation.images.page import images_page, synthetic_strips, unlike_strips
     from medloom.evaluation.images.release import QUESTIONS, RELEASE
     from medloom.evaluation.images.section import Attack, Inputs
     from medloom.evaluation.images.sections import SECTIONS, SIGNED, choose_sections, unmeasured_metrics
@@ -196,7 +198,8 @@ def run(config: Config) -> Path:
                 stale.unlink()
         for file, write in files.items():
             write(config.out / file)
-        report.write(config.out, images_page(report, found, synthetic_strips(data.synthetic, data.spec, unit)))
+        strips = [*synthetic_strips(data.synthetic, data.spec, unit), *unlike_strips(inputs)]
+        report.write(config.out, images_page(report, found, strips), config.json)
         write_cards(config.out, report, data.table, config.model)
 
         unreleasable = {str(path) for own in found.values() for path in own.unreleasable}

@@ -25,6 +25,7 @@ class Config(ManifestOptions):
         gate: release (every verdict has to hold), or a YAML file of bounds on metrics. If one is not met or not shown,
             the command says which and ends with status 3.
         allow_inconclusive: metrics that may be inconclusive or unmeasured at the gate.
+        json: print scores.json on standard output as well.
         seed: of all resamples.
     """
 
@@ -39,6 +40,7 @@ class Config(ManifestOptions):
     model: Path | None = None
     gate: Path | None = None
     allow_inconclusive: tuple[str, ...] = ()
+    json: bool = False
     seed: int = 0
 
 
@@ -97,7 +99,7 @@ def run(config: Config) -> Path:
     unmeasured = dict.fromkeys(MEANINGS, "no row of an arm allows it" if cohort is not None else LACK)
     report.answer(QUESTIONS, unmeasured)
     with report_folder(config.out):
-        report.write(config.out, whatif_page(effects, report))
+        report.write(config.out, whatif_page(effects, report), config.json)
     found = of_verdicts(report.verdicts, LACK) if config.gate == RELEASE else []
     enforce(config.gate, found or judgements(rules, report.metrics, unmeasured), config.allow_inconclusive)
     return config.out

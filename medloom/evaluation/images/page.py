@@ -8,11 +8,12 @@ import numpy as np
 from medloom.core.seeds import numpy_generator
 from medloom.core.spec import ImageSpec
 from medloom.data.dataset import ImageSource
-from medloom.evaluation.images.section import Found
+from medloom.evaluation.images.section import Found, Inputs
 from medloom.evaluation.images.sections import SECTIONS
 from medloom.evaluation.images.sets import ImageSet
 from medloom.evaluation.report.plots import draw, strip
 from medloom.evaluation.report.report import Report, embedded, page
+from medloom.metrics.matrices import squared_distances
 
 STRIPS, IMAGES_PER_STRIP, THUMBNAIL = 12, 8, 128
 
@@ -47,6 +48,27 @@ def images_page(report: Report, found: Mapping[str, Found], strips: Sequence[tup
     )
 
 
+def unlike_strips(inputs: Inputs) -> list[tuple[str, bytes]]:
+    """For each extractor whose features were used, the synthetic images farthest from any held-out real image."""
+    synthetic, strips = inputs.data.synthetic, []
+    for name in inputs.used:
+        real, ours = (inputs.features(name, members).values for members in (inputs.data.real, synthetic))
+        centre = real.mean(axis=0)
+        nearest = np.concatenate([part.min(axis=1) for _, part in squared_distances(ours - centre, real - centre)])
+        rows = np.argsort(-nearest, kind="stable")[:IMAGES_PER_STRIP]
+        heading = (
+            f"The {len(rows)} least like any held-out real image, by {name} (the largest distances to the nearest)"
+        )
+        strips.append((heading, _strip(synthetic.rows(rows), inputs.data.spec, inputs.cache.unit)))
+    return strips
+
+
+def _strip(members: ImageSet, spec: ImageSpec, unit: str | None) -> bytes:
+    if spec.spatial_dims == 2:
+        spec = replace(spec, size=(THUMBNAIL, THUMBNAIL), resize="pad")
+    return strip(list(ImageSource(members.samples, spec, unit, {}).images(range(len(members)))))
+
+
 def synthetic_strips(synthetic: ImageSet, spec: ImageSpec, unit: str | None) -> list[tuple[str, bytes]]:
     """A heading and a row of synthetic images for each class or modality, the largest first; no real image is shown.
 
@@ -55,14 +77,11 @@ def synthetic_strips(synthetic: ImageSet, spec: ImageSpec, unit: str | None) -> 
         spec: the space in which they are read.
         unit: of files that do not state theirs.
     """
-    if spec.spatial_dims == 2:
-        spec = replace(spec, size=(THUMBNAIL, THUMBNAIL), resize="pad")
     names = np.array([str(label or group) for label, group in zip(synthetic.labels, synthetic.groups, strict=True)])
     order = numpy_generator("examples").permutation(len(names))
-    source = ImageSource(synthetic.samples, spec, unit, {})
     strips = []
     for name in sorted(set(names), key=lambda name: (-int((names == name).sum()), name))[:STRIPS]:
         rows = [int(row) for row in order if names[row] == name][:IMAGES_PER_STRIP]
         heading = f"{name} ({int((names == name).sum())} images)"
-        strips.append((heading, strip(list(source.images(rows)))))
+        strips.append((heading, _strip(synthetic.rows(rows), spec, unit)))
     return strips

@@ -161,6 +161,11 @@ class Inputs:
         return FeatureSet(values, np.arange(len(rows)), np.asarray(rows.groups), rows.tags)
 
     @property
+    def used(self) -> tuple[str, ...]:
+        """Names of the extractors whose features were computed."""
+        return tuple(self._made)
+
+    @property
     def facts(self) -> dict[str, object]:
         """For scores.json: the statement of each extractor that was used, and the classifier."""
         used: Classifier | None = vars(self).get("classifier")

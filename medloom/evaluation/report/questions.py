@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from medloom.evaluation.report.gate import BOUNDS, GateRule, Judgement
-from medloom.evaluation.report.metrics import FAILS, HOLDS, Metric, Verdict, with_interval
+from medloom.evaluation.report.metrics import FAILS, HOLDS, Metric, Verdict, number, with_interval
 
-YES, NO, NOT_SHOWN, NOT_MEASURED = "yes", "no", "not shown", "not measured"
+YES, NO, NONE, NOT_SHOWN, NOT_MEASURED = "yes", "no", "none found", "not shown", "not measured"
 
 
 @dataclass(frozen=True)
@@ -119,7 +119,7 @@ def _of_verdicts(question: Question, verdicts: Sequence[Verdict], lack: str) -> 
 
 
 def _answer(question: Question, holds: bool, figure: str) -> Answer:
-    word = (NO if holds else YES) if question.bad else (YES if holds else NO)
+    word = (NONE if holds else YES) if question.bad else (YES if holds else NO)
     sentence = question.yes if holds else question.no
     return Answer(question.text, "green" if holds else "red", word, sentence, figure, question.required)
 
@@ -139,7 +139,8 @@ def _figure(judged: Judgement) -> str:
     metric = judged.measured
     if metric is None:
         return ""
-    return f"{metric} {with_interval(metric.value, metric.low, metric.high)}; required: {judged.limit}"
+    value, reference = with_interval(metric.value, metric.low, metric.high), metric.reference
+    return f"{metric} {value}, compared with {number(reference.value)} ({reference.what}); required: {judged.limit}"
 
 
 def _verdict(verdict: Verdict) -> str:

@@ -65,8 +65,8 @@ class Report:
         self.answers = [answer for _, answer, _ in found]
         return [judged for question, _, own in found if question.required for judged in own]
 
-    def write(self, out: Path, html: str) -> None:
-        """Write report.html and scores.json, and say where they are and what holds."""
+    def write(self, out: Path, html: str, printed: bool = False) -> None:
+        """Write report.html and scores.json, which is `printed` too if that is wanted, and say what holds."""
         write_text(out / HTML, html)
         scores = {
             "schema": SCHEMA,
@@ -77,6 +77,8 @@ class Report:
             "notes": self.notes,
         }
         write_json(out / SCORES, {**scores, **self.facts})
+        if printed:
+            print((out / SCORES).read_text(encoding="utf-8"))
         for verdict in self.verdicts:
             say(f"{verdict}.")
         for answer in self.answers:
