@@ -238,7 +238,5 @@ def _cut(draw: tuple[Rows, Rows, Rows], n: int) -> tuple[Rows, Rows, Rows]:
 
 def _finite(values: Values) -> Values:
     if not np.isfinite(values).all():
-        raise UserError(
-            f"{int((~np.isfinite(values)).sum())} of {values.size} values of set statistics are not finite."
-        )
+        raise UserError(f"{int((~np.isfinite(values)).sum())} of {values.size} statistics of sets are not finite.")
     return values

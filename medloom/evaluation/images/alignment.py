@@ -1,6 +1,6 @@
 """Do synthetic images show what their condition says?"""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -15,12 +15,15 @@ from medloom.evaluation.images.section import Found, Inputs, Plots, Section
 from medloom.evaluation.images.sets import MODALITY, ImageSet, Subsets
 from medloom.evaluation.report.metrics import EVERYTHING, HIGHER, Metric, Reference, proportion, sampled_units
 from medloom.evaluation.report.plots import FRACTION, Panel
+from medloom.metrics.areas import auroc_interval
 from medloom.metrics.uncertainty import Interval
 
 RECOGNITION, SHUFFLED = "recognition", "recognition with shuffled conditions"
+AUROC, SPECIFICITY = "AUROC of the class", "specificity of the class"
 HELD_OUT = "held-out real images"
 SHUFFLES = 200
 LEAST = 10
+LEAST_OF_CLASS = 5
 
 Names = NDArray[np.str_]
 Hits = NDArray[np.bool_]
@@ -37,6 +40,7 @@ class Predictions:
         groups: modality of each image.
         counted: what the units are.
         parts: which images are in each subset that is measured on its own.
+        scores: the classifier's probability of each class, `(n,)` each; empty if they are not known.
     """
 
     truth: Names
@@ -45,6 +49,7 @@ class Predictions:
     groups: NDArray[np.generic]
     counted: str
     parts: Subsets = field(default_factory=dict)
+    scores: Mapping[str, NDArray[np.floating]] = field(default_factory=dict)
 
     @property
     def hits(self) -> Hits:
@@ -58,9 +63,11 @@ class Predictions:
 
 def predict(classifier: Classifier, images: Images, members: ImageSet) -> Predictions:
     """A classifier's predictions on labelled images `(N, C, *size)` in [-1, 1]."""
-    predicted = np.asarray(classifier.classes)[classifier.predict(images).argmax(axis=1)]
+    found = classifier.predict(images)
+    predicted = np.asarray(classifier.classes)[found.argmax(axis=1)]
     truth, units, groups = (np.asarray(values) for values in (members.labels, members.units, members.groups))
-    return Predictions(truth, predicted, units, groups, members.counted, members.parts)
+    scores = dict(zip(classifier.classes, found.T, strict=True))
+    return Predictions(truth, predicted, units, groups, members.counted, members.parts, scores)
 
 
 def measure(inputs: Inputs) -> Found:
@@ -113,6 +120,34 @@ def recognition_metrics(
         if np.isin(held_out.truth, part.truth).any() and len(set(held_out.units)) > 1:
             reference = Reference.of(_held_out_accuracy(held_out, part), HELD_OUT)
             metrics.append(_recognition(name, part, reference))
+    return metrics + _by_class(real, synthetic, control)
+
+
+def _by_class(real: Predictions, synthetic: Predictions, control: Predictions | None) -> list[Metric]:
+    """AUROC and specificity of each class; its sensitivity is its recognition."""
+    metrics = []
+    for name in sorted(set(synthetic.truth) & set(real.truth) & set(synthetic.scores)):
+        areas, specific = [], []
+        for known in (synthetic, real, *([control] if control is not None else [])):
+            own, units = known.truth == name, sampled_units(known.units) if known is not real else known.units
+            if min(own.sum(), (~own).sum()) < LEAST_OF_CLASS:
+                break
+            areas.append(auroc_interval(own.astype(float), known.scores[name], units))
+            specific.append(proportion((known.predicted != name)[~own], np.asarray(units)[~own]))
+        if len(areas) < 2:
+            continue
+        for what, found in ((AUROC, areas), (SPECIFICITY, specific)):
+            metrics.append(
+                Metric.of(
+                    found[0],
+                    name=what,
+                    subset=str(name),
+                    counted=synthetic.counted,
+                    reference=Reference.of(found[1], HELD_OUT),
+                    better=HIGHER,
+                    control=found[2].value if len(found) > 2 else None,
+                )
+            )
     return metrics
 
 
@@ -169,12 +204,18 @@ def _shuffled(label: str, predictions: Predictions, seed: int) -> Metric:
 
 
 def plots(metrics: Sequence[Metric]) -> Plots:
-    """One plot of all fractions."""
-    rows = [
+    """A plot of recognition, and one of the classes."""
+    known = [
         (metric.name if metric.subset == EVERYTHING else f"{metric.name} of {metric.subset}", metric)
         for metric in metrics
+        if metric.name in (RECOGNITION, SHUFFLED)
     ]
-    return [("recognition", [Panel("fraction of images", rows, FRACTION)])]
+    panels = [("recognition", [Panel("fraction of images", known, FRACTION)])]
+    by_class = [
+        Panel(name, [(metric.subset, metric) for metric in metrics if metric.name == name], FRACTION)
+        for name in (AUROC, SPECIFICITY)
+    ]
+    return panels + ([("AUROC and specificity", by_class)] if by_class[0].rows else [])
 
 
 SECTION = Section(
@@ -182,6 +223,8 @@ SECTION = Section(
     question="Do synthetic images show what their condition says?",
     metrics={
         RECOGNITION: "fraction of synthetic images that a classifier of real images assigns to their condition",
+        AUROC: "how well the classifier's probability of a class separates images that were asked to show it",
+        SPECIFICITY: "fraction of images of other classes that are not assigned to it; recognition is the sensitivity",
         SHUFFLED: "the same after shuffling the conditions among images: what chance and the modality explain",
     },
     measure=measure,

@@ -6,6 +6,7 @@ same metric between two sides of the real images, also n' each, and with that of
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,6 +18,7 @@ from medloom.core.lookup import look_up
 from medloom.core.progress import progress
 from medloom.evaluation.images import detail, proofs, variety
 from medloom.evaluation.images.features import FeatureSet, refuse_collapsed
+from medloom.evaluation.images.kept_comparisons import kept_comparisons
 from medloom.evaluation.images.section import Found, Inputs, Plots, Section
 from medloom.evaluation.report.metrics import EQUAL, EVERYTHING, Metric, Reference, Units, sampled_units
 from medloom.evaluation.report.plots import FRACTION, Panel
@@ -25,7 +27,7 @@ from medloom.metrics.diversity import vendi_score
 from medloom.metrics.frechet import frechet_distance
 from medloom.metrics.kernel import squared_mmd
 from medloom.metrics.neighbours import prdc
-from medloom.metrics.set_comparison import DRAWS, GROUPS, Sides, compare_sets, draw_sides
+from medloom.metrics.set_comparison import DRAWS, GROUPS, SetComparison, Sides, compare_sets, draw_sides
 from medloom.metrics.uncertainty import Interval, subsample_interval
 
 FD, FD_INFINITY = "Frechet distance", "Frechet distance of infinite sets"
@@ -72,6 +74,7 @@ def measure(inputs: Inputs) -> Found:
                 seed,
                 further,
                 control=inputs.control(name),
+                cache=inputs.cache.folder / "comparisons",
             )
             for name in inputs.extractors
         ),
@@ -135,6 +138,7 @@ def fidelity_metrics(
     further: Mapping[str, MetricInfo] | None = None,
     verbose: bool = True,
     control: FeatureSet | None = None,
+    cache: Path | None = None,
 ) -> tuple[list[Metric], list[str]]:
     """Metrics over all images and by subset, and notes on subsets that are too small.
 
@@ -146,6 +150,7 @@ def fidelity_metrics(
         further: metrics on features to measure as well, by name.
         verbose: whether to show progress.
         control: features of a set made without a model.
+        cache: folder in which what was measured is kept, so that an interrupted evaluation resumes; None for none.
 
     Raises:
         UserError: too few images or patients in all, or features that are the same for all real images.
@@ -164,7 +169,7 @@ def fidelity_metrics(
                 notes.append(f"{subset}: fidelity was not measured, since {lack}.")
             else:
                 bad = None if control is None else control.part(subset)
-                metrics += _measured(extractor, subset, one, other, seed, further or {}, bad)
+                metrics += _measured(extractor, subset, one, other, seed, further or {}, bad, cache)
             advance()
     return metrics, notes
 
@@ -177,13 +182,21 @@ def _measured(
     seed: int,
     further: Mapping[str, MetricInfo],
     control: FeatureSet | None,
+    cache: Path | None,
 ) -> list[Metric]:
     units = real.units, sampled_units(synthetic.units)
     sides = _sides(*units, subset)
     bad = control.values if control is not None and len(control.values) > LEAST_SIDE else None
     statistics = _statistics(real.values.shape[1], tuple(further))
     x, y, bad = _spanned(real.values, synthetic.values, bad) if not further else (real.values, synthetic.values, bad)
-    found = compare_sets(statistics, x, y, *units, seed, control=bad, sides=sides)
+
+    def compared() -> list[SetComparison]:
+        return compare_sets(statistics, x, y, *units, seed, control=bad, sides=sides)
+
+    # Functions of the user's own may change, and are measured each time.
+    parts = (real.values, synthetic.values, *units, *(() if bad is None else (bad,)))
+    names = (*MEASURED, str(seed))
+    found = compared() if cache is None or further else kept_comparisons(cache, names, parts, compared)
     width, n = real.values.shape[1], sides.n
     small = f"n is below 10 d (d = {width}): compare it only with its reference."
     metrics = []
