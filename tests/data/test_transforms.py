@@ -92,7 +92,7 @@ def test_grey_and_colour_in_three_channels() -> None:
     ("image", "channels", "modality", "words"),
     [
         (Image(noise(0, 1, 3, 4, 4), COLOUR, 255), 1, "fundus", "colour"),
-        (Image(noise(0, 1, 3, 4, 4), COLOUR, 255), 3, "CXR", "colour"),
+        (Image(noise(0, 255, 3, 4, 4), COLOUR, 255), 3, "CXR", "colour"),
         (Image(noise(0, 1, 1, 4, 4), RELATIVE), 1, "CT", "relative and the model's window is in HU"),
         (Image(noise(0, 1, 1, 4, 4), HU), 1, "CXR", "grey level"),
         (Image(noise(0, 1, 1, 4, 4), HU), 1, "PET", "never trained on"),
@@ -103,6 +103,13 @@ def test_grey_and_colour_in_three_channels() -> None:
 def test_what_the_spec_cannot_take(image: Image, channels: int, modality: str, words: str) -> None:
     with pytest.raises(UserError, match=words):
         to_model(image, spec((4, 4), channels), modality)
+
+
+def test_three_equal_channels_are_grey() -> None:
+    grey = noise(0, 255, 1, 4, 4)
+    colour = Image(np.repeat(grey, 3, axis=0) + np.array([0, 1, -1], np.float32).reshape(3, 1, 1), COLOUR, 255)
+    made, alone = (to_model(image, spec((4, 4)), "CXR").array for image in (colour, Image(grey, GREY, 255)))
+    np.testing.assert_allclose(made, alone, atol=1e-3)
 
 
 def test_from_model_needs_the_shape_and_for_geometry_the_parameters() -> None:

@@ -21,6 +21,7 @@ from medloom.core.spec import HU, ImageSpec, Intensity
 from medloom.data.manifest import read_manifest
 from medloom.data.splits import make_split
 from medloom.data.tables import row_ids
+from medloom.evaluation.images.proofs import DETECTED
 from medloom.recipes.evaluate_images import Config, run
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "evaluation" / "images"))
@@ -69,6 +70,7 @@ def test_a_good_set_passes_and_the_page_shows_no_real_image(sets: dict[str, Path
         "alignment",
         "copies",
         "privacy",
+        "utility",
         "identifiers",
     }
     recognition = metrics["recognition", "all", ""]
@@ -79,7 +81,7 @@ def test_a_good_set_passes_and_the_page_shows_no_real_image(sets: dict[str, Path
         metrics["copies of training images", "all", ""]["value"] == 0 == metrics["repeated images", "all", ""]["value"]
     )
     assert metrics["identical files", "all", ""]["value"] == 0
-    subsets = {subset for name, subset, _ in metrics if name != "edited copies found"}
+    subsets = {subset for name, subset, _ in metrics if name not in ("edited copies found", DETECTED)}
     assert subsets == {"all", "dark", "light", "disc", "square"}
     card = (tmp_path / "out" / "data_card.md").read_text()
     assert "SYNTHETIC" in card and "| recognition | - |" in card and "## Weaknesses" in card
@@ -124,7 +126,7 @@ def test_the_cleaned_set_holds_nothing_of_its_conditions(sets: dict[str, Path], 
 def test_rows_by_columns(sets: dict[str, Path], cache: Path, tmp_path: Path) -> None:
     options: dict[str, Any] = {"only": ("fidelity",), "features": ("pixels",), "label": "none", "cache": cache}
     metrics = evaluate(sets, "good", tmp_path / "out", by=("label",), **options)
-    subsets = {subset for _, subset, _ in metrics}
+    subsets = {subset for name, subset, _ in metrics if name != DETECTED}
     assert subsets == {"all", "dark", "light", "label disc", "label square"}
     # Fifteen held-out patients a class and modality would be too few; of a class there are thirty.
     assert metrics["recall", "label disc", "pixels"]["n"] == 30
@@ -164,17 +166,20 @@ def test_a_dropped_mode_loses_coverage(sets: dict[str, Path], cache: Path, tmp_p
         "train": sets["train"],
         "cache": cache,
         "label": "label",
-        "only": ("fidelity", "alignment"),
+        "only": ("fidelity",),
     }
     metrics = evaluate(sets, "dropped", tmp_path / "out", **given)
     for metric in ("coverage", "Frechet distance"):
         assert metrics[metric, "all", "classifier"]["reading"].endswith("worse"), metric
-    notes = json.loads((tmp_path / "out" / "scores.json").read_text())["notes"]
-    assert any("all of them are of class 'disc'" in note for note in notes)
+    assert metrics["real images of missing classes", "all", ""]["low"] > 0.3
+    with pytest.raises(UserError, match="utility cannot be measured: all of them are of class 'disc'"):
+        evaluate(sets, "dropped", tmp_path / "use", **{**given, "only": ("utility",)})
 
 
 def test_a_label_swapped_set_loses_recognition(sets: dict[str, Path], cache: Path, tmp_path: Path) -> None:
-    metrics = evaluate(sets, "swapped", tmp_path / "out", train=sets["train"], cache=cache, only=("alignment",))
+    metrics = evaluate(
+        sets, "swapped", tmp_path / "out", train=sets["train"], cache=cache, only=("alignment", "utility")
+    )
     assert metrics["recognition", "all", ""]["value"] < 0.25
     assert metrics["recognition", "all", ""]["reading"].endswith("worse")
     share = metrics["accuracy trained on synthetic over real images", "all", ""]

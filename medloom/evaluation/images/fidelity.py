@@ -51,6 +51,8 @@ LEAST_PATIENTS = 8
 LEAST_SIDE = 6
 # More images per side make a metric slower and hardly more certain: all draws together use more.
 MOST_SIDE = 1000
+# Those of them that a plot shows, in its order.
+PLOTTED = (EXCESS, "precision", "recall", "density", "coverage", VENDI)
 # Draws and groups of a subset, of which there may be many.
 FEWER_DRAWS, FEWER_GROUPS = 6, 20
 REPEATS = 100
@@ -283,14 +285,15 @@ def plots(metrics: Sequence[Metric]) -> Plots:
     """A plot per extractor, a panel per metric, a row per subset."""
     found = []
     for extractor in dict.fromkeys(metric.extractor for metric in metrics if metric.extractor):
-        own = [metric for metric in metrics if metric.extractor == extractor and metric.name != FD_INFINITY]
+        own = [metric for metric in metrics if metric.extractor == extractor and metric.name in PLOTTED]
         panels = [
             Panel(
                 name,
                 [(metric.subset, metric) for metric in own if metric.name == name],
                 FRACTION if name in ("precision", "recall", "coverage") else None,
             )
-            for name in dict.fromkeys(metric.name for metric in own)
+            for name in PLOTTED
+            if any(metric.name == name for metric in own)
         ]
         found.append((f"features: {extractor}", panels))
     return found

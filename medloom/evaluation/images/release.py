@@ -58,8 +58,8 @@ QUESTIONS = (
         "No more of them than of unseen real images agree with a training image like a copy.",
         "They contain copies of patients' images.",
         (
-            _rule(EXCESS_OF_COPIES, "lower_at_most", 0.0),
             _rule(EXCESS_OF_COPIES, "upper_at_most", 0.05),
+            _rule(EXCESS_OF_COPIES, "lower_at_most", 0.0),
             _rule(HELD_OUT, "upper_at_most", 0.05),
             _rule(IDENTICAL, "value_at_most", 0.0),
             *(GateRule(FOUND, None, edit, "value_at_least", LEAST_FOUND, proof=True) for edit in EDITS_FOUND),

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 from medloom.core.errors import UserError
 from medloom.downstream.classifier import hold_out
-from medloom.evaluation.images.alignment import Predictions, predict
+from medloom.evaluation.images.alignment import LEAST, Predictions, predict
 from medloom.evaluation.images.cache import train_on_real, train_on_synthetic
 from medloom.evaluation.images.comparison import PATIENTS_PER_CLASS, Comparison
 from medloom.evaluation.images.section import Found, Inputs, Plots, Section
@@ -36,8 +36,8 @@ def measure(inputs: Inputs) -> Found:
 def lacking(data: Comparison) -> str | None:
     """Why no classifier can be trained on the synthetic images, or None."""
     members = data.synthetic.labelled()
-    if not len(members):
-        return "no synthetic image has a class"
+    if len(members) < LEAST:
+        return f"{len(members)} synthetic images have a class and it needs {LEAST}"
     return lacking_for_training(members) or None
 
 
@@ -108,5 +108,5 @@ SECTION = Section(
     plots=plots,
     needs=("classes",),
     lacking=lacking,
-    requires="a class of each image (`--label`), or two modalities; two synthetic images of two classes or more",
+    requires=f"a class of each image (`--label`), or two modalities; {LEAST} synthetic images of two classes or more",
 )

@@ -5,7 +5,7 @@ never disagree.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from medloom.evaluation.report.gate import BOUNDS, GateRule, Judgement
@@ -101,6 +101,8 @@ def answered(
 def _of_verdicts(question: Question, verdicts: Sequence[Verdict], lack: str) -> Answer:
     if not verdicts:
         return _unanswered(question, lack or "there is no verdict on it")
+    # Of verdicts that there are, each has to hold.
+    question = replace(question, required=True)
     answers = [verdict.answer for verdict in verdicts]
     worst = next((v for v in verdicts if v.answer == FAILS), None)
     if worst is not None:

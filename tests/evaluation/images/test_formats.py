@@ -1,0 +1,47 @@
+"""How sets are stored stands in the report, with a note where they differ."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from medloom.core.types import Condition, Sample
+from medloom.evaluation.images.formats import _differences as differences
+from medloom.evaluation.images.formats import formats_of
+from medloom.evaluation.images.sets import ImageSet
+
+
+def stored(folder: Path, size: int = 32, factor: float = 1.0, deep: bool = False, colour: bool = False) -> ImageSet:
+    folder.mkdir()
+    samples = []
+    for row in range(6):
+        pixels = np.random.default_rng(row).uniform(0, 255, (size, size)) * factor
+        if deep:
+            image = Image.fromarray((pixels * 257).astype(np.uint16))
+        else:
+            image = Image.fromarray(pixels.astype(np.uint8)).convert("RGB" if colour else "L")
+        image.save(folder / f"{row}.png")
+        samples.append(Sample(folder / f"{row}.png", Condition(modality="X-ray"), f"p{row}", row, row + 2))
+    return ImageSet.of_patients(samples, folder.name)
+
+
+def test_equal_sets_differ_in_nothing_and_full_depth_is_no_difference(tmp_path: Path) -> None:
+    first, second = formats_of(stored(tmp_path / "a"), None), formats_of(stored(tmp_path / "b", deep=True), None)
+    assert first.row() == {"pixels": "32 x 32", "stored": "PNG, 8 bit, grey", "levels": "0.829 to 98.6 %"}
+    assert second.stored.most_common(1)[0][0] == "PNG, 16 bit, grey"
+    assert not differences(first, second)
+    assert "colour" in str(formats_of(stored(tmp_path / "c", colour=True), None).row()["stored"])
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"factor": 1 / 16, "deep": True}, "stored on another scale"),
+        ({"size": 20}, "the smaller ones have less detail"),
+    ],
+)
+def test_another_scale_and_another_size_are_said(tmp_path: Path, change: dict[str, float], said: str) -> None:
+    ours, theirs = formats_of(stored(tmp_path / "a", **change), None), formats_of(stored(tmp_path / "b"), None)  # type: ignore[arg-type]
+    (note,) = differences(ours, theirs)
+    assert said in note
