@@ -217,7 +217,8 @@ class Metric:
         """How the reading is coloured: worse, within, or empty."""
         if self.reading == OPPOSITE or self.reading.endswith((WORSE, DIFFERS)):
             return "worse"
-        return "within" if self.reading == WITHIN else ""
+        # Where nothing is better, being like the reference is no praise.
+        return "within" if self.reading == WITHIN and self.better else ""
 
     def __str__(self) -> str:
         """The metric and what it was measured on, in words."""
