@@ -218,7 +218,7 @@ class Metric:
         if self.reading == OPPOSITE or self.reading.endswith((WORSE, DIFFERS)):
             return "worse"
         # Where nothing is better, being like the reference is no praise.
-        return "within" if self.reading == WITHIN and self.better else ""
+        return "within" if self.reading == WITHIN and (self.better or self.signed) else ""
 
     def __str__(self) -> str:
         """The metric and what it was measured on, in words."""
