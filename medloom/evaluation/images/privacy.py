@@ -12,6 +12,8 @@ from medloom.metrics.uncertainty import subsample_interval
 
 AUTHENTIC, DISTANCE = "authenticity", "nearest-neighbour distance ratio"
 LEAST_PATIENTS = 20
+# Subsamples of a half have two images.
+LEAST_IMAGES = 4
 REPEATS = 50
 
 
@@ -35,9 +37,10 @@ def measure(inputs: Inputs) -> Found:
 
 def lacking(data: Comparison) -> str | None:
     """Why distances to training images say nothing, or None."""
-    patients = len(set(data.real.units))
-    enough = patients >= LEAST_PATIENTS
-    return None if enough else f"there are {patients} held-out patients in --real and it needs {LEAST_PATIENTS}"
+    patients, images = len(set(data.real.units)), len(data.synthetic)
+    if patients < LEAST_PATIENTS:
+        return f"there are {patients} held-out patients in --real and it needs {LEAST_PATIENTS}"
+    return None if images >= LEAST_IMAGES else f"there are {images} synthetic images and it needs {LEAST_IMAGES}"
 
 
 def _distances(embedding: str, train: FeatureSet, real: FeatureSet, synthetic: FeatureSet, seed: int) -> list[Metric]:

@@ -92,11 +92,14 @@ def members(name: str, features: FeatureSet) -> ImageSet:
     return ImageSet(name, samples, tuple(features.units), "patients", (None,) * len(samples))
 
 
-def test_distances_to_training_images_need_held_out_patients() -> None:
-    real = clusters(20, 1)
-    data = SimpleNamespace(real=members("real", real), train=members("train", real))
-    assert privacy.lacking(data) == "there are 10 held-out patients in --real and it needs 20"
-    assert privacy.lacking(SimpleNamespace(real=members("real", clusters(40, 1)))) is None
+def test_distances_to_training_images_need_held_out_patients_and_synthetic_images() -> None:
+    few, many = (members("real", clusters(count, 1)) for count in (20, 40))
+    synthetic = members("synthetic", clusters(4, 2))
+    lack = privacy.lacking(SimpleNamespace(real=few, synthetic=synthetic))
+    assert lack == "there are 10 held-out patients in --real and it needs 20"
+    lack = privacy.lacking(SimpleNamespace(real=many, synthetic=synthetic.rows([0, 1, 2])))
+    assert lack == "there are 3 synthetic images and it needs 4"
+    assert privacy.lacking(SimpleNamespace(real=many, synthetic=synthetic)) is None
 
 
 def test_rates_have_width_at_their_ends() -> None:
