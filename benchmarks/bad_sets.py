@@ -139,7 +139,7 @@ def _evaluated(case: Case, options: argparse.Namespace) -> dict[str, object]:
     try:
         evaluate_images.run(config)
     except GateError as error:
-        status, reasons = REFUSED, "; ".join(_short(line) for line in str(error).splitlines()[1 : 1 + REASONS])
+        status, reasons = REFUSED, _reasons(str(error).splitlines()[1:])
     except UserError as error:
         status, reasons = NOT_MEASURED, str(error)
     print(f"{case.kind}: {case.name}: {status}: {reasons}", flush=True)
@@ -147,9 +147,12 @@ def _evaluated(case: Case, options: argparse.Namespace) -> dict[str, object]:
     return {"images": len(synthetic), "status": status, "reasons": reasons, "seconds": seconds}
 
 
-def _short(line: str) -> str:
-    """A line of the gate without reference and remark."""
-    return line.partition(", reference")[0]
+def _reasons(lines: list[str]) -> str:
+    """The first rule of each of the first metrics that are not met, without reference and remark."""
+    first: dict[str, str] = {}
+    for line in lines:
+        first.setdefault(line.partition(": ")[2].partition(" of ")[0], line.partition(", reference")[0])
+    return "; ".join(list(first.values())[:REASONS])
 
 
 def _table(options: argparse.Namespace) -> pd.DataFrame:
