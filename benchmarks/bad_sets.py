@@ -45,6 +45,7 @@ class Case:
         build: makes it of the parts.
         deal: name of a row of DEALS.
         seed: of the deal, the set and the evaluation.
+        most: images of the held-out and of the fresh part, about; None for all.
     """
 
     kind: str
@@ -52,6 +53,7 @@ class Case:
     build: Build
     deal: str
     seed: int
+    most: int | None = None
 
     @property
     def key(self) -> tuple[str, ...]:
@@ -68,6 +70,7 @@ def main(words: list[str]) -> int:
     parser.add_argument("--least", type=int, default=1, help="images that a class has at least")
     parser.add_argument("--seed", type=int, default=0, help="of the bad sets, and the first of the good ones")
     parser.add_argument("--good", type=int, default=5, help="seeds of good sets; each gives one for each deal")
+    parser.add_argument("--most", type=int, nargs="*", default=(), help="sizes of further, smaller good sets")
     parser.add_argument("--sets", nargs="*", choices=[*BAD, VOLUMES, GOOD], help="default: all")
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--size", type=int, default=64)
@@ -101,7 +104,10 @@ def _cases(options: argparse.Namespace) -> list[Case]:
     bad = {**BAD, VOLUMES: _copied_volumes}
     cases = [Case("bad", name, bad[name], first, options.seed) for name in chosen if name in bad]
     seeds = range(options.seed, options.seed + options.good) if GOOD in chosen else ()
-    return [*cases, *(Case("good", GOOD, FRESH, deal, seed) for deal in DEALS for seed in seeds)]
+    cases += [Case("good", GOOD, FRESH, deal, seed) for deal in DEALS for seed in seeds]
+    return cases + [
+        Case("good", f"{GOOD}, {most} images", FRESH, first, seed, most) for seed in seeds for most in options.most
+    ]
 
 
 def _evaluated(case: Case, options: argparse.Namespace) -> dict[str, object]:
@@ -116,12 +122,13 @@ def _evaluated(case: Case, options: argparse.Namespace) -> dict[str, object]:
         table = _table(options)
     dealt = _dealt(table, case, own)
     slug = case.name.replace(" ", "-").replace("%", "percent")
+    real = "real" if case.most is None else f"real-{case.most}"
     synthetic = case.build(dealt, case.name)
-    for name, rows in (("train", dealt.train), ("real", dealt.real), (slug, synthetic)):
+    for name, rows in (("train", dealt.train), (real, dealt.real), (slug, synthetic)):
         rows.to_csv(own / f"{name}.csv", index=False)
     config = configure(
         evaluate_images.Config,
-        real=own / "real.csv",
+        real=own / f"{real}.csv",
         train=own / "train.csv",
         synthetic=own / f"{slug}.csv",
         out=own / f"report-{slug}",
@@ -170,8 +177,18 @@ def _dealt(table: pd.DataFrame, case: Case, folder: Path) -> Dealt:
     order = numpy_generator("deal", case.seed).permutation(sorted(set(patients)))
     ends = np.rint(np.cumsum(DEALS[case.deal]) * len(order)).astype(int)
     parts = [table[patients.isin(part)] for part in np.split(order, ends[:-1])]
+    if case.most is not None:
+        parts[1:] = [_fewer(part, case.most, case.seed) for part in parts[1:]]
     folder.mkdir(parents=True, exist_ok=True)
     return Dealt(parts[0], parts[1], parts[2], folder, case.seed)
+
+
+def _fewer(rows: pd.DataFrame, most: int, seed: int) -> pd.DataFrame:
+    """The images of as many patients as give the number that is wanted."""
+    patients = rows[PATIENT if PATIENT in rows else PATH]
+    order = numpy_generator("fewer", seed).permutation(sorted(set(patients)))
+    counts = np.cumsum(patients.value_counts()[order].to_numpy())
+    return rows[patients.isin(order[: int(np.searchsorted(counts, most)) + 1])]
 
 
 def _volumes(folder: Path, options: argparse.Namespace, seed: int) -> pd.DataFrame:
