@@ -70,6 +70,7 @@ def main(words: list[str]) -> int:
     parser.add_argument("--least", type=int, default=1, help="images that a class has at least")
     parser.add_argument("--seed", type=int, default=0, help="of the bad sets, and the first of the good ones")
     parser.add_argument("--good", type=int, default=5, help="seeds of good sets; each gives one for each deal")
+    parser.add_argument("--deals", nargs="*", default=list(DEALS), choices=list(DEALS), help="of the good sets")
     parser.add_argument("--most", type=int, nargs="*", default=(), help="sizes of further, smaller good sets")
     parser.add_argument("--sets", nargs="*", choices=[*BAD, VOLUMES, GOOD], help="default: all")
     parser.add_argument("--out", type=Path, required=True)
@@ -104,7 +105,7 @@ def _cases(options: argparse.Namespace) -> list[Case]:
     bad = {**BAD, VOLUMES: _copied_volumes}
     cases = [Case("bad", name, bad[name], first, options.seed) for name in chosen if name in bad]
     seeds = range(options.seed, options.seed + options.good) if GOOD in chosen else ()
-    cases += [Case("good", GOOD, FRESH, deal, seed) for deal in DEALS for seed in seeds]
+    cases += [Case("good", GOOD, FRESH, deal, seed) for deal in options.deals for seed in seeds]
     return cases + [
         Case("good", f"{GOOD}, {most} images", FRESH, first, seed, most) for seed in seeds for most in options.most
     ]

@@ -14,6 +14,8 @@ AUTHENTIC, DISTANCE = "authenticity", "nearest-neighbour distance ratio"
 LEAST_PATIENTS = 20
 # Subsamples of a half have two images.
 LEAST_IMAGES = 4
+# The nearest training image is compared with training images of other patients.
+LEAST_TRAINING = 2
 REPEATS = 50
 
 
@@ -40,7 +42,12 @@ def lacking(data: Comparison) -> str | None:
     patients, images = len(set(data.real.units)), len(data.synthetic)
     if patients < LEAST_PATIENTS:
         return f"there are {patients} held-out patients in --real and it needs {LEAST_PATIENTS}"
-    return None if images >= LEAST_IMAGES else f"there are {images} synthetic images and it needs {LEAST_IMAGES}"
+    if images < LEAST_IMAGES:
+        return f"there are {images} synthetic images and it needs {LEAST_IMAGES}"
+    trained_on = 0 if data.train is None else len(set(data.train.units))
+    if trained_on < LEAST_TRAINING:
+        return f"there are {trained_on} training patients and it needs {LEAST_TRAINING}"
+    return None
 
 
 def _distances(embedding: str, train: FeatureSet, real: FeatureSet, synthetic: FeatureSet, seed: int) -> list[Metric]:
