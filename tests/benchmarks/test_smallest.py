@@ -121,6 +121,12 @@ SMALLEST: dict[str, list[Words]] = {
     "moved_masks": [_with_lesions],
     "registration": [_with_textures],
     "planted_copies": [_with_drawings("--out OUT --data DATA --images-are-patients --planted 4")],
+    "bad_sets": [
+        _with_drawings(
+            "--data DATA --label label --out OUT/sets --size 16 --steps 1 --good 1 --most 30"
+            " --sets noise 'class means, blobs and grain' 'shuffled classes' 'copied, blended by half' fresh"
+        )
+    ],
     "degradations": [
         _with_drawings(
             "--data DATA --out OUT/out --label label --modality 'Grey drawing' --size 16 --features pixels --least 5"

@@ -16,6 +16,7 @@ from medloom.data.manifest import Manifest
 from medloom.downstream.classifier import hold_out
 from medloom.evaluation.images.sets import (
     AUTO,
+    CLASSES,
     MODALITY,
     NONE,
     ImageSet,
@@ -113,6 +114,11 @@ def compare(
         # A column of free text is no class label, whatever its name; one that was asked for is used as far as it goes.
         chosen = MODALITY
         everything, ours, trained, unjudged = _labelled_sets(chosen, real, synthetic, train)
+    alone: list[str] = []
+    if chosen != NONE and len((trained or everything).classes) < CLASSES[0]:
+        alone.append(f"The class would be {chosen!r}, but fewer than two of its values have enough real patients.")
+        chosen = NONE
+        everything, ours, trained, unjudged = _labelled_sets(chosen, real, synthetic, train)
     if trained is not None:
         reference, fit, other_real = everything, trained.labelled(), trained
     elif chosen != NONE:
@@ -131,7 +137,7 @@ def compare(
         reference, fit = everything, everything.rows([])
         other_real = fit
     notes = [note for manifest in (real, synthetic, train) if manifest is not None for note in manifest.notes]
-    notes += _class_notes(chosen, synthetic_set(synthetic, chosen).labels, unjudged)
+    notes += alone + _class_notes(chosen, synthetic_set(synthetic, chosen).labels, unjudged)
     role = f"{'training images of the generator; ' if train else ''}the judging networks are trained on them"
     table = [
         _entry(ours, synthetic, "the images that are evaluated"),

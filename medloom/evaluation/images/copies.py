@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from medloom.core.files import write_text
+from medloom.core.seeds import numpy_generator
 from medloom.core.spec import ImageSpec
 from medloom.core.types import Sample
 from medloom.data.dataset import ImageSource
@@ -40,6 +41,8 @@ LISTING, INTERNAL = "copies-internal.csv", "report-internal.html"
 # A held-out image that agrees so far with a training image is the same image.
 SAME = 0.95
 LEAST_PATIENTS = 8
+# Training images that show how often images agree with held-out images by chance.
+MOST_OF_CHANCE = 1000
 LISTED_PAIRS, THUMBNAIL = 60, 128
 
 
@@ -147,8 +150,8 @@ def _repeated(data: Comparison, search: CopySearch, unrelated: Sequence[Unrelate
     real, synthetic = data.real, data.synthetic
     of_real = search.among(synthetic, real, unrelated)
     rate = proportion(of_real.listed, sampled_units(synthetic.units))
-    none = Reference("no copies", 0.0)
-    metrics.append(Metric.of(rate, name=HELD_OUT, counted="images", reference=none, better=LOWER))
+    by_chance = _chance_of_held_out(data, search, unrelated)
+    metrics.append(Metric.of(rate, name=HELD_OUT, counted="images", reference=by_chance, better=LOWER))
     pairs += _pairs("a held-out image", of_real, synthetic, real)
     own, theirs = (search.among(members, members, unrelated) for members in (synthetic, real))
     rates = [proportion(found.listed, np.arange(len(found.listed))) for found in (own, theirs)]
@@ -156,6 +159,22 @@ def _repeated(data: Comparison, search: CopySearch, unrelated: Sequence[Unrelate
     metrics.append(Metric.of(rates[0], name=REPEATED, counted="images", reference=reference, better=LOWER))
     pairs += _pairs(ANOTHER, own, synthetic, synthetic)
     return metrics, pairs
+
+
+def _chance_of_held_out(data: Comparison, search: CopySearch, unrelated: Sequence[Unrelated]) -> Reference:
+    """How often images that are no copies agree like one with a held-out image: training images, if there are enough.
+
+    Slices of one scan, or two images of a patient under two names, do so in some tables of real images.
+    """
+    none = Reference("no copies", 0.0)
+    if data.train is None:
+        return none
+    order = np.sort(numpy_generator("chance", search.seed).permutation(len(data.train))[:MOST_OF_CHANCE])
+    some = data.train.rows(order)
+    if len(set(some.units)) < LEAST_PATIENTS:
+        return none
+    found = search.among(some, data.real, unrelated)
+    return Reference.of(proportion(found.listed, some.units), "training images, which are none")
 
 
 def _planted(search: CopySearch, known: ImageSet, unrelated: Sequence[Unrelated]) -> list[Metric]:

@@ -12,6 +12,10 @@ from medloom.metrics.uncertainty import subsample_interval
 
 AUTHENTIC, DISTANCE = "authenticity", "nearest-neighbour distance ratio"
 LEAST_PATIENTS = 20
+# Subsamples of a half have two images.
+LEAST_IMAGES = 4
+# The nearest training image is compared with training images of other patients.
+LEAST_TRAINING = 2
 REPEATS = 50
 
 
@@ -35,9 +39,15 @@ def measure(inputs: Inputs) -> Found:
 
 def lacking(data: Comparison) -> str | None:
     """Why distances to training images say nothing, or None."""
-    patients = len(set(data.real.units))
-    enough = patients >= LEAST_PATIENTS
-    return None if enough else f"there are {patients} held-out patients in --real and it needs {LEAST_PATIENTS}"
+    patients, images = len(set(data.real.units)), len(data.synthetic)
+    if patients < LEAST_PATIENTS:
+        return f"there are {patients} held-out patients in --real and it needs {LEAST_PATIENTS}"
+    if images < LEAST_IMAGES:
+        return f"there are {images} synthetic images and it needs {LEAST_IMAGES}"
+    trained_on = 0 if data.train is None else len(set(data.train.units))
+    if trained_on < LEAST_TRAINING:
+        return f"there are {trained_on} training patients and it needs {LEAST_TRAINING}"
+    return None
 
 
 def _distances(embedding: str, train: FeatureSet, real: FeatureSet, synthetic: FeatureSet, seed: int) -> list[Metric]:

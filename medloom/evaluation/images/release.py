@@ -60,7 +60,7 @@ QUESTIONS = (
         (
             _rule(EXCESS_OF_COPIES, "upper_at_most", 0.05),
             _rule(EXCESS_OF_COPIES, "lower_at_most", 0.0),
-            _rule(HELD_OUT, "upper_at_most", 0.05),
+            _rule(HELD_OUT, "beyond_reference_at_most", 0.05),
             _rule(IDENTICAL, "value_at_most", 0.0),
             *(GateRule(FOUND, None, edit, "value_at_least", LEAST_FOUND, proof=True) for edit in EDITS_FOUND),
         ),

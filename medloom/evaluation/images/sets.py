@@ -145,7 +145,8 @@ def choose_label(label: str, real: Manifest, synthetic: Manifest) -> str:
 
     Args:
         label: a column of both manifests (`modality` is one), `none`, or `auto`: a column called label, finding or
-            class with 2 to 100 values in both; else the modality if there are two or more; else none.
+            class with 2 to 100 values in both, or one of the real ones in the synthetic one; else the modality if there
+            are two or more; else none.
         real: the real manifest.
         synthetic: the synthetic one.
 
@@ -157,10 +158,12 @@ def choose_label(label: str, real: Manifest, synthetic: Manifest) -> str:
     if label == AUTO:
         for name in LABEL_COLUMNS:
             column = next((known for known in real.clinical_columns if known.casefold() == name), None)
-            if column in synthetic.clinical_columns and all(
-                CLASSES[0] <= len(set(read_labels(table, str(column))) - {None}) <= CLASSES[1]
-                for table in (real, synthetic)
-            ):
+            if column not in synthetic.clinical_columns:
+                continue
+            theirs, ours = (set(read_labels(table, str(column))) - {None} for table in (real, synthetic))
+            # A set of one class shows too little, which has to be seen.
+            least = 1 if ours <= theirs else CLASSES[0]
+            if CLASSES[0] <= len(theirs) <= CLASSES[1] and least <= len(ours) <= CLASSES[1]:
                 return str(column)
         return MODALITY if len(real.modalities) > 1 else NONE
     if label != MODALITY:

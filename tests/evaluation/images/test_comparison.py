@@ -34,3 +34,21 @@ def test_a_free_column_is_not_taken_for_the_class(tmp_path: Path) -> None:
     assert put_together(real, synthetic, "auto").label == "label"
     free = read(synthetic.source, ",disc,", ",free text of one image,")
     assert put_together(real, free, "auto").label == "modality"
+
+
+def test_synthetic_images_of_one_class_are_known_by_it(tmp_path: Path) -> None:
+    real = read(drawn_set(tmp_path / "real", 60, 1))
+    one, other = (read(drawn_set(tmp_path / name, 40, 2, patients=False)) for name in ("one", "other"))
+    one.frame["label"], other.frame["label"] = "disc", "generated"
+    assert put_together(real, one, "auto").label == "label"
+    assert put_together(real, other, "auto").label == "modality"
+
+
+def test_one_class_with_enough_patients_is_no_class(tmp_path: Path) -> None:
+    real = read(drawn_set(tmp_path / "real", 60, 1))
+    synthetic = read(drawn_set(tmp_path / "synthetic", 40, 2, patients=False))
+    frame = real.frame
+    frame["label"] = ["disc"] * (len(frame) - 1) + ["square"]
+    data = put_together(real, synthetic, "label")
+    assert (data.label, data.fit) == ("none", None)
+    assert "The class would be 'label', but fewer than two of its values have enough real patients." in data.notes

@@ -92,11 +92,17 @@ def members(name: str, features: FeatureSet) -> ImageSet:
     return ImageSet(name, samples, tuple(features.units), "patients", (None,) * len(samples))
 
 
-def test_distances_to_training_images_need_held_out_patients() -> None:
-    real = clusters(20, 1)
-    data = SimpleNamespace(real=members("real", real), train=members("train", real))
-    assert privacy.lacking(data) == "there are 10 held-out patients in --real and it needs 20"
-    assert privacy.lacking(SimpleNamespace(real=members("real", clusters(40, 1)))) is None
+def test_distances_to_training_images_need_held_out_patients_and_synthetic_images() -> None:
+    few, many = (members("real", clusters(count, 1)) for count in (20, 40))
+    synthetic, train = members("synthetic", clusters(4, 2)), members("train", clusters(20, 3))
+
+    def lack(real: ImageSet, synthetic: ImageSet, train: ImageSet) -> str | None:
+        return privacy.lacking(SimpleNamespace(real=real, synthetic=synthetic, train=train))
+
+    assert lack(few, synthetic, train) == "there are 10 held-out patients in --real and it needs 20"
+    assert lack(many, synthetic.rows([0, 1, 2]), train) == "there are 3 synthetic images and it needs 4"
+    assert lack(many, synthetic, train.rows([0])) == "there are 1 training patients and it needs 2"
+    assert lack(many, synthetic, train) is None
 
 
 def test_rates_have_width_at_their_ends() -> None:
