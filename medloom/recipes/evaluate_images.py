@@ -255,11 +255,13 @@ def _facts(config: Config, data: "Comparison") -> dict[str, object]:
 
     import medloom
     from medloom.core.config import plain
+    from medloom.generators.storage import open_generator
 
     return {
         "options": plain(asdict(config)),
         "sets": [dict(entry) for entry in data.table],
         "label": data.label,
+        "model": None if config.model is None else open_generator(config.model).model_hash(),
         "spec": data.spec.to_dict(),
         "versions": {"medloom": medloom.__version__, **{name: version(name) for name in VERSIONS}},
     }
