@@ -86,9 +86,7 @@ def _is_marked(marker: Path) -> bool:
         values = read_mapping(marker)
     except UserError:
         return False
-    return values.get("SYNTHETIC") == "YES" and {field.name for field in fields(CohortSpec)} >= {*values} - {
-        "SYNTHETIC"
-    }
+    return values.pop("SYNTHETIC", None) == "YES" and {*values} == {field.name for field in fields(CohortSpec)}
 
 
 def mark_cohort(out: Path, spec: CohortSpec) -> None:

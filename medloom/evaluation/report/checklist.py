@@ -135,8 +135,8 @@ def checklist(guideline: Guideline, known: Known) -> tuple[str, int, int]:
         value = "; ".join(filled.value for filled in found) + (f". **To add by hand:** {add}" if add else "")
         rows.append((item.number, item.section, item.topic, value, "; ".join(dict.fromkeys(f.source for f in found))))
         whole, part = (whole, part + 1) if add else (whole + 1, part)
-    filled = whole + part
-    left = len(rows) - filled
+    count = whole + part
+    left = len(rows) - count
     lines = [
         f"# {guideline.title}",
         "",
@@ -146,9 +146,9 @@ def checklist(guideline: Guideline, known: Known) -> tuple[str, int, int]:
         "",
         *table(("item", "section", "asks for", "answer", "from"), rows),
         "",
-        f"{filled} of {len(rows)} items are filled, {part} of them in part; {left} are open.",
+        f"{count} of {len(rows)} items are filled, {part} of them in part; {left} are open.",
     ]
-    return "\n".join(lines) + "\n", filled, left
+    return "\n".join(lines) + "\n", count, left
 
 
 def _doubts(known: Known) -> list[str]:

@@ -1,10 +1,10 @@
-"""What fills the items of a checklist: one function a fact, which says nothing where neither run nor report knows it."""
+"""What fills the items of a checklist: a function for each fact, None where neither run nor report knows it."""
 
 from collections.abc import Sequence
 from typing import Any
 
 from medloom.evaluation.report.checklist import Filled, Known
-from medloom.evaluation.report.metrics import EVERYTHING, WORSE, with_interval
+from medloom.evaluation.report.metrics import EVERYTHING, FAILS, WORSE, with_interval
 from medloom.evaluation.report.questions import NOT_MEASURED, NOT_SHOWN
 from medloom.evaluation.report.source_population import PHANTOM, has_virtual, source_population
 
@@ -64,8 +64,8 @@ def subsets_of_images(known: Known) -> Filled | None:
     if not known.options:
         return None
     patch = known.options.get("patch")
-    value = f"patches of {' x '.join(map(str, patch))}" if patch else "whole images, no regions of interest"
-    return Filled(value, f"{RUN}: identity.options.patch")
+    value = f"patches of {' x '.join(map(str, patch))} pixels" if patch else "whole images"
+    return Filled(value, f"{RUN}: identity.options.patch", "which rows and columns of the table, and why")
 
 
 def missing_values(known: Known) -> Filled | None:
@@ -117,21 +117,20 @@ def architecture(known: Known) -> Filled | None:
     index = known.run.index()
     parts = ", ".join(f"{name} {kind}" for name, kind in sorted(index.get("components", {}).items()))
     network = known.options.get("network") or {}
-    widths = f"; widths {network['widths']}" if "widths" in network else ""
-    text = (
-        f"family {index['family']}{f': {parts}' if parts else ''}{widths}; hash of the weights {known.run.model_hash()}"
-    )
+    text = f"family {index['family']}" + f": {parts}" * bool(parts)
+    text += f"; widths {network['widths']}" if "widths" in network else ""
+    text += f"; hash of the weights {known.run.model_hash()}"
     return Filled(text, f"{INDEX}, {RUN}: identity.options", "a description in words or a reference to one")
 
 
 def conditions(known: Known) -> Filled | None:
     """What conditions the model."""
-    if known.run is None or not known.settings.get("trained_on"):
+    columns = (known.settings.get("trained_on") or {}).get("columns", {})
+    visible = {"reads_text": "text", "mask_classes": "segmentation mask", "prior_channels": "prior image"}
+    given = [what for name, what in visible.items() if known.settings.get(name)] + list(columns)
+    if not given:
         return None
-    record = known.settings["trained_on"]
-    given = [name for name, count in {**record["parts"], **record["columns"]}.items() if count]
-    value = f"the model is conditioned on modality{''.join(f', {name}' for name in given)}"
-    return Filled(value, f"{GENERATOR}: trained_on", "why these were chosen")
+    return Filled(f"the model is conditioned on {', '.join(given)}", GENERATOR, "why these were chosen")
 
 
 def software(known: Known) -> Filled | None:
@@ -178,12 +177,10 @@ def selection(known: Known) -> Filled | None:
     if known.run is None:
         return None
     if known.run.step:
-        return Filled(
-            f"the model of {known.run.step}, one of those with the lowest validation loss", "the folder's best"
-        )
-    return Filled(
-        "the last step of the training, with averaged weights where ema is above 0", f"{RUN}, the folder's model"
-    )
+        value = f"{known.run.step}, one of the models with the lowest validation loss"
+        return Filled(value, "the run's folder best")
+    value = "the last step of the training, with averaged weights where ema is above 0"
+    return Filled(value, "the run's folder model")
 
 
 def one_model(known: Known) -> Filled | None:
@@ -220,7 +217,7 @@ def uncertainty(known: Known) -> Filled | None:
     counted = ", ".join(dict.fromkeys(metric["counted"] for metric in own))
     value = f"95 % intervals of {len(own)} of {len(known.metrics)} metrics, over {counted or 'no units'}"
     joint = "; the bounds of the plan have to hold jointly, without a correction" if known.scores.get("plan") else ""
-    return Filled(f"{value}{joint}; exploratory metrics are not corrected for their number", f"{SCORES}: metrics")
+    return Filled(f"{value}{joint}; metrics are not corrected for their total number", f"{SCORES}: metrics")
 
 
 def subgroups(known: Known) -> Filled | None:
@@ -237,9 +234,8 @@ def fairness(known: Known) -> Filled | None:
     by = (known.scores.get("options") or {}).get("by")
     if not by:
         return None
-    return Filled(
-        f"metrics by {', '.join(by)}", f"{SCORES}: options.by", "why these groups, and what was done about it"
-    )
+    add = "why these groups, and what was done about it"
+    return Filled(f"metrics by {', '.join(by)}", f"{SCORES}: options.by", add)
 
 
 def robustness(known: Known) -> Filled | None:
@@ -247,23 +243,21 @@ def robustness(known: Known) -> Filled | None:
     found = [metric for metric in known.metrics if "degraded" in metric["name"]]
     if not found:
         return None
-    value = f"{found[0]['name']}: {_listed([f'{m['extractor']} {m['subset']} {_value(m)}' for m in found])}"
+    seen = [f"{metric['extractor']} {metric['subset']} {_value(metric)}" for metric in found]
+    value = f"{found[0]['name']}: {_listed(seen)}"
     return Filled(value, f"{SCORES}: metrics", "robustness of the conclusions to choices of the analysis")
 
 
 def held_out(known: Known) -> Filled | None:
     """On which images it was evaluated, and how often they were opened."""
-    sets, opened = known.scores.get("sets"), known.scores.get("openings")
-    if not sets and not opened:
-        return None
-    listed = [f"{own['name']}: {own['images']} images, {own['units']} {own['counted']}" for own in sets or ()]
+    sets, opened = known.scores.get("sets") or (), known.scores.get("openings")
+    listed = [f"{own['name']}: {own['images']} images, {own['units']} {own['counted']}" for own in sets]
     if opened and not opened["lack"]:
-        listed.append(
-            f"held-out images were opened {opened['count']} times, with {opened['plans']} different plans {opened['note']}"
-        )
-    return Filled(
-        "; ".join(listed).strip(), f"{SCORES}: sets, openings", "whether held-out images are internal or external"
-    )
+        times = f"held-out images were opened {opened['count']} times, with {opened['plans']} different plans"
+        listed.append(f"{times} {opened['note']}".strip())
+    if not listed:
+        return None
+    return Filled("; ".join(listed), f"{SCORES}: sets, openings", "whether held-out images are internal or external")
 
 
 def numbers(known: Known) -> Filled | None:
@@ -271,7 +265,8 @@ def numbers(known: Known) -> Filled | None:
     listed = []
     if known.run is not None:
         own = source_population(known.run)
-        listed.append(f"training: {own['training images']} images, {own['patients trained on']} patients")
+        images = known.description.get("population", {}).get("images")
+        listed.append(f"training: {own['patients trained on']} patients" + f", {images} images" * (images is not None))
         listed.append(f"validation: {own['patients held out for validation']} patients")
     listed += [
         f"evaluation, {own['name']}: {own['images']} images, {own['units']} {own['counted']}"
@@ -313,12 +308,10 @@ def performance(known: Known) -> Filled | None:
     answers = known.scores.get("answers")
     if not answers:
         return None
-    lines = [
-        f"{own['question']} {own['word'].upper()}{f' ({own['figure']})' if own['figure'] else ''}" for own in answers
-    ]
+    lines = [f"{own['question']} {own['word'].upper()} {own['figure']}".strip() for own in answers]
     plan = known.scores.get("plan")
     lines += [f"plan, {own['answer']}: {own['line']}" for own in plan["metrics"]] if plan else []
-    return Filled("; ".join(lines), f"{SCORES}: answers{', plan' if plan else ''}")
+    return Filled("; ".join(lines), f"{SCORES}: answers" + ", plan" * bool(plan))
 
 
 def analysed(known: Known) -> Filled | None:
@@ -342,18 +335,12 @@ def failures(known: Known) -> Filled | None:
     """Metrics that are worse than their reference, and verdicts that fail."""
     if not known.metrics:
         return None
-    worse = [
-        f"{m['name']} of {m['subset']} {m['extractor']}".strip() + f" {_value(m)}" for m in known.metrics if _worse(m)
-    ]
-    worse += [
-        f"{v['attribute']}, {v['metric']} fails" for v in known.scores.get("verdicts", ()) if v["answer"] == "fails"
-    ]
+    found = [metric for metric in known.metrics if str(metric["reading"]).endswith(WORSE)]
+    worse = [" ".join(filter(None, (m["name"], "of", m["subset"], m["extractor"], _value(m)))) for m in found]
+    failed = [own for own in known.scores.get("verdicts", ()) if own["answer"] == FAILS]
+    worse += [f"{own['attribute']}, {own['metric']} fails" for own in failed]
     value = f"worse than the reference: {_listed(worse)}" if worse else "no metric is worse than its reference"
     return Filled(value, f"{SCORES}: metrics, verdicts", "examples of images that fail, and why")
-
-
-def _worse(metric: dict[str, Any]) -> bool:
-    return str(metric["reading"]).endswith(WORSE)
 
 
 def limitations(known: Known) -> Filled | None:

@@ -5,6 +5,7 @@ from medloom.evaluation.report.checklist import Guideline, Item
 
 TITLE, INTRODUCTION, METHODS = "title and abstract", "introduction", "methods"
 SCIENCE, RESULTS, DISCUSSION = "open science", "results", "discussion"
+BUILDING = (facts.architecture, facts.training, facts.selection)
 NO_PREDICTION = "or that a generator of images predicts no outcome"
 
 TRIPOD = Guideline(
@@ -33,12 +34,7 @@ TRIPOD = Guideline(
         Item("11", METHODS, "missing data", (facts.missing_values,)),
         Item("12a", METHODS, "how data were used and split", (facts.partitions, facts.level)),
         Item("12b", METHODS, "how predictors enter the model", (facts.conditions,)),
-        Item(
-            "12c",
-            METHODS,
-            "kind, building and tuning of the model",
-            (facts.architecture, facts.training, facts.selection),
-        ),
+        Item("12c", METHODS, "kind, building and tuning of the model", BUILDING),
         Item("12d", METHODS, "differences between centres and other clusters"),
         Item("12e", METHODS, "measures and plots of performance", (facts.metrics_used, facts.uncertainty)),
         Item("12f", METHODS, "whether the model was updated after evaluation"),
