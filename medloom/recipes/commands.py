@@ -73,7 +73,7 @@ def commands() -> dict[str, str]:
     }
 
 
-def resolve(command: str) -> tuple[type[Any], Callable[[Any], Any]]:
+def resolve(command: str) -> tuple[type[Any], Callable[..., Any]]:
     """The options of a command and what runs it.
 
     Raises:

@@ -10,7 +10,7 @@ from medloom.core.config import configure
 from medloom.core.errors import UserError
 from medloom.data.columns import PATH_COLUMNS
 from medloom.data.manifest import ManifestOptions
-from medloom.recipes.commands import run_command
+from medloom.recipes.commands import resolve, run_command
 
 if TYPE_CHECKING:
     from medloom.data.manifest import Manifest
@@ -144,7 +144,6 @@ def _measured(
     """The metrics of one model's images of the rows, by name, subset and extractor."""
     from medloom.core.files import read_json
     from medloom.evaluation.report.report import SCORES
-    from medloom.recipes import evaluate_images
 
     # The table has standard column names, and unusable rows are left out of it.
     reading = {f.name: getattr(config, f.name) for f in fields(ManifestOptions) if f.name != "columns"}
@@ -160,8 +159,9 @@ def _measured(
         device=config.device,
         **reading,
     )
+    kind, evaluate = resolve("evaluate images")
     options = configure(
-        evaluate_images.Config,
+        kind,
         real=conditions,
         synthetic=synthetic,
         train=config.train,
@@ -175,7 +175,7 @@ def _measured(
         device=config.device,
         **reading,
     )
-    report = evaluate_images.evaluate(options, openings=openings)
+    report = evaluate(options, openings)
     metrics = read_json(report / SCORES)["metrics"]
     return {(metric["name"], metric["subset"], metric["extractor"]): metric for metric in metrics}
 

@@ -114,8 +114,12 @@ class Config(ManifestOptions):
     device: str = "auto"
 
 
-def run(config: Config) -> Path:
+def run(config: Config, openings: "Openings | None" = None) -> Path:
     """Evaluate; returns the folder of scores.json and report.html.
+
+    Args:
+        config: the options.
+        openings: of --real, where the evaluation is a part of another command that has counted it.
 
     Raises:
         UserError: an option that is out of range, manifests that cannot be compared, or images that cannot be read.
@@ -125,17 +129,11 @@ def run(config: Config) -> Path:
     from medloom.evaluation.report.plan import read_plan
 
     # Before anything else is read.
-    return evaluate(config, read_plan(config.plan, _known(config), SIGNED))
+    return _evaluate(config, read_plan(config.plan, _known(config), SIGNED), openings)
 
 
-def evaluate(config: Config, plan: "Plan | None" = None, openings: "Openings | None" = None) -> Path:
-    """`run` with what was read before; as a part of another command, which has counted the opening of --real.
-
-    Args:
-        config: the options.
-        plan: that of --plan.
-        openings: how often the real images were opened; None to count this evaluation.
-    """
+def _evaluate(config: Config, plan: "Plan | None", openings: "Openings | None") -> Path:
+    """`run` with a plan that was read before."""
     from medloom.core.progress import say
     from medloom.data.units import joined_units
     from medloom.evaluation.images.cache import EvaluationCache, judge_options
@@ -239,7 +237,7 @@ def evaluate(config: Config, plan: "Plan | None" = None, openings: "Openings | N
         say(f"{len(kept) - sum(kept)} of {len(kept)} synthetic images are listed as copies; the others: {cleaned}")
         kept_in = config.cache or config.out
         changed = {"synthetic": cleaned, "out": config.out / "cleaned", "cache": kept_in, "drop_copies": False}
-        return evaluate(replace(config, **changed), plan, openings)  # type: ignore[arg-type]
+        return _evaluate(replace(config, **changed), plan, openings)  # type: ignore[arg-type]
 
 
 def _known(config: Config) -> list[str]:

@@ -41,13 +41,13 @@ def test_before_and_after_a_new_modality(
         assert "held-out1" in kept and "quokka" not in kept
         raise KeyboardInterrupt
 
-    evaluate = evaluate_images.evaluate
-    monkeypatch.setattr(evaluate_images, "evaluate", interrupted)
+    evaluate = evaluate_images.run
+    monkeypatch.setattr(evaluate_images, "run", interrupted)
     with pytest.raises(KeyboardInterrupt):
         run_compare(before, after, test, tmp_path / "compared")
     assert not table.exists()
     first = (tmp_path / "compared" / "before" / "000000.png").read_bytes()
-    monkeypatch.setattr(evaluate_images, "evaluate", evaluate)
+    monkeypatch.setattr(evaluate_images, "run", evaluate)
     rows = run_compare(before, after, test, tmp_path / "compared")
     assert (tmp_path / "compared" / "before" / "000000.png").read_bytes() == first
     # Nothing of the table is left: neither the rows themselves, nor their patients and texts.
