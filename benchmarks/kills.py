@@ -22,6 +22,7 @@ from pathlib import Path
 import numpy as np
 
 from medloom.core.seeds import numpy_generator
+from medloom.evaluation.report.openings import OPENINGS
 
 # What Python reports before it does them (PEP 578); os.rename is that of os.replace too, os.remove that of os.unlink.
 CHANGES = ("os.rename", "os.mkdir", "os.remove", "os.rmdir", "os.truncate", "os.link", "os.symlink", "shutil.rmtree")
@@ -279,7 +280,11 @@ def _place(root: Path, command: str, name: str) -> Path:
 def _whole(runner: Runner, command: str, inputs: Path, root: Path) -> Tally:
     """Run a command that is not killed, twice: what differs between these has nothing to do with kills."""
     words = _words(COMMANDS[command], inputs)
-    first, second = (runner.run(words, _place(root, command, name)) for name in ("whole", "again"))
+    ended = []
+    for name in ("whole", "again"):
+        _forget_openings(inputs)
+        ended.append(runner.run(words, _place(root, command, name)))
+    first, second = ended
     if first.status or second.status:
         raise RuntimeError(f"{command}: {first.said}")
     tally = Tally(first.operations, second.seconds)
@@ -295,6 +300,7 @@ def _trial(
     """Kill a command, run it again until it ends, and compare."""
     words = _words(COMMANDS[command], inputs)
     folder = _place(root, command, f"killed-{tally.trials:03d}")
+    _forget_openings(inputs)
     plans: list[Kill] = []
     ended = Ended(-signal.SIGKILL, 0, "")
     while ended.status == -signal.SIGKILL:
@@ -317,6 +323,12 @@ def _trial(
     )
     print(f"{command}, killed at operation {at}: {fault}", file=sys.stderr)
     tally.faults.append(fault)
+
+
+def _forget_openings(inputs: Path) -> None:
+    """Each run is the first that opens its held-out images: reports say how often that was."""
+    for path in inputs.rglob(OPENINGS):
+        path.unlink()
 
 
 def _kill(rng: np.random.Generator, tally: Tally) -> Kill:

@@ -110,14 +110,18 @@ def _members(words: Sequence[str]) -> list[str]:
 
 
 def _positional(command: str, rest: list[str]) -> list[str]:
-    """`medloom data check TABLE` names its manifest without an option, `medloom data import SOURCE ROOT` its folder.
+    """`medloom data check TABLE` names its manifest without an option, `data import SOURCE` and `checklist` a folder.
 
     Raises:
         UserError: a name without an option that a command of the group does not take.
     """
     if command == "data import weights" and rest and not rest[0].startswith("-"):
         raise UserError(f"{command} {rest[0]}: say what it is, with --text-encoder, --checkpoint or --lora.")
-    if command.startswith(("data ", "evaluate whatif", "evaluate edits")) and rest and not rest[0].startswith("-"):
+    if (
+        command.startswith(("data ", "evaluate whatif", "evaluate edits", "checklist"))
+        and rest
+        and not rest[0].startswith("-")
+    ):
         return ["--root" if command.startswith("data import ") else "--data", *rest]
     return rest
 

@@ -7,6 +7,7 @@ import json
 import os
 import re
 import shutil
+import time
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -272,6 +273,11 @@ def explained_content(path: Path) -> Iterator[None]:
             f"{path} is damaged: it does not hold what medloom writes there; put the original file back, or make its"
             " folder anew."
         ) from error
+
+
+def time_stamp() -> str:
+    """Date and time now as files hold them, in UTC to a second: 2026-03-01T09:30:00Z."""
+    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
 
 
 def hash_text(text: str) -> str:

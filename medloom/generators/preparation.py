@@ -3,6 +3,7 @@
 import os
 import platform
 import sys
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import asdict, dataclass, replace
@@ -29,6 +30,7 @@ from medloom.data.units import joined_units, require_modalities
 from medloom.generators.options import GeneratorOptions, TrainOptions
 from medloom.generators.run_folder import RUN, Components, RunFolder, describe_run, find_run, has_steps
 from medloom.generators.unused_options import Unused, by_content, effective
+from medloom.phantom.cohort import count_virtual
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
@@ -278,6 +280,7 @@ def description(
         "inherited_splits": [split.to_dict() for parent in parents for split in RunFolder(parent).splits()],
         "images_are_patients": prepared.manifest.patients_are_images,
         "columns": training_columns(options, prepared),
+        "population": population(prepared, parents),
         "environment": {
             "medloom": medloom.__version__,
             "python": platform.python_version(),
@@ -288,6 +291,17 @@ def description(
             "platform": f"{sys.platform} {platform.machine()}",
             "cores": os.cpu_count(),
         },
+    }
+
+
+def population(prepared: Prepared, parents: Sequence[Path] = ()) -> dict[str, Any]:
+    """What a card says of the training images, in counts: modalities, and how many are of virtual patients."""
+    samples = prepared.train.samples
+    return {
+        "images": len(samples),
+        "modalities": dict(sorted(Counter(sample.condition.modality or "" for sample in samples).items())),
+        "virtual_images": count_virtual(sample.path for sample in samples),
+        "before": [RunFolder(parent).description().get("population") for parent in parents],
     }
 
 

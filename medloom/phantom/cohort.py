@@ -1,7 +1,7 @@
 """Writing a cohort: images, masks, labels, tables and reports as a function of a few numbers."""
 
-from collections.abc import Callable
-from dataclasses import asdict
+from collections.abc import Callable, Iterable
+from dataclasses import asdict, fields
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -64,6 +64,29 @@ def write_cohort(out: Path, spec: CohortSpec, word: Callable[[dict[str, Any]], s
     write_csv(out / "truth.csv", ["patient_id", *MODEL], truth)
     write_text(out / CLASSES, "".join(f"{label}: {name}\n" for name, label in CONDITION_LABELS.items()))
     return out
+
+
+def count_virtual(files: Iterable[Path]) -> int:
+    """How many of some image files lie in the folders of cohorts, as `data phantom` writes them."""
+    known: dict[Path, bool] = {}
+    count = 0
+    for file in files:
+        folder = Path(file).absolute().parent
+        if folder not in known:
+            known[folder] = any(_is_marked(each / MARKER) for each in (folder, folder.parent))
+        count += known[folder]
+    return count
+
+
+def _is_marked(marker: Path) -> bool:
+    """Whether a file is that of a cohort; others may have its name."""
+    if not marker.is_file():
+        return False
+    try:
+        values = read_mapping(marker)
+    except UserError:
+        return False
+    return values.pop("SYNTHETIC", None) == "YES" and {*values} == {field.name for field in fields(CohortSpec)}
 
 
 def mark_cohort(out: Path, spec: CohortSpec) -> None:

@@ -46,6 +46,10 @@ RECIPES: dict[str, tuple[str, str]] = {
     ),
     "evaluate whatif": ("medloom.recipes.evaluate_whatif", "measure what the changes of a what-if do to the images"),
     "evaluate edits": ("medloom.recipes.evaluate_edits", "measure what edits of prior images keep and change"),
+    "checklist": (
+        "medloom.recipes.checklist",
+        "fill in a reporting guideline (CLAIM, TRIPOD+AI) from a run and a report; the rest is named as gaps",
+    ),
     "ablate": (
         "medloom.recipes.ablate",
         "run a chain of commands over a grid of options, with one table of the metrics",
@@ -69,7 +73,7 @@ def commands() -> dict[str, str]:
     }
 
 
-def resolve(command: str) -> tuple[type[Any], Callable[[Any], Any]]:
+def resolve(command: str) -> tuple[type[Any], Callable[..., Any]]:
     """The options of a command and what runs it.
 
     Raises:

@@ -6,13 +6,15 @@ from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from medloom.core.config import configure
 from medloom.core.errors import UserError
 from medloom.data.columns import PATH_COLUMNS
 from medloom.data.manifest import ManifestOptions
-from medloom.recipes.commands import run_command
+from medloom.recipes.commands import resolve, run_command
 
 if TYPE_CHECKING:
     from medloom.data.manifest import Manifest
+    from medloom.evaluation.report.openings import Openings
     from medloom.generators.base import AnyGenerator
 
 DESCRIPTION, TABLE = "comparison.json", "comparison.csv"
@@ -82,20 +84,30 @@ def run(config: Config) -> Path:
     from rich.console import Console
     from rich.table import Table
 
-    from medloom.core.files import write_json
+    from medloom.core.files import hash_json, write_json
     from medloom.core.output_folder import output_folder
     from medloom.core.progress import say
+    from medloom.data.manifest import load_manifest
     from medloom.data.tables import write_csv
     from medloom.evaluation.report.metrics import number, with_interval
+    from medloom.evaluation.report.openings import count_opening
+    from medloom.generators.storage import open_generator
 
     models = {"before": config.before, "after": config.after}
-    shared, common, scales = _shared(config, models)
+    everything = load_manifest(config.data, config)
+    shared, common, scales = _shared(config, models, everything)
+    hashes = [open_generator(model).model_hash() for model in models.values()]
     with output_folder(config.out, DESCRIPTION) as out:
         described = {"before": str(config.before), "after": str(config.after), "on": common, "guidance": scales}
         write_json(out / DESCRIPTION, described)
         say(f"comparing on {len(shared)} rows of the modalities that both models know: {', '.join(common)}")
         with _written(shared, out / CONDITIONS) as conditions:
-            found = {side: _measured(config, side, model, conditions, scales[side]) for side, model in models.items()}
+            # Both evaluations are one opening of --data.
+            openings = count_opening(everything, "compare", None, out, hash_json(hashes))
+            found = {
+                side: _measured(config, side, model, conditions, scales[side], openings)
+                for side, model in models.items()
+            }
 
         header = ["metric", "subset", "features", "n"]
         header += [f"{side}{end}" for side in SIDES for end in ("", "_low", "_high")] + ["reference", "reference_is"]
@@ -127,7 +139,7 @@ def _written(rows: "Manifest", path: Path) -> Iterator[Path]:
 
 
 def _measured(
-    config: Config, side: str, model: Path, conditions: Path, scale: float | None
+    config: Config, side: str, model: Path, conditions: Path, scale: float | None, openings: "Openings"
 ) -> dict[tuple[str, str, str], dict[str, Any]]:
     """The metrics of one model's images of the rows, by name, subset and extractor."""
     from medloom.core.files import read_json
@@ -147,8 +159,9 @@ def _measured(
         device=config.device,
         **reading,
     )
-    report = run_command(
-        "evaluate images",
+    kind, evaluate = resolve("evaluate images")
+    options = configure(
+        kind,
         real=conditions,
         synthetic=synthetic,
         train=config.train,
@@ -162,23 +175,24 @@ def _measured(
         device=config.device,
         **reading,
     )
+    report = evaluate(options, openings)
     metrics = read_json(report / SCORES)["metrics"]
     return {(metric["name"], metric["subset"], metric["extractor"]): metric for metric in metrics}
 
 
-def _shared(config: Config, models: Mapping[str, Path]) -> tuple["Manifest", list[str], dict[str, float | None]]:
+def _shared(
+    config: Config, models: Mapping[str, Path], manifest: "Manifest"
+) -> tuple["Manifest", list[str], dict[str, float | None]]:
     """The rows that both models can follow, the modalities that both know, and the guidance scale of each.
 
     Raises:
         UserError: see `run`.
     """
-    from medloom.data.manifest import load_manifest
     from medloom.generation.options import LABEL_COLUMNS
     from medloom.generation.requests import answerable
     from medloom.generators.sampling import guided
     from medloom.generators.storage import load_generator, open_generator
 
-    manifest = load_manifest(config.data, config)
     generators: dict[str, AnyGenerator] = {}
     for side, model in models.items():
         opened = open_generator(model, f"--{side}")

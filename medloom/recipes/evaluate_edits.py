@@ -24,6 +24,8 @@ class Config(ManifestOptions):
         image_size: pixels of the judges' images; one number for a square, or one per axis.
         network: the judging classifiers: small (for a CPU) or densenet121.
         steps: optimiser steps of each judge.
+        plan: YAML file of the primary metrics with their bounds, reasons and planned n, which is read and hashed before
+            anything else. All other metrics are exploratory.
         gate: release (every verdict has to hold), or a YAML file of bounds on metrics. If one is not met or not shown,
             the command says which and ends with status 3.
         allow_inconclusive: metrics that may be inconclusive or unmeasured at the gate.
@@ -40,6 +42,7 @@ class Config(ManifestOptions):
         "judge",
         "train",
         "image_size",
+        "plan",
         "gate",
         "seed",
         "device",
@@ -56,6 +59,7 @@ class Config(ManifestOptions):
     image_size: tuple[int, ...] = (64,)
     network: str = "small"
     steps: int = 200
+    plan: Path | None = None
     gate: Path | None = None
     allow_inconclusive: tuple[str, ...] = ()
     json: bool = False
@@ -82,10 +86,14 @@ def run(config: Config) -> Path:
     from medloom.evaluation.edits.truth import Truth, retest_changes, truth_metrics
     from medloom.evaluation.images.cache import EvaluationCache, judge_options
     from medloom.evaluation.report.gate import RELEASE, check_allowed, enforce, judgements, of_verdicts, read_gate
+    from medloom.evaluation.report.openings import count_opening
+    from medloom.evaluation.report.plan import read_plan
     from medloom.evaluation.report.report import Report, report_folder
     from medloom.generation.requests import origins
     from medloom.phantom.truth import Cohort
 
+    # Before anything else is read.
+    plan = read_plan(config.plan, MEANINGS, SIGNED)
     for name in ("truth", "judge"):
         if getattr(config, name) and config.reference is None:
             raise UserError(f"--{name} needs --reference, the triples that were edited.")
@@ -95,7 +103,7 @@ def run(config: Config) -> Path:
     rules = read_gate(config.gate, MEANINGS, signed=SIGNED)
     check_allowed(config.allow_inconclusive, MEANINGS, config.gate)
 
-    triples, unit = {}, config.unit
+    triples, unit, reference = {}, config.unit, None
     if config.reference is not None:
         reference = load_manifest(config.reference, config, ("path", "prior"))
         unit, samples = joined_units(unit, reference.units), reference.samples()
@@ -132,6 +140,10 @@ def run(config: Config) -> Path:
         report.facts = {"edits": hash_file(config.data), "seed": config.seed, "arms": edits.arms}
         unmeasured = dict.fromkeys(MEANINGS, "the edits do not allow it" if truth is not None else LACK)
         report.answer(QUESTIONS, unmeasured)
+        openings = None
+        if reference is not None:
+            openings = count_opening(reference, "evaluate edits", plan, config.out, hash_file(config.data))
+        report.follow(plan, openings, unmeasured)
         report.write(config.out, edits_page(edits, report, truth), config.json)
         required = of_verdicts(report.verdicts, LACK) if config.gate == RELEASE else []
         enforce(config.gate, required or judgements(rules, report.metrics, unmeasured), config.allow_inconclusive)

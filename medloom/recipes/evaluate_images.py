@@ -12,6 +12,8 @@ from medloom.generators.leakage import refuse_seen
 if TYPE_CHECKING:
     from medloom.data.manifest import Manifest
     from medloom.evaluation.images.comparison import Comparison
+    from medloom.evaluation.report.openings import Openings
+    from medloom.evaluation.report.plan import Plan
 
 VERSIONS = ("torch", "transformers", "monai", "scikit-learn", "scipy", "numpy")
 
@@ -47,6 +49,8 @@ class Config(ManifestOptions):
         network: the classifier and the encoder: small (for a CPU) or densenet121.
         steps: optimiser steps of the classifier and of the encoder.
         seed: of the split, the classifier, and all resamples.
+        plan: YAML file of the primary metrics with their bounds, reasons and planned n, which is read and hashed before
+            anything else. All other metrics are exploratory.
         gate: release, or a YAML file of bounds on metrics. If one is not met or not shown, the command says which and
             ends with status 3.
         allow_inconclusive: metrics that may be inconclusive or unmeasured at the gate.
@@ -71,6 +75,7 @@ class Config(ManifestOptions):
         "features",
         "only",
         "image_size",
+        "plan",
         "gate",
         "drop_copies",
         "seed",
@@ -98,6 +103,7 @@ class Config(ManifestOptions):
     network: str = "small"
     steps: int = 200
     seed: int = 0
+    plan: Path | None = None
     gate: Path | None = None
     allow_inconclusive: tuple[str, ...] = ()
     json: bool = False
@@ -108,13 +114,26 @@ class Config(ManifestOptions):
     device: str = "auto"
 
 
-def run(config: Config) -> Path:
+def run(config: Config, openings: "Openings | None" = None) -> Path:
     """Evaluate; returns the folder of scores.json and report.html.
+
+    Args:
+        config: the options.
+        openings: of --real, where the evaluation is a part of another command that has counted it.
 
     Raises:
         UserError: an option that is out of range, manifests that cannot be compared, or images that cannot be read.
         GateError: a bound of --gate that is not met.
     """
+    from medloom.evaluation.images.sections import SIGNED
+    from medloom.evaluation.report.plan import read_plan
+
+    # Before anything else is read.
+    return _evaluate(config, read_plan(config.plan, _known(config), SIGNED), openings)
+
+
+def _evaluate(config: Config, plan: "Plan | None", openings: "Openings | None") -> Path:
+    """`run` with a plan that was read before."""
     from medloom.core.progress import say
     from medloom.data.units import joined_units
     from medloom.evaluation.images.cache import EvaluationCache, judge_options
@@ -128,12 +147,13 @@ def run(config: Config) -> Path:
     from medloom.evaluation.images.section import Attack, Inputs
     from medloom.evaluation.images.sections import SECTIONS, SIGNED, choose_sections, unmeasured_metrics
     from medloom.evaluation.report.gate import check_allowed, enforce, judgements, read_gate
+    from medloom.evaluation.report.openings import count_opening
     from medloom.evaluation.report.report import Report, report_folder
     from medloom.metrics.matrices import computing_on
 
     judge = judge_options(config.network, config.steps, config.seed, config.device)
     _check(config)
-    known = [*(name for section in SECTIONS.values() for name in section.metrics), *config.metrics]
+    known = _known(config)
     rules = read_gate(config.gate, known, RELEASE, SIGNED)
     check_allowed(config.allow_inconclusive, known, config.gate)
 
@@ -193,6 +213,9 @@ def run(config: Config) -> Path:
             "internal_files": sorted(files),
             "left_out": left_out,
         }
+        if openings is None:
+            openings = count_opening(real, "evaluate images", plan, config.out, synthetic.fingerprint())
+        report.follow(plan, openings, unmeasured)
         for pattern in ("*-internal.csv", "*-internal.html"):
             for stale in config.out.glob(pattern):
                 stale.unlink()
@@ -213,7 +236,15 @@ def run(config: Config) -> Path:
         _images(config).select(kept).write(cleaned)
         say(f"{len(kept) - sum(kept)} of {len(kept)} synthetic images are listed as copies; the others: {cleaned}")
         kept_in = config.cache or config.out
-        return run(replace(config, synthetic=cleaned, out=config.out / "cleaned", cache=kept_in, drop_copies=False))
+        changed = {"synthetic": cleaned, "out": config.out / "cleaned", "cache": kept_in, "drop_copies": False}
+        return _evaluate(replace(config, **changed), plan, openings)  # type: ignore[arg-type]
+
+
+def _known(config: Config) -> list[str]:
+    """The names of the metrics that the report may have."""
+    from medloom.evaluation.images.sections import SECTIONS
+
+    return [*(name for section in SECTIONS.values() for name in section.metrics), *config.metrics]
 
 
 def _facts(config: Config, data: "Comparison") -> dict[str, object]:
@@ -222,11 +253,13 @@ def _facts(config: Config, data: "Comparison") -> dict[str, object]:
 
     import medloom
     from medloom.core.config import plain
+    from medloom.generators.storage import open_generator
 
     return {
         "options": plain(asdict(config)),
         "sets": [dict(entry) for entry in data.table],
         "label": data.label,
+        "model": None if config.model is None else open_generator(config.model).model_hash(),
         "spec": data.spec.to_dict(),
         "versions": {"medloom": medloom.__version__, **{name: version(name) for name in VERSIONS}},
     }

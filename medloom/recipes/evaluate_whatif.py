@@ -22,6 +22,8 @@ class Config(ManifestOptions):
             patients with and without a value are compared with the shifts of the what-if.
         adjust: columns that the observed difference is adjusted for, e.g. age view.
         model: run folder of the generator; patients of --observed that it was trained on are refused.
+        plan: YAML file of the primary metrics with their bounds, reasons and planned n, which is read and hashed before
+            anything else. All other metrics are exploratory.
         gate: release (every verdict has to hold), or a YAML file of bounds on metrics. If one is not met or not shown,
             the command says which and ends with status 3.
         allow_inconclusive: metrics that may be inconclusive or unmeasured at the gate.
@@ -29,7 +31,18 @@ class Config(ManifestOptions):
         seed: of all resamples.
     """
 
-    common: ClassVar[tuple[str, ...]] = ("data", "out", "truth", "observed", "adjust", "model", "gate", "seed", "unit")
+    common: ClassVar[tuple[str, ...]] = (
+        "data",
+        "out",
+        "truth",
+        "observed",
+        "adjust",
+        "model",
+        "plan",
+        "gate",
+        "seed",
+        "unit",
+    )
     example: ClassVar[str] = "medloom evaluate whatif whatif/manifest.csv --truth cohort --out report"
 
     data: Path
@@ -38,6 +51,7 @@ class Config(ManifestOptions):
     observed: Path | None = None
     adjust: tuple[str, ...] = ()
     model: Path | None = None
+    plan: Path | None = None
     gate: Path | None = None
     allow_inconclusive: tuple[str, ...] = ()
     json: bool = False
@@ -61,9 +75,13 @@ def run(config: Config) -> Path:
     from medloom.evaluation.effects.recovery import MEANINGS, effect_metrics
     from medloom.evaluation.effects.release import LACK, QUESTIONS, SIGNED
     from medloom.evaluation.report.gate import RELEASE, check_allowed, enforce, judgements, of_verdicts, read_gate
+    from medloom.evaluation.report.openings import count_opening
+    from medloom.evaluation.report.plan import read_plan
     from medloom.evaluation.report.report import Report, report_folder
     from medloom.phantom.truth import Cohort
 
+    # Before anything else is read.
+    plan = read_plan(config.plan, MEANINGS, SIGNED)
     for name in ("adjust", "model", *(field.name for field in fields(ManifestOptions))):
         if getattr(config, name) and config.observed is None:
             raise UserError(f"{flag_of(name)} needs --observed, a manifest of held-out real images.")
@@ -83,6 +101,7 @@ def run(config: Config) -> Path:
     report.add("effects", metrics, notes, verdicts)
     for note in notes if cohort is not None and not verdicts else ():
         say(f"no verdict: {note}")
+    manifest = None
     if config.observed is not None:
         manifest = load_manifest(config.observed, config, ("path", "mask"))
         if config.model is not None:
@@ -99,6 +118,10 @@ def run(config: Config) -> Path:
     unmeasured = dict.fromkeys(MEANINGS, "no row of an arm allows it" if cohort is not None else LACK)
     report.answer(QUESTIONS, unmeasured)
     with report_folder(config.out):
+        openings = None
+        if manifest is not None:
+            openings = count_opening(manifest, "evaluate whatif", plan, config.out, hash_file(config.data))
+        report.follow(plan, openings, unmeasured)
         report.write(config.out, whatif_page(effects, report), config.json)
     found = of_verdicts(report.verdicts, LACK) if config.gate == RELEASE else []
     enforce(config.gate, found or judgements(rules, report.metrics, unmeasured), config.allow_inconclusive)

@@ -166,7 +166,7 @@ PAGES = {
     ),
     "docs/edit.md": Page(yamls=("baselines.yaml",), files=(files.write_mimic,)),
     "docs/evaluate.md": Page(
-        yamls=("release.yaml", "effects.yaml"),
+        yamls=("release.yaml", "effects.yaml", "plan.yaml"),
         first=(TABLE_RUN, f"{GENERATE} --skip-bad"),
         before={
             5: (COHORT, COHORT_RUN, COHORT_WHATIF),

@@ -9,7 +9,7 @@ import pytest
 
 from medloom.core.errors import UserError
 from medloom.core.files import read_json
-from medloom.recipes import compare
+from medloom.recipes import evaluate_images
 from medloom.recipes.commands import run_command
 
 
@@ -35,20 +35,19 @@ def test_before_and_after_a_new_modality(
     test.write_text("\n".join([f"{head},nurse", *(f"{line},quokka{n}" for n, line in enumerate(lines))]) + "\n")
     table = tmp_path / "compared" / "conditions-internal.csv"
 
-    def interrupted(command: str, **options: object) -> Path:
+    def interrupted(*_: object, **__: object) -> Path:
         """The first model's images are there when the command is ended."""
-        if command == "evaluate images":
-            kept = table.read_text()
-            assert "held-out1" in kept and "quokka" not in kept
-            raise KeyboardInterrupt
-        return run_command(command, **options)
+        kept = table.read_text()
+        assert "held-out1" in kept and "quokka" not in kept
+        raise KeyboardInterrupt
 
-    monkeypatch.setattr(compare, "run_command", interrupted)
+    evaluate = evaluate_images.run
+    monkeypatch.setattr(evaluate_images, "run", interrupted)
     with pytest.raises(KeyboardInterrupt):
         run_compare(before, after, test, tmp_path / "compared")
     assert not table.exists()
     first = (tmp_path / "compared" / "before" / "000000.png").read_bytes()
-    monkeypatch.setattr(compare, "run_command", run_command)
+    monkeypatch.setattr(evaluate_images, "run", evaluate)
     rows = run_compare(before, after, test, tmp_path / "compared")
     assert (tmp_path / "compared" / "before" / "000000.png").read_bytes() == first
     # Nothing of the table is left: neither the rows themselves, nor their patients and texts.
@@ -60,6 +59,12 @@ def test_before_and_after_a_new_modality(
     assert (tmp_path / "compared" / "before" / "000000.png").is_file()
     asked = [read_json(tmp_path / "compared" / side / "generation.json")["options"] for side in ("before", "after")]
     assert [options["guidance"] for options in asked] == [["1.0"], ["1.0"]]
+
+    # Both reports, and the command that was ended, are one opening of the held-out images.
+    (opening,) = read_json(test.with_name("openings.json"))["openings"]
+    assert (opening["command"], opening["plan"], opening["out"]) == ("compare", None, "compared")
+    assert read_json(tmp_path / "compared" / "after-report" / "scores.json")["openings"]["count"] == 1
+    assert not (tmp_path / "compared" / "openings.json").exists()
 
     # The second model starts from the first, so that it has seen the first one's patients too.
     with pytest.raises(UserError, match="patients were in the training set of"):

@@ -94,6 +94,23 @@ def test_the_true_later_image_is_a_right_edit(cohort: Path, tmp_path: Path) -> N
     assert "SYNTHETIC" in page and "http" not in page.replace("http-equiv", "")
 
 
+def test_a_plan_of_edits_opens_the_triples(cohort: Path, tmp_path: Path) -> None:
+    plan = tmp_path / "plan.yaml"
+    stated = "reason: why, n: 9999, power: all there are"
+    plan.write_text(
+        f"- {{metric: finding moved in the right direction on the right side, value_at_least: 0.5, {stated}}}"
+    )
+    found = scores(cohort, pretend(cohort, tmp_path, "later"), tmp_path / "report", plan=plan)
+    (answer,) = found["plan"]["metrics"]
+    assert answer["answer"] == "holds" and answer["note"].startswith("smaller than planned")
+    assert [m["name"] for m in found["metrics"] if not m["exploratory"]] == [answer["measured"][0]]
+    assert "planned n" in (tmp_path / "report" / "report.html").read_text()
+    # Other tests have opened these triples without a plan.
+    entries = json.loads((cohort / "openings.json").read_text())["openings"]
+    assert found["openings"]["plans"] == 1 and found["openings"]["count"] == len(entries)
+    assert entries[-1]["plan"] == found["plan"]["hash"] and entries[-1]["command"] == "evaluate edits"
+
+
 def test_a_copy_keeps_everything_and_moves_nothing(cohort: Path, tmp_path: Path) -> None:
     found = scores(cohort, pretend(cohort, tmp_path, "prior", ("edit", "nochange", "back")), tmp_path / "report")
     assert metric(found, "right direction", "all")["value"] == 0.0

@@ -108,6 +108,11 @@ def test_copies_are_dropped_and_the_gate_is_kept(sets: dict[str, Path], cache: P
     cleaned = read_manifest(tmp_path / "kept" / "cleaned.csv", need=("path",), need_patients=False)
     assert not {Path(path).stem for path in cleaned.frame["path"]} & {str(number) for number in range(40)}
     assert len(cleaned) >= 30 and (tmp_path / "kept" / "cleaned" / "report.html").is_file()
+    # The whole set and the cleaned one are one opening.
+    opened = [
+        json.loads((tmp_path / name / "scores.json").read_text())["openings"] for name in ("kept", "kept/cleaned")
+    ]
+    assert opened[0] == opened[1] and opened[0]["count"] >= 2
 
 
 def test_the_cleaned_set_holds_nothing_of_its_conditions(sets: dict[str, Path], cache: Path, tmp_path: Path) -> None:

@@ -25,6 +25,7 @@ from medloom.evaluation.images.sets import (
     synthetic_set,
 )
 from medloom.evaluation.images.subsets import bands, check_columns, tagged
+from medloom.phantom.cohort import count_virtual
 
 HALF = 0.5
 FIRST_HALF, SECOND_HALF = "real, first half", "real, second half"
@@ -206,6 +207,7 @@ def _entry(members: ImageSet, manifest: Manifest, role: str) -> dict[str, object
         "file": manifest.source.name,
         "fingerprint": manifest.fingerprint(),
         "role": role,
+        "virtual_images": count_virtual(sample.path for sample in members.samples),
         **_counts(members),
     }
 

@@ -1,5 +1,6 @@
 """How the images of each set are stored: a set on another scale or of another size looks bad whatever it shows."""
 
+import math
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -43,6 +44,7 @@ class Formats:
         """For the report's table of sets."""
         more = f" and {len(self.sizes) - 1} more" if len(self.sizes) > 1 else ""
         return {
+            "largest": " x ".join(map(str, max(self.sizes, key=math.prod))),
             "pixels": " x ".join(map(str, self.sizes.most_common(1)[0][0])) + more,
             "stored": ", ".join(name for name, _ in self.stored.most_common(3)),
             "levels": f"{self.low:.3g} to {self.high:.3g} {self.unit}",

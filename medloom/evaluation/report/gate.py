@@ -7,6 +7,7 @@ interval reaches over the bound, where the metric was not measured, and where a 
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import yaml
 
@@ -249,22 +250,54 @@ def read_gate(
         return []
     if path == RELEASE:
         return list(release)
+    text = read_rules_text(path, "--gate")
+    return [rule for _, rules in read_entries(text, f"--gate {path}", known, signed) for rule in rules]
+
+
+def read_rules_text(path: Path, option: str) -> str:
+    """The text of a file of rules.
+
+    Raises:
+        UserError: it cannot be read.
+    """
     try:
-        entries = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise UserError(f"--gate {path} cannot be read: {first_line(error)}.") from error
+        return path.read_bytes().decode("utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"{option} {path} cannot be read: {first_line(error)}.") from error
+
+
+def read_entries(
+    text: str, place: str, known: Iterable[str], signed: Collection[str] = (), further: Sequence[str] = ()
+) -> list[tuple[Mapping[str, Any], list[GateRule]]]:
+    """The entries of a YAML list, each with its rules.
+
+    Args:
+        text: of the file.
+        place: option and file, for errors.
+        known: names of the metrics that the report may have.
+        signed: metrics whose reference is not positive by construction, which no ratio can be taken to.
+        further: keys of an entry that are no part of its rules.
+
+    Raises:
+        UserError: see `read_gate`.
+    """
+    try:
+        entries = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise UserError(f"{place} cannot be read: {first_line(error)}.") from error
     if not isinstance(entries, list) or not entries:
-        raise UserError(f"--gate {path}: give a list of rules, each with a metric and a bound, or --gate release.")
-    names, rules = dict.fromkeys(known), list[GateRule]()
-    for place, entry in enumerate(entries, 1):
-        where = f"--gate {path}, rule {place}"
+        release = ", or --gate release" if place.startswith("--gate") else ""
+        raise UserError(f"{place}: give a list of rules, each with a metric and a bound{release}.")
+    names, found = dict.fromkeys(known), list[tuple[Mapping[str, Any], list[GateRule]]]()
+    for number_of_rule, entry in enumerate(entries, 1):
+        where, rules = f"{place}, rule {number_of_rule}", list[GateRule]()
         if not isinstance(entry, Mapping) or not isinstance(entry.get("metric"), str):
             raise UserError(f"{where}: it names no metric; give metric: NAME and one of {', '.join(BOUNDS)}.")
         metric = entry["metric"]
         look_up(names, metric, f"{where}: metric")
         for key in entry:
-            look_up(dict.fromkeys([*KEYS, *BOUNDS, VERDICT]), str(key), f"{where}: key")
-        bounds = {name: limit for name, limit in entry.items() if name not in KEYS}
+            look_up(dict.fromkeys([*KEYS, *further, *BOUNDS, VERDICT]), str(key), f"{where}: key")
+        bounds = {name: limit for name, limit in entry.items() if name not in (*KEYS, *further)}
         if not bounds:
             raise UserError(f"{where}: it has no bound; give one of {', '.join(BOUNDS)}.")
         given = entry.get("features"), str(entry.get("of", EVERYTHING))
@@ -283,7 +316,8 @@ def read_gate(
                 )
         numbers = tuple((name, float(limit)) for name, limit in bounds.items())
         rules += [GateRule(metric, *given, name, limit, together=numbers) for name, limit in numbers]
-    return rules
+        found.append((entry, rules))
+    return found
 
 
 def judgements(

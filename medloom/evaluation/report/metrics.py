@@ -92,6 +92,7 @@ class Metric:
         control: the metric of a set made without a model; None if it was not measured.
         section: of the report; set when the metric is added to one.
         verdict: the answer of the verdict on this metric; set by the report. A metric has one judgement.
+        exploratory: whether no plan names it as primary; set by the report.
     """
 
     name: str
@@ -110,6 +111,7 @@ class Metric:
     control: float | None = None
     section: str = ""
     verdict: str = ""
+    exploratory: bool = True
 
     @classmethod
     def of(

@@ -11,6 +11,8 @@ from medloom.core.output_folder import output_folder
 from medloom.core.progress import say
 from medloom.evaluation.report.gate import Judgement
 from medloom.evaluation.report.metrics import Metric, Verdict, number
+from medloom.evaluation.report.openings import Openings
+from medloom.evaluation.report.plan import Plan, PlannedAnswer, joint_answer
 from medloom.evaluation.report.questions import Answer, Question, answered
 
 SCORES, HTML = "scores.json", "report.html"
@@ -26,6 +28,9 @@ class Report:
         verdicts: metrics compared with a bound.
         notes: what a reader has to know.
         answers: to the questions that stand at the top.
+        plan: of the evaluation, or None.
+        planned: the answers of its bounds.
+        openings: how often the held-out images were opened; None if there are none.
         facts: further entries of scores.json, JSON values.
     """
 
@@ -33,6 +38,9 @@ class Report:
     verdicts: list[Verdict] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     answers: list[Answer] = field(default_factory=list)
+    plan: Plan | None = None
+    planned: list[PlannedAnswer] = field(default_factory=list)
+    openings: Openings | None = None
     facts: dict[str, object] = field(default_factory=dict)
 
     def add(
@@ -65,6 +73,31 @@ class Report:
         self.answers = [answer for _, answer, _ in found]
         return [judged for question, _, own in found if question.required for judged in own]
 
+    def follow(self, plan: Plan | None, openings: Openings | None, unmeasured: Mapping[str, str]) -> None:
+        """Answer a plan; its metrics are primary, and all others exploratory.
+
+        Args:
+            plan: read before the evaluation, or None.
+            openings: of the held-out images, or None.
+            unmeasured: name of a metric to why it was not measured.
+        """
+        self.openings = openings
+        if plan is None:
+            return
+        # The same evaluation resumed has the plan of its first start.
+        self.plan = replace(plan, hashed=openings.hashed) if openings is not None and openings.hashed else plan
+        self.planned = plan.judge(self.metrics, unmeasured)
+        primary = {answer.measured for answer in self.planned}
+        self.metrics = [
+            replace(metric, exploratory=(metric.name, metric.subset, metric.extractor) not in primary)
+            for metric in self.metrics
+        ]
+
+    @property
+    def plan_answer(self) -> str:
+        """The answer of the whole plan: holds, fails or inconclusive."""
+        return joint_answer(self.planned)
+
     def write(self, out: Path, html: str, printed: bool = False) -> None:
         """Write report.html and scores.json, which is `printed` too if that is wanted, and say what holds."""
         write_text(out / HTML, html)
@@ -75,6 +108,8 @@ class Report:
             "metrics": [metric.to_dict() for metric in self.metrics],
             "verdicts": [verdict.to_dict() for verdict in self.verdicts],
             "notes": self.notes,
+            "plan": self._plan_as_values(),
+            "openings": None if self.openings is None else self.openings.to_dict(),
         }
         write_json(out / SCORES, {**scores, **self.facts})
         if printed:
@@ -83,7 +118,17 @@ class Report:
             say(f"{verdict}.")
         for answer in self.answers:
             say(f"{answer.question} {answer.word.upper()}. {answer.figure or answer.sentence}")
+        for planned in self.planned:
+            say(f"plan: {planned.line}{f'; {planned.note}' if planned.note else ''}.")
+        if self.openings is not None:
+            say(self.openings.sentence)
         say(f"evaluated: {out / HTML} for people, {out / SCORES} for programs.")
+
+    def _plan_as_values(self) -> dict[str, object] | None:
+        if self.plan is None:
+            return None
+        stated = {name: getattr(self.plan, name) for name in ("file", "hash", "hashed", "text")}
+        return {**stated, "answer": self.plan_answer, "metrics": [answer.to_dict() for answer in self.planned]}
 
     def meanings(self, known: Mapping[str, str]) -> dict[str, str]:
         """The meanings of the metrics that were measured."""

@@ -69,6 +69,21 @@ def metric_of(metrics: list[Any], name: str, subset: str = "smoking") -> Any:
     return next(metric for metric in metrics if (metric.name, metric.subset) == (name, subset))
 
 
+def test_a_plan_of_a_whatif_without_held_out_images_opens_none(folder: Path, tmp_path: Path) -> None:
+    manifest = answered(folder, tmp_path / "w", lambda factual, true: factual + true, n=1)
+    stated = "reason: why, n: 5, power: all there are"
+    (tmp_path / "plan.yaml").write_text(f"- {{metric: {FRACTION}, of: smoking, verdict: holds, {stated}}}")
+    words = ["--truth", str(folder), "--plan", str(tmp_path / "plan.yaml"), "--out", str(tmp_path / "out")]
+    assert main(["evaluate", "whatif", str(manifest), *words]) == 0
+    found = json.loads((tmp_path / "out" / "scores.json").read_text())
+    assert found["openings"] is None and not (folder / "openings.json").exists()
+    (answer,) = found["plan"]["metrics"]
+    assert answer["bound"] == "its verdict holds" and answer["answer"] == found["plan"]["answer"]
+    assert [(m["name"], m["subset"]) for m in found["metrics"] if not m["exploratory"]] == [(FRACTION, "smoking")]
+    page = (tmp_path / "out" / "report.html").read_text()
+    assert "The plan as a whole" in page and '<span class="soft">exploratory</span>' in page
+
+
 def test_a_generator_that_knows_the_truth_passes(folder: Path, tmp_path: Path) -> None:
     manifest = answered(folder, tmp_path / "w", lambda factual, true: factual + true)
     metrics, verdicts, _ = effect_metrics(measure_effects(manifest, Cohort(folder)), seed=0)
