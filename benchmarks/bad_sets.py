@@ -131,7 +131,7 @@ def _evaluated(case: Case, options: argparse.Namespace) -> dict[str, object]:
         evaluate_images.Config,
         real=own / f"{real}.csv",
         train=own / "train.csv",
-        synthetic=own / f"{slug}.csv",
+        synthetic=(own / f"{slug}.csv",),
         out=own / f"report-{slug}",
         cache=own / "cache",
         label=LABEL,

@@ -158,7 +158,7 @@ def _figures(options: argparse.Namespace, slug: str) -> list[dict[str, Any]]:
     config = configure(
         evaluate_images.Config,
         **manifests,
-        synthetic=options.out / f"{slug}.csv",
+        synthetic=(options.out / f"{slug}.csv",),
         out=out,
         label=LABEL,
         image_size=[options.size],

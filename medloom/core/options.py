@@ -121,7 +121,7 @@ class Option:
             return list(words)
         if list(words) in ([""], ["[]"]):
             return []
-        return list(words) if self.kind is str else [part for word in words for part in word.split(",") if part]
+        return list(words) if self.kind in (str, Path) else [part for word in words for part in word.split(",") if part]
 
     def read(self, value: object, where: str = "") -> object:
         """The option's value from a value of Python, or from texts of a YAML file or the command line.
@@ -177,6 +177,11 @@ class Option:
 def repeated() -> tuple[str, ...]:
     """A field for an option that is given again for each of its values: `--set a=1 --set b=2,c=3`."""
     return dataclasses.field(default=(), metadata={REPEATED: True})
+
+
+def given_again() -> typing.Any:
+    """A required field for an option that is given once or more: `--synthetic a.csv --synthetic b.csv`."""
+    return dataclasses.field(metadata={REPEATED: True})
 
 
 def setting(default: Value) -> Value:

@@ -5,16 +5,20 @@ from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
 from medloom.core.errors import UserError
-from medloom.core.options import setting
+from medloom.core.options import flag_of, given_again, setting
 from medloom.data.manifest import ManifestOptions, load_manifest
 from medloom.generators.leakage import refuse_seen
 
 if TYPE_CHECKING:
     from medloom.data.manifest import Manifest
     from medloom.evaluation.images.comparison import Comparison
+    from medloom.evaluation.images.section import Inputs
     from medloom.evaluation.report.openings import Openings
     from medloom.evaluation.report.plan import Plan
+    from medloom.evaluation.report.questions import Answer
+    from medloom.evaluation.report.report import Report
 
+RANKING = "ranking.json"
 VERSIONS = ("torch", "transformers", "monai", "scikit-learn", "scipy", "numpy")
 
 
@@ -24,7 +28,8 @@ class Config(ManifestOptions):
 
     Attributes:
         real: manifest of real images that the generator was not trained on.
-        synthetic: manifest of synthetic images, as `medloom generate` writes it.
+        synthetic: manifest of synthetic images, as `medloom generate` writes it. Given several times, each set gets a
+            report in a folder of its name, and ranking.html and ranking.json compare them.
         out: folder of scores.json and report.html; the same command run again uses what it kept there.
         train: manifest of the generator's training images. It is needed to look for copies, and the classifier is
             trained on it. Without it the classifier is trained on one half of the patients of --real, and the
@@ -88,7 +93,7 @@ class Config(ManifestOptions):
     )
 
     real: Path
-    synthetic: Path
+    synthetic: tuple[Path, ...] = given_again()
     out: Path
     train: Path | None = None
     model: Path | None = None
@@ -129,11 +134,65 @@ def run(config: Config, openings: "Openings | None" = None) -> Path:
     from medloom.evaluation.report.plan import read_plan
 
     # Before anything else is read.
-    return _evaluate(config, read_plan(config.plan, _known(config), SIGNED), openings)
+    plan = read_plan(config.plan, _known(config), SIGNED)
+    if len(config.synthetic) > 1:
+        return _rank(config, plan, openings)
+    return _evaluate(config, plan, openings)[0]
 
 
-def _evaluate(config: Config, plan: "Plan | None", openings: "Openings | None") -> Path:
-    """`run` with a plan that was read before."""
+def _rank(config: Config, plan: "Plan | None", openings: "Openings | None") -> Path:
+    """Evaluate several sets, each in a folder of its own, and rank them.
+
+    Raises:
+        UserError: options of one generator, or sets of one name.
+    """
+    from medloom.core.files import write_json, write_text
+    from medloom.core.output_folder import output_folder
+    from medloom.core.progress import say
+    from medloom.evaluation.images.ranking import Contender, ranked
+    from medloom.evaluation.report.report import page
+
+    for name in ("model", "reference_model", "gate", "drop_copies", "conditions"):
+        if getattr(config, name):
+            raise UserError(f"{flag_of(name)} is for one set of images, and {len(config.synthetic)} are given.")
+    names = [path.stem for path in config.synthetic]
+    if len(set(names)) < len(names):
+        names = [path.parent.name for path in config.synthetic]
+    if len(set(names)) < len(names):
+        raise UserError("--synthetic: give manifests whose names or folders differ; the table is by these names.")
+    with output_folder(config.out, RANKING):
+        write_json(config.out / RANKING, {"finished": False})
+        contenders: list[Contender] = []
+        answers: dict[str, list[Answer]] = {}
+        for name, path in zip(names, config.synthetic, strict=True):
+            say(f"set {len(contenders) + 1} of {len(names)}: {name}")
+            own = replace(config, synthetic=(path,), out=config.out / name, cache=config.cache or config.out / "cache")
+            _, report, inputs = _evaluate(own, plan, openings)
+            openings = openings or report.openings
+            contenders.append(Contender(name, report.metrics, inputs))
+            answers[name] = report.answers
+        places = ranked(contenders)
+        columns = list(dict.fromkeys(column for place in places for column in place.values))
+        given = {name: {answer.question: answer for answer in own} for name, own in answers.items()}
+        shown = {"columns": columns, "questions": [answer.question for answer in answers[names[0]]]}
+        html = page("ranking.html", places=[(place, given[place.name]) for place in places], **shown)
+        write_text(config.out / "ranking.html", html)
+        write_json(config.out / RANKING, {"finished": True, "ranking": [place.to_dict() for place in places]})
+    for place in places:
+        how = (
+            ""
+            if place.rank == 1
+            else ", worse than the best"
+            if place.is_behind
+            else ", not distinguished from the best"
+        )
+        say(f"{place.rank}. {place.name}: mean excess Frechet distance {place.score:.3g}{how}")
+    say(f"ranked: {config.out / 'ranking.html'}")
+    return config.out
+
+
+def _evaluate(config: Config, plan: "Plan | None", openings: "Openings | None") -> tuple[Path, "Report", "Inputs"]:
+    """`run` of one set with a plan that was read before."""
     from medloom.core.progress import say
     from medloom.data.units import joined_units
     from medloom.evaluation.images.cache import EvaluationCache, judge_options
@@ -228,7 +287,7 @@ def _evaluate(config: Config, plan: "Plan | None", openings: "Openings | None") 
         unreleasable = {str(path) for own in found.values() for path in own.unreleasable}
         if not config.drop_copies or not unreleasable:
             enforce(config.gate, judgements(rules, report.metrics, unmeasured), config.allow_inconclusive)
-            return config.out
+            return config.out, report, inputs
         # The cleaned set is what would be released, so it is what has to pass the gate.
         kept = [path not in unreleasable for path in synthetic.frame["path"]]
         cleaned = config.out / "cleaned.csv"
@@ -236,7 +295,7 @@ def _evaluate(config: Config, plan: "Plan | None", openings: "Openings | None") 
         _images(config).select(kept).write(cleaned)
         say(f"{len(kept) - sum(kept)} of {len(kept)} synthetic images are listed as copies; the others: {cleaned}")
         kept_in = config.cache or config.out
-        changed = {"synthetic": cleaned, "out": config.out / "cleaned", "cache": kept_in, "drop_copies": False}
+        changed = {"synthetic": (cleaned,), "out": config.out / "cleaned", "cache": kept_in, "drop_copies": False}
         return _evaluate(replace(config, **changed), plan, openings)  # type: ignore[arg-type]
 
 
@@ -285,7 +344,7 @@ def _images(config: Config) -> "Manifest":
     """The manifest of the synthetic images as it is."""
     from medloom.data.manifest import read_manifest
 
-    return read_manifest(config.synthetic, skip_bad=config.skip_bad, need=("path",), need_patients=False)
+    return read_manifest(config.synthetic[0], skip_bad=config.skip_bad, need=("path",), need_patients=False)
 
 
 def _extractors(config: Config, data: "Comparison") -> tuple[str, ...]:

@@ -58,7 +58,7 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def evaluate(sets: dict[str, Path], name: str, out: Path, **options: Any) -> dict[tuple[str, str, str], dict[str, Any]]:
     """Metrics by name, subset and extractor."""
-    run(Config(real=sets["real"], synthetic=sets[name], out=out, **{**QUICK, **options}))
+    run(Config(real=sets["real"], synthetic=(sets[name],), out=out, **{**QUICK, **options}))
     metrics = json.loads((out / "scores.json").read_text())["metrics"]
     return {(entry["name"], entry["subset"], entry["extractor"]): entry for entry in metrics}
 
