@@ -73,7 +73,7 @@ def _read(config: Config) -> tuple["RunFolder | None", dict[str, Any]]:
             f"{config.data} is neither a run folder that `medloom train` wrote nor a report of `medloom evaluate`;"
             " give one of them, and a report on a run with --report."
         )
-    return open_generator(config.data, "checklist"), {} if config.report is None else _scores(config.report)
+    return open_generator(config.data, "--data"), {} if config.report is None else _scores(config.report)
 
 
 def _scores(folder: Path) -> dict[str, Any]:

@@ -263,6 +263,8 @@ def test_held_out_patients_stand_beside_the_generated_shift(folder: Path, tmp_pa
     given = ["evaluate", "whatif", str(tmp_path / "w" / "manifest.csv"), "--observed", str(folder / "data.csv")]
     assert main([*given, "--adjust", "kind", "view", "--out", str(tmp_path / "r")]) == 0
     scores = json.loads((tmp_path / "r" / "scores.json").read_text())
+    assert scores["openings"] == {"count": 1, "plans": 0, "note": "", "lack": ""}
+    assert '"evaluate whatif"' in (folder / "openings.json").read_text()
     beside = [figure for figure in scores["metrics"] if "observed" in figure["reference"]["what"]]
     assert [figure["subset"] for figure in beside] == ["ward=south | label 1"]
     assert "adjusted for kind, view" in beside[0]["reference"]["what"]

@@ -132,7 +132,8 @@ def checklist(guideline: Guideline, known: Known) -> tuple[str, int, int]:
             rows.append((item.number, item.section, item.topic, f"{GAP}{f' ({item.gap})' if item.gap else ''}", ""))
             continue
         add = "; ".join(filled.add for filled in found if filled.add)
-        value = "; ".join(filled.value for filled in found) + (f". **To add by hand:** {add}" if add else "")
+        value = "; ".join(filled.value.rstrip(".") for filled in found)
+        value += f". **To add by hand:** {add}" if add else ""
         rows.append((item.number, item.section, item.topic, value, "; ".join(dict.fromkeys(f.source for f in found))))
         whole, part = (whole, part + 1) if add else (whole + 1, part)
     count = whole + part

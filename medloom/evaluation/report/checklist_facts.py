@@ -222,7 +222,7 @@ def uncertainty(known: Known) -> Filled | None:
 
 def subgroups(known: Known) -> Filled | None:
     """What was measured apart."""
-    sections = ("fidelity", "alignment", "effects", "edits")
+    sections = ("fidelity", "alignment")
     names = dict.fromkeys(m["subset"] for m in known.metrics if m["subset"] != EVERYTHING and m["section"] in sections)
     if not names:
         return None
@@ -353,7 +353,7 @@ def limitations(known: Known) -> Filled | None:
         if own["word"] in (NOT_MEASURED, NOT_SHOWN)
     ]
     left_out = [f"section {name} left out: {why}" for name, why in (known.scores.get("left_out") or {}).items()]
-    notes = [str(note) for note in known.scores.get("notes", ())]
+    notes = [str(note).rstrip(".") for note in known.scores.get("notes", ())]
     listed = [*open_answers, *left_out, *notes]
     source = f"{SCORES}: answers, left_out, notes"
     return Filled(_listed(listed), source, "limitations of design and data") if listed else None

@@ -142,9 +142,15 @@ def _added(path: Path, entry: dict[str, Any]) -> tuple[list[dict[str, Any]], int
 
 def _entries(path: Path) -> list[dict[str, Any]]:
     found = read_mapping(path).get("openings")
-    if not isinstance(found, list) or not all(isinstance(entry, dict) and {*ENTRY} <= {*entry} for entry in found):
+    if not isinstance(found, list) or not all(map(_is_entry, found)):
         raise UserError(f"{path} is no list of openings; put the original file back, or remove it.")
     return list(found)
+
+
+def _is_entry(values: object) -> bool:
+    if not isinstance(values, dict) or not {*ENTRY} <= {*values}:
+        return False
+    return all(isinstance(values[name], str | None) for name in ENTRY)
 
 
 def _counted(entries: Sequence[dict[str, Any]], number: int) -> Openings:

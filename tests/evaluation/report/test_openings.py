@@ -95,7 +95,10 @@ def test_the_file_holds_no_path(held_out: Manifest, tmp_path: Path) -> None:
     assert entries(held_out)[0]["out"] == "report"
 
 
-@pytest.mark.parametrize("content", ["{", "[]", '{"openings": 3}', '{"openings": [{"time": 1}]}'])
+NO_TEXTS = json.dumps({"openings": [{name: ["a list"] for name in openings.ENTRY}]})
+
+
+@pytest.mark.parametrize("content", ["{", "[]", '{"openings": 3}', '{"openings": [{"time": 1}]}', NO_TEXTS])
 def test_a_damaged_file_is_left_and_said(held_out: Manifest, tmp_path: Path, content: str) -> None:
     path = held_out.source.with_name(OPENINGS)
     path.write_text(content)
