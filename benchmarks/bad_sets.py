@@ -76,7 +76,7 @@ def main(words: list[str]) -> int:
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--size", type=int, default=64)
     parser.add_argument("--volume", type=int, default=32, help="voxels a side of virtual CT volumes")
-    parser.add_argument("--patients", type=int, default=120, help="of virtual CT volumes")
+    parser.add_argument("--patients", type=int, default=150, help="of virtual CT volumes")
     parser.add_argument("--steps", type=int, default=200, help="of the judging networks")
     parser.add_argument("--allow-inconclusive", nargs="*", default=(), help="as of medloom evaluate images")
     options = parser.parse_args(words)

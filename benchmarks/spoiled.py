@@ -187,8 +187,11 @@ def _half_of_the_classes(dealt: Dealt, name: str) -> pd.DataFrame:
 
 
 def _shuffled(dealt: Dealt, name: str) -> pd.DataFrame:
-    """Every image with the class and modality of another one."""
-    order = numpy_generator(name, dealt.seed).permutation(len(dealt.fresh))
+    """Every image with the class and modality of another one; grey ones and those in colour by themselves."""
+    rng, order = numpy_generator(name, dealt.seed), np.arange(len(dealt.fresh))
+    modes = np.array([opened(path).mode for path in dealt.fresh[PATH]])
+    for mode in np.unique(modes):
+        order[modes == mode] = rng.permutation(order[modes == mode])
     asked = [LABEL, MODALITY]
     return dealt.fresh.assign(**{column: dealt.fresh[column].to_numpy()[order] for column in asked})
 

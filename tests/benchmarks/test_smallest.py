@@ -123,8 +123,8 @@ SMALLEST: dict[str, list[Words]] = {
     "planted_copies": [_with_drawings("--out OUT --data DATA --images-are-patients --planted 4")],
     "bad_sets": [
         _with_drawings(
-            "--data DATA --label label --out OUT/sets --size 16 --steps 1 --good 1 --most 30"
-            " --sets noise 'class means, blobs and grain' 'shuffled classes' 'copied, blended by half' fresh"
+            "--data DATA --label label --out OUT/sets --size 16 --steps 1 --good 1 --deals thirds --most 30"
+            " --sets 'class means, blobs and grain' fresh"
         )
     ],
     "degradations": [
