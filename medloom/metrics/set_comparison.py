@@ -62,7 +62,7 @@ class SetComparison:
         >>> x, y = np.random.default_rng(0).normal(size=(2, 80, 1))
         >>> def shift(real, other):
         ...     return [other.mean() - real.mean()]
-        >>> (found,) = medloom.metrics.compare_sets(shift, x, y + 3, range(80), range(80), seed=0)
+        >>> (found,) = compare_sets(shift, x, y + 3, range(80), range(80), seed=0)
         >>> bool(found.beyond.low < 3 < found.beyond.high)
         True
     """
@@ -93,7 +93,6 @@ def draw_sides(
         UserError: fewer than four patients or prompts.
 
     Examples:
-        >>> from medloom.metrics.set_comparison import draw_sides
         >>> draw_sides(range(100), range(60), seed=0).n
         50
     """
