@@ -180,6 +180,18 @@ def test_a_gate_on_effects(folder: Path, tmp_path: Path, capsys: pytest.CaptureF
         (tmp_path / "gate.yaml").write_text(rule)
         assert main(words) == status
         assert said in capsys.readouterr().err
+    release = ["release" if word.endswith("gate.yaml") else word for word in words]
+    assert main(release) == 3
+    said = capsys.readouterr().err
+    assert (
+        "FAIL: smoking, recovered fraction of the true effect 0.5" in said and "NOT SHOWN: smoking, right sign" in said
+    )
+    assert "Is the size of each effect right? NO." in said
+    # Without the truth there is no verdict, and a release that was not judged is none.
+    assert main([word for word in release if word not in ("--truth", str(folder))]) == 3
+    assert "NOT SHOWN: there is no verdict: the truth is not known" in capsys.readouterr().err
+    assert main([*words[:5], "--out", str(tmp_path / "json"), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["answers"][0]["light"] == "red"
 
 
 @pytest.mark.parametrize(
