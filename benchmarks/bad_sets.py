@@ -134,7 +134,7 @@ def _evaluated(case: Case, options: argparse.Namespace) -> dict[str, object]:
         synthetic=(own / f"{slug}.csv",),
         out=own / f"report-{slug}",
         cache=own / "cache",
-        label=LABEL,
+        label=MODALITY if options.label == MODALITY and axes == 1 else LABEL,
         only=ONLY,
         gate=Path("release"),
         allow_inconclusive=options.allow_inconclusive,
