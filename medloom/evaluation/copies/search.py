@@ -209,7 +209,9 @@ def search(contrast: Tensor, references: References, k: int, apart: Apart | None
         cosines = (points @ references.points[known].T).amax(0)
         if apart is not None:
             cosines[torch.from_numpy(apart.references[known] == apart.queries[query])] = -torch.inf
-        top = cosines.topk(min(k, len(known))).indices
+        found = cosines.topk(min(k, len(known)))
+        # Pairs that are not compared are no candidates, even where there are few others: the best one stands for them.
+        top = torch.where(found.values.isfinite(), found.indices, found.indices[0])
         best = (references.points[known[top]] @ points.T).argmax(1)
         rows.append(known[top])
         ways.append(best // (2 * WAYS) * WAYS + best % WAYS)

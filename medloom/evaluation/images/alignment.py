@@ -19,6 +19,7 @@ from medloom.metrics.areas import auroc_interval
 from medloom.metrics.uncertainty import Interval
 
 RECOGNITION, SHUFFLED = "recognition", "recognition with shuffled conditions"
+BEYOND_CHANCE = "recognition beyond chance"
 AUROC, SPECIFICITY = "AUROC of the class", "specificity of the class"
 HELD_OUT = "held-out real images"
 SHUFFLES = 200
@@ -106,7 +107,9 @@ def recognition_metrics(
     """
     everything = Reference.of(_held_out_accuracy(real, synthetic), HELD_OUT)
     bad = None if control is None or not len(control.truth) else float(control.hits.mean())
-    metrics = [_recognition(EVERYTHING, synthetic, everything, bad), _shuffled(label, synthetic, seed)]
+    shuffled = _shuffled(label, synthetic, seed)
+    recognised = _recognition(EVERYTHING, synthetic, everything, bad)
+    metrics = [recognised, *_beyond_chance(recognised, shuffled), shuffled]
     for name in sorted(set(synthetic.truth)):
         theirs = real.rows(real.truth == name)
         reference = Reference.of(proportion(theirs.hits, theirs.units), HELD_OUT)
@@ -121,6 +124,29 @@ def recognition_metrics(
             reference = Reference.of(_held_out_accuracy(held_out, part), HELD_OUT)
             metrics.append(_recognition(name, part, reference))
     return metrics + _by_class(real, synthetic, control)
+
+
+def _beyond_chance(recognised: Metric, shuffled: Metric) -> list[Metric]:
+    """Recognition between that of shuffled conditions (0) and that of held-out real images (1); none without a gap.
+
+    Images that show the mean of their class are recognised as well: whether they are realistic is another question.
+    """
+    reference, beyond = recognised.reference, recognised.difference
+    chance = shuffled.value if shuffled.high is None else shuffled.high
+    if beyond is None or reference.low is None or reference.low <= chance:
+        return []
+    gap = reference.value - shuffled.value
+    found = Interval(1 + beyond.value / gap, 1 + beyond.low / gap, 1 + beyond.high / gap, recognised.n)
+    return [
+        Metric.of(
+            found,
+            name=BEYOND_CHANCE,
+            counted=recognised.counted,
+            reference=Reference("held-out real images", 1.0),
+            better=HIGHER,
+            beyond=Interval(found.value - 1, found.low - 1, found.high - 1, found.n),
+        )
+    ]
 
 
 def _by_class(real: Predictions, synthetic: Predictions, control: Predictions | None) -> list[Metric]:
@@ -223,6 +249,7 @@ SECTION = Section(
     question="Do synthetic images show what their condition says?",
     metrics={
         RECOGNITION: "fraction of synthetic images that a classifier of real images assigns to their condition",
+        BEYOND_CHANCE: "the same between that of shuffled conditions (0) and that of held-out real images (1)",
         AUROC: "how well the classifier's probability of a class separates images that were asked to show it",
         SPECIFICITY: "fraction of images of other classes that are not assigned to it; recognition is the sensitivity",
         SHUFFLED: "the same after shuffling the conditions among images: what chance and the modality explain",

@@ -24,7 +24,7 @@ from medloom.evaluation.images.copy_pictures import Pictures, halved, pictures
 from medloom.evaluation.images.sets import ImageSet
 
 # Changed when the same pictures would give other matches.
-VERSION = 2
+VERSION = 3
 # Real images that show how unrelated ones agree, and training images that are edited to see which edits are found.
 MOST_UNRELATED, PLANTED = 1000, 40
 # Images whose matches are written together.

@@ -4,7 +4,7 @@ The limits are those of a set that may be given away for research: distributed l
 variance, as varied up to a fifth of the real images, recognised up to a tenth as often, and without copies of patients.
 """
 
-from medloom.evaluation.images.alignment import RECOGNITION
+from medloom.evaluation.images.alignment import BEYOND_CHANCE
 from medloom.evaluation.images.copies import EXCESS as EXCESS_OF_COPIES
 from medloom.evaluation.images.copies import FOUND, HELD_OUT, IDENTICAL, REPEATED
 from medloom.evaluation.images.fidelity import EXCESS
@@ -17,8 +17,6 @@ from medloom.evaluation.report.questions import Question
 # Edits that the search for copies has to find on the user's own images, and the least fraction of them.
 EDITS_FOUND = ("as it is", "mirrored", "brightened by a quarter", "JPEG of quality 30", "cropped to 90 %")
 LEAST_FOUND = 0.8
-# A tenth less often than real images, and nearer to them than to a set made without a model.
-RECOGNISED = (("beyond_reference_at_least", -0.1), ("position_at_most", 0.5))
 
 
 def _rule(metric: str, bound: str, limit: float, of: str = EVERYTHING, optional: bool = False) -> GateRule:
@@ -50,7 +48,7 @@ QUESTIONS = (
         "Do they show what was asked for?",
         "A classifier of real images finds the class that was asked for, as in real images.",
         "A classifier of real images does not find the class that was asked for.",
-        tuple(GateRule(RECOGNITION, None, EVERYTHING, *one, together=RECOGNISED) for one in RECOGNISED),
+        (_rule(BEYOND_CHANCE, "lower_at_least", 0.8),),
     ),
     Question(
         "copies",

@@ -46,6 +46,10 @@ def unmeasured_metrics(data: Comparison, chosen: Sequence[str], left_out: Mappin
         reason = left_out.get(name) or (f"it needs {unmet[0]}" if unmet else "--only leaves it out")
         if name not in chosen:
             found |= dict.fromkeys(section.metrics, reason)
+    if "alignment" in chosen:
+        found[alignment.BEYOND_CHANCE] = (
+            "the classifier recognises the class of held-out real images no more often than by chance"
+        )
     if data.train is None:
         found |= dict.fromkeys((copies.COPIED, copies.EXCESS), f"it needs {NEEDS['training images'][1]}")
     return found

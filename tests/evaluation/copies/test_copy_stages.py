@@ -159,3 +159,9 @@ def test_an_image_that_is_there_twice_is_an_original_twice(large: np.ndarray) ->
     assert np.flatnonzero(references.alike(4)).tolist() == [4, 20] and np.flatnonzero(references.alike(5)).tolist() == [
         5
     ]
+
+
+def test_an_image_is_never_its_own_copy_however_few_there_are() -> None:
+    pictures = np.random.default_rng(0).random((5, SIZE, SIZE)).astype(np.float32)
+    found = match(pictures, References(pictures), Apart(np.arange(5), np.arange(5)))
+    assert (found.rows != np.arange(5)).all() and found.cosines.max() < 0.9

@@ -124,3 +124,21 @@ def test_what_is_lacking_for_training() -> None:
     assert lacking("a", "a") == "all of them are of class 'a'"
     assert lacking("a", "a", "b") == "class 'b' has 1 image and needs 2"
     assert lacking("a", "a", "b", "b") == ""
+
+
+def test_recognition_beyond_chance_is_between_shuffled_conditions_and_real_images() -> None:
+    truth = "ab" * 60
+    real = judged(truth, truth)
+    found = {
+        name: by_subset(
+            alignment.recognition_metrics("label", real, judged(truth, predicted), 0), alignment.BEYOND_CHANCE
+        )
+        for name, predicted in {"good": truth, "half": "aa" * 60, "swapped": "ba" * 60}.items()
+    }
+    assert found["good"]["all"].value == 1 and found["good"]["all"].low > 0.9
+    assert found["half"]["all"].value == pytest.approx(0, abs=0.1) and found["swapped"]["all"].value < -0.8
+    # A classifier that recognises no real image better than by chance can show nothing.
+    blind = judged(truth, "a" * 120)
+    assert not by_subset(
+        alignment.recognition_metrics("label", blind, judged(truth, truth), 0), alignment.BEYOND_CHANCE
+    )
