@@ -38,7 +38,6 @@ QUESTIONS = (
         "Kinds of real images are missing, or images repeat each other.",
         (
             _rule("coverage", "beyond_reference_at_least", -0.2),
-            _rule("recall", "beyond_reference_at_least", -0.2),
             _rule(REPEATED, "beyond_reference_at_most", 0.1),
             _rule(MISSING, "value_at_most", 0.05, optional=True),
         ),
