@@ -28,7 +28,12 @@ def stored(folder: Path, size: int = 32, factor: float = 1.0, deep: bool = False
 
 def test_equal_sets_differ_in_nothing_and_full_depth_is_no_difference(tmp_path: Path) -> None:
     first, second = formats_of(stored(tmp_path / "a"), None), formats_of(stored(tmp_path / "b", deep=True), None)
-    assert first.row() == {"pixels": "32 x 32", "stored": "PNG, 8 bit, grey", "levels": "0.829 to 98.6 %"}
+    assert first.row() == {
+        "pixels": "32 x 32",
+        "largest": "32 x 32",
+        "stored": "PNG, 8 bit, grey",
+        "levels": "0.829 to 98.6 %",
+    }
     assert second.stored.most_common(1)[0][0] == "PNG, 16 bit, grey"
     assert not differences(first, second)
     assert "colour" in str(formats_of(stored(tmp_path / "c", colour=True), None).row()["stored"])
