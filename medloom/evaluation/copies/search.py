@@ -160,7 +160,7 @@ class Candidates:
 
     Attributes:
         rows: of references, `(queries, k)`.
-        ways: how the query has to be laid on each, a number for `map_of`.
+        ways: how the query has to be laid on each, a number for `maps_of`.
     """
 
     rows: Tensor

@@ -9,28 +9,24 @@ SIGNED = (CHANGE, NULL, STAYED)
 LACK = "the truth is not known: give --truth with the phantom cohort of these triples, and --reference"
 QUESTIONS = (
     Question(
-        "direction",
         "Does the finding that was named change in the right direction, on the right side?",
         "Named findings change as the instruction says.",
         "Too many named findings do not change as the instruction says.",
         verdicts=(RIGHT,),
     ),
     Question(
-        "size",
         "Does it change by the right amount?",
         "Findings change by about as much as they truly did.",
         "A finding changes by much more or less than it truly did.",
         verdicts=(FRACTION,),
     ),
     Question(
-        "rest",
         "Does what is not named stay as it is?",
         "Heart, chest, lungs and bones stay as they are.",
         "Something that was not named changes.",
         verdicts=(STAYED,),
     ),
     Question(
-        "nothing",
         "Does an instruction of no change change nothing?",
         "Without a change to make, the image stays as it is.",
         "The image changes although no change was asked for.",

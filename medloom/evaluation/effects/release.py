@@ -11,35 +11,30 @@ SIGNED = (BEYOND, EFFECT, ERROR, INTERCEPT, OBSERVED, SHIFT)
 LACK = "the truth is not known: give --truth with the phantom cohort of these patients"
 QUESTIONS = (
     Question(
-        "size",
         "Is the size of each effect right?",
         "The generator recovers the size of the true effects.",
         "The generator misses the size of a true effect.",
         verdicts=(FRACTION,),
     ),
     Question(
-        "direction",
         "Is its direction right for nearly every patient?",
         "Patients whose effect can be seen change in the true direction.",
         "For too many patients an effect has the wrong direction.",
         verdicts=(SIGNS,),
     ),
     Question(
-        "place",
         "Is the change in the right place?",
         "The difference maps agree with the true ones.",
         "The difference maps do not agree with the true ones.",
         verdicts=(MAPS,),
     ),
     Question(
-        "outside",
         "Does everything else stay as it is?",
         "Where the truth changes nothing, the images hardly change.",
         "The images change where the truth changes nothing.",
         verdicts=(OUTSIDE,),
     ),
     Question(
-        "placebo",
         "Does a change that does nothing change nothing?",
         "A placebo has no effect.",
         "A placebo has an effect: the generator confuses it with its correlates.",

@@ -29,6 +29,7 @@ from medloom.metrics.uncertainty import Interval
 
 KEYS = ("metric", "features", "of")
 RELEASE, VERDICT = Path("release"), "verdict"
+STARTS = {HOLDS: "PASS", FAILS: "FAIL", INCONCLUSIVE: "NOT SHOWN"}
 
 
 @dataclass(frozen=True)
@@ -108,6 +109,7 @@ class Judgement:
         line: a sentence without its full stop.
         measured: the metric that decided; None if it was not measured.
         limit: what was required, in words.
+        lack: why it was not measured; empty if it was.
     """
 
     answer: str
@@ -115,6 +117,7 @@ class Judgement:
     line: str
     measured: Metric | None = None
     limit: str = ""
+    lack: str = ""
 
 
 @dataclass(frozen=True)
@@ -166,7 +169,8 @@ class GateRule:
             if self.optional:
                 return []
             why = unmeasured.get(self.metric, "these images do not allow it")
-            return [Judgement(INCONCLUSIVE, self.metric, f"NOT SHOWN: {self.metric} was not measured: {why}")]
+            line = f"{STARTS[INCONCLUSIVE]}: {self.metric} was not measured: {why}"
+            return [Judgement(INCONCLUSIVE, self.metric, line, lack=why)]
         meant = [metric for metric in named if metric.subset == self.of and self.features in (None, metric.extractor)]
         if not meant:
             raise UserError(
@@ -199,9 +203,8 @@ class GateRule:
             answer, known = INCONCLUSIVE, f"a set made without a model meets it too ({number(metric.control)})"
         if self.proof and answer == FAILS:
             answer, known = INCONCLUSIVE, "what is looked for would not be found on these data"
-        start = {HOLDS: "PASS", FAILS: "FAIL", INCONCLUSIVE: "NOT SHOWN"}[answer]
         line = (
-            f"{start}: {metric} {with_interval(metric.value, metric.low, metric.high)}, reference"
+            f"{STARTS[answer]}: {metric} {with_interval(metric.value, metric.low, metric.high)}, reference"
             f" {number(metric.reference.value)}, required: {self.required}{f'; {known}' if known else ''}"
         )
         return Judgement(answer, self.metric, line, metric, self.required)
@@ -339,13 +342,12 @@ def of_verdicts(verdicts: Sequence[Verdict], lack: str) -> list[Judgement]:
         lack: what would give verdicts, for an evaluation without any.
     """
     if not verdicts:
-        return [Judgement(INCONCLUSIVE, "", f"NOT SHOWN: there is no verdict: {lack}")]
-    starts = {HOLDS: "PASS", FAILS: "FAIL", INCONCLUSIVE: "NOT SHOWN"}
+        return [Judgement(INCONCLUSIVE, "", f"{STARTS[INCONCLUSIVE]}: there is no verdict: {lack}", lack=lack)]
     return [
         Judgement(
             verdict.answer,
             verdict.metric,
-            f"{starts[verdict.answer]}: {verdict.attribute}, {verdict.metric}"
+            f"{STARTS[verdict.answer]}: {verdict.attribute}, {verdict.metric}"
             f" {with_interval(verdict.value, verdict.low, verdict.high)}, required: {verdict.bound}",
         )
         for verdict in verdicts

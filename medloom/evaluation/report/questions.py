@@ -8,8 +8,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from medloom.evaluation.report.gate import BOUNDS, GateRule, Judgement
-from medloom.evaluation.report.metrics import FAILS, HOLDS, Metric, Verdict, number, with_interval
+from medloom.evaluation.report.gate import BOUNDS, STARTS, GateRule, Judgement
+from medloom.evaluation.report.metrics import FAILS, HOLDS, INCONCLUSIVE, Metric, Verdict, number, with_interval
 
 YES, NO, NONE, NOT_SHOWN, NOT_MEASURED = "yes", "no", "none found", "not shown", "not measured"
 
@@ -19,7 +19,6 @@ class Question:
     """A question and how it is answered.
 
     Attributes:
-        name: one word.
         text: the question.
         yes: the answer if all rules hold.
         no: the answer if one fails.
@@ -29,7 +28,6 @@ class Question:
         bad: whether a yes is the bad answer, as of copies.
     """
 
-    name: str
     text: str
     yes: str
     no: str
@@ -66,8 +64,8 @@ class Answer:
 
 def answered(
     question: Question, metrics: Sequence[Metric], verdicts: Sequence[Verdict], unmeasured: Mapping[str, str]
-) -> tuple[Answer, list[Judgement]]:
-    """The answer to a question, and the answers of its rules.
+) -> Answer:
+    """The answer to a question.
 
     Args:
         question: the question.
@@ -78,24 +76,20 @@ def answered(
     if question.verdicts:
         own = [verdict for verdict in verdicts if verdict.metric in question.verdicts]
         lack = next((unmeasured[name] for name in question.verdicts if name in unmeasured), "")
-        return _of_verdicts(question, own, lack), []
+        return _of_verdicts(question, own, lack)
     found = [judged for rule in question.rules for judged in rule.judge(metrics, unmeasured)]
     measured = [judged for judged in found if judged.measured is not None]
     failed = [judged for judged in measured if judged.answer == FAILS]
     if not measured:
-        reason = found[0].line.partition(" was not measured: ")[2] if found else "there is nothing to measure it on"
-        return _unanswered(question, reason), found
+        return _unanswered(question, found[0].lack if found else "there is nothing to measure it on")
     if failed:
-        return _answer(question, False, _figure(failed[0])), found
+        return _answer(question, False, _figure(failed[0]))
     if all(judged.answer == HOLDS for judged in found):
-        return _answer(question, True, _figure(_closest(measured, question.rules[0]))), found
+        return _answer(question, True, _figure(_closest(measured, question.rules[0])))
     undecided = next(judged for judged in found if judged.answer != HOLDS)
-    reason = undecided.line.removeprefix("NOT SHOWN: ")
-    if undecided.measured is not None:
-        return Answer(
-            question.text, "amber", NOT_SHOWN, "These sets cannot decide it.", reason, question.required
-        ), found
-    return Answer(question.text, "amber", NOT_SHOWN, "Part of it was not measured.", reason, question.required), found
+    sentence = "Part of it was not measured." if undecided.lack else "These sets cannot decide it."
+    reason = undecided.line.removeprefix(f"{STARTS[INCONCLUSIVE]}: ")
+    return Answer(question.text, "amber", NOT_SHOWN, sentence, reason, question.required)
 
 
 def _of_verdicts(question: Question, verdicts: Sequence[Verdict], lack: str) -> Answer:

@@ -9,7 +9,6 @@ from pathlib import Path
 from medloom.core.files import write_json, write_text
 from medloom.core.output_folder import output_folder
 from medloom.core.progress import say
-from medloom.evaluation.report.gate import Judgement
 from medloom.evaluation.report.metrics import Metric, Verdict, number
 from medloom.evaluation.report.openings import Openings
 from medloom.evaluation.report.plan import Plan, PlannedAnswer, joint_answer
@@ -59,19 +58,14 @@ class Report:
             for metric in [*self.metrics, *(replace(metric, section=section) for metric in metrics)]
         ]
 
-    def answer(self, questions: Sequence[Question], unmeasured: Mapping[str, str]) -> list[Judgement]:
+    def answer(self, questions: Sequence[Question], unmeasured: Mapping[str, str]) -> None:
         """Answer the questions of the top of the report.
 
         Args:
             questions: in the order of the report.
             unmeasured: name of a metric to why it was not measured.
-
-        Returns:
-            The answers of the rules of those that `--gate release` requires.
         """
-        found = [(question, *answered(question, self.metrics, self.verdicts, unmeasured)) for question in questions]
-        self.answers = [answer for _, answer, _ in found]
-        return [judged for question, _, own in found if question.required for judged in own]
+        self.answers = [answered(question, self.metrics, self.verdicts, unmeasured) for question in questions]
 
     def follow(self, plan: Plan | None, openings: Openings | None, unmeasured: Mapping[str, str]) -> None:
         """Answer a plan; its metrics are primary, and all others exploratory.
