@@ -24,7 +24,6 @@ BENCHMARKS = {
     "registration": "known motions found again, lung masks of real pairs before and after, and time",
     "planted_copies": "edited copies of real images found again, and images of other patients that are listed",
     "bad_sets": "whether the release gate refuses sets without a model, spoiled and copied ones, and passes real ones",
-    "degradations": "blurred, one-class, mislabelled and copied sets: whether the figures see it",
     "membership_attack": "membership inference on an overfitted and an early-stopped model, beside its controls",
     "report_time": "the whole report from nothing: seconds",
     "coverage": "coverage and width of every kind of interval that reports use, by simulation",

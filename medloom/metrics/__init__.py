@@ -98,11 +98,12 @@ METRICS: dict[str, MetricInfo] = {
 STATISTICS = (
     dict.fromkeys(
         (
-            *("bootstrap_mean", "bootstrap_interval", "student_mean", "proportion_interval", "subsample_interval"),
-            *("floor", "difference", "proportion_ratio", "p_value", "equivalent", "holm"),
+            *("bootstrap_mean", "bootstrap_interval", "student_mean", "subsample_interval", "floor"),
+            *("difference", "p_value", "equivalent", "holm"),
         ),
         "uncertainty",
     )
+    | dict.fromkeys(("proportion_interval", "proportion_ratio"), "proportions")
     | dict.fromkeys(("auroc_interval", "auroc_difference"), "areas")
     | {"compare_sets": "set_comparison"}
 )

@@ -1,11 +1,12 @@
 """Sets of features: their checks, distances, and matrix operations in NumPy or, for large sets, on the GPU."""
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from contextvars import ContextVar
 from typing import Any
 
 import numpy as np
+from threadpoolctl import threadpool_limits
 
 from medloom.core.errors import UserError
 
@@ -35,6 +36,15 @@ def computing_on(device: str) -> Iterator[None]:
         yield
     finally:
         _device.reset(before)
+
+
+def one_thread_each() -> AbstractContextManager[object]:
+    """Products of numpy use one thread within the block.
+
+    For many small products: threads that share one wait for each other, up to a hundred times as long as it takes.
+    """
+    limit: AbstractContextManager[object] = threadpool_limits(limits=1, user_api="blas")
+    return limit
 
 
 def placed(multiplications: float, *arrays: np.ndarray) -> list[Matrix]:

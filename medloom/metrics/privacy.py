@@ -8,7 +8,8 @@ import numpy as np
 from medloom.core.errors import UserError
 from medloom.core.seeds import numpy_generator
 from medloom.metrics.matrices import CHUNK, check_features, moved_like, placed, row_maxima, unit_rows
-from medloom.metrics.uncertainty import Groups, Interval, difference, proportion_interval
+from medloom.metrics.proportions import proportion_interval
+from medloom.metrics.uncertainty import Groups, Interval, difference
 
 
 @dataclass(frozen=True, eq=False)

@@ -14,10 +14,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import t as student
-from threadpoolctl import threadpool_limits
 
 from medloom.core.errors import UserError
 from medloom.core.seeds import numpy_generator
+from medloom.metrics.matrices import one_thread_each
 from medloom.metrics.uncertainty import Groups, Interval
 
 DRAWS, GROUPS = 16, 40
@@ -177,8 +177,7 @@ def compare_sets(
             found.append([np.mean(between, axis=0), np.asarray(statistics(real[one], real[other]), float)])
         return _finite(np.array(found))
 
-    # Many small matrices: one thread each is up to a hundred times faster than all threads on each.
-    with threadpool_limits(limits=1, user_api="blas"), ThreadPoolExecutor(os.cpu_count()) as pool:
+    with one_thread_each(), ThreadPoolExecutor(os.cpu_count()) as pool:
         tasks = [pool.submit(copy_context().run, measured, draws) for draws in (sides.draws, *sides.replicates)]
         drawn, *left = [task.result() for task in tasks]
     jackknife = np.stack([each.mean(axis=0) for each in left])

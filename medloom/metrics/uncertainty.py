@@ -1,4 +1,4 @@
-"""Intervals and tests: means, proportions, distances between sets, differences, equivalence, multiple tests.
+"""Intervals and tests: means, distances between sets, differences, equivalence, multiple tests.
 
 Never resample a distance between sets with replacement: duplicates bias it.
 """
@@ -9,19 +9,17 @@ from statistics import NormalDist
 from typing import Literal
 
 import numpy as np
-from scipy.stats import beta, norm
+from scipy.stats import norm
 from scipy.stats import t as student
 
 from medloom.core.errors import UserError
 from medloom.core.seeds import numpy_generator
+from medloom.metrics.matrices import one_thread_each
 
 # With fewer independent units (patients) an interval of reports says more than they know.
 LEAST_UNITS = 8
 # Rounds in which resamples that lost a group are drawn again.
 MOST_REDRAWS = 500
-# Clusters whose images are all alike, by assumption. Where a rate's rare outcome is in few clusters, it says little of
-# how alike the images of a cluster are.
-ALIKE = 0.5
 
 Rows = np.ndarray
 Groups = Sequence[object] | np.ndarray
@@ -70,7 +68,7 @@ def bootstrap_mean(values: np.ndarray, clusters: Groups, seed: int, n: int = 100
         >>> mean.value, mean.low, mean.high, mean.n
         (2.5, 1.5, 3.5, 2)
     """
-    values, (codes, count) = _finite(values), _codes(clusters, len(values), level)
+    values, (codes, count) = finite_values(values), codes_of(clusters, len(values), level)
     sums, sizes = np.bincount(codes, values, count), np.bincount(codes, minlength=count)
     draws = numpy_generator("bootstrap", seed).integers(0, count, (n, count))
     means = sums[draws].sum(axis=1) / sizes[draws].sum(axis=1)
@@ -96,7 +94,7 @@ def student_mean(values: np.ndarray, clusters: Groups, level: float = 0.95) -> I
         >>> mean.value, round(mean.low, 2), mean.n
         (4.0, -16.75, 3)
     """
-    values, (codes, count) = _finite(values), _codes(clusters, len(values), level)
+    values, (codes, count) = finite_values(values), codes_of(clusters, len(values), level)
     means = np.bincount(codes, values, count) / np.bincount(codes, minlength=count)
     freedom = max(count - 3, 1)
     reach = float(student.ppf((1 + level) / 2, freedom) * means.std(ddof=0) / np.sqrt(freedom))
@@ -137,10 +135,12 @@ def bootstrap_interval(
         >>> interval.value, interval.low, interval.high
         (2.5, 1.5, 3.5)
     """
-    codes, count = _codes(clusters, len(clusters), level)
+    codes, count = codes_of(clusters, len(clusters), level)
     members = [np.flatnonzero(codes == code) for code in range(count)]
     drawn = _resamples(codes, count, numpy_generator("bootstrap", seed), n, keep)
-    replicates = _finite(np.array([statistic(np.concatenate([members[code] for code in draw])) for draw in drawn]))
+    replicates = finite_values(
+        np.array([statistic(np.concatenate([members[code] for code in draw])) for draw in drawn])
+    )
     ends = _percentiles(replicates, _expanded(level, np.bincount(codes)))
     return Interval(float(statistic(np.arange(len(codes)))), *ends, count)
 
@@ -190,7 +190,7 @@ def subsample_interval(
         >>> bool(found.low < 3 < found.high)
         True
     """
-    sets = [_codes(groups, len(groups), level) for groups in (groups_x, groups_y)]
+    sets = [codes_of(groups, len(groups), level) for groups in (groups_x, groups_y)]
     sizes = [round(fraction * count) for _, count in sets]
     possible = all(2 <= size <= count - 2 for size, (_, count) in zip(sizes, sets, strict=True))
     if at not in ("infinity", "n") or not possible:
@@ -208,7 +208,8 @@ def subsample_interval(
         return float(statistic(rows[0], rows[1]))
 
     whole = float(statistic(np.arange(len(groups_x)), np.arange(len(groups_y))))
-    differences = _finite(np.array([part() for _ in range(repeats)])) - whole
+    with one_thread_each():
+        differences = finite_values(np.array([part() for _ in range(repeats)])) - whole
     ratio = fraction / (1 - fraction)  # m / (n - m)
     spread = np.sqrt(ratio) * float(differences.std(ddof=1)) * NormalDist().inv_cdf((1 + level) / 2)
     value = whole - ratio * float(differences.mean()) if at == "infinity" else whole
@@ -250,7 +251,7 @@ def floor(
         >>> reference.n, reference.low > 0
         (20, True)
     """
-    codes, count = _codes(groups, len(groups), level)
+    codes, count = codes_of(groups, len(groups), level)
     rng = numpy_generator("floor", seed)
     wanted = min(n, len(codes) // 2)
     splits: list[tuple[Rows, Rows]] = []
@@ -268,51 +269,8 @@ def floor(
             f"{len(codes)} real images of {count} patients leave {size} per side of the real-vs-real reference; give"
             " more."
         )
-    distances = _finite(np.array([statistic(one[:size], other[:size]) for one, other in splits]))
+    distances = finite_values(np.array([statistic(one[:size], other[:size]) for one, other in splits]))
     return Interval(float(distances.mean()), *_percentiles(distances, level), size)
-
-
-def proportion_interval(
-    hits: np.ndarray, clusters: Groups, weights: np.ndarray | None = None, level: float = 0.95
-) -> Interval:
-    """A proportion with an interval over clusters that covers near 0 and 1 and with uneven clusters.
-
-    The images count as fewer independent ones, as many as the images of a cluster are alike (effective sample size,
-    Kish 1965). How alike they are is estimated from the rare outcome, by the variance between clusters and by pairs
-    within clusters, and half a cluster of equal images is added to this. With this sample size the ends are quantiles
-    of beta distributions (Korn and Graubard 1998), halfway between Clopper and Pearson's, which cover 97 % and more,
-    and Jeffreys', which cover as little as 87 %.
-
-    Args:
-        hits: `(k,)` of 0 and 1, or means of such.
-        clusters: `(k,)`, the patient or prompt of each hit. Nearly everything is possible after a single one.
-        weights: `(k,)`, above 0, of each hit; by default all are equal.
-        level: nominal coverage, in (0, 1).
-
-    Raises:
-        UserError: see `bootstrap_mean`; or values outside 0 to 1, or weights that are not above 0.
-
-    Examples:
-        >>> found = medloom.metrics.proportion_interval(np.ones(20), clusters=range(20))
-        >>> found.value, round(found.low, 2), found.high
-        (1.0, 0.86, 1.0)
-        >>> found = medloom.metrics.proportion_interval(np.ones(20), clusters=np.repeat(range(5), 4))
-        >>> round(found.low, 2), found.n
-        (0.54, 5)
-    """
-    values, (codes, count) = _finite(hits), _codes(clusters, len(hits), level, least=1)
-    shares = np.ones(len(values)) if weights is None else _finite(weights)
-    if values.min() < 0 or values.max() > 1 or len(shares) != len(values) or shares.min() <= 0:
-        raise UserError(
-            f"a proportion of values from {values.min():g} to {values.max():g} with {len(shares)} weights from"
-            f" {shares.min():g}; give {len(values)} values from 0 to 1 and as many weights above 0."
-        )
-    value = float(np.average(values, weights=shares))
-    # Independent images and clusters that would give as precise a mean as these uneven ones.
-    images, units = _effective(shares), _effective(np.bincount(codes, shares))
-    n = max(images / _design_effect(values, codes, shares, images / units), units)
-    low, high = _beta_ends(value * n, (1 - value) * n, level)
-    return Interval(value, low, high, count)
 
 
 def difference(a: Interval, b: Interval, correlation: float = 0.0) -> Interval:
@@ -342,44 +300,6 @@ def difference(a: Interval, b: Interval, correlation: float = 0.0) -> Interval:
     value = a.value - b.value
     low, high = reach(a.value - a.low, b.high - b.value), reach(a.high - a.value, b.value - b.low)
     return Interval(value, value - low, value + high, min(a.n, b.n))
-
-
-def proportion_ratio(hits: np.ndarray, others: np.ndarray, clusters: Groups, level: float = 0.95) -> Interval:
-    """The ratio of two proportions of the same rows with an interval over clusters that covers near 1.
-
-    The intervals of `proportion_interval` are joined by the method of Donner and Zou (2012), with the correlation of
-    the two between clusters.
-
-    Args:
-        hits: `(k,)` of 0 and 1.
-        others: `(k,)` of 0 and 1, of which at least one is 1.
-        clusters: `(k,)`, the patient of each row.
-        level: nominal coverage, in (0, 1).
-
-    Raises:
-        UserError: see `proportion_interval`; or no hit among the others.
-
-    Examples:
-        >>> ours, theirs = np.arange(40) < 20, np.arange(40) < 25
-        >>> found = medloom.metrics.proportion_ratio(ours, theirs, clusters=range(40))
-        >>> found.value, found.low < 0.8 < found.high < 1
-        (0.8, True)
-    """
-    a, b = (proportion_interval(rows, clusters, level=level) for rows in (hits, others))
-    if b.value == 0:
-        raise UserError("the ratio to a proportion of 0 is undefined; give rows of which some are hits.")
-    codes, count = _codes(clusters, len(hits), level, least=1)
-    one, other = (np.bincount(codes, np.asarray(rows, float) - np.mean(rows), count) for rows in (hits, others))
-    spread = float(np.linalg.norm(one) * np.linalg.norm(other))
-    correlation = float(one @ other) / spread if spread > 0 else 0.0
-
-    def end(own: float, theirs: float, side: int) -> float:
-        """With the end of the first proportion on one side and the end of the second on the other."""
-        shared = a.value * b.value - correlation * (a.value - own) * (theirs - b.value)
-        first, second = own * (2 * a.value - own), theirs * (2 * b.value - theirs)
-        return (shared + side * float(np.sqrt(max(shared**2 - first * second, 0.0)))) / second
-
-    return Interval(a.value / b.value, end(a.low, b.high, -1), end(a.high, b.low, 1), count)
 
 
 def p_value(interval: Interval, reference: float = 0.0, level: float = 0.95) -> float:
@@ -472,34 +392,9 @@ def _resamples(
     )
 
 
-def _design_effect(values: np.ndarray, codes: np.ndarray, shares: np.ndarray, worst: float) -> float:
-    """How many images count as one, from 1 to about `worst`, which it is where all images of a cluster are alike."""
-    value = np.average(values, weights=shares)
-    rare = values if value <= 1 / 2 else 1 - values
-    sizes, found = np.bincount(codes), np.bincount(codes, rare)
-    # Images in the clusters of rare ones: only these say how alike the images of a cluster are.
-    pairs = found * (sizes - 1)
-    if len(sizes) < 2 or not pairs.any():
-        return worst
-    residuals = np.bincount(codes, shares * (values - value)) / shares.sum()
-    between = len(sizes) / (len(sizes) - 1) * (residuals**2).sum() * _effective(shares) / (value * (1 - value))
-    rate = found.sum() / sizes.sum()
-    alike = np.clip(((found * (found - 1)).sum() / pairs.sum() - rate) / (1 - rate), 0, 1)
-    estimate, information = max(between, 1 + (worst - 1) * alike), _effective(pairs)
-    return float(max((information * estimate + ALIKE * worst) / (information + ALIKE), 1.0))
-
-
-def _effective(weights: np.ndarray) -> float:
+def effective_number(weights: np.ndarray) -> float:
     """Number of equal weights with the same variance of a mean (Kish 1965)."""
     return float(weights.sum() ** 2 / (weights.astype(float) ** 2).sum())
-
-
-def _beta_ends(hits: float, misses: float, level: float) -> tuple[float, float]:
-    """Ends of a proportion's interval; at no hits or no misses it reaches 0 or 1."""
-    tail = (1 - level) / 2
-    low = float(beta.ppf(tail, hits + 0.25, misses + 0.75)) if hits > 0 else 0.0
-    high = float(beta.ppf(1 - tail, hits + 0.75, misses + 0.25)) if misses > 0 else 1.0
-    return low, high
 
 
 def _expanded(level: float, sizes: np.ndarray) -> float:
@@ -509,7 +404,7 @@ def _expanded(level: float, sizes: np.ndarray) -> float:
     (Hesterberg 2015, section 3.3). Uneven clusters count as fewer (Kish 1965). Two degrees of freedom more are taken
     off because values are skewed: without it, 90 % are covered with 8 clusters of exponential values, with it 93 %.
     """
-    effective = _effective(sizes)
+    effective = effective_number(sizes)
     freedom = max(effective - 3, 1.0)
     return float(1 - 2 * norm.cdf(np.sqrt(effective / freedom) * student.ppf((1 - level) / 2, freedom)))
 
@@ -519,7 +414,12 @@ def _percentiles(values: np.ndarray, level: float) -> tuple[float, float]:
     return float(low), float(high)
 
 
-def _finite(values: np.ndarray) -> np.ndarray:
+def finite_values(values: np.ndarray) -> np.ndarray:
+    """Values as float64.
+
+    Raises:
+        UserError: no values, or some that are not finite.
+    """
     values = np.asarray(values, dtype=np.float64)
     if values.ndim != 1 or not len(values) or not np.isfinite(values).all():
         raise UserError(
@@ -529,7 +429,7 @@ def _finite(values: np.ndarray) -> np.ndarray:
     return values
 
 
-def _codes(groups: Groups, length: int, level: float, least: int = 2) -> tuple[np.ndarray, int]:
+def codes_of(groups: Groups, length: int, level: float, least: int = 2) -> tuple[np.ndarray, int]:
     """Groups as integers from 0, and their number.
 
     Raises:

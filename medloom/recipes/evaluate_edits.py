@@ -6,10 +6,11 @@ from typing import ClassVar
 
 from medloom.core.errors import UserError
 from medloom.data.manifest import ManifestOptions, load_manifest
+from medloom.evaluation.report.options import ReportOptions
 
 
 @dataclass(frozen=True, kw_only=True)
-class Config(ManifestOptions):
+class Config(ReportOptions, ManifestOptions):
     """Measure what edits of prior images keep and change.
 
     Attributes:
@@ -24,12 +25,6 @@ class Config(ManifestOptions):
         image_size: pixels of the judges' images; one number for a square, or one per axis.
         network: the judging classifiers: small (for a CPU) or densenet121.
         steps: optimiser steps of each judge.
-        plan: YAML file of the primary metrics with their bounds, reasons and planned n, which is read and hashed before
-            anything else. All other metrics are exploratory.
-        gate: release (every verdict has to hold), or a YAML file of bounds on metrics. If one is not met or not shown,
-            the command says which and ends with status 3.
-        allow_inconclusive: metrics that may be inconclusive or unmeasured at the gate.
-        json: print scores.json on standard output as well.
         seed: of the judges and of all resamples.
         device: auto, cpu or cuda.
     """
@@ -59,10 +54,6 @@ class Config(ManifestOptions):
     image_size: tuple[int, ...] = (64,)
     network: str = "small"
     steps: int = 200
-    plan: Path | None = None
-    gate: Path | None = None
-    allow_inconclusive: tuple[str, ...] = ()
-    json: bool = False
     seed: int = 0
     device: str = "auto"
 

@@ -1,5 +1,6 @@
 """`medloom evaluate images`: metrics of synthetic images with intervals, compared with real images."""
 
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
@@ -7,15 +8,15 @@ from typing import TYPE_CHECKING, ClassVar
 from medloom.core.errors import UserError
 from medloom.core.options import flag_of, given_again, setting
 from medloom.data.manifest import ManifestOptions, load_manifest
+from medloom.evaluation.report.options import ReportOptions
 from medloom.generators.leakage import refuse_seen
 
 if TYPE_CHECKING:
     from medloom.data.manifest import Manifest
     from medloom.evaluation.images.comparison import Comparison
-    from medloom.evaluation.images.section import Inputs
+    from medloom.evaluation.images.section import Found, Inputs
     from medloom.evaluation.report.openings import Openings
     from medloom.evaluation.report.plan import Plan
-    from medloom.evaluation.report.questions import Answer
     from medloom.evaluation.report.report import Report
 
 RANKING = "ranking.json"
@@ -23,7 +24,7 @@ VERSIONS = ("torch", "transformers", "monai", "scikit-learn", "scipy", "numpy")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Config(ManifestOptions):
+class Config(ReportOptions, ManifestOptions):
     """Compare synthetic images with real ones.
 
     Attributes:
@@ -54,12 +55,6 @@ class Config(ManifestOptions):
         network: the classifier and the encoder: small (for a CPU) or densenet121.
         steps: optimiser steps of the classifier and of the encoder.
         seed: of the split, the classifier, and all resamples.
-        plan: YAML file of the primary metrics with their bounds, reasons and planned n, which is read and hashed before
-            anything else. All other metrics are exploratory.
-        gate: release, or a YAML file of bounds on metrics. If one is not met or not shown, the command says which and
-            ends with status 3.
-        allow_inconclusive: metrics that may be inconclusive or unmeasured at the gate.
-        json: print scores.json on standard output as well.
         drop_copies: write cleaned.csv, the synthetic manifest without the images that are listed as copies, and
             evaluate it in the folder cleaned.
         reference_model: run folder of a model that was trained on neither --train nor --real; its losses calibrate the
@@ -108,10 +103,6 @@ class Config(ManifestOptions):
     network: str = "small"
     steps: int = 200
     seed: int = 0
-    plan: Path | None = None
-    gate: Path | None = None
-    allow_inconclusive: tuple[str, ...] = ()
-    json: bool = False
     drop_copies: bool = False
     reference_model: Path | None = None
     attack_images: int = setting(500)
@@ -149,8 +140,7 @@ def _rank(config: Config, plan: "Plan | None", openings: "Openings | None") -> P
     from medloom.core.files import write_json, write_text
     from medloom.core.output_folder import output_folder
     from medloom.core.progress import say
-    from medloom.evaluation.images.ranking import Contender, ranked
-    from medloom.evaluation.report.report import page
+    from medloom.evaluation.images.ranking import Contender, ranked, ranking_page
 
     for name in ("model", "reference_model", "gate", "drop_copies", "conditions"):
         if getattr(config, name):
@@ -163,30 +153,20 @@ def _rank(config: Config, plan: "Plan | None", openings: "Openings | None") -> P
     with output_folder(config.out, RANKING):
         write_json(config.out / RANKING, {"finished": False})
         contenders: list[Contender] = []
-        answers: dict[str, list[Answer]] = {}
         for name, path in zip(names, config.synthetic, strict=True):
             say(f"set {len(contenders) + 1} of {len(names)}: {name}")
-            own = replace(config, synthetic=(path,), out=config.out / name, cache=config.cache or config.out / "cache")
+            changed = {"synthetic": (path,), "out": config.out / name, "cache": config.cache or config.out / "cache"}
+            own = replace(config, **changed, json=False)  # type: ignore[arg-type]
             _, report, inputs = _evaluate(own, plan, openings)
             openings = openings or report.openings
-            contenders.append(Contender(name, report.metrics, inputs))
-            answers[name] = report.answers
+            contenders.append(Contender(name, report.metrics, report.answers, inputs))
         places = ranked(contenders)
-        columns = list(dict.fromkeys(column for place in places for column in place.values))
-        given = {name: {answer.question: answer for answer in own} for name, own in answers.items()}
-        shown = {"columns": columns, "questions": [answer.question for answer in answers[names[0]]]}
-        html = page("ranking.html", places=[(place, given[place.name]) for place in places], **shown)
-        write_text(config.out / "ranking.html", html)
+        write_text(config.out / "ranking.html", ranking_page(places))
         write_json(config.out / RANKING, {"finished": True, "ranking": [place.to_dict() for place in places]})
     for place in places:
-        how = (
-            ""
-            if place.rank == 1
-            else ", worse than the best"
-            if place.is_behind
-            else ", not distinguished from the best"
-        )
-        say(f"{place.rank}. {place.name}: mean excess Frechet distance {place.score:.3g}{how}")
+        say(f"{place.rank}. {place.name}: mean excess Frechet distance {place.score:.3g}, {place.standing}")
+    if config.json:
+        print((config.out / RANKING).read_text(encoding="utf-8"))
     say(f"ranked: {config.out / 'ranking.html'}")
     return config.out
 
@@ -194,14 +174,9 @@ def _rank(config: Config, plan: "Plan | None", openings: "Openings | None") -> P
 def _evaluate(config: Config, plan: "Plan | None", openings: "Openings | None") -> tuple[Path, "Report", "Inputs"]:
     """`run` of one set with a plan that was read before."""
     from medloom.core.progress import say
-    from medloom.data.units import joined_units
     from medloom.evaluation.images.cache import EvaluationCache, judge_options
-    from medloom.evaluation.images.cards import write_cards
-    from medloom.evaluation.images.comparison import compare, readable_only
     from medloom.evaluation.images.copies import without_known
     from medloom.evaluation.images.copy_search import CopySearch
-    from medloom.evaluation.images.formats import with_formats
-    from medloom.evaluation.images.page import images_page, synthetic_strips, unlike_strips
     from medloom.evaluation.images.release import QUESTIONS, RELEASE
     from medloom.evaluation.images.section import Attack, Inputs
     from medloom.evaluation.images.sections import SECTIONS, SIGNED, choose_sections, unmeasured_metrics
@@ -215,28 +190,7 @@ def _evaluate(config: Config, plan: "Plan | None", openings: "Openings | None") 
     known = _known(config)
     rules = read_gate(config.gate, known, RELEASE, SIGNED)
     check_allowed(config.allow_inconclusive, known, config.gate)
-
-    real = load_manifest(config.real, config, need=("path",))
-    synthetic = _synthetic(config)
-    if config.model is not None:
-        refuse_seen(config.model, config.real, real)
-    train = load_manifest(config.train, config, need=("path",)) if config.train else None
-    unit = joined_units(config.unit, *(manifest.units for manifest in (real, synthetic, train) if manifest is not None))
-    data = compare(
-        real,
-        synthetic,
-        train,
-        label=config.label,
-        image_size=config.image_size,
-        resize=config.resize,
-        seed=config.seed,
-        unit=unit,
-        set_apart="local" in config.features or not config.features,
-        by=config.by,
-    )
-    data = readable_only(data, unit) if config.skip_bad else data
-    choose_sections(config.only, data)
-    data = with_formats(data, unit)
+    real, synthetic, data, unit = _sets(config)
     extractors = _extractors(config, data)
     cache = EvaluationCache(config.cache or config.out, data.spec, judge, unit)
     with report_folder(config.out):
@@ -260,43 +214,91 @@ def _evaluate(config: Config, plan: "Plan | None", openings: "Openings | None") 
         )
         with computing_on(config.device):
             found = {name: SECTIONS[name].measure(inputs) for name in chosen}
-        report = Report(notes=notes)
+        report = Report(notes=notes, facts={**_facts(config, data), **inputs.facts, "left_out": left_out})
         for name, own in found.items():
             report.add(name, own.metrics, own.notes)
         unmeasured = unmeasured_metrics(data, chosen, left_out)
         report.answer(QUESTIONS, unmeasured)
-        files = {file: write for own in found.values() for file, write in own.files.items()}
-        report.facts = {
-            **_facts(config, data),
-            **inputs.facts,
-            "internal_files": sorted(files),
-            "left_out": left_out,
-        }
         if openings is None:
             openings = count_opening(real, "evaluate images", plan, config.out, synthetic.fingerprint())
         report.follow(plan, openings, unmeasured)
-        for pattern in ("*-internal.csv", "*-internal.html"):
-            for stale in config.out.glob(pattern):
-                stale.unlink()
-        for file, write in files.items():
-            write(config.out / file)
-        strips = [*synthetic_strips(data.synthetic, data.spec, unit), *unlike_strips(inputs)]
-        report.write(config.out, images_page(report, found, strips), config.json)
-        write_cards(config.out, report, data.table, config.model)
+        _write(config, report, found, inputs)
 
-        unreleasable = {str(path) for own in found.values() for path in own.unreleasable}
-        if not config.drop_copies or not unreleasable:
-            enforce(config.gate, judgements(rules, report.metrics, unmeasured), config.allow_inconclusive)
-            return config.out, report, inputs
-        # The cleaned set is what would be released, so it is what has to pass the gate.
-        kept = [path not in unreleasable for path in synthetic.frame["path"]]
-        cleaned = config.out / "cleaned.csv"
-        # As the manifest has them: texts and columns of --conditions are not for release.
-        _images(config).select(kept).write(cleaned)
-        say(f"{len(kept) - sum(kept)} of {len(kept)} synthetic images are listed as copies; the others: {cleaned}")
-        kept_in = config.cache or config.out
-        changed = {"synthetic": (cleaned,), "out": config.out / "cleaned", "cache": kept_in, "drop_copies": False}
-        return _evaluate(replace(config, **changed), plan, openings)  # type: ignore[arg-type]
+        cleaned = _cleaned(config, found, synthetic)
+        if cleaned is not None:
+            # The cleaned set is what would be released, so it is what has to pass the gate.
+            return _evaluate(cleaned, plan, openings)
+        enforce(config.gate, judgements(rules, report.metrics, unmeasured), config.allow_inconclusive)
+        return config.out, report, inputs
+
+
+def _sets(config: Config) -> tuple["Manifest", "Manifest", "Comparison", str | None]:
+    """The real and the synthetic manifest, the sets that are compared, and the unit of files that do not state theirs.
+
+    Raises:
+        UserError: see `run`.
+    """
+    from medloom.data.units import joined_units
+    from medloom.evaluation.images.comparison import compare, readable_only
+    from medloom.evaluation.images.formats import with_formats
+    from medloom.evaluation.images.sections import choose_sections
+
+    real = load_manifest(config.real, config, need=("path",))
+    synthetic = _synthetic(config)
+    if config.model is not None:
+        refuse_seen(config.model, config.real, real)
+    train = load_manifest(config.train, config, need=("path",)) if config.train else None
+    unit = joined_units(config.unit, *(manifest.units for manifest in (real, synthetic, train) if manifest is not None))
+    data = compare(
+        real,
+        synthetic,
+        train,
+        label=config.label,
+        image_size=config.image_size,
+        resize=config.resize,
+        seed=config.seed,
+        unit=unit,
+        set_apart="local" in config.features or not config.features,
+        by=config.by,
+    )
+    data = readable_only(data, unit) if config.skip_bad else data
+    # Sections that cannot be measured are refused before anything is trained.
+    choose_sections(config.only, data)
+    return real, synthetic, with_formats(data, unit), unit
+
+
+def _write(config: Config, report: "Report", found: Mapping[str, "Found"], inputs: "Inputs") -> None:
+    """Write the report, the cards, and the files that are not for sharing; those of an earlier report go."""
+    from medloom.evaluation.images.cards import write_cards
+    from medloom.evaluation.images.page import images_page, synthetic_strips, unlike_strips
+
+    data, unit = inputs.data, inputs.cache.unit
+    files = {file: write for own in found.values() for file, write in own.files.items()}
+    report.facts["internal_files"] = sorted(files)
+    for pattern in ("*-internal.csv", "*-internal.html"):
+        for stale in config.out.glob(pattern):
+            stale.unlink()
+    for file, write in files.items():
+        write(config.out / file)
+    strips = [*synthetic_strips(data.synthetic, data.spec, unit), *unlike_strips(inputs)]
+    report.write(config.out, images_page(report, found, strips), config.json)
+    write_cards(config.out, report, data.table, config.model)
+
+
+def _cleaned(config: Config, found: Mapping[str, "Found"], synthetic: "Manifest") -> Config | None:
+    """The evaluation of the images that are listed as no copies; None if it is not wanted or none is listed."""
+    from medloom.core.progress import say
+
+    unreleasable = {str(path) for own in found.values() for path in own.unreleasable}
+    if not config.drop_copies or not unreleasable:
+        return None
+    kept = [path not in unreleasable for path in synthetic.frame["path"]]
+    cleaned = config.out / "cleaned.csv"
+    # As the manifest has them: texts and columns of --conditions are not for release.
+    _images(config).select(kept).write(cleaned)
+    say(f"{len(kept) - sum(kept)} of {len(kept)} synthetic images are listed as copies; the others: {cleaned}")
+    changed = {"synthetic": (cleaned,), "out": config.out / "cleaned", "cache": config.cache or config.out}
+    return replace(config, **changed, drop_copies=False)  # type: ignore[arg-type]
 
 
 def _known(config: Config) -> list[str]:

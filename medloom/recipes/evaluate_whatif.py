@@ -7,11 +7,12 @@ from typing import ClassVar
 from medloom.core.errors import UserError
 from medloom.core.progress import say
 from medloom.data.manifest import ManifestOptions, load_manifest
+from medloom.evaluation.report.options import ReportOptions
 from medloom.generators.leakage import refuse_seen
 
 
 @dataclass(frozen=True, kw_only=True)
-class Config(ManifestOptions):
+class Config(ReportOptions, ManifestOptions):
     """Measure what the changes of a what-if do to the images.
 
     Attributes:
@@ -22,12 +23,6 @@ class Config(ManifestOptions):
             patients with and without a value are compared with the shifts of the what-if.
         adjust: columns that the observed difference is adjusted for, e.g. age view.
         model: run folder of the generator; patients of --observed that it was trained on are refused.
-        plan: YAML file of the primary metrics with their bounds, reasons and planned n, which is read and hashed before
-            anything else. All other metrics are exploratory.
-        gate: release (every verdict has to hold), or a YAML file of bounds on metrics. If one is not met or not shown,
-            the command says which and ends with status 3.
-        allow_inconclusive: metrics that may be inconclusive or unmeasured at the gate.
-        json: print scores.json on standard output as well.
         seed: of all resamples.
     """
 
@@ -51,10 +46,6 @@ class Config(ManifestOptions):
     observed: Path | None = None
     adjust: tuple[str, ...] = ()
     model: Path | None = None
-    plan: Path | None = None
-    gate: Path | None = None
-    allow_inconclusive: tuple[str, ...] = ()
-    json: bool = False
     seed: int = 0
 
 

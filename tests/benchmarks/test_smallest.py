@@ -127,11 +127,6 @@ SMALLEST: dict[str, list[Words]] = {
             " --sets 'class means, blobs and grain' fresh"
         )
     ],
-    "degradations": [
-        _with_drawings(
-            "--data DATA --out OUT/out --label label --modality 'Grey drawing' --size 16 --features pixels --least 5"
-        )
-    ],
     "coverage": [_said("--repetitions 3")],
     "membership_attack": [_said("--out OUT --images 30 --size 16 --overfitted 2 --stopped 1")],
     "report_time": [_said("--images 40 --size 16")],

@@ -5,13 +5,12 @@ import pytest
 from scipy.stats import binomtest
 
 from medloom.core.errors import UserError
+from medloom.metrics.proportions import proportion_interval, proportion_ratio
 from medloom.metrics.uncertainty import (
     Interval,
     bootstrap_mean,
     difference,
     p_value,
-    proportion_interval,
-    proportion_ratio,
 )
 
 REPETITIONS = 300

@@ -389,3 +389,25 @@ def test_the_column_of_units_is_that_of_every_set(tmp_path: Path) -> None:
     )
     spec = ImageSpec.from_dict(json.loads((tmp_path / "out" / "scores.json").read_text())["spec"])
     assert spec.of("CT").unit == HU
+
+
+def test_several_sets_are_ranked(
+    sets: dict[str, Path], cache: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["evaluate", "images", "--real", str(sets["real"]), "--out", str(tmp_path / "out"), "--cache", str(cache)]
+    words += [word for name in ("good", "dropped") for word in ("--synthetic", str(sets[name]))]
+    words += ["--only", "fidelity", "--features", "pixels", "--label", "none", "--image-size", "16", "--device", "cpu"]
+    assert main([*words, "--json"]) == 0
+    said = capsys.readouterr()
+    found = json.loads(said.out)
+    assert found["finished"] and [place["rank"] for place in found["ranking"]] == [1, 2]
+    first, second = (place["name"] for place in found["ranking"])
+    assert {first, second} == {sets[name].parent.name for name in ("good", "dropped")}
+    assert f"2. {second}: mean excess Frechet distance" in said.err
+    page = (tmp_path / "out" / "ranking.html").read_text()
+    assert "SYNTHETIC" in page and f"1. {first}" in page
+    assert all((tmp_path / "out" / name / "report.html").is_file() for name in (first, second))
+    assert main([*words, "--gate", "release"]) == 2
+    assert "--gate is for one set of images, and 2 are given" in capsys.readouterr().err
+    assert main([*words[:-10], "--synthetic", str(sets["good"]), *words[-10:]]) == 2
+    assert "give manifests whose names or folders differ" in capsys.readouterr().err

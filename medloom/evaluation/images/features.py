@@ -44,6 +44,11 @@ class Extractor:
     spec: ImageSpec
     compute: Callable[[NDArray[np.float32]], NDArray[np.float32]]
 
+    def of(self, images: NDArray[np.floating]) -> NDArray[np.float32]:
+        """Features `(N, d)` of images `(N, C, *size)` that are no files, computed in batches."""
+        parts = [images[start : start + BATCH] for start in range(0, len(images), BATCH)]
+        return np.concatenate([self.compute(np.asarray(part, np.float32)) for part in parts])
+
 
 @dataclass(frozen=True, eq=False)
 class Sources:
@@ -256,6 +261,24 @@ def extract(
                 unsaved = 0
     found = np.stack([known[key] for key in keys])
     return FeatureSet(found, np.asarray(images.units), np.asarray(images.groups), images.tags)
+
+
+def kept_features(path: Path, compute: Callable[[], NDArray[np.float32]]) -> NDArray[np.float32]:
+    """Features of images that are no files: read from a file of their own, or computed and written to it.
+
+    Raises:
+        UserError: a damaged file.
+    """
+    if path.is_file():
+        try:
+            found: NDArray[np.float32] = np.load(path, allow_pickle=False)
+        except (ValueError, EOFError) as error:
+            raise UserError(f"{path} is not a file of features ({error}); remove it.") from error
+        return found
+    values = compute()
+    with atomic_file(path) as temporary, temporary.open("wb") as stream:
+        np.save(stream, values, allow_pickle=False)
+    return values
 
 
 def _load(path: Path) -> dict[str, NDArray[np.float32]]:

@@ -89,10 +89,11 @@ def with_formats(data: Comparison, unit: str | None) -> Comparison:
         {**entry, **(found[str(entry["name"])].row() if entry["name"] in found else blank)} for entry in data.table
     )
     ours, theirs = found[data.synthetic.name], found[data.real.name]
-    return replace(data, table=table, notes=(*data.notes, *_differences(ours, theirs)))
+    return replace(data, table=table, notes=(*data.notes, *differences(ours, theirs)))
 
 
-def _differences(ours: Formats, theirs: Formats) -> list[str]:
+def differences(ours: Formats, theirs: Formats) -> list[str]:
+    """What is said of two sets that are stored differently."""
     notes = []
     sides = [min(known.sizes.most_common(1)[0][0]) for known in (ours, theirs)]
     if max(sides) > SIZE_RATIO * min(sides):

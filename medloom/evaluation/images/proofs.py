@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from medloom.core.seeds import numpy_generator
-from medloom.evaluation.images.features import BATCH, FeatureSet, refuse_collapsed
+from medloom.evaluation.images.features import FeatureSet
 from medloom.evaluation.images.section import Inputs
 from medloom.evaluation.report.metrics import Metric, Reference
 from medloom.metrics.frechet import frechet_distance
@@ -56,16 +56,11 @@ def proof_metrics(inputs: Inputs) -> tuple[list[Metric], list[str]]:
         return [], []
     metrics, notes = [], []
     for name in inputs.extractors:
-        own = inputs.features(name, some)
-        refuse_collapsed(name, own.values)
-        extractor = inputs.extractor(name)
-        images = np.asarray(inputs.images(some, extractor.spec), np.float32)
-        degraded = {}
-        for what, change in DEGRADATIONS.items():
-            changed = change(images, inputs.seed)
-            parts = [extractor.compute(changed[start : start + BATCH]) for start in range(0, len(changed), BATCH)]
-            degraded[what] = np.concatenate(parts)
-        found = [(what, excess(own, values)) for what, values in degraded.items()]
+        own, extractor = inputs.features(name, some), inputs.extractor(name)
+        images = np.asarray(inputs.images(real, rows, extractor.spec), np.float32)
+        found = [
+            (what, excess(own, extractor.of(change(images, inputs.seed)))) for what, change in DEGRADATIONS.items()
+        ]
         labels = np.array([str(label) for label in some.labels])
         classes = sorted(some.classes)
         if len(classes) > 1:

@@ -17,6 +17,8 @@ from medloom.evaluation.images.fidelity import EXCESS
 from medloom.evaluation.images.section import Inputs
 from medloom.evaluation.images.sets import ImageSet
 from medloom.evaluation.report.metrics import EVERYTHING, Metric, sampled_units
+from medloom.evaluation.report.questions import Answer
+from medloom.evaluation.report.report import page
 from medloom.metrics.frechet import frechet_distance
 from medloom.metrics.neighbours import prdc
 from medloom.metrics.set_comparison import compare_sets
@@ -37,11 +39,13 @@ class Contender:
     Attributes:
         name: of the generator in the table.
         metrics: of its report.
+        answers: at the top of it.
         inputs: what they were measured from.
     """
 
     name: str
     metrics: Sequence[Metric]
+    answers: Sequence[Answer]
     inputs: Inputs
 
     def metric(self, column: Column) -> Metric | None:
@@ -59,8 +63,9 @@ class Place:
         rank: from 1.
         score: mean excess Frechet distance over the extractors.
         values: the metric of each column.
-        behind: of each column, the paired difference from the best generator; None for the best one.
+        behind: of each column, the paired difference from the best generator; empty for the best one.
         p: of each column, Holm's p value of that difference over all generators.
+        answers: at the top of its report.
     """
 
     name: str
@@ -69,6 +74,7 @@ class Place:
     values: Mapping[Column, Metric]
     behind: Mapping[Column, Interval]
     p: Mapping[Column, float]
+    answers: Sequence[Answer]
 
     @property
     def is_behind(self) -> bool:
@@ -77,6 +83,13 @@ class Place:
             p < SIGNIFICANT and (self.behind[column].value < 0) == RANKED.get(column[0], True)
             for column, p in self.p.items()
         )
+
+    @property
+    def standing(self) -> str:
+        """The generator compared with the best one, in words."""
+        if self.rank == 1:
+            return "the best"
+        return "worse than the best" if self.is_behind else "not distinguished from the best"
 
     def to_dict(self) -> dict[str, Any]:
         """As JSON values."""
@@ -124,9 +137,17 @@ def ranked(contenders: Sequence[Contender]) -> list[Place]:
             {column: metric for column in columns if (metric := contenders[place].metric(column)) is not None},
             behind.get(contenders[place].name, {}),
             corrected.get(contenders[place].name, {}),
+            contenders[place].answers,
         )
         for rank, place in enumerate(order.tolist(), 1)
     ]
+
+
+def ranking_page(places: Sequence[Place]) -> str:
+    """The table as HTML."""
+    columns = list(dict.fromkeys(column for place in places for column in place.values))
+    questions = [answer.question for answer in places[0].answers]
+    return page("ranking.html", places=places, columns=columns, questions=questions)
 
 
 def differences(first: Inputs, second: Inputs) -> dict[Column, Interval]:

@@ -8,14 +8,14 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from medloom.core.files import atomic_file, hash_json
+from medloom.core.files import hash_json
 from medloom.core.spec import ImageSpec
 from medloom.data.dataset import ImageSource
 from medloom.downstream.classifier import Classifier
 from medloom.evaluation.images.cache import EvaluationCache, train_on_real
 from medloom.evaluation.images.comparison import Comparison
 from medloom.evaluation.images.copy_search import CopySearch
-from medloom.evaluation.images.features import BATCH, Extractor, FeatureSet, Sources, extract, make_extractor
+from medloom.evaluation.images.features import Extractor, FeatureSet, Sources, extract, kept_features, make_extractor
 from medloom.evaluation.images.sets import ImageSet
 from medloom.evaluation.images.stand_ins import MOST, MOST_VOLUMES, sampled, stand_ins
 from medloom.evaluation.report.metrics import Metric
@@ -68,6 +68,7 @@ class Inputs:
     attack: Attack | None = None
     with_classifier: bool = False
     _made: dict[str, Extractor] = field(default_factory=dict)
+    _stand_ins: dict[str, Images] = field(default_factory=dict)
 
     @property
     def seed(self) -> int:
@@ -96,7 +97,7 @@ class Inputs:
                 self.classifier,
                 self.cache.options.device,
                 lambda: self.cache.encoder(self.data.other_real),
-                lambda: self.known_images(self.data.spec),
+                lambda: self.images(self._everyone, self._known, self.data.spec),
             )
             self._made[name] = make_extractor(name, sources)
         return self._made[name]
@@ -109,30 +110,26 @@ class Inputs:
         """
         return extract(self.extractor(name), members, self.cache.folder / "features", self.cache.unit)
 
+    @property
+    def _everyone(self) -> ImageSet:
+        """Real images outside the reference where there are enough."""
+        return self.data.other_real if len(self.data.other_real) >= LEAST_KNOWN else self.data.real
+
     @cached_property
-    def known(self) -> ImageSet:
-        """Some real images of each class, outside the reference where there are enough."""
-        everyone = self.data.other_real if len(self.data.other_real) >= LEAST_KNOWN else self.data.real
-        classes = _classes(everyone)
-        return everyone.rows(sampled(classes, self.seed, max(MOST_KNOWN // len(set(classes)), LEAST_PER_CLASS)))
+    def _known(self) -> NDArray[np.intp]:
+        """Rows of `_everyone`: some of each class."""
+        classes = _classes(self._everyone)
+        return sampled(classes, self.seed, max(MOST_KNOWN // len(set(classes)), LEAST_PER_CLASS))
 
-    def known_images(self, spec: ImageSpec) -> Images:
-        """The images of `known` in a space, `(N, C, *size)` in [-1, 1].
-
-        Raises:
-            UserError: an image that cannot be read.
-        """
-        return self.images(self.known, spec)
-
-    def images(self, members: ImageSet, spec: ImageSpec) -> Images:
-        """Images of a set in a space, `(N, C, *size)` in [-1, 1]; in that of the evaluation they are kept on disk.
+    def images(self, members: ImageSet, rows: NDArray[np.intp], spec: ImageSpec) -> Images:
+        """Some images of a set in a space, `(N, C, *size)` in [-1, 1]; in that of the evaluation they are on disk.
 
         Raises:
             UserError: an image that cannot be read.
         """
         if spec == self.data.spec:
-            return self.cache.images(members)
-        return ImageSource(members.samples, spec, self.cache.unit, {}).images(range(len(members)))
+            return np.asarray(self.cache.images(members)[rows])
+        return ImageSource(members.samples, spec, self.cache.unit, {}).images(rows.tolist())
 
     @cached_property
     def replaced(self) -> ImageSet:
@@ -143,21 +140,19 @@ class Inputs:
 
     def stand_ins(self, spec: ImageSpec) -> Images:
         """A set made without a model, one image for each of `replaced`; see `stand_ins.stand_ins`."""
-        return stand_ins(self.known_images(spec), _classes(self.known), _classes(self.replaced), self.seed)
+        key = spec.fingerprint()
+        if key not in self._stand_ins:
+            known, classes = self.images(self._everyone, self._known, spec), _classes(self._everyone.rows(self._known))
+            self._stand_ins[key] = stand_ins(known, classes, _classes(self.replaced), self.seed)
+        return self._stand_ins[key]
 
     def control(self, name: str) -> FeatureSet:
         """Features of the set made without a model by the extractor of a name; they are kept on disk."""
         extractor, rows = self.extractor(name), self.replaced
-        made_from = [list(self.known.hashes), _classes(self.known), _classes(rows), self.seed]
+        known = self._everyone.rows(self._known)
+        made_from = [list(known.hashes), _classes(known), _classes(rows), self.seed]
         path = self.cache.folder / "features" / f"control-{hash_json([extractor.identity, made_from])}.npy"
-        if path.is_file():
-            values = np.load(path, allow_pickle=False)
-        else:
-            made = self.stand_ins(extractor.spec)
-            parts = [extractor.compute(made[start : start + BATCH]) for start in range(0, len(made), BATCH)]
-            values = np.concatenate(parts)
-            with atomic_file(path) as temporary, temporary.open("wb") as stream:
-                np.save(stream, values, allow_pickle=False)
+        values = kept_features(path, lambda: extractor.of(self.stand_ins(extractor.spec)))
         return FeatureSet(values, np.arange(len(rows)), np.asarray(rows.groups), rows.tags)
 
     @property

@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 
 from medloom.core.seeds import numpy_generator
 
-# Images of a class that its mean and texture are measured on, and images of the set.
-PER_CLASS, MOST, MOST_VOLUMES = 200, 500, 60
+# Images of the set, in two axes and in three.
+MOST, MOST_VOLUMES = 500, 60
 LEAST_OF_CLASS = 3
 SMALLEST = 1e-4
 # Of the noise, in standard deviations of real images: at 1 it would hide the mean, by which classes are recognised.
@@ -21,7 +21,7 @@ STRENGTH = 0.5
 Images = NDArray[np.floating]
 
 
-def sampled(classes: Sequence[str], seed: int, per_class: int = PER_CLASS) -> NDArray[np.intp]:
+def sampled(classes: Sequence[str], seed: int, per_class: int) -> NDArray[np.intp]:
     """Rows of up to `per_class` images of each class, in order."""
     names = np.asarray(classes)
     rng = numpy_generator("stand-in rows", seed)

@@ -12,7 +12,7 @@ from medloom.evaluation.images.section import Found, Inputs, Plots, Section
 from medloom.evaluation.images.sets import ImageSet
 from medloom.evaluation.report.metrics import HIGHER, Metric, Reference, proportion
 from medloom.evaluation.report.plots import FRACTION, Panel
-from medloom.metrics.uncertainty import proportion_ratio
+from medloom.metrics.proportions import proportion_ratio
 
 UTILITY, RELATIVE_UTILITY = "accuracy trained on synthetic images", "accuracy trained on synthetic over real images"
 

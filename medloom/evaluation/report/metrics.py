@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from medloom.metrics.uncertainty import LEAST_UNITS, Interval, difference, proportion_interval
+from medloom.metrics.proportions import proportion_interval
+from medloom.metrics.uncertainty import LEAST_UNITS, Interval, difference
 
 LOWER, HIGHER, EQUAL = "lower", "higher", "equal"
 WITHIN, WORSE, DIFFERS = "within the reference", ": worse", ": differs"

@@ -12,7 +12,7 @@ from typing import Any
 
 from medloom.core.errors import UserError
 from medloom.core.files import hash_text, time_stamp
-from medloom.evaluation.report.gate import GateRule, Judgement, read_entries, read_rules_text
+from medloom.evaluation.report.gate import STARTS, GateRule, Judgement, read_entries, read_rules_text
 from medloom.evaluation.report.metrics import FAILS, HOLDS, INCONCLUSIVE, Metric
 
 REASON, COUNT, POWER = "reason", "n", "power"
@@ -119,7 +119,7 @@ def _judged(rule: GateRule, metrics: Sequence[Metric], unmeasured: Mapping[str, 
         return rule.judge(metrics, unmeasured)
     except UserError:
         what = f"{rule.metric} of {rule.of}{f' by {rule.features}' if rule.features else ''}"
-        return [Judgement(INCONCLUSIVE, rule.metric, f"NOT SHOWN: {what} was not measured")]
+        return [Judgement(INCONCLUSIVE, rule.metric, f"{STARTS[INCONCLUSIVE]}: {what} was not measured")]
 
 
 def _answered(entry: Planned, rule: GateRule, judged: Judgement) -> PlannedAnswer:

@@ -7,8 +7,7 @@ import pytest
 from PIL import Image
 
 from medloom.core.types import Condition, Sample
-from medloom.evaluation.images.formats import _differences as differences
-from medloom.evaluation.images.formats import formats_of
+from medloom.evaluation.images.formats import differences, formats_of
 from medloom.evaluation.images.sets import ImageSet
 
 

@@ -9,8 +9,9 @@ import numpy as np
 from medloom.core.types import Condition, Sample
 from medloom.evaluation.images.features import FeatureSet
 from medloom.evaluation.images.fidelity import EXCESS, fidelity_metrics
-from medloom.evaluation.images.ranking import Contender, differences, paired_rows, ranked
+from medloom.evaluation.images.ranking import Contender, differences, paired_rows, ranked, ranking_page
 from medloom.evaluation.images.sets import ImageSet
+from medloom.evaluation.report.questions import Answer
 
 D = 6
 
@@ -35,7 +36,8 @@ def generator(values: np.ndarray, units: list[str], real: np.ndarray) -> Any:
 
 def contender(name: str, inputs: Any) -> Contender:
     own = inputs.features("x", inputs.data.real), inputs.features("x", inputs.data.synthetic)
-    return Contender(name, fidelity_metrics("x", *own, 0, verbose=False)[0], inputs)
+    yes = Answer("Are they?", "green", "yes", "They are.", "", required=True)
+    return Contender(name, fidelity_metrics("x", *own, 0, verbose=False)[0], [yes], inputs)
 
 
 def test_the_worse_is_behind_and_the_equal_is_not() -> None:
@@ -47,6 +49,8 @@ def test_the_worse_is_behind_and_the_equal_is_not() -> None:
     places = ranked([contender(name, generator(values, units, real)) for name, values in sets.items()])
     assert places[-1].name == "shifted" and places[-1].is_behind
     assert {place.name for place in places[:2]} == {"good", "noisy"} and not places[1].is_behind
+    page = ranking_page(places)
+    assert "1. " + places[0].name in page and "worse than the best" in page and page.count("YES") == 3
     assert places[0].behind == {} and places[0].rank == 1 and places[-1].to_dict()["columns"][0]["p_holm"] < 0.05
 
 
