@@ -5,9 +5,10 @@ A kind is one row of KINDS: a function that draws data of a size and returns the
 
 import argparse
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
+from typing import cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,10 +19,12 @@ from medloom.metrics import (
     auroc_difference,
     auroc_interval,
     bootstrap_mean,
+    compare_sets,
     difference,
     dose_line,
     frechet_distance,
     membership_auc,
+    prdc,
     proportion_interval,
     proportion_ratio,
     recovered_fraction,
@@ -38,7 +41,8 @@ DIMENSIONS, SUBSAMPLES = 8, 200
 
 Random = np.random.Generator
 Floats = NDArray[np.float64]
-Draw = Callable[[Random, int], tuple[Interval, float | None]]
+Drawn = tuple[Interval, float | None]
+Draw = Callable[[Random, int], Drawn]
 
 
 @dataclass(frozen=True)
@@ -46,14 +50,22 @@ class Kind:
     """A kind of interval on data of one kind.
 
     Attributes:
-        draw: from a generator and a size to an interval and the truth; None for the mean of all estimates.
+        draw: from a generator and a size to an interval and the truth, None for the mean of all estimates; or to one of
+            each of `parts`.
         sizes: three numbers.
         counted: what they count.
+        parts: names of intervals that are drawn together, each a row.
     """
 
-    draw: Draw
+    draw: Draw | Callable[[Random, int], Sequence[Drawn]]
     sizes: tuple[int, int, int]
     counted: str = "patients"
+    parts: tuple[str, ...] = ()
+
+    def drawn(self, random: Random, size: int) -> list[Drawn]:
+        """One interval and truth for each row."""
+        found = self.draw(random, size)
+        return list(cast(Sequence[Drawn], found)) if self.parts else [cast(Drawn, found)]
 
 
 def main(words: list[str]) -> None:
@@ -69,7 +81,8 @@ def main(words: list[str]) -> None:
     )
     for name, kind in KINDS.items():
         if options.only in name:
-            print(_row(name, kind, options.repetitions, options.seconds), flush=True)
+            for row in _rows(name, kind, options.repetitions, options.seconds):
+                print(row, flush=True)
 
 
 @dataclass(frozen=True)
@@ -94,34 +107,39 @@ class Measured:
         return self.coverage >= LEAST_COVERAGE and (self.coverage <= MOST_COVERAGE or self.width <= MOST_WIDTH)
 
 
-def _row(name: str, kind: Kind, repetitions: int, seconds: float) -> str:
-    """The row of a kind at its sizes."""
+def _rows(name: str, kind: Kind, repetitions: int, seconds: float) -> list[str]:
+    """The rows of a kind, each at its sizes."""
     found = [measured(name, kind, size, repetitions, seconds) for size in kind.sizes]
-    cells = (
-        name,
-        f"{', '.join(str(own.size) for own in found)} {kind.counted}",
-        ", ".join(f"{own.repetitions}" for own in found),
-        ", ".join(f"{own.coverage:.3f}" for own in found),
-        ", ".join(f"{own.width:.2f}" for own in found),
-        ", ".join(f"**{own.size}**" for own in found if not own.passes),
-    )
-    return f"| {' | '.join(cells)} |"
+    rows = []
+    for part, own in zip(kind.parts or ("",), zip(*found, strict=True), strict=True):
+        cells = (
+            f"{part}, {name}" if part else name,
+            f"{', '.join(str(each.size) for each in own)} {kind.counted}",
+            ", ".join(f"{each.repetitions}" for each in own),
+            ", ".join(f"{each.coverage:.3f}" for each in own),
+            ", ".join(f"{each.width:.2f}" for each in own),
+            ", ".join(f"**{each.size}**" for each in own if not each.passes),
+        )
+        rows.append(f"| {' | '.join(cells)} |")
+    return rows
 
 
-def measured(name: str, kind: Kind, size: int, repetitions: int, seconds: float) -> Measured:
-    """Repeat a kind at one size."""
-    until, found, truths = time.monotonic() + seconds, list[Interval](), list[float | None]()
+def measured(name: str, kind: Kind, size: int, repetitions: int, seconds: float) -> list[Measured]:
+    """Repeat a kind at one size; one entry for each of its parts."""
+    until, drawn = time.monotonic() + seconds, list[list[Drawn]]()
     for repetition in range(repetitions):
-        interval, truth = kind.draw(numpy_generator("coverage", repetition, f"{name} {size}"), size)
-        found.append(interval)
-        truths.append(truth)
+        drawn.append(kind.drawn(numpy_generator("coverage", repetition, f"{name} {size}"), size))
         if time.monotonic() > until:
             break
-    values, low, high = (np.array([getattr(own, end) for own in found]) for end in ("value", "low", "high"))
-    known = np.array([values.mean() if truth is None else truth for truth in truths])
+    return [_measured(size, own) for own in zip(*drawn, strict=True)]
+
+
+def _measured(size: int, drawn: Sequence[Drawn]) -> Measured:
+    values, low, high = (np.array([getattr(own, end) for own, _ in drawn]) for end in ("value", "low", "high"))
+    known = np.array([values.mean() if truth is None else truth for _, truth in drawn])
     ideal = 2 * norm.ppf(0.975) * values.std(ddof=1)
     covered = (low <= known) & (known <= high)
-    return Measured(size, len(found), float(covered.mean()), float((high - low).mean() / ideal))
+    return Measured(size, len(drawn), float(covered.mean()), float((high - low).mean() / ideal))
 
 
 def patients_of(random: Random, patients: int, most: int) -> NDArray[np.intp]:
@@ -214,31 +232,53 @@ def accuracies(random: Random, size: int, rates: tuple[float, float]) -> tuple[I
     return proportion_ratio(hits[0], hits[1], patients), rates[0] / rates[1]
 
 
-def distance(
-    random: Random, size: int, of: Callable[[Floats, Floats], float], at: str, shift: float, truth: float | None
-) -> tuple[Interval, float | None]:
-    """A distance of Gaussians whose means are `shift` apart in every dimension."""
+def infinite_distance(random: Random, size: int, shift: float) -> tuple[Interval, float | None]:
+    """The Frechet distance of infinite Gaussians whose means are `shift` apart in every dimension."""
     x, y = random.standard_normal((2, size, DIMENSIONS))
     y += shift
+    rows = np.arange(size)
     found = subsample_interval(
-        lambda i, j: of(x[i], y[j]), np.arange(size), np.arange(size), seed=0, at=at, repeats=SUBSAMPLES
+        lambda i, j: frechet_distance(x[i], y[j]), rows, rows, seed=0, at="infinity", repeats=SUBSAMPLES
     )
-    return found, truth
+    return found, DIMENSIONS * shift**2
 
 
-def _distances() -> dict[str, Kind]:
-    """Frechet and kernel distance, at equality and at a shift, of infinite sets and at n."""
-    found = {}
-    for name, of in (("Frechet distance", frechet_distance), ("kernel distance", squared_mmd)):
-        for where, shift in (("equal sets", 0.0), ("means 0.5 apart", 0.5)):
-            for at in ("n", "infinity"):
-                # Of infinite sets, in closed form; the kernel distance is unbiased at any n.
-                truth = DIMENSIONS * shift**2 if of is frechet_distance and at == "infinity" else None
-                draw = partial(distance, of=of, at=at, shift=shift, truth=truth)
-                found[f"{name}, {where}, at {at}"] = Kind(draw, (50, 100, 200), "images a set")
-    return found
+def compared(random: Random, size: int, shift: float) -> list[Drawn]:
+    """Statistics of sets, and how far they are beyond those of two sides of the real one, as `compare_sets` gives them.
+
+    Two images a patient; the means are `shift` apart in every dimension.
+    """
+    patients = np.arange(size // 2).repeat(2)
+    x, y = (np.stack([normal_scores(random, patients) for _ in range(DIMENSIONS)], axis=1) for _ in range(2))
+    found = compare_sets(
+        lambda real, other: [frechet_distance(real, other), squared_mmd(real, other), prdc(real, other).coverage],
+        x,
+        y + shift,
+        patients,
+        patients,
+        seed=0,
+    )
+    # The mean of all differences is the truth where the sets differ.
+    beyond = 0.0 if shift == 0 else None
+    return [drawn for each in found for drawn in ((each.value, None), (each.beyond, beyond))]
 
 
+def nearer(random: Random, size: int) -> tuple[Interval, float | None]:
+    """The median distance of synthetic images to training images, over that of held-out images."""
+    far = [np.abs(random.normal(scale, 0.3, size)) for scale in (1.0, 0.8)]
+    rows = np.arange(size)
+    found = subsample_interval(
+        lambda x, y: float(np.median(far[1][y]) / np.median(far[0][x])), rows, rows, seed=0, at="n", repeats=SUBSAMPLES
+    )
+    return found, None
+
+
+SETS = (50, 100, 200)
+COMPARED = tuple(
+    f"{name}{beyond}"
+    for name in ("Frechet distance", "kernel distance", "coverage")
+    for beyond in ("", " beyond its reference")
+)
 MANY, FEW = (30, 100, 400), (8, 30, 100)
 KINDS: dict[str, Kind] = {
     "mean, normal values": Kind(partial(mean, of=partial(bootstrap_mean, seed=0), skewed=False), FEW),
@@ -266,5 +306,15 @@ KINDS: dict[str, Kind] = {
     "slope over doses": Kind(slope, FEW),
     "ratio of accuracies 0.8 and 0.9": Kind(partial(accuracies, rates=(0.8, 0.9)), MANY),
     "ratio of accuracies 0.97 and 0.98": Kind(partial(accuracies, rates=(0.97, 0.98)), MANY),
-    **_distances(),
+    **{
+        name: Kind(partial(compared, shift=shift), SETS, "images a set", COMPARED)
+        for name, shift in (("equal sets", 0.0), ("means 0.5 apart", 0.5))
+    },
+    **{
+        f"Frechet distance of infinite sets, {name}": Kind(
+            partial(infinite_distance, shift=shift), SETS, "images a set"
+        )
+        for name, shift in (("equal", 0.0), ("means 0.5 apart", 0.5))
+    },
+    "nearest-neighbour distance ratio": Kind(nearer, SETS, "images"),
 }

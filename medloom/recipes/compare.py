@@ -4,21 +4,27 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 from medloom.core.config import configure
 from medloom.core.errors import UserError
 from medloom.data.columns import PATH_COLUMNS
 from medloom.data.manifest import ManifestOptions
-from medloom.recipes.commands import resolve, run_command
+from medloom.recipes.commands import run_command
 
 if TYPE_CHECKING:
     from medloom.data.manifest import Manifest
+    from medloom.evaluation.images.ranking import Contender
     from medloom.evaluation.report.openings import Openings
     from medloom.generators.base import AnyGenerator
 
-DESCRIPTION, TABLE = "comparison.json", "comparison.csv"
+DESCRIPTION, TABLE, PAGE = "comparison.json", "comparison.csv", "comparison.html"
 SIDES = ("before", "after")
+HEADER = [
+    *("metric", "subset", "features", "n"),
+    *(f"{side}{end}" for side in SIDES for end in ("", "_low", "_high")),
+    *("reference", "reference_is"),
+]
 # The rows of both models, for as long as the command runs.
 CONDITIONS = "conditions-internal.csv"
 # What generation and evaluation read of a row, besides labels and the columns that condition a model.
@@ -33,7 +39,7 @@ class Config(ManifestOptions):
         before: run folder of the first model.
         after: run folder of the second model.
         data: manifest of held-out images with their conditions, which neither model was trained on.
-        out: folder for both sets of images, both reports, and comparison.csv.
+        out: folder for both sets of images, both reports, comparison.html and comparison.csv.
         train: manifest of the training images, on which the judging classifier is trained (default: half of --data).
         n: images per row.
         seed: of the first image; both models get the same seeds.
@@ -81,15 +87,13 @@ def run(config: Config) -> Path:
         UserError: a model or manifest that cannot be used, no modality that both models know, or rows that one of them
             cannot follow.
     """
-    from rich.console import Console
-    from rich.table import Table
-
-    from medloom.core.files import hash_json, write_json
+    from medloom.core.files import hash_json, write_json, write_text
     from medloom.core.output_folder import output_folder
     from medloom.core.progress import say
     from medloom.data.manifest import load_manifest
     from medloom.data.tables import write_csv
-    from medloom.evaluation.report.metrics import number, with_interval
+    from medloom.evaluation.images.before_after import before_after_page, changes
+    from medloom.evaluation.report.metrics import with_interval
     from medloom.evaluation.report.openings import count_opening
     from medloom.generators.storage import open_generator
 
@@ -104,28 +108,34 @@ def run(config: Config) -> Path:
         with _written(shared, out / CONDITIONS) as conditions:
             # Both evaluations are one opening of --data.
             openings = count_opening(everything, "compare", None, out, hash_json(hashes))
-            found = {
-                side: _measured(config, side, model, conditions, scales[side], openings)
-                for side, model in models.items()
-            }
-
-        header = ["metric", "subset", "features", "n"]
-        header += [f"{side}{end}" for side in SIDES for end in ("", "_low", "_high")] + ["reference", "reference_is"]
-        rows = []
-        title = "before and after"
+            before, after = (
+                _measured(config, side, model, conditions, scales[side], openings) for side, model in models.items()
+            )
+            found = changes(before, after)
+        rows = f"{len(shared)} rows of {', '.join(common)}"
+        what = f"Images by both models of the same {rows}, {config.n} of each, from the same seeds."
         if config.guidance not in (None, 1):
-            title += f", guidance {config.guidance:g} (1 is none; more exaggerates what the conditions say)"
-        table = Table("metric", "subset", *SIDES, "reference", title=title, title_justify="left")
-        for key in (key for key in found["before"] if key in found["after"]):
-            ends = [[found[side][key][name] for name in ("value", "low", "high")] for side in SIDES]
-            metric = found["after"][key]
-            reference = metric["reference"]
-            rows.append([*key, metric["n"], *ends[0], *ends[1], reference["value"], reference["what"]])
-            table.add_row(key[0], key[1], *(with_interval(*own) for own in ends), number(reference["value"]))
-        write_csv(out / TABLE, header, rows)
-        Console(highlight=False).print(table)
-        say(f"{title}: {out / TABLE}")
+            what += f" Guidance {config.guidance:g} (1 is none; more exaggerates what the conditions say)."
+        write_text(out / PAGE, before_after_page(before, after, found, what))
+        write_csv(out / TABLE, HEADER, _rows(before, after))
+        for change in found:
+            spread = with_interval(change.change.value, change.change.low, change.change.high)
+            say(f"{change.metric} {change.extractor}: after less before {spread}: {change.word}")
+        say(f"compared: {out / PAGE} for people, {out / TABLE} for programs")
         return out / TABLE
+
+
+def _rows(before: "Contender", after: "Contender") -> list[list[object]]:
+    """Rows of the table: the metrics that both reports have."""
+    second = {(metric.name, metric.subset, metric.extractor): metric for metric in after.metrics}
+    rows: list[list[object]] = []
+    for metric in before.metrics:
+        key = (metric.name, metric.subset, metric.extractor)
+        if key in second:
+            other = second[key]
+            ends = [(each.value, each.low, each.high) for each in (metric, other)]
+            rows.append([*key, other.n, *ends[0], *ends[1], other.reference.value, other.reference.what])
+    return rows
 
 
 @contextmanager
@@ -140,10 +150,11 @@ def _written(rows: "Manifest", path: Path) -> Iterator[Path]:
 
 def _measured(
     config: Config, side: str, model: Path, conditions: Path, scale: float | None, openings: "Openings"
-) -> dict[tuple[str, str, str], dict[str, Any]]:
-    """The metrics of one model's images of the rows, by name, subset and extractor."""
-    from medloom.core.files import read_json
-    from medloom.evaluation.report.report import SCORES
+) -> "Contender":
+    """One model's images of the rows, evaluated."""
+    from medloom.evaluation.images.ranking import Contender
+    from medloom.recipes.evaluate_images import Config as Evaluation
+    from medloom.recipes.evaluate_images import evaluated
 
     # The table has standard column names, and unusable rows are left out of it.
     reading = {f.name: getattr(config, f.name) for f in fields(ManifestOptions) if f.name != "columns"}
@@ -159,11 +170,10 @@ def _measured(
         device=config.device,
         **reading,
     )
-    kind, evaluate = resolve("evaluate images")
     options = configure(
-        kind,
+        Evaluation,
         real=conditions,
-        synthetic=synthetic,
+        synthetic=(synthetic,),
         train=config.train,
         model=model,
         out=config.out / f"{side}-report",
@@ -175,9 +185,8 @@ def _measured(
         device=config.device,
         **reading,
     )
-    report = evaluate(options, openings)
-    metrics = read_json(report / SCORES)["metrics"]
-    return {(metric["name"], metric["subset"], metric["extractor"]): metric for metric in metrics}
+    _, report, inputs = evaluated(options, None, openings)
+    return Contender(side, report.metrics, report.answers, inputs)
 
 
 def _shared(

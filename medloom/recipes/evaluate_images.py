@@ -1,7 +1,8 @@
 """`medloom evaluate images`: metrics of synthetic images with intervals, compared with real images."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
@@ -110,12 +111,8 @@ class Config(ReportOptions, ManifestOptions):
     device: str = "auto"
 
 
-def run(config: Config, openings: "Openings | None" = None) -> Path:
+def run(config: Config) -> Path:
     """Evaluate; returns the folder of scores.json and report.html.
-
-    Args:
-        config: the options.
-        openings: of --real, where the evaluation is a part of another command that has counted it.
 
     Raises:
         UserError: an option that is out of range, manifests that cannot be compared, or images that cannot be read.
@@ -127,11 +124,11 @@ def run(config: Config, openings: "Openings | None" = None) -> Path:
     # Before anything else is read.
     plan = read_plan(config.plan, _known(config), SIGNED)
     if len(config.synthetic) > 1:
-        return _rank(config, plan, openings)
-    return _evaluate(config, plan, openings)[0]
+        return _rank(config, plan)
+    return evaluated(config, plan, None)[0]
 
 
-def _rank(config: Config, plan: "Plan | None", openings: "Openings | None") -> Path:
+def _rank(config: Config, plan: "Plan | None") -> Path:
     """Evaluate several sets, each in a folder of its own, and rank them.
 
     Raises:
@@ -153,11 +150,12 @@ def _rank(config: Config, plan: "Plan | None", openings: "Openings | None") -> P
     with output_folder(config.out, RANKING):
         write_json(config.out / RANKING, {"finished": False})
         contenders: list[Contender] = []
+        openings = None
         for name, path in zip(names, config.synthetic, strict=True):
             say(f"set {len(contenders) + 1} of {len(names)}: {name}")
             changed = {"synthetic": (path,), "out": config.out / name, "cache": config.cache or config.out / "cache"}
             own = replace(config, **changed, json=False)  # type: ignore[arg-type]
-            _, report, inputs = _evaluate(own, plan, openings)
+            _, report, inputs = evaluated(own, plan, openings)
             openings = openings or report.openings
             contenders.append(Contender(name, report.metrics, report.answers, inputs))
         places = ranked(contenders)
@@ -171,8 +169,17 @@ def _rank(config: Config, plan: "Plan | None", openings: "Openings | None") -> P
     return config.out
 
 
-def _evaluate(config: Config, plan: "Plan | None", openings: "Openings | None") -> tuple[Path, "Report", "Inputs"]:
-    """`run` of one set with a plan that was read before."""
+def evaluated(config: Config, plan: "Plan | None", openings: "Openings | None") -> tuple[Path, "Report", "Inputs"]:
+    """Evaluate one set; returns the folder, the report, and what it was measured from.
+
+    Args:
+        config: the options.
+        plan: read before, or None.
+        openings: of --real, where the evaluation is a part of another command that has counted it.
+
+    Raises:
+        UserError, GateError: see `run`.
+    """
     from medloom.core.progress import say
     from medloom.evaluation.images.cache import EvaluationCache, judge_options
     from medloom.evaluation.images.copies import without_known
@@ -227,7 +234,7 @@ def _evaluate(config: Config, plan: "Plan | None", openings: "Openings | None") 
         cleaned = _cleaned(config, found, synthetic)
         if cleaned is not None:
             # The cleaned set is what would be released, so it is what has to pass the gate.
-            return _evaluate(cleaned, plan, openings)
+            return evaluated(cleaned, plan, openings)
         enforce(config.gate, judgements(rules, report.metrics, unmeasured), config.allow_inconclusive)
         return config.out, report, inputs
 
@@ -271,9 +278,11 @@ def _write(config: Config, report: "Report", found: Mapping[str, "Found"], input
     """Write the report, the cards, and the files that are not for sharing; those of an earlier report go."""
     from medloom.evaluation.images.cards import write_cards
     from medloom.evaluation.images.page import images_page, synthetic_strips, unlike_strips
+    from medloom.evaluation.images.side_by_side import SIDE_BY_SIDE, write_side_by_side
 
     data, unit = inputs.data, inputs.cache.unit
-    files = {file: write for own in found.values() for file, write in own.files.items()}
+    files: dict[str, Callable[[Path], None]] = {SIDE_BY_SIDE: partial(write_side_by_side, inputs=inputs)}
+    files.update({file: write for own in found.values() for file, write in own.files.items()})
     report.facts["internal_files"] = sorted(files)
     for pattern in ("*-internal.csv", "*-internal.html"):
         for stale in config.out.glob(pattern):

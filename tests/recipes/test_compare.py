@@ -41,13 +41,13 @@ def test_before_and_after_a_new_modality(
         assert "held-out1" in kept and "quokka" not in kept
         raise KeyboardInterrupt
 
-    evaluate = evaluate_images.run
-    monkeypatch.setattr(evaluate_images, "run", interrupted)
+    evaluate = evaluate_images.evaluated
+    monkeypatch.setattr(evaluate_images, "evaluated", interrupted)
     with pytest.raises(KeyboardInterrupt):
         run_compare(before, after, test, tmp_path / "compared")
     assert not table.exists()
     first = (tmp_path / "compared" / "before" / "000000.png").read_bytes()
-    monkeypatch.setattr(evaluate_images, "run", evaluate)
+    monkeypatch.setattr(evaluate_images, "evaluated", evaluate)
     rows = run_compare(before, after, test, tmp_path / "compared")
     assert (tmp_path / "compared" / "before" / "000000.png").read_bytes() == first
     # Nothing of the table is left: neither the rows themselves, nor their patients and texts.
@@ -56,6 +56,12 @@ def test_before_and_after_a_new_modality(
     assert not table.exists()
     assert {row["metric"] for row in rows} >= {"Frechet distance", "coverage"}
     assert any(row["before"] != row["after"] for row in rows)
+    page = (tmp_path / "compared" / "comparison.html").read_text()
+    assert "SYNTHETIC" in page
+    assert len(re.findall("Are the images realistic?", page)) == 1
+    (distance,) = (row for row in rows if row["metric"] == "excess Frechet distance")
+    assert f"{float(distance['before']):.3g}" in page
+    assert f"{float(distance['after']):.3g}" in page
     assert (tmp_path / "compared" / "before" / "000000.png").is_file()
     asked = [read_json(tmp_path / "compared" / side / "generation.json")["options"] for side in ("before", "after")]
     assert [options["guidance"] for options in asked] == [["1.0"], ["1.0"]]

@@ -15,7 +15,7 @@ import pytest
 from PIL import Image
 
 from medloom.cli.main import main
-from medloom.core.errors import UserError
+from medloom.core.errors import GateError, UserError
 from medloom.core.files import write_json
 from medloom.core.spec import HU, ImageSpec, Intensity
 from medloom.data.manifest import read_manifest
@@ -91,6 +91,10 @@ def test_a_good_set_passes_and_the_page_shows_no_real_image(sets: dict[str, Path
     shown = [Image.open(io.BytesIO(base64.b64decode(part))) for part in re.findall(r"base64,([A-Za-z0-9+/=]+)", page)]
     # Two modalities, and the images least like real ones by each of three extractors.
     assert sum(picture.info.get("SYNTHETIC") == "YES" for picture in shown) == 2 + 3
+    beside = (tmp_path / "out" / "side-by-side-internal.html").read_text()
+    rows = [Image.open(io.BytesIO(base64.b64decode(part))) for part in re.findall(r"base64,([A-Za-z0-9+/=]+)", beside)]
+    assert [picture.info["SYNTHETIC"] for picture in rows] == ["YES", "NO"] * (2 + 3)
+    assert "NOT FOR SHARING" in beside
 
 
 def test_copies_are_dropped_and_the_gate_is_kept(sets: dict[str, Path], cache: Path, tmp_path: Path) -> None:
@@ -165,6 +169,23 @@ def test_a_copied_set_is_caught(sets: dict[str, Path], cache: Path, tmp_path: Pa
     assert excess["value"] == pytest.approx(0.5, abs=0.1) and excess["low"] > 0.3
     assert metrics["identical files", "all", ""]["value"] == 0.5
     assert "train/0.png" in (tmp_path / "out" / "copies-internal.csv").read_text()
+
+
+def test_copies_of_the_held_out_images_in_colour_files_are_caught(
+    sets: dict[str, Path], cache: Path, tmp_path: Path
+) -> None:
+    """Written again with R = G = B, as pipelines save grey images."""
+    lines = sets["real"].read_text().splitlines()
+    for number in range(80):
+        grey = Image.open(sets["real"].parent / f"{number}.png")
+        grey.convert("RGB").save(tmp_path / f"{number}.png")
+    (tmp_path / "manifest.csv").write_text("\n".join(lines[:81]) + "\n")
+    given = {"train": sets["train"], "cache": cache, "only": ("copies",)}
+    with pytest.raises(GateError, match="FAIL: copies of held-out images of all 1 "):
+        evaluate({**sets, "again": tmp_path / "manifest.csv"}, "again", tmp_path / "out", gate=Path("release"), **given)
+    scores = json.loads((tmp_path / "out" / "scores.json").read_text())
+    (answer,) = (one for one in scores["answers"] if one["question"] == "Do they copy patients' images?")
+    assert (answer["light"], answer["word"]) == ("red", "yes")
 
 
 def test_a_dropped_mode_loses_coverage(sets: dict[str, Path], cache: Path, tmp_path: Path) -> None:

@@ -20,9 +20,9 @@ from medloom.downstream.segmenter import Segmenter, mean_dice, train_segmenter
 from medloom.evaluation.edits.judges import COPIED, EDITED, LATER, Pairs, sets_of
 from medloom.evaluation.images.cache import EvaluationCache, Images
 from medloom.evaluation.images.sets import ImageSet
-from medloom.evaluation.report.metrics import HIGHER, LOWER, Metric, Reference, proportion
+from medloom.evaluation.report.estimates import estimate_mean, estimate_proportion
+from medloom.evaluation.report.metrics import HIGHER, LOWER, Estimate, Metric, Reference
 from medloom.metrics.structural import RADIUS, ssim
-from medloom.metrics.uncertainty import Interval, bootstrap_mean
 
 MASK = "mask"
 PLACED, KEPT = "anatomy on the later image's mask (Dice)", "anatomy on the prior image's (Dice)"
@@ -121,23 +121,23 @@ def anatomy_metrics(found: Segmented, seed: int) -> tuple[list[Metric], list[str
     """
     images, labels, prior = found.images, found.labels, found.labels[COPIED]
 
-    def mean(values: NDArray[np.float64]) -> Interval:
+    def mean(values: NDArray[np.float64]) -> Estimate:
         known = ~np.isnan(values)
-        return bootstrap_mean(values[known], found.patients[known].tolist(), seed)
+        return estimate_mean(values[known], found.patients[known].tolist(), seed)
 
-    def placed(kind: str) -> Interval:
+    def placed(kind: str) -> Estimate:
         return mean(mean_dice(labels[kind], found.later_masks, found.segmenter.classes))
 
-    def kept(kind: str) -> Interval:
+    def kept(kind: str) -> Estimate:
         return mean(mean_dice(labels[kind], prior, found.segmenter.classes))
 
-    def more_parts(kind: str) -> Interval:
+    def more_parts(kind: str) -> Estimate:
         more = [
             any(parts(own == name, size) > most for name, (size, most) in found.usual.items()) for own in labels[kind]
         ]
-        return proportion(np.array(more), found.patients.tolist())
+        return estimate_proportion(np.array(more), found.patients.tolist())
 
-    def outside(kind: str) -> Interval:
+    def outside(kind: str) -> Estimate:
         """SSIM of windows that no anatomy reaches, in the prior image or in the other one."""
         values = []
         for image, before, one, other in zip(images[kind], images[COPIED], labels[kind], prior, strict=True):
@@ -146,7 +146,7 @@ def anatomy_metrics(found: Segmented, seed: int) -> tuple[list[Metric], list[str
             values.append(ssim(shifted[0], shifted[1], 2.0, ~anatomy))
         return mean(np.array(values))
 
-    rows: list[tuple[str, Callable[[str], Interval], str, str, str]] = [
+    rows: list[tuple[str, Callable[[str], Estimate], str, str, str]] = [
         (KEPT, kept, LATER, HIGHER, ""),
         (PARTS, more_parts, LATER, LOWER, "fraction of images"),
     ]

@@ -19,9 +19,8 @@ from medloom.core.types import Sample
 from medloom.evaluation.edits.measure import COPY
 from medloom.evaluation.images.cache import EvaluationCache, train_on_real
 from medloom.evaluation.images.sets import ImageSet
-from medloom.evaluation.report.metrics import HIGHER, LOWER, Metric, Reference, proportion
-from medloom.metrics.areas import auroc_interval
-from medloom.metrics.uncertainty import Interval, bootstrap_interval
+from medloom.evaluation.report.estimates import estimate, estimate_auroc, estimate_proportion
+from medloom.evaluation.report.metrics import HIGHER, LOWER, Estimate, Metric, Reference
 
 AUROC, CORRELATION = "AUROC of the later image's class", "correlation with the later image's number"
 FLIPPED, SHIFT, COMPOSITE = "changed class recognised", "divergence of predicted classes", "CMIG"
@@ -172,7 +171,7 @@ def judged_metrics(judged: Judged, seed: int) -> tuple[list[Metric], list[str]]:
         )
     patients, probabilities = judged.patients, judged.probabilities
 
-    def metric(name: str, of: Callable[[str], Interval], better: str, note: str = "") -> Metric:
+    def metric(name: str, of: Callable[[str], Estimate], better: str, note: str = "") -> Metric:
         reference = Reference.of(of(COPIED), COPIED)
         return Metric.of(of(EDITED), name=name, subset=judged.column, reference=reference, better=better, note=note)
 
@@ -180,7 +179,7 @@ def judged_metrics(judged: Judged, seed: int) -> tuple[list[Metric], list[str]]:
         later = np.array([float(cell) for cell in judged.later if isinstance(cell, float)])
         means = np.array(judged.numbers)
 
-        def correlation(kind: str) -> Interval:
+        def correlation(kind: str) -> Estimate:
             expected = probabilities[kind] @ means
 
             def of_rows(rows: Rows) -> float:
@@ -188,7 +187,7 @@ def judged_metrics(judged: Judged, seed: int) -> tuple[list[Metric], list[str]]:
                 # Numbers that do not vary in a resample say nothing of each other.
                 return float(np.corrcoef(one, other)[0, 1]) if one.std() > 0 and other.std() > 0 else 0.0
 
-            return bootstrap_interval(of_rows, patients.tolist(), seed)
+            return estimate(of_rows, patients.tolist(), seed)
 
         note = f"the later images themselves: {correlation(LATER).value:.2f}"
         return [metric(CORRELATION, correlation, HIGHER, note)], notes
@@ -202,24 +201,24 @@ def judged_metrics(judged: Judged, seed: int) -> tuple[list[Metric], list[str]]:
     if not places:
         return [], [*notes, f"judge of {judged.column}: no class has {LEAST} patients on each side."]
 
-    def macro_auroc(kind: str) -> Interval:
+    def macro_auroc(kind: str) -> Estimate:
         truth = names[:, None] == np.array(list(places))
-        return auroc_interval(truth, probabilities[kind][:, list(places.values())], patients)
+        return estimate_auroc(truth, probabilities[kind][:, list(places.values())], patients)
 
-    def divergence(kind: str) -> Interval:
+    def divergence(kind: str) -> Estimate:
         def of_rows(rows: Rows) -> float:
             later, other = (probabilities[name][rows].mean(axis=0) + 1e-9 for name in (LATER, kind))
             return float((later * np.log(later / other)).sum())
 
-        return bootstrap_interval(of_rows, patients.tolist(), seed)
+        return estimate(of_rows, patients.tolist(), seed)
 
     note = f"mean over {', '.join(places)}; the later images themselves: {macro_auroc(LATER).value:.2f}"
     metrics = [metric(AUROC, macro_auroc, HIGHER, note), metric(SHIFT, divergence, LOWER)]
     changed = np.array([_label(cell) for cell in judged.prior]) != names
 
-    def recognised(kind: str) -> Interval:
+    def recognised(kind: str) -> Estimate:
         predicted = np.asarray(judged.classes)[probabilities[kind].argmax(axis=1)]
-        return proportion((predicted == names)[changed], patients[changed].tolist())
+        return estimate_proportion((predicted == names)[changed], patients[changed].tolist())
 
     if len(set(patients[changed])) >= LEAST:
         metrics.append(metric(FLIPPED, recognised, HIGHER))

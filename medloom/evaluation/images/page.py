@@ -4,11 +4,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
+from numpy.typing import NDArray
 
 from medloom.core.seeds import numpy_generator
 from medloom.core.spec import ImageSpec
 from medloom.data.dataset import ImageSource
-from medloom.evaluation.images.section import Found, Inputs
+from medloom.evaluation.images.section import Found, Inputs, classes
 from medloom.evaluation.images.sections import SECTIONS
 from medloom.evaluation.images.sets import ImageSet
 from medloom.evaluation.report.plots import draw, strip
@@ -16,6 +17,8 @@ from medloom.evaluation.report.report import Report, embedded, page
 from medloom.metrics.matrices import squared_distances
 
 STRIPS, IMAGES_PER_STRIP, THUMBNAIL = 12, 8, 128
+
+Rows = NDArray[np.intp]
 
 
 def images_page(report: Report, found: Mapping[str, Found], strips: Sequence[tuple[str, bytes]]) -> str:
@@ -50,23 +53,33 @@ def images_page(report: Report, found: Mapping[str, Found], strips: Sequence[tup
 
 def unlike_strips(inputs: Inputs) -> list[tuple[str, bytes]]:
     """For each extractor whose features were used, the synthetic images farthest from any held-out real image."""
-    synthetic, strips = inputs.data.synthetic, []
+    strips = []
     for name in inputs.used:
-        real, ours = (inputs.features(name, members).values for members in (inputs.data.real, synthetic))
-        centre = real.mean(axis=0)
-        nearest = np.concatenate([part.min(axis=1) for _, part in squared_distances(ours - centre, real - centre)])
-        rows = np.argsort(-nearest, kind="stable")[:IMAGES_PER_STRIP]
+        rows, _ = least_like_real(inputs, name)
         heading = (
             f"The {len(rows)} least like any held-out real image, by {name} (the largest distances to the nearest)"
         )
-        strips.append((heading, _strip(synthetic.rows(rows), inputs.data.spec, inputs.cache.unit)))
+        strips.append((heading, strip_of(inputs.data.synthetic.rows(rows), inputs.data.spec, inputs.cache.unit)))
     return strips
 
 
-def _strip(members: ImageSet, spec: ImageSpec, unit: str | None) -> bytes:
+def least_like_real(inputs: Inputs, extractor: str) -> tuple[Rows, Rows]:
+    """Rows of the synthetic images farthest from any held-out real image, and of the nearest real image of each."""
+    sets = (inputs.data.real, inputs.data.synthetic)
+    real, ours = (inputs.features(extractor, members).values for members in sets)
+    centre = real.mean(axis=0)
+    distances = [(part.argmin(axis=1), part.min(axis=1)) for _, part in squared_distances(ours - centre, real - centre)]
+    nearest, far = (np.concatenate(each) for each in zip(*distances, strict=True))
+    rows = np.argsort(-far, kind="stable")[:IMAGES_PER_STRIP]
+    return rows, nearest[rows]
+
+
+def strip_of(members: ImageSet, spec: ImageSpec, unit: str | None, synthetic: bool = True) -> bytes:
+    """All images of a set side by side, as PNG, whose heading says whether they are synthetic."""
     if spec.spatial_dims == 2:
         spec = replace(spec, size=(THUMBNAIL, THUMBNAIL), resize="pad")
-    return strip(list(ImageSource(members.samples, spec, unit, {}).images(range(len(members)))))
+    images = ImageSource(members.samples, spec, unit, {}).images(range(len(members)))
+    return strip(list(images), synthetic=synthetic)
 
 
 def synthetic_strips(synthetic: ImageSet, spec: ImageSpec, unit: str | None) -> list[tuple[str, bytes]]:
@@ -77,11 +90,16 @@ def synthetic_strips(synthetic: ImageSet, spec: ImageSpec, unit: str | None) -> 
         spec: the space in which they are read.
         unit: of files that do not state theirs.
     """
-    names = np.array([str(label or group) for label, group in zip(synthetic.labels, synthetic.groups, strict=True)])
+    names = np.array(classes(synthetic))
     order = numpy_generator("examples").permutation(len(names))
     strips = []
-    for name in sorted(set(names), key=lambda name: (-int((names == name).sum()), name))[:STRIPS]:
+    for name in largest(names):
         rows = [int(row) for row in order if names[row] == name][:IMAGES_PER_STRIP]
         heading = f"{name} ({int((names == name).sum())} images)"
-        strips.append((heading, _strip(synthetic.rows(rows), spec, unit)))
+        strips.append((heading, strip_of(synthetic.rows(rows), spec, unit)))
     return strips
+
+
+def largest(names: NDArray[np.str_]) -> list[str]:
+    """The classes that have a strip, those of most images first."""
+    return sorted(set(names.tolist()), key=lambda name: (-int((names == name).sum()), name))[:STRIPS]

@@ -118,8 +118,8 @@ class Inputs:
     @cached_property
     def _known(self) -> NDArray[np.intp]:
         """Rows of `_everyone`: some of each class."""
-        classes = _classes(self._everyone)
-        return sampled(classes, self.seed, max(MOST_KNOWN // len(set(classes)), LEAST_PER_CLASS))
+        names = classes(self._everyone)
+        return sampled(names, self.seed, max(MOST_KNOWN // len(set(names)), LEAST_PER_CLASS))
 
     def images(self, members: ImageSet, rows: NDArray[np.intp], spec: ImageSpec) -> Images:
         """Some images of a set in a space, `(N, C, *size)` in [-1, 1]; in that of the evaluation they are on disk.
@@ -142,15 +142,15 @@ class Inputs:
         """A set made without a model, one image for each of `replaced`; see `stand_ins.stand_ins`."""
         key = spec.fingerprint()
         if key not in self._stand_ins:
-            known, classes = self.images(self._everyone, self._known, spec), _classes(self._everyone.rows(self._known))
-            self._stand_ins[key] = stand_ins(known, classes, _classes(self.replaced), self.seed)
+            known, names = self.images(self._everyone, self._known, spec), classes(self._everyone.rows(self._known))
+            self._stand_ins[key] = stand_ins(known, names, classes(self.replaced), self.seed)
         return self._stand_ins[key]
 
     def control(self, name: str) -> FeatureSet:
         """Features of the set made without a model by the extractor of a name; they are kept on disk."""
         extractor, rows = self.extractor(name), self.replaced
         known = self._everyone.rows(self._known)
-        made_from = [list(known.hashes), _classes(known), _classes(rows), self.seed]
+        made_from = [list(known.hashes), classes(known), classes(rows), self.seed]
         path = self.cache.folder / "features" / f"control-{hash_json([extractor.identity, made_from])}.npy"
         values = kept_features(path, lambda: extractor.of(self.stand_ins(extractor.spec)))
         return FeatureSet(values, np.arange(len(rows)), np.asarray(rows.groups), rows.tags)
@@ -168,7 +168,7 @@ class Inputs:
         return {"extractors": {name: e.statement for name, e in self._made.items()}, "classifier": trained}
 
 
-def _classes(members: ImageSet) -> list[str]:
+def classes(members: ImageSet) -> list[str]:
     """The class of each image; its modality where it has none."""
     return [str(label or group) for label, group in zip(members.labels, members.groups, strict=True)]
 

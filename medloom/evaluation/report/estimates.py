@@ -7,6 +7,7 @@ from numpy.typing import NDArray
 
 from medloom.core.cells import MISSING, spelled
 from medloom.evaluation.report.metrics import Estimate, Units, proportion
+from medloom.metrics.areas import auroc_interval
 from medloom.metrics.uncertainty import LEAST_UNITS, Interval, bootstrap_interval, bootstrap_mean, student_mean
 
 Values = NDArray[np.generic]
@@ -48,6 +49,12 @@ def estimate_proportion(hits: Values, patients: Units) -> Estimate:
     """A proportion over patients; see `proportion`."""
     value = float(np.asarray(hits, float).mean())
     return _where_enough(value, patients, lambda: proportion(hits, patients))
+
+
+def estimate_auroc(truth: Values, scores: Values, patients: Units) -> Estimate:
+    """An area under the ROC curve, or the mean of several, over patients; see `auroc_interval`."""
+    found = auroc_interval(truth, np.asarray(scores, float), patients)
+    return _where_enough(found.value, patients, lambda: found)
 
 
 def estimate_in_family(values: Values, patients: Units, level: float) -> Estimate:

@@ -94,11 +94,13 @@ def test_a_class_of_one_patient_is_left_out(world: World, tmp_path: Path) -> Non
         judge_edits(cache, train, edited([odd[1]], "later"), "finding")
 
 
-def test_few_patients_leave_resamples_of_one_class(world: World) -> None:
+def test_few_patients_have_no_interval(world: World) -> None:
     cache, train, triples = quick(world)
-    metrics, _ = judged_metrics(judge_edits(cache, train, edited(triples[:5], "later"), "finding"), seed=0)
-    told = metrics[0]
-    assert told.low is not None and told.high is not None and told.low <= 0.5 and told.value <= told.high
+    for count, known in ((5, False), (8, True)):
+        edits = edited(triples[:count], "later")
+        metrics, _ = judged_metrics(judge_edits(cache, train, edits, "finding"), seed=0)
+        assert {metric.low is not None for metric in metrics[:2]} == {known}
+        assert all(("it needs 8 patients" in metric.note) is not known for metric in metrics[:2])
 
 
 def test_a_number_is_told_by_its_correlation(world: World) -> None:
