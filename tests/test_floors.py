@@ -78,7 +78,7 @@ def test_no_circles() -> None:
 
 
 # Within evaluation: all reports share one folder, and an evaluation of edits trains judges as one of images does.
-ROOMS = {"report": 1, "copies": 1, "images": 2, "effects": 2, "edits": 3}
+ROOMS = {"report": 1, "copies": 1, "checklists": 2, "images": 2, "effects": 2, "edits": 3}
 
 
 @pytest.mark.parametrize("module", sorted(name for name in modules() if name.startswith("medloom.evaluation.")))

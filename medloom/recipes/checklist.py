@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from medloom.core.errors import UserError
 
 if TYPE_CHECKING:
-    from medloom.evaluation.report.checklist import Guideline
+    from medloom.evaluation.checklists.guideline import Guideline
     from medloom.generators.run_folder import RunFolder
 
 
@@ -40,9 +40,9 @@ def run(config: Config) -> Path:
     from medloom.core.files import write_text
     from medloom.core.lookup import look_up
     from medloom.core.progress import say
-    from medloom.evaluation.report.checklist import Known, checklist
-    from medloom.evaluation.report.claim import CLAIM
-    from medloom.evaluation.report.tripod import TRIPOD
+    from medloom.evaluation.checklists.claim import CLAIM
+    from medloom.evaluation.checklists.guideline import Known, checklist
+    from medloom.evaluation.checklists.tripod import TRIPOD
 
     standards: dict[str, Guideline] = {"claim": CLAIM, "tripod": TRIPOD}
     guideline = look_up(standards, config.standard, "guideline in --standard")

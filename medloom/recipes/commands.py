@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from importlib import import_module
 from pathlib import Path
+from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from medloom.core.config import configure
@@ -85,8 +86,13 @@ def resolve(command: str) -> tuple[type[Any], Callable[..., Any]]:
         from medloom.generators.registry import training_tasks
 
         return training_tasks()[task], _train
-    recipe = import_module(RECIPES[command][0])
+    recipe = recipe_of(command)
     return recipe.Config, recipe.run
+
+
+def recipe_of(command: str) -> ModuleType:
+    """The module of a command that is no training, for commands that need more of another one than its result."""
+    return import_module(RECIPES[command][0])
 
 
 def run_command(command: str, **options: object) -> Any:

@@ -10,7 +10,7 @@ from medloom.core.config import configure
 from medloom.core.errors import UserError
 from medloom.data.columns import PATH_COLUMNS
 from medloom.data.manifest import ManifestOptions
-from medloom.recipes.commands import run_command
+from medloom.recipes.commands import recipe_of, run_command
 
 if TYPE_CHECKING:
     from medloom.data.manifest import Manifest
@@ -153,8 +153,6 @@ def _measured(
 ) -> "Contender":
     """One model's images of the rows, evaluated."""
     from medloom.evaluation.images.ranking import Contender
-    from medloom.recipes.evaluate_images import Config as Evaluation
-    from medloom.recipes.evaluate_images import evaluated
 
     # The table has standard column names, and unusable rows are left out of it.
     reading = {f.name: getattr(config, f.name) for f in fields(ManifestOptions) if f.name != "columns"}
@@ -170,8 +168,9 @@ def _measured(
         device=config.device,
         **reading,
     )
+    evaluation = recipe_of("evaluate images")
     options = configure(
-        Evaluation,
+        evaluation.Config,
         real=conditions,
         synthetic=(synthetic,),
         train=config.train,
@@ -185,7 +184,7 @@ def _measured(
         device=config.device,
         **reading,
     )
-    _, report, inputs = evaluated(options, None, openings)
+    _, report, inputs = evaluation.evaluated(options, None, openings)
     return Contender(side, report.metrics, report.answers, inputs)
 
 

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
-from medloom.evaluation.report.checklist import Filled, Known
+from medloom.evaluation.checklists.guideline import Filled, Known
 from medloom.evaluation.report.metrics import EVERYTHING, FAILS, WORSE, with_interval
 from medloom.evaluation.report.questions import NOT_MEASURED, NOT_SHOWN
 from medloom.evaluation.report.source_population import PHANTOM, has_virtual, source_population

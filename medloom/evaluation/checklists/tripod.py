@@ -1,7 +1,7 @@
 """The items of TRIPOD+AI (prediction models with regression or machine learning), in short words of our own."""
 
-from medloom.evaluation.report import checklist_facts as facts
-from medloom.evaluation.report.checklist import Guideline, Item
+from medloom.evaluation.checklists import facts
+from medloom.evaluation.checklists.guideline import Guideline, Item
 
 TITLE, INTRODUCTION, METHODS = "title and abstract", "introduction", "methods"
 SCIENCE, RESULTS, DISCUSSION = "open science", "results", "discussion"

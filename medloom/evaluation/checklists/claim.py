@@ -1,7 +1,7 @@
 """The items of CLAIM 2024 (Checklist for Artificial Intelligence in Medical Imaging), in short words of our own."""
 
-from medloom.evaluation.report import checklist_facts as facts
-from medloom.evaluation.report.checklist import Guideline, Item
+from medloom.evaluation.checklists import facts
+from medloom.evaluation.checklists.guideline import Guideline, Item
 
 TITLE, INTRODUCTION, DESIGN = "title and abstract", "introduction", "methods: design"
 DATA, STANDARD, PARTITIONS = "methods: data", "methods: reference standard", "methods: partitions"
