@@ -106,8 +106,8 @@ def test_values_of_the_implementation_of_coco():
     same = [0, 1, 2, 3, 5]
     assert ours[same] == pytest.approx(np.array(PEER_ROUGE)[same], abs=1e-12)
     # Of row 4 it joins the precision of the first reference (5 of 9) with the recall of the third (4 of 5); ours is the
-    # F of one reference, the best, as Lin 2004 has it.
-    joined, best = ((5 / 9, 4 / 5), (5 / 9, 5 / 8))
+    # F of one reference, the third, as Lin 2004 has it.
+    joined, best = (5 / 9, 4 / 5), (4 / 9, 4 / 5)
     f = [2.44 * precision * recall / (recall + 1.44 * precision) for precision, recall in (joined, best)]
     assert [PEER_ROUGE[4], ours[4]] == pytest.approx(f, abs=1e-12)
 
