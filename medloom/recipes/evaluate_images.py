@@ -35,6 +35,8 @@ class Config(ReportOptions, ManifestOptions):
         train: manifest of the generator's training images. It is needed to look for copies, and the classifier is
             trained on it. Without it the classifier is trained on one half of the patients of --real, and the
             other half is the reference.
+        control: manifest of images that are known to be bad, e.g. of an early checkpoint of the generator. A metric, or
+            a rule of --gate, by which they are as good as real images shows nothing.
         model: run folder of the generator. Patients of --real that it was trained on are refused; with --train it is
             attacked by membership inference.
         label: column of the class that a classifier predicts, modality, or none. auto takes a column called label,
@@ -69,6 +71,7 @@ class Config(ReportOptions, ManifestOptions):
         "synthetic",
         "out",
         "train",
+        "control",
         "model",
         "label",
         "by",
@@ -91,6 +94,7 @@ class Config(ReportOptions, ManifestOptions):
     synthetic: tuple[Path, ...] = given_again()
     out: Path
     train: Path | None = None
+    control: Path | None = None
     model: Path | None = None
     label: str = "auto"
     by: tuple[str, ...] = ()
@@ -175,6 +179,7 @@ def _evaluate(config: Config, plan: "Plan | None", openings: "Openings | None") 
     """`run` of one set with a plan that was read before."""
     from medloom.core.progress import say
     from medloom.evaluation.images.cache import EvaluationCache, judge_options
+    from medloom.evaluation.images.control_set import with_control_set
     from medloom.evaluation.images.copies import without_known
     from medloom.evaluation.images.copy_search import CopySearch
     from medloom.evaluation.images.release import QUESTIONS, RELEASE
@@ -213,7 +218,7 @@ def _evaluate(config: Config, plan: "Plan | None", openings: "Openings | None") 
             with_classifier="classifier" in extractors or any("classes" in SECTIONS[name].needs for name in chosen),
         )
         with computing_on(config.device):
-            found = {name: SECTIONS[name].measure(inputs) for name in chosen}
+            found = with_control_set({name: SECTIONS[name].measure(inputs) for name in chosen}, inputs)
         report = Report(notes=notes, facts={**_facts(config, data), **inputs.facts, "left_out": left_out})
         for name, own in found.items():
             report.add(name, own.metrics, own.notes)
@@ -248,7 +253,9 @@ def _sets(config: Config) -> tuple["Manifest", "Manifest", "Comparison", str | N
     if config.model is not None:
         refuse_seen(config.model, config.real, real)
     train = load_manifest(config.train, config, need=("path",)) if config.train else None
-    unit = joined_units(config.unit, *(manifest.units for manifest in (real, synthetic, train) if manifest is not None))
+    control = _generated(config.control, config) if config.control else None
+    manifests = [manifest for manifest in (real, synthetic, train, control) if manifest is not None]
+    unit = joined_units(config.unit, *(manifest.units for manifest in manifests))
     data = compare(
         real,
         synthetic,
@@ -260,6 +267,7 @@ def _sets(config: Config) -> tuple["Manifest", "Manifest", "Comparison", str | N
         unit=unit,
         set_apart="local" in config.features or not config.features,
         by=config.by,
+        control=control,
     )
     data = readable_only(data, unit) if config.skip_bad else data
     # Sections that cannot be measured are refused before anything is trained.
@@ -344,9 +352,14 @@ def _synthetic(config: Config) -> "Manifest":
 
 def _images(config: Config) -> "Manifest":
     """The manifest of the synthetic images as it is."""
+    return _generated(config.synthetic[0], config)
+
+
+def _generated(path: Path, config: Config) -> "Manifest":
+    """A manifest of generated images, which need no patients."""
     from medloom.data.manifest import read_manifest
 
-    return read_manifest(config.synthetic[0], skip_bad=config.skip_bad, need=("path",), need_patients=False)
+    return read_manifest(path, skip_bad=config.skip_bad, need=("path",), need_patients=False)
 
 
 def _extractors(config: Config, data: "Comparison") -> tuple[str, ...]:

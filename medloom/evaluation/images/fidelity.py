@@ -16,6 +16,7 @@ from medloom import metrics as known_metrics
 from medloom.core.errors import UserError
 from medloom.core.lookup import look_up
 from medloom.core.progress import progress
+from medloom.core.seeds import numpy_generator
 from medloom.evaluation.images import detail, proofs, variety
 from medloom.evaluation.images.features import FeatureSet, refuse_collapsed
 from medloom.evaluation.images.kept_comparisons import kept_comparisons
@@ -243,6 +244,43 @@ def _measured(
             **common,
         ),
     ]
+
+
+def control_beyond(
+    real: FeatureSet, synthetic: FeatureSet, control: FeatureSet, seed: int, further: Sequence[str] = ()
+) -> dict[tuple[str, str], float]:
+    """What each metric of a control set is beyond its reference, by name and subset.
+
+    A control set of fewer images than a side of the draws is compared with sides of as many, since the bias of a
+    distance depends on their number.
+
+    Args:
+        real: features of real images; the units are patients.
+        synthetic: features of synthetic images, whose sides are used.
+        control: features of a set that is known to be bad.
+        seed: of the images of the control set in each draw.
+        further: names of metrics on features that are measured as well.
+
+    Returns:
+        Name and subset to the value less the reference, of subsets of which all three sets have enough images.
+    """
+    statistics = _statistics(real.values.shape[1], further)
+    found: dict[tuple[str, str], float] = {}
+    for subset in (EVERYTHING, *real.parts):
+        one, other, bad = (each.part(subset) for each in (real, synthetic, control))
+        if lacking(one.units, other.units) or len(bad.values) <= LEAST_SIDE:
+            continue
+        x, y = (one.values, bad.values) if further else _spanned(one.values, bad.values, None)[:2]
+        sides, rng = _sides(one.units, other.units, subset), numpy_generator("control set", seed)
+        n, differences = min(sides.n, len(y)), []
+        for first, second, _ in sides.draws:
+            values = statistics(x[first[:n]], y[rng.permutation(len(y))[:n]])
+            differences.append(np.subtract(values, statistics(x[first[:n]], x[second[:n]])))
+        beyond = dict(zip((*MEASURED, *further), np.mean(differences, axis=0).tolist(), strict=True))
+        variance = float(one.values.var(axis=0, ddof=1, dtype=np.float64).sum())
+        found |= {(name, subset): value for name, value in beyond.items()}
+        found[EXCESS, subset] = beyond[FD] / variance
+    return found
 
 
 def _spanned(real: Floats, synthetic: Floats, control: Floats | None) -> tuple[Floats, Floats, Floats | None]:
