@@ -21,12 +21,12 @@ from medloom.evaluation.images import detail, proofs, variety
 from medloom.evaluation.images.features import FeatureSet, refuse_collapsed
 from medloom.evaluation.images.kept_comparisons import kept_comparisons
 from medloom.evaluation.images.section import Found, Inputs, Plots, Section
-from medloom.evaluation.report.metrics import EQUAL, EVERYTHING, Metric, Reference, Units, sampled_units
+from medloom.evaluation.report.metrics import EQUAL, EVERYTHING, Metric, Reference, Units, number, sampled_units
 from medloom.evaluation.report.plots import FRACTION, Panel
 from medloom.metrics import FEATURES, METRICS, MetricInfo
 from medloom.metrics.diversity import vendi_score
 from medloom.metrics.frechet import frechet_distance
-from medloom.metrics.kernel import squared_mmd
+from medloom.metrics.kernel import kernel_distance, squared_mmd
 from medloom.metrics.neighbours import prdc
 from medloom.metrics.set_comparison import DRAWS, GROUPS, SetComparison, Sides, compare_sets, draw_sides
 from medloom.metrics.uncertainty import Interval, subsample_interval
@@ -202,6 +202,9 @@ def _measured(
     found = compared() if cache is None or further else kept_comparisons(cache, names, parts, compared)
     width, n = real.values.shape[1], sides.n
     small = f"n is below 10 d (d = {width}): compare it only with its reference."
+    notes = {FD: small if n < IMAGES_PER_DIMENSION * width else ""}
+    if subset == EVERYTHING:
+        notes[KERNEL] = _as_published(real.values, synthetic.values, seed)
     metrics = []
     for (name, info), each in zip({**MEASURED, **further}.items(), found, strict=True):
         metrics.append(
@@ -216,7 +219,7 @@ def _measured(
                 reference=Reference.of(each.reference, REAL_TO_REAL),
                 better=info.better,
                 extractor=extractor,
-                note=small if name == FD and n < IMAGES_PER_DIMENSION * width else "",
+                note=notes.get(name, ""),
                 beyond=each.beyond,
                 control=each.control,
             )
@@ -244,6 +247,15 @@ def _measured(
             **common,
         ),
     ]
+
+
+def _as_published(real: Floats, synthetic: Floats, seed: int) -> str:
+    """The kernel distance as it is usually published: mean and standard deviation over 100 subsets."""
+    kid = kernel_distance(real, synthetic, seed)
+    return (
+        f"As usually published (KID): mean {number(kid.mean)}, standard deviation {number(kid.std)} over 100 subsets of"
+        f" {kid.size} images a side. The deviation is that of subsets, not the uncertainty of the mean."
+    )
 
 
 def control_beyond(
