@@ -44,8 +44,8 @@ class Config(ReportOptions, ManifestOptions):
         by: columns of all manifests, e.g. finding sex age. Each of their values, or each third of their numbers, is
             measured on its own.
         features: feature extractors: classifier, local (a self-supervised encoder trained on real images outside the
-            reference), pixels, hf:PATH (a transformers vision model: a folder, or ORG/NAME of the hub). Default:
-            classifier, if there is a label, and local.
+            reference), texture, pixels, hf:PATH (a transformers vision model: a folder, or ORG/NAME of the hub; of
+            volumes, by slices of each plane). Default: classifier, if there is a label, local and texture.
         metrics: further metrics on features to measure in the section fidelity, names of medloom.metrics, e.g.
             squared_mmd.
         conditions: table that the images were generated from (`medloom generate --data`); their texts, and columns that
@@ -369,9 +369,11 @@ def _extractors(config: Config, data: "Comparison") -> tuple[str, ...]:
         UserError: a classifier where the images have no classes.
     """
     from medloom.downstream.ssl import LEAST
+    from medloom.evaluation.images.features import by_plane
 
     able = {"classifier": data.fit is not None, "local": len(data.other_real) >= LEAST, "texture": True}
-    extractors = config.features or tuple(name for name, possible in able.items() if possible)
+    asked = config.features or tuple(name for name, possible in able.items() if possible)
+    extractors = tuple(dict.fromkeys(own for name in asked for own in by_plane(name, data.spec)))
     if "classifier" in extractors and data.fit is None:
         raise UserError(
             "--features classifier needs a class of each image: name a column of both manifests with --label, or give"

@@ -66,7 +66,8 @@ def unlike_strips(inputs: Inputs) -> list[tuple[str, bytes]]:
 def _strip(members: ImageSet, spec: ImageSpec, unit: str | None) -> bytes:
     if spec.spatial_dims == 2:
         spec = replace(spec, size=(THUMBNAIL, THUMBNAIL), resize="pad")
-    return strip(list(ImageSource(members.samples, spec, unit, {}).images(range(len(members)))))
+    images = list(ImageSource(members.samples, spec, unit, {}).images(range(len(members))))
+    return strip(images, oriented=spec.orientation is not None)
 
 
 def synthetic_strips(synthetic: ImageSet, spec: ImageSpec, unit: str | None) -> list[tuple[str, bytes]]:
