@@ -400,6 +400,8 @@ def _check(config: Config) -> None:
     check_metrics(config.metrics)
     if config.metrics and config.only and "fidelity" not in config.only:
         raise UserError("--metrics are measured in the section fidelity, which --only leaves out; name it there too.")
+    if config.control is not None and config.only and not {"fidelity", "alignment"} & set(config.only):
+        raise UserError("--control is measured in the sections fidelity and alignment, which --only leaves out.")
     if config.attack_images < 1:
         raise UserError(f"the setting attack_images is {config.attack_images}: give 1 or more.")
     if config.reference_model is not None and None in (config.model, config.train):
