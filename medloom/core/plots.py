@@ -5,6 +5,8 @@ from numpy.typing import NDArray
 
 from medloom.core.image import Header, Image
 
+# The axis of a volume in RAS order that a plane lies across.
+PLANES = {"axial": 2, "coronal": 1, "sagittal": 0}
 # What stands at the left and at the right edge of a picture in the radiological convention.
 RADIOLOGICAL = ("R", "L")
 
@@ -16,10 +18,27 @@ def flat(image: NDArray[np.float32], level: int | None = None) -> NDArray[np.flo
         image: `(C, *spatial)`.
         level: index of the slice from the feet; None for the middle one.
     """
-    if image.ndim < 4:
-        return image
-    # Radiological convention: the patient's right on the left, anterior up.
-    return image[:, ::-1, ::-1, image.shape[3] // 2 if level is None else level].transpose(0, 2, 1)
+    return image if image.ndim < 4 else planar(image, PLANES["axial"], level)
+
+
+def planar(image: NDArray[np.float32], axis: int, level: int | None = None) -> NDArray[np.float32]:
+    """A slice `(C, H, W)` across an axis of a volume `(C, X, Y, Z)`.
+
+    In RAS order it has the radiological convention: the patient's right on the left; anterior up, from the side on the
+    left; and the head up.
+
+    Args:
+        image: the volume.
+        axis: 0, 1 or 2; see PLANES.
+        level: index along the axis; None for the middle one.
+    """
+    cut = np.take(image, image.shape[axis + 1] // 2 if level is None else level, axis=axis + 1)
+    return cut[:, ::-1, ::-1].transpose(0, 2, 1)
+
+
+def planes_of(oriented: bool) -> dict[str, int]:
+    """The planes of a volume, each with the axis that it lies across; numbered where its orientation is not known."""
+    return dict(PLANES) if oriented else {f"across axis {axis + 1}": axis for axis in sorted(PLANES.values())}
 
 
 def levels_of(image: NDArray[np.float32]) -> NDArray[np.uint8]:

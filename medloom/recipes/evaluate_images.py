@@ -36,6 +36,8 @@ class Config(ReportOptions, ManifestOptions):
         train: manifest of the generator's training images. It is needed to look for copies, and the classifier is
             trained on it. Without it the classifier is trained on one half of the patients of --real, and the
             other half is the reference.
+        control: manifest of images that are known to be bad, e.g. of an early checkpoint of the generator. A metric, or
+            a rule of --gate, by which they are as good as real images shows nothing.
         model: run folder of the generator. Patients of --real that it was trained on are refused; with --train it is
             attacked by membership inference.
         label: column of the class that a classifier predicts, modality, or none. auto takes a column called label,
@@ -43,8 +45,8 @@ class Config(ReportOptions, ManifestOptions):
         by: columns of all manifests, e.g. finding sex age. Each of their values, or each third of their numbers, is
             measured on its own.
         features: feature extractors: classifier, local (a self-supervised encoder trained on real images outside the
-            reference), pixels, hf:PATH (a transformers vision model: a folder, or ORG/NAME of the hub). Default:
-            classifier, if there is a label, and local.
+            reference), texture, pixels, hf:PATH (a transformers vision model: a folder, or ORG/NAME of the hub; of
+            volumes, by slices of each plane). Default: classifier, if there is a label, local and texture.
         metrics: further metrics on features to measure in the section fidelity, names of medloom.metrics, e.g.
             squared_mmd.
         conditions: table that the images were generated from (`medloom generate --data`); their texts, and columns that
@@ -70,6 +72,7 @@ class Config(ReportOptions, ManifestOptions):
         "synthetic",
         "out",
         "train",
+        "control",
         "model",
         "label",
         "by",
@@ -92,6 +95,7 @@ class Config(ReportOptions, ManifestOptions):
     synthetic: tuple[Path, ...] = given_again()
     out: Path
     train: Path | None = None
+    control: Path | None = None
     model: Path | None = None
     label: str = "auto"
     by: tuple[str, ...] = ()
@@ -182,6 +186,7 @@ def evaluated(config: Config, plan: "Plan | None", openings: "Openings | None") 
     """
     from medloom.core.progress import say
     from medloom.evaluation.images.cache import EvaluationCache, judge_options
+    from medloom.evaluation.images.control_set import with_control_set
     from medloom.evaluation.images.copies import without_known
     from medloom.evaluation.images.copy_search import CopySearch
     from medloom.evaluation.images.release import QUESTIONS, RELEASE
@@ -220,7 +225,7 @@ def evaluated(config: Config, plan: "Plan | None", openings: "Openings | None") 
             with_classifier="classifier" in extractors or any("classes" in SECTIONS[name].needs for name in chosen),
         )
         with computing_on(config.device):
-            found = {name: SECTIONS[name].measure(inputs) for name in chosen}
+            found = with_control_set({name: SECTIONS[name].measure(inputs) for name in chosen}, inputs)
         report = Report(notes=notes, facts={**_facts(config, data), **inputs.facts, "left_out": left_out})
         for name, own in found.items():
             report.add(name, own.metrics, own.notes)
@@ -255,7 +260,9 @@ def _sets(config: Config) -> tuple["Manifest", "Manifest", "Comparison", str | N
     if config.model is not None:
         refuse_seen(config.model, config.real, real)
     train = load_manifest(config.train, config, need=("path",)) if config.train else None
-    unit = joined_units(config.unit, *(manifest.units for manifest in (real, synthetic, train) if manifest is not None))
+    control = _generated(config.control, config) if config.control else None
+    manifests = [manifest for manifest in (real, synthetic, train, control) if manifest is not None]
+    unit = joined_units(config.unit, *(manifest.units for manifest in manifests))
     data = compare(
         real,
         synthetic,
@@ -267,6 +274,7 @@ def _sets(config: Config) -> tuple["Manifest", "Manifest", "Comparison", str | N
         unit=unit,
         set_apart="local" in config.features or not config.features,
         by=config.by,
+        control=control,
     )
     data = readable_only(data, unit) if config.skip_bad else data
     # Sections that cannot be measured are refused before anything is trained.
@@ -353,9 +361,14 @@ def _synthetic(config: Config) -> "Manifest":
 
 def _images(config: Config) -> "Manifest":
     """The manifest of the synthetic images as it is."""
+    return _generated(config.synthetic[0], config)
+
+
+def _generated(path: Path, config: Config) -> "Manifest":
+    """A manifest of generated images, which need no patients."""
     from medloom.data.manifest import read_manifest
 
-    return read_manifest(config.synthetic[0], skip_bad=config.skip_bad, need=("path",), need_patients=False)
+    return read_manifest(path, skip_bad=config.skip_bad, need=("path",), need_patients=False)
 
 
 def _extractors(config: Config, data: "Comparison") -> tuple[str, ...]:
@@ -365,9 +378,11 @@ def _extractors(config: Config, data: "Comparison") -> tuple[str, ...]:
         UserError: a classifier where the images have no classes.
     """
     from medloom.downstream.ssl import LEAST
+    from medloom.evaluation.images.features import by_plane
 
     able = {"classifier": data.fit is not None, "local": len(data.other_real) >= LEAST, "texture": True}
-    extractors = config.features or tuple(name for name, possible in able.items() if possible)
+    asked = config.features or tuple(name for name, possible in able.items() if possible)
+    extractors = tuple(dict.fromkeys(own for name in asked for own in by_plane(name, data.spec)))
     if "classifier" in extractors and data.fit is None:
         raise UserError(
             "--features classifier needs a class of each image: name a column of both manifests with --label, or give"
@@ -394,6 +409,8 @@ def _check(config: Config) -> None:
     check_metrics(config.metrics)
     if config.metrics and config.only and "fidelity" not in config.only:
         raise UserError("--metrics are measured in the section fidelity, which --only leaves out; name it there too.")
+    if config.control is not None and config.only and not {"fidelity", "alignment"} & set(config.only):
+        raise UserError("--control is measured in the sections fidelity and alignment, which --only leaves out.")
     if config.attack_images < 1:
         raise UserError(f"the setting attack_images is {config.attack_images}: give 1 or more.")
     if config.reference_model is not None and None in (config.model, config.train):

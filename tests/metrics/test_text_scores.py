@@ -77,6 +77,41 @@ def test_cider_by_its_definition():
     assert first[1] == pytest.approx(10 / 4 / np.sqrt(2))
 
 
+# Of pycocoevalcap 1.2, Cider(), Bleu(4) and Rouge() on these texts as they are, without its tokenizer.
+PEER_TEXTS = [
+    ("there is a small left pleural effusion .", REFERENCES[0]),
+    (
+        "heart size is normal and the lungs are clear .",
+        [*REFERENCES[1], "heart size is normal . lungs are clear .", "normal chest ."],
+    ),
+    ("no pneumothorax", [*REFERENCES[2], "no pneumothorax"]),
+    ("stable large cardiomegaly with mild edema in both lungs", REFERENCES[3]),
+    (
+        "the the the nodule in the left lung nodule",
+        ["a nodule in the left upper lung .", "left lung nodule , unchanged .", "nodule of the left lung"],
+    ),
+    ("no change", ["fracture of the right clavicle .", "clavicle fracture ."]),
+]
+PEER_CIDER = (3.4117178002691837, 3.7148878883206633, 3.305357718811387, 5.09214046522143, 2.4748925941634954, 0.0)
+PEER_BLEU = (0.7558651817841647, 0.690661696492058, 0.6293161386522139, 0.5335277312640345)
+PEER_ROUGE = (0.75, 0.8501742160278747, 1.0, 0.6876006441223833, 0.6777777777777778, 0.0)
+
+
+def test_values_of_the_implementation_of_coco():
+    candidates, references = [own for own, _ in PEER_TEXTS], [texts for _, texts in PEER_TEXTS]
+    assert cider(candidates, references) == pytest.approx(PEER_CIDER, abs=1e-12)
+    # Its BLEU adds 1e-9 to every number of n-grams.
+    assert [bleu(candidates, references, n) for n in (1, 2, 3, 4)] == pytest.approx(PEER_BLEU, abs=1e-9)
+    ours = rouge_l(candidates, references)
+    same = [0, 1, 2, 3, 5]
+    assert ours[same] == pytest.approx(np.array(PEER_ROUGE)[same], abs=1e-12)
+    # Of row 4 it joins the precision of the first reference (5 of 9) with the recall of the third (4 of 5); ours is the
+    # F of one reference, the third, as Lin 2004 has it.
+    joined, best = (5 / 9, 4 / 5), (4 / 9, 4 / 5)
+    f = [2.44 * precision * recall / (recall + 1.44 * precision) for precision, recall in (joined, best)]
+    assert [PEER_ROUGE[4], ours[4]] == pytest.approx(f, abs=1e-12)
+
+
 def test_mistakes():
     with pytest.raises(UserError, match="put it into a list"):
         bleu(["a"], ["a"])

@@ -33,6 +33,8 @@ FIRST_HALF, SECOND_HALF = "real, first half", "real, second half"
 PATIENTS_PER_CLASS = 2
 LISTED_CLASSES = 20
 READ_AT_ONCE = 64
+# Name of the control set, and the images that it needs: as many as the synthetic set for fidelity.
+CONTROL, LEAST_CONTROL = "control", 20
 
 
 @dataclass(frozen=True)
@@ -49,6 +51,7 @@ class Comparison:
         spec: the space in which images are read, measured on real images.
         table: a row per set, for the report.
         notes: how the sets were made.
+        control: images that the user knows to be bad; None if they were not given.
     """
 
     real: ImageSet
@@ -60,6 +63,7 @@ class Comparison:
     spec: ImageSpec
     table: tuple[Mapping[str, object], ...]
     notes: tuple[str, ...]
+    control: ImageSet | None = None
 
 
 def compare(
@@ -74,6 +78,7 @@ def compare(
     unit: str | None = None,
     set_apart: bool = False,
     by: Sequence[str] = (),
+    control: Manifest | None = None,
 ) -> Comparison:
     """Put the sets of an evaluation together.
 
@@ -91,6 +96,7 @@ def compare(
         unit: of files that do not state theirs.
         set_apart: without a label and a training manifest, whether half of `real` is kept to train an encoder on.
         by: columns of all manifests whose values, or bands of numbers, are measured on their own.
+        control: images that are known to be bad, or None.
 
     Raises:
         UserError: files or patients in two sets; a column that is missing; a label that cannot be used; a class or
@@ -98,17 +104,13 @@ def compare(
     """
     references = [real] if train is None else [real, train]
     for other in references:
-        if shared := sorted(set(synthetic.frame["path"]) & set(other.frame["path"])):
-            raise UserError(
-                f"{synthetic.source} and {other.source} share {len(shared)} of their files ({Path(shared[0])}, ...);"
-                " give different files as synthetic and as real images."
-            )
+        _refuse_shared(synthetic, other, "synthetic and as real images")
     if train is not None and (known := set(train.frame["patient_id"]) & set(real.frame["patient_id"])):
         raise UserError(
             f"{len(known)} of the {real.frame['patient_id'].nunique()} patients of {real.source} are in {train.source}"
             " too; give images of patients that were not trained on as --real."
         )
-    check_columns(by, synthetic, *references)
+    check_columns(by, synthetic, *references, *([control] if control is not None else []))
     chosen = choose_label(label, real, synthetic)
     everything, ours, trained, unjudged = _labelled_sets(chosen, real, synthetic, train)
     if label == AUTO and chosen != MODALITY and unjudged and len(real.modalities) > 1:
@@ -145,6 +147,9 @@ def compare(
         _entry(reference, real, "reference: held-out real images"),
         *([_entry(trained or fit, train or real, role)] if len(trained or fit) else []),
     ]
+    bad = None if control is None else _control(control, [synthetic, *references], chosen, everything, fit)
+    if bad is not None and control is not None:
+        table.append(_entry(bad, control, "control: images that are known to be bad"))
     cuts, several = bands(reference, by), len(set(reference.groups)) > 1
     return Comparison(
         real=tagged(reference, by, cuts, several),
@@ -156,7 +161,41 @@ def compare(
         spec=measure_spec([*everything.samples, *(trained.samples if trained else ())], image_size, resize, unit),
         table=tuple(table),
         notes=tuple(notes),
+        control=tagged(bad, by, cuts, several) if bad is not None else None,
     )
+
+
+def _refuse_shared(one: Manifest, other: Manifest, different: str) -> None:
+    """Refuse two manifests that share files; `different` says as what different files are to be given."""
+    if shared := sorted(set(one.frame["path"]) & set(other.frame["path"])):
+        raise UserError(
+            f"{one.source} and {other.source} share {len(shared)} of their files ({Path(shared[0])}, ...);"
+            f" give different files as {different}."
+        )
+
+
+def _control(control: Manifest, others: Sequence[Manifest], label: str, real: ImageSet, fit: ImageSet) -> ImageSet:
+    """The control set, whose images of classes that are not judged have none.
+
+    Raises:
+        UserError: files of another set, too few images, no column of the class, or a modality without real images.
+    """
+    for other in others:
+        _refuse_shared(control, other, "--control and as the other sets")
+    if len(control) < LEAST_CONTROL:
+        raise UserError(f"--control: {control.source} has {len(control)} images; give {LEAST_CONTROL} or more.")
+    if label not in (NONE, *control.frame.columns):
+        raise UserError(
+            f"--control: {control.source} has no column {label!r}, the class of the other sets; add it (`medloom"
+            f" generate --keep {label}` writes it), or give --label none."
+        )
+    members = replace(synthetic_set(control, label), name=CONTROL)
+    if unknown := sorted(set(members.groups) - set(real.groups)):
+        raise UserError(
+            f"--control: {control.source} has images of modality {unknown[0]!r}, of which there is no real image;"
+            f" known: {', '.join(sorted(set(real.groups)))}."
+        )
+    return members.without_classes(members.classes - (real.classes & fit.classes))
 
 
 def _class_notes(label: str, synthetic: Sequence[str | None], unjudged: Collection[str]) -> list[str]:
@@ -244,7 +283,7 @@ def readable_only(comparison: Comparison, unit: str | None = None) -> Comparison
     """
     notes: list[str] = []
     changed: dict[str, ImageSet] = {}
-    for name in ("real", "synthetic", "fit", "other_real", "train"):
+    for name in ("real", "synthetic", "fit", "other_real", "train", "control"):
         members: ImageSet | None = getattr(comparison, name)
         if members is None or not len(members):
             continue

@@ -256,7 +256,8 @@ def write_page(path: Path, pairs: Sequence[Pair], sets: Sequence[ImageSet], spec
         for pair in own[:LISTED_PAIRS]:
             source = ImageSource([samples[pair.synthetic], samples[pair.original]], spec, unit, {})
             titles = ("synthetic", of.removeprefix("a "))
-            shown.append((pair, embedded(strip(list(source.images([0, 1])), titles, synthetic=False))))
+            both, oriented = list(source.images([0, 1])), spec.orientation is not None
+            shown.append((pair, embedded(strip(both, titles, synthetic=False, oriented=oriented))))
         parts.append({"of": of, "count": len(own), "pairs": shown})
     write_text(path, page("internal.html", parts=parts))
 

@@ -1,6 +1,6 @@
-"""Matches of images with a set of others, kept on disk in parts: an interrupted search resumes behind the last one."""
+"""What a search for copies keeps on disk: matches in parts, so that it resumes, and which edited images were found."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
@@ -10,10 +10,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from medloom.core.errors import UserError, first_line
-from medloom.core.files import atomic_file, hash_json
+from medloom.core.files import atomic_file, hash_json, read_json, write_json
 from medloom.evaluation.copies.matches import Matches
 
 QUERIES = "queries"
+
+Planted = Mapping[str, NDArray[np.bool_]]
 
 
 class KeptMatches:
@@ -75,3 +77,28 @@ def _read(path: Path) -> tuple[list[str], list[Matches]]:
             ]
     except (OSError, ValueError, KeyError, EOFError, BadZipFile) as error:
         raise UserError(f"{path} is not a file of matches ({first_line(error)}); remove it.") from error
+
+
+def kept_planted(path: Path, edits: Sequence[str], count: int, search: Callable[[], Planted]) -> Planted:
+    """Which edited images were found before, or are found now and kept: edit -> `(count,)`.
+
+    Args:
+        path: of the file, whose name has to tell everything that is found apart.
+        edits: their names.
+        count: of edited images.
+        search: looks for them.
+
+    Raises:
+        UserError: a damaged file.
+    """
+    if not path.is_file():
+        found = search()
+        write_json(path, {edit: own.astype(int).tolist() for edit, own in found.items()})
+        return found
+    kept = read_json(path)
+    whole = isinstance(kept, dict) and all(
+        isinstance(own := kept.get(edit), list) and len(own) == count and set(own) <= {0, 1} for edit in edits
+    )
+    if not whole:
+        raise UserError(f"{path} is not a file of edited copies that were found; remove it.")
+    return {edit: np.array(kept[edit], bool) for edit in edits}

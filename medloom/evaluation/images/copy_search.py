@@ -1,7 +1,7 @@
 """Copies between sets of images: what an image of one set was most likely made from in another, and the evidence."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import ClassVar
 
@@ -19,7 +19,7 @@ from medloom.evaluation.copies.matches import CANDIDATES, FINALISTS, Matches, ma
 from medloom.evaluation.copies.planted import BLENDED, EDITS, edited
 from medloom.evaluation.copies.search import Apart, References
 from medloom.evaluation.copies.spectra import SIZE
-from medloom.evaluation.images.copy_parts import KeptMatches
+from medloom.evaluation.images.copy_parts import KeptMatches, Planted, kept_planted
 from medloom.evaluation.images.copy_pictures import Pictures, halved, pictures
 from medloom.evaluation.images.sets import ImageSet
 
@@ -97,10 +97,10 @@ class CopySearch:
         what = f"comparing {real.name} images of different patients"
         return [measure_unrelated(view) for view in self._matches(some, real, what, (some.units, real.units))]
 
-    def planted(
-        self, real: ImageSet, unrelated: Sequence[Unrelated], count: int = PLANTED
-    ) -> Mapping[str, NDArray[np.bool_]]:
+    def planted(self, real: ImageSet, unrelated: Sequence[Unrelated], count: int = PLANTED) -> Planted:
         """Which of some real images are listed with their original after each edit: edit -> `(n,)`.
+
+        It is kept on disk: another search in the same images with the same seed reads it.
 
         Args:
             real: the images; some of them are edited, and looked for among all.
@@ -108,8 +108,15 @@ class CopySearch:
             count: of images that are edited.
 
         Raises:
-            UserError: an image that cannot be read.
+            UserError: an image that cannot be read; a damaged file of what was found before.
         """
+        known = [VERSION, CANDIDATES, FINALISTS, self.spec.fingerprint(), self.unit, self.seed, count, list(EDITS)]
+        known += [list(real.hashes), list(real.groups), [asdict(view) for view in unrelated], LISTED_ABOVE]
+        path = self.cache / "planted" / f"{hash_json(known)}.json"
+        return kept_planted(path, list(EDITS), min(count, len(real)), lambda: self._planted(real, unrelated, count))
+
+    def _planted(self, real: ImageSet, unrelated: Sequence[Unrelated], count: int) -> Planted:
+        """`planted`, computed."""
         order = np.sort(numpy_generator("planted", self.seed).permutation(len(real))[:count])
         originals = pictures(real.rows(order), self.spec, self.unit, self.EDITED)
         known = self._known(real)

@@ -10,11 +10,13 @@ from numpy.typing import NDArray
 from medloom.core.errors import UserError
 from medloom.core.files import atomic_file, hash_json
 from medloom.core.lookup import look_up
+from medloom.core.plots import planes_of
 from medloom.core.progress import progress
 from medloom.core.spec import ImageSpec
 from medloom.data.dataset import ImageSource
 from medloom.downstream.classifier import Classifier
 from medloom.downstream.ssl import Encoder
+from medloom.evaluation.images.planes import by_slices, plane_spec
 from medloom.evaluation.images.sets import ImageSet, Subsets, parts_of
 from medloom.evaluation.images.texture import Texture
 from medloom.evaluation.images.vision_models import load_vision_model
@@ -24,6 +26,8 @@ BATCH = 64
 # Features of different images that differ by less than this fraction of their size differ by rounding only.
 ROUNDING, SMALLEST = 1e-5, 1e-30
 PIXELS = {2: (32, 32), 3: (16, 16, 16)}
+# Between the name of a model and a plane of volumes.
+BETWEEN = ", "
 
 
 @dataclass(frozen=True, eq=False)
@@ -173,13 +177,38 @@ def unit_pixels(grey: NDArray[np.floating]) -> NDArray[np.float32]:
 
 
 def _vision_model(sources: Sources, argument: str) -> Extractor:
-    if sources.spec.spatial_dims != 2:
-        raise UserError(f"--features hf:{argument} takes images of two axes; for volumes use --features classifier.")
-    model = load_vision_model(argument, sources.device)
-    spec = replace(sources.spec, size=model.size, resize="crop" if model.crop else "pad")
+    given, spec = sources.spec, sources.spec
+    planes = planes_of(given.orientation is not None) if given.spatial_dims == 3 else {}
+    path, _, plane = argument.rpartition(BETWEEN)
+    if planes and plane not in planes:
+        raise UserError(
+            f"--features hf:{argument} takes images of two axes; of volumes name a plane: {', '.join(planes)}."
+        )
+    model = load_vision_model(path if planes else argument, sources.device)
+    resize = "crop" if model.crop else "pad"
+    if not planes:
+        spec = replace(given, size=model.size, resize=resize)
+        identity = hash_json(["hf", model.identity, spec.fingerprint()])
+        return Extractor(f"hf:{argument}", model.statement, identity, spec, model)
+    flat = plane_spec(given, model.size, resize)
+    size = " x ".join(map(str, given.size))
     return Extractor(
-        f"hf:{argument}", model.statement, hash_json(["hf", model.identity, spec.fingerprint()]), spec, model
+        f"hf:{argument}",
+        f"mean of three slices ({plane}, at the quartiles of brightness) of volumes of {size} pixels; of each"
+        f" {model.statement}",
+        hash_json(["hf slices", model.identity, planes[plane], given.fingerprint(), flat.fingerprint()]),
+        given,
+        by_slices(model, planes[plane], flat),
     )
+
+
+def by_plane(name: str, spec: ImageSpec) -> tuple[str, ...]:
+    """The extractors that a name stands for: of volumes, a model of images of two axes is one for each plane."""
+    kind, _, argument = name.partition(":")
+    planes = planes_of(spec.orientation is not None) if kind == "hf" and spec.spatial_dims == 3 else {}
+    if not planes or argument.rpartition(BETWEEN)[2] in planes:
+        return (name,)
+    return tuple(f"{name}{BETWEEN}{plane}" for plane in planes)
 
 
 EXTRACTORS: dict[str, Callable[[Sources, str], Extractor]] = {

@@ -16,16 +16,17 @@ from medloom import metrics as known_metrics
 from medloom.core.errors import UserError
 from medloom.core.lookup import look_up
 from medloom.core.progress import progress
+from medloom.core.seeds import numpy_generator
 from medloom.evaluation.images import detail, proofs, variety
 from medloom.evaluation.images.features import FeatureSet, refuse_collapsed
 from medloom.evaluation.images.kept_comparisons import kept_comparisons
 from medloom.evaluation.images.section import Found, Inputs, Plots, Section
-from medloom.evaluation.report.metrics import EQUAL, EVERYTHING, Metric, Reference, Units, sampled_units
+from medloom.evaluation.report.metrics import EQUAL, EVERYTHING, Metric, Reference, Units, number, sampled_units
 from medloom.evaluation.report.plots import FRACTION, Panel
 from medloom.metrics import FEATURES, METRICS, MetricInfo
 from medloom.metrics.diversity import vendi_score
 from medloom.metrics.frechet import frechet_distance
-from medloom.metrics.kernel import squared_mmd
+from medloom.metrics.kernel import kernel_distance, squared_mmd
 from medloom.metrics.neighbours import prdc
 from medloom.metrics.set_comparison import DRAWS, GROUPS, SetComparison, Sides, compare_sets, draw_sides
 from medloom.metrics.uncertainty import Interval, subsample_interval
@@ -201,6 +202,9 @@ def _measured(
     found = compared() if cache is None or further else kept_comparisons(cache, names, parts, compared)
     width, n = real.values.shape[1], sides.n
     small = f"n is below 10 d (d = {width}): compare it only with its reference."
+    notes = {FD: small if n < IMAGES_PER_DIMENSION * width else ""}
+    if subset == EVERYTHING:
+        notes[KERNEL] = _as_published(real.values, synthetic.values, seed)
     metrics = []
     for (name, info), each in zip({**MEASURED, **further}.items(), found, strict=True):
         metrics.append(
@@ -215,7 +219,7 @@ def _measured(
                 reference=Reference.of(each.reference, REAL_TO_REAL),
                 better=info.better,
                 extractor=extractor,
-                note=small if name == FD and n < IMAGES_PER_DIMENSION * width else "",
+                note=notes.get(name, ""),
                 beyond=each.beyond,
                 control=each.control,
             )
@@ -243,6 +247,52 @@ def _measured(
             **common,
         ),
     ]
+
+
+def _as_published(real: Floats, synthetic: Floats, seed: int) -> str:
+    """The kernel distance as it is usually published: mean and standard deviation over 100 subsets."""
+    kid = kernel_distance(real, synthetic, seed)
+    return (
+        f"As usually published (KID): mean {number(kid.mean)}, standard deviation {number(kid.std)} over 100 subsets of"
+        f" {kid.size} images a side. The deviation is that of subsets, not the uncertainty of the mean."
+    )
+
+
+def control_beyond(
+    real: FeatureSet, synthetic: FeatureSet, control: FeatureSet, seed: int, further: Sequence[str] = ()
+) -> dict[tuple[str, str], float]:
+    """What each metric of a control set is beyond its reference, by name and subset.
+
+    A control set of fewer images than a side of the draws is compared with sides of as many, since the bias of a
+    distance depends on their number.
+
+    Args:
+        real: features of real images; the units are patients.
+        synthetic: features of synthetic images, whose sides are used.
+        control: features of a set that is known to be bad.
+        seed: of the images of the control set in each draw.
+        further: names of metrics on features that are measured as well.
+
+    Returns:
+        Name and subset to the value less the reference, of subsets of which all three sets have enough images.
+    """
+    statistics = _statistics(real.values.shape[1], further)
+    found: dict[tuple[str, str], float] = {}
+    for subset in (EVERYTHING, *real.parts):
+        one, other, bad = (each.part(subset) for each in (real, synthetic, control))
+        if lacking(one.units, other.units) or len(bad.values) <= LEAST_SIDE:
+            continue
+        x, y = (one.values, bad.values) if further else _spanned(one.values, bad.values, None)[:2]
+        sides, rng = _sides(one.units, other.units, subset), numpy_generator("control set", seed)
+        n, differences = min(sides.n, len(y)), []
+        for first, second, _ in sides.draws:
+            values = statistics(x[first[:n]], y[rng.permutation(len(y))[:n]])
+            differences.append(np.subtract(values, statistics(x[first[:n]], x[second[:n]])))
+        beyond = dict(zip((*MEASURED, *further), np.mean(differences, axis=0).tolist(), strict=True))
+        variance = float(one.values.var(axis=0, ddof=1, dtype=np.float64).sum())
+        found |= {(name, subset): value for name, value in beyond.items()}
+        found[EXCESS, subset] = beyond[FD] / variance
+    return found
 
 
 def _spanned(real: Floats, synthetic: Floats, control: Floats | None) -> tuple[Floats, Floats, Floats | None]:

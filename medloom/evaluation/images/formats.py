@@ -82,7 +82,8 @@ def with_formats(data: Comparison, unit: str | None) -> Comparison:
     Raises:
         UserError: an image that cannot be read.
     """
-    sets = [known for known in (data.synthetic, data.real, data.train or data.fit) if known is not None and len(known)]
+    given = (data.synthetic, data.real, data.train or data.fit, data.control)
+    sets = [known for known in given if known is not None and len(known)]
     found = {members.name: formats_of(members, unit) for members in sets}
     blank = {"pixels": "", "stored": "", "levels": ""}
     table = tuple(

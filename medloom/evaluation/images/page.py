@@ -78,8 +78,8 @@ def strip_of(members: ImageSet, spec: ImageSpec, unit: str | None, synthetic: bo
     """All images of a set side by side, as PNG, whose heading says whether they are synthetic."""
     if spec.spatial_dims == 2:
         spec = replace(spec, size=(THUMBNAIL, THUMBNAIL), resize="pad")
-    images = ImageSource(members.samples, spec, unit, {}).images(range(len(members)))
-    return strip(list(images), synthetic=synthetic)
+    images = list(ImageSource(members.samples, spec, unit, {}).images(range(len(members))))
+    return strip(images, synthetic=synthetic, oriented=spec.orientation is not None)
 
 
 def synthetic_strips(synthetic: ImageSet, spec: ImageSpec, unit: str | None) -> list[tuple[str, bytes]]:

@@ -12,7 +12,7 @@ from scipy import ndimage
 from medloom.core.seeds import numpy_generator
 from medloom.evaluation.images.features import FeatureSet
 from medloom.evaluation.images.section import Inputs
-from medloom.evaluation.report.metrics import Metric, Reference
+from medloom.evaluation.report.metrics import CONTROL_SET, WITHOUT_MODEL, Metric, Reference
 from medloom.metrics.frechet import frechet_distance
 from medloom.metrics.set_comparison import draw_sides
 from medloom.metrics.uncertainty import Interval
@@ -44,7 +44,7 @@ def _grainy(images: Images, seed: int) -> Images:
 
 
 DEGRADATIONS: Mapping[str, Degradation] = {"blurred": _blurred, "noise of 5 % of the range": _grainy}
-HALVED, WITHOUT_MODEL = "half of the classes", "a set made without a model"
+HALVED = "half of the classes"
 
 
 def proof_metrics(inputs: Inputs) -> tuple[list[Metric], list[str]]:
@@ -67,6 +67,9 @@ def proof_metrics(inputs: Inputs) -> tuple[list[Metric], list[str]]:
             half = np.isin(labels, classes[: len(classes) // 2])
             found.append((HALVED, excess(own, own.values, half)))
         found.append((WITHOUT_MODEL, excess(own, inputs.control(name).values, None, False)))
+        if inputs.data.control is not None:
+            bad = inputs.features(name, inputs.data.control).values
+            found.append((CONTROL_SET, excess(own, bad, None, False)))
         for what, interval in found:
             if interval is not None:
                 reference = Reference("real images as they are", 0.0)
@@ -81,9 +84,9 @@ def proof_metrics(inputs: Inputs) -> tuple[list[Metric], list[str]]:
                         beyond=interval,
                     )
                 )
-                if what == WITHOUT_MODEL and interval.low <= 0:
+                if what in (WITHOUT_MODEL, CONTROL_SET) and interval.low <= 0:
                     notes.append(
-                        f"{name} does not distinguish a set made without a model from real images: its metrics say"
+                        f"{name} does not distinguish {what} from real images: its metrics say"
                         " nothing about these synthetic images."
                     )
     return metrics, notes

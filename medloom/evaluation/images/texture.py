@@ -3,6 +3,12 @@
 Networks that were trained on small sets look at shapes and overlook blur, grain and compression. These numbers see
 them: quantiles of grey levels, and in each octave of an image pyramid the energy, its heavy tails, its direction, and
 the local contrast.
+
+Volumes are measured along all three axes at once, which sees what is wrong between slices only. 203 blocks of real MRI
+of 32 x 32 x 32 voxels had an excess Frechet distance of 0.36 [0.24, 0.47] when blurred along one axis (0.8 voxels), of
+0.29 [0.23, 0.35] when their slices were moved by a voxel at random, and of 0.08 [0.06, 0.11] when neighbouring slices
+changed places. The same numbers of slices had 0.13 to 0.44, 0.04 to 0.31 and 0.00 to 0.12, according to the plane: no
+plane saw what the volumes did not show, so there is no texture by slices.
 """
 
 import math

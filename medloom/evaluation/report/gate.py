@@ -1,7 +1,8 @@
 """A release gate: rules in a YAML file, or those of `release`, that the metrics of an evaluation have to meet.
 
 Each rule has one of three answers. A rule fails where its metric is beyond the bound. It is not shown where the
-interval reaches over the bound, where the metric was not measured, and where a set made without a model would meet it.
+interval reaches over the bound, where the metric was not measured, and where a set that is known to be bad (one made
+without a model, or the control set of the user) would meet it.
 """
 
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
@@ -19,8 +20,10 @@ from medloom.evaluation.report.metrics import (
     FAILS,
     HOLDS,
     INCONCLUSIVE,
+    WITHOUT_MODEL,
     Metric,
     Verdict,
+    controls_in_words,
     judge,
     number,
     with_interval,
@@ -131,8 +134,8 @@ class GateRule:
         bound: a name in BOUNDS, or VERDICT: the metric's verdict has to hold.
         limit: its number.
         optional: whether a metric that was not measured meets the rule.
-        any_power: whether extractors by which a set made without a model would meet it are ignored if there are others.
-        together: all bounds of its entry, and their numbers: what a set made without a model has to miss one of.
+        any_power: whether extractors by which a control would meet it are ignored if there are others.
+        together: all bounds of its entry, and their numbers: what a control has to miss one of.
         proof: whether it shows that others can be answered on these data: if it is not met, nothing is shown.
     """
 
@@ -178,7 +181,7 @@ class GateRule:
                 f" {', '.join(sorted(str(metric) for metric in named))}."
             )
         judged = [self._of(metric) for metric in meant]
-        able = [own for own, metric in zip(judged, meant, strict=True) if not self._is_met_without_model(metric)]
+        able = [own for own, metric in zip(judged, meant, strict=True) if not self._met_by(metric)]
         return able if self.any_power and able else judged
 
     def _of(self, metric: Metric) -> Judgement:
@@ -194,13 +197,15 @@ class GateRule:
             if ends is None and self.bound in RATIOS:
                 known = "its reference may be 0, and a ratio to it says nothing"
             elif ends is None and self.bound == POSITION:
-                known = "a set made without a model is not distinguished from real images"
+                known = f"{WITHOUT_MODEL} is not distinguished from real images"
             elif low is None or high is None:
                 known = "it has no interval"
             elif answer == INCONCLUSIVE and ends is not None:
                 known = self._needed(metric, ends[0], low, high)
-        if answer != FAILS and self._is_met_without_model(metric):
-            answer, known = INCONCLUSIVE, f"a set made without a model meets it too ({number(metric.control)})"
+        bad = self._met_by(metric)
+        if answer != FAILS and bad:
+            values = ", ".join(number(value) for value in bad.values())
+            answer, known = INCONCLUSIVE, f"{controls_in_words(list(bad), 'meets', 'meet')} it too ({values})"
         if self.proof and answer == FAILS:
             answer, known = INCONCLUSIVE, "what is looked for would not be found on these data"
         line = (
@@ -218,13 +223,17 @@ class GateRule:
             return f"the value is beyond the limit, n is {metric.n}"
         return f"it needs n >= {int(metric.n * (half / slack) ** 2) + 1}, n is {metric.n} {metric.counted}"
 
-    def _is_met_without_model(self, metric: Metric) -> bool:
-        if metric.control is None or self.bound == VERDICT:
-            return False
-        control, beyond = metric.control, metric.control - metric.reference.value
-        without_model = replace(metric, value=control, low=control, high=control, beyond=_exact(beyond, metric.n))
+    def _met_by(self, metric: Metric) -> dict[str, float]:
+        """The controls that would meet the rule, each with its value."""
+        if self.bound == VERDICT:
+            return {}
+        return {name: value for name, value in metric.controls.items() if self._is_met(metric, value)}
+
+    def _is_met(self, metric: Metric, control: float) -> bool:
+        beyond = _exact(control - metric.reference.value, metric.n)
+        bad = replace(metric, value=control, low=control, high=control, beyond=beyond)
         for name, limit in self.together or ((self.bound, self.limit),):
-            ends = BOUNDS[name].of(without_model)
+            ends = BOUNDS[name].of(bad)
             if ends is None or (ends[0] > limit if BOUNDS[name].most else ends[0] < limit):
                 return False
         return True

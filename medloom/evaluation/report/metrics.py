@@ -13,7 +13,7 @@ from medloom.metrics.uncertainty import LEAST_UNITS, Interval, difference
 
 LOWER, HIGHER, EQUAL = "lower", "higher", "equal"
 WITHIN, WORSE, DIFFERS = "within the reference", ": worse", ": differs"
-POWERLESS = "cannot tell: a set made without a model is within the reference too"
+WITHOUT_MODEL, CONTROL_SET = "a set made without a model", "the control set"
 OPPOSITE, CANNOT_TELL = "opposite sign", "the reference cannot tell: its interval includes zero"
 HOLDS, FAILS, INCONCLUSIVE = "holds", "fails", "inconclusive"
 EVERYTHING = "all"
@@ -91,6 +91,7 @@ class Metric:
         beyond: the value less the reference with its own interval, which is narrower than those of the two; None if
             value and reference were measured apart.
         control: the metric of a set made without a model; None if it was not measured.
+        control_set: the metric of images that the user knows to be bad; None if there are none.
         section: of the report; set when the metric is added to one.
         verdict: the answer of the verdict on this metric; set by the report. A metric has one judgement.
         exploratory: whether no plan names it as primary; set by the report.
@@ -110,6 +111,7 @@ class Metric:
     signed: bool = False
     beyond: Interval | None = None
     control: float | None = None
+    control_set: float | None = None
     section: str = ""
     verdict: str = ""
     exploratory: bool = True
@@ -158,22 +160,30 @@ class Metric:
         None if that set was not measured or is within the reference.
         """
         known = self.difference
-        if known is None or self.control is None or not self.has_power:
+        if known is None or self.control is None or WITHOUT_MODEL in self.indistinct:
             return None
         gap = self.control - self.reference.value
         low, high = sorted((known.low / gap, known.high / gap))
         return Interval(known.value / gap, low, high, self.n)
 
     @property
-    def has_power(self) -> bool:
-        """Whether the metric distinguishes a set made without a model from real images, as far as that is known."""
-        if self.control is None:
-            return True
+    def controls(self) -> dict[str, float]:
+        """The metric of each set that is known to be bad, by the set's name in a sentence."""
+        known = {WITHOUT_MODEL: self.control, CONTROL_SET: self.control_set}
+        return {name: value for name, value in known.items() if value is not None}
+
+    @property
+    def indistinct(self) -> list[str]:
+        """The names of the controls that the metric does not distinguish from real images."""
         reference = self.reference
         low = reference.value if reference.low is None else reference.low
         high = reference.value if reference.high is None else reference.high
-        too_low, too_high = self.control < low, self.control > high
-        return too_high if self.better == LOWER else too_low if self.better == HIGHER else too_low or too_high
+        found = []
+        for name, value in self.controls.items():
+            too_low, too_high = value < low, value > high
+            if not (too_high if self.better == LOWER else too_low if self.better == HIGHER else too_low or too_high):
+                found.append(name)
+        return found
 
     @property
     def reading(self) -> str:
@@ -185,8 +195,8 @@ class Metric:
         """
         if self.verdict:
             return f"verdict: {self.verdict}"
-        if not self.has_power:
-            return POWERLESS
+        if self.indistinct:
+            return f"cannot tell: {controls_in_words(self.indistinct, 'is', 'are')} within the reference too"
         if self.beyond is not None:
             return self._beyond_in_words(self.beyond)
         reference = self.reference
@@ -230,6 +240,11 @@ class Metric:
     def to_dict(self) -> dict[str, Any]:
         """As JSON values."""
         return {**asdict(self), "reading": self.reading}
+
+
+def controls_in_words(names: Sequence[str], one: str, several: str) -> str:
+    """Names of controls with the verb that fits their number."""
+    return f"{' and '.join(names)} {one if len(names) == 1 else several}"
 
 
 def judge(low: float | None, high: float | None, at_least: float | None, at_most: float | None) -> str:

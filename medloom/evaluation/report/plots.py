@@ -1,17 +1,17 @@
 """Plots of metrics, and pictures of images, as PNG for a page."""
 
 import io
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from medloom.core.plots import flat
+from medloom.core.plots import PLANES, RADIOLOGICAL, planar, planes_of
 from medloom.core.sheets import Sheet
 from medloom.core.tile_texts import MARK
-from medloom.core.tiles import Tile, TileColumn
+from medloom.core.tiles import Tile, TileColumn, sides_note
 from medloom.evaluation.report.metrics import Metric
 
 VALUE, REFERENCE = "#1f4e8c", "#b9bec6"
@@ -75,17 +75,36 @@ def png(figure: Figure, **metadata: str) -> bytes:
     return stream.getvalue()
 
 
-def strip(images: Sequence[NDArray[np.float32]], titles: Sequence[str] = (), synthetic: bool = True) -> bytes:
-    """Images `(C, *spatial)` in [-1, 1] side by side, as PNG.
+def strip(
+    images: Sequence[NDArray[np.float32]],
+    titles: Sequence[str] = (),
+    synthetic: bool = True,
+    oriented: bool = True,
+) -> bytes:
+    """Images `(C, *spatial)` in [-1, 1] side by side, as PNG; of volumes the middle slice of each plane, with its name.
 
     Args:
         images: to draw.
         titles: above the images; empty for none.
         synthetic: whether all of them are, which the heading and the metadata say.
+        oriented: whether volumes are in RAS order; their planes have numbers otherwise.
     """
+    planes = planes_of(oriented) if images[0].ndim == 4 else {}
     columns = [
-        TileColumn(title, [Tile(flat(image))], joined=True)
+        TileColumn(title, _tiles(image, planes, oriented), joined=True)
         for title, image in zip(titles or [""] * len(images), images, strict=True)
     ]
     heading = MARK if synthetic else "Research use only: with a patient's image"
-    return Sheet(heading, columns).png(SYNTHETIC="YES" if synthetic else "NO")
+    notes = sides_note(tile for column in columns for tile in column.tiles)
+    return Sheet(heading, columns, labels=list(planes), notes=notes).png(SYNTHETIC="YES" if synthetic else "NO")
+
+
+def _tiles(image: NDArray[np.float32], planes: Mapping[str, int], oriented: bool) -> list[Tile]:
+    """The image itself, or the middle slices of a volume."""
+    if not planes:
+        return [Tile(image)]
+    # From the side there is no right and left.
+    return [
+        Tile(planar(image, axis), sides=RADIOLOGICAL if oriented and axis != PLANES["sagittal"] else None)
+        for axis in planes.values()
+    ]

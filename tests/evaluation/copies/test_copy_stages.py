@@ -1,5 +1,6 @@
 """The search by stages, its transforms, and its parts on disk give what the plain search gives."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -7,12 +8,13 @@ import pytest
 import torch
 from scipy.ndimage import gaussian_filter
 
+from medloom.core.errors import UserError
 from medloom.core.spec import ImageSpec
 from medloom.core.types import Condition, Sample
 from medloom.evaluation.copies import matches, search
 from medloom.evaluation.copies.evidence import Unrelated
 from medloom.evaluation.copies.matches import Matches, match
-from medloom.evaluation.copies.planted import edited
+from medloom.evaluation.copies.planted import EDITS, edited
 from medloom.evaluation.copies.search import Apart, References, laid_spectra
 from medloom.evaluation.copies.spectra import FINE, SIZE, correlations, fine_spectra, half_weights, without_detail
 from medloom.evaluation.images import copy_search
@@ -99,7 +101,8 @@ def members(large: np.ndarray, tmp_path: Path) -> ImageSet:
 @pytest.fixture
 def searcher(members: ImageSet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> CopySearch:
     def read(some: ImageSet, spec: ImageSpec, unit: str | None, size: int = SIZE) -> np.ndarray:
-        return np.stack([np.load(sample.path) for sample in some.samples])[:, None]
+        small = np.stack([np.load(sample.path) for sample in some.samples])[:, None]
+        return np.repeat(np.repeat(small, size // SIZE, axis=2), size // SIZE, axis=3)
 
     monkeypatch.setattr(copy_search, "pictures", read)
     monkeypatch.setattr(copy_search, "PART", 16)
@@ -137,6 +140,36 @@ def test_a_smaller_set_is_not_searched_again(
     monkeypatch.setattr(copy_search, "match", None)
     rows = [3, 30, 7]
     assert searcher.among(members.rows(rows), others, UNRELATED).rows.tolist() == whole.rows[rows].tolist()
+
+
+def test_edited_copies_are_looked_for_once_in_the_same_images_with_the_same_seed(
+    members: ImageSet, searcher: CopySearch, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(
+        copy_search, "EDITS", {name: EDITS[name] for name in ("as it is", "blended with another image")}
+    )
+    first = searcher.planted(members, UNRELATED, count=8)
+    assert {len(found) for found in first.values()} == {8} and first["as it is"].all()
+
+    def refuse(*args: object, **options: object) -> Matches:
+        raise AssertionError("searched again")
+
+    monkeypatch.setattr(copy_search, "match", refuse)
+    again = CopySearch(searcher.spec, None, searcher.cache, 0)
+    kept = again.planted(members, UNRELATED, count=8)
+    assert kept.keys() == first.keys() and all(np.array_equal(kept[edit], own) for edit, own in first.items())
+    others: list[Callable[[], object]] = [
+        lambda: again.planted(members.rows(range(39)), UNRELATED, count=8),
+        lambda: again.planted(members, [Unrelated(0.0, 1.0, 0.2, 30)], count=8),
+        lambda: CopySearch(searcher.spec, None, searcher.cache, 1).planted(members, UNRELATED, count=8),
+    ]
+    for other in others:
+        with pytest.raises(AssertionError, match="searched again"):
+            other()
+    (path,) = (searcher.cache / "planted").iterdir()
+    path.write_text('{"as it is": [1, 0]}')
+    with pytest.raises(UserError, match="is not a file of edited copies that were found; remove it"):
+        again.planted(members, UNRELATED, count=8)
 
 
 def test_images_of_one_file_are_copies_of_each_other(members: ImageSet, searcher: CopySearch) -> None:

@@ -84,6 +84,28 @@ def test_textures_of_colours_and_volumes() -> None:
     assert np.isfinite(textures(np.zeros((2, 1, 16, 16, 6)))).all()
 
 
+@pytest.mark.parametrize("change", ["blurred", "moved", "swapped"])
+def test_textures_of_volumes_see_what_is_wrong_between_slices_only(change: str) -> None:
+    rng = np.random.default_rng(0)
+    volumes = ndimage.gaussian_filter(rng.normal(size=(60, 1, 16, 16, 16)), (0, 0, 1.5, 1.5, 1.5)).astype(np.float32)
+    volumes = np.clip(volumes / (3 * volumes.std()), -1, 1)
+    spoiled = volumes.copy()
+    for row in range(60):
+        for level in range(16):
+            if change == "moved":
+                spoiled[row, 0, ..., level] = np.roll(volumes[row, 0, ..., level], rng.integers(-1, 2, 2), (0, 1))
+            elif change == "swapped":
+                spoiled[row, 0, ..., level] = volumes[row, 0, ..., level ^ 1]
+    if change == "blurred":
+        spoiled = ndimage.gaussian_filter1d(volumes, 0.8, axis=4)
+    texture = Texture.of(volumes)
+    found = excess(features(texture(volumes)), texture(spoiled))
+    assert found is not None and found.low > 0.1
+    if change == "swapped":
+        # No axial slice is changed: what differs lies between them.
+        assert np.array_equal(np.sort(spoiled, axis=4), np.sort(volumes, axis=4))
+
+
 def test_degraded_real_images_are_in_excess_and_unchanged_ones_are_not() -> None:
     images = shapes(100, 3)[0]
     texture = Texture.of(images)

@@ -5,6 +5,7 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
+import nibabel
 import numpy as np
 import pytest
 import torch
@@ -14,9 +15,10 @@ from transformers import BertConfig, BertModel, Dinov2Config, Dinov2Model, SwinC
 from medloom.core.errors import UserError
 from medloom.core.seeds import initial_weights
 from medloom.core.spec import GREY, ImageSpec, Intensity
-from medloom.data.dataset import ImageSource
+from medloom.data.dataset import ImageSource, measure_spec
 from medloom.downstream.classifier import ClassifierOptions, train_classifier
-from medloom.evaluation.images.features import Sources, check_extractor, extract, make_extractor
+from medloom.evaluation.images.features import Sources, by_plane, check_extractor, extract, make_extractor
+from medloom.evaluation.images.planes import by_slices, levels, slices
 from medloom.evaluation.images.sets import ImageSet, real_set
 
 sys.path.insert(0, str(Path(__file__).parent))
@@ -153,9 +155,66 @@ def test_what_cannot_be_loaded_is_said(tmp_path: Path) -> None:
         make_extractor(f"hf:{tmp_path / 'bert'}", SOURCES)
 
 
-def test_volumes_are_refused_by_models_of_pictures(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="two axes"):
-        make_extractor("hf:any", Sources(replace(SPEC, size=(16, 16, 16), orientation="RAS"), None))
+VOLUMES = replace(SPEC, size=(28, 28, 28), orientation="RAS")
+
+
+def test_a_model_of_two_axes_measures_slices_of_volumes_by_plane(tmp_path: Path) -> None:
+    folder = save_model(tmp_path / "dino", size={"height": 28, "width": 28})
+    names = by_plane(f"hf:{folder}", VOLUMES)
+    assert names == tuple(f"hf:{folder}, {plane}" for plane in ("axial", "coronal", "sagittal"))
+    assert by_plane(names[1], VOLUMES) == names[1:2] and by_plane(f"hf:{folder}", SPEC) == (f"hf:{folder}",)
+    assert by_plane("texture", VOLUMES) == ("texture",)
+    volumes = np.random.default_rng(0).uniform(-1, 1, (2, 1, 28, 28, 28)).astype(np.float32)
+    flat = make_extractor(f"hf:{folder}", SOURCES)
+    extractors = [make_extractor(name, Sources(VOLUMES, None)) for name in names]
+    for extractor, axis in zip(extractors, (2, 1, 0), strict=True):
+        assert extractor.spec == VOLUMES and "mean of three slices" in extractor.statement
+        expected = np.zeros((2, 16), np.float32)
+        for row, own in enumerate(levels(volumes, axis)):
+            # Noise is evenly bright: about the quarters.
+            np.testing.assert_allclose(own, [7, 14, 21], atol=1)
+            cuts = [np.rot90(volumes[row].take(level, axis=axis + 1), 1, (1, 2)) for level in own]
+            # The patient's right, or front, is on the left.
+            expected[row] = flat.compute(np.stack(cuts)[..., ::-1].copy()).mean(axis=0)
+        np.testing.assert_allclose(extractor.compute(volumes), expected, atol=1e-5)
+    assert len({extractor.identity for extractor in extractors}) == 3
+    with pytest.raises(UserError, match="of volumes name a plane: axial, coronal, sagittal"):
+        make_extractor("hf:any", Sources(VOLUMES, None))
+    unknown = by_plane("hf:any", replace(VOLUMES, orientation=None))
+    assert unknown == ("hf:any, across axis 1", "hf:any, across axis 2", "hf:any, across axis 3")
+
+
+def test_slices_lie_within_volumes_of_few_thick_slices(tmp_path: Path) -> None:
+    """In a cubic frame such a volume has a wide border, as of 40 x 40 x 10 voxels of 1 x 1 x 4 mm."""
+    voxels = np.random.default_rng(0).integers(60, 255, (40, 40, 10)).astype(np.uint8)
+    nibabel.Nifti1Image(voxels, np.diag([1, 1, 4, 1])).to_filename(tmp_path / "thick.nii.gz")
+    (tmp_path / "m.csv").write_text("path,modality,patient_id\nthick.nii.gz,dark,p\n")
+    members = real_set(read(tmp_path / "m.csv"), "none", "real")
+    spec = measure_spec(members.samples, (20, 20, 20), "pad", verbose=False, unit=GREY)
+    volumes = ImageSource(members.samples, spec, GREY, {}).images([0])
+    inside = np.flatnonzero(volumes[0, 0].max(axis=(0, 1)) > -1)
+    assert len(inside) == 5 and set(levels(volumes, 2)[0]) <= set(inside[1:-1])
+    seen = slices(volumes, 0, replace(SPEC, size=(30, 40)))
+    assert seen.shape == (3, 1, 30, 40) and np.abs(levels(volumes, 0)[0] - [5, 10, 15]).max() <= 1
+    # Aspect kept: 5 of 20 rows, and a border at both sides.
+    lit = seen[1, 0] > -0.9
+    assert lit.any(axis=1).sum() == pytest.approx(30 * 5 / 20, abs=2) and lit.any(axis=0).sum() == pytest.approx(
+        30, abs=2
+    )
+    black = np.full((1, 1, 8, 8, 8), -1.0)
+    assert levels(black, 1).tolist() == [[1, 3, 5]]
+
+
+def test_slices_across_an_axis_show_what_is_wrong_between_slices() -> None:
+    volumes = np.random.default_rng(0).uniform(-1, 1, (4, 1, 1, 1, 16)) * np.ones((4, 1, 16, 16, 16))
+    changed = np.repeat(volumes[..., ::2], 2, axis=4)
+
+    def steps(images: np.ndarray) -> np.ndarray:
+        return np.abs(np.diff(images, axis=2)).mean(axis=(1, 2, 3))[:, None]
+
+    found = [by_slices(steps, axis, SPEC)(np.float32(changed)) for axis in (2, 1, 0)]
+    before = [by_slices(steps, axis, SPEC)(np.float32(volumes)) for axis in (2, 1, 0)]
+    assert np.allclose(found[0], before[0]) and (found[1] < before[1]).all() and (found[2] < before[2]).all()
 
 
 @pytest.mark.parametrize(("name", "message"), [("clasifier", "did you mean 'classifier'"), ("hf", "give classifier")])

@@ -11,7 +11,8 @@ from medloom.core.types import Condition, Sample
 from medloom.evaluation.images import fidelity, privacy
 from medloom.evaluation.images.features import FeatureSet
 from medloom.evaluation.images.sets import ImageSet
-from medloom.evaluation.report.metrics import Metric, Reference, proportion, sampled_units
+from medloom.evaluation.report.metrics import Metric, Reference, number, proportion, sampled_units
+from medloom.metrics.kernel import kernel_distance
 
 D = 6
 
@@ -46,6 +47,17 @@ def test_equal_sets_are_at_their_reference() -> None:
     assert whole.value == pytest.approx(whole.reference.value, rel=0.5)
     endless = metrics[fidelity.FD_INFINITY, "all"]
     assert endless.low is not None and endless.low < 0.2 and endless.value < whole.value
+
+
+def test_the_kernel_distance_is_also_given_as_it_is_published() -> None:
+    ours, real = clusters(200, 1, shift=2.0), clusters(400, 0)
+    metrics = metrics_of(ours)
+    published = kernel_distance(real.values, ours.values, 0)
+    # Mean of other draws of the same sets: within a few deviations of a mean over 100 subsets.
+    assert metrics[fidelity.KERNEL, "all"].value == pytest.approx(published.mean, abs=0.5 * published.std)
+    mean, deviation = number(published.mean), number(published.std)
+    said = f"mean {mean}, standard deviation {deviation} over 100 subsets of 100 images a side"
+    assert said in metrics[fidelity.KERNEL, "all"].note and not metrics[fidelity.KERNEL, "A"].note
 
 
 def test_a_shift_is_seen_in_distance_and_precision() -> None:

@@ -107,6 +107,19 @@ def test_a_rule_that_a_set_made_without_a_model_meets_shows_nothing(tmp_path: Pa
     assert line.startswith("FAIL")
 
 
+def test_each_control_that_meets_a_rule_is_named(tmp_path: Path) -> None:
+    rule = "- {metric: Frechet distance, value_at_most: 5}"
+    weak = metric("Frechet distance", 3.0, 2.0, 4.0, better=LOWER, control=9.0)
+    assert judged(tmp_path, rule, [replace(weak, control_set=8.0)]) == []
+    (line,) = judged(tmp_path, rule, [replace(weak, control_set=4.5)])
+    assert line.startswith("NOT SHOWN") and line.endswith("; the control set meets it too (4.5)")
+    (line,) = judged(tmp_path, rule, [replace(weak, control=4.0, control_set=4.5)])
+    assert line.endswith("; a set made without a model and the control set meet it too (4, 4.5)")
+    blind = replace(weak, reference=Reference("real", 5.0, 4.0, 6.0, 9), control_set=5.5)
+    assert blind.reading == "cannot tell: the control set is within the reference too"
+    assert blind.position is not None
+
+
 def test_position_is_between_real_images_and_a_set_made_without_a_model(tmp_path: Path) -> None:
     known = metric("Frechet distance", 1.5, 1.0, 2.0, better=LOWER, control=2.5, beyond=Interval(1.0, 0.5, 1.5, 9))
     assert known.position == Interval(0.5, 0.25, 0.75, 9)
