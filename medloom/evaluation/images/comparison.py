@@ -14,6 +14,7 @@ from medloom.core.spec import ImageSpec
 from medloom.data.dataset import ImageSource, measure_spec
 from medloom.data.manifest import Manifest
 from medloom.downstream.classifier import hold_out
+from medloom.evaluation.images.joint_encoders import JointEncoder
 from medloom.evaluation.images.sets import (
     AUTO,
     CLASSES,
@@ -49,6 +50,7 @@ class Comparison:
         spec: the space in which images are read, measured on real images.
         table: a row per set, for the report.
         notes: how the sets were made.
+        joint: encoder of images and texts in one space; None if none was given.
     """
 
     real: ImageSet
@@ -60,6 +62,7 @@ class Comparison:
     spec: ImageSpec
     table: tuple[Mapping[str, object], ...]
     notes: tuple[str, ...]
+    joint: JointEncoder | None = None
 
 
 def compare(

@@ -176,7 +176,8 @@ def _vision_model(sources: Sources, argument: str) -> Extractor:
     if sources.spec.spatial_dims != 2:
         raise UserError(f"--features hf:{argument} takes images of two axes; for volumes use --features classifier.")
     model = load_vision_model(argument, sources.device)
-    spec = replace(sources.spec, size=model.size, resize="crop" if model.crop else "pad")
+    taken = model.preprocessing
+    spec = replace(sources.spec, size=taken.size, resize="crop" if taken.crop else "pad")
     return Extractor(
         f"hf:{argument}", model.statement, hash_json(["hf", model.identity, spec.fingerprint()]), spec, model
     )

@@ -201,6 +201,8 @@ class GateRule:
                 known = self._needed(metric, ends[0], low, high)
         if answer != FAILS and self._is_met_without_model(metric):
             answer, known = INCONCLUSIVE, f"a set made without a model meets it too ({number(metric.control)})"
+        if metric.blind:
+            answer, known = INCONCLUSIVE, metric.blind
         if self.proof and answer == FAILS:
             answer, known = INCONCLUSIVE, "what is looked for would not be found on these data"
         line = (

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -13,7 +13,8 @@ from medloom.metrics.uncertainty import LEAST_UNITS, Interval, difference
 
 LOWER, HIGHER, EQUAL = "lower", "higher", "equal"
 WITHIN, WORSE, DIFFERS = "within the reference", ": worse", ": differs"
-POWERLESS = "cannot tell: a set made without a model is within the reference too"
+CANNOT = "cannot tell"
+POWERLESS = f"{CANNOT}: a set made without a model is within the reference too"
 OPPOSITE, CANNOT_TELL = "opposite sign", "the reference cannot tell: its interval includes zero"
 HOLDS, FAILS, INCONCLUSIVE = "holds", "fails", "inconclusive"
 EVERYTHING = "all"
@@ -94,6 +95,7 @@ class Metric:
         section: of the report; set when the metric is added to one.
         verdict: the answer of the verdict on this metric; set by the report. A metric has one judgement.
         exploratory: whether no plan names it as primary; set by the report.
+        blind: why it says nothing on these data, whatever its value; empty if that is not known.
     """
 
     name: str
@@ -113,6 +115,7 @@ class Metric:
     section: str = ""
     verdict: str = ""
     exploratory: bool = True
+    blind: str = ""
 
     @classmethod
     def of(
@@ -129,12 +132,14 @@ class Metric:
         signed: bool = False,
         beyond: Interval | None = None,
         control: float | None = None,
+        blind: str = "",
     ) -> "Metric":
         """The metric whose value, ends and n are those of an interval; its note says why there is none."""
         ends = interval.value, interval.low, interval.high, interval.n
         lack = interval.lack if isinstance(interval, Estimate) else ""
         note = "; ".join(filter(None, (note, lack)))
-        return cls(name, subset, *ends, counted, reference, better, extractor, note, signed, beyond, control)
+        known = cls(name, subset, *ends, counted, reference, better, extractor, note, signed, beyond, control)
+        return replace(known, blind=blind)
 
     @property
     def difference(self) -> Interval | None:
@@ -167,6 +172,8 @@ class Metric:
     @property
     def has_power(self) -> bool:
         """Whether the metric distinguishes a set made without a model from real images, as far as that is known."""
+        if self.blind:
+            return False
         if self.control is None:
             return True
         reference = self.reference
@@ -185,6 +192,8 @@ class Metric:
         """
         if self.verdict:
             return f"verdict: {self.verdict}"
+        if self.blind:
+            return f"{CANNOT}: {self.blind}"
         if not self.has_power:
             return POWERLESS
         if self.beyond is not None:
