@@ -103,6 +103,7 @@ COHORT_WHATIF = "medloom whatif --model runs/c --data cohort/test.csv --set smok
 TABLE_RUN = "medloom train mask2image --data train.csv --skip-bad --table age smoking --out runs/mm"
 TABLE_WHATIF = "medloom whatif --model runs/mm --data test.csv --skip-bad --set smoking=never --rows 30 --out whatif"
 EDITS = "medloom edit --model runs/edit --data triples.csv --out edits"
+TEXT_ENCODER = "medloom train text-encoder --data train.csv --skip-bad --out runs/text"
 # "If a bound is not met, the command prints value, interval and bound, and ends with status 3."
 GATES = (
     "medloom evaluate images --real test.csv --synthetic images/manifest.csv --train train.csv --gate",
@@ -167,12 +168,12 @@ PAGES = {
     "docs/edit.md": Page(yamls=("baselines.yaml",), files=(files.write_mimic,)),
     "docs/evaluate.md": Page(
         yamls=("release.yaml", "effects.yaml", "plan.yaml"),
-        first=(TABLE_RUN, f"{GENERATE} --skip-bad"),
+        first=(TABLE_RUN, f"{GENERATE} --skip-bad", TEXT_ENCODER),
         before={
-            5: (COHORT, COHORT_RUN, COHORT_WHATIF),
-            6: (without("whatif"), TABLE_WHATIF),
-            7: (TRIPLES, EDITOR, EDITS),
-            10: (without("whatif"), COHORT_WHATIF),
+            6: (COHORT, COHORT_RUN, COHORT_WHATIF),
+            7: (without("whatif"), TABLE_WHATIF),
+            8: (TRIPLES, EDITOR, EDITS),
+            11: (without("whatif"), COHORT_WHATIF),
         },
         names={"my_distance": my_distance},
         placeholders={"runs/c --data MANIFEST": "runs/c --data cohort/test.csv --skip-bad"},

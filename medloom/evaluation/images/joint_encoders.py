@@ -90,7 +90,7 @@ class JointEncoder:
         if unseen := sorted(set(modalities) - set(own.intensity)):
             raise UserError(
                 f"{OPTION} {self.folder} was not trained on images of {', '.join(unseen)}; known:"
-                f" {', '.join(sorted(own.intensity))}. Give another encoder."
+                f" {', '.join(sorted(own.intensity))}; give another encoder, or sets without these images."
             )
         identity = hash_json(["joint", self.identity, own.fingerprint()])
         return Extractor("pair encoder", self.statement, identity, own, self.see)

@@ -127,7 +127,8 @@ def label(members: ImageSet, outputs: Sequence[Output] = OUTPUTS) -> Labelled:
 def finding_sets(data: Comparison) -> FindingSets:
     """The findings that can be measured, with the sets to train on and to measure on.
 
-    A finding counts in the modalities in which a training image shows it: others would be told apart by their modality.
+    A finding counts in the modalities in which a training image shows it; in others the modality alone would say that
+    it is not there.
 
     Args:
         data: the sets.

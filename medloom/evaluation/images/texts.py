@@ -1,7 +1,7 @@
 """Do images match their texts, by an encoder of both?"""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
@@ -60,6 +60,20 @@ class Pairs:
     def cosines_with(self, owner: NDArray[np.intp]) -> Floats:
         """Of each image and the text of a number."""
         return np.asarray((self.images * self.texts[owner]).sum(axis=1, dtype=np.float64))
+
+    @property
+    def beyond_shuffled(self) -> Floats:
+        """Of each image, the cosine with its text less its mean cosine with the texts of its modality."""
+        means = np.empty(len(self.owner))
+        for group in np.unique(self.groups):
+            rows = self.groups == group
+            means[rows] = self.images[rows] @ self.texts[self.owner[rows]].mean(axis=0)
+        return self.cosines - means
+
+    def rows(self, rows: NDArray[np.bool_]) -> "Pairs":
+        """Some images, without subsets."""
+        own = self.owner[rows], self.units[rows]
+        return Pairs(self.images[rows], self.texts, *own, self.counted, self.groups[rows])
 
 
 def measure(inputs: Inputs) -> Found:
@@ -147,7 +161,7 @@ def pair_metrics(synthetic: Pairs, real: Pairs, control: Pairs, seed: int) -> li
                 better=HIGHER,
                 note=note,
                 control=found["control"].rate(what, top).value if controlled else None,
-                blind=UNRELATED if theirs.low <= chance.high else "",
+                blind=UNRELATED if theirs.low <= chance.value else "",
             )
             metrics += [metric, _null(metric, found["synthetic"].shuffled(what, top), DRAWS, "draws")]
     order = list(SECTION.metrics)
@@ -157,7 +171,6 @@ def pair_metrics(synthetic: Pairs, real: Pairs, control: Pairs, seed: int) -> li
 def _cosine_metrics(sets: dict[str, Pairs], seed: int) -> list[Metric]:
     """The mean cosine of all images and of subsets, and that of shuffled texts."""
     synthetic, real = sets["synthetic"], sets["real"]
-    chance = _shuffled_cosine(real, seed)
     metrics = []
     everyone = [np.ones(len(known.owner), bool) for known in (synthetic, real)]
     nobody = np.zeros(len(real.owner), bool)
@@ -169,7 +182,10 @@ def _cosine_metrics(sets: dict[str, Pairs], seed: int) -> list[Metric]:
         units = sampled_units(synthetic.units[own])
         if min(own.sum(), theirs.sum()) < LEAST or len(set(real.units[theirs])) < 2:
             continue
-        reference = bootstrap_mean(real.cosines[theirs], real.units[theirs], seed)
+        held_out = real.rows(theirs)
+        reference, related = (
+            bootstrap_mean(values, held_out.units, seed) for values in (held_out.cosines, held_out.beyond_shuffled)
+        )
         prompts = len(set(synthetic.units[own]))
         fixed = synthetic.counted != "images" and len(set(units)) != prompts
         metrics.append(
@@ -182,7 +198,7 @@ def _cosine_metrics(sets: dict[str, Pairs], seed: int) -> list[Metric]:
                 better=HIGHER,
                 note=f"The interval is over images and holds for these prompts ({prompts})." if fixed else "",
                 control=float(sets["control"].cosines.mean()) if "control" in sets and name == EVERYTHING else None,
-                blind=UNRELATED if reference.low <= chance.high else "",
+                blind=UNRELATED if related.low <= 0 else "",
             )
         )
     return [*metrics, *(_null(m, _shuffled_cosine(synthetic, seed), SHUFFLES, "shuffles") for m in metrics[:1])]
@@ -190,15 +206,12 @@ def _cosine_metrics(sets: dict[str, Pairs], seed: int) -> list[Metric]:
 
 def _null(metric: Metric, found: Interval, times: int, what: str) -> Metric:
     """The row of a metric with shuffled texts."""
-    return replace(
-        Metric.of(
-            found,
-            name=f"{metric.name}{SHUFFLED}",
-            counted="images" if metric.name == COSINE else "texts",
-            reference=Reference("the same with the true texts", metric.value),
-            note=f"The range is over {times} {what} within each modality.",
-        ),
-        blind=metric.blind,
+    return Metric.of(
+        found,
+        name=f"{metric.name}{SHUFFLED}",
+        counted="images" if metric.name == COSINE else "texts",
+        reference=Reference("the same with the true texts", metric.value),
+        note=f"The range is over {times} {what} within each modality.",
     )
 
 
