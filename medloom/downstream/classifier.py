@@ -174,62 +174,100 @@ def train_classifier(
         )
     if absent := sorted(set(range(len(classes))) - set(codes[~held].tolist())):
         raise UserError(f"class {str(classes[absent[0]])!r} has no image to train on; hold out fewer patients.")
-    of_row = np.asarray(patients, dtype=str)
-    if shared := set(of_row[held].tolist()) & set(of_row[~held].tolist()):
-        raise UserError(f"{len(shared)} patients are in training and in validation; hold out whole patients.")
+    refuse_shared(patients, held)
     build = look_up(NETWORKS, options.network, "network")
     with initial_weights(options.seed, "classifier", options.network):
         network = build(images.shape[1], len(classes), images.ndim - 2)
     network = placed(network, images.ndim - 2, options.device)
-    selected = _fit(network, images, codes, held, options)
+    rows_of_class = [np.flatnonzero(~held & (codes == code)) for code in range(len(classes))]
+
+    def draw(rng: np.random.Generator) -> NDArray[np.intp]:
+        # A class drawn at random, then a row of it.
+        wanted = rng.integers(0, len(rows_of_class), options.batch)
+        return np.array([rows_of_class[code][rng.integers(len(rows_of_class[code]))] for code in wanted])
+
+    def loss_of(logits: Tensor, rows: NDArray[np.intp]) -> Tensor:
+        truth = torch.from_numpy(codes[rows]).to(logits.device)
+        return F.cross_entropy(logits, truth, label_smoothing=LABEL_SMOOTHING)
+
+    def recall_of(logits: NDArray[np.float32]) -> float:
+        return mean_recall(logits.argmax(axis=1), codes[held])
+
+    step, recall = fit_selected(network, images, held, options, draw, loss_of, recall_of)
+    selected = {"step": step, "recall": recall}
     return Classifier(network.eval(), options.network, tuple(map(str, classes)), tuple(images.shape[1:]), selected)
 
 
-def _fit(
+def refuse_shared(patients: Sequence[str], held: NDArray[np.bool_]) -> None:
+    """Refuse patients that have rows both to train on and to select on.
+
+    Args:
+        patients: of each row.
+        held: bool `(N,)`, the rows to select on.
+
+    Raises:
+        UserError: states their number.
+    """
+    of_row = np.asarray(patients, dtype=str)
+    if shared := set(of_row[held].tolist()) & set(of_row[~held].tolist()):
+        raise UserError(f"{len(shared)} patients are in training and in validation; hold out whole patients.")
+
+
+def fit_selected(
     network: HeadedNetwork,
     images: Images,
-    codes: NDArray[np.intp],
     held: NDArray[np.bool_],
     options: ClassifierOptions,
-) -> dict[str, float | None]:
-    """Train a network in place up to the weights with the best mean recall over classes on the held-out rows.
+    draw: Callable[[np.random.Generator], NDArray[np.intp]],
+    loss_of: Callable[[Tensor, NDArray[np.intp]], Tensor],
+    score_of: Callable[[NDArray[np.float32]], float],
+) -> tuple[float, float | None]:
+    """Train a network in place up to the weights with the best score on the held-out rows.
+
+    Args:
+        network: on its device.
+        images: float `(N, C, *spatial)` in [-1, 1]; may be memory-mapped.
+        held: bool `(N,)`, the rows to select on; none to take the last weights.
+        options: see ClassifierOptions.
+        draw: the rows of a step, from a generator that is a function of seed and step.
+        loss_of: the loss of float32 logits `(rows, outputs)` of these rows.
+        score_of: how good logits of the held-out rows are; higher is better, at least 0.
 
     Returns:
-        `step` of the weights, and their `recall`; without held-out rows those of the last step, and None.
+        The step of the weights, and their score; without held-out rows the last step, and None.
+
+    Raises:
+        UserError: the loss is not finite.
     """
-    rows_of_class = [np.flatnonzero(~held & (codes == code)) for code in range(int(codes.max()) + 1)]
     device, best, stale = torch.device(options.device), (-1.0, options.steps), 0
     state: dict[str, Tensor] = {}
 
-    def loss_of(step: int) -> Tensor:
-        # A class drawn at random, then a row of it: a function of (seed, step) only.
-        rng = numpy_generator(options.seed, "batch", step)
-        wanted = rng.integers(0, len(rows_of_class), options.batch)
-        rows = np.array([rows_of_class[code][rng.integers(len(rows_of_class[code]))] for code in wanted])
+    def loss_of_step(step: int) -> Tensor:
+        # A function of (seed, step) only.
+        rows = draw(numpy_generator(options.seed, "batch", step))
         batch = to_tensor(images[rows], device)
         if options.augmented:
             batch = augment(batch, options.seed, step)
         with autocast(batch):
-            truth = torch.from_numpy(codes[rows]).to(device)
-            return F.cross_entropy(network(batch).float(), truth, label_smoothing=LABEL_SMOOTHING)
+            return loss_of(network(batch).float(), rows)
 
     def finished(step: int) -> bool:
         nonlocal best, state, stale
         due = step + 1 == options.steps or (step + 1) % options.validate_every == 0
         if not due or not held.any():
             return False
-        recall = mean_recall(map_images(network, network, images[held]).argmax(axis=1), codes[held])
-        stale = 0 if recall > best[0] else stale + 1
+        score = score_of(map_images(network, network, images[held]))
+        stale = 0 if score > best[0] else stale + 1
         # On ties the later weights, which were trained for longer.
-        if recall >= best[0]:
+        if score >= best[0]:
             state = {name: value.detach().clone() for name, value in network.state_dict().items()}
-            best = (recall, step + 1)
+            best = (score, step + 1)
         return 0 < options.patience <= stale
 
-    optimise(network, options, "classifier", loss_of, finished)
+    optimise(network, options, "classifier", loss_of_step, finished)
     if state:
         network.load_state_dict(state)
-    return {"step": float(best[1]), "recall": best[0] if state else None}
+    return float(best[1]), best[0] if state else None
 
 
 def mean_recall(predicted: NDArray[np.intp], truth: NDArray[np.intp]) -> float:

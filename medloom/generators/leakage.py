@@ -14,14 +14,29 @@ def refuse_seen(model: Path, path: Path, real: Manifest) -> None:
     """Refuse patients that the generator was trained on, identified in the way in which its run identified them."""
     from medloom.generators.storage import open_generator
 
-    run = open_generator(model)
+    refuse_seen_by(open_generator(model), model, path, real)
+
+
+def refuse_seen_by(run: RunFolder, model: Path, path: Path, real: Manifest, option: str = "--model") -> None:
+    """Refuse patients that a run was trained on, identified in the way in which it identified them.
+
+    Args:
+        run: of any family.
+        model: its folder, as the user named it.
+        path: of the manifest of `real`.
+        real: images to evaluate on.
+        option: that named the run, for messages.
+
+    Raises:
+        UserError: a patient of `real` was in training, or patients that cannot be compared.
+    """
     description = run.description()
     if description["images_are_patients"] and not real.patients_are_images:
         real = images_as_patients(real)
     elif real.patients_are_images and not description["images_are_patients"]:
         raise UserError(
             f"{model} knows its patients by name and {path} was read with --images-are-patients, so that its"
-            " training patients cannot be compared with them; name the patients in --real, or leave out --model."
+            f" training patients cannot be compared with them; name the patients in --real, or leave out {option}."
         )
     for split in run.splits():
         split.refuse_overlap(real, str(model))

@@ -10,11 +10,12 @@ from medloom.core.errors import UserError
 from medloom.core.options import flag_of, given_again, setting
 from medloom.data.manifest import ManifestOptions, load_manifest
 from medloom.evaluation.report.options import ReportOptions
-from medloom.generators.leakage import refuse_seen
+from medloom.generators.leakage import refuse_seen, refuse_seen_by
 
 if TYPE_CHECKING:
     from medloom.data.manifest import Manifest
     from medloom.evaluation.images.comparison import Comparison
+    from medloom.evaluation.images.joint_encoders import JointEncoder
     from medloom.evaluation.images.section import Found, Inputs
     from medloom.evaluation.report.openings import Openings
     from medloom.evaluation.report.plan import Plan
@@ -51,6 +52,8 @@ class Config(ReportOptions, ManifestOptions):
             squared_mmd.
         conditions: table that the images were generated from (`medloom generate --data`); their texts, and columns that
             their manifest lacks, are taken from it, by source_id.
+        pair_encoder: encoder of images and texts in one space, by which images are compared with their texts: a run
+            folder of `medloom train text-encoder`, or a folder of a transformers CLIP model (safetensors).
         only: sections of the report to measure, e.g. fidelity. Default: all that the data allow; sections with too few
             images are left out, and the report says so.
         image_size: pixels of the classifier's images; one number for a square, or one per axis.
@@ -102,6 +105,7 @@ class Config(ReportOptions, ManifestOptions):
     features: tuple[str, ...] = ()
     metrics: tuple[str, ...] = ()
     conditions: Path | None = None
+    pair_encoder: Path | None = None
     only: tuple[str, ...] = ()
     image_size: tuple[int, ...] = (64,)
     resize: str = "pad"
@@ -202,7 +206,7 @@ def evaluated(config: Config, plan: "Plan | None", openings: "Openings | None") 
     known = _known(config)
     rules = read_gate(config.gate, known, RELEASE, SIGNED)
     check_allowed(config.allow_inconclusive, known, config.gate)
-    real, synthetic, data, unit = _sets(config)
+    real, synthetic, data, unit = _sets(config, judge.device)
     extractors = _extractors(config, data)
     cache = EvaluationCache(config.cache or config.out, data.spec, judge, unit)
     with report_folder(config.out):
@@ -244,8 +248,12 @@ def evaluated(config: Config, plan: "Plan | None", openings: "Openings | None") 
         return config.out, report, inputs
 
 
-def _sets(config: Config) -> tuple["Manifest", "Manifest", "Comparison", str | None]:
+def _sets(config: Config, device: str) -> tuple["Manifest", "Manifest", "Comparison", str | None]:
     """The real and the synthetic manifest, the sets that are compared, and the unit of files that do not state theirs.
+
+    Args:
+        config: the options.
+        device: a torch device, of the encoder of images and texts.
 
     Raises:
         UserError: see `run`.
@@ -259,6 +267,7 @@ def _sets(config: Config) -> tuple["Manifest", "Manifest", "Comparison", str | N
     synthetic = _synthetic(config)
     if config.model is not None:
         refuse_seen(config.model, config.real, real)
+    joint = _joint_encoder(config, real, device)
     train = load_manifest(config.train, config, need=("path",)) if config.train else None
     control = _generated(config.control, config) if config.control else None
     manifests = [manifest for manifest in (real, synthetic, train, control) if manifest is not None]
@@ -272,14 +281,34 @@ def _sets(config: Config) -> tuple["Manifest", "Manifest", "Comparison", str | N
         resize=config.resize,
         seed=config.seed,
         unit=unit,
-        set_apart="local" in config.features or not config.features,
+        set_apart=not config.features or "local" in config.features or "findings" in config.only,
         by=config.by,
         control=control,
     )
+    if joint is not None:
+        # Images that it cannot see are refused before anything is trained.
+        joint.extractor(data.spec, set(data.real.groups))
+        data = replace(data, joint=joint)
     data = readable_only(data, unit) if config.skip_bad else data
     # Sections that cannot be measured are refused before anything is trained.
     choose_sections(config.only, data)
     return real, synthetic, with_formats(data, unit), unit
+
+
+def _joint_encoder(config: Config, real: "Manifest", device: str) -> "JointEncoder | None":
+    """The encoder of --pair-encoder; None if it is not given.
+
+    Raises:
+        UserError: a folder of something else, or an encoder that was trained on patients of --real.
+    """
+    from medloom.evaluation.images.joint_encoders import OPTION, load_joint_encoder
+
+    if config.pair_encoder is None:
+        return None
+    joint = load_joint_encoder(config.pair_encoder, device)
+    if joint.run is not None:
+        refuse_seen_by(joint.run, config.pair_encoder, config.real, real, OPTION)
+    return joint
 
 
 def _write(config: Config, report: "Report", found: Mapping[str, "Found"], inputs: "Inputs") -> None:
@@ -415,5 +444,7 @@ def _check(config: Config) -> None:
         raise UserError(f"the setting attack_images is {config.attack_images}: give 1 or more.")
     if config.reference_model is not None and None in (config.model, config.train):
         raise UserError("--reference-model calibrates the attack on --model, which needs --train; give both.")
+    if config.pair_encoder is not None and config.only and "texts" not in config.only:
+        raise UserError("--pair-encoder is for the section texts, which --only leaves out; name it there too.")
     if config.drop_copies and config.train is None:
         raise UserError("--drop-copies needs --train: copies are looked for among the training images.")

@@ -103,6 +103,7 @@ COHORT_WHATIF = "medloom whatif --model runs/c --data cohort/test.csv --set smok
 TABLE_RUN = "medloom train mask2image --data train.csv --skip-bad --table age smoking --out runs/mm"
 TABLE_WHATIF = "medloom whatif --model runs/mm --data test.csv --skip-bad --set smoking=never --rows 30 --out whatif"
 EDITS = "medloom edit --model runs/edit --data triples.csv --out edits"
+TEXT_ENCODER = "medloom train text-encoder --data train.csv --skip-bad --out runs/text"
 # "If a bound is not met, the command prints value, interval and bound, and ends with status 3."
 GATES = (
     "medloom evaluate images --real test.csv --synthetic images/manifest.csv --train train.csv --gate",
@@ -167,7 +168,7 @@ PAGES = {
     "docs/edit.md": Page(yamls=("baselines.yaml",), files=(files.write_mimic,)),
     "docs/evaluate.md": Page(
         yamls=("release.yaml", "effects.yaml", "plan.yaml"),
-        first=(TABLE_RUN, f"{GENERATE} --skip-bad"),
+        first=(TABLE_RUN, f"{GENERATE} --skip-bad", TEXT_ENCODER),
         before={
             "medloom evaluate images --real test.csv --synthetic a/": tuple(
                 f"{GENERATE.removesuffix('images')}{name} --skip-bad" for name in "ab"

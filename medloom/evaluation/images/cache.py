@@ -1,6 +1,6 @@
 """Decoded images, classifiers and encoders of an evaluation, kept on disk so that running it again is quick."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,12 +22,15 @@ from medloom.downstream.classifier import (
     load_classifier,
     train_classifier,
 )
+from medloom.downstream.multilabel import MultiLabelClassifier, hold_out_labels, load_multilabel, train_multilabel
 from medloom.downstream.networks import NETWORKS
 from medloom.downstream.ssl import Encoder, EncoderOptions, load_encoder, train_encoder
 from medloom.evaluation.images.sets import ImageSet
 from medloom.training.devices import check_device
 
 VALIDATION = 0.15
+# Of findings there are few patients, and a threshold is chosen on them.
+FINDINGS_VALIDATION = 0.25
 
 Images = NDArray[np.float16]
 Train = Callable[[Images, ImageSet, ClassifierOptions], Classifier]
@@ -78,12 +81,20 @@ def train_on_synthetic(images: Images, members: ImageSet, options: ClassifierOpt
     return train_classifier(images, labels, own, hold_out(own, labels, VALIDATION, options.seed), options)
 
 
+def finding_rows(members: ImageSet, truth: NDArray[np.float64]) -> NDArray[np.intp]:
+    """The rows on which a classifier of findings is selected: those of a quarter of the patients.
+
+    They are the same for every seed, so that the findings which can be measured do not depend on it.
+    """
+    return hold_out_labels(members.units, truth, FINDINGS_VALIDATION, 0)
+
+
 @dataclass(frozen=True)
 class EvaluationCache:
     """Decodes images and trains classifiers and encoders, each once.
 
     Attributes:
-        folder: holds the folders `images`, `classifiers` and `encoders`.
+        folder: holds the folders `images`, `classifiers`, `findings` and `encoders`.
         spec: the space in which images are read.
         options: how classifiers are trained.
         unit: of files that do not state theirs.
@@ -127,6 +138,35 @@ class EvaluationCache:
                 say(f"classifier of {members.name} images: read from {folder}")
             return load_classifier(folder, self.options.device)
         classifier = train(self.images(members), members, self.options)
+        classifier.save(folder)
+        return classifier
+
+    def finding_classifier(
+        self, members: ImageSet, truth: NDArray[np.float64], outputs: Sequence[str]
+    ) -> MultiLabelClassifier:
+        """The classifier of several findings of a set: that of an earlier run on the same images, or a new one.
+
+        It is selected, and its thresholds chosen, on a quarter of the patients. Its network, steps, seed and device are
+        those of the classifiers.
+
+        Args:
+            members: the set.
+            truth: `(N, outputs)` of 0 and 1; nan where it is not known.
+            outputs: names of the findings.
+
+        Raises:
+            UserError: an image that cannot be read, or a finding of too few patients.
+        """
+        rows = [list(values) for values in (members.hashes, members.units, members.groups)]
+        labels = hash_json(["" if value != value else int(value) for value in truth.ravel().tolist()])
+        key = hash_json([rows, labels, list(outputs), self.spec.fingerprint(), self.unit, self.options.identity()])
+        folder = self.folder / "findings" / key
+        if folder.is_dir():
+            if self.options.verbose:
+                say(f"classifier of findings of {members.name} images: read from {folder}")
+            return load_multilabel(folder, self.options.device)
+        held = finding_rows(members, truth)
+        classifier = train_multilabel(self.images(members), truth, outputs, members.units, held, self.options)
         classifier.save(folder)
         return classifier
 

@@ -14,6 +14,7 @@ from medloom.core.spec import ImageSpec
 from medloom.data.dataset import ImageSource, measure_spec
 from medloom.data.manifest import Manifest
 from medloom.downstream.classifier import hold_out
+from medloom.evaluation.images.joint_encoders import JointEncoder
 from medloom.evaluation.images.sets import (
     AUTO,
     CLASSES,
@@ -52,6 +53,7 @@ class Comparison:
         table: a row per set, for the report.
         notes: how the sets were made.
         control: images that the user knows to be bad; None if they were not given.
+        joint: encoder of images and texts in one space; None if none was given.
     """
 
     real: ImageSet
@@ -64,6 +66,7 @@ class Comparison:
     table: tuple[Mapping[str, object], ...]
     notes: tuple[str, ...]
     control: ImageSet | None = None
+    joint: JointEncoder | None = None
 
 
 def compare(

@@ -185,12 +185,13 @@ def _vision_model(sources: Sources, argument: str) -> Extractor:
             f"--features hf:{argument} takes images of two axes; of volumes name a plane: {', '.join(planes)}."
         )
     model = load_vision_model(path if planes else argument, sources.device)
-    resize = "crop" if model.crop else "pad"
+    taken = model.preprocessing
+    resize = "crop" if taken.crop else "pad"
     if not planes:
-        spec = replace(given, size=model.size, resize=resize)
+        spec = replace(given, size=taken.size, resize=resize)
         identity = hash_json(["hf", model.identity, spec.fingerprint()])
         return Extractor(f"hf:{argument}", model.statement, identity, spec, model)
-    flat = plane_spec(given, model.size, resize)
+    flat = plane_spec(given, taken.size, resize)
     size = " x ".join(map(str, given.size))
     return Extractor(
         f"hf:{argument}",

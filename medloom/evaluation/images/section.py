@@ -148,7 +148,11 @@ class Inputs:
 
     def control(self, name: str) -> FeatureSet:
         """Features of the set made without a model by the extractor of a name; they are kept on disk."""
-        extractor, rows = self.extractor(name), self.replaced
+        return self.control_by(self.extractor(name))
+
+    def control_by(self, extractor: Extractor) -> FeatureSet:
+        """Features of the set made without a model by an extractor; they are kept on disk."""
+        rows = self.replaced
         known = self._everyone.rows(self._known)
         made_from = [list(known.hashes), classes(known), classes(rows), self.seed]
         path = self.cache.folder / "features" / f"control-{hash_json([extractor.identity, made_from])}.npy"
@@ -162,10 +166,12 @@ class Inputs:
 
     @property
     def facts(self) -> dict[str, object]:
-        """For scores.json: the statement of each extractor that was used, and the classifier."""
+        """For scores.json: the statement of each extractor that was used, the classifier, and the pair encoder."""
         used: Classifier | None = vars(self).get("classifier")
         trained = used and {"network": used.name, "classes": list(used.classes), "selected": used.validation}
-        return {"extractors": {name: e.statement for name, e in self._made.items()}, "classifier": trained}
+        joint = self.data.joint and {"statement": self.data.joint.statement, "identity": self.data.joint.identity}
+        used_by_name = {name: extractor.statement for name, extractor in self._made.items()}
+        return {"extractors": used_by_name, "classifier": trained, "pair_encoder": joint}
 
 
 def classes(members: ImageSet) -> list[str]:
@@ -204,6 +210,10 @@ NEEDS: Mapping[str, tuple[Callable[[Comparison], bool], str]] = {
         lambda data: data.fit is not None,
         "a class of each image: name a column of both manifests with --label (they do not both have a label, finding or"
         " class with 2 to 100 values, and there is one modality)",
+    ),
+    "pair encoder": (
+        lambda data: data.joint is not None,
+        "--pair-encoder, a run folder of `medloom train text-encoder` or a folder of a transformers CLIP model",
     ),
 }
 

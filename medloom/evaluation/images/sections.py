@@ -3,13 +3,26 @@
 from collections.abc import Mapping, Sequence
 
 from medloom.core.errors import UserError
-from medloom.evaluation.images import alignment, copies, fidelity, identifiers, privacy, proofs, utility, variety
+from medloom.evaluation.images import (
+    alignment,
+    copies,
+    fidelity,
+    findings,
+    identifiers,
+    privacy,
+    proofs,
+    texts,
+    utility,
+    variety,
+)
 from medloom.evaluation.images.comparison import Comparison
 from medloom.evaluation.images.section import NEEDS, Section
 
 SECTIONS: dict[str, Section] = {
     "fidelity": fidelity.SECTION,
     "alignment": alignment.SECTION,
+    "findings": findings.SECTION,
+    "texts": texts.SECTION,
     "copies": copies.SECTION,
     "privacy": privacy.SECTION,
     "utility": utility.SECTION,
@@ -29,6 +42,8 @@ SIGNED = (
     copies.IDENTICAL,
     variety.MISSING,
     proofs.DETECTED,
+    texts.COSINE,
+    f"{texts.COSINE}{texts.SHUFFLED}",
 )
 
 
@@ -49,6 +64,10 @@ def unmeasured_metrics(data: Comparison, chosen: Sequence[str], left_out: Mappin
     if "alignment" in chosen:
         found[alignment.BEYOND_CHANCE] = (
             "the classifier recognises the class of held-out real images no more often than by chance"
+        )
+    if "findings" in chosen:
+        found[findings.SIDE] = (
+            "no finding is on the left side alone and on the right side alone in enough images of all sets"
         )
     if data.train is None:
         found |= dict.fromkeys((copies.COPIED, copies.EXCESS), f"it needs {NEEDS['training images'][1]}")

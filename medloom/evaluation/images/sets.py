@@ -105,6 +105,15 @@ class ImageSet:
         counts = Counter(first.values())
         return frozenset(label for label in self.classes if counts[label] < least)
 
+    @property
+    def texts(self) -> tuple[str, ...]:
+        """The text of each image; empty if it has none."""
+        return tuple(sample.condition.text or "" for sample in self.samples)
+
+    def with_text(self) -> "ImageSet":
+        """The images that have a text."""
+        return self.rows([row for row, text in enumerate(self.texts) if text.strip()])
+
     def labelled(self) -> "ImageSet":
         """The images that have a label."""
         return self.rows([row for row, label in enumerate(self.labels) if label is not None])

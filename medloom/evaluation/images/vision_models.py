@@ -21,6 +21,47 @@ PREPROCESSOR = "preprocessor_config.json"
 POOLED, TOKENS = "pooled output", "mean over the last layer's tokens"
 
 
+@dataclass(frozen=True)
+class Preprocessing:
+    """The settings of an image processor.
+
+    Attributes:
+        size: pixels of an image, aspect kept.
+        crop: pixels of the central part that is used; None if the image is padded and used whole.
+        mean: of the three channels, subtracted.
+        std: standard deviation of the three channels, divided by.
+        scale: value of white before mean and std are applied; usually 1.
+    """
+
+    size: tuple[int, int]
+    crop: tuple[int, int] | None
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    scale: float
+
+    @property
+    def statement(self) -> str:
+        """The settings in words."""
+        size = f"{self.size[0]} x {self.size[1]} pixels, aspect kept"
+        placed = f"shortest edge, centre {self.crop[0]} x {self.crop[1]}" if self.crop else "padded"
+        mean, std = (", ".join(f"{value:g}" for value in values) for values in (self.mean, self.std))
+        return f"images of {size} ({placed}), mean {mean}, standard deviation {std}"
+
+    @property
+    def settings(self) -> list[object]:
+        """All of them, as JSON values."""
+        return [self.size, self.crop, self.mean, self.std, self.scale]
+
+    def __call__(self, images: NDArray[np.float32]) -> Tensor:
+        """Float32 `(N, 3, *crop or size)` of images `(N, 1 or 3, *size)` in [-1, 1]."""
+        colour = (torch.from_numpy(images).expand(-1, 3, -1, -1) + 1) * (self.scale / 2)
+        if self.crop:
+            top, left = ((length - part) // 2 for length, part in zip(self.size, self.crop, strict=True))
+            colour = colour[:, :, top : top + self.crop[0], left : left + self.crop[1]]
+        mean, std = (torch.tensor(values).view(1, 3, 1, 1) for values in (self.mean, self.std))
+        return (colour - mean) / std
+
+
 @dataclass(frozen=True, eq=False)
 class VisionModel:
     """A vision model with the settings of its image processor.
@@ -28,47 +69,30 @@ class VisionModel:
     Attributes:
         network: in evaluation mode.
         name: folder or hub id.
-        size: pixels of an image, aspect kept.
-        crop: pixels of the central part that is used; None if the image is padded and used whole.
-        mean: of the three channels, subtracted.
-        std: standard deviation of the three channels, divided by.
-        scale: value of white before mean and std are applied; usually 1.
+        preprocessing: of images.
         features: the output that is used, POOLED or TOKENS.
     """
 
     network: nn.Module
     name: str
-    size: tuple[int, int]
-    crop: tuple[int, int] | None
-    mean: tuple[float, ...]
-    std: tuple[float, ...]
-    scale: float
+    preprocessing: Preprocessing
     features: str
 
     @property
     def statement(self) -> str:
         """Preprocessing and features in words."""
-        size = f"{self.size[0]} x {self.size[1]} pixels, aspect kept"
-        placed = f"shortest edge, centre {self.crop[0]} x {self.crop[1]}" if self.crop else "padded"
-        mean, std = (", ".join(f"{value:g}" for value in values) for values in (self.mean, self.std))
-        return f"{self.features} of {self.name}; images of {size} ({placed}), mean {mean}, standard deviation {std}"
+        return f"{self.features} of {self.name}; {self.preprocessing.statement}"
 
     @property
     def identity(self) -> str:
         """A hash of weights and preprocessing."""
-        settings = [self.size, self.crop, self.mean, self.std, self.scale, self.features]
-        return hash_json([hash_weights(self.network), settings])
+        return hash_json([hash_weights(self.network), [*self.preprocessing.settings, self.features]])
 
     def __call__(self, images: NDArray[np.float32]) -> NDArray[np.float32]:
         """Features `(N, d)` of images `(N, 1 or 3, *size)` in [-1, 1]."""
         device = next(self.network.parameters()).device
         with torch.inference_mode():
-            colour = (torch.from_numpy(images).expand(-1, 3, -1, -1) + 1) * (self.scale / 2)
-            if self.crop:
-                top, left = ((length - part) // 2 for length, part in zip(self.size, self.crop, strict=True))
-                colour = colour[:, :, top : top + self.crop[0], left : left + self.crop[1]]
-            mean, std = (torch.tensor(values).view(1, 3, 1, 1) for values in (self.mean, self.std))
-            output = self.network(pixel_values=((colour - mean) / std).to(device))
+            output = self.network(pixel_values=self.preprocessing(images).to(device))
             if self.features == POOLED:
                 features: Tensor = output.pooler_output.flatten(1)
             else:
@@ -120,31 +144,46 @@ def load_vision_model(name: str, device: str = "cpu") -> VisionModel:
         found = cached_file(name, PREPROCESSOR, **where)
     except (OSError, ValueError) as error:
         raise UserError(f"hf:{name} has no {PREPROCESSOR}, so its preprocessing is unknown.") from error
-    settings: Mapping[str, Any] = read_mapping(Path(str(found)))
-    if settings.get("do_normalize", True) and not {"image_mean", "image_std"} <= set(settings):
-        raise UserError(f"{PREPROCESSOR} of hf:{name} does not give image_mean and image_std.")
-    size, crop = _size(name, settings)
+    preprocessing = preprocessing_of(read_mapping(Path(str(found))), f"hf:{name}")
     channels = getattr(getattr(inner, "config", None), "num_channels", 3)
     if channels != 3:
         raise UserError(f"hf:{name} takes {channels} channels; give a model of three.")
-    normalised = settings.get("do_normalize", True)
     placed = inner.to(device).eval()
     with torch.inference_mode():
-        blank = torch.zeros(1, 3, *(crop or size), device=next(placed.parameters()).device)
+        blank = torch.zeros(1, 3, *(preprocessing.crop or preprocessing.size), device=next(placed.parameters()).device)
         pools = not unpooled and getattr(placed(pixel_values=blank), "pooler_output", None) is not None
     return VisionModel(
         network=placed,
         name=name,
+        preprocessing=preprocessing,
+        features=POOLED if pools else TOKENS,
+    )
+
+
+def preprocessing_of(settings: Mapping[str, Any], model: str) -> Preprocessing:
+    """The preprocessing that the settings of an image processor describe.
+
+    Args:
+        settings: of preprocessor_config.json.
+        model: as the user wrote it, for messages.
+
+    Raises:
+        UserError: they do not give size, mean or standard deviation.
+    """
+    normalised = settings.get("do_normalize", True)
+    if normalised and not {"image_mean", "image_std"} <= set(settings):
+        raise UserError(f"{PREPROCESSOR} of {model} does not give image_mean and image_std.")
+    size, crop = _size(model, settings)
+    return Preprocessing(
         size=size,
         crop=crop,
         mean=tuple(settings["image_mean"]) if normalised else (0.0,) * 3,
         std=tuple(settings["image_std"]) if normalised else (1.0,) * 3,
         scale=255 * float(settings.get("rescale_factor", 1 / 255)) if settings.get("do_rescale", True) else 255.0,
-        features=POOLED if pools else TOKENS,
     )
 
 
-def _size(name: str, settings: Mapping[str, Any]) -> tuple[tuple[int, int], tuple[int, int] | None]:
+def _size(model: str, settings: Mapping[str, Any]) -> tuple[tuple[int, int], tuple[int, int] | None]:
     """The size of images, and the size of the centre that is cut out of them."""
     size, crop = _pair(settings.get("size")), _pair(settings.get("crop_size"))
     if not settings.get("do_center_crop", False):
@@ -152,9 +191,9 @@ def _size(name: str, settings: Mapping[str, Any]) -> tuple[tuple[int, int], tupl
     if size is None:
         size = crop
     if size is None:
-        raise UserError(f"{PREPROCESSOR} of hf:{name} does not give a size.")
+        raise UserError(f"{PREPROCESSOR} of {model} does not give a size.")
     if crop and (crop[0] > size[0] or crop[1] > size[1]):
-        raise UserError(f"{PREPROCESSOR} of hf:{name} cuts {crop} pixels out of {size}.")
+        raise UserError(f"{PREPROCESSOR} of {model} cuts {crop} pixels out of {size}.")
     return size, crop
 
 

@@ -206,6 +206,8 @@ class GateRule:
         if answer != FAILS and bad:
             values = ", ".join(number(value) for value in bad.values())
             answer, known = INCONCLUSIVE, f"{controls_in_words(list(bad), 'meets', 'meet')} it too ({values})"
+        if metric.blind:
+            answer, known = INCONCLUSIVE, metric.blind
         if self.proof and answer == FAILS:
             answer, known = INCONCLUSIVE, "what is looked for would not be found on these data"
         line = (

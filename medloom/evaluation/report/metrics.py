@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -14,6 +14,7 @@ from medloom.metrics.uncertainty import LEAST_UNITS, Interval, difference
 LOWER, HIGHER, EQUAL = "lower", "higher", "equal"
 WITHIN, WORSE, DIFFERS = "within the reference", ": worse", ": differs"
 WITHOUT_MODEL, CONTROL_SET = "a set made without a model", "the control set"
+CANNOT = "cannot tell"
 OPPOSITE, CANNOT_TELL = "opposite sign", "the reference cannot tell: its interval includes zero"
 HOLDS, FAILS, INCONCLUSIVE = "holds", "fails", "inconclusive"
 EVERYTHING = "all"
@@ -95,6 +96,7 @@ class Metric:
         section: of the report; set when the metric is added to one.
         verdict: the answer of the verdict on this metric; set by the report. A metric has one judgement.
         exploratory: whether no plan names it as primary; set by the report.
+        blind: why it says nothing on these data, whatever its value; empty if that is not known.
     """
 
     name: str
@@ -115,6 +117,7 @@ class Metric:
     section: str = ""
     verdict: str = ""
     exploratory: bool = True
+    blind: str = ""
 
     @classmethod
     def of(
@@ -131,12 +134,14 @@ class Metric:
         signed: bool = False,
         beyond: Interval | None = None,
         control: float | None = None,
+        blind: str = "",
     ) -> "Metric":
         """The metric whose value, ends and n are those of an interval; its note says why there is none."""
         ends = interval.value, interval.low, interval.high, interval.n
         lack = interval.lack if isinstance(interval, Estimate) else ""
         note = "; ".join(filter(None, (note, lack)))
-        return cls(name, subset, *ends, counted, reference, better, extractor, note, signed, beyond, control)
+        known = cls(name, subset, *ends, counted, reference, better, extractor, note, signed, beyond, control)
+        return replace(known, blind=blind)
 
     @property
     def difference(self) -> Interval | None:
@@ -160,7 +165,7 @@ class Metric:
         None if that set was not measured or is within the reference.
         """
         known = self.difference
-        if known is None or self.control is None or WITHOUT_MODEL in self.indistinct:
+        if known is None or self.control is None or self.blind or WITHOUT_MODEL in self.indistinct:
             return None
         gap = self.control - self.reference.value
         low, high = sorted((known.low / gap, known.high / gap))
@@ -195,8 +200,10 @@ class Metric:
         """
         if self.verdict:
             return f"verdict: {self.verdict}"
+        if self.blind:
+            return f"{CANNOT}: {self.blind}"
         if self.indistinct:
-            return f"cannot tell: {controls_in_words(self.indistinct, 'is', 'are')} within the reference too"
+            return f"{CANNOT}: {controls_in_words(self.indistinct, 'is', 'are')} within the reference too"
         if self.beyond is not None:
             return self._beyond_in_words(self.beyond)
         reference = self.reference
