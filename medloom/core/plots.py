@@ -32,8 +32,8 @@ def planar(image: NDArray[np.float32], axis: int, level: int | None = None) -> N
         axis: 0, 1 or 2; see PLANES.
         level: index along the axis; None for the middle one.
     """
-    cut = np.take(image, image.shape[axis + 1] // 2 if level is None else level, axis=axis + 1)
-    return np.asarray(cut[:, ::-1, ::-1].transpose(0, 2, 1))
+    cut: NDArray[np.float32] = np.take(image, image.shape[axis + 1] // 2 if level is None else level, axis=axis + 1)
+    return cut[:, ::-1, ::-1].transpose(0, 2, 1)
 
 
 def planes_of(oriented: bool) -> dict[str, int]:

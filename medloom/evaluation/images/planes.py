@@ -72,7 +72,7 @@ def by_slices(
         each = AT_ONCE // len(QUARTILES)
         parts = [volumes[start : start + each] for start in range(0, len(volumes), each)]
         found = np.concatenate([model(slices(part, axis, spec)) for part in parts])
-        return np.asarray(found.reshape(len(volumes), len(QUARTILES), -1).mean(axis=1))
+        return np.asarray(found.reshape(len(volumes), len(QUARTILES), -1).mean(axis=1), np.float32)
 
     return features
 

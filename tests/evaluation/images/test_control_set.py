@@ -99,6 +99,8 @@ def test_what_is_no_control_set_is_refused(
 ) -> None:
     assert main(words(sets, sets["made"], tmp_path / "out")) == 2
     assert "share 60 of their files" in capsys.readouterr().err
+    assert main(words(sets, sets["noise"], tmp_path / "out", only="copies")) == 2
+    assert "--control is measured in the sections fidelity and alignment" in capsys.readouterr().err
     real, made = read(sets["real"]), read(sets["made"], patients=False)
 
     def refused(change: tuple[str, str], rows: int = 60, label: str = "label") -> str:

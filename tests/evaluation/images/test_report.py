@@ -13,6 +13,7 @@ import pytest
 from PIL import Image
 
 from medloom.core.errors import UserError
+from medloom.core.plots import flat, planar, planes_of
 from medloom.core.spec import GREY, ImageSpec, Intensity
 from medloom.evaluation.copies.evidence import Unrelated
 from medloom.evaluation.images import alignment, copies, fidelity
@@ -22,6 +23,7 @@ from medloom.evaluation.images.page import images_page, synthetic_strips
 from medloom.evaluation.images.section import Found
 from medloom.evaluation.images.sets import ImageSet, synthetic_set
 from medloom.evaluation.report.metrics import Metric, Reference
+from medloom.evaluation.report.plots import strip
 from medloom.evaluation.report.report import Report, report_folder
 
 sys.path.insert(0, str(Path(__file__).parent))
@@ -125,3 +127,19 @@ def test_a_damaged_file_of_matches_is_named(tmp_path: Path, synthetic: ImageSet)
     kept.write_bytes(kept.read_bytes()[:200])
     with pytest.raises(UserError, match=r"\.npz is not a file of matches .*; remove it"):
         search.among(members, members, unrelated)
+
+
+def test_volumes_are_shown_in_three_planes_with_their_names() -> None:
+    volume = np.full((1, 12, 16, 20), -1, np.float32)
+    # The patient's right, front and head in RAS order: at the upper left of each plane.
+    volume[:, 6:, 8:, 10:] = 1
+    for axis, (rows, columns) in enumerate(((20, 16), (20, 12), (16, 12))):
+        shown = planar(volume, axis)
+        assert shown.shape == (1, rows, columns) and (shown[0, : rows // 2, : columns // 2] == 1).all()
+        assert (shown == 1).mean() == 0.25
+    np.testing.assert_array_equal(flat(volume, 10), planar(volume, 2))
+    one, three = (Image.open(io.BytesIO(strip([own]))) for own in (flat(volume), volume))
+    assert three.height > one.height + 2 * 150 and three.width > one.width
+    assert list(planes_of(True)) == ["axial", "coronal", "sagittal"]
+    assert list(planes_of(False)) == ["across axis 1", "across axis 2", "across axis 3"]
+    assert strip([volume]) != strip([volume], oriented=False)
