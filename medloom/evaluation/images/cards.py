@@ -12,8 +12,8 @@ from medloom.generators.storage import open_generator
 
 MODEL_CARD, DATA_CARD = "model_card.md", "data_card.md"
 WARNING = (
-    "**Research use only.** The images are SYNTHETIC and show no patient. Do not use them for diagnosis, treatment or"
-    " any other decision about a person."
+    "**Research use only.** The images are SYNTHETIC; whether they copy patients is answered below. Do not use them for"
+    " diagnosis, treatment or any other decision about a person."
 )
 USE = """## Intended use
 Research: augmenting training sets, developing and comparing methods, teaching.
