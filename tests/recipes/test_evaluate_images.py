@@ -185,7 +185,9 @@ def test_copies_of_the_held_out_images_in_colour_files_are_caught(
         evaluate({**sets, "again": tmp_path / "manifest.csv"}, "again", tmp_path / "out", gate=Path("release"), **given)
     scores = json.loads((tmp_path / "out" / "scores.json").read_text())
     (answer,) = (one for one in scores["answers"] if one["question"] == "Do they copy patients' images?")
-    assert (answer["light"], answer["word"]) == ("red", "yes")
+    assert (answer["light"], answer["word"]) == ("red", "found")
+    assert answer["sentence"] == "They contain copies of held-out images, which the generator should not have seen."
+    assert scores["release"].startswith("DO NOT RELEASE: ")
 
 
 def test_a_dropped_mode_loses_coverage(sets: dict[str, Path], cache: Path, tmp_path: Path) -> None:

@@ -130,7 +130,7 @@ def _of_training(data: Comparison, train: ImageSet, copies: Copies, chance: Copi
             among_real = proportion(chance.listed[theirs], patients[theirs])
         held_out = Reference("no copies", 0.0)
         if among_real is not None:
-            held_out = Reference.of(among_real, "held-out images, which are none")
+            held_out = Reference.of(among_real, "held-out images, by chance")
         given: dict[str, Any] = {"subset": subset, "better": LOWER}
         metrics.append(Metric.of(rate, name=COPIED, counted="images", reference=held_out, note=note, **given))
         if among_real is not None:
@@ -174,7 +174,7 @@ def _chance_of_held_out(data: Comparison, search: CopySearch, unrelated: Sequenc
     if len(set(some.units)) < LEAST_PATIENTS:
         return none
     found = search.among(some, data.real, unrelated)
-    return Reference.of(proportion(found.listed, some.units), "training images, which are none")
+    return Reference.of(proportion(found.listed, some.units), "training images, by chance")
 
 
 def _planted(search: CopySearch, known: ImageSet, unrelated: Sequence[Unrelated]) -> list[Metric]:

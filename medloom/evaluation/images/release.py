@@ -34,23 +34,27 @@ QUESTIONS = (
     Question(
         "Are they as varied as real images?",
         "Real images of all kinds have synthetic images near them.",
-        "Kinds of real images are missing, or images repeat each other.",
+        "Kinds of real images are missing.",
         (
             _rule("coverage", "beyond_reference_at_least", -0.2),
             _rule(REPEATED, "beyond_reference_at_most", 0.1),
             _rule(MISSING, "value_at_most", 0.05, optional=True),
         ),
+        faults={
+            REPEATED: "Images repeat each other more often than real ones do.",
+            MISSING: "Classes of real images are missing.",
+        },
     ),
     Question(
         "Do they show what was asked for?",
         "A classifier of real images finds the class that was asked for, as in real images.",
-        "A classifier of real images does not find the class that was asked for.",
+        "A classifier of real images finds the class that was asked for less often than in real images.",
         (_rule(BEYOND_CHANCE, "lower_at_least", 0.8),),
     ),
     Question(
         "Do they copy patients' images?",
-        "No more of them than of unseen real images agree with a training image like a copy.",
-        "They contain copies of patients' images.",
+        "They are as different from training images as unseen real images are.",
+        "They contain copies of training images.",
         (
             _rule(EXCESS_OF_COPIES, "upper_at_most", 0.05),
             _rule(EXCESS_OF_COPIES, "lower_at_most", 0.0),
@@ -58,10 +62,14 @@ QUESTIONS = (
             _rule(IDENTICAL, "value_at_most", 0.0),
             *(GateRule(FOUND, None, edit, "value_at_least", LEAST_FOUND, proof=True) for edit in EDITS_FOUND),
         ),
-        bad=True,
+        of_faults=True,
+        faults={
+            HELD_OUT: "They contain copies of held-out images, which the generator should not have seen.",
+            IDENTICAL: "Some of them are files of real images.",
+        },
     ),
     Question(
-        "Are they of use?",
+        "Are they of use to train a classifier?",
         "A classifier trained on them is nearly as good as one trained on real images.",
         "A classifier trained on them is worse than one trained on real images.",
         (_rule(RELATIVE_UTILITY, "lower_at_least", 0.8),),

@@ -58,7 +58,7 @@ def unmeasured_metrics(data: Comparison, chosen: Sequence[str], left_out: Mappin
     found: dict[str, str] = {}
     for name, section in SECTIONS.items():
         unmet = [how for given, how in (NEEDS[need] for need in section.needs) if not given(data)]
-        reason = left_out.get(name) or (f"it needs {unmet[0]}" if unmet else "--only leaves it out")
+        reason = left_out.get(name) or (f"it needs {unmet[0]}" if unmet else "the option --only leaves it out")
         if name not in chosen:
             found |= dict.fromkeys(section.metrics, reason)
     if "alignment" in chosen:

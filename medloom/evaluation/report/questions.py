@@ -5,13 +5,24 @@ never disagree.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from medloom.evaluation.report.gate import BOUNDS, STARTS, GateRule, Judgement
-from medloom.evaluation.report.metrics import FAILS, HOLDS, INCONCLUSIVE, Metric, Verdict, number, with_interval
+from medloom.evaluation.report.metrics import (
+    EVERYTHING,
+    FAILS,
+    HOLDS,
+    INCONCLUSIVE,
+    Metric,
+    Verdict,
+    number,
+    with_interval,
+)
 
-YES, NO, NONE, NOT_SHOWN, NOT_MEASURED = "yes", "no", "none found", "not shown", "not measured"
+YES, NO, FOUND, NONE = "yes", "no", "found", "none found"
+NOT_SHOWN, NOT_MEASURED = "not shown", "not measured"
+GREEN, RED, AMBER, GREY = "green", "red", "amber", "grey"
 
 
 @dataclass(frozen=True)
@@ -25,7 +36,8 @@ class Question:
         rules: in order of importance; empty if verdicts answer it.
         verdicts: names of the metrics whose verdicts answer it.
         required: whether `--gate release` asks for a yes.
-        bad: whether a yes is the bad answer, as of copies.
+        of_faults: whether it asks for faults, which are found or not.
+        faults: name of a metric to the answer if its rule fails; `no` where it has none.
     """
 
     text: str
@@ -34,7 +46,8 @@ class Question:
     rules: tuple[GateRule, ...] = ()
     verdicts: tuple[str, ...] = ()
     required: bool = True
-    bad: bool = False
+    of_faults: bool = False
+    faults: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -83,13 +96,30 @@ def answered(
     if not measured:
         return _unanswered(question, found[0].lack if found else "there is nothing to measure it on")
     if failed:
-        return _answer(question, False, _figure(failed[0]))
+        return _answer(replace(question, no=_fault(question, failed)), False, _figure(failed[0]))
     if all(judged.answer == HOLDS for judged in found):
         return _answer(question, True, _figure(_closest(measured, question.rules[0])))
     undecided = next(judged for judged in found if judged.answer != HOLDS)
     sentence = "Part of it was not measured." if undecided.lack else "These sets cannot decide it."
     reason = undecided.line.removeprefix(f"{STARTS[INCONCLUSIVE]}: ")
-    return Answer(question.text, "amber", NOT_SHOWN, sentence, reason, question.required)
+    return Answer(question.text, AMBER, NOT_SHOWN, sentence, reason, question.required)
+
+
+def release(answers: Sequence[Answer]) -> tuple[str, str]:
+    """The light and the sentence of all answers together: whether `--gate release` is passed.
+
+    Args:
+        answers: in the order of the report.
+    """
+    required = [answer for answer in answers if answer.required]
+    for light, sentence in (
+        (RED, "DO NOT RELEASE: {} of {} required answers are red."),
+        (AMBER, "NOT SHOWN to be fit for release: {} of {} required answers are open."),
+    ):
+        found = [answer for answer in required if answer.light == light or (light == AMBER and answer.light == GREY)]
+        if found:
+            return light, sentence.format(len(found), len(required))
+    return GREEN, f"FIT FOR RELEASE by the rules of --gate release: all {len(required)} required answers are green."
 
 
 def _of_verdicts(question: Question, verdicts: Sequence[Verdict], lack: str) -> Answer:
@@ -105,7 +135,7 @@ def _of_verdicts(question: Question, verdicts: Sequence[Verdict], lack: str) -> 
     if undecided is not None:
         return Answer(
             question.text,
-            "amber",
+            AMBER,
             NOT_SHOWN,
             f"{answers.count(HOLDS)} of {len(answers)} verdicts hold, the others are inconclusive.",
             _verdict(undecided),
@@ -115,13 +145,19 @@ def _of_verdicts(question: Question, verdicts: Sequence[Verdict], lack: str) -> 
 
 
 def _answer(question: Question, holds: bool, figure: str) -> Answer:
-    word = (NONE if holds else YES) if question.bad else (YES if holds else NO)
+    word = (NONE if holds else FOUND) if question.of_faults else (YES if holds else NO)
     sentence = question.yes if holds else question.no
-    return Answer(question.text, "green" if holds else "red", word, sentence, figure, question.required)
+    return Answer(question.text, GREEN if holds else RED, word, sentence, figure, question.required)
+
+
+def _fault(question: Question, failed: Sequence[Judgement]) -> str:
+    """What fails, one sentence for each metric."""
+    known = [question.faults.get(judged.metric, question.no) for judged in failed]
+    return " ".join(dict.fromkeys(known))
 
 
 def _unanswered(question: Question, reason: str) -> Answer:
-    return Answer(question.text, "grey", NOT_MEASURED, f"It was not measured: {reason}.", "", question.required)
+    return Answer(question.text, GREY, NOT_MEASURED, f"It was not measured: {reason}.", "", question.required)
 
 
 def _closest(judged: Sequence[Judgement], rule: GateRule) -> Judgement:
@@ -136,7 +172,10 @@ def _figure(judged: Judgement) -> str:
     if metric is None:
         return ""
     value, reference = with_interval(metric.value, metric.low, metric.high), metric.reference
-    return f"{metric} {value}, compared with {number(reference.value)} ({reference.what}); required: {judged.limit}"
+    features = f" ({metric.extractor} features)" if metric.extractor else ""
+    of = "" if metric.subset == EVERYTHING else f" of {metric.subset}"
+    what = f"{metric.name}{of}{features}"
+    return f"{what} {value}, compared with {number(reference.value)} ({reference.what}); required: {judged.limit}"
 
 
 def _verdict(verdict: Verdict) -> str:

@@ -12,7 +12,7 @@ from medloom.core.progress import say
 from medloom.evaluation.report.metrics import Metric, Verdict, number
 from medloom.evaluation.report.openings import Openings
 from medloom.evaluation.report.plan import Plan, PlannedAnswer, joint_answer
-from medloom.evaluation.report.questions import Answer, Question, answered
+from medloom.evaluation.report.questions import Answer, Question, answered, release
 
 SCORES, HTML = "scores.json", "report.html"
 SCHEMA = 1
@@ -98,6 +98,7 @@ class Report:
         scores = {
             "schema": SCHEMA,
             "finished": True,
+            "release": release(self.answers)[1] if self.answers else "",
             "answers": [answer.to_dict() for answer in self.answers],
             "metrics": [metric.to_dict() for metric in self.metrics],
             "verdicts": [verdict.to_dict() for verdict in self.verdicts],
@@ -112,6 +113,8 @@ class Report:
             say(f"{verdict}.")
         for answer in self.answers:
             say(f"{answer.question} {answer.word.upper()}. {answer.figure or answer.sentence}")
+        if self.answers:
+            say(release(self.answers)[1])
         for planned in self.planned:
             say(f"plan: {planned.line}{f'; {planned.note}' if planned.note else ''}.")
         if self.openings is not None:
@@ -155,6 +158,7 @@ def page(template: str, **values: object) -> str:
     )
     environment.filters["number"] = number
     environment.filters["by_name"] = _by_name
+    environment.filters["release"] = release
     return environment.get_template(template).render(**values)
 
 
