@@ -76,7 +76,7 @@ class Config(ManifestOptions):
     guidance: float | None = None
     label: str = "auto"
     features: tuple[str, ...] = ("classifier",)
-    image_size: tuple[int, ...] = (64,)
+    image_size: tuple[int, ...] = ()
     device: str = "auto"
 
 

@@ -56,7 +56,8 @@ class Config(ReportOptions, ManifestOptions):
             folder of `medloom train text-encoder`, or a folder of a transformers CLIP model (safetensors).
         only: sections of the report to measure, e.g. fidelity. Default: all that the data allow; sections with too few
             images are left out, and the report says so.
-        image_size: pixels of the classifier's images; one number for a square, or one per axis.
+        image_size: pixels of the classifier's images; one number for all axes, or one per axis (default: 64, of volumes
+            32).
         resize: how images are brought to that size: pad (aspect kept), crop, stretch, or none (files have the size).
         network: the classifier and the encoder: small (for a CPU) or densenet121.
         steps: optimiser steps of the classifier and of the encoder.
@@ -107,7 +108,7 @@ class Config(ReportOptions, ManifestOptions):
     conditions: Path | None = None
     pair_encoder: Path | None = None
     only: tuple[str, ...] = ()
-    image_size: tuple[int, ...] = (64,)
+    image_size: tuple[int, ...] = ()
     resize: str = "pad"
     network: str = "small"
     steps: int = 200

@@ -11,7 +11,8 @@ from medloom.core.errors import UserError
 from medloom.core.progress import progress
 from medloom.core.seeds import numpy_generator
 from medloom.core.spec import ImageSpec
-from medloom.data.dataset import ImageSource, measure_spec
+from medloom.core.types import Sample
+from medloom.data.dataset import ImageSource, measure_spec, read_headers
 from medloom.data.manifest import Manifest
 from medloom.downstream.classifier import hold_out
 from medloom.evaluation.images.joint_encoders import JointEncoder
@@ -34,6 +35,8 @@ FIRST_HALF, SECOND_HALF = "real, first half", "real, second half"
 PATIENTS_PER_CLASS = 2
 LISTED_CLASSES = 20
 READ_AT_ONCE = 64
+# Pixels of the images of two axes and of volumes, where no number is given.
+SIDES = {2: (64,), 3: (32,)}
 # Name of the control set, and the images that it needs: as many as the synthetic set for fidelity.
 CONTROL, LEAST_CONTROL = "control", 20
 
@@ -93,7 +96,7 @@ def compare(
         synthetic: what it generated.
         train: what it was trained on, or None.
         label: see `choose_label`.
-        image_size: pixels of the classifier's images.
+        image_size: pixels of the classifier's images: of each axis, one for all axes, or none for those of SIDES.
         resize: how images are brought to that size.
         seed: of the halves.
         unit: of files that do not state theirs.
@@ -161,11 +164,25 @@ def compare(
         other_real=other_real,
         train=tagged(trained, by, cuts, several) if trained is not None else None,
         label=chosen,
-        spec=measure_spec([*everything.samples, *(trained.samples if trained else ())], image_size, resize, unit),
+        spec=measure_spec(
+            [*everything.samples, *(trained.samples if trained else ())],
+            _size(everything.samples[0], image_size, unit),
+            resize,
+            unit,
+        ),
         table=tuple(table),
         notes=tuple(notes),
         control=tagged(bad, by, cuts, several) if bad is not None else None,
     )
+
+
+def _size(first: Sample, image_size: tuple[int, ...], unit: str | None) -> tuple[int, ...]:
+    """Pixels of each axis, of which a number without others is of all."""
+    if len(image_size) > 1:
+        return image_size
+    (header,) = read_headers([first], unit, verbose=False)
+    axes = len(header.size)
+    return (image_size or SIDES[axes])[:1] * axes
 
 
 def _refuse_shared(one: Manifest, other: Manifest, different: str) -> None:

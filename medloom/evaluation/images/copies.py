@@ -37,6 +37,8 @@ from medloom.metrics.uncertainty import difference
 COPIED, EXCESS, HELD_OUT = "copies of training images", "excess of copies", "copies of held-out images"
 REPEATED, IDENTICAL, FOUND = "repeated images", "identical files", "edited copies found"
 ANOTHER = "another synthetic image"
+# Of edited copies, the fraction that has to be found for an edit to be searched for at all.
+LEAST_FOUND = 0.8
 LISTING, INTERNAL = "copies-internal.csv", "report-internal.html"
 # A held-out image that agrees so far with a training image is the same image.
 SAME = 0.95
@@ -97,9 +99,10 @@ def measure(inputs: Inputs) -> Found:
         chance = search.among(data.real, data.train, unrelated)
         metrics = [*_of_training(data, data.train, of_train, chance), *metrics]
         pairs = [*_pairs("a training image", of_train, data.synthetic, data.train), *pairs]
-    metrics += _planted(search, known, unrelated)
+    planted = _planted(search, known, unrelated)
+    metrics += planted
     leaving = frozenset(pair.synthetic for pair in pairs if pair.of != ANOTHER)
-    notes = [_power(data, unrelated)] if data.train is not None else []
+    notes = [*([_power(data, unrelated)] if data.train is not None else []), *_missed(planted)]
     if not pairs:
         return Found(metrics, notes)
     sets = [data.synthetic, data.real, *([data.train] if data.train else [])]
@@ -190,6 +193,12 @@ def _planted(search: CopySearch, known: ImageSet, unrelated: Sequence[Unrelated]
         )
         for edit, found in search.planted(known, unrelated).items()
     ]
+
+
+def _missed(planted: Sequence[Metric]) -> list[str]:
+    """The edits after which the search misses copies of these images."""
+    missed = [f"{metric.subset} ({metric.value:.0%} found)" for metric in planted if metric.value < LEAST_FOUND]
+    return [f"Copies: on these images copies with these edits are often missed: {', '.join(missed)}."] if missed else []
 
 
 def _power(data: Comparison, unrelated: Sequence[Unrelated]) -> str:

@@ -32,6 +32,7 @@ from medloom.metrics.set_comparison import DRAWS, GROUPS, SetComparison, Sides, 
 from medloom.metrics.uncertainty import Interval, subsample_interval
 
 FD, FD_INFINITY = "Frechet distance", "Frechet distance of infinite sets"
+TOO_CLOSE = " It is below 0: the synthetic images depend on these real ones, they are too close to them."
 EXCESS = "excess Frechet distance"
 KERNEL, VENDI = "kernel distance", "Vendi score"
 _FRACTION = replace(METRICS["prdc"], high=1.0)
@@ -243,7 +244,7 @@ def _measured(
             name=FD_INFINITY,
             reference=Reference(equal, 0.0),
             beyond=infinite,
-            note="Extrapolated. Below 0 the synthetic images depend on these real ones: they are too close to them.",
+            note=f"Extrapolated.{TOO_CLOSE if infinite.high < 0 else ''}",
             **common,
         ),
     ]

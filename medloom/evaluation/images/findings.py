@@ -23,6 +23,7 @@ from medloom.evaluation.report.metrics import EVERYTHING, HIGHER, Metric, Refere
 from medloom.evaluation.report.plots import FRACTION, Panel
 from medloom.metrics.areas import auroc_interval
 from medloom.metrics.uncertainty import Interval
+from medloom.report_text.finding_terms import SIDELESS
 
 AUROC, SENSITIVITY = "AUROC of the finding", "sensitivity to the finding"
 SPECIFICITY, SIDE = "specificity of the finding", "side of the finding"
@@ -90,7 +91,30 @@ def measure(inputs: Inputs) -> Found:
         f" patients with the findings of their texts, without left-right flips. A quarter of the patients chose its"
         f" weights and thresholds; on them the mean AUROC is {0.0 if area is None else area:.2f}."
     )
-    return Found(metrics, remark=remark)
+    return Found(metrics, unknown_sides(sets.outputs, metrics, synthetic, real), remark)
+
+
+def unknown_sides(outputs: Sequence[Output], metrics: Sequence[Metric], synthetic: Scored, real: Scored) -> list[str]:
+    """A note on findings whose sides are not measured, with what it would take."""
+    measured = {metric.subset for metric in metrics if metric.name == SIDE}
+    sided, notes = _sided(outputs), []
+    for name in dict.fromkeys(output.finding for output in outputs):
+        if name in measured or name in SIDELESS:
+            continue
+        counts = (
+            f"too few images of some set have it on the left or on the right; {TRAINED} patients to train on have to"
+        )
+        if name in sided:
+            parts = [_counted(known, sided[name]) for known in (real, synthetic)]
+            counts = f"held-out {parts[0]} have it on the left and on the right alone, synthetic {parts[1]}"
+        notes.append(f"findings: the side of {name} was not measured: {counts}; it needs {MEASURED} of each.")
+    return notes
+
+
+def _counted(known: Scored, pair: tuple[int, int]) -> str:
+    """The units with a finding on the left alone and on the right alone."""
+    left, right = (len(set(known.units[_on_side(known, pair, side)])) for side in (0, 1))
+    return f"{left} and {right} {known.counted}"
 
 
 def _made_without_model(inputs: Inputs, outputs: Sequence[Output], classifier: MultiLabelClassifier) -> Scored | None:
@@ -289,5 +313,6 @@ SECTION = Section(
     plots=plots,
     lacking=lacking,
     requires=f"texts of real and synthetic images; real images outside the reference; a finding that {TRAINED} patients"
-    f" to train on have and {TRAINED} lack, and {MEASURED} and {MEASURED} held-out and synthetic ones",
+    f" to train on have and {TRAINED} lack, and {MEASURED} and {MEASURED} held-out and synthetic ones; for its side,"
+    f" {MEASURED} on each",
 )

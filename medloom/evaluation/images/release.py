@@ -7,7 +7,7 @@ real images, and without copies of patients.
 
 from medloom.evaluation.images.alignment import BEYOND_CHANCE
 from medloom.evaluation.images.copies import EXCESS as EXCESS_OF_COPIES
-from medloom.evaluation.images.copies import FOUND, HELD_OUT, IDENTICAL, REPEATED
+from medloom.evaluation.images.copies import FOUND, HELD_OUT, IDENTICAL, LEAST_FOUND, REPEATED
 from medloom.evaluation.images.fidelity import EXCESS
 from medloom.evaluation.images.utility import RELATIVE_UTILITY
 from medloom.evaluation.images.variety import MISSING
@@ -15,9 +15,8 @@ from medloom.evaluation.report.gate import GateRule
 from medloom.evaluation.report.metrics import EVERYTHING
 from medloom.evaluation.report.questions import Question
 
-# Edits that the search for copies has to find on the user's own images, and the least fraction of them.
+# Edits that the search for copies has to find on the user's own images.
 EDITS_FOUND = ("as it is", "mirrored", "brightened by a quarter", "JPEG of quality 30", "cropped to 90 %")
-LEAST_FOUND = 0.8
 
 
 def _rule(metric: str, bound: str, limit: float, of: str = EVERYTHING, optional: bool = False) -> GateRule:

@@ -394,7 +394,7 @@ def enforce(path: Path | None, found: Sequence[Judgement], allowed: Collection[s
     open_rules = [own for own in found if own.answer == INCONCLUSIVE and own.metric not in allowed]
     unmet = [own for own in found if own.answer == FAILS] + open_rules
     if unmet:
-        lines = "".join(f"\n{own.line}." for own in unmet)
+        lines = "".join(dict.fromkeys(f"\n{own.line}." for own in unmet))
         raise GateError(f"--gate {path}: {len(unmet)} of {len(found)} rules are not met.{lines}")
     accepted = sum(own.answer == INCONCLUSIVE for own in found)
     left = f"; {accepted} are not shown and were allowed" if accepted else ""

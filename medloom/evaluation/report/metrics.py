@@ -179,10 +179,15 @@ class Metric:
 
     @property
     def indistinct(self) -> list[str]:
-        """The names of the controls that the metric does not distinguish from real images."""
-        reference = self.reference
+        """The names of the controls that the metric does not distinguish from real images.
+
+        Where the reference is one number, such as 0, a control is compared with it as far as the metric is known.
+        """
+        reference, known = self.reference, self.difference
         low = reference.value if reference.low is None else reference.low
         high = reference.value if reference.high is None else reference.high
+        if reference.low is None and known is not None:
+            low, high = low - (known.value - known.low), high + (known.high - known.value)
         found = []
         for name, value in self.controls.items():
             too_low, too_high = value < low, value > high

@@ -2,6 +2,9 @@
 
 from pathlib import Path
 
+import nibabel
+import numpy as np
+import pytest
 from drawn import drawn_set
 
 from medloom.data.manifest import Manifest, read_manifest
@@ -52,3 +55,19 @@ def test_one_class_with_enough_patients_is_no_class(tmp_path: Path) -> None:
     data = put_together(real, synthetic, "label")
     assert (data.label, data.fit) == ("none", None)
     assert "The class would be 'label', but fewer than two of its values have enough real patients." in data.notes
+
+
+@pytest.mark.parametrize(("given", "size"), [((), (32, 32, 32)), ((16,), (16, 16, 16)), ((20, 18, 16), (20, 18, 16))])
+def test_volumes_have_three_axes_without_being_told(
+    given: tuple[int, ...], size: tuple[int, ...], tmp_path: Path
+) -> None:
+    voxels, rows = np.random.default_rng(0).normal(0, 100, (4, 24, 24, 24)).astype(np.float32), []
+    for number, volume in enumerate(voxels):
+        nibabel.Nifti1Image(volume, np.eye(4)).to_filename(tmp_path / f"{number}.nii.gz")
+        rows.append(f"{number}.nii.gz,CT,p{number}")
+    sets = []
+    for name, own in (("real", rows[:2]), ("synthetic", rows[2:])):
+        (tmp_path / f"{name}.csv").write_text("\n".join(["path,modality,patient_id", *own]) + "\n")
+        sets.append(read(tmp_path / f"{name}.csv"))
+    data = compare(*sets, None, label="none", image_size=given, resize="pad", seed=0, unit="HU", set_apart=False)
+    assert data.spec.size == size

@@ -14,7 +14,7 @@ from medloom.data.tables import row_ids
 from medloom.downstream.classifier import ClassifierOptions
 from medloom.downstream.multilabel import best_threshold, hold_out_labels, load_multilabel, train_multilabel
 from medloom.evaluation.images import findings
-from medloom.evaluation.images.findings import Scored, finding_metrics
+from medloom.evaluation.images.findings import Scored, finding_metrics, unknown_sides
 from medloom.evaluation.images.text_findings import Output, truth_of
 from medloom.evaluation.report.metrics import EVERYTHING, Metric
 from medloom.recipes.evaluate_images import Config, run
@@ -140,6 +140,21 @@ def test_both_sides_count_equally() -> None:
     own, real = scored(truth, always), scored(truth, truth)
     found = by_name(finding_metrics((LEFT, RIGHT), (0.5, 0.5), own, real))[findings.SIDE, EFFUSION]
     assert found.value == 0.5 and found.reference.value == 1 and found.reading.endswith("worse")
+
+
+def test_sides_that_are_not_measured_are_named_with_what_they_need() -> None:
+    truth = np.repeat([[1, 1, 0], [1, 0, 1], [0, 0, 0]], [10, 2, 10], axis=0).astype(float)
+    few, outputs = scored(truth, truth), (ANY, LEFT, RIGHT)
+    (note,) = unknown_sides(outputs, finding_metrics(outputs, (0.5,) * 3, few, few), few, few)
+    assert note == (
+        f"findings: the side of {EFFUSION} was not measured: held-out 10 and 2 patients have it on the left and on the"
+        " right alone, synthetic 10 and 2 patients; it needs 5 of each."
+    )
+    (note,) = unknown_sides((ANY, LEFT), [], few, few)
+    assert "too few images of some set have it on the left or on the right" in note
+    enough = scored(np.tile(truth, (5, 1)), np.tile(truth, (5, 1)))
+    metrics = finding_metrics(outputs, (0.5,) * 3, enough, enough)
+    assert unknown_sides(outputs, metrics, enough, enough) == []
 
 
 def test_a_finding_that_is_not_seen_in_real_images_says_so() -> None:

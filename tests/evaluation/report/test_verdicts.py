@@ -1,6 +1,7 @@
 """Verdicts: one function judges an interval against a range, and a metric has one judgement."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +10,7 @@ import pytest
 from medloom.evaluation.report.estimates import by_unit, estimate, estimate_mean, estimate_proportion, unit_of
 from medloom.evaluation.report.metrics import (
     CANNOT_TELL,
+    EQUAL,
     FAILS,
     HOLDS,
     INCONCLUSIVE,
@@ -21,6 +23,7 @@ from medloom.evaluation.report.metrics import (
     judge,
 )
 from medloom.evaluation.report.report import Report, page
+from medloom.metrics.uncertainty import Interval
 
 
 @pytest.mark.parametrize(
@@ -135,3 +138,15 @@ def test_eight_patients_have_an_interval_and_seven_have_none() -> None:
     assert Metric.of(estimate_mean(values, patients, 0), name="m", reference=IDEAL, note="HU").note == (
         "HU; no interval: n is 7, it needs 8 patients"
     )
+
+
+def test_a_control_is_compared_with_a_reference_of_one_number_as_far_as_the_metric_is_known() -> None:
+    excess = Metric.of(
+        Interval(0.01, -0.03, 0.05, 90),
+        name="excess",
+        reference=Reference("equal distributions", 0.0),
+        better=EQUAL,
+        beyond=Interval(0.01, -0.03, 0.05, 90),
+    )
+    for control, words in ((-0.02, "cannot tell: the control set is within the reference too"), (0.3, "within")):
+        assert replace(excess, control_set=control).reading.startswith(words)
