@@ -81,7 +81,9 @@ def _covered(fraction: float) -> Edit:
     return edit
 
 
-BLENDED = "blended with another image"
+BLENDED, JOINED = "blended with another image", "joined with half of another image"
+# Edits of which the other image is an original too.
+OF_TWO = (BLENDED, JOINED)
 # In words of a report: the edit of an image, another image, and random numbers.
 EDITS: Mapping[str, Edit] = {
     "as it is": lambda image, other, rng: image,
@@ -101,11 +103,12 @@ EDITS: Mapping[str, Edit] = {
     "blurred by 1.5 % of the width": _blurred(0.015),
     "a tenth covered": _covered(0.1),
     BLENDED: lambda image, other, rng: (image + other) / np.float32(2),
+    JOINED: lambda image, other, rng: np.where(np.arange(image.shape[1]) < image.shape[1] // 2, image, other),
 }
 
 
 def edited(images: Grey, edit: str, seed: int) -> Grey:
-    """Images after an edit; what is blended with each is the next image.
+    """Images after an edit; what is blended or joined with each is the next image.
 
     Args:
         images: grey values from 0 to 1, `(n, rows, columns)`.

@@ -90,7 +90,7 @@ def _transforms(size: int) -> tuple[Tensor, Tensor]:
 @cache
 def _fine_band() -> Tensor:
     cycles = torch.fft.fftfreq(FINE, 1 / FINE)[:, None], torch.fft.rfftfreq(FINE, 1 / FINE)[None]
-    return _shape(torch.hypot(*cycles) / SIZE, FINE_BAND)
+    return band(torch.hypot(*cycles) / SIZE, FINE_BAND)
 
 
 @cache
@@ -133,13 +133,13 @@ def _shifts(reach: int) -> tuple[Tensor, Tensor]:
 
 def coarse_blocks(contrast: Tensor) -> Tensor:
     """The low frequencies about the image's middle, complex64 `(n, BLOCK, BLOCK)`: a flip exchanges them only."""
-    spectrum = _flattened(torch.fft.fft2(contrast * _window(contrast)))
+    spectrum = flattened(torch.fft.fft2(contrast * _window(contrast)))
     spectrum = torch.cat([spectrum[..., -COARSE:, :], spectrum[..., : COARSE + 1, :]], -2)
     spectrum = torch.cat([spectrum[..., -COARSE:], spectrum[..., : COARSE + 1]], -1)
     cycles = torch.arange(-COARSE, COARSE + 1)
     radius = torch.hypot(cycles[:, None].float(), cycles[None].float()) / SIZE
     middle = torch.exp(1j * torch.pi * (cycles[:, None] + cycles[None]) * (SIZE - 1) / SIZE)
-    return spectrum * middle * _shape(radius, COARSE_BAND)
+    return spectrum * middle * band(radius, COARSE_BAND)
 
 
 def shift_phases(shifts: Sequence[tuple[float, float]]) -> Tensor:
@@ -169,14 +169,20 @@ def unit_blocks() -> Tensor:
     return values.view(-1, BLOCK, BLOCK)
 
 
-def _flattened(spectrum: Tensor) -> Tensor:
+def flattened(spectrum: Tensor) -> Tensor:
     """A spectrum with the root of its amplitudes."""
     amplitude = spectrum.abs()
     return spectrum / (amplitude + 1e-3 * amplitude.mean((-1, -2), keepdim=True) + SMALLEST).sqrt()
 
 
-def _shape(radius: Tensor, band: tuple[float, float]) -> Tensor:
-    low, high = band
+def band(radius: Tensor, ends: tuple[float, float]) -> Tensor:
+    """Weights of frequencies, 1 in a band and near 0 outside.
+
+    Args:
+        radius: of each frequency, in cycles a pixel.
+        ends: of the band.
+    """
+    low, high = ends
     return torch.exp(-((radius / high) ** 4)) * (1 - torch.exp(-((radius / low) ** 4)))
 
 

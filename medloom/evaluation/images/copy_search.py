@@ -16,7 +16,8 @@ from medloom.core.spec import ImageSpec
 from medloom.evaluation.copies.alignments import in_words
 from medloom.evaluation.copies.evidence import LEAST, LISTED_ABOVE, Unrelated, measure_unrelated
 from medloom.evaluation.copies.matches import CANDIDATES, FINALISTS, Matches, match
-from medloom.evaluation.copies.planted import BLENDED, EDITS, edited
+from medloom.evaluation.copies.parts import PARTS, area, match_parts
+from medloom.evaluation.copies.planted import EDITS, OF_TWO, edited
 from medloom.evaluation.copies.search import Apart, References
 from medloom.evaluation.copies.spectra import SIZE
 from medloom.evaluation.images.copy_parts import KeptMatches, Planted, kept_planted
@@ -28,7 +29,9 @@ VERSION = 3
 # Real images that show how unrelated ones agree, and training images that are edited to see which edits are found.
 MOST_UNRELATED, PLANTED = 1000, 40
 # Images whose matches are written together.
-PART = 1000
+TOGETHER = 1000
+# A part with a higher score is listed as copied. Parts have less structure than wholes, and the best of eight counts.
+PART_ABOVE = 9.0
 
 
 @dataclass(frozen=True, eq=False)
@@ -81,10 +84,12 @@ class CopySearch:
         names = [str(row) for row in range(len(members))]
         apart = (names, names) if members is others else None
         what = f"looking for copies of {others.name} images among {members.name} images"
-        return _together(self._matches(members, others, what, apart), unrelated)
+        views = self._matches(members, others, what, apart)
+        parts = self._matches(members, others, f"{what}, by parts", apart, of_parts=True) if len(views) == 1 else []
+        return _together(views, parts, unrelated)
 
     def unrelated(self, real: ImageSet) -> list[Unrelated]:
-        """How real images of different patients agree, for each view.
+        """How real images of different patients agree: for each view, then for each of PARTS of images with one view.
 
         Raises:
             UserError: too few images or patients; an image that cannot be read.
@@ -94,8 +99,10 @@ class CopySearch:
         alone = np.array([np.all(np.asarray(real.units) == unit) for unit in dict.fromkeys(some.units)])
         if len(some) < LEAST or alone.any():
             raise UserError(f"copies are distinguished from chance by {LEAST} or more real images of several patients.")
-        what = f"comparing {real.name} images of different patients"
-        return [measure_unrelated(view) for view in self._matches(some, real, what, (some.units, real.units))]
+        what, apart = f"comparing {real.name} images of different patients", (some.units, real.units)
+        views = self._matches(some, real, what, apart)
+        parts = self._matches(some, real, f"{what}, by parts", apart, of_parts=True) if len(views) == 1 else []
+        return [measure_unrelated(matches) for matches in (*views, *parts)]
 
     def planted(self, real: ImageSet, unrelated: Sequence[Unrelated], count: int = PLANTED) -> Planted:
         """Which of some real images are listed with their original after each edit: edit -> `(n,)`.
@@ -111,7 +118,7 @@ class CopySearch:
             UserError: an image that cannot be read; a damaged file of what was found before.
         """
         known = [VERSION, CANDIDATES, FINALISTS, self.spec.fingerprint(), self.unit, self.seed, count, list(EDITS)]
-        known += [list(real.hashes), list(real.groups), [asdict(view) for view in unrelated], LISTED_ABOVE]
+        known += [list(real.hashes), list(real.groups), [asdict(view) for view in unrelated], LISTED_ABOVE, PART_ABOVE]
         path = self.cache / "planted" / f"{hash_json(known)}.json"
         return kept_planted(path, list(EDITS), min(count, len(real)), lambda: self._planted(real, unrelated, count))
 
@@ -127,9 +134,10 @@ class CopySearch:
             for edit in EDITS:
                 views = [halved(edited(originals[:, view], edit, self.seed)) for view in range(originals.shape[1])]
                 matches = [match(own, others, advance=advance) for own, others in zip(views, known, strict=True)]
-                copies = _together(matches, unrelated)
+                parts = match_parts(views[0], known[0].images) if len(views) == 1 else []
+                copies = _together(matches, parts, unrelated)
                 is_right = right[np.arange(len(order)), copies.rows]
-                if edit == BLENDED:
+                if edit in OF_TWO:
                     is_right |= np.roll(right, -1, axis=0)[np.arange(len(order)), copies.rows]
                 found[edit] = copies.listed & is_right
         return found
@@ -140,19 +148,22 @@ class CopySearch:
         others: ImageSet,
         what: str,
         apart: tuple[Sequence[str], Sequence[str]] | None,
+        of_parts: bool = False,
     ) -> list[Matches]:
-        """The matches of each view, from disk as far as they are known.
+        """The matches of each view or part, from disk as far as they are known.
 
         Args:
             members: the queries.
             others: the references.
             what: is done, for the progress.
             apart: names of members and of others; those of one name are not compared.
+            of_parts: whether PARTS are compared, of images with one view.
         """
         names = [""] * len(members) if apart is None else apart[0]
         queries = [hash_text(f"{name} {own}") for name, own in zip(names, members.hashes, strict=True)]
         against = None if apart is None else list(apart[1])
         known = [VERSION, CANDIDATES, FINALISTS, self.spec.fingerprint(), self.unit, against, list(others.hashes)]
+        known += [list(PARTS)] if of_parts else []
         kept = KeptMatches(self.cache / "matches" / hash_json(known))
         lacking = kept.lacking(queries)
         if len(lacking):
@@ -161,11 +172,14 @@ class CopySearch:
             views = len(references)
             total, done = views * len(members), views * (len(members) - len(lacking))
             with progress(what, total, "pictures", done) as advance:
-                for start in range(0, len(lacking), PART):
-                    part = slice(start, start + PART)
+                for start in range(0, len(lacking), TOGETHER):
+                    part = slice(start, start + TOGETHER)
                     pictures_of = np.stack(pictured[part])
                     own = codes.of(lacking[part]) if codes else None
-                    found = [match(pictures_of[:, view], references[view], own, advance) for view in range(views)]
+                    if of_parts:
+                        found = match_parts(pictures_of[:, 0], references[0].images, own, advance)
+                    else:
+                        found = [match(pictures_of[:, view], references[view], own, advance) for view in range(views)]
                     kept.keep([queries[row] for row in lacking[part]], found)
         return kept.of(queries)
 
@@ -185,8 +199,30 @@ class CopySearch:
         return self._references[members.hashes]
 
 
-def _together(views: Sequence[Matches], unrelated: Sequence[Unrelated]) -> Copies:
-    """The matches of all views as one. Of volumes, two of three views have to name the same original."""
+def _together(views: Sequence[Matches], parts: Sequence[Matches], unrelated: Sequence[Unrelated]) -> Copies:
+    """The matches of all views and parts as one. Of volumes, two of three views have to name the same original."""
+    whole = _of_views(views, unrelated[: len(views)])
+    if not parts:
+        return whole
+    scores = np.stack([own.scores(matches) for own, matches in zip(unrelated[len(views) :], parts, strict=True)])
+    best, names = scores.argmax(axis=0), list(PARTS)
+    place = np.arange(scores.shape[1])
+    evidence = scores[best, place] * LISTED_ABOVE / PART_ABOVE
+    # What is listed as a whole is not explained by a part.
+    partial = ~whole.listed & (evidence > LISTED_ABOVE)
+    rows, cosines = (np.stack([getattr(own, name) for own in parts])[best, place] for name in ("rows", "cosines"))
+    # As much of the whole as if the rest had nothing in common.
+    cosines = cosines * np.array([area(name) for name in names])[best]
+    how = tuple(f"its {names[part]}" if own else said for own, part, said in zip(partial, best, whole.how, strict=True))
+    return Copies(
+        np.where(partial, rows, whole.rows),
+        np.where(partial, evidence, whole.scores),
+        np.where(partial, cosines, whole.cosines),
+        how,
+    )
+
+
+def _of_views(views: Sequence[Matches], unrelated: Sequence[Unrelated]) -> Copies:
     scores = np.stack([own.scores(matches) for own, matches in zip(unrelated, views, strict=True)])
     rows = np.stack([matches.rows for matches in views])
     best = scores.argmax(axis=0)

@@ -9,9 +9,11 @@ from medloom.core.errors import UserError
 from medloom.evaluation.copies.alignments import FLIPS, aligned, flip_matrix, flipped, in_words, turned
 from medloom.evaluation.copies.evidence import LISTED_ABOVE, measure_unrelated
 from medloom.evaluation.copies.matches import Matches, match
-from medloom.evaluation.copies.planted import BLENDED, EDITS, edited
+from medloom.evaluation.copies.parts import match_parts
+from medloom.evaluation.copies.planted import BLENDED, EDITS, JOINED, edited
 from medloom.evaluation.copies.search import Apart, References
 from medloom.evaluation.images.copy_pictures import halved
+from medloom.evaluation.images.copy_search import PART_ABOVE
 
 COUNT = 48
 
@@ -44,7 +46,7 @@ def usual(references: References) -> Matches:
     return match(references.images, references, Apart.named(range(COUNT), range(COUNT)))
 
 
-@pytest.mark.parametrize("edit", EDITS)
+@pytest.mark.parametrize("edit", [edit for edit in EDITS if edit != JOINED])
 def test_an_edited_copy_is_listed_with_its_original(
     edit: str, large: np.ndarray, references: References, usual: Matches
 ) -> None:
@@ -70,6 +72,30 @@ def test_copies_among_the_real_images_hide_none_among_the_synthetic_ones(large: 
     unrelated = measure_unrelated(match(doubled.images, doubled, Apart.named(people, people)))
     found = match(halved(edited(large[10:20], "mirrored", 0)), doubled)
     assert (unrelated.scores(found) > LISTED_ABOVE).all() and found.rows.tolist() == list(range(10, 20))
+
+
+def test_parts_of_a_collage_are_found_and_unrelated_images_have_none(large: np.ndarray, references: References) -> None:
+    """Halves of two originals, moved by a pixel; four quarters; images of others."""
+    people = range(COUNT)
+    small = references.images
+    usual_parts = match_parts(small, small, Apart.named(people, people))
+    unrelated = [measure_unrelated(part) for part in usual_parts]
+
+    def evidence(images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        found = match_parts(images, small)
+        scores = np.stack([own.scores(part) for own, part in zip(unrelated, found, strict=True)])
+        return scores.max(0), np.stack([part.rows for part in found])[scores.argmax(0), np.arange(len(images))]
+
+    halves = np.roll(halved(edited(large, JOINED, 0)), 1, axis=2)
+    scores, rows = evidence(halves)
+    assert (scores > PART_ABOVE).mean() >= 0.95
+    assert np.isin(rows - np.arange(COUNT), [0, 1, 1 - COUNT]).all()
+    turns = [np.roll(small, turn, axis=0) for turn in range(4)]
+    upper = np.concatenate([turns[0][:, :32, :32], turns[1][:, :32, 32:]], axis=2)
+    lower = np.concatenate([turns[2][:, 32:, :32], turns[3][:, 32:, 32:]], axis=2)
+    assert (evidence(np.concatenate([upper, lower], axis=1))[0] > PART_ABOVE).mean() >= 0.9
+    others = halved(np.stack([body(seed) for seed in range(1000, 1200)]))
+    assert (evidence(others)[0] > PART_ABOVE).mean() <= 0.01
 
 
 def test_what_was_done_is_said(large: np.ndarray, references: References) -> None:

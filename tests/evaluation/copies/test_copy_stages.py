@@ -14,6 +14,7 @@ from medloom.core.types import Condition, Sample
 from medloom.evaluation.copies import matches, search
 from medloom.evaluation.copies.evidence import Unrelated
 from medloom.evaluation.copies.matches import Matches, match
+from medloom.evaluation.copies.parts import PARTS, match_parts
 from medloom.evaluation.copies.planted import EDITS, edited
 from medloom.evaluation.copies.search import Apart, References, laid_spectra
 from medloom.evaluation.copies.spectra import FINE, SIZE, correlations, fine_spectra, half_weights, without_detail
@@ -105,11 +106,12 @@ def searcher(members: ImageSet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
         return np.repeat(np.repeat(small, size // SIZE, axis=2), size // SIZE, axis=3)
 
     monkeypatch.setattr(copy_search, "pictures", read)
-    monkeypatch.setattr(copy_search, "PART", 16)
+    monkeypatch.setattr(copy_search, "TOGETHER", 16)
     return CopySearch(ImageSpec((SIZE, SIZE), 1, "pad", {}), None, tmp_path / "cache", 0)
 
 
-UNRELATED = [Unrelated(0.0, 1.0, 0.1, 30)]
+BY_PARTS = [Unrelated(0.0, 1.0, 0.3, 30)] * len(PARTS)
+UNRELATED = [Unrelated(0.0, 1.0, 0.1, 30), *BY_PARTS]
 
 
 def test_an_interrupted_search_resumes_behind_its_last_part(
@@ -126,7 +128,17 @@ def test_an_interrupted_search_resumes_behind_its_last_part(
     monkeypatch.setattr(copy_search, "match", killed)
     with pytest.raises(KeyboardInterrupt):
         searcher.among(members, members, UNRELATED)
+    by_parts: list[int] = []
+
+    def counted(*args: object) -> list[Matches]:
+        by_parts.append(len(args[0]))  # type: ignore[arg-type]
+        return match_parts(*args)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(copy_search, "match_parts", counted)
     resumed = searcher.among(members, members, UNRELATED)
+    assert by_parts == [16, 16, 8]
+    searcher.among(members, members, UNRELATED)
+    assert by_parts == [16, 16, 8]
     assert calls == [16, 16, 16, 8]
     whole = CopySearch(searcher.spec, None, tmp_path / "other", 0).among(members, members, UNRELATED)
     assert resumed.rows.tolist() == whole.rows.tolist() and np.array_equal(resumed.scores, whole.scores)
@@ -160,7 +172,7 @@ def test_edited_copies_are_looked_for_once_in_the_same_images_with_the_same_seed
     assert kept.keys() == first.keys() and all(np.array_equal(kept[edit], own) for edit, own in first.items())
     others: list[Callable[[], object]] = [
         lambda: again.planted(members.rows(range(39)), UNRELATED, count=8),
-        lambda: again.planted(members, [Unrelated(0.0, 1.0, 0.2, 30)], count=8),
+        lambda: again.planted(members, [Unrelated(0.0, 1.0, 0.2, 30), *BY_PARTS], count=8),
         lambda: CopySearch(searcher.spec, None, searcher.cache, 1).planted(members, UNRELATED, count=8),
     ]
     for other in others:
@@ -198,3 +210,24 @@ def test_an_image_is_never_its_own_copy_however_few_there_are() -> None:
     pictures = np.random.default_rng(0).random((5, SIZE, SIZE)).astype(np.float32)
     found = match(pictures, References(pictures), Apart(np.arange(5), np.arange(5)))
     assert (found.rows != np.arange(5)).all() and found.cosines.max() < 0.9
+
+
+def test_a_listed_part_is_named_and_a_listed_whole_is_not_explained_by_one(
+    members: ImageSet, searcher: CopySearch, tmp_path: Path
+) -> None:
+    rows, samples = (8, 20, 30, 38), []
+    first, *others = (np.load(members.samples[row].path) for row in rows)
+    joined, middle = first.copy(), SIZE // 2
+    for own, other in zip(((0, middle), (middle, 0), (middle, middle)), others, strict=True):
+        part = tuple(slice(start, start + middle) for start in own)
+        joined[part] = other[part]
+    for name, picture in (("joined", joined), ("copied", first)):
+        np.save(tmp_path / f"{name}.npy", picture)
+        samples.append(Sample(tmp_path / f"{name}.npy", Condition(), name, 0, 2))
+    made = ImageSet.of_patients(samples, "synthetic")
+    found = searcher.among(made, members, UNRELATED)
+    assert found.listed[1] and found.rows[1] == 8 and not found.how[1].startswith("its ")
+    by_parts = searcher.among(made, members, [Unrelated(0.0, 1.0, 10.0, 30), *[Unrelated(0.0, 1.0, 0.1, 30)] * 8])
+    assert by_parts.listed.all() and by_parts.rows[0] in rows
+    assert by_parts.how[0] in {f"its {name}" for name in PARTS} and by_parts.cosines[0] <= 0.5
+    assert len(searcher.unrelated(members)) == 1 + len(PARTS)

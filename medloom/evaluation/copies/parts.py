@@ -1,0 +1,106 @@
+"""Parts of an image that are copied: its halves and quarters, each compared with the same place of the references.
+
+A collage of several originals agrees with none of them as a whole. Parts are compared where they are, up to small
+shifts, and not mirrored or turned.
+"""
+
+from collections.abc import Mapping
+from itertools import product
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from medloom.core.progress import Advance
+from medloom.evaluation.copies.matches import HIGHEST, Matches
+from medloom.evaluation.copies.search import Apart, Images
+from medloom.evaluation.copies.spectra import FINE, FINE_BAND, SIZE, SMALLEST, band, flattened, local_contrast
+
+# Pixels of FINE at the border, which a shifted part does not have, and by which parts are moved.
+MARGIN, REACH = 3, 1
+# First and last row and column of each part, as fractions.
+PARTS: Mapping[str, tuple[float, float, float, float]] = {
+    "left half": (0, 1, 0, 0.5),
+    "right half": (0, 1, 0.5, 1),
+    "upper half": (0, 0.5, 0, 1),
+    "lower half": (0.5, 1, 0, 1),
+    "upper left quarter": (0, 0.5, 0, 0.5),
+    "upper right quarter": (0, 0.5, 0.5, 1),
+    "lower left quarter": (0.5, 1, 0, 0.5),
+    "lower right quarter": (0.5, 1, 0.5, 1),
+}
+# The best reference of a query is compared with the usual one: the median of the next ones.
+BEST, USUAL = 8, 3
+AT_ONCE = 256
+
+
+def area(part: str) -> float:
+    """The fraction of the image that a part is."""
+    top, bottom, left, right = PARTS[part]
+    return (bottom - top) * (right - left)
+
+
+def match_parts(
+    queries: Images, references: Images, apart: Apart | None = None, advance: Advance | None = None
+) -> list[Matches]:
+    """The reference that each part of each query agrees with best; one entry for each of PARTS.
+
+    Args:
+        queries: grey values from 0 to 1, `(m, SIZE, SIZE)`.
+        references: where originals are looked for, `(n, SIZE, SIZE)`; more than one.
+        apart: pairs that are not compared.
+        advance: is called with the number of queries that were matched.
+    """
+    known = [_moved(_structure(references), part) for part in PARTS]
+    found: list[list[Matches]] = [[] for _ in PARTS]
+    for start in range(0, len(queries), AT_ONCE):
+        rows = slice(start, start + AT_ONCE)
+        structure = _structure(queries[rows])
+        for matches, part, others in zip(found, PARTS, known, strict=True):
+            (own,) = _moved(structure, part, reach=0)
+            cosines = torch.stack([own @ other.T for other in others]).abs().amax(0)
+            if apart is not None:
+                cosines[torch.from_numpy(apart.queries[rows][:, None] == apart.references[None])] = 0
+            matches.append(_best(cosines))
+        if advance is not None:
+            advance(len(structure))
+    return [Matches.joined(matches) for matches in found]
+
+
+def _structure(images: Images) -> Tensor:
+    """The fine structure of images, with the frequencies that pairs are aligned by: `(n, FINE, FINE)`."""
+    parts = []
+    for start in range(0, len(images), AT_ONCE):
+        contrast = local_contrast(torch.from_numpy(images[start : start + AT_ONCE]))
+        spectrum = flattened(torch.fft.fft2(contrast))
+        cycles = torch.fft.fftfreq(SIZE)
+        spectrum = spectrum * band(torch.hypot(cycles[:, None], cycles[None]), FINE_BAND)
+        # Half as many pixels show frequencies up to half as high.
+        kept = torch.cat([torch.arange(FINE // 2), torch.arange(SIZE - FINE // 2, SIZE)])
+        parts.append(torch.fft.ifft2(spectrum[:, kept][:, :, kept]).real)
+    return torch.cat(parts)
+
+
+def _moved(structure: Tensor, part: str, reach: int = REACH) -> list[Tensor]:
+    """A part of images at each shift, as rows of unit length: `(n, pixels)` each."""
+    edges = [round(FINE * fraction) for fraction in PARTS[part]]
+    top, left = (max(edge, MARGIN) for edge in edges[::2])
+    bottom, right = (min(edge, FINE - MARGIN) for edge in edges[1::2])
+    moved = []
+    for down, across in product(range(-reach, reach + 1), repeat=2):
+        rows = structure[:, top + down : bottom + down, left + across : right + across].flatten(1)
+        moved.append(rows / (rows.norm(dim=1, keepdim=True) + SMALLEST))
+    return moved
+
+
+def _best(cosines: Tensor) -> Matches:
+    """The best reference of each query by cosines `(m, n)`, and the usual cosine."""
+    best = cosines.topk(min(BEST, cosines.shape[1]), dim=1)
+    others = best.values[:, USUAL:] if best.values.shape[1] > USUAL else best.values
+    return Matches(
+        best.indices[:, 0].numpy(),
+        best.values[:, 0].clamp(max=HIGHEST).numpy().astype(np.float64),
+        others.median(dim=1).values.numpy().astype(np.float64),
+        np.tile(np.eye(2, 3), (len(cosines), 1, 1)),
+        np.zeros(len(cosines), bool),
+    )
