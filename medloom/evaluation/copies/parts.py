@@ -13,8 +13,8 @@ from torch import Tensor
 
 from medloom.core.progress import Advance
 from medloom.evaluation.copies.matches import HIGHEST, Matches
-from medloom.evaluation.copies.search import Apart, Images
-from medloom.evaluation.copies.spectra import FINE, FINE_BAND, SIZE, SMALLEST, band, flattened, local_contrast
+from medloom.evaluation.copies.search import Apart, Images, References
+from medloom.evaluation.copies.spectra import FINE, SMALLEST, fine_structure
 
 # Pixels of FINE at the border, which a shifted part does not have, and by which parts are moved.
 MARGIN, REACH = 3, 1
@@ -41,21 +41,21 @@ def area(part: str) -> float:
 
 
 def match_parts(
-    queries: Images, references: Images, apart: Apart | None = None, advance: Advance | None = None
+    queries: Images, references: References, apart: Apart | None = None, advance: Advance | None = None
 ) -> list[Matches]:
     """The reference that each part of each query agrees with best; one entry for each of PARTS.
 
     Args:
         queries: grey values from 0 to 1, `(m, SIZE, SIZE)`.
-        references: where originals are looked for, `(n, SIZE, SIZE)`; more than one.
+        references: where originals are looked for; more than one.
         apart: pairs that are not compared.
         advance: is called with the number of queries that were matched.
     """
-    known = [_moved(_structure(references), part) for part in PARTS]
+    known = [_moved(references.structure, part) for part in PARTS]
     found: list[list[Matches]] = [[] for _ in PARTS]
     for start in range(0, len(queries), AT_ONCE):
         rows = slice(start, start + AT_ONCE)
-        structure = _structure(queries[rows])
+        structure = fine_structure(queries[rows])
         for matches, part, others in zip(found, PARTS, known, strict=True):
             (own,) = _moved(structure, part, reach=0)
             cosines = torch.stack([own @ other.T for other in others]).abs().amax(0)
@@ -65,20 +65,6 @@ def match_parts(
         if advance is not None:
             advance(len(structure))
     return [Matches.joined(matches) for matches in found]
-
-
-def _structure(images: Images) -> Tensor:
-    """The fine structure of images, with the frequencies that pairs are aligned by: `(n, FINE, FINE)`."""
-    parts = []
-    for start in range(0, len(images), AT_ONCE):
-        contrast = local_contrast(torch.from_numpy(images[start : start + AT_ONCE]))
-        spectrum = flattened(torch.fft.fft2(contrast))
-        cycles = torch.fft.fftfreq(SIZE)
-        spectrum = spectrum * band(torch.hypot(cycles[:, None], cycles[None]), FINE_BAND)
-        # Half as many pixels show frequencies up to half as high.
-        kept = torch.cat([torch.arange(FINE // 2), torch.arange(SIZE - FINE // 2, SIZE)])
-        parts.append(torch.fft.ifft2(spectrum[:, kept][:, :, kept]).real)
-    return torch.cat(parts)
 
 
 def _moved(structure: Tensor, part: str, reach: int = REACH) -> list[Tensor]:

@@ -16,6 +16,7 @@ from medloom.evaluation.copies.spectra import (
     as_vectors,
     coarse_blocks,
     fine_spectra,
+    fine_structure,
     half_weights,
     local_contrast,
     shift_phases,
@@ -77,6 +78,11 @@ class References:
     def spectra(self) -> Tensor:
         """See `fine_spectra`."""
         return self._measured[0]
+
+    @cached_property
+    def structure(self) -> Tensor:
+        """See `fine_structure`."""
+        return fine_structure(self.images)
 
     def alike(self, row: int) -> Tensor:
         """Which references show the same picture as one of them, and so are as good an original: `(n,)`."""

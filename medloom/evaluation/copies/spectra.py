@@ -27,6 +27,8 @@ NEAR, LEAST_CONTRAST = 9, 0.05
 # Fractions of a cycle a pixel above which nothing is left of images that few pixels show.
 DETAIL = 0.4
 SMALLEST = 1e-9
+# Images whose contrast is computed together.
+AT_ONCE = 256
 
 
 def local_contrast(images: Tensor) -> Tensor:
@@ -90,7 +92,7 @@ def _transforms(size: int) -> tuple[Tensor, Tensor]:
 @cache
 def _fine_band() -> Tensor:
     cycles = torch.fft.fftfreq(FINE, 1 / FINE)[:, None], torch.fft.rfftfreq(FINE, 1 / FINE)[None]
-    return band(torch.hypot(*cycles) / SIZE, FINE_BAND)
+    return _shape(torch.hypot(*cycles) / SIZE, FINE_BAND)
 
 
 @cache
@@ -99,6 +101,24 @@ def half_weights() -> Tensor:
     weights = torch.full((FINE, FINE // 2 + 1), 2.0)
     weights[:, 0] = weights[:, -1] = 1
     return weights
+
+
+def fine_structure(images: NDArray[np.float32]) -> Tensor:
+    """What is left of images at the frequencies that pairs are aligned by: `(n, FINE, FINE)`.
+
+    Args:
+        images: grey values from 0 to 1, `(n, SIZE, SIZE)`.
+    """
+    cycles = torch.fft.fftfreq(SIZE)
+    # Half as many pixels show frequencies up to half as high.
+    kept = torch.cat([torch.arange(FINE // 2), torch.arange(SIZE - FINE // 2, SIZE)])
+    weights = _shape(torch.hypot(cycles[:, None], cycles[None]), FINE_BAND)[kept][:, kept]
+    parts = []
+    for start in range(0, len(images), AT_ONCE):
+        contrast = local_contrast(torch.from_numpy(images[start : start + AT_ONCE]))
+        spectrum = torch.fft.fft2(contrast)[:, kept][:, :, kept]
+        parts.append(torch.fft.ifft2(_flattened(spectrum) * weights).real)
+    return torch.cat(parts)
 
 
 def correlations(spectra: Tensor, others: Tensor, reach: int) -> Tensor:
@@ -133,13 +153,13 @@ def _shifts(reach: int) -> tuple[Tensor, Tensor]:
 
 def coarse_blocks(contrast: Tensor) -> Tensor:
     """The low frequencies about the image's middle, complex64 `(n, BLOCK, BLOCK)`: a flip exchanges them only."""
-    spectrum = flattened(torch.fft.fft2(contrast * _window(contrast)))
+    spectrum = _flattened(torch.fft.fft2(contrast * _window(contrast)))
     spectrum = torch.cat([spectrum[..., -COARSE:, :], spectrum[..., : COARSE + 1, :]], -2)
     spectrum = torch.cat([spectrum[..., -COARSE:], spectrum[..., : COARSE + 1]], -1)
     cycles = torch.arange(-COARSE, COARSE + 1)
     radius = torch.hypot(cycles[:, None].float(), cycles[None].float()) / SIZE
     middle = torch.exp(1j * torch.pi * (cycles[:, None] + cycles[None]) * (SIZE - 1) / SIZE)
-    return spectrum * middle * band(radius, COARSE_BAND)
+    return spectrum * middle * _shape(radius, COARSE_BAND)
 
 
 def shift_phases(shifts: Sequence[tuple[float, float]]) -> Tensor:
@@ -169,13 +189,13 @@ def unit_blocks() -> Tensor:
     return values.view(-1, BLOCK, BLOCK)
 
 
-def flattened(spectrum: Tensor) -> Tensor:
+def _flattened(spectrum: Tensor) -> Tensor:
     """A spectrum with the root of its amplitudes."""
     amplitude = spectrum.abs()
     return spectrum / (amplitude + 1e-3 * amplitude.mean((-1, -2), keepdim=True) + SMALLEST).sqrt()
 
 
-def band(radius: Tensor, ends: tuple[float, float]) -> Tensor:
+def _shape(radius: Tensor, ends: tuple[float, float]) -> Tensor:
     """Weights of frequencies, 1 in a band and near 0 outside.
 
     Args:

@@ -134,7 +134,7 @@ class CopySearch:
             for edit in EDITS:
                 views = [halved(edited(originals[:, view], edit, self.seed)) for view in range(originals.shape[1])]
                 matches = [match(own, others, advance=advance) for own, others in zip(views, known, strict=True)]
-                parts = match_parts(views[0], known[0].images) if len(views) == 1 else []
+                parts = match_parts(views[0], known[0]) if len(views) == 1 else []
                 copies = _together(matches, parts, unrelated)
                 is_right = right[np.arange(len(order)), copies.rows]
                 if edit in OF_TWO:
@@ -177,7 +177,7 @@ class CopySearch:
                     pictures_of = np.stack(pictured[part])
                     own = codes.of(lacking[part]) if codes else None
                     if of_parts:
-                        found = match_parts(pictures_of[:, 0], references[0].images, own, advance)
+                        found = match_parts(pictures_of[:, 0], references[0], own, advance)
                     else:
                         found = [match(pictures_of[:, view], references[view], own, advance) for view in range(views)]
                     kept.keep([queries[row] for row in lacking[part]], found)

@@ -78,11 +78,11 @@ def test_parts_of_a_collage_are_found_and_unrelated_images_have_none(large: np.n
     """Halves of two originals, moved by a pixel; four quarters; images of others."""
     people = range(COUNT)
     small = references.images
-    usual_parts = match_parts(small, small, Apart.named(people, people))
+    usual_parts = match_parts(small, references, Apart.named(people, people))
     unrelated = [measure_unrelated(part) for part in usual_parts]
 
     def evidence(images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        found = match_parts(images, small)
+        found = match_parts(images, references)
         scores = np.stack([own.scores(part) for own, part in zip(unrelated, found, strict=True)])
         return scores.max(0), np.stack([part.rows for part in found])[scores.argmax(0), np.arange(len(images))]
 
