@@ -115,7 +115,8 @@ def run(config: Config) -> Path:
         rows = f"{len(shared)} rows of {', '.join(common)}"
         what = f"Images by both models of the same {rows}, {config.n} of each, from the same seeds."
         if config.guidance not in (None, 1):
-            what += f" Guidance {config.guidance:g} (1 is none; more exaggerates what the conditions say)."
+            what += f" With guidance {config.guidance:g} (1 is none; more exaggerates what the conditions say)."
+            say(f"guidance {config.guidance:g} (1 is none; more exaggerates what the conditions say)")
         write_text(out / PAGE, before_after_page(before, after, found, what))
         write_csv(out / TABLE, HEADER, _rows(before, after))
         for change in found:
