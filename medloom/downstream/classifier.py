@@ -26,6 +26,7 @@ from medloom.downstream.networks import (
     optimise,
     placed,
     read_network,
+    refuse_other_shape,
     to_tensor,
     write_network,
 )
@@ -87,10 +88,7 @@ class Classifier:
         return self._map(images, self.network.features)
 
     def _map(self, images: Images, function: Callable[[Tensor], Tensor]) -> NDArray[np.float32]:
-        if tuple(images.shape[1:]) != self.shape or not len(images):
-            raise UserError(
-                f"images of shape {images.shape} for a classifier of images {self.shape}; give (N, C, ...)."
-            )
+        refuse_other_shape(images, self.shape)
         return map_images(self.network, function, images)
 
     def fingerprint(self) -> str:

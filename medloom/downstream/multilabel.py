@@ -14,7 +14,16 @@ from medloom.core.errors import UserError
 from medloom.core.lookup import look_up
 from medloom.core.seeds import initial_weights, numpy_generator
 from medloom.downstream.classifier import LABEL_SMOOTHING, ClassifierOptions, fit_selected, refuse_shared
-from medloom.downstream.networks import NETWORKS, HeadedNetwork, Images, map_images, placed, read_network, write_network
+from medloom.downstream.networks import (
+    NETWORKS,
+    HeadedNetwork,
+    Images,
+    map_images,
+    placed,
+    read_network,
+    refuse_other_shape,
+    write_network,
+)
 from medloom.metrics.areas import auroc_interval
 
 Truth = NDArray[np.floating]
@@ -46,10 +55,7 @@ class MultiLabelClassifier:
         Raises:
             UserError: the shape of the images differs from that of the training images.
         """
-        if tuple(images.shape[1:]) != self.shape or not len(images):
-            raise UserError(
-                f"images of shape {images.shape} for a classifier of images {self.shape}; give (N, C, ...)."
-            )
+        refuse_other_shape(images, self.shape)
         return map_images(self.network, self.network, images)
 
     def save(self, folder: Path) -> None:

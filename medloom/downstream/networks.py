@@ -212,6 +212,16 @@ def to_tensor(images: Images, device: torch.device) -> Tensor:
     return tensor.contiguous(memory_format=torch.channels_last) if tensor.ndim == 4 else tensor
 
 
+def refuse_other_shape(images: Images, shape: tuple[int, ...]) -> None:
+    """Refuse images `(N, *shape)` of another shape than a classifier was trained on, and none at all.
+
+    Raises:
+        UserError: names both shapes.
+    """
+    if tuple(images.shape[1:]) != shape or not len(images):
+        raise UserError(f"images of shape {images.shape} for a classifier of images {shape}; give (N, C, ...).")
+
+
 def map_images(network: HeadedNetwork, function: Callable[[Tensor], Tensor], images: Images) -> NDArray[np.float32]:
     """Apply a function of a network in evaluation mode to images `(N, C, *spatial)` in [-1, 1], batch by batch."""
     network.eval()

@@ -128,14 +128,13 @@ def run(config: Config) -> Path:
 
 def _rows(before: "Contender", after: "Contender") -> list[list[object]]:
     """Rows of the table: the metrics that both reports have."""
-    second = {(metric.name, metric.subset, metric.extractor): metric for metric in after.metrics}
+    from medloom.evaluation.images.before_after import in_both
+
     rows: list[list[object]] = []
-    for metric in before.metrics:
-        key = (metric.name, metric.subset, metric.extractor)
-        if key in second:
-            other = second[key]
-            ends = [(each.value, each.low, each.high) for each in (metric, other)]
-            rows.append([*key, other.n, *ends[0], *ends[1], other.reference.value, other.reference.what])
+    for first, second in in_both(before, after):
+        ends = [(each.value, each.low, each.high) for each in (first, second)]
+        named = (second.name, second.subset, second.extractor, second.n)
+        rows.append([*named, *ends[0], *ends[1], second.reference.value, second.reference.what])
     return rows
 
 

@@ -13,7 +13,8 @@ from medloom.evaluation.images.cache import Images
 from medloom.evaluation.images.comparison import Comparison
 from medloom.evaluation.images.section import Found, Inputs, Plots, Section
 from medloom.evaluation.images.sets import MODALITY, ImageSet, Subsets
-from medloom.evaluation.report.metrics import EVERYTHING, HIGHER, Metric, Reference, proportion, sampled_units
+from medloom.evaluation.images.shuffles import range_over, shuffled_within
+from medloom.evaluation.report.metrics import EVERYTHING, HIGHER, Metric, Reference, Sampled, proportion, sampled_units
 from medloom.evaluation.report.plots import FRACTION, Panel
 from medloom.metrics.areas import auroc_interval
 from medloom.metrics.uncertainty import Interval
@@ -178,17 +179,15 @@ def _by_class(real: Predictions, synthetic: Predictions, control: Predictions | 
 
 
 def _recognition(subset: str, predictions: Predictions, reference: Reference, control: float | None = None) -> Metric:
-    interval = proportion(predictions.hits, sampled_units(predictions.units))
-    prompts = len(set(predictions.units))
-    fixed = predictions.counted != "images" and interval.n != prompts
+    sampled = Sampled.of(predictions.units, predictions.counted)
     return Metric.of(
-        interval,
+        proportion(predictions.hits, sampled.units),
         name=RECOGNITION,
         subset=subset,
-        counted="images" if fixed else predictions.counted,
+        counted=sampled.counted,
         reference=reference,
         better=HIGHER,
-        note=f"The interval is over images and holds for these {predictions.counted} ({prompts})." if fixed else "",
+        note=sampled.note,
         control=control,
     )
 
@@ -208,21 +207,10 @@ def _shuffled(label: str, predictions: Predictions, seed: int) -> Metric:
     rng = numpy_generator("shuffled conditions", seed)
     truth = predictions.truth
     groups = np.zeros(len(truth), int) if label == MODALITY else predictions.groups
-    fractions = []
-    for _ in range(SHUFFLES):
-        shuffled = truth.copy()
-        for group in np.unique(groups):
-            rows = np.flatnonzero(groups == group)
-            shuffled[rows] = truth[rng.permutation(rows)]
-        fractions.append(float((shuffled == predictions.predicted).mean()))
-    low, high = np.quantile(fractions, [0.025, 0.975])
-    return Metric(
+    fractions = [float((shuffled_within(truth, groups, rng) == predictions.predicted).mean()) for _ in range(SHUFFLES)]
+    return Metric.of(
+        range_over(fractions, len(truth)),
         name=SHUFFLED,
-        subset=EVERYTHING,
-        value=float(np.mean(fractions)),
-        low=float(low),
-        high=float(high),
-        n=len(truth),
         counted="images",
         reference=Reference("recognition with the true conditions", float(predictions.hits.mean())),
         note=f"The range is over {SHUFFLES} shuffles of {'all conditions' if label == MODALITY else 'each modality'}.",

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from medloom.evaluation.images.ranking import RANKED, SIGNIFICANT, Column, Contender, differences
+from medloom.evaluation.images.ranking import RANKED, SIGNIFICANT, Contender, differences
 from medloom.evaluation.report.metrics import Metric
 from medloom.evaluation.report.report import page
 from medloom.metrics.uncertainty import Interval, holm, p_value
@@ -52,15 +52,15 @@ def before_after_page(before: Contender, after: Contender, found: Sequence[Chang
         found: see `changes`.
         what: was compared, a sentence.
     """
-    second = {(metric.section, *_column(metric), metric.subset): metric for metric in after.metrics}
-    both = [
-        (metric, second[key])
-        for metric in before.metrics
-        if (key := (metric.section, *_column(metric), metric.subset)) in second
-    ]
     answers = list(zip(before.answers, after.answers, strict=True))
-    return page("before_after.html", answers=answers, changes=found, both=both, what=what)
+    return page("before_after.html", answers=answers, changes=found, both=in_both(before, after), what=what)
 
 
-def _column(metric: Metric) -> Column:
-    return metric.name, metric.extractor
+def in_both(before: Contender, after: Contender) -> list[tuple[Metric, Metric]]:
+    """The metrics that both reports have, in the order of the first."""
+
+    def key(metric: Metric) -> tuple[str, str, str]:
+        return metric.name, metric.subset, metric.extractor
+
+    second = {key(metric): metric for metric in after.metrics}
+    return [(metric, second[key(metric)]) for metric in before.metrics if key(metric) in second]

@@ -36,7 +36,7 @@ PATIENTS_PER_CLASS = 2
 LISTED_CLASSES = 20
 READ_AT_ONCE = 64
 # Pixels of the images of two axes and of volumes, where no number is given.
-SIDES = {2: (64,), 3: (32,)}
+DEFAULT_SIZE = {2: (64,), 3: (32,)}
 # Name of the control set, and the images that it needs: as many as the synthetic set for fidelity.
 CONTROL, LEAST_CONTROL = "control", 20
 
@@ -96,7 +96,7 @@ def compare(
         synthetic: what it generated.
         train: what it was trained on, or None.
         label: see `choose_label`.
-        image_size: pixels of the classifier's images: of each axis, one for all axes, or none for those of SIDES.
+        image_size: pixels of the classifier's images: of each axis, one for all axes, or none for DEFAULT_SIZE.
         resize: how images are brought to that size.
         seed: of the halves.
         unit: of files that do not state theirs.
@@ -130,20 +130,8 @@ def compare(
         everything, ours, trained, unjudged = _labelled_sets(chosen, real, synthetic, train)
     if trained is not None:
         reference, fit, other_real = everything, trained.labelled(), trained
-    elif chosen != NONE:
-        labelled = everything.labelled()
-        held = hold_out(labelled.units, [str(name) for name in labelled.labels], HALF, seed)
-        fit = labelled.rows(np.setdiff1d(np.arange(len(labelled)), held), FIRST_HALF)
-        taken = set(fit.units)
-        others = [row for row, patient in enumerate(everything.units) if patient not in taken]
-        reference, other_real = everything.rows(others, SECOND_HALF), fit
-    elif set_apart:
-        everyone = numpy_generator("halves", seed).permutation(np.unique(everything.units))
-        first = np.isin(everything.units, everyone[: len(everyone) // 2])
-        reference = everything.rows(np.flatnonzero(~first), SECOND_HALF)
-        fit = other_real = everything.rows(np.flatnonzero(first), FIRST_HALF)
     else:
-        reference, fit = everything, everything.rows([])
+        reference, fit = _divided(everything, chosen != NONE, set_apart, seed)
         other_real = fit
     notes = [note for manifest in (real, synthetic, train) if manifest is not None for note in manifest.notes]
     notes += alone + _class_notes(chosen, synthetic_set(synthetic, chosen).labels, unjudged)
@@ -176,13 +164,32 @@ def compare(
     )
 
 
+def _divided(everything: ImageSet, has_classes: bool, set_apart: bool, seed: int) -> tuple[ImageSet, ImageSet]:
+    """The real images that are the reference, and those of other patients that judging networks are trained on.
+
+    Without classes the latter are half of the patients if they are `set_apart`, else none.
+    """
+    if has_classes:
+        labelled = everything.labelled()
+        held = hold_out(labelled.units, [str(name) for name in labelled.labels], HALF, seed)
+        fit = labelled.rows(np.setdiff1d(np.arange(len(labelled)), held), FIRST_HALF)
+        taken = set(fit.units)
+        others = [row for row, patient in enumerate(everything.units) if patient not in taken]
+        return everything.rows(others, SECOND_HALF), fit
+    if not set_apart:
+        return everything, everything.rows([])
+    everyone = numpy_generator("halves", seed).permutation(np.unique(everything.units))
+    first = np.isin(everything.units, everyone[: len(everyone) // 2])
+    return everything.rows(np.flatnonzero(~first), SECOND_HALF), everything.rows(np.flatnonzero(first), FIRST_HALF)
+
+
 def _size(first: Sample, image_size: tuple[int, ...], unit: str | None) -> tuple[int, ...]:
     """Pixels of each axis, of which a number without others is of all."""
     if len(image_size) > 1:
         return image_size
     (header,) = read_headers([first], unit, verbose=False)
     axes = len(header.size)
-    return (image_size or SIDES[axes])[:1] * axes
+    return (image_size or DEFAULT_SIZE[axes])[:1] * axes
 
 
 def _refuse_shared(one: Manifest, other: Manifest, different: str) -> None:

@@ -37,7 +37,7 @@ from medloom.metrics.uncertainty import difference
 COPIED, EXCESS, HELD_OUT = "copies of training images", "excess of copies", "copies of held-out images"
 REPEATED, IDENTICAL, FOUND = "repeated images", "identical files", "edited copies found"
 ANOTHER = "another synthetic image"
-# Of edited copies, the fraction that has to be found for an edit to be searched for at all.
+# The fraction of edited copies from which on the search is said to find an edit.
 LEAST_FOUND = 0.8
 LISTING, INTERNAL = "copies-internal.csv", "report-internal.html"
 # A held-out image that agrees so far with a training image is the same image.

@@ -20,8 +20,8 @@ from medloom.evaluation.copies.parts import PARTS, area, match_parts
 from medloom.evaluation.copies.planted import EDITS, OF_TWO, edited
 from medloom.evaluation.copies.search import Apart, References
 from medloom.evaluation.copies.spectra import SIZE
-from medloom.evaluation.images.copy_parts import KeptMatches, Planted, kept_planted
 from medloom.evaluation.images.copy_pictures import Pictures, halved, pictures
+from medloom.evaluation.images.kept_copies import KeptMatches, Planted, kept_planted
 from medloom.evaluation.images.sets import ImageSet
 
 # Changed when the same pictures would give other matches.
@@ -84,9 +84,7 @@ class CopySearch:
         names = [str(row) for row in range(len(members))]
         apart = (names, names) if members is others else None
         what = f"looking for copies of {others.name} images among {members.name} images"
-        views = self._matches(members, others, what, apart)
-        parts = self._matches(members, others, f"{what}, by parts", apart, of_parts=True) if len(views) == 1 else []
-        return _together(views, parts, unrelated)
+        return _together(*self._views_and_parts(members, others, what, apart), unrelated)
 
     def unrelated(self, real: ImageSet) -> list[Unrelated]:
         """How real images of different patients agree: for each view, then for each of PARTS of images with one view.
@@ -100,8 +98,7 @@ class CopySearch:
         if len(some) < LEAST or alone.any():
             raise UserError(f"copies are distinguished from chance by {LEAST} or more real images of several patients.")
         what, apart = f"comparing {real.name} images of different patients", (some.units, real.units)
-        views = self._matches(some, real, what, apart)
-        parts = self._matches(some, real, f"{what}, by parts", apart, of_parts=True) if len(views) == 1 else []
+        views, parts = self._views_and_parts(some, real, what, apart)
         return [measure_unrelated(matches) for matches in (*views, *parts)]
 
     def planted(self, real: ImageSet, unrelated: Sequence[Unrelated], count: int = PLANTED) -> Planted:
@@ -141,6 +138,15 @@ class CopySearch:
                     is_right |= np.roll(right, -1, axis=0)[np.arange(len(order)), copies.rows]
                 found[edit] = copies.listed & is_right
         return found
+
+    def _views_and_parts(
+        self, members: ImageSet, others: ImageSet, what: str, apart: tuple[Sequence[str], Sequence[str]] | None
+    ) -> tuple[list[Matches], list[Matches]]:
+        """The matches of each view, and of each part of images with one view; see `_matches`."""
+        views = self._matches(members, others, what, apart)
+        if len(views) > 1:
+            return views, []
+        return views, self._matches(members, others, f"{what}, by parts", apart, of_parts=True)
 
     def _matches(
         self,

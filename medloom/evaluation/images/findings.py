@@ -19,7 +19,7 @@ from medloom.evaluation.images.text_findings import (
     finding_sets,
     label,
 )
-from medloom.evaluation.report.metrics import EVERYTHING, HIGHER, Metric, Reference, proportion, sampled_units
+from medloom.evaluation.report.metrics import EVERYTHING, HIGHER, Metric, Reference, Sampled, proportion
 from medloom.evaluation.report.plots import FRACTION, Panel
 from medloom.metrics.areas import auroc_interval
 from medloom.metrics.uncertainty import Interval
@@ -42,7 +42,7 @@ class Scored:
         units: what intervals are over, `(n,)`.
         counted: what they are.
         parts: which images are in each subset that is measured on its own.
-        fixed: number of prompts, where they are too few for intervals over them.
+        note: on what the units are, for the reader.
     """
 
     truth: Truth
@@ -50,7 +50,7 @@ class Scored:
     units: NDArray[np.generic]
     counted: str
     parts: Subsets = field(default_factory=dict)
-    fixed: int = 0
+    note: str = ""
 
     @classmethod
     def of(cls, truth: Truth, scores: NDArray[np.floating], members: ImageSet) -> "Scored":
@@ -58,13 +58,12 @@ class Scored:
         units = np.asarray(members.units)
         if members.counted == "patients":
             return cls(truth, scores, units, members.counted, members.parts)
-        sampled, prompts = sampled_units(units), len(set(members.units))
-        fixed = prompts if members.counted != "images" and len(set(sampled)) != prompts else 0
-        return cls(truth, scores, sampled, "images" if fixed else members.counted, members.parts, fixed)
+        sampled = Sampled.of(units, members.counted)
+        return cls(truth, scores, sampled.units, sampled.counted, members.parts, sampled.note)
 
     def rows(self, rows: NDArray[np.bool_]) -> "Scored":
         """Some rows, without subsets."""
-        return Scored(self.truth[rows], self.scores[rows], self.units[rows], self.counted, {}, self.fixed)
+        return Scored(self.truth[rows], self.scores[rows], self.units[rows], self.counted, {}, self.note)
 
     def has_enough(self, column: int) -> bool:
         """Whether enough units have and lack the finding of an output."""
@@ -207,7 +206,6 @@ def _metric(what: str, subset: str, found: Sequence[Interval], synthetic: Scored
     """A metric of the intervals of synthetic images, held-out real ones, and those made without a model if there are
     such.
     """
-    prompts = f"The interval is over images and holds for these prompts ({synthetic.fixed})." if synthetic.fixed else ""
     return Metric.of(
         found[0],
         name=what,
@@ -215,7 +213,7 @@ def _metric(what: str, subset: str, found: Sequence[Interval], synthetic: Scored
         counted=synthetic.counted,
         reference=Reference.of(found[1], HELD_OUT),
         better=HIGHER,
-        note=" ".join(filter(None, (note, prompts))),
+        note=" ".join(filter(None, (note, synthetic.note))),
         control=found[2].value if len(found) > 2 else None,
         blind=blind,
     )

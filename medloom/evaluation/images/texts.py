@@ -11,7 +11,8 @@ from medloom.evaluation.images.comparison import Comparison
 from medloom.evaluation.images.features import FeatureSet, extract
 from medloom.evaluation.images.section import Found, Inputs, Plots, Section
 from medloom.evaluation.images.sets import ImageSet, Subsets
-from medloom.evaluation.report.metrics import EVERYTHING, HIGHER, Metric, Reference, proportion, sampled_units
+from medloom.evaluation.images.shuffles import range_over, shuffled_within
+from medloom.evaluation.report.metrics import EVERYTHING, HIGHER, Metric, Reference, Sampled, proportion
 from medloom.evaluation.report.plots import FRACTION, Panel
 from medloom.metrics.retrieval import retrieved
 from medloom.metrics.uncertainty import Interval, bootstrap_mean
@@ -179,24 +180,22 @@ def _cosine_metrics(sets: dict[str, Pairs], seed: int) -> list[Metric]:
         **{name: [own, real.parts.get(name, nobody)] for name, own in synthetic.parts.items()},
     }
     for name, (own, theirs) in parts.items():
-        units = sampled_units(synthetic.units[own])
+        sampled = Sampled.of(synthetic.units[own], synthetic.counted)
         if min(own.sum(), theirs.sum()) < LEAST or len(set(real.units[theirs])) < 2:
             continue
         held_out = real.rows(theirs)
         reference, related = (
             bootstrap_mean(values, held_out.units, seed) for values in (held_out.cosines, held_out.beyond_shuffled)
         )
-        prompts = len(set(synthetic.units[own]))
-        fixed = synthetic.counted != "images" and len(set(units)) != prompts
         metrics.append(
             Metric.of(
-                bootstrap_mean(synthetic.cosines[own], units, seed),
+                bootstrap_mean(synthetic.cosines[own], sampled.units, seed),
                 name=COSINE,
                 subset=name,
-                counted="images" if fixed else synthetic.counted,
+                counted=sampled.counted,
                 reference=Reference.of(reference, HELD_OUT),
                 better=HIGHER,
-                note=f"The interval is over images and holds for these prompts ({prompts})." if fixed else "",
+                note=sampled.note,
                 control=float(sets["control"].cosines.mean()) if "control" in sets and name == EVERYTHING else None,
                 blind=UNRELATED if related.low <= 0 else "",
             )
@@ -218,22 +217,8 @@ def _null(metric: Metric, found: Interval, times: int, what: str) -> Metric:
 def _shuffled_cosine(pairs: Pairs, seed: int) -> Interval:
     """The mean cosine if texts are shuffled among images of the same modality, with its range."""
     rng = numpy_generator("shuffled texts", seed)
-    means = [float(pairs.cosines_with(_shuffle(pairs.owner, pairs.groups, rng)).mean()) for _ in range(SHUFFLES)]
-    return _spread(means, len(pairs.owner))
-
-
-def _shuffle(values: NDArray[np.intp], groups: NDArray[np.str_], rng: np.random.Generator) -> NDArray[np.intp]:
-    """The values exchanged at random within groups."""
-    shuffled = values.copy()
-    for group in np.unique(groups):
-        rows = np.flatnonzero(groups == group)
-        shuffled[rows] = values[rng.permutation(rows)]
-    return shuffled
-
-
-def _spread(values: Sequence[float], n: int) -> Interval:
-    low, high = np.quantile(values, [0.025, 0.975])
-    return Interval(float(np.mean(values)), float(low), float(high), n)
+    means = [float(pairs.cosines_with(shuffled_within(pairs.owner, pairs.groups, rng)).mean()) for _ in range(SHUFFLES)]
+    return range_over(means, len(pairs.owner))
 
 
 @dataclass(frozen=True, eq=False)
@@ -263,7 +248,7 @@ class _Retrieval:
             texts = rng.permutation(count)[:candidates]
             rows = np.array([of_text[text][rng.integers(len(of_text[text]))] for text in texts])
             drawn[texts] += 1
-            for own, is_null in ((texts, False), (_shuffle(texts, pairs.groups[rows], rng), True)):
+            for own, is_null in ((texts, False), (shuffled_within(texts, pairs.groups[rows], rng), True)):
                 # `own` is which text each image counts for.
                 for what, top in keys:
                     sides = (pairs.images[rows], own), (pairs.texts[texts], texts)
@@ -283,7 +268,7 @@ class _Retrieval:
 
     def shuffled(self, what: str, top: int) -> Interval:
         """The same with shuffled texts, with its range over draws."""
-        return _spread(self.nulls[what, top], len(self.hits[what, top]))
+        return range_over(self.nulls[what, top], len(self.hits[what, top]))
 
 
 def plots(metrics: Sequence[Metric]) -> Plots:

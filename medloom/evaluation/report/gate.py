@@ -232,17 +232,14 @@ class GateRule:
         return {name: value for name, value in metric.controls.items() if self._is_met(metric, value)}
 
     def _is_met(self, metric: Metric, control: float) -> bool:
-        beyond = _exact(control - metric.reference.value, metric.n)
+        away = control - metric.reference.value
+        beyond = Interval(away, away, away, metric.n)
         bad = replace(metric, value=control, low=control, high=control, beyond=beyond)
         for name, limit in self.together or ((self.bound, self.limit),):
             ends = BOUNDS[name].of(bad)
             if ends is None or (ends[0] > limit if BOUNDS[name].most else ends[0] < limit):
                 return False
         return True
-
-
-def _exact(value: float, n: int) -> Interval:
-    return Interval(value, value, value, n)
 
 
 def read_gate(

@@ -367,6 +367,29 @@ def sampled_units(units: Units) -> NDArray[np.generic]:
     return np.arange(len(units)) if len(set(units)) < FEWEST_PROMPTS else np.asarray(units)
 
 
+@dataclass(frozen=True, eq=False)
+class Sampled:
+    """What intervals of synthetic images are over.
+
+    Attributes:
+        units: see `sampled_units`.
+        counted: what they are.
+        note: for the reader where they are images of a fixed list of prompts; else empty.
+    """
+
+    units: NDArray[np.generic]
+    counted: str
+    note: str = ""
+
+    @classmethod
+    def of(cls, units: Units, counted: str) -> "Sampled":
+        """Of the units of synthetic images and what these are."""
+        sampled, count = sampled_units(units), len(set(units))
+        if counted == "images" or len(set(sampled)) == count:
+            return cls(sampled, counted)
+        return cls(sampled, "images", f"The interval is over images and holds for these {counted} ({count}).")
+
+
 def proportion(hits: NDArray[np.generic], units: Units, weights: NDArray[np.floating] | None = None) -> Interval:
     """A proportion with a 95 % interval over units (patients, prompts); see `proportion_interval`.
 

@@ -19,9 +19,9 @@ from medloom.evaluation.copies.planted import EDITS, edited
 from medloom.evaluation.copies.search import Apart, References, laid_spectra
 from medloom.evaluation.copies.spectra import FINE, SIZE, correlations, fine_spectra, half_weights, without_detail
 from medloom.evaluation.images import copy_search
-from medloom.evaluation.images.copy_parts import KeptMatches
 from medloom.evaluation.images.copy_pictures import halved
 from medloom.evaluation.images.copy_search import CopySearch
+from medloom.evaluation.images.kept_copies import KeptMatches
 from medloom.evaluation.images.sets import ImageSet
 
 COUNT, SOME = 60, np.arange(0, 60, 6)
