@@ -25,9 +25,13 @@ from medloom.recipes.commands import run_command
 GOOD, VOLUMES = "fresh", "copied volumes"
 KINDS = ("bad", "good")
 # Fractions of the patients that are trained on, held out and fresh.
-DEALS = {"thirds": (1 / 3, 1 / 3, 1 / 3), "half trained on": (1 / 2, 1 / 4, 1 / 4)}
+DEALS = {
+    "thirds": (1 / 3, 1 / 3, 1 / 3),
+    "half trained on": (1 / 2, 1 / 4, 1 / 4),
+    "a fifth trained on": (0.2, 0.4, 0.4),
+}
 # Everything that the gate requires, without a classifier that is trained on the synthetic set.
-ONLY = ("fidelity", "alignment", "copies")
+ONLY = ("fidelity", "orientation", "alignment", "copies")
 COLUMNS = ("kind", "set", "deal", "seed", "images", "status", "reasons", "seconds")
 REASONS = 2
 VOLUME_NOISE = 10  # HU

@@ -33,10 +33,10 @@ def main(words: list[str]) -> None:
         ImageSet.of_patients([sample for sample in samples if part[sample.patient] == place], name)
         for place, name in enumerate(SETS)
     )
-    search = CopySearch(measure_spec(samples, (64,), "pad"), None, options.out, options.seed)
+    search = CopySearch(measure_spec(samples, (64,), "pad"), None, options.out, options.seed, options.planted)
     unrelated = search.unrelated(known)
     print(f"| {len(known)} images of {len(set(known.units))} patients | listed |\n|---|---|")
-    for edit, found in search.planted(known, unrelated, options.planted).items():
+    for edit, found in search.planted(known, unrelated).items():
         print(f"| {edit} | {found.mean():.3f} of {len(found)} |", flush=True)
     for other in others:
         copies = search.among(other, known, unrelated)

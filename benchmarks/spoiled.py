@@ -222,6 +222,7 @@ BAD: Mapping[str, Build] = {
     "noise of 5 %": _of("fresh", _noisy),
     "a third of the range": _of("fresh", _narrowed),
     "a black box": _of("fresh", _covered),
+    "mirrored": _of("fresh", _mirrored),
     "one class": _one_class,
     "half of the classes": _half_of_the_classes,
     "shuffled classes": _shuffled,

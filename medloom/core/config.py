@@ -265,7 +265,7 @@ HABITS: Mapping[str, tuple[str, ...]] = {
     **_say("batch batch_size bs train_batch_size per_device_train_batch_size", "use --loop.batch", "use --batch"),
     **_say("gradient_accumulation_steps grad_accum", "use --loop.accumulate"),
     **_say("gpu gpus gpu_id gpu_ids cuda use_cuda cpu accelerator", "use --device cuda, cpu or auto"),
-    **_say("fp16 bf16 amp mixed_precision half", "use --loop.precision fp16, bf16 or fp32"),
+    **_say("fp16 bf16 amp mixed_precision half", "use --loop.precision auto, bf16, fp16 or fp32"),
     **_say("resolution res img_size imgsz width height", "use --image-size", "use --size"),
     **_say("num_images num_samples n_samples samples num_images_per_prompt", "use --n"),
     **_say("num_patients n_patients subjects", "use --patients"),

@@ -20,6 +20,7 @@ from medloom.core.lookup import look_up
 from medloom.core.progress import progress
 from medloom.core.seeds import initial_weights
 from medloom.networks.blocks import CONVOLUTION
+from medloom.networks.precision import computes_in_bf16
 from medloom.networks.weights import require_finite
 
 NORM = {2: nn.BatchNorm2d, 3: nn.BatchNorm3d}
@@ -97,8 +98,11 @@ def small(channels: int, classes: int, dims: int) -> HeadedNetwork:
         CONVOLUTION[dims](channels, first, 5, 2, 2, bias=False),
         NORM[dims](first),
         nn.ReLU(inplace=True),
-        ClassifierBlock(dims, first, first, 1),
     ]
+    if dims == 3:
+        # Blocks on volumes of half the size take a quarter of the time of the whole network.
+        layers.append(nn.MaxPool3d(3, 2, 1))
+    layers.append(ClassifierBlock(dims, first, first, 1))
     for inputs, outputs in zip(SMALL_WIDTHS, others, strict=False):
         layers.append(ClassifierBlock(dims, inputs, outputs, 2))
     return HeadedNetwork(nn.Sequential(*layers, MeanOverSpace()), SMALL_WIDTHS[-1], classes)
@@ -199,10 +203,7 @@ def autocast(batch: Tensor) -> AbstractContextManager[object]:
     `medloom.networks.blocks.Conv3d`).
     """
     device = batch.device
-    mkldnn: Any = torch.backends.mkldnn
-    fast = device.type == "cuda" and torch.cuda.is_bf16_supported()
-    if device.type == "cpu" and batch.ndim < 5:
-        fast = mkldnn.is_available() and torch.ops.mkldnn._is_mkldnn_bf16_supported()
+    fast = computes_in_bf16(device) and not (device.type == "cpu" and batch.ndim == 5)
     return torch.autocast(device.type, torch.bfloat16) if fast else nullcontext()
 
 

@@ -288,6 +288,7 @@ def description(
             "threads": torch.get_num_threads(),
             "processes": accelerator.num_processes,
             "device": str(accelerator.device),
+            "precision": {"no": "fp32"}.get(accelerator.mixed_precision, accelerator.mixed_precision),
             "platform": f"{sys.platform} {platform.machine()}",
             "cores": os.cpu_count(),
         },

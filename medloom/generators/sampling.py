@@ -152,7 +152,8 @@ class TokenSampling(SamplingOptions):
             has no probability.
         remasking: temperature of the noise by which tokens are masked again.
         mask_schedule: fraction of tokens that stay masked: cosine, linear, square or root.
-        precision: of the transformer: fp32, in which an image does not depend on its batch, or bf16, which is faster.
+        precision: of the transformer: fp32, in which an image does not depend on its batch, or bf16, which is
+            faster where the device computes in it.
 
     Examples:
         >>> import medloom

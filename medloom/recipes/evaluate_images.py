@@ -67,6 +67,7 @@ class Config(ReportOptions, ManifestOptions):
         reference_model: run folder of a model that was trained on neither --train nor --real; its losses calibrate the
             attack on --model.
         attack_images: largest number of images per side in the attack on --model.
+        edited_images: number of real images that are edited in each way to see which edited copies are found.
         cache: folder of decoded images, features and classifiers (default: in --out).
         device: auto, cpu or cuda.
     """
@@ -116,6 +117,7 @@ class Config(ReportOptions, ManifestOptions):
     drop_copies: bool = False
     reference_model: Path | None = None
     attack_images: int = setting(500)
+    edited_images: int = setting(40)
     cache: Path | None = None
     device: str = "auto"
 
@@ -211,7 +213,7 @@ def evaluated(config: Config, plan: "Plan | None", openings: "Openings | None") 
     extractors = _extractors(config, data)
     cache = EvaluationCache(config.cache or config.out, data.spec, judge, unit)
     with report_folder(config.out):
-        copies = CopySearch(data.spec, unit, cache.folder, config.seed)
+        copies = CopySearch(data.spec, unit, cache.folder, config.seed, config.edited_images)
         data = without_known(data, copies)
         chosen, left_out = choose_sections(config.only, data)
         notes = [*data.notes, *(f"{name} was left out: {reason}." for name, reason in left_out.items())]
@@ -441,8 +443,9 @@ def _check(config: Config) -> None:
         raise UserError("--metrics are measured in the section fidelity, which --only leaves out; name it there too.")
     if config.control is not None and config.only and not {"fidelity", "alignment"} & set(config.only):
         raise UserError("--control is measured in the sections fidelity and alignment, which --only leaves out.")
-    if config.attack_images < 1:
-        raise UserError(f"the setting attack_images is {config.attack_images}: give 1 or more.")
+    for name in ("attack_images", "edited_images"):
+        if getattr(config, name) < 1:
+            raise UserError(f"the setting {name} is {getattr(config, name)}: give 1 or more.")
     if config.reference_model is not None and None in (config.model, config.train):
         raise UserError("--reference-model calibrates the attack on --model, which needs --train; give both.")
     if config.pair_encoder is not None and config.only and "texts" not in config.only:

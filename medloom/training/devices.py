@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING
 import torch
 
 from medloom.core.errors import UserError
+from medloom.core.progress import say
+from medloom.networks.precision import computes_in_bf16
 from medloom.training.options import LoopOptions
 
 if TYPE_CHECKING:
@@ -40,12 +42,12 @@ def make_accelerator(options: LoopOptions, device: str = "auto", some_unused: bo
     on_cpu = device == "cpu" or not torch.cuda.is_available()
     if options.precision == "fp16" and on_cpu:
         raise UserError("--loop.precision fp16 needs a GPU; on a CPU use bf16 or fp32.")
-    mixed = "no" if options.precision == "fp32" else options.precision
     # The other processes may wait for hours while the main process fills the cache.
     patience = InitProcessGroupKwargs(timeout=timedelta(hours=24))
     gradients = DistributedDataParallelKwargs(find_unused_parameters=some_unused)
     # Accelerate would refuse another precision in a second training of the same program.
     AcceleratorState._reset_state()
+    mixed = _mixed(options.precision, on_cpu)
     accelerator = Accelerator(mixed_precision=mixed, cpu=on_cpu, kwargs_handlers=[patience, gradients])
     divisor = accelerator.num_processes * options.accumulate
     if options.batch % divisor:
@@ -54,6 +56,17 @@ def make_accelerator(options: LoopOptions, device: str = "auto", some_unused: bo
             f" {options.accumulate} micro-batches; use a multiple of {divisor}."
         )
     return accelerator
+
+
+def _mixed(precision: str, on_cpu: bool) -> str:
+    """Accelerate's name of a precision."""
+    native = computes_in_bf16(torch.device("cpu" if on_cpu else "cuda"))
+    if precision == "bf16" and not native:
+        say(
+            "--loop.precision bf16 is emulated by this device and takes several times as long as fp32;"
+            " --loop.precision auto uses fp32 here."
+        )
+    return {"fp32": "no", "auto": "bf16" if native else "no"}.get(precision, precision)
 
 
 @contextmanager

@@ -282,7 +282,7 @@ class Loop(Generic[BatchType]):
         """Says what is not finite after a step, what is left, and what may help here."""
         last = finished_steps(self.run_folder)
         kept = f"the checkpoint of step {last} is retained, and is the model" if last else "there is no checkpoint yet"
-        precise = self.options.precision == "fp32"
+        precise = self.accelerator.mixed_precision == "no"
         if step == 1:
             # No weight was changed before it.
             also = "" if precise else ", or train with --loop.precision fp32"

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from medloom.core.limits import check_limits, limited
 
-PRECISIONS = ("fp32", "bf16", "fp16")
+PRECISIONS = ("auto", "fp32", "bf16", "fp16")
 SCHEDULES = ("constant", "linear", "cosine")
 
 
@@ -23,7 +23,8 @@ class LoopOptions:
         weight_decay: decoupled weight decay.
         clip: largest norm of the gradient.
         ema: decay of the moving average of the weights; the average is saved as the model.
-        precision: fp32, bf16 or fp16 (GPU only) for the networks' arithmetic; weights stay in fp32.
+        precision: fp32, bf16 or fp16 (GPU only) for the networks' arithmetic, or auto: bf16 where the device computes
+            in it, otherwise fp32; weights stay in fp32.
         compile: compile the networks with torch.compile.
         seed: of initial weights, data order, noise, times and dropout.
         log_every: steps between two lines of logs/metrics.csv.
@@ -42,7 +43,7 @@ class LoopOptions:
     weight_decay: float = limited(0.01, at_least=0, setting=True)
     clip: float = limited(1.0, above=0, setting=True)
     ema: float = limited(0.999, at_least=0, below=1)
-    precision: str = limited("bf16", words=PRECISIONS)
+    precision: str = limited("auto", words=PRECISIONS)
     compile: bool = False
     seed: int = limited(0, at_least=0)
     log_every: int = limited(50, at_least=1, setting=True)

@@ -63,7 +63,7 @@ def test_only_what_is_close_is_guessed(typed: str, known: tuple[str, ...], meant
         ("--text-column", TextToImage, "; use --columns text=NAME."),
         ("--seed", TextToImage, ", did you mean '--loop.seed'?"),
         ("--random-state", generate.Config, "; use --seed."),
-        ("--fp16", TextToImage, "; use --loop.precision fp16, bf16 or fp32."),
+        ("--fp16", TextToImage, "; use --loop.precision auto, bf16, fp16 or fp32."),
         ("--promt", generate.Config, ", did you mean '--prompt'?"),
         ("--form", TextToImage, ", did you mean '--from'?"),
         ("--loop.lea", TextToImage, ", did you mean '--loop.learning-rate'?"),

@@ -28,7 +28,13 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "evaluation" / "images"))
 from drawn import drawn_set
 
 # The default features, of which one test makes sure, take an encoder of their own.
-QUICK: dict[str, Any] = {"image_size": (16,), "steps": 50, "device": "cpu", "features": ("classifier",)}
+QUICK: dict[str, Any] = {
+    "image_size": (16,),
+    "steps": 50,
+    "edited_images": 4,
+    "device": "cpu",
+    "features": ("classifier",),
+}
 
 # The sets name patients of several images each.
 BY_IMAGE: dict[str, Any] = {"images_are_patients": True, "columns": {"patient_id": "none"}}
@@ -102,8 +108,9 @@ def test_copies_are_dropped_and_the_gate_is_kept(sets: dict[str, Path], cache: P
     gate.write_text("- {metric: excess of copies, value_at_most: 0.05}\n")
     given = {"real": sets["real"], "synthetic": sets["copied"], "train": sets["train"], "cache": cache, "steps": 50}
     words = [word for name, value in given.items() for word in (f"--{name}", str(value))]
-    words += ["--image-size", "16", "--device", "cpu", "--only", "copies"]
-    words += ["--gate", str(gate)]
+    words += ["--image-size", "16", "--device", "cpu", "--only", "copies", "--gate", str(gate)]
+    words += ["--config", str(tmp_path / "settings.yaml")]
+    (tmp_path / "settings.yaml").write_text("edited_images: 4\n")
     assert main(["evaluate", "images", *words, "--out", str(tmp_path / "out")]) == 3
     assert (tmp_path / "out" / "report.html").is_file() and not (tmp_path / "out" / "cleaned.csv").exists()
     internal = (tmp_path / "out" / "report-internal.html").read_text()
@@ -222,8 +229,8 @@ def test_without_a_label_the_modality_is_the_class(sets: dict[str, Path], tmp_pa
     assert {subset for metric, subset, _ in metrics if metric == "recognition"} == {"all", "dark", "light"}
 
 
-def test_pixels_need_no_class(sets: dict[str, Path], tmp_path: Path) -> None:
-    metrics = evaluate(sets, "good", tmp_path, label="none", features=("pixels",))
+def test_pixels_need_no_class(sets: dict[str, Path], cache: Path, tmp_path: Path) -> None:
+    metrics = evaluate(sets, "good", tmp_path, label="none", features=("pixels",), cache=cache)
     assert {entry["section"] for entry in metrics.values()} == {"fidelity", "copies", "identifiers"}
     assert metrics["Frechet distance", "all", "pixels"]["reference"]["n"] == 60
 
@@ -247,6 +254,7 @@ def test_pixels_need_no_class(sets: dict[str, Path], tmp_path: Path) -> None:
         ({"metrics": ("fid",)}, "unknown metric in --metrics 'fid'"),
         ({"metrics": ("squared_mmd",), "only": ("privacy",)}, "--metrics are measured in the section fidelity"),
         ({"attack_images": 0}, "the setting attack_images is 0: give 1 or more"),
+        ({"edited_images": 0}, "the setting edited_images is 0: give 1 or more"),
     ],
 )
 def test_options_that_cannot_be(options: dict[str, Any], message: str, sets: dict[str, Path], tmp_path: Path) -> None:
@@ -292,11 +300,13 @@ def test_sets_that_must_not_be_compared(sets: dict[str, Path], tmp_path: Path) -
 
 
 def test_sections_with_too_few_images_are_left_out(
-    sets: dict[str, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    sets: dict[str, Path], cache: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     few = drawn_set(tmp_path / "few", 8, 9, patients=False)
     words = ["evaluate", "images", "--real", str(sets["real"]), "--synthetic", str(few), "--out", str(tmp_path / "out")]
     words += ["--features", "pixels", "--label", "label", "--image-size", "16", "--steps", "5", "--device", "cpu"]
+    words += ["--cache", str(cache), "--config", str(tmp_path / "settings.yaml")]
+    (tmp_path / "settings.yaml").write_text("edited_images: 4\n")
     assert main(words) == 0
     reason = "there are 8 synthetic images and it needs 20"
     assert f"fidelity was left out: {reason}." in capsys.readouterr().err
@@ -345,11 +355,11 @@ def test_patients_that_the_model_has_seen_are_refused(sets: dict[str, Path], tmp
     assert "| patients trained on | 80 |" in (tmp_path / "out" / "model_card.md").read_text()
 
 
-def test_bad_images_are_named_or_left_out(sets: dict[str, Path], tmp_path: Path) -> None:
+def test_bad_images_are_named_or_left_out(sets: dict[str, Path], cache: Path, tmp_path: Path) -> None:
     bad = drawn_set(tmp_path / "bad", 40, 11, patients=False)
     Image.fromarray(np.full((16, 16), 7, np.uint8)).save(bad.parent / "3.png")
     both = {**sets, "bad": bad}
-    options: dict[str, Any] = {"label": "none", "features": ("pixels",)}
+    options: dict[str, Any] = {"label": "none", "features": ("pixels",), "cache": cache}
     with pytest.raises(UserError, match=r"3\.png is constant"):
         evaluate(both, "bad", tmp_path / "out", **options)
     evaluate(both, "bad", tmp_path / "out", skip_bad=True, **options)

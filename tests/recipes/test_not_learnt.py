@@ -462,7 +462,7 @@ def test_compare_samples_without_guidance_and_says_where_it_does_not(
 ) -> None:
     models = {"before": train("free"), "after": train("undropped", **{"text.dropout": 0.0})}
     test = []
-    for number, row in enumerate(read(root / "texts.csv") * 3):
+    for number, row in enumerate((read(root / "texts.csv") * 2)[:26]):
         image = np.asarray(Image.open(root / row["path"])).astype(int) + number // ROWS
         Image.fromarray(image.clip(0, 255).astype(np.uint8)).save(root / f"test{number}.png")
         test.append({**row, "path": f"test{number}.png", "patient_id": f"new{number}"})
@@ -487,11 +487,11 @@ def test_compare_samples_without_guidance_and_says_where_it_does_not(
         "before": train("ages", table=["age"]),
         "data": write(root / "test.csv", [{**test[0], "age": "9"}, *test[1:]]),
     }
-    with pytest.raises(UserError, match="1 of 48 rows cannot be used.*\n.*line 2: training has not seen age=9"):
+    with pytest.raises(UserError, match="1 of 26 rows cannot be used.*\n.*line 2: training has not seen age=9"):
         run_command("compare", out=tmp_path / "ages", **given)
     assert not (tmp_path / "ages").exists()
     run_command("compare", out=tmp_path / "ages", skip_bad=True, **given)
-    assert [len(read(tmp_path / f"ages/{side}/manifest.csv")) for side in models] == [47, 47]
+    assert [len(read(tmp_path / f"ages/{side}/manifest.csv")) for side in models] == [25, 25]
 
 
 # Options of masks.

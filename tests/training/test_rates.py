@@ -36,3 +36,15 @@ def test_two_trainings_of_one_program_may_have_two_precisions() -> None:
     for precision, expected in (("fp32", "no"), ("bf16", "bf16"), ("fp32", "no")):
         accelerator = make_accelerator(LoopOptions(precision=precision), "cpu")
         assert accelerator.mixed_precision == expected
+
+
+@pytest.mark.parametrize(("native", "expected", "said"), [(True, "bf16", 0), (False, "no", 1)])
+def test_the_precision_is_what_the_device_computes_in(
+    native: bool, expected: str, said: int, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("medloom.training.devices.computes_in_bf16", lambda device: native)
+    assert make_accelerator(LoopOptions(), "cpu").mixed_precision == expected
+    assert not caplog.messages
+    # Who asks for it gets it, and learns that it is slow.
+    assert make_accelerator(LoopOptions(precision="bf16"), "cpu").mixed_precision == "bf16"
+    assert len([own for own in caplog.messages if "emulated" in own]) == said

@@ -94,7 +94,7 @@ class EvaluationCache:
     """Decodes images and trains classifiers and encoders, each once.
 
     Attributes:
-        folder: holds the folders `images`, `classifiers`, `findings` and `encoders`.
+        folder: holds the folders `images`, `classifiers`, `findings`, `flips` and `encoders`.
         spec: the space in which images are read.
         options: how classifiers are trained.
         unit: of files that do not state theirs.
@@ -159,14 +159,30 @@ class EvaluationCache:
         """
         rows = [list(values) for values in (members.hashes, members.units, members.groups)]
         labels = hash_json(["" if value != value else int(value) for value in truth.ravel().tolist()])
-        key = hash_json([rows, labels, list(outputs), self.spec.fingerprint(), self.unit, self.options.identity()])
-        folder = self.folder / "findings" / key
+
+        def train() -> MultiLabelClassifier:
+            held = finding_rows(members, truth)
+            return train_multilabel(self.images(members), truth, outputs, members.units, held, self.options)
+
+        return self.multilabel("findings", [rows, labels, list(outputs)], train)
+
+    def multilabel(
+        self, what: str, made_from: Sequence[object], train: Callable[[], MultiLabelClassifier]
+    ) -> MultiLabelClassifier:
+        """A classifier of several outputs: that of an earlier run on the same images and options, or a new one.
+
+        Args:
+            what: it classifies; the name of a folder.
+            made_from: what it is trained on, as JSON values.
+            train: trains it.
+        """
+        key = hash_json([*made_from, self.spec.fingerprint(), self.unit, self.options.identity()])
+        folder = self.folder / what / key
         if folder.is_dir():
             if self.options.verbose:
-                say(f"classifier of findings of {members.name} images: read from {folder}")
+                say(f"classifier of {what}: read from {folder}")
             return load_multilabel(folder, self.options.device)
-        held = finding_rows(members, truth)
-        classifier = train_multilabel(self.images(members), truth, outputs, members.units, held, self.options)
+        classifier = train()
         classifier.save(folder)
         return classifier
 

@@ -26,8 +26,8 @@ from medloom.evaluation.images.sets import ImageSet
 
 # Changed when the same pictures would give other matches.
 VERSION = 3
-# Real images that show how unrelated ones agree, and training images that are edited to see which edits are found.
-MOST_UNRELATED, PLANTED = 1000, 40
+# Real images that show how unrelated ones agree.
+MOST_UNRELATED = 1000
 # Images whose matches are written together.
 TOGETHER = 1000
 # A part with a higher score is listed as copied. Parts have less structure than wholes, and the best of eight counts.
@@ -64,13 +64,15 @@ class CopySearch:
         unit: of files that do not state theirs.
         cache: folder of what was found.
         seed: of the real images that show how unrelated ones agree.
+        edited_images: number of real images that are edited to see which edited copies are found.
     """
 
     # Pixels a side of pictures that are edited; half of them are compared.
     EDITED: ClassVar[int] = 2 * SIZE
 
-    def __init__(self, spec: ImageSpec, unit: str | None, cache: Path, seed: int) -> None:
+    def __init__(self, spec: ImageSpec, unit: str | None, cache: Path, seed: int, edited_images: int = 40) -> None:
         self.spec, self.unit, self.cache, self.seed = spec, unit, cache, seed
+        self.edited_images = edited_images
         # By the hash of the file: a smaller set has the pictures of the whole one.
         self._pictures: dict[str, Pictures] = {}
         self._references: dict[tuple[str, ...], list[References]] = {}
@@ -101,7 +103,7 @@ class CopySearch:
         views, parts = self._views_and_parts(some, real, what, apart)
         return [measure_unrelated(matches) for matches in (*views, *parts)]
 
-    def planted(self, real: ImageSet, unrelated: Sequence[Unrelated], count: int = PLANTED) -> Planted:
+    def planted(self, real: ImageSet, unrelated: Sequence[Unrelated]) -> Planted:
         """Which of some real images are listed with their original after each edit: edit -> `(n,)`.
 
         It is kept on disk: another search in the same images with the same seed reads it.
@@ -109,19 +111,21 @@ class CopySearch:
         Args:
             real: the images; some of them are edited, and looked for among all.
             unrelated: see `unrelated`.
-            count: of images that are edited.
 
         Raises:
             UserError: an image that cannot be read; a damaged file of what was found before.
         """
-        known = [VERSION, CANDIDATES, FINALISTS, self.spec.fingerprint(), self.unit, self.seed, count, list(EDITS)]
-        known += [list(real.hashes), list(real.groups), [asdict(view) for view in unrelated], LISTED_ABOVE, PART_ABOVE]
+        known = [VERSION, CANDIDATES, FINALISTS, self.spec.fingerprint(), self.unit, self.seed, self.edited_images]
+        known += [list(EDITS), list(real.hashes), list(real.groups), LISTED_ABOVE, PART_ABOVE]
+        known += [asdict(view) for view in unrelated]
         path = self.cache / "planted" / f"{hash_json(known)}.json"
-        return kept_planted(path, list(EDITS), min(count, len(real)), lambda: self._planted(real, unrelated, count))
+        return kept_planted(
+            path, list(EDITS), min(self.edited_images, len(real)), lambda: self._planted(real, unrelated)
+        )
 
-    def _planted(self, real: ImageSet, unrelated: Sequence[Unrelated], count: int) -> Planted:
+    def _planted(self, real: ImageSet, unrelated: Sequence[Unrelated]) -> Planted:
         """`planted`, computed."""
-        order = np.sort(numpy_generator("planted", self.seed).permutation(len(real))[:count])
+        order = np.sort(numpy_generator("planted", self.seed).permutation(len(real))[: self.edited_images])
         originals = pictures(real.rows(order), self.spec, self.unit, self.EDITED)
         known = self._known(real)
         # A training image may be in the set twice, under two names.

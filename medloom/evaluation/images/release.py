@@ -9,6 +9,7 @@ from medloom.evaluation.images.alignment import BEYOND_CHANCE
 from medloom.evaluation.images.copies import EXCESS as EXCESS_OF_COPIES
 from medloom.evaluation.images.copies import FOUND, HELD_OUT, IDENTICAL, LEAST_FOUND, REPEATED
 from medloom.evaluation.images.fidelity import EXCESS
+from medloom.evaluation.images.orientation import MIRRORED, UPSIDE_DOWN
 from medloom.evaluation.images.utility import RELATIVE_UTILITY
 from medloom.evaluation.images.variety import MISSING
 from medloom.evaluation.report.gate import GateRule
@@ -28,7 +29,15 @@ QUESTIONS = (
         "Are the images realistic?",
         "They are distributed like held-out real images.",
         "They are not distributed like held-out real images.",
-        (_rule(EXCESS, "upper_at_most", 0.1),),
+        (
+            _rule(EXCESS, "upper_at_most", 0.1),
+            _rule(MIRRORED, "lower_at_most", 0.05, optional=True),
+            _rule(UPSIDE_DOWN, "lower_at_most", 0.05, optional=True),
+        ),
+        faults={
+            MIRRORED: "Some of them are mirrored, as no real image is.",
+            UPSIDE_DOWN: "Some of them are upside down, as no real image is.",
+        },
     ),
     Question(
         "Are they as varied as real images?",

@@ -9,6 +9,7 @@ from medloom.evaluation.images import (
     fidelity,
     findings,
     identifiers,
+    orientation,
     privacy,
     proofs,
     texts,
@@ -20,6 +21,7 @@ from medloom.evaluation.images.section import NEEDS, Section
 
 SECTIONS: dict[str, Section] = {
     "fidelity": fidelity.SECTION,
+    "orientation": orientation.SECTION,
     "alignment": alignment.SECTION,
     "findings": findings.SECTION,
     "texts": texts.SECTION,
@@ -42,6 +44,9 @@ SIGNED = (
     copies.IDENTICAL,
     variety.MISSING,
     proofs.DETECTED,
+    orientation.MIRRORED,
+    orientation.UPSIDE_DOWN,
+    orientation.BACK_TO_FRONT,
     texts.COSINE,
     f"{texts.COSINE}{texts.SHUFFLED}",
 )
@@ -65,6 +70,8 @@ def unmeasured_metrics(data: Comparison, chosen: Sequence[str], left_out: Mappin
         found[alignment.BEYOND_CHANCE] = (
             "the classifier recognises the class of held-out real images no more often than by chance"
         )
+    if "orientation" in chosen:
+        found |= dict.fromkeys(orientation.SECTION.metrics, "no class of these images has sides that can be seen")
     if "findings" in chosen:
         found[findings.SIDE] = (
             "no finding is on the left side alone and on the right side alone in enough images of all sets"

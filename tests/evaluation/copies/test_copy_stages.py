@@ -107,7 +107,7 @@ def searcher(members: ImageSet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
 
     monkeypatch.setattr(copy_search, "pictures", read)
     monkeypatch.setattr(copy_search, "TOGETHER", 16)
-    return CopySearch(ImageSpec((SIZE, SIZE), 1, "pad", {}), None, tmp_path / "cache", 0)
+    return CopySearch(ImageSpec((SIZE, SIZE), 1, "pad", {}), None, tmp_path / "cache", 0, 8)
 
 
 BY_PARTS = [Unrelated(0.0, 1.0, 0.3, 30)] * len(PARTS)
@@ -160,20 +160,20 @@ def test_edited_copies_are_looked_for_once_in_the_same_images_with_the_same_seed
     monkeypatch.setattr(
         copy_search, "EDITS", {name: EDITS[name] for name in ("as it is", "blended with another image")}
     )
-    first = searcher.planted(members, UNRELATED, count=8)
+    first = searcher.planted(members, UNRELATED)
     assert {len(found) for found in first.values()} == {8} and first["as it is"].all()
 
     def refuse(*args: object, **options: object) -> Matches:
         raise AssertionError("searched again")
 
     monkeypatch.setattr(copy_search, "match", refuse)
-    again = CopySearch(searcher.spec, None, searcher.cache, 0)
-    kept = again.planted(members, UNRELATED, count=8)
+    again = CopySearch(searcher.spec, None, searcher.cache, 0, 8)
+    kept = again.planted(members, UNRELATED)
     assert kept.keys() == first.keys() and all(np.array_equal(kept[edit], own) for edit, own in first.items())
     others: list[Callable[[], object]] = [
-        lambda: again.planted(members.rows(range(39)), UNRELATED, count=8),
-        lambda: again.planted(members, [Unrelated(0.0, 1.0, 0.2, 30), *BY_PARTS], count=8),
-        lambda: CopySearch(searcher.spec, None, searcher.cache, 1).planted(members, UNRELATED, count=8),
+        lambda: again.planted(members.rows(range(39)), UNRELATED),
+        lambda: again.planted(members, [Unrelated(0.0, 1.0, 0.2, 30), *BY_PARTS]),
+        lambda: CopySearch(searcher.spec, None, searcher.cache, 1, 8).planted(members, UNRELATED),
     ]
     for other in others:
         with pytest.raises(AssertionError, match="searched again"):
@@ -181,7 +181,7 @@ def test_edited_copies_are_looked_for_once_in_the_same_images_with_the_same_seed
     (path,) = (searcher.cache / "planted").iterdir()
     path.write_text('{"as it is": [1, 0]}')
     with pytest.raises(UserError, match="is not a file of edited copies that were found; remove it"):
-        again.planted(members, UNRELATED, count=8)
+        again.planted(members, UNRELATED)
 
 
 def test_images_of_one_file_are_copies_of_each_other(members: ImageSet, searcher: CopySearch) -> None:

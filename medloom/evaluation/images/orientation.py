@@ -1,0 +1,176 @@
+"""Are images mirrored or upside down? A classifier of real and of flipped real images looks at them.
+
+Hearts on the right side are what a generator learns whose training images were flipped to have more of them. Distances
+hardly show it. Only classes whose sides can be seen count: most heads look alike from both.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from medloom.core.spec import ImageSpec
+from medloom.downstream.multilabel import MultiLabelClassifier, hold_out_labels, train_multilabel
+from medloom.evaluation.images.cache import FINDINGS_VALIDATION
+from medloom.evaluation.images.comparison import Comparison
+from medloom.evaluation.images.section import Found, Inputs, Plots, Section, classes
+from medloom.evaluation.images.sets import ImageSet
+from medloom.evaluation.images.stand_ins import sampled
+from medloom.evaluation.report.metrics import LOWER, Metric, Reference, Sampled, proportion
+from medloom.evaluation.report.plots import FRACTION, Panel
+from medloom.metrics.uncertainty import Interval, difference
+
+MIRRORED, UPSIDE_DOWN, BACK_TO_FRONT = "mirrored images", "images upside down", "images back to front"
+# Codes of the axes of volumes; images of two axes have rows from top to bottom and columns from left to right.
+OF_CODES = {"L": MIRRORED, "R": MIRRORED, "S": UPSIDE_DOWN, "I": UPSIDE_DOWN, "A": BACK_TO_FRONT, "P": BACK_TO_FRONT}
+# Patients to train on; images of a class outside training that say whether its sides are seen; and images to measure.
+TRAINED, SELECTED, MEASURED = 40, 10, 10
+MOST_TRAINED, MOST_MEASURED = 1000, 2000
+# Least difference of the fractions of flipped and of other images that are taken for flipped.
+SEEN = 0.6
+
+Images = NDArray[np.floating]
+Flags = NDArray[np.bool_]
+
+
+@dataclass(frozen=True, eq=False)
+class Looks:
+    """Which images look flipped, and look as they should when they are flipped back.
+
+    One of the two alone is what noise looks like.
+
+    Attributes:
+        kinds: class of each image, `(n,)`.
+        units: of intervals, `(n,)`.
+        as_they_are: by flip: `(n,)`.
+        when_flipped: the same of the flipped images.
+    """
+
+    kinds: NDArray[np.str_]
+    units: tuple[str, ...]
+    as_they_are: dict[str, Flags]
+    when_flipped: dict[str, Flags]
+
+    def power(self, flip: str, of: Flags) -> float:
+        """How much more often flipped images of some rows are taken for flipped than the images themselves."""
+        return float(self.when_flipped[flip][of].mean() - self.as_they_are[flip][of].mean())
+
+
+def flips_of(spec: ImageSpec) -> dict[str, int]:
+    """The flips that may be seen, with the axis of images `(N, C, *spatial)`; none of volumes of unknown orientation.
+
+    Examples:
+        >>> flips_of(ImageSpec((64, 64), 1, "pad", {}))
+        {'mirrored images': 3, 'images upside down': 2}
+    """
+    if spec.spatial_dims == 2:
+        return {MIRRORED: 3, UPSIDE_DOWN: 2}
+    return {OF_CODES[code]: axis for axis, code in enumerate(spec.orientation or "", start=2)}
+
+
+def measure(inputs: Inputs) -> Found:
+    """Train the classifier on real images outside the reference, and apply it to synthetic and to held-out ones."""
+    data, flips = inputs.data, flips_of(inputs.data.spec)
+    others = data.other_real.rows(sampled(data.other_real.groups, inputs.seed, MOST_TRAINED))
+    classifier, outside = _trained(inputs, others, flips)
+    known = _looks(inputs, classifier, others.rows(outside), flips)
+    synthetic, real = (
+        _looks(inputs, classifier, own.rows(sampled(own.groups, inputs.seed, MOST_MEASURED)), flips)
+        for own in (data.synthetic, data.real)
+    )
+    metrics, notes = [], []
+    for flip in flips:
+        kinds = [kind for kind in np.unique(known.kinds).tolist() if _is_seen(known, flip, kind)]
+        kinds = [kind for kind in kinds if min((own.kinds == kind).sum() for own in (real, synthetic)) >= MEASURED]
+        if kinds and real.power(flip, np.isin(real.kinds, kinds)) >= SEEN:
+            metrics.append(_metric(flip, kinds, synthetic, real, data.synthetic.counted))
+        else:
+            notes.append(f"{flip}: not measured, since in no class a classifier sees which real images are flipped.")
+    return Found(metrics, notes)
+
+
+def _trained(inputs: Inputs, members: ImageSet, flips: dict[str, int]) -> tuple[MultiLabelClassifier, NDArray[np.intp]]:
+    """The classifier of images and the same ones flipped, and the rows whose patients chose its weights."""
+    names, count = list(flips), len(members)
+    truth = np.concatenate([np.zeros((count, len(names))), np.repeat(np.eye(len(names)), count, axis=0)])
+    units = list(members.units) * (1 + len(names))
+    held = hold_out_labels(units, truth, FINDINGS_VALIDATION, 0)
+
+    def train() -> MultiLabelClassifier:
+        images = np.asarray(inputs.cache.images(members))
+        everything = np.concatenate([images, *(np.flip(images, axis) for axis in flips.values())])
+        return train_multilabel(everything, truth, names, units, held, inputs.cache.options)
+
+    made_from = [list(members.hashes), list(members.units), list(members.groups), names]
+    return inputs.cache.multilabel("flips", made_from, train), held[held < count]
+
+
+def _looks(inputs: Inputs, classifier: MultiLabelClassifier, members: ImageSet, flips: dict[str, int]) -> Looks:
+    images = np.asarray(inputs.cache.images(members))
+    as_they_are, when_flipped, scores = {}, {}, classifier.scores(images)
+    for column, (flip, axis) in enumerate(flips.items()):
+        threshold, flipped = classifier.thresholds[column], classifier.scores(np.flip(images, axis))
+        here, there = scores[:, column] > threshold, flipped[:, column] > threshold
+        as_they_are[flip], when_flipped[flip] = here & ~there, there & ~here
+    return Looks(np.array(classes(members)), members.units, as_they_are, when_flipped)
+
+
+def _is_seen(known: Looks, flip: str, kind: str) -> bool:
+    of = known.kinds == kind
+    return int(of.sum()) >= SELECTED and known.power(flip, of) >= SEEN
+
+
+def _metric(flip: str, kinds: Sequence[str], synthetic: Looks, real: Looks, counted: str) -> Metric:
+    """The fraction of flipped synthetic images: 0 where they look like held-out ones, 1 like these when flipped."""
+    ours, theirs = (np.isin(own.kinds, kinds) for own in (synthetic, real))
+    over = Sampled.of(np.asarray(synthetic.units)[ours], counted)
+    rate = proportion(synthetic.as_they_are[flip][ours], over.units)
+    by_chance = proportion(real.as_they_are[flip][theirs], np.asarray(real.units)[theirs])
+    apart, power = difference(rate, by_chance), real.power(flip, theirs)
+    note = (
+        f"Of {', '.join(kinds)}. The classifier takes {rate.value:.0%} of synthetic images for flipped,"
+        f" {by_chance.value:.0%} of held-out ones, and {by_chance.value + power:.0%} of these"
+        f" when they are flipped. {over.note}"
+    )
+    return Metric.of(
+        Interval(apart.value / power, apart.low / power, apart.high / power, apart.n),
+        name=flip,
+        counted=over.counted,
+        reference=Reference("as held-out real images", 0.0),
+        better=LOWER,
+        note=note.strip(),
+    )
+
+
+def lacking(data: Comparison) -> str | None:
+    """Why nothing can be measured, or None."""
+    if not flips_of(data.spec):
+        return "the orientation of the volumes is not known"
+    patients = len(set(data.other_real.units))
+    if patients < TRAINED:
+        return f"there are {patients} patients of real images outside the reference and it needs {TRAINED}"
+    return None
+
+
+def plots(metrics: Sequence[Metric]) -> Plots:
+    """One plot of all flips."""
+    rows = [(metric.name, metric) for metric in metrics]
+    return [("flipped images", [Panel("flipped images", rows, FRACTION)])] if rows else []
+
+
+SECTION = Section(
+    heading="Orientation",
+    question="Are images mirrored or upside down?",
+    metrics={
+        MIRRORED: "fraction of images that are mirrored from left to right: what a classifier of real and of mirrored"
+        " real images takes for mirrored, beyond held-out real images; only in classes in which it sees it",
+        UPSIDE_DOWN: "the same from top to bottom",
+        BACK_TO_FRONT: "the same from front to back, of volumes",
+    },
+    measure=measure,
+    plots=plots,
+    lacking=lacking,
+    requires=f"{TRAINED} patients of real images outside the reference, of volumes with an orientation; {MEASURED}"
+    " held-out and synthetic images of a class whose sides can be seen",
+)
