@@ -156,7 +156,9 @@ def _repeated(data: Comparison, search: CopySearch, unrelated: Sequence[Unrelate
     by_chance = _chance_of_held_out(data, search, unrelated)
     metrics.append(Metric.of(rate, name=HELD_OUT, counted="images", reference=by_chance, better=LOWER))
     pairs += _pairs("a held-out image", of_real, synthetic, real)
-    own, theirs = (search.among(members, members, unrelated) for members in (synthetic, real))
+    own = search.among(synthetic, synthetic, unrelated)
+    order = np.sort(numpy_generator("repeated", search.seed).permutation(len(real))[:MOST_OF_CHANCE])
+    theirs = search.among(real, real, unrelated, order)
     rates = [proportion(found.listed, np.arange(len(found.listed))) for found in (own, theirs)]
     reference = Reference.of(rates[1], "held-out real images")
     metrics.append(Metric.of(rates[0], name=REPEATED, counted="images", reference=reference, better=LOWER))

@@ -77,14 +77,29 @@ class CopySearch:
         self._pictures: dict[str, Pictures] = {}
         self._references: dict[tuple[str, ...], list[References]] = {}
 
-    def among(self, members: ImageSet, others: ImageSet, unrelated: Sequence[Unrelated]) -> Copies:
+    def among(
+        self,
+        members: ImageSet,
+        others: ImageSet,
+        unrelated: Sequence[Unrelated],
+        rows: NDArray[np.intp] | None = None,
+    ) -> Copies:
         """Copies of images of `others` among `members`; of a set with itself, of an image and every other one.
+
+        Args:
+            members: the images that are looked at.
+            others: where their originals are looked for.
+            unrelated: see `unrelated`.
+            rows: of members that are looked at; default: all.
 
         Raises:
             UserError: an image that cannot be read.
         """
         names = [str(row) for row in range(len(members))]
         apart = (names, names) if members is others else None
+        if rows is not None:
+            members = members.rows(rows)
+            apart = None if apart is None else ([names[row] for row in rows], names)
         what = f"looking for copies of {others.name} images among {members.name} images"
         return _together(*self._views_and_parts(members, others, what, apart), unrelated)
 

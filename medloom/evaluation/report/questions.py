@@ -90,10 +90,12 @@ def answered(
         own = [verdict for verdict in verdicts if verdict.metric in question.verdicts]
         lack = next((unmeasured[name] for name in question.verdicts if name in unmeasured), "")
         return _of_verdicts(question, own, lack)
-    found = [judged for rule in question.rules for judged in rule.judge(metrics, unmeasured)]
+    by_rule = [(rule, judged) for rule in question.rules for judged in rule.judge(metrics, unmeasured)]
+    found = [judged for _, judged in by_rule]
     measured = [judged for judged in found if judged.measured is not None]
     failed = [judged for judged in measured if judged.answer == FAILS]
-    if not measured:
+    # What is optional can answer with no, and not with yes.
+    if not failed and all(rule.optional or judged.measured is None for rule, judged in by_rule):
         return _unanswered(question, found[0].lack if found else "there is nothing to measure it on")
     if failed:
         return _answer(replace(question, no=_fault(question, failed)), False, _figure(failed[0]))

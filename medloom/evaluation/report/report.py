@@ -9,10 +9,10 @@ from pathlib import Path
 from medloom.core.files import write_json, write_text
 from medloom.core.output_folder import output_folder
 from medloom.core.progress import say
-from medloom.evaluation.report.metrics import Metric, Verdict, number
+from medloom.evaluation.report.metrics import EVERYTHING, Metric, Verdict, number, with_interval
 from medloom.evaluation.report.openings import Openings
 from medloom.evaluation.report.plan import Plan, PlannedAnswer, joint_answer
-from medloom.evaluation.report.questions import Answer, Question, answered, release
+from medloom.evaluation.report.questions import GREY, Answer, Question, answered, release
 
 SCORES, HTML = "scores.json", "report.html"
 SCHEMA = 1
@@ -113,6 +113,12 @@ class Report:
             say(f"{verdict}.")
         for answer in self.answers:
             say(f"{answer.question} {answer.word.upper()}. {answer.figure or answer.sentence}")
+        if self.answers and all(answer.light == GREY for answer in self.answers):
+            # Sections that answer none of the questions were asked for.
+            for metric in (own for own in self.metrics if own.subset == EVERYTHING):
+                value, reference = with_interval(metric.value, metric.low, metric.high), metric.reference
+                stands = f"reference {number(reference.value)} ({reference.what})"
+                say(f"{metric}: {value}, {stands}{f': {metric.reading}' if metric.reading else ''}.")
         if self.answers:
             say(release(self.answers)[1])
         for planned in self.planned:

@@ -77,8 +77,9 @@ def test_flipped_images_are_found(
     assert {MIRRORED, UPSIDE_DOWN} <= {rule.metric for rule in RELEASE if rule.optional}
 
 
-def test_images_without_sides_are_said_to_have_none(sets: dict[str, Path], tmp_path: Path) -> None:
-    rows = sets["train"].read_text().splitlines()
+def test_images_without_sides_are_said_to_have_none(
+    sets: dict[str, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     heads = {}
     for name in ("train", "real", "half"):
         rows = sets[name].read_text().splitlines()
@@ -98,6 +99,8 @@ def test_images_without_sides_are_said_to_have_none(sets: dict[str, Path], tmp_p
     )
     scores = json.loads((out / "scores.json").read_text())
     assert [metric["name"] for metric in scores["metrics"]] == [UPSIDE_DOWN]
+    # Of sections that answer none of the questions the console has the metrics.
+    assert f"{UPSIDE_DOWN} of all: " in capsys.readouterr().err
     assert any(note.startswith(f"{MIRRORED}: not measured, since in no class") for note in scores["notes"])
 
 
