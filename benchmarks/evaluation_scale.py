@@ -42,10 +42,10 @@ def main(words: list[str]) -> None:
         print(f"{options.images} images of {options.size} px in each of 3 sets: {_minutes(started)} to write them\n")
         print("| run | part | minutes | peak memory so far, GB |\n|---|---|---|---|")
         for run, only in (("copies", ["copies"]), ("all", [])) if options.only is None else (("chosen", options.only),):
-            measure(run, only, sets, root / f"report-{run}", options.size)
+            measure(run, only, sets, root / f"report-{run}")
 
 
-def measure(run: str, only: list[str], sets: dict[str, Path], out: Path, size: int) -> None:
+def measure(run: str, only: list[str], sets: dict[str, Path], out: Path) -> None:
     """Evaluate, and print a row for each section and one for the whole.
 
     Args:
@@ -53,7 +53,6 @@ def measure(run: str, only: list[str], sets: dict[str, Path], out: Path, size: i
         only: sections; none for all.
         sets: manifests by option.
         out: folder of the report.
-        size: pixels a side.
     """
     whole = dict(SECTIONS)
     started = time.perf_counter()
@@ -62,7 +61,7 @@ def measure(run: str, only: list[str], sets: dict[str, Path], out: Path, size: i
         SECTIONS.update(
             {name: replace(own, measure=partial(_timed, run, name, own.measure)) for name, own in whole.items()}
         )
-        run_command("evaluate images", **sets, out=out, only=only, image_size=[size])
+        run_command("evaluate images", **sets, out=out, only=only)
     finally:
         SECTIONS.update(whole)
     _row(run, "everything", started)

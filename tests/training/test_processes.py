@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import pytest
 from conftest import medloom, with_settings
 from PIL import Image
 
@@ -67,6 +68,7 @@ def test_two_processes_are_like_one(
         assert np.abs(pictures[0] - pictures[1]).max() <= 1
 
 
+@pytest.mark.slow
 def test_tokens_are_the_same_over_two_processes(
     make_manifest: Callable[..., Path], tmp_path: Path, tiny_options: dict[str, object]
 ) -> None:

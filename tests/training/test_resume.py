@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import pytest
 from conftest import with_settings
 
 from medloom.training.loop import finished_steps
@@ -73,6 +74,7 @@ def test_killed_while_training_and_saving(
     assert not [path for path in out.rglob(".*") if "partial" in path.name]
 
 
+@pytest.mark.slow
 def test_killed_while_caching(
     make_manifest: Callable[..., Path], tmp_path: Path, tiny_options: dict[str, object]
 ) -> None:

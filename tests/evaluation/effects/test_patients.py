@@ -134,9 +134,8 @@ def test_the_report_has_every_metric(once: dict[str, Any]) -> None:
     assert all(metric["low"] is not None for metric in once["metrics"])
 
 
-@pytest.mark.parametrize("k", [2, 3])
-def test_repeated_rows_change_nothing(cohort: Path, once: dict[str, Any], k: int) -> None:
-    assert_same(numbers_of(once), numbers_of(report_of(cohort, cohort.parent / f"each_{k}_times", lambda row: k)))
+def test_repeated_rows_change_nothing(cohort: Path, once: dict[str, Any]) -> None:
+    assert_same(numbers_of(once), numbers_of(report_of(cohort, cohort.parent / "each_3_times", lambda row: 3)))
 
 
 def test_repeating_one_patient_changes_nothing(cohort: Path, once: dict[str, Any]) -> None:

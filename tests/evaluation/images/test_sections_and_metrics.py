@@ -30,6 +30,8 @@ def words(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
     root = tmp_path_factory.mktemp("sets")
     real, made = drawn_set(root / "real", 60, 1), drawn_set(root / "made", 40, 2, patients=False)
     given = {"real": real, "synthetic": made, "label": "none", "features": "pixels", "cache": root / "cache"}
+    (root / "settings.yaml").write_text("edited_images: 4\n")
+    given["config"] = root / "settings.yaml"
     options = [word for name, value in given.items() for word in (f"--{name}", str(value))]
     return ["evaluate", "images", *options, "--image-size", "16", "--device", "cpu"]
 
