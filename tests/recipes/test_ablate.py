@@ -51,6 +51,7 @@ def test_every_combination_is_a_cell_and_shared_steps_are_run_once(
     assert hash_file(run_command("ablate", grid=file, out=tmp_path / "out")) == before
 
 
+@pytest.mark.slow
 def test_named_cells(make_manifest: Callable[..., Path], tmp_path: Path) -> None:
     cells = {"as it is": {}, "few steps": {"generate.steps": 1}}
     file = write(tmp_path / "grid.yaml", grid_of(make_manifest(84), cells=cells))

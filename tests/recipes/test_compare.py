@@ -30,7 +30,7 @@ def test_before_and_after_a_new_modality(
     new = make_manifest(12, folder="new", seed=1)
     new.write_text(re.sub(r",p(\d)", r",new\1", new.read_text().replace("Square", "Cross")))
     after = run_command("train text2image", data=new, out=tmp_path / "after", from_run=before, **tiny_options)
-    test = make_manifest(26, folder="test", seed=2)
+    test = make_manifest(40, folder="test", seed=2)
     head, *lines = re.sub(r",p(\d)", r",held-out\1", test.read_text()).splitlines()
     test.write_text("\n".join([f"{head},nurse", *(f"{line},quokka{n}" for n, line in enumerate(lines))]) + "\n")
     table = tmp_path / "compared" / "conditions-internal.csv"

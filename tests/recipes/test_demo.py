@@ -13,7 +13,7 @@ from medloom.core.errors import UserError
 from medloom.recipes.commands import run_command
 from medloom.recipes.demo import ARMS
 
-SMALL = ["--patients", "80", "--steps", "20", "--rows", "6", "--n", "1"]
+SMALL = ["--patients", "80", "--steps", "10", "--rows", "3", "--n", "1"]
 
 
 def test_the_chain_ends_with_a_report_and_what_to_try_next(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -32,7 +32,7 @@ def test_the_chain_ends_with_a_report_and_what_to_try_next(tmp_path: Path, capsy
     scores = json.loads((out / "report" / "scores.json").read_text())
     measured = {metric["subset"] for metric in scores["metrics"] if metric["name"].startswith("mean effect")}
     assert measured == set(ARMS) and all(metric["low"] is None for metric in scores["metrics"])
-    # Sixty training patients support hardly any change, and six patients have no interval for a verdict to stand on.
+    # Sixty training patients support hardly any change, and three patients have no interval for a verdict to stand on.
     assert {verdict["answer"] for verdict in scores["verdicts"]} <= {"inconclusive"}
     assert any("are an extrapolation" in note for note in scores["notes"])
     page = (out / "report" / "report.html").read_text()

@@ -94,6 +94,7 @@ def test_tokens_are_the_same_over_two_processes(
         assert one == two
 
 
+@pytest.mark.slow
 def test_no_process_writes_before_each_has_seen_what_is_there(
     make_manifest: Callable[..., Path], tmp_path: Path, tiny_options: dict[str, object]
 ) -> None:

@@ -30,8 +30,8 @@ MOST_TRAINED, MOST_MEASURED = 1000, 2000
 # Least difference of the fractions of flipped and of other images that are taken for flipped.
 SEEN = 0.6
 
-Images = NDArray[np.floating]
 Flags = NDArray[np.bool_]
+Rows = NDArray[np.intp]
 
 
 @dataclass(frozen=True, eq=False)
@@ -72,11 +72,11 @@ def flips_of(spec: ImageSpec) -> dict[str, int]:
 def measure(inputs: Inputs) -> Found:
     """Train the classifier on real images outside the reference, and apply it to synthetic and to held-out ones."""
     data, flips = inputs.data, flips_of(inputs.data.spec)
-    others = data.other_real.rows(sampled(data.other_real.groups, inputs.seed, MOST_TRAINED))
-    classifier, outside = _trained(inputs, others, flips)
-    known = _looks(inputs, classifier, others.rows(outside), flips)
+    rows = _some(data.other_real, MOST_TRAINED, inputs.seed)
+    classifier, outside = _trained(inputs, rows, flips)
+    known = _looks(inputs, classifier, data.other_real, rows[outside], flips)
     synthetic, real = (
-        _looks(inputs, classifier, own.rows(sampled(own.groups, inputs.seed, MOST_MEASURED)), flips)
+        _looks(inputs, classifier, own, _some(own, MOST_MEASURED, inputs.seed), flips)
         for own in (data.synthetic, data.real)
     )
     metrics, notes = [], []
@@ -90,15 +90,21 @@ def measure(inputs: Inputs) -> Found:
     return Found(metrics, notes)
 
 
-def _trained(inputs: Inputs, members: ImageSet, flips: dict[str, int]) -> tuple[MultiLabelClassifier, NDArray[np.intp]]:
-    """The classifier of images and the same ones flipped, and the rows whose patients chose its weights."""
+def _some(members: ImageSet, most: int, seed: int) -> Rows:
+    """Rows of a set, of each modality as many at most."""
+    return sampled(members.groups, seed, max(most // len(set(members.groups)), 1))
+
+
+def _trained(inputs: Inputs, rows: Rows, flips: dict[str, int]) -> tuple[MultiLabelClassifier, Rows]:
+    """The classifier of real images and the same ones flipped, and which of them chose its weights."""
+    members = inputs.data.other_real.rows(rows)
     names, count = list(flips), len(members)
     truth = np.concatenate([np.zeros((count, len(names))), np.repeat(np.eye(len(names)), count, axis=0)])
     units = list(members.units) * (1 + len(names))
     held = hold_out_labels(units, truth, FINDINGS_VALIDATION, 0)
 
     def train() -> MultiLabelClassifier:
-        images = np.asarray(inputs.cache.images(members))
+        images = inputs.images(inputs.data.other_real, rows, inputs.data.spec)
         everything = np.concatenate([images, *(np.flip(images, axis) for axis in flips.values())])
         return train_multilabel(everything, truth, names, units, held, inputs.cache.options)
 
@@ -106,8 +112,11 @@ def _trained(inputs: Inputs, members: ImageSet, flips: dict[str, int]) -> tuple[
     return inputs.cache.multilabel("flips", made_from, train), held[held < count]
 
 
-def _looks(inputs: Inputs, classifier: MultiLabelClassifier, members: ImageSet, flips: dict[str, int]) -> Looks:
-    images = np.asarray(inputs.cache.images(members))
+def _looks(
+    inputs: Inputs, classifier: MultiLabelClassifier, everyone: ImageSet, rows: Rows, flips: dict[str, int]
+) -> Looks:
+    """How some images of a set look."""
+    images, members = inputs.images(everyone, rows, inputs.data.spec), everyone.rows(rows)
     as_they_are, when_flipped, scores = {}, {}, classifier.scores(images)
     for column, (flip, axis) in enumerate(flips.items()):
         threshold, flipped = classifier.thresholds[column], classifier.scores(np.flip(images, axis))

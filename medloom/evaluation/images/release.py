@@ -35,8 +35,8 @@ QUESTIONS = (
             _rule(UPSIDE_DOWN, "lower_at_most", 0.05, optional=True),
         ),
         faults={
-            MIRRORED: "Some of them are mirrored, as no real image is.",
-            UPSIDE_DOWN: "Some of them are upside down, as no real image is.",
+            MIRRORED: "Some of them are mirrored, which real ones are not.",
+            UPSIDE_DOWN: "Some of them are upside down, which real ones are not.",
         },
     ),
     Question(

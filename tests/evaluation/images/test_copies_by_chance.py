@@ -25,7 +25,8 @@ class Search:
     def __init__(self, listed: Mapping[tuple[str, str], int]) -> None:
         self.listed = listed
 
-    def among(self, members: ImageSet, others: ImageSet, unrelated: object) -> Copies:
+    def among(self, members: ImageSet, others: ImageSet, unrelated: object, rows: np.ndarray | None = None) -> Copies:
+        members = members if rows is None else members.rows(rows)
         count = self.listed.get((members.name, others.name), 0)
         scores = np.where(np.arange(len(members)) < count, 9.0, 0.0)
         return Copies(np.zeros(len(members), int), scores, scores / 10, ("",) * len(members))
