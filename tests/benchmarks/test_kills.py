@@ -19,6 +19,7 @@ def kills(*words: str) -> "subprocess.CompletedProcess[str]":
     return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, env=environment, timeout=1500)
 
 
+@pytest.mark.slow
 def test_a_command_that_is_killed_twice() -> None:
     done = kills("--kills", "2", "--only", "data split")
     assert done.returncode == 0, done.stderr

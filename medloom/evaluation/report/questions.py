@@ -8,7 +8,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from medloom.evaluation.report.gate import BOUNDS, STARTS, GateRule, Judgement
+from medloom.evaluation.report.bounds import BOUNDS
+from medloom.evaluation.report.gate import STARTS, GateRule, Judgement
 from medloom.evaluation.report.metrics import (
     EVERYTHING,
     FAILS,

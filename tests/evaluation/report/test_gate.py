@@ -55,6 +55,10 @@ def test_what_is_met_and_what_is_not(tmp_path: Path) -> None:
         "FAIL: recall of all by local 0.4 [0.3, 0.5], reference 0.5, required: value over reference at least 0.9"
     ]
     assert judged(tmp_path, "- {metric: recall, lower_at_most: 0.3, upper_at_least: 0.5}") == []
+    # 0.4 [0.3, 0.5] reaches down to 0.269 with 99 %.
+    assert judged(tmp_path, "- {metric: recall, lower_99_at_most: 0.27}") == []
+    (line,) = judged(tmp_path, "- {metric: recall, lower_99_at_most: 0.26}")
+    assert line.startswith("FAIL") and "required: lower end of the 99 % interval at most 0.26" in line
 
 
 def test_an_interval_that_reaches_over_the_bound_is_not_shown_and_says_what_it_needs(tmp_path: Path) -> None:
