@@ -47,8 +47,14 @@ def make_accelerator(options: LoopOptions, device: str = "auto", some_unused: bo
     gradients = DistributedDataParallelKwargs(find_unused_parameters=some_unused)
     # Accelerate would refuse another precision in a second training of the same program.
     AcceleratorState._reset_state()
-    mixed = _mixed(options.precision, on_cpu)
+    native = computes_in_bf16(torch.device("cpu" if on_cpu else "cuda"))
+    mixed = {"fp32": "no", "auto": "bf16" if native else "no"}.get(options.precision, options.precision)
     accelerator = Accelerator(mixed_precision=mixed, cpu=on_cpu, kwargs_handlers=[patience, gradients])
+    if mixed == "bf16" and not native and accelerator.is_main_process:
+        say(
+            "--loop.precision bf16 is emulated by this device and takes several times as long as fp32;"
+            " --loop.precision auto uses fp32 here."
+        )
     divisor = accelerator.num_processes * options.accumulate
     if options.batch % divisor:
         raise UserError(
@@ -56,17 +62,6 @@ def make_accelerator(options: LoopOptions, device: str = "auto", some_unused: bo
             f" {options.accumulate} micro-batches; use a multiple of {divisor}."
         )
     return accelerator
-
-
-def _mixed(precision: str, on_cpu: bool) -> str:
-    """Accelerate's name of a precision."""
-    native = computes_in_bf16(torch.device("cpu" if on_cpu else "cuda"))
-    if precision == "bf16" and not native:
-        say(
-            "--loop.precision bf16 is emulated by this device and takes several times as long as fp32;"
-            " --loop.precision auto uses fp32 here."
-        )
-    return {"fp32": "no", "auto": "bf16" if native else "no"}.get(precision, precision)
 
 
 @contextmanager

@@ -70,7 +70,7 @@ class CopySearch:
     # Pixels a side of pictures that are edited; half of them are compared.
     EDITED: ClassVar[int] = 2 * SIZE
 
-    def __init__(self, spec: ImageSpec, unit: str | None, cache: Path, seed: int, edited_images: int = 40) -> None:
+    def __init__(self, spec: ImageSpec, unit: str | None, cache: Path, seed: int, edited_images: int) -> None:
         self.spec, self.unit, self.cache, self.seed = spec, unit, cache, seed
         self.edited_images = edited_images
         # By the hash of the file: a smaller set has the pictures of the whole one.

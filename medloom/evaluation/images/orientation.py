@@ -18,7 +18,7 @@ from medloom.evaluation.images.section import Found, Inputs, Plots, Section, cla
 from medloom.evaluation.images.sets import ImageSet
 from medloom.evaluation.images.stand_ins import sampled
 from medloom.evaluation.report.metrics import LOWER, Metric, Reference, Sampled, proportion
-from medloom.evaluation.report.plots import FRACTION, Panel
+from medloom.evaluation.report.plots import Panel
 from medloom.metrics.uncertainty import Interval, difference
 
 MIRRORED, UPSIDE_DOWN, BACK_TO_FRONT = "mirrored images", "images upside down", "images back to front"
@@ -163,9 +163,9 @@ def lacking(data: Comparison) -> str | None:
 
 
 def plots(metrics: Sequence[Metric]) -> Plots:
-    """One plot of all flips."""
+    """One plot of all flips; shares beyond held-out images may be below 0 and above 1."""
     rows = [(metric.name, metric) for metric in metrics]
-    return [("flipped images", [Panel("flipped images", rows, FRACTION)])] if rows else []
+    return [("flipped images", [Panel("flipped images", rows)])] if rows else []
 
 
 SECTION = Section(

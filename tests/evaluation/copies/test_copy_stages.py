@@ -140,7 +140,7 @@ def test_an_interrupted_search_resumes_behind_its_last_part(
     searcher.among(members, members, UNRELATED)
     assert by_parts == [16, 16, 8]
     assert calls == [16, 16, 16, 8]
-    whole = CopySearch(searcher.spec, None, tmp_path / "other", 0).among(members, members, UNRELATED)
+    whole = CopySearch(searcher.spec, None, tmp_path / "other", 0, 8).among(members, members, UNRELATED)
     assert resumed.rows.tolist() == whole.rows.tolist() and np.array_equal(resumed.scores, whole.scores)
 
 

@@ -119,7 +119,7 @@ def test_a_folder_is_marked_before_anything_is_measured(tmp_path: Path) -> None:
 
 def test_a_damaged_file_of_matches_is_named(tmp_path: Path, synthetic: ImageSet) -> None:
     members = synthetic.rows(range(8))
-    search = CopySearch(SPEC, None, tmp_path, 0)
+    search = CopySearch(SPEC, None, tmp_path, 0, 8)
     unrelated = [Unrelated(0.0, 1.0, 0.1, 30)] * 9
     first = search.among(members, members, unrelated)
     kept, _ = (tmp_path / "matches").glob("*/*.npz")
