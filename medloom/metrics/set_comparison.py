@@ -3,6 +3,9 @@
 Never resample such a statistic with replacement: duplicates bias it. The intervals are those of a jackknife that leaves
 out a group of patients at a time. It keeps all statistics at one number of images per side, since their bias depends on
 it; and all draws, so that replicates differ by the patients that were left out and not by chance.
+
+Of equal sets a distance has no linear part, and a jackknife has about twice its variance, or more where the statistic
+is not smooth. How much that is on these data is measured: patients and prompts are pooled and dealt into two sets anew.
 """
 
 import os
@@ -21,12 +24,17 @@ from medloom.metrics.matrices import one_thread_each
 from medloom.metrics.uncertainty import Groups, Interval
 
 DRAWS, GROUPS = 16, 40
+# Equal sets that are dealt of patients and prompts, and groups of the first, of which a jackknife is made.
+EQUAL_SETS, EQUAL_GROUPS = 20, 20
+# Patients and prompts with more unlike numbers of images cannot stand for each other.
+ALIKE, LEAST_OF_SIDE = 1.5, 0.9
 TRIES = 8
 LEVEL = 0.95
 
 Rows = NDArray[np.intp]
 Values = NDArray[np.float64]
 Features = NDArray[np.floating]
+Draws = Sequence[tuple[Rows, Rows, Rows]]
 # A real side and another set, as features, to the values of one or more statistics.
 Statistics = Callable[[Features, Features], Sequence[float]]
 
@@ -135,13 +143,17 @@ def compare_sets(
     *,
     control: Features | None = None,
     sides: Sides | None = None,
+    equal_sets: int = EQUAL_SETS,
 ) -> list[SetComparison]:
     """Statistics of a synthetic set, of two sides of the real set, and their difference, with 95 % intervals.
 
     The value is the mean over draws of a side of each set, all of n' = min(synthetic, real / 2) images, and so is the
     reference. The jackknife over groups of patients (Shao and Wu 1989) gives their variances and the one of their
     difference; the variance of the mean over draws is added. For equal sets, where a distance has no linear part, the
-    jackknife has up to twice the variance (Efron and Stein 1981): the interval is then up to 1.5 times too wide.
+    jackknife has up to twice the variance (Efron and Stein 1981), or more. So where no difference is seen, its variance
+    is less by what the jackknife has too much on equal sets, which are dealt of patients and prompts together; it is at
+    least the variance of the difference over those, and never larger than the jackknife's. Value and reference of equal
+    sets keep intervals that are up to 1.5 times too wide.
 
     Args:
         statistics: maps a real side and another set, as features, to finite numbers.
@@ -152,6 +164,8 @@ def compare_sets(
         seed: of the draws and groups.
         control: features `(k, d)` of a set that is known to be bad; its statistics are given without interval.
         sides: the draws; default: `draw_sides`.
+        equal_sets: number of equal sets; 0 for an interval of the difference by the jackknife alone. None are dealt
+            where patients have more than 1.5 times as many images as prompts, or the reverse.
 
     Returns:
         One comparison per statistic. Its `value.n` is n'.
@@ -169,43 +183,93 @@ def compare_sets(
     """
     sides = sides or draw_sides(real_groups, synthetic_groups, seed)
 
-    def measured(draws: Sequence[tuple[Rows, Rows, Rows]]) -> Values:
-        """Value and reference of each draw: `(draws, 2, statistics)`. Both real sides meet the synthetic rows."""
+    def measured(x: Features, y: Features, draws: Draws) -> Values:
+        """Value, reference and difference of each draw: `(draws, 3, statistics)`."""
         found = []
         for one, other, ours in draws:
-            between = [statistics(real[side], synthetic[ours]) for side in (one, other)]
-            found.append([np.mean(between, axis=0), np.asarray(statistics(real[one], real[other]), float)])
+            # Both real sides meet the synthetic rows.
+            value = np.mean([statistics(x[side], y[ours]) for side in (one, other)], axis=0)
+            reference = np.asarray(statistics(x[one], x[other]), float)
+            found.append([value, reference, value - reference])
         return _finite(np.array(found))
 
-    with one_thread_each(), ThreadPoolExecutor(os.cpu_count()) as pool:
-        tasks = [pool.submit(copy_context().run, measured, draws) for draws in (sides.draws, *sides.replicates)]
-        drawn, *left = [task.result() for task in tasks]
-    jackknife = np.stack([each.mean(axis=0) for each in left])
-    number = len(jackknife)
-    reach = float(student.ppf((1 + LEVEL) / 2, number - 1))
-    controls: list[float | None] = [None] * drawn.shape[2]
+    def all_measured(x: Features, y: Features, each: Sequence[Sides]) -> list[list[Values]]:
+        """Of each, what its draws measure, and those of its replicates."""
+        with one_thread_each(), ThreadPoolExecutor(os.cpu_count()) as pool:
+            tasks = [
+                [pool.submit(copy_context().run, measured, x, y, draws) for draws in (own.draws, *own.replicates)]
+                for own in each
+            ]
+            return [[task.result() for task in own] for own in tasks]
+
+    ((drawn, *left),) = all_measured(real, synthetic, [sides])
+    means, variance = drawn.mean(axis=0), _variance(drawn, left)
+    reach = float(student.ppf((1 + LEVEL) / 2, len(left) - 1))
+    unseen = np.abs(means[2]) < reach * np.sqrt(variance[2])
+    equal = _equal_sets(real_groups, synthetic_groups, sides, equal_sets, seed) if unseen.any() else []
+    if equal:
+        pooled = np.concatenate([real, synthetic])
+        less = _without_excess(variance[2], all_measured(pooled, pooled, equal))
+        variance[2] = np.where(unseen, less, variance[2])
+    controls: list[float | None] = [None] * means.shape[1]
     if control is not None:
         rng = numpy_generator("control", seed)
         against = [
             statistics(real[one], control[rng.permutation(len(control))[: sides.n]]) for one, _, _ in sides.draws
         ]
         controls = list(_finite(np.array(against, float)).mean(axis=0))
-
-    def interval(of_draws: Values, of_replicates: Values) -> list[Interval]:
-        spread = (number - 1) / number * ((of_replicates - of_replicates.mean(axis=0)) ** 2).sum(axis=0)
-        half = reach * np.sqrt(spread + of_draws.var(axis=0, ddof=1) / len(of_draws))
-        return [
+    intervals = [
+        [
             Interval(float(value), float(value - width), float(value + width), sides.n)
-            for value, width in zip(of_draws.mean(axis=0), half, strict=True)
+            for value, width in zip(*own, strict=True)
         ]
+        for own in zip(means, reach * np.sqrt(variance), strict=True)
+    ]
+    return [SetComparison(*each) for each in zip(*intervals, controls, strict=True)]
 
-    parts = (
-        interval(drawn[:, 0], jackknife[:, 0]),
-        interval(drawn[:, 1], jackknife[:, 1]),
-        interval(drawn[:, 0] - drawn[:, 1], jackknife[:, 0] - jackknife[:, 1]),
-        controls,
-    )
-    return [SetComparison(*each) for each in zip(*parts, strict=True)]
+
+def _variance(drawn: Values, left: Sequence[Values]) -> Values:
+    """Of means over draws `(draws, 3, statistics)`: the jackknife's, and what few draws add."""
+    replicates = np.stack([each.mean(axis=0) for each in left])
+    spread: Values = (len(left) - 1) / len(left) * ((replicates - replicates.mean(axis=0)) ** 2).sum(axis=0)
+    few: Values = drawn.var(axis=0, ddof=1) / len(drawn)
+    return spread + few
+
+
+def _without_excess(variance: Values, of_equal: Sequence[Sequence[Values]]) -> Values:
+    """The variance of the difference without what the jackknife of equal sets has too much.
+
+    Args:
+        variance: of each statistic.
+        of_equal: of each equal set its draws, and of the first one its replicates.
+    """
+    true: Values = np.var([drawn.mean(axis=0)[2] for drawn, *_ in of_equal], axis=0, ddof=1)
+    drawn, *left = of_equal[0]
+    excess = np.maximum(_variance(drawn, left)[2] - true, 0)
+    needed: Values = np.minimum(variance, np.maximum(variance - excess, true))
+    return needed
+
+
+def _equal_sets(real: Groups, synthetic: Groups, sides: Sides, number: int, seed: int) -> list[Sides]:
+    """Sides of sets that are equal, as patients and prompts are dealt anew. Rows are those of both, real ones first."""
+    codes = [np.unique(np.asarray(each), return_inverse=True)[1] for each in (real, synthetic)]
+    counts = [int(own.max()) + 1 for own in codes]
+    sizes = [len(own) / count for own, count in zip(codes, counts, strict=True)]
+    if max(sizes) > ALIKE * min(sizes):
+        return []
+    units = np.concatenate([codes[0], codes[1] + counts[0]])
+    rng = numpy_generator("equal sets", seed)
+    made = []
+    for place in range(number):
+        first = rng.permutation(sum(counts))[units] < counts[0]
+        x, y = np.flatnonzero(first), np.flatnonzero(~first)
+        own = draw_sides(units[x], units[y], place, len(sides.draws), 0 if place else EQUAL_GROUPS, sides.n)
+        whole, *left = [
+            [(x[one], x[other], y[ours]) for one, other, ours in each] for each in (own.draws, *own.replicates)
+        ]
+        made.append(Sides(whole, left, own.n, own.least))
+    # Patients of many images may be dealt such that sides are smaller, and vary more.
+    return made if all(own.n > LEAST_OF_SIDE * sides.n for own in made) else []
 
 
 def _order(codes: NDArray[np.integer], rng: np.random.Generator) -> Rows:
@@ -221,11 +285,13 @@ def _sides(
     real, synthetic = (own[keep[own]] for own, keep in zip(order, kept, strict=True))
     # Half of the rows, so that the patient in the middle leaves rows on the other side.
     one = real[: min(wanted, max(len(real) // 2, 1))]
-    others = real[~np.isin(patients[real], patients[one])]
+    seen = np.zeros(int(patients.max()) + 1, bool)
+    seen[patients[one]] = True
+    others = real[~seen[patients[real]]]
     return one, others[::-1][:wanted], synthetic[:wanted]
 
 
-def _smallest(draws: Sequence[tuple[Rows, Rows, Rows]]) -> int:
+def _smallest(draws: Draws) -> int:
     return min(len(side) for draw in draws for side in draw)
 
 

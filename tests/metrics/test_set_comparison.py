@@ -23,12 +23,12 @@ def compared(seed: int, shift: float, n: int = 80, m: int = 60) -> SetComparison
     return compare_sets(distances, x, y, range(n), range(m), seed, sides=sides)[0]
 
 
-@pytest.mark.parametrize(("shift", "widest"), [(0.0, 2.0), (1.4, 1.5)])
+@pytest.mark.parametrize(("shift", "widest"), [(0.0, 1.6), (1.4, 1.5)])
 def test_the_interval_of_the_difference_covers_and_is_not_wide(shift: float, widest: float) -> None:
-    found = [compared(seed, shift).beyond for seed in range(24)]
+    found = [compared(seed, shift).beyond for seed in range(20)]
     values = np.array([each.value for each in found])
     # Frechet distances of two Gaussians of one covariance differ by the squared distance of their means.
-    assert values.mean() == pytest.approx(shift**2, abs=3 * values.std() / 24**0.5)
+    assert values.mean() == pytest.approx(shift**2, abs=3 * values.std() / 20**0.5)
     assert np.mean([each.low <= shift**2 <= each.high for each in found]) >= 0.87
     assert np.mean([each.high - each.low for each in found]) / (3.92 * values.std(ddof=1)) < widest
 

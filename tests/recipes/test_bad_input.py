@@ -162,21 +162,27 @@ def test_out_that_holds_something_else(fails: Callable[..., str], manifest: Path
     assert [path.name for path in (tmp_path / "mine").iterdir()] == ["thesis.tex"]
 
 
-def test_disk_too_small(manifest: Path, tmp_path: Path) -> None:
-    """A limit on file size makes the system refuse writes, as a full disk does, while caching and while saving."""
-    for limit, during in ((4000, "caching"), (30_000, "saving")):
-        out = tmp_path / f"out{limit}"
-        script = (
-            "import resource, signal, sys; signal.signal(signal.SIGXFSZ, signal.SIG_IGN);"
-            f"resource.setrlimit(resource.RLIMIT_FSIZE, ({limit}, {limit}));"
-            "from medloom.cli.main import main; sys.exit(main(sys.argv[1:]))"
-        )
-        words = [sys.executable, "-c", script, *with_settings([*train_words(manifest), "--out", out], tmp_path)]
-        environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-        done = subprocess.run(words, capture_output=True, text=True, env=environment)
-        assert done.returncode == 2, done.stderr
-        assert "no space left for writing" in done.stderr and "Traceback" not in done.stderr, during
-        assert not list(tmp_path.rglob("*.partial*"))
+@pytest.mark.parametrize(
+    "limit", [pytest.param(4000, id="caching", marks=pytest.mark.slow), pytest.param(30_000, id="saving")]
+)
+def test_disk_too_small(limit: int, manifest: Path, tmp_path: Path) -> None:
+    """A limit on file size makes the system refuse writes, as a full disk does."""
+    script = (
+        "import resource, signal, sys; signal.signal(signal.SIGXFSZ, signal.SIG_IGN);"
+        f"resource.setrlimit(resource.RLIMIT_FSIZE, ({limit}, {limit}));"
+        "from medloom.cli.main import main; sys.exit(main(sys.argv[1:]))"
+    )
+    words = [
+        sys.executable,
+        "-c",
+        script,
+        *with_settings([*train_words(manifest), "--out", tmp_path / "out"], tmp_path),
+    ]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(words, capture_output=True, text=True, env=environment)
+    assert done.returncode == 2, done.stderr
+    assert "no space left for writing" in done.stderr and "Traceback" not in done.stderr
+    assert not list(tmp_path.rglob("*.partial*"))
 
 
 @pytest.fixture

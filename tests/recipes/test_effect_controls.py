@@ -85,6 +85,7 @@ def dealt(cohort: Path) -> Path:
     return cohort / "permuted.csv"
 
 
+@pytest.mark.slow
 def test_the_effect_is_there_with_the_attribute(cohort: Path, tmp_path: Path) -> None:
     taught = slope(cohort, cohort / "train.csv", tmp_path / "taught")
     assert taught.low > MARGIN, taught

@@ -359,7 +359,7 @@ def test_bad_images_are_named_or_left_out(sets: dict[str, Path], cache: Path, tm
     bad = drawn_set(tmp_path / "bad", 40, 11, patients=False)
     Image.fromarray(np.full((16, 16), 7, np.uint8)).save(bad.parent / "3.png")
     both = {**sets, "bad": bad}
-    options: dict[str, Any] = {"label": "none", "features": ("pixels",), "cache": cache}
+    options: dict[str, Any] = {"label": "none", "features": ("pixels",), "only": ("fidelity",), "cache": cache}
     with pytest.raises(UserError, match=r"3\.png is constant"):
         evaluate(both, "bad", tmp_path / "out", **options)
     evaluate(both, "bad", tmp_path / "out", skip_bad=True, **options)

@@ -196,6 +196,12 @@ def test_each_image_is_compared_with_the_whole_batch_however_it_is_divided(
     for parts in (2, 8):
         divided = train(data, tmp_path / f"in-{parts}", steps=3, **own, **{"loop.accumulate": parts})
         assert losses(divided) == pytest.approx(losses(whole), abs=1e-5)
+
+
+@pytest.mark.slow
+def test_each_image_is_compared_with_those_of_all_processes(make_manifest: Callable[..., Path], tmp_path: Path) -> None:
+    data, own = make_manifest(), {"loop.batch": 8, "loop.log_every": 1}
+    whole = train(data, tmp_path / "whole", steps=3, **own)
     options = {**OPTIONS, **own, "loop.steps": 3, "loop.validate_every": 3, "loop.checkpoint_every": 3}
     words: list[object] = ["train", "text-encoder", "--data", data, "--out", tmp_path / "two"]
     for name, value in {**options, "loop.accumulate": 2}.items():

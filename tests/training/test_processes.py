@@ -57,11 +57,15 @@ def test_two_processes_are_like_one(
     assert len(one) == len(two) == 8 and one[0] != one[-1]
     np.testing.assert_allclose(two, one, rtol=TOLERANCE)
 
+
+@pytest.mark.slow
+def test_two_processes_generate_like_one(
+    make_manifest: Callable[..., Path], tmp_path: Path, tiny_options: dict[str, object]
+) -> None:
+    run = run_command("train text2image", data=make_manifest(), out=tmp_path / "run", **tiny_options)
     job = ["--prompt", "A disc.", "--modality", "Disc", "--n", "6", "--batch", "2", "--steps", "3", "--device", "cpu"]
     for processes in (1, 2):
-        launch(
-            processes, "generate", "--model", str(tmp_path / "run1"), "--out", str(tmp_path / f"out{processes}"), *job
-        )
+        launch(processes, "generate", "--model", str(run), "--out", str(tmp_path / f"out{processes}"), *job)
     assert (tmp_path / "out1" / "manifest.csv").read_bytes() == (tmp_path / "out2" / "manifest.csv").read_bytes()
     for number in range(6):
         pictures = [np.asarray(Image.open(tmp_path / f"out{p}" / f"{number:06d}.png")).astype(int) for p in (1, 2)]

@@ -29,7 +29,9 @@ def contents(folder: Path) -> dict[str, bytes]:
     return {str(path.relative_to(folder)): path.read_bytes() for path in files}
 
 
-@pytest.mark.parametrize("name", ["SIGTERM", "SIGINT", pytest.param("SIGHUP", marks=pytest.mark.slow)])
+@pytest.mark.parametrize(
+    "name", ["SIGINT", *(pytest.param(name, marks=pytest.mark.slow) for name in ("SIGTERM", "SIGHUP"))]
+)
 def test_a_signal_ends_with_a_checkpoint(
     name: str, make_manifest: Callable[..., Path], tmp_path: Path, tiny_options: dict[str, object]
 ) -> None:

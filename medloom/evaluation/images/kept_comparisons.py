@@ -14,7 +14,7 @@ from medloom.metrics.set_comparison import SetComparison
 from medloom.metrics.uncertainty import Interval
 
 # Changed when the same features would give other metrics.
-VERSION = 1
+VERSION = 2
 
 
 def kept_comparisons(

@@ -180,7 +180,7 @@ def differences(first: Inputs, second: Inputs) -> dict[Column, Interval]:
             distance = (frechet_distance(x, one) - frechet_distance(x, other)) / variance
             return [distance, near.coverage - far.coverage, near.recall - far.recall]
 
-        compared = compare_sets(statistics, theirs.values, np.hstack(sides), theirs.units, units, seed)
+        compared = compare_sets(statistics, theirs.values, np.hstack(sides), theirs.units, units, seed, equal_sets=0)
         found |= {(name, extractor): each.value for name, each in zip(RANKED, compared, strict=True)}
     recognised = [_hits(each) for each in (first, second)]
     if all(own is not None for own in recognised):

@@ -143,6 +143,7 @@ def test_repeating_one_patient_changes_nothing(cohort: Path, once: dict[str, Any
     assert_same(numbers_of(once), numbers_of(often))
 
 
+@pytest.mark.slow
 def test_without_patients_the_row_is_the_unit(cohort: Path, once: dict[str, Any]) -> None:
     alone = report_of(cohort, cohort.parent / "rows", lambda row: 1, patients=False)
     twice = report_of(cohort, cohort.parent / "rows_twice", lambda row: 2, patients=False)

@@ -70,6 +70,8 @@ def test_a_section_is_one_function_and_one_row(
     monkeypatch.setitem(sections.SECTIONS, CONTRAST, lacking)
     assert main([*given, "--only", CONTRAST]) == 2
     assert "contrast cannot be measured: there are 60 real images and it needs 99." in capsys.readouterr().err
+    for name in set(sections.SECTIONS) - {CONTRAST, "fidelity"}:
+        monkeypatch.delitem(sections.SECTIONS, name)
     assert main([*words, "--out", str(tmp_path / "all")]) == 0
     assert "contrast was left out: there are 60 real images and it needs 99." in capsys.readouterr().err
 
