@@ -43,7 +43,7 @@ def to_model(image: Image, spec: ImageSpec, modality: str) -> ModelImage:
         UserError: an unknown modality; a unit, number of channels, size or geometry that does not fit the spec.
     """
     intensity = spec.of(modality)
-    if len(image.pixels) == 3 and not intensity.colour and _is_grey(image):
+    if len(image.pixels) == 3 and not intensity.colour and is_grey(image):
         image = replace(image, pixels=image.pixels.mean(axis=0, keepdims=True), unit=GREY)
     if len(image.pixels) > spec.channels:
         raise UserError(f"a colour image cannot be put into the model's one channel (modality {modality}).")
@@ -83,7 +83,7 @@ def to_model(image: Image, spec: ImageSpec, modality: str) -> ModelImage:
     )
 
 
-def _is_grey(image: Image) -> bool:
+def is_grey(image: Image) -> bool:
     """Whether the three channels are one, as programs write grey images; compression may change a level or two."""
     return float(np.ptp(image.pixels, axis=0).max(initial=0)) <= SAME_LEVELS * image.full_scale
 

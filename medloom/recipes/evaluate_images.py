@@ -153,6 +153,10 @@ def _rank(config: Config, plan: "Plan | None") -> Path:
     for name in ("model", "reference_model", "gate", "drop_copies", "conditions"):
         if getattr(config, name):
             raise UserError(f"{flag_of(name)} is for one set of images, and {len(config.synthetic)} are given.")
+    if config.only and "fidelity" not in config.only:
+        raise UserError(
+            "several --synthetic are ranked by the section fidelity, which --only leaves out; name it there too."
+        )
     names = [path.stem for path in config.synthetic]
     if len(set(names)) < len(names):
         names = [path.parent.name for path in config.synthetic]
@@ -173,7 +177,8 @@ def _rank(config: Config, plan: "Plan | None") -> Path:
         write_text(config.out / "ranking.html", ranking_page(places))
         write_json(config.out / RANKING, {"finished": True, "ranking": [place.to_dict() for place in places]})
     for place in places:
-        say(f"{place.rank}. {place.name}: mean excess Frechet distance {place.score:.3g}, {place.standing}")
+        score = "was not measured" if place.score is None else f"{place.score:.3g}"
+        say(f"{place.rank}. {place.name}: mean excess Frechet distance {score}, {place.standing}")
     if config.json:
         print((config.out / RANKING).read_text(encoding="utf-8"))
     say(f"ranked: {config.out / 'ranking.html'}")
@@ -191,6 +196,7 @@ def evaluated(config: Config, plan: "Plan | None", openings: "Openings | None") 
     Raises:
         UserError, GateError: see `run`.
     """
+    from medloom.core.lookup import look_up
     from medloom.core.progress import say
     from medloom.evaluation.images.cache import EvaluationCache, judge_options
     from medloom.evaluation.images.control_set import with_control_set
@@ -211,6 +217,9 @@ def evaluated(config: Config, plan: "Plan | None", openings: "Openings | None") 
     check_allowed(config.allow_inconclusive, known, config.gate)
     real, synthetic, data, unit = _sets(config, judge.device)
     extractors = _extractors(config, data)
+    for rule in rules:
+        if rule.features is not None and rule.metric in SECTIONS["fidelity"].metrics:
+            look_up(dict.fromkeys(extractors), rule.features, f"--gate {config.gate}: features")
     cache = EvaluationCache(config.cache or config.out, data.spec, judge, unit)
     with report_folder(config.out):
         copies = CopySearch(data.spec, unit, cache.folder, config.seed, config.edited_images)
@@ -452,3 +461,5 @@ def _check(config: Config) -> None:
         raise UserError("--pair-encoder is for the section texts, which --only leaves out; name it there too.")
     if config.drop_copies and config.train is None:
         raise UserError("--drop-copies needs --train: copies are looked for among the training images.")
+    if config.drop_copies and config.only and "copies" not in config.only:
+        raise UserError("--drop-copies needs the section copies, which --only leaves out; name it there too.")

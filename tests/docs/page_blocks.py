@@ -147,8 +147,13 @@ class Session:
         extra = {**OPTIONS, **(DEMO if command == "demo" else {})}
         if any("gan" in word for word in words):
             del extra["steps"]
+        file = []
+        if command == "evaluate images" and "config" not in given:
+            (self.folder / "evaluation.yaml").write_text("edited_images: 4\n", encoding="utf-8")
+            file = ["--config", "evaluation.yaml"]
         return [
             *words,
+            *file,
             *(
                 word
                 for name, value in extra.items()

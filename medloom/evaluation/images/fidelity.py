@@ -59,6 +59,8 @@ PLOTTED = (EXCESS, "precision", "recall", "density", "coverage", VENDI)
 FEWER_DRAWS, FEWER_GROUPS = 6, 20
 REPEATS = 100
 IMAGES_PER_DIMENSION = 10
+# A side has half of the held-out images, or all synthetic ones if they are fewer.
+A_SIDE = "images a side"
 
 Floats = NDArray[np.floating]
 Statistic = Callable[[Floats, Floats], Sequence[float]]
@@ -216,7 +218,7 @@ def _measured(
                 low=max(each.value.low, info.low),
                 high=min(each.value.high, info.high),
                 n=n,
-                counted="images",
+                counted=A_SIDE,
                 reference=Reference.of(each.reference, REAL_TO_REAL),
                 better=info.better,
                 extractor=extractor,
@@ -234,7 +236,7 @@ def _measured(
     infinite = subsample_interval(
         lambda i, j: frechet_distance(x[i], y[j]), *units, seed=seed, at="infinity", repeats=REPEATS
     )
-    common: dict[str, Any] = {"subset": subset, "counted": "images", "better": EQUAL, "extractor": extractor}
+    common: dict[str, Any] = {"subset": subset, "counted": A_SIDE, "better": EQUAL, "extractor": extractor}
     equal = "equal distributions"
     return [
         Metric.of(excess, name=EXCESS, reference=Reference(equal, 0.0), beyond=excess, control=bad_excess, **common),

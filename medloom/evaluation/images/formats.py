@@ -4,13 +4,17 @@ import math
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import numpy as np
 
+from medloom.core.errors import UserError
+from medloom.core.image import Image
 from medloom.core.progress import progress
 from medloom.core.seeds import numpy_generator
-from medloom.core.spec import COLOUR, GREY
+from medloom.core.spec import COLOUR, GREY, ImageSpec
 from medloom.data.images import read_header, read_image
+from medloom.data.transforms import is_grey
 from medloom.data.units import unit_for
 from medloom.evaluation.images.comparison import Comparison
 from medloom.evaluation.images.sets import ImageSet
@@ -51,11 +55,17 @@ class Formats:
         }
 
 
-def formats_of(members: ImageSet, unit: str | None) -> Formats:
+def formats_of(members: ImageSet, unit: str | None, spec: ImageSpec) -> Formats:
     """How up to 100 images of a set are stored.
 
+    Args:
+        members: the set.
+        unit: of files that do not state theirs.
+        spec: of the held-out real images.
+
     Raises:
-        UserError: an image that cannot be read; names the file.
+        UserError: an image that cannot be read, or that is a volume or in colour where real ones are not, or the
+            reverse; names the file.
     """
     rows = np.sort(numpy_generator("formats").permutation(len(members))[:MOST])
     sizes, stored, ends, units = Counter[tuple[int, ...]](), Counter[str](), [], Counter[str]()
@@ -64,6 +74,7 @@ def formats_of(members: ImageSet, unit: str | None) -> Formats:
             path = members.samples[row].path
             own = unit_for(unit, members.samples[row].condition.modality, path)
             header, image = read_header(path, own), read_image(path, unit=own)
+            _refuse_another_kind(path, members.name, image, spec)
             sizes[header.size] += 1
             stored[f"{header.kind}, {header.bits} bit, {'colour' if header.channels == 3 else 'grey'}"] += 1
             values = image.pixels if image.padding is None else image.pixels[:, ~image.padding]
@@ -76,15 +87,31 @@ def formats_of(members: ImageSet, unit: str | None) -> Formats:
     return Formats(sizes, stored, float(low), float(high), units.most_common(1)[0][0])
 
 
+def _refuse_another_kind(path: Path, name: str, image: Image, spec: ImageSpec) -> None:
+    """Known before anything is trained."""
+    kinds = {2: "an image of two axes", 3: "a volume"}
+    axes = image.pixels.ndim - 1
+    if axes != spec.spatial_dims:
+        raise UserError(
+            f"{path} of the {name} images is {kinds[axes]}, and the held-out real ones are"
+            f" {'volumes' if spec.spatial_dims == 3 else 'images of two axes'}; give images of one kind."
+        )
+    if len(image.pixels) > spec.channels and not is_grey(image):
+        raise UserError(
+            f"{path} of the {name} images is in colour, and the held-out real ones are grey; give grey images, or"
+            " compare modalities in colour and in grey by themselves."
+        )
+
+
 def with_formats(data: Comparison, unit: str | None) -> Comparison:
     """The comparison whose table says how each set is stored, with a note where the sets differ.
 
     Raises:
-        UserError: an image that cannot be read.
+        UserError: see `formats_of`.
     """
     given = (data.synthetic, data.real, data.train or data.fit, data.control)
     sets = [known for known in given if known is not None and len(known)]
-    found = {members.name: formats_of(members, unit) for members in sets}
+    found = {members.name: formats_of(members, unit, data.spec) for members in sets}
     blank = {"pixels": "", "stored": "", "levels": ""}
     table = tuple(
         {**entry, **(found[str(entry["name"])].row() if entry["name"] in found else blank)} for entry in data.table

@@ -1,7 +1,8 @@
 """Are images mirrored or upside down? A classifier of real and of flipped real images looks at them.
 
 Hearts on the right side are what a generator learns whose training images were flipped to have more of them. Distances
-hardly show it. Only classes whose sides can be seen count: most heads look alike from both.
+hardly show it. Only classes whose sides can be seen count: most heads look alike from both. And only images that are
+like real ones, one way or the other: of images with a text in a corner a classifier says anything.
 """
 
 from collections.abc import Sequence
@@ -18,7 +19,7 @@ from medloom.evaluation.images.section import Found, Inputs, Plots, Section, cla
 from medloom.evaluation.images.sets import ImageSet
 from medloom.evaluation.images.stand_ins import sampled
 from medloom.evaluation.report.metrics import LOWER, Metric, Reference, Sampled, proportion
-from medloom.evaluation.report.plots import Panel
+from medloom.evaluation.report.plots import FRACTION, Panel
 from medloom.metrics.uncertainty import Interval, difference
 
 MIRRORED, UPSIDE_DOWN, BACK_TO_FRONT = "mirrored images", "images upside down", "images back to front"
@@ -29,6 +30,10 @@ TRAINED, SELECTED, MEASURED = 40, 10, 10
 MOST_TRAINED, MOST_MEASURED = 1000, 2000
 # Least difference of the fractions of flipped and of other images that are taken for flipped.
 SEEN = 0.6
+# Pixels of an axis of outlines, and the fraction of real images whose outline is too unlike those of all others.
+OUTLINE, UNLIKE = 16, 0.05
+# Least fraction of images that are like real ones, one way or the other.
+LIKE = 0.5
 
 Flags = NDArray[np.bool_]
 Rows = NDArray[np.intp]
@@ -45,12 +50,14 @@ class Looks:
         units: of intervals, `(n,)`.
         as_they_are: by flip: `(n,)`.
         when_flipped: the same of the flipped images.
+        like: by flip: whether the image or the flipped one has the outline of a real image, `(n,)`.
     """
 
     kinds: NDArray[np.str_]
     units: tuple[str, ...]
     as_they_are: dict[str, Flags]
     when_flipped: dict[str, Flags]
+    like: dict[str, Flags]
 
     def power(self, flip: str, of: Flags) -> float:
         """How much more often flipped images of some rows are taken for flipped than the images themselves."""
@@ -74,19 +81,28 @@ def measure(inputs: Inputs) -> Found:
     data, flips = inputs.data, flips_of(inputs.data.spec)
     rows = _some(data.other_real, MOST_TRAINED, inputs.seed)
     classifier, outside = _trained(inputs, rows, flips)
-    known = _looks(inputs, classifier, data.other_real, rows[outside], flips)
+    trained_on = outlines(inputs.images(data.other_real, np.delete(rows, outside), data.spec))
+    others = outlines(inputs.images(data.other_real, rows[outside], data.spec))
+    judge = Judge(classifier, flips, trained_on, float(np.quantile(nearness(others, trained_on), UNLIKE)))
+    known = _looks(inputs, judge, data.other_real, rows[outside])
     synthetic, real = (
-        _looks(inputs, classifier, own, _some(own, MOST_MEASURED, inputs.seed), flips)
-        for own in (data.synthetic, data.real)
+        _looks(inputs, judge, own, _some(own, MOST_MEASURED, inputs.seed)) for own in (data.synthetic, data.real)
     )
     metrics, notes = [], []
     for flip in flips:
         kinds = [kind for kind in np.unique(known.kinds).tolist() if _is_seen(known, flip, kind)]
         kinds = [kind for kind in kinds if min((own.kinds == kind).sum() for own in (real, synthetic)) >= MEASURED]
-        if kinds and real.power(flip, np.isin(real.kinds, kinds)) >= SEEN:
-            metrics.append(_metric(flip, kinds, synthetic, real, data.synthetic.counted))
-        else:
+        ours = np.isin(synthetic.kinds, kinds)
+        like = int((synthetic.like[flip] & ours).sum())
+        if not kinds or real.power(flip, np.isin(real.kinds, kinds)) < SEEN:
             notes.append(f"{flip}: not measured, since in no class a classifier sees which real images are flipped.")
+        elif like < max(MEASURED, LIKE * ours.sum()):
+            notes.append(
+                f"{flip}: not measured, since {like} of {int(ours.sum())} synthetic images of {', '.join(kinds)} have"
+                " the outline of a real one, flipped or not."
+            )
+        else:
+            metrics.append(_metric(flip, kinds, synthetic, real, data.synthetic.counted))
     return Found(metrics, notes)
 
 
@@ -112,17 +128,62 @@ def _trained(inputs: Inputs, rows: Rows, flips: dict[str, int]) -> tuple[MultiLa
     return inputs.cache.multilabel("flips", made_from, train), held[held < count]
 
 
-def _looks(
-    inputs: Inputs, classifier: MultiLabelClassifier, everyone: ImageSet, rows: Rows, flips: dict[str, int]
-) -> Looks:
+def outlines(images: NDArray[np.floating]) -> NDArray[np.float64]:
+    """Images `(N, C, *spatial)` with some 16 pixels an axis, each with mean 0 and length 1, `(N, pixels)`.
+
+    Examples:
+        >>> outlines(np.random.default_rng(0).random((3, 1, 64, 48))).shape
+        (3, 256)
+    """
+    small = np.asarray(images, np.float64)
+    for axis in range(2, images.ndim):
+        ends = np.linspace(0, images.shape[axis], min(OUTLINE, images.shape[axis]) + 1).astype(int)
+        sums = np.add.reduceat(small, ends[:-1], axis=axis)
+        small = sums / np.diff(ends).reshape(-1, *[1] * (images.ndim - axis - 1))
+    flat = small.reshape(len(small), -1)
+    flat = flat - flat.mean(axis=1, keepdims=True)
+    return np.asarray(flat / np.maximum(np.linalg.norm(flat, axis=1, keepdims=True), 1e-12))
+
+
+def nearness(some: NDArray[np.float64], known: NDArray[np.float64]) -> NDArray[np.float64]:
+    """The largest correlation of each outline with one of the known ones, `(n,)`."""
+    return np.asarray((some @ known.T).max(axis=1))
+
+
+@dataclass(frozen=True, eq=False)
+class Judge:
+    """What tells flipped images from others.
+
+    Attributes:
+        classifier: of flips.
+        flips: with the axis of each.
+        known: outlines of the real images that it was trained on.
+        least: correlation with one of them that an image like real ones has.
+    """
+
+    classifier: MultiLabelClassifier
+    flips: dict[str, int]
+    known: NDArray[np.float64]
+    least: float
+
+    def is_like(self, images: NDArray[np.floating]) -> Flags:
+        """Whether images have the outline of a real one."""
+        return np.asarray(nearness(outlines(images), self.known) >= self.least)
+
+
+def _looks(inputs: Inputs, judge: Judge, everyone: ImageSet, rows: Rows) -> Looks:
     """How some images of a set look."""
     images, members = inputs.images(everyone, rows, inputs.data.spec), everyone.rows(rows)
-    as_they_are, when_flipped, scores = {}, {}, classifier.scores(images)
-    for column, (flip, axis) in enumerate(flips.items()):
-        threshold, flipped = classifier.thresholds[column], classifier.scores(np.flip(images, axis))
-        here, there = scores[:, column] > threshold, flipped[:, column] > threshold
-        as_they_are[flip], when_flipped[flip] = here & ~there, there & ~here
-    return Looks(np.array(classes(members)), members.units, as_they_are, when_flipped)
+    as_they_are, when_flipped, like, scores = {}, {}, {}, judge.classifier.scores(images)
+    like_itself = judge.is_like(images)
+    for column, (flip, axis) in enumerate(judge.flips.items()):
+        turned, threshold = np.flip(images, axis), judge.classifier.thresholds[column]
+        here, there = scores[:, column] > threshold, judge.classifier.scores(turned)[:, column] > threshold
+        like_turned = judge.is_like(turned)
+        # What is right has the outline of a real image too.
+        as_they_are[flip], when_flipped[flip] = here & ~there & like_turned, there & ~here & like_itself
+        like[flip] = like_itself | like_turned
+    return Looks(np.array(classes(members)), members.units, as_they_are, when_flipped, like)
 
 
 def _is_seen(known: Looks, flip: str, kind: str) -> bool:
@@ -131,19 +192,23 @@ def _is_seen(known: Looks, flip: str, kind: str) -> bool:
 
 
 def _metric(flip: str, kinds: Sequence[str], synthetic: Looks, real: Looks, counted: str) -> Metric:
-    """The fraction of flipped synthetic images: 0 where they look like held-out ones, 1 like these when flipped."""
-    ours, theirs = (np.isin(own.kinds, kinds) for own in (synthetic, real))
+    """The fraction of flipped synthetic images: 0 where they look like held-out ones, 1 like these when flipped.
+
+    Images that are like real ones neither way are not counted.
+    """
+    ours, theirs = (np.isin(own.kinds, kinds) & own.like[flip] for own in (synthetic, real))
     over = Sampled.of(np.asarray(synthetic.units)[ours], counted)
     rate = proportion(synthetic.as_they_are[flip][ours], over.units)
     by_chance = proportion(real.as_they_are[flip][theirs], np.asarray(real.units)[theirs])
     apart, power = difference(rate, by_chance), real.power(flip, theirs)
+    share, low, high = (float(np.clip(end / power, 0, 1)) for end in (apart.value, apart.low, apart.high))
     note = (
         f"Of {', '.join(kinds)}. The classifier takes {rate.value:.0%} of synthetic images for flipped,"
         f" {by_chance.value:.0%} of held-out ones, and {by_chance.value + power:.0%} of these"
         f" when they are flipped. {over.note}"
     )
     return Metric.of(
-        Interval(apart.value / power, apart.low / power, apart.high / power, apart.n),
+        Interval(share, low, high, apart.n),
         name=flip,
         counted=over.counted,
         reference=Reference("as held-out real images", 0.0),
@@ -163,9 +228,9 @@ def lacking(data: Comparison) -> str | None:
 
 
 def plots(metrics: Sequence[Metric]) -> Plots:
-    """One plot of all flips; shares beyond held-out images may be below 0 and above 1."""
+    """One plot of all flips."""
     rows = [(metric.name, metric) for metric in metrics]
-    return [("flipped images", [Panel("flipped images", rows)])] if rows else []
+    return [("flipped images", [Panel("flipped images", rows, FRACTION)])] if rows else []
 
 
 SECTION = Section(
@@ -173,7 +238,8 @@ SECTION = Section(
     question="Are images mirrored or upside down?",
     metrics={
         MIRRORED: "fraction of images that are mirrored from left to right: what a classifier of real and of mirrored"
-        " real images takes for mirrored, beyond held-out real images; only in classes in which it sees it",
+        " real images takes for mirrored, beyond held-out real images; only in classes in which it sees it, and of"
+        " images that have the outline of a real one, flipped or not",
         UPSIDE_DOWN: "the same from top to bottom",
         BACK_TO_FRONT: "the same from front to back, of volumes",
     },

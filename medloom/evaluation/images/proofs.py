@@ -1,4 +1,4 @@
-"""What each extractor can tell on these data: real images that were blurred, grained or halved, from real images.
+"""What each extractor can tell on these data: real images that were changed or halved, from real ones.
 
 An extractor that cannot distinguish the set made without a model from real images says nothing about synthetic ones.
 """
@@ -24,6 +24,8 @@ MEANINGS = {
 }
 # Real images that are degraded, and pixels of the shortest axis by which they are blurred.
 MOST, BLUR, LEAST_BLUR, GRAIN = 200, 0.015, 0.8, 0.1
+# Fraction of the last axis by which they are moved.
+MOVED = 0.06
 LEAST = 20
 # Images of a side of a draw with fewer than so many say nothing.
 LEAST_SIDE = 10
@@ -43,7 +45,16 @@ def _grainy(images: Images, seed: int) -> Images:
     return np.clip(images + noise, -1, 1).astype(np.float32)
 
 
-DEGRADATIONS: Mapping[str, Degradation] = {"blurred": _blurred, "noise of 5 % of the range": _grainy}
+def _moved(images: Images, seed: int) -> Images:
+    places = np.arange(images.shape[-1]) - max(round(MOVED * images.shape[-1]), 1)
+    return images[..., np.maximum(places, 0)]
+
+
+DEGRADATIONS: Mapping[str, Degradation] = {
+    "blurred": _blurred,
+    "noise of 5 % of the range": _grainy,
+    "moved by 6 % of the width": _moved,
+}
 HALVED = "half of the classes"
 
 

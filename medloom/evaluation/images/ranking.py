@@ -1,7 +1,8 @@
-"""Several generators in one table: each metric with its interval, and its paired difference from the best generator.
+"""Several generators in one table: each metric with its interval, and its difference from the best generator.
 
 All generators are compared with the same real patients in the same draws. Where two were asked for the same conditions,
-the images of a condition are left out together, so that what both share does not widen the interval.
+the images of a condition are left out together, so that what both share does not widen the interval. Other sets are
+compared as wholes: what one of them lacks would be missing among their pairs.
 """
 
 from collections import Counter
@@ -22,12 +23,14 @@ from medloom.evaluation.report.report import page
 from medloom.metrics.frechet import frechet_distance
 from medloom.metrics.neighbours import prdc
 from medloom.metrics.set_comparison import compare_sets
-from medloom.metrics.uncertainty import Interval, bootstrap_mean, holm, p_value
+from medloom.metrics.uncertainty import Interval, bootstrap_mean, difference, holm, p_value
 
 # Metrics on features that are ranked, each with whether more of it is better.
 RANKED: Mapping[str, bool] = {EXCESS: False, "coverage": True, "recall": True}
 SIGNIFICANT = 0.05
 LEAST = 20
+# Least fraction of both sets that belongs together in pairs.
+PAIRED = 0.9
 
 Column = tuple[str, str]
 
@@ -61,16 +64,16 @@ class Place:
     Attributes:
         name: of the generator.
         rank: from 1.
-        score: mean excess Frechet distance over the extractors.
+        score: mean excess Frechet distance over the extractors; None if none was measured.
         values: the metric of each column.
-        behind: of each column, the paired difference from the best generator; empty for the best one.
+        behind: of each column, the difference from the best generator; empty for the best one.
         p: of each column, Holm's p value of that difference over all generators.
         answers: at the top of its report.
     """
 
     name: str
     rank: int
-    score: float
+    score: float | None
     values: Mapping[Column, Metric]
     behind: Mapping[Column, Interval]
     p: Mapping[Column, float]
@@ -115,15 +118,15 @@ def ranked(contenders: Sequence[Contender]) -> list[Place]:
         contenders: evaluated on the same real images by the same extractors.
     """
     extractors = contenders[0].inputs.extractors
-    scores = []
+    scores: list[float | None] = []
     for own in contenders:
         known = [metric.value for name in extractors if (metric := own.metric((EXCESS, name))) is not None]
-        scores.append(float(np.mean(known)) if known else float("inf"))
-    order = np.argsort(scores, kind="stable")
-    best = contenders[int(order[0])]
+        scores.append(float(np.mean(known)) if known else None)
+    order = sorted(range(len(contenders)), key=lambda place: (scores[place] is None, scores[place] or 0.0))
+    best = contenders[order[0]]
     columns: list[Column] = [(name, extractor) for extractor in extractors for name in RANKED]
     columns.append((RECOGNITION, ""))
-    behind = {own.name: differences(own.inputs, best.inputs) for own in contenders if own is not best}
+    behind = {own.name: _behind(own, best, columns) for own in contenders if own is not best}
     corrected: dict[str, dict[Column, float]] = {name: {} for name in behind}
     for column in columns:
         measured = [name for name, own in behind.items() if column in own]
@@ -139,7 +142,7 @@ def ranked(contenders: Sequence[Contender]) -> list[Place]:
             corrected.get(contenders[place].name, {}),
             contenders[place].answers,
         )
-        for rank, place in enumerate(order.tolist(), 1)
+        for rank, place in enumerate(order, 1)
     ]
 
 
@@ -150,16 +153,38 @@ def ranking_page(places: Sequence[Place]) -> str:
     return page("ranking.html", places=places, columns=columns, questions=questions)
 
 
+def _behind(own: Contender, best: Contender, columns: Sequence[Column]) -> dict[Column, Interval]:
+    """The difference from the best generator, in pairs if the two sets consist of pairs."""
+    if paired_rows(own.inputs.data.synthetic, best.inputs.data.synthetic) is not None:
+        return differences(own.inputs, best.inputs)
+    found = {}
+    for column in columns:
+        ours, theirs = (_whole(each.metric(column)) for each in (own, best))
+        if ours is not None and theirs is not None:
+            found[column] = difference(ours, theirs)
+    return found
+
+
+def _whole(metric: Metric | None) -> Interval | None:
+    """What is compared between sets of different sizes: metrics on features depend on n, their excess does not."""
+    if metric is None or metric.low is None or metric.high is None:
+        return None
+    return metric.difference if metric.name in RANKED else Interval(metric.value, metric.low, metric.high, metric.n)
+
+
 def differences(first: Inputs, second: Inputs) -> dict[Column, Interval]:
     """The metrics of one generator less those of another, paired, with 95 % intervals.
 
     Args:
         first: of the one.
         second: of the other, with the same real images.
+
+    Returns:
+        By column; nothing for sets that are too small, or do not consist of pairs.
     """
     real, seed = first.data.real, first.seed
     rows = paired_rows(first.data.synthetic, second.data.synthetic)
-    if min(len(rows[0]), len(real)) < LEAST:
+    if rows is None or min(len(rows[0]), len(real)) < LEAST:
         return {}
     units = sampled_units(np.asarray(first.data.synthetic.units)[rows[0]])
     found: dict[Column, Interval] = {}
@@ -191,15 +216,20 @@ def differences(first: Inputs, second: Inputs) -> dict[Column, Interval]:
     return found
 
 
-def paired_rows(first: ImageSet, second: ImageSet) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
-    """Rows of two sets that belong together: the n-th image of the same condition; else as many rows, as they come."""
+def paired_rows(first: ImageSet, second: ImageSet) -> tuple[NDArray[np.intp], NDArray[np.intp]] | None:
+    """Rows of two sets that belong together: the n-th image of the same condition, or all rows as they come.
+
+    Returns:
+        None for sets of which a part has no counterpart.
+    """
     places = [_numbered(members.units) for members in (first, second)]
     common = [key for key in places[0] if key in places[1]]
-    if len(common) >= LEAST:
+    if len(common) >= PAIRED * max(len(first), len(second)):
         one, other = ([own[key] for key in common] for own in places)
         return np.array(one, np.intp), np.array(other, np.intp)
-    n = min(len(first), len(second))
-    return np.arange(n), np.arange(n)
+    if len(first) == len(second):
+        return np.arange(len(first)), np.arange(len(first))
+    return None
 
 
 def _numbered(units: Sequence[str]) -> dict[tuple[str, int], int]:

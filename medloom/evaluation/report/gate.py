@@ -207,6 +207,9 @@ def read_rules_text(path: Path, option: str) -> str:
     """
     try:
         return path.read_bytes().decode("utf-8")
+    except FileNotFoundError as error:
+        built_in = ", or --gate release for the built-in rules" if option == "--gate" else ""
+        raise UserError(f"{option} {path}: no such file; give a YAML file of rules{built_in}.") from error
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"{option} {path} cannot be read: {first_line(error)}.") from error
 
@@ -229,7 +232,7 @@ def read_entries(
     try:
         entries = yaml.safe_load(text)
     except yaml.YAMLError as error:
-        raise UserError(f"{place} cannot be read: {first_line(error)}.") from error
+        raise UserError(f"{place} is no YAML: {' '.join(str(error).split())}.") from error
     if not isinstance(entries, list) or not entries:
         release = ", or --gate release" if place.startswith("--gate") else ""
         raise UserError(f"{place}: give a list of rules, each with a metric and a bound{release}.")

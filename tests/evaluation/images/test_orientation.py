@@ -41,6 +41,13 @@ def write(folder: Path, count: int, seed: int, flipped: float = 0.0, axis: int =
     return folder / "m.csv"
 
 
+def inverted(manifest: Path) -> Path:
+    """Upright, and unlike any real image."""
+    for path in manifest.parent.glob("*.png"):
+        Image.fromarray(255 - np.asarray(Image.open(path))).save(path)
+    return manifest
+
+
 @pytest.fixture(scope="module")
 def sets(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     root = tmp_path_factory.mktemp("flipped")
@@ -50,31 +57,46 @@ def sets(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
         "fresh": write(root / "fresh", 80, 2),
         "half": write(root / "half", 80, 3, 0.5),
         "turned": write(root / "turned", 80, 4, 1.0, axis=0),
+        "inverted": inverted(write(root / "inverted", 80, 5)),
         "cache": root / "cache",
     }
 
 
 @pytest.mark.parametrize(
     ("name", "mirrored", "turned"),
-    [("fresh", (0, 0.1), (0, 0.1)), ("half", (0.5, 0.2), (0, 0.1)), ("turned", (0, 0.15), (1, 0.1))],
+    [("fresh", (0, 0.1), (0, 0.1)), ("half", (0.5, 0.2), (0, 0.1)), ("turned", None, (1, 0.1))],
 )
 def test_flipped_images_are_found(
-    name: str, mirrored: tuple[float, float], turned: tuple[float, float], sets: dict[str, Path], tmp_path: Path
+    name: str, mirrored: tuple[float, float] | None, turned: tuple[float, float], sets: dict[str, Path], tmp_path: Path
 ) -> None:
+    """Of a chest upside down nothing is said of its sides."""
     given: dict[str, Any] = {"label": "label", "image_size": (SIZE,), "steps": 80, "device": "cpu"}
     given |= {"only": ("orientation",), "cache": sets["cache"], "train": sets["train"]}
     run(Config(real=sets["real"], synthetic=(sets[name],), out=tmp_path / "out", **given))
     scores = json.loads((tmp_path / "out" / "scores.json").read_text())
     metrics = {metric["name"]: metric for metric in scores["metrics"]}
-    for flip, (share, off) in {MIRRORED: mirrored, UPSIDE_DOWN: turned}.items():
-        metric = metrics[flip]
+    for flip, expected in {MIRRORED: mirrored, UPSIDE_DOWN: turned}.items():
+        assert (flip in metrics) is (expected is not None)
+        if expected is None:
+            continue
+        (share, off), metric = expected, metrics[flip]
         assert metric["value"] == pytest.approx(share, abs=off), flip
         assert (metric["low"] > 0.05) is (share > 0), flip
     # Heads have no sides.
-    assert metrics[MIRRORED]["note"].startswith("Of chest. ")
+    assert mirrored is None or metrics[MIRRORED]["note"].startswith("Of chest. ")
     assert metrics[UPSIDE_DOWN]["note"].startswith("Of chest, head. ")
     # What is measured is what the gate asks for.
     assert {MIRRORED, UPSIDE_DOWN} <= {rule.metric for rule in RELEASE if rule.optional}
+
+
+def test_of_images_unlike_real_ones_nothing_is_said(sets: dict[str, Path], tmp_path: Path) -> None:
+    given: dict[str, Any] = {"label": "label", "image_size": (SIZE,), "steps": 80, "device": "cpu"}
+    given |= {"only": ("orientation", "identifiers"), "cache": sets["cache"], "train": sets["train"]}
+    run(Config(real=sets["real"], synthetic=(sets["inverted"],), out=tmp_path / "out", **given))
+    scores = json.loads((tmp_path / "out" / "scores.json").read_text())
+    assert not {MIRRORED, UPSIDE_DOWN} & {metric["name"] for metric in scores["metrics"]}
+    for flip in (MIRRORED, UPSIDE_DOWN):
+        assert any(note.startswith(f"{flip}: not measured, since 0 of ") for note in scores["notes"])
 
 
 def test_images_without_sides_are_said_to_have_none(

@@ -5,6 +5,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
+import pytest
 
 from medloom.core.types import Condition, Sample
 from medloom.evaluation.images.features import FeatureSet
@@ -66,8 +67,22 @@ def test_pairs_are_narrower_than_two_sets_apart() -> None:
 
 def test_rows_of_one_condition_belong_together() -> None:
     first = members([f"c{row // 2}" for row in range(60)])
-    second = members([f"c{row // 2}" for row in reversed(range(50))])
-    one, other = paired_rows(first, second)
-    assert len(one) == 50 and [first.units[row] for row in one] == [second.units[row] for row in other]
-    one, other = paired_rows(first, members([f"d{row}" for row in range(40)]))
-    assert one.tolist() == other.tolist() == list(range(40))
+    # A sixth of the first set has no counterpart.
+    assert paired_rows(first, members([f"c{row // 2}" for row in reversed(range(50))])) is None
+    pairs = paired_rows(first, members([f"c{row // 2}" for row in reversed(range(56))]))
+    assert pairs is not None
+    assert len(pairs[0]) == 56 and [first.units[row] for row in pairs[0]] == [f"c{row // 2}" for row in range(56)]
+    pairs = paired_rows(first, members([f"d{row}" for row in range(60)]))
+    assert pairs is not None and pairs[0].tolist() == pairs[1].tolist() == list(range(60))
+
+
+def test_what_a_set_lacks_is_seen() -> None:
+    """Of the conditions that both have, a set of one class has all."""
+    rng = np.random.default_rng(2)
+    real, good, half = (rng.normal(size=(n, D)) + 4 * (np.arange(n) % 2 == 0)[:, None] for n in (160, 80, 80))
+    units = [f"c{row}" for row in range(80)]
+    one_class = generator(half[::2], units[::2], real)
+    places = ranked([contender("one class", one_class), contender("both", generator(good, units, real))])
+    assert [place.name for place in places] == ["both", "one class"] and places[1].is_behind
+    behind, values = places[1].behind[EXCESS, "x"], [place.values[EXCESS, "x"].value for place in places]
+    assert behind.value == pytest.approx(values[1] - values[0]) and behind.low > 0

@@ -198,7 +198,7 @@ def test_allowed_metrics_are_known_and_need_a_gate() -> None:
             "- {metric: recall, of: MR, value_at_least: 0}",
             "not measured of 'MR' by any extractor. Measured: recall of CT",
         ),
-        ("- [", "cannot be read"),
+        ("- [", "is no YAML: while parsing a flow node expected the node content"),
     ],
 )
 def test_files_that_are_no_gate(tmp_path: Path, text: str, message: str) -> None:
