@@ -28,6 +28,8 @@ DRAWS, GROUPS = 16, 40
 EQUAL_SETS, EQUAL_GROUPS = 20, 20
 # Patients and prompts with more unlike numbers of images cannot stand for each other.
 ALIKE, LEAST_OF_SIDE = 1.5, 0.9
+# Fraction of a variance that is kept at least: both the variance and its excess are estimates.
+LEAST_LEFT = 0.5
 TRIES = 8
 LEVEL = 0.95
 
@@ -150,10 +152,10 @@ def compare_sets(
     The value is the mean over draws of a side of each set, all of n' = min(synthetic, real / 2) images, and so is the
     reference. The jackknife over groups of patients (Shao and Wu 1989) gives their variances and the one of their
     difference; the variance of the mean over draws is added. For equal sets, where a distance has no linear part, the
-    jackknife has up to twice the variance (Efron and Stein 1981), or more. So where no difference is seen, its variance
-    is less by what the jackknife has too much on equal sets, which are dealt of patients and prompts together; it is at
-    least the variance of the difference over those, and never larger than the jackknife's. Value and reference of equal
-    sets keep intervals that are up to 1.5 times too wide.
+    jackknife has up to twice the variance (Efron and Stein 1981), or more. So where no statistic sees a difference, its
+    variance is less by what the jackknife has too much on equal sets, which are dealt of patients and prompts together;
+    it is at least half of it, and the variance of the difference over those. Value and reference of equal sets keep
+    intervals that are up to 1.5 times too wide.
 
     Args:
         statistics: maps a real side and another set, as features, to finite numbers.
@@ -205,12 +207,12 @@ def compare_sets(
     ((drawn, *left),) = all_measured(real, synthetic, [sides])
     means, variance = drawn.mean(axis=0), _variance(drawn, left)
     reach = float(student.ppf((1 + LEVEL) / 2, len(left) - 1))
-    unseen = np.abs(means[2]) < reach * np.sqrt(variance[2])
-    equal = _equal_sets(real_groups, synthetic_groups, sides, equal_sets, seed) if unseen.any() else []
+    # Where one statistic sees a difference, the sets are not equal for the others either.
+    unseen = (np.abs(means[2]) < reach * np.sqrt(variance[2])).all()
+    equal = _equal_sets(real_groups, synthetic_groups, sides, equal_sets, seed) if unseen else []
     if equal:
         pooled = np.concatenate([real, synthetic])
-        less = _without_excess(variance[2], all_measured(pooled, pooled, equal))
-        variance[2] = np.where(unseen, less, variance[2])
+        variance[2] = _without_excess(variance[2], all_measured(pooled, pooled, equal))
     controls: list[float | None] = [None] * means.shape[1]
     if control is not None:
         rng = numpy_generator("control", seed)
@@ -246,7 +248,8 @@ def _without_excess(variance: Values, of_equal: Sequence[Sequence[Values]]) -> V
     true: Values = np.var([drawn.mean(axis=0)[2] for drawn, *_ in of_equal], axis=0, ddof=1)
     drawn, *left = of_equal[0]
     excess = np.maximum(_variance(drawn, left)[2] - true, 0)
-    needed: Values = np.minimum(variance, np.maximum(variance - excess, true))
+    least = np.maximum(true, LEAST_LEFT * variance)
+    needed: Values = np.minimum(variance, np.maximum(variance - excess, least))
     return needed
 
 
