@@ -45,6 +45,8 @@ SAME = 0.95
 LEAST_PATIENTS = 8
 # Training images that show how often images agree with held-out images by chance.
 MOST_OF_CHANCE = 1000
+# Synthetic images that are compared with all others of their set.
+MOST_REPEATED = 2000
 LISTED_PAIRS, THUMBNAIL = 60, 128
 
 
@@ -156,13 +158,15 @@ def _repeated(data: Comparison, search: CopySearch, unrelated: Sequence[Unrelate
     by_chance = _chance_of_held_out(data, search, unrelated)
     metrics.append(Metric.of(rate, name=HELD_OUT, counted="images", reference=by_chance, better=LOWER))
     pairs += _pairs("a held-out image", of_real, synthetic, real)
-    own = search.among(synthetic, synthetic, unrelated)
-    order = np.sort(numpy_generator("repeated", search.seed).permutation(len(real))[:MOST_OF_CHANCE])
-    theirs = search.among(real, real, unrelated, order)
+    rows, order = (
+        np.sort(numpy_generator("repeated", search.seed).permutation(len(own))[:most])
+        for own, most in ((synthetic, MOST_REPEATED), (real, MOST_OF_CHANCE))
+    )
+    own, theirs = search.among(synthetic, synthetic, unrelated, rows), search.among(real, real, unrelated, order)
     rates = [proportion(found.listed, np.arange(len(found.listed))) for found in (own, theirs)]
     reference = Reference.of(rates[1], "held-out real images")
     metrics.append(Metric.of(rates[0], name=REPEATED, counted="images", reference=reference, better=LOWER))
-    pairs += _pairs(ANOTHER, own, synthetic, synthetic)
+    pairs += _pairs(ANOTHER, own, synthetic.rows(rows), synthetic)
     return metrics, pairs
 
 
@@ -290,7 +294,7 @@ SECTION = Section(
         COPIED: "fraction of synthetic images that agree with a training image far beyond what unrelated images do",
         EXCESS: "that fraction less the one of held-out images; above 0 means copying",
         HELD_OUT: "fraction that agree so with a held-out image, which the generator should not have seen",
-        REPEATED: "fraction that agree so with another synthetic image",
+        REPEATED: "fraction that agree so with another synthetic image; of 2,000 images at most",
         IDENTICAL: "fraction of synthetic files that equal a real file byte for byte",
         FOUND: "fraction of edited copies of your own real images that this search lists with their original",
     },
