@@ -250,6 +250,8 @@ def test_pixels_need_no_class(sets: dict[str, Path], cache: Path, tmp_path: Path
         ({"device": "gpu"}, "allowed: auto, cpu, cuda"),
         ({"steps": 0}, "--steps 0"),
         ({"drop_copies": True}, "--drop-copies needs --train"),
+        ({"drop_copies": True, "train": Path("t"), "only": ("fidelity",)}, "--drop-copies needs the section copies"),
+        ({"gate": Path("none.yaml")}, r"--gate none\.yaml: no such file; .* --gate release for the built-in rules"),
         ({"reference_model": Path("run")}, "--reference-model calibrates the attack on --model, which needs --train"),
         ({"metrics": ("fid",)}, "unknown metric in --metrics 'fid'"),
         ({"metrics": ("squared_mmd",), "only": ("privacy",)}, "--metrics are measured in the section fidelity"),
@@ -369,6 +371,14 @@ def test_bad_images_are_named_or_left_out(sets: dict[str, Path], cache: Path, tm
     assert scores["sets"][0]["images"] == 39
 
 
+def test_features_of_a_gate_are_those_that_are_measured(sets: dict[str, Path], cache: Path, tmp_path: Path) -> None:
+    gate = tmp_path / "gate.yaml"
+    gate.write_text("- {metric: coverage, features: clasifier, value_at_least: 0.1}")
+    with pytest.raises(UserError, match="features 'clasifier', did you mean 'classifier'"):
+        evaluate(sets, "good", tmp_path / "out", gate=gate, cache=cache)
+    assert not (tmp_path / "out").exists()
+
+
 def test_held_out_images_that_are_training_images_are_left_out(
     sets: dict[str, Path], cache: Path, tmp_path: Path
 ) -> None:
@@ -442,5 +452,7 @@ def test_several_sets_are_ranked(
     assert all((tmp_path / "out" / name / "report.html").is_file() for name in (first, second))
     assert main([*words, "--gate", "release"]) == 2
     assert "--gate is for one set of images, and 2 are given" in capsys.readouterr().err
+    assert main([*words[: words.index("--only")], "--only", "alignment"]) == 2
+    assert "several --synthetic are ranked by the section fidelity" in capsys.readouterr().err
     assert main([*words[:-10], "--synthetic", str(sets["good"]), *words[-10:]]) == 2
     assert "give manifests whose names or folders differ" in capsys.readouterr().err

@@ -113,7 +113,7 @@ def test_without_a_plan_everything_is_exploratory_and_that_is_said_once(tmp_path
         ("- {metric: recall, resaon: why, value_at_least: 1}", "key 'resaon', did you mean 'reason'"),
         ("- {metric: recall, reason: why, n: 9, power: all}", "rule 1: it has no bound"),
         ("metric: recall", "--plan {path}: give a list of rules, each with a metric and a bound."),
-        ("- [", "--plan {path} cannot be read"),
+        ("- [", "--plan {path} is no YAML: while parsing a flow node"),
     ],
 )
 def test_files_that_are_no_plan(tmp_path: Path, text: str, message: str) -> None:
@@ -123,7 +123,7 @@ def test_files_that_are_no_plan(tmp_path: Path, text: str, message: str) -> None
 
 
 def test_a_plan_that_is_missing_is_named(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"--plan .*none\.yaml cannot be read"):
+    with pytest.raises(UserError, match=r"--plan .*none\.yaml: no such file; give a YAML file of rules\."):
         read_plan(tmp_path / "none.yaml", KNOWN)
     assert read_plan(None, KNOWN) is None
 
