@@ -32,6 +32,8 @@ MOST_TRAINED, MOST_MEASURED = 1000, 2000
 SEEN = 0.6
 # Pixels of an axis of outlines, and the fraction of real images whose outline is too unlike those of all others.
 OUTLINE, UNLIKE = 16, 0.05
+# Difference of two correlations beyond which an image is the right way round, whatever a classifier takes it for.
+CLEARLY = 0.05
 # Least fraction of images that are like real ones, one way or the other.
 LIKE = 0.5
 
@@ -166,23 +168,25 @@ class Judge:
     known: NDArray[np.float64]
     least: float
 
-    def is_like(self, images: NDArray[np.floating]) -> Flags:
-        """Whether images have the outline of a real one."""
-        return np.asarray(nearness(outlines(images), self.known) >= self.least)
+    def nearness(self, images: NDArray[np.floating]) -> NDArray[np.float64]:
+        """How near the outline of each image is to that of a real one."""
+        return nearness(outlines(images), self.known)
 
 
 def _looks(inputs: Inputs, judge: Judge, everyone: ImageSet, rows: Rows) -> Looks:
     """How some images of a set look."""
     images, members = inputs.images(everyone, rows, inputs.data.spec), everyone.rows(rows)
     as_they_are, when_flipped, like, scores = {}, {}, {}, judge.classifier.scores(images)
-    like_itself = judge.is_like(images)
+    near = judge.nearness(images)
     for column, (flip, axis) in enumerate(judge.flips.items()):
         turned, threshold = np.flip(images, axis), judge.classifier.thresholds[column]
         here, there = scores[:, column] > threshold, judge.classifier.scores(turned)[:, column] > threshold
-        like_turned = judge.is_like(turned)
-        # What is right has the outline of a real image too.
-        as_they_are[flip], when_flipped[flip] = here & ~there & like_turned, there & ~here & like_itself
-        like[flip] = like_itself | like_turned
+        near_turned = judge.nearness(turned)
+        # What is right has the outline of a real image too, and no worse one.
+        right, right_turned = near >= judge.least, near_turned >= judge.least
+        as_they_are[flip] = here & ~there & right_turned & (near_turned >= near - CLEARLY)
+        when_flipped[flip] = there & ~here & right & (near >= near_turned - CLEARLY)
+        like[flip] = right | right_turned
     return Looks(np.array(classes(members)), members.units, as_they_are, when_flipped, like)
 
 
