@@ -108,7 +108,7 @@ def draw_sides(
         >>> draw_sides(range(100), range(60), seed=0).n
         50
     """
-    codes = [np.unique(np.asarray(each), return_inverse=True)[1] for each in (real, synthetic)]
+    codes = [_numbered(each) for each in (real, synthetic)]
     counts = [int(own.max(initial=-1)) + 1 for own in codes]
     if min(counts) < 4:
         raise UserError(f"sets of {counts[0]} patients and {counts[1]} prompts; give at least 4 of each.")
@@ -258,7 +258,7 @@ def _without_excess(variance: Values, of_equal: Sequence[Sequence[Values]]) -> V
 
 def _equal_sets(real: Groups, synthetic: Groups, sides: Sides, number: int, seed: int) -> list[Sides]:
     """Sides of sets that are equal, as patients and prompts are dealt anew. Rows are those of both, real ones first."""
-    codes = [np.unique(np.asarray(each), return_inverse=True)[1] for each in (real, synthetic)]
+    codes = [_numbered(each) for each in (real, synthetic)]
     counts = [int(own.max()) + 1 for own in codes]
     sizes = [len(own) / count for own, count in zip(codes, counts, strict=True)]
     if number == 0 or sides.n > MOST_ROWS or max(sizes) > ALIKE * min(sizes):
@@ -276,6 +276,11 @@ def _equal_sets(real: Groups, synthetic: Groups, sides: Sides, number: int, seed
         made.append(Sides(whole, left, own.n, own.least))
     # Patients of many images may be dealt such that sides are smaller, and vary more.
     return made if all(own.n > LEAST_OF_SIDE * sides.n for own in made) else []
+
+
+def _numbered(groups: Groups) -> NDArray[np.intp]:
+    """Groups as numbers from 0."""
+    return np.unique(np.asarray(groups), return_inverse=True)[1]
 
 
 def _order(codes: NDArray[np.integer], rng: np.random.Generator) -> Rows:

@@ -236,14 +236,23 @@ def _measured(
     infinite = subsample_interval(
         lambda i, j: frechet_distance(x[i], y[j]), *units, seed=seed, at="infinity", repeats=REPEATS
     )
-    common: dict[str, Any] = {"subset": subset, "counted": A_SIDE, "better": EQUAL, "extractor": extractor}
+    common: dict[str, Any] = {"subset": subset, "better": EQUAL, "extractor": extractor}
     equal = "equal distributions"
     return [
-        Metric.of(excess, name=EXCESS, reference=Reference(equal, 0.0), beyond=excess, control=bad_excess, **common),
+        Metric.of(
+            excess,
+            name=EXCESS,
+            counted=A_SIDE,
+            reference=Reference(equal, 0.0),
+            beyond=excess,
+            control=bad_excess,
+            **common,
+        ),
         *metrics,
         Metric.of(
             replace(infinite, n=min(len(x), len(y))),
             name=FD_INFINITY,
+            counted="images",
             reference=Reference(equal, 0.0),
             beyond=infinite,
             note=f"Extrapolated.{TOO_CLOSE if infinite.high < 0 else ''}",
