@@ -33,13 +33,16 @@ def main(words: list[str]) -> None:
     parser.add_argument("--images", type=int, default=10_000, help="of each of the three sets")
     parser.add_argument("--size", type=int, default=128)
     parser.add_argument("--only", nargs="*", default=None, help="sections (default: copies, then all from nothing)")
+    parser.add_argument("--without-train", action="store_true", help="two sets: no training images are named")
     parser.add_argument("--out", type=Path, help="where to keep images and reports (default: nowhere)")
     options = parser.parse_args(words)
     with tempfile.TemporaryDirectory() as name:
         root = options.out or Path(name)
         started = time.perf_counter()
-        sets = {what: write_bodies(root / what, options.images, options.size, what) for what in SETS}
-        print(f"{options.images} images of {options.size} px in each of 3 sets: {_minutes(started)} to write them\n")
+        named = [what for what in SETS if what != "train" or not options.without_train]
+        sets = {what: write_bodies(root / what, options.images, options.size, what) for what in named}
+        each = f"{options.images} images of {options.size} px in each of {len(sets)} sets"
+        print(f"{each}: {_minutes(started)} to write them\n")
         print("| run | part | minutes | peak memory so far, GB |\n|---|---|---|---|")
         for run, only in (("copies", ["copies"]), ("all", [])) if options.only is None else (("chosen", options.only),):
             measure(run, only, sets, root / f"report-{run}")

@@ -101,6 +101,8 @@ def run(config: Config) -> Path:
     everything = load_manifest(config.data, config)
     shared, common, scales = _shared(config, models, everything)
     hashes = [open_generator(model).model_hash() for model in models.values()]
+    if hashes[0] == hashes[1]:
+        raise UserError(f"--before {config.before} and --after {config.after} have the same weights; give two models.")
     with output_folder(config.out, DESCRIPTION) as out:
         described = {"before": str(config.before), "after": str(config.after), "on": common, "guidance": scales}
         write_json(out / DESCRIPTION, described)

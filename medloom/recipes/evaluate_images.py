@@ -206,6 +206,7 @@ def evaluated(config: Config, plan: "Plan | None", openings: "Openings | None") 
     from medloom.evaluation.images.section import Attack, Inputs
     from medloom.evaluation.images.sections import SECTIONS, SIGNED, choose_sections, unmeasured_metrics
     from medloom.evaluation.report.gate import check_allowed, enforce, judgements, read_gate
+    from medloom.evaluation.report.metrics import EVERYTHING
     from medloom.evaluation.report.openings import count_opening
     from medloom.evaluation.report.report import Report, report_folder
     from medloom.metrics.matrices import computing_on
@@ -218,8 +219,10 @@ def evaluated(config: Config, plan: "Plan | None", openings: "Openings | None") 
     real, synthetic, data, unit = _sets(config, judge.device)
     extractors = _extractors(config, data)
     for rule in rules:
-        if rule.features is not None and rule.metric in SECTIONS["fidelity"].metrics:
-            look_up(dict.fromkeys(extractors), rule.features, f"--gate {config.gate}: features")
+        if rule.metric in SECTIONS["fidelity"].metrics:
+            look_up(dict.fromkeys((EVERYTHING, *data.real.parts)), rule.of, f"--gate {config.gate}: of")
+            if rule.features is not None:
+                look_up(dict.fromkeys(extractors), rule.features, f"--gate {config.gate}: features")
     cache = EvaluationCache(config.cache or config.out, data.spec, judge, unit)
     with report_folder(config.out):
         copies = CopySearch(data.spec, unit, cache.folder, config.seed, config.edited_images)

@@ -58,6 +58,9 @@ def test_before_and_after_a_new_modality(
     assert any(row["before"] != row["after"] for row in rows)
     page = (tmp_path / "compared" / "comparison.html").read_text()
     assert "SYNTHETIC" in page
+    with pytest.raises(UserError, match="have the same weights; give two models"):
+        run_compare(before, before, test, tmp_path / "alone")
+    assert not (tmp_path / "alone").exists()
     assert len(re.findall("Are the images realistic?", page)) == 1
     (distance,) = (row for row in rows if row["metric"] == "excess Frechet distance")
     assert f"{float(distance['before']):.3g}" in page

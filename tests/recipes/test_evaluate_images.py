@@ -371,10 +371,19 @@ def test_bad_images_are_named_or_left_out(sets: dict[str, Path], cache: Path, tm
     assert scores["sets"][0]["images"] == 39
 
 
-def test_features_of_a_gate_are_those_that_are_measured(sets: dict[str, Path], cache: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("key", "message"),
+    [
+        ("features: clasifier", "features 'clasifier', did you mean 'classifier'"),
+        ("of: nodule", "of 'nodule'. Known: all"),
+    ],
+)
+def test_what_a_gate_is_on_is_checked_before_anything_is_trained(
+    sets: dict[str, Path], cache: Path, tmp_path: Path, key: str, message: str
+) -> None:
     gate = tmp_path / "gate.yaml"
-    gate.write_text("- {metric: coverage, features: clasifier, value_at_least: 0.1}")
-    with pytest.raises(UserError, match="features 'clasifier', did you mean 'classifier'"):
+    gate.write_text(f"- {{metric: coverage, {key}, value_at_least: 0.1}}")
+    with pytest.raises(UserError, match=message):
         evaluate(sets, "good", tmp_path / "out", gate=gate, cache=cache)
     assert not (tmp_path / "out").exists()
 

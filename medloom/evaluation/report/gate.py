@@ -97,9 +97,6 @@ class GateRule:
         Args:
             metrics: of the evaluation.
             unmeasured: name of a metric to why it was not measured, where that is known.
-
-        Raises:
-            UserError: the metric was measured, but not of this subset or by these features.
         """
         named = [metric for metric in metrics if metric.name == self.metric]
         if not named:
@@ -110,10 +107,10 @@ class GateRule:
             return [Judgement(INCONCLUSIVE, self.metric, line, lack=why)]
         meant = [metric for metric in named if metric.subset == self.of and self.features in (None, metric.extractor)]
         if not meant:
-            raise UserError(
-                f"gate: {self.metric} was not measured of {self.of!r} by {self.features or 'any extractor'}. Measured:"
-                f" {', '.join(sorted(str(metric) for metric in named))}."
-            )
+            why = f"it was measured only as {', '.join(sorted(str(metric) for metric in named))}"
+            by = f" by {self.features}" if self.features else ""
+            line = f"{STARTS[INCONCLUSIVE]}: {self.metric} was not measured of {self.of!r}{by}: {why}"
+            return [Judgement(INCONCLUSIVE, self.metric, line, lack=why)]
         judged = [self._of(metric) for metric in meant]
         able = [own for own, metric in zip(judged, meant, strict=True) if not self._met_by(metric)]
         return able if self.any_power and able else judged
@@ -271,11 +268,7 @@ def read_entries(
 def judgements(
     rules: Sequence[GateRule], metrics: Sequence[Metric], unmeasured: Mapping[str, str] | None = None
 ) -> list[Judgement]:
-    """The answers of all rules.
-
-    Raises:
-        UserError: see `GateRule.judge`.
-    """
+    """The answers of all rules."""
     return [found for rule in rules for found in rule.judge(metrics, unmeasured or {})]
 
 
