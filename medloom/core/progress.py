@@ -2,8 +2,9 @@
 
 import logging
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Protocol
 
 from medloom.core.cells import printable
@@ -21,6 +22,54 @@ class Advance(Protocol):
 
     def __call__(self, count: int = 1, note: str = "") -> None:
         """Move by `count`; `note` is shown beside the bar."""
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How far some work is.
+
+    Attributes:
+        what: the work, e.g. "training".
+        done: how much of it is done.
+        total: how much there is in all.
+        unit: what is counted, e.g. "images".
+        note: what else is known of it.
+        rate: units a second since this process began with it; 0 where that is not known yet.
+    """
+
+    what: str
+    done: int
+    total: int
+    unit: str
+    note: str = ""
+    rate: float = 0.0
+
+    @property
+    def seconds_left(self) -> float | None:
+        """Until it is done, at the present rate; None where that is not known."""
+        return (self.total - self.done) / self.rate if self.rate else None
+
+
+Listener = Callable[[Progress], None]
+_listeners: list[Listener] = []
+
+
+@contextmanager
+def listening(listener: Listener) -> Iterator[None]:
+    """Within the block the listener is given the progress of all work of this process, each time it moves.
+
+    Examples:
+        >>> with listening(lambda now: print(now.what, now.done, "of", now.total)):
+        ...     with progress("reading", 2, "images") as advance:
+        ...         advance()
+        reading 0 of 2
+        reading 1 of 2
+    """
+    _listeners.append(listener)
+    try:
+        yield
+    finally:
+        _listeners.remove(listener)
 
 
 def console() -> "Console":
@@ -79,7 +128,33 @@ def progress(what: str, total: int, unit: str, done: int = 0, shown: bool = True
         done: how much an earlier, interrupted run has done.
         shown: false on all but the main process.
     """
-    if not shown or not LOG.isEnabledFor(logging.INFO):
+    if not shown:
+        yield lambda count=1, note="": None
+        return
+    with _on_console(what, total, unit, done) as move:
+        if not _listeners:
+            yield move
+            return
+        now, started = Progress(what, done, total, unit), time.monotonic()
+
+        def advance(count: int = 1, note: str = "") -> None:
+            nonlocal now
+            move(count, note)
+            passed = max(time.monotonic() - started, 1e-9)
+            far = now.done + count
+            now = replace(now, done=far, note=note or now.note, rate=(far - done) / passed)
+            for listener in _listeners:
+                listener(now)
+
+        for listener in _listeners:
+            listener(now)
+        yield advance
+
+
+@contextmanager
+def _on_console(what: str, total: int, unit: str, done: int) -> Iterator[Advance]:
+    """A bar in a terminal, else a line now and then."""
+    if not LOG.isEnabledFor(logging.INFO):
         yield lambda count=1, note="": None
     elif not (console().is_terminal and any(isinstance(handler, _ConsoleHandler) for handler in LOG.handlers)):
         first, started = done, time.monotonic()
@@ -99,14 +174,8 @@ def progress(what: str, total: int, unit: str, done: int = 0, shown: bool = True
 
         yield advance
     else:
-        from rich.progress import (
-            BarColumn,
-            MofNCompleteColumn,
-            Progress,
-            TextColumn,
-            TimeElapsedColumn,
-            TimeRemainingColumn,
-        )
+        from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+        from rich.progress import Progress as Bars
 
         columns = (
             TextColumn("{task.description}"),
@@ -119,7 +188,7 @@ def progress(what: str, total: int, unit: str, done: int = 0, shown: bool = True
             TimeRemainingColumn(),
             TextColumn("{task.fields[note]}"),
         )
-        with Progress(*columns, console=console(), refresh_per_second=2) as bars:
+        with Bars(*columns, console=console(), refresh_per_second=2) as bars:
             task = bars.add_task(what, total=total, completed=done, unit=unit, rate="", note="")
 
             def move(count: int = 1, note: str = "") -> None:

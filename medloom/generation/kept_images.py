@@ -4,7 +4,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from medloom.core.config import plain
 from medloom.core.errors import UserError
@@ -19,9 +19,11 @@ from medloom.core.files import (
 from medloom.core.output_folder import LOCK
 from medloom.data.images import read_image, read_provenance
 from medloom.generation.options import GenerationOptions
-from medloom.generation.requests import Request
 from medloom.generators.generated_images import FORMATS, VERSION, GeneratedImage
 from medloom.generators.sampling import SamplingOptions
+
+if TYPE_CHECKING:
+    from medloom.generation.requests import Request
 
 MANIFEST = "manifest.csv"
 # What may differ when a folder is continued: where things lie and run, not what is generated.
@@ -55,11 +57,11 @@ def depends_on(options: GenerationOptions, sampling: SamplingOptions, without: f
 
 def missing_images(
     options: GenerationOptions,
-    requests: Sequence[Request],
+    requests: "Sequence[Request]",
     wanted: Mapping[int, GeneratedImage],
     suffix: str,
     total: int,
-) -> list[Request]:
+) -> "list[Request]":
     """The requests whose images are not there yet.
 
     Raises:

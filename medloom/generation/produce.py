@@ -31,6 +31,7 @@ from medloom.generation.kept_images import (
     stated_options,
 )
 from medloom.generation.options import GenerationOptions, name_values
+from medloom.generation.previews import watch_of
 from medloom.generation.requests import Request
 from medloom.generators.base import AnyGenerator
 from medloom.generators.generated_images import FORMATS, HEADER, TEXT, GeneratedImage, manifest_row, suffix_of
@@ -171,7 +172,8 @@ def produce(
             distinct = [place for place, each in enumerate(asked) if each not in asked[:place]]
             conditions = [located(generator.reader, batch[place]) for place in distinct]
             seeds = [batch[place].seed for place in distinct]
-            images = generator.images(conditions, seeds, sampling, options.edit, options.framing)
+            with generator.watched(watch_of([batch[place] for place in distinct])):
+                images = generator.images(conditions, seeds, sampling, options.edit, options.framing)
             for request, each in zip(batch, asked, strict=True):
                 if request.number not in missing:
                     continue

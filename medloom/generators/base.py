@@ -2,7 +2,8 @@
 
 import warnings
 from abc import abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, replace
 from functools import cached_property, partial
 from pathlib import Path
@@ -33,6 +34,7 @@ from medloom.generators.generated_images import GeneratedImage, GeneratedImages
 from medloom.generators.sampling import FROM_NOISE, WHOLE, Edit, Framing, Sampling, require_kinds
 from medloom.generators.support import refuse_part
 from medloom.generators.volumes import WholeMask
+from medloom.generators.watching import Watch
 from medloom.networks.autoencoder import KLAutoencoder
 from medloom.networks.conditioning import ConditionEncoder
 from medloom.networks.text import TextEncoder
@@ -62,6 +64,7 @@ class ImageGenerator(ConditionInputs[Model, Sampling]):
         trained_on: what the training images had, or None for a generator that was not trained.
         extents: what part of the model's frame the training images fill, or None where none is padded.
         folder: its components on disk, or None for a generator that was not loaded.
+        watch: is given each step of sampling, or None; see `watched`.
 
     Examples:
         >>> import medloom
@@ -75,6 +78,7 @@ class ImageGenerator(ConditionInputs[Model, Sampling]):
     autoencoder: KLAutoencoder | None = None
     tokenizer: Tokenizer | None = None
     folder: Path | None = None
+    watch: Watch | None = None
 
     # What a user calls.
 
@@ -188,6 +192,28 @@ class ImageGenerator(ConditionInputs[Model, Sampling]):
         return self.generate(
             condition, seed=seed, seeds=seeds, sampling=sampling, edit=usual, allow_unseen=allow_unseen
         )
+
+    @contextmanager
+    def watched(self, watch: Watch | None) -> Iterator[None]:
+        """Within the block, `watch` is given each step of sampling; a GAN, which has one step, has none to give.
+
+        Args:
+            watch: a function of a `SamplingStep`; None for no watching.
+
+        Examples:
+            >>> import medloom
+            >>> model = medloom.load("runs/mm")
+            >>> steps = []
+            >>> with model.watched(lambda step: steps.append(step.index)):
+            ...     image = model.generate(medloom.Condition("Normal chest.", "CXR"), seed=3)[0]
+            >>> len(steps) == model.sampling.steps
+            True
+        """
+        before, self.watch = self.watch, watch
+        try:
+            yield
+        finally:
+            self.watch = before
 
     def conditions(self, manifest: Manifest) -> list[Condition]:
         """The conditions of a manifest's rows: of each the parts that the model takes, for `generate`.

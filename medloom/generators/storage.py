@@ -1,6 +1,7 @@
 """Loading generators of any family from run folders."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -8,7 +9,7 @@ from typing import Any
 import torch
 
 from medloom.core.errors import UserError, first_line
-from medloom.core.files import read_mapping
+from medloom.core.files import hash_json, read_mapping
 from medloom.core.mask_spec import MaskSpec
 from medloom.core.spec import ImageSpec
 from medloom.data.padding import TrainingExtents
@@ -20,6 +21,10 @@ from medloom.networks.conditioning import ConditionEncoder
 from medloom.networks.library_errors import LOAD_ERRORS
 from medloom.networks.text import load_text_parts
 from medloom.training.devices import check_device
+
+# By folder, device and a stamp of the files, the last used one last; see `retaining`.
+_retained_generators: dict[tuple[str, str, str], AnyGenerator] = {}
+_retained_count = 0
 
 
 def load_generator(folder: Path) -> AnyGenerator:
@@ -101,6 +106,42 @@ def load(path: Path | str, device: str = "auto", unit: str | None = None) -> Any
     if not isinstance(path, str | Path):
         raise UserError(f"load: {path!r} is no path; give the run folder that `medloom train` wrote.")
     check_device(device)
-    generator = load_generator(open_generator(Path(path)).model)
+    place = "cuda" if device != "cpu" and torch.cuda.is_available() else "cpu"
+    model = open_generator(Path(path)).model
+    generator = _retained(model, place) or load_generator(model).to(place)
     generator.unit = unit
-    return generator.to("cuda" if device != "cpu" and torch.cuda.is_available() else "cpu")
+    return generator
+
+
+@contextmanager
+def retaining(count: int) -> Iterator[None]:
+    """Within the block `load` retains the last few generators, and returns one again while its files are the same.
+
+    For a process that runs many commands of a few models. A generator is changed by its user: its `unit` is that of the
+    last call.
+
+    Args:
+        count: generators to retain.
+    """
+    global _retained_count
+    before, _retained_count = _retained_count, count
+    try:
+        yield
+    finally:
+        _retained_count = before
+        _retained_generators.clear()
+
+
+def _retained(model: Path, place: str) -> AnyGenerator | None:
+    """The retained generator of a folder, loaded if there is none yet; None where none are retained."""
+    if not _retained_count:
+        return None
+    files = sorted(path for path in model.rglob("*") if path.is_file())
+    stamp = hash_json([[str(path), path.stat().st_size, path.stat().st_mtime_ns] for path in files])
+    key = str(model.absolute()), place, stamp
+    generator = _retained_generators.pop(key, None)
+    while len(_retained_generators) >= _retained_count:
+        # Before another one is loaded, so that no more are in memory at a time.
+        _retained_generators.pop(next(iter(_retained_generators)))
+    _retained_generators[key] = generator or load_generator(model).to(place)
+    return _retained_generators[key]

@@ -55,6 +55,7 @@ RECIPES: dict[str, tuple[str, str]] = {
         "medloom.recipes.ablate",
         "run a chain of commands over a grid of options, with one table of the metrics",
     ),
+    "studio": ("medloom.studio.command", "open all of it in a browser: generate, edit, what-if, history"),
     "compare": ("medloom.recipes.compare", "compare two models on the same held-out images, modality by modality"),
 }
 

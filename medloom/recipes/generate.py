@@ -48,7 +48,7 @@ class Config(GenerationOptions):
         balance: sample as many of each class: one column, whose values are the classes (a clinical column, modality,
             view or text), or several columns of findings, each of which is a class.
         classes: the values of the column of `balance` to sample (default: all that stand there).
-        show_steps: of tokens: steps.png, what is decoded after each step of the first images.
+        show_steps: write steps.png, what the model expects of the first images after each step of sampling.
         grid: of tokens: decoding_grid.png of the first image, by numbers of steps and, if wanted, temperatures and
             guidance scales, e.g. `--grid steps=4,8,16 temperature=0.8,1 guidance=1,2`.
     """
@@ -100,7 +100,8 @@ def run(config: Config) -> Path:
             return manifest
         write_grid(model, requests, suffix, kept)
         if config.show_steps or grid:
-            from medloom.generation.token_pictures import write_decoding_grid, write_steps
+            from medloom.generation.step_pictures import write_steps
+            from medloom.generation.token_pictures import write_decoding_grid
 
             if config.show_steps:
                 write_steps(model, requests)
@@ -151,11 +152,12 @@ def _grid(config: Config) -> dict[str, list[float]]:
 
 
 def _check_pictures(config: Config, model: "LoadedModel", grid: dict[str, list[float]]) -> None:
-    """Refuse pictures of decoding for models that decode no tokens, and options that they cannot follow."""
-    from medloom.generation.token_pictures import decoding_options, token_generator
+    """Refuse pictures of steps and of decoding for models that have none, and options that they cannot follow."""
+    from medloom.generation.step_pictures import check_steps
+    from medloom.generation.token_pictures import decoding_options
 
     if config.show_steps:
-        token_generator(model, "--show-steps")
+        check_steps(model)
     if grid:
         decoding_options(model, grid)
 

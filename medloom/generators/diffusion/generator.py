@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ from medloom.generators.diffusion.model import DiffusionModel
 from medloom.generators.sampling import FROM_NOISE, DiffusionSampling, Edit
 from medloom.generators.tensors import ConditionTensors, joined
 from medloom.generators.volumes import WholeMask, Window, blended
+from medloom.generators.watching import SamplingStep, Watch
 from medloom.networks.autoencoder import KLAutoencoder, load_autoencoder
 from medloom.networks.blocks import with_fast_layout
 from medloom.networks.conditioning import ConditionEncoder
@@ -295,7 +297,23 @@ class DiffusionGenerator(ImageGenerator[DiffusionModel, DiffusionSampling]):
         def noise_of_step(index: int) -> Tensor:
             return sample_noise(seeds, start.shape[1:], "step", index).to(self.device)
 
+        if self.watch is not None:
+            denoise = self._watched(denoise, levels, self.watch)
         return sampler.function(denoise, start, self.path, levels, noise_fn=noise_of_step)
+
+    def _watched(self, denoise: Denoise, levels: Sequence[NoiseLevel], watch: Watch) -> Denoise:
+        """A denoiser of which each step is watched; a sampler may evaluate it twice in a step."""
+        times = [level.time for level in levels[:-1]]
+
+        def seen(x: Tensor, t: Tensor) -> Tensor:
+            prediction = denoise(x, t)
+            time = float(t[0])
+            index = min(range(len(times)), key=lambda place: abs(times[place] - time))
+            data = partial(self.path.to_x0, prediction.to(x), x, t)
+            watch(SamplingStep(index, len(times), lambda: on_cpu(self.decode(data()))))
+            return prediction
+
+        return seen
 
     def _stored(self, priors: Priors) -> Tensor:
         """Prior images as training data store them: pixels or moments, and a channel that says where there is one."""

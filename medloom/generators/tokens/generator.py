@@ -3,12 +3,14 @@
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
+from torch.nn.functional import interpolate
 
 from medloom.core.errors import UserError
 from medloom.core.seeds import torch_generator
@@ -22,6 +24,7 @@ from medloom.generators.sampling import FROM_NOISE, Edit, TokenSampling
 from medloom.generators.storage import load_generator
 from medloom.generators.tokens.cached_tokens import cached_tokens
 from medloom.generators.tokens.model import EncodedCondition, TokenModel
+from medloom.generators.watching import SamplingStep
 from medloom.networks.conditioning import ConditionEncoder
 from medloom.networks.text import TextEncoder
 from medloom.networks.token_transformer import TokenTransformer
@@ -208,7 +211,15 @@ class TokenGenerator(ImageGenerator[TokenModel, TokenSampling]):
         callback: Callable[[TokenStep], object] | None = None,
     ) -> Tensor:
         """See `ImageGenerator.sample`; `callback` is given each step of decoding."""
-        made = self.trajectory(conditions, seeds, sampling, edit, callback)
+
+        def keep(step: TokenStep) -> None:
+            if callback is not None:
+                callback(step)
+            if self.watch is not None:
+                total = (sampling or self.sampling).steps
+                self.watch(SamplingStep(step.index, total, partial(self.known_images, step.after)))
+
+        made = self.trajectory(conditions, seeds, sampling, edit, keep)
         images, priors = self.images_of(made.steps[-1].after), made.start.priors
         if edit.finds_region and priors is not None:
             others = self.unchanged(conditions, sampling or self.sampling)
@@ -296,6 +307,13 @@ class TokenGenerator(ImageGenerator[TokenModel, TokenSampling]):
         """Images `(N, C, *size)` of tokens int64 `(N, L)`; masked ones are shown as the first code."""
         known = tokens.masked_fill(tokens >= self.tokenizer.codes, 0)
         return self.tokenizer.decode(known.reshape(-1, *self.grid))
+
+    @torch.no_grad()
+    def known_images(self, tokens: Tensor) -> Tensor:
+        """As `images_of`, on the CPU in [-1, 1], grey where tokens are masked."""
+        masked = (tokens == self.tokenizer.codes).reshape(-1, 1, *self.grid).float()
+        grey = interpolate(masked, size=self.spec.size, mode="nearest").bool()
+        return on_cpu(self.images_of(tokens)).masked_fill(grey.cpu(), 0.0)
 
     def tokens_of(self, images: Tensor) -> Tensor:
         """Tokens int64 `(N, *grid)` of images `(N, C, *size)` in [-1, 1]."""

@@ -1,0 +1,193 @@
+"""`medloom studio`: the toolkit in a browser."""
+
+import socket
+import webbrowser
+from dataclasses import dataclass
+from pathlib import Path
+from threading import Timer
+from typing import TYPE_CHECKING, ClassVar
+from urllib.parse import urlsplit
+
+from medloom.core.errors import UserError
+from medloom.core.limits import check_limits, limited
+from medloom.core.options import repeated
+from medloom.core.output_folder import output_files
+from medloom.core.progress import say
+
+if TYPE_CHECKING:
+    from medloom.studio.web.studio import Settings
+
+# Where `medloom demo` puts its run, its held-out patients and its report.
+DEMO_RUN, DEMO_DATA, DEMO_REPORT = (Path("runs/demo") / name for name in ("run", "cohort/test.csv", "report"))
+# Seconds until the page is opened: the server listens by then.
+OPENING = 0.5
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config:
+    """Open the studio: generate, edit and ask what if in a browser, on this computer.
+
+    Attributes:
+        model: run folder; given again for each model (default: that of the demo, runs/demo/run, if it is there).
+        data: table of images whose texts are examples and whose rows are cases; given again for each.
+        report: folder of a report that `medloom evaluate` wrote; given again for each.
+        out: folder of the studio's jobs and results.
+        host: address to listen at; any other than this computer's own needs --password-file.
+        port: of the address.
+        password_file: file of users and hashed passwords; see --add-user.
+        add_user: add a user to --password-file, or give one another password, and end.
+        public: address of a proxy with TLS before the studio, https://...
+        upload_mb: largest file that can be brought to the pages, in MB.
+        keep_hours: hours until files that were brought are removed, unless they are kept.
+        open: open the page in the browser of this computer.
+        device: auto, cpu or cuda.
+    """
+
+    example: ClassVar[str] = "medloom studio --model runs/mm --data cohort.csv"
+    common: ClassVar[tuple[str, ...]] = (
+        "model", "data", "report", "out", "host", "port", "password_file", "add_user", "open", "device",
+    )  # fmt: skip
+
+    model: tuple[str, ...] = repeated()
+    data: tuple[str, ...] = repeated()
+    report: tuple[str, ...] = repeated()
+    out: Path = Path("runs/studio")
+    host: str = "127.0.0.1"
+    port: int = limited(8765, at_least=0, at_most=65535)
+    password_file: Path | None = None
+    add_user: str | None = None
+    public: str | None = None
+    upload_mb: int = limited(200, at_least=1)
+    keep_hours: float = limited(24.0, above=0)
+    open: bool = True
+    device: str = "auto"
+
+
+def run(config: Config) -> int:
+    """Serve the pages until Ctrl-C; returns the exit status.
+
+    Raises:
+        UserError: an option out of range, a model or table that cannot be used, an address beyond this computer without
+            passwords, or a studio that another process serves.
+    """
+    import uvicorn
+
+    from medloom.studio.store.database import FILE
+    from medloom.studio.supervision import worker
+    from medloom.studio.web.app import create_app
+
+    check_limits(config)
+    if config.add_user is not None:
+        return _add_user(config)
+    settings = _settings(config)
+    _require_own(config.out, FILE)
+    with output_files(config.out / FILE):
+        app = create_app(settings)
+        listening = _listen(config)
+        address = f"http://{_shown_host(config.host)}:{listening.getsockname()[1]}/"
+        say(f"medloom studio: {address} (Ctrl-C ends it; what runs is resumed at the next start)")
+        # Of requests nothing is logged: addresses and forms may have what identifies a patient.
+        server = uvicorn.Server(
+            uvicorn.Config(app, log_config=None, access_log=False, server_header=False, timeout_graceful_shutdown=2)
+        )
+        if config.open:
+            Timer(OPENING, webbrowser.open, [address]).start()
+        with worker(settings):
+            server.run(sockets=[listening])
+    return 0
+
+
+def _add_user(config: Config) -> int:
+    from medloom.studio.web.passwords import add_user
+
+    if config.password_file is None or config.add_user is None:
+        raise UserError("--add-user needs --password-file, the file that the user is added to.")
+    add_user(config.password_file, config.add_user)
+    say(f"{config.add_user} can log in to a studio with --password-file {config.password_file}.")
+    return 0
+
+
+def _settings(config: Config) -> "Settings":
+    """The options, checked, with what stands for those that were left out.
+
+    Raises:
+        UserError: see `run`.
+    """
+    from medloom.data.manifest import read_manifest
+    from medloom.studio.model_facts import stamp_of
+    from medloom.studio.web.guard import LOOPBACK
+    from medloom.studio.web.passwords import read_passwords
+    from medloom.studio.web.studio import Settings
+
+    passwords = read_passwords(config.password_file) if config.password_file else {}
+    if config.host not in LOOPBACK and not passwords:
+        raise UserError(
+            f"--host {config.host}: others can reach this address, so users have to log in; make a file of passwords"
+            " with `medloom studio --password-file passwords.txt --add-user NAME` and give --password-file."
+        )
+    public = config.public
+    if public is not None and (urlsplit(public).scheme not in ("http", "https") or not urlsplit(public).hostname):
+        raise UserError(f"--public {public}: give an address as https://studio.example.org.")
+    if public is not None and not passwords:
+        raise UserError(f"--public {public}: others can reach this address, so users have to log in: --password-file.")
+    models = [Path(path) for path in config.model]
+    tables = [Path(path) for path in config.data]
+    reports = [Path(path) for path in config.report]
+    if not models and DEMO_RUN.is_dir():
+        models = [DEMO_RUN]
+        tables = tables or [path for path in (DEMO_DATA,) if path.is_file()]
+        reports = reports or [path for path in (DEMO_REPORT,) if path.is_dir()]
+    for path in models:
+        stamp_of(path)
+    for path in tables:
+        read_manifest(path, skip_bad=True, need=(), need_patients=False)
+    for path in reports:
+        if not (path / "report.html").is_file():
+            raise UserError(f"--report {path} has no report.html; give a folder that `medloom evaluate` wrote.")
+    return Settings(
+        config.out.absolute(),
+        config.host,
+        config.port,
+        public,
+        passwords,
+        tuple(models),
+        tuple(tables),
+        tuple(reports),
+        config.device,
+        config.upload_mb * 2**20,
+        config.keep_hours,
+    )
+
+
+def _require_own(out: Path, file: str) -> None:
+    """Refuse a folder of something else.
+
+    Raises:
+        UserError: names it.
+    """
+    if out.is_file() or (out.is_dir() and any(out.iterdir()) and not (out / file).exists()):
+        raise UserError(f"--out {out} holds no studio but something else; name a new or empty folder.")
+
+
+def _listen(config: Config) -> socket.socket:
+    """A socket that listens at the address.
+
+    Raises:
+        UserError: it is taken, or not one of this computer.
+    """
+    family = socket.AF_INET6 if ":" in config.host else socket.AF_INET
+    listening = socket.socket(family)
+    listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listening.bind((config.host, config.port))
+    except OSError as error:
+        listening.close()
+        raise UserError(
+            f"--host {config.host} --port {config.port} cannot be used ({error.strerror}): give another --port, or 0"
+            " for any that is free."
+        ) from error
+    return listening
+
+
+def _shown_host(host: str) -> str:
+    return f"[{host}]" if ":" in host else host

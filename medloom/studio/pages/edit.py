@@ -1,0 +1,101 @@
+"""Edit: a prior image, an instruction, and the result next to the prior image."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from fastapi import APIRouter, Request
+from starlette.responses import HTMLResponse, Response
+
+from medloom.core.errors import UserError
+from medloom.studio.catalogue import KnownModel
+from medloom.studio.forms.edit import BRUSH, REGIONS, edit_words
+from medloom.studio.forms.generate import MOST, MOST_STEPS
+from medloom.studio.forms.reading import FormError
+from medloom.studio.pages.jobs import job_values
+from medloom.studio.pages.sources import choices, chosen_file
+from medloom.studio.web.studio import Studio, studio_of, user_of
+
+routes = APIRouter()
+# What each region means, in the form.
+MEANINGS = {
+    "auto": "where the instruction makes a difference, found by the model",
+    "everywhere": "everywhere",
+    BRUSH: "where I draw",
+}
+
+
+@routes.get("/edit")
+def show(request: Request, model: str = "", job: str = "") -> HTMLResponse:
+    """The form, filled in as that of a job if one is named, and that job's result."""
+    studio = studio_of(request)
+    shown = studio.job_of(request, job) if job else None
+    form = dict(shown.form) if shown else {}
+    chosen = editor_of(studio, model or form.get("model", ""))
+    values = {} if shown is None else job_values(studio, shown)
+    return studio.page(request, "edit.html", **_values(studio, user_of(request), chosen, form, {}), job=shown, **values)
+
+
+@routes.get("/edit/form")
+def show_form(request: Request, model: str = "") -> HTMLResponse:
+    """The form of another model, or with the images of another modality."""
+    studio = studio_of(request)
+    form, chosen = dict(request.query_params), editor_of(studio, model)
+    return studio.page(request, "edit_form.html", **_values(studio, user_of(request), chosen, form, {}))
+
+
+@routes.post("/edit")
+async def ask(request: Request) -> Response:
+    """Queue what was filled in; or the form with what is wrong with it."""
+    studio, user = studio_of(request), user_of(request)
+    form = {name: str(value) for name, value in (await request.form()).items()}
+    model = studio.catalogue.model(form.get("model", ""))
+    try:
+        facts = model.require_facts()
+        if not facts.edits:
+            raise UserError(f"the model {model.name} takes no prior image: it edits nothing.")
+        words, title = edit_words(
+            model.path,
+            facts,
+            form,
+            lambda chosen: chosen_file(studio, user, chosen, "prior"),
+            lambda chosen: chosen_file(studio, user, chosen, "mask"),
+        )
+        job = studio.store.jobs.add(user, "edit", words, f"{title} by {model.name}", form)
+    except UserError as error:
+        wrong = error.fields if isinstance(error, FormError) else {"": str(error)}
+        return studio.page(request, "edit_form.html", 422, **_values(studio, user, model, form, wrong))
+    answer = studio.page(request, "job.html", job=job, **job_values(studio, job))
+    answer.headers["HX-Push-Url"] = f"/edit?job={job.id}"
+    return answer
+
+
+def editor_of(studio: Studio, name: str) -> KnownModel | None:
+    """The editor of that name, else the first one; None where there is none."""
+    editors = [model for model in studio.catalogue.models() if model.facts is None or model.facts.edits]
+    named = next((model for model in editors if model.name == name), None)
+    return named or next((model for model in editors if model.facts), None)
+
+
+def _values(
+    studio: Studio, user: str, model: KnownModel | None, form: Mapping[str, str], wrong: Mapping[str, str]
+) -> dict[str, Any]:
+    """What the form shows."""
+    facts = None if model is None else model.facts
+    modality = form.get("modality") or (next(iter(facts.units)) if facts else None)
+    regions = {name: MEANINGS[name] for name in REGIONS}
+    if facts and not facts.finds_regions:
+        del regions["auto"]
+    if facts and facts.dims == 3:
+        del regions[BRUSH]
+    return {
+        "models": [known for known in studio.catalogue.models() if known.facts and known.facts.edits],
+        "model": model,
+        "facts": facts,
+        "form": form,
+        "wrong": wrong,
+        "priors": choices(studio, user, "prior", modality) if facts else [],
+        "examples": studio.catalogue.instructions() if facts else [],
+        "regions": regions,
+        "most": MOST,
+        "most_steps": MOST_STEPS,
+    }

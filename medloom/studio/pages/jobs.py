@@ -1,0 +1,274 @@
+"""Jobs: how far one is, what it made, and what can be done with it."""
+
+import asyncio
+import shlex
+from collections.abc import AsyncIterator
+from pathlib import Path
+from tempfile import NamedTemporaryFile
+from typing import Any
+
+from fastapi import APIRouter, Request
+from starlette.background import BackgroundTask
+from starlette.responses import FileResponse, HTMLResponse, Response, StreamingResponse
+
+from medloom.core.errors import UserError
+from medloom.core.image import Image
+from medloom.data.images import read_provenance
+from medloom.studio.pages.reading import arm_of, differences_of, edit_values, prior_of, whatif_values
+from medloom.studio.results.download import AS_MADE, DOWNLOADS, write_zip
+from medloom.studio.results.folder import read_result
+from medloom.studio.results.pictures import open_image, picture_of, pixels_of, viewer_facts
+from medloom.studio.store.jobs import Job
+from medloom.studio.web.studio import Studio, studio_of, user_of
+
+routes = APIRouter()
+# Seconds between two looks at a job whose page is open, and pixels of a thumbnail.
+EVERY, THUMBNAIL = 0.2, 320
+# Images that the viewer holds at a time.
+MOST_ARMS = 8
+
+
+@routes.get("/jobs/{identity}")
+def show(request: Request, identity: str) -> HTMLResponse:
+    """A job by itself."""
+    studio = studio_of(request)
+    job = studio.job_of(request, identity)
+    return studio.page(request, "job_page.html", job=job, **job_values(studio, job))
+
+
+@routes.get("/jobs/{identity}/events")
+async def events(request: Request, identity: str) -> StreamingResponse:
+    """How far a job is, again whenever that changes, until it is over."""
+    studio = studio_of(request)
+    studio.job_of(request, identity)
+
+    async def changes() -> AsyncIterator[str]:
+        before = ""
+        while not await request.is_disconnected():
+            job = studio.store.jobs.get(identity)
+            html = studio.draw(request, "job_status.html", job=job, **job_values(studio, job))
+            if job.is_over:
+                yield _event("over", studio.draw(request, "job_inner.html", job=job, **job_values(studio, job)))
+                return
+            if html != before:
+                yield _event("status", html)
+            before = html
+            await asyncio.sleep(EVERY)
+
+    return StreamingResponse(changes(), media_type="text/event-stream", headers={"X-Accel-Buffering": "no"})
+
+
+@routes.post("/jobs/{identity}/cancel")
+def cancel(request: Request, identity: str) -> HTMLResponse:
+    """End a job."""
+    studio = studio_of(request)
+    studio.store.jobs.cancel(studio.job_of(request, identity))
+    job = studio.store.jobs.get(identity)
+    return studio.page(request, "job.html", job=job, **job_values(studio, job))
+
+
+@routes.get("/jobs/{identity}/images/{number}")
+def show_image(request: Request, identity: str, number: int) -> HTMLResponse:
+    """An image in the viewer, next to others of its job."""
+    studio = studio_of(request)
+    job = studio.job_of(request, identity)
+    result = read_result(studio.store.results(job.id))
+    image = result.image(number)
+    order = [other.number for other in result.images]
+    place = order.index(number)
+    before, after = (order[k] if 0 <= k < len(order) else None for k in (place - 1, place + 1))
+    shown = [image, *(other for other in result.images if other.number != number)][:MOST_ARMS]
+    study = {
+        "id": f"job-{job.number}",
+        "modality": image.modality,
+        "arms": [arm_of(job, other) for other in shown],
+        "layout": "1x1" if len(shown) == 1 else "1x2",
+    }
+    return studio.page(request, "image.html", job=job, image=image, before=before, after=after, study=study)
+
+
+@routes.get("/jobs/{identity}/images/{number}/picture.png")
+def picture(
+    request: Request,
+    identity: str,
+    number: int,
+    low: float | None = None,
+    high: float | None = None,
+    plane: str | None = None,
+    level: int | None = None,
+    side: int = THUMBNAIL,
+) -> Response:
+    """An image as a picture."""
+    studio = studio_of(request)
+    job = studio.job_of(request, identity)
+    image = open_image(read_result(studio.store.results(job.id)).image(number).path)
+    window = None if low is None or high is None else (low, high)
+    made = picture_of(image, window, plane, level, side or None)
+    return Response(made, media_type="image/png", headers={"Cache-Control": "private, max-age=3600"})
+
+
+@routes.get("/jobs/{identity}/images/{number}/pixels")
+def pixels(request: Request, identity: str, number: int) -> Response:
+    """The values of an image, float32; see /facts for their shape."""
+    studio = studio_of(request)
+    job = studio.job_of(request, identity)
+    image = open_image(read_result(studio.store.results(job.id)).image(number).path)
+    return Response(pixels_of(image), media_type="application/octet-stream")
+
+
+@routes.get("/jobs/{identity}/images/{number}/facts")
+def facts(request: Request, identity: str, number: int) -> dict[str, Any]:
+    """What the viewer needs to know of an image."""
+    studio = studio_of(request)
+    job = studio.job_of(request, identity)
+    found = read_result(studio.store.results(job.id)).image(number)
+    image = open_image(found.path)
+    known = read_provenance(found.path)
+    return {
+        **viewer_facts(image),
+        "seed": found.seed,
+        "condition": known.get("condition", ""),
+        "model": known.get("model", ""),
+    }
+
+
+@routes.get("/jobs/{identity}/previews/{name}")
+def preview(request: Request, identity: str, name: str) -> Response:
+    """What an image looked like on its way."""
+    studio = studio_of(request)
+    job = studio.job_of(request, identity)
+    return _file(studio.store.previews(job.id), name)
+
+
+@routes.get("/jobs/{identity}/files/{name}")
+def file(request: Request, identity: str, name: str) -> Response:
+    """A file of the result."""
+    studio = studio_of(request)
+    job = studio.job_of(request, identity)
+    return _file(studio.store.results(job.id), name)
+
+
+@routes.get("/jobs/{identity}/download")
+def download(request: Request, identity: str, form: str = AS_MADE) -> Response:
+    """The images with their manifest as a ZIP file."""
+    studio = studio_of(request)
+    job = studio.job_of(request, identity)
+    with NamedTemporaryFile(suffix=".zip", dir=studio.store.folder, delete=False) as stream:
+        target = Path(stream.name)
+    try:
+        write_zip(read_result(studio.store.results(job.id)), form, target)
+    except BaseException:
+        target.unlink()
+        raise
+    name = f"SYNTHETIC-job-{job.number}-{form.replace(' ', '-')}.zip"
+    return FileResponse(target, filename=name, background=BackgroundTask(target.unlink))
+
+
+@routes.get("/jobs/{identity}/read")
+def read(request: Request, identity: str, seed: str = "") -> HTMLResponse:
+    """A what-if or an edit in the viewer: arms of one seed, and their differences."""
+    studio = studio_of(request)
+    job = studio.job_of(request, identity)
+    result = read_result(studio.store.results(job.id))
+    if not result.images:
+        raise UserError("the job has not made an image yet.")
+    values = edit_values(studio, job, result) if job.command == "edit" else whatif_values(studio, job, result, seed)
+    return studio.page(request, "read.html", job=job, **values)
+
+
+@routes.get("/jobs/{identity}/prior/facts")
+def prior_facts(request: Request, identity: str) -> dict[str, Any]:
+    """What the viewer needs to know of the prior image of an edit."""
+    return viewer_facts(_prior(request, identity))
+
+
+@routes.get("/jobs/{identity}/prior/pixels")
+def prior_pixels(request: Request, identity: str) -> Response:
+    """The values of the prior image of an edit, as the editor saw it."""
+    return Response(pixels_of(_prior(request, identity)), media_type="application/octet-stream")
+
+
+def _prior(request: Request, identity: str) -> Image:
+    studio = studio_of(request)
+    prior = prior_of(studio, studio.job_of(request, identity))
+    if prior is None:
+        raise UserError("the prior image of this job is not there.")
+    return prior
+
+
+@routes.get("/jobs/{identity}/differences/{place}/facts")
+def difference_facts(request: Request, identity: str, place: int) -> dict[str, Any]:
+    """What the viewer needs to know of the mean difference of an arm."""
+    return viewer_facts(_difference(request, identity, place))
+
+
+@routes.get("/jobs/{identity}/differences/{place}/pixels")
+def difference_pixels(request: Request, identity: str, place: int) -> Response:
+    """The mean difference of an arm to the factual one, 0 where it does not exceed the noise."""
+    return Response(pixels_of(_difference(request, identity, place)), media_type="application/octet-stream")
+
+
+def _difference(request: Request, identity: str, place: int) -> Image:
+    studio = studio_of(request)
+    job = studio.job_of(request, identity)
+    maps = differences_of(studio, job, read_result(studio.store.results(job.id)))
+    if not 0 <= place < len(maps):
+        raise UserError("there is no such arm in this result.")
+    return maps[place]
+
+
+def job_values(studio: Studio, job: Job) -> dict[str, Any]:
+    """What a job's page shows in addition to the job."""
+    result = read_result(studio.store.results(job.id))
+    folder = studio.store.previews(job.id)
+    return {
+        "result": result,
+        "place": 0 if job.is_over else studio.store.jobs.place(job),
+        "previews": sorted(path.name for path in folder.iterdir()) if folder.is_dir() else [],
+        "command": shlex.join(["medloom", *job.command.split(), *job.words, "--out=images"]),
+        "python": python_of(job),
+        "downloads": DOWNLOADS,
+    }
+
+
+def python_of(job: Job) -> str:
+    """The call from Python that does what a job does."""
+    given: dict[str, object] = {}
+    for word in job.words:
+        name, equals, value = word.removeprefix("--").partition("=")
+        key = name.replace("-", "_")
+        # An option that is given several times is a list.
+        if key in given:
+            known = given[key]
+            given[key] = [*(known if isinstance(known, list) else [known]), value]
+        else:
+            given[key] = value if equals else True
+    lines = "".join(f"    {name}={value!r},\n" for name, value in given.items())
+    return f'import medloom\n\nmedloom.run(\n    "{job.command}",\n{lines}    out="images",\n)'
+
+
+def _file(folder: Path, name: str) -> Response:
+    """A file directly in a folder, by its name.
+
+    Raises:
+        UserError: there is none.
+    """
+    known = {path.name: path for path in folder.iterdir() if path.is_file()} if folder.is_dir() else {}
+    if name not in known:
+        raise UserError(f"there is no file {name!r} in this result.")
+    return FileResponse(known[name])
+
+
+def _event(name: str, html: str) -> str:
+    """A server-sent event."""
+    lines = "".join(f"data: {line}\n" for line in html.splitlines())
+    return f"event: {name}\n{lines}\n"
+
+
+@routes.get("/history")
+def history(request: Request, before: int | None = None) -> HTMLResponse:
+    """The user's jobs, the newest first."""
+    studio = studio_of(request)
+    jobs = studio.store.jobs.of(user_of(request), before=before)
+    shown = [(job, read_result(studio.store.results(job.id)).images[:4]) for job in jobs]
+    return studio.page(request, "history.html", jobs=shown, before=before)

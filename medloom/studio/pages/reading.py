@@ -1,0 +1,136 @@
+"""What the viewer is given: the arms of a case, how each is called, and what is known of them."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from medloom.core.files import explained_content, read_mapping
+from medloom.core.image import Image
+from medloom.data.prompts.support import is_extrapolation
+from medloom.generators.generated_images import FACTUAL
+from medloom.studio.results.contrast import Shift, arms_of, edit_difference, mean_difference, reach_of, shifts
+from medloom.studio.results.folder import Result, ResultImage
+from medloom.studio.results.pictures import open_image
+from medloom.studio.store.jobs import Job
+from medloom.studio.web.studio import Studio
+
+WHATIF = "whatif.json"
+
+
+def arm_of(job: Job, image: ResultImage, label: str = "", support: str = "") -> dict[str, Any]:
+    """A generated image as the viewer takes it."""
+    return {
+        "base": f"/jobs/{job.id}/images/{image.number}",
+        "label": label or f"image {image.number}, seed {image.seed}",
+        "generated": True,
+        "support": support,
+    }
+
+
+def difference_arm(job: Job, place: int, label: str, support: str) -> dict[str, Any]:
+    """A difference as the viewer takes it."""
+    known = {"generated": True, "isDifference": True, "label": label, "support": support}
+    return {"base": f"/jobs/{job.id}/differences/{place}", **known}
+
+
+def edit_values(studio: Studio, job: Job, result: Result) -> dict[str, Any]:
+    """What the page of an edit shows: the prior image, the edits and their differences to it."""
+    prior = prior_of(studio, job)
+    edits = [
+        arm_of(job, image, f"edited, seed {image.seed}", "an edit of a patient's image") for image in result.images
+    ]
+    before = [] if prior is None else [{"base": f"/jobs/{job.id}/prior", "label": "prior image", "generated": False}]
+    maps = differences_of(studio, job, result)
+    drawn = [
+        difference_arm(job, place, f"difference, seed {image.seed}", "edited less prior; grey: the same")
+        for place, (image, _) in enumerate(zip(result.images, maps, strict=False))
+    ]
+    return {
+        "study": {
+            "id": f"job-{job.number}",
+            "modality": result.images[0].modality,
+            "arms": [*before, *edits, *drawn],
+            "reach": reach_of(maps) if maps else None,
+            "layout": "2x2" if maps else "1x2",
+            "first": [0, 1, len(before) + len(edits)],
+        },
+        "seeds": [],
+        "seed": "",
+        "unit": "",
+        "estimands": {},
+        "effects": {},
+        "regions": [],
+    }
+
+
+def prior_of(studio: Studio, job: Job) -> Image | None:
+    """The prior image of an edit as the editor saw it; None where it is gone."""
+    folder = studio.store.priors(job.id)
+    found = next(folder.glob("prior.*"), None) if folder.is_dir() else None
+    return None if found is None else open_image(found)
+
+
+def differences_of(studio: Studio, job: Job, result: Result) -> list[Image]:
+    """The differences that a job's viewer shows: of a what-if one an arm, of an edit one an image."""
+    if job.command == "edit":
+        prior = prior_of(studio, job)
+        return [] if prior is None else [edit_difference(open_image(own.path), prior) for own in result.images]
+    return [mean_difference(result, arm) for arm in arms_of(result) if arm != FACTUAL]
+
+
+def whatif_values(studio: Studio, job: Job, result: Result, seed: str) -> dict[str, Any]:
+    """What the page of a what-if shows: the arms of a seed, and what the change does over all seeds."""
+    arms = arms_of(result)
+    seeds = list(dict.fromkeys(image.seed for own in arms.values() for image in own))
+    chosen = seed if seed in seeds else seeds[0]
+    of_seed = {arm: image for arm, own in arms.items() for image in own if image.seed == chosen}
+    shown = [
+        arm_of(job, image, "factual, generated" if arm == FACTUAL else arm, support_of(arm, image))
+        for arm, image in of_seed.items()
+    ]
+    changed = [arm for arm in arms if arm != FACTUAL]
+    said = f"mean of {len(seeds)} seeds; grey: not above their noise" if len(seeds) > 1 else "one seed: noise not known"
+    maps = [difference_arm(job, place, f"difference, {arm}", said) for place, arm in enumerate(changed)]
+    described = _described(result)
+    classes: Mapping[str, str] = described.get("classes", {})
+    effects = {arm: {own.region: _in_words(own) for own in shifts(result, arm, classes)} for arm in changed}
+    return {
+        "study": {
+            "id": f"job-{job.number}",
+            "modality": next(iter(of_seed.values())).modality,
+            "arms": [*shown, *maps],
+            "reach": reach_of(differences_of(studio, job, result)) if changed else None,
+            "layout": "2x2" if changed else "1x1",
+            "first": [0, 1, len(shown)],
+        },
+        "seeds": seeds,
+        "seed": chosen,
+        "unit": open_image(result.images[0].path).unit,
+        "estimands": {arm: own["estimand"] for arm, own in described.get("arms", {}).items() if arm != FACTUAL},
+        "effects": effects,
+        "regions": list(dict.fromkeys(region for own in effects.values() for region in own)),
+    }
+
+
+def support_of(arm: str, image: ResultImage) -> str:
+    """Whether an arm is within what training has seen, in words."""
+    if arm == FACTUAL:
+        return "supported"
+    near = image.row.get("support", "")
+    if not near:
+        return "support not counted"
+    return f"extrapolated: {near} patients near" if is_extrapolation(int(near)) else f"supported: {near} patients near"
+
+
+def _described(result: Result) -> dict[str, Any]:
+    """What whatif.json says; empty of another command."""
+    path = result.folder / WHATIF
+    if not path.is_file():
+        return {}
+    with explained_content(path):
+        return read_mapping(path)
+
+
+def _in_words(shift: Shift) -> str:
+    if shift.low != shift.low:
+        return f"{shift.value:.3g}"
+    return f"{shift.value:.3g} [{shift.low:.3g}, {shift.high:.3g}]"

@@ -1,0 +1,193 @@
+"""Images that are not generated here: those of the tables' rows, and those that users bring."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from fastapi import APIRouter, Request, UploadFile
+from starlette.concurrency import run_in_threadpool
+from starlette.responses import HTMLResponse, Response
+
+from medloom.core.errors import UserError
+from medloom.core.image import Image
+from medloom.core.lookup import look_up
+from medloom.core.types import Sample
+from medloom.data.units import unit_for
+from medloom.studio.results.pictures import open_image, picture_of, pixels_of, viewer_facts
+from medloom.studio.uploads.receiving import KINDS, incoming_file, receive
+from medloom.studio.web.studio import Studio, studio_of, user_of
+
+routes = APIRouter()
+# How an image of a table's row is named in a form: table and line.
+ROW = "row:"
+# Rows that a list shows, pixels of a thumbnail, and bytes that are written at a time.
+MOST_ROWS, THUMBNAIL, BLOCK = 200, 160, 1 << 20
+# Parts of a row that are images.
+PARTS = ("image", "prior", "mask")
+
+
+@dataclass(frozen=True)
+class Choice:
+    """An image that can be chosen in a form.
+
+    Attributes:
+        value: of the form.
+        label: for people; nothing in it identifies a patient.
+        address: of its picture.
+    """
+
+    value: str
+    label: str
+    address: str
+
+
+@routes.get("/cases/{table}/{line}/{part}/picture.png")
+def case_picture(
+    request: Request,
+    table: int,
+    line: int,
+    part: str,
+    low: float | None = None,
+    high: float | None = None,
+    plane: str | None = None,
+    level: int | None = None,
+    side: int = THUMBNAIL,
+) -> Response:
+    """An image of a row as a picture; it is a patient's, and not marked."""
+    image = _case_image(studio_of(request), table, line, part)
+    window = None if low is None or high is None else (low, high)
+    return Response(picture_of(image, window, plane, level, side or None, synthetic=False), media_type="image/png")
+
+
+@routes.get("/cases/{table}/{line}/{part}/facts")
+def case_facts(request: Request, table: int, line: int, part: str) -> dict[str, Any]:
+    """What the viewer needs to know of an image of a row."""
+    return viewer_facts(_case_image(studio_of(request), table, line, part))
+
+
+@routes.get("/cases/{table}/{line}/{part}/pixels")
+def case_pixels(request: Request, table: int, line: int, part: str) -> Response:
+    """The values of an image of a row."""
+    image = _case_image(studio_of(request), table, line, part)
+    return Response(pixels_of(image), media_type="application/octet-stream")
+
+
+@routes.get("/uploads/{identity}/picture.png")
+def upload_picture(request: Request, identity: str, level: int | None = None, side: int = THUMBNAIL) -> Response:
+    """A file that was brought, as a picture."""
+    image = _upload_image(studio_of(request), user_of(request), identity)
+    return Response(picture_of(image, None, None, level, side or None, synthetic=False), media_type="image/png")
+
+
+@routes.get("/uploads/{identity}/facts")
+def upload_facts(request: Request, identity: str) -> dict[str, Any]:
+    """What the viewer needs to know of a file that was brought."""
+    return viewer_facts(_upload_image(studio_of(request), user_of(request), identity))
+
+
+@routes.get("/uploads/{identity}/pixels")
+def upload_pixels(request: Request, identity: str) -> Response:
+    """The values of a file that was brought."""
+    image = _upload_image(studio_of(request), user_of(request), identity)
+    return Response(pixels_of(image), media_type="application/octet-stream")
+
+
+@routes.post("/uploads/{kind}")
+async def bring(request: Request, kind: str, file: UploadFile) -> HTMLResponse:
+    """Take a file: an image or a mask; the answer is its choice in a form."""
+    studio, user = studio_of(request), user_of(request)
+    look_up(dict.fromkeys(KINDS), kind, "kind of file")
+    name = file.filename or "image"
+    incoming = incoming_file(studio.store, user, name)
+    try:
+        with incoming.open("wb") as stream:
+            while block := await file.read(BLOCK):
+                stream.write(block)
+        upload = await run_in_threadpool(receive, studio.store, user, incoming, name, kind)
+    except OSError as error:
+        raise UserError(f"the file cannot be kept ({error.strerror}); nothing else is lost.") from error
+    finally:
+        incoming.unlink(missing_ok=True)
+    choice = Choice(upload.id, upload.name, f"/uploads/{upload.id}/picture.png")
+    return studio.page(request, "choice.html", choice=choice, field="prior" if kind == "image" else "mask", chosen=True)
+
+
+@routes.post("/uploads/{identity}/keep")
+def keep(request: Request, identity: str) -> HTMLResponse:
+    """Keep a file that was brought beyond a day, or no longer."""
+    studio = studio_of(request)
+    upload = studio.store.uploads.get(user_of(request), identity)
+    studio.store.uploads.keep(upload, not upload.kept)
+    return studio.page(request, "kept.html", upload=studio.store.uploads.get(user_of(request), identity))
+
+
+def choices(studio: Studio, user: str, part: str, modality: str | None = None) -> list[Choice]:
+    """The images of rows that can be chosen, after the files that the user brought.
+
+    Args:
+        studio: with its tables.
+        user: whose files.
+        part: image, prior or mask.
+        modality: of the rows; None for all.
+    """
+    kind = "mask" if part == "mask" else "image"
+    found = [
+        Choice(upload.id, upload.name, f"/uploads/{upload.id}/picture.png")
+        for upload in studio.store.uploads.of(user)
+        if upload.kind == kind
+    ]
+    for number, name in enumerate(studio.catalogue.manifests()):
+        try:
+            samples = studio.catalogue.manifest(name).samples()
+        except (UserError, OSError):
+            continue
+        rows = [sample for sample in samples if part_of(sample, part) is not None]
+        rows = [sample for sample in rows if modality in (None, sample.condition.modality)]
+        found += [
+            Choice(
+                f"{ROW}{name}:{row.line}", f"{name}, row {row.line}", f"/cases/{number}/{row.line}/{part}/picture.png"
+            )
+            for row in rows[:MOST_ROWS]
+        ]
+    return found
+
+
+def chosen_file(studio: Studio, user: str, chosen: str, part: str) -> Path:
+    """The file that a form's value names.
+
+    Raises:
+        UserError: there is none.
+    """
+    if not chosen.startswith(ROW):
+        return studio.store.folder / studio.store.uploads.get(user, chosen).file
+    table, _, line = chosen.removeprefix(ROW).rpartition(":")
+    row = next((row for row in studio.catalogue.manifest(table).samples() if str(row.line) == line), None)
+    file = None if row is None else part_of(row, part)
+    if file is None:
+        raise UserError(f"the row has no {part} any more; choose another one.")
+    return file
+
+
+def part_of(sample: Sample, part: str) -> Path | None:
+    """The file of a row's image; a prior of a row without one is its image."""
+    condition = sample.condition
+    if part == "mask":
+        return condition.mask_file
+    return (condition.prior_file if part == "prior" else None) or sample.path
+
+
+def _case_image(studio: Studio, table: int, line: int, part: str) -> Image:
+    look_up(dict.fromkeys(PARTS), part, "part of a row")
+    names = list(studio.catalogue.manifests())
+    if not 0 <= table < len(names):
+        raise UserError("there is no such table.")
+    manifest = studio.catalogue.manifest(names[table])
+    row = next((row for row in manifest.samples() if row.line == line), None)
+    file = None if row is None else part_of(row, part)
+    if row is None or file is None:
+        raise UserError(f"there is no {part} in row {line}.")
+    return open_image(file, unit_for(manifest.units, row.condition.modality, file))
+
+
+def _upload_image(studio: Studio, user: str, identity: str) -> Image:
+    return open_image(studio.store.folder / studio.store.uploads.get(user, identity).file)

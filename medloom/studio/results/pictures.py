@@ -1,0 +1,107 @@
+"""Pictures of images for the browser: a window of values, a slice of a volume, as PNG that says SYNTHETIC."""
+
+import functools
+import io
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image as Pillow
+from PIL.PngImagePlugin import PngInfo
+
+from medloom.core.files import content_stamp
+from medloom.core.image import Image
+from medloom.core.plots import PLANES, flat, planar, sides_of
+from medloom.core.spec import HU
+from medloom.data.images import read_image
+
+# Images in memory, which are shown in several slices and windows.
+REMEMBERED = 24
+# Of Hounsfield units where nothing else is asked for.
+WIDE = (-1000.0, 1000.0)
+
+
+def open_image(path: Path, unit: str | None = None) -> Image:
+    """An image, read once as long as its file stays the same.
+
+    Args:
+        path: of the file.
+        unit: of its values where the format does not state it.
+
+    Raises:
+        UserError: it is gone or damaged.
+    """
+    return _open(path, unit, content_stamp(path))
+
+
+@functools.lru_cache(maxsize=REMEMBERED)
+def _open(path: Path, unit: str | None, stamp: tuple[int, int]) -> Image:
+    return read_image(path, unit=unit)
+
+
+def usual_window(image: Image) -> tuple[float, float]:
+    """The lowest and the highest value that is distinguished where nothing else is asked for."""
+    if not np.isnan(image.full_scale):
+        return 0.0, float(image.full_scale)
+    if image.unit == HU:
+        low, high = float(image.pixels.min()), float(image.pixels.max())
+        return max(low, WIDE[0]), min(high, WIDE[1])
+    low, high = (float(value) for value in np.percentile(image.pixels, (0.5, 99.5)))
+    return low, max(high, low + 1e-6)
+
+
+def picture_of(
+    image: Image,
+    window: tuple[float, float] | None = None,
+    plane: str | None = None,
+    level: int | None = None,
+    side: int | None = None,
+    synthetic: bool = True,
+) -> bytes:
+    """A PNG of an image.
+
+    Args:
+        image: the image.
+        window: values that are black and white; None for all that it has.
+        plane: of a volume: axial, coronal or sagittal.
+        level: slice of the volume; None for the middle one.
+        side: pixels of the longer side at most; None for the image's own.
+        synthetic: whether it is a generated image; its file says so.
+    """
+    pixels = image.pixels
+    if pixels.ndim == 4:
+        pixels = flat(pixels, level) if plane is None else planar(pixels, PLANES[plane], level)
+    low, high = usual_window(image) if window is None else window
+    levels = np.clip(np.rint((pixels - low) / max(high - low, 1e-6) * 255), 0, 255).astype(np.uint8)
+    picture = Pillow.fromarray(levels[0] if len(levels) == 1 else np.moveaxis(levels, 0, -1))
+    if side is not None:
+        picture.thumbnail((side, side))
+    return png_of(picture, synthetic)
+
+
+def png_of(picture: Any, synthetic: bool) -> bytes:
+    """A picture as the bytes of a PNG; that of a generated image says SYNTHETIC."""
+    said, stream = PngInfo(), io.BytesIO()
+    if synthetic:
+        said.add_text("SYNTHETIC", "YES")
+    picture.save(stream, "PNG", pnginfo=said)
+    return stream.getvalue()
+
+
+def pixels_of(image: Image) -> bytes:
+    """The values as little-endian float32, `(C, *spatial)` in C order."""
+    return np.ascontiguousarray(image.pixels, dtype="<f4").tobytes()
+
+
+def viewer_facts(image: Image) -> dict[str, Any]:
+    """What the viewer needs to know of an image: shape, unit, window, mm of a pixel, and where its sides are."""
+    low, high = usual_window(image)
+    return {
+        "shape": list(image.pixels.shape),
+        "unit": image.unit,
+        "low": low,
+        "high": high,
+        "spacing": None if image.spacing is None else list(image.spacing),
+        "sides": sides_of(image),
+        "oriented": image.affine is not None and not image.unoriented,
+    }

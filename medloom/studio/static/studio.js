@@ -1,0 +1,121 @@
+// What all pages share: keys, light and dark, copying, and filling in examples.
+const GO = { g: "/generate", e: "/edit", w: "/whatif", r: "/runs", h: "/history", a: "/about" };
+let going = false;
+
+function isTyping(target) {
+  return target.matches("input, textarea, select, [contenteditable]");
+}
+
+function onKey(event) {
+  const dialog = document.getElementById("keymap");
+  if (event.key === "Enter" && (event.ctrlKey || event.metaKey)) {
+    document.querySelector("[data-main-form]")?.requestSubmit();
+    return;
+  }
+  if (isTyping(event.target) || event.ctrlKey || event.metaKey || event.altKey) return;
+  if (event.key === "?") dialog.open ? dialog.close() : dialog.showModal();
+  else if (going && GO[event.key]) location.assign(GO[event.key]);
+  going = event.key === "g" && !going;
+}
+
+function onClick(event) {
+  const button = event.target.closest("button");
+  if (!button) return;
+  if (button.id === "keys") document.getElementById("keymap").showModal();
+  if (button.id === "theme") changeTheme();
+  if (button.dataset.fill) {
+    const field = document.querySelector(`[name="${button.dataset.fill}"]`);
+    field.value = button.textContent;
+    field.focus();
+  }
+  if (button.classList.contains("copy")) {
+    navigator.clipboard.writeText(button.parentElement.querySelector("code").textContent);
+    button.textContent = "Copied";
+  }
+}
+
+function changeTheme() {
+  const dark = matchMedia("(prefers-color-scheme: dark)").matches;
+  const now = localStorage.getItem("theme") ?? (dark ? "dark" : "light");
+  localStorage.setItem("theme", now === "dark" ? "light" : "dark");
+  applyTheme();
+}
+
+function applyTheme() {
+  const chosen = localStorage.getItem("theme");
+  document.documentElement.classList.toggle("dark", chosen === "dark");
+  document.documentElement.classList.toggle("light", chosen === "light");
+}
+
+// A form with mistakes takes the place of the form that was sent, not of the result.
+document.addEventListener("htmx:beforeSwap", (event) => {
+  const { xhr } = event.detail;
+  if (xhr.status === 422) event.detail.target = document.getElementById("form");
+});
+document.addEventListener("keydown", onKey);
+document.addEventListener("click", onClick);
+applyTheme();
+
+// Files that are brought: dropped or chosen, each becomes a choice in its list.
+async function bring(drop, file) {
+  const said = drop.parentElement.querySelector("[data-drop-said]"), form = new FormData();
+  form.append("file", file, file.name);
+  said.textContent = `Reading ${file.name}…`;
+  const { "X-Studio-Secret": secret } = JSON.parse(document.body.getAttribute("hx-headers"));
+  const headers = { "X-Studio-Secret": secret, "HX-Request": "true" };
+  const answer = await fetch(`/uploads/${drop.dataset.drop}`, { method: "POST", body: form, headers });
+  const html = await answer.text();
+  if (!answer.ok) {
+    said.textContent = new DOMParser().parseFromString(html, "text/html").body.textContent.trim();
+    return;
+  }
+  said.textContent = "";
+  const list = document.getElementById(drop.dataset.into);
+  list.insertAdjacentHTML("afterbegin", html);
+  list.querySelector("input").dispatchEvent(new Event("change", { bubbles: true }));
+}
+
+document.addEventListener("change", (event) => {
+  const drop = event.target.closest("[data-drop]");
+  if (drop && event.target.files?.length) bring(drop, event.target.files[0]);
+});
+document.addEventListener("dragover", (event) => {
+  if (event.target.closest("[data-drop]")) event.preventDefault();
+});
+document.addEventListener("drop", (event) => {
+  const drop = event.target.closest("[data-drop]");
+  if (!drop) return;
+  event.preventDefault();
+  if (event.dataTransfer.files.length) bring(drop, event.dataTransfer.files[0]);
+});
+
+// What-if: sliders next to their numbers, and changes that are noted as further arms.
+document.addEventListener("input", (event) => {
+  const { target } = event;
+  if (target.dataset.mirror) {
+    const number = target.form.elements[target.dataset.mirror], span = target.max - target.min;
+    number.value = span >= 10 ? Math.round(target.value) : Number(target.value).toPrecision(3);
+  }
+});
+
+function changes(form) {
+  return [...form.elements].filter((field) => field.name?.startsWith("set.")).map((field) => {
+    const name = field.name.slice(4), was = form.elements[`was.${name}`].value;
+    return field.value && field.value !== was ? `${name}=${field.value}` : null;
+  }).filter(Boolean).join(",");
+}
+
+document.addEventListener("click", (event) => {
+  const note = event.target.closest("[data-note-arm]"), drop = event.target.closest("[data-drop-arm]");
+  if (drop) drop.closest("li").remove();
+  if (!note) return;
+  const { form } = note, arm = changes(form), list = form.querySelector("[data-arms]");
+  if (!arm) return;
+  const item = document.createElement("li"), hidden = Object.assign(document.createElement("input"), { type: "hidden", name: "arm", value: arm });
+  const remove = Object.assign(document.createElement("button"), { type: "button", textContent: "×" });
+  remove.setAttribute("aria-label", `Leave ${arm} out`);
+  remove.dataset.dropArm = "";
+  item.append(hidden, arm, " ", remove);
+  list.append(item);
+  form.querySelectorAll("[name^='set.']").forEach((field) => { field.value = form.elements[`was.${field.name.slice(4)}`].value; });
+});

@@ -1,0 +1,77 @@
+"""The application: pages behind their guard, and sentences for whatever goes wrong."""
+
+import logging
+import traceback
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from starlette.exceptions import HTTPException
+from starlette.responses import Response
+from starlette.staticfiles import StaticFiles
+
+from medloom.core.errors import UserError
+from medloom.studio.pages import edit, entry, generate, jobs, runs, sources, whatif
+from medloom.studio.web.guard import Guard, names_of
+from medloom.studio.web.studio import STATIC, Settings, Studio
+
+LOG = logging.getLogger("medloom.studio")
+BAD_REQUEST, NOT_FOUND, DEFECT = 400, 404, 500
+
+
+def create_app(settings: Settings) -> Guard:
+    """The application of a studio.
+
+    Raises:
+        UserError: its folder cannot be used.
+    """
+    studio = Studio(settings)
+    app = FastAPI(openapi_url=None, docs_url=None, redoc_url=None)
+    app.state.studio = studio
+    for module in (entry, generate, edit, whatif, jobs, runs, sources):
+        app.include_router(module.routes)
+    app.mount("/static", StaticFiles(directory=STATIC), name="static")
+    app.add_exception_handler(UserError, _mistake)
+    app.add_exception_handler(RequestValidationError, _unreadable)
+    app.add_exception_handler(HTTPException, _refused)
+    app.add_exception_handler(Exception, _defect)
+    public = settings.public
+    guard = Guard(
+        app,
+        studio.store,
+        names_of(settings.host, public),
+        frozenset({public.rstrip("/")} if public else ()),
+        passwords=bool(settings.passwords),
+        secure=bool(public and public.startswith("https://")),
+        largest=settings.largest,
+    )
+    app.state.guard = guard
+    return guard
+
+
+def _mistake(request: Request, error: Exception) -> Response:
+    """A user's mistake, in its sentence."""
+    return _said(request, str(error), NOT_FOUND if request.method == "GET" else BAD_REQUEST)
+
+
+def _unreadable(request: Request, error: Exception) -> Response:
+    return _said(request, "The address has a part that cannot be read; go back and try again.", BAD_REQUEST)
+
+
+def _refused(request: Request, error: Exception) -> Response:
+    status = error.status_code if isinstance(error, HTTPException) else NOT_FOUND
+    sentence = "There is no such page." if status == NOT_FOUND else "This cannot be done here."
+    return _said(request, sentence, status)
+
+
+def _defect(request: Request, error: Exception) -> Response:
+    """A defect of the studio: where it happened goes into the log, without a message that may quote a prompt."""
+    where = "".join(traceback.format_tb(error.__traceback__))
+    LOG.error("%s %s: %s\n%s", request.method, request.url.path, type(error).__name__, where)
+    return _said(request, "An unexpected error in medloom; the log of the studio has where it happened.", DEFECT)
+
+
+def _said(request: Request, sentence: str, status: int) -> Response:
+    """A sentence as a page, or as a part of the page that asked."""
+    studio: Studio = request.app.state.studio
+    template = "message.html" if request.headers.get("hx-request") else "message_page.html"
+    return studio.page(request, template, status, sentence=sentence[:1].upper() + sentence[1:])

@@ -1,0 +1,124 @@
+"""The studio as its pages see it: settings, store, catalogue, and how a page is drawn."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from fastapi import Request
+from jinja2 import Environment, FileSystemLoader, StrictUndefined, select_autoescape
+from starlette.responses import HTMLResponse
+
+import medloom
+from medloom.core.progress import duration
+from medloom.studio.catalogue import Catalogue
+from medloom.studio.store.jobs import Job
+from medloom.studio.store.store import Store
+
+HERE = Path(__file__).resolve().parents[1]
+STATIC = HERE / "static"
+# Pages of the navigation: title -> address.
+PAGES = {
+    "Generate": "/generate",
+    "Edit": "/edit",
+    "What-if": "/whatif",
+    "Runs": "/runs",
+    "History": "/history",
+    "About": "/about",
+}
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How a studio is served.
+
+    Attributes:
+        folder: of jobs, results and files that users bring.
+        host: address that it listens at.
+        port: of the address.
+        public: address of a proxy before it, or None.
+        passwords: user -> hashed password; empty where nobody has to log in.
+        models: run folders.
+        manifests: tables of images.
+        reports: folders of reports.
+        device: auto, cpu or cuda.
+        largest: bytes of a file that is brought.
+        hours: until files that were brought are removed.
+    """
+
+    folder: Path
+    host: str = "127.0.0.1"
+    port: int = 8765
+    public: str | None = None
+    passwords: Mapping[str, str] = field(default_factory=dict)
+    models: tuple[Path, ...] = ()
+    manifests: tuple[Path, ...] = ()
+    reports: tuple[Path, ...] = ()
+    device: str = "auto"
+    largest: int = 200 * 2**20
+    hours: float = 24.0
+
+
+class Studio:
+    """What every page has at hand.
+
+    Attributes:
+        settings: how it is served.
+        store: jobs, sessions and files.
+        catalogue: models and tables.
+
+    Args:
+        settings: how it is served.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        self.store = Store(settings.folder)
+        self.catalogue = Catalogue(self.store, settings.models, settings.manifests, settings.reports)
+        self._templates = Environment(
+            loader=FileSystemLoader(HERE / "templates"),
+            autoescape=select_autoescape(default=True),
+            undefined=StrictUndefined,
+            trim_blocks=True,
+            lstrip_blocks=True,
+        )
+        self._templates.filters["duration"] = duration
+
+    def page(self, request: Request, template: str, status: int = 200, **values: Any) -> HTMLResponse:
+        """A page, or a part of one, for the user of a request."""
+        return HTMLResponse(self.draw(request, template, **values), status_code=status)
+
+    def draw(self, request: Request, template: str, **values: Any) -> str:
+        """The HTML of a template."""
+        known = {
+            "pages": PAGES,
+            "here": request.url.path,
+            "user": user_of(request),
+            "secret": request.state.secret,
+            "version": medloom.__version__,
+            "logs_in": bool(self.settings.passwords),
+        }
+        return self._templates.get_template(template).render(**known, **values)
+
+    def job_of(self, request: Request, identity: str) -> Job:
+        """A job of the user.
+
+        Raises:
+            UserError: there is none of that name, or it is another user's.
+        """
+        job = self.store.jobs.get(identity)
+        if job.user != user_of(request):
+            # As of one that does not exist: names of jobs say nothing.
+            return self.store.jobs.get("")
+        return job
+
+
+def user_of(request: Request) -> str:
+    """Whose request it is."""
+    return str(request.state.user)
+
+
+def studio_of(request: Request) -> Studio:
+    """The studio that answers a request."""
+    found: Studio = request.app.state.studio
+    return found

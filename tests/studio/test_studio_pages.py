@@ -1,0 +1,201 @@
+"""The pages in a browser, as a user goes through them: Generate, What-if, the viewer, history; by keys alone too."""
+
+import json
+import re
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pytest
+from PIL import Image
+from studio_server import Served, model, serving, table  # noqa: F401
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser, Page
+
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on this machine")
+SLOW = 60_000
+WIDE, TABLET = {"width": 1366, "height": 900}, {"width": 820, "height": 1180}
+
+
+@pytest.fixture(scope="module")
+def studio(model: Path, table: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:  # noqa: F811
+    folder = tmp_path_factory.mktemp("served") / "studio"
+    with serving(folder, f"--model={model}", f"--data={table}", "--device=cpu") as served:
+        yield served
+
+
+@pytest.fixture(scope="module")
+def browser() -> "Iterator[Browser]":
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        launched = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        yield launched
+        launched.close()
+
+
+@pytest.fixture
+def page(browser: "Browser", studio: Served) -> "Iterator[Page]":
+    """A page that fails its test where its console has an error, or where it asks another host for something."""
+    context = browser.new_context(viewport=WIDE, base_url=studio.address)
+    opened, wrong = context.new_page(), list[str]()
+    opened.set_default_timeout(SLOW)
+    opened.on("console", lambda message: wrong.append(message.text) if message.type == "error" else None)
+    opened.on("pageerror", lambda error: wrong.append(str(error)))
+
+    def look(request: object) -> None:
+        address = str(request.url)  # type: ignore[attr-defined]
+        if not address.startswith((studio.address, "blob:", "data:")):
+            wrong.append(f"a request to {address}")
+
+    opened.on("request", look)
+    yield opened
+    context.close()
+    # Refused forms are answers like others, and a browser says so in its console.
+    assert [line for line in wrong if "status of 422" not in line] == []
+
+
+def accessible(page: "Page") -> None:
+    """No serious or critical finding of axe."""
+    from axe_playwright_python.sync_playwright import Axe
+
+    found = Axe().run(page).response["violations"]
+    serious = {entry["id"]: entry["nodes"][0]["html"] for entry in found if entry["impact"] in ("serious", "critical")}
+    assert serious == {}
+
+
+def fill(page: "Page", **values: str) -> None:
+    for name, value in values.items():
+        field = page.locator(f"[name='{name}'], [name='column.{name}']").first
+        if field.evaluate("field => field.tagName") == "SELECT":
+            field.select_option(value)
+        else:
+            field.fill(value)
+
+
+def generate(page: "Page", studio: Served, **values: str) -> str:
+    """Fill in and send the form; returns the job's name."""
+    page.goto("/generate")
+    page.wait_for_selector("button.main")
+    fill(
+        page,
+        **{
+            "text": "A disc, left.",
+            "age": "40",
+            "mask": page.locator("[name=mask] option").nth(1).get_attribute("value") or "",
+            **values,
+        },
+    )
+    page.keyboard.press("Control+Enter")
+    page.wait_for_selector(".state.done")
+    return (page.locator(".job").get_attribute("id") or "").removeprefix("job-")
+
+
+def test_generate_and_look(page: "Page", studio: Served) -> None:
+    job = generate(page, studio, n="3", seed="7")
+    images = page.locator(".grid figure.image img")
+    assert images.count() == 3 and page.locator(".synthetic").count() == 3
+    assert f"job={job}" in page.url
+    accessible(page)
+    page.locator("summary", has_text="Command line").click()
+    assert "medloom generate" in page.locator(".copyable code").first.inner_text()
+    # What is shown is what is on the disk.
+    images.first.click()
+    page.wait_for_selector("[data-viewer][data-state=ready]")
+    stored = np.asarray(Image.open(studio.folder / "results" / job / "000000.png"), np.float32)
+    shown = page.evaluate("() => Array.from(medloomViewer.arms[0].values)")
+    assert np.array_equal(
+        np.asarray(shown, np.float32), stored.ravel() if stored.ndim == 2 else np.moveaxis(stored, -1, 0).ravel()
+    )
+    accessible(page)
+    page.set_viewport_size(TABLET)  # type: ignore[arg-type]
+    assert page.evaluate("() => document.documentElement.scrollWidth <= innerWidth")
+
+
+def drawn(page: "Page", pane: int = 0) -> bytes:
+    """The pixels of a pane."""
+    return page.locator("canvas").nth(pane).screenshot()
+
+
+def test_the_viewer_by_keys(page: "Page", studio: Served) -> None:
+    generate(page, studio, n="2")
+    page.locator(".grid a").first.click()
+    page.wait_for_selector("[data-viewer][data-state=ready]")
+    before = drawn(page)
+    assert len(set(Image.open(__import__("io").BytesIO(before)).convert("L").getdata())) > 5, "a blank canvas"
+    for key, back in ((" ", " "), ("i", "i"), ("4", "1"), ("+", "0"), ("c", "c")):
+        page.keyboard.press(key)
+        assert drawn(page) != before, key
+        page.keyboard.press(back)
+    page.keyboard.press("r")
+    box = page.locator("canvas").first.bounding_box()
+    assert box is not None
+    page.mouse.move(box["x"] + box["width"] * 0.4, box["y"] + box["height"] * 0.4)
+    page.mouse.down()
+    page.mouse.move(box["x"] + box["width"] * 0.6, box["y"] + box["height"] * 0.6)
+    page.mouse.up()
+    said = page.locator("[data-measures] table").inner_text()
+    assert "1 region, mean" in said and "1 region, SD" in said and "1 region, area" in said
+    with page.expect_download() as caught:
+        page.keyboard.press("e")
+    lines = Path(caught.value.path()).read_text().splitlines()
+    assert lines[0].startswith("measure,kind,arm,what,value,unit") and len(lines) == 1 + 2 * 3
+    assert re.search(r",0,[0-9a-f]{16},[0-9a-f]{16}$", lines[1])
+
+
+def test_mistakes_are_said_next_to_their_fields(page: "Page", studio: Served) -> None:
+    page.goto("/generate")
+    page.wait_for_selector("button.main")
+    page.evaluate("() => document.querySelector('form').noValidate = true")
+    fill(page, text="", n="999", age="400")
+    page.click("button.main")
+    page.wait_for_selector(".wrong")
+    said = page.locator("#form").inner_text()
+    assert "Say what the images should show" in said and "give a whole number from 1 to 64" in said
+    assert "age is '400'; give a number from" in said
+    assert page.locator("[name=n]").get_attribute("aria-invalid") == "true"
+
+
+def test_what_if_by_keyboard_alone(page: "Page", studio: Served) -> None:
+    page.goto("/generate")
+    page.keyboard.press("g")
+    page.keyboard.press("w")
+    page.wait_for_url("**/whatif")
+    page.wait_for_selector("[name='set.smoking']")
+    page.focus("[name='set.smoking']")
+    page.keyboard.press("ArrowDown")
+    if page.locator("[name='set.smoking']").input_value() == page.locator("[name='was.smoking']").input_value():
+        page.keyboard.press("ArrowUp")
+    page.focus("[name=n]")
+    page.keyboard.press("Control+A")
+    page.keyboard.type("3")
+    page.keyboard.press("Control+Enter")
+    page.wait_for_selector(".state.done")
+    page.focus("text=Read: arms")
+    page.keyboard.press("Enter")
+    page.wait_for_selector("[data-viewer][data-state=ready]")
+    page.wait_for_selector(".effects table")
+    arms = json.loads(page.locator("#study").inner_text())["arms"]
+    assert arms[0]["label"] == "factual, generated" and arms[-1]["isDifference"]
+    assert re.search("supported|extrapolated|not counted", arms[1]["support"])
+    assert "difference of conditional means" in page.locator(".effects").inner_text()
+    accessible(page)
+
+
+def test_history_recalls(page: "Page", studio: Served) -> None:
+    job = generate(page, studio, n="1", seed="11", text="A disc, right.")
+    page.goto("/history")
+    assert page.locator(f"a[href='/jobs/{job}']").count() == 1
+    page.locator(f"a[href='/generate?job={job}']").click()
+    page.wait_for_selector("button.main")
+    assert (
+        page.locator("[name=text]").input_value() == "A disc, right."
+        and page.locator("[name=seed]").input_value() == "11"
+    )
+    for address in ("/history", "/runs", "/about", "/edit"):
+        page.goto(address)
+        accessible(page)

@@ -1,0 +1,79 @@
+"""Jobs in their worker: the command line's images, bit by bit, whatever is killed in between."""
+
+import os
+import signal
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from conftest import medloom
+from studio_server import PATIENCE, model, serving, table  # noqa: F401
+
+from medloom.studio.store.jobs import CANCELLED, DONE, FAILED, RUNNING, Job
+from medloom.studio.store.store import Store
+
+
+def until(store: Store, job: Job, reached: Callable[[Job], bool]) -> Job:
+    end = time.monotonic() + PATIENCE
+    while time.monotonic() < end:
+        now = store.jobs.get(job.id)
+        if reached(now):
+            return now
+        assert now.state != FAILED, now.message
+        time.sleep(0.02)
+    raise AssertionError(f"{now.state}: {now.message} {now.progress}")
+
+
+def pixels(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in folder.glob("0*.png")}
+
+
+def words_of(run: Path, count: int) -> list[str]:
+    own = ["--modality=Disc", "--prompt=A disc, left.", "--table=age=40,smoking=never"]
+    mask = run.parent / "data" / "m0.png"
+    return [f"--model={run}", *own, f"--mask={mask}", f"--n={count}", "--seed=3", "--batch=1"]
+
+
+@pytest.mark.parametrize("killed", ["worker", "server"])
+def test_a_job_survives_a_kill(model: Path, tmp_path: Path, killed: str) -> None:  # noqa: F811
+    folder = tmp_path / "studio"
+    store = Store(folder)
+    words = (f"--model={model}", "--device=cpu")
+    with serving(folder, *words) as studio:
+        job = store.jobs.add("local", "generate", [*words_of(model, 12), "--steps=20"], "twelve")
+        until(store, job, lambda now: now.state == RUNNING and now.progress.get("done", 0) >= 2)
+        os.kill(studio.worker() if killed == "worker" else studio.process.pid, signal.SIGKILL)
+        if killed == "worker":
+            ended = until(store, job, lambda now: now.is_over)
+    if killed == "server":
+        with serving(folder, *words):
+            ended = until(store, job, lambda now: now.is_over)
+    assert ended.state == DONE, ended.message
+    again = tmp_path / "again"
+    assert medloom(["generate", *words_of(model, 12), "--steps=20", f"--out={again}", "--device=cpu"]) == 0
+    assert pixels(store.results(job.id)) == pixels(again) and len(pixels(again)) == 12
+
+
+def test_cancelling_and_mistakes(model: Path, tmp_path: Path) -> None:  # noqa: F811
+    folder = tmp_path / "studio"
+    store = Store(folder)
+    with serving(folder, f"--model={model}", "--device=cpu"):
+        long = store.jobs.add("local", "generate", [*words_of(model, 500), "--steps=50"], "five hundred")
+        wrong = store.jobs.add("local", "generate", [f"--model={model}", "--modality=Dsc", "--prompt=a"], "wrong")
+        gone = store.jobs.add("local", "generate", words_of(tmp_path / "nothing", 1), "gone")
+        until(store, long, lambda now: now.state == RUNNING and now.progress.get("done", 0) >= 1)
+        store.jobs.cancel(long)
+        assert until(store, long, lambda now: now.is_over).state == CANCELLED
+        failed = until(store, wrong, lambda now: now.is_over)
+        assert failed.state == FAILED and "'Dsc' was never trained on, did you mean 'Disc'?" in failed.message
+        assert "is not a folder" in until(store, gone, lambda now: now.is_over).message
+        log = (folder / "worker.log").read_text()
+    assert "A disc" not in log and "Dsc" not in log
+
+
+def test_two_servers_of_one_folder(model: Path, tmp_path: Path) -> None:  # noqa: F811
+    folder = tmp_path / "studio"
+    second = serving(folder, f"--model={model}")
+    with serving(folder, f"--model={model}"), pytest.raises(AssertionError, match="is writing it; wait until"):
+        second.__enter__()
