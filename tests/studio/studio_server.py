@@ -1,4 +1,4 @@
-"""A tiny model, and a studio that serves it in a process of its own, as a user starts it."""
+"""Tiny models, and a studio that serves them in a process of its own, as a user starts it."""
 
 import os
 import re
@@ -12,10 +12,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from conftest import TINY, write_manifest
+from PIL import Image
 
 from medloom.recipes.commands import run_command
+from medloom.report_text.progression import NO_CHANGE
 
 STARTED = re.compile(r"http://127\.0\.0\.1:(\d+)/")
 PATIENCE = 120.0
@@ -92,4 +95,31 @@ def model(table: Path) -> Path:
     }
     out = table.parents[1] / "run"
     run_command("train text2image", data=table, out=out, **options)
+    return out
+
+
+@pytest.fixture(scope="session")
+def triples(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A table of prior images, instructions and later images: a spot appears, or nothing changes."""
+    root = tmp_path_factory.mktemp("triples")
+    lines = ["path,prior,instruction,Text,modality,patient_id"]
+    for number in range(16):
+        spot = bool(number % 2)
+        before = np.full((16, 16), 60 + 3 * number, np.uint8)
+        before[:2] = 10
+        after = before.copy()
+        after[4:12, 4:12] = 250 if spot else after[4:12, 4:12]
+        Image.fromarray(before).save(root / f"prior{number}.png")
+        Image.fromarray(after).save(root / f"later{number}.png")
+        said = "A spot has appeared." if spot else NO_CHANGE
+        lines.append(f"later{number}.png,prior{number}.png,{said},A report.,X-ray,p{number}")
+    (root / "triples.csv").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    return root / "triples.csv"
+
+
+@pytest.fixture(scope="session")
+def editor(triples: Path) -> Path:
+    """An editor, trained for a few steps."""
+    out = triples.parent / "editor"
+    run_command("train edit", data=triples, out=out, **TINY)
     return out

@@ -89,6 +89,7 @@ def _values(
         del regions[BRUSH]
     return {
         "models": [known for known in studio.catalogue.models() if known.facts and known.facts.edits],
+        "reading": any(known.is_being_read for known in studio.catalogue.models()),
         "model": model,
         "facts": facts,
         "form": form,
