@@ -1,5 +1,6 @@
 """`medloom studio`: the toolkit in a browser."""
 
+import logging
 import socket
 import webbrowser
 from dataclasses import dataclass
@@ -28,9 +29,9 @@ class Config:
     """Open the studio: generate, edit and ask what if in a browser, on this computer.
 
     Attributes:
-        model: run folder; given again for each model (default: that of the demo, runs/demo/run, if it is there).
-        data: table of images whose texts are examples and whose rows are cases; given again for each.
-        report: folder of a report that `medloom evaluate` wrote; given again for each.
+        model: run folder of a model (default: that of the demo, runs/demo/run, if it is there).
+        data: table of images: its texts are examples, its rows are cases.
+        report: folder of a report that `medloom evaluate` wrote.
         out: folder of the studio's jobs and results.
         host: address to listen at; any other than this computer's own needs --password-file.
         port: of the address.
@@ -73,7 +74,9 @@ def run(config: Config) -> int:
     import uvicorn
 
     from medloom.studio.store.database import FILE
+    from medloom.studio.store.store import Store
     from medloom.studio.supervision import worker
+    from medloom.studio.uploads.housekeeping import housekeeping
     from medloom.studio.web.app import create_app
 
     check_limits(config)
@@ -86,13 +89,15 @@ def run(config: Config) -> int:
         listening = _listen(config)
         address = f"http://{_shown_host(config.host)}:{listening.getsockname()[1]}/"
         say(f"medloom studio: {address} (Ctrl-C ends it; what runs is resumed at the next start)")
-        # Of requests nothing is logged: addresses and forms may have what identifies a patient.
+        # Of requests nothing is logged, since forms may have what identifies a patient; the application logs where
+        # something goes wrong in one, without its message.
+        logging.getLogger("uvicorn.error").addFilter(lambda record: record.levelno < logging.ERROR)
         server = uvicorn.Server(
             uvicorn.Config(app, log_config=None, access_log=False, server_header=False, timeout_graceful_shutdown=2)
         )
         if config.open:
             Timer(OPENING, webbrowser.open, [address]).start()
-        with worker(settings):
+        with worker(settings), housekeeping(Store(settings.folder), settings.hours):
             server.run(sockets=[listening])
     return 0
 

@@ -250,7 +250,10 @@ def test_pixels_need_no_class(sets: dict[str, Path], cache: Path, tmp_path: Path
         ({"device": "gpu"}, "allowed: auto, cpu, cuda"),
         ({"steps": 0}, "--steps 0"),
         ({"drop_copies": True}, "--drop-copies needs --train"),
-        ({"drop_copies": True, "train": Path("t"), "only": ("fidelity",)}, "--drop-copies needs the section copies"),
+        (
+            {"drop_copies": True, "train": Path("t"), "only": ("fidelity", "alignment")},
+            "--drop-copies needs the section copies",
+        ),
         ({"gate": Path("none.yaml")}, r"--gate none\.yaml: no such file; .* --gate release for the built-in rules"),
         ({"reference_model": Path("run")}, "--reference-model calibrates the attack on --model, which needs --train"),
         ({"metrics": ("fid",)}, "unknown metric in --metrics 'fid'"),
@@ -345,7 +348,7 @@ def make_run(folder: Path, manifest: Path, images_are_patients: bool) -> Path:
 
 
 def test_patients_that_the_model_has_seen_are_refused(sets: dict[str, Path], tmp_path: Path) -> None:
-    options: dict[str, Any] = {"label": "none", "features": ("pixels",), "only": ("fidelity",)}
+    options: dict[str, Any] = {"label": "none", "features": ("pixels",), "only": ("fidelity", "alignment")}
     for number, as_images in enumerate((False, True)):
         own = make_run(tmp_path / f"own{number}", sets["real"], as_images)
         with pytest.raises(UserError, match="patients were in the training set"):
@@ -411,7 +414,7 @@ def test_real_halves_are_at_their_reference(shared: Path, tmp_path: Path) -> Non
     for name, part in (("real", order[::2]), ("synthetic", order[1::2])):
         halves[name] = tmp_path / f"{name}.csv"
         halves[name].write_text("\n".join([lines[0], *(rows[row] for row in part)]) + "\n")
-    options = {"image_size": (64,), "steps": 200, "images_are_patients": True}
+    options = {"image_size": (64,), "steps": 200, "images_are_patients": True, "only": ("fidelity", "alignment")}
     metrics = evaluate(halves, "synthetic", tmp_path / "out", **options)
     assert not metrics["Frechet distance", "all", "classifier"]["reading"].endswith("worse")
     recognition = metrics["recognition", "all", ""]

@@ -9,6 +9,7 @@ from starlette.responses import HTMLResponse, RedirectResponse, Response
 
 from medloom.studio.catalogue import DEMO
 from medloom.studio.pages.jobs import job_values
+from medloom.studio.uploads.receiving import remove_old
 from medloom.studio.web.guard import Guard
 from medloom.studio.web.passwords import is_right
 from medloom.studio.web.studio import STATIC, studio_of, user_of
@@ -70,8 +71,7 @@ async def log_in(request: Request) -> Response:
 def log_out(request: Request) -> Response:
     """End the session; files that were brought and not kept go."""
     studio, guard = studio_of(request), guard_of(request)
-    for file in studio.store.uploads.forget(time.time(), user_of(request)):
-        (studio.store.folder / file).unlink(missing_ok=True)
+    remove_old(studio.store, time.time(), user_of(request))
     guard.end(request.state.token)
     return Response(status_code=200, headers={"HX-Redirect": "/login", "Set-Cookie": guard.cookie("")})
 

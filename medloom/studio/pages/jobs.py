@@ -2,6 +2,7 @@
 
 import asyncio
 import shlex
+import shutil
 from collections.abc import AsyncIterator
 from pathlib import Path
 from tempfile import NamedTemporaryFile
@@ -9,13 +10,14 @@ from typing import Any
 
 from fastapi import APIRouter, Request
 from starlette.background import BackgroundTask
+from starlette.concurrency import run_in_threadpool
 from starlette.responses import FileResponse, HTMLResponse, Response, StreamingResponse
 
 from medloom.core.errors import UserError
 from medloom.core.image import Image
 from medloom.data.images import read_provenance
 from medloom.studio.pages.reading import arm_of, differences_of, edit_values, prior_of, whatif_values
-from medloom.studio.results.download import AS_MADE, DOWNLOADS, write_zip
+from medloom.studio.results.download import AS_MADE, downloads_of, write_zip
 from medloom.studio.results.folder import read_result
 from medloom.studio.results.pictures import open_image, picture_of, pixels_of, viewer_facts
 from medloom.studio.store.jobs import Job
@@ -46,13 +48,13 @@ async def events(request: Request, identity: str) -> StreamingResponse:
         before = ""
         while not await request.is_disconnected():
             job = studio.store.jobs.get(identity)
-            html = studio.draw(request, "job_status.html", job=job, **job_values(studio, job))
+            drawn = await run_in_threadpool(_drawn, studio, request, job)
             if job.is_over:
-                yield _event("over", studio.draw(request, "job_inner.html", job=job, **job_values(studio, job)))
+                yield _event("over", drawn)
                 return
-            if html != before:
-                yield _event("status", html)
-            before = html
+            if drawn != before:
+                yield _event("status", drawn)
+            before = drawn
             await asyncio.sleep(EVERY)
 
     return StreamingResponse(changes(), media_type="text/event-stream", headers={"X-Accel-Buffering": "no"})
@@ -65,6 +67,17 @@ def cancel(request: Request, identity: str) -> HTMLResponse:
     studio.store.jobs.cancel(studio.job_of(request, identity))
     job = studio.store.jobs.get(identity)
     return studio.page(request, "job.html", job=job, **job_values(studio, job))
+
+
+@routes.post("/jobs/{identity}/remove")
+def remove(request: Request, identity: str) -> Response:
+    """Forget a job that is over, with its results."""
+    studio = studio_of(request)
+    job = studio.job_of(request, identity)
+    studio.store.jobs.remove(job)
+    for folder in (studio.store.results(job.id), studio.store.previews(job.id), studio.store.priors(job.id)):
+        shutil.rmtree(folder, ignore_errors=True)
+    return HTMLResponse("")
 
 
 @routes.get("/jobs/{identity}/images/{number}")
@@ -227,7 +240,7 @@ def job_values(studio: Studio, job: Job) -> dict[str, Any]:
         "previews": sorted(path.name for path in folder.iterdir()) if folder.is_dir() else [],
         "command": shlex.join(["medloom", *job.command.split(), *job.words, "--out=images"]),
         "python": python_of(job),
-        "downloads": DOWNLOADS,
+        "downloads": downloads_of(result) if job.is_over else [],
     }
 
 
@@ -257,6 +270,12 @@ def _file(folder: Path, name: str) -> Response:
     if name not in known:
         raise UserError(f"there is no file {name!r} in this result.")
     return FileResponse(known[name])
+
+
+def _drawn(studio: Studio, request: Request, job: Job) -> str:
+    """How far a job is, or what it made."""
+    template = "job_inner.html" if job.is_over else "job_status.html"
+    return studio.draw(request, template, job=job, **job_values(studio, job))
 
 
 def _event(name: str, html: str) -> str:

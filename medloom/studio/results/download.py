@@ -3,6 +3,7 @@
 import csv
 import io
 import zipfile
+from contextlib import suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -10,11 +11,25 @@ from medloom.core.errors import UserError
 from medloom.core.lookup import look_up
 from medloom.data.images import read_image, read_provenance, write_image
 from medloom.generation.kept_images import MANIFEST
-from medloom.generators.generated_images import FORMATS
+from medloom.generators.generated_images import FORMATS, suffix_of
 from medloom.studio.results.folder import Result
+from medloom.studio.results.pictures import open_image
 
 AS_MADE = "as made"
 DOWNLOADS = (AS_MADE, "png", "dicom", "nifti")
+
+
+def downloads_of(result: Result) -> list[str]:
+    """The formats that can hold the images of a result."""
+    if not result.images:
+        return []
+    first = open_image(result.images[0].path)
+    found = [AS_MADE]
+    for form in DOWNLOADS[1:]:
+        with suppress(UserError):
+            suffix_of(form, {first.unit}, len(first.size))
+            found.append(form)
+    return found
 
 
 def write_zip(result: Result, form: str, target: Path) -> None:
@@ -28,9 +43,9 @@ def write_zip(result: Result, form: str, target: Path) -> None:
     Raises:
         UserError: there is no image, or the format cannot hold them.
     """
-    look_up(dict.fromkeys(DOWNLOADS), form, "format")
     if not result.images:
         raise UserError("there is no image to take away yet.")
+    look_up(dict.fromkeys(downloads_of(result)), form, "format for these images")
     with TemporaryDirectory() as name, zipfile.ZipFile(target, "w", zipfile.ZIP_STORED) as archive:
         files = {image.path.name: image.path for image in result.images}
         if form != AS_MADE:

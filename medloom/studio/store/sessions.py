@@ -31,11 +31,6 @@ class Sessions:
         found = self._database.rows("select user, secret from sessions where token = ? and used > ?", token, after)
         return (found[0][0], found[0][1]) if found else None
 
-    def use(self, token: str) -> None:
-        """Say that a session is in use."""
-        with self._database.transaction() as connection:
-            connection.execute("update sessions set used = ? where token = ?", (time.time(), token))
-
     def end(self, token: str) -> None:
         """End one."""
         with self._database.transaction() as connection:

@@ -1,0 +1,111 @@
+"""Results as the pages show them: differences against their noise, regions, pictures, downloads, curves."""
+
+import csv
+import io
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image as Pillow
+
+from medloom.core.errors import UserError
+from medloom.core.image import Image
+from medloom.core.spec import HU
+from medloom.data.images import read_image, read_provenance, write_image
+from medloom.studio.results.contrast import WHOLE, differences, mean_difference, reach_of, shifts
+from medloom.studio.results.curves import charts_of, read_metrics
+from medloom.studio.results.download import AS_MADE, downloads_of, write_zip
+from medloom.studio.results.folder import Result, read_result
+from medloom.studio.results.pictures import picture_of, pixels_of, usual_window, viewer_facts
+
+ARM, SEEDS, RAISED = "age=80", 4, 20.0
+
+
+@pytest.fixture
+def whatif(tmp_path: Path) -> Result:
+    """Four seeds of a case: in the arm the right half is 20 HU higher, and everywhere there is noise of 1 HU."""
+    rng, rows = np.random.default_rng(0), []
+    labels = np.zeros((1, 8, 8), np.float32)
+    labels[..., 4:] = 2
+    write_image(tmp_path / "mask.nii.gz", Image(labels[..., None], "relative"), {})
+    for seed in range(SEEDS):
+        base = rng.normal(0, 200, (1, 8, 8))
+        for place, arm in enumerate(("factual", ARM)):
+            pixels = base + (RAISED * (labels > 0) + rng.normal(0, 1, base.shape) if place else 0)
+            name = f"{2 * seed + place:06d}.dcm"
+            write_image(tmp_path / name, Image(np.rint(pixels).astype(np.float32), HU), {"seed": str(seed)})
+            rows.append([name, arm, str(seed), "CT"])
+    with (tmp_path / "manifest.csv").open("w", newline="") as stream:
+        csv.writer(stream).writerows([["path", "arm", "seed", "modality"], *rows])
+    return read_result(tmp_path)
+
+
+def test_a_difference_is_0_where_it_is_noise(whatif: Result) -> None:
+    found, _ = differences(whatif, ARM)
+    assert found.shape == (SEEDS, 8, 8)
+    shown = mean_difference(whatif, ARM).pixels[0]
+    assert (shown[:, :4] == 0).mean() > 0.8 and (shown[:, 4:] > RAISED - 5).all()
+    assert reach_of([mean_difference(whatif, ARM)]) == pytest.approx(RAISED, abs=2)
+    with pytest.raises(UserError, match="there is no arm 'age=20'"):
+        differences(whatif, "age=20")
+
+
+def test_shifts_have_their_interval_over_seeds(whatif: Result) -> None:
+    (whole,) = shifts(whatif, ARM, {})
+    assert whole.region == WHOLE and whole.low < RAISED / 2 < whole.high and whole.high - whole.low < 2
+    one = Result(whatif.folder, whatif.images[:2], ())
+    (alone,) = shifts(one, ARM, {})
+    assert np.isnan(alone.low) and alone.value == pytest.approx(RAISED / 2, abs=1)
+    # With one seed nothing is known of the noise, and nothing is hidden.
+    assert (mean_difference(one, ARM).pixels[0][:, :4] != 0).any()
+
+
+def test_pictures_have_the_window_and_say_synthetic() -> None:
+    image = Image(np.linspace(-1000, 1000, 64, dtype=np.float32).reshape(1, 8, 8), HU, spacing=(2.0, 1.0))
+    opened = Pillow.open(io.BytesIO(picture_of(image, (0.0, 1000.0))))
+    assert opened.text["SYNTHETIC"] == "YES"
+    levels = np.asarray(opened)
+    assert levels[:4].max() == 0 and levels[-1, -1] == 255
+    assert "SYNTHETIC" not in Pillow.open(io.BytesIO(picture_of(image, synthetic=False))).text
+    assert np.frombuffer(pixels_of(image), "<f4").tolist() == image.pixels.ravel().tolist()
+    assert usual_window(image) == (-1000.0, 1000.0)
+    facts = viewer_facts(image)
+    assert facts["shape"] == [1, 8, 8] and facts["spacing"] == [2.0, 1.0] and facts["sides"] is None
+
+
+def test_slices_of_volumes_have_the_radiological_convention() -> None:
+    values = np.zeros((1, 4, 5, 6), np.float32)
+    # On the patient's right, in front, at the head: the first axes of RAS lead to them.
+    values[0, -1, -1, -1] = 1
+    volume = Image(values, "relative", affine=np.eye(4))
+    axial = np.asarray(Pillow.open(io.BytesIO(picture_of(volume, (0.0, 1.0), "axial", 5))))
+    assert axial.shape == (5, 4) and axial[0, 0] == 255 and axial.sum() == 255
+    coronal = np.asarray(Pillow.open(io.BytesIO(picture_of(volume, (0.0, 1.0), "coronal", 4))))
+    assert coronal.shape == (6, 4) and coronal[0, 0] == 255
+
+
+def test_downloads(whatif: Result, tmp_path: Path) -> None:
+    assert downloads_of(whatif) == [AS_MADE, "dicom", "nifti"]
+    write_zip(whatif, "nifti", tmp_path / "all.zip")
+    with zipfile.ZipFile(tmp_path / "all.zip") as archive:
+        names = set(archive.namelist())
+        archive.extractall(tmp_path / "out")
+    assert "manifest.csv" in names and "000000.nii.gz" in names and len(names) == 2 * SEEDS + 1
+    with (tmp_path / "out" / "manifest.csv").open() as stream:
+        assert next(csv.DictReader(stream))["path"] == "000000.nii.gz"
+    moved = tmp_path / "out" / "000000.nii.gz"
+    assert read_provenance(moved)["SYNTHETIC"] == "YES"
+    assert np.isclose(read_image(moved).pixels.sum(), read_image(whatif.images[0].path).pixels.sum())
+    with pytest.raises(UserError, match="unknown format for these images 'png'"):
+        write_zip(whatif, "png", tmp_path / "none.zip")
+
+
+def test_curves(tmp_path: Path) -> None:
+    (tmp_path / "logs").mkdir()
+    lines = [f"{step},loss,{100 / step}" for step in range(1, 1001)]
+    (tmp_path / "logs" / "metrics.csv").write_text("\n".join(["step,name,value", *lines, "1001,loss,nan", "1002,lo"]))
+    assert len(read_metrics(tmp_path / "logs" / "metrics.csv")["loss"]) == 1000
+    (chart,) = charts_of({"run": tmp_path, "none": tmp_path / "nothing"})
+    assert chart.metric == "loss" and [line.name for line in chart.lines] == ["run"]
+    assert chart.lines[0].last == (1000, 0.1) and chart.ys[0][1] == "0.1" and chart.ys[-1][1] == "100"
