@@ -22,6 +22,7 @@ LEFT_OUT: dict[str, dict[str, str]] = {
     "docs/install.md": {"python3.11 -m venv": INSTALLED, "pip install": INSTALLED},
     "docs/train.md": {"torchrun": EIGHT},
     "docs/generate.md": {"torchrun": EIGHT},
+    "docs/studio.md": {"medloom studio --model": "serves pages until it is ended; tests/studio start it"},
     "docs/edit.md": {
         "medloom evaluate edits controlled/manifest.csv --reference triples.csv --train": JUDGES,
         "python -m benchmarks": "a benchmark with a test of its own, tests/benchmarks/test_edit_settings.py",
@@ -182,6 +183,7 @@ PAGES = {
         placeholders={"runs/c --data MANIFEST": "runs/c --data cohort/test.csv --skip-bad"},
         refused=dict.fromkeys(GATES, (0, 3)),
     ),
+    "docs/studio.md": Page(quick=True),
     "docs/privacy.md": Page(first=(TEXT2IMAGE, GENERATE)),
 }
 

@@ -63,7 +63,8 @@ export class Viewer {
   }
 
   build() {
-    const count = LAYOUTS[this.layout] ?? 1, place = this.root.querySelector("[data-panes]");
+    // No pane shows what another one shows already.
+    const count = Math.min(LAYOUTS[this.layout] ?? 1, this.sources.length), place = this.root.querySelector("[data-panes]");
     place.dataset.layout = this.layout;
     place.replaceChildren();
     this.panes = Array.from({ length: count }, (_, index) => this.buildPane(place, index));
