@@ -53,6 +53,13 @@ def _with_lesions(folder: Path) -> str:
     return f"--model {model} --data {folder / 'data.csv'} --labels 1 --n 1 --out {folder / 'out'}"
 
 
+def _served(folder: Path) -> str:
+    """A model of drawings, which a studio serves."""
+    train = write_drawings(folder / "train", 24, 16, 0)
+    model = run_command("train text2image", data=train, out=folder / "run", **TINY)
+    return f"--model {model} --data {train} --jobs 2"
+
+
 def _with_images(folder: Path) -> str:
     """A model of drawings, more drawings of training, and held-out ones."""
     train, test = (write_drawings(folder / name, 24, 16, seed) for seed, name in enumerate(("train", "test")))
@@ -131,6 +138,7 @@ SMALLEST: dict[str, list[Words]] = {
     "membership_attack": [_said("--out OUT --images 30 --size 16 --overfitted 2 --stopped 1")],
     "report_time": [_said("--images 40 --size 16")],
     "evaluation_scale": [_said("--images 64 --size 16 --only copies")],
+    "studio_load": [_served],
     "metrics_speed": [_said("--n 60 --width 8 --turns 1")],
     "million_rows": [_said("--rows 100")],
 }

@@ -251,7 +251,7 @@ def test_pixels_need_no_class(sets: dict[str, Path], cache: Path, tmp_path: Path
         ({"steps": 0}, "--steps 0"),
         ({"drop_copies": True}, "--drop-copies needs --train"),
         (
-            {"drop_copies": True, "train": Path("t"), "only": ("fidelity", "alignment")},
+            {"drop_copies": True, "train": Path("t"), "only": ("fidelity",)},
             "--drop-copies needs the section copies",
         ),
         ({"gate": Path("none.yaml")}, r"--gate none\.yaml: no such file; .* --gate release for the built-in rules"),
@@ -348,7 +348,7 @@ def make_run(folder: Path, manifest: Path, images_are_patients: bool) -> Path:
 
 
 def test_patients_that_the_model_has_seen_are_refused(sets: dict[str, Path], tmp_path: Path) -> None:
-    options: dict[str, Any] = {"label": "none", "features": ("pixels",), "only": ("fidelity", "alignment")}
+    options: dict[str, Any] = {"label": "none", "features": ("pixels",), "only": ("fidelity",)}
     for number, as_images in enumerate((False, True)):
         own = make_run(tmp_path / f"own{number}", sets["real"], as_images)
         with pytest.raises(UserError, match="patients were in the training set"):

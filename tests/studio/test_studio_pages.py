@@ -60,6 +60,7 @@ def page(browser: "Browser", studio: Served) -> "Iterator[Page]":
             wrong.append(f"a request to {address}")
 
     opened.on("request", look)
+    opened.on("response", lambda answer: wrong.append(answer.url) if answer.status in (404, 500) else None)
     yield opened
     context.close()
     # Refused forms and files are answers like others, and a browser says so in its console.
@@ -278,3 +279,17 @@ def test_files_that_are_no_image(
     assert said in page.locator("[data-drop-said]").inner_text().replace("The file", "the file")
     assert page.locator("#priors .choice").count() == before
     assert not list((studio.folder / "uploads").rglob("incoming-*"))
+
+
+def test_cases_are_read_with_one_key_each(page: "Page", studio: Served) -> None:
+    page.goto("/cases")
+    accessible(page)
+    page.locator(".case-list a").first.click()
+    for number in range(1, 21):
+        page.wait_for_selector("[data-viewer][data-state=ready]")
+        assert page.locator("h1").inner_text() == f"Case {number} of 24"
+        # Images of patients are not marked as generated.
+        assert page.evaluate("() => medloomViewer.sources.some((source) => source.facts.generated)") is False
+        page.keyboard.press("ArrowRight")
+        page.wait_for_function(f"() => document.querySelector('h1').textContent === 'Case {number + 1} of 24'")
+    accessible(page)

@@ -13,11 +13,16 @@ from medloom.core.errors import UserError
 from medloom.core.image import Image
 from medloom.core.spec import HU
 from medloom.data.images import read_image, read_provenance, write_image
+from medloom.data.manifest import read_manifest
+from medloom.data.tables import row_ids
+from medloom.phantom.truth import Cohort
+from medloom.recipes.commands import run_command
 from medloom.studio.results.contrast import WHOLE, differences, mean_difference, reach_of, shifts
 from medloom.studio.results.curves import charts_of, read_metrics
 from medloom.studio.results.download import AS_MADE, downloads_of, write_zip
 from medloom.studio.results.folder import Result, read_result
 from medloom.studio.results.pictures import picture_of, pixels_of, usual_window, viewer_facts
+from medloom.studio.results.truth import case_of, described_case
 
 ARM, SEEDS, RAISED = "age=80", 4, 20.0
 
@@ -109,3 +114,17 @@ def test_curves(tmp_path: Path) -> None:
     (chart,) = charts_of({"run": tmp_path, "none": tmp_path / "nothing"})
     assert chart.metric == "loss" and [line.name for line in chart.lines] == ["run"]
     assert chart.lines[0].last == (1000, 0.1) and chart.ys[0][1] == "0.1" and chart.ys[-1][1] == "100"
+
+
+def test_the_truth_of_a_virtual_patient_is_that_of_the_cohort(tmp_path: Path) -> None:
+    run_command("data phantom", out=tmp_path / "cohort", patients=6, size=32)
+    table = tmp_path / "cohort" / "train.csv"
+    row = read_manifest(table, need=()).samples()[0]
+    case = case_of(described_case(table, row.path))
+    assert case is not None
+    before, same = case.images({})
+    assert before.size == (32, 32) and before.unit == HU and np.array_equal(before.pixels, same.pixels)
+    before, after = case.images({"age": 85.0})
+    twins = Cohort(tmp_path / "cohort").twins(row_ids(table, [row.line])[0], {"age": 85.0})
+    assert np.array_equal((after.pixels - before.pixels)[0], twins.difference) and twins.difference.any()
+    assert described_case(tmp_path / "real.csv", row.path) == {} and case_of({"text": "a"}) is None

@@ -12,7 +12,7 @@ from typing import Any
 
 from medloom.core.errors import UserError
 from medloom.core.files import hash_text, time_stamp
-from medloom.evaluation.report.gate import STARTS, GateRule, Judgement, read_entries, read_rules_text
+from medloom.evaluation.report.gate import GateRule, Judgement, read_entries, read_rules_text
 from medloom.evaluation.report.metrics import FAILS, HOLDS, INCONCLUSIVE, Metric
 
 REASON, COUNT, POWER = "reason", "n", "power"
@@ -109,17 +109,8 @@ class Plan:
             _answered(entry, rule, judged)
             for entry in self.metrics
             for rule in entry.rules
-            for judged in _judged(rule, metrics, unmeasured)
+            for judged in rule.judge(metrics, unmeasured)
         ]
-
-
-def _judged(rule: GateRule, metrics: Sequence[Metric], unmeasured: Mapping[str, str]) -> list[Judgement]:
-    """The answers of a rule; a subset or an extractor that was not measured is not shown, and ends no evaluation."""
-    try:
-        return rule.judge(metrics, unmeasured)
-    except UserError:
-        what = f"{rule.metric} of {rule.of}{f' by {rule.features}' if rule.features else ''}"
-        return [Judgement(INCONCLUSIVE, rule.metric, f"{STARTS[INCONCLUSIVE]}: {what} was not measured")]
 
 
 def _answered(entry: Planned, rule: GateRule, judged: Judgement) -> PlannedAnswer:

@@ -16,7 +16,7 @@ from starlette.responses import FileResponse, HTMLResponse, Response, StreamingR
 from medloom.core.errors import UserError
 from medloom.core.image import Image
 from medloom.data.images import read_provenance
-from medloom.studio.pages.reading import arm_of, differences_of, edit_values, prior_of, whatif_values
+from medloom.studio.pages.reading import arm_of, differences_of, edit_values, prior_of, true_image, whatif_values
 from medloom.studio.results.download import AS_MADE, downloads_of, write_zip
 from medloom.studio.results.folder import read_result
 from medloom.studio.results.pictures import open_image, picture_of, pixels_of, viewer_facts
@@ -201,6 +201,24 @@ def prior_pixels(request: Request, identity: str) -> Response:
     return Response(pixels_of(_prior(request, identity)), media_type="application/octet-stream")
 
 
+@routes.get("/jobs/{identity}/truth/{name}/facts")
+def truth_facts(request: Request, identity: str, name: str) -> dict[str, Any]:
+    """What the viewer needs to know of a true image of a virtual patient."""
+    return viewer_facts(_truth(request, identity, name))
+
+
+@routes.get("/jobs/{identity}/truth/{name}/pixels")
+def truth_pixels(request: Request, identity: str, name: str) -> Response:
+    """The values of a true image of a virtual patient, or of a true difference."""
+    return Response(pixels_of(_truth(request, identity, name)), media_type="application/octet-stream")
+
+
+def _truth(request: Request, identity: str, name: str) -> Image:
+    studio = studio_of(request)
+    job = studio.job_of(request, identity)
+    return true_image(job, read_result(studio.store.results(job.id)), name)
+
+
 def _prior(request: Request, identity: str) -> Image:
     studio = studio_of(request)
     prior = prior_of(studio, studio.job_of(request, identity))
@@ -237,7 +255,8 @@ def job_values(studio: Studio, job: Job) -> dict[str, Any]:
     return {
         "result": result,
         "place": 0 if job.is_over else studio.store.jobs.place(job),
-        "previews": sorted(path.name for path in folder.iterdir()) if folder.is_dir() else [],
+        # What is being written has a name with a dot.
+        "previews": sorted(path.name for path in folder.glob("[0-9]*.png")),
         "command": shlex.join(["medloom", *job.command.split(), *job.words, "--out=images"]),
         "python": python_of(job),
         "downloads": downloads_of(result) if job.is_over else [],

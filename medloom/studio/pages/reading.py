@@ -1,8 +1,10 @@
 """What the viewer is given: the arms of a case, how each is called, and what is known of them."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
+from medloom.core.errors import UserError
 from medloom.core.files import explained_content, read_mapping
 from medloom.core.image import Image
 from medloom.data.prompts.support import is_extrapolation
@@ -10,6 +12,7 @@ from medloom.generators.generated_images import FACTUAL
 from medloom.studio.results.contrast import Shift, arms_of, edit_difference, mean_difference, reach_of, shifts
 from medloom.studio.results.folder import Result, ResultImage
 from medloom.studio.results.pictures import open_image
+from medloom.studio.results.truth import case_of, fits
 from medloom.studio.store.jobs import Job
 from medloom.studio.web.studio import Studio
 
@@ -91,16 +94,21 @@ def whatif_values(studio: Studio, job: Job, result: Result, seed: str) -> dict[s
     said = f"mean of {len(seeds)} seeds; grey: not above their noise" if len(seeds) > 1 else "one seed: noise not known"
     maps = [difference_arm(job, place, f"difference, {arm}", said) for place, arm in enumerate(changed)]
     described = _described(result)
+    true = truth_arms(job, result, described)
+    first = [0, 1, len(shown)]
+    if true:
+        # What the model answers above, what is true below.
+        first = [1, len(shown), len(shown) + len(maps) + 1, len(shown) + 2 * len(maps) + 1]
     classes: Mapping[str, str] = described.get("classes", {})
     effects = {arm: {own.region: _in_words(own) for own in shifts(result, arm, classes)} for arm in changed}
     return {
         "study": {
             "id": f"job-{job.number}",
             "modality": next(iter(of_seed.values())).modality,
-            "arms": [*shown, *maps],
+            "arms": [*shown, *maps, *true],
             "reach": reach_of(differences_of(studio, job, result)) if changed else None,
             "layout": "2x2" if changed else "1x1",
-            "first": [0, 1, len(shown)],
+            "first": first,
         },
         "seeds": seeds,
         "seed": chosen,
@@ -109,6 +117,44 @@ def whatif_values(studio: Studio, job: Job, result: Result, seed: str) -> dict[s
         "effects": effects,
         "regions": list(dict.fromkeys(region for own in effects.values() for region in own)),
     }
+
+
+def truth_arms(job: Job, result: Result, described: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """The true images of a virtual patient and their differences as the viewer takes them; none of a real one."""
+    case = case_of(job.form)
+    if case is None or not fits(case, result):
+        return []
+    changed = [arm for arm in described.get("arms", {}) if arm != FACTUAL]
+    known = {"generated": True, "support": "virtual patient, without the scanner's noise"}
+    address = f"/jobs/{job.id}/truth"
+    images = [{**known, "base": f"{address}/factual", "label": "truth, as recorded"}]
+    images += [{**known, "base": f"{address}/{k}", "label": f"truth, {arm}"} for k, arm in enumerate(changed)]
+    maps = [
+        {**known, "base": f"{address}/difference-{k}", "label": f"true difference, {arm}", "isDifference": True}
+        for k, arm in enumerate(changed)
+    ]
+    return [*images, *maps]
+
+
+def true_image(job: Job, result: Result, name: str) -> Image:
+    """A true image of a virtual patient, or a difference of two, by its name in the viewer.
+
+    Raises:
+        UserError: there is none.
+    """
+    case, described = case_of(job.form), _described(result)
+    changed = [arm for arm in described.get("arms", {}) if arm != FACTUAL]
+    kind, _, number = name.rpartition("-")
+    place = number if kind == "difference" else name
+    if case is None or not (name == "factual" or (place.isdigit() and int(place) < len(changed))):
+        raise UserError("there is no such truth.")
+    if name == "factual":
+        return case.images({})[0]
+    arm = changed[int(place)]
+    row = next(image.row for image in result.images if image.arm == arm)
+    held = [column for column in row.get("held", "").split(",") if column]
+    before, after = case.images(described["arms"][arm]["changes"], held)
+    return replace(after, pixels=after.pixels - before.pixels) if kind else after
 
 
 def support_of(arm: str, image: ResultImage) -> str:

@@ -3,6 +3,7 @@
 import shutil
 import uuid
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from fastapi import APIRouter, Request
@@ -16,6 +17,7 @@ from medloom.studio.forms.reading import FormError
 from medloom.studio.forms.whatif import MOST_ARMS, MOST_SEEDS, as_recorded, whatif_words
 from medloom.studio.pages.jobs import job_values
 from medloom.studio.pages.sources import ROW, choices
+from medloom.studio.results.truth import described_case
 from medloom.studio.web.studio import Studio, studio_of, user_of
 
 routes = APIRouter()
@@ -55,8 +57,9 @@ async def ask(request: Request) -> Response:
         if not facts.attributes:
             raise UserError(f"the model {model.name} has neither a table nor worded columns: nothing can be changed.")
         words, title = whatif_words(model.path, facts, form, arms, folder / "case.csv")
-        _write_case(studio, form.get("case", ""), folder)
-        job = studio.store.jobs.add(user, "whatif", words, f"{title}, by {model.name}", {**form, "arms": arms})
+        known = _write_case(studio, form.get("case", ""), folder)
+        kept = {**form, **known, "arms": arms}
+        job = studio.store.jobs.add(user, "whatif", words, f"{title}, by {model.name}", kept)
     except UserError as error:
         shutil.rmtree(folder, ignore_errors=True)
         wrong = error.fields if isinstance(error, FormError) else {"": str(error)}
@@ -66,8 +69,8 @@ async def ask(request: Request) -> Response:
     return answer
 
 
-def _write_case(studio: Studio, chosen: str, folder: Any) -> None:
-    """A table of the chosen row alone, with the template of its table.
+def _write_case(studio: Studio, chosen: str, folder: Path) -> dict[str, str]:
+    """Write a table of the chosen row alone, with the template of its table; returns where its truth is, if known.
 
     Raises:
         FormError: no case was chosen, or it is gone.
@@ -84,6 +87,7 @@ def _write_case(studio: Studio, chosen: str, folder: Any) -> None:
     template = template_of(path)
     if template is not None:
         shutil.copyfile(template, template_path(folder / "case.csv"))
+    return described_case(path, one.samples()[0].path)
 
 
 def _model(studio: Studio, name: str) -> KnownModel | None:

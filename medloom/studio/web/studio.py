@@ -22,6 +22,7 @@ PAGES = {
     "Generate": "/generate",
     "Edit": "/edit",
     "What-if": "/whatif",
+    "Cases": "/cases",
     "Runs": "/runs",
     "History": "/history",
     "About": "/about",

@@ -203,7 +203,7 @@ export class Viewer {
     const actions = {
       " ": () => { this.flipped = !this.flipped; this.showAll(); },
       "+": () => this.enlarge(1.25), "-": () => this.enlarge(1 / 1.25), 0: () => this.change({ zoom: "fit", x: 0, y: 0 }), 9: () => this.change({ zoom: 1 }),
-      ArrowUp: () => this.scroll(1), ArrowDown: () => this.scroll(-1),
+      ArrowUp: () => this.scroll(1), ArrowDown: () => this.scroll(-1), ArrowLeft: () => follow("prev"), ArrowRight: () => follow("next"),
       i: () => this.change({ invert: !state.invert }), s: () => this.change({ smooth: !state.smooth }),
       c: () => { this.change({ curtain: state.curtain === null ? 0.5 : null, opacity: 0 }); this.showAll(); },
       o: () => { this.change({ opacity: state.opacity >= 0.9 ? 0 : state.opacity + 0.25, curtain: null }); this.showAll(); },
@@ -274,6 +274,11 @@ export class Viewer {
     link.click();
     URL.revokeObjectURL(link.href);
   }
+}
+
+// The previous or the next image or case of the page.
+function follow(where) {
+  document.querySelector(`a[rel=${where}]`)?.click();
 }
 
 function button(text, action) {

@@ -1,0 +1,86 @@
+"""Cases: the rows of the tables as a list, and each in the viewer."""
+
+from typing import Any
+
+from fastapi import APIRouter, Request
+from starlette.responses import HTMLResponse
+
+from medloom.core.errors import UserError
+from medloom.core.types import Sample
+from medloom.studio.pages.sources import part_of
+from medloom.studio.web.studio import Studio, studio_of
+
+routes = APIRouter()
+# Cases of one page of the list.
+TOGETHER = 60
+LABELS = {"prior": "prior image", "image": "image"}
+
+
+@routes.get("/cases")
+def show(request: Request, table: int = 0, start: int = 0) -> HTMLResponse:
+    """The cases of a table."""
+    studio = studio_of(request)
+    names = list(studio.catalogue.manifests())
+    rows = rows_of(studio, table) if names else []
+    start = max(0, min(start, len(rows) - 1))
+    return studio.page(
+        request,
+        "cases.html",
+        tables=names,
+        table=table,
+        rows=[(place, row) for place, row in enumerate(rows)][start : start + TOGETHER],
+        start=start,
+        together=TOGETHER,
+        total=len(rows),
+    )
+
+
+@routes.get("/cases/{table}/{line}/read")
+def read(request: Request, table: int, line: int) -> HTMLResponse:
+    """A case in the viewer: its prior image, where there is one, and its image."""
+    studio = studio_of(request)
+    rows = rows_of(studio, table)
+    place = next((place for place, row in enumerate(rows) if row.line == line), None)
+    if place is None:
+        raise UserError("there is no such case.")
+    row = rows[place]
+    before, after = (rows[k].line if 0 <= k < len(rows) else None for k in (place - 1, place + 1))
+    return studio.page(
+        request,
+        "case.html",
+        table=table,
+        place=place,
+        total=len(rows),
+        row=row,
+        before=before,
+        after=after,
+        study=study_of(table, row),
+    )
+
+
+def rows_of(studio: Studio, table: int) -> list[Sample]:
+    """The rows of a table that have an image.
+
+    Raises:
+        UserError: there is no such table, or it cannot be used.
+    """
+    names = list(studio.catalogue.manifests())
+    if not 0 <= table < len(names):
+        raise UserError("there is no such table; start the studio with --data.")
+    rows = studio.catalogue.manifest(names[table]).samples()
+    return [row for row in rows if part_of(row, "image") is not None]
+
+
+def study_of(table: int, row: Sample) -> dict[str, Any]:
+    """A case as the viewer takes it."""
+    parts = ["prior", "image"] if row.condition.prior_file is not None else ["image"]
+    arms = [
+        {"base": f"/cases/{table}/{row.line}/{part}", "label": LABELS[part], "generated": False, "support": ""}
+        for part in parts
+    ]
+    return {
+        "id": f"case-{row.line}",
+        "modality": row.condition.modality or "",
+        "arms": arms,
+        "layout": "1x2" if len(arms) > 1 else "1x1",
+    }
