@@ -270,7 +270,8 @@ export class Viewer {
   export() {
     const link = document.createElement("a");
     link.href = URL.createObjectURL(new Blob([asCSV(this.common.measures, this.arms)], { type: "text/csv" }));
-    link.download = `SYNTHETIC-measures-${this.study.id}.csv`;
+    const synthetic = this.arms.some((arm) => arm.facts.generated);
+    link.download = `${synthetic ? "SYNTHETIC-" : ""}measures-${this.study.id}.csv`;
     link.click();
     URL.revokeObjectURL(link.href);
   }
