@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from medloom.core.errors import UserError
-from medloom.core.files import explained_content, hash_folder, read_mapping, write_json, write_text
+from medloom.core.files import explained_content, hash_folder, hash_json, read_mapping, write_json, write_text
 from medloom.core.output_folder import empty_folder
 from medloom.core.spec import ImageSpec
 from medloom.core.table_column import TableColumn
@@ -81,6 +81,11 @@ class RunFolder:
     def model_hash(self) -> str:
         """A hash over the weights and settings of the model."""
         return hash_folder(self.model)
+
+    def model_stamp(self) -> str:
+        """What changes when the model is written again, from sizes and times alone."""
+        files = sorted(file for file in self.model.rglob("*") if file.is_file())
+        return hash_json([[str(file), file.stat().st_size, file.stat().st_mtime_ns] for file in files])
 
 
 @dataclass(frozen=True)

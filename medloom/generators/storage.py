@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from medloom.core.errors import UserError, first_line
-from medloom.core.files import hash_json, read_mapping
+from medloom.core.files import read_mapping
 from medloom.core.mask_spec import MaskSpec
 from medloom.core.spec import ImageSpec
 from medloom.data.padding import TrainingExtents
@@ -107,8 +107,8 @@ def load(path: Path | str, device: str = "auto", unit: str | None = None) -> Any
         raise UserError(f"load: {path!r} is no path; give the run folder that `medloom train` wrote.")
     check_device(device)
     place = "cuda" if device != "cpu" and torch.cuda.is_available() else "cpu"
-    model = open_generator(Path(path)).model
-    generator = _retained(model, place) or load_generator(model).to(place)
+    run = open_generator(Path(path))
+    generator = _retained(run, place) or load_generator(run.model).to(place)
     generator.unit = unit
     return generator
 
@@ -132,16 +132,14 @@ def retaining(count: int) -> Iterator[None]:
         _retained_generators.clear()
 
 
-def _retained(model: Path, place: str) -> AnyGenerator | None:
-    """The retained generator of a folder, loaded if there is none yet; None where none are retained."""
+def _retained(run: RunFolder, place: str) -> AnyGenerator | None:
+    """The retained generator of a run, loaded if there is none yet; None where none are retained."""
     if not _retained_count:
         return None
-    files = sorted(path for path in model.rglob("*") if path.is_file())
-    stamp = hash_json([[str(path), path.stat().st_size, path.stat().st_mtime_ns] for path in files])
-    key = str(model.absolute()), place, stamp
+    key = str(run.model.absolute()), place, run.model_stamp()
     generator = _retained_generators.pop(key, None)
     while len(_retained_generators) >= _retained_count:
         # Before another one is loaded, so that no more are in memory at a time.
         _retained_generators.pop(next(iter(_retained_generators)))
-    _retained_generators[key] = generator or load_generator(model).to(place)
+    _retained_generators[key] = generator or load_generator(run.model).to(place)
     return _retained_generators[key]

@@ -5,7 +5,6 @@ from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from medloom.core.files import hash_json
 from medloom.core.table_column import TableColumn
 from medloom.core.types import DAYS
 from medloom.generators.registry import FAMILIES
@@ -172,9 +171,7 @@ def stamp_of(path: Path) -> str:
     Raises:
         UserError: the folder is gone, or is no run of a generator.
     """
-    model = open_run(path, tuple(FAMILIES)).model
-    files = sorted(file for file in model.rglob("*") if file.is_file())
-    return hash_json([[file.name, file.stat().st_size, file.stat().st_mtime_ns] for file in files])
+    return open_run(path, tuple(FAMILIES)).model_stamp()
 
 
 def _tuples(value: Any) -> Any:

@@ -208,18 +208,15 @@ class TokenGenerator(ImageGenerator[TokenModel, TokenSampling]):
         seeds: Sequence[int],
         sampling: TokenSampling | None = None,
         edit: Edit = FROM_NOISE,
-        callback: Callable[[TokenStep], object] | None = None,
     ) -> Tensor:
-        """See `ImageGenerator.sample`; `callback` is given each step of decoding."""
+        """See `ImageGenerator.sample`."""
 
-        def keep(step: TokenStep) -> None:
-            if callback is not None:
-                callback(step)
+        def show(step: TokenStep) -> None:
             if self.watch is not None:
                 total = (sampling or self.sampling).steps
                 self.watch(SamplingStep(step.index, total, partial(self.known_images, step.after)))
 
-        made = self.trajectory(conditions, seeds, sampling, edit, keep)
+        made = self.trajectory(conditions, seeds, sampling, edit, show)
         images, priors = self.images_of(made.steps[-1].after), made.start.priors
         if edit.finds_region and priors is not None:
             others = self.unchanged(conditions, sampling or self.sampling)

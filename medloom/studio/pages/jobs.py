@@ -14,14 +14,14 @@ from starlette.concurrency import run_in_threadpool
 from starlette.responses import FileResponse, HTMLResponse, Response, StreamingResponse
 
 from medloom.core.errors import UserError
-from medloom.core.image import Image
 from medloom.data.images import read_provenance
 from medloom.studio.pages.reading import arm_of, differences_of, edit_values, prior_of, true_image, whatif_values
 from medloom.studio.results.download import AS_MADE, downloads_of, write_zip
 from medloom.studio.results.folder import read_result
-from medloom.studio.results.pictures import open_image, picture_of, pixels_of, viewer_facts
+from medloom.studio.results.pictures import open_image, picture_of
 from medloom.studio.store.jobs import Job
 from medloom.studio.web.studio import Studio, studio_of, user_of
+from medloom.studio.web.viewer import Asked, for_viewer
 
 routes = APIRouter()
 # Seconds between two looks at a job whose page is open, and pixels of a thumbnail.
@@ -120,29 +120,15 @@ def picture(
     return Response(made, media_type="image/png", headers={"Cache-Control": "private, max-age=3600"})
 
 
-@routes.get("/jobs/{identity}/images/{number}/pixels")
-def pixels(request: Request, identity: str, number: int) -> Response:
-    """The values of an image, float32; see /facts for their shape."""
-    studio = studio_of(request)
-    job = studio.job_of(request, identity)
-    image = open_image(read_result(studio.store.results(job.id)).image(number).path)
-    return Response(pixels_of(image), media_type="application/octet-stream")
-
-
-@routes.get("/jobs/{identity}/images/{number}/facts")
-def facts(request: Request, identity: str, number: int) -> dict[str, Any]:
-    """What the viewer needs to know of an image."""
+@routes.get("/jobs/{identity}/images/{number}/{asked}")
+def image_for_viewer(request: Request, identity: str, number: int, asked: Asked) -> Response:
+    """A generated image, for the viewer."""
     studio = studio_of(request)
     job = studio.job_of(request, identity)
     found = read_result(studio.store.results(job.id)).image(number)
-    image = open_image(found.path)
     known = read_provenance(found.path)
-    return {
-        **viewer_facts(image),
-        "seed": found.seed,
-        "condition": known.get("condition", ""),
-        "model": known.get("model", ""),
-    }
+    further = {"seed": found.seed, "condition": known.get("condition", ""), "model": known.get("model", "")}
+    return for_viewer(open_image(found.path), asked, **further)
 
 
 @routes.get("/jobs/{identity}/previews/{name}")
@@ -189,63 +175,33 @@ def read(request: Request, identity: str, seed: str = "") -> HTMLResponse:
     return studio.page(request, "read.html", job=job, **values)
 
 
-@routes.get("/jobs/{identity}/prior/facts")
-def prior_facts(request: Request, identity: str) -> dict[str, Any]:
-    """What the viewer needs to know of the prior image of an edit."""
-    return viewer_facts(_prior(request, identity))
-
-
-@routes.get("/jobs/{identity}/prior/pixels")
-def prior_pixels(request: Request, identity: str) -> Response:
-    """The values of the prior image of an edit, as the editor saw it."""
-    return Response(pixels_of(_prior(request, identity)), media_type="application/octet-stream")
-
-
-@routes.get("/jobs/{identity}/truth/{name}/facts")
-def truth_facts(request: Request, identity: str, name: str) -> dict[str, Any]:
-    """What the viewer needs to know of a true image of a virtual patient."""
-    return viewer_facts(_truth(request, identity, name))
-
-
-@routes.get("/jobs/{identity}/truth/{name}/pixels")
-def truth_pixels(request: Request, identity: str, name: str) -> Response:
-    """The values of a true image of a virtual patient, or of a true difference."""
-    return Response(pixels_of(_truth(request, identity, name)), media_type="application/octet-stream")
-
-
-def _truth(request: Request, identity: str, name: str) -> Image:
-    studio = studio_of(request)
-    job = studio.job_of(request, identity)
-    return true_image(job, read_result(studio.store.results(job.id)), name)
-
-
-def _prior(request: Request, identity: str) -> Image:
+@routes.get("/jobs/{identity}/prior/{asked}")
+def prior_for_viewer(request: Request, identity: str, asked: Asked) -> Response:
+    """The prior image of an edit, as the editor saw it, for the viewer."""
     studio = studio_of(request)
     prior = prior_of(studio, studio.job_of(request, identity))
     if prior is None:
         raise UserError("the prior image of this job is not there.")
-    return prior
+    return for_viewer(prior, asked)
 
 
-@routes.get("/jobs/{identity}/differences/{place}/facts")
-def difference_facts(request: Request, identity: str, place: int) -> dict[str, Any]:
-    """What the viewer needs to know of the mean difference of an arm."""
-    return viewer_facts(_difference(request, identity, place))
+@routes.get("/jobs/{identity}/truth/{name}/{asked}")
+def truth_for_viewer(request: Request, identity: str, name: str, asked: Asked) -> Response:
+    """A true image of a virtual patient, or a true difference, for the viewer."""
+    studio = studio_of(request)
+    job = studio.job_of(request, identity)
+    return for_viewer(true_image(job, read_result(studio.store.results(job.id)), name), asked)
 
 
-@routes.get("/jobs/{identity}/differences/{place}/pixels")
-def difference_pixels(request: Request, identity: str, place: int) -> Response:
-    """The mean difference of an arm to the factual one, 0 where it does not exceed the noise."""
-    return Response(pixels_of(_difference(request, identity, place)), media_type="application/octet-stream")
-
-
-def _difference(request: Request, identity: str, place: int) -> Image:
+@routes.get("/jobs/{identity}/differences/{place}/{asked}")
+def difference_for_viewer(request: Request, identity: str, place: int, asked: Asked) -> Response:
+    """The mean difference of an arm to the factual one, or that of an edit to its prior image, for the viewer."""
     studio = studio_of(request)
     job = studio.job_of(request, identity)
     maps = differences_of(studio, job, read_result(studio.store.results(job.id)))
     if not 0 <= place < len(maps):
         raise UserError("there is no such arm in this result.")
-    return maps[place]
+    return for_viewer(maps[place], asked)
 
 
 def job_values(studio: Studio, job: Job) -> dict[str, Any]:

@@ -2,7 +2,6 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from fastapi import APIRouter, Request, UploadFile
 from starlette.concurrency import run_in_threadpool
@@ -13,9 +12,10 @@ from medloom.core.image import Image
 from medloom.core.lookup import look_up
 from medloom.core.types import Sample
 from medloom.data.units import unit_for
-from medloom.studio.results.pictures import open_image, picture_of, pixels_of, viewer_facts
+from medloom.studio.results.pictures import open_image, picture_of
 from medloom.studio.uploads.receiving import KINDS, incoming_file, receive
 from medloom.studio.web.studio import Studio, studio_of, user_of
+from medloom.studio.web.viewer import Asked, for_viewer
 
 routes = APIRouter()
 # How an image of a table's row is named in a form: table and line.
@@ -59,17 +59,10 @@ def case_picture(
     return Response(picture_of(image, window, plane, level, side or None, synthetic=False), media_type="image/png")
 
 
-@routes.get("/cases/{table}/{line}/{part}/facts")
-def case_facts(request: Request, table: int, line: int, part: str) -> dict[str, Any]:
-    """What the viewer needs to know of an image of a row."""
-    return viewer_facts(_case_image(studio_of(request), table, line, part))
-
-
-@routes.get("/cases/{table}/{line}/{part}/pixels")
-def case_pixels(request: Request, table: int, line: int, part: str) -> Response:
-    """The values of an image of a row."""
-    image = _case_image(studio_of(request), table, line, part)
-    return Response(pixels_of(image), media_type="application/octet-stream")
+@routes.get("/cases/{table}/{line}/{part}/{asked}")
+def case_for_viewer(request: Request, table: int, line: int, part: str, asked: Asked) -> Response:
+    """An image of a row, for the viewer."""
+    return for_viewer(_case_image(studio_of(request), table, line, part), asked)
 
 
 @routes.get("/uploads/{identity}/picture.png")
@@ -79,17 +72,10 @@ def upload_picture(request: Request, identity: str, level: int | None = None, si
     return Response(picture_of(image, None, None, level, side or None, synthetic=False), media_type="image/png")
 
 
-@routes.get("/uploads/{identity}/facts")
-def upload_facts(request: Request, identity: str) -> dict[str, Any]:
-    """What the viewer needs to know of a file that was brought."""
-    return viewer_facts(_upload_image(studio_of(request), user_of(request), identity))
-
-
-@routes.get("/uploads/{identity}/pixels")
-def upload_pixels(request: Request, identity: str) -> Response:
-    """The values of a file that was brought."""
-    image = _upload_image(studio_of(request), user_of(request), identity)
-    return Response(pixels_of(image), media_type="application/octet-stream")
+@routes.get("/uploads/{identity}/{asked}")
+def upload_for_viewer(request: Request, identity: str, asked: Asked) -> Response:
+    """A file that was brought, for the viewer."""
+    return for_viewer(_upload_image(studio_of(request), user_of(request), identity), asked)
 
 
 @routes.post("/uploads/{kind}")
@@ -110,15 +96,6 @@ async def bring(request: Request, kind: str, file: UploadFile) -> HTMLResponse:
         incoming.unlink(missing_ok=True)
     choice = Choice(upload.id, upload.name, f"/uploads/{upload.id}/picture.png")
     return studio.page(request, "choice.html", choice=choice, field="prior" if kind == "image" else "mask", chosen=True)
-
-
-@routes.post("/uploads/{identity}/keep")
-def keep(request: Request, identity: str) -> HTMLResponse:
-    """Keep a file that was brought beyond a day, or no longer."""
-    studio = studio_of(request)
-    upload = studio.store.uploads.get(user_of(request), identity)
-    studio.store.uploads.keep(upload, not upload.kept)
-    return studio.page(request, "kept.html", upload=studio.store.uploads.get(user_of(request), identity))
 
 
 def choices(studio: Studio, user: str, part: str, modality: str | None = None) -> list[Choice]:

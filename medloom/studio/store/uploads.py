@@ -76,11 +76,6 @@ class Uploads:
             raise UserError("there is no such file; it was removed after a day or at logout: bring it again.")
         return found[0]
 
-    def keep(self, upload: Upload, kept: bool) -> None:
-        """Keep a file beyond a day, or do not."""
-        with self._database.transaction() as connection:
-            connection.execute("update uploads set kept = ? where id = ?", (kept, upload.id))
-
     def forget(self, before: float, user: str | None = None) -> list[str]:
         """Remove files that were added before a time and are not kept; returns their paths within the store's folder.
 

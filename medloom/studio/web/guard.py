@@ -16,7 +16,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from medloom.studio.store.store import Store
 
-COOKIE, SECRET, FIELD = "medloom_studio", "X-Studio-Secret", "secret"
+COOKIE, SECRET = "medloom_studio", "X-Studio-Secret"
 # Whoever opens a page of a studio without passwords.
 LOCAL = "local"
 SESSION_DAYS = 30
