@@ -103,5 +103,6 @@ def viewer_facts(image: Image) -> dict[str, Any]:
         "high": high,
         "spacing": None if image.spacing is None else list(image.spacing),
         "sides": sides_of(image),
+        "affine": None if image.affine is None else image.affine.tolist(),
         "oriented": image.affine is not None and not image.unoriented,
     }

@@ -23,6 +23,11 @@ export class Source {
     return this.isVolume ? this.size[PLANES[plane].across] : 1;
   }
 
+  // The value of a voxel.
+  at(x, y, z) {
+    return this.values[(Math.round(x) * this.size[1] + Math.round(y)) * this.size[2] + Math.round(z)];
+  }
+
   // Rows and columns of a slice, mm of a pixel, and what stands at the left, right, upper and lower edge.
   slice(plane, level) {
     const spacing = this.facts.spacing;

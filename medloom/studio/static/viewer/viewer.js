@@ -1,6 +1,7 @@
 // The viewer: several arms of a case next to each other, read with few keys.
 import { asCSV, describe, isComplete, measured } from "./measures.js";
 import { Pane } from "./pane.js";
+import { PlanesPane, canDraw } from "./planes.js";
 import { openSource } from "./source.js";
 
 const HU = "HU";
@@ -22,6 +23,7 @@ export class Viewer {
     this.active = 0;
     this.flipped = false;
     this.panes = [];
+    this.planes = false;
     this.layout = localStorage.getItem(`layout ${study.modality}`) ?? study.layout ?? "1x2";
   }
 
@@ -40,6 +42,7 @@ export class Viewer {
     this.common.level = first.isVolume ? Math.floor(first.levels("axial") / 2) : 0;
     this.presets = this.presetsOf(first);
     this.common.reach = this.study.reach ?? this.widest();
+    this.root.querySelectorAll("[data-volume]").forEach((tool) => { tool.hidden = !first.isVolume; });
     this.build();
     this.root.dataset.state = "ready";
   }
@@ -65,33 +68,70 @@ export class Viewer {
   build() {
     // No pane shows what another one shows already.
     const count = Math.min(LAYOUTS[this.layout] ?? 1, this.sources.length), place = this.root.querySelector("[data-panes]");
+    const chosen = this.panes.map((pane) => pane.select.value);
+    this.panes.forEach((pane) => pane.close?.());
     place.dataset.layout = this.layout;
     place.replaceChildren();
-    this.panes = Array.from({ length: count }, (_, index) => this.buildPane(place, index));
+    this.panes = Array.from({ length: count }, (_, index) => this.buildPane(place, index, chosen[index]));
+    if (this.planes) this.panes.forEach((pane) => pane.follow(this.panes.filter((other) => other !== pane)));
     this.showAll();
     this.drawTools();
   }
 
-  buildPane(place, index) {
+  buildPane(place, index, chosen) {
     const figure = document.createElement("figure"), canvas = document.createElement("canvas"), select = document.createElement("select");
     canvas.tabIndex = 0;
     canvas.setAttribute("role", "img");
     select.setAttribute("aria-label", `Image of pane ${index + 1}`);
     this.sources.forEach((source, k) => select.add(new Option(source.facts.label, k)));
-    select.value = String(Math.min(this.study.first?.[index] ?? index, this.sources.length - 1));
+    select.value = chosen ?? String(Math.min(this.study.first?.[index] ?? index, this.sources.length - 1));
     figure.append(select, canvas);
     place.append(figure);
     const state = this.synchronised ? this.common : { ...this.common, measures: this.common.measures };
-    const pane = new Pane(canvas, state);
-    pane.select = select;
     select.addEventListener("change", () => this.showAll());
     canvas.addEventListener("focus", () => { this.active = index; });
+    if (this.planes) return this.buildPlanes(figure, canvas, state, select);
+    const pane = new Pane(canvas, state);
+    pane.select = select;
     canvas.addEventListener("pointerdown", (event) => this.drag(event, pane, index));
     canvas.addEventListener("pointermove", (event) => this.point(event, pane));
     canvas.addEventListener("pointerleave", () => { this.common.cursor = null; this.draw(); });
     canvas.addEventListener("wheel", (event) => this.turn(event, pane), { passive: false });
     new ResizeObserver(() => pane.draw()).observe(canvas);
     return pane;
+  }
+
+  buildPlanes(figure, canvas, state, select) {
+    const mark = Object.assign(document.createElement("p"), { className: "mark" });
+    figure.append(mark);
+    const pane = new PlanesPane(canvas, state, mark, (moved, place) => this.locate(moved, place));
+    return Object.assign(pane, { select });
+  }
+
+  // One plane at a time, or three at once.
+  async choosePlanes(three) {
+    if (three && !canDraw()) return this.say("This browser has no WebGL 2: look at one plane at a time, with p.");
+    this.planes = three;
+    this.root.dataset.state = "loading";
+    this.say(three ? "Drag: cursor. Drag with the right button: window. Wheel: slice. Measure in one plane at a time (m)." : "");
+    this.build();
+    try {
+      await Promise.all(this.panes.map((pane) => pane.drawn));
+    } catch (error) {
+      this.say(error.message);
+    }
+    this.root.dataset.state = "ready";
+  }
+
+  say(words) {
+    this.root.querySelector("[data-said]").textContent = words;
+  }
+
+  // The values at the cursor of three planes.
+  locate(moved, { mm, vox }) {
+    const known = this.panes.filter((pane) => pane.source && (pane === moved || this.synchronised));
+    const values = known.map(({ source }) => `${source.facts.label}: ${+source.at(...vox.slice(0, 3)).toPrecision(4)} ${source.facts.unit}`);
+    this.say([`${[...mm].slice(0, 3).map((each) => each.toFixed(1)).join(", ")} mm`, ...values].join(" · "));
   }
 
   showAll() {
@@ -101,7 +141,7 @@ export class Viewer {
       const covered = index === this.active && other !== undefined && (pane.state.curtain !== null || pane.state.opacity > 0);
       const source = flipped && other ? other : this.sources[chosen];
       pane.canvas.setAttribute("aria-label", `${source.facts.label}${this.study.blind ? "" : source.facts.generated ? ", synthetic" : ""}`);
-      pane.show(source, covered ? other : null);
+      pane.drawn = pane.show(source, covered ? other : null, source.facts.isDifference ? this.arms[source.facts.over ?? 0] : null);
     });
     this.tabulate();
   }
@@ -208,6 +248,7 @@ export class Viewer {
       c: () => { this.change({ curtain: state.curtain === null ? 0.5 : null, opacity: 0 }); this.showAll(); },
       o: () => { this.change({ opacity: state.opacity >= 0.9 ? 0 : state.opacity + 0.25, curtain: null }); this.showAll(); },
       y: () => this.synchronise(!this.synchronised),
+      m: () => { if (this.arms[0].isVolume) this.choosePlanes(!this.planes); },
       p: () => { this.change({ plane: { axial: "coronal", coronal: "sagittal", sagittal: "axial" }[state.plane] }); this.scroll(0); },
       x: () => this.lay({ "1x1": "1x2", "1x2": "2x2", "2x2": "1x1" }[this.layout]),
       Delete: () => { this.common.measures.pop(); this.draw(); this.tabulate(); },
@@ -242,7 +283,7 @@ export class Viewer {
 
   drawTools() {
     const { state } = this.panes[this.active];
-    const pressed = { ...Object.fromEntries(Object.values(TOOLS).map((tool) => [tool, this.tool === tool])), sync: this.synchronised, smooth: state.smooth, invert: state.invert, curtain: state.curtain !== null, overlay: state.opacity > 0 };
+    const pressed = { ...Object.fromEntries(Object.values(TOOLS).map((tool) => [tool, this.tool === tool])), sync: this.synchronised, smooth: state.smooth, invert: state.invert, planes: this.planes, curtain: state.curtain !== null, overlay: state.opacity > 0 };
     for (const [name, on] of Object.entries(pressed)) this.root.querySelector(`[data-tool="${name}"]`)?.setAttribute("aria-pressed", on);
     const list = this.root.querySelector("[data-presets]");
     if (list) list.replaceChildren(...this.presets.map(([name], index) => button(`${index + 1} ${name}`, () => this.preset(index))));
