@@ -137,12 +137,36 @@ def chosen_file(studio: Studio, user: str, chosen: str, part: str) -> Path:
     """
     if not chosen.startswith(ROW):
         return studio.store.folder / studio.store.uploads.get(user, chosen).file
-    table, _, line = chosen.removeprefix(ROW).rpartition(":")
-    row = next((row for row in studio.catalogue.manifest(table).samples() if str(row.line) == line), None)
-    file = None if row is None else part_of(row, part)
+    file = part_of(row_of(studio, chosen), part)
     if file is None:
         raise UserError(f"the row has no {part} any more; choose another one.")
     return file
+
+
+def row_of(studio: Studio, chosen: str) -> Sample:
+    """The row that a form's value names.
+
+    Raises:
+        UserError: there is none.
+    """
+    table, _, line = chosen.removeprefix(ROW).rpartition(":")
+    row = next((row for row in studio.catalogue.manifest(table).samples() if str(row.line) == line), None)
+    if row is None:
+        raise UserError(f"there is no row {line} in {table}.")
+    return row
+
+
+def row_image(studio: Studio, chosen: str, part: str) -> Image:
+    """An image of the row that a form's value names.
+
+    Raises:
+        UserError: there is none.
+    """
+    row, manifest = row_of(studio, chosen), studio.catalogue.manifest(chosen.removeprefix(ROW).rpartition(":")[0])
+    file = part_of(row, part)
+    if file is None:
+        raise UserError(f"there is no {part} in row {row.line}.")
+    return open_image(file, unit_for(manifest.units, row.condition.modality, file))
 
 
 def part_of(sample: Sample, part: str) -> Path | None:
@@ -158,12 +182,7 @@ def _case_image(studio: Studio, table: int, line: int, part: str) -> Image:
     names = list(studio.catalogue.manifests())
     if not 0 <= table < len(names):
         raise UserError("there is no such table.")
-    manifest = studio.catalogue.manifest(names[table])
-    row = next((row for row in manifest.samples() if row.line == line), None)
-    file = None if row is None else part_of(row, part)
-    if row is None or file is None:
-        raise UserError(f"there is no {part} in row {line}.")
-    return open_image(file, unit_for(manifest.units, row.condition.modality, file))
+    return row_image(studio, f"{ROW}{names[table]}:{line}", part)
 
 
 def _upload_image(studio: Studio, user: str, identity: str) -> Image:

@@ -11,10 +11,11 @@ from medloom.core.errors import UserError
 from medloom.core.files import make_folder
 
 FILE = "studio.sqlite"
-VERSION = 1
 # Seconds that a connection waits for another one's transaction.
 PATIENCE = 10.0
-SCHEMA = """
+# What each version of the schema adds to the one before.
+SCHEMAS = (
+    """
 create table jobs (
     id text primary key, number integer not null, user text not null, command text not null, words text not null,
     form text not null, title text not null, state text not null, queued real not null, started real, ended real,
@@ -29,7 +30,20 @@ create table uploads (
     id text primary key, user text not null, name text not null, kind text not null, file text not null,
     facts text not null, added real not null, kept integer not null default 0
 );
-"""
+""",
+    """
+create table readings (
+    id text primary key, user text not null, title text not null, question text not null, choices text not null,
+    items text not null, seed integer not null, reveals integer not null, made real not null
+);
+create index readings_by_user on readings (user, made);
+create table answers (
+    reading text not null, place integer not null, answer text not null, comment text not null, seconds real not null,
+    locked real not null, primary key (reading, place)
+);
+""",
+)
+VERSION = len(SCHEMAS)
 FULL = ("SQLITE_FULL", "SQLITE_IOERR_WRITE", "SQLITE_IOERR_SHMSIZE", "SQLITE_CANTOPEN")
 DAMAGED = ("SQLITE_NOTADB", "SQLITE_CORRUPT")
 
@@ -54,18 +68,18 @@ class Database:
 
     def _prepare(self) -> None:
         (version,) = self._connection.execute("pragma user_version").fetchone()
-        if version not in (0, VERSION):
+        if not 0 <= version <= VERSION:
             raise UserError(
                 f"{self.path} was written by another version of medloom (schema {version}, this one has {VERSION});"
                 " use that version, or name another folder with --out."
             )
-        if version == 0:
+        if version < VERSION:
             with self.transaction() as connection:
                 # Another process may have been faster.
-                if connection.execute("pragma user_version").fetchone() == (0,):
-                    for statement in SCHEMA.split(";"):
-                        connection.execute(statement)
-                    connection.execute(f"pragma user_version = {VERSION}")
+                (version,) = connection.execute("pragma user_version").fetchone()
+                for statement in ";".join(SCHEMAS[version:]).split(";"):
+                    connection.execute(statement)
+                connection.execute(f"pragma user_version = {VERSION}")
 
     @property
     def _connection(self) -> sqlite3.Connection:

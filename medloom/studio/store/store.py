@@ -5,6 +5,7 @@ from pathlib import Path
 from medloom.studio.store.database import Database
 from medloom.studio.store.jobs import Jobs
 from medloom.studio.store.models import Models
+from medloom.studio.store.readings import Readings
 from medloom.studio.store.sessions import Sessions
 from medloom.studio.store.uploads import Uploads
 
@@ -16,6 +17,7 @@ class Store:
         folder: of the studio.
         jobs: the queue and what became of it.
         models: what models can be asked.
+        readings: blind readings and their answers.
         sessions: of browsers.
         uploads: files that users brought.
 
@@ -31,6 +33,7 @@ class Store:
         self.folder = database.folder
         self.jobs = Jobs(database)
         self.models = Models(database)
+        self.readings = Readings(database)
         self.sessions = Sessions(database)
         self.uploads = Uploads(database)
 

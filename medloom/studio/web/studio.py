@@ -23,6 +23,7 @@ PAGES = {
     "Edit": "/edit",
     "What-if": "/whatif",
     "Cases": "/cases",
+    "Blind reading": "/readings",
     "Runs": "/runs",
     "History": "/history",
     "About": "/about",

@@ -107,7 +107,8 @@ export class Pane {
     const [sx] = this.scale(slice);
     const size = `${slice.width} × ${slice.height}` + (slice.mm ? `, ${slice.mm.map((mm) => +mm.toFixed(2)).join(" × ")} mm` : "");
     const enlarged = sx > 1.05 ? `enlarged ${+sx.toFixed(1)}×` : sx < 0.95 ? `reduced ${+(1 / sx).toFixed(1)}×` : "1:1";
-    const lower = [this.valueWords(), size, enlarged];
+    // A reader who is to be blind could tell generated images by their size.
+    const lower = state.blind ? [this.valueWords()] : [this.valueWords(), size, enlarged];
     if (this.source.isVolume) lower.push(`${state.plane} ${Math.min(state.level, this.source.levels(state.plane) - 1) + 1} of ${this.source.levels(state.plane)}`);
     lower.forEach((text, k) => line(text, 6, box.height - 18 - 15 * (lower.length - 1 - k), "left"));
     const [left, right, top, bottom] = slice.edges;

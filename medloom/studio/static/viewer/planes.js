@@ -96,7 +96,8 @@ export class PlanesPane {
   words() {
     const { facts, size } = this.source, { state } = this;
     const window = `W ${short(state.high - state.low)} L ${short((state.high + state.low) / 2)}`;
-    const lines = [[facts.label], [facts.support], [window], [`${size.join(" × ")}${facts.spacing ? `, ${facts.spacing.map((mm) => +mm.toFixed(2)).join(" × ")} mm` : ""}`]];
+    const lines = [[facts.label], [facts.support], [window]];
+    if (!state.blind) lines.push([`${size.join(" × ")}${facts.spacing ? `, ${facts.spacing.map((mm) => +mm.toFixed(2)).join(" × ")} mm` : ""}`]);
     if (facts.isDifference) lines.push([`colours: −${short(state.reach)} to ${short(state.reach)} ${facts.unit}`]);
     if (facts.generated && !state.blind) lines.push(["SYNTHETIC", "synthetic"]);
     return lines.filter(([text]) => text).map(([text, style]) => Object.assign(document.createElement("span"), { textContent: text, className: style ?? "" }));

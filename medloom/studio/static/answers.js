@@ -1,0 +1,22 @@
+// A blind reading by keys: a letter chooses an answer, Enter or → locks it and goes on, a full stop goes on without one.
+const form = document.querySelector("[data-answers]"), opened = performance.now();
+
+function lock() {
+  form.elements.seconds.value = ((performance.now() - opened) / 1000).toFixed(1);
+}
+
+form.addEventListener("submit", lock, { capture: true });
+form.addEventListener("htmx:configRequest", (event) => {
+  lock();
+  event.detail.parameters.set?.("seconds", form.elements.seconds.value);
+});
+
+document.addEventListener("keydown", (event) => {
+  if (event.ctrlKey || event.metaKey || event.altKey || event.target.matches("input:not([type=radio]), textarea, select")) return;
+  const chosen = form.querySelector(`[data-answer-key="${CSS.escape(event.key)}"]`), open = !("locked" in form.dataset);
+  if (chosen && open) chosen.checked = true;
+  else if (["Enter", "ArrowRight"].includes(event.key) && open) form.requestSubmit();
+  else if (event.key === "." || (event.key === "Enter" && !open)) form.querySelector("[data-without]").click();
+  else return;
+  event.preventDefault();
+});
