@@ -79,7 +79,9 @@ def accessible(page: "Page") -> None:
 def fill(page: "Page", **values: str) -> None:
     for name, value in values.items():
         field = page.locator(f"[name='{name}'], [name='column.{name}']").first
-        if field.evaluate("field => field.tagName") == "SELECT":
+        if field.get_attribute("type") == "radio":
+            page.locator(f"[name='{name}'][value='{value}']").check()
+        elif field.evaluate("field => field.tagName") == "SELECT":
             field.select_option(value)
         else:
             field.fill(value)
@@ -94,7 +96,7 @@ def generate(page: "Page", studio: Served, **values: str) -> str:
         **{
             "text": "A disc, left.",
             "age": "40",
-            "mask": page.locator("[name=mask] option").nth(1).get_attribute("value") or "",
+            "mask": page.locator("[name=mask]").nth(1).get_attribute("value") or "",
             **values,
         },
     )

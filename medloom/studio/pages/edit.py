@@ -11,6 +11,7 @@ from medloom.studio.catalogue import KnownModel
 from medloom.studio.forms.edit import BRUSH, REGIONS, edit_words
 from medloom.studio.forms.generate import MOST, MOST_STEPS
 from medloom.studio.forms.reading import FormError
+from medloom.studio.forms.settings import recalled
 from medloom.studio.pages.jobs import job_values
 from medloom.studio.pages.sources import choices, chosen_file
 from medloom.studio.web.studio import Studio, studio_of, user_of
@@ -25,11 +26,11 @@ MEANINGS = {
 
 
 @routes.get("/edit")
-def show(request: Request, model: str = "", job: str = "") -> HTMLResponse:
-    """The form, filled in as that of a job if one is named, and that job's result."""
+def show(request: Request, model: str = "", job: str = "", seed: str = "", only: str = "") -> HTMLResponse:
+    """The form, filled in as that of a job if one is named, and that job's result; see `generate.show`."""
     studio = studio_of(request)
     shown = studio.job_of(request, job) if job else None
-    form = dict(shown.form) if shown else {}
+    form = recalled(shown, seed, only)
     chosen = editor_of(studio, model or form.get("model", ""))
     values = {} if shown is None else job_values(studio, shown)
     return studio.page(request, "edit.html", **_values(studio, user_of(request), chosen, form, {}), job=shown, **values)

@@ -10,6 +10,7 @@ from medloom.core.errors import UserError
 from medloom.studio.catalogue import KnownModel
 from medloom.studio.forms.generate import MOST, MOST_STEPS, generate_words
 from medloom.studio.forms.reading import FormError
+from medloom.studio.forms.settings import recalled
 from medloom.studio.pages.jobs import job_values
 from medloom.studio.pages.sources import choices, chosen_file
 from medloom.studio.web.studio import Studio, studio_of, user_of
@@ -18,11 +19,22 @@ routes = APIRouter()
 
 
 @routes.get("/generate")
-def show(request: Request, model: str = "", job: str = "", seed: str = "") -> HTMLResponse:
-    """The form, filled in as that of a job if one is named, and that job's result."""
+def show(
+    request: Request, model: str = "", job: str = "", seed: str = "", only: str = "", also: str = ""
+) -> HTMLResponse:
+    """The form, filled in as that of a job if one is named, and that job's result.
+
+    Args:
+        request: of a browser.
+        model: its name.
+        job: whose form is filled in.
+        seed: that comes before the job's.
+        only: the field of the job's form that is taken over, and no other.
+        also: another model that is asked for the same.
+    """
     studio = studio_of(request)
     shown = studio.job_of(request, job) if job else None
-    form = {**(dict(shown.form) if shown else {}), **({"seed": seed} if seed else {})}
+    form = {**recalled(shown, seed, only), **({"also": also} if also else {})}
     given = _values(studio, user_of(request), _model(studio, model or form.get("model", "")), form, {})
     values = {} if shown is None else job_values(studio, shown)
     return studio.page(request, "generate.html", **given, job=shown, **values)
@@ -40,20 +52,45 @@ def show_form(request: Request, model: str = "") -> HTMLResponse:
 async def ask(request: Request) -> Response:
     """Queue what was filled in; or the form with what is wrong with it."""
     studio = studio_of(request)
-    form = {name: str(value) for name, value in (await request.form()).items()}
+    user, form = user_of(request), {name: str(value) for name, value in (await request.form()).items()}
     model = studio.catalogue.model(form.get("model", ""))
     try:
-        facts = model.require_facts()
-        words, title = generate_words(
-            model.path, facts, form, lambda chosen: chosen_file(studio, user_of(request), chosen, "mask")
-        )
-        job = studio.store.jobs.add(user_of(request), "generate", words, f"{title} by {model.name}", form)
+        planned = [_planned(studio, user, model, form)]
+        if form.get("also"):
+            planned.append(_planned(studio, user, studio.catalogue.model(form["also"]), form, "also"))
+        jobs = [studio.store.jobs.add(user, "generate", words, title, own) for words, title, own in planned]
     except UserError as error:
         wrong = error.fields if isinstance(error, FormError) else {"": str(error)}
-        return studio.page(request, "generate_form.html", 422, **_values(studio, user_of(request), model, form, wrong))
-    answer = studio.page(request, "job.html", job=job, **job_values(studio, job))
-    answer.headers["HX-Push-Url"] = f"/generate?job={job.id}"
-    return answer
+        return studio.page(request, "generate_form.html", 422, **_values(studio, user, model, form, wrong))
+    shown = [studio.draw(request, "job.html", job=job, **job_values(studio, job)) for job in jobs]
+    if len(jobs) > 1:
+        shown.insert(0, studio.draw(request, "compare_link.html", jobs=jobs))
+    return HTMLResponse("".join(shown), headers={"HX-Push-Url": f"/generate?job={jobs[0].id}"})
+
+
+def _planned(
+    studio: Studio, user: str, model: KnownModel, form: Mapping[str, str], field: str = ""
+) -> tuple[list[str], str, dict[str, str]]:
+    """Words, title and form of a job of a model.
+
+    Args:
+        studio: with the model.
+        user: whose files may be named.
+        model: that generates.
+        form: as the browser sent it.
+        field: that names what is wrong, where the form was made for another model.
+
+    Raises:
+        FormError: the model cannot be asked for it.
+    """
+    try:
+        facts = model.require_facts()
+        words, title = generate_words(model.path, facts, form, lambda chosen: chosen_file(studio, user, chosen, "mask"))
+    except UserError as error:
+        if not field:
+            raise
+        raise FormError({field: f"{model.name}: {error}"}) from error
+    return words, f"{title} by {model.name}", {**form, "model": model.name}
 
 
 def _model(studio: Studio, name: str) -> KnownModel | None:

@@ -15,12 +15,13 @@ from starlette.responses import FileResponse, HTMLResponse, Response, StreamingR
 
 from medloom.core.errors import UserError
 from medloom.data.images import read_provenance
+from medloom.studio.forms.settings import settings_of
 from medloom.studio.pages.reading import arm_of, differences_of, edit_values, prior_of, true_image, whatif_values
 from medloom.studio.results.download import AS_MADE, downloads_of, write_zip
 from medloom.studio.results.folder import read_result
 from medloom.studio.results.pictures import open_image, picture_of
 from medloom.studio.store.jobs import Job
-from medloom.studio.web.studio import Studio, studio_of, user_of
+from medloom.studio.web.studio import Studio, studio_of
 from medloom.studio.web.viewer import Asked, for_viewer
 
 routes = APIRouter()
@@ -215,6 +216,7 @@ def job_values(studio: Studio, job: Job) -> dict[str, Any]:
         "previews": sorted(path.name for path in folder.glob("[0-9]*.png")),
         "command": shlex.join(["medloom", *job.command.split(), *job.words, "--out=images"]),
         "python": python_of(job),
+        "settings": settings_of(job.form),
         "downloads": downloads_of(result) if job.is_over else [],
     }
 
@@ -257,12 +259,3 @@ def _event(name: str, html: str) -> str:
     """A server-sent event."""
     lines = "".join(f"data: {line}\n" for line in html.splitlines())
     return f"event: {name}\n{lines}\n"
-
-
-@routes.get("/history")
-def history(request: Request, before: int | None = None) -> HTMLResponse:
-    """The user's jobs, the newest first."""
-    studio = studio_of(request)
-    jobs = studio.store.jobs.of(user_of(request), before=before)
-    shown = [(job, read_result(studio.store.results(job.id)).images[:4]) for job in jobs]
-    return studio.page(request, "history.html", jobs=shown, before=before)

@@ -1,22 +1,26 @@
 """What the viewer is given: the arms of a case, how each is called, and what is known of them."""
 
+import functools
 from collections.abc import Mapping
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 from medloom.core.errors import UserError
-from medloom.core.files import explained_content, read_mapping
+from medloom.core.files import content_stamp, explained_content, read_mapping
 from medloom.core.image import Image
 from medloom.data.prompts.support import is_extrapolation
 from medloom.generators.generated_images import FACTUAL
 from medloom.studio.results.contrast import Shift, arms_of, edit_difference, mean_difference, reach_of, shifts
-from medloom.studio.results.folder import Result, ResultImage
+from medloom.studio.results.folder import Result, ResultImage, read_result
 from medloom.studio.results.pictures import open_image
 from medloom.studio.results.truth import case_of, fits
 from medloom.studio.store.jobs import Job
 from medloom.studio.web.studio import Studio
 
 WHATIF = "whatif.json"
+# Jobs whose differences are in memory.
+REMEMBERED = 6
 
 
 def arm_of(job: Job, image: ResultImage, label: str = "", support: str = "") -> dict[str, Any]:
@@ -29,9 +33,9 @@ def arm_of(job: Job, image: ResultImage, label: str = "", support: str = "") -> 
     }
 
 
-def difference_arm(job: Job, place: int, label: str, support: str) -> dict[str, Any]:
-    """A difference as the viewer takes it."""
-    known = {"generated": True, "isDifference": True, "label": label, "support": support}
+def difference_arm(job: Job, place: int, label: str, support: str, over: int) -> dict[str, Any]:
+    """A difference as the viewer takes it; `over` is the arm that it lies over in three planes."""
+    known = {"generated": True, "isDifference": True, "label": label, "support": support, "over": over}
     return {"base": f"/jobs/{job.id}/differences/{place}", **known}
 
 
@@ -44,7 +48,7 @@ def edit_values(studio: Studio, job: Job, result: Result) -> dict[str, Any]:
     before = [] if prior is None else [{"base": f"/jobs/{job.id}/prior", "label": "prior image", "generated": False}]
     maps = differences_of(studio, job, result)
     drawn = [
-        difference_arm(job, place, f"difference, seed {image.seed}", "edited less prior; grey: the same")
+        difference_arm(job, place, f"difference, seed {image.seed}", "edited less prior; grey: the same", place + 1)
         for place, (image, _) in enumerate(zip(result.images, maps, strict=False))
     ]
     return {
@@ -67,17 +71,31 @@ def edit_values(studio: Studio, job: Job, result: Result) -> dict[str, Any]:
 
 def prior_of(studio: Studio, job: Job) -> Image | None:
     """The prior image of an edit as the editor saw it; None where it is gone."""
+    path = _prior_file(studio, job)
+    return None if path is None else open_image(path)
+
+
+def _prior_file(studio: Studio, job: Job) -> Path | None:
     folder = studio.store.priors(job.id)
-    found = next(folder.glob("prior.*"), None) if folder.is_dir() else None
-    return None if found is None else open_image(found)
+    return next(folder.glob("prior.*"), None) if folder.is_dir() else None
 
 
-def differences_of(studio: Studio, job: Job, result: Result) -> list[Image]:
+def differences_of(studio: Studio, job: Job, result: Result) -> tuple[Image, ...]:
     """The differences that a job's viewer shows: of a what-if one an arm, of an edit one an image."""
-    if job.command == "edit":
-        prior = prior_of(studio, job)
-        return [] if prior is None else [edit_difference(open_image(own.path), prior) for own in result.images]
-    return [mean_difference(result, arm) for arm in arms_of(result) if arm != FACTUAL]
+    stamps = tuple(content_stamp(image.path) for image in result.images)
+    return _differences(result.folder, job.command, _prior_file(studio, job), stamps)
+
+
+@functools.lru_cache(maxsize=REMEMBERED)
+def _differences(
+    folder: Path, command: str, prior: Path | None, stamps: tuple[tuple[int, int], ...]
+) -> tuple[Image, ...]:
+    """The differences of a folder, made once as long as its files stay the same."""
+    result = read_result(folder)
+    if command == "edit":
+        before = None if prior is None else open_image(prior)
+        return () if before is None else tuple(edit_difference(open_image(own.path), before) for own in result.images)
+    return tuple(mean_difference(result, arm) for arm in arms_of(result) if arm != FACTUAL)
 
 
 def whatif_values(studio: Studio, job: Job, result: Result, seed: str) -> dict[str, Any]:
@@ -92,9 +110,9 @@ def whatif_values(studio: Studio, job: Job, result: Result, seed: str) -> dict[s
     ]
     changed = [arm for arm in arms if arm != FACTUAL]
     said = f"mean of {len(seeds)} seeds; grey: not above their noise" if len(seeds) > 1 else "one seed: noise not known"
-    maps = [difference_arm(job, place, f"difference, {arm}", said) for place, arm in enumerate(changed)]
+    maps = [difference_arm(job, place, f"difference, {arm}", said, place + 1) for place, arm in enumerate(changed)]
     described = _described(result)
-    true = truth_arms(job, result, described)
+    true = truth_arms(job, result, described, len(shown))
     first = [0, 1, len(shown)]
     if true:
         # What the model answers above, what is true below.
@@ -119,8 +137,15 @@ def whatif_values(studio: Studio, job: Job, result: Result, seed: str) -> dict[s
     }
 
 
-def truth_arms(job: Job, result: Result, described: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """The true images of a virtual patient and their differences as the viewer takes them; none of a real one."""
+def truth_arms(job: Job, result: Result, described: Mapping[str, Any], before: int) -> list[dict[str, Any]]:
+    """The true images of a virtual patient and their differences as the viewer takes them; none of a real one.
+
+    Args:
+        job: whose form names the patient.
+        result: of the job.
+        described: what whatif.json says.
+        before: images that the viewer has before these.
+    """
     case = case_of(job.form)
     if case is None or not fits(case, result):
         return []
@@ -130,7 +155,13 @@ def truth_arms(job: Job, result: Result, described: Mapping[str, Any]) -> list[d
     images = [{**known, "base": f"{address}/factual", "label": "truth, as recorded"}]
     images += [{**known, "base": f"{address}/{k}", "label": f"truth, {arm}"} for k, arm in enumerate(changed)]
     maps = [
-        {**known, "base": f"{address}/difference-{k}", "label": f"true difference, {arm}", "isDifference": True}
+        {
+            **known,
+            "base": f"{address}/difference-{k}",
+            "label": f"true difference, {arm}",
+            "isDifference": True,
+            "over": before + 1 + k,
+        }
         for k, arm in enumerate(changed)
     ]
     return [*images, *maps]

@@ -14,6 +14,7 @@ from medloom.core.files import make_folder
 from medloom.data.manifest import template_of, template_path
 from medloom.studio.catalogue import KnownModel
 from medloom.studio.forms.reading import FormError
+from medloom.studio.forms.settings import recalled
 from medloom.studio.forms.whatif import MOST_ARMS, MOST_SEEDS, as_recorded, whatif_words
 from medloom.studio.pages.jobs import job_values
 from medloom.studio.pages.sources import ROW, choices
@@ -24,11 +25,11 @@ routes = APIRouter()
 
 
 @routes.get("/whatif")
-def show(request: Request, model: str = "", job: str = "") -> HTMLResponse:
-    """The form, filled in as that of a job if one is named, and that job's result."""
+def show(request: Request, model: str = "", job: str = "", seed: str = "", only: str = "") -> HTMLResponse:
+    """The form, filled in as that of a job if one is named, and that job's result; see `generate.show`."""
     studio = studio_of(request)
     shown = studio.job_of(request, job) if job else None
-    form: dict[str, Any] = dict(shown.form) if shown else {}
+    form = recalled(shown, seed, only)
     chosen = _model(studio, model or form.get("model", ""))
     values = {} if shown is None else job_values(studio, shown)
     given = _values(studio, user_of(request), chosen, form, form.get("arms", []), {})

@@ -19,11 +19,13 @@ class Line:
     Attributes:
         name: of the run it is of.
         points: of the SVG, `x,y x,y ...`.
+        end: of the line in the SVG.
         last: step and value of its last point.
     """
 
     name: str
     points: str
+    end: tuple[float, float]
     last: tuple[int, float]
 
 
@@ -89,7 +91,7 @@ def _chart(metric: str, lines: Mapping[str, Sequence[tuple[int, float]]]) -> Cha
     for name, own in lines.items():
         thin = own[:: max(1, len(own) // POINTS)]
         points = " ".join(f"{x(step):.1f},{y(value):.1f}" for step, value in thin)
-        drawn.append(Line(name, points, own[-1]))
+        drawn.append(Line(name, points, (x(own[-1][0]), y(own[-1][1])), own[-1]))
     marks = [low + span * k / TICKS for k in range(TICKS + 1)]
     ys = tuple((y(10**mark if logarithmic else mark), f"{10**mark if logarithmic else mark:.3g}") for mark in marks)
     xs = tuple((x(last * k / TICKS), f"{round(last * k / TICKS)}") for k in range(TICKS + 1))

@@ -28,10 +28,20 @@ function onClick(event) {
     field.value = button.textContent;
     field.focus();
   }
+  if (button.dataset.use) take(button);
   if (button.classList.contains("copy")) {
     navigator.clipboard.writeText(button.parentElement.querySelector("code").textContent);
     button.textContent = "Copied";
   }
+}
+
+// Take a setting of a job over into the form of this page; where it has none, open one with this setting alone.
+function take({ dataset }) {
+  const field = document.querySelector("[data-main-form]")?.elements.namedItem(dataset.use);
+  if (!field) return location.assign(dataset.otherwise);
+  if (field.type === "checkbox") field.checked = true;
+  else field.value = dataset.value;
+  field.focus?.();
 }
 
 function changeTheme() {
@@ -67,6 +77,10 @@ async function bring(drop, file) {
   const html = await answer.text();
   if (!answer.ok) {
     said.textContent = new DOMParser().parseFromString(html, "text/html").body.textContent.trim();
+    return;
+  }
+  if (drop.dataset.drop === "find") {
+    said.innerHTML = html;
     return;
   }
   said.textContent = "";

@@ -76,6 +76,29 @@ class Uploads:
             raise UserError("there is no such file; it was removed after a day or at logout: bring it again.")
         return found[0]
 
+    def keep(self, user: str, identity: str, kept: bool) -> None:
+        """Say whether a user's file stays beyond its time.
+
+        Args:
+            user: whose.
+            identity: the file.
+            kept: whether it stays.
+        """
+        with self._database.transaction() as connection:
+            query = "update uploads set kept = ? where user = ? and id = ?"
+            connection.execute(query, (int(kept), user, identity))
+
+    def drop(self, user: str, identity: str) -> str:
+        """Forget a user's file; returns its path within the store's folder.
+
+        Raises:
+            UserError: the user has none of that name.
+        """
+        file = self.get(user, identity).file
+        with self._database.transaction() as connection:
+            connection.execute("delete from uploads where user = ? and id = ?", (user, identity))
+        return file
+
     def forget(self, before: float, user: str | None = None) -> list[str]:
         """Remove files that were added before a time and are not kept; returns their paths within the store's folder.
 

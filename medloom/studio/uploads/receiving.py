@@ -102,6 +102,15 @@ def remove_old(store: Store, before: float, user: str | None = None) -> int:
     return len(files)
 
 
+def remove_one(store: Store, user: str, identity: str) -> None:
+    """Remove a user's file.
+
+    Raises:
+        UserError: the user has none of that name.
+    """
+    (store.folder / store.uploads.drop(user, identity)).unlink(missing_ok=True)
+
+
 def remove_incoming(store: Store) -> None:
     """Remove what a killed server left in the middle of receiving it."""
     for path in (store.folder / "uploads").glob(f"*/{INCOMING}*"):

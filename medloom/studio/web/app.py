@@ -10,7 +10,7 @@ from starlette.responses import Response
 from starlette.staticfiles import StaticFiles
 
 from medloom.core.errors import UserError
-from medloom.studio.pages import cases, edit, entry, generate, jobs, readings, runs, sources, whatif
+from medloom.studio.pages import cases, edit, entry, generate, history, jobs, readings, runs, sources, whatif
 from medloom.studio.web.guard import Guard, names_of
 from medloom.studio.web.studio import STATIC, Settings, Studio
 
@@ -27,7 +27,7 @@ def create_app(settings: Settings) -> Guard:
     studio = Studio(settings)
     app = FastAPI(openapi_url=None, docs_url=None, redoc_url=None)
     app.state.studio = studio
-    for module in (entry, generate, edit, whatif, jobs, runs, cases, readings, sources):
+    for module in (entry, generate, edit, whatif, jobs, history, runs, cases, readings, sources):
         app.include_router(module.routes)
     app.mount("/static", StaticFiles(directory=STATIC), name="static")
     app.add_exception_handler(UserError, _mistake)
