@@ -170,6 +170,9 @@ def train(
     """A generator of the cohort's images, by the demo's options but for those `changed`."""
     own = {"loop.steps": config.steps, "device": config.device, "loop.seed": config.seed}
     options = {**TRAINING, **own, **(changed or {})}
+    # The file has the same labels, and their names, by which answers about regions call them.
+    if options.pop("network.mask_classes", None):
+        options["classes"] = cohort / "classes.yaml"
     data = cohort / "train.csv"
     trained: Path = run_command("train text2image", data=data, out=out, table=COLUMNS, cache=cache, **options)
     return trained

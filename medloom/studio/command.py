@@ -3,7 +3,7 @@
 import logging
 import socket
 import webbrowser
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from threading import Timer
 from typing import TYPE_CHECKING, ClassVar
@@ -40,6 +40,8 @@ class Config:
         public: address of a proxy with TLS before the studio, https://...
         upload_mb: largest file that can be brought to the pages, in MB.
         keep_hours: hours until files that were brought are removed, unless they are kept.
+        save_under: folder below which results can be saved under a name from the pages.
+        launcher: write a file that starts this studio on a double click, and end: .desktop, .command, .sh or .bat.
         open: open the page in the browser of this computer.
         device: auto, cpu or cuda.
     """
@@ -60,6 +62,8 @@ class Config:
     public: str | None = None
     upload_mb: int = limited(200, at_least=1)
     keep_hours: float = limited(24.0, above=0)
+    save_under: Path | None = None
+    launcher: Path | None = None
     open: bool = True
     device: str = "auto"
 
@@ -73,6 +77,7 @@ def run(config: Config) -> int:
     """
     import uvicorn
 
+    from medloom.studio.launcher import write_launcher
     from medloom.studio.store.database import FILE
     from medloom.studio.store.store import Store
     from medloom.studio.supervision import worker
@@ -83,6 +88,10 @@ def run(config: Config) -> int:
     if config.add_user is not None:
         return _add_user(config)
     settings = _settings(config)
+    if config.launcher is not None:
+        write_launcher(config.launcher, _words(config))
+        say(f"{config.launcher} starts this studio in {Path.cwd()}.")
+        return 0
     _require_own(config.out, FILE)
     with output_files(config.out / FILE):
         app = create_app(settings)
@@ -149,6 +158,8 @@ def _settings(config: Config) -> "Settings":
     for path in reports:
         if not (path / "report.html").is_file():
             raise UserError(f"--report {path} has no report.html; give a folder that `medloom evaluate` wrote.")
+    if config.save_under is not None and not config.save_under.is_dir():
+        raise UserError(f"--save-under {config.save_under} is no folder; make it first.")
     return Settings(
         config.out.absolute(),
         config.host,
@@ -161,7 +172,24 @@ def _settings(config: Config) -> "Settings":
         config.device,
         config.upload_mb * 2**20,
         config.keep_hours,
+        None if config.save_under is None else config.save_under.absolute(),
     )
+
+
+def _words(config: Config) -> list[str]:
+    """The options that were given, as words of the command line."""
+    words = []
+    for entry in fields(config):
+        value = getattr(config, entry.name)
+        usual = entry.default_factory() if callable(entry.default_factory) else entry.default
+        if entry.name in ("launcher", "add_user") or value == usual:
+            continue
+        name = entry.name.replace("_", "-")
+        if isinstance(value, bool):
+            words.append(f"--{name}" if value else f"--no-{name}")
+        else:
+            words += [f"--{name}={each}" for each in (value if isinstance(value, tuple) else (value,))]
+    return words
 
 
 def _require_own(out: Path, file: str) -> None:

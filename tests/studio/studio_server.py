@@ -123,3 +123,21 @@ def editor(triples: Path) -> Path:
     out = triples.parent / "editor"
     run_command("train edit", data=triples, out=out, **TINY)
     return out
+
+
+@pytest.fixture(scope="session")
+def volumes(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A virtual cohort of small volumes in HU."""
+    out = tmp_path_factory.mktemp("volumes") / "cohort"
+    run_command("data phantom", out=out, patients=10, dims=3, size=16, complete=True, workers=1)
+    return out / "train.csv"
+
+
+@pytest.fixture(scope="session")
+def volume_model(volumes: Path) -> Path:
+    """A model of volumes, trained for a few steps."""
+    out = volumes.parents[1] / "run"
+    network = {name: value for name, value in TINY.items() if not name.startswith("text.") and name != "image_size"}
+    more = {"dims": 3, "unit": "HU", "table": ["age", "smoking"], "columns": ["text=none"], "network.patch": 1}
+    run_command("train mask2image", data=volumes, out=out, **{**network, "image_size": [16], **more})
+    return out

@@ -2,107 +2,19 @@
 
 import json
 import re
-import shutil
-from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
 from PIL import Image
-from studio_server import Served, editor, model, serving, table, triples  # noqa: F401
+from studio_browser import TABLET, accessible, browser, drawn, fill, generate, needs_browser, page, studio
+from studio_server import Served, editor, model, table, triples
 
 if TYPE_CHECKING:
-    from playwright.sync_api import Browser, Page
+    from playwright.sync_api import Page
 
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on this machine")
-SLOW = 60_000
-WIDE, TABLET = {"width": 1366, "height": 900}, {"width": 820, "height": 1180}
-
-
-@pytest.fixture(scope="module")
-def studio(
-    model: Path,  # noqa: F811
-    editor: Path,  # noqa: F811
-    table: Path,  # noqa: F811
-    triples: Path,  # noqa: F811
-    tmp_path_factory: pytest.TempPathFactory,
-) -> Iterator[Served]:
-    folder = tmp_path_factory.mktemp("served") / "studio"
-    named = [f"--model={model}", f"--model={editor}", f"--data={table}", f"--data={triples}"]
-    with serving(folder, *named, "--device=cpu") as served:
-        yield served
-
-
-@pytest.fixture(scope="module")
-def browser() -> "Iterator[Browser]":
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as playwright:
-        launched = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
-        yield launched
-        launched.close()
-
-
-@pytest.fixture
-def page(browser: "Browser", studio: Served) -> "Iterator[Page]":
-    """A page that fails its test where its console has an error, or where it asks another host for something."""
-    context = browser.new_context(viewport=WIDE, base_url=studio.address)
-    opened, wrong = context.new_page(), list[str]()
-    opened.set_default_timeout(SLOW)
-    opened.on("console", lambda message: wrong.append(message.text) if message.type == "error" else None)
-    opened.on("pageerror", lambda error: wrong.append(str(error)))
-
-    def look(request: object) -> None:
-        address = str(request.url)  # type: ignore[attr-defined]
-        if not address.startswith((studio.address, "blob:", "data:")):
-            wrong.append(f"a request to {address}")
-
-    opened.on("request", look)
-    opened.on("response", lambda answer: wrong.append(answer.url) if answer.status in (404, 500) else None)
-    yield opened
-    context.close()
-    # Refused forms and files are answers like others, and a browser says so in its console.
-    assert [line for line in wrong if not re.search("status of 4(00|22)", line)] == []
-
-
-def accessible(page: "Page") -> None:
-    """No serious or critical finding of axe."""
-    from axe_playwright_python.sync_playwright import Axe
-
-    found = Axe().run(page).response["violations"]
-    serious = {entry["id"]: entry["nodes"][0]["html"] for entry in found if entry["impact"] in ("serious", "critical")}
-    assert serious == {}
-
-
-def fill(page: "Page", **values: str) -> None:
-    for name, value in values.items():
-        field = page.locator(f"[name='{name}'], [name='column.{name}']").first
-        if field.get_attribute("type") == "radio":
-            page.locator(f"[name='{name}'][value='{value}']").check()
-        elif field.evaluate("field => field.tagName") == "SELECT":
-            field.select_option(value)
-        else:
-            field.fill(value)
-
-
-def generate(page: "Page", studio: Served, **values: str) -> str:
-    """Fill in and send the form; returns the job's name."""
-    page.goto("/generate")
-    page.wait_for_selector("button.main")
-    fill(
-        page,
-        **{
-            "text": "A disc, left.",
-            "age": "40",
-            "mask": page.locator("[name=mask]").nth(1).get_attribute("value") or "",
-            **values,
-        },
-    )
-    page.keyboard.press("Control+Enter")
-    page.wait_for_selector(".state.done")
-    return (page.locator(".job").get_attribute("id") or "").removeprefix("job-")
+pytestmark = needs_browser
 
 
 def test_generate_and_look(page: "Page", studio: Served) -> None:
@@ -124,11 +36,6 @@ def test_generate_and_look(page: "Page", studio: Served) -> None:
     accessible(page)
     page.set_viewport_size(TABLET)  # type: ignore[arg-type]
     assert page.evaluate("() => document.documentElement.scrollWidth <= innerWidth")
-
-
-def drawn(page: "Page", pane: int = 0) -> bytes:
-    """The pixels of a pane."""
-    return page.locator("canvas").nth(pane).screenshot()
 
 
 def test_the_viewer_by_keys(page: "Page", studio: Served) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 from conftest import medloom
-from studio_server import PATIENCE, model, serving, table  # noqa: F401
+from studio_server import PATIENCE, model, serving, table
 
 from medloom.studio.store.jobs import CANCELLED, DONE, FAILED, RUNNING, Job
 from medloom.studio.store.store import Store
@@ -36,7 +36,7 @@ def words_of(run: Path, count: int) -> list[str]:
 
 
 @pytest.mark.parametrize("killed", ["worker", "server"])
-def test_a_job_survives_a_kill(model: Path, tmp_path: Path, killed: str) -> None:  # noqa: F811
+def test_a_job_survives_a_kill(model: Path, tmp_path: Path, killed: str) -> None:
     folder = tmp_path / "studio"
     store = Store(folder)
     words = (f"--model={model}", "--device=cpu")
@@ -55,7 +55,7 @@ def test_a_job_survives_a_kill(model: Path, tmp_path: Path, killed: str) -> None
     assert pixels(store.results(job.id)) == pixels(again) and len(pixels(again)) == 12
 
 
-def test_cancelling_and_mistakes(model: Path, tmp_path: Path) -> None:  # noqa: F811
+def test_cancelling_and_mistakes(model: Path, tmp_path: Path) -> None:
     folder = tmp_path / "studio"
     store = Store(folder)
     with serving(folder, f"--model={model}", "--device=cpu"):
@@ -72,7 +72,7 @@ def test_cancelling_and_mistakes(model: Path, tmp_path: Path) -> None:  # noqa: 
     assert "A disc" not in log and "Dsc" not in log
 
 
-def test_two_servers_of_one_folder(model: Path, tmp_path: Path) -> None:  # noqa: F811
+def test_two_servers_of_one_folder(model: Path, tmp_path: Path) -> None:
     folder = tmp_path / "studio"
     second = serving(folder, f"--model={model}")
     with serving(folder, f"--model={model}"), pytest.raises(AssertionError, match="is writing it; wait until"):

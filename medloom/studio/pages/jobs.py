@@ -20,6 +20,7 @@ from medloom.studio.pages.reading import arm_of, differences_of, edit_values, pr
 from medloom.studio.results.download import AS_MADE, downloads_of, write_zip
 from medloom.studio.results.folder import read_result
 from medloom.studio.results.pictures import open_image, picture_of
+from medloom.studio.results.saving import save_result
 from medloom.studio.store.jobs import Job
 from medloom.studio.web.studio import Studio, studio_of
 from medloom.studio.web.viewer import Asked, for_viewer
@@ -164,6 +165,17 @@ def download(request: Request, identity: str, form: str = AS_MADE) -> Response:
     return FileResponse(target, filename=name, background=BackgroundTask(target.unlink))
 
 
+@routes.post("/jobs/{identity}/save")
+async def save(request: Request, identity: str) -> HTMLResponse:
+    """Copy the result to a folder of a name, below the one that the studio was started with."""
+    studio, name = studio_of(request), str((await request.form()).get("name", "")).strip()
+    job = studio.job_of(request, identity)
+    if studio.settings.saved is None:
+        raise UserError("start the studio with --save-under and a folder to save results by name.")
+    await run_in_threadpool(save_result, read_result(studio.store.results(job.id)), studio.settings.saved, name)
+    return studio.page(request, "saved.html", name=name, root=studio.settings.saved.name)
+
+
 @routes.get("/jobs/{identity}/read")
 def read(request: Request, identity: str, seed: str = "") -> HTMLResponse:
     """A what-if or an edit in the viewer: arms of one seed, and their differences."""
@@ -216,6 +228,7 @@ def job_values(studio: Studio, job: Job) -> dict[str, Any]:
         "previews": sorted(path.name for path in folder.glob("[0-9]*.png")),
         "command": shlex.join(["medloom", *job.command.split(), *job.words, "--out=images"]),
         "python": python_of(job),
+        "saves": studio.settings.saved is not None,
         "settings": settings_of(job.form),
         "downloads": downloads_of(result) if job.is_over else [],
     }

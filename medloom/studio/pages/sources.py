@@ -12,7 +12,7 @@ from medloom.core.image import Image
 from medloom.core.lookup import look_up
 from medloom.core.types import Sample
 from medloom.data.units import unit_for
-from medloom.studio.results.pictures import open_image, picture_of
+from medloom.studio.results.pictures import open_image, picture_of, window_of_labels
 from medloom.studio.uploads.receiving import KINDS, incoming_file, receive
 from medloom.studio.web.studio import Studio, studio_of, user_of
 from medloom.studio.web.viewer import Asked, for_viewer
@@ -56,6 +56,8 @@ def case_picture(
     """An image of a row as a picture; it is a patient's, and not marked."""
     image = _case_image(studio_of(request), table, line, part)
     window = None if low is None or high is None else (low, high)
+    if part == "mask":
+        window = window_of_labels(image)
     return Response(picture_of(image, window, plane, level, side or None, synthetic=False), media_type="image/png")
 
 
@@ -68,8 +70,10 @@ def case_for_viewer(request: Request, table: int, line: int, part: str, asked: A
 @routes.get("/uploads/{identity}/picture.png")
 def upload_picture(request: Request, identity: str, level: int | None = None, side: int = THUMBNAIL) -> Response:
     """A file that was brought, as a picture."""
-    image = _upload_image(studio_of(request), user_of(request), identity)
-    return Response(picture_of(image, None, None, level, side or None, synthetic=False), media_type="image/png")
+    studio, user = studio_of(request), user_of(request)
+    image = _upload_image(studio, user, identity)
+    window = window_of_labels(image) if studio.store.uploads.get(user, identity).kind == "mask" else None
+    return Response(picture_of(image, window, None, level, side or None, synthetic=False), media_type="image/png")
 
 
 @routes.get("/uploads/{identity}/{asked}")

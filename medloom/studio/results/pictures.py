@@ -50,6 +50,11 @@ def usual_window(image: Image) -> tuple[float, float]:
     return low, max(high, low + 1e-6)
 
 
+def window_of_labels(mask: Image) -> tuple[float, float]:
+    """The window in which all labels of a mask differ."""
+    return 0.0, max(1.0, float(mask.pixels.max()))
+
+
 def picture_of(
     image: Image,
     window: tuple[float, float] | None = None,

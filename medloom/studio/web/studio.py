@@ -46,6 +46,7 @@ class Settings:
         device: auto, cpu or cuda.
         largest: bytes of a file that is brought.
         hours: until files that were brought are removed.
+        saved: folder below which results can be saved under a name; None for none.
     """
 
     folder: Path
@@ -59,6 +60,7 @@ class Settings:
     device: str = "auto"
     largest: int = 200 * 2**20
     hours: float = 24.0
+    saved: Path | None = None
 
 
 class Studio:

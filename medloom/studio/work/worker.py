@@ -19,6 +19,7 @@ from medloom.core.errors import UserError
 from medloom.core.output_folder import output_files
 from medloom.core.progress import LOG
 from medloom.generators.storage import load, open_generator, retaining
+from medloom.studio.catalogue import Catalogue
 from medloom.studio.model_facts import facts_of, stamp_of
 from medloom.studio.store.jobs import Job
 from medloom.studio.store.store import Store
@@ -103,7 +104,7 @@ def main(words: Sequence[str]) -> int:
         with output_files(store.folder / "worker"), retaining(MODELS):
             store.jobs.requeue()
             watcher.start()
-            _serve(store, watcher, device, [Path(model) for model in models])
+            _serve(store, watcher, device, Catalogue(store, [Path(model) for model in models], ()))
     except KeyboardInterrupt:
         return 0
     return 0
@@ -122,7 +123,7 @@ def _wait_for_others(path: Path) -> None:
             time.sleep(EVERY)
 
 
-def _serve(store: Store, watcher: Watcher, device: str, models: Sequence[Path]) -> None:
+def _serve(store: Store, watcher: Watcher, device: str, catalogue: Catalogue) -> None:
     looked = 0.0
     while not watcher.ending:
         job = store.jobs.take()
@@ -135,7 +136,7 @@ def _serve(store: Store, watcher: Watcher, device: str, models: Sequence[Path]) 
         elif time.monotonic() - looked > MODELS_EVERY:
             looked = time.monotonic()
             # One at a time: a job that comes in between does not wait for all.
-            next(filter(None, (_describe(store, model, device) for model in models)), None)
+            next(filter(None, (_describe(store, model, device) for model in catalogue.paths())), None)
         else:
             time.sleep(EVERY)
 

@@ -120,7 +120,17 @@ export class Pane {
     }
     line(top ?? "", box.width / 2, 6, "center", "#e8b04a");
     line(bottom ?? "", box.width / 2, box.height - 18, "center", "#e8b04a");
+    if (this.source.facts.isDifference) this.scaleBar(context, box);
     if (state.cursor) this.cross(context, slice);
+  }
+
+  // What the colours of a difference mean: the scale of all arms of the case.
+  scaleBar(context, box) {
+    const wide = Math.min(160, box.width / 3), left = (box.width - wide) / 2, top = box.height - 34, steps = 40;
+    for (let k = 0; k < steps; k++) {
+      context.fillStyle = `rgb(${shade((2 * (k + 0.5)) / steps - 1, 0)})`;
+      context.fillRect(left + (wide * k) / steps, top, wide / steps + 1, 8);
+    }
   }
 
   valueWords() {
@@ -147,6 +157,12 @@ export function short(value) {
   return Math.abs(value) >= 10 ? String(Math.round(value)) : String(+value.toPrecision(2));
 }
 
+// The colour of a difference, as a part of the largest one that the scale has; grey within the noise.
+function shade(value, noise) {
+  const part = Math.abs(value) <= noise ? 0 : Math.min(Math.abs(value), 1), colour = value > 0 ? ABOVE : BELOW;
+  return colour.map((level) => Math.round(96 + (level - 96) * part));
+}
+
 // The slice as pixels of a small canvas.
 function paint(canvas, source, slice, state) {
   canvas.width = slice.width;
@@ -155,10 +171,7 @@ function paint(canvas, source, slice, state) {
   const { values, step } = slice, span = Math.max(state.high - state.low, 1e-6);
   for (let k = 0; k < step; k++) {
     if (source.facts.isDifference) {
-      const value = values[k], part = Math.min(Math.abs(value) / state.reach, 1);
-      const colour = Math.abs(value) <= state.noise ? [96, 96, 96] : value > 0 ? ABOVE : BELOW;
-      const mix = Math.abs(value) <= state.noise ? 1 : part;
-      for (let c = 0; c < 3; c++) data[4 * k + c] = 96 + (colour[c] - 96) * mix;
+      data.set(shade(values[k] / state.reach, state.noise / state.reach), 4 * k);
     } else {
       for (let c = 0; c < 3; c++) {
         const level = (values[(source.channels === 3 ? c * step : 0) + k] - state.low) / span * 255;

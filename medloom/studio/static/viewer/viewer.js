@@ -350,12 +350,14 @@ if (root) {
   const viewer = new Viewer(root, JSON.parse(document.getElementById("study").textContent));
   window.medloomViewer = viewer;
   document.addEventListener("keydown", (event) => {
-    if (event.target.matches("input, textarea, select")) return;
+    if (event.target.matches("input:not([type=radio]), textarea, select")) return;
+    // A button that has the focus is pressed by the blank itself.
+    if (event.key === " " && event.target.matches("button, a, summary")) return;
     viewer.onKey(event);
   });
   root.addEventListener("click", (event) => {
-    const key = event.target.closest("[data-key]")?.dataset.key;
-    if (key) viewer.onKey(new KeyboardEvent("keydown", { key }));
+    const tool = event.target.closest("[data-key]");
+    if (tool) viewer.onKey(new KeyboardEvent("keydown", { key: tool.dataset.key }));
   });
   viewer.open();
 }
