@@ -12,7 +12,7 @@ import numpy as np
 from medloom.core.errors import UserError
 from medloom.core.frames import ALL, file_of, split_frame
 from medloom.core.image import Header, Image, choose_frame
-from medloom.data.image_io import dicom, dicom_series, dicom_write, itk, nifti, raster, tiff
+from medloom.data.image_io import dicom, dicom_series, dicom_series_write, dicom_write, itk, nifti, raster, tiff
 from medloom.data.image_io.content import content_of, is_dicom
 from medloom.data.image_io.reading import require_file
 
@@ -199,6 +199,46 @@ def write_image(path: Path | str, image: Image, provenance: Mapping[str, str]) -
     WRITERS[_suffix(path, WRITERS, "written")].image(path, image, {"SYNTHETIC": "YES", **provenance})
 
 
+def write_series(path: Path | str, image: Image, provenance: Mapping[str, str]) -> None:
+    """Write one synthetic volume as a DICOM series, a folder with a file for each axial slice, atomically.
+
+    Args:
+        path: a new folder.
+        image: `(1, *spatial)` with an affine. HU are rounded to whole ones; relative values from 0 to 1 become levels.
+        provenance: as for `write_image`; every slice has it.
+
+    Raises:
+        UserError: what a series cannot hold (`require_series`), a value that is not finite, or a folder in use.
+
+    Examples:
+        >>> import numpy as np
+        >>> from medloom.core.image import Image
+        >>> from medloom.data.images import read_image, write_series
+        >>> image = Image(np.zeros((1, 8, 8, 4), np.float32), "HU", affine=np.diag([1.0, 1.0, 2.5, 1.0]))
+        >>> write_series("slices", image, {"model": "mine"})
+        >>> back = read_image("slices")
+        >>> back.size, back.unit, back.spacing
+        ((8, 8, 4), 'HU', (1.0, 1.0, 2.5))
+    """
+    path = Path(path)
+    _require_finite(path, image)
+    dicom_series_write.write_dicom_series(path, image, {"SYNTHETIC": "YES", **provenance})
+
+
+def require_series(path: Path | str, image: Image) -> None:
+    """Refuse an image that `write_series` cannot write.
+
+    Args:
+        path: of the folder, for the message.
+        image: the image.
+
+    Raises:
+        UserError: no volume of several slices with one value per voxel, no position or orientation, axes that are not
+            at right angles, or values outside the range of their unit.
+    """
+    dicom_series_write.require_series(Path(path), image)
+
+
 def write_derived(path: Path, image: Image, origin: str) -> None:
     """Write a resampled image of a patient; it is not marked SYNTHETIC and contains no patient data.
 
@@ -227,10 +267,14 @@ def _require_finite(path: Path, image: Image) -> None:
 def read_provenance(path: Path) -> dict[str, str]:
     """The provenance that `write_image` wrote with the pixels, first `SYNTHETIC`; empty for other files.
 
+    That of a folder is what `write_series` wrote, and empty if one of its slices has another or none.
+
     Raises:
         UserError: missing, damaged, or in a format that cannot be written.
     """
     path = Path(path)
+    if path.is_dir():
+        return dicom_series_write.series_provenance(path)
     require_file(path)
     return WRITERS[_suffix(path, WRITERS, "written")].provenance(path)
 

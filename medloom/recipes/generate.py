@@ -93,9 +93,10 @@ def run(config: Config) -> Path:
     model = load_model(config)
     _check_pictures(config, model, grid)
     requests, kept = _requests(config, model)
+    facts = {"spec": model.generator.spec.to_dict()}
     manifest = config.out / MANIFEST
     with images_folder(config, DESCRIPTION):
-        suffix = produce(model, requests, DESCRIPTION, allow_unseen=config.allow_unseen)
+        suffix = produce(model, requests, DESCRIPTION, facts, allow_unseen=config.allow_unseen)
         if not is_main_process():
             return manifest
         write_grid(model, requests, suffix, kept)

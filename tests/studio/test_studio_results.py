@@ -7,11 +7,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from conftest import TINY
 from PIL import Image as Pillow
 
 from medloom.core.errors import UserError
+from medloom.core.files import write_json
 from medloom.core.image import Image
-from medloom.core.spec import HU
+from medloom.core.spec import HU, RELATIVE, ImageSpec, Intensity
 from medloom.data.images import read_image, read_provenance, write_image
 from medloom.data.manifest import read_manifest
 from medloom.data.tables import row_ids
@@ -104,6 +106,87 @@ def test_downloads(whatif: Result, tmp_path: Path) -> None:
     assert np.isclose(read_image(moved).pixels.sum(), read_image(whatif.images[0].path).pixels.sum())
     with pytest.raises(UserError, match="unknown format for these images 'png'"):
         write_zip(whatif, "png", tmp_path / "none.zip")
+
+
+def volumes_of(
+    folder: Path,
+    pixels: np.ndarray,
+    kind: str,
+    unit: str,
+    affine: np.ndarray | None,
+    spacing: tuple[float, ...] | None = None,
+) -> Result:
+    """A finished result of one volume, as `generate` writes it, by a model of one modality."""
+    folder.mkdir()
+    spec = ImageSpec(pixels.shape, 1, "pad", {"CT": Intensity(kind, unit, -1024.0, 3071.0)}, spacing, "RAS")
+    write_json(folder / "generation.json", {"SYNTHETIC": "YES", "spec": spec.to_dict()})
+    image = Image(pixels[None].astype(np.float32), unit, affine=affine, unoriented=affine is None)
+    write_image(folder / "000000.nii.gz", image, {"seed": "5"})
+    (folder / "manifest.csv").write_text("path,seed\n000000.nii.gz,5\n")
+    return read_result(folder)
+
+
+AFFINE = np.array([[-0.7, 0, 0, 20.0], [0, -0.9, 0, 30.0], [0, 0, 2.5, -7.0], [0, 0, 0, 1]])
+
+
+def test_a_volume_is_taken_away_as_a_dicom_series_in_hu(tmp_path: Path) -> None:
+    values = np.random.default_rng(0).integers(-1024, 3072, (6, 5, 4))
+    result = volumes_of(tmp_path / "made", values, "window", HU, AFFINE)
+    assert downloads_of(result) == [AS_MADE, "dicom", "nifti"]
+    write_zip(result, "dicom", tmp_path / "all.zip")
+    with zipfile.ZipFile(tmp_path / "all.zip") as archive:
+        assert sorted(archive.namelist()) == [*(f"000000/{n:04d}.dcm" for n in range(1, 5)), "manifest.csv"]
+        archive.extractall(tmp_path / "out")
+    (sample,) = read_manifest(tmp_path / "out" / "manifest.csv", need=(), images_are_patients=True).samples()
+    back, made = read_image(sample.path), read_image(result.images[0].path, unit=HU)
+    assert sample.path == tmp_path / "out" / "000000" and back.unit == HU
+    np.testing.assert_array_equal(back.pixels, made.pixels)
+    np.testing.assert_allclose(back.affine, made.affine, atol=1e-6)
+    assert read_provenance(sample.path) == {"SYNTHETIC": "YES", "seed": "5"}
+
+
+def test_dicom_is_offered_of_volumes_that_it_can_state(tmp_path: Path) -> None:
+    values = np.arange(60.0).reshape(5, 4, 3)
+    percentiles = volumes_of(tmp_path / "relative", values / 60, "percentile", RELATIVE, AFFINE)
+    assert downloads_of(percentiles) == [AS_MADE, "dicom", "nifti"]
+    for name, kind, unit, affine in (("out", "percentile", RELATIVE, AFFINE), ("unplaced", "window", HU, None)):
+        assert downloads_of(volumes_of(tmp_path / name, values, kind, unit, affine)) == [AS_MADE, "nifti"]
+    # Where nobody knows millimetres, NIfTI has 1 mm at the origin; a model's own spacing of 1 mm looks alike.
+    unmeasured = volumes_of(tmp_path / "unmeasured", values, "window", HU, np.eye(4))
+    measured = volumes_of(tmp_path / "measured", values, "window", HU, np.eye(4), (1.0, 1.0, 1.0))
+    assert (downloads_of(unmeasured), downloads_of(measured)) == ([AS_MADE, "nifti"], [AS_MADE, "dicom", "nifti"])
+    # Without the description nobody knows that the values are HU.
+    unknown = volumes_of(tmp_path / "unknown", values, "window", HU, AFFINE)
+    (unknown.folder / "generation.json").unlink()
+    assert downloads_of(unknown) == [AS_MADE, "nifti"]
+
+
+def test_a_generated_volume_of_a_ct_model_is_a_series_in_hu(tmp_path: Path) -> None:
+    rng, lines = np.random.default_rng(0), ["path,patient_id,modality,Text"]
+    for number in range(5):
+        image = Image(rng.integers(-1000, 500, (1, 16, 16, 16)).astype(np.float32), HU, affine=np.diag([2.0, 2, 3, 1]))
+        write_image(tmp_path / f"{number}.nii.gz", image, {})
+        lines.append(f"{number}.nii.gz,p{number},CT,chest")
+    (tmp_path / "data.csv").write_text("\n".join(lines) + "\n")
+    options = {
+        **TINY,
+        "image_size": [16, 16, 16],
+        "spacing": [2, 2, 3],
+        "unit": "HU",
+        "loop.steps": 1,
+        "loop.warmup": 0,
+    }
+    run_command("train text2image", data=tmp_path / "data.csv", out=tmp_path / "run", **options)
+    run_command("generate", model=tmp_path / "run", prompt="chest", out=tmp_path / "out", steps=1, device="cpu")
+    result = read_result(tmp_path / "out")
+    assert result.unit_of(result.images[0]) == HU
+    write_zip(result, "dicom", tmp_path / "all.zip")
+    with zipfile.ZipFile(tmp_path / "all.zip") as archive:
+        archive.extractall(tmp_path / "all")
+    back, made = read_image(tmp_path / "all" / "000000"), read_image(result.images[0].path, unit=HU)
+    np.testing.assert_array_equal(back.pixels, made.pixels)
+    np.testing.assert_allclose(back.affine, made.affine, atol=1e-6)
+    assert back.spacing == pytest.approx((2, 2, 3)) and back.unit == HU
 
 
 def test_curves(tmp_path: Path) -> None:

@@ -4,7 +4,7 @@ import hashlib
 import json
 import math
 import uuid
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,13 +13,14 @@ from numpy.typing import NDArray
 
 from medloom.core.errors import UserError
 from medloom.core.files import atomic_file
-from medloom.core.image import Image
+from medloom.core.image import Affine, Image
 from medloom.core.spec import COLOUR, HU
 from medloom.data.image_io.geometry import LPS_RAS, voxel_spacing
 from medloom.data.image_io.raster import to_levels
 from medloom.data.image_io.reading import explained_reading
 
 if TYPE_CHECKING:
+    from pydicom import Dataset
     from pydicom.valuerep import DSfloat
 
 CT_INTERCEPT = -1024
@@ -55,63 +56,110 @@ def write_dicom(path: Path, image: Image, provenance: Mapping[str, str]) -> None
     Raises:
         UserError: a volume, more than one channel of HU, or provenance that is too long for the file.
     """
-    from pydicom.dataset import Dataset, FileMetaDataset
-    from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian, SecondaryCaptureImageStorage
-
     if len(image.size) != 2:
         raise UserError(f"{path}: a DICOM file holds one slice, but the image is a volume; write a .nii.gz.")
+    comments = stated_comments(path, provenance)
+    stored = stored_pixels(path, image)
+    is_ct = image.unit == HU and image.affine is not None
+    data = marked_dataset(provenance, comments, image.unit, is_ct)
+    # Images that belong together are named together; any other is alone in its study.
+    alone = content_hash(path, comments, [stored])
+    study, series, number = image.series or (alone, alone, 1)
+    data.SOPInstanceUID = derived_uid("instance", alone)
+    data.StudyInstanceUID, data.SeriesInstanceUID = derived_uid("study", study), derived_uid("series", study, series)
+    data.InstanceNumber = number
+    if image.directions is not None:
+        data.PatientOrientation = list(image.directions)
+    if is_ct and image.affine is not None:
+        affine = LPS_RAS @ image.affine
+        data.FrameOfReferenceUID = derived_uid("frame of reference", study, json.dumps(affine.tolist()))
+        place_slice(data, affine)
+        thickness = voxel_spacing(affine)[2]
+        stated = not math.isclose(thickness, UNSTATED_THICKNESS, rel_tol=1e-6)
+        data.SliceThickness = decimal(thickness) if stated else None
+    elif image.spacing is not None:
+        spacing = [decimal(value) for value in image.spacing]
+        data.NominalScannedPixelSpacing, data.PixelSpacing = spacing, spacing
+    save_dataset(path, data, stored, image.unit)
+
+
+def stated_comments(path: Path, provenance: Mapping[str, str]) -> str:
+    """The provenance as the text of Image Comments.
+
+    Raises:
+        UserError: it is too long for a file.
+    """
     comments = json.dumps(dict(provenance))
     if len(comments) > MAX_COMMENT:
         raise UserError(
             f"{path}: the provenance has {len(comments)} characters, but DICOM holds {MAX_COMMENT}; shorten it."
         )
-    in_hu = image.unit == HU
-    is_ct = in_hu and image.affine is not None
-    stored: NDArray[np.unsignedinteger] = (
-        np.clip(np.rint(image.pixels[0]) - CT_INTERCEPT, 0, 2**CT_BITS - 1).astype(np.uint16)
-        if in_hu
-        else to_levels(path, image)
+    return comments
+
+
+def stored_pixels(path: Path, image: Image) -> NDArray[np.unsignedinteger]:
+    """The values to store of a 2-D image: whole HU + 1024, or levels.
+
+    Raises:
+        UserError: values outside the range of the unit.
+    """
+    if image.unit != HU:
+        return to_levels(path, image)
+    stored: NDArray[np.unsignedinteger] = np.clip(np.rint(image.pixels[0]) - CT_INTERCEPT, 0, 2**CT_BITS - 1).astype(
+        np.uint16
     )
+    return stored
+
+
+def marked_dataset(provenance: Mapping[str, str], comments: str, unit: str, is_ct: bool) -> "Dataset":
+    """A data set that says what its image is, and names no patient; without UIDs, geometry and pixels.
+
+    Args:
+        provenance: of the image.
+        comments: the provenance as text.
+        unit: of its values.
+        is_ct: whether its class is CT Image Storage; else it is Secondary Capture.
+    """
+    from pydicom.dataset import Dataset
+    from pydicom.uid import CTImageStorage, SecondaryCaptureImageStorage
+
     data = Dataset()
     for keyword in (*EMPTY, *EMPTY_CT) if is_ct else EMPTY:
         setattr(data, keyword, None)
     synthetic = "SYNTHETIC" in provenance
     data.PatientName = "SYNTHETIC" if synthetic else "ANONYMOUS"
-    # Images that belong together are named together; any other is alone in its study.
-    alone = _content(path, stored, comments)
-    data.SOPInstanceUID = _uid("instance", alone)
-    study, series, number = image.series or (alone, alone, 1)
-    data.StudyInstanceUID, data.SeriesInstanceUID = _uid("study", study), _uid("series", study, series)
     data.SyntheticData = "YES" if synthetic else "NO"
     data.ContentQualification = "RESEARCH"
     derived = provenance.get("DERIVED", GENERATED)
     data.DerivationDescription = f"SYNTHETIC: {derived}" if synthetic and derived != GENERATED else derived
     data.ImageComments = comments
-    data.InstanceNumber = number
-    data.Modality = "CT" if in_hu else "OT"
-    if image.directions is not None:
-        data.PatientOrientation = list(image.directions)
-    if in_hu:
+    data.Modality = "CT" if unit == HU else "OT"
+    if unit == HU:
         data.RescaleIntercept, data.RescaleSlope, data.RescaleType = CT_INTERCEPT, 1, "HU"
-    if is_ct and image.affine is not None:
+    if is_ct:
         data.SOPClassUID = CTImageStorage
         data.ImageType = ["DERIVED", "SECONDARY", "AXIAL"]
-        affine = LPS_RAS @ image.affine
-        data.FrameOfReferenceUID = _uid("frame of reference", study, json.dumps(affine.tolist()))
-        rows, columns, thickness = voxel_spacing(affine)
-        data.PixelSpacing = [_decimal(rows), _decimal(columns)]
-        stated = not math.isclose(thickness, UNSTATED_THICKNESS, rel_tol=1e-6)
-        data.SliceThickness = _decimal(thickness) if stated else None
-        along_columns, along_rows = affine[:3, 1] / columns, affine[:3, 0] / rows
-        data.ImageOrientationPatient = [_decimal(value) for value in (*along_columns, *along_rows)]
-        data.ImagePositionPatient = [_decimal(value) for value in affine[:3, 3]]
     else:
         data.SOPClassUID = SecondaryCaptureImageStorage
         data.ImageType = ["DERIVED", "SECONDARY"]
         data.ConversionType = "WSD"
-        if image.spacing is not None:
-            spacing = [_decimal(value) for value in image.spacing]
-            data.NominalScannedPixelSpacing, data.PixelSpacing = spacing, spacing
+    return data
+
+
+def place_slice(data: "Dataset", affine: Affine) -> None:
+    """State where a slice lies, by its affine from (row, column, 0) to LPS mm."""
+    rows, columns, _ = voxel_spacing(affine)
+    data.PixelSpacing = [decimal(rows), decimal(columns)]
+    along_columns, along_rows = affine[:3, 1] / columns, affine[:3, 0] / rows
+    data.ImageOrientationPatient = [decimal(value) for value in (*along_columns, *along_rows)]
+    data.ImagePositionPatient = [decimal(value) for value in affine[:3, 3]]
+
+
+def save_dataset(path: Path, data: "Dataset", stored: NDArray[np.unsignedinteger], unit: str) -> None:
+    """Write a data set with its pixels, `(rows, columns)` or `(rows, columns, 3)`, atomically."""
+    from pydicom.dataset import FileMetaDataset
+    from pydicom.uid import ExplicitVRLittleEndian
+
     data.file_meta = FileMetaDataset()
     data.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
     data.file_meta.MediaStorageSOPClassUID = data.SOPClassUID
@@ -121,7 +169,7 @@ def write_dicom(path: Path, image: Image, provenance: Mapping[str, str]) -> None
     data.SamplesPerPixel = 3 if in_colour else 1
     if in_colour:
         data.PlanarConfiguration = 0
-    data.PhotometricInterpretation = "RGB" if in_colour or image.unit == COLOUR else "MONOCHROME2"
+    data.PhotometricInterpretation = "RGB" if in_colour or unit == COLOUR else "MONOCHROME2"
     data.BitsAllocated = data.BitsStored = bits
     data.HighBit, data.PixelRepresentation = bits - 1, 0
     values = stored.tobytes()
@@ -143,20 +191,22 @@ def dicom_provenance(path: Path) -> dict[str, str]:
         return dict(json.loads(comments))
 
 
-def _content(path: Path, stored: NDArray[np.unsignedinteger], comments: str) -> str:
-    """A hash of the file's name and content, so that the same image gives the same file."""
+def content_hash(path: Path, comments: str, stored: Iterable[NDArray[np.unsignedinteger]]) -> str:
+    """A hash of a name and a content, so that the same image gives the same file."""
     digest = hashlib.sha256("\x1f".join((path.name, comments)).encode())
-    digest.update(stored.tobytes())
+    for pixels in stored:
+        digest.update(pixels.tobytes())
     return digest.hexdigest()
 
 
-def _uid(*names: str) -> str:
+def derived_uid(*names: str) -> str:
     """A UID from a UUID (PS3.5 B.2) of some names."""
     digest = hashlib.sha256("\x1f".join(names).encode()).digest()
     return f"2.25.{uuid.UUID(bytes=digest[:16], version=5).int}"
 
 
-def _decimal(value: float) -> "DSfloat":
+def decimal(value: float) -> "DSfloat":
+    """A number as a decimal string of at most 16 characters."""
     from pydicom.valuerep import DSfloat
 
     # Adding zero turns -0.0 into 0.0.

@@ -18,12 +18,22 @@ Value = TypeVar("Value", bound=np.generic)
 # DICOM and ITK measure mm to the patient's left and back, NIfTI and RAS affines to the right and front.
 LPS_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
 SINGULAR = 1e-12  # mm^3 of a voxel
+SQUARENESS = 1e-3  # largest cosine between two axes that count as orthogonal
 
 
 def voxel_spacing(affine: Affine) -> tuple[float, float, float]:
     """mm per step along each of the three array axes of a `(4, 4)` affine."""
     first, second, third = np.sqrt((affine[:3, :3] ** 2).sum(axis=0)).tolist()
     return first, second, third
+
+
+def has_right_angles(affine: Affine) -> bool:
+    """Whether the array axes of a `(4, 4)` affine are orthogonal, and none of them is of no length."""
+    spacing = np.asarray(voxel_spacing(affine))
+    if not np.isfinite(affine).all() or spacing.min() <= 0:
+        return False
+    direction = affine[:3, :3] / spacing
+    return bool(np.allclose(direction.T @ direction, np.eye(3), atol=SQUARENESS))
 
 
 def axis_codes(affine: Affine) -> str:

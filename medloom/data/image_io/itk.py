@@ -14,6 +14,7 @@ from medloom.core.image import Header, Image, choose_frame
 from medloom.data.image_io.geometry import (
     LPS_RAS,
     StoredVolumes,
+    has_right_angles,
     stated_affine,
     stored_volume,
     volume_header,
@@ -29,7 +30,6 @@ PROVENANCE = "provenance"
 LONGEST_HEADER = 1 << 16
 # Each of these states an orientation; a space without a name is LPS, as ITK has it.
 ORIENTATION_FIELDS = ("space directions", "transformmatrix", "rotation", "orientation")
-SQUARENESS = 1e-3  # largest cosine between two axes that count as orthogonal
 
 
 def read_itk(path: Path, frame: int | None, unit: str | None) -> Image:
@@ -172,12 +172,12 @@ def _itk_image(path: Path, image: Image, provenance: Mapping[str, str]) -> "Simp
     if image.unoriented:
         raise UserError(f"{path}: the image states no orientation, which {_kind(path)} cannot say; write a .nii.gz.")
     affine = LPS_RAS @ stated_affine(image)
-    spacing = np.asarray(voxel_spacing(affine))
-    direction = affine[:3, :3] / spacing
-    if not np.allclose(direction.T @ direction, np.eye(3), atol=SQUARENESS):
+    if not has_right_angles(affine):
         raise UserError(
             f"{path}: the image's axes are not orthogonal, which {_kind(path)} cannot store; write a .nii.gz."
         )
+    spacing = np.asarray(voxel_spacing(affine))
+    direction = affine[:3, :3] / spacing
     written = SimpleITK.GetImageFromArray(np.ascontiguousarray(stored_volume(image).T))
     written.SetSpacing(spacing.tolist())
     written.SetDirection(direction.ravel().tolist())

@@ -142,6 +142,22 @@ def png_samples(path: Path) -> NDArray[np.generic]:
         return turn(samples.astype(np.uint16), opened.getexif().get(ORIENTATION_TAG, 1))
 
 
+def require_levels(path: Path, image: Image) -> float:
+    """The value that becomes the largest level; refuses values outside 0 to it.
+
+    Raises:
+        UserError: names the range of the values.
+    """
+    top = 1.0 if image.unit == RELATIVE else image.full_scale
+    low, high = float(image.pixels.min()), float(image.pixels.max())
+    if not (low >= -ROUNDING * top and high <= top * (1 + ROUNDING)):
+        raise UserError(
+            f"{path}: {image.unit} values range from {low:g} to {high:g}, but only 0 to {top:g} can be written as"
+            " levels; write the image as .nii.gz or .tif."
+        )
+    return top
+
+
 def to_levels(path: Path, image: Image) -> NDArray[np.unsignedinteger]:
     """The levels to store: uint8 or uint16 `(rows, columns)` or `(rows, columns, 3)`; relative 0 to 1 become 0 to 255.
 
@@ -152,13 +168,7 @@ def to_levels(path: Path, image: Image) -> NDArray[np.unsignedinteger]:
         raise UserError(f"{path}: the image is a volume; write it as .nii.gz, .mha or .nrrd.")
     if image.unit == HU:
         raise UserError(f"{path}: HU cannot be written as levels; write the image as .dcm or .nii.gz.")
-    top = 1.0 if image.unit == RELATIVE else image.full_scale
-    low, high = float(image.pixels.min()), float(image.pixels.max())
-    if not (low >= -ROUNDING * top and high <= top * (1 + ROUNDING)):
-        raise UserError(
-            f"{path}: {image.unit} values range from {low:g} to {high:g}, but only 0 to {top:g} can be written as"
-            " levels; write the image as .nii.gz or .tif."
-        )
+    top = require_levels(path, image)
     scale = 255.0 if image.unit == RELATIVE else image.full_scale
     levels = np.rint(np.clip(image.pixels / top, 0, 1) * scale).astype(np.uint8 if scale == 255 else np.uint16)
     return levels[0] if len(levels) == 1 else np.ascontiguousarray(np.moveaxis(levels, 0, -1))

@@ -152,7 +152,7 @@ def in_texts(sample: Sample) -> str | None:
 
 def unmarked(sample: Sample) -> str | None:
     """Whether a file lacks the mark SYNTHETIC, in words; None if it has it."""
-    written = sample.path.name.lower().endswith(tuple(WRITERS))
+    written = sample.path.is_dir() or sample.path.name.lower().endswith(tuple(WRITERS))
     return None if written and read_provenance(sample.path).get("SYNTHETIC") else "no mark SYNTHETIC"
 
 

@@ -2,38 +2,47 @@
 
 import csv
 import io
+import math
 import zipfile
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+import numpy as np
+
 from medloom.core.errors import UserError
+from medloom.core.image import Image, full_scale_of
 from medloom.core.lookup import look_up
-from medloom.data.images import read_image, read_provenance, write_image
+from medloom.core.spec import GREY
+from medloom.data.images import read_image, read_provenance, require_series, states_unit, write_image, write_series
 from medloom.generation.kept_images import MANIFEST
 from medloom.generators.generated_images import FORMATS, suffix_of
-from medloom.studio.results.folder import Result
+from medloom.studio.results.folder import Result, ResultImage
 from medloom.studio.results.pictures import open_image
 
-AS_MADE = "as made"
-DOWNLOADS = (AS_MADE, "png", "dicom", "nifti")
+AS_MADE, DICOM = "as made", "dicom"
+DOWNLOADS = (AS_MADE, "png", DICOM, "nifti")
 
 
 def downloads_of(result: Result) -> list[str]:
     """The formats that can hold the images of a result."""
     if not result.images:
         return []
-    first = open_image(result.images[0].path)
+    first = _stated(result, result.images[0], open_image(result.images[0].path))
     found = [AS_MADE]
     for form in DOWNLOADS[1:]:
         with suppress(UserError):
-            suffix_of(form, {first.unit}, len(first.size))
+            if _is_series(form, first):
+                require_series(result.images[0].path, first)
+            else:
+                suffix_of(form, {first.unit}, len(first.size))
             found.append(form)
     return found
 
 
 def write_zip(result: Result, form: str, target: Path) -> None:
-    """Write the images with their manifest and pictures to a ZIP file.
+    """Write the images with their manifest and pictures to a ZIP file; a volume as DICOM is a folder of its slices.
 
     Args:
         result: finished.
@@ -47,25 +56,48 @@ def write_zip(result: Result, form: str, target: Path) -> None:
         raise UserError("there is no image to take away yet.")
     look_up(dict.fromkeys(downloads_of(result)), form, "format for these images")
     with TemporaryDirectory() as name, zipfile.ZipFile(target, "w", zipfile.ZIP_STORED) as archive:
-        files = {image.path.name: image.path for image in result.images}
-        if form != AS_MADE:
-            ending = FORMATS[form]
-            files = {
-                old: _converted(path, Path(name) / f"{old.partition('.')[0]}{ending}") for old, path in files.items()
-            }
+        files = {
+            image.path.name: image.path if form == AS_MADE else _converted(result, image, form, Path(name))
+            for image in result.images
+        }
         for path in files.values():
-            archive.write(path, path.name)
+            for file in sorted(path.iterdir()) if path.is_dir() else [path]:
+                archive.write(file, file.relative_to(path.parent).as_posix())
         if (result.folder / MANIFEST).is_file():
             archive.writestr(MANIFEST, _renamed(result.folder / MANIFEST, files))
         for picture in result.pictures:
             archive.write(result.folder / picture, picture)
 
 
-def _converted(path: Path, target: Path) -> Path:
-    """The image in another format, with its provenance."""
-    image = read_image(path)
-    write_image(target, image, read_provenance(path))
+def _converted(result: Result, own: ResultImage, form: str, folder: Path) -> Path:
+    """An image in another format in a folder, with its provenance."""
+    image, provenance = _stated(result, own, read_image(own.path)), read_provenance(own.path)
+    stem = own.path.name.partition(".")[0]
+    if _is_series(form, image):
+        target = folder / stem
+        write_series(target, image, provenance)
+    else:
+        target = folder / f"{stem}{FORMATS[form]}"
+        write_image(target, image, provenance)
     return target
+
+
+def _is_series(form: str, image: Image) -> bool:
+    return form == DICOM and len(image.size) == 3
+
+
+def _stated(result: Result, own: ResultImage, image: Image) -> Image:
+    """An image with what the result knows of it where the file does not say it: its unit, and whether it has a place.
+
+    NIfTI needs an affine, and of a volume whose geometry is not known it has 1 mm at the origin, which nobody measured.
+    """
+    if states_unit(own.path):
+        return image
+    unit, spec = result.unit_of(own) or image.unit, result.spec()
+    unmeasured = image.affine is not None and np.array_equal(image.affine, np.eye(4))
+    if unmeasured and (spec is None or spec.spacing is None):
+        image = replace(image, affine=None, spacing=None)
+    return replace(image, unit=unit, full_scale=full_scale_of(8) if unit == GREY else math.nan)
 
 
 def _renamed(manifest: Path, files: dict[str, Path]) -> str:

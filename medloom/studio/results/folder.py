@@ -4,9 +4,11 @@ import csv
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from medloom.core.errors import UserError
-from medloom.core.files import read_mapping
+from medloom.core.files import explained_content, read_mapping
+from medloom.core.spec import ImageSpec
 from medloom.generation.kept_images import MANIFEST, numbered_images
 from medloom.generators.generated_images import FACTUAL
 
@@ -74,6 +76,21 @@ class Result:
         """What the command says of the folder; empty while there is nothing."""
         there = next((self.folder / name for name in DESCRIPTIONS if (self.folder / name).is_file()), None)
         return {} if there is None else read_mapping(there)
+
+    def spec(self) -> ImageSpec | None:
+        """The image space of the model that made the images; None where the folder does not say it."""
+        described: Mapping[str, Any] = self.description()
+        if "spec" not in described:
+            return None
+        with explained_content(self.folder):
+            return ImageSpec.from_dict(described["spec"])
+
+    def unit_of(self, image: ResultImage) -> str | None:
+        """The unit of an image's values, which volumes as NIfTI do not state; None where the folder does not say it."""
+        spec = self.spec()
+        intensities = {} if spec is None else spec.intensity
+        modality = image.modality or (next(iter(intensities)) if len(intensities) == 1 else "")
+        return intensities[modality].output_unit if modality in intensities else None
 
 
 def read_result(folder: Path) -> Result:
