@@ -21,7 +21,7 @@ SLOW = 60_000
 WIDE, TABLET = {"width": 1366, "height": 900}, {"width": 820, "height": 1180}
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def studio(
     model: Path,
     editor: Path,
@@ -37,7 +37,7 @@ def studio(
         yield served
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def browser() -> "Iterator[Browser]":
     from playwright.sync_api import sync_playwright
 

@@ -19,7 +19,8 @@ from medloom.studio.forms.settings import settings_of
 from medloom.studio.pages.reading import arm_of, differences_of, edit_values, prior_of, true_image, whatif_values
 from medloom.studio.results.download import AS_MADE, downloads_of, write_zip
 from medloom.studio.results.folder import read_result
-from medloom.studio.results.pictures import open_image, picture_of
+from medloom.studio.results.opening import opened
+from medloom.studio.results.pictures import picture_of
 from medloom.studio.results.saving import save_result
 from medloom.studio.store.jobs import Job
 from medloom.studio.web.studio import Studio, studio_of
@@ -116,7 +117,8 @@ def picture(
     """An image as a picture."""
     studio = studio_of(request)
     job = studio.job_of(request, identity)
-    image = open_image(read_result(studio.store.results(job.id)).image(number).path)
+    result = read_result(studio.store.results(job.id))
+    image = opened(result, result.image(number))
     window = None if low is None or high is None else (low, high)
     made = picture_of(image, window, plane, level, side or None)
     return Response(made, media_type="image/png", headers={"Cache-Control": "private, max-age=3600"})
@@ -127,10 +129,11 @@ def image_for_viewer(request: Request, identity: str, number: int, asked: Asked)
     """A generated image, for the viewer."""
     studio = studio_of(request)
     job = studio.job_of(request, identity)
-    found = read_result(studio.store.results(job.id)).image(number)
+    result = read_result(studio.store.results(job.id))
+    found = result.image(number)
     known = read_provenance(found.path)
     further = {"seed": found.seed, "condition": known.get("condition", ""), "model": known.get("model", "")}
-    return for_viewer(open_image(found.path), asked, **further)
+    return for_viewer(opened(result, found), asked, **further)
 
 
 @routes.get("/jobs/{identity}/previews/{name}")
@@ -192,7 +195,8 @@ def read(request: Request, identity: str, seed: str = "") -> HTMLResponse:
 def prior_for_viewer(request: Request, identity: str, asked: Asked) -> Response:
     """The prior image of an edit, as the editor saw it, for the viewer."""
     studio = studio_of(request)
-    prior = prior_of(studio, studio.job_of(request, identity))
+    job = studio.job_of(request, identity)
+    prior = prior_of(studio, job, read_result(studio.store.results(job.id)))
     if prior is None:
         raise UserError("the prior image of this job is not there.")
     return for_viewer(prior, asked)

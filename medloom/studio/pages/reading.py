@@ -9,10 +9,12 @@ from typing import Any
 from medloom.core.errors import UserError
 from medloom.core.files import content_stamp, explained_content, read_mapping
 from medloom.core.image import Image
+from medloom.data.images import states_unit
 from medloom.data.prompts.support import is_extrapolation
 from medloom.generators.generated_images import FACTUAL
 from medloom.studio.results.contrast import Shift, arms_of, edit_difference, mean_difference, reach_of, shifts
 from medloom.studio.results.folder import Result, ResultImage, read_result
+from medloom.studio.results.opening import opened
 from medloom.studio.results.pictures import open_image
 from medloom.studio.results.truth import case_of, fits
 from medloom.studio.store.jobs import Job
@@ -41,7 +43,7 @@ def difference_arm(job: Job, place: int, label: str, support: str, over: int) ->
 
 def edit_values(studio: Studio, job: Job, result: Result) -> dict[str, Any]:
     """What the page of an edit shows: the prior image, the edits and their differences to it."""
-    prior = prior_of(studio, job)
+    prior = prior_of(studio, job, result)
     edits = [
         arm_of(job, image, f"edited, seed {image.seed}", "an edit of a patient's image") for image in result.images
     ]
@@ -69,10 +71,14 @@ def edit_values(studio: Studio, job: Job, result: Result) -> dict[str, Any]:
     }
 
 
-def prior_of(studio: Studio, job: Job) -> Image | None:
-    """The prior image of an edit as the editor saw it; None where it is gone."""
+def prior_of(studio: Studio, job: Job, result: Result) -> Image | None:
+    """The prior image of an edit as the editor saw it, in the unit of its edits; None where it is gone."""
     path = _prior_file(studio, job)
-    return None if path is None else open_image(path)
+    return None if path is None else _opened_prior(result, path)
+
+
+def _opened_prior(result: Result, path: Path) -> Image:
+    return open_image(path, None if states_unit(path) or not result.images else result.unit_of(result.images[0]))
 
 
 def _prior_file(studio: Studio, job: Job) -> Path | None:
@@ -93,8 +99,8 @@ def _differences(
     """The differences of a folder, made once as long as its files stay the same."""
     result = read_result(folder)
     if command == "edit":
-        before = None if prior is None else open_image(prior)
-        return () if before is None else tuple(edit_difference(open_image(own.path), before) for own in result.images)
+        before = None if prior is None else _opened_prior(result, prior)
+        return () if before is None else tuple(edit_difference(opened(result, own), before) for own in result.images)
     return tuple(mean_difference(result, arm) for arm in arms_of(result) if arm != FACTUAL)
 
 
@@ -130,7 +136,7 @@ def whatif_values(studio: Studio, job: Job, result: Result, seed: str) -> dict[s
         },
         "seeds": seeds,
         "seed": chosen,
-        "unit": open_image(result.images[0].path).unit,
+        "unit": opened(result, result.images[0]).unit,
         "estimands": {arm: own["estimand"] for arm, own in described.get("arms", {}).items() if arm != FACTUAL},
         "effects": effects,
         "regions": list(dict.fromkeys(region for own in effects.values() for region in own)),
@@ -195,7 +201,8 @@ def support_of(arm: str, image: ResultImage) -> str:
     near = image.row.get("support", "")
     if not near:
         return "support not counted"
-    return f"extrapolated: {near} patients near" if is_extrapolation(int(near)) else f"supported: {near} patients near"
+    counted = f"{near} patient{'s' if near != '1' else ''} near"
+    return f"{'extrapolated' if is_extrapolation(int(near)) else 'supported'}: {counted}"
 
 
 def _described(result: Result) -> dict[str, Any]:

@@ -12,8 +12,8 @@ from medloom.studio.forms.reading import FormError
 from medloom.studio.forms.readings import KEYS, ORIGIN, Plan, answered, planned
 from medloom.studio.pages.cases import rows_of
 from medloom.studio.pages.sources import ROW, row_image, row_of
-from medloom.studio.results.folder import ResultImage, read_result
-from medloom.studio.results.pictures import open_image
+from medloom.studio.results.folder import read_result
+from medloom.studio.results.opening import opened
 from medloom.studio.results.readings import Origin, as_csv, counts_of, right_of
 from medloom.studio.store.jobs import DONE
 from medloom.studio.store.readings import Answer, Reading
@@ -190,10 +190,11 @@ def _image(studio: Studio, request: Request, item: str) -> tuple[Image, Origin]:
         return image, Origin(False, f"{table}, row {line}", patient=f"patient {row.patient or line}")
     identity, _, number = item.removeprefix(JOB).rpartition(":")
     job = studio.job_of(request, identity)
-    found: ResultImage = read_result(studio.store.results(job.id)).image(int(number))
+    result = read_result(studio.store.results(job.id))
+    found = result.image(int(number))
     known = read_provenance(found.path)
     hashes = known.get("condition", ""), known.get("model", "")
-    return open_image(found.path), Origin(True, f"job {job.number}, image {number}", found.seed, *hashes, item)
+    return opened(result, found), Origin(True, f"job {job.number}, image {number}", found.seed, *hashes, item)
 
 
 def _origins(studio: Studio, request: Request, reading: Reading) -> list[Origin]:

@@ -13,7 +13,7 @@ from medloom.core.image import Image
 from medloom.data.images import read_image
 from medloom.generators.generated_images import FACTUAL
 from medloom.studio.results.folder import Result, ResultImage
-from medloom.studio.results.pictures import open_image
+from medloom.studio.results.opening import opened
 
 CONFIDENCE = 0.95
 WHOLE = "whole image"
@@ -54,7 +54,7 @@ def differences(result: Result, arm: str) -> tuple[NDArray[np.float32], Image]:
     if arm not in arms or arm == FACTUAL:
         raise UserError(f"there is no arm {arm!r} in this result.")
     factual = {image.seed: image for image in arms[FACTUAL]}
-    pairs = [(open_image(factual[own.seed].path), open_image(own.path)) for own in arms[arm] if own.seed in factual]
+    pairs = [(opened(result, factual[own.seed]), opened(result, own)) for own in arms[arm] if own.seed in factual]
     if not pairs:
         raise UserError("the job has not made the images of this arm yet.")
     return np.stack([(one.pixels - other.pixels).mean(axis=0) for other, one in pairs]), pairs[0][0]

@@ -2,24 +2,19 @@
 
 import csv
 import io
-import math
 import zipfile
 from contextlib import suppress
-from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-import numpy as np
-
 from medloom.core.errors import UserError
-from medloom.core.image import Image, full_scale_of
+from medloom.core.image import Image
 from medloom.core.lookup import look_up
-from medloom.core.spec import GREY
-from medloom.data.images import read_image, read_provenance, require_series, states_unit, write_image, write_series
+from medloom.data.images import read_image, read_provenance, require_series, write_image, write_series
 from medloom.generation.kept_images import MANIFEST
 from medloom.generators.generated_images import FORMATS, suffix_of
 from medloom.studio.results.folder import Result, ResultImage
-from medloom.studio.results.pictures import open_image
+from medloom.studio.results.opening import opened, stated
 
 AS_MADE, DICOM = "as made", "dicom"
 DOWNLOADS = (AS_MADE, "png", DICOM, "nifti")
@@ -29,7 +24,7 @@ def downloads_of(result: Result) -> list[str]:
     """The formats that can hold the images of a result."""
     if not result.images:
         return []
-    first = _stated(result, result.images[0], open_image(result.images[0].path))
+    first = opened(result, result.images[0])
     found = [AS_MADE]
     for form in DOWNLOADS[1:]:
         with suppress(UserError):
@@ -71,7 +66,7 @@ def write_zip(result: Result, form: str, target: Path) -> None:
 
 def _converted(result: Result, own: ResultImage, form: str, folder: Path) -> Path:
     """An image in another format in a folder, with its provenance."""
-    image, provenance = _stated(result, own, read_image(own.path)), read_provenance(own.path)
+    image, provenance = stated(result, own, read_image(own.path)), read_provenance(own.path)
     stem = own.path.name.partition(".")[0]
     if _is_series(form, image):
         target = folder / stem
@@ -84,20 +79,6 @@ def _converted(result: Result, own: ResultImage, form: str, folder: Path) -> Pat
 
 def _is_series(form: str, image: Image) -> bool:
     return form == DICOM and len(image.size) == 3
-
-
-def _stated(result: Result, own: ResultImage, image: Image) -> Image:
-    """An image with what the result knows of it where the file does not say it: its unit, and whether it has a place.
-
-    NIfTI needs an affine, and of a volume whose geometry is not known it has 1 mm at the origin, which nobody measured.
-    """
-    if states_unit(own.path):
-        return image
-    unit, spec = result.unit_of(own) or image.unit, result.spec()
-    unmeasured = image.affine is not None and np.array_equal(image.affine, np.eye(4))
-    if unmeasured and (spec is None or spec.spacing is None):
-        image = replace(image, affine=None, spacing=None)
-    return replace(image, unit=unit, full_scale=full_scale_of(8) if unit == GREY else math.nan)
 
 
 def _renamed(manifest: Path, files: dict[str, Path]) -> str:

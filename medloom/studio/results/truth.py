@@ -12,7 +12,7 @@ from medloom.phantom.cohort import MARKER
 from medloom.phantom.cohort_spec import CT
 from medloom.phantom.truth import Cohort
 from medloom.studio.results.folder import Result
-from medloom.studio.results.pictures import open_image
+from medloom.studio.results.opening import opened
 
 # What a job's form has of a virtual patient.
 COHORT, ROW_IMAGE = "cohort", "row_image"
@@ -68,7 +68,7 @@ def case_of(form: Mapping[str, Any]) -> VirtualCase | None:
 
 def fits(case: VirtualCase, result: Result) -> bool:
     """Whether the truth is on the grid and in the unit of a result."""
-    (true, _), image = case.images({}), open_image(result.images[0].path)
+    (true, _), image = case.images({}), opened(result, result.images[0])
     return true.size == image.size and true.unit == image.unit
 
 

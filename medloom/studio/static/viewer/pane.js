@@ -126,7 +126,7 @@ export class Pane {
 
   // What the colours of a difference mean: the scale of all arms of the case.
   scaleBar(context, box) {
-    const wide = Math.min(160, box.width / 3), left = (box.width - wide) / 2, top = box.height - 34, steps = 40;
+    const wide = Math.min(160, box.width / 3), left = box.width - wide - 8, top = box.height - 34, steps = 40;
     for (let k = 0; k < steps; k++) {
       context.fillStyle = `rgb(${shade((2 * (k + 0.5)) / steps - 1, 0)})`;
       context.fillRect(left + (wide * k) / steps, top, wide / steps + 1, 8);

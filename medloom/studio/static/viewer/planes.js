@@ -3,6 +3,8 @@ const SCRIPT = "/static/vendor/niivue.umd.js";
 const ABOVE = { R: [96, 214, 255], G: [60, 69, 150], B: [50, 44, 120], A: [0, 200, 255], I: [0, 128, 255] };
 const BELOW = { R: [40, 50, 130], G: [70, 120, 190], B: [96, 214, 255], A: [0, 200, 255], I: [0, 128, 255] };
 const OVERLAY = 0.8;
+// NiiVue's colours from zero to the largest value, transparent below the smallest one; the library does not export it.
+const TRANSPARENT_BELOW_MIN = 1;
 
 let library = null;
 
@@ -37,7 +39,7 @@ export class PlanesPane {
     this.module = module;
     const { DRAG_MODE, SHOW_RENDER, SLICE_TYPE } = module;
     this.view = new module.Niivue({
-      backColor: [0, 0, 0, 1], crosshairColor: [0.39, 0.81, 0.76, 0.8], crosshairWidth: 1, dragAndDropEnabled: false,
+      backColor: [0, 0, 0, 1], crosshairColor: [0.39, 0.81, 0.76, 0.8], crosshairWidth: 0.3, crosshairWidthUnit: "percent", fontColor: [0.91, 0.69, 0.29, 1], dragAndDropEnabled: false,
       dragMode: DRAG_MODE.windowing, dragModePrimary: DRAG_MODE.crosshair, isColorbar: false, isRadiologicalConvention: true,
       loadingText: "", logLevel: "error", multiplanarShowRender: SHOW_RENDER.NEVER, sagittalNoseLeft: true, show3Dcrosshair: false,
       viewModeHotKey: "", clipPlaneHotKey: "", cycleClipPlaneHotKey: "",
@@ -69,10 +71,10 @@ export class PlanesPane {
   }
 
   async volume(source) {
-    const { isDifference, label } = source.facts, { COLORMAP_TYPE, NVImage } = this.module;
+    const { isDifference, label } = source.facts, { NVImage } = this.module;
     const colours = isDifference ? { colormap: "above", colormapNegative: "below" } : { colormap: "gray" };
     const volume = await NVImage.loadFromUrl({ url: "volume.nii", name: label, buffer: asNIfTI(source), ...colours });
-    if (isDifference) volume.colormapType = COLORMAP_TYPE.ZERO_TO_MAX_TRANSPARENT_BELOW_MIN;
+    if (isDifference) volume.colormapType = TRANSPARENT_BELOW_MIN;
     return volume;
   }
 
