@@ -238,12 +238,16 @@ export class Viewer {
 
   // What a key does; whether it was one of the viewer's.
   onKey(event) {
-    if (event.ctrlKey || event.metaKey || event.altKey || this.root.dataset.state !== "ready") return false;
-    const { state } = this.panes[this.active], key = event.key;
+    if (event.ctrlKey || event.metaKey || event.altKey) return false;
+    const { key } = event, turn = { ArrowLeft: "prev", ArrowRight: "next" }[key];
+    // Whoever reads fast goes on before an image is there.
+    if (turn) follow(turn);
+    if (turn || this.root.dataset.state !== "ready") return Boolean(turn);
+    const { state } = this.panes[this.active];
     const actions = {
       " ": () => { this.flipped = !this.flipped; this.showAll(); },
       "+": () => this.enlarge(1.25), "-": () => this.enlarge(1 / 1.25), 0: () => this.change({ zoom: "fit", x: 0, y: 0 }), 9: () => this.change({ zoom: 1 }),
-      ArrowUp: () => this.scroll(1), ArrowDown: () => this.scroll(-1), ArrowLeft: () => follow("prev"), ArrowRight: () => follow("next"),
+      ArrowUp: () => this.scroll(1), ArrowDown: () => this.scroll(-1),
       i: () => this.change({ invert: !state.invert }), s: () => this.change({ smooth: !state.smooth }),
       c: () => { this.change({ curtain: state.curtain === null ? 0.5 : null, opacity: 0 }); this.showAll(); },
       o: () => { this.change({ opacity: state.opacity >= 0.9 ? 0 : state.opacity + 0.25, curtain: null }); this.showAll(); },
