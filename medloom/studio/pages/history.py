@@ -39,7 +39,8 @@ def compare(request: Request) -> HTMLResponse:
     studio = studio_of(request)
     named = list(dict.fromkeys(request.query_params.getlist("job")))
     if len(named) != 2:
-        raise UserError(f"choose two jobs to compare, not {len(named)}.")
+        sentence = f"Choose two jobs to compare, not {len(named)}."
+        return studio.page(request, "message_page.html", 400, sentence=sentence)
     jobs = [studio.job_of(request, identity) for identity in named]
     images = [read_result(studio.store.results(job.id)).images for job in jobs]
     lacking = next((job for job, own in zip(jobs, images, strict=True) if not own), None)
