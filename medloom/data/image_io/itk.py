@@ -122,10 +122,17 @@ def _kind(path: Path) -> str:
     return "NRRD" if path.suffix.lower() in (".nrrd", ".nhdr") else "MetaImage"
 
 
+def _format(path: Path) -> str:
+    """The format as ITK calls it."""
+    return "Nrrd" if _kind(path) == "NRRD" else "Meta"
+
+
 def _reader(path: Path) -> "SimpleITK.ImageFileReader":
     import SimpleITK
 
     reader = SimpleITK.ImageFileReader()
+    # By its content alone a file might be read as another format, some of which have their values from other files.
+    reader.SetImageIO(f"{_format(path)}ImageIO")
     reader.SetFileName(os.fspath(path))
     reader.ReadImageInformation()
     return reader

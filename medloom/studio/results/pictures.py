@@ -1,6 +1,5 @@
 """Pictures of images for the browser: a window of values, a slice of a volume, as PNG that says SYNTHETIC."""
 
-import functools
 import io
 from pathlib import Path
 from typing import Any
@@ -9,14 +8,16 @@ import numpy as np
 from PIL import Image as Pillow
 from PIL.PngImagePlugin import PngInfo
 
+from medloom.core.errors import UserError
 from medloom.core.files import content_stamp
 from medloom.core.image import Image
 from medloom.core.plots import PLANES, flat, planar, sides_of
 from medloom.core.spec import HU
 from medloom.data.images import read_image
+from medloom.studio.results.remembered import Remembered
 
-# Images in memory, which are shown in several slices and windows.
-REMEMBERED = 24
+# Images in memory: two of 512 x 512 x 1,000 voxels, or thousands of X-rays.
+REMEMBERED = Remembered(2**31)
 # Of Hounsfield units where nothing else is asked for.
 WIDE = (-1000.0, 1000.0)
 
@@ -31,12 +32,11 @@ def open_image(path: Path, unit: str | None = None) -> Image:
     Raises:
         UserError: it is gone or damaged.
     """
-    return _open(path, unit, content_stamp(path))
-
-
-@functools.lru_cache(maxsize=REMEMBERED)
-def _open(path: Path, unit: str | None, stamp: tuple[int, int]) -> Image:
-    return read_image(path, unit=unit)
+    try:
+        stamp = content_stamp(path)
+    except OSError as error:
+        raise UserError("the file of this image is not there any more.") from error
+    return REMEMBERED.get((path, unit, stamp), lambda: read_image(path, unit=unit))
 
 
 def usual_window(image: Image) -> tuple[float, float]:
@@ -67,7 +67,7 @@ def picture_of(
 
     Args:
         image: the image.
-        window: values that are black and white; None for all that it has.
+        window: values that are black and white; None, or what is no number, for all that it has.
         plane: of a volume: axial, coronal or sagittal.
         level: slice of the volume; None for the middle one.
         side: pixels of the longer side at most; None for the image's own.
@@ -76,11 +76,11 @@ def picture_of(
     pixels = image.pixels
     if pixels.ndim == 4:
         pixels = flat(pixels, level) if plane is None else planar(pixels, PLANES[plane], level)
-    low, high = usual_window(image) if window is None else window
+    low, high = usual_window(image) if window is None or not np.isfinite(window).all() else window
     levels = np.clip(np.rint((pixels - low) / max(high - low, 1e-6) * 255), 0, 255).astype(np.uint8)
     picture = Pillow.fromarray(levels[0] if len(levels) == 1 else np.moveaxis(levels, 0, -1))
     if side is not None:
-        picture.thumbnail((side, side))
+        picture.thumbnail((max(1, side), max(1, side)))
     return png_of(picture, synthetic)
 
 

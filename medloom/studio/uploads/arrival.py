@@ -20,6 +20,7 @@ from medloom.core.image import Image
 from medloom.core.spec import COLOUR, GREY, HU, RELATIVE
 from medloom.data.image_io.label_maps import check_labels, stored_labels
 from medloom.data.images import check_pixels, read_header, read_image, states_unit, write_derived
+from medloom.studio.uploads.whole import require_whole
 
 IMAGE, MASK = "image", "mask"
 # Memory of the process, and values of an image: a CT of 512 x 512 x 1,000 voxels is read.
@@ -56,16 +57,38 @@ def arrived(incoming: Path, folder: Path, name: str, kind: str) -> dict[str, Any
     Raises:
         UserError: it cannot be read, has no image, or is too large.
     """
-    size = read_header(incoming).size
-    if int(np.prod(size)) > MOST_VALUES:
-        raise UserError(f"the file has {' x '.join(map(str, size))} values, more than can be brought here.")
+    require_whole(incoming)
+    header = read_header(incoming)
+    if int(np.prod(header.size)) > MOST_VALUES:
+        raise UserError(
+            f"the file has {' x '.join(map(str, header.size))} values, and at most {MOST_VALUES} are read here: bring a"
+            " part of it."
+        )
+    # The frames of a mask are one label map.
+    if kind == IMAGE and header.frames > 1:
+        raise UserError(
+            f"the file holds {header.frames} images, and one is read here: bring that one in a file of its own."
+        )
     image = _mask(incoming) if kind == MASK else read_image(incoming)
     if kind == IMAGE:
         check_pixels(image, incoming)
     unit = image.unit if kind == IMAGE and states_unit(incoming) else ""
     file = folder / f"{name}{_ending(image)}"
-    write_derived(file, Image(image.pixels, image.unit, image.full_scale, image.spacing, image.affine), BROUGHT)
+    try:
+        write_derived(file, Image(image.pixels, image.unit, image.full_scale, image.spacing, image.affine), BROUGHT)
+    except UserError as error:
+        if isinstance(error.__cause__, OSError):
+            raise UserError(not_kept(error.__cause__)) from error
+        raise
     return {"file": file.name, "size": list(image.size), "unit": unit, "modality": image.modality or ""}
+
+
+def not_kept(error: OSError) -> str:
+    """What is said where the studio cannot write a file."""
+    return (
+        f"the file cannot be kept ({error.strerror}): free some space on the disk of the studio, and bring it again;"
+        " nothing else is lost."
+    )
 
 
 def _mask(path: Path) -> Image:

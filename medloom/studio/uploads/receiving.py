@@ -6,7 +6,7 @@ import subprocess
 import sys
 import time
 import uuid
-from pathlib import Path
+from pathlib import Path, PureWindowsPath
 from typing import Any
 
 from medloom.core.errors import UserError
@@ -72,10 +72,17 @@ def receive(store: Store, user: str, incoming: Path, name: str, kind: str) -> Up
         incoming.unlink(missing_ok=True)
     if "refusal" in found:
         raise UserError(found["refusal"])
-    file = (incoming.parent / found["file"]).relative_to(store.folder).as_posix()
-    shown = "".join(letter for letter in Path(name).name if letter.isprintable())[-LONGEST_NAME:]
+    written = incoming.parent / found["file"]
+    # Browsers of some systems send folders too, with one separator or the other.
+    shown = "".join(letter for letter in PureWindowsPath(name).name if letter.isprintable())[-LONGEST_NAME:]
+    file = written.relative_to(store.folder).as_posix()
     upload = Upload(identity, user, shown or "image", kind, file, found, time.time())
-    store.uploads.add(upload)
+    try:
+        store.uploads.add(upload)
+    except UserError:
+        # What is in no list is in no one's hands.
+        written.unlink(missing_ok=True)
+        raise
     return upload
 
 
