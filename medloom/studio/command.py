@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 DEMO_RUN, DEMO_DATA, DEMO_REPORT = (Path("runs/demo") / name for name in ("run", "cohort/test.csv", "report"))
 # Seconds until the page is opened: the server listens by then.
 OPENING = 0.5
+# Connections that may wait until the server takes them.
+WAITING = 128
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -102,7 +104,15 @@ def run(config: Config) -> int:
         # something goes wrong in one, without its message.
         logging.getLogger("uvicorn.error").addFilter(lambda record: record.levelno < logging.ERROR)
         server = uvicorn.Server(
-            uvicorn.Config(app, log_config=None, access_log=False, server_header=False, timeout_graceful_shutdown=2)
+            uvicorn.Config(
+                app,
+                log_config=None,
+                access_log=False,
+                server_header=False,
+                timeout_graceful_shutdown=2,
+                # Whose request it is, by which tries of passwords are counted, is said by a proxy and by no one else.
+                proxy_headers=config.public is not None,
+            )
         )
         if config.open:
             Timer(OPENING, webbrowser.open, [address]).start()
@@ -213,6 +223,8 @@ def _listen(config: Config) -> socket.socket:
     listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         listening.bind((config.host, config.port))
+        # From now on no other process can have the address.
+        listening.listen(WAITING)
     except OSError as error:
         listening.close()
         raise UserError(

@@ -17,6 +17,8 @@ from medloom.studio.web.studio import STATIC, studio_of, user_of
 routes = APIRouter()
 # Passwords that one address may try within so many seconds.
 TRIES, WITHIN = 8, 60.0
+# Addresses whose tries are counted; with more of them the oldest are not any more.
+MOST_ADDRESSES = 10_000
 _tries: dict[str, deque[float]] = {}
 
 
@@ -49,6 +51,10 @@ def show_login(request: Request) -> HTMLResponse:
 async def log_in(request: Request) -> Response:
     """Begin a session with a right password."""
     studio, guard = studio_of(request), guard_of(request)
+    known = studio.settings.passwords
+    if not known:
+        # Nobody has to log in.
+        return RedirectResponse("/", status_code=303)
     form = await request.form()
     name, password = str(form.get("name", "")).strip().casefold(), str(form.get("password", ""))
     address = request.client.host if request.client else ""
@@ -56,11 +62,12 @@ async def log_in(request: Request) -> Response:
     if len(tries) == TRIES and time.monotonic() - tries[0] < WITHIN:
         wrong = "Too many tries; wait a minute."
         return studio.page(request, "login.html", 429, wrong=wrong, name=name)
-    known = studio.settings.passwords
     # A name that is not known takes as long.
     right = is_right(password, known.get(name) or next(iter(known.values())))
     if not (right and name in known):
         tries.append(time.monotonic())
+        while len(_tries) > MOST_ADDRESSES:
+            del _tries[next(iter(_tries))]
         return studio.page(request, "login.html", 401, wrong="This is not the name or not the password.", name=name)
     guard.end(request.state.token)
     token, _ = guard.begin(name)

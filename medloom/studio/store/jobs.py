@@ -22,6 +22,8 @@ ENDED_ITS_WORKER = (
     f"the worker ended {MOST_STARTS} times while it ran this job, for example because the memory was used up; ask for"
     " fewer or smaller images"
 )
+# No job has a larger number.
+LAST = 2**62
 # Jobs of one user that wait or run.
 MOST_QUEUED = 50
 
@@ -129,7 +131,7 @@ class Jobs:
             limit: how many.
             before: a number; only jobs with a smaller one.
         """
-        earlier = 2**62 if before is None else before
+        earlier = LAST if before is None else max(0, min(before, LAST))
         return self._found("where user = ? and number < ? order by number desc limit ?", user, earlier, limit)
 
     def queue(self) -> list[Job]:

@@ -31,6 +31,11 @@ class Sessions:
         found = self._database.rows("select user, secret from sessions where token = ? and used > ?", token, after)
         return (found[0][0], found[0][1]) if found else None
 
+    def forget(self, before: float) -> None:
+        """End those that were begun before a time."""
+        with self._database.transaction() as connection:
+            connection.execute("delete from sessions where used <= ?", (before,))
+
     def end(self, token: str) -> None:
         """End one."""
         with self._database.transaction() as connection:

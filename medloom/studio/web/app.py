@@ -1,5 +1,6 @@
 """The application: pages behind their guard, and sentences for whatever goes wrong."""
 
+import errno
 import logging
 import traceback
 
@@ -11,11 +12,14 @@ from starlette.staticfiles import StaticFiles
 
 from medloom.core.errors import UserError
 from medloom.studio.pages import cases, edit, entry, generate, history, jobs, readings, runs, sources, whatif
-from medloom.studio.web.guard import Guard, names_of
+from medloom.studio.web.guard import FORM_BYTES, TOO_LARGE, Guard, names_of
 from medloom.studio.web.studio import STATIC, Settings, Studio
 
 LOG = logging.getLogger("medloom.studio")
-BAD_REQUEST, NOT_FOUND, DEFECT = 400, 404, 500
+BAD_REQUEST, NOT_FOUND, DEFECT, NO_SPACE = 400, 404, 500, 507
+# Of a disk that is full, a share of one that is used up, and a file that is as large as files may be.
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+UNREADABLE = "The request has a part that cannot be read; go back and try again."
 
 
 def create_app(settings: Settings) -> Guard:
@@ -32,7 +36,10 @@ def create_app(settings: Settings) -> Guard:
     app.mount("/static", StaticFiles(directory=STATIC), name="static")
     app.add_exception_handler(UserError, _mistake)
     app.add_exception_handler(RequestValidationError, _unreadable)
+    # Of characters that are none: halves of pairs, which no browser sends.
+    app.add_exception_handler(UnicodeEncodeError, _unreadable)
     app.add_exception_handler(HTTPException, _refused)
+    app.add_exception_handler(OSError, _unwritten)
     app.add_exception_handler(Exception, _defect)
     public = settings.public
     guard = Guard(
@@ -40,9 +47,10 @@ def create_app(settings: Settings) -> Guard:
         studio.store,
         names_of(settings.host, public),
         frozenset({public.rstrip("/")} if public else ()),
-        passwords=bool(settings.passwords),
+        users=frozenset(settings.passwords),
         secure=bool(public and public.startswith("https://")),
-        largest=settings.largest,
+        # With what surrounds the file in its form.
+        largest=settings.largest + FORM_BYTES,
     )
     app.state.guard = guard
     return guard
@@ -54,13 +62,24 @@ def _mistake(request: Request, error: Exception) -> Response:
 
 
 def _unreadable(request: Request, error: Exception) -> Response:
-    return _said(request, "The address has a part that cannot be read; go back and try again.", BAD_REQUEST)
+    return _said(request, UNREADABLE, BAD_REQUEST)
 
 
 def _refused(request: Request, error: Exception) -> Response:
-    status = error.status_code if isinstance(error, HTTPException) else NOT_FOUND
-    sentence = "There is no such page." if status == NOT_FOUND else "This cannot be done here."
-    return _said(request, sentence, status)
+    status, detail = (error.status_code, error.detail) if isinstance(error, HTTPException) else (NOT_FOUND, "")
+    known = {NOT_FOUND: "There is no such page.", BAD_REQUEST: UNREADABLE, TOO_LARGE: detail}
+    return _said(request, known.get(status, "This cannot be done here."), status)
+
+
+def _unwritten(request: Request, error: Exception) -> Response:
+    """What the system refused: for want of space, or by a defect."""
+    if isinstance(error, OSError) and error.errno in FULL:
+        folder = request.app.state.studio.store.folder
+        sentence = (
+            f"{folder} cannot be written ({error.strerror}): free some space there and try again; nothing is lost."
+        )
+        return _said(request, sentence, NO_SPACE)
+    return _defect(request, error)
 
 
 def _defect(request: Request, error: Exception) -> Response:

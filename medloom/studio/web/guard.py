@@ -6,14 +6,16 @@ import secrets
 import socket
 import time
 from collections.abc import Awaitable, Callable, MutableMapping
-from http.cookies import SimpleCookie
 from typing import Any
 from urllib.parse import urlsplit
 
 from starlette.datastructures import Headers, MutableHeaders
+from starlette.exceptions import HTTPException
+from starlette.requests import cookie_parser
 from starlette.responses import PlainTextResponse, RedirectResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from medloom.core.errors import UserError
 from medloom.studio.store.store import Store
 
 COOKIE, SECRET = "medloom_studio", "X-Studio-Secret"
@@ -21,8 +23,12 @@ COOKIE, SECRET = "medloom_studio", "X-Studio-Secret"
 LOCAL = "local"
 SESSION_DAYS = 30
 LOOPBACK = ("localhost", "127.0.0.1", "::1")
+# Digits of a length that may be one.
+LONGEST_LENGTH = 20
 # Bytes of a form without files.
 FORM_BYTES = 1_000_000
+MB = 2**20
+TOO_LARGE, UNAVAILABLE = 413, 503
 SAFE = ("GET", "HEAD")
 # Pages that need no session.
 OPEN = ("/login", "/static/")
@@ -51,9 +57,9 @@ class Guard:
         names: hosts by which the pages may be asked for; addresses in numbers always may, since no other site can have
             them as its name.
         origins: what browsers may send as the origin of a change, besides the host itself.
-        passwords: whether users have to log in.
+        users: who can log in; empty where nobody has to.
         secure: whether cookies are for TLS only.
-        largest: bytes of an upload.
+        largest: bytes of a form with a file.
     """
 
     def __init__(
@@ -62,7 +68,7 @@ class Guard:
         store: Store,
         names: frozenset[str],
         origins: frozenset[str],
-        passwords: bool,
+        users: frozenset[str],
         secure: bool,
         largest: int,
     ) -> None:
@@ -70,7 +76,7 @@ class Guard:
         self._store = store
         self._names = names
         self._origins = origins
-        self._passwords = passwords
+        self._users = users
         self._secure = secure
         self._largest = largest
 
@@ -82,7 +88,11 @@ class Guard:
             return
         headers = Headers(scope=scope)
         cookies: list[str] = []
-        answer = self._refusal(scope, headers) or self._with_session(scope, headers, cookies)
+        try:
+            answer = self._refusal(scope, headers) or self._with_session(scope, headers, cookies)
+        except UserError as error:
+            # A store that is damaged, or on a disk that is full.
+            answer = PlainTextResponse(str(error), status_code=UNAVAILABLE)
         if answer is None:
             answer = self._unproved(scope, headers)
         send = _with_headers(send, cookies)
@@ -105,25 +115,28 @@ class Guard:
             own = {f"http://{host}", f"https://{host}", *self._origins}
             if (origin is not None and origin not in own) or site not in (None, "same-origin", "none"):
                 return PlainTextResponse("Changes are accepted from the studio's own pages only.", status_code=403)
-        length = headers.get("content-length", "0")
-        if not length.isdigit() or int(length) > self._limit(scope):
-            limit = self._limit(scope) // 2**20
-            return PlainTextResponse(f"Too large: at most {limit} MB can be brought at a time.", status_code=413)
+        length, limit = headers.get("content-length", "0"), self._limit(scope)
+        if not (length.isascii() and length.isdigit() and len(length) < LONGEST_LENGTH and int(length) <= limit):
+            return PlainTextResponse(too_large(limit), status_code=TOO_LARGE)
         return None
 
     def _with_session(self, scope: Scope, headers: Headers, cookies: list[str]) -> Response | None:
         """Find the session, or begin one where nobody has to log in; where one has to, the way to do so."""
-        sent = SimpleCookie(headers.get("cookie", "")).get(COOKIE)
-        token = "" if sent is None else sent.value
+        # Of other sites at other ports of this computer there may be cookies of any form.
+        token = cookie_parser(headers.get("cookie", "")).get(COOKIE, "")
         state: MutableMapping[str, Any] = scope.setdefault("state", {})
         found = self._store.sessions.get(hash_of(token), time.time() - SESSION_DAYS * 86400) if token else None
-        if found is None and not self._passwords:
+        # A session outlives a start of the studio, and its user may be none of it any more.
+        if found is not None and found[0] not in (self._users or (LOCAL,)):
+            found = None
+        is_open = scope["path"].startswith(OPEN)
+        if found is None and not self._users and not is_open:
             token, secret = self.begin(LOCAL)
             cookies.append(self.cookie(token))
             found = LOCAL, secret
         state["user"], state["secret"] = found or ("", "")
         state["token"] = token if found else ""
-        if found or scope["path"].startswith(OPEN):
+        if found or is_open:
             return None
         if headers.get("hx-request"):
             return Response(status_code=401, headers={"HX-Redirect": "/login"})
@@ -140,7 +153,10 @@ class Guard:
         return PlainTextResponse("The page is older than your session: load it again.", status_code=403)
 
     def _is_known(self, host: str) -> bool:
-        name = urlsplit(f"//{host}").hostname or ""
+        try:
+            name = urlsplit(f"//{host}").hostname or ""
+        except ValueError:
+            return False
         try:
             ipaddress.ip_address(name)
         except ValueError:
@@ -177,15 +193,29 @@ class _Limited:
 
     def __init__(self, receive: Receive, limit: int) -> None:
         self._receive = receive
-        self._left = limit
+        self._limit = self._left = limit
 
     async def __call__(self) -> Message:
         message = await self._receive()
         self._left -= len(message.get("body", b""))
         if self._left < 0:
-            # A length that was not announced, or was a lie: the connection is as good as closed.
-            return {"type": "http.disconnect"}
+            # A length that was not announced.
+            raise HTTPException(TOO_LARGE, too_large(self._limit))
         return message
+
+
+def too_large(limit: int) -> str:
+    """What is said of a request that is longer than it may be.
+
+    >>> too_large(200 * MB)
+    'Too large: at most 200 MB can be brought at a time; bring a smaller file, or start the studio with --upload-mb.'
+    """
+    if limit == FORM_BYTES:
+        return f"Too large: a form has at most {FORM_BYTES} bytes; write a shorter text."
+    return (
+        f"Too large: at most {limit // MB} MB can be brought at a time; bring a smaller file, or start the studio with"
+        " --upload-mb."
+    )
 
 
 def names_of(host: str, public: str | None) -> frozenset[str]:

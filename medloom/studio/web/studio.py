@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from anyio import CapacityLimiter
 from fastapi import Request
 from jinja2 import Environment, FileSystemLoader, StrictUndefined, select_autoescape
 from starlette.responses import HTMLResponse
@@ -17,6 +18,8 @@ from medloom.studio.store.store import Store
 
 HERE = Path(__file__).resolve().parents[1]
 STATIC = HERE / "static"
+# Files that are brought and read at a time: each may need much memory.
+READ_AT_ONCE = 2
 # Pages of the navigation: title -> address.
 PAGES = {
     "Generate": "/generate",
@@ -70,6 +73,7 @@ class Studio:
         settings: how it is served.
         store: jobs, sessions and files.
         catalogue: models and tables.
+        reading: lets through as many files that are brought as are read at a time.
 
     Args:
         settings: how it is served.
@@ -79,6 +83,7 @@ class Studio:
         self.settings = settings
         self.store = Store(settings.folder)
         self.catalogue = Catalogue(self.store, settings.models, settings.manifests, settings.reports)
+        self.reading = CapacityLimiter(READ_AT_ONCE)
         self._templates = Environment(
             loader=FileSystemLoader(HERE / "templates"),
             autoescape=select_autoescape(default=True),
@@ -101,6 +106,7 @@ class Studio:
             "secret": request.state.secret,
             "version": medloom.__version__,
             "logs_in": bool(self.settings.passwords),
+            "largest": self.settings.largest,
         }
         return self._templates.get_template(template).render(**known, **values)
 
