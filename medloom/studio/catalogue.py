@@ -117,7 +117,12 @@ class Catalogue:
             UserError: there is none, or it cannot be used.
         """
         path = look_up(self.manifests(), name, "table")
-        return _read(path, content_stamp(path))
+        try:
+            return _read(path, content_stamp(path))
+        except OSError as error:
+            raise UserError(
+                f"the table {name} cannot be read ({error.strerror}): put it back, or choose another one."
+            ) from error
 
     def examples(self, modality: str | None = None) -> dict[str, list[str]]:
         """Texts of the manifests, by the findings that they state.

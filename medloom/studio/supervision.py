@@ -1,10 +1,13 @@
 """Keeping a worker alive: it is started with the server, started again when it dies, and ends with the server."""
 
+import os
 import subprocess
 import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
+from typing import IO
 
 from medloom.studio.web.studio import Settings
 
@@ -46,7 +49,7 @@ class Supervisor(threading.Thread):
         """Keep a worker running."""
         wait = FIRST_WAIT
         while not self._over.is_set():
-            with (self._settings.folder / LOG_FILE).open("ab") as log:
+            with self._log() as log:
                 words = [str(self._settings.folder), self._settings.device, *map(str, self._settings.models)]
                 command = [sys.executable, "-m", "medloom.studio.work.worker", *words]
                 # The worker ends when this pipe does, however this process ends.
@@ -54,6 +57,13 @@ class Supervisor(threading.Thread):
                 self._process.wait()
             self._over.wait(wait)
             wait = min(2 * wait, LONGEST_WAIT)
+
+    def _log(self) -> IO[bytes]:
+        """The log of the worker; none on a disk that is full."""
+        try:
+            return (self._settings.folder / LOG_FILE).open("ab")
+        except OSError:
+            return Path(os.devnull).open("ab")
 
     def end(self) -> None:
         """End the worker; the job that runs is queued again."""

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 from studio_client import HOME, Browser, name_of, secret_of, sentences
-from studio_server import model, table  # noqa: F401
+from studio_server import model, table
 
 from medloom.studio.pages import entry
 from medloom.studio.store.sessions import Sessions
@@ -43,17 +43,17 @@ def no_tries() -> Iterator[None]:
 
 
 @pytest.fixture(scope="module")
-def browser(model: Path, table: Path, tmp_path_factory: pytest.TempPathFactory) -> Browser:  # noqa: F811
+def browser(model: Path, table: Path, tmp_path_factory: pytest.TempPathFactory) -> Browser:
     return Browser(tmp_path_factory.mktemp("attacked") / "studio", (model,), manifests=(table,))
 
 
-def form_of(model: Path, **changed: str) -> dict[str, str]:  # noqa: F811
+def form_of(model: Path, **changed: str) -> dict[str, str]:
     own = {"modality": "Disc", "text": "A disc.", "column.age": "40", "column.smoking": "never", "steps": "2"}
     return {"model": model.name, **own, "mask": "row:manifest.csv:2", "n": "1", **changed}
 
 
 @pytest.fixture(scope="module")
-def job(browser: Browser, model: Path) -> str:  # noqa: F811
+def job(browser: Browser, model: Path) -> str:
     """A job whose prompt is a script."""
     made = name_of(browser.post("/generate", data=form_of(model, text=SCRIPT)))
     assert [job.state for job in browser.run()] == ["done"]
@@ -123,7 +123,7 @@ def test_numbers_that_are_none(browser: Browser, job: str, address: str) -> None
     assert browser.get(address.replace("JOB", job)).status_code in (200, 400, 404)
 
 
-def test_forms_that_name_files(browser: Browser, model: Path) -> None:  # noqa: F811
+def test_forms_that_name_files(browser: Browser, model: Path) -> None:
     wrong = {
         "/generate": [
             form_of(model, mask=name) for name in ("/etc/passwd", "row:../../etc:2", "row:manifest.csv:../2")
@@ -156,7 +156,7 @@ def test_a_script_in_a_prompt_is_a_text(browser: Browser, job: str) -> None:
     assert "<script>alert" not in browser.get(f"/jobs/{job}/events").text
 
 
-def test_a_script_in_a_change_is_a_text(browser: Browser, model: Path) -> None:  # noqa: F811
+def test_a_script_in_a_change_is_a_text(browser: Browser, model: Path) -> None:
     form = {"model": model.name, "case": "row:manifest.csv:2", "arm": f"age={SCRIPT}", "n": "1", "steps": "2"}
     answer = browser.post("/whatif", data=form)
     named = name_of(answer)
@@ -166,7 +166,7 @@ def test_a_script_in_a_change_is_a_text(browser: Browser, model: Path) -> None: 
         assert "&lt;script&gt;alert(1)" in page.text and "<script>alert" not in page.text
 
 
-def test_characters_that_are_none(browser: Browser, model: Path) -> None:  # noqa: F811
+def test_characters_that_are_none(browser: Browser, model: Path) -> None:
     parts = "".join(
         f'--b\r\nContent-Disposition: form-data; name="{name}"\r\n\r\n{value}\r\n'
         for name, value in form_of(model, text="\\ud800").items()
@@ -267,7 +267,7 @@ def log_in(browser: Browser, user: str, password: str) -> None:
     assert browser.client.post("/login", data={"name": user, "password": password}).headers["location"] == "/"
 
 
-def test_what_others_have_is_not_there(model: Path, table: Path, tmp_path: Path) -> None:  # noqa: F811
+def test_what_others_have_is_not_there(model: Path, table: Path, tmp_path: Path) -> None:
     browser = Browser(tmp_path / "studio", (model,), manifests=(table,), passwords=PASSWORDS)
     log_in(browser, "anna", "correct horse")
     picture, mask = ((table.parent / name).read_bytes() for name in ("0.png", "m0.png"))

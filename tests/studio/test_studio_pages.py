@@ -12,7 +12,7 @@ from studio_browser import TABLET, accessible, browser, drawn, fill, generate, n
 from studio_server import Served, editor, model, table, triples
 
 if TYPE_CHECKING:
-    from playwright.sync_api import Page
+    from playwright.sync_api import Browser, Page
 
 pytestmark = needs_browser
 
@@ -188,6 +188,33 @@ def test_files_that_are_no_image(
     assert said in page.locator("[data-drop-said]").inner_text().replace("The file", "the file")
     assert page.locator("#priors .choice").count() == before
     assert not list((studio.folder / "uploads").rglob("incoming-*"))
+
+
+def test_a_file_that_is_too_large(page: "Page", studio: Served, tmp_path: Path) -> None:
+    with (tmp_path / "large.png").open("wb") as stream:
+        stream.truncate(500 * 2**20)
+    page.goto("/edit")
+    page.wait_for_selector("#priors .choice")
+    page.set_input_files("input[type=file]", tmp_path / "large.png")
+    page.wait_for_function("() => document.querySelector('[data-drop-said]').textContent.includes('too large')")
+    said = page.locator("[data-drop-said]").inner_text()
+    assert said.startswith("large.png is too large: it has 500 MB, and at most 200 MB can be brought;")
+
+
+def test_a_file_that_does_not_arrive(browser: "Browser", studio: Served, tmp_path: Path) -> None:
+    """It is removed before the page hears of it, so the browser cannot send it, and says so in its console."""
+    (tmp_path / "gone.png").write_bytes(b"x" * 1000)
+    with browser.new_context(base_url=studio.address) as context:
+        page = context.new_page()
+        page.goto("/edit")
+        page.wait_for_selector("#priors .choice")
+        held = "(event) => { event.stopImmediatePropagation(); window.held = event.target; }"
+        page.evaluate(f"() => document.addEventListener('change', {held}, {{ capture: true, once: true }})")
+        page.set_input_files("input[type=file]", tmp_path / "gone.png")
+        (tmp_path / "gone.png").unlink()
+        page.evaluate("() => window.held.dispatchEvent(new Event('change', { bubbles: true }))")
+        page.wait_for_function("() => document.querySelector('[data-drop-said]').textContent.includes('has not come')")
+        assert "look whether it still runs" in page.locator("[data-drop-said]").inner_text()
 
 
 def test_cases_are_read_with_one_key_each(page: "Page", studio: Served) -> None:

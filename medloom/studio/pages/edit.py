@@ -58,8 +58,8 @@ async def ask(request: Request) -> Response:
             model.path,
             facts,
             form,
-            lambda chosen: chosen_file(studio, user, chosen, "prior"),
-            lambda chosen: chosen_file(studio, user, chosen, "mask"),
+            lambda chosen: chosen_file(studio, user, chosen, "prior", "prior", facts.dims),
+            lambda chosen: chosen_file(studio, user, chosen, "mask", "region", facts.dims),
         )
         job = studio.store.jobs.add(user, "edit", words, f"{title} by {model.name}", form)
     except UserError as error:
@@ -74,7 +74,11 @@ def editor_of(studio: Studio, name: str) -> KnownModel | None:
     """The editor of that name, else the first one; None where there is none."""
     editors = [model for model in studio.catalogue.models() if model.facts is None or model.facts.edits]
     named = next((model for model in editors if model.name == name), None)
-    return named or next((model for model in editors if model.facts), None)
+    usable = named or next((model for model in editors if model.facts), None)
+    if usable or any(model.is_being_read for model in editors):
+        return usable
+    # Why it cannot be used is said in the form.
+    return next(iter(editors), None)
 
 
 def _values(
@@ -83,14 +87,15 @@ def _values(
     """What the form shows."""
     facts = None if model is None else model.facts
     modality = form.get("modality") or (next(iter(facts.units)) if facts else None)
+    known = studio.catalogue.models()
     regions = {name: MEANINGS[name] for name in REGIONS}
     if facts and not facts.finds_regions:
         del regions["auto"]
     if facts and facts.dims == 3:
         del regions[BRUSH]
     return {
-        "models": [known for known in studio.catalogue.models() if known.facts and known.facts.edits],
-        "reading": any(known.is_being_read for known in studio.catalogue.models()),
+        "models": [own for own in known if own == model or (own.facts and own.facts.edits)],
+        "reading": any(own.is_being_read for own in known),
         "model": model,
         "facts": facts,
         "form": form,

@@ -85,7 +85,9 @@ def _planned(
     """
     try:
         facts = model.require_facts()
-        words, title = generate_words(model.path, facts, form, lambda chosen: chosen_file(studio, user, chosen, "mask"))
+        words, title = generate_words(
+            model.path, facts, form, lambda chosen: chosen_file(studio, user, chosen, "mask", "mask", facts.dims)
+        )
     except UserError as error:
         if not field:
             raise

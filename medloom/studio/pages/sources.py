@@ -1,18 +1,24 @@
 """Images that are not generated here: those of the tables' rows, and those that users bring."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from fastapi import APIRouter, Request, UploadFile
-from starlette.concurrency import run_in_threadpool
+from anyio.to_thread import run_sync
+from fastapi import APIRouter, Request
+from starlette.datastructures import UploadFile
 from starlette.responses import HTMLResponse, Response
 
 from medloom.core.errors import UserError
 from medloom.core.image import Image
 from medloom.core.lookup import look_up
 from medloom.core.types import Sample
+from medloom.data.images import read_header
 from medloom.data.units import unit_for
+from medloom.studio.forms.reading import FormError
 from medloom.studio.results.pictures import open_image, picture_of, window_of_labels
+from medloom.studio.store.uploads import Upload
+from medloom.studio.uploads.arrival import not_kept
 from medloom.studio.uploads.receiving import KINDS, incoming_file, receive
 from medloom.studio.web.studio import Studio, studio_of, user_of
 from medloom.studio.web.viewer import Asked, for_viewer
@@ -24,6 +30,8 @@ ROW = "row:"
 MOST_ROWS, THUMBNAIL, BLOCK = 200, 160, 1 << 20
 # Parts of a row that are images.
 PARTS = ("image", "prior", "mask")
+# Axes of a volume.
+VOLUME = 3
 
 
 @dataclass(frozen=True)
@@ -83,23 +91,36 @@ def upload_for_viewer(request: Request, identity: str, asked: Asked) -> Response
 
 
 @routes.post("/uploads/{kind}")
-async def bring(request: Request, kind: str, file: UploadFile) -> HTMLResponse:
+async def bring(request: Request, kind: str) -> HTMLResponse:
     """Take a file: an image or a mask; the answer is its choice in a form."""
-    studio, user = studio_of(request), user_of(request)
+    studio = studio_of(request)
     look_up(dict.fromkeys(KINDS), kind, "kind of file")
+    try:
+        async with request.form(max_files=1) as form:
+            upload = await _received(studio, user_of(request), form.get("file"), kind)
+    except OSError as error:
+        raise UserError(not_kept(error)) from error
+    choice = Choice(upload.id, upload.name, f"/uploads/{upload.id}/picture.png")
+    return studio.page(request, "choice.html", choice=choice, field="prior" if kind == "image" else "mask", chosen=True)
+
+
+async def _received(studio: Studio, user: str, file: object, kind: str) -> Upload:
+    """A file of a form, read and kept.
+
+    Raises:
+        UserError: it is none, or cannot be used.
+    """
+    if not isinstance(file, UploadFile):
+        raise UserError("no file has come: choose one, and bring it again.")
     name = file.filename or "image"
     incoming = incoming_file(studio.store, user, name)
     try:
         with incoming.open("wb") as stream:
             while block := await file.read(BLOCK):
                 stream.write(block)
-        upload = await run_in_threadpool(receive, studio.store, user, incoming, name, kind)
-    except OSError as error:
-        raise UserError(f"the file cannot be kept ({error.strerror}); nothing else is lost.") from error
+        return await run_sync(receive, studio.store, user, incoming, name, kind, limiter=studio.reading)
     finally:
         incoming.unlink(missing_ok=True)
-    choice = Choice(upload.id, upload.name, f"/uploads/{upload.id}/picture.png")
-    return studio.page(request, "choice.html", choice=choice, field="prior" if kind == "image" else "mask", chosen=True)
 
 
 def choices(studio: Studio, user: str, part: str, modality: str | None = None) -> list[Choice]:
@@ -133,17 +154,31 @@ def choices(studio: Studio, user: str, part: str, modality: str | None = None) -
     return found
 
 
-def chosen_file(studio: Studio, user: str, chosen: str, part: str) -> Path:
+def chosen_file(studio: Studio, user: str, chosen: str, part: str, field: str, dims: int) -> Path:
     """The file that a form's value names.
 
+    Args:
+        studio: with its tables.
+        user: whose files.
+        chosen: value of the form.
+        part: image, prior or mask.
+        field: of the form.
+        dims: axes of the model's images.
+
     Raises:
+        FormError: it has not as many axes.
         UserError: there is none.
     """
     if not chosen.startswith(ROW):
-        return studio.store.folder / studio.store.uploads.get(user, chosen).file
+        upload = studio.store.uploads.get(user, chosen)
+        _require_axes(upload.facts["size"], dims, field)
+        return studio.store.folder / upload.file
     file = part_of(row_of(studio, chosen), part)
     if file is None:
         raise UserError(f"the row has no {part} any more; choose another one.")
+    if part == "prior":
+        # Of a mask the header does not say it: frames of segments are one volume.
+        _require_axes(read_header(file).size, dims, field)
     return file
 
 
@@ -171,6 +206,13 @@ def row_image(studio: Studio, chosen: str, part: str) -> Image:
     if file is None:
         raise UserError(f"there is no {part} in row {row.line}.")
     return open_image(file, unit_for(manifest.units, row.condition.modality, file))
+
+
+def _require_axes(size: Sequence[int], dims: int, field: str) -> None:
+    if len(size) != dims:
+        what = "volumes" if dims == VOLUME else "2-D images"
+        own = " x ".join(map(str, size))
+        raise FormError({field: f"This is an image of {own}, and the model has {what}: choose another image or model."})
 
 
 def part_of(sample: Sample, part: str) -> Path | None:

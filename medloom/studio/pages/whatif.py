@@ -111,7 +111,9 @@ def _values(
     cases = [case for case in choices(studio, user, "image") if case.value.startswith(ROW)] if facts else []
     chosen = form.get("case") or (cases[0].value if cases else "")
     return {
-        "models": [known for known in studio.catalogue.models() if known.facts and known.facts.attributes],
+        "models": [
+            known for known in studio.catalogue.models() if known == model or (known.facts and known.facts.attributes)
+        ],
         "model": model,
         "facts": facts,
         "form": form,

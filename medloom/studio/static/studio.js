@@ -68,13 +68,27 @@ applyTheme();
 
 // Files that are brought: dropped or chosen, each becomes a choice in its list.
 async function bring(drop, file) {
-  const said = drop.parentElement.querySelector("[data-drop-said]"), form = new FormData();
-  form.append("file", file, file.name);
+  const said = drop.parentElement.querySelector("[data-drop-said]"), { largest } = drop.dataset;
+  if (file.size > Number(largest)) {
+    said.textContent = `${file.name} is too large: it has ${Math.ceil(file.size / 2 ** 20)} MB, and at most ${Math.floor(largest / 2 ** 20)} MB can be brought; bring a smaller file, or start the studio with --upload-mb.`;
+    return;
+  }
   said.textContent = `Reading ${file.name}…`;
+  try {
+    await send(drop, file, said);
+  } catch {
+    said.textContent = `${file.name} has not come to the studio: look whether it still runs and whether the file is still there, and bring it again.`;
+  }
+}
+
+async function send(drop, file, said) {
+  const form = new FormData();
+  form.append("file", file, file.name);
   const { "X-Studio-Secret": secret } = JSON.parse(document.body.getAttribute("hx-headers"));
   const headers = { "X-Studio-Secret": secret, "HX-Request": "true" };
   const answer = await fetch(`/uploads/${drop.dataset.drop}`, { method: "POST", body: form, headers });
   const html = await answer.text();
+  if (answer.headers.get("HX-Redirect")) location.assign(answer.headers.get("HX-Redirect"));
   if (!answer.ok) {
     said.textContent = new DOMParser().parseFromString(html, "text/html").body.textContent.trim();
     return;

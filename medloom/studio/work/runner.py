@@ -1,6 +1,7 @@
 """Running one job: the command line of the job, in this process, with what it says noted in the store."""
 
 import logging
+import time
 import traceback
 
 from medloom.core.config import parse
@@ -15,6 +16,9 @@ from medloom.studio.work.priors import keep_prior
 from medloom.studio.work.reporter import Reporter
 
 UNEXPECTED = "an unexpected error in medloom; the log of the studio's worker has where it happened"
+
+# Seconds between two tries to note what became of a job, on a disk that is full.
+AGAIN = 1.0
 
 
 def run_job(store: Store, job: Job, device: str) -> None:
@@ -41,20 +45,31 @@ def run_job(store: Store, job: Job, device: str) -> None:
             if isinstance(options, EditConfig) and options.image is not None:
                 keep_prior(store, job, options)
     except UserError as error:
-        store.jobs.finish(job, FAILED, str(error))
+        finish(store, job, FAILED, str(error))
     except GateError as error:
-        store.jobs.finish(job, DONE, str(error))
+        finish(store, job, DONE, str(error))
     except KeyboardInterrupt:
         if not store.jobs.is_cancelling(job):
             store.jobs.finish(job, QUEUED)
             raise
-        store.jobs.finish(job, CANCELLED, "cancelled")
+        finish(store, job, CANCELLED, "cancelled")
     except Exception as error:  # noqa: BLE001
         # One job's defect is no other's; and no line of a message, which may quote a prompt, goes into a log.
         where = "".join(traceback.format_tb(error.__traceback__))
         logging.getLogger("medloom.studio").error("job %s: %s\n%s", job.number, type(error).__name__, where)
-        store.jobs.finish(job, FAILED, f"{UNEXPECTED} ({type(error).__name__}, job {job.number})")
+        finish(store, job, FAILED, f"{UNEXPECTED} ({type(error).__name__}, job {job.number})")
     else:
-        store.jobs.finish(job, DONE, reporter.messages[-1] if reporter.messages else "")
+        finish(store, job, DONE, reporter.messages[-1] if reporter.messages else "")
     finally:
         LOG.removeHandler(reporter)
+
+
+def finish(store: Store, job: Job, state: str, message: str) -> None:
+    """Note what became of a job, as soon as the store can be written."""
+    while True:
+        try:
+            store.jobs.finish(job, state, message)
+        except UserError:
+            time.sleep(AGAIN)
+        else:
+            return

@@ -126,7 +126,12 @@ def _wait_for_others(path: Path) -> None:
 def _serve(store: Store, watcher: Watcher, device: str, catalogue: Catalogue) -> None:
     looked = 0.0
     while not watcher.ending:
-        job = store.jobs.take()
+        try:
+            job = store.jobs.take()
+        except UserError:
+            # The disk is full: pages say so.
+            time.sleep(MODELS_EVERY)
+            continue
         if job is not None:
             watcher.watch(job)
             try:
@@ -151,11 +156,12 @@ def _describe(store: Store, model: Path, device: str) -> bool:
     if store.models.get(model, stamp) is not None:
         return False
     try:
-        facts = facts_of(load(model, device), open_generator(model)).to_dict()
+        facts, refusal = facts_of(load(model, device), open_generator(model)).to_dict(), ""
     except UserError as error:
-        store.models.save(model, stamp, {}, str(error))
-    else:
-        store.models.save(model, stamp, facts)
+        facts, refusal = {}, str(error)
+    with suppress(UserError):
+        # On a disk that is full it is noted later.
+        store.models.save(model, stamp, facts, refusal)
     return True
 
 

@@ -1,0 +1,231 @@
+"""What users get wrong, and what goes away while the studio is served: each has a sentence, and the pages stay."""
+
+import shutil
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import nibabel
+import numpy as np
+import pytest
+from conftest import TINY, medloom
+from studio_client import Browser, name_of, sentences
+from studio_server import editor, model, table, triples
+
+from medloom.recipes.commands import run_command
+from medloom.studio.store.database import FILE
+
+PAGES = ("/", "/generate", "/edit", "/whatif", "/cases", "/runs", "/history", "/about")
+
+
+@pytest.fixture(scope="module")
+def volumes(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A table of prior volumes, instructions and later volumes."""
+    folder = tmp_path_factory.mktemp("volumes")
+    lines = ["path,prior,instruction,Text,modality,patient_id"]
+    for number in range(4):
+        values = np.random.default_rng(number).integers(0, 60, (8, 8, 8)).astype(np.int16)
+        for name in ("prior", "later"):
+            nibabel.save(nibabel.Nifti1Image(values, np.eye(4)), folder / f"{name}{number}.nii.gz")
+            values[2:5, 2:5, 2:5] = 250
+        lines.append(f"later{number}.nii.gz,prior{number}.nii.gz,A spot has appeared.,A report.,MRI,p{number}")
+    (folder / "volumes.csv").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    return folder / "volumes.csv"
+
+
+@pytest.fixture(scope="module")
+def browser(
+    model: Path,
+    editor: Path,
+    table: Path,
+    triples: Path,
+    volumes: Path,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Browser:
+    of_volumes = volumes.parent / "volume-editor"
+    run_command("train edit", data=volumes, out=of_volumes, **{**TINY, "image_size": [8, 8, 8], "loop.steps": 2})
+    folder = tmp_path_factory.mktemp("bad") / "studio"
+    return Browser(folder, (model, editor, of_volumes), manifests=(table, triples, volumes))
+
+
+def edit_form(**changed: str) -> dict[str, str]:
+    own = {"model": "editor", "text": "A spot has appeared.", "prior": "row:triples.csv:2", "region": "everywhere"}
+    return {**own, "n": "1", "steps": "2", **changed}
+
+
+def generate_form(**changed: str) -> dict[str, str]:
+    own = {"modality": "Disc", "text": "A disc.", "column.age": "40", "column.smoking": "never", "steps": "2"}
+    return {"model": "run", **own, "mask": "row:manifest.csv:2", "n": "1", **changed}
+
+
+def test_images_with_other_axes_than_the_model(browser: Browser, triples: Path, volumes: Path) -> None:
+    volume = name_of(browser.bring("v.nii.gz", (volumes.parent / "later0.nii.gz").read_bytes()))
+    flat = name_of(browser.bring("x.png", (triples.parent / "later1.png").read_bytes()))
+    region = name_of(browser.bring("m.nii.gz", (volumes.parent / "later0.nii.gz").read_bytes(), "mask"))
+    of_volumes = "This is an image of 8 x 8 x 8, and the model has 2-D images: choose another image or model."
+    of_planes = "This is an image of 16 x 16, and the model has volumes: choose another image or model."
+    asked = [
+        ("/edit", edit_form(prior=volume), of_volumes),
+        ("/edit", edit_form(prior="row:volumes.csv:2"), of_volumes),
+        ("/edit", edit_form(region="brush", drawn=region), of_volumes),
+        ("/edit", edit_form(model="volume-editor", prior=flat), of_planes),
+        ("/edit", edit_form(model="volume-editor", prior="row:triples.csv:2"), of_planes),
+        ("/generate", generate_form(mask=region), of_volumes),
+    ]
+    for address, form, said in asked:
+        answer = browser.post(address, data=form)
+        assert (answer.status_code, sentences(answer)) == (422, said)
+    assert browser.run() == []
+    # With as many axes both are edited.
+    assert browser.post("/edit", data=edit_form(prior=flat)).status_code == 200
+    assert browser.post("/edit", data=edit_form(model="volume-editor", prior=volume)).status_code == 200
+    assert {job.state: job.message for job in browser.run()}.keys() == {"done"}
+
+
+@pytest.mark.parametrize(
+    ("changed", "said"),
+    [
+        ({"text": " "}, "Say what the images should show: every training image had a text."),
+        ({"column.age": "400"}, "age is '400'; give a number from"),
+        ({"column.age": "nan"}, "age is 'nan'; give a number from"),
+        ({"column.smoking": "often"}, "smoking 'often' is not known. Known: current, never."),
+        ({"column.age": ""}, "Give age: every training image had a value."),
+        ({"mask": ""}, "Pick a mask or bring one: every training image had a mask."),
+        ({"n": "65"}, "The number of images is '65'; give a whole number from 1 to 64."),
+        ({"text": "x" * 10_001}, "The text has 10001 characters; at most 10000 are read."),
+        ({"modality": "CT"}, "The modality 'CT' is not known"),
+    ],
+)
+def test_forms_that_cannot_be_asked(browser: Browser, changed: dict[str, str], said: str) -> None:
+    answer = browser.post("/generate", data=generate_form(**changed))
+    assert answer.status_code == 422 and said in sentences(answer)
+    assert browser.run() == []
+
+
+def test_changes_out_of_range(browser: Browser) -> None:
+    form = {"model": "run", "case": "row:manifest.csv:2", "n": "1", "steps": "2"}
+    answer = browser.post("/whatif", data={**form, "set.age": "500"})
+    assert answer.status_code == 422 and "age is '500'; give a number from" in sentences(answer)
+    # A change that was noted before is as the browser says; what it asks for is said by the job.
+    assert browser.post("/whatif", data={**form, "arm": "age=70"}).status_code == 200
+    (job,) = browser.run()
+    assert job.state == "failed" and "training has not seen age=70" in job.message
+    assert "training has not seen age=70" in browser.get(f"/jobs/{job.id}").text
+
+
+@contextmanager
+def away(path: Path) -> Iterator[None]:
+    """Without a file or a folder within the block."""
+    aside = path.with_name(f"{path.name}-aside")
+    path.rename(aside)
+    try:
+        yield
+    finally:
+        aside.rename(path)
+
+
+def test_a_run_that_disappears(browser: Browser, model: Path, editor: Path) -> None:
+    assert browser.post("/generate", data=generate_form()).status_code == 200
+    assert browser.post("/edit", data=edit_form()).status_code == 200
+    with away(model), away(editor):
+        for address in (*PAGES, "/runs?run=run", "/runs/0/samples/x.png"):
+            assert browser.get(address).status_code in (200, 303, 404), address
+        for page, name in {"generate": "run", "whatif": "run", "edit": "editor"}.items():
+            for address in (f"/{page}?model={name}", f"/{page}/form?model={name}"):
+                answer = browser.get(address)
+                assert f"{name} is not a folder; give a run folder" in sentences(answer)
+                # Nor does the page say that it is being read.
+                assert "Reading the model" not in answer.text
+        assert "cannot be read" in browser.get("/runs").text
+        for address, form in (("/generate", generate_form()), ("/edit", edit_form())):
+            answer = browser.post(address, data=form)
+            assert answer.status_code == 422 and "is not a folder" in sentences(answer)
+        for job in browser.run():
+            assert job.state == "failed" and "is not a folder; give a run folder" in job.message
+            assert "is not a folder" in sentences(browser.get(f"/jobs/{job.id}"))
+    assert browser.post("/generate", data=generate_form()).status_code == 200
+    assert [job.state for job in browser.run()] == ["done"]
+
+
+def test_a_page_of_an_editor_that_disappeared(editor: Path, tmp_path: Path) -> None:
+    """Where it is the only one, the page says why, and not that the studio has none."""
+    browser = Browser(tmp_path / "studio", (editor,))
+    with away(editor):
+        assert "editor is not a folder" in sentences(browser.get("/edit"))
+    assert "Instruction" in browser.get("/edit").text
+
+
+def test_a_table_that_disappears(browser: Browser, table: Path) -> None:
+    with away(table):
+        for address in PAGES:
+            assert browser.get(address).status_code in (200, 303, 404), address
+        said = "The table manifest.csv cannot be read (No such file or directory): put it back, or choose another one."
+        for address in ("/cases", "/cases/0/2/read", "/cases/0/2/image/facts"):
+            answer = browser.get(address)
+            assert (answer.status_code, sentences(answer)) == (404, said)
+        answer = browser.post("/generate", data=generate_form())
+        assert answer.status_code == 422 and "cannot be read" in sentences(answer)
+    with away(table.parent / "0.png"):
+        answer = browser.get("/cases/0/2/image/picture.png")
+        assert answer.status_code == 404 and sentences(answer) == "The file of this image is not there any more."
+    assert browser.get("/cases/0/2/image/picture.png").status_code == 200
+
+
+def test_results_that_disappear(browser: Browser) -> None:
+    job = name_of(browser.post("/generate", data=generate_form()))
+    assert [job.state for job in browser.run()] == ["done"]
+    shutil.rmtree(browser.studio.store.results(job))
+    for address in ("", "/read", "/download", "/images/0", "/images/0/facts", "/files/000000.png", "/events"):
+        answer = browser.get(f"/jobs/{job}{address}")
+        assert answer.status_code == (200 if address in ("", "/events") else 404), address
+
+
+def studio(*words: object) -> int:
+    return medloom(["studio", "--no-open", "--port=0", "--device=cpu", *words])
+
+
+def test_a_port_that_is_taken(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", 0))
+        other.listen()
+        port = other.getsockname()[1]
+        assert studio(f"--out={tmp_path / 'studio'}", f"--port={port}") == 2
+    said = capsys.readouterr().err
+    assert (
+        f"--port {port} cannot be used (Address already in use): give another --port, or 0 for any that is free" in said
+    )
+    assert not list((tmp_path / "studio").glob("*.lock"))
+
+
+def test_a_store_that_is_damaged(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = tmp_path / "studio"
+    browser = Browser(folder)
+    name_of(browser.post("/demo"))
+    jobs = folder / FILE
+    browser.studio.store.jobs._database._connection.execute("pragma wal_checkpoint(truncate)")
+    whole = jobs.read_bytes()
+    # In the middle, while it is served.
+    jobs.write_bytes(whole[:4096] + b"\xff" * (len(whole) - 4096))
+    other = Browser(folder)
+    answer = other.get("/history")
+    assert (
+        answer.status_code == 503 and "is damaged or no job store; put it back, or name another folder" in answer.text
+    )
+    # At its beginning, at the start.
+    for content in (b"no database at all" * 300, b"\xff" * len(whole)):
+        for leftover in folder.glob(f"{FILE}-*"):
+            leftover.unlink()
+        jobs.write_bytes(content)
+        assert studio(f"--out={folder}") == 2
+        assert f"{FILE} is damaged or no job store; put it back" in capsys.readouterr().err
+        assert jobs.read_bytes() == content
+    jobs.write_bytes(whole)
+    assert [job.command for job in Browser(folder).studio.store.jobs.of("local")] == ["demo"]
+
+
+def test_a_folder_of_something_else(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "notes.txt").write_text("mine")
+    assert studio(f"--out={tmp_path}") == 2
+    assert "holds no studio but something else; name a new or empty folder" in capsys.readouterr().err
+    assert [path.name for path in tmp_path.iterdir()] == ["notes.txt"]
