@@ -4,6 +4,7 @@ import os
 import re
 import shutil
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,8 +16,6 @@ if TYPE_CHECKING:
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 needs_browser = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on this machine")
-# WebGL without a graphics card.
-ARGUMENTS = ["--no-sandbox", "--use-angle=swiftshader", "--enable-unsafe-swiftshader"]
 SLOW = 60_000
 WIDE, TABLET = {"width": 1366, "height": 900}, {"width": 820, "height": 1180}
 
@@ -39,12 +38,19 @@ def studio(
 
 @pytest.fixture(scope="module")
 def browser() -> "Iterator[Browser]":
+    with launched() as opened:
+        yield opened
+
+
+@contextmanager
+def launched(*arguments: str) -> "Iterator[Browser]":
+    """A browser within the block."""
     from playwright.sync_api import sync_playwright
 
     with sync_playwright() as playwright:
-        launched = playwright.chromium.launch(executable_path=CHROMIUM, args=ARGUMENTS)
-        yield launched
-        launched.close()
+        opened = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox", *arguments])
+        yield opened
+        opened.close()
 
 
 @pytest.fixture

@@ -41,7 +41,7 @@ def test_a_job_survives_a_kill(model: Path, tmp_path: Path, killed: str) -> None
     store = Store(folder)
     words = (f"--model={model}", "--device=cpu")
     with serving(folder, *words) as studio:
-        job = store.jobs.add("local", "generate", [*words_of(model, 12), "--steps=20"], "twelve")
+        job = store.jobs.add("local", "generate", [*words_of(model, 8), "--steps=10"], "eight")
         until(store, job, lambda now: now.state == RUNNING and now.progress.get("done", 0) >= 2)
         os.kill(studio.worker() if killed == "worker" else studio.process.pid, signal.SIGKILL)
         if killed == "worker":
@@ -51,8 +51,8 @@ def test_a_job_survives_a_kill(model: Path, tmp_path: Path, killed: str) -> None
             ended = until(store, job, lambda now: now.is_over)
     assert ended.state == DONE, ended.message
     again = tmp_path / "again"
-    assert medloom(["generate", *words_of(model, 12), "--steps=20", f"--out={again}", "--device=cpu"]) == 0
-    assert pixels(store.results(job.id)) == pixels(again) and len(pixels(again)) == 12
+    assert medloom(["generate", *words_of(model, 8), "--steps=10", f"--out={again}", "--device=cpu"]) == 0
+    assert pixels(store.results(job.id)) == pixels(again) and len(pixels(again)) == 8
 
 
 def test_cancelling_and_mistakes(model: Path, tmp_path: Path) -> None:
