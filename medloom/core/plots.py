@@ -9,6 +9,7 @@ from medloom.core.image import Header, Image
 PLANES = {"axial": 2, "coronal": 1, "sagittal": 0}
 # What stands at the left and at the right edge of a picture in the radiological convention.
 RADIOLOGICAL = ("R", "L")
+OPPOSITE = {"R": "L", "L": "R", "A": "P", "P": "A", "H": "F", "F": "H"}
 
 
 def flat(image: NDArray[np.float32], level: int | None = None) -> NDArray[np.float32]:
@@ -66,3 +67,26 @@ def sides_of(image: Image | Header) -> tuple[str, str] | None:
         return RADIOLOGICAL if along[0] < 0 else RADIOLOGICAL[::-1]
     along_row = (image.directions or ("",))[0][:1]
     return {"L": RADIOLOGICAL, "R": RADIOLOGICAL[::-1]}.get(along_row)
+
+
+def edges_of(image: Image) -> tuple[str | None, str | None, str | None, str | None]:
+    """What of the patient lies at the left, right, upper and lower edge of a 2-D image, as one letter each.
+
+    R, L, A, P, H and F: right, left, anterior, posterior, head and feet; None where the file does not state it.
+
+    Args:
+        image: two-dimensional.
+    """
+    ends: list[str | None] = [None, None]
+    if image.affine is not None:
+        ends = [_towards(image.affine[:3, 1]), _towards(image.affine[:3, 0])]
+    elif image.directions is not None and len(image.directions) > 1:
+        ends = [direction[:1] if direction[:1] in OPPOSITE else None for direction in image.directions[:2]]
+    (right, below), (left, above) = ends, [None if end is None else OPPOSITE[end] for end in ends]
+    return left, right, above, below
+
+
+def _towards(along: NDArray[np.float64]) -> str:
+    """The letter that a direction in RAS leads to."""
+    axis = int(np.abs(along).argmax())
+    return ("RL", "AP", "HF")[axis][0 if along[axis] > 0 else 1]

@@ -3,6 +3,7 @@
 import csv
 import io
 import zipfile
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -78,7 +79,13 @@ def test_pictures_have_the_window_and_say_synthetic() -> None:
     assert np.frombuffer(pixels_of(image), "<f4").tolist() == image.pixels.ravel().tolist()
     assert usual_window(image) == (-1000.0, 1000.0)
     facts = viewer_facts(image)
-    assert facts["shape"] == [1, 8, 8] and facts["spacing"] == [2.0, 1.0] and facts["sides"] is None
+    assert facts["shape"] == [1, 8, 8] and facts["spacing"] == [2.0, 1.0] and facts["edges"] == [None] * 4
+    # An axial slice, whose rows lead to the back and whose columns lead to the left; and a sagittal one.
+    axial = np.diag([-1.0, -1.0, 1.0, 1.0])[:, [1, 0, 2, 3]]
+    assert viewer_facts(replace(image, affine=axial))["edges"] == ["R", "L", "A", "P"]
+    sagittal = np.asarray([[0, 0, 1, 0], [0, -1, 0, 0], [-1, 0, 0, 0], [0, 0, 0, 1]], float)
+    assert viewer_facts(replace(image, affine=sagittal))["edges"] == ["A", "P", "H", "F"]
+    assert viewer_facts(replace(image, directions=("L", "F")))["edges"] == ["R", "L", "H", "F"]
 
 
 def test_slices_of_volumes_have_the_radiological_convention() -> None:

@@ -14,7 +14,9 @@ from studio_browser import accessible, drawn, launched, needs_browser, page
 from studio_server import Served, serving, volume_model, volumes
 
 from medloom.data.images import read_image
+from medloom.data.manifest import read_manifest
 from medloom.studio.results.pictures import picture_of
+from medloom.studio.results.truth import case_of, described_case
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
@@ -107,6 +109,30 @@ def test_three_planes_with_the_difference(page: "Page", studio: Served) -> None:
     accessible(page)
     page.keyboard.press("m")
     page.wait_for_function("() => !medloomViewer.planes && medloomViewer.root.dataset.state === 'ready'")
+
+
+def test_a_virtual_patient_and_who_it_would_be(page: "Page", studio: Served, volumes: Path) -> None:
+    page.goto("/phantom")
+    page.wait_for_selector("[data-viewer][data-state=ready]")
+    assert page.evaluate("() => medloomViewer.sources.length") == 1
+    page.locator("[name='set.diagnosis']").select_option("cardiomegaly")
+    page.keyboard.press("Control+Enter")
+    page.wait_for_url("**set.diagnosis=cardiomegaly**")
+    page.wait_for_selector("[data-viewer][data-state=ready]")
+    row = read_manifest(volumes, need=(), need_patients=False).samples()[0]
+    assert row.path is not None
+    before, after = case_of(described_case(volumes, row.path)).images({"diagnosis": "cardiomegaly"})  # type: ignore[union-attr]
+    shown = np.asarray(page.evaluate("() => Array.from(medloomViewer.sources[2].values)"), np.float32)
+    assert np.array_equal(shown, (after.pixels - before.pixels).ravel()) and np.abs(shown).max() > 50
+    said = page.locator(".effects tbody").inner_text()
+    assert re.search(r"diagnosis\t\w+\tcardiomegaly", said) and "heart_ratio" in said
+    accessible(page)
+    page.locator("text=Ask a model the same").click()
+    page.wait_for_selector("button.main")
+    assert "case=row" in page.url
+    # What cannot be is said, and nothing is drawn.
+    page.goto("/phantom?case=" + page.url.partition("case=")[2].partition("&")[0] + "&set.age=400")
+    page.wait_for_selector("text=age=400 is out of range")
 
 
 def test_without_webgl_it_says_so(page: "Page", studio: Served) -> None:

@@ -14,8 +14,8 @@ from medloom.core.files import make_folder
 from medloom.data.manifest import template_of, template_path
 from medloom.studio.catalogue import KnownModel
 from medloom.studio.forms.reading import FormError
-from medloom.studio.forms.settings import recalled
-from medloom.studio.forms.whatif import MOST_ARMS, MOST_SEEDS, as_recorded, whatif_words
+from medloom.studio.forms.settings import WAS, recalled
+from medloom.studio.forms.whatif import MOST_ARMS, MOST_SEEDS, SET, as_recorded, whatif_words
 from medloom.studio.pages.jobs import job_values
 from medloom.studio.pages.sources import ROW, choices
 from medloom.studio.results.truth import described_case
@@ -29,7 +29,9 @@ def show(request: Request, model: str = "", job: str = "", seed: str = "", only:
     """The form, filled in as that of a job if one is named, and that job's result; see `generate.show`."""
     studio = studio_of(request)
     shown = studio.job_of(request, job) if job else None
-    form = recalled(shown, seed, only)
+    # A case and changes come from the page of virtual patients.
+    asked = {name: value for name, value in request.query_params.items() if name.startswith(("case", SET, WAS))}
+    form: dict[str, Any] = {**recalled(shown, seed, only), **asked}
     chosen = _model(studio, model or form.get("model", ""))
     values = {} if shown is None else job_values(studio, shown)
     given = _values(studio, user_of(request), chosen, form, form.get("arms", []), {})

@@ -11,7 +11,7 @@ from PIL.PngImagePlugin import PngInfo
 from medloom.core.errors import UserError
 from medloom.core.files import content_stamp
 from medloom.core.image import Image
-from medloom.core.plots import PLANES, flat, planar, sides_of
+from medloom.core.plots import PLANES, edges_of, flat, planar
 from medloom.core.spec import HU
 from medloom.data.images import read_image
 from medloom.studio.results.remembered import Remembered
@@ -99,7 +99,7 @@ def pixels_of(image: Image) -> bytes:
 
 
 def viewer_facts(image: Image) -> dict[str, Any]:
-    """What the viewer needs to know of an image: shape, unit, window, mm of a pixel, and where its sides are."""
+    """What the viewer needs to know of an image: shape, unit, window, mm of a pixel, and what lies at its edges."""
     low, high = usual_window(image)
     return {
         "shape": list(image.pixels.shape),
@@ -107,7 +107,7 @@ def viewer_facts(image: Image) -> dict[str, Any]:
         "low": low,
         "high": high,
         "spacing": None if image.spacing is None else list(image.spacing),
-        "sides": sides_of(image),
+        "edges": list(edges_of(image)) if len(image.size) == 2 else None,
         "affine": None if image.affine is None else image.affine.tolist(),
         "oriented": image.affine is not None and not image.unoriented,
     }

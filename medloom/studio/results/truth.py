@@ -50,6 +50,12 @@ class VirtualCase:
             drawn.append(known.spec.image(picture.values, picture.unit, modality))
         return drawn[0], drawn[1]
 
+    def values(self, changes: Mapping[str, Any], held: Sequence[str] = ()) -> tuple[dict[str, Any], dict[str, Any]]:
+        """The variables of the patient without and with a change; see `images`."""
+        patient, _ = _cohort(self.cohort).acquisition(self.image)
+        other = counterfactual(patient, changes, held) if changes else patient
+        return dict(patient.values), dict(other.values)
+
 
 def described_case(table: Path, image: Path | None) -> dict[str, str]:
     """What the form of a job keeps of a row of a virtual cohort; nothing of another table's row."""

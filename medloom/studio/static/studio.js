@@ -1,5 +1,5 @@
 // What all pages share: keys, light and dark, copying, and filling in examples.
-const GO = { g: "/generate", e: "/edit", w: "/whatif", c: "/cases", b: "/readings", r: "/runs", h: "/history", a: "/about" };
+const GO = { g: "/generate", e: "/edit", w: "/whatif", c: "/cases", b: "/readings", p: "/phantom", r: "/runs", h: "/history", a: "/about" };
 let going = false;
 
 function isTyping(target) {

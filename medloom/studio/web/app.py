@@ -11,7 +11,7 @@ from starlette.responses import Response
 from starlette.staticfiles import StaticFiles
 
 from medloom.core.errors import UserError
-from medloom.studio.pages import cases, edit, entry, generate, history, jobs, readings, runs, sources, whatif
+from medloom.studio.pages import cases, edit, entry, generate, history, jobs, phantom, readings, runs, sources, whatif
 from medloom.studio.web.guard import FORM_BYTES, TOO_LARGE, Guard, names_of
 from medloom.studio.web.studio import STATIC, Settings, Studio
 
@@ -31,7 +31,7 @@ def create_app(settings: Settings) -> Guard:
     studio = Studio(settings)
     app = FastAPI(openapi_url=None, docs_url=None, redoc_url=None)
     app.state.studio = studio
-    for module in (entry, generate, edit, whatif, jobs, history, runs, cases, readings, sources):
+    for module in (entry, generate, edit, whatif, jobs, history, runs, cases, phantom, readings, sources):
         app.include_router(module.routes)
     app.mount("/static", StaticFiles(directory=STATIC), name="static")
     app.add_exception_handler(UserError, _mistake)

@@ -27,6 +27,7 @@ PAGES = {
     "What-if": "/whatif",
     "Cases": "/cases",
     "Blind reading": "/readings",
+    "Phantom": "/phantom",
     "Runs": "/runs",
     "History": "/history",
     "About": "/about",

@@ -33,8 +33,7 @@ export class Source {
     const spacing = this.facts.spacing;
     if (!this.isVolume) {
       const [height, width] = this.size;
-      const [left, right] = this.facts.sides ?? [null, null];
-      return { width, height, values: this.values, step: width * height, mm: spacing && [spacing[1], spacing[0]], edges: [left, right, null, null] };
+      return { width, height, values: this.values, step: width * height, mm: spacing && [spacing[1], spacing[0]], edges: this.facts.edges };
     }
     const { across, columns, rows, edges } = PLANES[plane];
     const width = this.size[columns], height = this.size[rows];
