@@ -98,7 +98,7 @@ def answered(form: Mapping[str, str], choices: Sequence[str]) -> Answered:
     reading = Reading(form)
     answer = reading.choice("answer", "The answer", choices)
     if not answer and "answer" not in reading.wrong:
-        reading.refuse("answer", "Choose an answer first, or go on without one.")
+        reading.refuse("answer", "Choose an answer first, or continue without one.")
     reading.require_all_right()
     seconds = reading.number("seconds", "The time", 0, 1e7)
     return Answered(answer, reading.text("comment"), float(seconds or 0))

@@ -51,7 +51,7 @@ async def begin(request: Request) -> Response:
 
 
 @routes.get("/readings/{identity}")
-def go_on(request: Request, identity: str) -> Response:
+def resume(request: Request, identity: str) -> Response:
     """The first image without an answer, or what all answers say."""
     studio = studio_of(request)
     reading = studio.store.readings.get(user_of(request), identity)
@@ -128,7 +128,7 @@ def case(request: Request, identity: str, place: int) -> HTMLResponse:
 
 @routes.post("/readings/{identity}/{place}")
 async def answer(request: Request, identity: str, place: int) -> Response:
-    """Lock an answer, and go on to the next image; where the origin is said at once, to that."""
+    """Lock an answer, and continue with the next image; where the origin is said at once, to that."""
     studio, form = studio_of(request), {name: str(value) for name, value in (await request.form()).items()}
     reading, _ = _opened(request, identity)
     _item(reading, place)

@@ -1,4 +1,4 @@
-// A blind reading by keys: a letter chooses an answer, Enter or → locks it and goes on, a full stop goes on without one.
+// A blind reading by keys: a letter chooses an answer, Enter or → locks it and continues, a full stop continues without one.
 const form = document.querySelector("[data-answers]"), opened = performance.now();
 
 function lock() {

@@ -240,7 +240,7 @@ export class Viewer {
   onKey(event) {
     if (event.ctrlKey || event.metaKey || event.altKey) return false;
     const { key } = event, turn = { ArrowLeft: "prev", ArrowRight: "next" }[key];
-    // Whoever reads fast goes on before an image is there.
+    // Whoever reads fast continues before an image is there.
     if (turn) follow(turn);
     if (turn || this.root.dataset.state !== "ready") return Boolean(turn);
     const { state } = this.panes[this.active];
