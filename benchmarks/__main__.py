@@ -29,6 +29,7 @@ BENCHMARKS = {
     "coverage": "coverage and width of every kind of interval that reports use, by simulation",
     "evaluation_scale": "an evaluation of three sets of 10,000 images: minutes by section and peak memory",
     "studio_load": "the studio: first image, pages while a job runs, ten browsers at once, memory over 500 jobs",
+    "studio_pictures": "the pictures of README and docs/studio.md: the demo's model in the studio",
     "metrics_speed": "set metrics from features against the usual public implementations: time and peak memory",
     "million_rows": "time and memory for checking a manifest of a million rows",
 }

@@ -60,6 +60,15 @@ def _served(folder: Path) -> str:
     return f"--model {model} --data {train} --jobs 2"
 
 
+def _photographed(folder: Path) -> str:
+    """A model of a column, which a studio shows."""
+    train = write_drawings(folder / "train", 24, 16, 0)
+    head, *lines = train.read_text().splitlines()
+    train.write_text("\n".join([f"{head},age", *(f"{line},{30 + k}" for k, line in enumerate(lines))]) + "\n")
+    model = run_command("train text2image", data=train, out=folder / "run", table=["age"], **TINY)
+    return f"--model {model} --data {train} --set age=45 --out {folder / 'pictures'}"
+
+
 def _with_images(folder: Path) -> str:
     """A model of drawings, more drawings of training, and held-out ones."""
     train, test = (write_drawings(folder / name, 24, 16, seed) for seed, name in enumerate(("train", "test")))
@@ -139,6 +148,7 @@ SMALLEST: dict[str, list[Words]] = {
     "report_time": [_said("--images 40 --size 16")],
     "evaluation_scale": [_said("--images 64 --size 16 --only copies")],
     "studio_load": [_served],
+    "studio_pictures": [_photographed],
     "metrics_speed": [_said("--n 60 --width 8 --turns 1")],
     "million_rows": [_said("--rows 100")],
 }
