@@ -116,6 +116,30 @@ class Catalogue:
         Raises:
             UserError: there is none, or it cannot be used.
         """
+        return self._opened(name).manifest
+
+    def rows(self, name: str, part: str = "", modality: str | None = None) -> Sequence[Sample]:
+        """The rows of a manifest, in order.
+
+        Args:
+            name: of the manifest.
+            part: image, prior or mask that the rows have; empty for all rows.
+            modality: of the rows; None for all.
+
+        Raises:
+            UserError: see `manifest`.
+        """
+        return self._opened(name).having(part, modality)
+
+    def row(self, name: str, line: str) -> Sample | None:
+        """The row of a manifest in a line of its file; None where there is none.
+
+        Raises:
+            UserError: see `manifest`.
+        """
+        return self._opened(name).by_line.get(line)
+
+    def _opened(self, name: str) -> "_Table":
         path = look_up(self.manifests(), name, "table")
         try:
             return _read(path, content_stamp(path))
@@ -146,7 +170,7 @@ class Catalogue:
         found: dict[str, None] = {}
         for name in self.manifests():
             try:
-                samples = self.manifest(name).samples()
+                samples = self.rows(name, "prior")
             except (UserError, OSError):
                 continue
             texts = [row.condition.text for row in samples[:LOOKED_AT] if row.condition.prior_file is not None]
@@ -170,15 +194,46 @@ def short_names(paths: Sequence[Path]) -> dict[str, Path]:
     return named
 
 
+def part_of(sample: Sample, part: str) -> Path | None:
+    """The file of a row's image; a prior of a row without one is its image."""
+    condition = sample.condition
+    if part == "mask":
+        return condition.mask_file
+    return (condition.prior_file if part == "prior" else None) or sample.path
+
+
+class _Table:
+    """A manifest with its rows, which pages ask for again and again.
+
+    Attributes:
+        manifest: as it was read.
+        samples: its rows.
+        by_line: line of the file -> row.
+    """
+
+    def __init__(self, manifest: Manifest) -> None:
+        self.manifest = manifest
+        self.samples = manifest.samples()
+        self.by_line = {str(sample.line): sample for sample in self.samples}
+        self._having: dict[tuple[str, str | None], list[Sample]] = {("", None): self.samples}
+
+    def having(self, part: str, modality: str | None) -> list[Sample]:
+        """The rows that have an image, or are of a modality."""
+        if (part, modality) not in self._having:
+            rows = [row for row in self.samples if modality in (None, row.condition.modality)]
+            self._having[part, modality] = [row for row in rows if not part or part_of(row, part) is not None]
+        return self._having[part, modality]
+
+
 @functools.lru_cache(maxsize=16)
-def _read(path: Path, stamp: tuple[int, int]) -> Manifest:
-    return read_manifest(path, skip_bad=True, need=(), need_patients=False)
+def _read(path: Path, stamp: tuple[int, int]) -> _Table:
+    return _Table(read_manifest(path, skip_bad=True, need=(), need_patients=False))
 
 
 @functools.lru_cache(maxsize=64)
 def _examples(path: Path, stamp: tuple[int, int], modality: str | None) -> dict[str, list[str]]:
     """Short texts of some rows, by the findings that they state."""
-    samples = _read(path, stamp).samples()
+    samples = _read(path, stamp).samples
     step = max(1, len(samples) // LOOKED_AT)
     found: dict[str, list[str]] = {}
     for sample in sorted(samples[::step], key=_length):

@@ -1,5 +1,6 @@
 """Cases: the rows of the tables as a list, and each in the viewer."""
 
+from collections.abc import Sequence
 from typing import Any
 
 from fastapi import APIRouter, Request
@@ -7,7 +8,6 @@ from starlette.responses import HTMLResponse
 
 from medloom.core.errors import UserError
 from medloom.core.types import Sample
-from medloom.studio.pages.sources import part_of
 from medloom.studio.web.studio import Studio, studio_of
 
 routes = APIRouter()
@@ -28,7 +28,7 @@ def show(request: Request, table: int = 0, start: int = 0) -> HTMLResponse:
         "cases.html",
         tables=names,
         table=table,
-        rows=[(place, row) for place, row in enumerate(rows)][start : start + TOGETHER],
+        rows=list(enumerate(rows[start : start + TOGETHER], start)),
         start=start,
         together=TOGETHER,
         total=len(rows),
@@ -58,7 +58,7 @@ def read(request: Request, table: int, line: int) -> HTMLResponse:
     )
 
 
-def rows_of(studio: Studio, table: int) -> list[Sample]:
+def rows_of(studio: Studio, table: int) -> Sequence[Sample]:
     """The rows of a table that have an image.
 
     Raises:
@@ -67,8 +67,7 @@ def rows_of(studio: Studio, table: int) -> list[Sample]:
     names = list(studio.catalogue.manifests())
     if not 0 <= table < len(names):
         raise UserError("there is no such table; start the studio with --data.")
-    rows = studio.catalogue.manifest(names[table]).samples()
-    return [row for row in rows if part_of(row, "image") is not None]
+    return studio.catalogue.rows(names[table], "image")
 
 
 def study_of(table: int, row: Sample) -> dict[str, Any]:

@@ -15,6 +15,7 @@ from medloom.core.lookup import look_up
 from medloom.core.types import Sample
 from medloom.data.images import read_header
 from medloom.data.units import unit_for
+from medloom.studio.catalogue import part_of
 from medloom.studio.forms.reading import FormError
 from medloom.studio.results.pictures import open_image, picture_of, window_of_labels
 from medloom.studio.store.uploads import Upload
@@ -140,11 +141,9 @@ def choices(studio: Studio, user: str, part: str, modality: str | None = None) -
     ]
     for number, name in enumerate(studio.catalogue.manifests()):
         try:
-            samples = studio.catalogue.manifest(name).samples()
+            rows = studio.catalogue.rows(name, part, modality)
         except (UserError, OSError):
             continue
-        rows = [sample for sample in samples if part_of(sample, part) is not None]
-        rows = [sample for sample in rows if modality in (None, sample.condition.modality)]
         found += [
             Choice(
                 f"{ROW}{name}:{row.line}", f"{name}, row {row.line}", f"/cases/{number}/{row.line}/{part}/picture.png"
@@ -189,7 +188,7 @@ def row_of(studio: Studio, chosen: str) -> Sample:
         UserError: there is none.
     """
     table, _, line = chosen.removeprefix(ROW).rpartition(":")
-    row = next((row for row in studio.catalogue.manifest(table).samples() if str(row.line) == line), None)
+    row = studio.catalogue.row(table, line)
     if row is None:
         raise UserError(f"there is no row {line} in {table}.")
     return row
@@ -213,14 +212,6 @@ def _require_axes(size: Sequence[int], dims: int, field: str) -> None:
         what = "volumes" if dims == VOLUME else "2-D images"
         own = " x ".join(map(str, size))
         raise FormError({field: f"This is an image of {own}, and the model has {what}: choose another image or model."})
-
-
-def part_of(sample: Sample, part: str) -> Path | None:
-    """The file of a row's image; a prior of a row without one is its image."""
-    condition = sample.condition
-    if part == "mask":
-        return condition.mask_file
-    return (condition.prior_file if part == "prior" else None) or sample.path
 
 
 def _case_image(studio: Studio, table: int, line: int, part: str) -> Image:

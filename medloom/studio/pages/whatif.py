@@ -133,8 +133,7 @@ def _recorded(studio: Studio, chosen: str) -> dict[str, str]:
     """The cells of a case as the form has them."""
     table, _, line = chosen.removeprefix(ROW).rpartition(":")
     try:
-        rows = studio.catalogue.manifest(table).samples()
+        row = studio.catalogue.row(table, line)
     except UserError:
         return {}
-    row = next((row for row in rows if str(row.line) == line), None)
     return {} if row is None else {name: as_recorded(cell) for name, cell in row.condition.table.items()}

@@ -25,6 +25,8 @@ from medloom.studio.store.jobs import Job
 from medloom.studio.store.store import Store
 from medloom.studio.work.runner import run_job
 
+# How far the worker steps back behind the page server.
+NICENESS = 5
 # Models in memory at a time.
 MODELS = 2
 # Seconds between two looks at the store, and between two at the files of models.
@@ -92,6 +94,9 @@ class Watcher(threading.Thread):
 def main(words: Sequence[str]) -> int:
     """Run jobs until the server ends; returns the exit status."""
     folder, device, *models = words
+    if hasattr(os, "nice"):
+        # Pages are to answer while images are made.
+        os.nice(NICENESS)
     logging.basicConfig(format="%(asctime)s %(message)s", stream=sys.stderr)
     LOG.setLevel(logging.INFO)
     # Messages of commands go into the store; some quote prompts, which are in no log.
