@@ -10,8 +10,6 @@ from benchmarks.studio_load import serving
 
 READY = "[data-viewer][data-state=ready]"
 PATIENCE = 120_000
-# Colours of the pictures; photographs of pages need no more, and a README should load quickly.
-COLOURS = 128
 
 
 def main(words: list[str]) -> None:
@@ -34,9 +32,10 @@ def main(words: list[str]) -> None:
         page = browser.new_page(viewport={"width": 1366, "height": 900}, base_url=studio.address)
         page.set_default_timeout(PATIENCE)
         what_if(page, options.set)
-        picture(page, options.out / "studio.png")
+        options.out.mkdir(parents=True, exist_ok=True)
+        page.screenshot(path=options.out / "studio.png")
         generate(page)
-        picture(page, options.out / "studio_generate.png")
+        page.screenshot(path=options.out / "studio_generate.png")
         browser.close()
 
 
@@ -70,14 +69,5 @@ def generate(page: Any) -> None:
     page.keyboard.press("Control+Enter")
     page.wait_for_selector(".state.done")
     page.evaluate("() => scrollTo(0, 0)")
-    page.wait_for_function("() => [...document.images].every((image) => image.complete)")
-
-
-def picture(page: Any, path: Path) -> None:
-    """A photograph of the page, with few colours."""
-    from PIL import Image
-
-    path.parent.mkdir(parents=True, exist_ok=True)
-    page.screenshot(path=path)
-    with Image.open(path) as taken:
-        taken.convert("RGB").quantize(COLOURS).save(path, optimize=True)
+    # Images below the fold are not loaded.
+    page.wait_for_load_state("networkidle")
