@@ -4,6 +4,9 @@ import time
 
 from medloom.studio.store.database import Database
 
+# A session is over after so many days.
+DAYS = 30
+
 
 class Sessions:
     """The sessions of a studio.

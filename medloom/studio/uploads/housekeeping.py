@@ -1,10 +1,12 @@
-"""Removing files that were brought when their time is over, for as long as the studio is served."""
+"""Removing files that were brought, and sessions, when their time is over, for as long as the studio is served."""
 
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
+from medloom.core.errors import UserError
+from medloom.studio.store.sessions import DAYS
 from medloom.studio.store.store import Store
 from medloom.studio.uploads.receiving import remove_incoming, remove_old
 
@@ -19,7 +21,10 @@ def housekeeping(store: Store, hours: float) -> Iterator[None]:
 
     def look() -> None:
         while not over.is_set():
-            remove_old(store, time.time() - 3600 * hours)
+            # On a disk that is full nothing can be removed from the store; the next look may find space.
+            with suppress(UserError):
+                remove_old(store, time.time() - 3600 * hours)
+                store.sessions.forget(time.time() - DAYS * 86400)
             over.wait(EVERY)
 
     remove_incoming(store)

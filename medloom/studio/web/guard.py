@@ -16,12 +16,12 @@ from starlette.responses import PlainTextResponse, RedirectResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from medloom.core.errors import UserError
+from medloom.studio.store.sessions import DAYS
 from medloom.studio.store.store import Store
 
 COOKIE, SECRET = "medloom_studio", "X-Studio-Secret"
 # Whoever opens a page of a studio without passwords.
 LOCAL = "local"
-SESSION_DAYS = 30
 LOOPBACK = ("localhost", "127.0.0.1", "::1")
 # Digits of a length that may be one.
 LONGEST_LENGTH = 20
@@ -125,7 +125,7 @@ class Guard:
         # Of other sites at other ports of this computer there may be cookies of any form.
         token = cookie_parser(headers.get("cookie", "")).get(COOKIE, "")
         state: MutableMapping[str, Any] = scope.setdefault("state", {})
-        found = self._store.sessions.get(hash_of(token), time.time() - SESSION_DAYS * 86400) if token else None
+        found = self._store.sessions.get(hash_of(token), time.time() - DAYS * 86400) if token else None
         # A session outlives a start of the studio, and its user may be none of it any more.
         if found is not None and found[0] not in (self._users or (LOCAL,)):
             found = None
@@ -178,7 +178,7 @@ class Guard:
 
     def cookie(self, token: str) -> str:
         """The header that gives a browser its token; an empty one takes it away."""
-        age = SESSION_DAYS * 86400 if token else 0
+        age = DAYS * 86400 if token else 0
         secure = "; Secure" if self._secure else ""
         return f"{COOKIE}={token}; Path=/; Max-Age={age}; HttpOnly; SameSite=Strict{secure}"
 
