@@ -36,6 +36,7 @@ def test_rows_have_three_sizes(capsys: pytest.CaptureFixture[str]) -> None:
     assert row.startswith("| membership AUC 0.66 | 30, 100, 400 patients a side | 40, 40, 40 | ")
 
 
+@pytest.mark.slow
 def test_parts_that_are_drawn_together_have_a_row_each(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -446,6 +446,7 @@ def test_the_column_of_units_is_that_of_every_set(tmp_path: Path) -> None:
     assert spec.of("CT").unit == HU
 
 
+@pytest.mark.slow
 def test_several_sets_are_ranked(
     sets: dict[str, Path], cache: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
