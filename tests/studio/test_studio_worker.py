@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import httpx
 import pytest
 from conftest import medloom
 from studio_server import PATIENCE, model, serving, table
@@ -77,3 +78,20 @@ def test_two_servers_of_one_folder(model: Path, tmp_path: Path) -> None:
     second = serving(folder, f"--model={model}")
     with serving(folder, f"--model={model}"), pytest.raises(AssertionError, match="is writing it; wait until"):
         second.__enter__()
+
+
+def test_the_demo_is_one_click(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    store = Store(tmp_path / "studio")
+    with serving(tmp_path / "studio", "--device=cpu") as studio, httpx.Client(base_url=studio.address) as browser:
+        page = browser.get("/").text
+        secret = page.partition('"X-Studio-Secret": "')[2].partition('"')[0]
+        assert "Make the demo" in page
+        browser.post("/demo", headers={"X-Studio-Secret": secret}).raise_for_status()
+        (job,) = store.jobs.of("local")
+        until(store, job, lambda now: now.state == RUNNING and now.progress.get("done", 0) > 0)
+        page = browser.get("/").text
+        assert "rendering patients" in page and "Make the demo" not in page
+        browser.post(f"/jobs/{job.id}/cancel", headers={"X-Studio-Secret": secret}).raise_for_status()
+        assert until(store, job, lambda now: now.is_over).state == CANCELLED
+        assert "Make the demo" in browser.get("/").text
