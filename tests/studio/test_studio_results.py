@@ -76,7 +76,12 @@ def test_pictures_have_the_window_and_say_synthetic() -> None:
     levels = np.asarray(opened)
     assert levels[:4].max() == 0 and levels[-1, -1] == 255
     assert "SYNTHETIC" not in Pillow.open(io.BytesIO(picture_of(image, synthetic=False))).text
-    assert np.frombuffer(pixels_of(image), "<f4").tolist() == image.pixels.ravel().tolist()
+    values, kind = pixels_of(image)
+    assert kind == "float32" and np.frombuffer(values, "<f4").tolist() == image.pixels.ravel().tolist()
+    whole = replace(image, pixels=np.rint(image.pixels))
+    values, kind = pixels_of(whole)
+    assert kind == "int16" and np.frombuffer(values, "<i2").tolist() == whole.pixels.ravel().tolist()
+    assert pixels_of(replace(image, pixels=np.full((1, 2, 2), 40000, np.float32)))[1] == "float32"
     assert usual_window(image) == (-1000.0, 1000.0)
     facts = viewer_facts(image)
     assert facts["shape"] == [1, 8, 8] and facts["spacing"] == [2.0, 1.0] and facts["edges"] == [None] * 4

@@ -93,9 +93,13 @@ def png_of(picture: Any, synthetic: bool) -> bytes:
     return stream.getvalue()
 
 
-def pixels_of(image: Image) -> bytes:
-    """The values as little-endian float32, `(C, *spatial)` in C order."""
-    return np.ascontiguousarray(image.pixels, dtype="<f4").tobytes()
+def pixels_of(image: Image) -> tuple[bytes, str]:
+    """The values as `(C, *spatial)` in C order, little-endian, and what they are: int16 where that holds them all."""
+    values = image.pixels
+    small = np.iinfo(np.int16).min <= values.min() and values.max() <= np.iinfo(np.int16).max
+    if small and np.array_equal(values, whole := values.astype("<i2")):
+        return whole.tobytes(), "int16"
+    return np.ascontiguousarray(values, dtype="<f4").tobytes(), "float32"
 
 
 def viewer_facts(image: Image) -> dict[str, Any]:

@@ -7,6 +7,8 @@ from starlette.responses import JSONResponse, Response
 from medloom.core.image import Image
 from medloom.studio.results.pictures import pixels_of, viewer_facts
 
+# Of the answer with the values: what each of them is.
+KIND = "X-Values"
 Asked = Literal["facts", "pixels"]
 
 
@@ -19,5 +21,6 @@ def for_viewer(image: Image, asked: Asked, **further: Any) -> Response:
         further: facts that the image does not have itself.
     """
     if asked == "pixels":
-        return Response(pixels_of(image), media_type="application/octet-stream")
+        values, kind = pixels_of(image)
+        return Response(values, media_type="application/octet-stream", headers={KIND: kind})
     return JSONResponse({**viewer_facts(image), **further})

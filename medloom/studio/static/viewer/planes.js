@@ -128,8 +128,10 @@ export function asNIfTI(source) {
   const affine = source.facts.affine ?? [0, 1, 2].map((row) => [0, 1, 2, 3].map((column) => (row === column ? (source.facts.spacing?.[row] ?? 1) : 0)));
   header.setInt32(0, 348, true);
   [3, z, y, x, 1, 1, 1, 1].forEach((value, k) => header.setInt16(40 + 2 * k, value, true));
-  header.setInt16(70, 16, true);
-  header.setInt16(72, 32, true);
+  const bytes = source.values.BYTES_PER_ELEMENT;
+  // Signed whole numbers, or floating-point ones, and their bits.
+  header.setInt16(70, bytes === 2 ? 4 : 16, true);
+  header.setInt16(72, 8 * bytes, true);
   const lengths = [2, 1, 0].map((column) => Math.hypot(...[0, 1, 2].map((row) => affine[row][column])));
   [1, ...lengths, 1, 1, 1, 1].forEach((value, k) => header.setFloat32(76 + 4 * k, value, true));
   header.setFloat32(108, 352, true);
@@ -138,7 +140,7 @@ export function asNIfTI(source) {
   header.setInt16(254, 1, true);
   [0, 1, 2].forEach((row) => [2, 1, 0, 3].forEach((column, k) => header.setFloat32(280 + 16 * row + 4 * k, affine[row][column], true)));
   [0x6e, 0x2b, 0x31, 0].forEach((byte, k) => header.setUint8(344 + k, byte));
-  const file = new Uint8Array(352 + 4 * x * y * z), values = source.values.subarray(0, x * y * z);
+  const file = new Uint8Array(352 + bytes * x * y * z), values = source.values.subarray(0, x * y * z);
   file.set(new Uint8Array(header.buffer));
   file.set(new Uint8Array(values.buffer, values.byteOffset, values.byteLength), 352);
   return file.buffer;

@@ -8,7 +8,7 @@ const PLANES = {
 };
 
 export class Source {
-  // facts: as the server has them; values: Float32Array, `(C, *spatial)` in C order.
+  // facts: as the server has them; values: Int16Array or Float32Array, `(C, *spatial)` in C order.
   constructor(facts, values) {
     this.facts = facts;
     this.values = values;
@@ -63,5 +63,6 @@ export function openSource(base, more = {}) {
 async function read(base) {
   const [facts, pixels] = await Promise.all([fetch(`${base}/facts`), fetch(`${base}/pixels`)]);
   if (!facts.ok || !pixels.ok) throw new Error(`The image cannot be read (${facts.status}).`);
-  return new Source(await facts.json(), new Float32Array(await pixels.arrayBuffer()));
+  const Values = { int16: Int16Array, float32: Float32Array }[pixels.headers.get("X-Values")];
+  return new Source(await facts.json(), new Values(await pixels.arrayBuffer()));
 }
