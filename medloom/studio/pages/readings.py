@@ -12,10 +12,10 @@ from medloom.studio.forms.reading import FormError
 from medloom.studio.forms.readings import KEYS, ORIGIN, Plan, answered, planned
 from medloom.studio.pages.cases import rows_of
 from medloom.studio.pages.sources import ROW, row_image, row_of
-from medloom.studio.results.folder import read_result
+from medloom.studio.results.folder import Result, ResultImage, read_result
 from medloom.studio.results.opening import opened
 from medloom.studio.results.readings import Origin, as_csv, counts_of, right_of
-from medloom.studio.store.jobs import DONE
+from medloom.studio.store.jobs import DONE, Job
 from medloom.studio.store.readings import Answer, Reading
 from medloom.studio.web.studio import Studio, studio_of, user_of
 from medloom.studio.web.viewer import Asked, for_viewer
@@ -101,7 +101,7 @@ def case(request: Request, identity: str, place: int) -> HTMLResponse:
     """An image without its origin, and the question."""
     studio = studio_of(request)
     reading, answers = _opened(request, identity)
-    _, origin = _image(studio, request, _item(reading, place))
+    origin = _origin(studio, request, _item(reading, place))
     locked = answers.get(place)
     said = locked is not None and (reading.reveals or len(answers) == len(reading.items))
     shown = {"base": f"/readings/{identity}/{place}", "label": "image", "generated": said and origin.generated}
@@ -146,8 +146,7 @@ async def answer(request: Request, identity: str, place: int) -> Response:
 def for_reader(request: Request, identity: str, place: int, asked: Asked) -> Response:
     """An image without its origin, for the viewer."""
     reading, _ = _opened(request, identity)
-    image, _ = _image(studio_of(request), request, _item(reading, place))
-    return for_viewer(image, asked)
+    return for_viewer(_image(studio_of(request), request, _item(reading, place)), asked)
 
 
 def _plan(studio: Studio, request: Request, form: dict[str, str], tables: list[str], jobs: list[str]) -> Plan:
@@ -181,24 +180,35 @@ def _next(reading: Reading, answers: dict[int, Answer], place: int) -> str:
     return f"/readings/{reading.id}/{'answers' if following is None else following}"
 
 
-def _image(studio: Studio, request: Request, item: str) -> tuple[Image, Origin]:
-    """An image of a reading, and where it is from."""
+def _image(studio: Studio, request: Request, item: str) -> Image:
+    """An image of a reading."""
     if item.startswith(ROW):
-        row = row_of(studio, item)
-        table, _, line = item.removeprefix(ROW).rpartition(":")
-        image = row_image(studio, item, "image")
-        return image, Origin(False, f"{table}, row {line}", patient=f"patient {row.patient or line}")
+        return row_image(studio, item, "image")
+    result, found, _ = _made(studio, request, item)
+    return opened(result, found)
+
+
+def _origin(studio: Studio, request: Request, item: str) -> Origin:
+    """Where an image of a reading is from."""
+    if item.startswith(ROW):
+        row, (table, _, line) = row_of(studio, item), item.removeprefix(ROW).rpartition(":")
+        return Origin(False, f"{table}, row {line}", patient=f"patient {row.patient or line}")
+    _, found, job = _made(studio, request, item)
+    known = read_provenance(found.path)
+    hashes = known.get("condition", ""), known.get("model", "")
+    return Origin(True, f"job {job.number}, image {found.number}", found.seed, *hashes, item)
+
+
+def _made(studio: Studio, request: Request, item: str) -> tuple[Result, ResultImage, Job]:
+    """The image that a job made, with its result and the job."""
     identity, _, number = item.removeprefix(JOB).rpartition(":")
     job = studio.job_of(request, identity)
     result = read_result(studio.store.results(job.id))
-    found = result.image(int(number))
-    known = read_provenance(found.path)
-    hashes = known.get("condition", ""), known.get("model", "")
-    return opened(result, found), Origin(True, f"job {job.number}, image {number}", found.seed, *hashes, item)
+    return result, result.image(int(number)), job
 
 
 def _origins(studio: Studio, request: Request, reading: Reading) -> list[Origin]:
-    return [_image(studio, request, item)[1] for item in reading.items]
+    return [_origin(studio, request, item) for item in reading.items]
 
 
 def _values(studio: Studio, user: str, form: dict[str, Any], wrong: dict[str, str]) -> dict[str, Any]:

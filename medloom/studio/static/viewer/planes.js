@@ -25,12 +25,13 @@ function read() {
 }
 
 export class PlanesPane {
-  // moved: is called with the pane and its place when the cursor moves.
-  constructor(canvas, state, mark, moved) {
+  // moved: is called with the pane and its place when the cursor moves; windowed: with the window that was drawn.
+  constructor(canvas, state, mark, { moved, windowed }) {
     this.canvas = canvas;
     this.state = state;
     this.mark = mark;
     this.moved = moved;
+    this.windowed = windowed;
     this.source = this.base = this.overlay = null;
     this.ready = read().then((module) => this.attach(module));
   }
@@ -49,7 +50,8 @@ export class PlanesPane {
     await this.view.attachToCanvas(this.canvas);
     this.view.setSliceType(SLICE_TYPE.MULTIPLANAR);
     this.view.onLocationChange = (place) => this.moved(this, place);
-    this.view.onIntensityChange = (volume) => { if (volume === this.base) Object.assign(this.state, { low: volume.cal_min, high: volume.cal_max }); };
+// NiiVue says nothing of a window that was drawn.
+    this.canvas.addEventListener("pointerup", () => setTimeout(() => this.compare()));
   }
 
   // under: the anatomy that a difference lies over; behind: another image over this one, where that is wanted.
@@ -103,6 +105,11 @@ export class PlanesPane {
     if (facts.isDifference) lines.push([`colours: −${short(state.reach)} to ${short(state.reach)} ${facts.unit}`]);
     if (facts.generated && !state.blind) lines.push(["SYNTHETIC", "synthetic"]);
     return lines.filter(([text]) => text).map(([text, style]) => Object.assign(document.createElement("span"), { textContent: text, className: style ?? "" }));
+  }
+
+  compare() {
+    const { cal_min: low, cal_max: high } = this.base ?? {};
+    if (this.base && (low !== this.state.low || high !== this.state.high)) this.windowed({ low, high });
   }
 
   // The cursor of this pane is that of others.

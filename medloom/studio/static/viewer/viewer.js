@@ -104,7 +104,7 @@ export class Viewer {
   buildPlanes(figure, canvas, state, select) {
     const mark = Object.assign(document.createElement("p"), { className: "mark" });
     figure.append(mark);
-    const pane = new PlanesPane(canvas, state, mark, (moved, place) => this.locate(moved, place));
+    const pane = new PlanesPane(canvas, state, mark, { moved: (moved, place) => this.locate(moved, place), windowed: (values) => this.change(values) });
     return Object.assign(pane, { select });
   }
 
