@@ -33,10 +33,16 @@ def main(words: list[str]) -> None:
         page.set_default_timeout(PATIENCE)
         what_if(page, options.set)
         options.out.mkdir(parents=True, exist_ok=True)
-        page.screenshot(path=options.out / "studio.png")
+        take(page, options.out / "studio.png")
         generate(page)
-        page.screenshot(path=options.out / "studio_generate.png")
+        take(page, options.out / "studio_generate.png")
         browser.close()
+
+
+def take(page: Any, path: Path) -> None:
+    """A photograph of the page."""
+    page.screenshot(path=path)
+    print(path)
 
 
 def what_if(page: Any, changed: str) -> None:
