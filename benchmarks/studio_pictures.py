@@ -68,6 +68,8 @@ def generate(page: Any) -> None:
     for field in page.locator("#form [name^='column.']").all():
         if field.evaluate("field => field.tagName") == "INPUT":
             field.fill(field.get_attribute("placeholder").partition(" to ")[0])
+        else:
+            field.select_option(index=1)
     if page.locator("[name=mask]").count():
         page.locator("[name=mask]").first.check()
     page.locator("[name=text]").fill("pleural effusion, severe, on the right")

@@ -1,6 +1,7 @@
 """What a studio offers: its models, and the manifests whose rows serve as examples and cases."""
 
 import functools
+import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +20,7 @@ DEMO = "demo"
 # Rows of a manifest that examples are taken from, and examples of a finding.
 LOOKED_AT, OF_FINDING = 2000, 6
 OTHERS = "other texts"
+READING = threading.Lock()
 
 
 @dataclass(frozen=True)
@@ -225,8 +227,23 @@ class _Table:
         return self._having[part, modality]
 
 
-@functools.lru_cache(maxsize=16)
+def read_table(path: Path) -> None:
+    """Read a manifest before it is asked for.
+
+    Raises:
+        UserError: it cannot be used.
+    """
+    _read(path.resolve(), content_stamp(path.resolve()))
+
+
 def _read(path: Path, stamp: tuple[int, int]) -> _Table:
+    # Whoever asks while it is being read waits for it.
+    with READING:
+        return _read_once(path, stamp)
+
+
+@functools.lru_cache(maxsize=16)
+def _read_once(path: Path, stamp: tuple[int, int]) -> _Table:
     return _Table(read_manifest(path, skip_bad=True, need=(), need_patients=False))
 
 

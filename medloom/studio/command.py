@@ -137,7 +137,7 @@ def _settings(config: Config) -> "Settings":
     Raises:
         UserError: see `run`.
     """
-    from medloom.data.manifest import read_manifest
+    from medloom.studio.catalogue import read_table
     from medloom.studio.model_facts import stamp_of
     from medloom.studio.web.guard import LOOPBACK
     from medloom.studio.web.passwords import read_passwords
@@ -164,7 +164,8 @@ def _settings(config: Config) -> "Settings":
     for path in models:
         stamp_of(path)
     for path in tables:
-        read_manifest(path, skip_bad=True, need=(), need_patients=False)
+        say(f"reading {path}")
+        read_table(path)
     for path in reports:
         if not (path / "report.html").is_file():
             raise UserError(f"--report {path} has no report.html; give a folder that `medloom evaluate` wrote.")

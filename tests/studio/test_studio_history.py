@@ -114,7 +114,7 @@ def test_settings_and_files_say_where_they_are_from(page: "Page", studio: Served
 def test_two_models_on_the_same_conditions(page: "Page", studio: Served) -> None:
     page.goto("/generate")
     page.wait_for_selector("[name=also]")
-    fill(page, text="A disc, left.", age="40", n="1")
+    fill(page, text="A disc, left.", age="40", smoking="never", n="1")
     page.locator("[name=mask]").nth(1).check()
     other = page.locator("[name=also] option").nth(1).inner_text()
     page.locator("[name=also]").select_option(other)
@@ -149,6 +149,8 @@ def test_generate_what_if_and_edit_by_keyboard_alone(page: "Page", studio: Serve
     page.keyboard.press("Space")
     reach("column.age")
     page.keyboard.type("40")
+    reach("column.smoking")
+    page.keyboard.type("never")
     page.keyboard.press("Control+Enter")
     page.wait_for_selector(".state.done")
     page.keyboard.press("Escape")

@@ -52,7 +52,7 @@ def edit_words(
     seed = reading.whole("seed", "The seed", 0, MAX_SEED - MOST, 0)
     words += [f"--n={count}", f"--seed={seed}", *sampling_words(reading, facts)]
     reading.require_all_right()
-    return words, f"{count} edit{'s' if count > 1 else ''} of a {modality}, seed {seed}"
+    return words, f"{count} edit{'s' if count > 1 else ''}, {modality}, seed {seed}"
 
 
 def _start_words(reading: Reading) -> list[str]:

@@ -1,6 +1,7 @@
 """Cases: the rows of the tables as a list, and each in the viewer."""
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from fastapi import APIRouter, Request
@@ -54,7 +55,7 @@ def read(request: Request, table: int, line: int) -> HTMLResponse:
         row=row,
         before=before,
         after=after,
-        study=study_of(table, row),
+        study=study_of(table, Path(list(studio.catalogue.manifests())[table]).stem, place, row),
     )
 
 
@@ -70,7 +71,7 @@ def rows_of(studio: Studio, table: int) -> Sequence[Sample]:
     return studio.catalogue.rows(names[table], "image")
 
 
-def study_of(table: int, row: Sample) -> dict[str, Any]:
+def study_of(table: int, name: str, place: int, row: Sample) -> dict[str, Any]:
     """A case as the viewer takes it."""
     parts = ["prior", "image"] if row.condition.prior_file is not None else ["image"]
     arms = [
@@ -78,7 +79,7 @@ def study_of(table: int, row: Sample) -> dict[str, Any]:
         for part in parts
     ]
     return {
-        "id": f"case-{row.line}",
+        "id": f"{name}-case-{place + 1}",
         "modality": row.condition.modality or "",
         "arms": arms,
         "layout": "1x2" if len(arms) > 1 else "1x1",

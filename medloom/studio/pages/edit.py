@@ -13,7 +13,7 @@ from medloom.studio.forms.generate import MOST, MOST_STEPS
 from medloom.studio.forms.reading import FormError
 from medloom.studio.forms.settings import recalled
 from medloom.studio.pages.jobs import job_values
-from medloom.studio.pages.sources import choices, chosen_file
+from medloom.studio.pages.sources import choices, chosen_file, gone
 from medloom.studio.web.studio import Studio, studio_of, user_of
 
 routes = APIRouter()
@@ -88,6 +88,10 @@ def _values(
     facts = None if model is None else model.facts
     modality = form.get("modality") or (next(iter(facts.units)) if facts else None)
     known = studio.catalogue.models()
+    chosen = form.get("prior", "")
+    priors = choices(studio, user, "prior", modality, chosen) if facts else []
+    if priors and gone(chosen, priors):
+        wrong = {"prior": "The prior image that was used is gone: choose another one.", **wrong}
     regions = {name: MEANINGS[name] for name in REGIONS}
     if facts and not facts.finds_regions:
         del regions["auto"]
@@ -100,7 +104,7 @@ def _values(
         "facts": facts,
         "form": form,
         "wrong": wrong,
-        "priors": choices(studio, user, "prior", modality) if facts else [],
+        "priors": priors,
         "examples": studio.catalogue.instructions() if facts else [],
         "regions": regions,
         "most": MOST,

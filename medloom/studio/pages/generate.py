@@ -12,7 +12,7 @@ from medloom.studio.forms.generate import MOST, MOST_STEPS, generate_words
 from medloom.studio.forms.reading import FormError
 from medloom.studio.forms.settings import recalled
 from medloom.studio.pages.jobs import job_values
-from medloom.studio.pages.sources import choices, chosen_file
+from medloom.studio.pages.sources import choices, chosen_file, gone
 from medloom.studio.web.studio import Studio, studio_of, user_of
 
 routes = APIRouter()
@@ -108,6 +108,10 @@ def _values(
     """What the form shows."""
     facts = None if model is None else model.facts
     modality = form.get("modality") or (next(iter(facts.units)) if facts else None)
+    chosen = form.get("mask", "")
+    masks = choices(studio, user, "mask", modality, chosen) if facts and "mask" in facts.parts else []
+    if masks and gone(chosen, masks):
+        wrong = {"mask": "The mask that was used is gone: choose another one.", **wrong}
     return {
         "models": studio.catalogue.models(),
         "model": model,
@@ -115,7 +119,7 @@ def _values(
         "form": form,
         "wrong": wrong,
         "examples": studio.catalogue.examples(modality) if facts and facts.reads_text else {},
-        "masks": choices(studio, user, "mask", modality) if facts and "mask" in facts.parts else [],
+        "masks": masks,
         "most": MOST,
         "most_steps": MOST_STEPS,
     }

@@ -14,6 +14,7 @@ from medloom.studio.forms.settings import settings_of
 from medloom.studio.pages.reading import arm_of
 from medloom.studio.results.folder import ResultImage, read_result
 from medloom.studio.store.jobs import Job
+from medloom.studio.uploads.arrival import IMAGE, MASK
 from medloom.studio.uploads.receiving import remove_one
 from medloom.studio.web.studio import Studio, studio_of, user_of
 
@@ -29,7 +30,8 @@ def show(request: Request, before: int | None = None) -> HTMLResponse:
     studio, user = studio_of(request), user_of(request)
     jobs = studio.store.jobs.of(user, TOGETHER, before)
     shown = [(job, read_result(studio.store.results(job.id)).images[:4]) for job in jobs]
-    files = studio.store.uploads.of(user)
+    # A region that was drawn belongs to its edit.
+    files = [upload for upload in studio.store.uploads.of(user) if upload.kind in (IMAGE, MASK)]
     return studio.page(request, "history.html", jobs=shown, more=len(jobs) == TOGETHER, files=files)
 
 
@@ -96,8 +98,11 @@ def differing(first: Job, second: Job) -> list[tuple[str, str, str]]:
 
 
 def pairs_of(jobs: list[Job], images: list[tuple[ResultImage, ...]]) -> list[dict[str, Any]]:
-    """The images of two jobs in pairs as the viewer takes them."""
-    pairs = zip(*(own[:COMPARED] for own in images), strict=False)
+    """The images of two jobs in pairs as the viewer takes them; of the same seeds, where there are such."""
+    by_seed = [{image.seed: image for image in own} for own in images]
+    common = [seed for seed in by_seed[0] if seed in by_seed[1]]
+    paired = [[own[seed] for seed in common] for own in by_seed] if common else images
+    pairs = zip(*(own[:COMPARED] for own in paired), strict=False)
     return [
         arm_of(job, image, f"job {job.number}, image {image.number}, seed {image.seed}")
         for pair in pairs

@@ -77,6 +77,12 @@ def remove(request: Request, identity: str) -> Response:
     """Forget a job that is over, with its results."""
     studio = studio_of(request)
     job = studio.job_of(request, identity)
+    if studio.store.readings.with_images_of(job.id):
+        sentence = "A blind reading has images of this job: remove the reading first."
+        answer = studio.page(request, "message.html", 400, sentence=sentence)
+        # The job stays in its list, and the sentence comes to it.
+        answer.headers["HX-Reswap"] = "beforeend"
+        return answer
     studio.store.jobs.remove(job)
     for folder in (studio.store.results(job.id), studio.store.previews(job.id), studio.store.priors(job.id)):
         shutil.rmtree(folder, ignore_errors=True)

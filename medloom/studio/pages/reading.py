@@ -118,7 +118,7 @@ def whatif_values(studio: Studio, job: Job, result: Result, seed: str) -> dict[s
     said = f"mean of {len(seeds)} seeds; grey: not above their noise" if len(seeds) > 1 else "one seed: noise not known"
     maps = [difference_arm(job, place, f"difference, {arm}", said, place + 1) for place, arm in enumerate(changed)]
     described = _described(result)
-    true = truth_arms(job, result, described, len(shown))
+    true = truth_arms(job, result, len(shown))
     first = [0, 1, len(shown)]
     if true:
         # What the model answers above, what is true below.
@@ -143,19 +143,19 @@ def whatif_values(studio: Studio, job: Job, result: Result, seed: str) -> dict[s
     }
 
 
-def truth_arms(job: Job, result: Result, described: Mapping[str, Any], before: int) -> list[dict[str, Any]]:
+def truth_arms(job: Job, result: Result, before: int) -> list[dict[str, Any]]:
     """The true images of a virtual patient and their differences as the viewer takes them; none of a real one.
 
     Args:
         job: whose form names the patient.
         result: of the job.
-        described: what whatif.json says.
         before: images that the viewer has before these.
     """
     case = case_of(job.form)
     if case is None or not fits(case, result):
         return []
-    changed = [arm for arm in described.get("arms", {}) if arm != FACTUAL]
+    # In the order of the model's arms, which is not that of whatif.json.
+    changed = [arm for arm in arms_of(result) if arm != FACTUAL]
     known = {"generated": True, "support": "virtual patient, without the scanner's noise"}
     address = f"/jobs/{job.id}/truth"
     images = [{**known, "base": f"{address}/factual", "label": "truth, as recorded"}]
@@ -180,7 +180,7 @@ def true_image(job: Job, result: Result, name: str) -> Image:
         UserError: there is none.
     """
     case, described = case_of(job.form), _described(result)
-    changed = [arm for arm in described.get("arms", {}) if arm != FACTUAL]
+    changed = [arm for arm in arms_of(result) if arm != FACTUAL]
     kind, _, number = name.rpartition("-")
     place = number if kind == "difference" else name
     if case is None or not (name == "factual" or (place.isdigit() and int(place) < len(changed))):

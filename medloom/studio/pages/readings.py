@@ -24,6 +24,8 @@ routes = APIRouter()
 # How an image of a job is named, and jobs that can be chosen.
 JOB = "job:"
 MOST_JOBS = 20
+# Facts of an image without a geometry.
+PLACELESS: dict[str, Any] = {"edges": [None] * 4, "spacing": None, "affine": None, "oriented": False}
 
 
 @routes.get("/readings")
@@ -146,7 +148,9 @@ async def answer(request: Request, identity: str, place: int) -> Response:
 def for_reader(request: Request, identity: str, place: int, asked: Asked) -> Response:
     """An image without its origin, for the viewer."""
     reading, _ = _opened(request, identity)
-    return for_viewer(_image(studio_of(request), request, _item(reading, place)), asked)
+    image = _image(studio_of(request), request, _item(reading, place))
+    # Of patients more is known of the geometry than of what was generated.
+    return for_viewer(image, asked, **(PLACELESS if _is_mixed(reading) else {}))
 
 
 def _plan(studio: Studio, request: Request, form: dict[str, str], tables: list[str], jobs: list[str]) -> Plan:
@@ -164,6 +168,11 @@ def _opened(request: Request, identity: str) -> tuple[Reading, dict[int, Answer]
     studio = studio_of(request)
     reading = studio.store.readings.get(user_of(request), identity)
     return reading, studio.store.readings.answers(reading)
+
+
+def _is_mixed(reading: Reading) -> bool:
+    """Whether images of patients and generated ones are in it."""
+    return len({item.startswith(ROW) for item in reading.items}) > 1
 
 
 def _item(reading: Reading, place: int) -> str:

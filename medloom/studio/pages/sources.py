@@ -81,7 +81,7 @@ def upload_picture(request: Request, identity: str, level: int | None = None, si
     """A file that was brought, as a picture."""
     studio, user = studio_of(request), user_of(request)
     image = _upload_image(studio, user, identity)
-    window = window_of_labels(image) if studio.store.uploads.get(user, identity).kind == "mask" else None
+    window = window_of_labels(image) if studio.store.uploads.get(user, identity).kind != "image" else None
     return Response(picture_of(image, window, None, level, side or None, synthetic=False), media_type="image/png")
 
 
@@ -124,7 +124,7 @@ async def _received(studio: Studio, user: str, file: object, kind: str) -> Uploa
         incoming.unlink(missing_ok=True)
 
 
-def choices(studio: Studio, user: str, part: str, modality: str | None = None) -> list[Choice]:
+def choices(studio: Studio, user: str, part: str, modality: str | None = None, chosen: str = "") -> list[Choice]:
     """The images of rows that can be chosen, after the files that the user brought.
 
     Args:
@@ -132,6 +132,7 @@ def choices(studio: Studio, user: str, part: str, modality: str | None = None) -
         user: whose files.
         part: image, prior or mask.
         modality: of the rows; None for all.
+        chosen: value of a form, whose row is among them wherever it is in its table.
     """
     kind = "mask" if part == "mask" else "image"
     found = [
@@ -140,17 +141,26 @@ def choices(studio: Studio, user: str, part: str, modality: str | None = None) -
         if upload.kind == kind
     ]
     for number, name in enumerate(studio.catalogue.manifests()):
+        own, _, line = chosen.removeprefix(ROW).rpartition(":")
         try:
             rows = studio.catalogue.rows(name, part, modality)
         except (UserError, OSError):
             continue
+        shown, wanted = list(rows[:MOST_ROWS]), studio.catalogue.row(name, line) if own == name else None
+        if wanted is not None and wanted not in shown and part_of(wanted, part) is not None:
+            shown.insert(0, wanted)
         found += [
             Choice(
                 f"{ROW}{name}:{row.line}", f"{name}, row {row.line}", f"/cases/{number}/{row.line}/{part}/picture.png"
             )
-            for row in rows[:MOST_ROWS]
+            for row in shown
         ]
     return found
+
+
+def gone(chosen: str, among: Sequence[Choice]) -> bool:
+    """Whether a form names an image that is not there any more."""
+    return bool(chosen) and chosen not in {choice.value for choice in among}
 
 
 def chosen_file(studio: Studio, user: str, chosen: str, part: str, field: str, dims: int) -> Path:

@@ -11,13 +11,15 @@ from starlette.responses import HTMLResponse, Response
 
 from medloom.core.errors import UserError
 from medloom.core.files import make_folder
+from medloom.core.types import Sample
 from medloom.data.manifest import template_of, template_path
 from medloom.studio.catalogue import KnownModel
 from medloom.studio.forms.reading import FormError
 from medloom.studio.forms.settings import WAS, recalled
 from medloom.studio.forms.whatif import MOST_ARMS, MOST_SEEDS, SET, as_recorded, whatif_words
+from medloom.studio.model_facts import ModelFacts
 from medloom.studio.pages.jobs import job_values
-from medloom.studio.pages.sources import ROW, choices
+from medloom.studio.pages.sources import ROW, choices, gone
 from medloom.studio.results.truth import described_case
 from medloom.studio.web.studio import Studio, studio_of, user_of
 
@@ -32,7 +34,7 @@ def show(request: Request, model: str = "", job: str = "", seed: str = "", only:
     # A case and changes come from the page of virtual patients.
     asked = {name: value for name, value in request.query_params.items() if name.startswith(("case", SET, WAS))}
     form: dict[str, Any] = {**recalled(shown, seed, only), **asked}
-    chosen = _model(studio, model or form.get("model", ""))
+    chosen = _model(studio, model or form.get("model", ""), form.get("case", ""))
     values = {} if shown is None else job_values(studio, shown)
     given = _values(studio, user_of(request), chosen, form, form.get("arms", []), {})
     return studio.page(request, "whatif.html", **given, job=shown, **values)
@@ -93,11 +95,20 @@ def _write_case(studio: Studio, chosen: str, folder: Path) -> dict[str, str]:
     return described_case(path, one.samples()[0].path)
 
 
-def _model(studio: Studio, name: str) -> KnownModel | None:
-    """The model of that name, else the first that a what-if can be asked of; None where there is none."""
+def _model(studio: Studio, name: str, case: str = "") -> KnownModel | None:
+    """The model of that name, else the first that a what-if of the case can be asked of; None where there is none."""
     able = [model for model in studio.catalogue.models() if model.facts is None or model.facts.attributes]
     named = next((model for model in able if model.name == name), None)
-    return named or next((model for model in able if model.facts), able[0] if able else None)
+    known = [model for model in able if model.facts]
+    row = _row(studio, case) if case else None
+    fitting = next((model for model in known if model.facts and row is not None and _suits(model.facts, row)), None)
+    return named or fitting or next(iter(known or able), None)
+
+
+def _suits(facts: ModelFacts, row: Sample) -> bool:
+    """Whether a model can be asked about a row: its modality is known, and so are all columns that it needs."""
+    needed = {column.name for column in facts.table if column.needed}
+    return row.condition.modality in facts.units and needed <= set(row.condition.table)
 
 
 def _values(
@@ -110,8 +121,14 @@ def _values(
 ) -> dict[str, Any]:
     """What the form shows."""
     facts = None if model is None else model.facts
-    cases = [case for case in choices(studio, user, "image") if case.value.startswith(ROW)] if facts else []
-    chosen = form.get("case") or (cases[0].value if cases else "")
+    rows = [case for case in choices(studio, user, "image", None, form.get("case", "")) if case.value.startswith(ROW)]
+    known = {case.value: _row(studio, case.value) for case in rows}
+    cases = [case for case in rows if facts and (row := known[case.value]) is not None and _suits(facts, row)]
+    chosen, wanted = cases[0].value if cases else "", form.get("case", "")
+    if gone(wanted, cases):
+        wrong = {"case": "The case that was chosen does not fit this model, or is gone: choose another one.", **wrong}
+    elif wanted:
+        chosen = wanted
     return {
         "models": [
             known for known in studio.catalogue.models() if known == model or (known.facts and known.facts.attributes)
@@ -131,9 +148,14 @@ def _values(
 
 def _recorded(studio: Studio, chosen: str) -> dict[str, str]:
     """The cells of a case as the form has them."""
+    row = _row(studio, chosen)
+    return {} if row is None else {name: as_recorded(cell) for name, cell in row.condition.table.items()}
+
+
+def _row(studio: Studio, chosen: str) -> Sample | None:
+    """The row that a form's value names; None where there is none."""
     table, _, line = chosen.removeprefix(ROW).rpartition(":")
     try:
-        row = studio.catalogue.row(table, line)
+        return studio.catalogue.row(table, line)
     except UserError:
-        return {}
-    return {} if row is None else {name: as_recorded(cell) for name, cell in row.condition.table.items()}
+        return None

@@ -93,6 +93,9 @@ def _chart(metric: str, lines: Mapping[str, Sequence[tuple[int, float]]]) -> Cha
         points = " ".join(f"{x(step):.1f},{y(value):.1f}" for step, value in thin)
         drawn.append(Line(name, points, (x(own[-1][0]), y(own[-1][1])), own[-1]))
     marks = [low + span * k / TICKS for k in range(TICKS + 1)]
-    ys = tuple((y(10**mark if logarithmic else mark), f"{10**mark if logarithmic else mark:.3g}") for mark in marks)
+    digits = 3 if logarithmic or span > 0.01 * abs(high) else 5
+    ys = tuple(
+        (y(10**mark if logarithmic else mark), f"{10**mark if logarithmic else mark:.{digits}g}") for mark in marks
+    )
     xs = tuple((x(last * k / TICKS), f"{round(last * k / TICKS)}") for k in range(TICKS + 1))
     return Chart(metric, tuple(drawn), xs, ys)

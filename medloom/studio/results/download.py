@@ -16,8 +16,8 @@ from medloom.generators.generated_images import FORMATS, suffix_of
 from medloom.studio.results.folder import Result, ResultImage
 from medloom.studio.results.opening import opened, stated
 
-AS_MADE, DICOM = "as made", "dicom"
-DOWNLOADS = (AS_MADE, "png", DICOM, "nifti")
+AS_MADE, DICOM, NIFTI = "as made", "dicom", "nifti"
+DOWNLOADS = (AS_MADE, "png", DICOM, NIFTI)
 
 
 def downloads_of(result: Result) -> list[str]:
@@ -32,6 +32,9 @@ def downloads_of(result: Result) -> list[str]:
                 require_series(result.images[0].path, first)
             else:
                 suffix_of(form, {first.unit}, len(first.size))
+                if form == NIFTI and first.affine is None:
+                    # Its header would state millimetres and sides that nobody knows.
+                    continue
             found.append(form)
     return found
 

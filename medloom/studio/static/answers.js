@@ -20,3 +20,6 @@ document.addEventListener("keydown", (event) => {
   else return;
   event.preventDefault();
 });
+
+// Going back shows the page as it was, and the answer may be locked by now.
+addEventListener("pageshow", (event) => { if (event.persisted) location.reload(); });

@@ -10,6 +10,9 @@ class Brush {
     this.region = document.createElement("canvas");
     this.picture = new Image();
     this.at = null;
+    // Regions that were drawn so far; an answer to an older one is too late.
+    this.version = 0;
+    this.pending = null;
     this.canvas.addEventListener("pointerdown", (event) => { this.canvas.setPointerCapture(event.pointerId); this.last = null; this.stroke(event); });
     this.canvas.addEventListener("pointermove", (event) => { if (event.buttons) this.stroke(event); });
     this.canvas.addEventListener("pointerup", () => this.bring());
@@ -30,10 +33,32 @@ class Brush {
     Object.assign(this.region, { width, height });
     Object.assign(this.canvas, { width, height });
     this.at = [width / 2, height / 2];
+    const known = this.hidden.value;
     this.clear();
+    if (known) await this.recall(known);
+  }
+
+  // Show a region that was drawn before.
+  async recall(known) {
+    const picture = new Image();
+    picture.src = `/uploads/${known}/picture.png?side=0`;
+    try {
+      await picture.decode();
+    } catch {
+      return;
+    }
+    const { width, height } = this.region, context = this.region.getContext("2d");
+    if (picture.naturalWidth !== width || picture.naturalHeight !== height) return;
+    context.drawImage(picture, 0, 0);
+    const image = context.getImageData(0, 0, width, height);
+    for (let k = 0; k < image.data.length; k += 4) image.data.set(image.data[k] ? [232, 176, 74, 140] : [0, 0, 0, 0], k);
+    context.putImageData(image, 0, 0);
+    this.hidden.value = known;
+    this.draw();
   }
 
   clear() {
+    this.version += 1;
     this.region.getContext("2d").clearRect(0, 0, this.region.width, this.region.height);
     this.hidden.value = "";
     this.draw();
@@ -76,8 +101,15 @@ class Brush {
     this.draw();
   }
 
-  // Bring the label map: 1 where something was drawn.
-  async bring() {
+  // Bring the label map, and let the form wait for it.
+  bring() {
+    this.version += 1;
+    this.pending = this.send(this.version);
+    return this.pending;
+  }
+
+  // 1 where something was drawn.
+  async send(version) {
     const { width, height } = this.region, { data } = this.region.getContext("2d").getImageData(0, 0, width, height);
     const map = Object.assign(document.createElement("canvas"), { width, height }), context = map.getContext("2d"), image = context.createImageData(width, height);
     for (let k = 0; k < width * height; k++) {
@@ -89,13 +121,24 @@ class Brush {
     const form = new FormData();
     form.append("file", blob, "region.png");
     const { "X-Studio-Secret": secret } = JSON.parse(document.body.getAttribute("hx-headers"));
-    const answer = await fetch("/uploads/mask", { method: "POST", body: form, headers: { "X-Studio-Secret": secret } });
+    const answer = await fetch("/uploads/region", { method: "POST", body: form, headers: { "X-Studio-Secret": secret } });
     const html = await answer.text();
-    this.hidden.value = answer.ok ? html.match(/value="([^"]+)"/)[1] : "";
+    if (version === this.version) this.hidden.value = answer.ok ? html.match(/value="([^"]+)"/)[1] : "";
   }
 }
 
 let brush = null;
+
+// A form that is sent has the last stroke too.
+document.addEventListener("htmx:confirm", (event) => {
+  if (!brush?.pending || event.target.id !== "edit") return;
+  event.preventDefault();
+  const { pending } = brush;
+  pending.finally(() => {
+    if (brush.pending === pending) brush.pending = null;
+    event.detail.issueRequest(true);
+  });
+});
 
 // Show the brush where it is chosen, on the prior image that is chosen.
 function follow() {
@@ -106,6 +149,8 @@ function follow() {
   if (root.hidden) return;
   if (brush?.root !== root) brush = new Brush(root);
   if (brush.address !== prior.dataset.picture) {
+    // A region that was drawn before belongs to the image that it was drawn on.
+    if (brush.address) brush.hidden.value = "";
     brush.address = prior.dataset.picture;
     brush.open(brush.address);
   }

@@ -62,6 +62,29 @@ document.addEventListener("htmx:beforeSwap", (event) => {
   const { xhr } = event.detail;
   if (xhr.status === 422) event.detail.target = document.getElementById("form");
 });
+// A form is sent once; and what was wrong is right once it was accepted.
+function isSent({ elt, requestConfig }) {
+  return requestConfig.verb === "post" && elt.matches("[data-main-form]");
+}
+function lockForm(form, locked) {
+  form.querySelectorAll("button.main").forEach((button) => { button.disabled = locked; });
+}
+document.addEventListener("htmx:beforeRequest", (event) => { if (isSent(event.detail)) lockForm(event.detail.elt, true); });
+document.addEventListener("htmx:afterRequest", (event) => {
+  const { elt, successful } = event.detail;
+  if (!isSent(event.detail)) return;
+  lockForm(elt, false);
+  if (!successful) return;
+  elt.querySelectorAll(".wrong:not([data-drop-said])").forEach((said) => said.remove());
+  elt.querySelectorAll("[aria-invalid]").forEach((field) => field.removeAttribute("aria-invalid"));
+});
+// A field that is folded away cannot say what is wrong with it.
+document.addEventListener("invalid", (event) => event.target.closest("details")?.setAttribute("open", ""), true);
+// Another choice is another page.
+document.addEventListener("change", (event) => {
+  const open = event.target.closest("[data-open]");
+  if (open) location.assign(open.dataset.open + encodeURIComponent(event.target.value));
+});
 document.addEventListener("keydown", onKey);
 document.addEventListener("click", onClick);
 applyTheme();

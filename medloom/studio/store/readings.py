@@ -102,6 +102,11 @@ class Readings:
             raise UserError("there is no such reading; it may have been removed.")
         return _reading(rows[0])
 
+    def with_images_of(self, job: str) -> list[Reading]:
+        """The readings that have images of a job."""
+        rows = self._database.rows("select * from readings where items like ?", f"%:{job}:%")
+        return [_reading(row) for row in rows]
+
     def answers(self, reading: Reading) -> dict[int, Answer]:
         """The answers so far, by the place of their image."""
         query = "select place, answer, comment, seconds, locked from answers where reading = ? order by place"

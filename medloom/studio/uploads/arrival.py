@@ -22,9 +22,11 @@ from medloom.data.image_io.label_maps import check_labels, stored_labels
 from medloom.data.images import check_pixels, read_header, read_image, states_unit, write_derived
 from medloom.studio.uploads.whole import require_whole
 
-IMAGE, MASK = "image", "mask"
+IMAGE, MASK, REGION = "image", "mask", "region"
 # Memory of the process, and values of an image: a CT of 512 x 512 x 1,000 voxels is read.
 MOST_MEMORY, MOST_VALUES = 8 * 2**30, 2**28
+# Endings of files whose values are not kept exactly, and labels of a mask.
+LOSSY, MOST_LABELS = (".jpg", ".jpeg"), 200
 LEVELS_8, LEVELS_16 = 255, 65535
 BROUGHT = "brought to the studio; written anew"
 
@@ -52,7 +54,7 @@ def arrived(incoming: Path, folder: Path, name: str, kind: str) -> dict[str, Any
         incoming: the file, with its own ending.
         folder: of the user.
         name: of the new file, without an ending.
-        kind: image or mask.
+        kind: image, mask, or region, which is a mask that was drawn.
 
     Raises:
         UserError: it cannot be read, has no image, or is too large.
@@ -69,7 +71,7 @@ def arrived(incoming: Path, folder: Path, name: str, kind: str) -> dict[str, Any
         raise UserError(
             f"the file holds {header.frames} images, and one is read here: bring that one in a file of its own."
         )
-    image = _mask(incoming) if kind == MASK else read_image(incoming)
+    image = read_image(incoming) if kind == IMAGE else _mask(incoming)
     if kind == IMAGE:
         check_pixels(image, incoming)
     unit = image.unit if kind == IMAGE and states_unit(incoming) else ""
@@ -93,7 +95,11 @@ def not_kept(error: OSError) -> str:
 
 def _mask(path: Path) -> Image:
     """A label map as an image that formats of images hold as it is."""
+    if path.suffix.lower() in LOSSY:
+        raise UserError(f"{path} is a JPEG file, which changes labels: bring a mask as PNG, DICOM, NIfTI or NRRD.")
     mask = check_labels(stored_labels(path) or read_image(path), path)
+    if (count := len(np.unique(mask.pixels))) > MOST_LABELS:
+        raise UserError(f"{path} has {count} different values, as a photograph has: bring a map of labels.")
     largest = float(mask.pixels.max())
     if len(mask.size) == 2 and largest <= LEVELS_16:
         return replace(mask, unit=GREY, full_scale=float(LEVELS_8 if largest <= LEVELS_8 else LEVELS_16))

@@ -14,9 +14,9 @@ from medloom.core.files import make_folder
 from medloom.data.images import READERS
 from medloom.studio.store.store import Store
 from medloom.studio.store.uploads import Upload
-from medloom.studio.uploads.arrival import IMAGE, MASK
+from medloom.studio.uploads.arrival import IMAGE, MASK, REGION
 
-KINDS = (IMAGE, MASK)
+KINDS = (IMAGE, MASK, REGION)
 # Names of files before they are read; what a killed server left of them is removed at the next start.
 INCOMING = "incoming-"
 # Seconds that reading one file may take.

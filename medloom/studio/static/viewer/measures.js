@@ -9,6 +9,21 @@ export function describe(measure) {
   return { length: "length", region: "region", ratio: "cardiothoracic ratio" }[measure.kind];
 }
 
+// Whether a measure that was drawn on one image can be taken in another: on the same grid, of the same size in mm.
+export function fits(measure, source) {
+  const slice = source.slice(measure.plane, Math.min(measure.level, source.levels(measure.plane) - 1));
+  return gridOf(slice) === measure.grid;
+}
+
+export function gridOf(slice) {
+  return [slice.width, slice.height, ...(slice.mm ?? []).map((mm) => mm.toFixed(4))].join();
+}
+
+// Where a measure is, in words.
+export function place(measure, source) {
+  return source.isVolume ? `, ${measure.plane} ${measure.level + 1}` : "";
+}
+
 // What a measure says of an image: name -> [value, unit].
 export function measured(measure, source) {
   const slice = source.slice(measure.plane, measure.level);
@@ -46,7 +61,7 @@ export function draw(context, pane, slice) {
   const [left, top] = pane.origin(slice), [sx, sy] = pane.scale(slice);
   const at = ([x, y]) => [left + x * sx, top + y * sy];
   pane.state.measures.forEach((measure, index) => {
-    if (measure.plane !== pane.state.plane || measure.level !== pane.state.level) return;
+    if (measure.plane !== pane.state.plane || measure.level !== pane.state.level || gridOf(slice) !== measure.grid) return;
     context.strokeStyle = context.fillStyle = "#ffd75e";
     context.lineWidth = 1.5;
     context.font = "12px system-ui, sans-serif";
@@ -66,10 +81,11 @@ export function draw(context, pane, slice) {
 export function asCSV(measures, arms) {
   const rows = [["measure", "kind", "arm", "what", "value", "unit", "plane", "level", "places", "seed", "condition", "model"]];
   measures.filter(isComplete).forEach((measure, index) => {
-    for (const { facts, ...rest } of arms.map((source) => ({ facts: source.facts, source }))) {
-      for (const [what, [value, unit]] of Object.entries(measured(measure, rest.source))) {
+    for (const source of arms.filter((arm) => fits(measure, arm))) {
+      const { facts } = source, plane = source.isVolume ? measure.plane : "", level = source.isVolume ? measure.level + 1 : "";
+      for (const [what, [value, unit]] of Object.entries(measured(measure, source))) {
         const places = measure.places.map((place) => place.map((x) => x.toFixed(1)).join(" ")).join("; ");
-        rows.push([index + 1, describe(measure), facts.label, what, value, unit, measure.plane, measure.level + 1, places, facts.seed, facts.condition, facts.model]);
+        rows.push([index + 1, describe(measure), facts.label, what, value, unit, plane, level, places, facts.seed, facts.condition, facts.model]);
       }
     }
   });

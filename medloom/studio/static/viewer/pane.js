@@ -115,7 +115,7 @@ export class Pane {
     if (left || right) {
       line(left ?? "", 6, box.height / 2, "left", "#e8b04a");
       line(right ?? "", box.width - 6, box.height / 2, "right", "#e8b04a");
-    } else if (!state.blind || !this.source.isVolume) {
+    } else if (!state.blind) {
       line("side not known", box.width - 6, box.height - 18, "right");
     }
     line(top ?? "", box.width / 2, 6, "center", "#e8b04a");

@@ -1,5 +1,5 @@
 // The viewer: several arms of a case next to each other, read with few keys.
-import { asCSV, describe, isComplete, measured } from "./measures.js";
+import { asCSV, describe, fits, gridOf, isComplete, measured, place as placeOf } from "./measures.js";
 import { Pane } from "./pane.js";
 import { PlanesPane, canDraw } from "./planes.js";
 import { openSource } from "./source.js";
@@ -178,9 +178,10 @@ export class Viewer {
     this.measure(event, pane, tool);
   }
 
-  follow(event, pane, move) {
+  follow(event, pane, move, after = null) {
     pane.canvas.setPointerCapture(event.pointerId);
     const end = () => {
+      after?.();
       pane.canvas.removeEventListener("pointermove", move);
       this.tabulate();
     };
@@ -189,13 +190,22 @@ export class Viewer {
   }
 
   measure(event, pane, kind) {
-    const { measures } = this.common, from = pane.place(event);
+    const { measures } = this.common, slice = pane.slice();
+    // What lies outside of the image is not measured.
+    const within = (now) => { const [x, y] = pane.place(now); return [Math.max(0, Math.min(slice.width, x)), Math.max(0, Math.min(slice.height, y))]; };
+    const from = within(event);
     const open = measures.find((measure) => measure.kind === "ratio" && !isComplete(measure));
-    const measure = open ?? { kind, plane: pane.state.plane, level: pane.state.level, places: [] };
+    const measure = open ?? { kind, plane: pane.state.plane, level: pane.state.level, places: [], grid: gridOf(pane.slice()), drawnOn: pane.source.facts.label };
     if (!open) measures.push(measure);
     measure.places.push(from, from);
     this.follow(event, pane, (now) => {
-      measure.places[measure.places.length - 1] = pane.place(now);
+      measure.places[measure.places.length - 1] = within(now);
+      this.draw();
+    }, () => {
+      // A click alone draws nothing.
+      const [a, b] = measure.places.slice(-2);
+      if (Math.hypot(a[0] - b[0], a[1] - b[1]) < 0.5) measure.places.splice(-2);
+      if (!measure.places.length) measures.splice(measures.indexOf(measure), 1);
       this.draw();
     });
   }
@@ -204,8 +214,9 @@ export class Viewer {
     this.common.cursor = null;
     const [x, y] = pane.place(event), said = this.root.querySelector("[data-said]"), slice = pane.slice();
     const inside = x >= 0 && y >= 0 && x < slice.width && y < slice.height;
-    const value = slice.values[Math.floor(y) * slice.width + Math.floor(x)];
-    said.textContent = inside ? `${pane.source.facts.label}: ${Math.floor(x)}, ${Math.floor(y)}: ${+value.toPrecision(4)} ${pane.source.facts.unit}` : "";
+    const at = Math.floor(y) * slice.width + Math.floor(x), channels = slice.values.length / slice.step;
+    const value = Array.from({ length: channels }, (_, channel) => +Number(slice.values[channel * slice.step + at]).toPrecision(4)).join(", ");
+    said.textContent = inside ? `${pane.source.facts.label}: ${Math.floor(x)}, ${Math.floor(y)}: ${value} ${pane.source.facts.unit}` : "";
     this.panes.filter((other) => other !== pane).forEach((other) => {
       other.state = other.state === this.common ? { ...this.common } : other.state;
       other.state.cursor = inside ? [x, y] : null;
@@ -302,11 +313,11 @@ export class Viewer {
     ["", ...this.arms.map((arm) => arm.facts.label)].forEach((text) => { head.append(Object.assign(document.createElement("th"), { textContent: text, scope: "col" })); });
     const body = table.createTBody();
     complete.forEach((measure, index) => {
-      const known = this.arms.map((arm) => measured(measure, arm));
-      for (const what of Object.keys(known[0])) {
+      const known = this.arms.map((arm) => (fits(measure, arm) ? measured(measure, arm) : null));
+      for (const what of Object.keys(known.find(Boolean) ?? {})) {
         const row = body.insertRow();
-        row.append(Object.assign(document.createElement("th"), { textContent: `${index + 1} ${describe(measure)}, ${what}`, scope: "row" }));
-        known.forEach((own) => { row.insertCell().textContent = `${precise(own[what][0])} ${own[what][1]}`; });
+        row.append(Object.assign(document.createElement("th"), { textContent: `${index + 1} ${describe(measure)}, ${what}${placeOf(measure, this.arms[0])}`, title: `drawn on ${measure.drawnOn}`, scope: "row" }));
+        known.forEach((own) => { row.insertCell().textContent = own ? `${precise(own[what][0])} ${own[what][1]}` : "other grid"; });
       }
     });
     place.append(table, button("Save as CSV (e)", () => this.export()));
