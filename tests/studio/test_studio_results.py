@@ -30,6 +30,10 @@ from medloom.studio.results.truth import case_of, described_case
 ARM, SEEDS, RAISED = "age=80", 4, 20.0
 
 
+# Rows lead to the back, columns to the left.
+AXIAL = np.asarray([[0, -1, 0, 0], [-1, 0, 0, 0], [0, 0, 1, 0], [0, 0, 0, 1]], float)
+
+
 @pytest.fixture
 def whatif(tmp_path: Path) -> Result:
     """Four seeds of a case: in the arm the right half is 20 HU higher, and everywhere there is noise of 1 HU."""
@@ -42,7 +46,8 @@ def whatif(tmp_path: Path) -> Result:
         for place, arm in enumerate(("factual", ARM)):
             pixels = base + (RAISED * (labels > 0) + rng.normal(0, 1, base.shape) if place else 0)
             name = f"{2 * seed + place:06d}.dcm"
-            write_image(tmp_path / name, Image(np.rint(pixels).astype(np.float32), HU), {"seed": str(seed)})
+            image = Image(np.rint(pixels).astype(np.float32), HU, spacing=(1.0, 1.0), affine=AXIAL)
+            write_image(tmp_path / name, image, {"seed": str(seed)})
             rows.append([name, arm, str(seed), "CT"])
     with (tmp_path / "manifest.csv").open("w", newline="") as stream:
         csv.writer(stream).writerows([["path", "arm", "seed", "modality"], *rows])
@@ -102,6 +107,12 @@ def test_slices_of_volumes_have_the_radiological_convention() -> None:
     assert axial.shape == (5, 4) and axial[0, 0] == 255 and axial.sum() == 255
     coronal = np.asarray(Pillow.open(io.BytesIO(picture_of(volume, (0.0, 1.0), "coronal", 4))))
     assert coronal.shape == (6, 4) and coronal[0, 0] == 255
+
+
+def test_a_flat_image_without_a_place_is_no_nifti(tmp_path: Path) -> None:
+    write_image(tmp_path / "000000.png", Image(np.zeros((1, 8, 8), np.float32), "grey level", 255.0), {"seed": "0"})
+    # Its header would state millimetres and sides that nobody knows.
+    assert downloads_of(read_result(tmp_path)) == [AS_MADE, "png", "dicom"]
 
 
 def test_downloads(whatif: Result, tmp_path: Path) -> None:

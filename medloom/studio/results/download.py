@@ -18,6 +18,8 @@ from medloom.studio.results.opening import opened, stated
 
 AS_MADE, DICOM, NIFTI = "as made", "dicom", "nifti"
 DOWNLOADS = (AS_MADE, "png", DICOM, NIFTI)
+# Axes of an image that is no volume.
+FLAT = 2
 
 
 def downloads_of(result: Result) -> list[str]:
@@ -32,7 +34,7 @@ def downloads_of(result: Result) -> list[str]:
                 require_series(result.images[0].path, first)
             else:
                 suffix_of(form, {first.unit}, len(first.size))
-                if form == NIFTI and first.affine is None:
+                if form == NIFTI and len(first.size) == FLAT and first.affine is None:
                     # Its header would state millimetres and sides that nobody knows.
                     continue
             found.append(form)
