@@ -111,12 +111,54 @@ def test_settings_and_files_say_where_they_are_from(page: "Page", studio: Served
 
 
 @needs_browser
+def test_what_is_gone_is_said(page: "Page", studio: Served, table: Path) -> None:
+    """A mask that was removed is not left out in silence; and a job of a reading stays."""
+    page.goto("/generate")
+    page.wait_for_selector("#masks .choice")
+    before = page.locator("#masks .choice").count()
+    page.set_input_files("input[aria-label='Bring a mask']", table.parent / "m2.png")
+    page.wait_for_function("(before) => document.querySelectorAll('#masks .choice').length > before", arg=before)
+    fill(page, text="A disc, left.", age="40", smoking="never", n="2")
+    page.keyboard.press("Control+Enter")
+    page.wait_for_selector(".state.done")
+    job = (page.locator(".job").get_attribute("id") or "").removeprefix("job-")
+    page.goto("/history")
+    page.locator("[aria-label='Remove m2.png']").click()
+    page.wait_for_function("() => !document.body.textContent.includes('m2.png')")
+    page.goto(f"/generate?job={job}")
+    page.wait_for_selector("text=The mask that was used is gone")
+    page.goto("/readings")
+    for box in page.locator("[name=table]").all():
+        box.uncheck()
+    page.locator("[name=job]").first.check()
+    page.fill("[name=n]", "2")
+    page.keyboard.press("Control+Enter")
+    page.wait_for_url("**/readings/*/*")
+    page.goto("/history")
+    page.on("dialog", lambda dialog: dialog.accept())
+    row = page.locator("li", has=page.locator(f"a[href='/jobs/{job}']"))
+    row.locator("text=Remove").click()
+    page.wait_for_selector("text=A blind reading has images of this job")
+    assert Store(studio.folder).jobs.get(job).state == "done" and row.count() == 1
+
+
+@needs_browser
 def test_two_models_on_the_same_conditions(page: "Page", studio: Served) -> None:
     page.goto("/generate")
     page.wait_for_selector("[name=also]")
     fill(page, text="A disc, left.", age="40", smoking="never", n="1")
     page.locator("[name=mask]").nth(1).check()
     other = page.locator("[name=also] option").nth(1).inner_text()
+    # Another model has the fields that it shares as they were filled in.
+    for name in (other, page.locator("[name=model]").input_value()):
+        with page.expect_response("**/generate/form**"):
+            page.locator("[name=model]").select_option(name)
+        page.wait_for_selector("#masks", state="detached" if name == other else "attached")
+        assert page.locator("[name=text]").input_value() == "A disc, left."
+        assert page.locator("[name=n]").input_value() == "1"
+    page.wait_for_selector("#masks")
+    fill(page, age="40", smoking="never")
+    page.locator("[name=mask]").nth(1).check()
     page.locator("[name=also]").select_option(other)
     page.keyboard.press("Control+Enter")
     # The other one edits: it says why it cannot be asked for the same.

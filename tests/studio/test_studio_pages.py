@@ -11,10 +11,19 @@ from PIL import Image
 from studio_browser import TABLET, accessible, browser, drawn, fill, generate, needs_browser, page, studio
 from studio_server import Served, editor, model, table, triples
 
+from medloom.data.images import read_image
+from medloom.studio.store.store import Store
+
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
 
 pytestmark = needs_browser
+# How many pixels the brush has covered.
+COVERED = (
+    "() => { const { region } = window.medloomBrush;"
+    " return region.getContext('2d').getImageData(0, 0, region.width, region.height).data"
+    ".filter((level, k) => k % 4 === 3 && level > 0).length }"
+)
 
 
 def test_generate_and_look(page: "Page", studio: Served) -> None:
@@ -153,6 +162,12 @@ def test_edit_a_file_that_is_brought(page: "Page", studio: Served, tmp_path: Pat
     page.mouse.up()
     page.wait_for_function("() => document.querySelector('[name=drawn]').value !== ''")
     accessible(page)
+    # A further stroke, and the form is sent at once: it waits for the stroke.
+    page.mouse.move(box["x"] + box["width"] * 0.3, box["y"] + box["height"] * 0.4)
+    page.mouse.down()
+    page.mouse.move(box["x"] + box["width"] * 0.5, box["y"] + box["height"] * 0.4)
+    page.mouse.up()
+    drawn = page.evaluate(COVERED)
     page.keyboard.press("Control+Enter")
     page.wait_for_selector(".state.done, .state.failed")
     assert page.locator(".job .state").inner_text() == "done", page.locator(".job").inner_text()
@@ -160,6 +175,19 @@ def test_edit_a_file_that_is_brought(page: "Page", studio: Served, tmp_path: Pat
     page.wait_for_selector("[data-viewer][data-state=ready]")
     labels = [arm["label"] for arm in json.loads(page.locator("#study").inner_text())["arms"]]
     assert labels == ["prior image", "edited, seed 0", "edited, seed 1", "difference, seed 0", "difference, seed 1"]
+    (job,) = [job for job in Store(studio.folder).jobs.of("local") if job.command == "edit"][:1]
+    region = next(word for word in job.words if word.startswith("--region=")).partition("=")[2]
+    assert (read_image(Path(region)).pixels > 0).sum() == drawn
+    # A region belongs to its edit: it is no mask to choose, and comes back with the form.
+    page.goto(f"/edit?job={job.id}")
+    page.wait_for_function("() => document.querySelector('[data-brush] canvas')?.width === 16")
+    page.wait_for_function(f"() => ({COVERED})() === {drawn}")
+    assert page.locator("[name=drawn]").input_value() == job.form["drawn"]
+    page.goto("/generate")
+    page.wait_for_selector("#masks .choice")
+    assert "region.png" not in page.locator("#masks").inner_text()
+    page.goto(f"/jobs/{job.id}/read")
+    page.wait_for_selector("[data-viewer][data-state=ready]")
     # Outside of what was drawn nothing has changed.
     changed = page.evaluate("() => Array.from(medloomViewer.sources[3].values).map(Math.abs)")
     inside = np.asarray(changed).reshape(16, 16)

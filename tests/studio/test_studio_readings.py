@@ -209,3 +209,29 @@ def test_one_region_in_two_arms(page: "Page", studio: Served) -> None:
     keys.press("ArrowRight")
     page.wait_for_function("() => location.pathname.endsWith('/images/1')")
     assert keys.count == 6
+
+
+@needs_browser
+def test_measures_are_taken_on_one_grid_only(page: "Page", studio: Served) -> None:
+    """A length that was drawn on one image says nothing of another size, and what lies outside is not measured."""
+    page.goto("/about")
+    found = page.evaluate(
+        """async () => {
+            const { Source } = await import("/static/viewer/source.js");
+            const { asCSV, fits, gridOf } = await import("/static/viewer/measures.js");
+            const made = (label, height, width, spacing) => new Source(
+                { label, shape: [1, height, width], unit: "HU", spacing, edges: [null, null, null, null], seed: "0" },
+                new Float32Array(height * width).fill(5));
+            const arms = [made("one", 4, 6, [1, 1]), made("same", 4, 6, [1, 1]), made("wide", 4, 8, [1, 1]),
+                made("coarse", 4, 6, [2, 2])];
+            const grid = gridOf(arms[0].slice("axial", 0));
+            const measure = { kind: "length", plane: "axial", level: 0, places: [[0, 0], [3, 4]], grid };
+            return [arms.map((arm) => fits(measure, arm)), asCSV([measure], arms)];
+        }"""
+    )
+    fitting, written = found
+    assert fitting == [True, True, False, False]
+    rows = list(csv.DictReader(io.StringIO(written)))
+    assert [row["arm"] for row in rows] == ["one", "same"] and {row["value"] for row in rows} == {"5"}
+    # A flat image has no plane and no slice.
+    assert {(row["plane"], row["level"], row["unit"]) for row in rows} == {("", "", "mm")}

@@ -20,12 +20,14 @@ from medloom.data.manifest import read_manifest
 from medloom.data.tables import row_ids
 from medloom.phantom.truth import Cohort
 from medloom.recipes.commands import run_command
+from medloom.studio.pages.reading import true_image, truth_arms
 from medloom.studio.results.contrast import WHOLE, differences, mean_difference, reach_of, shifts
 from medloom.studio.results.curves import charts_of, read_metrics
 from medloom.studio.results.download import AS_MADE, downloads_of, write_zip
 from medloom.studio.results.folder import Result, read_result
 from medloom.studio.results.pictures import picture_of, pixels_of, usual_window, viewer_facts
 from medloom.studio.results.truth import case_of, described_case
+from medloom.studio.store.store import Store
 
 ARM, SEEDS, RAISED = "age=80", 4, 20.0
 
@@ -234,3 +236,34 @@ def test_the_truth_of_a_virtual_patient_is_that_of_the_cohort(tmp_path: Path) ->
     twins = Cohort(tmp_path / "cohort").twins(row_ids(table, [row.line])[0], {"age": 85.0})
     assert np.array_equal((after.pixels - before.pixels)[0], twins.difference) and twins.difference.any()
     assert described_case(tmp_path / "real.csv", row.path) == {} and case_of({"text": "a"}) is None
+
+
+def test_the_truth_is_that_of_its_own_change(tmp_path: Path) -> None:
+    run_command("data phantom", out=tmp_path / "cohort", patients=6, size=32, complete=True)
+    table = tmp_path / "cohort" / "train.csv"
+    row = read_manifest(table, need=()).samples()[0]
+    assert row.path is not None
+    job = Store(tmp_path / "studio").jobs.add("anna", "whatif", [], "two", described_case(table, row.path))
+    made, image = tmp_path / "made", read_image(row.path)
+    made.mkdir()
+    # whatif.json has the changes in the order of the alphabet, the images have them as they were asked for.
+    changes = {"smoking=never": {"smoking": "never"}, "age=85": {"age": 85.0}}
+    described = {arm: {"changes": changes.get(arm, {}), "estimand": ""} for arm in ("factual", *changes)}
+    write_json(made / "whatif.json", {"arms": described})
+    rows = [["path", "arm", "seed", "modality", "held"]]
+    for number, arm in enumerate(("factual", *changes)):
+        write_image(made / f"{number:06d}.dcm", image, {"seed": "0"})
+        rows.append([f"{number:06d}.dcm", arm, "0", "CT", ""])
+    with (made / "manifest.csv").open("w", newline="") as stream:
+        csv.writer(stream).writerows(rows)
+    result = read_result(made)
+    arms = truth_arms(job, result, 3)
+    labels = ["truth, as recorded", "truth, smoking=never", "truth, age=85"]
+    assert [arm["label"] for arm in arms if "isDifference" not in arm] == labels
+    case = case_of(job.form)
+    assert case is not None
+    for place, arm in enumerate(changes):
+        (named,) = [own for own in arms if own["label"] == f"true difference, {arm}"]
+        before, after = case.images(changes[arm])
+        shown = true_image(job, result, named["base"].rpartition("/")[2])
+        assert np.array_equal(shown.pixels, after.pixels - before.pixels) and named["over"] == 4 + place

@@ -115,11 +115,20 @@ def test_a_virtual_patient_and_who_it_would_be(page: "Page", studio: Served, vol
     page.goto("/phantom")
     page.wait_for_selector("[data-viewer][data-state=ready]")
     assert page.evaluate("() => medloomViewer.sources.length") == 1
+    # Another patient has values of its own.
+    rows = read_manifest(volumes, need=(), need_patients=False).samples()
+    page.locator("[name=case]").nth(1).check(force=True)
+    page.wait_for_url("**case=**")
+    page.wait_for_selector("[data-viewer][data-state=ready]")
+    assert float(page.locator("[name='set.age']").input_value()) == rows[1].condition.table["age"]
+    assert page.locator(".effects strong").count() == 0
+    page.goto("/phantom")
+    page.wait_for_selector("[data-viewer][data-state=ready]")
     page.locator("[name='set.diagnosis']").select_option("cardiomegaly")
     page.keyboard.press("Control+Enter")
     page.wait_for_url("**set.diagnosis=cardiomegaly**")
     page.wait_for_selector("[data-viewer][data-state=ready]")
-    row = read_manifest(volumes, need=(), need_patients=False).samples()[0]
+    row = rows[0]
     assert row.path is not None
     before, after = case_of(described_case(volumes, row.path)).images({"diagnosis": "cardiomegaly"})  # type: ignore[union-attr]
     shown = np.asarray(page.evaluate("() => Array.from(medloomViewer.sources[2].values)"), np.float32)

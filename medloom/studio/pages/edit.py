@@ -13,7 +13,7 @@ from medloom.studio.forms.generate import MOST, MOST_STEPS
 from medloom.studio.forms.reading import FormError
 from medloom.studio.forms.settings import recalled
 from medloom.studio.pages.jobs import job_values
-from medloom.studio.pages.sources import choices, chosen_file, gone
+from medloom.studio.pages.sources import choices, chosen_file, gone, modality_of
 from medloom.studio.web.studio import Studio, studio_of, user_of
 
 routes = APIRouter()
@@ -86,7 +86,7 @@ def _values(
 ) -> dict[str, Any]:
     """What the form shows."""
     facts = None if model is None else model.facts
-    modality = form.get("modality") or (next(iter(facts.units)) if facts else None)
+    modality = modality_of(facts, form)
     known = studio.catalogue.models()
     chosen = form.get("prior", "")
     priors = choices(studio, user, "prior", modality, chosen) if facts else []

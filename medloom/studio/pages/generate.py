@@ -12,7 +12,7 @@ from medloom.studio.forms.generate import MOST, MOST_STEPS, generate_words
 from medloom.studio.forms.reading import FormError
 from medloom.studio.forms.settings import recalled
 from medloom.studio.pages.jobs import job_values
-from medloom.studio.pages.sources import choices, chosen_file, gone
+from medloom.studio.pages.sources import choices, chosen_file, gone, modality_of
 from medloom.studio.web.studio import Studio, studio_of, user_of
 
 routes = APIRouter()
@@ -107,7 +107,7 @@ def _values(
 ) -> dict[str, Any]:
     """What the form shows."""
     facts = None if model is None else model.facts
-    modality = form.get("modality") or (next(iter(facts.units)) if facts else None)
+    modality = modality_of(facts, form)
     chosen = form.get("mask", "")
     masks = choices(studio, user, "mask", modality, chosen) if facts and "mask" in facts.parts else []
     if masks and gone(chosen, masks):

@@ -1,6 +1,6 @@
 """Images that are not generated here: those of the tables' rows, and those that users bring."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,6 +17,7 @@ from medloom.data.images import read_header
 from medloom.data.units import unit_for
 from medloom.studio.catalogue import part_of
 from medloom.studio.forms.reading import FormError
+from medloom.studio.model_facts import ModelFacts
 from medloom.studio.results.pictures import open_image, picture_of, window_of_labels
 from medloom.studio.store.uploads import Upload
 from medloom.studio.uploads.arrival import not_kept
@@ -156,6 +157,14 @@ def choices(studio: Studio, user: str, part: str, modality: str | None = None, c
             for row in shown
         ]
     return found
+
+
+def modality_of(facts: ModelFacts | None, form: Mapping[str, str]) -> str | None:
+    """The modality of a form, or the model's first one where the form was filled in for another model."""
+    if facts is None:
+        return None
+    asked = form.get("modality", "")
+    return asked if asked in facts.units else next(iter(facts.units))
 
 
 def gone(chosen: str, among: Sequence[Choice]) -> bool:

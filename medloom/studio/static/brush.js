@@ -147,7 +147,7 @@ function follow() {
   const wanted = document.querySelector("[name=region]:checked")?.value === "brush", prior = document.querySelector("[name=prior]:checked");
   root.hidden = !(wanted && prior);
   if (root.hidden) return;
-  if (brush?.root !== root) brush = new Brush(root);
+  if (brush?.root !== root) window.medloomBrush = brush = new Brush(root);
   if (brush.address !== prior.dataset.picture) {
     // A region that was drawn before belongs to the image that it was drawn on.
     if (brush.address) brush.hidden.value = "";
