@@ -229,3 +229,12 @@ def test_a_folder_of_something_else(tmp_path: Path, capsys: pytest.CaptureFixtur
     assert studio(f"--out={tmp_path}") == 2
     assert "holds no studio but something else; name a new or empty folder" in capsys.readouterr().err
     assert [path.name for path in tmp_path.iterdir()] == ["notes.txt"]
+
+
+def test_a_job_that_runs_is_shown_when_its_user_comes_back(browser: Browser) -> None:
+    job = name_of(browser.post("/generate", data=generate_form()))
+    page = browser.get("/generate").text
+    assert f'id="job-{job}"' in page and "A disc" in page
+    assert f'id="job-{job}"' not in browser.get("/edit").text
+    browser.run()
+    assert f'id="job-{job}"' not in browser.get("/generate").text

@@ -29,7 +29,7 @@ MEANINGS = {
 def show(request: Request, model: str = "", job: str = "", seed: str = "", only: str = "") -> HTMLResponse:
     """The form, filled in as that of a job if one is named, and that job's result; see `generate.show`."""
     studio = studio_of(request)
-    shown = studio.job_of(request, job) if job else None
+    shown = studio.job_of(request, job) if job else studio.running(request, "edit")
     form = recalled(shown, seed, only)
     chosen = editor_of(studio, model or form.get("model", ""))
     values = {} if shown is None else job_values(studio, shown)

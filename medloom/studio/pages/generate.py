@@ -33,7 +33,7 @@ def show(
         also: another model that is asked for the same.
     """
     studio = studio_of(request)
-    shown = studio.job_of(request, job) if job else None
+    shown = studio.job_of(request, job) if job else studio.running(request, "generate")
     form = {**recalled(shown, seed, only), **({"also": also} if also else {})}
     given = _values(studio, user_of(request), _model(studio, model or form.get("model", "")), form, {})
     values = {} if shown is None else job_values(studio, shown)

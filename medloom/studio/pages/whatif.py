@@ -30,7 +30,7 @@ routes = APIRouter()
 def show(request: Request, model: str = "", job: str = "", seed: str = "", only: str = "") -> HTMLResponse:
     """The form, filled in as that of a job if one is named, and that job's result; see `generate.show`."""
     studio = studio_of(request)
-    shown = studio.job_of(request, job) if job else None
+    shown = studio.job_of(request, job) if job else studio.running(request, "whatif")
     # A case and changes come from the page of virtual patients.
     asked = {name: value for name, value in request.query_params.items() if name.startswith(("case", SET, WAS))}
     form: dict[str, Any] = {**recalled(shown, seed, only), **asked}

@@ -20,6 +20,8 @@ HERE = Path(__file__).resolve().parents[1]
 STATIC = HERE / "static"
 # Files that are brought and read at a time: each may need much memory.
 READ_AT_ONCE = 2
+# Jobs among which one that runs is looked for.
+RECENT = 10
 # Pages of the navigation: title -> address.
 PAGES = {
     "Generate": "/generate",
@@ -122,6 +124,13 @@ class Studio:
             # As of one that does not exist: names of jobs say nothing.
             return self.store.jobs.get("")
         return job
+
+    def running(self, request: Request, command: str) -> Job | None:
+        """The user's newest job of a command that waits or runs, where a page is opened as it is; else None."""
+        if request.query_params:
+            return None
+        jobs = self.store.jobs.of(user_of(request), RECENT)
+        return next((job for job in jobs if job.command == command and not job.is_over), None)
 
 
 def user_of(request: Request) -> str:
