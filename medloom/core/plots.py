@@ -60,16 +60,11 @@ def sides_of(image: Image | Header) -> tuple[str, str] | None:
     if len(image.size) == 3:
         # A slice in a volume's file has the file's axes, which may have been made up to write it.
         return RADIOLOGICAL if image.affine is not None and min(image.size) > 1 else None
-    if image.affine is not None:
-        along = image.affine[:3, 1]
-        if np.abs(along).argmax() != 0:
-            return None
-        return RADIOLOGICAL if along[0] < 0 else RADIOLOGICAL[::-1]
-    along_row = (image.directions or ("",))[0][:1]
-    return {"L": RADIOLOGICAL, "R": RADIOLOGICAL[::-1]}.get(along_row)
+    left, right, _, _ = edges_of(image)
+    return (left, right) if left in RADIOLOGICAL and right in RADIOLOGICAL else None
 
 
-def edges_of(image: Image) -> tuple[str | None, str | None, str | None, str | None]:
+def edges_of(image: Image | Header) -> tuple[str | None, str | None, str | None, str | None]:
     """What of the patient lies at the left, right, upper and lower edge of a 2-D image, as one letter each.
 
     R, L, A, P, H and F: right, left, anterior, posterior, head and feet; None where the file does not state it.

@@ -15,7 +15,7 @@ from medloom.core.errors import UserError
 from medloom.studio.forms.reading import FormError
 from medloom.studio.forms.readings import planned
 from medloom.studio.results.readings import Origin, as_csv, counts_of, right_of
-from medloom.studio.store.readings import Reading
+from medloom.studio.store.readings import Plan, Reading
 from medloom.studio.store.store import Store
 
 if TYPE_CHECKING:
@@ -58,7 +58,7 @@ def test_what_cannot_be_planned(form: dict[str, str], field: str, said: str) -> 
 
 def test_an_answer_that_is_locked_stays(tmp_path: Path) -> None:
     store = Store(tmp_path / "studio")
-    reading = store.readings.add("anna", "t", "?", ("real", "generated"), REAL[:3], 0, reveals=False)
+    reading = store.readings.add("anna", Plan("t", "?", ("real", "generated"), tuple(REAL[:3]), 0, reveals=False))
     store.readings.lock(reading, 1, "real", "sharp", 3.5)
     store.readings.lock(reading, 1, "real", "again", 9.0)
     with pytest.raises(UserError, match="answered with 'real' before"):
@@ -73,7 +73,8 @@ def test_an_answer_that_is_locked_stays(tmp_path: Path) -> None:
 
 def test_what_answers_say(tmp_path: Path) -> None:
     store = Store(tmp_path / "studio")
-    reading: Reading = store.readings.add("anna", "t", "?", ("real", "generated"), REAL[:4], 0, reveals=False)
+    plan = Plan("t", "?", ("real", "generated"), tuple(REAL[:4]), 0, reveals=False)
+    reading: Reading = store.readings.add("anna", plan)
     for place, answer in enumerate(("real", "real", "generated", "generated")):
         store.readings.lock(reading, place, answer, 'a "soft", edge', 1.0)
     origins = [Origin(place > 0, f"image {place}", "7", "c", "m", f"patient {place}") for place in range(4)]
@@ -85,7 +86,7 @@ def test_what_answers_say(tmp_path: Path) -> None:
     rows = list(csv.DictReader(io.StringIO(as_csv(answers, origins))))
     assert [row["origin"] for row in rows] == ["real", "generated", "generated", "generated"]
     assert rows[0]["comment"] == 'a "soft", edge'
-    other = store.readings.add("anna", "t", "?", ("left", "right"), REAL[:4], 0, reveals=False)
+    other = store.readings.add("anna", Plan("t", "?", ("left", "right"), tuple(REAL[:4]), 0, reveals=False))
     assert right_of(other, answers, origins) is None
 
 
@@ -104,7 +105,7 @@ class Keys:
 def ready(page: "Page", title: str = "") -> None:
     page.wait_for_function(
         "(title) => document.querySelector('[data-viewer]')?.dataset.state === 'ready'"
-        " && document.querySelector('h1').textContent.startsWith(title)",
+        " && document.querySelector('h1')?.textContent.startsWith(title)",
         arg=title,
     )
 
@@ -135,7 +136,7 @@ def test_twenty_blinded_images_by_forty_keys(page: "Page", studio: Served) -> No
             page.wait_for_selector("#said .message")
         keys.press("ab"[number % 2], "ArrowRight")
         page.wait_for_function(
-            "(number) => !document.querySelector('h1').textContent.startsWith(`Image ${number} `)", arg=number
+            "(number) => document.querySelector('h1')?.textContent.startsWith(`Image ${number} `) === false", arg=number
         )
     assert keys.count == 40
     page.wait_for_selector("text=% right")

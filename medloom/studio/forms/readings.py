@@ -7,33 +7,13 @@ import numpy as np
 
 from medloom.core.seeds import MAX_SEED
 from medloom.studio.forms.reading import Reading
+from medloom.studio.store.readings import Plan
 
 REAL, GENERATED = "real", "generated"
 ORIGIN = "Is it real or generated?"
 # Answers have one key each; these letters do nothing else in the viewer.
 KEYS = "abdfjkntuz"
 MOST_CASES, MOST_CHOICES, LONGEST_ANSWER = 500, len(KEYS), 60
-
-
-@dataclass(frozen=True)
-class Plan:
-    """What is read.
-
-    Attributes:
-        title: in a line.
-        question: that is asked of each image.
-        choices: the answers to choose from.
-        items: the images in their order.
-        seed: of the choice and the order.
-        reveals: whether the origin is said after each answer.
-    """
-
-    title: str
-    question: str
-    choices: tuple[str, ...]
-    items: tuple[str, ...]
-    seed: int
-    reveals: bool
 
 
 def planned(form: Mapping[str, str], real: Sequence[str], generated: Sequence[str]) -> Plan:

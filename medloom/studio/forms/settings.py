@@ -4,12 +4,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from medloom.studio.forms.generate import COLUMN
+from medloom.studio.forms.whatif import SET, WAS
 from medloom.studio.store.jobs import Job
 
 # Parts of a form that say where something lies, or what a case was before it was changed.
 HIDDEN = ("cohort", "row_image", "drawn")
-WAS = "was."
-PREFIXES = ("column.", "set.")
+PREFIXES = (COLUMN, SET)
 LABELS = {"n": "images", "text": "prompt", "beyond": "values outside of training", "strip": "film strip"}
 
 
@@ -38,7 +39,7 @@ def settings_of(form: Mapping[str, Any]) -> list[Setting]:
     for name, value in form.items():
         if not value or name in HIDDEN or name.startswith(WAS):
             continue
-        if name.startswith("set.") and value == form.get(f"{WAS}{name.removeprefix('set.')}"):
+        if name.startswith(SET) and value == form.get(f"{WAS}{name.removeprefix(SET)}"):
             continue
         label = next((name.removeprefix(own) for own in PREFIXES if name.startswith(own)), LABELS.get(name, name))
         found.append(Setting(name, label, "; ".join(value) if isinstance(value, list) else str(value)))

@@ -12,6 +12,8 @@ from medloom.studio.model_facts import ColumnFacts, ModelFacts
 
 # Fields of what is changed begin so.
 SET = "set."
+# And those of what was recorded so.
+WAS = "was."
 MOST_ARMS, MOST_SEEDS = 6, 32
 
 
@@ -54,7 +56,7 @@ def arm_of(reading: Reading, facts: ModelFacts, beyond: bool) -> str:
     changes = {}
     for column in facts.attributes:
         # What is left as it was recorded is no change, whatever it is.
-        if reading.text(f"{SET}{column.name}") == reading.text(f"was.{column.name}"):
+        if reading.text(f"{SET}{column.name}") == reading.text(f"{WAS}{column.name}"):
             continue
         if value := _changed(reading, column, beyond):
             changes[column.name] = value

@@ -12,7 +12,7 @@ from medloom.core.cells import spelled
 from medloom.core.errors import UserError
 from medloom.core.image import Image
 from medloom.phantom.causal import MODEL, descendants
-from medloom.studio.forms.whatif import SET
+from medloom.studio.forms.whatif import SET, WAS
 from medloom.studio.pages.sources import ROW, Choice, choices, row_of
 from medloom.studio.results.contrast import reach_of
 from medloom.studio.results.truth import VirtualCase, case_of, described_case
@@ -49,7 +49,7 @@ def show(request: Request) -> HTMLResponse:
         except UserError as error:
             values["wrong"] = str(error)
         asked = {f"{SET}{name}": value for name, value in changes.items()}
-        recorded = {f"was.{name}": spelled(before[name]) for name in changes}
+        recorded = {f"{WAS}{name}": spelled(before[name]) for name in changes}
         values |= {"before": before, "question": urlencode({"case": chosen, **asked, **recorded})}
     return studio.page(request, "phantom.html", **values)
 

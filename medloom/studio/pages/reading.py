@@ -1,9 +1,8 @@
 """What the viewer is given: the arms of a case, how each is called, and what is known of them."""
 
-import functools
 from collections.abc import Mapping
 from dataclasses import replace
-from pathlib import Path
+from functools import partial
 from typing import Any
 
 from medloom.core.errors import UserError
@@ -13,16 +12,14 @@ from medloom.data.images import states_unit
 from medloom.data.prompts.support import is_extrapolation
 from medloom.generators.generated_images import FACTUAL
 from medloom.studio.results.contrast import Shift, arms_of, edit_difference, mean_difference, reach_of, shifts
-from medloom.studio.results.folder import Result, ResultImage, read_result
+from medloom.studio.results.folder import Result, ResultImage
 from medloom.studio.results.opening import opened
-from medloom.studio.results.pictures import open_image
+from medloom.studio.results.pictures import REMEMBERED, open_image
 from medloom.studio.results.truth import case_of, fits
 from medloom.studio.store.jobs import Job
 from medloom.studio.web.studio import Studio
 
 WHATIF = "whatif.json"
-# Jobs whose differences are in memory.
-REMEMBERED = 6
 
 
 def arm_of(job: Job, image: ResultImage, label: str = "", support: str = "") -> dict[str, Any]:
@@ -73,35 +70,31 @@ def edit_values(studio: Studio, job: Job, result: Result) -> dict[str, Any]:
 
 def prior_of(studio: Studio, job: Job, result: Result) -> Image | None:
     """The prior image of an edit as the editor saw it, in the unit of its edits; None where it is gone."""
-    path = _prior_file(studio, job)
-    return None if path is None else _opened_prior(result, path)
-
-
-def _opened_prior(result: Result, path: Path) -> Image:
+    folder = studio.store.priors(job.id)
+    path = next(folder.glob("prior.*"), None) if folder.is_dir() else None
+    if path is None:
+        return None
     return open_image(path, None if states_unit(path) or not result.images else result.unit_of(result.images[0]))
 
 
-def _prior_file(studio: Studio, job: Job) -> Path | None:
-    folder = studio.store.priors(job.id)
-    return next(folder.glob("prior.*"), None) if folder.is_dir() else None
-
-
-def differences_of(studio: Studio, job: Job, result: Result) -> tuple[Image, ...]:
+def differences_of(studio: Studio, job: Job, result: Result) -> list[Image]:
     """The differences that a job's viewer shows: of a what-if one an arm, of an edit one an image."""
     stamps = tuple(content_stamp(image.path) for image in result.images)
-    return _differences(result.folder, job.command, _prior_file(studio, job), stamps)
+    if job.command == "edit":
+        prior = prior_of(studio, job, result)
+        made = (
+            {}
+            if prior is None
+            else {own.path.name: partial(_edit_difference, result, own, prior) for own in result.images}
+        )
+    else:
+        made = {arm: partial(mean_difference, result, arm) for arm in arms_of(result) if arm != FACTUAL}
+    # Each is made once as long as the files stay the same.
+    return [REMEMBERED.get((result.folder, name, stamps), make) for name, make in made.items()]
 
 
-@functools.lru_cache(maxsize=REMEMBERED)
-def _differences(
-    folder: Path, command: str, prior: Path | None, stamps: tuple[tuple[int, int], ...]
-) -> tuple[Image, ...]:
-    """The differences of a folder, made once as long as its files stay the same."""
-    result = read_result(folder)
-    if command == "edit":
-        before = None if prior is None else _opened_prior(result, prior)
-        return () if before is None else tuple(edit_difference(opened(result, own), before) for own in result.images)
-    return tuple(mean_difference(result, arm) for arm in arms_of(result) if arm != FACTUAL)
+def _edit_difference(result: Result, own: ResultImage, prior: Image) -> Image:
+    return edit_difference(opened(result, own), prior)
 
 
 def whatif_values(studio: Studio, job: Job, result: Result, seed: str) -> dict[str, Any]:

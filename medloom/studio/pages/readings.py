@@ -9,14 +9,14 @@ from medloom.core.errors import UserError
 from medloom.core.image import Image
 from medloom.data.images import read_provenance
 from medloom.studio.forms.reading import FormError
-from medloom.studio.forms.readings import KEYS, ORIGIN, Plan, answered, planned
+from medloom.studio.forms.readings import KEYS, ORIGIN, answered, planned
 from medloom.studio.pages.cases import rows_of
 from medloom.studio.pages.sources import ROW, row_image, row_of
 from medloom.studio.results.folder import Result, ResultImage, read_result
 from medloom.studio.results.opening import opened
 from medloom.studio.results.readings import Origin, as_csv, counts_of, right_of
 from medloom.studio.store.jobs import DONE, Job
-from medloom.studio.store.readings import Answer, Reading
+from medloom.studio.store.readings import Answer, Plan, Reading
 from medloom.studio.web.studio import Studio, studio_of, user_of
 from medloom.studio.web.viewer import Asked, for_viewer
 
@@ -46,9 +46,7 @@ async def begin(request: Request) -> Response:
     except FormError as error:
         values = _values(studio, user, {**form, "tables": tables, "jobs": jobs}, error.fields)
         return studio.page(request, "readings_form.html", 422, **values)
-    reading = studio.store.readings.add(
-        user, plan.title, plan.question, plan.choices, plan.items, plan.seed, plan.reveals
-    )
+    reading = studio.store.readings.add(user, plan)
     return Response(headers={"HX-Redirect": f"/readings/{reading.id}"})
 
 

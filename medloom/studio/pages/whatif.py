@@ -15,8 +15,8 @@ from medloom.core.types import Sample
 from medloom.data.manifest import template_of, template_path
 from medloom.studio.catalogue import KnownModel
 from medloom.studio.forms.reading import FormError
-from medloom.studio.forms.settings import WAS, recalled
-from medloom.studio.forms.whatif import MOST_ARMS, MOST_SEEDS, SET, as_recorded, whatif_words
+from medloom.studio.forms.settings import recalled
+from medloom.studio.forms.whatif import MOST_ARMS, MOST_SEEDS, SET, WAS, as_recorded, whatif_words
 from medloom.studio.model_facts import ModelFacts
 from medloom.studio.pages.jobs import job_values
 from medloom.studio.pages.sources import ROW, choices, gone

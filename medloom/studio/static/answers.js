@@ -1,15 +1,9 @@
 // A blind reading by keys: a letter chooses an answer, Enter or → locks it and continues, a full stop continues without one.
 const form = document.querySelector("[data-answers]"), opened = performance.now();
 
-function lock() {
+form.addEventListener("submit", () => {
   form.elements.seconds.value = ((performance.now() - opened) / 1000).toFixed(1);
-}
-
-form.addEventListener("submit", lock, { capture: true });
-form.addEventListener("htmx:configRequest", (event) => {
-  lock();
-  event.detail.parameters.set?.("seconds", form.elements.seconds.value);
-});
+}, { capture: true });
 
 document.addEventListener("keydown", (event) => {
   if (event.ctrlKey || event.metaKey || event.altKey || event.target.matches("input:not([type=radio]), textarea, select")) return;

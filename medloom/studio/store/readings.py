@@ -12,29 +12,38 @@ from medloom.studio.store.database import Database
 
 
 @dataclass(frozen=True)
-class Reading:
-    """A series of images that a reader sees one after the other, without their origin.
+class Plan:
+    """What a reader sees, and is asked.
 
     Attributes:
-        id: names it in addresses; not to be guessed.
-        user: the reader.
-        title: what it is, in a line.
+        title: in a line.
         question: that is asked of each image.
         choices: the answers to choose from.
         items: the images in their order: `row:TABLE:LINE` or `job:ID:NUMBER`.
-        seed: of the order.
+        seed: of the choice and the order.
         reveals: whether the origin is said after each answer; else after the last one.
-        made: when, in seconds since 1970.
     """
 
-    id: str
-    user: str
     title: str
     question: str
     choices: tuple[str, ...]
     items: tuple[str, ...]
     seed: int
     reveals: bool
+
+
+@dataclass(frozen=True)
+class Reading(Plan):
+    """A series of images that a reader sees one after the other, without their origin.
+
+    Attributes:
+        id: names it in addresses; not to be guessed.
+        user: the reader.
+        made: when, in seconds since 1970.
+    """
+
+    id: str
+    user: str
     made: float
 
 
@@ -67,24 +76,13 @@ class Readings:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    def add(
-        self,
-        user: str,
-        title: str,
-        question: str,
-        choices: Sequence[str],
-        items: Sequence[str],
-        seed: int,
-        reveals: bool,
-    ) -> Reading:
+    def add(self, user: str, plan: Plan) -> Reading:
         """Begin one."""
-        new = Reading(uuid.uuid4().hex, user, title, question, tuple(choices), tuple(items), seed, reveals, time.time())
+        identity, lists = uuid.uuid4().hex, [_text(own) for own in (plan.choices, plan.items)]
+        values = (identity, user, plan.title, plan.question, *lists, plan.seed, int(plan.reveals), time.time())
         with self._database.transaction() as connection:
-            connection.execute(
-                "insert into readings values (?, ?, ?, ?, ?, ?, ?, ?, ?)",
-                (new.id, user, title, question, _text(choices), _text(items), seed, int(reveals), new.made),
-            )
-        return new
+            connection.execute("insert into readings values (?, ?, ?, ?, ?, ?, ?, ?, ?)", values)
+        return self.get(user, identity)
 
     def of(self, user: str) -> list[Reading]:
         """A user's readings, the newest first."""
@@ -136,7 +134,7 @@ class Readings:
 def _reading(row: tuple[Any, ...]) -> Reading:
     identity, user, title, question, choices, items, seed, reveals, made = row
     chosen, seen = tuple(json.loads(choices)), tuple(json.loads(items))
-    return Reading(identity, user, title, question, chosen, seen, seed, bool(reveals), made)
+    return Reading(title, question, chosen, seen, seed, bool(reveals), identity, user, made)
 
 
 def _text(values: Sequence[str]) -> str:
