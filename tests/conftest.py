@@ -144,6 +144,7 @@ TINY = {
     "text.layers": 1,
     "text.vocabulary": 300,
     "text.max_tokens": 24,
+    "sampling.steps": 4,
     "loop.precision": "fp32",
     "loop.batch": 4,
     "loop.steps": 4,

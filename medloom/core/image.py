@@ -34,6 +34,7 @@ class Image:
         partial: of a label map, whether it may cover only a part of its image's grid, with background elsewhere.
         frame_of_reference: UID of the coordinates of a DICOM image, or None.
         left_aside: of a folder of slices, the files in it that are none, each with the reason.
+        window: the lowest and the highest value that the file states for showing it (DICOM), or None.
         series: of an image that is written, its study, its series and its number there, by any names; or None.
     """
 
@@ -51,6 +52,7 @@ class Image:
     partial: bool = False
     frame_of_reference: str | None = None
     left_aside: tuple[str, ...] = ()
+    window: tuple[float, float] | None = None
     series: tuple[str, str, int] | None = None
 
     @property

@@ -112,6 +112,13 @@ def test_padding_of_single_slices_is_preserved(series: Path) -> None:
     assert (image.pixels[0][image.padding] == int(stored()[2, 0, 0]) * 2 - 1024).all()
 
 
+def test_a_volume_has_the_window_of_its_middle_slice(series: Path) -> None:
+    assert read_image(series).window is None
+    for path in (path for path in series.iterdir() if path.stem in "abcde"):
+        change(path, WindowCenter=40, WindowWidth=80)
+    assert read_image(series).window == (0.0, 80.0)
+
+
 def test_a_manifest_names_folders(series: Path) -> None:
     table = series.parent / "data.csv"
     table.write_text("path,Text\nseries,a chest\n")

@@ -198,6 +198,18 @@ def test_monochrome1_is_inverted(tmp_path: Path) -> None:
     agree(path, 4095 - GREY16 % 4096, RELATIVE, np.nan)
 
 
+def test_the_window_that_a_file_states(tmp_path: Path) -> None:
+    stored = (GREY8.astype(np.int16) + 1000).astype(np.int16)
+    assert read_image(dicom_file(tmp_path / "none.dcm", stored, **CT)).window is None
+    window = {"WindowCenter": [40, 600], "WindowWidth": [80, 2800]}
+    assert read_image(dicom_file(tmp_path / "ct.dcm", stored, **CT, **window)).window == (0.0, 80.0)
+    # As bright as the file has it: where less is brighter, both ends change places.
+    dark = {"WindowCenter": 100, "WindowWidth": 60, "Modality": "DX", "BitsStored": 12, "HighBit": 11}
+    path = dicom_file(tmp_path / "dx.dcm", GREY16 % 4096, "MONOCHROME1", **dark)
+    assert read_image(path).window == (4095.0 - 130, 4095.0 - 70)
+    assert read_image(dicom_file(tmp_path / "flat.dcm", stored, **CT, WindowCenter=40, WindowWidth=0)).window is None
+
+
 @pytest.mark.parametrize("stated", [-2000, 63536])
 def test_padding_is_masked(tmp_path: Path, stated: int) -> None:
     stored = np.array([[-2000, 5], [6, -2000]], np.int16)

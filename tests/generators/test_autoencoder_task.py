@@ -90,6 +90,7 @@ def test_the_discriminator_runs_at_its_own_pace(tmp_path):
     assert [int(row.split(",")[0]) for row in rows if ",autoencoder," in row] == [1, 2, 3, 4]
 
 
+@pytest.mark.slow
 def test_it_overfits_eight_images():
     options = replace(OPTIONS, adversarial_weight=0.05)
     loop = replace(LOOP, steps=120, batch=8, ema=0.9, log_every=60, validate_every=120, checkpoint_every=120)
@@ -130,6 +131,7 @@ def train_and_kill(task: AutoencoderTask, loop: LoopOptions, out: Path, at: int)
         train(task, loop, out, make_accelerator(loop, "cpu"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("kind", "options"), [(KL, OPTIONS), (VQ, TOKENS), (VQ, replace(TOKENS, quantizer="gradient"))]
 )

@@ -81,6 +81,7 @@ def test_from_scratch_in_flow(make_manifest: Callable[..., Path], tmp_path: Path
     assert same_in_diffusers(run, steps=8) < 0.5
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("more", [{"lora": 2}, {}])
 def test_a_base_knows_the_empty_text_that_training_without_dropout_leaves_out(
     make_manifest: Callable[..., Path], tmp_path: Path, more: dict[str, object]

@@ -172,6 +172,7 @@ class PainterFamily(GeneratorFamily[PaintMasks, MaskPainter, None]):
         return PainterTask(trained, train, validation, options.loop, 0.0, accelerator.device, render)
 
 
+@pytest.mark.slow
 def test_train_generate_whatif_and_evaluate(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

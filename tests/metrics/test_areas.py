@@ -35,6 +35,7 @@ def covered(truth: float, *given: float, **more: float) -> float:
     return float(np.mean([one.low <= truth <= one.high for one in found]))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("truth", [0.5, 0.76, 0.95, 0.99])
 @pytest.mark.parametrize("positives", [5, 10, 30])
 def test_areas_cover(truth: float, positives: int) -> None:

@@ -23,6 +23,7 @@ def compared(seed: int, shift: float, n: int = 80, m: int = 60) -> SetComparison
     return compare_sets(distances, x, y, range(n), range(m), seed, sides=sides)[0]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("shift", "widest"), [pytest.param(0.0, 1.6, marks=pytest.mark.slow), (1.4, 1.5)])
 def test_the_interval_of_the_difference_covers_and_is_not_wide(shift: float, widest: float) -> None:
     found = [compared(seed, shift).beyond for seed in range(20)]

@@ -31,6 +31,7 @@ def frechet_interval(x, y, groups, at, seed):
     return subsample_interval(distance, groups, groups, seed=seed, at=at, repeats=100)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("shift", "scale", "n", "d"), [(0.5, 1.0, 200, 4), (0.0, 1.5, 200, 4), (1.0, 1.5, 200, 8), (0.0, 1.0, 200, 4)]
 )
@@ -105,6 +106,7 @@ def test_bootstrap_mean_covers():
 SHAPES = {"normal": lambda draw, n: draw.standard_normal(n), "skewed": lambda draw, n: draw.exponential(size=n) - 1}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("n", [8, 15, 30])
 @pytest.mark.parametrize("shape", sorted(SHAPES))
 @pytest.mark.parametrize("most", [1, 6])

@@ -20,6 +20,7 @@ def run_compare(before: Path, after: Path, data: Path, out: Path) -> list[dict[s
         return list(csv.DictReader(stream))
 
 
+@pytest.mark.slow
 def test_before_and_after_a_new_modality(
     make_manifest: Callable[..., Path], tmp_path: Path, tiny_options: dict[str, object], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -51,6 +51,7 @@ def test_triples_are_a_manifest_with_registered_priors(cohort: Path, tmp_path: P
     assert json.loads((tmp_path / "triples" / "not_registered.json").read_text()) == []
 
 
+@pytest.mark.slow
 def test_training_pairs_go_both_ways(cohort: Path, tmp_path: Path) -> None:
     rows = triples(cohort, tmp_path / "both.csv")
     there = [row for row in rows if int(row["visit"]) > int(row["prior_visit"])]
@@ -110,6 +111,7 @@ def test_an_interrupted_run_goes_on_and_what_it_did_not_write_is_left_alone(
     assert (tmp_path / "other.csv").read_text() == "mine\n"
 
 
+@pytest.mark.slow
 def test_paths_are_relative_to_the_triples_and_not_to_where_the_command_ran(
     cohort: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -145,6 +147,7 @@ def test_texts_that_name_no_finding_are_counted(
     assert "say neither what changed nor that nothing did" in with_texts and "--columns text=NAME" in with_texts
 
 
+@pytest.mark.slow
 def test_the_same_command_gives_the_same_triples(cohort: Path, tmp_path: Path) -> None:
     first = triples(cohort, tmp_path / "triples.csv", max_days=300, pairs="all")
     again = triples(cohort, tmp_path / "triples.csv", max_days=300, pairs="all")

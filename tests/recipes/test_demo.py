@@ -16,6 +16,7 @@ from medloom.recipes.demo import ARMS
 SMALL = ["--patients", "80", "--steps", "10", "--rows", "3", "--n", "1"]
 
 
+@pytest.mark.slow
 def test_the_chain_ends_with_a_report_and_what_to_try_next(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out = tmp_path / "demo"
     assert main(["demo", "--out", str(out), *SMALL]) == 0

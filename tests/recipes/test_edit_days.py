@@ -210,6 +210,7 @@ def test_days_that_are_no_numbers_are_refused(
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.slow
 def test_a_second_stage_learns_the_days(triples: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     first = run_command("train edit", data=triples, out=tmp_path / "one", stage=1, **TINY)
     assert columns(first) == []
@@ -241,6 +242,7 @@ def test_a_network_without_a_table_is_not_conditioned_on_days(
     assert "this network takes no columns of a table" in output.out + output.err and columns(run) == []
 
 
+@pytest.mark.slow
 def test_tokens_are_conditioned_on_days_too(triples: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     coder = {"autoencoder.widths": [8, 8, 8], "autoencoder.codes": 16, "loop.steps": 2, "loop.batch": 4}
     vq = run_command(

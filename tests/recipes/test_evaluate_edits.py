@@ -131,6 +131,7 @@ def fractions(found: dict[str, Any]) -> dict[str, dict[str, Any]]:
     return {v["attribute"]: v for v in found["verdicts"] if v["metric"] == "fraction of the true change"}
 
 
+@pytest.mark.slow
 def test_an_edit_that_changes_the_finding_alone_makes_the_whole_change(cohort: Path, tmp_path: Path) -> None:
     found = scores(cohort, follow(cohort, tmp_path, lambda before, later: later), tmp_path / "report")
     verdicts = fractions(found)
@@ -162,6 +163,7 @@ def test_without_a_truth_and_without_triples(cohort: Path, tmp_path: Path) -> No
     assert [entry["name"] for entry in alone["metrics"]] == ["change"]
 
 
+@pytest.mark.slow
 def test_a_network_looks_for_the_anatomy(cohort: Path, tmp_path: Path) -> None:
     given = {"truth": None, "train": cohort / "train.csv", "judge": ("mask",), "steps": 30, "image_size": (SIZE,)}
     found = scores(cohort, pretend(cohort, tmp_path, "later"), tmp_path / "report", **given)

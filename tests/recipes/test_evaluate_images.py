@@ -69,6 +69,7 @@ def evaluate(sets: dict[str, Path], name: str, out: Path, **options: Any) -> dic
     return {(entry["name"], entry["subset"], entry["extractor"]): entry for entry in metrics}
 
 
+@pytest.mark.slow
 def test_a_good_set_passes_and_the_page_shows_no_real_image(sets: dict[str, Path], cache: Path, tmp_path: Path) -> None:
     metrics = evaluate(sets, "good", tmp_path / "out", train=sets["train"], cache=cache, features=())
     assert {entry["section"] for entry in metrics.values()} == {
@@ -126,6 +127,7 @@ def test_copies_are_dropped_and_the_gate_is_kept(sets: dict[str, Path], cache: P
     assert opened[0] == opened[1] and opened[0]["count"] >= 2
 
 
+@pytest.mark.slow
 def test_the_cleaned_set_holds_nothing_of_its_conditions(sets: dict[str, Path], cache: Path, tmp_path: Path) -> None:
     table = tmp_path / "conditions.csv"
     table.write_text("Text,modality,nurse\nSeen by Zebu.,dark,okapi\n")
@@ -140,6 +142,7 @@ def test_the_cleaned_set_holds_nothing_of_its_conditions(sets: dict[str, Path], 
     assert (out / "cleaned" / "report.html").is_file()
 
 
+@pytest.mark.slow
 def test_rows_by_columns(sets: dict[str, Path], cache: Path, tmp_path: Path) -> None:
     options: dict[str, Any] = {"only": ("fidelity",), "features": ("pixels",), "label": "none", "cache": cache}
     metrics = evaluate(sets, "good", tmp_path / "out", by=("label",), **options)
@@ -178,6 +181,7 @@ def test_a_copied_set_is_caught(sets: dict[str, Path], cache: Path, tmp_path: Pa
     assert "train/0.png" in (tmp_path / "out" / "copies-internal.csv").read_text()
 
 
+@pytest.mark.slow
 def test_copies_of_the_held_out_images_in_colour_files_are_caught(
     sets: dict[str, Path], cache: Path, tmp_path: Path
 ) -> None:
@@ -197,6 +201,7 @@ def test_copies_of_the_held_out_images_in_colour_files_are_caught(
     assert scores["release"].startswith("DO NOT RELEASE: ")
 
 
+@pytest.mark.slow
 def test_a_dropped_mode_loses_coverage(sets: dict[str, Path], cache: Path, tmp_path: Path) -> None:
     given: dict[str, Any] = {
         "train": sets["train"],
@@ -212,6 +217,7 @@ def test_a_dropped_mode_loses_coverage(sets: dict[str, Path], cache: Path, tmp_p
         evaluate(sets, "dropped", tmp_path / "use", **{**given, "only": ("utility",)})
 
 
+@pytest.mark.slow
 def test_a_label_swapped_set_loses_recognition(sets: dict[str, Path], cache: Path, tmp_path: Path) -> None:
     metrics = evaluate(
         sets, "swapped", tmp_path / "out", train=sets["train"], cache=cache, only=("alignment", "utility")
@@ -224,11 +230,13 @@ def test_a_label_swapped_set_loses_recognition(sets: dict[str, Path], cache: Pat
     assert share["reference"]["low"] is not None and share["reference"]["value"] > 0.7
 
 
+@pytest.mark.slow
 def test_without_a_label_the_modality_is_the_class(sets: dict[str, Path], tmp_path: Path) -> None:
     metrics = evaluate(sets, "good", tmp_path, label="modality", only=("alignment",), steps=20)
     assert {subset for metric, subset, _ in metrics if metric == "recognition"} == {"all", "dark", "light"}
 
 
+@pytest.mark.slow
 def test_pixels_need_no_class(sets: dict[str, Path], cache: Path, tmp_path: Path) -> None:
     metrics = evaluate(sets, "good", tmp_path, label="none", features=("pixels",), cache=cache)
     assert {entry["section"] for entry in metrics.values()} == {"fidelity", "copies", "identifiers"}
@@ -347,6 +355,7 @@ def make_run(folder: Path, manifest: Path, images_are_patients: bool) -> Path:
     return folder
 
 
+@pytest.mark.slow
 def test_patients_that_the_model_has_seen_are_refused(sets: dict[str, Path], tmp_path: Path) -> None:
     options: dict[str, Any] = {"label": "none", "features": ("pixels",), "only": ("fidelity",)}
     for number, as_images in enumerate((False, True)):
@@ -391,6 +400,7 @@ def test_what_a_gate_is_on_is_checked_before_anything_is_trained(
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.slow
 def test_held_out_images_that_are_training_images_are_left_out(
     sets: dict[str, Path], cache: Path, tmp_path: Path
 ) -> None:
@@ -421,6 +431,7 @@ def test_real_halves_are_at_their_reference(shared: Path, tmp_path: Path) -> Non
     assert recognition["value"] == pytest.approx(recognition["reference"]["value"], abs=0.03)
 
 
+@pytest.mark.slow
 def test_the_column_of_units_is_that_of_every_set(tmp_path: Path) -> None:
     rng, found = np.random.default_rng(0), {}
     for name in ("real", "synthetic"):

@@ -28,6 +28,7 @@ from medloom.recipes.commands import run_command
 COMMAND = ["data", "import", "weights"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("write", "train_text"),
     [

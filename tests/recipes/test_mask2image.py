@@ -139,6 +139,7 @@ def test_a_run_says_what_it_was_trained_on(folder: Path) -> None:
     assert (folder / "run/samples/step-00000240.png").is_file()
 
 
+@pytest.mark.slow
 def test_a_run_that_is_killed_ends_in_the_same_bytes(
     folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -143,7 +143,7 @@ def test_a_model_of_masks_has_to_be_given_one(
     family: str, root: Path, train: Callable[..., Path], fails: Callable[..., str], runs: Callable[..., str]
 ) -> None:
     if family == "gan":
-        own = {name: QUICK[name] for name in QUICK if not name.startswith("network.")}
+        own = {name: QUICK[name] for name in QUICK if not name.startswith(("network.", "sampling."))}
         small = {"network.widths": [8, 8], "network.attention": [False, False], "network.blocks": 1, "gan.width": 4}
         small |= {"gan.layers": 1, "gan.scales": 1, "text.dropout": 0.1}
         out = root / "runs" / "gan"

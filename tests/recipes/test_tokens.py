@@ -155,6 +155,7 @@ def test_the_same_command_says_that_it_is_finished(
     assert "is finished" in capsys.readouterr().err and hash_folder(run) == before
 
 
+@pytest.mark.slow
 def test_edits_by_the_same_command(run: Path, data: Path, tmp_path: Path) -> None:
     # Of these texts none asks for no change; another one stands in for it.
     (tmp_path / "settings.yaml").write_text("nochange_text: square on the left\n")

@@ -126,6 +126,7 @@ def test_pictures_leave_places_empty_and_name_extrapolations(folder: Path, tmp_p
     assert never.labels == [f"row {number}\none seed" for number in (1, 2, 3)] and EXTRAPOLATION_NOTE not in never.notes
 
 
+@pytest.mark.slow
 def test_the_report_shows_extrapolations_apart(folder: Path, tmp_path: Path) -> None:
     ask(folder, tmp_path / "w", HEAVY, "smoking=current,pack_years=70", n=1)
     assert main(["evaluate", "whatif", str(tmp_path / "w" / "manifest.csv"), "--out", str(tmp_path / "r")]) == 0

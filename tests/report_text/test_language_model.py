@@ -68,7 +68,7 @@ def echo(handler: Handler, body: dict[str, Any]) -> None:
 
 
 def late(handler: Handler, body: dict[str, Any]) -> None:
-    time.sleep(0.6)
+    time.sleep(1.5)
     handler.close_connection = True
 
 
@@ -78,7 +78,7 @@ def server() -> Iterator[ChatServer]:
     running = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     thread = threading.Thread(target=running.serve_forever, kwargs={"poll_interval": 0.01})
     thread.start()
-    yield chat_server(f"http://127.0.0.1:{running.server_port}/v1", "tiny", KEY, timeout=0.3)
+    yield chat_server(f"http://127.0.0.1:{running.server_port}/v1", "tiny", KEY, timeout=1)
     running.shutdown()
     thread.join()
     running.server_close()

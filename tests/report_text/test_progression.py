@@ -102,6 +102,7 @@ def known_change(patient: Patient, before: float, after: float) -> str | None:
     return "stayed" if abs(ratio - 1) < STABLE else "grew" if ratio > 1 else "shrank"
 
 
+@pytest.mark.slow
 def test_the_known_changes_of_the_virtual_cohort() -> None:
     """All of some thousand pairs agree (kind and side); patients without a lesion that changes have no change."""
     right = count = 0

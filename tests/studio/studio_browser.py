@@ -4,12 +4,11 @@ import os
 import re
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
-from studio_server import Served, serving
+from studio_server import Served, held_open, serving
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
@@ -20,35 +19,31 @@ SLOW = 60_000
 WIDE, TABLET = {"width": 1366, "height": 900}, {"width": 820, "height": 1180}
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def studio(
     model: Path,
     editor: Path,
     table: Path,
     triples: Path,
     tmp_path_factory: pytest.TempPathFactory,
-) -> Iterator[Served]:
-    folder = tmp_path_factory.mktemp("served") / "studio"
+    pytestconfig: pytest.Config,
+) -> Served:
+    """One for the files of tests of a process: what a test finds in it may be of another."""
+    folder = tmp_path_factory.getbasetemp() / "served"
     # Users name runs and tables from where they are.
     paths = {"--model": (model, editor), "--data": (table, triples)}
     named = [f"{option}={os.path.relpath(path)}" for option, own in paths.items() for path in own]
-    with serving(folder, *named, "--device=cpu") as served:
-        yield served
+    return held_open(pytestconfig, "studio", serving(folder, *named, "--device=cpu"))
 
 
 @pytest.fixture(scope="module")
 def browser() -> "Iterator[Browser]":
-    with launched() as opened:
-        yield opened
-
-
-@contextmanager
-def launched(*arguments: str) -> "Iterator[Browser]":
-    """A browser within the block."""
+    """With WebGL on a machine without a graphics card."""
     from playwright.sync_api import sync_playwright
 
+    webgl = ["--use-angle=swiftshader", "--enable-unsafe-swiftshader"]
     with sync_playwright() as playwright:
-        opened = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox", *arguments])
+        opened = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox", *webgl])
         yield opened
         opened.close()
 

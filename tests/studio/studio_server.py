@@ -1,4 +1,7 @@
-"""Tiny models, and a studio that serves them in a process of its own, as a user starts it."""
+"""Tiny models, and a studio that serves them in a process of its own, as a user starts it.
+
+Each file of tests has fixtures of its own, even where they are imported; these make what is costly once a process.
+"""
 
 import os
 import re
@@ -7,10 +10,10 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import pytest
@@ -20,6 +23,8 @@ from PIL import Image
 from medloom.recipes.commands import run_command
 from medloom.report_text.progression import NO_CHANGE
 
+T = TypeVar("T")
+OPEN = pytest.StashKey[dict[str, Any]]()
 STARTED = re.compile(r"http://127\.0\.0\.1:(\d+)/")
 PATIENCE = 120.0
 
@@ -74,10 +79,23 @@ def serving(folder: Path, *words: str) -> Iterator[Served]:
                     process.kill()
 
 
+def held_open(config: pytest.Config, name: str, context: AbstractContextManager[T]) -> T:
+    """What a context yields, entered once in this process, and left when the tests end."""
+    held = config.stash.setdefault(OPEN, {})
+    if name not in held:
+        held[name] = context.__enter__()
+        config.add_cleanup(lambda: context.__exit__(None, None, None) and None)
+    return held[name]  # type: ignore[no-any-return]
+
+
 @pytest.fixture(scope="session")
 def table(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A table of images with masks and two clinical columns."""
-    path = write_manifest(tmp_path_factory.mktemp("studio") / "data", 24, masks=True)
+    root = tmp_path_factory.getbasetemp() / "studio"
+    if root.exists():
+        return root / "data" / "manifest.csv"
+    root.mkdir()
+    path = write_manifest(root / "data", 24, masks=True)
     head, *lines = path.read_text().splitlines()
     rows = [f"{line},{30 + number},{('never', 'current')[number % 2]}" for number, line in enumerate(lines)]
     path.write_text("\n".join([f"{head},age,smoking", *rows]) + "\n")
@@ -94,14 +112,18 @@ def model(table: Path) -> Path:
         "network.mask_classes": [1],
     }
     out = table.parents[1] / "run"
-    run_command("train text2image", data=table, out=out, **options)
+    if not out.exists():
+        run_command("train text2image", data=table, out=out, **options)
     return out
 
 
 @pytest.fixture(scope="session")
 def triples(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A table of prior images, instructions and later images: a spot appears, or nothing changes."""
-    root = tmp_path_factory.mktemp("triples")
+    root = tmp_path_factory.getbasetemp() / "triples"
+    if root.exists():
+        return root / "triples.csv"
+    root.mkdir()
     lines = ["path,prior,instruction,Text,modality,patient_id"]
     for number in range(16):
         spot = bool(number % 2)
@@ -121,7 +143,8 @@ def triples(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def editor(triples: Path) -> Path:
     """An editor, trained for a few steps."""
     out = triples.parent / "editor"
-    run_command("train edit", data=triples, out=out, **TINY)
+    if not out.exists():
+        run_command("train edit", data=triples, out=out, **TINY)
     return out
 
 

@@ -233,10 +233,10 @@ def test_files_are_kept_and_removed(page: "Page", studio: Served, table: Path) -
     page.wait_for_function("(before) => document.querySelectorAll('#masks .choice').length > before", arg=before)
     assert page.locator("#masks input:checked").count() == 1
     page.goto("/history")
-    page.locator("text=Keep").first.click()
+    page.locator("li", has=page.locator("[aria-label='Remove m1.png']")).locator("text=Keep").click()
     page.wait_for_selector("text=kept until you remove it")
     store = Store(studio.folder)
-    (upload,) = [upload for upload in store.uploads.of("local") if upload.kind == "mask"]
+    (upload,) = [upload for upload in store.uploads.of("local") if upload.name == "m1.png"]
     assert upload.kept and (studio.folder / upload.file).is_file()
     page.locator("[aria-label='Remove m1.png']").click()
     page.wait_for_selector("text=Files that you brought", state="visible")

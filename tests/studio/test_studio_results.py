@@ -90,6 +90,9 @@ def test_pictures_have_the_window_and_say_synthetic() -> None:
     assert kind == "int16" and np.frombuffer(values, "<i2").tolist() == whole.pixels.ravel().tolist()
     assert pixels_of(replace(image, pixels=np.full((1, 2, 2), 40000, np.float32)))[1] == "float32"
     assert usual_window(image) == (-1000.0, 1000.0)
+    assert usual_window(replace(image, window=(0.0, 80.0))) == (0.0, 80.0)
+    # One in which nothing would be seen is not used.
+    assert usual_window(replace(image, window=(2000.0, 2080.0))) == (-1000.0, 1000.0)
     facts = viewer_facts(image)
     assert facts["shape"] == [1, 8, 8] and facts["spacing"] == [2.0, 1.0] and facts["edges"] == [None] * 4
     # An axial slice, whose rows lead to the back and whose columns lead to the left; and a sagittal one.

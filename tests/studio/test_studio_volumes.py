@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 from PIL import Image
-from studio_browser import accessible, drawn, launched, needs_browser, page
+from studio_browser import accessible, browser, drawn, needs_browser, page
 from studio_server import Served, serving, volume_model, volumes
 
 from medloom.data.images import read_image
@@ -19,7 +19,7 @@ from medloom.studio.results.pictures import picture_of
 from medloom.studio.results.truth import case_of, described_case
 
 if TYPE_CHECKING:
-    from playwright.sync_api import Browser, Page
+    from playwright.sync_api import Page
 
 pytestmark = needs_browser
 SLICE = "(plane) => { const s = medloomViewer.sources[0].slice(plane, 5); return [s.height, s.width, ...s.values] }"
@@ -31,13 +31,6 @@ def studio(volume_model: Path, volumes: Path, tmp_path_factory: pytest.TempPathF
     folder = tmp_path_factory.mktemp("served") / "studio"
     with serving(folder, f"--model={volume_model}", f"--data={volumes}", "--device=cpu") as served:
         yield served
-
-
-@pytest.fixture(scope="module")
-def browser() -> "Iterator[Browser]":
-    # WebGL without a graphics card.
-    with launched("--use-angle=swiftshader", "--enable-unsafe-swiftshader") as opened:
-        yield opened
 
 
 def colours(png: bytes) -> np.ndarray:

@@ -90,6 +90,7 @@ def read_frame(path: Path, data: "Dataset", chosen: int, frame: int | None) -> I
             str(data.get("Modality", "")) or None,
             frame,
             directions=_directions(data),
+            window=None if image_unit == COLOUR else _window(data, chosen),
         )
 
 
@@ -260,15 +261,39 @@ def _stored_values(path: Path, data: "Dataset", frame: int, plugin: str) -> NDAr
 def _modality_values(data: "Dataset", frame: int, stored: NDArray[np.generic]) -> NDArray[np.generic]:
     from pydicom.pixels import apply_modality_lut
 
-    item = _frame_item(data, frame, "PixelValueTransformationSequence")
-    values = apply_modality_lut(stored, item)
+    values = apply_modality_lut(stored, _frame_item(data, frame, "PixelValueTransformationSequence"))
+    inverted_about = _inverted_about(data, frame)
+    return np.asarray(values if inverted_about is None else inverted_about - np.asarray(values, dtype=np.float64))
+
+
+def _inverted_about(data: "Dataset", frame: int) -> float | None:
+    """What values are taken from where less is brighter in the file: the ends of the storable range together.
+
+    Not the ends of the image's own range, so that images of a set stay comparable.
+    """
+    from pydicom.pixels import apply_modality_lut
+
     if data.PhotometricInterpretation != INVERTED or _unit(data, frame) == HU:
-        return np.asarray(values)
-    # Inverted about the storable range, not the image's own, so that images of a set stay comparable.
-    bits = int(data.BitsStored)
-    lowest = -(2 ** (bits - 1)) if data.PixelRepresentation == 1 else 0
-    ends = np.asarray(apply_modality_lut(np.asarray((lowest, lowest + 2**bits - 1), stored.dtype), item), np.float64)
-    return np.asarray(ends.sum() - np.asarray(values, dtype=np.float64))
+        return None
+    bits, signed = int(data.BitsStored), data.PixelRepresentation == 1
+    lowest = -(2 ** (bits - 1)) if signed else 0
+    ends = np.asarray((lowest, lowest + 2**bits - 1), np.int32 if signed else np.uint32)
+    item = _frame_item(data, frame, "PixelValueTransformationSequence")
+    return float(np.asarray(apply_modality_lut(ends, item), np.float64).sum())
+
+
+def _window(data: "Dataset", frame: int) -> tuple[float, float] | None:
+    """The first window that the file states, in the values of the image."""
+    item = _frame_item(data, frame, "FrameVOILUTSequence")
+    stated = [item.get(name) for name in ("WindowCenter", "WindowWidth")]
+    if any(each is None or not np.size(each) for each in stated):
+        return None
+    centre, width = (float(np.atleast_1d(each)[0]) for each in stated)
+    if not width > 0 or not math.isfinite(centre + width):
+        return None
+    low, high = centre - width / 2, centre + width / 2
+    about = _inverted_about(data, frame)
+    return (low, high) if about is None else (about - high, about - low)
 
 
 def _padding(data: "Dataset", stored: NDArray[np.generic]) -> NDArray[np.bool_] | None:

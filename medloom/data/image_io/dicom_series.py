@@ -105,6 +105,7 @@ def _volume(path: Path, images: Sequence[Image], affine: Affine, aside: tuple[st
         first.modality,
         stored_axes=axis_codes(affine),
         left_aside=aside,
+        window=images[len(images) // 2].window,
     )
 
 

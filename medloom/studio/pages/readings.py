@@ -1,5 +1,6 @@
 """Blind readings: images of patients and generated ones in one order, without their origin until it may be said."""
 
+from dataclasses import replace
 from typing import Any
 
 from fastapi import APIRouter, Request
@@ -147,8 +148,10 @@ def for_reader(request: Request, identity: str, place: int, asked: Asked) -> Res
     """An image without its origin, for the viewer."""
     reading, _ = _opened(request, identity)
     image = _image(studio_of(request), request, _item(reading, place))
-    # Of patients more is known of the geometry than of what was generated.
-    return for_viewer(image, asked, **(PLACELESS if _is_mixed(reading) else {}))
+    if not _is_mixed(reading):
+        return for_viewer(image, asked)
+    # Of patients more is known of the geometry than of what was generated, and their files state windows.
+    return for_viewer(replace(image, window=None), asked, **PLACELESS)
 
 
 def _plan(studio: Studio, request: Request, form: dict[str, str], tables: list[str], jobs: list[str]) -> Plan:

@@ -40,7 +40,9 @@ def open_image(path: Path, unit: str | None = None) -> Image:
 
 
 def usual_window(image: Image) -> tuple[float, float]:
-    """The lowest and the highest value that is distinguished where nothing else is asked for."""
+    """The lowest and the highest value that is distinguished where nothing else is asked for, as the file states it."""
+    if image.window is not None and image.window[0] < image.pixels.max() and image.window[1] > image.pixels.min():
+        return image.window
     if not np.isnan(image.full_scale):
         return 0.0, float(image.full_scale)
     if image.unit == HU:
@@ -67,7 +69,7 @@ def picture_of(
 
     Args:
         image: the image.
-        window: values that are black and white; None, or what is no number, for all that it has.
+        window: values that are black and white; None, or what is no number, for `usual_window`.
         plane: of a volume: axial, coronal or sagittal.
         level: slice of the volume; None for the middle one.
         side: pixels of the longer side at most; None for the image's own.

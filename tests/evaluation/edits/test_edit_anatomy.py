@@ -79,6 +79,7 @@ def test_a_second_heart_is_one_too_many(world: tuple[Path, EvaluationCache, list
     assert found[PARTS].value == 1.0 and found[PARTS].reference.value == 0.0
 
 
+@pytest.mark.slow
 def test_another_ground_is_a_change_outside(world: tuple[Path, EvaluationCache, list[Sample], list[Sample]]) -> None:
     same, other = metrics(world, [(8, 4)]), metrics(world, [(8, 4)], ground=120)
     assert other[OUTSIDE].value < same[OUTSIDE].value - 0.2

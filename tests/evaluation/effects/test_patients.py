@@ -134,10 +134,12 @@ def test_the_report_has_every_metric(once: dict[str, Any]) -> None:
     assert all(metric["low"] is not None for metric in once["metrics"])
 
 
+@pytest.mark.slow
 def test_repeated_rows_change_nothing(cohort: Path, once: dict[str, Any]) -> None:
     assert_same(numbers_of(once), numbers_of(report_of(cohort, cohort.parent / "each_3_times", lambda row: 3)))
 
 
+@pytest.mark.slow
 def test_repeating_one_patient_changes_nothing(cohort: Path, once: dict[str, Any]) -> None:
     often = report_of(cohort, cohort.parent / "one_often", lambda row: 6 if row == 2 else 1)
     assert_same(numbers_of(once), numbers_of(often))

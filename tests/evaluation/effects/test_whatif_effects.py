@@ -168,6 +168,7 @@ def test_pictures_say_what_is_generated_and_the_truth_sets_their_colours(folder:
     assert [column.title for column in effect_sheet(known, "smoking=never").columns] == names[:3]
 
 
+@pytest.mark.slow
 def test_a_gate_on_effects(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     manifest = answered(folder, tmp_path / "w", lambda factual, true: factual + 0.5 * true, n=1)
     words = ["evaluate", "whatif", str(manifest), "--truth", str(folder), "--gate", str(tmp_path / "gate.yaml")]

@@ -45,6 +45,7 @@ def scores(out: Path) -> dict[tuple[str, str], dict[str, Any]]:
     return {(entry["name"], entry["subset"]): entry for entry in metrics}
 
 
+@pytest.mark.slow
 def test_a_bad_control_set_stands_beside_the_metrics(sets: dict[str, Path], tmp_path: Path) -> None:
     out = tmp_path / "out"
     assert main([*words(sets, sets["noise"], out, features="texture"), "--only", "fidelity", "alignment"]) == 0
@@ -61,6 +62,7 @@ def test_a_bad_control_set_stands_beside_the_metrics(sets: dict[str, Path], tmp_
     assert [(own["name"], own["images"]) for own in listed][-1] == ("control", 60)
 
 
+@pytest.mark.slow
 def test_a_rule_that_the_control_set_meets_is_not_shown(
     sets: dict[str, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -58,6 +58,7 @@ def test_rows_of_each_class_are_sampled() -> None:
     assert (rows < 50).sum() == 10 and (rows >= 50).sum() == 5 and np.array_equal(rows, np.sort(rows))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("change", "seen"),
     [

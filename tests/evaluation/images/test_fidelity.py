@@ -32,6 +32,7 @@ def metrics_of(synthetic: FeatureSet) -> dict[tuple[str, str], Metric]:
     return {(metric.name, metric.subset): metric for metric in metrics}
 
 
+@pytest.mark.slow
 def test_equal_sets_are_at_their_reference() -> None:
     metrics = metrics_of(clusters(200, 1))
     assert set(metrics) == {
@@ -49,6 +50,7 @@ def test_equal_sets_are_at_their_reference() -> None:
     assert endless.low is not None and endless.low < 0.2 and endless.value < whole.value
 
 
+@pytest.mark.slow
 def test_the_kernel_distance_is_also_given_as_it_is_published() -> None:
     ours, real = clusters(200, 1, shift=2.0), clusters(400, 0)
     metrics = metrics_of(ours)
@@ -68,6 +70,7 @@ def test_a_shift_is_seen_in_distance_and_precision() -> None:
     assert metrics[fidelity.FD_INFINITY, "all"].value == pytest.approx(4 * D, rel=0.15)
 
 
+@pytest.mark.slow
 def test_a_dropped_mode_loses_coverage_and_recall_and_not_precision() -> None:
     metrics = metrics_of(clusters(200, 1, modes=(0, 1, 2)))
     assert metrics["coverage", "all"].value == pytest.approx(0.75, abs=0.08)

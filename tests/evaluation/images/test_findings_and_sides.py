@@ -201,6 +201,7 @@ def test_thresholds_and_what_is_kept(tmp_path: Path) -> None:
         trained.scores(images[:, :, :8])
 
 
+@pytest.mark.slow
 def test_right_sides_are_within_the_reference(
     sets: dict[str, Path], cache: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -56,6 +56,7 @@ def quick_blind(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(membership, "PERMUTATIONS", 8)
 
 
+@pytest.mark.slow
 def test_most_leaks_are_said_and_few_others(quick_blind: None) -> None:
     """An attack of AUC 0.66 with 100 patients a side: its note once denied what its value showed."""
     said = {leak: [judged(leak, n=100, seed=seed)[1][0] for seed in range(16)] for leak in (0.0, 0.585)}
@@ -86,6 +87,7 @@ def test_too_few_held_out_patients_for_a_threshold(quick_blind: None) -> None:
     assert "90 held-out patients" in notes[1] and f"{ONE_PERCENT} (1,000), {ONE_PER_MILLE} (10,000)" in notes[1]
 
 
+@pytest.mark.slow
 def test_the_blind_attack_covers_chance(quick_blind: None) -> None:
     """Each fold's classifier depends on the other fold: pairs alone say too little of the spread of areas."""
     found = [judged(n=60, seed=seed)[0][membership.BLIND] for seed in range(16)]

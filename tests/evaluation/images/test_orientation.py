@@ -62,6 +62,7 @@ def sets(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "mirrored", "turned"),
     [("fresh", (0, 0.1), (0, 0.1)), ("half", (0.5, 0.2), (0, 0.1)), ("turned", None, (1, 0.1))],

@@ -22,6 +22,7 @@ def normal(seed: int) -> FeatureSet:
     return FeatureSet(values, np.array([f"{seed}-{row}" for row in range(120)]), np.full(120, "A"))
 
 
+@pytest.mark.slow
 def test_no_real_against_real_reference() -> None:
     """Published distances stood alone, as if equal sets had none: every generator looked worse than its data."""
 

@@ -41,6 +41,7 @@ def contender(name: str, inputs: Any) -> Contender:
     return Contender(name, fidelity_metrics("x", *own, 0, verbose=False)[0], [yes], inputs)
 
 
+@pytest.mark.slow
 def test_the_worse_is_behind_and_the_equal_is_not() -> None:
     rng = np.random.default_rng(0)
     real, base = rng.normal(size=(160, D)), rng.normal(size=(80, D))
@@ -55,6 +56,7 @@ def test_the_worse_is_behind_and_the_equal_is_not() -> None:
     assert places[0].behind == {} and places[0].rank == 1 and places[-1].to_dict()["columns"][0]["p_holm"] < 0.05
 
 
+@pytest.mark.slow
 def test_pairs_are_narrower_than_two_sets_apart() -> None:
     rng = np.random.default_rng(1)
     real, base = rng.normal(size=(160, D)), rng.normal(size=(80, D))
@@ -76,6 +78,7 @@ def test_rows_of_one_condition_belong_together() -> None:
     assert pairs is not None and pairs[0].tolist() == pairs[1].tolist() == list(range(60))
 
 
+@pytest.mark.slow
 def test_what_a_set_lacks_is_seen() -> None:
     """Of the conditions that both have, a set of one class has all."""
     rng = np.random.default_rng(2)
