@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from medloom.core.errors import UserError
-from medloom.core.files import content_stamp
+from medloom.core.files import content_stamp, hash_json
 from medloom.core.lookup import look_up
 from medloom.core.types import Sample
 from medloom.data.manifest import Manifest, read_manifest
@@ -17,6 +17,8 @@ from medloom.studio.store.jobs import DONE
 from medloom.studio.store.store import Store
 
 DEMO = "demo"
+# How forms and readings name a row: this, its table, its line, and a mark of what it says.
+ROW = "row:"
 # Rows of a manifest that examples are taken from, and examples of a finding.
 LOOKED_AT, OF_FINDING = 2000, 6
 OTHERS = "other texts"
@@ -136,10 +138,33 @@ class Catalogue:
     def row(self, name: str, line: str) -> Sample | None:
         """The row of a manifest in a line of its file; None where there is none.
 
+        Args:
+            name: of the manifest.
+            line: of the file, with the row's mark behind `@` where the row is to be that one and no other.
+
         Raises:
-            UserError: see `manifest`.
+            UserError: see `manifest`; another row is in that line now.
         """
-        return self._opened(name).by_line.get(line)
+        number, _, mark = line.partition("@")
+        row = self._opened(name).by_line.get(number)
+        if row is not None and mark not in ("", mark_of(row)):
+            raise UserError(
+                f"row {number} of {name} is another one than it was, because the table has changed: choose again, or"
+                " put the table back."
+            )
+        return row
+
+    def named_row(self, chosen: str) -> Sample:
+        """The row that a form's value names.
+
+        Raises:
+            UserError: there is none, or it is another one now.
+        """
+        table, line = table_and_line(chosen)
+        row = self.row(table, line)
+        if row is None:
+            raise UserError(f"there is no row {line.partition('@')[0]} in {table}.")
+        return row
 
     def _opened(self, name: str) -> "_Table":
         path = look_up(self.manifests(), name, "table")
@@ -194,6 +219,40 @@ def short_names(paths: Sequence[Path]) -> dict[str, Path]:
                 break
         named[name] = path
     return named
+
+
+def row_name(table: str, row: Sample) -> str:
+    """How a form names a row: if the table changes, another row in its line is not taken for it."""
+    return f"{ROW}{table}:{row.line}@{mark_of(row)}"
+
+
+def table_and_line(chosen: str) -> tuple[str, str]:
+    """Table and line, with its mark, of a row that a form's value names.
+
+    >>> table_and_line("row:a/t.csv:12@0f3c")
+    ('a/t.csv', '12@0f3c')
+    """
+    table, _, line = chosen.removeprefix(ROW).rpartition(":")
+    return table, line
+
+
+def source(chosen: str) -> str:
+    """A row that a form's value names, for people.
+
+    >>> source("row:a/t.csv:12@0f3c")
+    'a/t.csv, row 12'
+    """
+    table, line = table_and_line(chosen)
+    return f"{table}, row {line.partition('@')[0]}"
+
+
+def mark_of(row: Sample) -> str:
+    """What another row of a table does not have: a mark of the names of its files, its texts and its cells."""
+    condition = row.condition
+    files = [
+        None if file is None else file.parts[-2:] for file in (row.path, condition.prior_file, condition.mask_file)
+    ]
+    return hash_json([files, condition.text, condition.modality, condition.view, dict(condition.table)])[:8]
 
 
 def part_of(sample: Sample, part: str) -> Path | None:

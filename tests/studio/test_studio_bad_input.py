@@ -1,5 +1,6 @@
 """What users get wrong, and what goes away while the studio is served: each has a sentence, and the pages stay."""
 
+import re
 import shutil
 import socket
 from collections.abc import Iterator
@@ -10,6 +11,7 @@ import nibabel
 import numpy as np
 import pytest
 from conftest import TINY, medloom
+from PIL import Image as Pillow
 from studio_client import Browser, name_of, sentences
 from studio_server import editor, model, table, triples
 
@@ -238,3 +240,82 @@ def test_a_job_that_runs_is_shown_when_its_user_comes_back(browser: Browser) -> 
     assert f'id="job-{job}"' not in browser.get("/edit").text
     browser.run()
     assert f'id="job-{job}"' not in browser.get("/generate").text
+
+
+def reversed_rows(table: Path) -> None:
+    """The rows of a table in the opposite order."""
+    head, *lines = table.read_text().splitlines()
+    table.write_text("\n".join([head, *reversed(lines)]) + "\n")
+
+
+@pytest.fixture
+def copied(table: Path, tmp_path: Path) -> Path:
+    """A copy of the table of images, which may change."""
+    shutil.copytree(table.parent, tmp_path / "copied")
+    return tmp_path / "copied" / table.name
+
+
+def value_of(page: str, field: str, number: int) -> str:
+    """The value of a choice of a form."""
+    return re.findall(rf'name="{field}"[^>]*value="(row:[^"]+)"', page)[number]
+
+
+def test_another_row_is_not_taken_for_the_one_that_was_chosen(model: Path, copied: Path, tmp_path: Path) -> None:
+    browser = Browser(tmp_path / "studio", (model,), manifests=(copied,))
+    mask = value_of(browser.get("/generate").text, "mask", 3)
+    case = value_of(browser.get("/whatif").text, "case", 3)
+    job = name_of(browser.post("/generate", data=generate_form(mask=mask)))
+    changed = {"set.smoking": "never", "was.smoking": "current"}
+    asked = name_of(browser.post("/whatif", data={"model": "run", "case": case, "n": "1", "steps": "2", **changed}))
+    reversed_rows(copied)
+    assert "The mask is gone, or its row is another one now" in sentences(browser.get(f"/generate?job={job}"))
+    assert "The case is gone, is another one now" in sentences(browser.get(f"/whatif?job={asked}"))
+    said = "is another one than it was, because the table has changed: choose again, or put the table back."
+    answer = browser.post("/generate", data=generate_form(mask=mask))
+    assert answer.status_code == 422 and said in sentences(answer)
+    answer = browser.post("/whatif", data={"model": "run", "case": case, "n": "1", **changed})
+    assert answer.status_code == 422 and said in sentences(answer)
+    reversed_rows(copied)
+    assert sentences(browser.get(f"/generate?job={job}")).startswith("<!doctype")
+
+
+def test_a_reading_shows_the_rows_that_it_was_begun_with(model: Path, copied: Path, tmp_path: Path) -> None:
+    browser = Browser(tmp_path / "studio", (model,), manifests=(copied,))
+    form = {"table": copied.name, "n": "4", "question": "Which side?", "choices": "left, right"}
+    first = browser.post("/readings", data=form).headers["HX-Redirect"]
+    before = browser.get(f"{first}/0/pixels")
+    assert before.status_code == 200
+    reversed_rows(copied)
+    for address in (f"{first}/0", f"{first}/0/pixels"):
+        answer = browser.get(address)
+        assert answer.status_code == 404 and "is another one than it was" in sentences(answer)
+    reversed_rows(copied)
+    assert browser.get(f"{first}/0/pixels").content == before.content
+
+
+def test_a_mask_with_labels_that_the_model_does_not_know(browser: Browser, table: Path, tmp_path: Path) -> None:
+    page = browser.get("/generate?model=run").text
+    assert "a label map (1)" in page
+    labels = np.asarray(Pillow.open(table.parent / "m0.png")) * 3
+    Pillow.fromarray(labels.astype(np.uint8)).save(tmp_path / "m.png")
+    mask = name_of(browser.bring("m.png", (tmp_path / "m.png").read_bytes(), "mask"))
+    answer = browser.post("/generate", data=generate_form(mask=mask))
+    assert answer.status_code == 422
+    assert sentences(answer) == "This mask has the label 3, and the model knows 1."
+
+
+def test_numbers_that_training_has_not_seen_are_marked(browser: Browser) -> None:
+    answer = browser.post("/generate", data=generate_form(beyond="on", **{"column.age": "400"}))
+    assert answer.status_code == 200
+    assert [job.state for job in browser.run()] == ["done"]
+    page = browser.get(f"/jobs/{name_of(answer)}").text
+    assert "Extrapolated: training has seen nothing like age=400." in page
+    assert "Extrapolated" not in browser.get(f"/jobs/{name_of(browser.post('/generate', data=generate_form()))}").text
+    browser.run()
+
+
+def test_a_table_without_a_template_has_no_worded_columns(browser: Browser) -> None:
+    """What a what-if cannot do is not offered, and a link that asks for it says so."""
+    page = browser.get("/whatif?model=run&set.height=180&was.height=170").text
+    assert "set.smoking" in page and "set.height" not in page
+    assert "run was not given height" in page

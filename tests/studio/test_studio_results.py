@@ -5,6 +5,7 @@ import io
 import zipfile
 from dataclasses import replace
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 import pytest
@@ -20,14 +21,16 @@ from medloom.data.manifest import read_manifest
 from medloom.data.tables import row_ids
 from medloom.phantom.truth import Cohort
 from medloom.recipes.commands import run_command
-from medloom.studio.pages.reading import true_image, truth_arms
+from medloom.studio.pages.reading import true_image, truth_arms, whatif_values
 from medloom.studio.results.contrast import WHOLE, differences, mean_difference, reach_of, shifts
 from medloom.studio.results.curves import charts_of, read_metrics
 from medloom.studio.results.download import AS_MADE, downloads_of, write_zip
 from medloom.studio.results.folder import Result, read_result
 from medloom.studio.results.pictures import picture_of, pixels_of, usual_window, viewer_facts
+from medloom.studio.results.saving import save_result
 from medloom.studio.results.truth import case_of, described_case
 from medloom.studio.store.store import Store
+from medloom.studio.web.studio import Studio
 
 ARM, SEEDS, RAISED = "age=80", 4, 20.0
 
@@ -126,7 +129,7 @@ def test_downloads(whatif: Result, tmp_path: Path) -> None:
     with zipfile.ZipFile(tmp_path / "all.zip") as archive:
         names = set(archive.namelist())
         archive.extractall(tmp_path / "out")
-    assert "manifest.csv" in names and "000000.nii.gz" in names and len(names) == 2 * SEEDS + 1
+    assert "manifest.csv" in names and "000000.nii.gz" in names
     with (tmp_path / "out" / "manifest.csv").open() as stream:
         assert next(csv.DictReader(stream))["path"] == "000000.nii.gz"
     moved = tmp_path / "out" / "000000.nii.gz"
@@ -134,6 +137,42 @@ def test_downloads(whatif: Result, tmp_path: Path) -> None:
     assert np.isclose(read_image(moved).pixels.sum(), read_image(whatif.images[0].path).pixels.sum())
     with pytest.raises(UserError, match="unknown format for these images 'png'"):
         write_zip(whatif, "png", tmp_path / "none.zip")
+
+
+def conditioned(folder: Path) -> Result:
+    """A finished result whose manifest names a mask and a prior image that lie elsewhere."""
+    made = folder / "results" / "made"
+    (made / "differences").mkdir(parents=True)
+    for path in (folder / "mask.png", folder / "prior.png", made / "000000.png"):
+        Pillow.new("L", (4, 4), 1).save(path)
+    (made / "differences" / "index.csv").write_text("path\n")
+    write_json(made / "whatif.json", {"SYNTHETIC": "YES"})
+    (made / "manifest.csv").write_text("path,mask,prior,text\n000000.png,../../mask.png,../../prior.png,a ../b\n")
+    return read_result(made)
+
+
+def rows_of(manifest: Path) -> list[dict[str, str]]:
+    with manifest.open(encoding="utf-8") as stream:
+        return list(csv.DictReader(stream))
+
+
+def test_what_is_taken_away_is_a_manifest_with_its_answer(tmp_path: Path) -> None:
+    write_zip(conditioned(tmp_path), AS_MADE, tmp_path / "all.zip")
+    with zipfile.ZipFile(tmp_path / "all.zip") as archive:
+        assert {"whatif.json", "differences/index.csv", "masks/000000.png", "000000.png"} <= set(archive.namelist())
+        archive.extractall(tmp_path / "elsewhere" / "out")
+    (row,) = rows_of(tmp_path / "elsewhere" / "out" / "manifest.csv")
+    # The prior image is a patient's, and does not come with what was generated.
+    assert row == {"path": "000000.png", "mask": "masks/000000.png", "prior": "", "text": "a ../b"}
+    assert read_manifest(tmp_path / "elsewhere" / "out" / "manifest.csv", need=("path",), need_patients=False).samples()
+
+
+def test_what_is_saved_leads_to_the_same_files(tmp_path: Path) -> None:
+    (tmp_path / "saved" / "here").mkdir(parents=True)
+    target = save_result(conditioned(tmp_path), tmp_path / "saved" / "here", "my set")
+    (row,) = rows_of(target / "manifest.csv")
+    assert row["mask"] == "../../../mask.png" and row["path"] == "000000.png" and row["text"] == "a ../b"
+    assert read_manifest(target / "manifest.csv", need=("path",), need_patients=False).samples()
 
 
 def volumes_of(
@@ -163,7 +202,11 @@ def test_a_volume_is_taken_away_as_a_dicom_series_in_hu(tmp_path: Path) -> None:
     assert downloads_of(result) == [AS_MADE, "dicom", "nifti"]
     write_zip(result, "dicom", tmp_path / "all.zip")
     with zipfile.ZipFile(tmp_path / "all.zip") as archive:
-        assert sorted(archive.namelist()) == [*(f"000000/{n:04d}.dcm" for n in range(1, 5)), "manifest.csv"]
+        assert sorted(archive.namelist()) == [
+            *(f"000000/{n:04d}.dcm" for n in range(1, 5)),
+            "generation.json",
+            "manifest.csv",
+        ]
         archive.extractall(tmp_path / "out")
     (sample,) = read_manifest(tmp_path / "out" / "manifest.csv", need=(), images_are_patients=True).samples()
     back, made = read_image(sample.path), read_image(result.images[0].path, unit=HU)
@@ -270,3 +313,20 @@ def test_the_truth_is_that_of_its_own_change(tmp_path: Path) -> None:
         before, after = case.images(changes[arm])
         shown = true_image(job, result, named["base"].rpartition("/")[2])
         assert np.array_equal(shown.pixels, after.pixels - before.pixels) and named["over"] == 4 + place
+    values = whatif_values(cast("Studio", None), job, result, "0")
+    assert values["without_truth"] == "" and len(values["study"]["arms"]) == 3 + 2 + 3 + 2
+    # The factual and the changed image, and what the model and the truth say of the change.
+    first = [values["study"]["arms"][place]["label"] for place in values["study"]["first"]]
+    assert first == [
+        "factual, generated",
+        "smoking=never",
+        "difference, smoking=never",
+        "true difference, smoking=never",
+    ]
+    before, after = case.images(changes["age=85"])
+    assert values["truths"]["age=85"] == {WHOLE: f"{float((after.pixels - before.pixels).mean()):.3g}"}
+    # Without the cohort, what the model answers is read without it.
+    moved = replace(job, form={**job.form, "cohort": str(tmp_path / "moved")})
+    values = whatif_values(cast("Studio", None), moved, result, "0")
+    assert len(values["study"]["arms"]) == 3 + 2 and values["truths"] == {}
+    assert "is not shown" in values["without_truth"] and "cohort" in values["without_truth"]

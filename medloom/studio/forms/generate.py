@@ -13,6 +13,9 @@ MOST_GUIDANCE = 100.0
 # Fields of the table's columns begin so.
 COLUMN = "column."
 
+# What the form of a job has of values that training has not seen.
+OUTSIDE = "outside"
+
 # From the value of a field to the file that it names.
 FindFile = Callable[[str], Path]
 
@@ -73,6 +76,18 @@ def table_words(reading: Reading, facts: ModelFacts) -> list[str]:
     given = [f"{name}={value}" for name, value in cells.items() if value]
     words = [f"--table={','.join(given)}"] if given else []
     return [*words, "--allow-unseen"] if beyond and given else words
+
+
+def outside_of(facts: ModelFacts, form: Mapping[str, str]) -> list[str]:
+    """The numbers of a form that training has not seen, as `age=400`."""
+    if "beyond" not in form:
+        return []
+    given = {column: form.get(f"{COLUMN}{column.name}", "").strip() for column in facts.table if not column.categories}
+    return [
+        f"{column.name}={value}"
+        for column, value in given.items()
+        if value and not column.low <= float(value) <= column.high
+    ]
 
 
 def _cell(reading: Reading, column: ColumnFacts, beyond: bool) -> str:

@@ -4,12 +4,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from medloom.studio.forms.generate import COLUMN
+from medloom.studio.forms.generate import COLUMN, OUTSIDE
 from medloom.studio.forms.whatif import SET, WAS
 from medloom.studio.store.jobs import Job
 
 # Parts of a form that say where something lies, or what a case was before it was changed.
-HIDDEN = ("cohort", "row_image", "drawn")
+HIDDEN = ("cohort", "row_image", "drawn", OUTSIDE)
 PREFIXES = (COLUMN, SET)
 LABELS = {"n": "images", "text": "prompt", "beyond": "values outside of training", "strip": "film strip"}
 

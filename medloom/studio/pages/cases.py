@@ -1,6 +1,7 @@
 """Cases: the rows of the tables as a list, and each in the viewer."""
 
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,8 @@ from starlette.responses import HTMLResponse
 
 from medloom.core.errors import UserError
 from medloom.core.types import Sample
+from medloom.data.images import read_provenance
+from medloom.studio.catalogue import part_of
 from medloom.studio.web.studio import Studio, studio_of
 
 routes = APIRouter()
@@ -75,7 +78,12 @@ def study_of(table: int, name: str, place: int, row: Sample) -> dict[str, Any]:
     """A case as the viewer takes it."""
     parts = ["prior", "image"] if row.condition.prior_file is not None else ["image"]
     arms = [
-        {"base": f"/cases/{table}/{row.line}/{part}", "label": LABELS[part], "generated": False, "support": ""}
+        {
+            "base": f"/cases/{table}/{row.line}/{part}",
+            "label": LABELS[part],
+            "generated": _is_generated(row, part),
+            "support": "",
+        }
         for part in parts
     ]
     return {
@@ -84,3 +92,12 @@ def study_of(table: int, name: str, place: int, row: Sample) -> dict[str, Any]:
         "arms": arms,
         "layout": "1x2" if len(arms) > 1 else "1x1",
     }
+
+
+def _is_generated(row: Sample, part: str) -> bool:
+    """Whether the file of a row says that it is no patient's: that of a virtual patient, or of a generated set."""
+    file = part_of(row, part)
+    # Formats that cannot state it are those of other programs.
+    with suppress(UserError):
+        return file is not None and read_provenance(file).get("SYNTHETIC") == "YES"
+    return False

@@ -91,7 +91,10 @@ def _values(
     chosen = form.get("prior", "")
     priors = choices(studio, user, "prior", modality, chosen) if facts else []
     if priors and gone(chosen, priors):
-        wrong = {"prior": "The prior image that was used is gone: choose another one.", **wrong}
+        wrong = {
+            "prior": "The prior image is gone, or its row is another one now: choose again.",
+            **wrong,
+        }
     regions = {name: MEANINGS[name] for name in REGIONS}
     if facts and not facts.finds_regions:
         del regions["auto"]

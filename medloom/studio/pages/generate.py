@@ -8,11 +8,11 @@ from starlette.responses import HTMLResponse, Response
 
 from medloom.core.errors import UserError
 from medloom.studio.catalogue import KnownModel
-from medloom.studio.forms.generate import MOST, MOST_STEPS, generate_words
+from medloom.studio.forms.generate import MOST, MOST_STEPS, OUTSIDE, generate_words, outside_of
 from medloom.studio.forms.reading import FormError
 from medloom.studio.forms.settings import recalled
 from medloom.studio.pages.jobs import job_values
-from medloom.studio.pages.sources import choices, chosen_file, gone, modality_of
+from medloom.studio.pages.sources import choices, chosen_mask, gone, labels_of, modality_of
 from medloom.studio.web.studio import Studio, studio_of, user_of
 
 routes = APIRouter()
@@ -85,14 +85,12 @@ def _planned(
     """
     try:
         facts = model.require_facts()
-        words, title = generate_words(
-            model.path, facts, form, lambda chosen: chosen_file(studio, user, chosen, "mask", "mask", facts.dims)
-        )
+        words, title = generate_words(model.path, facts, form, lambda chosen: chosen_mask(studio, user, chosen, facts))
     except UserError as error:
         if not field:
             raise
         raise FormError({field: f"{model.name}: {error}"}) from error
-    return words, f"{title} by {model.name}", {**form, "model": model.name}
+    return words, f"{title} by {model.name}", {**form, "model": model.name, OUTSIDE: ", ".join(outside_of(facts, form))}
 
 
 def _model(studio: Studio, name: str) -> KnownModel | None:
@@ -111,7 +109,7 @@ def _values(
     chosen = form.get("mask", "")
     masks = choices(studio, user, "mask", modality, chosen) if facts and "mask" in facts.parts else []
     if masks and gone(chosen, masks):
-        wrong = {"mask": "The mask that was used is gone: choose another one.", **wrong}
+        wrong = {"mask": "The mask is gone, or its row is another one now: choose again.", **wrong}
     return {
         "models": studio.catalogue.models(),
         "model": model,
@@ -120,6 +118,7 @@ def _values(
         "wrong": wrong,
         "examples": studio.catalogue.examples(modality) if facts and facts.reads_text else {},
         "masks": masks,
+        "labels": labels_of(facts) if facts else "",
         "most": MOST,
         "most_steps": MOST_STEPS,
     }

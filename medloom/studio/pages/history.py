@@ -1,7 +1,7 @@
 """History: all jobs of a user, two of them next to each other, files that were brought, and where an image is from."""
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from fastapi import APIRouter, Request, UploadFile
@@ -10,6 +10,7 @@ from starlette.responses import HTMLResponse, Response
 
 from medloom.core.errors import UserError
 from medloom.core.files import hash_file
+from medloom.generators.generated_images import FACTUAL
 from medloom.studio.forms.settings import settings_of
 from medloom.studio.pages.reading import arm_of
 from medloom.studio.results.folder import ResultImage, read_result
@@ -99,15 +100,25 @@ def differing(first: Job, second: Job) -> list[tuple[str, str, str]]:
 
 def pairs_of(jobs: list[Job], images: list[tuple[ResultImage, ...]]) -> list[dict[str, Any]]:
     """The images of two jobs in pairs as the viewer takes them; of the same seeds, where there are such."""
-    by_seed = [{image.seed: image for image in own} for own in images]
-    common = [seed for seed in by_seed[0] if seed in by_seed[1]]
-    paired = [[own[seed] for seed in common] for own in by_seed] if common else images
+    known = [_by_seed_and_arm(own) for own in images]
+    common = [key for key in known[0] if key in known[1]]
+    paired = [[own[key] for key in common] for own in known] if common else images
     pairs = zip(*(own[:COMPARED] for own in paired), strict=False)
     return [
-        arm_of(job, image, f"job {job.number}, image {image.number}, seed {image.seed}")
+        arm_of(job, image, f"job {job.number}, {_arm_in_words(job, image)}, seed {image.seed}")
         for pair in pairs
         for job, image in zip(jobs, pair, strict=True)
     ]
+
+
+def _by_seed_and_arm(images: Sequence[ResultImage]) -> dict[tuple[str, int], ResultImage]:
+    """The images by their seed and the place of their arm: the first changes of two what-ifs belong together."""
+    places = {arm: place for place, arm in enumerate(dict.fromkeys([FACTUAL, *(image.arm for image in images)]))}
+    return {(image.seed, places[image.arm]): image for image in images}
+
+
+def _arm_in_words(job: Job, image: ResultImage) -> str:
+    return image.arm if job.command == "whatif" else f"image {image.number}"
 
 
 def _plain(job: Job) -> Mapping[str, str]:

@@ -12,8 +12,9 @@ from medloom.core.cells import spelled
 from medloom.core.errors import UserError
 from medloom.core.image import Image
 from medloom.phantom.causal import MODEL, descendants
+from medloom.studio.catalogue import ROW, table_and_line
 from medloom.studio.forms.whatif import SET, WAS
-from medloom.studio.pages.sources import ROW, Choice, choices, row_of
+from medloom.studio.pages.sources import Choice, choices
 from medloom.studio.results.contrast import reach_of
 from medloom.studio.results.truth import VirtualCase, case_of, described_case
 from medloom.studio.web.studio import Studio, studio_of, user_of
@@ -41,7 +42,7 @@ def show(request: Request) -> HTMLResponse:
     values |= {"before": {}, "after": {}, "study": None, "wrong": "", "question": ""}
     if chosen:
         case = _case(studio, chosen)
-        before, _ = case.values({})
+        (before, _), effect = case.values({}), form.get("effect", TOTAL)
         changes = _changes(form, before)
         try:
             _, after = case.values(changes, _held(changes, form))
@@ -50,7 +51,7 @@ def show(request: Request) -> HTMLResponse:
             values["wrong"] = str(error)
         asked = {f"{SET}{name}": value for name, value in changes.items()}
         recorded = {f"{WAS}{name}": spelled(before[name]) for name in changes}
-        values |= {"before": before, "question": urlencode({"case": chosen, **asked, **recorded})}
+        values |= {"before": before, "question": urlencode({"case": chosen, "estimand": effect, **asked, **recorded})}
     return studio.page(request, "phantom.html", **values)
 
 
@@ -66,7 +67,7 @@ def virtual_cases(studio: Studio, user: str) -> list[Choice]:
     """The rows of virtual cohorts among those of the tables."""
     tables = {name for name, path in studio.catalogue.manifests().items() if described_case(path, path)}
     rows = [choice for choice in choices(studio, user, "image") if choice.value.startswith(ROW)]
-    return [choice for choice in rows if choice.value.removeprefix(ROW).rpartition(":")[0] in tables]
+    return [choice for choice in rows if table_and_line(choice.value)[0] in tables]
 
 
 def true_images(case: VirtualCase, changes: Mapping[str, str], held: list[str]) -> dict[Shown, Image]:
@@ -77,8 +78,7 @@ def true_images(case: VirtualCase, changes: Mapping[str, str], held: list[str]) 
 
 
 def _case(studio: Studio, chosen: str) -> VirtualCase:
-    table = chosen.removeprefix(ROW).rpartition(":")[0]
-    row, path = row_of(studio, chosen), studio.catalogue.manifests().get(table)
+    row, path = studio.catalogue.named_row(chosen), studio.catalogue.manifests().get(table_and_line(chosen)[0])
     case = case_of({} if path is None else described_case(path, row.path))
     if case is None:
         raise UserError("this row is no virtual patient; choose one of a cohort that `medloom data phantom` made.")

@@ -1,6 +1,6 @@
 """What the viewer is given: the arms of a case, how each is called, and what is known of them."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -11,7 +11,15 @@ from medloom.core.image import Image
 from medloom.data.images import states_unit
 from medloom.data.prompts.support import is_extrapolation
 from medloom.generators.generated_images import FACTUAL
-from medloom.studio.results.contrast import Shift, arms_of, edit_difference, mean_difference, reach_of, shifts
+from medloom.studio.results.contrast import (
+    Shift,
+    arms_of,
+    edit_difference,
+    mean_difference,
+    reach_of,
+    regions_of,
+    shifts,
+)
 from medloom.studio.results.folder import Result, ResultImage
 from medloom.studio.results.opening import opened
 from medloom.studio.results.pictures import REMEMBERED, open_image
@@ -57,13 +65,16 @@ def edit_values(studio: Studio, job: Job, result: Result) -> dict[str, Any]:
             "arms": [*before, *edits, *drawn],
             "reach": reach_of(maps) if maps else None,
             "layout": "2x2" if maps else "1x2",
-            "first": [0, 1, len(before) + len(edits)],
+            # A pane of its own for each of the first two edits and their differences, where there is a prior image.
+            "first": [0, 1, len(before) + len(edits), len(before) + len(edits) + min(1, len(edits) - 1)],
         },
         "seeds": [],
         "seed": "",
         "unit": "",
         "estimands": {},
         "effects": {},
+        "truths": {},
+        "without_truth": "",
         "regions": [],
     }
 
@@ -111,13 +122,20 @@ def whatif_values(studio: Studio, job: Job, result: Result, seed: str) -> dict[s
     said = f"mean of {len(seeds)} seeds; grey: not above their noise" if len(seeds) > 1 else "one seed: noise not known"
     maps = [difference_arm(job, place, f"difference, {arm}", said, place + 1) for place, arm in enumerate(changed)]
     described = _described(result)
-    true = truth_arms(job, result, len(shown))
-    first = [0, 1, len(shown)]
-    if true:
-        # What the model answers above, what is true below.
-        first = [1, len(shown), len(shown) + len(maps) + 1, len(shown) + 2 * len(maps) + 1]
     classes: Mapping[str, str] = described.get("classes", {})
     effects = {arm: {own.region: _in_words(own) for own in shifts(result, arm, classes)} for arm in changed}
+    true: list[dict[str, Any]] = []
+    truths: dict[str, dict[str, str]] = {}
+    without_truth, first = "", [0, 1, len(shown)]
+    try:
+        true = truth_arms(job, result, len(shown))
+        truths = _truths(job, result, changed, classes) if true else {}
+    except UserError as error:
+        # What the model answers is read without it.
+        without_truth = f"The truth of this virtual patient is not shown: {error}"
+    if true:
+        # The factual and the changed image above; what the model says of the change, and what is true, below.
+        first = [0, 1, len(shown), len(shown) + 2 * len(maps) + 1]
     return {
         "study": {
             "id": f"job-{job.number}",
@@ -132,6 +150,8 @@ def whatif_values(studio: Studio, job: Job, result: Result, seed: str) -> dict[s
         "unit": opened(result, result.images[0]).unit,
         "estimands": {arm: own["estimand"] for arm, own in described.get("arms", {}).items() if arm != FACTUAL},
         "effects": effects,
+        "truths": truths,
+        "without_truth": without_truth,
         "regions": list(dict.fromkeys(region for own in effects.values() for region in own)),
     }
 
@@ -164,6 +184,16 @@ def truth_arms(job: Job, result: Result, before: int) -> list[dict[str, Any]]:
         for k, arm in enumerate(changed)
     ]
     return [*images, *maps]
+
+
+def _truths(job: Job, result: Result, changed: Sequence[str], classes: Mapping[str, str]) -> dict[str, dict[str, str]]:
+    """Arm -> region -> the true shift of a virtual patient, where its images were rendered by nobody's model."""
+    found = {}
+    for place, arm in enumerate(changed):
+        difference = true_image(job, result, f"difference-{place}").pixels.mean(axis=0)
+        regions = regions_of(result, difference.shape, classes)
+        found[arm] = {name: f"{float(difference[inside].mean()):.3g}" for name, inside in regions.items()}
+    return found
 
 
 def true_image(job: Job, result: Result, name: str) -> Image:

@@ -9,10 +9,11 @@ from starlette.responses import HTMLResponse, RedirectResponse, Response
 from medloom.core.errors import UserError
 from medloom.core.image import Image
 from medloom.data.images import read_provenance
+from medloom.studio.catalogue import ROW, row_name, table_and_line
 from medloom.studio.forms.reading import FormError
 from medloom.studio.forms.readings import KEYS, ORIGIN, answered, planned
 from medloom.studio.pages.cases import rows_of
-from medloom.studio.pages.sources import ROW, row_image, row_of
+from medloom.studio.pages.sources import row_image
 from medloom.studio.results.folder import Result, ResultImage, read_result
 from medloom.studio.results.opening import opened
 from medloom.studio.results.readings import Origin, as_csv, counts_of, right_of
@@ -156,13 +157,17 @@ def for_reader(request: Request, identity: str, place: int, asked: Asked) -> Res
 
 def _plan(studio: Studio, request: Request, form: dict[str, str], tables: list[str], jobs: list[str]) -> Plan:
     names = list(studio.catalogue.manifests())
-    real = [f"{ROW}{name}:{row.line}" for name in tables if name in names for row in rows_of(studio, names.index(name))]
+    rows = [(name, row) for name in tables if name in names for row in rows_of(studio, names.index(name))]
+    real = [f"{ROW}{name}:{row.line}" for name, row in rows]
     generated = []
     for identity in jobs:
         job = studio.job_of(request, identity)
         images = read_result(studio.store.results(job.id)).images
         generated += [f"{JOB}{job.id}:{image.number}" for image in images]
-    return planned(form, real, generated)
+    plan = planned(form, real, generated)
+    # Whatever becomes of the table: an answer is about the row that was read.
+    known = dict(zip(real, rows, strict=True))
+    return replace(plan, items=tuple(row_name(*known[item]) if item in known else item for item in plan.items))
 
 
 def _opened(request: Request, identity: str) -> tuple[Reading, dict[int, Answer]]:
@@ -201,8 +206,8 @@ def _image(studio: Studio, request: Request, item: str) -> Image:
 def _origin(studio: Studio, request: Request, item: str) -> Origin:
     """Where an image of a reading is from."""
     if item.startswith(ROW):
-        row, (table, _, line) = row_of(studio, item), item.removeprefix(ROW).rpartition(":")
-        return Origin(False, f"{table}, row {line}", patient=f"patient {row.patient or line}")
+        row, (table, _) = studio.catalogue.named_row(item), table_and_line(item)
+        return Origin(False, f"{table}, row {row.line}", patient=f"patient {row.patient or row.line}")
     _, found, job = _made(studio, request, item)
     known = read_provenance(found.path)
     hashes = known.get("condition", ""), known.get("model", "")

@@ -1,9 +1,11 @@
 """Images that are not generated here: those of the tables' rows, and those that users bring."""
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 from anyio.to_thread import run_sync
 from fastapi import APIRouter, Request
 from starlette.datastructures import UploadFile
@@ -12,10 +14,11 @@ from starlette.responses import HTMLResponse, Response
 from medloom.core.errors import UserError
 from medloom.core.image import Image
 from medloom.core.lookup import look_up
-from medloom.core.types import Sample
+from medloom.core.mask_spec import BACKGROUND, NO_MASK, MaskSpec
 from medloom.data.images import read_header
+from medloom.data.masks import by_names, read_named_mask
 from medloom.data.units import unit_for
-from medloom.studio.catalogue import part_of
+from medloom.studio.catalogue import ROW, part_of, row_name, table_and_line
 from medloom.studio.forms.reading import FormError
 from medloom.studio.model_facts import ModelFacts
 from medloom.studio.results.pictures import open_image, picture_of, window_of_labels
@@ -26,8 +29,6 @@ from medloom.studio.web.studio import Studio, studio_of, user_of
 from medloom.studio.web.viewer import Asked, for_viewer
 
 routes = APIRouter()
-# How an image of a table's row is named in a form: table and line.
-ROW = "row:"
 # Rows that a list shows, pixels of a thumbnail, and bytes that are written at a time.
 MOST_ROWS, THUMBNAIL, BLOCK = 200, 160, 1 << 20
 # Parts of a row that are images.
@@ -142,18 +143,16 @@ def choices(studio: Studio, user: str, part: str, modality: str | None = None, c
         if upload.kind == kind
     ]
     for number, name in enumerate(studio.catalogue.manifests()):
-        own, _, line = chosen.removeprefix(ROW).rpartition(":")
         try:
-            rows = studio.catalogue.rows(name, part, modality)
+            shown = list(studio.catalogue.rows(name, part, modality)[:MOST_ROWS])
         except (UserError, OSError):
             continue
-        shown, wanted = list(rows[:MOST_ROWS]), studio.catalogue.row(name, line) if own == name else None
-        if wanted is not None and wanted not in shown and part_of(wanted, part) is not None:
-            shown.insert(0, wanted)
+        with suppress(UserError):
+            wanted = studio.catalogue.named_row(chosen) if table_and_line(chosen)[0] == name else None
+            if wanted is not None and wanted not in shown and part_of(wanted, part) is not None:
+                shown.insert(0, wanted)
         found += [
-            Choice(
-                f"{ROW}{name}:{row.line}", f"{name}, row {row.line}", f"/cases/{number}/{row.line}/{part}/picture.png"
-            )
+            Choice(row_name(name, row), f"{name}, row {row.line}", f"/cases/{number}/{row.line}/{part}/picture.png")
             for row in shown
         ]
     return found
@@ -169,7 +168,9 @@ def modality_of(facts: ModelFacts | None, form: Mapping[str, str]) -> str | None
 
 def gone(chosen: str, among: Sequence[Choice]) -> bool:
     """Whether a form names an image that is not there any more."""
-    return bool(chosen) and chosen not in {choice.value for choice in among}
+    there = {choice.value for choice in among}
+    # In an address that somebody wrote, a row may have no mark.
+    return bool(chosen) and chosen not in there | {value.partition("@")[0] for value in there}
 
 
 def chosen_file(studio: Studio, user: str, chosen: str, part: str, field: str, dims: int) -> Path:
@@ -191,7 +192,7 @@ def chosen_file(studio: Studio, user: str, chosen: str, part: str, field: str, d
         upload = studio.store.uploads.get(user, chosen)
         _require_axes(upload.facts["size"], dims, field)
         return studio.store.folder / upload.file
-    file = part_of(row_of(studio, chosen), part)
+    file = part_of(studio.catalogue.named_row(chosen), part)
     if file is None:
         raise UserError(f"the row has no {part} any more; choose another one.")
     if part == "prior":
@@ -200,17 +201,29 @@ def chosen_file(studio: Studio, user: str, chosen: str, part: str, field: str, d
     return file
 
 
-def row_of(studio: Studio, chosen: str) -> Sample:
-    """The row that a form's value names.
+def chosen_mask(studio: Studio, user: str, chosen: str, facts: ModelFacts) -> Path:
+    """The file of the mask that a form's value names, which the model can be given.
 
     Raises:
+        FormError: it has other axes, or labels that the model does not know.
         UserError: there is none.
     """
-    table, _, line = chosen.removeprefix(ROW).rpartition(":")
-    row = studio.catalogue.row(table, line)
-    if row is None:
-        raise UserError(f"there is no row {line} in {table}.")
-    return row
+    file = chosen_file(studio, user, chosen, "mask", "mask", facts.dims)
+    masks = MaskSpec({int(label): name for label, name in facts.mask_classes.items()})
+    mask = by_names(*read_named_mask(file), file, masks)
+    _require_axes(mask.size, facts.dims, "mask")
+    known = {BACKGROUND, NO_MASK, *masks.names}
+    unknown = sorted({int(label) for label in np.unique(mask.pixels)} - known) if masks.names else []
+    if unknown:
+        raise FormError({"mask": f"This mask has the label {unknown[0]}, and the model knows {labels_of(facts)}."})
+    return file
+
+
+def labels_of(facts: ModelFacts) -> str:
+    """The labels that a model knows, in words."""
+    return ", ".join(
+        label if name == f"label {label}" else f"{label} {name}" for label, name in facts.mask_classes.items()
+    )
 
 
 def row_image(studio: Studio, chosen: str, part: str) -> Image:
@@ -219,7 +232,7 @@ def row_image(studio: Studio, chosen: str, part: str) -> Image:
     Raises:
         UserError: there is none.
     """
-    row, manifest = row_of(studio, chosen), studio.catalogue.manifest(chosen.removeprefix(ROW).rpartition(":")[0])
+    row, manifest = studio.catalogue.named_row(chosen), studio.catalogue.manifest(table_and_line(chosen)[0])
     file = part_of(row, part)
     if file is None:
         raise UserError(f"there is no {part} in row {row.line}.")

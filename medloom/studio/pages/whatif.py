@@ -13,13 +13,13 @@ from medloom.core.errors import UserError
 from medloom.core.files import make_folder
 from medloom.core.types import Sample
 from medloom.data.manifest import template_of, template_path
-from medloom.studio.catalogue import KnownModel
+from medloom.studio.catalogue import ROW, KnownModel, table_and_line
 from medloom.studio.forms.reading import FormError
 from medloom.studio.forms.settings import recalled
 from medloom.studio.forms.whatif import MOST_ARMS, MOST_SEEDS, SET, WAS, as_recorded, whatif_words
-from medloom.studio.model_facts import ModelFacts
+from medloom.studio.model_facts import ColumnFacts, ModelFacts
 from medloom.studio.pages.jobs import job_values
-from medloom.studio.pages.sources import ROW, choices, gone
+from medloom.studio.pages.sources import choices, gone
 from medloom.studio.results.truth import described_case
 from medloom.studio.web.studio import Studio, studio_of, user_of
 
@@ -32,11 +32,19 @@ def show(request: Request, model: str = "", job: str = "", seed: str = "", only:
     studio = studio_of(request)
     shown = studio.job_of(request, job) if job else studio.running(request, "whatif")
     # A case and changes come from the page of virtual patients.
-    asked = {name: value for name, value in request.query_params.items() if name.startswith(("case", SET, WAS))}
+    asked = {
+        name: value for name, value in request.query_params.items() if name.startswith(("case", "estimand", SET, WAS))
+    }
     form: dict[str, Any] = {**recalled(shown, seed, only), **asked}
     chosen = _model(studio, model or form.get("model", ""), form.get("case", ""))
     values = {} if shown is None else job_values(studio, shown)
     given = _values(studio, user_of(request), chosen, form, form.get("arms", []), {})
+    unknown = sorted({name.removeprefix(SET) for name in asked if name.startswith(SET)} - {*given["attributes"]})
+    if chosen is not None and chosen.facts and unknown:
+        given["wrong"] = {
+            **given["wrong"],
+            "": f"{chosen.name} was not given {', '.join(unknown)}: it cannot be asked.",
+        }
     return studio.page(request, "whatif.html", **given, job=shown, **values)
 
 
@@ -80,13 +88,14 @@ def _write_case(studio: Studio, chosen: str, folder: Path) -> dict[str, str]:
     Raises:
         FormError: no case was chosen, or it is gone.
     """
-    table, _, line = chosen.removeprefix(ROW).rpartition(":")
     if not chosen.startswith(ROW):
         raise FormError({"case": "Choose a case: a row of a table of the studio."})
+    try:
+        row, table = studio.catalogue.named_row(chosen), table_and_line(chosen)[0]
+    except UserError as error:
+        raise FormError({"case": str(error)}) from error
     manifest, path = studio.catalogue.manifest(table), studio.catalogue.manifests()[table]
-    one = manifest.select(str(each) == line for each in manifest.frame["line"])
-    if not len(one):
-        raise FormError({"case": "This row is not in its table any more; choose another one."})
+    one = manifest.select(each == row.line for each in manifest.frame["line"])
     make_folder(folder)
     one.write(folder / "case.csv")
     template = template_of(path)
@@ -126,7 +135,10 @@ def _values(
     cases = [case for case in rows if facts and (row := known[case.value]) is not None and _suits(facts, row)]
     chosen, wanted = cases[0].value if cases else "", form.get("case", "")
     if gone(wanted, cases):
-        wrong = {"case": "The case that was chosen does not fit this model, or is gone: choose another one.", **wrong}
+        wrong = {
+            "case": "The case is gone, is another one now, or does not fit this model: choose again.",
+            **wrong,
+        }
     elif wanted:
         chosen = wanted
     return {
@@ -137,13 +149,32 @@ def _values(
         "facts": facts,
         "form": form,
         "arms": arms,
-        "wrong": wrong,
+        "wrong": dict(wrong),
         "cases": cases,
         "case": chosen,
+        "attributes": {column.name: column for column in _attributes(studio, facts, chosen)} if facts else {},
+        "unread": _unread(studio),
         "recorded": _recorded(studio, chosen) if chosen else {},
         "most_arms": MOST_ARMS,
         "most_seeds": MOST_SEEDS,
     }
+
+
+def _attributes(studio: Studio, facts: ModelFacts, chosen: str) -> tuple[ColumnFacts, ...]:
+    """What can be changed of a case: columns of the table, and those that the template of its table words."""
+    path = studio.catalogue.manifests().get(table_and_line(chosen)[0])
+    return facts.table if path is not None and template_of(path) is None else facts.attributes
+
+
+def _unread(studio: Studio) -> list[str]:
+    """Why tables cannot be read."""
+    found = []
+    for name in studio.catalogue.manifests():
+        try:
+            studio.catalogue.rows(name)
+        except UserError as error:
+            found.append(str(error))
+    return found
 
 
 def _recorded(studio: Studio, chosen: str) -> dict[str, str]:
@@ -154,8 +185,7 @@ def _recorded(studio: Studio, chosen: str) -> dict[str, str]:
 
 def _row(studio: Studio, chosen: str) -> Sample | None:
     """The row that a form's value names; None where there is none."""
-    table, _, line = chosen.removeprefix(ROW).rpartition(":")
     try:
-        return studio.catalogue.row(table, line)
+        return studio.catalogue.named_row(chosen)
     except UserError:
         return None

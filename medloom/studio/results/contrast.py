@@ -107,18 +107,23 @@ def shifts(result: Result, arm: str, classes: Mapping[str, str]) -> list[Shift]:
         classes: label of the mask -> its name.
     """
     found, _ = differences(result, arm)
-    regions: dict[str, NDArray[np.bool_]] = {WHOLE: np.ones(found.shape[1:], bool)}
-    labels = _labels(result)
-    if labels is not None and labels.shape == found.shape[1:]:
-        present = [int(label) for label in np.unique(labels) if label > 0]
-        regions |= {classes.get(str(label), f"label {label}"): labels == label for label in present}
     shifted = []
-    for name, inside in regions.items():
+    for name, inside in regions_of(result, found.shape[1:], classes).items():
         values = found[:, inside].mean(axis=1)
         half = float(_half_width(values)) if len(values) > 1 else float("nan")
         value = float(values.mean())
         shifted.append(Shift(name, value, value - half, value + half))
     return shifted
+
+
+def regions_of(result: Result, size: tuple[int, ...], classes: Mapping[str, str]) -> dict[str, NDArray[np.bool_]]:
+    """Region -> where it lies: the whole image, and those of the mask that was held, where it has this size."""
+    regions: dict[str, NDArray[np.bool_]] = {WHOLE: np.ones(size, bool)}
+    labels = _labels(result)
+    if labels is None or labels.shape != size:
+        return regions
+    present = [int(label) for label in np.unique(labels) if label > 0]
+    return regions | {classes.get(str(label), f"label {label}"): labels == label for label in present}
 
 
 def _labels(result: Result) -> NDArray[np.float32] | None:

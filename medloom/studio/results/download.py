@@ -1,9 +1,9 @@
 """Results to take away: the folder as a ZIP file, its images as they are or in another format."""
 
-import csv
-import io
 import zipfile
+from collections.abc import Mapping
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -14,6 +14,7 @@ from medloom.data.images import read_image, read_provenance, require_series, wri
 from medloom.generation.kept_images import MANIFEST
 from medloom.generators.generated_images import FORMATS, suffix_of
 from medloom.studio.results.folder import Result, ResultImage
+from medloom.studio.results.manifest_copy import rewritten
 from medloom.studio.results.opening import opened, stated
 
 AS_MADE, DICOM, NIFTI = "as made", "dicom", "nifti"
@@ -42,7 +43,9 @@ def downloads_of(result: Result) -> list[str]:
 
 
 def write_zip(result: Result, form: str, target: Path) -> None:
-    """Write the images with their manifest and pictures to a ZIP file; a volume as DICOM is a folder of its slices.
+    """Write the images with all else of their folder to a ZIP file; a volume as DICOM is a folder of its slices.
+
+    The masks that the manifest names come with them. Prior images do not, which are patients': their cells are empty.
 
     Args:
         result: finished.
@@ -63,10 +66,15 @@ def write_zip(result: Result, form: str, target: Path) -> None:
         for path in files.values():
             for file in sorted(path.iterdir()) if path.is_dir() else [path]:
                 archive.write(file, file.relative_to(path.parent).as_posix())
+        images = {image.path for image in result.images}
+        for file in sorted(result.folder.rglob("*")):
+            if file.is_file() and file not in images and file.name != MANIFEST and not file.name.startswith("."):
+                archive.write(file, file.relative_to(result.folder).as_posix())
         if (result.folder / MANIFEST).is_file():
-            archive.writestr(MANIFEST, _renamed(result.folder / MANIFEST, files))
-        for picture in result.pictures:
-            archive.write(result.folder / picture, picture)
+            masks: dict[Path, str] = {}
+            archive.writestr(MANIFEST, rewritten(result.folder / MANIFEST, partial(_place, result, files, masks)))
+            for file, name in masks.items():
+                archive.write(file, name)
 
 
 def _converted(result: Result, own: ResultImage, form: str, folder: Path) -> Path:
@@ -86,14 +94,12 @@ def _is_series(form: str, image: Image) -> bool:
     return form == DICOM and len(image.size) == 3
 
 
-def _renamed(manifest: Path, files: dict[str, Path]) -> str:
-    """The manifest with the names that the files have now."""
-    with manifest.open(encoding="utf-8", newline="") as stream:
-        header, *rows = list(csv.reader(stream))
-    column, written = header.index("path"), io.StringIO()
-    writer = csv.writer(written)
-    writer.writerow(header)
-    for row in rows:
-        row[column] = files[row[column]].name if row[column] in files else row[column]
-        writer.writerow(row)
-    return written.getvalue()
+def _place(result: Result, files: Mapping[str, Path], masks: dict[Path, str], column: str, path: str) -> str:
+    """Where a file of the manifest lies in the ZIP file; masks are noted."""
+    if column == "path":
+        return files[path].name if path in files else path
+    file = (result.folder / path).resolve()
+    if column != "mask" or not file.is_file():
+        return ""
+    masks.setdefault(file, f"masks/{len(masks):06d}{''.join(file.suffixes[-2:])}")
+    return masks[file]

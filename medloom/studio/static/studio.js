@@ -75,9 +75,14 @@ document.addEventListener("htmx:afterRequest", (event) => {
   if (!isSent(event.detail)) return;
   lockForm(elt, false);
   if (!successful) return;
+  const result = document.getElementById("result");
+  if (result && result.getBoundingClientRect().top < 0) result.scrollIntoView();
   elt.querySelectorAll(".wrong:not([data-drop-said])").forEach((said) => said.remove());
   elt.querySelectorAll("[aria-invalid]").forEach((field) => field.removeAttribute("aria-invalid"));
 });
+// While the studio does not answer, what a page says of a job is old.
+document.addEventListener("htmx:sseError", () => document.body.classList.add("lost"));
+document.addEventListener("htmx:sseOpen", () => document.body.classList.remove("lost"));
 // A field that is folded away cannot say what is wrong with it.
 document.addEventListener("invalid", (event) => event.target.closest("details")?.setAttribute("open", ""), true);
 // Another choice is another page.

@@ -19,7 +19,7 @@ class Plan:
         title: in a line.
         question: that is asked of each image.
         choices: the answers to choose from.
-        items: the images in their order: `row:TABLE:LINE` or `job:ID:NUMBER`.
+        items: the images in their order: `row:TABLE:LINE@MARK` or `job:ID:NUMBER`.
         seed: of the choice and the order.
         reveals: whether the origin is said after each answer; else after the last one.
     """

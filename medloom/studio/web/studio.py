@@ -1,5 +1,6 @@
 """The studio as its pages see it: settings, store, catalogue, and how a page is drawn."""
 
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,7 +13,7 @@ from starlette.responses import HTMLResponse
 
 import medloom
 from medloom.core.progress import duration
-from medloom.studio.catalogue import Catalogue
+from medloom.studio.catalogue import ROW, Catalogue, source
 from medloom.studio.store.jobs import Job
 from medloom.studio.store.store import Store
 
@@ -95,6 +96,8 @@ class Studio:
             lstrip_blocks=True,
         )
         self._templates.filters["duration"] = duration
+        self._templates.filters["moment"] = moment
+        self._templates.filters["shown"] = shown
 
     def page(self, request: Request, template: str, status: int = 200, **values: Any) -> HTMLResponse:
         """A page, or a part of one, for the user of a request."""
@@ -142,3 +145,17 @@ def studio_of(request: Request) -> Studio:
     """The studio that answers a request."""
     found: Studio = request.app.state.studio
     return found
+
+
+def moment(seconds: float) -> str:
+    """When something was, for people, by the clock of the studio's computer: `2026-11-05 14:02`."""
+    return time.strftime("%Y-%m-%d %H:%M", time.localtime(seconds))
+
+
+def shown(value: str) -> str:
+    """A value of a form for people: a row by its table and line.
+
+    >>> shown("row:a/t.csv:12@0f3c"), shown("7")
+    ('a/t.csv, row 12', '7')
+    """
+    return source(value) if value.startswith(ROW) else value

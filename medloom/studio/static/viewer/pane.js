@@ -4,6 +4,8 @@ import { draw as drawMeasures } from "./measures.js";
 const FONT = "12px system-ui, sans-serif";
 // Red above, blue below; grey where a difference does not exceed the noise.
 const ABOVE = [214, 69, 44], BELOW = [50, 120, 214];
+// How much colour the smallest difference has.
+const LEAST = 0.15;
 
 export class Pane {
   constructor(canvas, state) {
@@ -131,6 +133,15 @@ export class Pane {
       context.fillStyle = `rgb(${shade((2 * (k + 0.5)) / steps - 1, 0)})`;
       context.fillRect(left + (wide * k) / steps, top, wide / steps + 1, 8);
     }
+    const reach = short(this.state.reach);
+    [[`−${reach}`, left, "left"], ["0", left + wide / 2, "center"], [reach, left + wide, "right"]].forEach(([text, x, align]) => {
+      context.textAlign = align;
+      context.lineWidth = 3;
+      context.strokeStyle = "#000";
+      context.strokeText(text, x, top - 15);
+      context.fillStyle = "#d8dee0";
+      context.fillText(text, x, top - 15);
+    });
   }
 
   valueWords() {
@@ -157,9 +168,10 @@ export function short(value) {
   return Math.abs(value) >= 10 ? String(Math.round(value)) : String(+value.toPrecision(2));
 }
 
-// The colour of a difference, as a part of the largest one that the scale has; grey within the noise.
+// The colour of a difference, as a part of the largest one that the scale has. Grey within the noise alone: whatever
+// exceeds it is coloured, however small it is.
 function shade(value, noise) {
-  const part = Math.abs(value) <= noise ? 0 : Math.min(Math.abs(value), 1), colour = value > 0 ? ABOVE : BELOW;
+  const size = Math.abs(value), part = size <= noise || size === 0 ? 0 : LEAST + (1 - LEAST) * Math.min(size, 1), colour = value > 0 ? ABOVE : BELOW;
   return colour.map((level) => Math.round(96 + (level - 96) * part));
 }
 

@@ -168,6 +168,10 @@ export class Viewer {
     const tool = event.button === 1 || event.shiftKey ? "pan" : this.tool;
     if (pane.state.curtain !== null) return this.follow(event, pane, (now) => this.change({ curtain: fraction(now, pane) }));
     if (tool === "pan") return this.follow(event, pane, (now) => this.change({ x: x + now.clientX - start[0], y: y + now.clientY - start[1] }));
+    if (tool === "window" && pane.source.facts.isDifference) {
+      const { reach } = pane.state;
+      return this.follow(event, pane, (now) => this.change({ reach: reach * Math.exp((now.clientX - start[0]) / 150) }));
+    }
     if (tool === "window") {
       const unit = (high - low) / 300;
       return this.follow(event, pane, (now) => {
