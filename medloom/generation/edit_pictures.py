@@ -71,13 +71,15 @@ def write_edit_differences(
 def _row(model: LoadedModel, prior: Condition, edits: Sequence[Request], suffix: str, number: int) -> DifferenceRow:
     reader = model.generator.reader
     names = [f"edited, variant {place}" if len(edits) > 1 else "edited" for place in range(1, len(edits) + 1)]
-    intensity = reader.spec.of(reader.modality(prior))
+    intensity, before = reader.spec.of(reader.modality(prior)), reader.prior(prior)
+    # Files are rounded, and the prior image in memory is not: what differs by less than a level is the same.
+    after = [np.where(np.abs(image - before) < NOTHING, before, image) for image in previews(model, edits, suffix)]
     return DifferenceRow(
         f"{row_label(model, edits[0], number)}\n{quoted(edits[0].shown(model.options.with_text).text)}",
         intensity.output_unit,
         intensity.span,
-        reader.prior(prior),
-        dict(zip(names, previews(model, edits, suffix), strict=True)),
+        before,
+        dict(zip(names, after, strict=True)),
         sides(reader, replace(edits[0], condition=prior)),
         {name: f"seed {edit.seed}" for name, edit in zip(names, edits, strict=True)},
     )

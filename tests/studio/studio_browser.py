@@ -4,6 +4,7 @@ import os
 import re
 import shutil
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -38,12 +39,17 @@ def studio(
 
 @pytest.fixture(scope="module")
 def browser() -> "Iterator[Browser]":
-    """With WebGL on a machine without a graphics card."""
+    with launched() as opened:
+        yield opened
+
+
+@contextmanager
+def launched(*arguments: str) -> "Iterator[Browser]":
+    """A browser within the block."""
     from playwright.sync_api import sync_playwright
 
-    webgl = ["--use-angle=swiftshader", "--enable-unsafe-swiftshader"]
     with sync_playwright() as playwright:
-        opened = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox", *webgl])
+        opened = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox", *arguments])
         yield opened
         opened.close()
 

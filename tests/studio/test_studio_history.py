@@ -126,7 +126,7 @@ def test_what_is_gone_is_said(page: "Page", studio: Served, table: Path) -> None
     page.locator("[aria-label='Remove m2.png']").click()
     page.wait_for_function("() => !document.body.textContent.includes('m2.png')")
     page.goto(f"/generate?job={job}")
-    page.wait_for_selector("text=The mask that was used is gone")
+    page.wait_for_selector("text=The mask is gone")
     page.goto("/readings")
     for box in page.locator("[name=table]").all():
         box.uncheck()

@@ -109,6 +109,17 @@ def test_what_if_by_keyboard_alone(page: "Page", studio: Served) -> None:
     assert arms[0]["label"] == "factual, generated" and arms[-1]["isDifference"]
     assert re.search("supported|extrapolated|not counted", arms[1]["support"])
     assert "difference of conditional means" in page.locator(".effects").inner_text()
+    # The colours of a difference are stretched where it is dragged, and the window of the images stays.
+    pane = page.evaluate("() => medloomViewer.panes.findIndex((pane) => pane.source.facts.isDifference)")
+    box, state = page.locator("canvas").nth(pane).bounding_box(), "() => [common.reach, common.low, common.high]"
+    assert box is not None
+    before = page.evaluate(state.replace("common", "medloomViewer.common"))
+    page.mouse.move(box["x"] + box["width"] * 0.7, box["y"] + box["height"] * 0.5)
+    page.mouse.down()
+    page.mouse.move(box["x"] + box["width"] * 0.2, box["y"] + box["height"] * 0.5)
+    page.mouse.up()
+    after = page.evaluate(state.replace("common", "medloomViewer.common"))
+    assert 0 < after[0] < 0.7 * before[0] and after[1:] == before[1:]
     accessible(page)
 
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 from PIL import Image
-from studio_browser import accessible, browser, drawn, needs_browser, page
+from studio_browser import accessible, drawn, launched, needs_browser, page
 from studio_server import Served, serving, volume_model, volumes
 
 from medloom.data.images import read_image
@@ -19,7 +19,7 @@ from medloom.studio.results.pictures import picture_of
 from medloom.studio.results.truth import case_of, described_case
 
 if TYPE_CHECKING:
-    from playwright.sync_api import Page
+    from playwright.sync_api import Browser, Page
 
 pytestmark = needs_browser
 SLICE = "(plane) => { const s = medloomViewer.sources[0].slice(plane, 5); return [s.height, s.width, ...s.values] }"
@@ -31,6 +31,13 @@ def studio(volume_model: Path, volumes: Path, tmp_path_factory: pytest.TempPathF
     folder = tmp_path_factory.mktemp("served") / "studio"
     with serving(folder, f"--model={volume_model}", f"--data={volumes}", "--device=cpu") as served:
         yield served
+
+
+@pytest.fixture(scope="module")
+def browser() -> "Iterator[Browser]":
+    # WebGL without a graphics card, which makes all else slower.
+    with launched("--use-angle=swiftshader", "--enable-unsafe-swiftshader") as opened:
+        yield opened
 
 
 def colours(png: bytes) -> np.ndarray:
@@ -131,7 +138,7 @@ def test_a_virtual_patient_and_who_it_would_be(page: "Page", studio: Served, vol
     accessible(page)
     page.locator("text=Ask a model the same").click()
     page.wait_for_selector("button.main")
-    assert "case=row" in page.url
+    assert "case=row" in page.url and page.locator("[name=estimand]").input_value() == "total"
     # What cannot be is said, and nothing is drawn.
     page.goto("/phantom?case=" + page.url.partition("case=")[2].partition("&")[0] + "&set.age=400")
     page.wait_for_selector("text=age=400 is out of range")

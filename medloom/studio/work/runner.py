@@ -45,7 +45,7 @@ def run_job(store: Store, job: Job, device: str) -> None:
             if isinstance(options, EditConfig) and options.image is not None:
                 keep_prior(store, job, options)
     except UserError as error:
-        finish(store, job, FAILED, str(error))
+        finish(store, job, FAILED, _by_their_names(store, job, str(error)))
     except GateError as error:
         finish(store, job, DONE, str(error))
     except KeyboardInterrupt:
@@ -62,6 +62,13 @@ def run_job(store: Store, job: Job, device: str) -> None:
         finish(store, job, DONE, reporter.messages[-1] if reporter.messages else "")
     finally:
         LOG.removeHandler(reporter)
+
+
+def _by_their_names(store: Store, job: Job, message: str) -> str:
+    """A sentence with the files that the user brought as the user calls them, and not by where they are kept."""
+    for upload in store.uploads.of(job.user):
+        message = message.replace(str(store.folder / upload.file), upload.name)
+    return message
 
 
 def finish(store: Store, job: Job, state: str, message: str) -> None:
