@@ -1,11 +1,13 @@
 """What users get wrong, and what goes away while the studio is served: each has a sentence, and the pages stay."""
 
+import html
 import re
 import shutil
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from urllib.parse import parse_qsl
 
 import nibabel
 import numpy as np
@@ -15,7 +17,10 @@ from PIL import Image as Pillow
 from studio_client import Browser, name_of, sentences
 from studio_server import editor, model, table, triples
 
+from medloom.data.manifest import read_manifest
+from medloom.phantom.causal import OBSERVED
 from medloom.recipes.commands import run_command
+from medloom.studio.results.truth import case_of, described_case
 from medloom.studio.store.database import FILE
 
 PAGES = ("/", "/generate", "/edit", "/whatif", "/cases", "/runs", "/history", "/about")
@@ -319,3 +324,26 @@ def test_a_table_without_a_template_has_no_worded_columns(browser: Browser) -> N
     page = browser.get("/whatif?model=run&set.height=180&was.height=170").text
     assert "set.smoking" in page and "set.height" not in page
     assert "run was not given height" in page
+
+
+def test_a_model_is_asked_for_all_that_follows(tmp_path: Path) -> None:
+    """The total effect is that of the change and of what follows from it; the direct one that of the change alone."""
+    run_command("data phantom", out=tmp_path / "cohort", patients=12, size=16, complete=True)
+    table = tmp_path / "cohort" / "train.csv"
+    browser = Browser(tmp_path / "studio", (), manifests=(table,))
+    followed = False
+    for number, sample in enumerate(read_manifest(table, need=()).samples()[:6]):
+        chosen = value_of(browser.get("/phantom").text, "case", number)
+        case = case_of(described_case(table, sample.path))
+        assert case is not None
+        before, after = case.values({"age": 80.0})
+        different = {name for name in OBSERVED if after[name] != before[name]}
+        for effect, wanted in {"total": different, "direct": {"age"}}.items():
+            page = browser.get("/phantom", params={"case": chosen, "set.age": "80", "effect": effect}).text
+            link = dict(
+                parse_qsl(html.unescape(re.findall(r'href="/whatif\?([^"]+)"', page)[0]), keep_blank_values=True)
+            )
+            assert {name.removeprefix("set.") for name in link if name.startswith("set.")} == wanted
+            assert link["case"] == chosen and link["was.age"] == f"{before['age']:g}"
+        followed = followed or len(different) > 1
+    assert followed, "no patient in whom something follows"

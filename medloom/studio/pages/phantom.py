@@ -11,7 +11,7 @@ from starlette.responses import HTMLResponse, Response
 from medloom.core.cells import spelled
 from medloom.core.errors import UserError
 from medloom.core.image import Image
-from medloom.phantom.causal import MODEL, descendants
+from medloom.phantom.causal import MODEL, OBSERVED, descendants
 from medloom.studio.catalogue import ROW, table_and_line
 from medloom.studio.forms.whatif import SET, WAS
 from medloom.studio.pages.sources import Choice, choices
@@ -42,16 +42,22 @@ def show(request: Request) -> HTMLResponse:
     values |= {"before": {}, "after": {}, "study": None, "wrong": "", "question": ""}
     if chosen:
         case = _case(studio, chosen)
-        (before, _), effect = case.values({}), form.get("effect", TOTAL)
+        before, _ = case.values({})
         changes = _changes(form, before)
         try:
             _, after = case.values(changes, _held(changes, form))
             values |= {"after": after, "study": _study(case, chosen, changes, form)}
         except UserError as error:
             values["wrong"] = str(error)
-        asked = {f"{SET}{name}": value for name, value in changes.items()}
-        recorded = {f"{WAS}{name}": spelled(before[name]) for name in changes}
-        values |= {"before": before, "question": urlencode({"case": chosen, "estimand": effect, **asked, **recorded})}
+        # A model does not know what follows: it is asked for all that is different then.
+        asked = changes | {
+            name: spelled(value)
+            for name, value in values["after"].items()
+            if name in OBSERVED and name not in changes and value != before[name]
+        }
+        set_to = {f"{SET}{name}": value for name, value in asked.items()}
+        recorded = {f"{WAS}{name}": spelled(before[name]) for name in asked}
+        values |= {"before": before, "question": urlencode({"case": chosen, **set_to, **recorded})}
     return studio.page(request, "phantom.html", **values)
 
 

@@ -32,9 +32,7 @@ def show(request: Request, model: str = "", job: str = "", seed: str = "", only:
     studio = studio_of(request)
     shown = studio.job_of(request, job) if job else studio.running(request, "whatif")
     # A case and changes come from the page of virtual patients.
-    asked = {
-        name: value for name, value in request.query_params.items() if name.startswith(("case", "estimand", SET, WAS))
-    }
+    asked = {name: value for name, value in request.query_params.items() if name.startswith(("case", SET, WAS))}
     form: dict[str, Any] = {**recalled(shown, seed, only), **asked}
     chosen = _model(studio, model or form.get("model", ""), form.get("case", ""))
     values = {} if shown is None else job_values(studio, shown)
@@ -134,6 +132,8 @@ def _values(
     known = {case.value: _row(studio, case.value) for case in rows}
     cases = [case for case in rows if facts and (row := known[case.value]) is not None and _suits(facts, row)]
     chosen, wanted = cases[0].value if cases else "", form.get("case", "")
+    # In an address that somebody wrote, a row may have no mark.
+    wanted = next((case.value for case in cases if wanted and case.value.startswith(f"{wanted}@")), wanted)
     if gone(wanted, cases):
         wrong = {
             "case": "The case is gone, is another one now, or does not fit this model: choose again.",
