@@ -347,3 +347,11 @@ def test_a_model_is_asked_for_all_that_follows(tmp_path: Path) -> None:
             assert link["case"] == chosen and link["was.age"] == f"{before['age']:g}"
         followed = followed or len(different) > 1
     assert followed, "no patient in whom something follows"
+
+
+def test_a_case_says_its_row_and_the_columns_that_models_know(browser: Browser) -> None:
+    page = browser.get("/cases/0/2/read").text
+    assert "manifest.csv, row 2" in page
+    shown = re.findall(r'<tr><th scope="row">(\w+)</th><td>(\w+)</td></tr>', page)
+    # Nobody's model is conditioned on the label.
+    assert shown == [("age", "30"), ("smoking", "never")]

@@ -12,6 +12,7 @@ from medloom.core.errors import UserError
 from medloom.core.types import Sample
 from medloom.data.images import read_provenance
 from medloom.studio.catalogue import part_of
+from medloom.studio.forms.whatif import as_recorded
 from medloom.studio.web.studio import Studio, studio_of
 
 routes = APIRouter()
@@ -53,11 +54,13 @@ def read(request: Request, table: int, line: int) -> HTMLResponse:
         request,
         "case.html",
         table=table,
+        table_name=list(studio.catalogue.manifests())[table],
         place=place,
         total=len(rows),
         row=row,
         before=before,
         after=after,
+        known=known_cells(studio, row),
         study=study_of(table, Path(list(studio.catalogue.manifests())[table]).stem, place, row),
     )
 
@@ -72,6 +75,15 @@ def rows_of(studio: Studio, table: int) -> Sequence[Sample]:
     if not 0 <= table < len(names):
         raise UserError("there is no such table; start the studio with --data.")
     return studio.catalogue.rows(names[table], "image")
+
+
+def known_cells(studio: Studio, row: Sample) -> dict[str, str]:
+    """The cells of a case in the columns that models are conditioned on; others may name a patient."""
+    models = [model.facts for model in studio.catalogue.models() if model.facts]
+    columns = {column.name for facts in models for column in facts.attributes}
+    return {
+        name: as_recorded(cell) for name, cell in row.condition.table.items() if name in columns and cell is not None
+    }
 
 
 def study_of(table: int, name: str, place: int, row: Sample) -> dict[str, Any]:
