@@ -20,10 +20,13 @@ SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"
 
 # Files that take longest, so that none of them is begun last while other cores have nothing left to do.
 LONG = (
-    "test_effect_controls.py",
-    "test_demo.py",
+    "test_executed.py",
+    "test_studio_worker.py",
+    "test_studio_pages.py",
+    "test_studio_history.py",
     "test_evaluate_images.py",
-    "test_processes.py",
+    "test_not_learnt.py",
+    "test_mask2image.py",
     "test_edit.py",
     "test_resume.py",
     "test_gan_task.py",

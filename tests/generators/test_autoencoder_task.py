@@ -105,6 +105,7 @@ def test_it_overfits_eight_images():
     assert psnr_of_training(task) > before + 10
 
 
+@pytest.mark.slow
 def test_a_tokenizer_learns_with_codes_in_use(tmp_path):
     options = replace(TOKENS, adversarial_weight=0.0, perceptual="none")
     loop = replace(LOOP, steps=150, batch=8, learning_rate=4e-3, ema=0.9, log_every=50, validate_every=150)

@@ -162,9 +162,8 @@ def test_out_that_holds_something_else(fails: Callable[..., str], manifest: Path
     assert [path.name for path in (tmp_path / "mine").iterdir()] == ["thesis.tex"]
 
 
-@pytest.mark.parametrize(
-    "limit", [pytest.param(4000, id="caching", marks=pytest.mark.slow), pytest.param(30_000, id="saving")]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("limit", [pytest.param(4000, id="caching"), pytest.param(30_000, id="saving")])
 def test_disk_too_small(limit: int, manifest: Path, tmp_path: Path) -> None:
     """A limit on file size makes the system refuse writes, as a full disk does."""
     script = (

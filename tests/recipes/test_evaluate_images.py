@@ -369,6 +369,7 @@ def test_patients_that_the_model_has_seen_are_refused(sets: dict[str, Path], tmp
     assert "| patients trained on | 80 |" in (tmp_path / "out" / "model_card.md").read_text()
 
 
+@pytest.mark.slow
 def test_bad_images_are_named_or_left_out(sets: dict[str, Path], cache: Path, tmp_path: Path) -> None:
     bad = drawn_set(tmp_path / "bad", 40, 11, patients=False)
     Image.fromarray(np.full((16, 16), 7, np.uint8)).save(bad.parent / "3.png")

@@ -83,6 +83,7 @@ def test_arms_share_their_noise(folder: Path, tmp_path: Path) -> None:
     assert len({row["source_id"] for row in rows}) == 2 and "p0" not in {row["patient"] for row in rows}
 
 
+@pytest.mark.slow
 def test_effects_are_estimated_without_guidance_unless_it_is_asked_for(folder: Path, tmp_path: Path) -> None:
     """Guidance exaggerates what a change does; where it is asked for, the estimand says so."""
     rows = make(folder, tmp_path / "plain", "kind=square")

@@ -84,6 +84,7 @@ def test_a_run_keeps_what_training_patients_had_together(folder: Path) -> None:
     assert not any(f'"p{number}"' in json.dumps(kept) for number in range(90))
 
 
+@pytest.mark.slow
 def test_rows_that_break_a_bound_are_left_out_and_extrapolations_marked(
     folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -45,6 +45,7 @@ def losses(run: Path) -> list[float]:
     return [float(value) for _, name, value in read_metrics(run / "logs" / "metrics.csv") if name == "loss"]
 
 
+@pytest.mark.slow
 def test_two_processes_are_like_one(
     make_manifest: Callable[..., Path], tmp_path: Path, tiny_options: dict[str, object]
 ) -> None:

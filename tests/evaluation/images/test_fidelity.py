@@ -62,6 +62,7 @@ def test_the_kernel_distance_is_also_given_as_it_is_published() -> None:
     assert said in metrics[fidelity.KERNEL, "all"].note and not metrics[fidelity.KERNEL, "A"].note
 
 
+@pytest.mark.slow
 def test_a_shift_is_seen_in_distance_and_precision() -> None:
     metrics = metrics_of(clusters(200, 1, shift=2.0))
     for name in (fidelity.FD, "precision", "density", "coverage"):

@@ -241,6 +241,7 @@ def test_findings_that_are_not_shown_are_seen(sets: dict[str, Path], cache: Path
     assert found[findings.AUROC, EFFUSION]["reading"].endswith("worse")
 
 
+@pytest.mark.slow
 def test_half_of_real_is_trained_on_and_a_gate_and_a_plan_know_the_metrics(
     sets: dict[str, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -100,6 +100,7 @@ def test_of_images_unlike_real_ones_nothing_is_said(sets: dict[str, Path], tmp_p
         assert any(note.startswith(f"{flip}: not measured, since 0 of ") for note in scores["notes"])
 
 
+@pytest.mark.slow
 def test_images_without_sides_are_said_to_have_none(
     sets: dict[str, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
