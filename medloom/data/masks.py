@@ -146,15 +146,20 @@ def require_axes(mask: Image, path: Path, spec: ImageSpec) -> None:
         )
 
 
+def unknown_labels(labels: NDArray[np.generic], masks: MaskSpec) -> list[int]:
+    """The labels that are not among the classes; none where no classes are known."""
+    known = (NO_MASK, BACKGROUND, *masks.names)
+    found = np.unique(labels).astype(int).tolist() if masks.names else []
+    return [label for label in found if label not in known]
+
+
 def require_known(labels: NDArray[np.generic], path: Path, masks: MaskSpec) -> None:
     """Refuse labels that are not among the classes.
 
     Raises:
         UserError: names the file, the label and the classes.
     """
-    known = (NO_MASK, BACKGROUND, *masks.names)
-    found = np.unique(labels).astype(int).tolist() if masks.names else []
-    if unknown := [label for label in found if label not in known]:
+    if unknown := unknown_labels(labels, masks):
         listed = ", ".join(f"{label} {masks.name(label)}" for label in sorted(masks.names)[:12])
         more = "" if len(masks.names) <= 12 else f" and {len(masks.names) - 12} more"
         raise UserError(

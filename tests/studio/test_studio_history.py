@@ -63,6 +63,15 @@ def test_a_launcher_starts_the_studio_as_it_was_asked_for(
     assert medloom([*asked, "go.exe"]) == 2 and ".bat for Windows" in capsys.readouterr().err
 
 
+def bring_mask(page: "Page", file: Path) -> None:
+    """Open Generate, and bring a mask."""
+    page.goto("/generate")
+    page.wait_for_selector("#masks .choice")
+    before = page.locator("#masks .choice").count()
+    page.set_input_files("input[aria-label='Bring a mask']", file)
+    page.wait_for_function("(before) => document.querySelectorAll('#masks .choice').length > before", arg=before)
+
+
 @needs_browser
 def test_two_results_next_to_each_other(page: "Page", studio: Served) -> None:
     one = generate(page, studio, n="2", seed="1")
@@ -113,11 +122,7 @@ def test_settings_and_files_say_where_they_are_from(page: "Page", studio: Served
 @needs_browser
 def test_what_is_gone_is_said(page: "Page", studio: Served, table: Path) -> None:
     """A mask that was removed is not left out in silence; and a job of a reading stays."""
-    page.goto("/generate")
-    page.wait_for_selector("#masks .choice")
-    before = page.locator("#masks .choice").count()
-    page.set_input_files("input[aria-label='Bring a mask']", table.parent / "m2.png")
-    page.wait_for_function("(before) => document.querySelectorAll('#masks .choice').length > before", arg=before)
+    bring_mask(page, table.parent / "m2.png")
     fill(page, text="A disc, left.", age="40", smoking="never", n="2")
     page.keyboard.press("Control+Enter")
     page.wait_for_selector(".state.done")
@@ -226,11 +231,7 @@ def test_generate_what_if_and_edit_by_keyboard_alone(page: "Page", studio: Serve
 
 @needs_browser
 def test_files_are_kept_and_removed(page: "Page", studio: Served, table: Path) -> None:
-    page.goto("/generate")
-    page.wait_for_selector("#masks .choice")
-    before = page.locator("#masks .choice").count()
-    page.set_input_files("input[aria-label='Bring a mask']", table.parent / "m1.png")
-    page.wait_for_function("(before) => document.querySelectorAll('#masks .choice').length > before", arg=before)
+    bring_mask(page, table.parent / "m1.png")
     assert page.locator("#masks input:checked").count() == 1
     page.goto("/history")
     page.locator("li", has=page.locator("[aria-label='Remove m1.png']")).locator("text=Keep").click()

@@ -111,14 +111,15 @@ def test_what_if_by_keyboard_alone(page: "Page", studio: Served) -> None:
     assert "difference of conditional means" in page.locator(".effects").inner_text()
     # The colours of a difference are stretched where it is dragged, and the window of the images stays.
     pane = page.evaluate("() => medloomViewer.panes.findIndex((pane) => pane.source.facts.isDifference)")
-    box, state = page.locator("canvas").nth(pane).bounding_box(), "() => [common.reach, common.low, common.high]"
+    box = page.locator("canvas").nth(pane).bounding_box()
+    state = "() => { const { reach, low, high } = medloomViewer.common; return [reach, low, high] }"
     assert box is not None
-    before = page.evaluate(state.replace("common", "medloomViewer.common"))
+    before = page.evaluate(state)
     page.mouse.move(box["x"] + box["width"] * 0.7, box["y"] + box["height"] * 0.5)
     page.mouse.down()
     page.mouse.move(box["x"] + box["width"] * 0.2, box["y"] + box["height"] * 0.5)
     page.mouse.up()
-    after = page.evaluate(state.replace("common", "medloomViewer.common"))
+    after = page.evaluate(state)
     assert 0 < after[0] < 0.7 * before[0] and after[1:] == before[1:]
     accessible(page)
 

@@ -187,7 +187,7 @@ def truth_arms(job: Job, result: Result, before: int) -> list[dict[str, Any]]:
 
 
 def _truths(job: Job, result: Result, changed: Sequence[str], classes: Mapping[str, str]) -> dict[str, dict[str, str]]:
-    """Arm -> region -> the true shift of a virtual patient, where its images were rendered by nobody's model."""
+    """Arm -> region -> the true shift of a virtual patient."""
     found = {}
     for place, arm in enumerate(changed):
         difference = true_image(job, result, f"difference-{place}").pixels.mean(axis=0)

@@ -5,7 +5,6 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 from anyio.to_thread import run_sync
 from fastapi import APIRouter, Request
 from starlette.datastructures import UploadFile
@@ -14,9 +13,9 @@ from starlette.responses import HTMLResponse, Response
 from medloom.core.errors import UserError
 from medloom.core.image import Image
 from medloom.core.lookup import look_up
-from medloom.core.mask_spec import BACKGROUND, NO_MASK, MaskSpec
+from medloom.core.mask_spec import MaskSpec
 from medloom.data.images import read_header
-from medloom.data.masks import by_names, read_named_mask
+from medloom.data.masks import by_names, read_named_mask, unknown_labels
 from medloom.data.units import unit_for
 from medloom.studio.catalogue import ROW, part_of, row_name, table_and_line
 from medloom.studio.forms.reading import FormError
@@ -212,9 +211,7 @@ def chosen_mask(studio: Studio, user: str, chosen: str, facts: ModelFacts) -> Pa
     masks = MaskSpec({int(label): name for label, name in facts.mask_classes.items()})
     mask = by_names(*read_named_mask(file), file, masks)
     _require_axes(mask.size, facts.dims, "mask")
-    known = {BACKGROUND, NO_MASK, *masks.names}
-    unknown = sorted({int(label) for label in np.unique(mask.pixels)} - known) if masks.names else []
-    if unknown:
+    if unknown := unknown_labels(mask.pixels, masks):
         raise FormError({"mask": f"This mask has the label {unknown[0]}, and the model knows {labels_of(facts)}."})
     return file
 

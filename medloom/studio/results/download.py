@@ -45,7 +45,7 @@ def downloads_of(result: Result) -> list[str]:
 def write_zip(result: Result, form: str, target: Path) -> None:
     """Write the images with all else of their folder to a ZIP file; a volume as DICOM is a folder of its slices.
 
-    The masks that the manifest names come with them. Prior images do not, which are patients': their cells are empty.
+    The masks that the manifest names come with them. The files of prior images do not: their cells are empty.
 
     Args:
         result: finished.

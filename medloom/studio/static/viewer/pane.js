@@ -122,26 +122,21 @@ export class Pane {
     }
     line(top ?? "", box.width / 2, 6, "center", "#e8b04a");
     line(bottom ?? "", box.width / 2, box.height - 18, "center", "#e8b04a");
-    if (this.source.facts.isDifference) this.scaleBar(context, box);
+    if (this.source.facts.isDifference) this.scaleBar(context, box, line);
     if (state.cursor) this.cross(context, slice);
   }
 
   // What the colours of a difference mean: the scale of all arms of the case.
-  scaleBar(context, box) {
+  scaleBar(context, box, line) {
     const wide = Math.min(160, box.width / 3), left = box.width - wide - 8, top = box.height - 34, steps = 40;
     for (let k = 0; k < steps; k++) {
       context.fillStyle = `rgb(${shade((2 * (k + 0.5)) / steps - 1, 0)})`;
       context.fillRect(left + (wide * k) / steps, top, wide / steps + 1, 8);
     }
     const reach = short(this.state.reach);
-    [[`−${reach}`, left, "left"], ["0", left + wide / 2, "center"], [reach, left + wide, "right"]].forEach(([text, x, align]) => {
-      context.textAlign = align;
-      context.lineWidth = 3;
-      context.strokeStyle = "#000";
-      context.strokeText(text, x, top - 15);
-      context.fillStyle = "#d8dee0";
-      context.fillText(text, x, top - 15);
-    });
+    line(`−${reach}`, left, top - 15, "left");
+    line("0", left + wide / 2, top - 15, "center");
+    line(reach, left + wide, top - 15, "right");
   }
 
   valueWords() {
