@@ -219,15 +219,22 @@ class Phase(Generic[BatchType]):
 
 
 class Task(Protocol[BatchType]):
-    """What the training loop trains. The loop knows nothing of generators: it sees only this."""
+    """What the training loop trains. The loop knows nothing of generators: it sees only this.
+
+    Attributes:
+        prefetches: whether another thread may make a step's batches while the step before it is trained; not where they
+            depend on the weights.
+    """
+
+    prefetches: bool
 
     def phases(self) -> Sequence[Phase[BatchType]]:
         """The optimisers' parts of a step, in the order in which they run."""
 
     def batches(self, first_step: int, rank: int, processes: int) -> Iterator[Sequence[BatchType]]:
-        """For each step from `first_step` on, this process's micro-batches; a function of (run seed, step) alone.
+        """For each step from `first_step` on, this process's micro-batches: a function of (run seed, step).
 
-        A step's are made by another thread while the step before it is trained.
+        Where a task does not prefetch, also of the weights before the step and of `state`.
         """
 
     def validate(self, out: Path, step: int) -> Mapping[str, float]:

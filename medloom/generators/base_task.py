@@ -40,6 +40,8 @@ class GeneratorTask(ABC, Generic[Trained, OwnBatch]):
         render: renders the fixed validation conditions, `(generator, out, step)`.
     """
 
+    prefetches = True
+
     def __init__(
         self,
         generator: Trained,

@@ -71,14 +71,17 @@ def ddim(
     noise_fn: NoiseFunction | None = None,
     callback: Callback | None = None,
     eta: float = 0.0,
+    window: range | None = None,
 ) -> Tensor:
     """DDIM (Song et al. 2021). `eta` 0 is deterministic; 1 has the variance of DDPM and needs `noise_fn`.
 
-    With eta 1 and the levels `trailing` it is DDPM's own sampling (Ho et al. 2020, algorithm 2).
+    With eta 1 and the levels `trailing` it is DDPM's own sampling (Ho et al. 2020, algorithm 2). With a `window` only
+    its steps add noise (Li et al. 2025, MixGRPO).
     """
 
     def transition(index: int, now: NoiseLevel, then: NoiseLevel, x: Tensor) -> tuple[Tensor, float]:
-        return ddim_step(evaluate(denoise, x, path, now), x, path.kind, now, then, eta)
+        own = eta if window is None or index in window else 0.0
+        return ddim_step(evaluate(denoise, x, path, now), x, path.kind, now, then, own)
 
     return _follow(x, levels, transition, noise_fn, callback)
 
@@ -209,11 +212,16 @@ def flow_sde(
     noise_fn: NoiseFunction | None = None,
     callback: Callback | None = None,
     eta: float = 0.7,
+    window: range | None = None,
 ) -> Tensor:
-    """A stochastic sampler with the flow's marginals (`flow_sde_step`); needs `noise_fn` unless `eta` is 0."""
+    """A stochastic sampler with the flow's marginals (`flow_sde_step`); needs `noise_fn` unless `eta` is 0.
+
+    With a `window` only its steps add noise (Li et al. 2025, MixGRPO).
+    """
 
     def transition(index: int, now: NoiseLevel, then: NoiseLevel, x: Tensor) -> tuple[Tensor, float]:
-        return flow_sde_step(evaluate(denoise, x, path, now), x, path.kind, now, then, eta)
+        own = eta if window is None or index in window else 0.0
+        return flow_sde_step(evaluate(denoise, x, path, now), x, path.kind, now, then, own)
 
     return _follow(x, levels, transition, noise_fn, callback)
 
@@ -247,6 +255,8 @@ SAMPLERS: dict[str, SamplerRow] = {
 }
 # Deterministic, and of first order: what an inversion is undone by.
 FIRST_ORDER = (SamplerRow(DDPM, ddim, trailing), SAMPLERS["flow-euler"])
+# Stochastic, with steps that can be scored again.
+STOCHASTIC = (SAMPLERS["ancestral"], SAMPLERS["flow-sde"])
 
 
 def samplers_for(path: ProbabilityPath) -> tuple[str, ...]:
@@ -274,6 +284,18 @@ def first_order(path: ProbabilityPath) -> SamplerRow:
         if isinstance(path, row.path):
             return row
     raise UserError(f"a {type(path).__name__} path has no sampler of first order.")
+
+
+def stochastic(path: ProbabilityPath) -> SamplerRow:
+    """A stochastic sampler of a path whose steps can be scored again, and which takes a `window`.
+
+    Raises:
+        UserError: there is none.
+    """
+    for row in STOCHASTIC:
+        if isinstance(path, row.path):
+            return row
+    raise UserError(f"a {type(path).__name__} path has no stochastic sampler.")
 
 
 def get_sampler(name: str, path: ProbabilityPath) -> SamplerRow:

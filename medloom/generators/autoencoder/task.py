@@ -106,6 +106,8 @@ class AutoencoderTask:
         device: where batches go.
     """
 
+    prefetches = True
+
     def __init__(
         self,
         autoencoder: Autoencoder,

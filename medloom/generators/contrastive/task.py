@@ -118,6 +118,8 @@ class ContrastiveTask:
         device: where batches go.
     """
 
+    prefetches = True
+
     def __init__(
         self, pairs: PairEncoder, data: PairData, validation: PairData, options: LoopOptions, device: torch.device
     ) -> None:

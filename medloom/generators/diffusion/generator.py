@@ -1,7 +1,7 @@
 """The diffusion generator: from conditions and seeds to images."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -35,11 +35,26 @@ from medloom.processes.editing import changed_region, held, invert
 from medloom.processes.guidance import guidance_coefficients, guide
 from medloom.processes.levels import NoiseLevel, from_strength
 from medloom.processes.paths import ProbabilityPath, path_from_dict
-from medloom.processes.samplers import SamplerRow, default_sampler, first_order, get_sampler, samplers_for
-from medloom.processes.steps import Denoise
+from medloom.processes.samplers import SamplerRow, default_sampler, first_order, get_sampler, samplers_for, stochastic
+from medloom.processes.steps import Denoise, Step
 
 # Noises that instructions are compared with, to find where an edit may change the image.
 PROBES = 6
+
+
+@dataclass(frozen=True, eq=False)
+class DiffusionTrajectory:
+    """How some images were sampled without guidance, with all that a policy needs to be trained on them.
+
+    Attributes:
+        inputs: the conditions' tensors, as the network was given them.
+        clean: the images or latents, float32 `(N, C, *spatial)`.
+        steps: the steps that added noise; empty without a window.
+    """
+
+    inputs: ConditionTensors
+    clean: Tensor
+    steps: Sequence[Step]
 
 
 class DiffusionGenerator(ImageGenerator[DiffusionModel, DiffusionSampling]):
@@ -91,6 +106,11 @@ class DiffusionGenerator(ImageGenerator[DiffusionModel, DiffusionSampling]):
         if self.autoencoder is None:
             return self.spec.shape
         return self.autoencoder.latent_shape(self.spec.size)
+
+    def levels(self, sampling: DiffusionSampling) -> Sequence[NoiseLevel]:
+        """The noise levels that its sampler visits, from noise to data."""
+        levels: Sequence[NoiseLevel] = self._sampler(sampling).levels(self.path, sampling.steps)
+        return levels
 
     def check_sampling(self, sampling: DiffusionSampling, edit: Edit = FROM_NOISE) -> None:
         """Refuse sampling options and edits that do not fit the model.
@@ -165,6 +185,49 @@ class DiffusionGenerator(ImageGenerator[DiffusionModel, DiffusionSampling]):
         if priors.regions is not None:
             denoise = held(denoise, self.path, clean, self._on_grid(priors.regions))
         return on_cpu(priors.outside(self.decode(self._sampled(denoise, seeds, start, sampler, levels))))
+
+    @torch.no_grad()
+    def trajectory(
+        self,
+        conditions: Sequence[Condition],
+        seeds: Sequence[int],
+        sampling: DiffusionSampling | None = None,
+        window: range | None = None,
+    ) -> DiffusionTrajectory:
+        """Sample whole images from noise without guidance, and keep what trains a policy on them.
+
+        Args:
+            conditions: that `check` accepts.
+            seeds: one integer an image; all of its noise is drawn from it, on the CPU.
+            sampling: its steps, and its sampler where there is no window.
+            window: steps that add noise, so that their samples have a density; the others are deterministic. None
+                samples as `sample` does.
+        """
+        sampling = sampling or self.sampling
+        self.check_conditions(conditions)
+        self.model.eval()
+        conditions = [self.completed(condition) for condition in conditions]
+        priors = self.priors(conditions, FROM_NOISE)
+        seen = None if priors is None else self.prior_inputs(self._stored(priors))
+        given = self.mask_labels(conditions), seen, self.frame_positions(conditions, seeds)
+        inputs = self.inputs(conditions, frozenset(self.parts), None, *given)
+        denoise = guide(self._predict, inputs, [1.0])
+        sampler = self._sampler(sampling) if window is None else stochastic(self.path)
+        levels = sampler.levels(self.path, sampling.steps)
+        start = sample_noise(seeds, self.latent_shape).to(self.device)
+        if window is None:
+            return DiffusionTrajectory(inputs, self._sampled(denoise, seeds, start, sampler, levels), [])
+        steps: list[Step] = []
+        clean = sampler.function(
+            denoise,
+            start,
+            self.path,
+            levels,
+            noise_fn=lambda index: sample_noise(seeds, start.shape[1:], "step", index).to(self.device),
+            callback=lambda step: steps.append(step) if step.std > 0 else None,
+            window=window,
+        )
+        return DiffusionTrajectory(inputs, clean, steps)
 
     @torch.no_grad()
     def sample_patches(
