@@ -27,6 +27,7 @@ IMAGES = "two images (C, ...), their data range"
 EFFECTS = "true and estimated effects"
 CLASSES = "labels, predictions"
 TEXTS = "generated texts, reference texts"
+RATINGS = "ratings (items, raters)"
 
 
 @dataclass(frozen=True)
@@ -93,6 +94,12 @@ METRICS: dict[str, MetricInfo] = {
     ),
     "detected": MetricInfo("membership", "scores of members and others", "lower", 0.0, 1.0, "Carlini 2022"),
     "detected_by_chance": MetricInfo("membership", "scores of members and others, patients", "", 0.0, 1.0),
+    "percent_agreement": MetricInfo("agreement", RATINGS, "higher", 0.0, 1.0),
+    "cohen_kappa": MetricInfo("agreement", RATINGS, "higher", -1.0, 1.0, "Cohen 1960, 1968"),
+    "fleiss_kappa": MetricInfo("agreement", RATINGS, "higher", -1.0, 1.0, "Fleiss 1971, Gwet 2014"),
+    "gwet_ac": MetricInfo("agreement", RATINGS, "higher", -1.0, 1.0, "Gwet 2008, 2014"),
+    "krippendorff_alpha": MetricInfo("agreement", RATINGS, "higher", -1.0, 1.0, "Krippendorff 2011"),
+    "rest_correlation": MetricInfo("agreement", RATINGS, "higher", -1.0, 1.0, "Spearman 1904"),
 }
 # Intervals and tests, which are no metrics -> the module that holds them.
 STATISTICS = (
@@ -105,7 +112,10 @@ STATISTICS = (
     )
     | dict.fromkeys(("proportion_interval", "proportion_ratio"), "proportions")
     | dict.fromkeys(("auroc_interval", "auroc_difference"), "areas")
-    | {"compare_sets": "set_comparison"}
+    | dict.fromkeys(("agreement_interval", "rest_correlation_intervals"), "agreement_intervals")
+    | dict.fromkeys(("power_of_difference", "power_of_equivalence"), "reader_power")
+    | dict.fromkeys(("multi_reader_analysis", "obuchowski_rockette"), "multi_reader")
+    | {"compare_sets": "set_comparison", "multi_reader_bootstrap": "reader_bootstrap"}
 )
 
 

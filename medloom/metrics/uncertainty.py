@@ -409,6 +409,23 @@ def _expanded(level: float, sizes: np.ndarray) -> float:
     return float(1 - 2 * norm.cdf(np.sqrt(effective / freedom) * student.ppf((1 - level) / 2, freedom)))
 
 
+def percentile_ends(replicates: np.ndarray, units: int, level: float = 0.95) -> tuple[float, float]:
+    """Ends of a percentile bootstrap interval over equal units, as far out as so few units need.
+
+    Args:
+        replicates: the statistic of each resample, finite.
+        units: how many were resampled.
+        level: nominal coverage, in (0, 1).
+
+    Examples:
+        >>> from medloom.metrics.uncertainty import percentile_ends
+        >>> low, high = percentile_ends(np.arange(1001) / 1000, units=10)
+        >>> round(low, 4), round(high, 4)
+        (0.0064, 0.9936)
+    """
+    return _percentiles(finite_values(replicates), _expanded(level, np.ones(units)))
+
+
 def _percentiles(values: np.ndarray, level: float) -> tuple[float, float]:
     low, high = np.quantile(values, [(1 - level) / 2, (1 + level) / 2])
     return float(low), float(high)
