@@ -27,6 +27,7 @@ BENCHMARKS = {
     "membership_attack": "membership inference on an overfitted and an early-stopped model, beside its controls",
     "report_time": "the whole report from nothing: seconds",
     "coverage": "coverage and width of every kind of interval that reports use, by simulation",
+    "reader_studies": "multi-reader studies by simulation: how often equal arms differ, and how intervals cover",
     "evaluation_scale": "an evaluation of three sets of 10,000 images: minutes by section and peak memory",
     "studio_load": "the studio: first image, pages while a job runs, ten browsers at once, memory over 500 jobs",
     "studio_pictures": "the pictures of README and docs/studio.md: the demo's model in the studio",

@@ -186,7 +186,7 @@ def gwet_ac(ratings: np.ndarray, weights: str = "none", categories: Sequence[flo
     Examples:
         >>> ratings = np.array([[1, 1, 2], [2, 2, 2], [2, 2, 2], [2, 2, 2]])
         >>> round(medloom.metrics.gwet_ac(ratings), 2), round(medloom.metrics.fleiss_kappa(ratings), 2)
-        (0.76, 0.4)
+        (0.77, 0.4)
     """
     return gwet(Rated.of(ratings, categories), weights)
 
@@ -265,8 +265,8 @@ def mean_cohen(rated: Rated, weights: str = "none") -> float:
         joint = joint / joint.sum()
         chance = float((table * np.outer(joint.sum(axis=1), joint.sum(axis=0))).sum())
         if chance < 1:
-            total += often * (float((table * joint).sum()) - chance) / (1 - chance)
-            times += often
+            total += float(often) * (float((table * joint).sum()) - chance) / (1 - chance)
+            times += float(often)
     return total / times if times else float("nan")
 
 

@@ -63,7 +63,7 @@ def agreement_interval(
         >>> ratings = np.array([[1, 1, 1], [2, 2, 3], [3, 3, 3], [1, 2, 1], [2, 2, 2]] * 6)
         >>> found = medloom.metrics.agreement_interval("gwet_ac", ratings, seed=0, weights="quadratic")
         >>> round(found.value, 2), found.low < found.value < found.high, found.n
-        (0.87, True, 30)
+        (0.81, True, 30)
     """
     coefficient = look_up(COEFFICIENTS, measure, "measure of agreement")
     if "level_of" in options:
@@ -91,7 +91,7 @@ def rest_correlation_intervals(ratings: np.ndarray, *, seed: int, n: int = 1000,
         >>> ratings = np.array([[1, 2, 1], [2, 3, 3], [3, 4, 3], [1, 1, 2], [2, 2, 2]] * 6)
         >>> found = medloom.metrics.rest_correlation_intervals(ratings, seed=0)
         >>> [round(one.value, 2) for one in found]
-        [0.98, 0.8, 0.81]
+        [0.97, 0.82, 0.79]
     """
     rated = Rated.of(ratings)
 

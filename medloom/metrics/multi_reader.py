@@ -32,6 +32,12 @@ class Mean:
         error: its standard error.
         freedom: degrees of freedom; infinite for fixed readers.
         n: number of cases.
+
+    Examples:
+        >>> from medloom.metrics.multi_reader import Mean
+        >>> difference = Mean(-0.0438, 0.02075, 15.26, 114)
+        >>> round(difference.p_value(), 3)
+        0.052
     """
 
     value: float
@@ -40,12 +46,25 @@ class Mean:
     n: int
 
     def interval(self, level: float = 0.95) -> Interval:
-        """The interval by Student's t distribution."""
+        """The interval by Student's t distribution.
+
+        Examples:
+            >>> from medloom.metrics.multi_reader import Mean
+            >>> interval = Mean(-0.0438, 0.02075, 15.26, 114).interval()
+            >>> round(interval.low, 3), round(interval.high, 4)
+            (-0.088, 0.0004)
+        """
         reach = float(student.ppf((1 + level) / 2, self.freedom)) * self.error
         return Interval(self.value, self.value - reach, self.value + reach, self.n)
 
     def p_value(self, reference: float = 0.0) -> float:
-        """The two-sided p value of a reference."""
+        """The two-sided p value of a reference.
+
+        Examples:
+            >>> from medloom.metrics.multi_reader import Mean
+            >>> round(Mean(0.62, 0.03, 8.0, 60).p_value(reference=0.5), 3)
+            0.004
+        """
         if self.error == 0:
             return float(self.value == reference)
         return float(2 * student.sf(abs(self.value - reference) / self.error, self.freedom))
@@ -59,6 +78,11 @@ class Mean:
 
         Raises:
             UserError: a margin that is not above 0.
+
+        Examples:
+            >>> from medloom.metrics.multi_reader import Mean
+            >>> round(Mean(0.01, 0.02, 15.0, 100).equivalence_p(margin=0.05), 3)
+            0.032
         """
         if not margin > 0:
             raise UserError(f"equivalence margin {margin}; allowed: above 0, fixed before seeing the data.")
@@ -114,6 +138,13 @@ class MultiReader:
         p: of equal arms; nan with one arm.
         components: of the variance.
         fixed_readers: whether the result holds for these readers only.
+
+    Examples:
+        >>> covariance = np.full((2, 3, 2, 3), 3e-4) + 5e-4 * np.eye(6).reshape(2, 3, 2, 3)
+        >>> merits = np.array([[0.90, 0.86, 0.91], [0.94, 0.91, 0.93]])
+        >>> found = medloom.metrics.obuchowski_rockette(merits, covariance, cases=100)
+        >>> [round(mean.value, 2) for mean in found.means]
+        [0.89, 0.93]
     """
 
     merits: Floats
@@ -157,7 +188,7 @@ def multi_reader_analysis(
         >>> scores = rng.normal(size=(2, 4, 60)) + truth * np.array([1.0, 1.6])[:, None, None]
         >>> found = medloom.metrics.multi_reader_analysis(truth, scores)
         >>> found.merits.shape, round(found.comparisons[0].difference.value, 2), found.p < 0.05
-        ((2, 4), -0.1, True)
+        ((2, 4), -0.09, True)
     """
     labels, values = _checked(truth, scores)
     kind = look_up(LEAVE_ONE_OUT, merit, "figure of merit")
@@ -198,7 +229,7 @@ def obuchowski_rockette(
         >>> covariance = np.full((2, 3, 2, 3), 3e-4) + 5e-4 * np.eye(6).reshape(2, 3, 2, 3)
         >>> found = medloom.metrics.obuchowski_rockette(merits, covariance, cases=100)
         >>> round(found.statistic, 1), [round(freedom, 1) for freedom in found.freedom]
-        (16.0, [1, 2.0])
+        (17.3, [1, 2.0])
     """
     values, spread = np.asarray(merits, np.float64), np.asarray(covariance, np.float64)
     if values.ndim != 2 or spread.shape != (*values.shape, *values.shape):

@@ -70,7 +70,7 @@ def power_of_difference(study: Study, difference: float, size: float = 0.05) -> 
         >>> from medloom.metrics.reader_power import Study, power_of_difference
         >>> known = Components(0.0015, 0.0002, 0.0008, 0.00035, 0.00034, 0.00024)
         >>> round(power_of_difference(Study(known, 114, readers=6, cases=200), 0.05), 2)
-        0.79
+        0.85
     """
     if not difference:
         raise UserError("a difference of 0 has no power; give the smallest one that matters.")
@@ -99,7 +99,7 @@ def power_of_equivalence(study: Study, margin: float, difference: float = 0.0, s
         >>> from medloom.metrics.reader_power import Study, power_of_equivalence
         >>> known = Components(0.0015, 0.0002, 0.0008, 0.00035, 0.00034, 0.00024)
         >>> round(power_of_equivalence(Study(known, 114, readers=6, cases=200), 0.05), 2)
-        0.75
+        0.84
     """
     if not margin > 0:
         raise UserError(f"equivalence margin {margin}; allowed: above 0.")

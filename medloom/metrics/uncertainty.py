@@ -421,7 +421,7 @@ def percentile_ends(replicates: np.ndarray, units: int, level: float = 0.95) -> 
         >>> from medloom.metrics.uncertainty import percentile_ends
         >>> low, high = percentile_ends(np.arange(1001) / 1000, units=10)
         >>> round(low, 4), round(high, 4)
-        (0.0064, 0.9936)
+        (0.0024, 0.9976)
     """
     return _percentiles(finite_values(replicates), _expanded(level, np.ones(units)))
 

@@ -144,6 +144,7 @@ SMALLEST: dict[str, list[Words]] = {
         )
     ],
     "coverage": [_said("--repetitions 3")],
+    "reader_studies": [_said("--studies 3 --bootstraps 2 --ratings 2 --readers 3 --cases 20")],
     "membership_attack": [_said("--out OUT --images 30 --size 16 --overfitted 2 --stopped 1")],
     "report_time": [_said("--images 40 --size 16")],
     "evaluation_scale": [_said("--images 64 --size 16 --only copies")],

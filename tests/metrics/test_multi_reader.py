@@ -2,7 +2,9 @@ import numpy as np
 import pytest
 from sklearn.metrics import roc_auc_score
 
+from benchmarks.reader_studies import STRUCTURES, drawn_study
 from medloom.core.errors import UserError
+from medloom.core.seeds import numpy_generator
 from medloom.metrics.multi_reader import Components, Mean, multi_reader_analysis, obuchowski_rockette
 from medloom.metrics.reader_bootstrap import multi_reader_bootstrap
 from medloom.metrics.reader_power import Study, power_of_difference, power_of_equivalence
@@ -237,3 +239,21 @@ def test_misuse_is_named():
         power_of_difference(Study(ESTIMATED, 114, 3, 100), 0)
     with pytest.raises(UserError, match="equivalence margin -1"):
         power_of_equivalence(Study(ESTIMATED, 114, 3, 100), -1)
+
+
+@pytest.mark.parametrize("name", sorted(STRUCTURES))
+def test_equal_arms_are_seldom_found_to_differ(name):
+    """Roe and Metz' model; `python -m benchmarks reader_studies` draws more of them."""
+    studies = [drawn_study(numpy_generator("null", name, k), STRUCTURES[name], 5, 60) for k in range(120)]
+    rejected = sum(multi_reader_analysis(truth, scores).p < 0.05 for truth, scores in studies)
+    # More than 13 of 120 occur with a probability below 0.004 if 5 % is right.
+    assert rejected <= 13
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", sorted(STRUCTURES))
+def test_the_test_has_its_size(name):
+    n = 1000
+    studies = (drawn_study(numpy_generator("size", name, k), STRUCTURES[name], 5, 100) for k in range(n))
+    rejected = sum(multi_reader_analysis(truth, scores).p < 0.05 for truth, scores in studies)
+    assert 0.02 * n <= rejected <= 0.075 * n, rejected
