@@ -115,8 +115,8 @@ def percent_agreement(ratings: np.ndarray, weights: str = "none", categories: Se
         UserError: see `Rated.of`; or unknown weights.
 
     Examples:
-        >>> medloom.metrics.percent_agreement(np.array([[1, 1, 2], [3, 3, np.nan]]))
-        0.6666666666666667
+        >>> round(medloom.metrics.percent_agreement(np.array([[1, 1, 2], [3, 3, np.nan]])), 3)
+        0.667
     """
     return observed_agreement(Rated.of(ratings, categories), weights)
 
@@ -207,7 +207,7 @@ def krippendorff_alpha(ratings: np.ndarray, level: str = "ordinal") -> float:
     Examples:
         >>> ratings = np.array([[1, 1, np.nan], [2, 2, 3], [3, 3, 3]])
         >>> round(medloom.metrics.krippendorff_alpha(ratings, "ordinal"), 2)
-        0.9
+        0.78
     """
     return alpha(Rated.of(ratings), level)
 

@@ -2,14 +2,13 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from functools import partial
 
 import numpy as np
 
 from medloom.core.lookup import look_up
 from medloom.core.seeds import numpy_generator
 from medloom.metrics.agreement import Floats, Rated, alpha, fleiss, gwet, mean_cohen, observed_agreement, rest
-from medloom.metrics.uncertainty import Interval, percentile_ends
+from medloom.metrics.uncertainty import Groups, Interval, codes_of, percentile_ends
 
 # What is measured -> the coefficient of ratings that count more than once.
 COEFFICIENTS: dict[str, Callable[..., float]] = {
@@ -30,6 +29,7 @@ def agreement_interval(
     ratings: np.ndarray,
     *,
     seed: int,
+    units: Groups | None = None,
     categories: Sequence[float] | None = None,
     fixed_raters: bool = False,
     n: int = 1000,
@@ -46,6 +46,7 @@ def agreement_interval(
         measure: percent_agreement, cohen_kappa, fleiss_kappa, gwet_ac or krippendorff_alpha.
         ratings: `(items, raters)`, nan for missing.
         seed: of the resamples.
+        units: `(items,)`, the patient of each item; a patient is drawn as a whole. By default each item is its own.
         categories: all levels of the scale; by default those that occur.
         fixed_raters: whether the result is to hold for these raters only; items alone are resampled then.
         n: number of resamples.
@@ -53,8 +54,8 @@ def agreement_interval(
         options: of the coefficient: `weights="quadratic"`; of alpha, `level_of="ordinal"`.
 
     Returns:
-        The interval over items that two or more raters rated. Value and ends are nan where the coefficient is
-        undefined, and the ends alone where it is in more than a fifth of the resamples.
+        The interval over the patients of items that two or more raters rated. Value and ends are nan where the
+        coefficient is undefined, and the ends alone where it is in more than a fifth of the resamples.
 
     Raises:
         UserError: see `medloom.metrics.agreement.Rated.of`; or an unknown measure or option.
@@ -69,15 +70,22 @@ def agreement_interval(
     if "level_of" in options:
         options = {"level": options["level_of"]}
     rated = Rated.of(ratings, None if measure == "krippendorff_alpha" else categories)
-    return bootstrap_agreement(partial(coefficient, **options), rated, seed, fixed_raters, n, level)
+
+    def of(drawn: Rated) -> Floats:
+        return np.array([coefficient(drawn, **options)])
+
+    return bootstrap_agreement(of, rated, seed, units, fixed_raters, n, level)[0]
 
 
-def rest_correlation_intervals(ratings: np.ndarray, *, seed: int, n: int = 1000, level: float = 0.95) -> list[Interval]:
+def rest_correlation_intervals(
+    ratings: np.ndarray, *, seed: int, units: Groups | None = None, n: int = 1000, level: float = 0.95
+) -> list[Interval]:
     """Spearman's correlation of each rater with the mean of the others, with a bootstrap interval over items.
 
     Args:
         ratings: `(items, raters)`, nan for missing.
         seed: of the resamples.
+        units: as of `agreement_interval`.
         n: number of resamples.
         level: nominal coverage, in (0, 1).
 
@@ -93,24 +101,24 @@ def rest_correlation_intervals(ratings: np.ndarray, *, seed: int, n: int = 1000,
         >>> [round(one.value, 2) for one in found]
         [0.97, 0.82, 0.79]
     """
-    rated = Rated.of(ratings)
-
-    def of(rater: int) -> Interval:
-        return bootstrap_agreement(lambda drawn: float(rest(drawn)[rater]), rated, seed, True, n, level)
-
-    return [of(rater) for rater in range(len(rated.raters))]
+    return bootstrap_agreement(rest, Rated.of(ratings), seed, units, True, n, level)
 
 
 def bootstrap_agreement(
-    coefficient: Callable[[Rated], float], rated: Rated, seed: int, fixed_raters: bool, n: int, level: float
-) -> Interval:
-    """See `agreement_interval`."""
-    rng = numpy_generator("agreement", seed)
-    count, raters = len(rated.items), len(rated.raters)
-    used = int(((rated.codes >= 0).sum(axis=1) >= 2).sum())
-    value = coefficient(rated)
-    if np.isnan(value) or used < 2:
-        return Interval(value, float("nan"), float("nan"), used)
+    coefficients: Callable[[Rated], Floats],
+    rated: Rated,
+    seed: int,
+    units: Groups | None,
+    fixed_raters: bool,
+    n: int,
+    level: float,
+) -> list[Interval]:
+    """See `agreement_interval`; of one or more coefficients, from the same resamples."""
+    rng, raters = numpy_generator("agreement", seed), len(rated.raters)
+    names = np.arange(len(rated.items)) if units is None else units
+    codes, count = codes_of(names, len(rated.items), level, least=1)
+    used = len(np.unique(codes[(rated.codes >= 0).sum(axis=1) >= 2]))
+    values = np.asarray(coefficients(rated), np.float64)
     random_raters = not fixed_raters and raters >= FEWEST_RATERS
 
     def drawn_raters() -> Floats:
@@ -120,13 +128,15 @@ def bootstrap_agreement(
             if (times > 0).sum() >= 2:
                 return np.asarray(times, np.float64)
 
-    replicates = []
-    for _ in range(n):
-        items = rng.multinomial(count, np.full(count, 1 / count)).astype(np.float64)
-        replicates.append(
-            coefficient(replace(rated, items=items, raters=drawn_raters() if random_raters else rated.raters))
-        )
-    defined = np.array(replicates)[~np.isnan(replicates)]
-    if len(defined) < (1 - MOST_UNDEFINED) * n:
-        return Interval(value, float("nan"), float("nan"), used)
-    return Interval(value, *percentile_ends(defined, used, level), used)
+    replicates = np.empty((n if used > 1 and not np.isnan(values).all() else 0, len(values)))
+    for place in range(len(replicates)):
+        items = rng.multinomial(count, np.full(count, 1 / count)).astype(np.float64)[codes]
+        drawn = replace(rated, items=items, raters=drawn_raters() if random_raters else rated.raters)
+        replicates[place] = coefficients(drawn)
+    found = []
+    for value, column in zip(values, replicates.T, strict=True):
+        defined = column[~np.isnan(column)]
+        enough = not np.isnan(value) and len(defined) >= max((1 - MOST_UNDEFINED) * n, 1)
+        ends = percentile_ends(defined, used, level) if enough else (float("nan"), float("nan"))
+        found.append(Interval(float(value), *ends, used))
+    return found

@@ -18,6 +18,7 @@ GROUPS: dict[str, str] = {
     "data import": "Import public data sets and weights",
     "data": "Prepare data",
     "train": "Train",
+    "rate": "Rate images and improve the generator",
     "": "Generate and evaluate",
 }
 # Words of the command -> (module with `Config` and `run`, one line of help).
@@ -47,6 +48,7 @@ RECIPES: dict[str, tuple[str, str]] = {
     ),
     "evaluate whatif": ("medloom.recipes.evaluate_whatif", "measure what the changes of a what-if do to the images"),
     "evaluate edits": ("medloom.recipes.evaluate_edits", "measure what edits of prior images keep and change"),
+    "rate agreement": ("medloom.recipes.rate_agreement", "measure how far raters agree, and whether they can tell"),
     "checklist": (
         "medloom.recipes.checklist",
         "fill in a reporting guideline (CLAIM, TRIPOD+AI) from a run and a report; the rest is named as gaps",
