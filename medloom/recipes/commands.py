@@ -48,7 +48,12 @@ RECIPES: dict[str, tuple[str, str]] = {
     ),
     "evaluate whatif": ("medloom.recipes.evaluate_whatif", "measure what the changes of a what-if do to the images"),
     "evaluate edits": ("medloom.recipes.evaluate_edits", "measure what edits of prior images keep and change"),
+    "rate design": (
+        "medloom.recipes.rate_design",
+        "design a reader study: who reads what when, blinded packages, sample size",
+    ),
     "rate agreement": ("medloom.recipes.rate_agreement", "measure how far raters agree, and whether they can tell"),
+    "rate analyse": ("medloom.recipes.rate_analyse", "analyse a reader study, for other readers and other cases"),
     "checklist": (
         "medloom.recipes.checklist",
         "fill in a reporting guideline (CLAIM, TRIPOD+AI) from a run and a report; the rest is named as gaps",
