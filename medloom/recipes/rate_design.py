@@ -116,10 +116,7 @@ def run(config: Config) -> Path:
     manifests = [load_manifest(config.synthetic, config, ("path",))]
     if config.real is not None:
         manifests.append(load_manifest(config.real, config, ("path",)))
-    units = {manifest.units for manifest in manifests if manifest.units}
-    if len(units) > 1:
-        raise UserError("the two manifests state different units of their values; bring them to one.")
-    unit = joined_units(config.unit, units.pop() if units else None)
+    unit = joined_units(config.unit, *(manifest.units for manifest in manifests))
     images = study_images(manifests[0], manifests[1] if config.real is not None else None, config.cases, config.seed)
     arms = arms_of(images)
     sessions = config.sessions or len(arms)

@@ -11,7 +11,8 @@ from medloom.core.errors import UserError
 from medloom.core.files import atomic_file
 from medloom.core.image import Image
 from medloom.core.spec import COLOUR, HU, RELATIVE
-from medloom.data.images import read_header, read_image, states_unit
+from medloom.data.images import read_header, read_image
+from medloom.data.units import unit_for
 from medloom.feedback.reader_study.cases import StudyImage
 
 # Of a volume that is not in HU, the percentiles that become the ends of its scale.
@@ -45,7 +46,7 @@ def form_of(images: Sequence[StudyImage], unit: str | None, window: tuple[float,
 
     Args:
         images: of the study.
-        unit: of values in files that do not state theirs.
+        unit: of values in files that do not state theirs; see `unit_for`.
         window: HU that become black and white, of 2-D images in HU; empty for none.
 
     Raises:
@@ -54,7 +55,7 @@ def form_of(images: Sequence[StudyImage], unit: str | None, window: tuple[float,
     """
     if window and not (len(window) == 2 and window[0] < window[1]):
         raise UserError(f"--window {' '.join(f'{end:g}' for end in window)}: give the HU that are black and white.")
-    headers = [(image, read_header(image.path, _unit(image.path, unit))) for image in images]
+    headers = [(image, read_header(image.path, unit_for(unit, image.modality, image.path))) for image in images]
     first, stated = headers[0]
     for image, header in headers:
         if header.size != stated.size:
@@ -89,7 +90,7 @@ def write_blinded(image: StudyImage, path: Path, form: Form, unit: str | None) -
     Raises:
         UserError: an image that cannot be read, or that has values without a range.
     """
-    own = read_image(image.path, unit=_unit(image.path, unit))
+    own = read_image(image.path, unit=unit_for(unit, image.modality, image.path))
     if form.spacing is None:
         _write_png(path, _levels(own, form, image.path))
     else:
@@ -127,11 +128,6 @@ def _write_volume(path: Path, image: Image, spacing: tuple[float, ...], source: 
     written.header.set_xyzt_units("mm")
     with atomic_file(path) as temporary:
         nibabel.save(written, temporary)
-
-
-def _unit(path: Path, unit: str | None) -> str | None:
-    """The unit to read a file with: only formats that state none are given one."""
-    return None if unit is None or states_unit(path) else unit
 
 
 def _sized(size: Sequence[int]) -> str:

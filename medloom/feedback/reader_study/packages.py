@@ -4,6 +4,7 @@ import hashlib
 from collections.abc import Sequence
 from pathlib import Path
 
+from medloom.core.cells import plain_number
 from medloom.core.errors import UserError
 from medloom.core.files import make_folder, relative_path, write_text
 from medloom.data.tables import write_csv
@@ -96,7 +97,7 @@ def write_package(
             f"images/{own.image.item}{form.ending}",
             own.image.text if rubric == "quality" else None,
             own.image.modality,
-            washout if own.session > 1 else 0,
+            plain_number(washout) if own.session > 1 else 0,
             own.repeat,
             rubric,
         )
