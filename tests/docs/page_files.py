@@ -281,3 +281,48 @@ def write_weights(folder: Path) -> None:
     width = pipeline.unet.config.block_out_channels[0]
     update = {f"{stem}.lora_A.weight": torch.ones(2, width), f"{stem}.lora_B.weight": torch.ones(width, 2)}
     save_file(update, folder / "style.safetensors")
+
+
+def write_study(folder: Path) -> None:
+    """Synthetic and real images of one size, synthetic ones of two arms, ratings by three raters, and scores."""
+    random = np.random.default_rng(0)
+    for name, kinds in {"out": 24, "real": 24, "arms": 16}.items():
+        (folder / name).mkdir()
+        for number in range(kinds):
+            pixels = random.integers(0, 255, (24, 24), dtype=np.uint8)
+            Pillow.fromarray(pixels).save(folder / name / f"{number}.png")
+    columns = ["path", "text", "modality", "patient_id"]
+
+    def rows(count: int, where: str) -> list[list[str]]:
+        return [[f"{where}{number}.png", f"Nodule {number}.", "CXR", f"{where}{number}"] for number in range(count)]
+
+    tables = {
+        "out/manifest.csv": [columns, *rows(24, "")],
+        "held_out.csv": [columns, *rows(24, "real/")],
+        "arms.csv": [
+            [*columns, "arm", "case"],
+            *([*row, "new" if place % 2 else "old", f"c{place // 2}"] for place, row in enumerate(rows(16, "arms/"))),
+        ],
+    }
+    quality, scores = random.normal(size=30), [["reader", "arm", "case", "truth", "score"]]
+    ratings = [["rater", "item", "realism", "match", "level", "source", "seconds", "repeat"]]
+    for rater in ("anna", "ben", "chris"):
+        for item in [*range(30), 3, 4, 5]:
+            given = 1 + int(np.digitize(quality[item] + 0.4 * random.normal(), (-1, 0.5)))
+            repeat = int(sum(row[:2] == [rater, f"i{item}"] for row in ratings))
+            source = "real" if item < 8 else "synthetic"
+            level = 1 if given == 1 else 3
+            ratings.append([rater, f"i{item}", str(given), "3", str(level), source, "5.5", str(repeat)])
+        for arm in ("with", "without"):
+            own = [str((case % 2) + random.normal()) for case in range(30)]
+            scores += [[rater, arm, f"c{case}", str(case % 2), score] for case, score in enumerate(own)]
+    for name, table in {**tables, "ratings.csv": ratings, "scores.csv": scores}.items():
+        (folder / name).write_text("\n".join(",".join(row) for row in table) + "\n", encoding="utf-8")
+
+
+def rate_study(folder: Path) -> None:
+    """Confidences for all images of a study, by its raters."""
+    random = np.random.default_rng(0)
+    items = [line.split(",")[0] for line in (folder / "study" / "key.csv").read_text().splitlines()[1:]]
+    lines = [f"{rater},{item},{random.integers(1, 6)}" for rater in ("anna", "ben", "chris") for item in items]
+    (folder / "origin.csv").write_text("\n".join(["rater,item,confidence", *lines]) + "\n", encoding="utf-8")

@@ -86,6 +86,11 @@ def scan(folder: Path) -> None:
     files.write_scan(folder / "scan.dcm")
 
 
+def rated_study(session: Session) -> None:
+    """The images of the page's study are rated."""
+    files.rate_study(session.folder)
+
+
 def my_distance(x: np.ndarray, y: np.ndarray) -> float:
     """Distance of the means."""
     return float(np.linalg.norm(x.mean(0) - y.mean(0)))
@@ -182,6 +187,11 @@ PAGES = {
         names={"my_distance": my_distance},
         placeholders={"runs/c --data MANIFEST": "runs/c --data cohort/test.csv --skip-bad"},
         refused=dict.fromkeys(GATES, (0, 3)),
+    ),
+    "docs/ratings.md": Page(
+        files=(files.write_study,),
+        before={"medloom rate analyse": (rated_study,)},
+        quick=True,
     ),
     "docs/studio.md": Page(quick=True),
     "docs/privacy.md": Page(first=(TEXT2IMAGE, GENERATE)),

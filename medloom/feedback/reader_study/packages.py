@@ -22,7 +22,7 @@ model and show no patient. The images do not say which they are, because readers
 study's key, which is not in this folder, does. Do not take images out of this folder, do not publish
 them, and do not use them for anything but this reading.
 
-To read:  medloom studio --rate {readings} --raters "{rater}" --blind
+To read: open {readings}, the reading list of {rater}, in the rating pages of medloom studio, blinded.
 There {sessions}.
 """
 
