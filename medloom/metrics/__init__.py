@@ -99,7 +99,7 @@ METRICS: dict[str, MetricInfo] = {
     "fleiss_kappa": MetricInfo("agreement", RATINGS, "higher", -1.0, 1.0, "Fleiss 1971, Gwet 2014"),
     "gwet_ac": MetricInfo("agreement", RATINGS, "higher", -1.0, 1.0, "Gwet 2008, 2014"),
     "krippendorff_alpha": MetricInfo("agreement", RATINGS, "higher", -1.0, 1.0, "Krippendorff 2011"),
-    "rest_correlation": MetricInfo("agreement", RATINGS, "higher", -1.0, 1.0, "Spearman 1904"),
+    "rest_correlation": MetricInfo("rank_agreement", RATINGS, "higher", -1.0, 1.0, "Spearman 1904"),
 }
 # Intervals and tests, which are no metrics -> the module that holds them.
 STATISTICS = (

@@ -21,6 +21,35 @@ MISSING = -1
 
 
 @dataclass(frozen=True, eq=False)
+class Compared:
+    """What all resamples of the same ratings have in common.
+
+    Attributes:
+        one: first rater of each pair `(pairs,)`.
+        other: second rater of each pair.
+        first: codes of the first raters `(items, pairs)`.
+        second: codes of the second raters.
+        both: whether both rated the item.
+        held: whether a rater gave an item a level `(items, raters, levels)`, 0 or 1.
+    """
+
+    one: NDArray[np.intp]
+    other: NDArray[np.intp]
+    first: NDArray[np.intp]
+    second: NDArray[np.intp]
+    both: NDArray[np.bool_]
+    held: Floats
+
+    @classmethod
+    def of(cls, codes: NDArray[np.intp], levels: int) -> "Compared":
+        """Of codes `(items, raters)`."""
+        one, other = (np.array(side) for side in zip(*combinations(range(codes.shape[1]), 2), strict=True))
+        first, second = codes[:, one], codes[:, other]
+        held = (codes[..., None] == np.arange(levels)).astype(np.float64)
+        return cls(one, other, first, second, (first != MISSING) & (second != MISSING), held)
+
+
+@dataclass(frozen=True, eq=False)
 class Rated:
     """Ratings of items by raters, both of which may count more than once, as in a resample.
 
@@ -31,12 +60,14 @@ class Rated:
         levels: `(levels,)`, the levels as numbers, ascending.
         items: `(items,)`, how often each counts.
         raters: `(raters,)`, how often each counts.
+        compared: what resamples have in common.
     """
 
     codes: NDArray[np.intp]
     levels: Floats
     items: Floats
     raters: Floats
+    compared: Compared
 
     @classmethod
     def of(cls, ratings: np.ndarray, categories: Sequence[float] | None = None) -> "Rated":
@@ -70,19 +101,16 @@ class Rated:
                 f" {'finite numbers' if categories is None else ', '.join(f'{level:g}' for level in levels)}."
             )
         codes = np.where(known, np.searchsorted(levels, np.where(known, given, levels[0])), MISSING)
-        return cls(codes, levels, np.ones(len(given)), np.ones(given.shape[1]))
+        return cls(codes, levels, np.ones(len(given)), np.ones(given.shape[1]), Compared.of(codes, len(levels)))
 
     def pairs(self) -> tuple[NDArray[np.intp], NDArray[np.intp], Floats]:
         """Ratings of both raters of each pair `(items, pairs)`, and how often pairs count; 0 where one is missing."""
-        one, other = (np.array(side) for side in zip(*combinations(range(len(self.raters)), 2), strict=True))
-        first, second = self.codes[:, one], self.codes[:, other]
-        both = (first != MISSING) & (second != MISSING)
-        return first, second, both * (self.raters[one] * self.raters[other])
+        known = self.compared
+        return known.first, known.second, known.both * (self.raters[known.one] * self.raters[known.other])
 
     def shares(self) -> Floats:
         """Of each item, the part of its ratings that has each level `(items, levels)`; nan for an item without any."""
-        held = (self.codes[..., None] == np.arange(len(self.levels))) * self.raters[None, :, None]
-        counts = held.sum(axis=1, dtype=np.float64)
+        counts = self.raters @ self.compared.held
         with np.errstate(invalid="ignore"):
             return np.asarray(counts / counts.sum(axis=1, keepdims=True))
 
@@ -92,15 +120,15 @@ class Rated:
         # A missing one indexes the last level, and counts 0 times.
         per_item, compared = (weights[first, second] * times).sum(axis=1), times.sum(axis=1)
         rated = compared > 0
-        if not self.items[rated].any():
-            return float("nan")
-        return float(np.average(per_item[rated] / compared[rated], weights=self.items[rated]))
+        counted = self.items[rated].sum()
+        return float(self.items[rated] @ (per_item[rated] / compared[rated]) / counted) if counted else float("nan")
 
     def prevalence(self) -> Floats:
         """The mean part of ratings that has each level, over items with a rating."""
         shares = self.shares()
         rated = ~np.isnan(shares[:, 0])
-        return np.asarray(np.average(shares[rated], axis=0, weights=self.items[rated]))
+        counted = self.items[rated].sum()
+        return np.asarray(self.items[rated] @ shares[rated] / counted if counted else np.full(shares.shape[1], np.nan))
 
 
 def percent_agreement(ratings: np.ndarray, weights: str = "none", categories: Sequence[float] | None = None) -> float:
@@ -212,28 +240,6 @@ def krippendorff_alpha(ratings: np.ndarray, level: str = "ordinal") -> float:
     return alpha(Rated.of(ratings), level)
 
 
-def rest_correlation(ratings: np.ndarray) -> Floats:
-    """Spearman's correlation of each rater with the mean of the others, on the items that both rated.
-
-    It says whether raters put items in the same order, whatever level each of them prefers.
-
-    Args:
-        ratings: `(items, raters)`, nan for missing.
-
-    Returns:
-        `(raters,)`; nan for a rater with fewer than two such items, or where one side is constant.
-
-    Raises:
-        UserError: see `Rated.of`.
-
-    Examples:
-        >>> ratings = np.array([[1, 2], [2, 3], [3, 4]])  # the second is stricter
-        >>> medloom.metrics.rest_correlation(ratings).round(2).tolist()
-        [1.0, 1.0]
-    """
-    return rest(Rated.of(ratings))
-
-
 def undefined(ratings: np.ndarray) -> str:
     """Why kappa and alpha are undefined: all ratings are of one level; empty if they are not.
 
@@ -309,35 +315,6 @@ def alpha(rated: Rated, level: str = "ordinal") -> float:
     apart = 1.0 - np.eye(count) if level == "nominal" else (scale[:, None] - scale[None, :]) ** 2
     expected = float(values @ apart @ values / (total * (total - 1)))
     return 1 - float(distance.sum() / total) / expected if expected > 0 else float("nan")
-
-
-def rest(rated: Rated) -> Floats:
-    """See `rest_correlation`."""
-    known = rated.codes != MISSING
-    values = np.where(known, rated.levels[rated.codes], 0.0)
-    found = np.full(len(rated.raters), np.nan)
-    for rater in range(len(rated.raters)):
-        others = np.where(np.arange(len(rated.raters)) == rater, 0.0, rated.raters)
-        times = (known * others).sum(axis=1)
-        rows = known[:, rater] & (times > 0) & (rated.items > 0)
-        if rows.sum() < 2:
-            continue
-        mean = (values[rows] * others).sum(axis=1) / times[rows]
-        weights = rated.items[rows]
-        one, other = (_ranks(side, weights) for side in (values[rows, rater], mean))
-        spread = float(np.sqrt((weights @ one**2) * (weights @ other**2)))
-        if spread > 0:
-            found[rater] = float(weights @ (one * other)) / spread
-    return found
-
-
-def _ranks(values: Floats, weights: Floats) -> Floats:
-    """Mean ranks of values that count as often as their weights, less their mean."""
-    # Sums of the same ratings in another order differ in the last digit.
-    _, codes = np.unique(values.round(9), return_inverse=True)
-    held = np.bincount(codes, weights)
-    ranks = (np.cumsum(held) - held / 2)[codes]
-    return np.asarray(ranks - np.average(ranks, weights=weights))
 
 
 def _weights(name: str, levels: Floats) -> Floats:

@@ -7,7 +7,8 @@ import numpy as np
 
 from medloom.core.lookup import look_up
 from medloom.core.seeds import numpy_generator
-from medloom.metrics.agreement import Floats, Rated, alpha, fleiss, gwet, mean_cohen, observed_agreement, rest
+from medloom.metrics.agreement import Floats, Rated, alpha, fleiss, gwet, mean_cohen, observed_agreement
+from medloom.metrics.rank_agreement import ranked_with_others, rest_of_items
 from medloom.metrics.uncertainty import Groups, Interval, codes_of, percentile_ends
 
 # What is measured -> the coefficient of ratings that count more than once.
@@ -101,7 +102,9 @@ def rest_correlation_intervals(
         >>> [round(one.value, 2) for one in found]
         [0.97, 0.82, 0.79]
     """
-    return bootstrap_agreement(rest, Rated.of(ratings), seed, units, True, n, level)
+    rated = Rated.of(ratings)
+    ranked = ranked_with_others(rated)
+    return bootstrap_agreement(lambda drawn: rest_of_items(ranked, drawn.items), rated, seed, units, True, n, level)
 
 
 def bootstrap_agreement(

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from medloom.core.errors import UserError
 from medloom.core.lookup import look_up
 from medloom.core.seeds import numpy_generator
-from medloom.metrics.multi_reader import LEAVE_ONE_OUT, Floats, findings_of
+from medloom.metrics.reader_merits import LEAVE_ONE_OUT, Floats, findings_of
 from medloom.metrics.uncertainty import Interval, percentile_ends
 
 

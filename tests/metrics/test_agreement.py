@@ -18,10 +18,10 @@ from medloom.metrics.agreement import (
     krippendorff_alpha,
     observed_agreement,
     percent_agreement,
-    rest_correlation,
     undefined,
 )
 from medloom.metrics.agreement_intervals import COEFFICIENTS, agreement_interval, rest_correlation_intervals
+from medloom.metrics.rank_agreement import rest_correlation
 
 N = np.nan
 # Krippendorff, "Computing Krippendorff's alpha-reliability" (2011), section C; Gwet (2014) has the same data.

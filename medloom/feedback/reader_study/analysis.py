@@ -18,7 +18,8 @@ from medloom.metrics import (
     multi_reader_bootstrap,
     proportion_interval,
 )
-from medloom.metrics.multi_reader import Mean, MultiReader, findings_of
+from medloom.metrics.multi_reader import Mean, MultiReader
+from medloom.metrics.reader_merits import findings_of
 from medloom.metrics.uncertainty import Interval, equivalent
 
 Floats = NDArray[np.float64]
