@@ -18,16 +18,18 @@ class Config:
     Attributes:
         ratings: table of ratings, as `medloom rate export` writes it.
         store: the store of ratings itself, instead of a table.
+        key: key.csv of `medloom rate design`, which says which of the rated images are real.
         out: folder of report.html and report.json.
         seed: of all resamples.
         resamples: number of resamples of each interval.
     """
 
-    common: ClassVar[tuple[str, ...]] = ("ratings", "store", "out", "seed", "resamples")
+    common: ClassVar[tuple[str, ...]] = ("ratings", "store", "key", "out", "seed", "resamples")
     example: ClassVar[str] = "medloom rate agreement --ratings ratings.csv --out agreement"
 
     ratings: Path | None = None
     store: Path | None = None
+    key: Path | None = None
     out: Path
     seed: int = 0
     resamples: int = limited(1000, at_least=20, at_most=100_000)
@@ -48,6 +50,7 @@ def run(config: Config) -> Path:
     from medloom.feedback.agreement.origin import POOLED, measure_origin
     from medloom.feedback.agreement.page import agreement_page
     from medloom.feedback.agreement.table import ratings_of_store, read_ratings
+    from medloom.feedback.key import with_key
 
     check_limits(config)
     check_seed(config.seed)
@@ -59,6 +62,8 @@ def run(config: Config) -> Path:
         ratings = ratings_of_store(config.store)
     else:
         raise UserError("give --ratings, a table of `medloom rate export`, or --store, the store itself.")
+    if config.key is not None:
+        ratings = with_key(ratings, config.key)
     found = measure_agreement(ratings, config.seed, config.resamples)
     origin = measure_origin(ratings, config.seed, config.resamples)
     with output_folder(config.out, REPORT) as out:

@@ -1,13 +1,14 @@
 import json
 
 import numpy as np
+import pandas as pd
 import pytest
 from rated_tables import ratings, write_ratings
 
 from medloom.core.errors import UserError
 from medloom.feedback.agreement.measure import matrix_of, measure_agreement
 from medloom.feedback.agreement.origin import POOLED, measure_origin
-from medloom.feedback.agreement.table import read_ratings
+from medloom.feedback.agreement.table import checked_ratings, read_ratings
 from medloom.metrics import auroc, gwet_ac, percent_agreement
 from medloom.recipes.commands import run_command
 
@@ -150,6 +151,16 @@ def test_only_what_was_rated_is_needed(tmp_path):
     )
     report = json.loads((out / "report.json").read_text())
     assert "origin" not in report and not report["times"] and not report["flags"]
+
+
+def test_tables_of_a_store_have_missing_values_of_pandas(tmp_path):
+    """As `ratings_table` gives them: whole numbers with gaps."""
+    rows = ratings()
+    frame = pd.DataFrame(rows).replace("", None)
+    whole = dict.fromkeys(("realism", "match", "level", "confidence", "repeat", "round"), "Int64")
+    stored = checked_ratings(frame.astype(whole).assign(line=range(2, len(frame) + 2)), "ratings.db")
+    table = read_ratings(write_ratings(tmp_path / "r.csv", rows))
+    pd.testing.assert_frame_equal(stored, table, check_dtype=False)
 
 
 @pytest.mark.parametrize(

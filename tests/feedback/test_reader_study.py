@@ -77,7 +77,11 @@ def test_packages_are_blind(origin_study):
     for word in ("synthetic", "real", "doe", "Normal", "Effusion", "c0", "r0"):
         assert word not in words
     readme = (package / "README.txt").read_text()
-    assert "FOR RESEARCH USE ONLY" in readme and "real and SYNTHETIC ones, mixed" in readme and "reading list of anna" in readme
+    assert (
+        "FOR RESEARCH USE ONLY" in readme
+        and "real and SYNTHETIC ones, mixed" in readme
+        and "reading list of anna" in readme
+    )
 
 
 def chunks_of(content):
@@ -268,6 +272,19 @@ def test_ratings_and_key(tmp_path, origin_study):
     out = run_command("rate analyse", out=tmp_path / "not", margin=0.45, **given)
     row = json.loads((out / "report.json").read_text())["differences"][0]
     assert row["low"] < 0 < row["high"] and row["facts"]["equivalent"]
+
+
+def test_agreement_of_a_blinded_study_needs_its_key(tmp_path, origin_study):
+    (tmp_path / "ratings.csv").write_text(rated(origin_study, lead=2.0))
+    given = {"ratings": tmp_path / "ratings.csv", "resamples": 20}
+    report = json.loads((run_command("rate agreement", out=tmp_path / "blind", **given) / "report.json").read_text())
+    assert "origin" not in report
+    given["key"] = origin_study / "key.csv"
+    report = json.loads((run_command("rate agreement", out=tmp_path / "known", **given) / "report.json").read_text())
+    assert report["origin"]["areas"][-1]["value"] > 0.7 and report["counts"]["repeats"] == 8
+    (tmp_path / "ratings.csv").write_text("rater,item,confidence\nanna,i9,3\nben,i9,3\n")
+    with pytest.raises(UserError, match="line 2 of the ratings: item 'i9' is not in"):
+        run_command("rate agreement", out=tmp_path / "other", **given)
 
 
 def test_real_images_are_in_every_arm(tmp_path):

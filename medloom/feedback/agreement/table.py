@@ -82,7 +82,9 @@ def checked_ratings(frame: "pd.DataFrame", where: str) -> "pd.DataFrame":
         )
     if not len(frame):
         raise UserError(f"{where}: no ratings; rate images first.")
-    checked = pd.DataFrame({LINE: frame[LINE]})
+    # A store has missing values of pandas' own.
+    frame = frame.astype(object).where(frame.notna(), None)
+    checked = pd.DataFrame({LINE: frame[LINE].astype(int)})
     for name in NEEDED:
         checked[name] = [spelled(cell) for cell in frame[name]]
         if empty := next((line for line, text in zip(frame[LINE], checked[name], strict=True) if not text), None):

@@ -13,6 +13,7 @@ from medloom.core.lookup import did_you_mean
 from medloom.data.tables import read_table
 from medloom.feedback.agreement.measure import first_ratings
 from medloom.feedback.agreement.table import SCALES, ratings_of_store, read_ratings, refuse_alike
+from medloom.feedback.key import read_key
 
 Floats = NDArray[np.float64]
 COLUMNS = ("reader", "case", "truth", "score")
@@ -103,7 +104,7 @@ def scores_of_ratings(ratings: Path | None, store: Path | None, key: Path) -> Sc
     item = next((name for name in ("confidence", "realism") if name in rated and rated[name].notna().any()), None)
     if item is None:
         raise UserError(f"{ratings or store}: no rating of confidence or realism, from which a score is made.")
-    known = _read_key(key)
+    known = read_key(key)
     arms = sorted({own["arm"] for own in known.values() if own["source"] == "synthetic"})
     rows = []
     for record in rated[rated[item].notna()].to_dict("records"):
@@ -117,19 +118,6 @@ def scores_of_ratings(ratings: Path | None, store: Path | None, key: Path) -> Sc
             rows.append((where, arm, str(record["rater"]), case, int(own["truth"]), score))
     found = "confidence that an image is synthetic (1 to 5)" if item == "confidence" else "4 less realism (1 to 3)"
     return _arrays(rows, found, str(ratings or store))
-
-
-def _read_key(path: Path) -> dict[str, Mapping[str, str]]:
-    table = read_table(path)
-    for name in ("item", "source", "case", "arm", "truth"):
-        if name not in table.header:
-            hint = did_you_mean(name, table.header) or "."
-            raise UserError(f"{path}: no column {name!r}{hint} It is not the key that `medloom rate design` writes.")
-    rows = [dict(zip(table.header, map(spelled, row), strict=True)) for row in table.rows]
-    for line, row in zip(table.lines, rows, strict=True):
-        if row["truth"] not in ("0", "1") or row["source"] not in ("real", "synthetic"):
-            raise UserError(f"{path}, line {line}: truth {row['truth']!r} or source {row['source']!r} is not allowed.")
-    return {row["item"]: row for row in rows}
 
 
 def _number(own: Mapping[str, str], where: str) -> float:
