@@ -278,7 +278,7 @@ def test_agreement_of_a_blinded_study_needs_its_key(tmp_path, origin_study):
     (tmp_path / "ratings.csv").write_text(rated(origin_study, lead=2.0))
     given = {"ratings": tmp_path / "ratings.csv", "resamples": 20}
     report = json.loads((run_command("rate agreement", out=tmp_path / "blind", **given) / "report.json").read_text())
-    assert "origin" not in report
+    assert "origin" not in report and "do not say which images are real" in report["notes"][0]
     given["key"] = origin_study / "key.csv"
     report = json.loads((run_command("rate agreement", out=tmp_path / "known", **given) / "report.json").read_text())
     assert report["origin"]["areas"][-1]["value"] > 0.7 and report["counts"]["repeats"] == 8

@@ -57,6 +57,7 @@ def agreement_page(found: Agreement, origin: Origin | None, ratings: "pd.DataFra
         raters=sorted({row.of for row in found.single}),
         words=WORDS,
         shares=[(by, _shares(found.levels, by)) for by in ("rater", "round", "modality")],
+        sourced=bool(first["source"].any()),
         flags=sorted({row.facts["flag"] for row in found.flags}),
         agreement_plot=embedded(forest(defined, 0.0, (-0.35, 1.05))) if defined else "",
         level_plot=embedded(_level_plot(found.levels)) if found.levels else "",

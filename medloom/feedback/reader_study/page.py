@@ -22,7 +22,7 @@ def study_page(analysis: Analysis) -> str:
     means = analysis.means or analysis.bootstrap
     by_arm = zip(analysis.readers.items(), means, strict=True)
     panels = {arm: [*rows, _named(mean, "mean")] for (arm, rows), mean in by_arm}
-    values = [row.low or 0.0 for rows in panels.values() for row in rows]
+    values = [row.low for rows in panels.values() for row in rows if row.low is not None]
     low = min([0.5, *(np.floor(10 * value) / 10 for value in values)])
     return page(
         "reader_study.html",
