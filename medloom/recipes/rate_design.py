@@ -87,7 +87,7 @@ def run(config: Config) -> Path:
     """
     from dataclasses import asdict
 
-    from medloom.core.files import atomic_folder, hash_file, read_json, write_json
+    from medloom.core.files import atomic_folder, hash_file, read_mapping, write_json
     from medloom.core.output_folder import output_folder
     from medloom.core.progress import say
     from medloom.core.seeds import check_seed
@@ -125,6 +125,7 @@ def run(config: Config) -> Path:
 
     design: dict[str, object] = {
         "schema": 1,
+        "finished": False,
         "raters": raters,
         "rubric": config.rubric,
         "seed": config.seed,
@@ -137,7 +138,11 @@ def run(config: Config) -> Path:
         "cases": len({(image.source, image.case) for image in images}),
         "readings_per_rater": len(readings) // len(raters),
         "form": asdict(form),
-        "sources": {path.name: hash_file(path) for path in (config.synthetic, config.real) if path is not None},
+        "sources": {
+            name: hash_file(path)
+            for name, path in (("synthetic", config.synthetic), ("real", config.real))
+            if path is not None
+        },
     }
     table: list[str] = []
     if config.power is not None:
@@ -157,8 +162,9 @@ def run(config: Config) -> Path:
         }
     twice: list[str] = []
     with output_folder(config.out, DESIGN) as out:
-        if (out / DESIGN).is_file() and read_json(out / DESIGN) != _as_json(design):
+        if (out / DESIGN).is_file() and {**read_mapping(out / DESIGN), "finished": False} != _as_json(design):
             raise UserError(f"--out {out} holds another study ({DESIGN} differs); name a new folder.")
+        # First what the folder is, so that a design that was killed can be run again.
         write_json(out / DESIGN, design)
         write_key(out / KEY, images)
         for rater in raters:
@@ -166,6 +172,7 @@ def run(config: Config) -> Path:
             with atomic_folder(out / PACKAGES / rater) as folder:
                 write_package(folder, rater, own, form, washout=config.washout_days, rubric=config.rubric, unit=unit)
                 twice = alike_twice(folder)
+        write_json(out / DESIGN, {**design, "finished": True})
     if twice:
         say(f"{len(twice)} images have the same pixels as another one (as {twice[0]}); readers may notice.")
     for line in table:

@@ -138,6 +138,12 @@ def test_the_same_design_again_is_the_same_and_another_is_refused(tmp_path):
     study = design(tmp_path, **given)
     before = {path: path.read_bytes() for path in study.rglob("*") if path.is_file()}
     assert {path: path.read_bytes() for path in design(tmp_path, **given).rglob("*") if path.is_file()} == before
+    # One that was killed before its last package is completed.
+    (study / "packages" / "ben" / "readings.csv").unlink()
+    described = json.loads((study / "design.json").read_text())
+    assert described["finished"] is True
+    (study / "design.json").write_text(json.dumps({**described, "finished": False}))
+    assert {path: path.read_bytes() for path in design(tmp_path, **given).rglob("*") if path.is_file()} == before
     with pytest.raises(UserError, match="holds another study"):
         design(tmp_path, **given, seed=1)
     assert {path: path.read_bytes() for path in study.rglob("*") if path.is_file()} == before

@@ -109,8 +109,8 @@ def measure_agreement(ratings: "pd.DataFrame", seed: int, resamples: int = 1000)
     found.flags = [*_flags(first)]
     if not first["source"].any():
         found.notes.append(
-            "The ratings do not say which images are real: levels and flags are of all images. The key of a study says it"
-            " (--key)."
+            "The ratings do not say which images are real: levels and flags are of all images. The key of a study says"
+            " it (--key)."
         )
     if len(raters) == 1:
         found.notes.append(f"All ratings are by {raters[0]}: agreement between raters is not measured.")
