@@ -19,6 +19,10 @@ class UserError(Exception):
     """
 
 
+class UnwrittenError(UserError):
+    """What could not be written for want of space: the same again may succeed."""
+
+
 class GateError(Exception):
     """An evaluation that fails a threshold of its gate; the results are written. Ends with status 3."""
 

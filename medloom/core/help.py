@@ -42,8 +42,8 @@ def help_page(
     """The help of a command.
 
     Args:
-        cls: its options. `common` names those on the first screen besides the required ones, and `example` is a whole
-            command line; both are optional class variables.
+        cls: its options. `common` names those on the first screen besides the required ones, `groups` those of one
+            subject by its title, and `example` is a whole command line; all are optional class variables.
         program: the command's words, e.g. "data split".
         defaults: value of each option that is not given, by name.
         everything: whether all options are shown, by group.
@@ -59,11 +59,14 @@ def help_page(
     common = [options[name] for name in names if not options[name].is_required]
     parts = [f"medloom {program}: {summary(cls)}", _section("Required", required, defaults)]
     if everything:
-        rest = [option for option in options.values() if not option.is_required]
+        groups: Mapping[str, Sequence[str]] = getattr(cls, "groups", {})
+        grouped = {name for names in groups.values() for name in names}
+        rest = [option for name, option in options.items() if not option.is_required and name not in grouped]
         for group in dict.fromkeys(_group(option) for option in rest):
             members = [option for option in rest if _group(option) == group]
             title = f"--{group}.*: {members[0].title.rstrip('.')}" if group else "Optional"
             parts.append(_section(title, members, defaults))
+        parts += [_section(title, [options[name] for name in names], defaults) for title, names in groups.items()]
         parts.append("\n".join(["Of every command:", *(_block(name, text) for name, text in GENERAL)]))
         if settings:
             parts.append(f"--print-config also shows {settings} settings, which --size, --preset and --config decide.")

@@ -124,11 +124,12 @@ def held_by_main(folder: Path, marker: str, processes: Processes) -> Iterator[Pa
 
 
 @contextmanager
-def output_files(*paths: Path) -> Iterator[None]:
+def output_files(*paths: Path, option: str = "--out") -> Iterator[None]:
     """Files next to others of the user, for this process alone within the block, without leftovers of a killed one.
 
     Args:
         paths: the files; the first is what the user named.
+        option: by which the user named it.
 
     Raises:
         UserError: another process is writing it.
@@ -136,7 +137,7 @@ def output_files(*paths: Path) -> Iterator[None]:
     first = paths[0]
     with explained_disk_errors(first):
         make_folder(first.parent)
-        descriptor = _lock(path := first.with_name(f".{first.name}{LOCK}"), first)
+        descriptor = _lock(path := first.with_name(f".{first.name}{LOCK}"), first, option)
     try:
         for each in paths:
             remove_leftovers_of(each)
@@ -167,7 +168,7 @@ def _require_own(folder: Path, marker: str) -> None:
         raise UserError(f"--out {folder} already has other content (no {marker}); name a new or empty folder.")
 
 
-def _lock(path: Path, out: Path) -> int:
+def _lock(path: Path, out: Path, option: str = "--out") -> int:
     """Lock an output for this process; the open file of the lock.
 
     Raises:
@@ -182,7 +183,7 @@ def _lock(path: Path, out: Path) -> int:
         if not _flock(descriptor):
             os.close(descriptor)
             raise UserError(
-                f"--out {out}: {_whom(holder)} is writing it; wait until that has ended, or give another name."
+                f"{option} {out}: {_whom(holder)} is writing it; wait until that has ended, or give another name."
             )
         # The one who held it may have removed the file since it was opened.
         if _is_there(path, descriptor):

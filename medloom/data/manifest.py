@@ -137,6 +137,7 @@ def read_manifest(
     need: Sequence[str] = ("path", "text"),
     need_patients: bool = True,
     image_frame: int | str | None = None,
+    repeated: bool = False,
 ) -> Manifest:
     """Read a manifest whose rows are all usable.
 
@@ -148,6 +149,7 @@ def read_manifest(
         need: required standard columns; without `path`, the rows are conditions, whose images may be missing.
         need_patients: refuse a table without patients.
         image_frame: of files with several frames, where no column `frame` names it: a number from 0, or `all`.
+        repeated: whether an image may have several rows, as in a table of ratings.
 
     Raises:
         UserError: no path, or an unusable table: missing, empty, not UTF-8, without a needed column or without
@@ -160,7 +162,7 @@ def read_manifest(
         >>> len(manifest), manifest.modalities
         (4, ['CXR'])
     """
-    manifest = inspect_manifest(as_path(path), named=named, need=need, image_frame=image_frame)
+    manifest = inspect_manifest(as_path(path), named=named, need=need, image_frame=image_frame, repeated=repeated)
     if manifest.problems and not skip_bad:
         raise UserError(list_problems(str(manifest.source), manifest.problems, len(manifest.problems) + len(manifest)))
     if not len(manifest):
@@ -227,6 +229,7 @@ def inspect_manifest(
     named: Mapping[str, str] | None = None,
     need: Sequence[str] = ("path", "text"),
     image_frame: int | str | None = None,
+    repeated: bool = False,
 ) -> Manifest:
     """Read a manifest and list its unusable rows.
 
@@ -241,7 +244,7 @@ def inspect_manifest(
     for standard in need:
         require(found, standard, table.header, str(path))
     rows = frame_of_table(table, found, path.parent, image_frame)
-    problems = [*table.problems, *row_problems(rows, found, need)]
+    problems = [*table.problems, *row_problems(rows, found, need, repeated)]
     usable = rows[~rows["line"].isin({problem.line for problem in problems})].reset_index(drop=True)
     usable = usable.drop(columns=["frame", "pixel_unit"], errors="ignore")
     said = units_of(rows, str(path)) if "pixel_unit" in found else None

@@ -116,8 +116,17 @@ def is_frame(cell: str | None) -> bool:
     return cell is None or cell.casefold() == ALL or spelled(cell).isdecimal()
 
 
-def row_problems(frame: "pd.DataFrame", found: Mapping[str, str], need: Sequence[str]) -> list[Problem]:
-    """The rows that cannot be used, by what needs no decoding, the first reason of each."""
+def row_problems(
+    frame: "pd.DataFrame", found: Mapping[str, str], need: Sequence[str], repeated: bool = False
+) -> list[Problem]:
+    """The rows that cannot be used, by what needs no decoding, the first reason of each.
+
+    Args:
+        frame: the rows.
+        found: standard name -> the table's own.
+        need: required standard columns.
+        repeated: whether an image may have several rows, as in a table of ratings.
+    """
     problems: list[Problem] = []
     lines: dict[str, int] = {}
     for record in records_of(frame):
@@ -128,7 +137,7 @@ def row_problems(frame: "pd.DataFrame", found: Mapping[str, str], need: Sequence
         checks = (
             ("path", "path" in need and path is None, "no path"),
             ("frame", not is_frame(number := record.get("frame")), f"{number!r} is neither a number from 0 nor all"),
-            ("path", pair in lines, f"the same path as line {lines.get(pair)} ({path})"),
+            ("path", pair in lines and not repeated, f"the same path as line {lines.get(pair)} ({path})"),
             ("path", path is not None and not file_of(path).exists(), missing_file(str(path))),
             ("text", "text" in need and not record.get("text"), "empty text"),
             ("modality", record["modality"] is None, "no modality"),

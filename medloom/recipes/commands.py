@@ -64,6 +64,7 @@ RECIPES: dict[str, tuple[str, str]] = {
     ),
     "studio": ("medloom.studio.command", "open all of it in a browser: generate, edit, what-if, history"),
     "compare": ("medloom.recipes.compare", "compare two models on the same held-out images, modality by modality"),
+    "rate export": ("medloom.recipes.rate_export", "write the ratings of images as a manifest"),
 }
 
 

@@ -3,6 +3,8 @@
 import logging
 import socket
 import webbrowser
+from collections.abc import Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass, fields
 from pathlib import Path
 from threading import Timer
@@ -14,6 +16,7 @@ from medloom.core.limits import check_limits, limited
 from medloom.core.options import repeated
 from medloom.core.output_folder import output_files
 from medloom.core.progress import say
+from medloom.studio.rating_options import RATING, RatingOptions, rating_series
 
 if TYPE_CHECKING:
     from medloom.studio.web.studio import Settings
@@ -27,7 +30,7 @@ WAITING = 128
 
 
 @dataclass(frozen=True, kw_only=True)
-class Config:
+class Config(RatingOptions):
     """Open the studio: generate, edit and ask what if in a browser, on this computer.
 
     Attributes:
@@ -51,7 +54,9 @@ class Config:
     example: ClassVar[str] = "medloom studio --model runs/mm --data cohort.csv"
     common: ClassVar[tuple[str, ...]] = (
         "model", "data", "report", "out", "host", "port", "password_file", "add_user", "open", "device",
+        "rate", "store", "raters", "blind",
     )  # fmt: skip
+    groups: ClassVar[Mapping[str, tuple[str, ...]]] = {"Rating images": RATING}
 
     model: tuple[str, ...] = repeated()
     data: tuple[str, ...] = repeated()
@@ -95,11 +100,19 @@ def run(config: Config) -> int:
         say(f"{config.launcher} starts this studio in {Path.cwd()}.")
         return 0
     _require_own(config.out, FILE)
-    with output_files(config.out / FILE):
-        app = create_app(settings)
+    with output_files(config.out / FILE), rating_series(config, config.out, settings.passwords) as ratings:
+        if ratings is not None and ratings.blind and (config.model or config.data or config.report):
+            raise UserError(
+                f"{ratings.store.path} has blinded ratings, and raters are shown nothing but the images that are rated:"
+                " serve --model, --data and --report by another studio, with another --out."
+            )
+        app = create_app(settings, ratings)
         listening = _listen(config)
         address = f"http://{_shown_host(config.host)}:{listening.getsockname()[1]}/"
         say(f"medloom studio: {address} (Ctrl-C ends it; what runs is resumed at the next start)")
+        for rater in () if ratings is None else ratings.raters:
+            reached = f"{config.public.rstrip('/')}/" if config.public else address
+            say(f"{rater.name} rates at {reached}rate/{rater.link}")
         # Of requests nothing is logged, since forms may have what identifies a patient; the application logs where
         # something goes wrong in one, without its message.
         logging.getLogger("uvicorn.error").addFilter(lambda record: record.levelno < logging.ERROR)
@@ -116,7 +129,9 @@ def run(config: Config) -> int:
         )
         if config.open:
             Timer(OPENING, webbrowser.open, [address]).start()
-        with worker(settings), housekeeping(Store(settings.folder), settings.hours):
+        # Blinded raters have no page that queues a job.
+        working = nullcontext() if ratings is not None and ratings.blind else worker(settings)
+        with working, housekeeping(Store(settings.folder), settings.hours):
             server.run(sockets=[listening])
     return 0
 
@@ -157,7 +172,7 @@ def _settings(config: Config) -> "Settings":
     models = [Path(path) for path in config.model]
     tables = [Path(path) for path in config.data]
     reports = [Path(path) for path in config.report]
-    if not models and DEMO_RUN.is_dir():
+    if not models and not config.rates and DEMO_RUN.is_dir():
         models = [DEMO_RUN]
         tables = tables or [path for path in (DEMO_DATA,) if path.is_file()]
         reports = reports or [path for path in (DEMO_REPORT,) if path.is_dir()]

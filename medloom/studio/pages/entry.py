@@ -24,8 +24,10 @@ _tries: dict[str, deque[float]] = {}
 
 @routes.get("/")
 def start(request: Request) -> Response:
-    """The first page: Generate, or what to do where there is no model."""
+    """The first page: ratings where there are any, Generate, or what to do where there is no model."""
     studio = studio_of(request)
+    if studio.ratings is not None:
+        return RedirectResponse("/rate", status_code=303)
     if studio.catalogue.paths():
         return RedirectResponse("/generate", status_code=303)
     job = next((job for job in studio.store.jobs.of(user_of(request)) if job.command == DEMO), None)

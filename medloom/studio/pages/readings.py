@@ -20,14 +20,12 @@ from medloom.studio.results.readings import Origin, as_csv, counts_of, right_of
 from medloom.studio.store.jobs import DONE, Job
 from medloom.studio.store.readings import Answer, Plan, Reading
 from medloom.studio.web.studio import Studio, studio_of, user_of
-from medloom.studio.web.viewer import Asked, for_viewer
+from medloom.studio.web.viewer import Asked, for_blinded, for_viewer
 
 routes = APIRouter()
 # How an image of a job is named, and jobs that can be chosen.
 JOB = "job:"
 MOST_JOBS = 20
-# Facts of an image without a geometry.
-PLACELESS: dict[str, Any] = {"edges": [None] * 4, "spacing": None, "affine": None, "oriented": False}
 
 
 @routes.get("/readings")
@@ -149,10 +147,7 @@ def for_reader(request: Request, identity: str, place: int, asked: Asked) -> Res
     """An image without its origin, for the viewer."""
     reading, _ = _opened(request, identity)
     image = _image(studio_of(request), request, _item(reading, place))
-    if not _is_mixed(reading):
-        return for_viewer(image, asked)
-    # Of patients more is known of the geometry than of what was generated, and their files state windows.
-    return for_viewer(replace(image, window=None), asked, **PLACELESS)
+    return for_blinded(image, asked) if _is_mixed(reading) else for_viewer(image, asked)
 
 
 def _plan(studio: Studio, request: Request, form: dict[str, str], tables: list[str], jobs: list[str]) -> Plan:

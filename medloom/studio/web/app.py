@@ -10,9 +10,23 @@ from starlette.exceptions import HTTPException
 from starlette.responses import Response
 from starlette.staticfiles import StaticFiles
 
-from medloom.core.errors import UserError
-from medloom.studio.pages import cases, edit, entry, generate, history, jobs, phantom, readings, runs, sources, whatif
+from medloom.core.errors import UnwrittenError, UserError
+from medloom.studio.pages import (
+    cases,
+    edit,
+    entry,
+    generate,
+    history,
+    jobs,
+    phantom,
+    rate,
+    readings,
+    runs,
+    sources,
+    whatif,
+)
 from medloom.studio.web.guard import FORM_BYTES, TOO_LARGE, Guard, names_of
+from medloom.studio.web.ratings import Ratings
 from medloom.studio.web.studio import STATIC, Settings, Studio
 
 LOG = logging.getLogger("medloom.studio")
@@ -22,16 +36,23 @@ FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 UNREADABLE = "The request has a part that cannot be read; go back and try again."
 
 
-def create_app(settings: Settings) -> Guard:
+def create_app(settings: Settings, ratings: Ratings | None = None) -> Guard:
     """The application of a studio.
+
+    Args:
+        settings: how it is served.
+        ratings: that it has, or None.
 
     Raises:
         UserError: its folder cannot be used.
     """
-    studio = Studio(settings)
+    studio = Studio(settings, ratings)
     app = FastAPI(openapi_url=None, docs_url=None, redoc_url=None)
     app.state.studio = studio
-    for module in (entry, generate, edit, whatif, jobs, history, runs, cases, phantom, readings, sources):
+    pages = [generate, edit, whatif, jobs, history, runs, cases, phantom, readings, sources]
+    # Pages of results would say to a blinded rater where an image is from.
+    shown = [] if ratings is not None and ratings.blind else pages
+    for module in [entry, *([rate] if ratings is not None else []), *shown]:
         app.include_router(module.routes)
     app.mount("/static", StaticFiles(directory=STATIC), name="static")
     app.add_exception_handler(UserError, _mistake)
@@ -58,6 +79,8 @@ def create_app(settings: Settings) -> Guard:
 
 def _mistake(request: Request, error: Exception) -> Response:
     """A user's mistake, in its sentence."""
+    if isinstance(error, UnwrittenError):
+        return _said(request, str(error), NO_SPACE)
     return _said(request, str(error), NOT_FOUND if request.method == "GET" else BAD_REQUEST)
 
 

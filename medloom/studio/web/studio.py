@@ -16,6 +16,7 @@ from medloom.core.progress import duration
 from medloom.studio.catalogue import ROW, Catalogue, source
 from medloom.studio.store.jobs import Job
 from medloom.studio.store.store import Store
+from medloom.studio.web.ratings import Ratings
 
 HERE = Path(__file__).resolve().parents[1]
 STATIC = HERE / "static"
@@ -78,13 +79,16 @@ class Studio:
         store: jobs, sessions and files.
         catalogue: models and tables.
         reading: lets through as many files that are brought as are read at a time.
+        ratings: that it has, or None.
 
     Args:
         settings: how it is served.
+        ratings: that it has, or None.
     """
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, ratings: Ratings | None = None) -> None:
         self.settings = settings
+        self.ratings = ratings
         self.store = Store(settings.folder)
         self.catalogue = Catalogue(self.store, settings.models, settings.manifests, settings.reports)
         self.reading = CapacityLimiter(READ_AT_ONCE)
@@ -106,7 +110,7 @@ class Studio:
     def draw(self, request: Request, template: str, **values: Any) -> str:
         """The HTML of a template."""
         known = {
-            "pages": PAGES,
+            "pages": self._pages(),
             "here": request.url.path,
             "user": user_of(request),
             "secret": request.state.secret,
@@ -115,6 +119,12 @@ class Studio:
             "largest": self.settings.largest,
         }
         return self._templates.get_template(template).render(**known, **values)
+
+    def _pages(self) -> dict[str, str]:
+        """The pages of the navigation: title -> address."""
+        if self.ratings is None:
+            return PAGES
+        return {"Ratings": "/rate", **({"About": PAGES["About"]} if self.ratings.blind else PAGES)}
 
     def job_of(self, request: Request, identity: str) -> Job:
         """A job of the user.
