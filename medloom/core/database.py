@@ -23,7 +23,7 @@ class Database:
         path: of the file; made where it is missing.
         schemas: what each version of the schema adds to the one before.
         kind: what the file is called in messages.
-        option: that names another file or folder.
+        remedy: what else to do than to put the file back, e.g. `name another file with --store`.
         application: number that such files have, and no others.
 
     Raises:
@@ -31,19 +31,19 @@ class Database:
 
     Examples:
         >>> from medloom.core.database import Database
-        >>> notes = Database(Path("notes.db"), ["create table notes (text text);"], "store of notes", "--store")
+        >>> notes = Database(Path("notes.db"), ["create table notes (text text);"], "store of notes", "name another file")
         >>> with notes.transaction() as connection:
         ...     _ = connection.execute("insert into notes values ('sharp')")
         >>> notes.rows("select text from notes")
         [('sharp',)]
     """
 
-    def __init__(self, path: Path, schemas: Sequence[str], kind: str, option: str, application: int = 0) -> None:
+    def __init__(self, path: Path, schemas: Sequence[str], kind: str, remedy: str, application: int = 0) -> None:
         make_folder(path.parent)
         self.path = path.resolve()
         self._schemas = schemas
         self._kind = kind
-        self._option = option
+        self._remedy = remedy
         self._application = application
         self._local = threading.local()
         with self._explained():
@@ -54,11 +54,11 @@ class Database:
         (version,) = self._connection.execute("pragma user_version").fetchone()
         (tables,) = self._connection.execute("select count(*) from sqlite_schema").fetchone()
         if tables:
-            require_application(self._connection, self.path, self._kind, self._option, self._application)
+            require_application(self._connection, self.path, self._kind, self._remedy, self._application)
         if not 0 <= version <= latest:
             raise UserError(
                 f"{self.path} was written by another version of medloom (schema {version}, this one has {latest});"
-                f" use that version, or give another name with {self._option}."
+                f" use that version, or {self._remedy}."
             )
         if version < latest:
             with self.transaction() as connection:
@@ -83,7 +83,7 @@ class Database:
 
     @contextmanager
     def _explained(self) -> Iterator[None]:
-        with explained_database(self.path, self._kind, self._option):
+        with explained_database(self.path, self._kind, self._remedy):
             yield
 
     @contextmanager
@@ -111,7 +111,7 @@ class Database:
 
 
 @contextmanager
-def explained_database(path: Path, kind: str, option: str) -> Iterator[None]:
+def explained_database(path: Path, kind: str, remedy: str) -> Iterator[None]:
     """Say of a full disk and a damaged file what to do."""
     try:
         yield
@@ -123,41 +123,39 @@ def explained_database(path: Path, kind: str, option: str) -> Iterator[None]:
                 f"{path.parent} cannot be written ({error}): free some space there and try again; nothing is lost."
             ) from error
         if name in DAMAGED:
-            raise UserError(
-                f"{path} is damaged or no {kind}; put it back, or give another name with {option}."
-            ) from error
+            raise UserError(f"{path} is damaged or no {kind}; put it back, or {remedy}.") from error
         raise
 
 
-def require_application(connection: sqlite3.Connection, path: Path, kind: str, option: str, application: int) -> None:
+def require_application(connection: sqlite3.Connection, path: Path, kind: str, remedy: str, application: int) -> None:
     """Refuse a SQLite file of another kind.
 
     Raises:
         UserError: names it.
     """
     if connection.execute("pragma application_id").fetchone() != (application,):
-        raise UserError(f"{path} is a database, but no {kind}; give another name with {option}.")
+        raise UserError(f"{path} is a database, but no {kind}; {remedy}.")
 
 
-def copy_database(path: Path, to: Path, kind: str, option: str, application: int = 0) -> None:
+def copy_database(path: Path, to: Path, kind: str, remedy: str, application: int = 0) -> None:
     """Copy a SQLite file as it is at one moment, also while others write it.
 
     Args:
         path: the file.
         to: the copy, which has no other files.
         kind: what the file is called in messages.
-        option: that names another file.
+        remedy: as `Database`.
         application: number that such files have.
 
     Raises:
         UserError: the file is another kind of file or damaged, or cannot be read.
     """
     with (
-        explained_database(path, kind, option),
+        explained_database(path, kind, remedy),
         closing(sqlite3.connect(path, timeout=PATIENCE)) as live,
         closing(sqlite3.connect(to)) as copy,
     ):
-        require_application(live, path, kind, option, application)
+        require_application(live, path, kind, remedy, application)
         live.backup(copy)
         # Read by one reader alone, without the files that writers share.
         copy.execute("pragma journal_mode = delete")

@@ -14,7 +14,7 @@ from medloom.data.paths import absolute, portable
 from medloom.data.tables import write_csv
 from medloom.feedback.ratings.entries import RATE, RATING, Item
 from medloom.feedback.ratings.rubric import PAIRS, QUALITY, level_of
-from medloom.feedback.ratings.store import APPLICATION, KIND, OPTION, SCHEMAS, item_of, rating_of
+from medloom.feedback.ratings.store import APPLICATION, KIND, OPTION, REMEDY, SCHEMAS, item_of, rating_of
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -71,7 +71,7 @@ def snapshot(store: Path, to: Path) -> Path:
         raise UserError(f"{OPTION} {store}: there is no such store of ratings; `medloom studio --rate` makes one.")
     if to.exists():
         raise UserError(f"{to} is there already; name a file that is not there.")
-    copy_database(store, to, KIND, OPTION, APPLICATION)
+    copy_database(store, to, KIND, REMEDY, APPLICATION)
     return to
 
 
@@ -87,7 +87,7 @@ def read_ratings(store: Path) -> tuple[Table, Table]:
         UserError: there is no such store, it is none or damaged, or another version of medloom wrote it.
     """
     with tempfile.TemporaryDirectory() as folder:
-        copy = Database(snapshot(store, Path(folder) / "ratings.db"), SCHEMAS, KIND, OPTION, APPLICATION)
+        copy = Database(snapshot(store, Path(folder) / "ratings.db"), SCHEMAS, KIND, REMEDY, APPLICATION)
         items = {item.name: item for item in map(item_of, copy.rows("select * from items"))}
         query = (
             "select s.rater, s.number, s.round, s.rubric, p.item, p.other, p.repeat, r.*"

@@ -15,7 +15,6 @@ from medloom.data.images import read_provenance
 from medloom.data.manifest import Manifest, ManifestOptions, read_manifest
 from medloom.data.manifest_rows import records_of
 from medloom.data.units import unit_for
-from medloom.evaluation.images.source_rows import with_conditions
 from medloom.feedback.ratings.entries import REAL, SYNTHETIC, Item
 
 if TYPE_CHECKING:
@@ -40,6 +39,9 @@ def read_images(path: Path, conditions: Path | None = None) -> Manifest:
     for note in manifest.notes:
         say(note)
     if conditions is not None and "source_id" in manifest.frame:
+        # Imported here, since it imports torch, and a studio of ratings starts without.
+        from medloom.evaluation.images.source_rows import with_conditions
+
         return with_conditions(manifest, conditions, ManifestOptions(skip_bad=True))
     return manifest
 

@@ -1,6 +1,5 @@
 """What raters are asked of an image: items with few answers, and flags."""
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -169,10 +168,9 @@ def checked_seconds(seconds: object) -> float:
     Raises:
         UserError: it is no time.
     """
-    is_number = isinstance(seconds, int | float) and not isinstance(seconds, bool)
-    if not is_number or not math.isfinite(float(seconds)) or float(seconds) < 0:  # type: ignore[arg-type]
+    if not isinstance(seconds, int | float) or isinstance(seconds, bool) or not seconds >= 0:
         raise UserError(f"the time of a rating is {seconds!r}; it has to be a number of seconds, at least 0.")
-    return min(float(seconds), MOST_SECONDS)  # type: ignore[arg-type]
+    return float(min(seconds, MOST_SECONDS))
 
 
 def _is_among(value: object, allowed: Mapping[Any, str]) -> bool:

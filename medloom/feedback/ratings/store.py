@@ -30,6 +30,7 @@ from medloom.feedback.ratings.entries import (
 from medloom.feedback.ratings.rubric import checked, checked_comment, checked_seconds, rubric_of
 
 KIND, OPTION = "store of ratings", "--store"
+REMEDY = f"name another file with {OPTION}"
 # "mlra" in ASCII: what the header of such a file says that it is.
 APPLICATION = 0x6D6C7261
 DAY = 86400.0
@@ -89,7 +90,7 @@ class RatingStore:
         if path.is_dir():
             raise UserError(f"{OPTION} {path} is a folder; name a file, for example {path / 'ratings.db'}.")
         require_local_disk(path, OPTION)
-        self._database = Database(path, SCHEMAS, KIND, OPTION, APPLICATION)
+        self._database = Database(path, SCHEMAS, KIND, REMEDY, APPLICATION)
         self.path = self._database.path
 
     def raters(self) -> list[Rater]:
@@ -153,17 +154,24 @@ class RatingStore:
         with self._database.transaction() as connection:
             for item in items:
                 row = (item.name, str(item.path), item.content, item.source, item.text, item.modality, item.unit)
-                found = connection.execute("select content, text from items where name = ?", (item.name,)).fetchone()
+                query = "select content, text, source from items where name = ?"
+                found = connection.execute(query, (item.name,)).fetchone()
                 if found is None:
                     connection.execute("insert into items values (?, ?, ?, ?, ?, ?, ?, ?)", (*row, _json(item.cells)))
-                elif found != (item.content, item.text):
+                elif found[:2] != (item.content, item.text):
                     raise UserError(
                         f"{self.path} has another image of the name {item.name!r}; give the images of another study"
                         f" another store with {OPTION}."
                     )
+                elif item.source and found[2] and item.source != found[2]:
+                    raise UserError(
+                        f"{self.path} has {item.path.name} as {found[2]}, and now it is given as {item.source}; name it"
+                        " either with --rate or with --rating-real."
+                    )
                 else:
-                    # The same image may lie elsewhere now.
-                    connection.execute("update items set path = ? where name = ?", (str(item.path), item.name))
+                    # The same image may lie elsewhere now, and its origin may be known only now.
+                    values = (str(item.path), found[2] or item.source, item.name)
+                    connection.execute("update items set path = ?, source = ? where name = ?", values)
             for plan in plans:
                 query = "select plan from sessions where rater = ? and number = ?"
                 known = connection.execute(query, (plan.rater, plan.number)).fetchone()

@@ -14,7 +14,8 @@ function onKey(event) {
   }
   if (isTyping(event.target) || event.ctrlKey || event.metaKey || event.altKey) return;
   if (event.key === "?") dialog.open ? dialog.close() : dialog.showModal();
-  else if (going && GO[event.key]) location.assign(GO[event.key]);
+  // On a page that is worked by letters they lead nowhere else.
+  else if (going && GO[event.key] && !document.querySelector("[data-rating]")) location.assign(GO[event.key]);
   going = event.key === "g" && !going;
 }
 

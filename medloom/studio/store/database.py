@@ -51,5 +51,5 @@ class Database(database.Database):
     """
 
     def __init__(self, folder: Path) -> None:
-        super().__init__(folder / FILE, SCHEMAS, "job store", "--out")
+        super().__init__(folder / FILE, SCHEMAS, "job store", "name another folder with --out")
         self.folder = self.path.parent

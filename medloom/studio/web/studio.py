@@ -117,6 +117,7 @@ class Studio:
             "version": medloom.__version__,
             "logs_in": bool(self.settings.passwords),
             "largest": self.settings.largest,
+            "blind": self.ratings is not None and self.ratings.blind,
         }
         return self._templates.get_template(template).render(**known, **values)
 

@@ -56,8 +56,18 @@ const opened = new Map();
 
 // The image at an address; one that was opened before is not read again.
 export function openSource(base, more = {}) {
-  if (!opened.has(base)) opened.set(base, read(base));
+  if (!opened.has(base)) {
+    const source = read(base);
+    // One that failed is asked for again.
+    source.catch(() => opened.delete(base));
+    opened.set(base, source);
+  }
   return opened.get(base).then((source) => new Source({ ...source.facts, ...more }, source.values));
+}
+
+// Read it again when it is asked for again.
+export function forgetSource(base) {
+  opened.delete(base);
 }
 
 async function read(base) {

@@ -24,15 +24,20 @@ export class Viewer {
     this.flipped = false;
     this.panes = [];
     this.planes = false;
-    this.layout = localStorage.getItem(`layout ${study.modality}`) ?? study.layout ?? "1x2";
+    this.layout = "1x2";
   }
 
   async open() {
+    const { study } = this;
     this.root.dataset.state = "loading";
     try {
-      this.sources = await Promise.all(this.study.arms.map((arm) => openSource(arm.base, arm)));
+      const sources = await Promise.all(study.arms.map((arm) => openSource(arm.base, arm)));
+      // Another one may have been asked for since.
+      if (study !== this.study) return;
+      this.sources = sources;
       this.arms = this.sources.filter((source) => !source.facts.isDifference);
     } catch (error) {
+      if (study !== this.study) return;
       this.root.dataset.state = "failed";
       this.root.querySelector("[data-said]").textContent = error.message;
       return;
@@ -47,8 +52,20 @@ export class Viewer {
     this.root.dataset.state = "ready";
   }
 
+  // Another study at the same place, looked at as the one before, but in its own window and size.
+  show(study) {
+    const { invert, smooth } = this.common;
+    this.study = study;
+    this.common = Object.assign(this.newState(), { invert, smooth });
+    this.flipped = this.planes = false;
+    this.active = 0;
+    this.layout = localStorage.getItem(`layout ${study.modality}`) ?? study.layout ?? "1x2";
+    this.say("");
+    return this.open();
+  }
+
   newState() {
-    return { low: 0, high: 1, zoom: "fit", x: 0, y: 0, level: 0, plane: "axial", invert: false, smooth: false, curtain: null, opacity: 0, noise: 0, reach: 1, measures: [], cursor: null, blind: this.study.blind };
+    return { low: 0, high: 1, zoom: "fit", x: 0, y: 0, level: 0, plane: "axial", invert: false, smooth: false, curtain: null, opacity: 0, noise: 0, reach: 1, measures: [], cursor: null, blind: this.study?.blind };
   }
 
   // The 99th percentile of all absolute differences of the case: one scale for all of them.
@@ -253,7 +270,7 @@ export class Viewer {
 
   // What a key does; whether it was one of the viewer's.
   onKey(event) {
-    if (event.ctrlKey || event.metaKey || event.altKey) return false;
+    if (!this.study || event.ctrlKey || event.metaKey || event.altKey) return false;
     const { key } = event, turn = { ArrowLeft: "prev", ArrowRight: "next" }[key];
     // Whoever reads fast continues before an image is there.
     if (turn) follow(turn);
@@ -363,10 +380,9 @@ function fraction(event, pane) {
   return Math.max(0, Math.min(1, (event.clientX - box.left) / box.width));
 }
 
-// The viewer of this page, if it has one.
-const root = document.querySelector("[data-viewer]");
-if (root) {
-  const viewer = new Viewer(root, JSON.parse(document.getElementById("study").textContent));
+// A viewer of this page with its keys and tools; without a study it shows nothing until it is given one.
+export function attach(root, study) {
+  const viewer = new Viewer(root, null);
   window.medloomViewer = viewer;
   document.addEventListener("keydown", (event) => {
     if (event.target.matches("input:not([type=radio]), textarea, select")) return;
@@ -378,5 +394,10 @@ if (root) {
     const tool = event.target.closest("[data-key]");
     if (tool) viewer.onKey(new KeyboardEvent("keydown", { key: tool.dataset.key }));
   });
-  viewer.open();
+  if (study) viewer.show(study);
+  return viewer;
 }
+
+// The viewer of this page, if the page says what it shows.
+const own = document.querySelector("[data-viewer]"), shown = document.getElementById("study");
+if (own && shown) attach(own, JSON.parse(shown.textContent));
