@@ -31,6 +31,8 @@ BENCHMARKS = {
     "evaluation_scale": "an evaluation of three sets of 10,000 images: minutes by section and peak memory",
     "studio_load": "the studio: first image, pages while a job runs, ten browsers at once, memory over 500 jobs",
     "studio_pictures": "the pictures of README and docs/studio.md: the demo's model in the studio",
+    "rating_kills": "10,000 ratings of 50 raters while their studio is killed 20 times: what is lost or doubled",
+    "rating_speed": "rating pages in a browser: milliseconds from the key to the next image",
     "metrics_speed": "set metrics from features against the usual public implementations: time and peak memory",
     "million_rows": "time and memory for checking a manifest of a million rows",
 }

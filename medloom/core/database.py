@@ -23,7 +23,7 @@ class Database:
         path: of the file; made where it is missing.
         schemas: what each version of the schema adds to the one before.
         kind: what the file is called in messages.
-        remedy: what else to do than to put the file back, e.g. `name another file with --store`.
+        remedy: what a user can do instead of putting the file back, e.g. `name another file`.
         application: number that such files have, and no others.
 
     Raises:
@@ -31,7 +31,8 @@ class Database:
 
     Examples:
         >>> from medloom.core.database import Database
-        >>> notes = Database(Path("notes.db"), ["create table notes (text text);"], "store of notes", "name another file")
+        >>> schemas = ["create table notes (text text);"]
+        >>> notes = Database(Path("notes.db"), schemas, "store of notes", "name another file")
         >>> with notes.transaction() as connection:
         ...     _ = connection.execute("insert into notes values ('sharp')")
         >>> notes.rows("select text from notes")

@@ -150,6 +150,8 @@ SMALLEST: dict[str, list[Words]] = {
     "evaluation_scale": [_said("--images 64 --size 16 --only copies")],
     "studio_load": [_served],
     "studio_pictures": [_photographed],
+    "rating_kills": [_said("--raters 2 --ratings 3 --kills 1")],
+    "rating_speed": [_said("--images 3 --size 32 --pause 1")],
     "metrics_speed": [_said("--n 60 --width 8 --turns 1")],
     "million_rows": [_said("--rows 100")],
 }
