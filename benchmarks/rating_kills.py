@@ -43,7 +43,7 @@ class Found:
         acknowledged: ids of those that the studio acknowledged.
         kept: ids in the store.
         places: images that have a rating, of all raters.
-        retries: requests that were sent again.
+        retries: requests that were sent again, because they were cut off or as if their answer had been lost.
         kills: of the studio.
         seconds: of all.
         milliseconds: of each acknowledged request.
@@ -81,7 +81,7 @@ def main(words: list[str]) -> int:
     print("| what | measured |\n|---|---|")
     print(f"| ratings sent by {options.raters} raters at once | {len(found.sent)} |")
     print(f"| kills (SIGKILL) of the studio meanwhile | {found.kills} |")
-    print(f"| requests that were sent again | {found.retries} |")
+    print(f"| ratings that were sent again: cut off by a kill, or one in ten anyway | {found.retries} |")
     print(f"| acknowledged | {len(found.acknowledged)} |")
     print(f"| acknowledged and lost | {found.lost} |")
     print(f"| kept twice | {found.doubled} |")
@@ -189,9 +189,12 @@ def _rate(address: str, link: str, ratings: int, found: Found) -> None:
                         page = client.get("/about").text
                         client.headers[SECRET] = page.partition(f'"{SECRET}": "')[2].partition('"')[0]
                         continue
+                except httpx.ConnectError:
+                    # There is no studio now, and nothing was sent.
+                    time.sleep(0.2)
+                    continue
                 except httpx.TransportError:
                     found.retries += 1
-                    time.sleep(0.05)
                     continue
                 answer.raise_for_status()
                 until = time.monotonic() + PATIENCE

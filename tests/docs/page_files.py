@@ -4,6 +4,7 @@ import csv
 import io
 import shutil
 import tarfile
+import uuid
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -16,6 +17,10 @@ from safetensors.torch import save_file
 from medloom.core.image import Image
 from medloom.core.spec import HU
 from medloom.data.images import write_image
+from medloom.feedback.ratings.entries import Entry
+from medloom.feedback.ratings.plan import PlanOptions
+from medloom.feedback.ratings.series import begin_series
+from medloom.feedback.ratings.store import RatingStore
 from medloom.recipes.commands import run_command
 
 HEADER = (
@@ -181,6 +186,16 @@ def write_clinic(folder: Path) -> None:
     for row in [header, *rows]:
         sheet.append(row)
     book.save(folder / "clinic.xlsx")
+
+
+def write_ratings(folder: Path) -> None:
+    """A store with a rating of each image of the table."""
+    store = RatingStore(folder / "ratings.db")
+    plan = PlanOptions(True, 0.2, 0.0, 1, "quality", False, 0, 0)
+    begin_series(store, ["anna"], [folder / "described.csv"], plan)
+    (session,) = store.sessions()
+    for place in range(len(session.presentations)):
+        store.post(session, place, Entry(str(uuid.uuid4()), "rating", {"realism": 2, "match": 3}, (), "", 2.0))
 
 
 def write_mimic(folder: Path) -> None:

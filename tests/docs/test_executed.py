@@ -22,6 +22,7 @@ LEFT_OUT: dict[str, dict[str, str]] = {
     "docs/install.md": {"python3.11 -m venv": INSTALLED, "pip install": INSTALLED},
     "docs/train.md": {"torchrun": EIGHT},
     "docs/generate.md": {"torchrun": EIGHT},
+    "docs/rating-pages.md": {"medloom studio --rate": "serves pages until it is ended; tests/studio start it"},
     "docs/studio.md": {"medloom studio --model": "serves pages until it is ended; tests/studio start it"},
     "docs/edit.md": {
         "medloom evaluate edits controlled/manifest.csv --reference triples.csv --train": JUDGES,
@@ -147,6 +148,7 @@ PAGES = {
     "docs/prompts.md": Page(yamls=("mine.yaml",), files=(files.write_clinic,), names={"row": ROW}, quick=True),
     "docs/import.md": Page(files=(files.write_mimic, files.write_openi, files.write_covid), quick=True),
     "docs/metrics.md": Page(names={"x": np.eye(9)[:, :4], "y": np.eye(9)[:, 1:5]}, quick=True),
+    "docs/rating-pages.md": Page(files=(files.write_ratings,), quick=True),
     "docs/phantom.md": Page(settings={"image_size": [64]}, placeholders={"MANIFEST": "cohort/test.csv"}),
     "docs/weights.md": Page(settings={"text.max_tokens": 40}, files=(files.write_weights,)),
     "docs/train.md": Page(

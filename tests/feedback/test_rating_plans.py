@@ -12,10 +12,14 @@ from medloom.core.errors import UserError
 from medloom.core.seeds import numpy_generator
 from medloom.feedback.ratings.entries import REAL, SYNTHETIC
 from medloom.feedback.ratings.images import items_of, read_images
-from medloom.feedback.ratings.plan import plans_of, read_pool, with_repeats
+from medloom.feedback.ratings.plan import Pool, plans_of, pool_of, with_repeats
 from medloom.feedback.ratings.rubric import QUALITY, level_of
 from medloom.feedback.ratings.series import begin_series
 from medloom.feedback.ratings.store import RatingStore
+
+
+def opened(paths: list[Path], real: Path | None = None) -> Pool:
+    return pool_of([read_images(path) for path in paths], None if real is None else read_images(real))
 
 
 def test_levels_are_minims() -> None:
@@ -58,7 +62,7 @@ def test_real_images_are_a_fraction_of_all_and_of_the_same_modality(tmp_path: Pa
     rated = write_images(tmp_path / "rated", 16)
     real = write_images(tmp_path / "real", 10, 1)
     other = write_images(tmp_path / "other", 10, 2, "MRI")
-    pool = read_pool([rated], None, real)
+    pool = opened([rated], real)
     (plan,) = plans_of(pool, ["anna"], plan_options(real_fraction=0.2))
     sources = {item.name: item.source for item in pool.items}
     assert Counter(sources[each.item] for each in plan.presentations) == {SYNTHETIC: 16, REAL: 4}
@@ -68,9 +72,9 @@ def test_real_images_are_a_fraction_of_all_and_of_the_same_modality(tmp_path: Pa
     (most,) = plans_of(pool, ["anna"], plan_options(real_fraction=0.5))
     assert Counter(sources[each.item] for each in most.presentations) == {SYNTHETIC: 16, REAL: 10}
     with pytest.raises(UserError, match="none of its 10 images is of a modality that is rated"):
-        plans_of(read_pool([rated], None, other), ["anna"], plan_options())
+        plans_of(opened([rated], other), ["anna"], plan_options())
     with pytest.raises(UserError, match="also rated as synthetic"):
-        read_pool([rated], None, rated)
+        opened([rated], rated)
 
 
 def test_where_an_image_is_from_is_said_by_the_user_the_table_or_the_file(tmp_path: Path) -> None:
@@ -85,7 +89,7 @@ def test_where_an_image_is_from_is_said_by_the_user_the_table_or_the_file(tmp_pa
 
 
 def test_practice_images_are_not_rated_afterwards(tmp_path: Path) -> None:
-    pool = read_pool([write_images(tmp_path / "rated", 12)], None, write_images(tmp_path / "real", 9, 1))
+    pool = opened([write_images(tmp_path / "rated", 12)], write_images(tmp_path / "real", 9, 1))
     practice, series, *_ = plans_of(pool, ["anna", "ben"], plan_options(practice=6))
     sources = {item.name: item.source for item in pool.items}
     assert (practice.mode, practice.rubric, practice.number) == ("practice", "origin", -1)
@@ -98,27 +102,27 @@ def test_practice_images_are_not_rated_afterwards(tmp_path: Path) -> None:
 
 
 def test_pairs_of_one_prompt(tmp_path: Path) -> None:
-    pool = read_pool([write_images(tmp_path / "one", 10, 0, prompts=4)], None, None)
+    pool = opened([write_images(tmp_path / "one", 10, 0, prompts=4)], None)
     (plan,) = plans_of(pool, ["anna"], plan_options(pairs=True))
     texts = {item.name: item.text for item in pool.items}
     # Ten images of four prompts: 3, 3, 2 and 2 of each.
     assert plan.rubric == "pairs" and len(plan.presentations) == 4
     assert all(texts[each.item] == texts[each.other] and each.item != each.other for each in plan.presentations)
     with pytest.raises(UserError, match="no prompt has two images"):
-        plans_of(read_pool([write_images(tmp_path / "few", 3)], None, None), ["anna"], plan_options(pairs=True))
+        plans_of(opened([write_images(tmp_path / "few", 3)], None), ["anna"], plan_options(pairs=True))
 
 
 def test_pairs_of_two_models(tmp_path: Path) -> None:
     one, two = write_images(tmp_path / "one", 12, 0), write_images(tmp_path / "two", 12, 1)
     two.write_text(two.read_text().replace("of two", "of one"))
-    pool = read_pool([one, two], None, None)
+    pool = opened([one, two], None)
     (plan,) = plans_of(pool, ["anna"], plan_options(pairs=True))
     first = {item.name for item in pool.sets[0]}
     # Each model stands on each side as often.
     assert [each.item in first for each in plan.presentations].count(True) == 6
     assert all((each.item in first) != (each.other in first) for each in plan.presentations)
     with pytest.raises(UserError, match="one or two manifests"):
-        plans_of(read_pool([one, two, write_images(tmp_path / "c", 2, 3)], None, None), ["a"], plan_options(pairs=True))
+        plans_of(opened([one, two, write_images(tmp_path / "c", 2, 3)], None), ["a"], plan_options(pairs=True))
 
 
 def written(folder: Path, *rows: str, head: str = "path,rater,session,place,item,repeat,not_before_days") -> Path:
@@ -178,7 +182,7 @@ def test_what_a_reading_list_does_not_take(tmp_path: Path) -> None:
 
 def test_one_image_of_two_tables_is_shown_once(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     one = write_images(tmp_path / "one", 4)
-    pool = read_pool([one, one], None, None)
+    pool = opened([one, one], None)
     assert [len(own) for own in pool.sets] == [4, 0]
     assert "4 images are in another manifest too" in capsys.readouterr().err
 

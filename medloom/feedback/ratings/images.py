@@ -38,7 +38,7 @@ def read_images(path: Path, conditions: Path | None = None) -> Manifest:
     manifest = read_manifest(path, skip_bad=True, need=("path",), need_patients=False, repeated=True)
     for note in manifest.notes:
         say(note)
-    if conditions is not None and "source_id" in manifest.frame:
+    if conditions is not None:
         # Imported here, since it imports torch, and a studio of ratings starts without.
         from medloom.evaluation.images.source_rows import with_conditions
 

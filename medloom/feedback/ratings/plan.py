@@ -3,15 +3,15 @@
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 
 from medloom.core.errors import UserError
 from medloom.core.progress import say
 from medloom.core.seeds import numpy_generator
+from medloom.data.manifest import Manifest
 from medloom.feedback.ratings.entries import PRACTICE, RATE, REAL, SYNTHETIC, Item, Plan, Presentation
-from medloom.feedback.ratings.images import items_of, read_images
+from medloom.feedback.ratings.images import items_of
 from medloom.feedback.ratings.rubric import ORIGIN, PAIRS
 
 
@@ -65,35 +65,34 @@ class Pool:
         return [*self.rated, *self.real]
 
 
-def read_pool(manifests: Sequence[Path], conditions: Path | None, real: Path | None) -> Pool:
-    """Read the images of a series.
+def pool_of(manifests: Sequence[Manifest], real: Manifest | None) -> Pool:
+    """The images of a series.
 
     Args:
         manifests: that are rated.
-        conditions: table that images were generated from, which has their texts.
-        real: manifest of real images.
+        real: manifest of real images, or None.
 
     Raises:
-        UserError: a manifest cannot be used, or an image is rated and real.
+        UserError: a file is gone, or an image is rated and real.
     """
     # Whoever names real images says that the others are synthetic.
     source = SYNTHETIC if real is not None else None
     sets, known = list[tuple[Item, ...]](), set[str]()
-    for path in manifests:
-        own = items_of(read_images(path, conditions), source)
+    for manifest in manifests:
+        own = items_of(manifest, source)
         fresh = [item for item in own if item.name not in known]
         if len(fresh) < len(own):
-            say(f"{path}: {len(own) - len(fresh)} images are in another manifest too, and are shown once.")
+            say(f"{manifest.source}: {len(own) - len(fresh)} images are in another manifest too, and are shown once.")
         known |= {item.name for item in fresh}
         sets.append(tuple(fresh))
-    reals = [] if real is None else items_of(read_images(real), REAL)
+    reals = [] if real is None else items_of(real, REAL)
     contents = {item.content for own in sets for item in own}
     if both := [item for item in reals if item.content in contents]:
         raise UserError(
-            f"--rating-real {real}: {len(both)} of its images are also rated as synthetic ones ({both[0].path.name});"
+            f"--rating-real: {len(both)} of its images are also rated as synthetic ones ({both[0].path.name});"
             " leave them out of one of the two tables."
         )
-    names = [str(path) for path in (*manifests, *([real] if real else []))]
+    names = [str(manifest.source) for manifest in (*manifests, *([] if real is None else [real]))]
     return Pool(tuple(sets), tuple(reals), tuple(names))
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 from medloom.core.errors import UserError
 from medloom.feedback.ratings.entries import Rater
 from medloom.feedback.ratings.images import is_reading_list, read_images
-from medloom.feedback.ratings.plan import PlanOptions, plans_of, read_pool
+from medloom.feedback.ratings.plan import PlanOptions, plans_of, pool_of
 from medloom.feedback.ratings.reading_list import list_plans
 from medloom.feedback.ratings.store import RatingStore, rater_key
 
@@ -41,19 +41,19 @@ def begin_series(
         if real is not None or conditions is not None:
             raise UserError("--rating-real and --conditions need --rate, the images that are rated.")
         return [store.rater(name) for name in raters] or store.raters()
-    lists = [path for path in manifests if is_reading_list(read_images(path))]
+    opened = [read_images(path, conditions) for path in manifests]
+    lists = [manifest for manifest in opened if is_reading_list(manifest)]
     if lists:
         if len(manifests) > 1 or real is not None or options.pairs or options.repeats or options.practice:
             raise UserError(
-                f"{lists[0]} is a reading list, which says itself what is shown: give it as the only --rate, without"
-                " --rating-real, --repeats, --pairs and --practice."
+                f"{lists[0].source} is a reading list, which says itself what is shown: give it as the only --rate,"
+                " without --rating-real, --repeats, --pairs and --practice."
             )
-        manifest = read_images(lists[0], conditions)
-        plans, items = list_plans(manifest, raters, options.rubric, options.round, options.blind)
+        plans, items = list_plans(lists[0], raters, options.rubric, options.round, options.blind)
     else:
         if not raters:
             raise UserError("--raters names who rates, for example --raters anna,ben.")
-        pool = read_pool(manifests, conditions, real)
+        pool = pool_of(opened, None if real is None else read_images(real))
         plans, items = plans_of(pool, raters, options), pool.items
     names = list(dict.fromkeys(plan.rater for plan in plans))
     found = store.add_raters(names)

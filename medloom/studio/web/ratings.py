@@ -80,7 +80,7 @@ class Progress:
         """The session in words."""
         if self.session.mode == PRACTICE:
             return "Practice"
-        return f"Session {self.session.number}"
+        return f"Session {self.session.number}, {self.session.rubric}"
 
 
 def progress_of(store: RatingStore, session: Session) -> Progress:

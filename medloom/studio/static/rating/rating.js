@@ -234,7 +234,7 @@ class Session {
     const waiting = this.outbox.pending().length;
     this.part("bar").max = total;
     this.part("bar").value = this.done.size;
-    const left = this.seconds.length >= TIMED ? ` · about ${words(median(this.seconds) * (total - this.done.size))} left` : "";
+    const left = this.seconds.length >= TIMED && this.done.size < total ? ` · about ${words(median(this.seconds) * (total - this.done.size))} left` : "";
     this.part("progress").textContent = `${rated} rated${this.done.size > rated ? `, ${this.done.size - rated} skipped` : ""} of ${total}${left}`;
     const unsaved = this.part("unsaved");
     unsaved.hidden = !this.outbox.trouble;
