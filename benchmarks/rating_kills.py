@@ -44,6 +44,7 @@ class Found:
         kept: ids in the store.
         places: images that have a rating, of all raters.
         retries: requests that were sent again, because they were cut off or as if their answer had been lost.
+        errors: answers that said an error of the studio.
         kills: of the studio.
         seconds: of all.
         milliseconds: of each acknowledged request.
@@ -54,6 +55,7 @@ class Found:
     kept: list[str] = field(default_factory=list)
     places: int = 0
     retries: int = 0
+    errors: int = 0
     kills: int = 0
     seconds: float = 0.0
     milliseconds: list[float] = field(default_factory=list)
@@ -82,6 +84,7 @@ def main(words: list[str]) -> int:
     print(f"| ratings sent by {options.raters} raters at once | {len(found.sent)} |")
     print(f"| kills (SIGKILL) of the studio meanwhile | {found.kills} |")
     print(f"| ratings that were sent again: cut off by a kill, or one in ten anyway | {found.retries} |")
+    print(f"| answers that said an error | {found.errors} |")
     print(f"| acknowledged | {len(found.acknowledged)} |")
     print(f"| acknowledged and lost | {found.lost} |")
     print(f"| kept twice | {found.doubled} |")
@@ -195,6 +198,11 @@ def _rate(address: str, link: str, ratings: int, found: Found) -> None:
                     continue
                 except httpx.TransportError:
                     found.retries += 1
+                    continue
+                if answer.status_code >= 500:
+                    # As the page does; none is expected.
+                    found.errors += 1
+                    time.sleep(0.5)
                     continue
                 answer.raise_for_status()
                 until = time.monotonic() + PATIENCE

@@ -47,6 +47,8 @@ class Database:
         self._remedy = remedy
         self._application = application
         self._local = threading.local()
+        # Threads wait for each other here, since SQLite only tries again and again: one of many may have no luck.
+        self._writing = threading.Lock()
         with self._explained():
             self._prepare()
 
@@ -94,7 +96,7 @@ class Database:
         Raises:
             UserError: no space is left.
         """
-        with self._explained():
+        with self._explained(), self._writing:
             connection = self._connection
             connection.execute("begin immediate")
             try:

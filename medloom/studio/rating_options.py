@@ -12,7 +12,6 @@ from medloom.core.limits import limited
 from medloom.core.options import flag_of, repeated
 from medloom.core.output_folder import output_files
 from medloom.core.progress import say
-from medloom.core.seeds import check_seed
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -120,6 +119,8 @@ def _check(options: RatingOptions) -> None:
     Raises:
         UserError: for the first one.
     """
+    from medloom.core.seeds import check_seed
+
     check_seed(options.seed)
     given = given_options(options)
     if not options.rates:
@@ -130,5 +131,7 @@ def _check(options: RatingOptions) -> None:
         raise UserError("--real-fraction needs --rating-real, the images that are hidden.")
     if options.pairs and (options.rating_real is not None or options.repeats):
         raise UserError("--pairs compares images of --rate; leave --rating-real and --repeats out.")
+    if options.rate and not options.blind and (options.rubric == "origin" or options.practice):
+        raise UserError("--rubric origin and --practice ask what is said where images are not blinded: give --blind.")
     if options.practice and options.rating_real is None:
         raise UserError("--practice needs --rating-real: half of its images are real.")

@@ -175,6 +175,9 @@ def test_what_a_reading_list_does_not_take(tmp_path: Path) -> None:
     for changed in ({"pairs": True}, {"repeats": 0.1}, {"practice": 2}):
         with pytest.raises(UserError, match="is a reading list, which says itself"):
             begin_series(store, (), [path], plan_options(**changed))
+    origin = written(tmp_path, "images/1.png,anna,1,1,a,origin", head="path,rater,session,place,item,rubric")
+    with pytest.raises(UserError, match="origin asks what is said where images are not blinded"):
+        begin_series(store, (), [origin], plan_options(blind=False))
     pairs = written(tmp_path, "images/1.png,anna,1,1,a,pairs", head="path,rater,session,place,item,rubric")
     with pytest.raises(UserError, match="shows single images"):
         begin_series(store, (), [pairs], plan_options())

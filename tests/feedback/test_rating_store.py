@@ -3,12 +3,14 @@
 import sqlite3
 import threading
 import uuid
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 from conftest import medloom
 from rating_series import begun, entry, plan_options, rate_all, write_images
 
+from medloom.core import database
 from medloom.core.errors import UserError
 from medloom.core.file_system import file_system_of, require_local_disk
 from medloom.feedback.ratings.export import ratings_table, snapshot
@@ -191,6 +193,15 @@ def test_many_raters_at_once(tmp_path: Path) -> None:
         thread.join()
     kept = ratings_table(store.path)["rating_id"]
     assert len(acknowledged) == 80 and sorted(kept) == sorted(acknowledged) and count(store) == 80
+
+
+def test_threads_take_turns_without_sqlites_patience(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """SQLite lets those who wait try again: under load one of them has no luck for ten seconds, and fails."""
+    monkeypatch.setattr(database, "PATIENCE", 0.0)
+    store, sessions = begun(tmp_path, 10, tuple(f"rater{number}" for number in range(12)))
+    with ThreadPoolExecutor(12) as pool:
+        kept = list(pool.map(lambda session: rate_all(store, session), sessions))
+    assert sum(map(len, kept)) == count(store) == 120
 
 
 def test_a_snapshot_is_one_moment(tmp_path: Path) -> None:

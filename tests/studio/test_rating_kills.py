@@ -8,5 +8,5 @@ from benchmarks.rating_kills import rate_and_kill
 def test_nothing_acknowledged_is_lost_or_doubled(tmp_path: Path) -> None:
     found = rate_and_kill(tmp_path, raters=6, ratings=10, kills=2)
     assert (found.kills, len(found.sent)) == (2, 60) and found.retries > 0
-    assert found.acknowledged == found.sent == set(found.kept)
+    assert found.errors == 0 and found.acknowledged == found.sent == set(found.kept)
     assert (found.lost, found.doubled, found.places) == (0, 0, 60)

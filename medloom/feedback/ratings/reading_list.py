@@ -10,7 +10,7 @@ from medloom.data.manifest import Manifest
 from medloom.data.manifest_rows import records_of
 from medloom.feedback.ratings.entries import RATE, Item, Plan, Presentation
 from medloom.feedback.ratings.images import LIST_COLUMNS, items_of
-from medloom.feedback.ratings.rubric import PAIRS, rubric_of
+from medloom.feedback.ratings.rubric import ORIGIN, PAIRS, rubric_of
 
 # Columns that say how an image is shown, and nothing of the image.
 SHOWING = ("rater", "session", "place", "item", "not_before_days", "repeat", "rubric")
@@ -76,6 +76,8 @@ def _plan(
     asked = rubric_of(rubrics.pop())
     if asked is PAIRS:
         raise UserError(f"{where}: a reading list shows single images; give the rubric quality or origin.")
+    if asked is ORIGIN and not blind:
+        raise UserError(f"{where}: the rubric origin asks what is said where images are not blinded; give --blind.")
     try:
         days = float(waits.pop())
     except ValueError as error:

@@ -9,7 +9,7 @@ from starlette.responses import HTMLResponse, JSONResponse, RedirectResponse, Re
 from medloom.core.errors import UserError
 from medloom.core.files import known_content
 from medloom.core.image import Image
-from medloom.feedback.ratings.entries import PRACTICE, SYNTHETIC, Entry, Item, Rater, Session
+from medloom.feedback.ratings.entries import PRACTICE, RATING, SYNTHETIC, Entry, Item, Rater, Session
 from medloom.studio.results.pictures import open_image
 from medloom.studio.web.ratings import Ratings, asked_of, progress_of
 from medloom.studio.web.studio import studio_of, user_of
@@ -120,7 +120,7 @@ def post(request: Request, link: str, number: int, place: int, sent: dict[str, A
     )
     kept = ratings.store.post(session, place, entry)
     answer: dict[str, Any] = {"id": kept.id, "time": kept.time}
-    if session.mode == PRACTICE:
+    if session.mode == PRACTICE and kept.kind == RATING:
         answer["truth"] = ratings.store.item(session.presentations[place].item).source
     return JSONResponse(answer)
 
