@@ -125,6 +125,7 @@ def test_quality_study_with_arms_gives_texts_and_washout(tmp_path):
     readings = rows_of(study / "packages" / "ben" / "readings.csv")
     assert {row["session"]: row["not_before_days"] for row in readings} == {"1": "0", "2": "21"}
     assert all(row["text"].startswith("Effusion") and row["rubric"] == "quality" for row in readings)
+    assert "All images in this folder are SYNTHETIC." in (study / "packages" / "ben" / "README.txt").read_text()
     described = json.loads((study / "design.json").read_text())
     assert (described["arms"], described["cases"], described["readings_per_rater"]) == (["new", "old"], 8, 16)
     # The reading list is a manifest.
@@ -185,6 +186,14 @@ def test_sample_size(tmp_path, capsys):
     table = json.loads((study / "design.json").read_text())["power"]
     powers = {row["readers"]: row["power"] for row in table["table"]}
     assert all(np.diff(own).min() >= 0 for own in powers.values()) and powers[12][-1] > powers[3][-1]
+
+
+def test_sample_size_of_one_arm_is_for_an_area_of_one_half(tmp_path):
+    study = design(tmp_path, synthetic=write_synthetic(tmp_path), real=write_real(tmp_path), power=0.8, difference=0.1)
+    known = json.loads((study / "design.json").read_text())["power"]
+    assert "from a fixed value" in known["of"] and "AUC of 0.5" in known["assumed"]
+    # Of 45 ranks among 114, by hand: 115 / (12 x 45 x 69).
+    assert known["components"]["error"] == pytest.approx(0.0030864, abs=1e-7)
 
 
 def test_sample_size_of_a_pilot_and_of_equivalence(tmp_path):

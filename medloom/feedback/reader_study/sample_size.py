@@ -9,13 +9,13 @@ from medloom.metrics.reader_power import Study, power_of_difference, power_of_eq
 
 READERS: Sequence[int] = (2, 3, 4, 5, 6, 8, 10, 12)
 CASES: Sequence[int] = (40, 60, 80, 100, 150, 200, 300, 400)
-# Estimates of Van Dyke's study (1993), AUC of 5 readers and 114 cases of which 45 were positive, as published with
-# OR-DBM MRMC; without arms, the mean of its two single arms.
-PUBLISHED_CASES = 114
-PUBLISHED = {
-    2: Components(0.00153500, 0.00020040, 0.00080229, 0.00034661, 0.00034407, 0.00023903),
-    1: Components(0.00173540, 0.0, 0.00080229, 0.0, 0.00034407, 0.0),
-}
+# Estimates of Van Dyke's study (1993), AUC of 5 readers and 114 cases, as published with OR-DBM MRMC.
+POSITIVES, NEGATIVES = 45, 69
+TWO_ARMS = Components(0.00153500, 0.00020040, 0.00080229, 0.00034661, 0.00034407, 0.00023903)
+# One arm is compared with an AUC of 0.5, where the variance over cases is that of the rank sum statistic, about four times
+# as large; readers vary and correlate as in the published study.
+BY_CHANCE = (POSITIVES + NEGATIVES + 1) / (12 * POSITIVES * NEGATIVES)
+ONE_ARM = Components(0.00173540, 0.0, BY_CHANCE, 0.0, 0.42886683 * BY_CHANCE, 0.0)
 
 
 @dataclass(frozen=True)
@@ -37,13 +37,11 @@ class Assumptions:
 
 def assumed(arms: int) -> Assumptions:
     """The published components, for a study without a pilot."""
-    return Assumptions(
-        PUBLISHED[arms],
-        PUBLISHED_CASES,
-        arms,
-        "variance components of Van Dyke's study of 5 readers and 114 cases (1993), AUC near 0.9; near 0.5 the variance"
-        " over cases is about twice as large. Give --pilot for your own.",
-    )
+    study = "Van Dyke's study (1993) of 5 readers and 114 cases"
+    words = f"variance components of {study}, AUC near 0.9; give --pilot for your own."
+    if arms == 1:
+        words = f"variance over cases of an AUC of 0.5; readers as in {study}; give --pilot for your own."
+    return Assumptions(TWO_ARMS if arms == 2 else ONE_ARM, POSITIVES + NEGATIVES, arms, words)
 
 
 def power_table(
