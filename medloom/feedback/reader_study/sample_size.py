@@ -12,8 +12,8 @@ CASES: Sequence[int] = (40, 60, 80, 100, 150, 200, 300, 400)
 # Estimates of Van Dyke's study (1993), AUC of 5 readers and 114 cases, as published with OR-DBM MRMC.
 POSITIVES, NEGATIVES = 45, 69
 TWO_ARMS = Components(0.00153500, 0.00020040, 0.00080229, 0.00034661, 0.00034407, 0.00023903)
-# One arm is compared with an AUC of 0.5, where the variance over cases is that of the rank sum statistic, about four times
-# as large; readers vary and correlate as in the published study.
+# One arm is compared with an AUC of 0.5, where the variance over cases is that of the rank sum statistic, about four
+# times as large; readers vary and correlate as in the published study.
 BY_CHANCE = (POSITIVES + NEGATIVES + 1) / (12 * POSITIVES * NEGATIVES)
 ONE_ARM = Components(0.00173540, 0.0, BY_CHANCE, 0.0, 0.42886683 * BY_CHANCE, 0.0)
 
