@@ -96,11 +96,6 @@ class Expert:
         return 2 if oddity <= 1.5 * self.acceptable else 1
 
 
-def level_of(realism: int, match: int) -> int:
-    """The three-level rubric: 1 unacceptable, 2 acceptable but not what was asked for, 3 acceptable and a match."""
-    return 1 if realism == 1 else 3 if match == 3 else 2
-
-
 @dataclass(frozen=True)
 class Rater:
     """A rater of a panel.

@@ -1,23 +1,23 @@
 """Tables of ratings: from an export or a store, checked row by row."""
 
 from collections.abc import Mapping, Sequence
-from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from medloom.core.cells import MISSING, spelled
 from medloom.core.errors import UserError
 from medloom.core.lookup import did_you_mean
+from medloom.feedback.ratings.export import ratings_table
+from medloom.feedback.ratings.rubric import LEVELS, ORIGIN, QUALITY
 
 if TYPE_CHECKING:
     import pandas as pd
 
-# Questions of the rubrics -> their scales.
+# Questions of the rubrics, and the level that follows from them -> their scales.
 SCALES: Mapping[str, tuple[int, ...]] = {
-    "realism": (1, 2, 3),
-    "match": (1, 2, 3),
-    "level": (1, 2, 3),
-    "confidence": (1, 2, 3, 4, 5),
+    **{item.name: tuple(map(int, item.answers)) for item in QUALITY.items},
+    "level": LEVELS,
+    **{item.name: tuple(map(int, item.answers)) for item in ORIGIN.items},
 }
 NEEDED = ("rater", "item")
 TEXTS = {"modality": "not stated", "source": "", "flags": "", "time": "", "session": "1"}
@@ -51,8 +51,7 @@ def ratings_of_store(path: Path) -> "pd.DataFrame":
     Raises:
         UserError: no store, or see `checked_ratings`.
     """
-    # By name, as the store is a part of its own.
-    frame = import_module("medloom.feedback.ratings.export").ratings_table(path)
+    frame = ratings_table(path)
     return checked_ratings(frame.assign(**{LINE: range(2, len(frame) + 2)}), str(path))
 
 

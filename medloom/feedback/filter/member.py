@@ -18,8 +18,8 @@ from medloom.feedback.filter.network import LEVELS, Quality, QualityConfig, Qual
 from medloom.feedback.filter.ratings import Ratings
 from medloom.networks.text import TextEncoder
 
-# Of a batch of real images: a third as they are, a third with the text of another one, a third corrupted.
-KINDS = 3
+# Of a batch of real images: thirds that are left as they are; the others are corrupted.
+CLEAN = 2
 # What strictness of a rater costs: raters differ by some of this.
 STRICTNESS_STD = 1.0
 AT_ONCE = 128
@@ -85,16 +85,20 @@ class Member(nn.Module):
             )
         return cls(text, network)
 
-    def forward(self, images: Tensor, prompts: Sequence[str]) -> Quality:
-        """Judge images `(N, C, *size)` in [-1, 1] in the light of their prompts."""
+    def read(self, prompts: Sequence[str]) -> tuple[Tensor, list[int]]:
+        """The vectors of different prompts, and which of them each prompt is."""
         different = sorted(set(prompts))
         ids, mask = self.text.tokenize(different)
         tokens, pooled = self.text(ids, mask)
         # A small encoder learns sooner when its tokens are averaged too.
         mean = (tokens * mask[..., None]).sum(1) / mask.sum(1, keepdim=True)
-        read = torch.cat([pooled, mean], dim=1)
         place = {prompt: number for number, prompt in enumerate(different)}
-        quality: Quality = self.network(images, read[[place[prompt] for prompt in prompts]])
+        return torch.cat([pooled, mean], dim=1), [place[prompt] for prompt in prompts]
+
+    def forward(self, images: Tensor, prompts: Sequence[str]) -> Quality:
+        """Judge images `(N, C, *size)` in [-1, 1] with their prompts."""
+        vectors, places = self.read(prompts)
+        quality: Quality = self.network(images, vectors[places])
         return quality
 
     @torch.no_grad()
@@ -113,29 +117,33 @@ class Member(nn.Module):
 def learn_from_real(member: Member, real: Pairs, options: FilterOptions, number: int, verbose: bool) -> None:
     """Before any rating: a real image is realistic and matches its own text, not another one's; a corrupted one is bad.
 
-    So a few hundred ratings need teach no more than what experts think of the generator's images.
+    So a few hundred ratings need teach no more than what experts think of the generator's images. Each image is
+    compared with all texts of the batch (Zhai et al. 2023, SigLIP).
     """
-    prompts, seed = np.array(real.prompts), options.seed
+    prompts, seed, network = np.array(real.prompts), options.seed, member.network
 
     def loss(step: int) -> Tensor:
         draw = numpy_generator("filter", "real", seed, number, step)
         rows = draw.integers(len(real), size=options.batch)
         images = augment(_tensor(real.images[rows]), "filter", seed, number, step)
-        kind = np.arange(options.batch) % KINDS
-        others = prompts[draw.integers(len(real), size=options.batch)]
-        asked = np.where(kind == 1, others, prompts[rows])
-        spoiled = kind == 2
-        images[torch.from_numpy(spoiled)] = corrupted(images[torch.from_numpy(spoiled)], draw)
+        clean = options.batch * CLEAN // 3
+        images = torch.cat([images[:clean], corrupted(images[clean:], draw)])
+        spoiled = torch.arange(options.batch) >= clean
         with autocast(images):
-            quality = member(images, asked.tolist())
-        levels = member.network.log_levels(quality.items)
-        # Another row's text may be the same text, and then it matches.
-        matches = asked == prompts[rows]
-        realism = F.nll_loss(levels[:, 0], torch.from_numpy(np.where(spoiled, 0, LEVELS - 1)))
-        clean = torch.from_numpy(~spoiled)
-        match = F.nll_loss(levels[clean, 1], torch.from_numpy(np.where(matches, LEVELS - 1, 0))[clean])
-        artefact = F.binary_cross_entropy_with_logits(quality.artefact, torch.from_numpy(spoiled).float())
-        return realism + match + artefact
+            seen, realism = network.see(images)
+            artefact = network.artefact(images)
+            vectors, places = member.read(prompts[rows[:clean]].tolist())
+            compared = network.sharpness * seen[:clean] @ network.read(vectors).T
+        # Realism stands for match in the pairs, of which the match alone is used.
+        pairs = network.log_levels(torch.stack([compared, compared], dim=-1).flatten(0, 1))[:, 1]
+        own = torch.zeros(clean, len(vectors), dtype=torch.bool)
+        own[torch.arange(clean), places] = True
+        matches, others = pairs[own.flatten(), LEVELS - 1], pairs[~own.flatten(), 0]
+        levels = network.log_levels(torch.stack([realism, realism], dim=-1))[:, 0]
+        cost = -levels[~spoiled, LEVELS - 1].mean() - levels[spoiled, 0].mean()
+        if len(others):
+            cost = cost - matches.mean() - others.mean()
+        return cost + F.binary_cross_entropy_with_logits(artefact, spoiled.float())
 
     training = Options(
         steps=options.warm_steps, batch=options.batch, learning_rate=options.learning_rate, seed=seed, verbose=verbose

@@ -1,4 +1,4 @@
-"""The network of a filter: an image, seen in the light of its prompt, to two ordinal items and an artefact."""
+"""The network of a filter: an image and its prompt to two ordinal items, realism and match, and an artefact."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -7,13 +7,19 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from medloom.downstream.networks import ClassifierBlock
 from medloom.networks import blocks
+from medloom.networks.blocks import CONVOLUTION
 from medloom.networks.weights import StoredNetwork
 
 ITEMS = ("realism", "match")
 LEVELS = 3
 # Places along each axis over which features are averaged: sides and heights stay apart.
 PLACES = 4
+# Textures at each scale, and the energy below which there is none.
+TEXTURES, QUIET = 12, 1e-4
+# Of the comparison at the start.
+SHARPNESS = 8.0
 
 
 @dataclass(frozen=True)
@@ -25,7 +31,8 @@ class QualityConfig:
         channels: of the images.
         text_width: of the prompts' vectors.
         widths: feature channels of each size.
-        hidden: width of the last layer.
+        hidden: width of the features that know where they lie.
+        joint: width of the space in which an image is compared with its prompt.
     """
 
     dims: int
@@ -33,6 +40,7 @@ class QualityConfig:
     text_width: int
     widths: tuple[int, ...] = (32, 64, 96)
     hidden: int = 128
+    joint: int = 64
 
 
 @dataclass(frozen=True, eq=False)
@@ -49,7 +57,7 @@ class Quality:
 
 
 class QualityNetwork(StoredNetwork):
-    """Convolutions that a prompt scales and shifts, and a head that knows where features lie."""
+    """Residual convolutions, features that know where they lie, and a comparison of the image with its prompt."""
 
     config: QualityConfig
     config_type = QualityConfig
@@ -59,17 +67,33 @@ class QualityNetwork(StoredNetwork):
         self.config = config
         dims, widths = config.dims, config.widths
         inputs = [config.channels + dims, *widths[:-1]]
-        self.enter = nn.ModuleList(blocks.convolution(dims, a, b) for a, b in zip(inputs, widths, strict=True))
-        self.norms = nn.ModuleList(blocks.group_norm(width) for width in widths)
-        self.prompt = nn.ModuleList(nn.Linear(config.text_width, 2 * width) for width in widths)
-        self.stay = nn.ModuleList(blocks.convolution(dims, width, width) for width in widths)
-        self.hidden = nn.Linear(widths[-1] * PLACES**dims + config.text_width, config.hidden)
-        self.items = nn.Linear(config.hidden, len(ITEMS))
-        # An artefact is one whatever was asked for, so that no prompt has a say in it.
-        self.artefact = ArtefactHead(dims, config.channels, widths[:2])
+        self.blocks = nn.Sequential(*(ClassifierBlock(dims, a, b, 2) for a, b in zip(inputs, widths, strict=True)))
+        places = widths[-1] * PLACES**dims
+        self.hidden = nn.Sequential(nn.Linear(places, config.hidden), nn.LayerNorm(config.hidden), nn.SiLU())
+        self.realism = nn.Linear(config.hidden, 1)
+        self.of_image = nn.Linear(config.hidden, config.joint)
+        self.of_prompt = nn.Sequential(nn.LayerNorm(config.text_width), nn.Linear(config.text_width, config.joint))
+        self.sharpness = nn.Parameter(torch.tensor(SHARPNESS))
+        # An artefact is one whatever was asked for, and wherever it lies.
+        self.artefact = ArtefactHead(dims, config.channels)
         # Ordinal thresholds of each item: the first, and how far the second lies above it.
         self.first = nn.Parameter(torch.full((len(ITEMS),), -1.0))
         self.further = nn.Parameter(torch.zeros(len(ITEMS), LEVELS - 2))
+
+    def see(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """What images are compared with prompts by, unit vectors `(N, joint)`, and their realism `(N,)`.
+
+        Args:
+            images: `(N, C, *size)` in [-1, 1].
+        """
+        x = self.blocks(blocks.channels_last(torch.cat([images, _coordinates(images)], dim=1)))
+        pool = F.adaptive_avg_pool3d if self.config.dims == 3 else F.adaptive_avg_pool2d
+        hidden = self.hidden(pool(x, PLACES).flatten(1))
+        return F.normalize(self.of_image(hidden).float(), dim=1), self.realism(hidden)[:, 0].float()
+
+    def read(self, prompts: Tensor) -> Tensor:
+        """Unit vectors `(N, joint)` of prompts `(N, text_width)`."""
+        return F.normalize(self.of_prompt(prompts).float(), dim=1)
 
     def forward(self, images: Tensor, prompts: Tensor) -> Quality:
         """Judge images.
@@ -78,15 +102,9 @@ class QualityNetwork(StoredNetwork):
             images: `(N, C, *size)` in [-1, 1].
             prompts: vectors of their prompts, `(N, text_width)`.
         """
-        x = blocks.channels_last(torch.cat([images, _coordinates(images)], dim=1))
-        for enter, norm, prompt, stay in zip(self.enter, self.norms, self.prompt, self.stay, strict=True):
-            # Not linear before the image is halved: the mean of a checkerboard is no checkerboard.
-            x = blocks.downsample(F.silu(enter(x)))
-            scale, shift = _spread(prompt(prompts), x).chunk(2, dim=1)
-            x = x + stay(F.silu(norm(x) * (1 + scale) + shift))
-        pool = F.adaptive_avg_pool3d if self.config.dims == 3 else F.adaptive_avg_pool2d
-        found = torch.cat([pool(x, PLACES).flatten(1), prompts], dim=1)
-        return Quality(self.items(F.silu(self.hidden(found))).float(), self.artefact(images).float())
+        seen, realism = self.see(images)
+        match = self.sharpness * (seen * self.read(prompts)).sum(1)
+        return Quality(torch.stack([realism, match], dim=1), self.artefact(images))
 
     def thresholds(self) -> Tensor:
         """Rising thresholds float32 `(items, levels - 1)`."""
@@ -106,22 +124,27 @@ class QualityNetwork(StoredNetwork):
 
 
 class ArtefactHead(nn.Module):
-    """From an image to the logit of a corruption: two convolutions at the image's own size, one at half of it."""
+    """From an image to the logit of a corruption, by how much of each texture there is at three scales."""
 
-    def __init__(self, dims: int, channels: int, widths: Sequence[int]) -> None:
+    def __init__(self, dims: int, channels: int) -> None:
         super().__init__()
-        first, last = widths[0], widths[-1]
-        self.fine = nn.ModuleList([blocks.convolution(dims, channels, first), blocks.convolution(dims, first, first)])
-        self.coarse = blocks.convolution(dims, first, last)
-        self.out = nn.Sequential(nn.Linear(first + last, last), nn.SiLU(), nn.Linear(last, 1))
+        strides, widths = (1, 1, 2), (TEXTURES,) * 3
+        inputs = [channels, *widths[:-1]]
+        self.layers = nn.ModuleList(
+            CONVOLUTION[dims](a, b, 3, stride, 1) for a, b, stride in zip(inputs, widths, strides, strict=True)
+        )
+        found = sum(widths)
+        self.out = nn.Sequential(nn.LayerNorm(found), nn.Linear(found, 2 * found), nn.SiLU(), nn.Linear(2 * found, 1))
 
     def forward(self, images: Tensor) -> Tensor:
-        """Logits `(N,)` of images `(N, C, *size)` in [-1, 1]."""
-        x = blocks.channels_last(images)
-        for layer in self.fine:
-            x = F.silu(layer(x))
-        halved = F.silu(self.coarse(blocks.downsample(x)))
-        logits: Tensor = self.out(torch.cat([x.flatten(2).mean(2), halved.flatten(2).mean(2)], dim=1))
+        """Logits float32 `(N,)` of images `(N, C, *size)` in [-1, 1]."""
+        x, energies = blocks.channels_last(images), []
+        for layer in self.layers:
+            x = layer(x)
+            # In the logarithm: twice the noise is as far from usual as half of it.
+            energies.append((x.float().square().flatten(2).mean(2) + QUIET).log())
+            x = F.silu(x)
+        logits: Tensor = self.out(torch.cat(energies, dim=1))
         return logits[:, 0]
 
 
@@ -143,10 +166,6 @@ def _coordinates(images: Tensor) -> Tensor:
     size = images.shape[2:]
     axes = [torch.linspace(-1, 1, length, device=images.device, dtype=images.dtype) for length in size]
     return torch.stack(torch.meshgrid(*axes, indexing="ij")).expand(len(images), len(size), *size)
-
-
-def _spread(vector: Tensor, like: Tensor) -> Tensor:
-    return vector.view(*vector.shape, *[1] * (like.ndim - 2))
 
 
 def widths_for(size: Sequence[int]) -> tuple[int, ...]:

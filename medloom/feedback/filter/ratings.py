@@ -14,6 +14,7 @@ from medloom.core.types import Sample
 from medloom.data.manifest import Manifest
 from medloom.feedback.filter.network import ITEMS, LEVELS
 from medloom.feedback.filter.prompts import prompt_words
+from medloom.feedback.ratings.rubric import level_of
 
 # Cells that say nothing, and how tables of generated images name their patients.
 UNRATED, NO_PATIENT = 0, "unknown"
@@ -80,7 +81,7 @@ def read_ratings(manifest: Manifest, columns: Sequence[str]) -> Ratings:
     items = np.array([[_rating(sample, name, manifest) for name in ITEMS] for sample in samples], np.int64)
     levels = np.array([_rating(sample, "level", manifest) for sample in samples], np.int64)
     rated = items.all(1)
-    levels = np.where(rated, _levels(items), levels)
+    levels = np.where(rated, [level_of(*own) for own in items.tolist()], levels)
     kept = np.flatnonzero(levels != UNRATED)
     if len(kept) < LEAST:
         raise UserError(f"{manifest.source} has {len(kept)} ratings; a filter needs {LEAST} at least.")
@@ -120,11 +121,6 @@ def _rating(sample: Sample, column: str, manifest: Manifest) -> int:
             f"{manifest.source}, line {sample.line}: {column} is {cell!r}; a rating is 1, 2 or {LEVELS}, or empty."
         )
     return int(value)
-
-
-def _levels(items: NDArray[np.int64]) -> NDArray[np.int64]:
-    """The rubric of realism and match: 1 unacceptable, 2 acceptable, 3 acceptable and a match."""
-    return np.where(items[:, 0] == 1, 1, np.where(items[:, 1] == LEVELS, 3, 2))
 
 
 def split_ratings(ratings: Ratings, fraction: float, seed: int) -> tuple[NDArray[np.intp], NDArray[np.intp], str]:

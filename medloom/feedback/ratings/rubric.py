@@ -87,6 +87,8 @@ PAIRS = Rubric(
     ),
     {},
 )
+# Of the three-level rubric that follows from the two items of QUALITY; see `level_of`.
+LEVELS = (1, 2, 3)
 RUBRICS = {rubric.name: rubric for rubric in (QUALITY, ORIGIN, PAIRS)}
 
 
