@@ -69,7 +69,10 @@ export class Pane {
 
   put(context, source, slice) {
     const [left, top] = this.origin(slice), [sx, sy] = this.scale(slice);
-    paint(this.picture, source, slice, this.state);
+    // Painted once as long as only its place and its size change.
+    const { low, high, invert, plane, level, reach, noise } = this.state, how = [low, high, invert, plane, level, reach, noise].join();
+    if (this.painted?.source !== source || this.painted.how !== how) paint(this.picture, source, slice, this.state);
+    this.painted = { source, how };
     context.drawImage(this.picture, left, top, slice.width * sx, slice.height * sy);
   }
 
@@ -179,11 +182,14 @@ function paint(canvas, source, slice, state) {
   for (let k = 0; k < step; k++) {
     if (source.facts.isDifference) {
       data.set(shade(values[k] / state.reach, state.noise / state.reach), 4 * k);
-    } else {
+    } else if (source.channels === 3) {
       for (let c = 0; c < 3; c++) {
-        const level = (values[(source.channels === 3 ? c * step : 0) + k] - state.low) / span * 255;
+        const level = (values[c * step + k] - state.low) / span * 255;
         data[4 * k + c] = state.invert ? 255 - level : level;
       }
+    } else {
+      const level = (values[k] - state.low) / span * 255;
+      data[4 * k] = data[4 * k + 1] = data[4 * k + 2] = state.invert ? 255 - level : level;
     }
     data[4 * k + 3] = 255;
   }
