@@ -103,18 +103,20 @@ def rate_and_kill(folder: Path, raters: int, ratings: int, kills: int) -> Found:
     found, began, total = Found(), time.perf_counter(), raters * ratings
     studio = Studio(folder)
     port = studio.start()
-    with ThreadPoolExecutor(raters) as pool:
-        rating = [pool.submit(_rate, f"http://127.0.0.1:{port}", links[name], ratings, found) for name in names]
-        moments = sorted(random.Random(0).sample(range(1, total), kills))
-        for moment in moments:
-            while len(found.acknowledged) < moment and not all(each.done() for each in rating):
-                time.sleep(0.001)
-            studio.kill()
-            found.kills += 1
-            studio.start(port)
-        for each in rating:
-            each.result()
-    studio.kill()
+    try:
+        with ThreadPoolExecutor(raters) as pool:
+            rating = [pool.submit(_rate, f"http://127.0.0.1:{port}", links[name], ratings, found) for name in names]
+            moments = sorted(random.Random(0).sample(range(1, total), kills))
+            for moment in moments:
+                while len(found.acknowledged) < moment and not all(each.done() for each in rating):
+                    time.sleep(0.001)
+                studio.kill()
+                found.kills += 1
+                studio.start(port)
+            for each in rating:
+                each.result()
+    finally:
+        studio.kill()
     found.seconds = time.perf_counter() - began
     with closing(sqlite3.connect(store.path)) as connection:
         found.kept = [row[0] for row in connection.execute("select id from ratings")]
