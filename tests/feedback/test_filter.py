@@ -23,10 +23,10 @@ from medloom.feedback.filter.training import Trained, train_filter
 from medloom.generators.options import TextOptions
 from medloom.metrics.classification import auroc
 
-SIZE, COUNT = 16, 160
+SIZE, COUNT = 16, 120
 SPEC = ImageSpec((SIZE, SIZE), 1, "pad", {"Disc": Intensity("window", GREY, 0, 255)})
-TEXT = TextOptions(width=16, layers=1, vocabulary=300, max_tokens=16)
-OPTIONS = FilterOptions(members=2, warm_steps=120, steps=60, batch=24, learning_rate=4e-3)
+TEXT = TextOptions(width=16, layers=1, vocabulary=700, max_tokens=40)
+OPTIONS = FilterOptions(members=2, warm_steps=150, steps=50, batch=30, learning_rate=3e-3)
 SIDES = ("left", "right", "middle", "top", "bottom")
 CENTRES = {"left": (8, 4), "right": (8, 12), "middle": (8, 8), "top": (4, 8), "bottom": (12, 8)}
 
@@ -72,7 +72,7 @@ def trained(rated: tuple[Path, np.ndarray]) -> tuple[Trained, np.ndarray, object
     path, images = rated
     ratings = read_ratings(read_manifest(path, need=("path",), repeated=True), ())
     rng = np.random.default_rng(9)
-    sides = [SIDES[k % 5] for k in range(100)]
+    sides = [SIDES[k % 5] for k in range(200)]
     real = Pairs(np.stack([disc(rng, side) for side in sides]), [f"Disc: A disc at the {side}." for side in sides])
     each = np.repeat(images, 2, axis=0)
     return train_filter(each, ratings, real, SPEC, (), TEXT, OPTIONS, verbose=False), each, ratings
@@ -110,8 +110,9 @@ def test_planted_artefacts_are_seen(trained) -> None:
     spoiled = CORRUPTIONS["checkerboard"](torch.from_numpy(clean), rng).clamp(-1, 1).numpy()
     prompts = ["Disc: A disc at the left."] * 40
     judged = [found.filter.judge_arrays(images, prompts) for images in (clean, spoiled)]
-    assert judged[0].artefact.mean() < 0.4 < 0.7 < judged[1].artefact.mean()
-    assert judged[1].reward.mean() < judged[0].reward.mean() / 2
+    artefact = np.concatenate([own.artefact for own in judged])
+    assert auroc(np.repeat([0, 1], 40), artefact) > 0.9
+    assert judged[1].reward.mean() < 0.6 * judged[0].reward.mean()
 
 
 @pytest.mark.parametrize("shape", [(3, 1, 16, 16), (2, 3, 12, 20), (2, 1, 8, 12, 8)])

@@ -11,7 +11,6 @@ from torch.nn import functional as F
 
 from medloom.core.limits import check_limits, limited
 from medloom.core.seeds import initial_weights, numpy_generator
-from medloom.downstream.augment import augment
 from medloom.downstream.networks import Options, autocast, optimise
 from medloom.feedback.filter.artefacts import corrupted
 from medloom.feedback.filter.network import LEVELS, Quality, QualityConfig, QualityNetwork, rubric, widths_for
@@ -23,6 +22,10 @@ CLEAN = 2
 # What strictness of a rater costs: raters differ by some of this.
 STRICTNESS_STD = 1.0
 AT_ONCE = 128
+# Fraction of an axis by which images are moved at most.
+SHIFT = 0.06
+# Weight of real images while it learns from ratings.
+REHEARSAL = 0.5
 
 
 @dataclass(frozen=True)
@@ -117,38 +120,46 @@ class Member(nn.Module):
 def learn_from_real(member: Member, real: Pairs, options: FilterOptions, number: int, verbose: bool) -> None:
     """Before any rating: a real image is realistic and matches its own text, not another one's; a corrupted one is bad.
 
-    So a few hundred ratings need teach no more than what experts think of the generator's images. Each image is
-    compared with all texts of the batch (Zhai et al. 2023, SigLIP).
+    So a few hundred ratings need teach no more than what experts think of the generator's images.
     """
-    prompts, seed, network = np.array(real.prompts), options.seed, member.network
 
     def loss(step: int) -> Tensor:
-        draw = numpy_generator("filter", "real", seed, number, step)
-        rows = draw.integers(len(real), size=options.batch)
-        images = augment(_tensor(real.images[rows]), "filter", seed, number, step)
-        clean = options.batch * CLEAN // 3
-        images = torch.cat([images[:clean], corrupted(images[clean:], draw)])
-        spoiled = torch.arange(options.batch) >= clean
-        with autocast(images):
-            seen, realism = network.see(images)
-            artefact = network.artefact(images)
-            vectors, places = member.read(prompts[rows[:clean]].tolist())
-            compared = network.sharpness * seen[:clean] @ network.read(vectors).T
-        # Realism stands for match in the pairs, of which the match alone is used.
-        pairs = network.log_levels(torch.stack([compared, compared], dim=-1).flatten(0, 1))[:, 1]
-        own = torch.zeros(clean, len(vectors), dtype=torch.bool)
-        own[torch.arange(clean), places] = True
-        matches, others = pairs[own.flatten(), LEVELS - 1], pairs[~own.flatten(), 0]
-        levels = network.log_levels(torch.stack([realism, realism], dim=-1))[:, 0]
-        cost = -levels[~spoiled, LEVELS - 1].mean() - levels[spoiled, 0].mean()
-        if len(others):
-            cost = cost - matches.mean() - others.mean()
-        return cost + F.binary_cross_entropy_with_logits(artefact, spoiled.float())
+        draw = numpy_generator("filter", "real", options.seed, number, step)
+        return _cost_of_real(member, real, options.batch, draw)
 
     training = Options(
-        steps=options.warm_steps, batch=options.batch, learning_rate=options.learning_rate, seed=seed, verbose=verbose
+        steps=options.warm_steps,
+        batch=options.batch,
+        learning_rate=options.learning_rate,
+        seed=options.seed,
+        verbose=verbose,
     )
     optimise(member, training, f"filter {number + 1} on real images", loss)
+
+
+def _cost_of_real(member: Member, real: Pairs, count: int, draw: np.random.Generator) -> Tensor:
+    """The cost of real images, some of them corrupted; each is compared with all texts (Zhai et al. 2023, SigLIP)."""
+    network = member.network
+    rows = draw.integers(len(real), size=count)
+    images = shifted(_tensor(real.images[rows]), draw)
+    clean = count * CLEAN // 3
+    images = torch.cat([images[:clean], corrupted(images[clean:], draw)])
+    spoiled = torch.arange(count) >= clean
+    with autocast(images):
+        seen, realism = network.see(images)
+        artefact = network.artefact(images)
+        vectors, places = member.read([real.prompts[row] for row in rows[:clean]])
+        compared = network.sharpness * seen[:clean] @ network.read(vectors).T
+    # The match stands in both items here, of which one alone is used; so does realism below.
+    pairs = network.log_levels(torch.stack([compared, compared], dim=-1).flatten(0, 1))[:, 1]
+    own = torch.zeros(clean, len(vectors), dtype=torch.bool)
+    own[torch.arange(clean), places] = True
+    matches, others = pairs[own.flatten(), LEVELS - 1], pairs[~own.flatten(), 0]
+    levels = network.log_levels(torch.stack([realism, realism], dim=-1))[:, 0]
+    cost = -levels[~spoiled, LEVELS - 1].mean() - levels[spoiled, 0].mean()
+    if len(others):
+        cost = cost - matches.mean() - others.mean()
+    return cost + F.binary_cross_entropy_with_logits(artefact, spoiled.float())
 
 
 def learn_from_ratings(
@@ -166,7 +177,7 @@ def learn_from_ratings(
         member: what learns.
         images: of the ratings, `(N, C, *size)` in [-1, 1].
         ratings: one an image.
-        real: real images, of which some are rehearsed so that artefacts stay known; or None.
+        real: real images, which are rehearsed so that other prompts and artefacts stay known; or None.
         options: how.
         number: of the member, which draws ratings anew, with repeats (bagging).
         verbose: whether to show progress.
@@ -181,7 +192,7 @@ def learn_from_ratings(
     def loss(step: int) -> Tensor:
         draw = numpy_generator("filter", "ratings", seed, number, step)
         rows = rows_known[draw.integers(len(rows_known), size=options.batch)]
-        batch = augment(_tensor(images[rows]), "filter rating", seed, number, step, strength=0.5)
+        batch = shifted(_tensor(images[rows]), draw)
         with autocast(batch):
             quality = member(batch, [ratings.prompts[row] for row in rows])
         raters = strictness[torch.from_numpy(ratings.raters[rows])]
@@ -189,11 +200,7 @@ def learn_from_ratings(
         # A normal prior on what raters differ by, counted once over all ratings.
         total = total + (strictness / STRICTNESS_STD).square().sum() / 2 / len(ratings)
         if real is not None:
-            kept = draw.integers(len(real), size=options.batch // 2)
-            clean = _tensor(real.images[kept])
-            both = torch.cat([clean, corrupted(clean, draw)])
-            spoiled = torch.cat([torch.zeros(len(clean)), torch.ones(len(clean))])
-            total = total + F.binary_cross_entropy_with_logits(member.network.artefact(both).float(), spoiled)
+            total = total + REHEARSAL * _cost_of_real(member, real, options.batch, draw)
         return total
 
     warm = real is not None and options.warm_steps > 0
@@ -216,6 +223,25 @@ def _cost(member: Member, judged: Tensor, items: NDArray[np.int64], levels: NDAr
     of_items = log_levels.gather(2, (wanted - 1).clamp(min=0)[..., None])[..., 0].sum(1)
     of_level = rubric(log_levels).gather(1, (level - 1)[:, None])[:, 0]
     return -torch.where((wanted > 0).all(1), of_items, of_level).mean()
+
+
+def shifted(images: Tensor, draw: np.random.Generator) -> Tensor:
+    """Each image moved by a few whole pixels, the border repeated: between pixels its texture would be another one.
+
+    Args:
+        images: `(N, C, *size)`.
+        draw: of the shifts, up to SHIFT of each axis.
+    """
+    dims = images.ndim - 2
+    most = [max(1, round(SHIFT * length)) for length in images.shape[2:]]
+    # From the last axis to the first, as torch pads.
+    padded = F.pad(images, [reach for reach in reversed(most) for _ in range(2)], mode="replicate")
+    starts = np.stack([draw.integers(0, 2 * reach + 1, len(images)) for reach in most], axis=1)
+    cut = []
+    for image, start in zip(padded, starts.tolist(), strict=True):
+        places = [slice(start[axis], start[axis] + images.shape[2 + axis]) for axis in range(dims)]
+        cut.append(image[(slice(None), *places)])
+    return torch.stack(cut)
 
 
 def _tensor(images: NDArray[np.floating]) -> Tensor:

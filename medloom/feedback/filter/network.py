@@ -2,12 +2,13 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from medloom.downstream.networks import ClassifierBlock
+from medloom.downstream.networks import NORM, ClassifierBlock
 from medloom.networks import blocks
 from medloom.networks.blocks import CONVOLUTION
 from medloom.networks.weights import StoredNetwork
@@ -66,8 +67,12 @@ class QualityNetwork(StoredNetwork):
         super().__init__()
         self.config = config
         dims, widths = config.dims, config.widths
-        inputs = [config.channels + dims, *widths[:-1]]
-        self.blocks = nn.Sequential(*(ClassifierBlock(dims, a, b, 2) for a, b in zip(inputs, widths, strict=True)))
+        self.blocks = nn.Sequential(
+            CONVOLUTION[dims](config.channels + dims, widths[0], 5, 2, 2, bias=False),
+            NORM[dims](widths[0]),
+            nn.ReLU(),
+            *(ClassifierBlock(dims, before, after, 2) for before, after in pairwise(widths)),
+        )
         places = widths[-1] * PLACES**dims
         self.hidden = nn.Sequential(nn.Linear(places, config.hidden), nn.LayerNorm(config.hidden), nn.SiLU())
         self.realism = nn.Linear(config.hidden, 1)
@@ -134,7 +139,7 @@ class ArtefactHead(nn.Module):
             CONVOLUTION[dims](a, b, 3, stride, 1) for a, b, stride in zip(inputs, widths, strides, strict=True)
         )
         found = sum(widths)
-        self.out = nn.Sequential(nn.LayerNorm(found), nn.Linear(found, 2 * found), nn.SiLU(), nn.Linear(2 * found, 1))
+        self.out = nn.Sequential(nn.BatchNorm1d(found), nn.Linear(found, 2 * found), nn.SiLU(), nn.Linear(2 * found, 1))
 
     def forward(self, images: Tensor) -> Tensor:
         """Logits float32 `(N,)` of images `(N, C, *size)` in [-1, 1]."""

@@ -16,6 +16,38 @@ from medloom.feedback.ratings.rubric import ORIGIN, PAIRS, rubric_of
 SHOWING = ("rater", "session", "place", "item", "not_before_days", "repeat", "rubric")
 
 
+def lists_plans(
+    manifests: Sequence[Manifest], raters: Sequence[str], rubric: str, turn: int, blind: bool
+) -> tuple[list[Plan], list[Item]]:
+    """The sessions of reading lists, such as the packages of several raters, and the images that they show.
+
+    Args:
+        manifests: the lists.
+        raters: who read them; of none, all that the lists name.
+        rubric: that is asked where a list has no column `rubric`.
+        turn: number of the round.
+        blind: whether the origin of the images is hidden.
+
+    Raises:
+        UserError: a rater whom no list names, or as `list_plans`.
+    """
+    named = [list(dict.fromkeys(map(spelled, manifest.frame["rater"]))) for manifest in manifests]
+    everyone = [name for own in named for name in own]
+    if unknown := [rater for rater in raters if rater not in everyone]:
+        where = ", ".join(str(manifest.source) for manifest in manifests)
+        raise UserError(f"--raters {unknown[0]}: {where} has no rows of this rater; it names {', '.join(everyone)}.")
+    plans: list[Plan] = []
+    items: dict[str, Item] = {}
+    for manifest, own in zip(manifests, named, strict=True):
+        if raters and not set(own) & set(raters):
+            continue
+        chosen = [rater for rater in raters if rater in own]
+        more, shown = list_plans(manifest, chosen, rubric, turn, blind)
+        plans += more
+        items |= {item.name: item for item in shown if item.name not in items}
+    return plans, list(items.values())
+
+
 def list_plans(
     manifest: Manifest, raters: Sequence[str], rubric: str, turn: int, blind: bool
 ) -> tuple[list[Plan], list[Item]]:
@@ -23,14 +55,13 @@ def list_plans(
 
     Args:
         manifest: the list.
-        raters: who read it; of none, all that the list names.
+        raters: who read it, of those that it names; of none, all of them.
         rubric: that is asked where the list has no column `rubric`.
         turn: number of the round.
         blind: whether the origin of the images is hidden.
 
     Raises:
-        UserError: a rater whom the list does not name, a cell that is missing or no number, a place twice, two rubrics
-            or two waiting times in one session.
+        UserError: a cell that is missing or no number, a place twice, two rubrics or two waiting times in one session.
     """
     records = records_of(manifest.frame)
     rows: dict[tuple[str, int], dict[int, Mapping[str, Any]]] = defaultdict(dict)
@@ -45,10 +76,6 @@ def list_plans(
             raise UserError(f"{where}: place {place} of session {key[1]} of {key[0]} stands in another line too.")
         rows[key][place] = record
     named = list(dict.fromkeys(rater for rater, _ in rows))
-    if unknown := [rater for rater in raters if rater not in named]:
-        raise UserError(
-            f"--raters {unknown[0]}: {manifest.source} has no rows of this rater; it names {', '.join(named)}."
-        )
     chosen = set(raters or named)
     plans = [
         _plan(manifest, rater, session, [own[place] for place in sorted(own)], rubric, turn, blind)

@@ -7,7 +7,7 @@ from medloom.core.errors import UserError
 from medloom.feedback.ratings.entries import Rater
 from medloom.feedback.ratings.images import is_reading_list, read_images
 from medloom.feedback.ratings.plan import PlanOptions, plans_of, pool_of
-from medloom.feedback.ratings.reading_list import list_plans
+from medloom.feedback.ratings.reading_list import lists_plans
 from medloom.feedback.ratings.store import RatingStore, rater_key
 
 
@@ -24,7 +24,7 @@ def begin_series(
     Args:
         store: of the ratings.
         raters: names; of none, all of the store or of the reading list.
-        manifests: that are rated, or one reading list; of none, nothing is added to the store.
+        manifests: that are rated, or reading lists; of none, nothing is added to the store.
         options: how images are shown.
         conditions: table that images were generated from, which has their texts.
         real: manifest of real images that are hidden among the others.
@@ -44,12 +44,13 @@ def begin_series(
     opened = [read_images(path, conditions) for path in manifests]
     lists = [manifest for manifest in opened if is_reading_list(manifest)]
     if lists:
-        if len(manifests) > 1 or real is not None or options.pairs or options.repeats or options.practice:
+        others = len(lists) < len(opened) or real is not None or options.pairs or options.repeats or options.practice
+        if others:
             raise UserError(
-                f"{lists[0].source} is a reading list, which says itself what is shown: give it as the only --rate,"
-                " without --rating-real, --repeats, --pairs and --practice."
+                f"{lists[0].source} is a reading list, which says itself what is shown: give it with other reading"
+                " lists only, without --rating-real, --repeats, --pairs and --practice."
             )
-        plans, items = list_plans(lists[0], raters, options.rubric, options.round, options.blind)
+        plans, items = lists_plans(lists, raters, options.rubric, options.round, options.blind)
     else:
         if not raters:
             raise UserError("--raters names who rates, for example --raters anna,ben.")

@@ -22,7 +22,10 @@ model and show no patient. The images themselves do not say what they are, becau
 know it; the study's key, which is not in this folder, does. Do not take images out of this folder, do
 not publish them, and do not use them for anything but this reading.
 
-To read: open {readings}, the reading list of {rater}, in the rating pages of medloom studio, blinded.
+To read: the images of {rater} in the order of {readings}, in the rating pages, blinded:
+
+    medloom studio --rate {readings} --raters "{rater}" --blind
+
 There {sessions}.
 """
 MIXED = "The images in this folder are real and SYNTHETIC ones, mixed."
