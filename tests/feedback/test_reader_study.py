@@ -80,7 +80,7 @@ def test_packages_are_blind(origin_study):
     assert (
         "FOR RESEARCH USE ONLY" in readme
         and "real and SYNTHETIC ones, mixed" in readme
-        and "reading list of anna" in readme
+        and 'medloom studio --rate readings.csv --raters "anna" --blind' in readme
     )
 
 

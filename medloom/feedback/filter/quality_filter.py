@@ -117,7 +117,7 @@ def load_filter(folder: Path, option: str = "--model") -> QualityFilter:
         UserError: no filter, or one that is damaged.
     """
     if not (folder / SETTINGS).is_file():
-        raise UserError(f"{option} {folder} is no filter: it has no {SETTINGS}; `medloom filter train` writes one.")
+        raise UserError(f"{option} {folder} is no filter: it has no {SETTINGS}.")
     settings = read_mapping(folder / SETTINGS)
     with explained_content(folder / SETTINGS):
         count, max_tokens = int(settings["members"]), int(settings["max_tokens"])

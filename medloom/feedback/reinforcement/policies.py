@@ -36,7 +36,7 @@ def policy_of(
     if kind is None:
         raise UserError(
             f"a {generator.family} has no probability of its images, which reinforcement needs; give a model of the"
-            f" family {' or '.join(POLICIES)}, or train on images that a filter accepted (`medloom filter apply`)."
+            f" family {' or '.join(POLICIES)}, or train on images that experts accepted."
         )
     if generator.spec.patch:
         raise UserError("the model was trained on patches; reinforcement takes models of whole images.")

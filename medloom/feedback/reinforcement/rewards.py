@@ -47,18 +47,18 @@ class NamedReward:
             raise
         except Exception as error:
             raise UserError(
-                f"--reward {self.name} failed on {len(images)} images, the first {_words(conditions[0])}:"
+                f"reward {self.name} failed on {len(images)} images, the first {_words(conditions[0])}:"
                 f" {type(error).__name__}: {first_line(error)}."
             ) from error
         if len(values) != len(images):
             raise UserError(
-                f"--reward {self.name} gave {len(values)} values for {len(images)} images; it has to give one for each,"
+                f"reward {self.name} gave {len(values)} values for {len(images)} images; it has to give one for each,"
                 " or None."
             )
         for place, value in enumerate(values):
             if value is not None and not (isinstance(value, float | int) and math.isfinite(value)):
                 raise UserError(
-                    f"--reward {self.name} gave {value!r} for image {place + 1} of {len(images)},"
+                    f"reward {self.name} gave {value!r} for image {place + 1} of {len(images)},"
                     f" {_words(conditions[place])}; give a finite number, or None where it says nothing of an image."
                 )
         return np.array([math.nan if value is None else float(value) for value in values])
@@ -94,18 +94,18 @@ def named_rewards(words: Sequence[str], factories: Mapping[str, Factory]) -> lis
         try:
             weight = float(number)
         except ValueError:
-            raise UserError(f"--reward {word}: {number!r} is no weight; give NAME=NUMBER, as {name}=0.5.") from None
+            raise UserError(f"reward {word}: {number!r} is no weight; give NAME=NUMBER, as {name}=0.5.") from None
         if not math.isfinite(weight) or weight == 0:
-            raise UserError(f"--reward {word}: give a finite weight other than 0.")
+            raise UserError(f"reward {word}: give a finite weight other than 0.")
         if name in [known.name for known in found]:
-            raise UserError(f"--reward {name} stands twice; give it one weight.")
+            raise UserError(f"reward {name} stands twice; give it one weight.")
         start, colon, rest = name.partition(":")
         if not colon or not rest:
-            raise UserError(f"--reward {word}: give {', '.join(f'{own}:...' for own in factories)} or MODULE:FUNCTION.")
+            raise UserError(f"reward {word}: give {', '.join(f'{own}:...' for own in factories)} or MODULE:FUNCTION.")
         function = factories[start](rest) if start in factories else _own(start, rest)
         found.append(NamedReward(name, function, weight))
     if not found:
-        raise UserError("--reward: name at least one, as filter:runs/filter.")
+        raise UserError("no reward: name at least one, as MODULE:FUNCTION.")
     return found
 
 
@@ -121,9 +121,9 @@ def _own(module: str, function: str) -> Reward:
     try:
         found = getattr(importlib.import_module(module), function, None)
     except ImportError as error:
-        raise UserError(f"--reward {module}:{function}: {module} cannot be imported ({first_line(error)}).") from error
+        raise UserError(f"reward {module}:{function}: {module} cannot be imported ({first_line(error)}).") from error
     if not callable(found):
-        raise UserError(f"--reward {module}:{function}: the module has no function {function}.")
+        raise UserError(f"reward {module}:{function}: the module has no function {function}.")
     own: Reward = found
     return own
 
