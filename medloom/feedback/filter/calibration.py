@@ -8,7 +8,7 @@ from sklearn.linear_model import LogisticRegression
 
 from medloom.core.seeds import numpy_generator
 
-BINS = 10
+BINS, FOLDS = 10, 10
 EDGE = 1e-4
 
 
@@ -44,14 +44,14 @@ def calibrated(scores: NDArray[np.floating], right: NDArray[np.bool_]) -> Calibr
 def cross_calibrated(
     scores: NDArray[np.floating], right: NDArray[np.bool_], groups: tuple[str, ...], seed: int
 ) -> NDArray[np.float64]:
-    """Each score by the calibration of ratings of the other half of the groups, so that an error is not its own."""
+    """Each score by the calibration of ratings of other groups, in FOLDS parts, so that an error is not its own."""
     names = sorted(set(groups))
     order = numpy_generator("calibration", seed).permutation(len(names))
-    half = {names[place]: number % 2 for number, place in enumerate(order)}
-    sides = np.array([half[group] for group in groups])
+    fold = {names[place]: number % FOLDS for number, place in enumerate(order)}
+    folds = np.array([fold[group] for group in groups])
     found = np.asarray(scores, np.float64).copy()
-    for side in (0, 1):
-        known, other = sides != side, sides == side
+    for own in range(FOLDS):
+        known, other = folds != own, folds == own
         if known.any() and other.any():
             found[other] = calibrated(scores[known], right[known]).apply(scores[other])
     return found
