@@ -73,8 +73,8 @@ class DiffusionPolicy(Policy[RolledImages, DiffusionSamples]):
         path, steps = self.generator.path, self.sampling.steps
         window = None
         if self.objective == "grpo":
-            # The last step of a flow ends in the data, and adds no noise.
-            last = steps - self.times - (0 if isinstance(path, DDPM) else 1)
+            # The last step of a flow adds no noise, and the one before it (of others the last one) hardly any.
+            last = steps - self.times - (1 if isinstance(path, DDPM) else 2)
             first = int(draw.integers(max(0, last) + 1))
             window = range(first, first + self.times)
         rolled = self.generator.trajectory(conditions, seeds, self.sampling, window)
