@@ -12,7 +12,7 @@ from typing import Any, TypeAlias
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
 
 from medloom.core.errors import UserError
 from medloom.core.files import hash_folder, write_json
@@ -489,15 +489,9 @@ class ImageGenerator(ConditionInputs[Model, Sampling]):
         Raises:
             UserError: values that are not finite; names what made them.
         """
-        networks = {"model": self.model, "autoencoder": self.autoencoder, "tokenizer": self.tokenizer}
-        finite = partial(require_finite_images, sampling=sampling, networks=networks)
         if not self.spec.patch:
-            arrays = finite(self.sample(conditions, seeds, sampling, edit)).numpy()
-            extents = self.frame_extents(conditions, seeds)
-            if extents is not None:
-                # Padding is exactly what it was in training images, not nearly.
-                arrays = np.stack([bordered(array, extent) for array, extent in zip(arrays, extents, strict=True)])
-            return frame_images(self.reader, conditions, arrays)
+            return self.framed(conditions, seeds, self.sample(conditions, seeds, sampling, edit), sampling)
+        finite = partial(require_finite_images, sampling=sampling, networks=self.networks)
         if framing.crops:
             return crop_images(
                 self.reader,
@@ -513,6 +507,26 @@ class ImageGenerator(ConditionInputs[Model, Sampling]):
             window_image(self.reader, condition, framing, partial(windows, condition, seed))
             for condition, seed in zip(conditions, seeds, strict=True)
         ]
+
+    @property
+    def networks(self) -> dict[str, nn.Module | None]:
+        """All networks, by what they are called in messages."""
+        return {"model": self.model, "autoencoder": self.autoencoder, "tokenizer": self.tokenizer}
+
+    def framed(
+        self, conditions: Sequence[Condition], seeds: Sequence[int], samples: Tensor, sampling: Sampling
+    ) -> list[Image]:
+        """Whole images of a model `(N, C, *size)`, on the CPU, in the values of their modality.
+
+        Raises:
+            UserError: values that are not finite; names what made them.
+        """
+        arrays = require_finite_images(samples, sampling=sampling, networks=self.networks).numpy()
+        extents = self.frame_extents(conditions, seeds)
+        if extents is not None:
+            # Padding is exactly what it was in training images, not nearly.
+            arrays = np.stack([bordered(array, extent) for array, extent in zip(arrays, extents, strict=True)])
+        return frame_images(self.reader, conditions, arrays)
 
 
 # A generator of any family, where nothing depends on its networks and its sampling options.

@@ -280,10 +280,7 @@ def first_order(path: ProbabilityPath) -> SamplerRow:
     Raises:
         UserError: there is none.
     """
-    for row in FIRST_ORDER:
-        if isinstance(path, row.path):
-            return row
-    raise UserError(f"a {type(path).__name__} path has no sampler of first order.")
+    return _fitting(FIRST_ORDER, path, "sampler of first order")
 
 
 def stochastic(path: ProbabilityPath) -> SamplerRow:
@@ -292,10 +289,14 @@ def stochastic(path: ProbabilityPath) -> SamplerRow:
     Raises:
         UserError: there is none.
     """
-    for row in STOCHASTIC:
+    return _fitting(STOCHASTIC, path, "stochastic sampler")
+
+
+def _fitting(rows: Sequence[SamplerRow], path: ProbabilityPath, what: str) -> SamplerRow:
+    for row in rows:
         if isinstance(path, row.path):
             return row
-    raise UserError(f"a {type(path).__name__} path has no stochastic sampler.")
+    raise UserError(f"a {type(path).__name__} path has no {what}.")
 
 
 def get_sampler(name: str, path: ProbabilityPath) -> SamplerRow:

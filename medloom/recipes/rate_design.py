@@ -103,7 +103,6 @@ def run(config: Config) -> Path:
         write_key,
         write_package,
     )
-    from medloom.feedback.reader_study.sample_size import in_words, power_table, smallest
     from medloom.feedback.reader_study.schedule import schedule
 
     check_limits(config)
@@ -146,20 +145,7 @@ def run(config: Config) -> Path:
     }
     table: list[str] = []
     if config.power is not None:
-        known = _assumptions(config.pilot, min(len(arms), 2))
-        rows, what = power_table(known, config.difference, config.margin)
-        table = [f"power {what}.", f"assumed: {known.words}", *in_words(rows, config.power)]
-        enough = smallest(rows, config.power)
-        said = ", ".join(f"{readers} readers and {cases} cases" for readers, cases in enough)
-        table.append(f"a power of {config.power:g} needs {said or 'more than the table has'}.")
-        design["power"] = {
-            "wanted": config.power,
-            "of": what,
-            "assumed": known.words,
-            "components": asdict(known.components),
-            "pilot_cases": known.cases,
-            "table": [{"readers": readers, "power": powers} for readers, powers in rows],
-        }
+        table, design["power"] = _power(config, config.power, min(len(arms), 2))
     twice: list[str] = []
     with output_folder(config.out, DESIGN) as out:
         if (out / DESIGN).is_file() and {**read_mapping(out / DESIGN), "finished": False} != _as_json(design):
@@ -182,6 +168,27 @@ def run(config: Config) -> Path:
     say(f"{len(raters)} raters read {len(images)} images ({design['real']} real): {each}.")
     say(f"to hand out: {config.out / PACKAGES}. Keep {config.out / KEY}: it says which images are synthetic.")
     return config.out
+
+
+def _power(config: Config, wanted: float, arms: int) -> tuple[list[str], dict[str, object]]:
+    """The power of studies of several sizes, in lines and as JSON values."""
+    from dataclasses import asdict
+
+    from medloom.feedback.reader_study.sample_size import in_words, power_table, smallest
+
+    known = _assumptions(config.pilot, arms)
+    rows, what = power_table(known, config.difference, config.margin)
+    said = ", ".join(f"{readers} readers and {cases} cases" for readers, cases in smallest(rows, wanted))
+    lines = [f"power {what}.", f"assumed: {known.words}", *in_words(rows, wanted)]
+    lines.append(f"a power of {wanted:g} needs {said or 'more than the table has'}.")
+    return lines, {
+        "wanted": wanted,
+        "of": what,
+        "assumed": known.words,
+        "components": asdict(known.components),
+        "pilot_cases": known.cases,
+        "table": [{"readers": readers, "power": powers} for readers, powers in rows],
+    }
 
 
 def _assumptions(pilot: Path | None, arms: int) -> "Assumptions":

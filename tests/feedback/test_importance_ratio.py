@@ -6,6 +6,7 @@ import torch
 from policy_rows import CONDITIONS, KINDS, tiny_policy
 
 from medloom.core.seeds import torch_generator
+from medloom.feedback.reinforcement.objectives import Predictions
 from medloom.feedback.reinforcement.policy import Scores
 
 
@@ -23,7 +24,8 @@ def test_the_ratio_is_one_before_the_first_update(kind: str, size: int) -> None:
                 draws = [torch_generator("draw", k) for k in own.tolist()]
                 samples = policy.samples(rolled, own, number, draws, Scores(advantages, advantages).of(own))
                 prediction = policy.predict(policy.generator.model, samples)
-                logged = policy.losses(samples, prediction, _of_rollout(policy, rolled, own, number), prediction).logged
+                old = _of_rollout(policy, rolled, own, number)
+                logged = policy.losses(samples, Predictions(prediction, old, prediction)).logged
                 assert abs(float(logged["ratio"]) - 1) < 1e-6, (kind, size, number)
                 assert float(logged["clipped"]) == 0
 
@@ -66,7 +68,7 @@ def test_a_changed_network_has_another_ratio(kind: str) -> None:
         for parameter in policy.network.parameters():
             parameter.mul_(1.05)
     prediction = policy.predict(policy.generator.model, samples)
-    logged = policy.losses(samples, prediction, old, old).logged
+    logged = policy.losses(samples, Predictions(prediction, old, old)).logged
     assert abs(float(logged["ratio"]) - 1) > 1e-4 and float(logged["kl"]) > 0
 
 

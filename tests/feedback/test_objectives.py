@@ -11,6 +11,7 @@ from medloom.feedback.reinforcement.objectives import (
     DIFFUSION_OBJECTIVES,
     TOKEN_OBJECTIVES,
     ObjectiveOptions,
+    Predictions,
     grpo,
     nft,
 )
@@ -53,9 +54,7 @@ def test_nft_pulls_towards_better_images_and_away_from_worse_ones(path: Probabil
     clean = torch.randn((COUNT, 1, 1, 1), generator=torch.Generator().manual_seed(1))
     samples = diffusion_samples(path, clean, clean.flatten())
     image = torch.zeros_like(clean, requires_grad=True)
-    losses = nft(
-        samples, samples.advantages, predicting(samples, image), predicting(samples, image).detach(), image, FREE
-    )
+    losses = nft(samples, Predictions(predicting(samples, image), predicting(samples, image).detach(), image), FREE)
     near(gradients(losses.values, image), -2 * math.sqrt(2 / math.pi))
 
 
@@ -65,7 +64,7 @@ def test_filtered_learns_from_better_images_alone(path: ProbabilityPath) -> None
     samples = diffusion_samples(path, clean, clean.flatten())
     image = torch.zeros_like(clean, requires_grad=True)
     objective = DIFFUSION_OBJECTIVES["filtered"]
-    losses = objective(samples, samples.advantages, predicting(samples, image), image, image, FREE)
+    losses = objective(samples, Predictions(predicting(samples, image), image, image), FREE)
     near(gradients(losses.values, image), -2 / math.sqrt(2 * math.pi))
 
 
@@ -102,7 +101,7 @@ def test_grpo_follows_the_gradient_of_the_expected_reward(path: ProbabilityPath)
         transition=Transition(now, then, eta), x_next=mean + std * noise,
     )  # fmt: skip
     prediction = old.clone().requires_grad_()
-    losses = grpo(samples, noise.flatten(), prediction, old, old, FREE)
+    losses = grpo(samples, Predictions(prediction, old, old), FREE)
     near(gradients(losses.values, prediction) / slope, -1.0)
 
 
@@ -119,7 +118,7 @@ def test_tokens_follow_the_gradient_of_the_expected_reward(name: str) -> None:
         draws[:, None], (0,), 0, ConditionTensors(), advantages, advantages,
         torch.full((COUNT, 1), 3), torch.ones(COUNT, 1, dtype=torch.bool), draws[:, None], 1.0,
     )  # fmt: skip
-    losses = TOKEN_OBJECTIVES[name](samples, advantages, prediction, prediction.detach(), prediction.detach(), FREE)
+    losses = TOKEN_OBJECTIVES[name](samples, Predictions(prediction, prediction.detach(), prediction.detach()), FREE)
     (found,) = torch.autograd.grad(losses.values.sum(), own)
     used = rewards if name == "grpo" else rewards.clamp(min=0)
     expected = -probabilities * (used - (probabilities * used).sum())
@@ -135,10 +134,9 @@ def test_the_divergence_pulls_back_to_the_reference() -> None:
     for name, objective in DIFFUSION_OBJECTIVES.items():
         if name == "grpo":
             continue
-        free = objective(samples, samples.advantages, prediction, prediction.detach(), reference, FREE)
-        held = objective(
-            samples, samples.advantages, prediction, prediction.detach(), reference, ObjectiveOptions(kl=2.0)
-        )
+        free = objective(samples, Predictions(prediction, prediction.detach(), reference), FREE)
+        pulled = ObjectiveOptions(kl=2.0, advantage_clip=50.0)
+        held = objective(samples, Predictions(prediction, prediction.detach(), reference), pulled)
         torch.testing.assert_close(gradients(held.values - free.values, prediction), torch.full((8,), 2.0))
         assert float(held.logged["kl"]) == pytest.approx(0.25)
 

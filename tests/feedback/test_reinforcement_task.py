@@ -42,7 +42,7 @@ def mean_level(task: ReinforcementTask) -> float:
     policy = task.policy
     conditions = [CONDITIONS[k % 3] for k in range(24)]
     rolled = policy.roll(conditions, range(500, 524), np.random.default_rng(0))
-    return float(brightness(policy.images(conditions, rolled), conditions).mean())
+    return float(brightness(policy.images(conditions, range(500, 524), rolled), conditions).mean())
 
 
 RISING = [("flow", "nft"), pytest.param("v", "grpo", marks=pytest.mark.slow)]

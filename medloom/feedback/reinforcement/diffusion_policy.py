@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from medloom.core.types import Condition
-from medloom.feedback.reinforcement.objectives import DIFFUSION_OBJECTIVES, Losses, ObjectiveOptions
+from medloom.feedback.reinforcement.objectives import DIFFUSION_OBJECTIVES, Losses, ObjectiveOptions, Predictions
 from medloom.feedback.reinforcement.policy import Policy, Scores
 from medloom.feedback.reinforcement.samples import DiffusionSamples, Transition
 from medloom.generators.base_task import normal_draws
@@ -111,7 +111,6 @@ class DiffusionPolicy(Policy[RolledImages, DiffusionSamples]):
         output = module(samples.noisy, path.time_embedding_value(samples.time), samples.condition)
         return path.predicted(output, samples.noisy, samples.time).float()
 
-    def losses(self, samples: DiffusionSamples, prediction: Tensor, old: Tensor, reference: Tensor) -> Losses:
+    def losses(self, samples: DiffusionSamples, predictions: Predictions) -> Losses:
         """The objective."""
-        objective = DIFFUSION_OBJECTIVES[self.objective]
-        return objective(samples, samples.advantages, prediction, old, reference, self.options)
+        return DIFFUSION_OBJECTIVES[self.objective](samples, predictions, self.options)

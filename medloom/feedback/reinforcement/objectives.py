@@ -1,8 +1,6 @@
 """What the weights are moved by: objectives of one signature, for diffusion and for tokens.
 
-An objective is `(samples, advantages, prediction, old, reference, options) -> Losses`. The three predictions are of the
-present weights, of those that generated the samples, and of those that reinforcement began with, for the same input;
-only the first one has a gradient. Where the weights have not changed yet, the three are equal.
+An objective is `(samples, predictions, options) -> Losses`.
 """
 
 from collections.abc import Callable, Mapping
@@ -42,6 +40,21 @@ class ObjectiveOptions:
 
 
 @dataclass(frozen=True, eq=False)
+class Predictions:
+    """What the network predicts for the same input; equal where its weights have not changed yet.
+
+    Attributes:
+        now: by the present weights; it alone has a gradient.
+        old: by the weights that generated the samples.
+        reference: by the weights that reinforcement began with.
+    """
+
+    now: Tensor
+    old: Tensor
+    reference: Tensor
+
+
+@dataclass(frozen=True, eq=False)
 class Losses:
     """The loss of each sample, `(N,)`, and means of what is logged."""
 
@@ -52,14 +65,7 @@ class Losses:
 # Objectives of diffusion: predictions `(N, C, *spatial)`.
 
 
-def nft(
-    samples: DiffusionSamples,
-    advantages: Tensor,
-    prediction: Tensor,
-    old: Tensor,
-    reference: Tensor,
-    options: ObjectiveOptions,
-) -> Losses:
+def nft(samples: DiffusionSamples, predictions: Predictions, options: ObjectiveOptions) -> Losses:
     """DiffusionNFT (Zheng et al. 2025, arXiv:2509.16117): flow matching on generated images, for and against them.
 
     An image that is better than others of its prompt pulls the prediction towards itself; a worse one pulls the
@@ -67,36 +73,22 @@ def nft(
     self-normalising weight of section 3.3).
     """
     clean, beta = samples.images, options.beta
-    now, before = (samples.path.to_x0(each, samples.noisy, samples.time) for each in (prediction, old))
-    chance = advantages / options.advantage_clip / 2 + 0.5
+    now, before = (samples.path.to_x0(each, samples.noisy, samples.time) for each in (predictions.now, predictions.old))
+    chance = samples.advantages / options.advantage_clip / 2 + 0.5
     better, worse = before + beta * (now - before), before - beta * (now - before)
     losses = chance * _normalised(better, clean) + (1 - chance) * _normalised(worse, clean)
     # The gradient of an advantage of 1 then does not depend on the clip, nor that of a small step on beta.
-    return _with_kl(losses * options.advantage_clip / beta, prediction, reference, options)
+    return _with_kl(losses * options.advantage_clip / beta, predictions, options)
 
 
-def filtered(
-    samples: DiffusionSamples,
-    advantages: Tensor,
-    prediction: Tensor,
-    old: Tensor,
-    reference: Tensor,
-    options: ObjectiveOptions,
-) -> Losses:
+def filtered(samples: DiffusionSamples, predictions: Predictions, options: ObjectiveOptions) -> Losses:
     """Fine-tuning on the generated images that are better than others of their prompt, by how much they are."""
-    now = samples.path.to_x0(prediction, samples.noisy, samples.time)
-    losses = advantages.clamp(min=0) * _normalised(now, samples.images)
-    return _with_kl(losses, prediction, reference, options)
+    now = samples.path.to_x0(predictions.now, samples.noisy, samples.time)
+    losses = samples.advantages.clamp(min=0) * _normalised(now, samples.images)
+    return _with_kl(losses, predictions, options)
 
 
-def grpo(
-    samples: DiffusionSamples,
-    advantages: Tensor,
-    prediction: Tensor,
-    old: Tensor,
-    reference: Tensor,
-    options: ObjectiveOptions,
-) -> Losses:
+def grpo(samples: DiffusionSamples, predictions: Predictions, options: ObjectiveOptions) -> Losses:
     """Flow-GRPO (Liu et al. 2025) on a step of the stochastic sampler, its ratio normalised (GRPO-Guard, 2025).
 
     The log-ratio of Gaussians of one standard deviation is noise d / std - d^2 / (2 std^2), for a change d of the mean:
@@ -107,15 +99,15 @@ def grpo(
     """
     if samples.transition is None or samples.x_next is None:
         raise ValueError("grpo needs steps of a stochastic sampler")
-    mean, std = _step(samples, prediction)
-    mean_old, _ = _step(samples, old)
+    mean, std = _step(samples, predictions.now)
+    mean_old, _ = _step(samples, predictions.old)
     noise = (samples.x_next - mean_old) / std
     log_ratio = (noise * (mean - mean_old)).flatten(1).mean(1)
     ratio = log_ratio.exp()
     bounded = ratio.clamp(1 - options.clip, 1 + options.clip)
-    losses = torch.maximum(-advantages * ratio, -advantages * bounded)
+    losses = torch.maximum(-samples.advantages * ratio, -samples.advantages * bounded)
     outside = ((ratio - 1).abs() > options.clip).float().mean()
-    return _with_kl(losses, prediction, reference, options, ratio=ratio.mean(), clipped=outside)
+    return _with_kl(losses, predictions, options, ratio=ratio.mean(), clipped=outside)
 
 
 def _step(samples: DiffusionSamples, prediction: Tensor) -> tuple[Tensor, float]:
@@ -133,11 +125,9 @@ def _normalised(predicted: Tensor, clean: Tensor) -> Tensor:
     return errors.square().mean(1) / errors.detach().abs().mean(1).clamp(min=LEAST_ERROR)
 
 
-def _with_kl(
-    losses: Tensor, prediction: Tensor, reference: Tensor, options: ObjectiveOptions, **logged: Tensor
-) -> Losses:
+def _with_kl(losses: Tensor, predictions: Predictions, options: ObjectiveOptions, **logged: Tensor) -> Losses:
     """With the squared distance of the predictions, which is the divergence of the paths up to a weight of the time."""
-    distance = (prediction - reference).flatten(1).square().mean(1)
+    distance = (predictions.now - predictions.reference).flatten(1).square().mean(1)
     values = losses + options.kl * distance if options.kl else losses
     return Losses(values, _detached({"kl": distance.mean(), **logged}))
 
@@ -145,34 +135,20 @@ def _with_kl(
 # Objectives of tokens: predictions are log-probabilities `(M, codes)` of the masked tokens.
 
 
-def token_filtered(
-    samples: TokenSamples,
-    advantages: Tensor,
-    prediction: Tensor,
-    old: Tensor,
-    reference: Tensor,
-    options: ObjectiveOptions,
-) -> Losses:
+def token_filtered(samples: TokenSamples, predictions: Predictions, options: ObjectiveOptions) -> Losses:
     """Fine-tuning on the generated images that are better than others of their prompt, by how much they are."""
-    costs = _by_sample(-_of_drawn(samples, prediction), samples.masked)
-    return _with_token_kl(advantages.clamp(min=0) * costs, samples, prediction, reference, options)
+    costs = _by_sample(-_of_drawn(samples, predictions.now), samples.masked)
+    return _with_token_kl(samples.advantages.clamp(min=0) * costs, samples, predictions, options)
 
 
-def token_grpo(
-    samples: TokenSamples,
-    advantages: Tensor,
-    prediction: Tensor,
-    old: Tensor,
-    reference: Tensor,
-    options: ObjectiveOptions,
-) -> Losses:
+def token_grpo(samples: TokenSamples, predictions: Predictions, options: ObjectiveOptions) -> Losses:
     """GRPO (Shao et al. 2024) on the draws of a step of decoding, by the exact ratio of each token."""
-    ratio = (_of_drawn(samples, prediction) - _of_drawn(samples, old)).exp()
-    own = advantages[:, None].expand_as(samples.masked)[samples.masked]
+    ratio = (_of_drawn(samples, predictions.now) - _of_drawn(samples, predictions.old)).exp()
+    own = samples.advantages[:, None].expand_as(samples.masked)[samples.masked]
     bounded = ratio.clamp(1 - options.token_clip, 1 + options.token_clip)
     losses = _by_sample(torch.maximum(-own * ratio, -own * bounded), samples.masked)
     outside = ((ratio - 1).abs() > options.token_clip).float().mean()
-    return _with_token_kl(losses, samples, prediction, reference, options, ratio=ratio.mean(), clipped=outside)
+    return _with_token_kl(losses, samples, predictions, options, ratio=ratio.mean(), clipped=outside)
 
 
 def _of_drawn(samples: TokenSamples, prediction: Tensor) -> Tensor:
@@ -189,13 +165,12 @@ def _by_sample(values: Tensor, masked: Tensor) -> Tensor:
 def _with_token_kl(
     losses: Tensor,
     samples: TokenSamples,
-    prediction: Tensor,
-    reference: Tensor,
+    predictions: Predictions,
     options: ObjectiveOptions,
     **logged: Tensor,
 ) -> Losses:
     """With the divergence of the present distribution of each token from the reference's."""
-    divergence = _by_sample((prediction.exp() * (prediction - reference)).sum(1), samples.masked)
+    divergence = _by_sample((predictions.now.exp() * (predictions.now - predictions.reference)).sum(1), samples.masked)
     values = losses + options.kl * divergence if options.kl else losses
     return Losses(values, _detached({"kl": divergence.mean(), **logged}))
 
@@ -204,8 +179,8 @@ def _detached(logged: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return {name: value.detach() for name, value in logged.items()}
 
 
-DiffusionObjective = Callable[[DiffusionSamples, Tensor, Tensor, Tensor, Tensor, ObjectiveOptions], Losses]
-TokenObjective = Callable[[TokenSamples, Tensor, Tensor, Tensor, Tensor, ObjectiveOptions], Losses]
+DiffusionObjective = Callable[[DiffusionSamples, Predictions, ObjectiveOptions], Losses]
+TokenObjective = Callable[[TokenSamples, Predictions, ObjectiveOptions], Losses]
 # By family. A further objective is a function and a row.
 DIFFUSION_OBJECTIVES: dict[str, DiffusionObjective] = {"nft": nft, "filtered": filtered, "grpo": grpo}
 TOKEN_OBJECTIVES: dict[str, TokenObjective] = {"grpo": token_grpo, "filtered": token_filtered}

@@ -11,11 +11,9 @@ from torch import Tensor, nn
 
 from medloom.core.image import Image
 from medloom.core.types import Condition
-from medloom.feedback.reinforcement.objectives import Losses, ObjectiveOptions
+from medloom.feedback.reinforcement.objectives import Losses, ObjectiveOptions, Predictions
 from medloom.feedback.reinforcement.samples import PolicySamples
 from medloom.generators.base import AnyGenerator, on_cpu
-from medloom.generators.finite_images import require_finite_images
-from medloom.generators.framing import frame_images
 
 Rolled = TypeVar("Rolled")
 Samples = TypeVar("Samples", bound=PolicySamples)
@@ -98,18 +96,14 @@ class Policy(ABC, Generic[Rolled, Samples]):
         """The prediction of the generator's model, or of a module that wraps it."""
 
     @abstractmethod
-    def losses(self, samples: Samples, prediction: Tensor, old: Tensor, reference: Tensor) -> Losses:
+    def losses(self, samples: Samples, predictions: Predictions) -> Losses:
         """The objective."""
 
-    def images(self, conditions: Sequence[Condition], rolled: Rolled) -> list[Image]:
-        """The images in the values of their modality.
+    def images(self, conditions: Sequence[Condition], seeds: Sequence[int], rolled: Rolled) -> list[Image]:
+        """The images in the values of their modality, as the generator gives them.
 
         Raises:
             UserError: values that are not finite.
         """
         generator = self.generator
-        networks = {"model": generator.model, "autoencoder": generator.autoencoder, "tokenizer": generator.tokenizer}
-        arrays = require_finite_images(
-            on_cpu(self.model_images(rolled)), sampling=generator.sampling, networks=networks
-        )
-        return frame_images(generator.reader, conditions, arrays.numpy())
+        return generator.framed(conditions, seeds, on_cpu(self.model_images(rolled)), generator.sampling)

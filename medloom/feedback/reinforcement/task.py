@@ -14,6 +14,7 @@ from medloom.core.image import Image
 from medloom.core.seeds import MAX_SEED, numpy_generator, torch_generator
 from medloom.core.types import Condition, Phase
 from medloom.feedback.reinforcement.advantages import centred, scaled
+from medloom.feedback.reinforcement.objectives import Predictions
 from medloom.feedback.reinforcement.options import ReinforcementOptions
 from medloom.feedback.reinforcement.policy import Policy, Scores
 from medloom.feedback.reinforcement.samples import PolicySamples
@@ -90,7 +91,7 @@ class ReinforcementTask:
             if policy.options.kl:
                 with self.reference.applied():
                     reference = policy.predict(self.module, samples)
-        losses = policy.losses(samples, policy.predict(model, samples), old, reference)
+        losses = policy.losses(samples, Predictions(policy.predict(model, samples), old, reference))
         rewards = samples.rewards.nanmean() if samples.rewards.isfinite().any() else torch.zeros(())
         return losses.values.mean(), {**losses.logged, "reward": rewards}
 
@@ -130,7 +131,7 @@ class ReinforcementTask:
                 conditions, seeds = (list(part) for part in zip(*pairs[start : start + size], strict=True))
                 draw = numpy_generator(self.seed, "window", iteration)
                 rolled.append((self.policy.roll(conditions, seeds, draw), seeds))
-                rewards.append(self.reward(self.policy.images(conditions, rolled[-1][0]), conditions))
+                rewards.append(self.reward(self.policy.images(conditions, seeds, rolled[-1][0]), conditions))
         found = np.concatenate(rewards)
         differences = centred(found.reshape(len(rows), group))
         advantages = scaled(differences, self._deviation(differences), self.policy.options.advantage_clip).ravel()

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from medloom.core.types import Condition
-from medloom.feedback.reinforcement.objectives import TOKEN_OBJECTIVES, Losses, ObjectiveOptions
+from medloom.feedback.reinforcement.objectives import TOKEN_OBJECTIVES, Losses, ObjectiveOptions, Predictions
 from medloom.feedback.reinforcement.policy import Policy, Scores
 from medloom.feedback.reinforcement.samples import TokenSamples
 from medloom.generators.sampling import TokenSampling
@@ -117,7 +117,6 @@ class TokenPolicy(Policy[RolledTokens, TokenSamples]):
         logits: Tensor = module(samples.before, samples.condition, samples.masked)
         return (logits.float() / samples.temperature).log_softmax(-1)
 
-    def losses(self, samples: TokenSamples, prediction: Tensor, old: Tensor, reference: Tensor) -> Losses:
+    def losses(self, samples: TokenSamples, predictions: Predictions) -> Losses:
         """The objective."""
-        objective = TOKEN_OBJECTIVES[self.objective]
-        return objective(samples, samples.advantages, prediction, old, reference, self.options)
+        return TOKEN_OBJECTIVES[self.objective](samples, predictions, self.options)
